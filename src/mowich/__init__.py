@@ -31,6 +31,7 @@ __all__ = [
     "GoodputStudy",
     "KernelDebug",
     "KernelJudge",
+    "KernelTune",
     "KernelsChecked",
     "LayerStudy",
     "Model",
@@ -83,6 +84,7 @@ __all__ = [
     "sweep",
     "system",
     "traffic",
+    "tune",
     "validate",
     "value",
 ]
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
         sweep,
         system,
         traffic,
+        tune,
         validate,
         value,
     )
@@ -151,6 +154,7 @@ if TYPE_CHECKING:
     from mowich.studies.system_run import SystemRun
     from mowich.studies.trade import Why
     from mowich.studies.traffic import TrafficResult
+    from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
 
 

@@ -68,6 +68,11 @@ def tasks_of() -> Mapping[str, Path]:
     return {**examples, **names_of("tasks")}
 
 
+def example_name(file: Path, kind: ShippedKind) -> str:
+    """ "@softmax" of the file of an example, "" of any other file."""
+    return f"@{file.stem}" if names_of(kind).get(file.stem) == file else ""
+
+
 def shipped(kind: ShippedKind, name: str) -> Shipped:
     """One example with what it is."""
     path = names_of(kind)[name]

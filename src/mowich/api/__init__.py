@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from mowich.api.kernel_verbs import check_kernel, debug_kernel, judge, load_kernel, run_kernel, run_layer
+from mowich.api.kernel_verbs import check_kernel, debug_kernel, judge, load_kernel, run_kernel, run_layer, tune
 from mowich.api.machine_verbs import claims, collective, goodput, power, prices
 from mowich.api.result_verbs import calibrate, explain, stale_facts, validate
 from mowich.api.scenario_verbs import fleet, sweep, traffic
@@ -44,6 +44,7 @@ __all__ = [
     "sweep",
     "system",
     "traffic",
+    "tune",
     "validate",
     "value",
 ]

@@ -10,7 +10,7 @@ from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models import Model
-from mowich.requests import judging, kernels, launches
+from mowich.requests import judging, kernels, launches, tuning
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.system_run import SystemRun
+    from mowich.studies.tune.tune import KernelTune
 
 
 def load_kernel(file: str | Path, name: str | None = None) -> Kernel:
@@ -334,3 +335,78 @@ def judge(
     }
     with keywords_asked(judging.JUDGE, None, **given) as asked:
         return answers.kernels_judged(asked)
+
+
+def tune(
+    file: str | Path,
+    vary: Mapping[str, Sequence[object]] | Sequence[str],
+    *,
+    on: str | Sequence[str] = "trn3",
+    kernel: str | None = None,
+    shapes: Sequence[str] = (),
+    reference: str | Path | None = None,
+    seeds: int = 2,
+    tolerance: float | None = None,
+    limit: int = 1000,
+    all_values: bool = False,
+    lnc: int | None = None,
+    nki: str | None = None,
+    processes: int = 1,
+    timeout_s: float = 20.0,
+    memory_GiB: float = 4.0,
+    seed: int = 0,
+) -> KernelTune:
+    """A kernel with other constants: the fastest, how sure that is, what it costs in SBUF and HBM, what was refused.
+
+    Each variant runs in a closed process of its own, as candidates of `judge` do.
+
+    Args:
+        file: with the kernel, or "@matmul": one that ships.
+        vary: constants of the file, or arguments of the kernel that have a default, and the values that each takes:
+            {"TILE": [128, 256]}, or ["TILE=128,256", "AHEAD=1..8:x2"].
+        on: "trn3", or several with commas or as a list.
+        kernel: its name (None: the only one of the file).
+        shapes: sets of arguments, "x=float32[256,1000] scale=2.0"; the last one is timed (empty: what `inputs()` of the
+            reference's file, or of the file, gives).
+        reference: a file with `reference()`, of the kernel's arguments (None: values are not computed).
+        seeds: draws of each set of arguments, 1 to 8.
+        tolerance: most that an element may differ, as a share of itself and the root mean square of its output.
+        limit: most variants to try; of more, half are spread over all, then the neighbours of the fastest follow.
+        all_values: compute the values of all variants, not only of those that could be the answer.
+        lnc: cores of the logical core, 1 or 2.
+        nki: version of NKI, "0.2" to "0.7" (None: by the names that the file uses).
+        processes: variants that run at a time.
+        timeout_s: most seconds that a variant may take.
+        memory_GiB: most memory that it may take.
+        seed: of what is drawn.
+
+    Returns: `.best`, one for each target; `.rows`, of each target the good ones by time; `.one_for_all`, the setting
+    that loses least over all targets. Units: seconds, bytes.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.tune("@add", {"RUN": [1024, 4096]}, shapes=["x=float32[128,8192] y=float32[128,8192]"])
+        >>> found.best[0].row.variant.settings
+        {'RUN': 4096}
+    """
+    words = [f"{k}={','.join(map(str, v))}" for k, v in vary.items()] if isinstance(vary, Mapping) else vary
+    given: dict[str, object] = {
+        "file": str(file),
+        "vary": words,
+        "on": on,
+        "kernel": kernel,
+        "shapes": shapes,
+        "reference": None if reference is None else str(reference),
+        "seeds": seeds,
+        "tolerance": tolerance,
+        "limit": limit,
+        "all_values": all_values,
+        "lnc": lnc,
+        "nki": nki,
+        "processes": processes,
+        "timeout_s": timeout_s,
+        "memory_GiB": memory_GiB,
+        "seed": seed,
+    }
+    with keywords_asked(tuning.TUNE, None, **given) as asked:
+        return answers.kernel_tuned(asked)

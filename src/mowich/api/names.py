@@ -18,6 +18,7 @@ CLASSES = {
     "GoodputStudy": "mowich.studies.goodput",
     "KernelDebug": "mowich.studies.debug.answer",
     "KernelJudge": "mowich.studies.judge.judge",
+    "KernelTune": "mowich.studies.tune.tune",
     "KernelsChecked": "mowich.studies.kernel_check",
     "LayerStudy": "mowich.studies.layer.study",
     "Model": "mowich.models",

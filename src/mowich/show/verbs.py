@@ -61,6 +61,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-diff@1": _of("kernel_diff"),
     "mowich/judge@1": _of("kernel_judge", "judge_page"),
     "mowich/kernel-layer@1": _of("kernel_layer", "layer_page"),
+    "mowich/kernel-tune@1": _of("kernel_tune", "tune_page"),
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         machines,
         prices,
         results,
+        tuning,
     )
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.staleness import Staleness
     from mowich.studies.system_run import SystemRun
+    from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
 
 
@@ -511,6 +513,41 @@ def kernels_judged(
         cache=asked.cache,
     )
     return judge_kernels(candidate_files(asked.candidates) if candidates is None else candidates, ask, told)
+
+
+def kernel_tuned(asked: tuning.TuneRequest) -> KernelTune:
+    """A kernel with other constants, each variant timed by the clock."""
+    from mowich.examples import example_name
+    from mowich.nki.check import kernels_text
+    from mowich.requests.debugging import ReferenceFile
+    from mowich.studies.judge.candidate import JudgeRun
+    from mowich.studies.judge.judge import JudgeAsk
+    from mowich.studies.tune.tune import TuneAsk, tune_kernel
+
+    judge = JudgeAsk(
+        reference=asked.reference or ReferenceFile(asked.file, ""),
+        kernel=asked.kernel,
+        how=JudgeRun(target=asked.on[0], lnc=asked.lnc, version=asked.nki),
+        shapes=asked.shapes,
+        seeds=asked.seeds,
+        seed=asked.seed,
+        tolerance=asked.tolerance,
+        at_once=asked.processes,
+        time_s=asked.timeout_s,
+        memory_B=int(asked.memory_GiB * 2**30),
+    )
+    return tune_kernel(
+        TuneAsk(
+            file=example_name(asked.file, "kernels") or str(asked.file),
+            text=kernels_text(asked.file),
+            vary=asked.vary,
+            targets=asked.on,
+            judge=judge,
+            has_reference=asked.reference is not None,
+            limit=asked.limit,
+            prunes=not asked.all_values,
+        )
+    )
 
 
 def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:

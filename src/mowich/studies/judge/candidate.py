@@ -38,12 +38,14 @@ class KernelCandidate:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeRun:
     """How candidates are run. target: "trn3"; lnc: cores of a logical core; version: of NKI, None: by what it uses;
-    values: whether numbers are computed, or instructions alone are timed."""
+    values: whether numbers are computed, or instructions alone are timed; fits: whether tiles that do not fit are
+    refused where no numbers are computed too, or the clock spills them."""
 
     target: str
     lnc: int | None = None
     version: tuple[int, int] | None = None
     values: bool = True
+    fits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,13 @@ class CandidateRun:
     warnings: tuple[str, ...]
 
 
-def run_candidate(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> bytes:
+Arguments = Sequence[Mapping[str, object]]
+"""Sets of arguments of a kernel, by name."""
+OwnArguments = Callable[["Kernel", Mapping[str, object]], Arguments]
+"""What makes them in the candidate's process, of its kernel and all names of its file."""
+
+
+def run_candidate(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: JudgeRun) -> bytes:
     """Run a candidate on each set of arguments; what `runs_of` reads. For a closed process: the candidate's text is
     executed here. What is wrong with it is a line."""
     try:
@@ -76,7 +84,7 @@ def _told_apart(head: Figures, arrays: Sequence[Array]) -> bytes:
     return b"".join([_MAGIC, len(text).to_bytes(8, "little"), text, *numbers])
 
 
-def _runs(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> list[Figures]:
+def _runs(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: JudgeRun) -> list[Figures]:
     from mowich.studies.judge.names import candidate_globals, parsed_candidate
     from mowich.studies.kernel_files import as_scripts_expect, check_outputs, one_line
 
@@ -90,7 +98,7 @@ def _runs(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]],
         launched, kernel = _kernel_in(names, candidate)
         _compiles(candidate, how)
         out = []
-        for given in arguments:
+        for given in arguments(kernel, names) if callable(arguments) else arguments:
             _takes(kernel, given, name)
             with one_line(name):
                 result = _launched(launched, given, how)
@@ -153,7 +161,7 @@ def _launched(launched: Callable[..., object], given: Mapping[str, object], how:
 
     arrays = {key: own(x) for key, x in given.items()}
     return kernel_launched(
-        launched, (), arrays, strict=False, finite=False, record=True, values=how.values, check=how.values
+        launched, (), arrays, strict=False, finite=False, record=True, values=how.values, check=how.values or how.fits
     )
 
 
@@ -179,6 +187,7 @@ def _told(result: Result, values: bool) -> Figures:
             "instructions": result.instructions,
             "hbm_B": read + written,
             "spill_B": profile.spill_B,
+            "sbuf_B": profile.sbuf_peak_B,
             "flop": profile.flop,
             "bound": profile.bound,
             "binds": _busiest(profile.active_s),

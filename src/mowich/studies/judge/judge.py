@@ -175,7 +175,7 @@ def judge_kernels(
             told(judged)
             tell("judging", len(found), len(first))
     rows = [replace(found[key], candidate=c) for key, c in zip(keys, candidates, strict=True)]
-    ranked, known = _ranked(rows, ask.measured_s)
+    ranked, known = ranked_by_time(rows, ask.measured_s)
     budget = measure_budget(len(known.sides)) if ask.budget is None else ask.budget
     return KernelJudge(
         reference=str(ask.reference.file),
@@ -282,7 +282,7 @@ def _write(folder: Path | None, key: str, value: bytes) -> None:
         raise UserError(f"cannot be written ({error.strerror})", field=f"cache {folder}") from None
 
 
-def _ranked(rows: Sequence[Judged], measured_s: Mapping[str, float]) -> tuple[list[Judged], KnownTimes]:
+def ranked_by_time(rows: Sequence[Judged], measured_s: Mapping[str, float] = {}) -> tuple[list[Judged], KnownTimes]:
     """(Those that are right, or timed, by time with their order to the fastest; then those that are wrong; then those
     that were refused; the times of the first, in this order)."""
     told = [replace(row, measured_s=measured_s.get(row.candidate.name)) for row in rows]

@@ -1,0 +1,1 @@
+"""`kernel tune`: a kernel with other constants, timed by the clock."""
