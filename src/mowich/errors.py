@@ -196,11 +196,14 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | 
 
     >>> did_you_mean("trn3-gen3", ["trn2", "trn3-gen2", "gb300"])
     "did you mean 'trn3-gen2'?"
+    >>> did_you_mean("tiles", ["TILE"])
+    "did you mean 'TILE'?"
     """
     if len(word) > MAX_GIVEN:  # no name is as long, and the search takes the square of the length
         return None
-    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=cutoff)
-    return f"did you mean '{close[0]}'?" if close else None
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), [*folded], n=1, cutoff=cutoff)
+    return f"did you mean '{folded[close[0]]}'?" if close else None
 
 
 def unknown(

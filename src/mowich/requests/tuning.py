@@ -103,6 +103,8 @@ def _tune(reader: QuestionReader) -> TuneRequest:
                 reader.problems.found.append(
                     UserError(f"{reader.said(field)} goes with {reader.said(JUDGE_REFERENCE)}")
                 )
+    if not reader.get(VARY):
+        reader.add("nothing to vary", VARY, given="nothing", allowed="TILE=128,256")
     form = form_of(reader)
     reader.stop()
     return reader.fill(TuneRequest, form=form)

@@ -22,12 +22,13 @@ Setting = int | float | bool | str | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A value that can be varied. line: where it is; start, end: its bytes in the text of the file; node: it."""
+    """A value that can be varied. line: where it is; start, end: its bytes in the text of the file; text, node: it."""
 
     name: str
     line: int
     start: int
     end: int
+    text: str
     node: ast.expr
 
 
@@ -139,8 +140,8 @@ def varied_values(text: str, file: str, kernel: str | None = None) -> dict[str, 
         raise UserError(
             f"{type(error).__name__}: {error}", where=f"{file}:{getattr(error, 'lineno', None) or 1}"
         ) from None
-    starts = [0]
-    for line in text.encode().split(b"\n"):
+    starts, raw = [0], text.encode()
+    for line in raw.split(b"\n"):
         starts.append(starts[-1] + len(line) + 1)
     found, twice = dict[str, Written](), set[str]()
 
@@ -149,7 +150,8 @@ def varied_values(text: str, file: str, kernel: str | None = None) -> dict[str, 
             return
         twice.update({name} & {*found})
         start, end = starts[value.lineno - 1] + value.col_offset, starts[value.end_lineno - 1] + value.end_col_offset
-        found[name] = Written(name=name, line=value.lineno, start=start, end=end, node=value)
+        written = raw[start:end].decode()
+        found[name] = Written(name=name, line=value.lineno, start=start, end=end, text=written, node=value)
 
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -181,9 +183,14 @@ def _axis(at: Written, words: Sequence[str], file: str) -> Axis:
         raise UserError(f"{at.name} is written on several lines and cannot be varied", where=where)
     for word in words:
         text, value = _read_value(at, word, where)
-        made[text] = value
+        made[at.text if _same(text, at.text) else text] = value
     ordered = sorted(made.items(), key=lambda pair: (isinstance(pair[1], str), _rank(pair[1]), pair[0]))
     return Axis(at=at, words=tuple(text for text, _ in ordered), values=tuple(value for _, value in ordered))
+
+
+def _same(text: str, other: str) -> bool:
+    """Whether two texts are one expression: what the file says already is left as it is written."""
+    return ast.dump(ast.parse(text, mode="eval")) == ast.dump(ast.parse(other.strip(), mode="eval"))
 
 
 def _rank(value: Setting) -> float:
