@@ -111,7 +111,7 @@ def test_its_best_is_the_least_of_all_that_are_right(file: Path, seed: int) -> N
             assert best is None
             continue
         assert best is not None
-        assert best.judged.verdict == "right"
+        assert best.judged.status == "ok"
         assert best.time_s == min(alone.values()) == alone[repr(best.variant.settings)]
     good = {repr(row.variant.settings): row for row in whole.rows if row.is_good}
     assert {settings: row.time_s for settings, row in good.items()} == alone
@@ -137,10 +137,10 @@ def test_what_runs_beside_it_and_the_order_of_words_change_nothing(file: Path) -
     assert first.best[0].row is not None
     assert first.best[0].row.variant.settings == {"AGAIN": 0, "ROWS": 128, "UNUSED": "a"}
     assert first.best[0].speedup == 1.0  # it is the file as it is
-    refused = [row for row in first.rows if row.judged.verdict == "refused"]
+    refused = [row for row in first.rows if row.judged.status == "refused"]
     assert {row.variant.settings["ROWS"] for row in refused} == {256}
     assert len(refused) == 4
-    assert all("doubled.py:" in row.judged.why for row in refused)
+    assert all("doubled.py:" in row.judged.reason for row in refused)
 
 
 def test_a_limit_is_told_and_the_neighbours_of_the_fastest_follow(file: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_file_that_reaches_out_is_refused_and_touches_nothing(tmp_path: Path) 
         file = tmp_path / "k.py"
         file.write_text(KERNEL.replace("    return {", f"    {body}\n    return {{"))
         found = mowich.tune(file, {"ROWS": [64, 128]})
-        assert {row.judged.verdict for row in found.rows} == {"refused"}
+        assert {row.judged.status for row in found.rows} == {"refused"}
         assert [best.row for best in found.best] == [None]
     assert not made.exists()
 
@@ -230,7 +230,7 @@ def test_the_command_line_and_python(file: Path, tmp_path: Path, capsys: pytest.
     assert cli.run([*words, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "mowich/kernel-tune@1"
-    assert answer["count"] == {"right": 0, "timed": 8, "wrong": 0, "refused": 0}
+    assert answer["count"] == {"ok": 0, "timed": 8, "wrong": 0, "refused": 0}
     found = mowich.tune(file, {"SKIPS": [True, False], "ROWS": [64, 128]}, on=["trn2", "trn3"])
     assert isinstance(found, KernelTune)
     assert found.to_dict()["rows"] == answer["rows"]

@@ -9,8 +9,8 @@ from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.debugging import ReferenceFile
 from mowich.requests.fields import CALLED, TYPED, Field, flag, path, read_kernels_file, read_names, texts, whole
-from mowich.requests.judging import CANDIDATES_AT_ONCE, JUDGE_REFERENCE, SEEDS, SHAPES, read_target_word
-from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION
+from mowich.requests.judging import CANDIDATES_AT_ONCE, JUDGE_REFERENCE, SEEDS, SHAPES
+from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION, read_target_name
 from mowich.requests.schema import QuestionReader, Schema
 
 _EDGES = TYPED | CALLED
@@ -31,7 +31,7 @@ VARY = texts(
 
 def read_targets(value: object) -> tuple[str, ...]:
     """ "trn2,trn3", each once."""
-    names = dict.fromkeys(read_target_word(name) for name in read_names(value))
+    names = dict.fromkeys(read_target_name(name) for name in read_names(value))
     if not names:
         raise UserError("no target", given=value, allowed="trn1, trn2, trn3")
     return tuple(names)
