@@ -214,7 +214,7 @@ def test_guards_that_a_system_has_not_are_told(
     assert cli.run([*words, "--json"]) == 0
     assert "files" in json.loads(capsys.readouterr().out)["missing"]
     assert cli.run(words) == 0
-    assert "This system does not close a candidate's files" in " ".join(capsys.readouterr().out.split())
+    assert "note: this system does not close a candidate's files" in capsys.readouterr().err
 
 
 def test_arguments_follow_from_the_text_of_a_candidate() -> None:

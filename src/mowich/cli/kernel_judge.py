@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mowich.cli.kernel import kernel_app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress
+from mowich.cli.output import emit, noter, progress
 from mowich.errors import EXIT_CHECK_FAILED, UserError, UserErrors
 from mowich.requests import judging
 
@@ -30,6 +30,9 @@ def kernel_judge(asked: judging.JudgeRequest) -> int:
     given = _from_stdin() if asked.candidates == ("-",) else None
     with progress(asked.form.quiet):
         found = kernels_judged(asked, given, told)
+    if found.missing:
+        words = ", ".join(found.missing)
+        noter(asked.form.quiet)(f"this system does not close a candidate's {words}; other guards do (docs/judge.md)")
     answer = finite(found.to_dict())
     if asked.lines:
         print(json.dumps(answer))

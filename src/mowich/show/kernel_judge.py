@@ -42,10 +42,6 @@ def _sentences(result: Result, best: Result | None) -> list[str]:
         out.append(f"Fastest: {best['file']}, {_time(best)}.")
     if best is not None and ran > 1:
         out.append(_next(result))
-    if result["missing"]:
-        out.append(
-            f"This system does not close a candidate's {', '.join(result['missing'])}; other guards do (docs/judge.md)."
-        )
     return out
 
 
