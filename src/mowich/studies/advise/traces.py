@@ -1,0 +1,493 @@
+"""A recorded trace with one change: what an edit of the kernel would have recorded, as far as the clock needs it.
+
+Instructions keep their places. A change that cannot be made (the engine cannot do it, a tile is used between, the
+number is not known) gives None. Fewer and other instructions follow from boxes and uses, as the compiler's own
+rewritings do (`clock.lower`); what they compute is not looked at.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from mowich.errors import UserError
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.depend import box, meet
+from mowich.neuroncore.clock.lower import Uses, uses_of, with_kinds
+from mowich.neuroncore.instructions.rates import SHORT, Cost
+from mowich.neuroncore.instructions.table import TABLE
+from mowich.neuroncore.trace import Kind, Operand, Trace
+
+Site: TypeAlias = tuple[str, int]
+"""(File, line) that an instruction comes from."""
+MERGED_COUNTS = (2, 4, 8)
+"""How many DMAs become one."""
+_NEAR = 256
+"""Instructions between two that become one, among which a use of their tiles is looked for."""
+
+
+class EditCosts(Costs):
+    """Costs that know of instructions which no table has: DMAs of several tiles."""
+
+    def __init__(self, like: Costs) -> None:
+        super().__init__(like.generation, like.facts)
+        self._numbers, self._found = like._numbers, dict(like._found)
+
+    def entered(self, kind: Kind, cost: Cost) -> None:
+        """Note what a kind of instruction costs."""
+        self._found[kind, 1] = cost
+
+
+def places_of(trace: Trace) -> dict[tuple[Site, str], list[int]]:
+    """(Site, name of the instruction) -> kinds of instructions there."""
+    found: dict[tuple[Site, str], list[int]] = {}
+    if len(trace):
+        pairs = np.unique(np.stack([np.array(trace.site, np.int64), np.array(trace.kind, np.int64)], 1), axis=0)
+        for site, kind in pairs.tolist():
+            found.setdefault((trace.sites[site], trace.kinds[kind].name), []).append(kind)
+    return found
+
+
+def remapped(trace: Trace, places: Iterable[tuple[Site, str]], change: Callable[[Kind], Kind | None]) -> Trace | None:
+    """A trace whose instructions of some places are of other kinds. change: gives the other kind, None: it cannot be.
+    None where it can be nowhere, or not everywhere."""
+    wanted, known = set(places), places_of(trace)
+    kinds, kind, site = list(trace.kinds), np.array(trace.kind, np.int64), np.array(trace.site, np.int64)
+    made: dict[int, int] = {}
+    for place in wanted:
+        for k in known.get(place, ()):
+            if k not in made:
+                other = change(trace.kinds[k])
+                if other is None:
+                    return None
+                made[k] = len(kinds)
+                kinds.append(other)
+            mine = (kind == k) & np.isin(site, [n for n, s in enumerate(trace.sites) if s == place[0]])
+            kind[mine] = made[k]
+    if not made or all(kinds[a] == kinds[b] for a, b in made.items()):
+        return None
+    out = with_kinds(trace, kinds)
+    out.kind = array("i", kind.astype(np.int32).tobytes())
+    return out
+
+
+def on_engine(kind: Kind, engine: str, generation: int) -> Kind | None:
+    """An instruction on another engine; None where that cannot run it."""
+    row = TABLE[kind.name]
+    if engine not in row.engines or row.engine_since.get(engine, 0) > generation:
+        return None
+    if engine == "gpsimd" and any(o.space == "P" for o in (*kind.reads, *kind.writes)):
+        return None
+    if kind.name == "nc_transpose" and engine != kind.engine:
+        return None  # where the result lies, and its size, follow from the engine
+    return kind._replace(engine=engine, flags=tuple(f for f in kind.flags if f[0] not in ("free", "assigned")))
+
+
+def with_flag(kind: Kind, name: str, value: object) -> Kind:
+    """An instruction with a flag set."""
+    return kind._replace(flags=(*(f for f in kind.flags if f[0] != name), (name, value)))
+
+
+def is_dynamic(kind: Kind, *how: str) -> bool:
+    """Whether an address of an instruction is known at run time only. how: "scalar" or "vector"; any by default."""
+    return any(o.dynamic in how if how else o.dynamic for o in (*kind.reads, *kind.writes))
+
+
+def in_bf16(kind: Kind) -> Kind | None:
+    """A product in float32 with operands of 16 bits."""
+    if kind.name != "nc_matmul" or not all(o.dtype == "float32" for o in kind.reads[:2]):
+        return None
+    reads = [o._replace(dtype=SHORT[0], itemsize=2) if o.dtype == "float32" else o for o in kind.reads]
+    return kind._replace(reads=tuple(reads))
+
+
+# instructions fewer
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ChangedTrace:
+    """A trace that is being changed. before, after: of each operand, the one of the same storage that comes before and
+    after it, -1: none; kind: of each instruction; rows: instruction -> (storage, pattern) of its operands, of those
+    that have others; number: storage of each operand; gone: instructions; costs: of kinds that the table does not
+    have."""
+
+    trace: Trace
+    uses: Uses
+    before: np.ndarray[tuple[int], np.dtype[np.int64]]
+    after: np.ndarray[tuple[int], np.dtype[np.int64]]
+    kinds: list[Kind]
+    kind: np.ndarray[tuple[int], np.dtype[np.int64]]
+    number: np.ndarray[tuple[int], np.dtype[np.int64]]
+    rows: dict[int, list[tuple[int, int]]]
+    gone: set[int]
+    known: dict[Kind, int]
+
+    @classmethod
+    def of(cls, trace: Trace) -> ChangedTrace:
+        """One that is not changed yet."""
+        uses = uses_of(trace)
+        order = np.argsort(uses.number, kind="stable")
+        before, after = np.full(len(order), -1), np.full(len(order), -1)
+        same = uses.number[order[1:]] == uses.number[order[:-1]]
+        before[order[1:]] = np.where(same, order[:-1], -1)
+        after[order[:-1]] = np.where(same, order[1:], -1)
+        kind = uses.kind.copy()
+        return cls(trace, uses, before, after, list(trace.kinds), kind, uses.number.copy(), {}, set(), {})
+
+    def add(self, kind: Kind) -> int:
+        """The number of a new kind."""
+        if kind not in self.known:
+            self.known[kind] = len(self.kinds)
+            self.kinds.append(kind)
+        return self.known[kind]
+
+    def operands(self, i: int) -> list[int]:
+        """Places of the operands of an instruction."""
+        return [*range(int(self.uses.start[i]), int(self.uses.start[i + 1]))]
+
+    def row(self, i: int) -> list[tuple[int, int]]:
+        """(Storage, pattern) of the operands of an instruction as it is now."""
+        if i in self.rows:
+            return self.rows[i]
+        return [(int(self.number[o]), int(self.uses.pattern[o])) for o in self.operands(i)]
+
+    def user(self, operand: int) -> int:
+        """The instruction of an operand; -1 of none."""
+        return int(self.uses.whose[operand]) if operand >= 0 else -1
+
+    def done(self) -> Trace | None:
+        """The trace, changed; None where nothing is."""
+        if not (self.gone or self.rows):
+            return None
+        trace, uses = self.trace, self.uses
+        out, kept = with_kinds(trace, self.kinds), np.ones(len(self.kind), np.bool_)
+        kept[[*self.gone]] = False
+        counts = np.diff(uses.start)
+        for i, row in self.rows.items():
+            counts[i] = len(row)
+        counts[~kept] = 0
+        start = np.concatenate([[0], np.cumsum(counts)])
+        touched = np.zeros((int(start[-1]), 2), np.int64)
+        plain = kept.copy()
+        plain[[*self.rows]] = False
+        mine = plain[uses.whose]
+        place = start[uses.whose] + np.arange(len(uses.whose)) - uses.start[uses.whose]
+        touched[place[mine], 0], touched[place[mine], 1] = self.number[mine], uses.pattern[mine]
+        for i, row in self.rows.items():
+            if kept[i]:
+                touched[start[i] : start[i + 1]] = row
+        out.kind = array("i", self.kind[kept].astype(np.int32).tobytes())
+        out.site = array("i", np.array(trace.site, np.int32)[kept].tobytes())
+        out.number = array("q", np.array(trace.number, np.int64)[kept].tobytes())
+        out.touched = array("q", touched.tobytes())
+        at = np.cumsum(kept) - 1
+        out.in_order = array(trace.in_order.typecode, [int(at[i]) for i in trace.in_order if kept[i]])
+        out.meetings = {int(at[i]): meeting for i, meeting in trace.meetings.items() if kept[i]}
+        return out
+
+
+def _at(trace: Trace, site: Site) -> list[int]:
+    """Instructions of a line, in program order."""
+    numbers = [n for n, s in enumerate(trace.sites) if s == site]
+    return np.flatnonzero(np.isin(np.array(trace.site, np.int64), numbers)).tolist() if numbers else []
+
+
+def _memory(kind: Kind) -> int | None:
+    """Which operand of a plain DMA between HBM and SBUF lies in HBM: 0 of a load, 1 of a store."""
+    if kind.name != "dma_copy" or len(kind.reads) != 1 or len(kind.writes) != 1 or is_dynamic(kind):
+        return None
+    spaces = kind.reads[0].space + kind.writes[0].space
+    return {"HS": 0, "SH": 1}.get(spaces)
+
+
+def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace | None:
+    """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles. costs: gets the cost
+    of the larger DMAs."""
+    c = ChangedTrace.of(trace)
+    group: list[int] = []
+    step = None
+    for i in _at(trace, site):
+        same = bool(group) and c.kind[i] == c.kind[group[-1]]
+        now = _step(c, group[-1], i) if same else None
+        if not same or now is None or (len(group) > 1 and now != step):
+            group = [i] if _memory(trace.kinds[trace.kind[i]]) is not None else []
+            continue
+        group, step = [*group, i], now
+        if len(group) == count:
+            _merge(c, group, now, costs)
+            group = []
+    return c.done()
+
+
+def _step(c: ChangedTrace, a: int, b: int) -> int | None:
+    """By how many elements the side in HBM of a DMA lies behind that of another one; None: it does not."""
+    side = _memory(c.trace.kinds[c.trace.kind[a]])
+    if side is None:
+        return None
+    x, y = (c.operands(i)[side] for i in (a, b))
+    if c.uses.number[x] != c.uses.number[y]:
+        return None
+    found = c.trace.patterns.steps([int(c.uses.pattern[x])], [int(c.uses.pattern[y])])
+    return found[0] if found is not None and found[0] > 0 else None
+
+
+def _merge(c: ChangedTrace, group: Sequence[int], step: int, costs: EditCosts) -> None:
+    """Make one DMA of some, where nothing uses their tiles between and SBUF need not hold one tile twice."""
+    kind = c.trace.kinds[c.trace.kind[group[0]]]
+    side = _memory(kind)
+    assert side is not None
+    memory, first, last = c.operands(group[0])[side], group[0], group[-1]
+    others = c.uses.reads if side == 1 else c.uses.writes
+    if others[c.uses.number[memory]]:
+        return  # another instruction writes what it reads, or reads what it writes
+    for i in group:
+        tile = c.operands(i)[1 - side]
+        if side == 0 and c.user(int(c.before[tile])) > first and c.user(int(c.before[tile])) not in group:
+            return
+        if side == 1 and -1 < c.user(int(c.after[tile])) < last and c.user(int(c.after[tile])) not in group:
+            return
+    wide = tuple(_stacked(o, len(group), step if o.space == "H" else None) for o in (kind.reads[0], kind.writes[0]))
+    flags = (*kind.flags, ("merged", len(group)))
+    made = Kind(kind.name, kind.engine, flags, kind.reads * len(group), kind.writes * len(group))
+    costs.entered(made, costs.of(kind._replace(reads=wide[:1], writes=wide[1:])))
+    stays = first if side == 0 else last
+    rows = [c.row(i) for i in group]
+    c.rows[stays] = [row[n] for n in (0, 1) for row in rows]
+    c.kind[stays] = c.add(made)
+    c.gone |= {*group} - {stays}
+
+
+def _stacked(o: Operand, count: int, step: int | None) -> Operand:
+    """An operand of several tiles: in HBM `step` elements apart, on chip behind one another in each partition."""
+    inner = o.strides[0] if step is None else step
+    pitch = o.strides[0] * count if step is None else o.strides[0]
+    return o._replace(shape=(o.shape[0], count, *o.shape[1:]), strides=(pitch, inner, *o.strides[1:]))
+
+
+def loaded_once(trace: Trace, site: Site) -> Trace | None:
+    """A trace in which a line does not load what is in SBUF already: the tile that holds it stays there."""
+    c = ChangedTrace.of(trace)
+    root: dict[int, int] = {}
+    held: dict[tuple[int, ...], int] = {}
+    loads = [k for k, kind in enumerate(trace.kinds) if _memory(kind) == 0]
+    mine = set(_at(trace, site))
+    for i in np.flatnonzero(np.isin(c.kind, loads)).tolist():
+        source, target = c.operands(i)
+        memory, tile = int(c.uses.number[source]), int(c.uses.number[target])
+        if c.uses.writes[memory] or c.uses.writes[tile] != 1 or trace.storages[tile].address is not None:
+            continue
+        form = trace.storages.form[tile]
+        key = (memory, int(c.uses.pattern[source]), int(c.kind[i]), int(c.uses.pattern[target]), form)
+        if key in held and i in mine:
+            root[tile] = held[key]
+            c.gone.add(i)
+        else:
+            held.setdefault(key, tile)
+    if root:
+        moved = np.arange(int(c.number.max()) + 1)
+        moved[[*root]] = [*root.values()]
+        c.number = moved[c.number]
+    return c.done()
+
+
+def without_zeros(trace: Trace, site: Site) -> Trace | None:
+    """A trace without those memsets of a line that write what an earlier one wrote, and nothing wrote since."""
+    c = ChangedTrace.of(trace)
+    for i in _at(trace, site):
+        if trace.kinds[trace.kind[i]].name != "memset":
+            continue
+        (target,) = c.operands(i)
+        mine, at = box(trace.patterns[int(c.uses.pattern[target])]), int(c.before[target])
+        while at >= 0:
+            j = c.user(at)
+            if c.uses.written[at]:
+                if c.kind[j] == c.kind[i] and c.uses.pattern[at] == c.uses.pattern[target]:
+                    c.gone.add(i)
+                    break
+                if meet(box(trace.patterns[int(c.uses.pattern[at])]), mine):
+                    break
+            at = int(c.before[at])
+    return c.done()
+
+
+# two instructions as one
+# ---------------------------------------------------------------------------------------------------------------------
+
+FUSED: Mapping[tuple[str, str], str] = {
+    ("activation", "tensor_reduce"): "activation_reduce",
+    ("activation", "activation"): "activation",
+    ("tensor_scalar", "activation"): "activation",
+    ("tensor_scalar", "tensor_reduce"): "tensor_scalar_reduce",
+    ("tensor_scalar", "tensor_scalar"): "tensor_scalar",
+    ("tensor_scalar", "tensor_tensor"): "scalar_tensor_tensor",
+    ("tensor_tensor", "tensor_scalar"): "scalar_tensor_tensor",
+}
+"""(Instruction, the one that reads what it writes) -> the instruction that does both."""
+_KEEPS = ("activation_reduce", "tensor_scalar_reduce")
+"""Instructions that write what the first of the two wrote as well."""
+_LINEAR = ("multiply", "add", "subtract")
+_SAME = ("copy", "identity")
+
+
+def pairs_of(trace: Trace) -> dict[tuple[Site, Site], list[tuple[int, int]]]:
+    """(Line that writes a tile, line that reads it) -> the instructions, of those that may become one: the tile is
+    written once."""
+    c = ChangedTrace.of(trace)
+    found: dict[tuple[Site, Site], list[tuple[int, int]]] = defaultdict(list)
+    first = {name for name, _ in FUSED} | {"tensor_copy"}
+    kinds = [k for k, kind in enumerate(trace.kinds) if kind.name in first]
+    for i in np.flatnonzero(np.isin(c.kind, kinds)).tolist():
+        n_reads = len(trace.kinds[trace.kind[i]].reads)
+        target = c.operands(i)[n_reads]
+        if c.uses.writes[c.uses.number[target]] != 1:
+            continue
+        reader = c.user(int(c.after[target]))
+        if reader > i:
+            found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]]].append((i, reader))
+    return dict(found)
+
+
+def fused(trace: Trace, pairs: Sequence[tuple[int, int]], costs: Costs) -> tuple[Trace, str] | None:
+    """A trace in which pairs of instructions are one each, and the name of that instruction. None where one pair
+    cannot."""
+    c = ChangedTrace.of(trace)
+    name = ""
+    for a, b in pairs:
+        made = _fuse(c, a, b, costs)
+        if not made:
+            return None
+        name = made
+    out = c.done()
+    return None if out is None else (out, name)
+
+
+def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
+    """Make one instruction of two; its name, "" where that cannot be."""
+    one, two = c.trace.kinds[c.trace.kind[a]], c.trace.kinds[c.trace.kind[b]]
+    name = FUSED.get((one.name, two.name), "")
+    mine, theirs = c.operands(a), c.operands(b)
+    target = mine[len(one.reads)]
+    tile, view = c.uses.number[target], c.uses.pattern[target]
+    readers = [n for n, o in enumerate(theirs[: len(two.reads)]) if c.uses.number[o] == tile]
+    if not name or b in c.rows or a in c.rows or a in c.gone or b in c.gone or len(readers) != 1 or c.uses.pattern[theirs[readers[0]]] != view:
+        return ""
+    if name == "activation" and not _is_one_function(one, two, readers[0]):
+        return ""
+    if name == "scalar_tensor_tensor" and two.name == "tensor_scalar" and readers[0] != 0:
+        return ""
+    keeps = name in _KEEPS
+    if not keeps and c.uses.reads[tile] != 1:
+        return ""
+    if keeps and two.flag("op") not in ("add", "maximum"):
+        return ""
+    if not _is_quiet(c, a, b, mine[: len(one.reads)] if not keeps else theirs[len(two.reads) :]):
+        return ""
+    engine = TABLE[name].engines[0]
+    spaces = [o.space for o in (*one.reads, *two.reads)]
+    if engine == "gpsimd" and "P" in spaces:
+        return ""
+    rest = [n for n in range(len(two.reads)) if n != readers[0]]
+    reads = (*one.reads, *(two.reads[n] for n in rest))
+    writes = (*(one.writes if keeps else ()), *two.writes)
+    flags = one.flags if keeps or two.flag("op") in _SAME else two.flags
+    kind = Kind(name, engine, tuple(f for f in flags if f[0] not in ("free", "assigned")), reads, writes)
+    try:
+        costs.of(kind)
+    except (UserError, IndexError, KeyError):
+        return ""
+    rows, others = c.row(a), c.row(b)
+    stays, goes = (a, b) if keeps else (b, a)
+    c.rows[stays] = [
+        *rows[: len(one.reads)],
+        *(others[n] for n in rest),
+        *(rows[len(one.reads) :] if keeps else ()),
+        *others[len(two.reads) :],
+    ]
+    c.kind[stays] = c.add(kind)
+    c.gone.add(goes)
+    return name
+
+
+def _is_one_function(one: Kind, two: Kind, place: int) -> bool:
+    """Whether a product, a sum or a copy becomes the scale or the bias of a function."""
+    if place != 0 or len(two.reads) > 1:
+        return False
+    return one.flag("op") in (_SAME if one.name == "activation" else _LINEAR) or (
+        one.name == "activation" and two.flag("op") in _SAME
+    )
+
+
+def _is_quiet(c: ChangedTrace, a: int, b: int, operands: Sequence[int]) -> bool:
+    """Whether no instruction between two writes what the first reads (or touches what the second writes, where that
+    comes earlier)."""
+    if b - a > _NEAR:
+        return False
+    between = slice(int(c.uses.start[a + 1]), int(c.uses.start[b]))
+    numbers = {int(c.uses.number[o]) for o in operands}
+    touched = c.uses.number[between]
+    is_reader = bool(len(operands)) and not c.uses.written[operands[0]]
+    if is_reader:
+        touched = touched[c.uses.written[between]]
+    return not numbers & set(touched.tolist())
+
+
+def without_copy(trace: Trace, site: Site) -> Trace | None:
+    """A trace without the copies of a line: what reads a copy reads what it was copied from. None where one of them is
+    needed."""
+    c = ChangedTrace.of(trace)
+    changed: dict[int, dict[int, int]] = defaultdict(dict)  # reader -> operand -> the copy that it reads
+    for i in _at(trace, site):
+        kind = trace.kinds[trace.kind[i]]
+        if not (kind.name == "tensor_copy" or (kind.name == "activation" and kind.flag("op") in _SAME)):
+            continue
+        if len(kind.reads) != 1 or len(kind.writes) != 1 or kind.flag("broadcast") or is_dynamic(kind):
+            return None
+        source, target = c.operands(i)
+        tile = c.uses.number[target]
+        if c.uses.writes[tile] != 1 or c.before[target] >= 0 or kind.reads[0].shape != kind.writes[0].shape:
+            return None
+        at, last = int(c.after[target]), i
+        while at >= 0:
+            j = c.user(at)
+            if c.uses.pattern[at] != c.uses.pattern[target] or not _may_read(trace.kinds[trace.kind[j]], kind):
+                return None
+            changed[j][at] = i
+            last, at = j, int(c.after[at])
+        if last == i or not _stays(c, source, last):
+            return None
+        c.gone.add(i)
+    for j, mine in changed.items():
+        kind, first = c.kinds[int(c.kind[j])], int(c.uses.start[j])
+        reads, row = list(kind.reads), c.row(j)
+        for operand, i in mine.items():
+            n = operand - first
+            reads[n] = trace.kinds[trace.kind[i]].reads[0]
+            row[n] = c.row(i)[0]
+        c.rows[j], c.kind[j] = row, c.add(kind._replace(reads=tuple(reads)))
+    return c.done()
+
+
+def _may_read(reader: Kind, copy: Kind) -> bool:
+    """Whether an instruction may read the source of a copy in its place."""
+    source, target = copy.reads[0], copy.writes[0]
+    if reader.engine == "dma" or (reader.engine in ("gpsimd", "tensor") and source.space == "P"):
+        return False
+    if reader.engine == "tensor" and source.dtype != target.dtype:
+        return source.dtype != "float32" and target.dtype != "float32"
+    return True
+
+
+def _stays(c: ChangedTrace, source: int, last: int) -> bool:
+    """Whether nothing writes to the storage of an operand up to an instruction."""
+    at = int(c.after[source])
+    while at >= 0 and c.user(at) <= last:
+        if c.uses.written[at]:
+            return False
+        at = int(c.after[at])
+    return True
