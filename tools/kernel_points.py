@@ -155,8 +155,8 @@ def read(file: Path) -> list[Point]:
     return found
 
 
-def run(point: Point, checkouts: Checkouts) -> Result:
-    """The kernel of a point, without values. Raises what the kernel or its file raises.
+def run(point: Point, checkouts: Checkouts, file: Path | None = None) -> Result:
+    """The kernel of a point, without values. file: a copy of its file that is run in its place. Raises what the kernel or its file raises.
 
     Files of kernels set the environment of their own benchmark. A point says on how many cores it ran, and one file
     says nothing of the next: what they set ends with the run.
@@ -170,7 +170,7 @@ def run(point: Point, checkouts: Checkouts) -> Result:
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:
-            kernel, arguments = _older(point, checkouts) if point.older else _newer(point, checkouts)
+            kernel, arguments = (_older if point.older else _newer)(point, checkouts, file)
             os.environ.pop(LOGICAL_CORES, None)
             cores = int(point.row.get("lnc", 1))
             made = mowich.run_kernel(
@@ -196,18 +196,30 @@ def _module(file: Path) -> ModuleType:
     return module
 
 
-def _older(point: Point, checkouts: Checkouts) -> tuple[Any, list[Any]]:
-    """A kernel of the older interface with the arguments of its operator."""
+def text_of(point: Point, checkouts: Checkouts) -> tuple[str, str]:
+    """(Name of the file of a point, its text with the imports that it expects)."""
+    if not point.older:
+        assert checkouts.megakernel is not None
+        newer = checkouts.megakernel / point.row["path"]
+        return newer.name, newer.read_text(encoding="utf-8")
     folder = checkouts.older_folder(point.row)
     found = re.match(r"github:\S+/\S+ (\S+)", point.row["kernel"])
     assert folder is not None
     if found is None:
         raise UserError("the point names no file", where=point.id, given=point.row["kernel"])
     file = folder / found[1]
-    operator = point.id.removeprefix("kda_base_") if point.id.startswith("kda_base_") else found[1].split("/")[1]
     text = file.read_text(encoding="utf-8")
-    copy = Path(tempfile.mkdtemp()) / file.name
-    copy.write_text(text if "neuronxcc" in text.split("def ")[0] else OLDER_HEAD + text, encoding="utf-8")
+    return file.name, text if "neuronxcc" in text.split("def ")[0] else OLDER_HEAD + text
+
+
+def _older(point: Point, checkouts: Checkouts, copy: Path | None) -> tuple[Any, list[Any]]:
+    """A kernel of the older interface with the arguments of its operator."""
+    is_base = point.id.startswith("kda_base_")
+    operator = point.id.removeprefix("kda_base_") if is_base else point.row["kernel"].split()[1].split("/")[1]
+    if copy is None:
+        name, text = text_of(point, checkouts)
+        copy = Path(tempfile.mkdtemp()) / name
+        copy.write_text(text, encoding="utf-8")
     shapes = json.loads((checkouts.points.parent / "kda_shapes.json").read_text(encoding="utf-8"))[operator]
     return _module(copy).kernel, [hollow(tuple(s), kind) if s is not None else kind for s, kind in shapes]
 
@@ -265,7 +277,7 @@ _ARGUMENTS: Mapping[str, Callable[[Mapping[str, Any]], list[Any]]] = {
 }  # fmt: skip
 
 
-def _newer(point: Point, checkouts: Checkouts) -> tuple[Any, list[Any]]:
+def _newer(point: Point, checkouts: Checkouts, copy: Path | None) -> tuple[Any, list[Any]]:
     """A fused kernel of the newer interface with its arguments."""
     folder = checkouts.megakernel
     assert folder is not None
@@ -281,7 +293,7 @@ def _newer(point: Point, checkouts: Checkouts) -> tuple[Any, list[Any]]:
     if how["kind"] == "attn_bench":
         kernel = _wrapper(folder / how["bench"], how["wrapper"])
     else:
-        kernel = getattr(_module(folder / row["path"]), how["func"])
+        kernel = getattr(_module(copy or folder / row["path"]), how["func"])
     return kernel, _ARGUMENTS[how["kind"]](row)
 
 

@@ -22,7 +22,7 @@ from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
 from mowich.nki.result import Result
 from mowich.shown import Shown
-from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of
+from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, work_done
 from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
     MERGED_COUNTS,
@@ -48,6 +48,10 @@ LEAST_GAIN = 0.001
 _LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (6, 40), 200_000, 4
 """Costliest lines that edits of an instruction are looked for at; least and most runs with a changed text, and
 instructions of all; edits that are run beyond those that are shown."""
+_OFFSETS_SINCE = 4
+"""First generation of which a released kernel has DMAs with offsets known at run time only by hwdge."""
+_SAME_WORK = 1e-3
+"""Share by which the work of two texts of a kernel may differ."""
 _ALIKE = 0.02
 """Edits whose times differ by less than this share are alike: the one of fewer lines is offered."""
 
@@ -191,10 +195,10 @@ def advise_kernel(ask: AdviseAsk) -> KernelAdvice:
     offered = sorted((e for e in found if advisor.is_gain(e)), key=_rank)
     edits: list[KernelEdit] = []
     others = [e for e in found if not advisor.is_gain(e)]
-    taken: set[tuple[str, Site]] = set()
+    taken: set[tuple[str, object]] = set()
     tried = 0
     for edit in offered:
-        places = {(edit.kind, site) for site in edit.sites}
+        places = {(edit.kind, word) for word in (*edit.sites, edit.what)}
         if len(edits) >= ask.top or places & taken:
             others.append(edit)
             continue
@@ -386,7 +390,7 @@ class _Advisor:
         for mode, queue in (("hwdge", ""), ("hwdge", "scalar"), ("swdge", ""), ("none", "")):
             able, refused = [], []
             for place, kind in dmas.items():
-                why = _no_mode(kind, mode)
+                why = _no_mode(kind, mode, self.generation)
                 if why:
                     refused.append(KernelEdit(kind="dma mode", sites=(place[0],), what=_mode_words(mode, queue), why_not=why))
                 elif ring_of(self.costs, self._moded(mode, queue)(kind)) != ring_of(self.costs, kind):
@@ -523,9 +527,18 @@ class _Advisor:
             return replace(edit, why_not=f"it does not run: {error.what}")
         result.timed, result.options, result.facts = True, self.result.options, self.result.facts
         profile = result.profile
-        if not len(profile):
-            return replace(edit, why_not="no instruction runs then")
+        if not _is_same_work(work_done(profile), self.work):
+            return replace(edit, why_not="it would do other work: other bytes of HBM, or other products")
         return self.timed(edit, profile)
+
+    @cached_property
+    def work(self) -> tuple[float, ...]:
+        """What the kernel does, whatever its tiles are."""
+        return work_done(self.base)
+
+
+def _is_same_work(a: Sequence[float], b: Sequence[float]) -> bool:
+    return all(abs(x - y) <= _SAME_WORK * max(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _run_of(ask: AdviseAsk) -> Result:
@@ -553,12 +566,14 @@ def _no_engine(kind: Kind, engine: str, generation: int) -> str:
     return "the GpSimd engine cannot reach PSUM"
 
 
-def _no_mode(kind: Kind, mode: str) -> str:
+def _no_mode(kind: Kind, mode: str, generation: int) -> str:
     """Why a DMA cannot have a mode; "" where it can."""
     if is_dynamic(kind, "vector") and mode != "swdge":
         return "its rows are known at run time only: GpSimd writes the descriptors"
     if mode == "hwdge" and kind.flag("cast"):
         return "hwdge takes the same format on both sides"
+    if mode == "hwdge" and is_dynamic(kind, "scalar") and generation < _OFFSETS_SINCE:
+        return "AWS excludes hwdge at an offset known at run time only, and no kernel of this chip shows that it works"
     if mode == "none" and (is_dynamic(kind) or kind.flag("cast")):
         return "its descriptors cannot be made before the launch"
     return ""

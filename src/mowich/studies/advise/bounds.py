@@ -31,6 +31,7 @@ from mowich.neuroncore.instructions.rates import (
     Cost,
 )
 from mowich.neuroncore.instructions.table import TABLE
+from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
 
 EDIT_KINDS: Mapping[str, str] = {
@@ -213,6 +214,47 @@ def _least_B(trace: Trace) -> float:
         else:
             out += max(sizes[n] for n in patterns)
     return out
+
+
+def work_done(profile: Profile) -> tuple[float, float, float]:
+    """(Useful operations of the Tensor Engine, bytes of HBM read, bytes written) of a kernel, whatever its tiles are:
+    bytes at known places count once."""
+    read = written = 0.0
+    for p in profile.schedule.programs:
+        reads, writes = _places_B(p.trace)
+        read, written = read + reads, written + writes
+    return float(profile.flop), read, written
+
+
+def _places_B(trace: Trace) -> tuple[float, float]:
+    """Bytes of HBM that a trace reads and writes: at places that are known, each place once, and no more than a tensor
+    has; at others all."""
+    seen: tuple[dict[int, dict[int, float]], ...] = (defaultdict(dict), defaultdict(dict))
+    moved = [0.0, 0.0]
+    at, touched = 0, trace.touched
+    by_kind = [_memory_operands(k) for k in trace.kinds]
+    widths = [2 * (len(k.reads) + len(k.writes)) for k in trace.kinds]
+    for k in trace.kind:
+        for n, is_written, size, is_known in by_kind[k]:
+            if is_known:
+                seen[is_written][touched[at + 2 * n]][touched[at + 2 * n + 1]] = size
+            else:
+                moved[is_written] += size
+        at += widths[k]
+    for is_written, storages in enumerate(seen):
+        for storage, sizes in storages.items():
+            a = trace.storages[storage]
+            moved[is_written] += min(float(np.prod(a.shape)) * a.itemsize, sum(sizes.values()))
+    return moved[0], moved[1]
+
+
+def _memory_operands(kind: Kind) -> list[tuple[int, bool, float, bool]]:
+    """(Place, whether it is written, bytes, whether its address is known) of the operands in HBM."""
+    return [
+        (n, n >= len(kind.reads), float(np.prod(o.shape)) * o.itemsize, not o.dynamic)
+        for n, o in enumerate((*kind.reads, *kind.writes))
+        if o.space == "H"
+    ]
 
 
 def _shared_B(programs: list[Program], least: list[float]) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.depend import box, meet
+from mowich.neuroncore.clock.depend import Box, box, covers, meet
 from mowich.neuroncore.clock.lower import Uses, uses_of, with_kinds
 from mowich.neuroncore.instructions.rates import SHORT, Cost
 from mowich.neuroncore.instructions.table import TABLE
@@ -127,6 +127,8 @@ class ChangedTrace:
     rows: dict[int, list[tuple[int, int]]]
     gone: set[int]
     known: dict[Kind, int]
+    slots: list[int]
+    boxes: dict[int, Box]
 
     @classmethod
     def of(cls, trace: Trace) -> ChangedTrace:
@@ -138,7 +140,7 @@ class ChangedTrace:
         before[order[1:]] = np.where(same, order[:-1], -1)
         after[order[:-1]] = np.where(same, order[1:], -1)
         kind = uses.kind.copy()
-        return cls(trace, uses, before, after, list(trace.kinds), kind, uses.number.copy(), {}, set(), {})
+        return cls(trace, uses, before, after, list(trace.kinds), kind, uses.number.copy(), {}, set(), {}, [], {})
 
     def add(self, kind: Kind) -> int:
         """The number of a new kind."""
@@ -161,12 +163,61 @@ class ChangedTrace:
         """The instruction of an operand; -1 of none."""
         return int(self.uses.whose[operand]) if operand >= 0 else -1
 
+    def box(self, operand: int) -> Box:
+        """The bytes of an operand."""
+        pattern = int(self.uses.pattern[operand])
+        found = self.boxes.get(pattern)
+        if found is None:
+            found = self.boxes[pattern] = box(self.trace.patterns[pattern])
+        return found
+
+    def meeting(self, operand: int) -> int | None:
+        """The next operand of another instruction that shares bytes with one; -1: there is none; None: it is far."""
+        mine, me, at = self.box(operand), self.user(operand), int(self.after[operand])
+        for _ in range(_NEAR):
+            if at < 0 or (self.user(at) != me and meet(mine, self.box(at))):
+                return at
+            at = int(self.after[at])
+        return None
+
+    def readers(self, operand: int) -> list[int] | None:
+        """The operands that read what one writes, up to the next that writes there; None: one is far, or reads and
+        writes at once."""
+        found: list[int] = []
+        mine, me, at = self.box(operand), self.user(operand), int(self.after[operand])
+        for _ in range(_NEAR):
+            if at < 0:
+                return found
+            if self.user(at) != me and meet(mine, self.box(at)):
+                if self.uses.written[at]:
+                    return None if found and self.user(found[-1]) == self.user(at) else found
+                found.append(at)
+            at = int(self.after[at])
+        return None
+
+    def meets_earlier(self, operand: int, since: int) -> bool:
+        """Whether an instruction from `since` on, before that of an operand, shares bytes with it."""
+        at = int(self.before[operand])
+        while at >= 0 and self.user(at) >= since:
+            if meet(self.box(operand), self.box(at)):
+                return True
+            at = int(self.before[at])
+        return False
+
+    def slot(self, like: int) -> int:
+        """The number of a new storage like another one."""
+        self.slots.append(like)
+        return len(self.trace.storages.form) + len(self.slots) - 1
+
     def done(self) -> Trace | None:
         """The trace, changed; None where nothing is."""
         if not (self.gone or self.rows):
             return None
         trace, uses = self.trace, self.uses
         out, kept = with_kinds(trace, self.kinds), np.ones(len(self.kind), np.bool_)
+        if self.slots:
+            out.storages = trace.storages.copy()
+            out.storages.more(np.array(self.slots, np.int64))
         kept[[*self.gone]] = False
         counts = np.diff(uses.start)
         for i, row in self.rows.items():
@@ -199,66 +250,98 @@ def _at(trace: Trace, site: Site) -> list[int]:
 
 
 def _memory(kind: Kind) -> int | None:
-    """Which operand of a plain DMA between HBM and SBUF lies in HBM: 0 of a load, 1 of a store."""
-    if kind.name != "dma_copy" or len(kind.reads) != 1 or len(kind.writes) != 1 or is_dynamic(kind):
+    """Which operand of a DMA between HBM and SBUF lies in HBM: 0 of a load, 1 of a store. A load may have an offset
+    that is known at run time only."""
+    if kind.name != "dma_copy" or len(kind.writes) != 1 or is_dynamic(kind, "vector", "columns"):
         return None
     spaces = kind.reads[0].space + kind.writes[0].space
+    if len(kind.reads) > 1 and (spaces != "HS" or not kind.reads[0].dynamic):
+        return None
     return {"HS": 0, "SH": 1}.get(spaces)
 
 
 def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace | None:
-    """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles. costs: gets the cost
-    of the larger DMAs."""
+    """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles: a tile that is loaded
+    again and again has as many places. costs: gets the cost of the larger DMAs."""
     c = ChangedTrace.of(trace)
     group: list[int] = []
     step = None
+    slots: dict[tuple[int, int], int] = {}
     for i in _at(trace, site):
         same = bool(group) and c.kind[i] == c.kind[group[-1]]
-        now = _step(c, group[-1], i) if same else None
+        now = _step(c, group[-1], i, count) if same else None
         if not same or now is None or (len(group) > 1 and now != step):
             group = [i] if _memory(trace.kinds[trace.kind[i]]) is not None else []
             continue
         group, step = [*group, i], now
         if len(group) == count:
-            _merge(c, group, now, costs)
+            _merge(c, group, now, costs, slots)
             group = []
     return c.done()
 
 
-def _step(c: ChangedTrace, a: int, b: int) -> int | None:
-    """By how many elements the side in HBM of a DMA lies behind that of another one; None: it does not."""
-    side = _memory(c.trace.kinds[c.trace.kind[a]])
+def _step(c: ChangedTrace, a: int, b: int, count: int) -> int | None:
+    """By how many elements the side in HBM of a DMA lies behind that of another one; None: it does not. Of offsets that
+    are known at run time only: as tiles would lie beside one another, in a row where it is long enough."""
+    kind = c.trace.kinds[c.trace.kind[a]]
+    side = _memory(kind)
     if side is None:
         return None
     x, y = (c.operands(i)[side] for i in (a, b))
     if c.uses.number[x] != c.uses.number[y]:
         return None
+    memory = (kind.reads if side == 0 else kind.writes)[0]
+    if memory.dynamic:
+        same = [c.uses.number[o] for o in c.operands(a)[1:-1]] == [c.uses.number[o] for o in c.operands(b)[1:-1]]
+        row = int(np.prod(memory.shape[1:]))
+        beside = row if memory.strides[0] >= count * row else memory.shape[0] * memory.strides[0]
+        return beside if same else None
     found = c.trace.patterns.steps([int(c.uses.pattern[x])], [int(c.uses.pattern[y])])
     return found[0] if found is not None and found[0] > 0 else None
 
 
-def _merge(c: ChangedTrace, group: Sequence[int], step: int, costs: EditCosts) -> None:
-    """Make one DMA of some, where nothing uses their tiles between and SBUF need not hold one tile twice."""
+def _merge(
+    c: ChangedTrace, group: Sequence[int], step: int, costs: EditCosts, slots: dict[tuple[int, int], int]
+) -> None:
+    """Make one DMA of some, where nothing writes between what it reads or reads between what it writes. slots: (tile,
+    which of the group) -> the storage that stands for this place of a tile that is loaded again and again."""
     kind = c.trace.kinds[c.trace.kind[group[0]]]
     side = _memory(kind)
     assert side is not None
     memory, first, last = c.operands(group[0])[side], group[0], group[-1]
-    others = c.uses.reads if side == 1 else c.uses.writes
-    if others[c.uses.number[memory]]:
-        return  # another instruction writes what it reads, or reads what it writes
-    for i in group:
-        tile = c.operands(i)[1 - side]
-        if side == 0 and c.user(int(c.before[tile])) > first and c.user(int(c.before[tile])) not in group:
+    if (c.uses.reads if side == 1 else c.uses.writes)[c.uses.number[memory]]:
+        return
+    moved: dict[int, int] = {}
+    tiles: list[int] = []
+    for n, i in enumerate(group):
+        tile = c.operands(i)[-1 if side == 0 else 0]
+        number = int(c.uses.number[tile])
+        if side == 1:
+            following = c.meeting(tile)
+            if following is None or (-1 < c.user(following) < last and c.user(following) not in group):
+                return
+        elif number in tiles and c.meets_earlier(tile, first):
+            readers = c.readers(tile)
+            if readers is None:
+                return
+            place = slots.get((number, n))
+            if place is None:
+                place = slots[number, n] = c.slot(number)
+            moved |= dict.fromkeys([tile, *readers], place)
+        elif number not in tiles and c.meets_earlier(tile, first):
             return
-        if side == 1 and -1 < c.user(int(c.after[tile])) < last and c.user(int(c.after[tile])) not in group:
+        tiles.append(number)
+    for operand, place in moved.items():
+        c.number[operand] = place
+        if (i := c.user(operand)) in c.rows:
             return
     wide = tuple(_stacked(o, len(group), step if o.space == "H" else None) for o in (kind.reads[0], kind.writes[0]))
     flags = (*kind.flags, ("merged", len(group)))
     made = Kind(kind.name, kind.engine, flags, kind.reads * len(group), kind.writes * len(group))
-    costs.entered(made, costs.of(kind._replace(reads=wide[:1], writes=wide[1:])))
+    costs.entered(made, costs.of(kind._replace(reads=(wide[0], *kind.reads[1:]), writes=wide[1:])))
     stays = first if side == 0 else last
-    rows = [c.row(i) for i in group]
-    c.rows[stays] = [row[n] for n in (0, 1) for row in rows]
+    rows, reads = [c.row(i) for i in group], len(kind.reads)
+    c.rows[stays] = [pair for row in rows for pair in row[:reads]] + [pair for row in rows for pair in row[reads:]]
     c.kind[stays] = c.add(made)
     c.gone |= {*group} - {stays}
 
@@ -275,7 +358,7 @@ def loaded_once(trace: Trace, site: Site) -> Trace | None:
     c = ChangedTrace.of(trace)
     root: dict[int, int] = {}
     held: dict[tuple[int, ...], int] = {}
-    loads = [k for k, kind in enumerate(trace.kinds) if _memory(kind) == 0]
+    loads = [k for k, kind in enumerate(trace.kinds) if _memory(kind) == 0 and not is_dynamic(kind)]
     mine = set(_at(trace, site))
     for i in np.flatnonzero(np.isin(c.kind, loads)).tolist():
         source, target = c.operands(i)
@@ -336,19 +419,15 @@ _SAME = ("copy", "identity")
 
 
 def pairs_of(trace: Trace) -> dict[tuple[Site, Site], list[tuple[int, int]]]:
-    """(Line that writes a tile, line that reads it) -> the instructions, of those that may become one: the tile is
-    written once."""
+    """(Line that writes a tile, line that reads it next) -> the instructions, of those that may become one."""
     c = ChangedTrace.of(trace)
     found: dict[tuple[Site, Site], list[tuple[int, int]]] = defaultdict(list)
-    first = {name for name, _ in FUSED} | {"tensor_copy"}
+    first = {name for name, _ in FUSED}
     kinds = [k for k, kind in enumerate(trace.kinds) if kind.name in first]
     for i in np.flatnonzero(np.isin(c.kind, kinds)).tolist():
-        n_reads = len(trace.kinds[trace.kind[i]].reads)
-        target = c.operands(i)[n_reads]
-        if c.uses.writes[c.uses.number[target]] != 1:
-            continue
-        reader = c.user(int(c.after[target]))
-        if reader > i:
+        operand = c.meeting(c.operands(i)[len(trace.kinds[trace.kind[i]].reads)])
+        reader = -1 if operand is None else c.user(operand)
+        if reader > i and (trace.kinds[trace.kind[i]].name, trace.kinds[trace.kind[reader]].name) in FUSED:
             found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]]].append((i, reader))
     return dict(found)
 
@@ -382,7 +461,7 @@ def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
     if name == "scalar_tensor_tensor" and two.name == "tensor_scalar" and readers[0] != 0:
         return ""
     keeps = name in _KEEPS
-    if not keeps and c.uses.reads[tile] != 1:
+    if not keeps and c.readers(target) != [theirs[readers[0]]]:
         return ""
     if keeps and two.flag("op") not in ("add", "maximum"):
         return ""
@@ -441,7 +520,7 @@ def without_copy(trace: Trace, site: Site) -> Trace | None:
     """A trace without the copies of a line: what reads a copy reads what it was copied from. None where one of them is
     needed."""
     c = ChangedTrace.of(trace)
-    changed: dict[int, dict[int, int]] = defaultdict(dict)  # reader -> operand -> the copy that it reads
+    changed: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)  # reader -> operand -> (copy, pattern)
     for i in _at(trace, site):
         kind = trace.kinds[trace.kind[i]]
         if not (kind.name == "tensor_copy" or (kind.name == "activation" and kind.flag("op") in _SAME)):
@@ -449,28 +528,39 @@ def without_copy(trace: Trace, site: Site) -> Trace | None:
         if len(kind.reads) != 1 or len(kind.writes) != 1 or kind.flag("broadcast") or is_dynamic(kind):
             return None
         source, target = c.operands(i)
-        tile = c.uses.number[target]
-        if c.uses.writes[tile] != 1 or c.before[target] >= 0 or kind.reads[0].shape != kind.writes[0].shape:
+        readers = c.readers(target)
+        if not readers or not _stays(c, source, c.user(readers[-1])):
             return None
-        at, last = int(c.after[target]), i
-        while at >= 0:
+        for at in readers:
             j = c.user(at)
-            if c.uses.pattern[at] != c.uses.pattern[target] or not _may_read(trace.kinds[trace.kind[j]], kind):
+            pattern = _seen_in_source(c, at, source, target)
+            if pattern is None or not _may_read(trace.kinds[trace.kind[j]], kind):
                 return None
-            changed[j][at] = i
-            last, at = j, int(c.after[at])
-        if last == i or not _stays(c, source, last):
-            return None
+            changed[j][at] = i, pattern
         c.gone.add(i)
     for j, mine in changed.items():
+        if j in c.gone:
+            return None
         kind, first = c.kinds[int(c.kind[j])], int(c.uses.start[j])
         reads, row = list(kind.reads), c.row(j)
-        for operand, i in mine.items():
-            n = operand - first
-            reads[n] = trace.kinds[trace.kind[i]].reads[0]
-            row[n] = c.row(i)[0]
+        for operand, (i, pattern) in mine.items():
+            n, source = operand - first, trace.kinds[trace.kind[i]].reads[0]
+            reads[n] = reads[n]._replace(dtype=source.dtype, itemsize=source.itemsize, space=source.space)
+            row[n] = c.row(i)[0][0], pattern
         c.rows[j], c.kind[j] = row, c.add(kind._replace(reads=tuple(reads)))
     return c.done()
+
+
+def _seen_in_source(c: ChangedTrace, reader: int, source: int, target: int) -> int | None:
+    """The pattern in the source of a copy that holds what an operand reads of the copy; None: it is not known."""
+    patterns = c.trace.patterns
+    if c.uses.pattern[reader] == c.uses.pattern[target]:
+        return int(c.uses.pattern[source])
+    of, to, view = (patterns[int(c.uses.pattern[o])] for o in (source, target, reader))
+    if of[0] != to[0] or of[2:5] != to[2:5] or view[2] is None or not covers(c.box(target), c.box(reader)):
+        return None
+    shape, itemsize, _, _, _, size = of
+    return patterns.number_in(patterns.family((shape, itemsize, None, view[3], view[4], size)), view[2])
 
 
 def _may_read(reader: Kind, copy: Kind) -> bool:
