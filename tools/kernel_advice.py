@@ -70,8 +70,12 @@ def place_of(advice: KernelAdvice, text: str, step: Mapping[str, Any]) -> int | 
     """At which place, from 1, the advice has an edit of a step; None: it has not."""
     lines = text.splitlines()
     for place, edit in enumerate(advice.edits, 1):
+        if edit.kind not in step["kind"]:
+            continue
         near = [line for _, at in edit.sites for line in lines[at - 1 : at + 3]]
-        if edit.kind in step["kind"] and any(word in line for word in step["at"] for line in near):
+        if any(word in line for word in step.get("at", ()) for line in near):
+            return place
+        if any(low <= at <= high for low, high in step.get("lines", ()) for _, at in edit.sites):
             return place
     return None
 

@@ -27,6 +27,7 @@ from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
     MERGED_COUNTS,
     EditCosts,
+    PairKey,
     Site,
     fused,
     in_bf16,
@@ -48,6 +49,8 @@ LEAST_GAIN = 0.001
 _LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (6, 40), 200_000, 4
 """Costliest lines that edits of an instruction are looked for at; least and most runs with a changed text, and
 instructions of all; edits that are run beyond those that are shown."""
+_PAIRS = 32
+"""Pairs of lines that are looked at as one instruction, the costliest first."""
 _OFFSETS_SINCE = 4
 """First generation of which a released kernel has DMAs with offsets known at run time only by hwdge."""
 _SAME_WORK = 1e-3
@@ -439,23 +442,18 @@ class _Advisor:
 
     def _fusion(self) -> Iterator[KernelEdit | None]:
         pairs = [pairs_of(trace) for trace in self.compiled]
-        for key in sorted({k for found in pairs for k in found}):
-            if not set(key) & set(self.lines):
-                continue
-            mine = {id(t): found.get(key, []) for t, found in zip(self.compiled, pairs, strict=True)}
-            if self._has_second_operator(key[0]):
-                continue
-            named: list[str] = []
+        spent = {(x.file, x.line): x.seconds for x in self.base.lines}
 
-            def change(trace: Trace, mine: dict[int, list[tuple[int, int]]] = mine, named: list[str] = named) -> Trace | None:
-                made = fused(trace, mine[id(trace)], self.costs) if mine[id(trace)] else None
-                named += [made[1]] if made else []
-                return made[0] if made else None
+        def cost(group: tuple[PairKey, ...]) -> tuple[object, ...]:
+            return -sum(spent.get(site, 0.0) for key in group for site in {*key[:2]}), group
 
-            edit = self.retimed(KernelEdit(kind="fusion", sites=key, what=""), change, made=True)
-            if edit is not None:
-                where = f"lines {key[0][1]} and {key[1][1]}" if key[0] != key[1] else f"line {key[0][1]}"
-                yield replace(edit, what=f"{where} as one {named[0]}")
+        alone = [(key,) for key in {k for found in pairs for k in found} if not self._has_second_operator(key[0])]
+        alike: dict[str, list[PairKey]] = {}
+        for (key,) in sorted(alone):
+            alike.setdefault(key[2], []).append(key)
+        groups = [*alone, *(tuple(keys) for keys in alike.values() if len(keys) > 1)]
+        for group in sorted(groups, key=cost)[:_PAIRS]:
+            yield self._fused(group, pairs)
         for site in self.lines:
             copy = KernelEdit(kind="fusion", sites=(site,), what="leave the copy out: its readers take its source")
             if not self._is_scaled(site):
@@ -464,6 +462,29 @@ class _Advisor:
         for site in sorted(memsets):
             zeros = KernelEdit(kind="fusion", sites=(site,), what="leave the memset out: these bytes hold the number already")
             yield self.retimed(zeros, partial(without_zeros, site=site), made=True)
+
+    def _fused(
+        self, group: Sequence[PairKey], pairs: Sequence[Mapping[PairKey, list[tuple[int, int]]]]
+    ) -> KernelEdit | None:
+        """Pairs of lines as one instruction each. pairs: instructions of each trace."""
+        mine = {
+            id(trace): [pair for key in group for pair in found.get(key, ())]
+            for trace, found in zip(self.compiled, pairs, strict=True)
+        }
+        named: list[str] = []
+
+        def change(trace: Trace) -> Trace | None:
+            made = fused(trace, sorted(mine[id(trace)]), self.costs) if mine[id(trace)] else None
+            named.extend([made[1]] if made else [])
+            return made[0] if made else None
+
+        sites = tuple(sorted({site for key in group for site in key[:2]}))
+        edit = self.retimed(KernelEdit(kind="fusion", sites=sites, what=""), change, made=True)
+        if edit is None:
+            return None
+        said = [f"{a[1]} and {b[1]}" if a != b else str(a[1]) for a, b, _ in group]
+        is_one = len(said) == 1 and " " not in said[0]
+        return replace(edit, what=f"line{'s' * (not is_one)} {'; '.join(said)} as one {named[0]}")
 
     def _has_second_operator(self, site: Site) -> bool:
         """Whether the text of a tensor_scalar has a second operator: there is no room for another."""

@@ -27,6 +27,7 @@ Site: TypeAlias = tuple[str, int]
 """(File, line) that an instruction comes from."""
 MERGED_COUNTS = (2, 4, 8)
 """How many DMAs become one."""
+_ELEMENTWISE = ("vector", "scalar", "gpsimd")
 _NEAR = 256
 """Instructions between two that become one, among which a use of their tiles is looked for."""
 
@@ -411,25 +412,42 @@ FUSED: Mapping[tuple[str, str], str] = {
     ("tensor_scalar", "tensor_tensor"): "scalar_tensor_tensor",
     ("tensor_tensor", "tensor_scalar"): "scalar_tensor_tensor",
 }
-"""(Instruction, the one that reads what it writes) -> the instruction that does both."""
+"""(Instruction, the one that reads what it writes) -> the instruction that does both. An instruction and a copy of what
+it writes are that instruction, which writes where the copy does."""
 _KEEPS = ("activation_reduce", "tensor_scalar_reduce")
 """Instructions that write what the first of the two wrote as well."""
 _LINEAR = ("multiply", "add", "subtract")
 _SAME = ("copy", "identity")
 
 
-def pairs_of(trace: Trace) -> dict[tuple[Site, Site], list[tuple[int, int]]]:
-    """(Line that writes a tile, line that reads it next) -> the instructions, of those that may become one."""
+PairKey: TypeAlias = tuple[Site, Site, str]
+"""(Line that writes a tile, line that reads it next, what such lines have in common: instructions and the tile's
+name)."""
+
+
+def pairs_of(trace: Trace) -> dict[PairKey, list[tuple[int, int]]]:
+    """The instructions of pairs of lines that may become one."""
     c = ChangedTrace.of(trace)
-    found: dict[tuple[Site, Site], list[tuple[int, int]]] = defaultdict(list)
-    first = {name for name, _ in FUSED}
-    kinds = [k for k, kind in enumerate(trace.kinds) if kind.name in first]
+    found: dict[PairKey, list[tuple[int, int]]] = defaultdict(list)
+    kinds = [k for k, kind in enumerate(trace.kinds) if kind.engine in _ELEMENTWISE and kind.name != "memset"]
     for i in np.flatnonzero(np.isin(c.kind, kinds)).tolist():
-        operand = c.meeting(c.operands(i)[len(trace.kinds[trace.kind[i]].reads)])
+        one = trace.kinds[trace.kind[i]]
+        target = c.operands(i)[len(one.reads)]
+        operand = c.meeting(target)
         reader = -1 if operand is None else c.user(operand)
-        if reader > i and (trace.kinds[trace.kind[i]].name, trace.kinds[trace.kind[reader]].name) in FUSED:
-            found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]]].append((i, reader))
+        if reader > i and _both(one, two := trace.kinds[trace.kind[reader]]):
+            like = f"{one.name} {two.name} {trace.storages[int(c.uses.number[target])].name}"
+            found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]], like].append((i, reader))
     return dict(found)
+
+
+def _both(one: Kind, two: Kind) -> str:
+    """The instruction that does what two do; "": there is none."""
+    if two.name == "tensor_copy" and not is_dynamic(two) and not one.flag("broadcast"):
+        able = "P" not in two.writes[0].space or one.engine != "gpsimd"
+        able &= two.writes[0].dtype in TABLE[one.name].dtypes.get("dst", (two.writes[0].dtype,))
+        return one.name if able and one.writes[0].shape == two.writes[0].shape and len(one.writes) == 1 else ""
+    return FUSED.get((one.name, two.name), "")
 
 
 def fused(trace: Trace, pairs: Sequence[tuple[int, int]], costs: Costs) -> tuple[Trace, str] | None:
@@ -449,14 +467,14 @@ def fused(trace: Trace, pairs: Sequence[tuple[int, int]], costs: Costs) -> tuple
 def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
     """Make one instruction of two; its name, "" where that cannot be."""
     one, two = c.trace.kinds[c.trace.kind[a]], c.trace.kinds[c.trace.kind[b]]
-    name = FUSED.get((one.name, two.name), "")
+    name = _both(one, two)
     mine, theirs = c.operands(a), c.operands(b)
     target = mine[len(one.reads)]
     tile, view = c.uses.number[target], c.uses.pattern[target]
     readers = [n for n, o in enumerate(theirs[: len(two.reads)]) if c.uses.number[o] == tile]
     if not name or b in c.rows or a in c.rows or a in c.gone or b in c.gone or len(readers) != 1 or c.uses.pattern[theirs[readers[0]]] != view:
         return ""
-    if name == "activation" and not _is_one_function(one, two, readers[0]):
+    if two.name != "tensor_copy" and name == "activation" and not _is_one_function(one, two, readers[0]):
         return ""
     if name == "scalar_tensor_tensor" and two.name == "tensor_scalar" and readers[0] != 0:
         return ""
@@ -467,14 +485,14 @@ def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
         return ""
     if not _is_quiet(c, a, b, mine[: len(one.reads)] if not keeps else theirs[len(two.reads) :]):
         return ""
-    engine = TABLE[name].engines[0]
+    engine = one.engine if two.name == "tensor_copy" else TABLE[name].engines[0]
     spaces = [o.space for o in (*one.reads, *two.reads)]
     if engine == "gpsimd" and "P" in spaces:
         return ""
     rest = [n for n in range(len(two.reads)) if n != readers[0]]
     reads = (*one.reads, *(two.reads[n] for n in rest))
     writes = (*(one.writes if keeps else ()), *two.writes)
-    flags = one.flags if keeps or two.flag("op") in _SAME else two.flags
+    flags = one.flags if keeps or two.name == "tensor_copy" or two.flag("op") in _SAME else two.flags
     kind = Kind(name, engine, tuple(f for f in flags if f[0] not in ("free", "assigned")), reads, writes)
     try:
         costs.of(kind)
