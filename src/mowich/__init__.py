@@ -29,6 +29,7 @@ __all__ = [
     "Fleet",
     "Gap",
     "GoodputStudy",
+    "KernelAdvice",
     "KernelDebug",
     "KernelJudge",
     "KernelTune",
@@ -56,6 +57,7 @@ __all__ = [
     "ValueStudy",
     "Why",
     "__version__",
+    "advise",
     "brief",
     "calibrate",
     "check_kernel",
@@ -91,6 +93,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mowich.api import (
+        advise,
         brief,
         calibrate,
         check_kernel,
@@ -130,6 +133,7 @@ if TYPE_CHECKING:
     from mowich.machines.system import System
     from mowich.models import Model
     from mowich.shown import AnswerList, Rows, Shown
+    from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy

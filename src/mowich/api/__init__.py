@@ -10,13 +10,23 @@
 
 from __future__ import annotations
 
-from mowich.api.kernel_verbs import check_kernel, debug_kernel, judge, load_kernel, run_kernel, run_layer, tune
+from mowich.api.kernel_verbs import (
+    advise,
+    check_kernel,
+    debug_kernel,
+    judge,
+    load_kernel,
+    run_kernel,
+    run_layer,
+    tune,
+)
 from mowich.api.machine_verbs import claims, collective, goodput, power, prices
 from mowich.api.result_verbs import calibrate, explain, stale_facts, validate
 from mowich.api.scenario_verbs import fleet, sweep, traffic
 from mowich.api.verbs import brief, compare, emit, fit, gap, load, neighbours, pareto, plan, system, value
 
 __all__ = [
+    "advise",
     "brief",
     "calibrate",
     "check_kernel",

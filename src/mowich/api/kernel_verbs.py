@@ -10,12 +10,13 @@ from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models import Model
-from mowich.requests import judging, kernels, launches, tuning
+from mowich.requests import advising, judging, kernels, launches, tuning
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
+    from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.judge.judge import KernelJudge
     from mowich.studies.kernel_check import KernelsChecked
@@ -255,6 +256,62 @@ def run_layer(
     given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
     with keywords_asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
         return answers.layer_timed(asked)
+
+
+def advise(
+    file: str | Path,
+    arguments: Sequence[str] = (),
+    *,
+    kernel: str | None = None,
+    target: str | None = None,
+    lnc: int | None = None,
+    nki: str | None = None,
+    top: int = 3,
+    shows_all: bool = False,
+    runs: bool = True,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> KernelAdvice:
+    """The edits of a kernel that gain most, each with its predicted time and the probability that it is faster.
+
+    Args:
+        file: a file with kernels, or "@softmax": one that ships.
+        arguments: of the kernel, "x=float32[256,1000]" or "scale=2.0" (empty: what `inputs()` of the file gives).
+        kernel: its name (None: the only one of the file).
+        target: "trn1", "trn2" or "trn3" (None: the kernel's own, else trn3).
+        lnc: cores of the logical core, 1 or 2.
+        nki: version of NKI, "0.2" to "0.7" (None: by the names that the kernel uses).
+        top: edits to offer.
+        shows_all: whether `to_dict` has the edits that are not offered as well.
+        runs: whether edits that are mechanical are applied to a copy of the file and run.
+        tolerance: most that an output of an edited kernel may differ from the kernel as it is (None: 0.0001, 0.02 with
+            formats of 16 bits and for an edit of a format, 0.125 of 8).
+        seed: of random arrays.
+
+    Returns: `.edits`, the largest gain first, each with lines, time, order, diff and what the run gave; `.others`;
+    `.bounds`, what no edit of a kind can beat. Units: seconds.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.advise("@softmax", ["x=float32[256,512]"], target="trn2")
+        >>> found.bounds["all"].gain(found.base_s) > found.edits[0].gain(found.base_s) > 0
+        True
+    """
+    given: dict[str, object] = {
+        "file": str(file),
+        "arguments": tuple(arguments),
+        "kernel": kernel,
+        "target": target,
+        "lnc": lnc,
+        "nki": nki,
+        "top": top,
+        "shows_all": shows_all,
+        "runs": runs,
+        "tolerance": tolerance,
+        "seed": seed,
+    }
+    with keywords_asked(advising.ADVISE, None, **given) as asked:
+        return answers.kernel_advised(asked)
 
 
 def judge(

@@ -16,6 +16,7 @@ CLASSES = {
     "Fleet": "mowich.studies.fleet",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
+    "KernelAdvice": "mowich.studies.advise.advise",
     "KernelDebug": "mowich.studies.debug.answer",
     "KernelJudge": "mowich.studies.judge.judge",
     "KernelTune": "mowich.studies.tune.tune",

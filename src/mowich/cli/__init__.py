@@ -23,8 +23,7 @@ from mowich.cli import (  # noqa: F401  the order of --help
     facts,
     kernel,
 )
-from mowich.cli import kernel_check, kernel_profile, kernel_judge, kernel_tasks, kernel_layer, kernel_tables  # noqa: F401  verbs of `kernel`
-from mowich.cli import kernel_tune  # noqa: F401
-from mowich.cli import machines, example, web, mcp  # noqa: F401
+from mowich.cli import kernel_check, kernel_profile, kernel_judge, kernel_advise, kernel_tune, kernel_tasks  # noqa: F401  verbs of `kernel`
+from mowich.cli import kernel_layer, kernel_tables, machines, example, web, mcp  # noqa: F401
 
 __all__ = ["app", "main", "run"]

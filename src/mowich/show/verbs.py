@@ -55,6 +55,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/calibrate@1": _of("calibrate"),
     "mowich/kernel@1": _of("kernel"),
     "mowich/kernel-run@1": _of("kernel", "run_page"),
+    "mowich/kernel-advise@1": _of("kernel_advise", "advise_page"),
     "mowich/kernel-check@1": _of("kernel_check", "check_page"),
     "mowich/kernel-debug@1": _of("kernel_debug", "debug_page"),
     "mowich/kernel-tasks@1": _of("kernel_tasks", "tasks_page"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
     from mowich.requests import (
+        advising,
         brief,
         calibrate,
         gaps,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         results,
         tuning,
     )
+    from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
@@ -548,6 +550,13 @@ def kernel_tuned(asked: tuning.TuneRequest) -> KernelTune:
             prunes=not asked.all_values,
         )
     )
+
+
+def kernel_advised(asked: advising.AdviseRequest) -> KernelAdvice:
+    """The edits of a kernel that gain most."""
+    from mowich.studies.advise.files import file_advised
+
+    return file_advised(asked)
 
 
 def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:

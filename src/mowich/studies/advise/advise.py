@@ -183,7 +183,7 @@ class AdviseAsk:
     path: str
     text: str
     kernel: str
-    target: str
+    target: str | None
     run: Callable[[str, bool], Result]
     top: int = 3
     runs: bool = True
@@ -219,7 +219,7 @@ def advise_kernel(ask: AdviseAsk) -> KernelAdvice:
     return KernelAdvice(
         file=ask.file,
         kernel=ask.kernel,
-        target=ask.target,
+        target=ask.target or f"trn{advisor.generation - 1}",
         base=advisor.base,
         edits=tuple(edits),
         others=tuple(sorted(others, key=_rank)),

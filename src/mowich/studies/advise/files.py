@@ -1,4 +1,4 @@
-"""Runs of a kernel of a file, as it is and with a changed text."""
+"""Advice on a kernel of a file: its runs, as it is and with a changed text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,59 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from mowich.errors import UserError
 from mowich.nki.result import Result
-from mowich.studies.kernel_files import check_outputs, one_line, prepared_kernel
+from mowich.requests.advising import AdviseRequest
+from mowich.studies.advise.advise import AdviseAsk, KernelAdvice, advise_kernel
+from mowich.studies.kernel_files import (
+    as_scripts_expect,
+    check_outputs,
+    execute_file,
+    kernels_in,
+    one_line,
+    prepared_kernel,
+)
+
+
+def file_advised(asked: AdviseRequest) -> KernelAdvice:
+    """The edits of a kernel of a file that gain most. Raises UserError for one that does not run."""
+    file, form = str(asked.file), asked.form
+    with as_scripts_expect(
+        file,
+        (),
+        asked.target,
+        asked.lnc,
+        asked.nki,
+        quiet=form.quiet,
+        for_programs=form.as_json or form.as_csv,
+    ):
+        kernel = asked.kernel or _only_kernel(file)
+        ask = AdviseAsk(
+            file=file,
+            path=file,
+            text=asked.file.read_text(encoding="utf-8"),
+            kernel=kernel,
+            target=asked.target,
+            run=file_runs(asked.file, kernel, asked.arguments, asked.seed),
+            top=asked.top,
+            runs=asked.runs,
+            tolerance=asked.tolerance,
+            shows_all=asked.shows_all,
+        )
+        return advise_kernel(ask)
+
+
+def _only_kernel(file: str) -> str:
+    """The kernel of a file that has one."""
+    found = [*kernels_in(execute_file(file, Path(file).stem))]
+    if len(found) != 1:
+        raise UserError(
+            "the file has several kernels" if found else "the file has no kernel",
+            where=file,
+            allowed=found or None,
+            fix="-k NAME says which" if found else "mark a function with @nki.jit",
+        )
+    return found[0]
 
 
 def file_runs(file: Path, kernel: str, words: Sequence[str], seed: int) -> Callable[[str, bool], Result]:
