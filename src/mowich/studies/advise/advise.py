@@ -15,6 +15,7 @@ from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.costs import costs as shipped_costs
 from mowich.neuroncore.clock.records import ClockOptions, Schedule
 from mowich.neuroncore.clock.schedule import as_compiled, schedule
+from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.instructions.dma import ring_of
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.order import KernelOrder, KernelSide, order_between, order_side
@@ -26,6 +27,7 @@ from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, work_
 from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
     MERGED_COUNTS,
+    SHARED_COUNTS,
     EditCosts,
     PairKey,
     Site,
@@ -38,17 +40,25 @@ from mowich.studies.advise.traces import (
     pairs_of,
     places_of,
     remapped,
+    shared_loads,
     with_flag,
     without_copy,
     without_zeros,
 )
-from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of, tolerance_of
+from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of
 
 LEAST_GAIN = 0.001
 """Share of the time that an edit saves at least, to be offered."""
-_LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (6, 40), 200_000, 4
+_LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (12, 40), 200_000, 4
 """Costliest lines that edits of an instruction are looked for at; least and most runs with a changed text, and
 instructions of all; edits that are run beyond those that are shown."""
+_PRODUCTS = {
+    1: "operands in bf16: one pass, not four",
+    3: "operands as sums of two bf16, three products: nearly the digits of float32",
+}
+"""Products in bf16 in place of one in float32, and what they are."""
+_BF16 = 0.02
+"""Tolerance from which on tiles of bf16 are offered: `kernel_reference.TOLERANCES`."""
 _PAIRS = 32
 """Pairs of lines that are looked at as one instruction, the costliest first."""
 _OFFSETS_SINCE = 4
@@ -329,11 +339,18 @@ class _Advisor:
         made, wanted = ([np.asarray(x) for x in r.outputs] for r in (result, self.values))
         if [x.shape for x in made] != [x.shape for x in wanted]:
             return Rerun(fit=None, why="its outputs have other shapes")
-        tolerance = tolerance_of(made) if self.ask.tolerance is None else self.ask.tolerance
-        if edit.kind == "format" and self.ask.tolerance is None:
-            tolerance = max(tolerance, TOLERANCES[2])
         result.timed, result.options, result.facts = True, self.result.options, self.result.facts
-        return Rerun(fit=farthest_of(made, wanted, tolerance), time_s=result.profile.total_s)
+        return Rerun(fit=farthest_of(made, wanted, self.tolerance), time_s=result.profile.total_s)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Most that an output may differ, by the narrowest format that the kernel reads from HBM or writes there."""
+        if self.ask.tolerance is not None:
+            return self.ask.tolerance
+        formats = {a.dtype for trace in self.traces for a in trace.storages.forms if a.space == "H" and a.dtype}
+        kinds = [as_dtype(name) for name in sorted(formats)]
+        sizes = [(d.part or d).itemsize for d in kinds if d.is_float or d.part is not None]
+        return TOLERANCES[min((size for size in sizes if size in TOLERANCES), default=max(TOLERANCES))]
 
     @cached_property
     def values(self) -> Result:
@@ -422,11 +439,14 @@ class _Advisor:
         return change
 
     def _dma_sizes(self) -> Iterator[KernelEdit | None]:
-        for site in self._sites_of("dma_copy"):
+        sites = self._sites_of("dma_copy")
+        for group in [sites, *([s] for s in sites)] if len(sites) > 1 else [sites]:
             for count in MERGED_COUNTS:
                 costs = EditCosts(self.costs)
-                edit = KernelEdit(kind="dma size", sites=(site,), what=f"{count} of these DMAs as one, of {count} tiles")
-                yield self.retimed(edit, partial(merged_dmas, site=site, count=count, costs=costs), costs, made=True)
+                what = f"{count} of these DMAs as one, of {count} tiles"
+                edit = KernelEdit(kind="dma size", sites=tuple(sorted(group)), what=what)
+                change = partial(merged_dmas, sites=group, count=count, costs=costs)
+                yield self.retimed(edit, change, costs, made=True)
 
     def _reuse(self) -> Iterator[KernelEdit | None]:
         for site in self._sites_of("dma_copy"):
@@ -434,6 +454,11 @@ class _Advisor:
                 kind="reuse", sites=(site,), what="keep what was loaded in SBUF: the line loads the same bytes again"
             )
             yield self.retimed(edit, partial(loaded_once, site=site), made=True)
+            for share in SHARED_COUNTS:
+                costs = EditCosts(self.costs)
+                what = f"{share} turns of the loop around share each load: they take a tile while it is there"
+                edit = KernelEdit(kind="reuse", sites=(site,), what=what)
+                yield self.retimed(edit, partial(shared_loads, site=site, share=share, costs=costs), costs, made=True)
 
     def _sites_of(self, name: str) -> list[Site]:
         """Lines of an instruction among the costliest."""
@@ -501,9 +526,21 @@ class _Advisor:
     def _products(self) -> Iterator[KernelEdit | None]:
         sites = sorted({site for trace in self.compiled for site, name in places_of(trace) if name == "nc_matmul"})
         for group in [sites, *([s] for s in sites)] if len(sites) > 1 else [sites] if sites else []:
-            edit = KernelEdit(kind="format", sites=tuple(group), what="operands in bf16: one pass, not four")
             places = [(site, "nc_matmul") for site in group]
-            yield self.retimed(edit, partial(remapped, places=places, change=in_bf16), made=True)
+            for products, what in _PRODUCTS.items():
+                if products == 1 and self.tolerance < _BF16:
+                    if any(in_bf16(k, EditCosts(self.costs)) for p, k in self.places.items() if p in places):
+                        yield KernelEdit(kind="format", sites=tuple(group), what=what, why_not=self.too_coarse)
+                    continue
+                costs = EditCosts(self.costs)
+                change = partial(in_bf16, costs=costs, products=products)
+                edit = KernelEdit(kind="format", sites=tuple(group), what=what)
+                yield self.retimed(edit, partial(remapped, places=places, change=change), costs, made=True)
+
+    @property
+    def too_coarse(self) -> str:
+        """Why bf16 is not offered."""
+        return f"bf16 has three digits, and an output may differ by {self.tolerance:g}: --tolerance {_BF16:g} allows it"
 
     # runs of a changed text
     # ----------------------------------------------------------------------------------------------------
@@ -524,7 +561,7 @@ class _Advisor:
             yield "loop order", found
         for found in self.text.with_constants():
             yield "tile size", found
-        lines = self._wide_tiles()
+        lines = self._wide_tiles() if self.tolerance >= _BF16 else []
         for group in ([lines] if len(lines) > 1 else []) + [[line] for line in lines]:
             text = self.text.with_format(group, "bfloat16")
             if text is not None and text != self.ask.text:

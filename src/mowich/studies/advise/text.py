@@ -40,6 +40,12 @@ class KernelText:
             node for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef) and node.name == function
         ]
 
+        self._calls = [
+            (node.func.attr, node)
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        ]
+
     def diff(self, text: str, name: str) -> str:
         """What another text of the file changes, as `patch` reads it."""
         before, after = (x.splitlines(keepends=True) for x in (self.text, text))
@@ -49,13 +55,14 @@ class KernelText:
     # --------------------------------------------------------------------------------------------------------------
     def call_at(self, line: int, name: str) -> ast.Call | None:
         """The call of an instruction that begins at, or spans, a line; the only one of this name there."""
+        return self._call(line, (name,))
+
+    def _call(self, line: int, names: Sequence[str]) -> ast.Call | None:
+        """The only call at a line of an attribute with one of these names."""
         found = [
-            node
-            for node in ast.walk(self._tree)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == name
-            and node.lineno <= line <= (node.end_lineno or node.lineno)
+            call
+            for name, call in self._calls
+            if name in names and call.lineno <= line <= (call.end_lineno or call.lineno)
         ]
         return found[0] if len(found) == 1 else None
 
@@ -91,30 +98,24 @@ class KernelText:
     def with_constants(self) -> Iterator[TextEdit]:
         """The text with a constant changed, for each and each factor: whole numbers above 1 that a name gets, in the
         module or in the kernel."""
-        for owner in (self._tree, *self._bodies):
-            for statement in owner.body:
-                for name, node in _constants(statement):
-                    value = node.value
-                    assert isinstance(value, int)
-                    for factor in FACTORS:
-                        made = value * factor
-                        if made.denominator == 1 and made > 1:
-                            text = self._replaced([(*self._span(node), str(int(made)))])
-                            yield TextEdit(line=node.lineno, text=text, what=f"{name} = {int(made)} in place of {value}")
+        found = [
+            (name, node, value)
+            for owner in (*self._bodies, self._tree)
+            for statement in owner.body
+            for name, node, value in _constants(statement)
+        ]
+        for factor in FACTORS:
+            for name, node, value in found:
+                made = value * factor
+                if made.denominator == 1 and made > 1:
+                    text = self._replaced([(*self._span(node), str(int(made)))])
+                    yield TextEdit(line=node.lineno, text=text, what=f"{name} = {int(made)} in place of {value}")
 
     # tiles
     # --------------------------------------------------------------------------------------------------------------
     def allocation_at(self, line: int) -> ast.Call | None:
         """The call that allocates a tile at a line."""
-        found = [
-            node
-            for node in ast.walk(self._tree)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in ALLOCATORS
-            and node.lineno <= line <= (node.end_lineno or node.lineno)
-        ]
-        return found[0] if len(found) == 1 else None
+        return self._call(line, ALLOCATORS)
 
     def with_format(self, lines: Sequence[int], dtype: str) -> str | None:
         """The text with the tiles that are allocated at these lines in another format; None where one is not found."""
@@ -212,8 +213,8 @@ class KernelText:
         return b"".join([*self._lines[:first], *self._lines[last:at], *moved, *self._lines[at:]]).decode()
 
 
-def _constants(statement: ast.stmt) -> Iterator[tuple[str, ast.Constant]]:
-    """(Name, number) of a statement that gives names whole numbers above 1."""
+def _constants(statement: ast.stmt) -> Iterator[tuple[str, ast.Constant, int]]:
+    """(Name, where its number stands, the number) of a statement that gives names whole numbers above 1."""
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return
     target, value = statement.targets[0], statement.value
@@ -223,7 +224,7 @@ def _constants(statement: ast.stmt) -> Iterator[tuple[str, ast.Constant]]:
     for name, number in pairs:
         if isinstance(name, ast.Name) and isinstance(number, ast.Constant) and type(number.value) is int:
             if number.value > 1:
-                yield name.id, number
+                yield name.id, number, number.value
 
 
 def _pairs(outer: ast.For, inner: ast.For) -> list[tuple[ast.expr, ast.expr]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +27,8 @@ Site: TypeAlias = tuple[str, int]
 """(File, line) that an instruction comes from."""
 MERGED_COUNTS = (2, 4, 8)
 """How many DMAs become one."""
+SHARED_COUNTS = (2, 4)
+"""How many turns of a loop share a load."""
 _ELEMENTWISE = ("vector", "scalar", "gpsimd")
 _NEAR = 256
 """Instructions between two that become one, among which a use of their tiles is looked for."""
@@ -99,12 +101,18 @@ def is_dynamic(kind: Kind, *how: str) -> bool:
     return any(o.dynamic in how if how else o.dynamic for o in (*kind.reads, *kind.writes))
 
 
-def in_bf16(kind: Kind) -> Kind | None:
-    """A product in float32 with operands of 16 bits."""
+def in_bf16(kind: Kind, costs: EditCosts, products: int = 1) -> Kind | None:
+    """A product in float32 with operands of 16 bits, or as several of these. costs: gets the cost of several."""
     if kind.name != "nc_matmul" or not all(o.dtype == "float32" for o in kind.reads[:2]):
         return None
     reads = [o._replace(dtype=SHORT[0], itemsize=2) if o.dtype == "float32" else o for o in kind.reads]
-    return kind._replace(reads=tuple(reads))
+    made = kind._replace(reads=tuple(reads))
+    if products == 1:
+        return made
+    several, one = with_flag(made, "products", products), costs.of(made)
+    parts = {name: products * part for name, part in one.parts.items()}
+    costs.entered(several, replace(one, occupancy=products * one.occupancy, load=products * one.load, parts=parts))
+    return several
 
 
 # instructions fewer
@@ -261,10 +269,18 @@ def _memory(kind: Kind) -> int | None:
     return {"HS": 0, "SH": 1}.get(spaces)
 
 
-def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace | None:
-    """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles: a tile that is loaded
-    again and again has as many places. costs: gets the cost of the larger DMAs."""
+def merged_dmas(trace: Trace, sites: Sequence[Site], count: int, costs: EditCosts) -> Trace | None:
+    """A trace in which `count` DMAs of each of these lines that follow one another are one, of as many tiles: a tile
+    that is loaded again and again has as many places. costs: gets the cost of the larger DMAs."""
     c = ChangedTrace.of(trace)
+    for site in sites:
+        _merge_at(c, site, count, costs)
+    return c.done()
+
+
+def _merge_at(c: ChangedTrace, site: Site, count: int, costs: EditCosts) -> None:
+    """Make one of `count` DMAs of a line that follow one another."""
+    trace = c.trace
     group: list[int] = []
     step = None
     slots: dict[tuple[int, int], int] = {}
@@ -278,7 +294,6 @@ def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace
         if len(group) == count:
             _merge(c, group, now, costs, slots)
             group = []
-    return c.done()
 
 
 def _step(c: ChangedTrace, a: int, b: int, count: int) -> int | None:
@@ -378,6 +393,50 @@ def loaded_once(trace: Trace, site: Site) -> Trace | None:
         moved[[*root]] = [*root.values()]
         c.number = moved[c.number]
     return c.done()
+
+
+def shared_loads(trace: Trace, site: Site, share: int, costs: EditCosts) -> Trace | None:
+    """A trace in which a line that loads the same bytes again and again does so once in `share` times: as many turns of
+    the loop around it take their part of a tile while it is there. costs: gets the loads that are none."""
+    kind, kinds = np.array(trace.kind, np.int64), list(trace.kinds)
+    c, seen, none = ChangedTrace.of(trace), defaultdict[tuple[int, ...], int](int), dict[int, int]()
+    for i in _at(trace, site):
+        k = int(kind[i])
+        if _memory(trace.kinds[k]) != 0 or is_dynamic(trace.kinds[k]):
+            continue
+        source = c.operands(i)[0]
+        if c.uses.writes[c.uses.number[source]]:
+            continue
+        key = (int(c.uses.number[source]), int(c.uses.pattern[source]), k)
+        if seen[key] % share:
+            if k not in none:
+                none[k] = len(kinds)
+                kinds.append(with_flag(trace.kinds[k], "shared", share))
+                costs.entered(kinds[-1], _no_transfer(costs.of(trace.kinds[k])))
+            kind[i] = none[k]
+        seen[key] += 1
+    if not none:
+        return None
+    out = with_kinds(trace, kinds)
+    out.kind = array("i", kind.astype(np.int32).tobytes())
+    return out
+
+
+def _no_transfer(cost: Cost) -> Cost:
+    """The cost of a DMA that moves nothing."""
+    return replace(
+        cost,
+        issue=0,
+        first_byte=0,
+        transfer=tuple(0 for _ in cost.transfer),
+        latency=0,
+        hbm_read_B=0,
+        sbuf_B=0,
+        descriptors=0,
+        parts={},
+        latency_parts={},
+        lead_parts={},
+    )
 
 
 def without_zeros(trace: Trace, site: Site) -> Trace | None:
