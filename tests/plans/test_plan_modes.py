@@ -12,18 +12,25 @@ import pytest
 
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
+from mowich.machines.collectives import linear
 from mowich.machines.system import System
 from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
-from mowich.plans.memory import MEMORY_FIELDS, TIME_ALONE, host_memory_B, memory_B
+from mowich.plans.memory import MEMORY_FIELDS, TIME_ALONE, dense_params_per_device, host_memory_B, memory_B
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.search import memory_of_plans, search
 from mowich.training.step import micro_batches_of, predict_step
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+
+
+def memory_of(model: Model, system: System, job: TrainJob, plan: Plan) -> dict[str, float]:
+    """Bytes per device of one plan, by category."""
+    one = Plans.of([plan])
+    return {k: float(v[0]) for k, v in memory_B(model, system, job, one, micro_batches_of(job, one)).items()}
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -214,3 +221,79 @@ def test_memory_of_many_plans_is_that_of_each_and_is_evaluated_once(
     assert need.tolist() == np.asarray(one_by_one).tolist()
     host = host_memory_B(model, system, JOB, plans, micro_batches_of(JOB, plans))
     assert fits.tolist() == ((need <= system.hbm_usable_B) & (host <= system.host_B)).tolist()
+
+
+GROUPS = [
+    ("llama-3.1-70b", "h100:512", Plan(dp=512, zero=3), 8),
+    ("llama-3.1-70b", "h100:512", Plan(tp=2, sp=True, cp=2, dp=128, zero=2), 16),
+    ("llama-3.1-8b", "trn2:64", Plan(dp=128, zero=1), 32),
+    ("mixtral-8x7b", "h100:64", Plan(dp=64, ep=8, zero=3), 16),
+    ("mixtral-8x7b", "gb300:144", Plan(tp=2, dp=64, ep=4, zero=1), 32),
+]
+"""A model, a system, a plan whose data ranks all share, and the size of groups of them."""
+
+
+@pytest.mark.parametrize(("name", "spec", "plan", "shards"), GROUPS)
+def test_a_sharding_group_holds_what_a_plan_of_its_ranks_holds(
+    facts: Facts, name: str, spec: str, plan: Plan, shards: int
+) -> None:
+    """Of weights, gradients and optimizer. What it sends is between that of a group alone and that of all ranks that
+    shard and sum; two groups of all but one size are the two ends of it."""
+    model, system = load_model(name), equip(facts, spec)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=plan.dp)
+    grouped, alone = replace(plan, shards=shards), replace(plan, dp=shards)
+    held, of_group = (memory_of(model, system, job, one) for one in (grouped, alone))
+    for state in ("weights", "gradients", "optimizer"):
+        assert held[state] == pytest.approx(of_group[state], rel=1e-12)
+    assert sum(held.values()) > sum(memory_of(model, system, job, plan).values())
+    inside = predict_step(model, system, replace(job, batch_seqs=shards), alone).breakdown["dp"]
+    with_sums = predict_step(model, system, job, grouped).breakdown["dp"]
+    assert with_sums > inside
+    one_group = replace(plan, shards=plan.dp)
+    assert predict_step(model, system, job, one_group) == predict_step(model, system, job, plan)
+    assert Plan.from_dict(grouped.to_dict()) == grouped
+    assert f"z{plan.zero}s{shards} " in str(grouped)
+    assert "shards" not in plan.to_dict()
+
+
+def test_between_groups_travels_an_all_reduce_of_what_a_rank_is_left_with(facts: Facts) -> None:
+    """8B parameters, 64 servers of 8: 2 (bytes b + L), with b and L of a reduce-scatter over 64 ranks, one a server."""
+    model, system = load_model("llama-3.1-8b"), replace(equip(facts, "h100:512"))
+    system = replace(system, stack=replace(system.stack, fsdp_overlap=0.0))
+    job = TrainJob(tokens=1e12, seq=8192, batch_seqs=512)
+    plan = Plan(dp=512, zero=3, shards=8)
+    alone = replace(plan, dp=8, shards=0)
+    grouped_s, alone_s = (predict_step(model, system, replace(job, batch_seqs=p.dp), p) for p in (plan, alone))
+    per_B, latency = linear(system, np.array([64.0]), np.array([8.0]))
+    params = dense_params_per_device(model, Plans.of([plan]))[0]
+    expected = 2.0 * (system.stack.gather_B * params / 8 * per_B[0] + latency[0])
+    assert grouped_s.breakdown["dp"] - alone_s.breakdown["dp"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_groups_that_are_no_groups_are_refused_with_the_rule(facts: Facts) -> None:
+    model, system, job = load_model("mixtral-8x7b"), equip(facts, "h100:64"), replace(JOB, batch_seqs=64)
+    for words, rule in (
+        ({"zero": "0", "shards": "8"}, "shard something"),
+        ({"dp": "48", "shards": "9"}, "several sharding groups"),
+        ({"ep": "8", "shards": "4"}, "whole groups of experts"),
+    ):
+        alone = {"tp": "1", "cp": "1", "pp": "1", "ep": "1", "micro_batch": "1"}
+        with pytest.raises(UserError, match="no legal plan") as error:
+            legal_plans(model, system, job, parse_fixed({**alone, **words}))
+        assert rule in error.value.line()
+    with pytest.raises(UserError, match="whole numbers from 0"):
+        parse_fixed({"shards": "-1"})
+
+
+def test_groups_of_a_unit_are_searched_where_the_software_has_them(facts: Facts) -> None:
+    """On 64 servers of 8, FSDP also in groups of 8 / tp; Megatron of 2021 in none, unless they are asked for."""
+    model, job = load_model("llama-3.1-8b"), replace(JOB, batch_seqs=512)
+
+    def sizes(stack: str, **fixed: str) -> set[tuple[int, int]]:
+        system = equip(facts, "h100:512", stack=stack)
+        p = legal_plans(model, system, job, parse_fixed({"cp": "1", "pp": "1", **fixed})).plans
+        return {(int(tp), int(s)) for tp, s in zip(p.tp, p.shards, strict=True) if s}
+
+    assert sizes("pytorch-fsdp", tp="1,2,4") == {(1, 8), (2, 4), (4, 2)}
+    assert sizes("megatron-2021", tp="1,2,4") == set()
+    assert sizes("megatron-2021", tp="2", zero="1", shards="16") == {(2, 16)}

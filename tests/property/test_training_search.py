@@ -126,6 +126,7 @@ def fixable(rng: random.Random, case: Case) -> dict[str, object]:
         "cp": rng.choice([1, 2, 4]),
         "ep": rng.choice(divisors(moe.num_experts, 1024) if moe else [1]),
         "zero": rng.choice([1, 3]),
+        "shards": 0,
         "micro_batch": rng.choice(MICRO_BATCHES),
         "recompute": rng.choice(RECOMPUTE[:3]),
         "schedule": rng.choice(system.schedules),

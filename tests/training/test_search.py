@@ -29,6 +29,7 @@ CASES = [
         {"cp": "1", "micro_batch": "1,4", "precision": "fp8"},
         marks=pytest.mark.slow,
     ),
+    ("llama-3.1-8b", "h100:64", 64, {"cp": "1", "micro_batch": "1,2", "zero": "3", "precision": "bf16"}),
     pytest.param(
         *("mixtral-8x7b", "trn2:64", 128),
         {"cp": "1", "micro_batch": "1", "tp": "1,4", "pp": "1,4", "precision": "bf16"},
@@ -95,6 +96,7 @@ def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -
     [
         ("llama-3.1-8b", "h100:512", 300, {"schedule": "all", "order": "all"}),
         ("llama-3.1-8b", "tpu-v5p:300", 300, {"zero": "0,1,2,3"}),
+        ("mixtral-8x7b", "h100:512", 384, {"zero": "1,2,3", "shards": "0,4,8,48"}),
         ("qwen3-30b-a3b", "trn2:128", 256, {"zero": "1,3"}),
         ("deepseek-v3", "ironwood:12000", 2048, {"micro_batch": "1,2"}),
     ],

@@ -73,6 +73,7 @@ STATED_BY_CONVENTION = (
     "sp=",
     "etp=",
     "zero=",
+    "grad_B=",
     "dp=",
     "task=",
     "memory=",
@@ -98,6 +99,7 @@ STACK_NUMBERS = (
     "moe_passes",
     "fsdp_overlap",
     "tp_overlap",
+    "grad_B",
     "grad_memory_B",
     "logit_B",
     "offloaded_layers",
@@ -105,7 +107,8 @@ STACK_NUMBERS = (
 """Numbers of the software that a recipe may set: bytes of optimizer states per parameter, times the mean load that
 every expert is padded to, the part of a layer that full recompute runs again, passes over the experts' rows, the part
 of gathers and scatters of weights that is issued early enough to hide, and of the collectives of tensor parallelism,
-bytes of gradients per parameter and of the loss per logit, layers whose activations wait in the host's memory."""
+bytes per parameter in which gradients are reduced and kept, and of the loss per logit, layers whose activations wait in
+the host's memory."""
 
 RECIPE_NUMBERS = ("document", "mtp_layers", "device_order", *STACK_NUMBERS)
 """What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, 1 where groups

@@ -11,6 +11,7 @@ from typing import Literal
 
 from mowich.evidence.row_checks import has_word, refusal
 from mowich.machines.system import System
+from mowich.plans.search import divisors
 from mowich.software.recipes import Recipe
 
 _NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
@@ -135,6 +136,40 @@ def zero_of(text: str) -> int | None:
     if re.search(r"\w=-?\d", word):
         return None  # axes of a mesh, none of which shards weights: what the software does by default is filled in
     raise refusal("fsdp_zero", text, ZERO_WORDS)
+
+
+def sharding_group(text: str, *, data: int, unit: int, server: int, experts: int = 1) -> int | None:
+    """Data ranks of a group in which the row's words shard; None where they shard over all `data` ranks, or say
+    nothing. A number of shards counts, or one of copies; words alone mean the data ranks of a scale-up unit (or slice,
+    or rack), and plain HSDP those of a server. experts: an axis of the mesh beside FSDP's, which shards too.
+
+    >>> sharding_group("ZeRO-1 within 8", data=32, unit=8, server=8)
+    8
+    >>> sharding_group("FSDP 16, data 8", data=128, unit=128, server=4)
+    16
+    >>> [sharding_group(words, data=512, unit=256, server=8) for words in ("FSDP 512", "FSDP 256 ICI x 2 DCN")]
+    [None, None]
+    """
+    word = text.casefold()
+    number = (
+        re.search(r"\bwithin (\d+)\b", word)
+        or re.search(r"\bfsdp2? (?:shard group )?(\d+)\b", word)
+        or re.search(r"\b(?:ici_)?fsdp(?:_parallelism)?=(\d+)\b", word)
+        or re.search(r"\b(\d+)-way fully[- ]shard", word)
+    )
+    copies = re.search(r"\b(?:ici_data_parallelism=|data[ =])(\d+)\b", word)
+    if number:
+        across = re.search(r"\bici x (\d+) dcn\b", word)  # the same axis, over slices too
+        size = int(number[1]) * (int(across[1]) if across else 1) * (experts if re.search(r"\bep \d", word) else 1)
+    elif copies:
+        size = data // int(copies[1])
+    elif re.search(r"fills the slice|in(?:side|tra)[- ](?:each )?(?:rack|slice|pod|node)", word):
+        size = divisors(data, unit)[-1]  # as many of them as divide the data ranks
+    elif has_word(word, "hsdp", "hybrid_shard"):
+        size = server
+    else:
+        return None
+    return size if 1 < size < data and data % size == 0 else None
 
 
 RECOMPUTE_WORDS = ("none", "selective", "experts", "full", "minimal", "custom", "offload")

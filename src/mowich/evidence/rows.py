@@ -39,6 +39,7 @@ from mowich.evidence.row_words import (
     is_autocast,
     precision_of,
     recompute_of,
+    sharding_group,
     switch_of,
     task_of,
     zero_of,
@@ -367,6 +368,7 @@ class _Reader(Cells):
         dp = n // (tp * pp * cp)
         self.data_ranks(dp, cp, ep or 1, sharded, n)
         ep, etp = self.experts(tp, cp, dp, ep, is_moe)
+        shards = self.shards(system, tp * cp, dp, ep) if zero else 0
         mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep, stack, sharded)
         vpp = self.degree("VPP") if pp > 1 else 1
         if vpp is None:
@@ -387,6 +389,7 @@ class _Reader(Cells):
             ep=ep,
             etp=etp,
             zero=zero,
+            shards=shards,
             micro_batch=mb,
             recompute=one_of(recompute, RECOMPUTE, "recompute"),
             precision=one_of(precision, PRECISIONS, "precision"),
@@ -423,6 +426,13 @@ class _Reader(Cells):
                 why="does not fill the devices with the other degrees",
             )
         self.fill("dp", dp, f"devices / (TP PP CP); DP {stated}: {how}")
+
+    def shards(self, system: Platform, inner: int, dp: int, ep: int) -> int:
+        """Data ranks of a sharding group that the row states; 0: all. inner: tensor and context ranks of a data
+        rank."""
+        unit, server = (max(1, n // inner) for n in (system.domain_devices, system.server_devices))
+        found = sharding_group(self.row.get("fsdp_zero", ""), data=dp, unit=unit, server=server, experts=ep)
+        return 0 if found is None or found * inner % ep else found
 
     def policy(self, stack: str) -> tuple[int, str, str]:
         """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch

@@ -35,7 +35,10 @@ def _own(fields: FieldValues) -> FieldValues:
     cp, micro = int(fields.pop("cp", 1)), int(fields.pop("micro_batch", 1))
     batch = int(fields.get("batch", micro * dp))
     sizes = dict.fromkeys(AXES, 1) | {"pipeline": pp, "expert": ep, "context": cp}
-    sizes["fsdp" if zero == 3 else "data"] = dp // ep
+    group = int(fields.pop("shards", 0)) or dp
+    if group < dp and zero != 3:
+        raise cannot_say(MAXTEXT_RUN, "shards", group, (0,))
+    sizes |= {"data": dp // group, "fsdp": group // ep} if zero == 3 else {"data": dp // ep}
     sizes["tensor_sequence" if sp else "tensor"] = tp
     slices = int(fields.pop("slices", 1))
     for axis in AXES:
@@ -70,6 +73,7 @@ def _plan(own: FieldValues) -> FieldValues:
     device_batch, accumulated = float(own.pop("device_batch", 0)), own.pop("accumulated", 1)
     count = int(own.pop("micro_batches", pp if pp > 1 else 1))
     own |= {"tp": tp, "sp": sizes["tensor_sequence"] > 1, "cp": cp, "pp": pp, "ep": ep, "dp": dp, "zero": zero}
+    own["shards"] = sizes["fsdp"] * ep if zero == 3 and sizes["data"] > 1 else 0
     if ep > 1:
         own["etp"] = tp
     if device_batch:

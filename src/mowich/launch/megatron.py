@@ -17,7 +17,8 @@ _MODULES: Mapping[FieldValue, FieldValue] = {
 
 def _own(fields: FieldValues) -> FieldValues:
     fields.pop("layers", None)
-    fields.pop("dp", None)  # what torchrun's ranks leave
+    dp, group = int(fields.pop("dp", 1)), int(fields.pop("shards", 0))  # dp is what torchrun's ranks leave
+    fields |= {"instances": dp // group} if group else {}
     tp, zero, sp = int(fields.get("tp", 1)), int(fields.pop("zero", 0)), bool(fields.get("sp"))
     fields |= {"is_sharded": zero > 0, "is_fsdp": zero > 1} | ({"sharding": zero} if zero > 1 else {})
     schedule, vpp = fields.pop("schedule", "1f1b"), int(fields.get("vpp", 1))
@@ -59,6 +60,9 @@ def _plan(own: FieldValues) -> FieldValues:
     if nodes * per_node and "dp" not in own:
         own["dp"] = max(1, nodes * per_node // (tp * pp * cp))
     is_sharded, is_fsdp = own.pop("is_sharded", False), own.pop("is_fsdp", False)
+    instances = int(own.pop("instances", 1))
+    dp = int(own.get("dp", 1))
+    own["shards"] = dp // instances if 1 < instances < dp else 0
     sharding = own.pop("sharding", 3 if is_fsdp else None)
     own["zero"] = sharding if is_fsdp and sharding is not None else int(is_sharded)
     own["schedule"] = "interleaved" if int(own.get("vpp", 1)) > 1 else "1f1b"
@@ -106,6 +110,7 @@ MEGATRON_RUN = LaunchProgram(
             name="--data-parallel-sharding-strategy",
             words={0: "no_shard", 1: "optim", 2: "optim_grads", 3: "optim_grads_params"},
         ),
+        PlanArgument(field="instances", name="--num-distributed-optimizer-instances", absent=1),
         PlanArgument(field="micro_batch", name="--micro-batch-size"),
         PlanArgument(field="batch", name="--global-batch-size"),
         PlanArgument(field="seq", name="--seq-length"),

@@ -15,13 +15,16 @@ _STAGED = 1
 
 
 def _own(fields: FieldValues) -> FieldValues:
-    """zero 0 is replication, 2 is FSDP that keeps the gathered weights (1 in a pipeline, which reduces gradients once a
-    step), 3 FSDP that gathers them again; micro-batches are those of the pipeline, or the local batch without one."""
+    """zero 0 is replication alone, sharding groups replicate and shard (HSDP); 2 is FSDP that keeps the gathered
+    weights (1 in a pipeline, which reduces gradients once a step), 3 FSDP that gathers them again; micro-batches are
+    those of the pipeline, or the local batch without one."""
     dp, pp, zero = int(fields.pop("dp", 1)), int(fields.get("pp", 1)), fields.pop("zero", 3)
     kept = _STAGED if pp > 1 else 2
     if zero not in (0, kept, 3):
         raise cannot_say(TORCHTITAN_RUN, "zero", zero, (0, kept, 3))
-    fields |= {"replicas": dp} if zero == 0 else {"shards": dp, "reshard": 2 if zero == kept else zero}
+    group = int(fields.pop("shards", 0)) or dp
+    sharded: FieldValues = {"replicas": dp // group, "shards": group, "reshard": 2 if zero == kept else zero}
+    fields |= {"replicas": dp} if zero == 0 else sharded
     micro, batch = int(fields.pop("micro_batch", 1)), int(fields.get("batch", dp))
     fields |= {"local_batch": batch // dp, "stage_batch": micro} if pp > 1 else {"local_batch": micro}
     layers, vpp = int(fields.pop("layers", 0)), int(fields.pop("vpp", 1))
@@ -53,11 +56,12 @@ def _plan(own: FieldValues) -> FieldValues:
             out.pop(name, None)
     nodes, per_node = int(out.pop("nodes", 0)), int(out.pop("per_node", 0))
     others = int(out.get("tp", 1)) * pp * int(out.get("cp", 1)) * replicas
+    if not shards and nodes * per_node and "dp" not in out:
+        shards = max(1, nodes * per_node // others)
+        out["zero"] = 3 if shards > 1 else out["zero"]
     if shards:
         out["dp"] = replicas * shards
-    elif nodes * per_node and "dp" not in out:
-        out["dp"] = replicas * max(1, nodes * per_node // others)
-        out["zero"] = 3 if out["dp"] != replicas else out["zero"]
+    out["shards"] = shards if replicas > 1 and shards > 1 else 0
     return out
 
 

@@ -207,6 +207,8 @@ def legal_plans(
     shape = _shapes(model, system, job, columns, refused)
     if not len(shape["tp"]):
         raise _none(model, system, refused)
+    # groups that are asked for decide which data-parallel degrees there are; those of the space divide these
+    shape = _crossed(shape, {"shards": sorted(columns["shards"])})
     shape = _with_dp(shape, system, job, columns["dp"] if "dp" in fixed else None, refused)
     of_dp = [*dp_rules(job, shape), *([] if "dp" in fixed else server_rules(system, shape))]
     shape = _where(shape, _passing(len(shape["tp"]), of_dp, refused))
@@ -214,6 +216,8 @@ def legal_plans(
         raise _none(model, system, refused)
     # with rules of their own, so that the cross product with modes is kept whole
     shape = _crossed(shape, {"zero": sorted(columns["zero"])})
+    if "shards" not in fixed:
+        shape = _with_groups(shape, system, job, refused, is_dp_free="dp" not in fixed)
     shape = _where(shape, _passing(len(shape["tp"]), zero_rules(system, shape, columns, fixed), refused))
     shape = _crossed(shape, {"order": sorted(columns["order"])})
     if max(columns["order"]) > 0:
@@ -248,6 +252,7 @@ def _choices(
         "etp": (1,),
         "order": (0, 1) if moe is None else (0,),  # expert groups want data ranks beside them
         "zero": sorted({*system.zero, *system.zero_in_pipeline}),
+        "shards": (0,),  # and groups within a scale-up unit (`_with_groups`)
         "micro_batch": MICRO_BATCHES,
         "recompute": (0, 1, 2),
         "precision": [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops],
@@ -340,6 +345,39 @@ def zero_rules(
     asked = min(columns["zero"]) > 2 and min(columns["pp"]) > 1
     fits = (rows["zero"] < 3) | (rows["pp"] == 1) | asked
     yield "full sharding (zero 3) is not combined with a pipeline", fits
+    shards = rows["shards"]
+    if shards.max(initial=0) > 0:
+        yield "sharding groups shard something (zero 1 to 3)", (shards == 0) | (rows["zero"] > 0)
+        of_group, experts = rows["tp"] * rows["cp"] * shards, rows["ep"] * rows["etp"]
+        yield "a sharding group holds whole groups of experts", (shards == 0) | (np.mod(of_group, experts) == 0)
+
+
+def _with_groups(
+    rows: dict[str, np.ndarray],
+    system: Platform,
+    job: TrainJob,
+    refused: dict[str, int],
+    *,
+    is_dp_free: bool,
+) -> dict[str, np.ndarray]:
+    """The rows, then those of a level that the software shards in groups once more: with groups of as many data ranks,
+    a power of two, as lie in a scale-up unit, and with the largest dp that such groups fill. The size does not follow
+    dp, so that a dp that is asked for is one of those that are searched."""
+    inner, unit = rows["tp"] * rows["cp"], system.domain_devices
+    may = np.isin(rows["zero"], system.group_zero) & (inner * rows["dp"] > unit) & (2 * inner <= unit)
+    at = np.flatnonzero(may)
+    if not len(at):
+        return rows
+    grouped = {k: pick(v, at) for k, v in rows.items()}
+    grouped["shards"] = 2.0 ** np.floor(np.log2(unit / inner[at]))
+    if is_dp_free:
+        grouped = _with_dp(grouped, system, job, None, refused)
+    inside = "sharding groups do not straddle scale-up units", grouped["dp"] <= _most_dp(grouped, system)[1]
+    legal = [inside, *dp_rules(job, grouped), *(server_rules(system, grouped) if is_dp_free else ())]
+    grouped = _where(grouped, _passing(len(grouped["tp"]), legal, refused))
+    n = len(rows["tp"]) + len(grouped["tp"])
+    same = {k for k, v in rows.items() if v.strides == (0,) and k not in ("shards", "dp")}
+    return {k: constant(v[0], n) if k in same else np.concatenate((v, grouped[k])) for k, v in rows.items()}
 
 
 def _with_modes(
@@ -422,10 +460,18 @@ def extra_rules(full: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarra
             yield f"{name} without effect", has_effect | (column == column[0])
 
 
+LAID_OUT = ("tp", "pp", "cp", "ep", "etp", "shards", "micro_batch", "schedule")
+"""Fields that decide which data-parallel degrees are legal."""
+
+
 def dp_rules(job: TrainJob, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """(rule, which rows keep it) of the data-parallel degree."""
     tp, pp, dp, cp, ep, etp = (rows[k] for k in ("tp", "pp", "dp", "cp", "ep", "etp"))
     yield "experts' ranks divide the stage's ranks", np.mod(tp * cp * dp, ep * etp) == 0
+    shards = rows.get("shards")
+    if shards is not None and shards.max(initial=0) > 0:
+        several = (np.mod(dp, np.maximum(shards, 1)) == 0) & (dp > shards)
+        yield "several sharding groups fill the data ranks", several | (shards == 0)
     seqs = rows["micro_batch"] * dp
     g = micro_batches(job, rows["schedule"], pp, seqs)
     off = np.abs(g * seqs / job.batch_seqs - 1.0)
@@ -453,9 +499,10 @@ def dp_step(
     etp: np.ndarray,
     pp: np.ndarray | float = 1.0,
     server: np.ndarray | float = 1.0,
+    shards: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """What dp must be a multiple of, so that a stage holds whole groups of experts, and the ranks fill whole servers of
-    so many devices.
+    """What dp must be a multiple of, so that a stage holds whole groups of experts, the ranks fill whole servers of so
+    many devices, and whole sharding groups of so many data ranks.
 
     >>> [int(dp_step(*(np.array([float(x)]) for x in (4, 1, ep, 1)))[0]) for ep in (2, 8, 3)]
     [1, 2, 3]
@@ -465,13 +512,15 @@ def dp_step(
     experts, inner = (ep * etp).astype(np.int64), (tp * cp).astype(np.int64)
     step = experts // np.gcd(experts, inner)
     whole, ranks = np.asarray(server).astype(np.int64), (tp * cp * pp).astype(np.int64)
-    return np.asarray(np.lcm(step, whole // np.gcd(whole, ranks)), dtype=np.float64)
+    step = np.lcm(step, whole // np.gcd(whole, ranks))
+    grouped = np.lcm(step, np.maximum(np.asarray(shards), 1.0).astype(np.int64)) if np.any(shards) else step
+    return np.asarray(grouped, dtype=np.float64)
 
 
 def dp_step_of(system: Platform, plans: Plans) -> np.ndarray:
     """What a smaller dp of plans must be a multiple of: whole servers where they have one at least (`server_rules`)."""
     server = np.where(plans.devices >= system.server_devices, system.server_devices, 1)
-    return dp_step(plans.tp, plans.cp, plans.ep, plans.etp, plans.pp, server)
+    return dp_step(plans.tp, plans.cp, plans.ep, plans.etp, plans.pp, server, plans.shards)
 
 
 def _with_dp(
@@ -483,22 +532,11 @@ def _with_dp(
 ) -> dict[str, np.ndarray]:
     """Each row with the largest legal data-parallel degree (where none is legal, with the most that the chips allow:
     the rules then say why not), or with each of those fixed. Chips that are left over idle."""
-    # a stage's ranks come in blocks that hold whole expert groups and whole tp x cp groups; a block does not straddle
-    # scale-up units unless it is larger than one
-    step = dp_step(*(shape[k] for k in ("tp", "cp", "ep", "etp")))
-    block = shape["tp"] * shape["cp"] * step
-    unit = float(system.domain_devices)
-    whole, rest = divmod(float(system.devices), unit)
-    # a larger block crosses the network anyway and may start anywhere: it leaves no chip idle
-    fits = block <= unit
-    per_unit = np.where(fits, np.floor(unit / block) * block, unit)
-    usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
-    most = np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
+    step, most = _most_dp(shape, system)
     if fixed_dp is None:
         # what decides the degree; rows that differ elsewhere have the same
-        names = ("tp", "pp", "cp", "ep", "etp", "micro_batch", "schedule")
-        first, kind = numbered([shape[k] for k in names])
-        few = {k: pick(shape[k], first) for k in names}
+        first, kind = numbered([shape[k] for k in LAID_OUT])
+        few = {k: pick(shape[k], first) for k in LAID_OUT}
         rows, dp = dict(shape), _largest_of_servers(system, job, few, step[first], most[first])[kind]
     else:
         rows = {k: np.tile(v, len(fixed_dp)) for k, v in shape.items()}
@@ -511,6 +549,22 @@ def _with_dp(
     return _where(rows, ok)
 
 
+def _most_dp(shape: Mapping[str, np.ndarray], system: Platform) -> tuple[np.ndarray, np.ndarray]:
+    """(what dp is a multiple of, the most that the chips allow) of each row.
+
+    A stage's ranks come in blocks that hold whole tp x cp groups, groups of experts and sharding groups; a block does
+    not straddle scale-up units unless it is larger than one."""
+    step = dp_step(shape["tp"], shape["cp"], shape["ep"], shape["etp"], shards=shape["shards"])
+    block = shape["tp"] * shape["cp"] * step
+    unit = float(system.domain_devices)
+    whole, rest = divmod(float(system.devices), unit)
+    # a larger block crosses the network anyway and may start anywhere: it leaves no chip idle
+    fits = block <= unit
+    per_unit = np.where(fits, np.floor(unit / block) * block, unit)
+    usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
+    return step, np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
+
+
 def _largest_of_servers(
     system: Platform, job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray
 ) -> np.ndarray:
@@ -518,7 +572,7 @@ def _largest_of_servers(
     server."""
     server = system.server_devices
     ranks = shape["tp"] * shape["cp"] * shape["pp"]
-    of_servers = dp_step(shape["tp"], shape["cp"], shape["ep"], shape["etp"], shape["pp"], server)
+    of_servers = dp_step(shape["tp"], shape["cp"], shape["ep"], shape["etp"], shape["pp"], server, shape["shards"])
     dp = largest_dp(job, shape, of_servers, most)
     legal = np.mod(dp * ranks, server) == 0
     for _, kept in dp_rules(job, {**shape, "dp": np.maximum(dp, 1.0)}):
@@ -608,7 +662,7 @@ def every_dp(system: Platform, job: TrainJob, plans: Plans, least: np.ndarray) -
 
 def _legal(job: TrainJob, plans: Plans, dp: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those of some dp of plans, at the indices `of`, that are legal."""
-    rows = {name: getattr(plans, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
+    rows = {name: getattr(plans, name)[of] for name in LAID_OUT}
     ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows | {"dp": dp})])
     return dp[ok], of[ok]
 

@@ -99,6 +99,13 @@ def expert_params_per_device(model: Model, p: Plans) -> Floats:
     return np.asarray(total / model.num_layers * layers_per_stage(model, p) * copies(p) / (p.ep * p.etp))
 
 
+def sharding_ranks(p: Plans) -> tuple[Floats, Floats]:
+    """Ranks over which ZeRO cuts what a device has of (dense parameters, experts): those of its sharding group, or all
+    data ranks; of experts those among them that hold the same ones."""
+    ranks = p.group * copies(p)
+    return np.asarray(ranks * p.cp), np.maximum(1.0, p.tp * p.cp * ranks / (p.ep * p.etp))
+
+
 def adapter_params_per_device(model: Model, job: TrainJob, p: Plans) -> Floats:
     """Adapter weights on one device of the fullest stage; zero when every weight trains. The factor on the side that
     tensor parallelism cuts is cut with it."""
@@ -188,8 +195,7 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
     """Bytes per device that a plan keeps in the host's memory."""
     gone, s = away(p), system.stack
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
-    shard = np.where(p.zero >= 1, p.dp * p.cp * copies(p), 1.0)
-    e_shard = np.where(p.zero >= 1, np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp)), 1.0)
+    shard, e_shard = (np.where(p.zero >= 1, ranks, 1.0) for ranks in sharding_ranks(p))
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p) * in_flight(p, g)
     away_share = np.maximum(gone["activations"], np.minimum(1.0, s.offloaded_layers / model.num_layers))
     return np.asarray(
@@ -246,7 +252,7 @@ def memory_B(
         "logits": dealt(p.micro_batch * job.seq / p.cp * float(model.vocab) / p.tp * s.logit_B),
         "activations": activations,
         "at_head": dealt(in_flight_at_head(p, g) / flying),
-        "gathered": dealt(np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers, 0.0)),
+        "gathered": dealt(np.where(p.zero == 3, 2.0 * s.weight_B * gathered_params(p, dense, expert) / layers, 0.0)),
         "expert_buffers": widest_rows,
     }
     of_state = _state(model, system, job, p, dense, expert, here)
@@ -268,6 +274,12 @@ def memory_B(
         moving=activations + temporary,
     )
     return out
+
+
+def gathered_params(p: Plans, dense: Floats, expert: Floats) -> Floats:
+    """Parameters of a device that it gathers before use where weights are sharded: experts that expert parallelism
+    leaves with no other rank are whole already."""
+    return dense + np.where(sharding_ranks(p)[1] > 1, expert, 0.0)
 
 
 def _layers_of_modes(
@@ -304,8 +316,7 @@ def _state(
 ) -> dict[str, dict[str, Floats]]:
     """The arguments of `held_B` for the weights, and for what is kept of all that trains: the adapters alone where the
     base is frozen."""
-    d_ranks, one = p.dp * p.cp * copies(p), np.ones_like(p.dp * p.cp)
-    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp))
+    (d_ranks, e_ranks), one = sharding_ranks(p), np.ones_like(p.dp * p.cp)
     small = adapter_params_per_device(model, job, p)
     out = {}
     for name, field, sharded_from in _STATE:
@@ -362,8 +373,10 @@ def kept_B(per_layer: Floats, held: Floats) -> Floats:
 
 
 def groups_of_ranks(p: Plans) -> Floats:
-    """Groups of more than one rank in which a device exchanges: tensor, pipeline, context, data and expert."""
-    return np.asarray(sum((ranks > 1).astype(float) for ranks in (p.tp, p.pp, p.cp, p.dp * p.cp, p.ep)))
+    """Groups of more than one rank in which a device exchanges: tensor, pipeline, context, data and expert, and the one
+    that joins sharding groups."""
+    groups = (p.tp, p.pp, p.cp, p.group * p.cp, p.ep, *((p.dp / p.group,) if p.has_groups else ()))
+    return np.asarray(sum((ranks > 1).astype(float) for ranks in groups))
 
 
 def reserve_B(

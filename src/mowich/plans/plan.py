@@ -93,6 +93,8 @@ SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
+    shards: data ranks of a sharding group, in which zero shards; dp / shards such groups hold copies of one another and
+    sum their gradients (HSDP: replicas x shards). 0: all data ranks are one group.
     vpp: model chunks per stage (1 unless interleaved or a V). ep: experts' groups, etp: tensor parallel inside an
     expert.
     order, split, offload: see ORDERS, SPLITS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute,
@@ -109,6 +111,7 @@ class Plan:
     ep: int = 1
     etp: int = 1
     zero: int = 1
+    shards: int = 0
     micro_batch: int = 1
     recompute: Recompute = "none"
     precision: Precision = "bf16"
@@ -126,8 +129,8 @@ class Plan:
         return self.tp * self.pp * self.dp * self.cp
 
     def to_dict(self) -> dict[str, int | bool | str]:
-        """The JSON contract of a plan."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The JSON contract of a plan. `shards` stands there where the plan has sharding groups."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "shards" or self.shards}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Plan:
@@ -145,7 +148,7 @@ class Plan:
         if self.ep > 1:
             parts.append(f"ep{self.ep}" + (f"x{self.etp}" if self.etp > 1 else ""))
         parts.append(f"dp{self.dp}")
-        parts += [f"z{self.zero}", f"mb{self.micro_batch}", self.precision]
+        parts += [f"z{self.zero}" + (f"s{self.shards}" if self.shards else ""), f"mb{self.micro_batch}", self.precision]
         if self.recompute != "none":
             parts.append({"selective": "rc-sel", "full": "rc-full", "experts": "rc-moe"}[self.recompute])
         if self.schedule not in ("1f1b", "interleaved"):
@@ -251,6 +254,7 @@ class Plans(Columns):
     ep: PlanColumn
     etp: PlanColumn
     zero: PlanColumn
+    shards: PlanColumn
     micro_batch: PlanColumn
     recompute: PlanColumn
     precision: PlanColumn
@@ -270,6 +274,16 @@ class Plans(Columns):
     def devices(self) -> PlanColumn:
         """Devices that each plan runs on."""
         return self.tp * self.pp * self.cp * self.dp
+
+    @property
+    def group(self) -> PlanColumn:
+        """Data ranks that shard what `zero` says: those of a sharding group, else all."""
+        return np.where(self.shards > 0, np.minimum(self.shards, self.dp), self.dp) if self.has_groups else self.dp
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether any plan shards in groups of its data ranks."""
+        return bool(self.shards.max(initial=0.0) > 0)
 
     def rows(self, low: int, high: int) -> Plans:
         """Rows low .. high - 1, as views."""
@@ -572,8 +586,8 @@ def _read(key: str, value: object) -> int | bool | str:
 
 
 def _degree(key: str, word: str, where: str | None) -> int:
-    """One whole number of a fixed degree; `zero` is a level from 0 to 3."""
-    lowest, highest = (0, 3) if key == "zero" else (1, MAX_DEGREE)
+    """One whole number of a fixed degree; `zero` is a level from 0 to 3, and 0 `shards` are all data ranks."""
+    lowest, highest = (0, 3) if key == "zero" else (0 if key == "shards" else 1, MAX_DEGREE)
     if (
         not (word.isascii() and word.isdigit())
         or len(word) > len(str(MAX_DEGREE))
@@ -583,6 +597,6 @@ def _degree(key: str, word: str, where: str | None) -> int:
             "not a legal degree",
             field=where,
             given=word if len(word) < 40 else word[:36] + "...",
-            allowed="0 to 3" if key == "zero" else f"whole numbers from 1 to {MAX_DEGREE}",
+            allowed="0 to 3" if key == "zero" else f"whole numbers from {lowest} to {MAX_DEGREE}",
         )
     return int(word)

@@ -29,6 +29,7 @@ PLAN_LEGEND: Final = {
     r"z1": "ZeRO stage 1: the optimizer's state is divided among the groups",
     r"z2": "ZeRO stage 2: the optimizer's state and the gradients are divided",
     r"z3": "ZeRO stage 3: optimizer's state, gradients and weights are divided",
+    r"z([123])s(\d+)": "ZeRO stage {} in groups of {} data ranks, which hold copies of one another (HSDP)",
     r"mb(\d+)": "micro-batch: sequences that pass at a time, {}",
     rf"({_FORMATS})/({_FORMATS})": "weights in {}, KV cache in {}",
     rf"({_FORMATS})": "matrix products in {}",

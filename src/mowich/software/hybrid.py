@@ -75,6 +75,7 @@ class Hybrids:
             schedules=software.schedules,
             zero=software.zero,
             zero_in_pipeline=software.zero_in_pipeline,
+            group_zero=software.group_zero,
             residuals=software.residuals,
             kernel_language=software.kernel_language,
         )

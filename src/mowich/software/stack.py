@@ -149,8 +149,9 @@ class Platform(System):
     """A system with the training software that runs on it. precisions: those that training on its chip could run in;
     ships: those that the stack ships a recipe of, on any chip; takes_future: whether the search takes the others too;
     schedules: pipeline schedules that the stack ships; zero, zero_in_pipeline: levels of sharding that it has without a
-    pipeline and with one; residuals: features of `training.residuals` that its steps have; kernel_language: of the
-    kernels that Mowich times for its chips, "" where it times none."""
+    pipeline and with one; group_zero: those of them that it also shards in groups of data ranks (HSDP); residuals:
+    features of `training.residuals` that its steps have; kernel_language: of the kernels that Mowich times for its
+    chips, "" where it times none."""
 
     efficiency: Efficiency
     stack: Stack
@@ -160,6 +161,7 @@ class Platform(System):
     schedules: tuple[str, ...]
     zero: tuple[int, ...]
     zero_in_pipeline: tuple[int, ...]
+    group_zero: tuple[int, ...]
     residuals: tuple[str, ...]
     kernel_language: str
 
@@ -229,6 +231,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
         schedules=words["schedules"],
         zero=tuple(map(int, words["zero"])),
         zero_in_pipeline=tuple(map(int, words["zero_in_pipeline"])),
+        group_zero=tuple(map(int, words["group_zero"])),
         residuals=_residuals(facts, system.vendor, software),
         kernel_language=said_of_vendor(facts, system.vendor, "kernel_language") or "",
         paths={**dict(hardware[:memory]), **of_family, **of_stack, **dict(hardware[memory:])},
@@ -295,8 +298,9 @@ def _efficiency(facts: Facts, chip: str, family: str) -> tuple[Efficiency, dict[
     return Efficiency(**numbers), paths, split_words(facts.text(f"training.{family}.recipes"))
 
 
-_LISTS = ("schedules", "precisions", "zero", "zero_in_pipeline")
-"""Facts of a stack that list words: pipeline schedules, precisions of its recipes, levels of sharding."""
+_LISTS = ("schedules", "precisions", "zero", "zero_in_pipeline", "group_zero")
+"""Facts of a stack that list words: pipeline schedules, precisions of its recipes, levels of sharding, those of them in
+groups."""
 
 
 def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], dict[str, tuple[str, ...]]]:

@@ -14,7 +14,6 @@ from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.operators.law import beside
 from mowich.operators.rates import DeviceRates, rates
-from mowich.plans import schedules
 from mowich.plans.memory import (
     adapter_params_per_device,
     away,
@@ -22,6 +21,7 @@ from mowich.plans.memory import (
     expert_params_per_device,
     layer_activations_B,
     layers_per_stage,
+    sharding_ranks,
 )
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
@@ -121,12 +121,13 @@ def dp_s(
     zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B)
     beside the first forward; window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a
     gather beside forward, a gather and a scatter beside backward. With `adapters` the base is frozen: their gradients
-    alone are reduced, and zero 3 gathers the base without scattering. linear: what a collective takes.
+    alone are reduced, and zero 3 gathers the base without scattering. Sharding groups gather and scatter within; what
+    a rank is left with of the gradients is then all-reduced between groups. linear: what a collective takes.
     """
     s = system.stack
     gather_B = s.gather_B * np.where(r.recipe.w < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
-    group, stride = p.dp * p.cp * schedules.copies(p), np.where(p.order == 0, p.tp, p.stride("dp"))
-    e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
+    stride = np.where(p.order == 0, p.tp, p.stride("dp"))
+    group, e_group = sharding_ranks(p)
     e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
 
     per_B, latency = linear(system, group, stride)
@@ -150,6 +151,17 @@ def dp_s(
     f = s.fsdp_overlap * p.dp_overlap
     behind = both(gather_B + (s.gather_B if adapters is None else 0.0))
     own = {"zero": p.zero, "dense_params": dense, "expert_params": expert, "dp_group": group}
+    if p.has_groups:
+        trains = dense / group + (expert / e_group if has_experts else 0.0) if adapters is None else adapters / group
+        between = linear(system, p.dp / p.group, stride * p.cp * p.group)
+        across = np.where(
+            p.group < p.dp,
+            told(notes, "dp.groups", between_groups_s, also={"groups": p.dp / p.group, "ranks_of_group": p.group})(
+                bytes=np.where(p.zero == 3, s.gather_B, s.grad_B) * trains, per_B=between[0], latency=between[1]
+            ),
+            0.0,
+        )
+        scatter, behind, own = scatter + across, behind + across, own | {"groups": p.dp / p.group}
 
     def at(*zeros: int) -> Notes | None:
         """The recorder where the plan's stage is one of these."""
@@ -166,6 +178,19 @@ def dp_s(
     )
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     return np.asarray(result)
+
+
+def between_groups_s(bytes: Floats, per_B: Floats, latency: Floats) -> Floats:
+    """Seconds in which the ranks of all sharding groups that hold the same part of the gradients sum it: an all-reduce,
+    which is a reduce-scatter and a gather.
+
+    T = 2 * (bytes * per_B + latency)
+
+    bytes: of the gradients that a rank is left with in its group; per_B, latency: of one of the two over the groups.
+
+    Units: bytes B, per_B s/B, latency s.
+    """
+    return np.asarray(2.0 * (bytes * per_B + latency))
 
 
 def once_a_step_s(

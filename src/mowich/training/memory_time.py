@@ -202,6 +202,8 @@ def _changes(plan: Plan, *, has_link: bool) -> Iterator[tuple[str, object, Plan]
         yield "micro_batch", plan.micro_batch // 2, replace(plan, micro_batch=plan.micro_batch // 2)
     if plan.zero < 3:
         yield "zero", plan.zero + 1, replace(plan, zero=plan.zero + 1)
+    if plan.shards:
+        yield "shards", 0, replace(plan, shards=0)
     if plan.schedule == "interleaved":
         yield "schedule", "1f1b", replace(plan, schedule="1f1b", vpp=1)
     if plan.tp > 1 and not plan.sp:

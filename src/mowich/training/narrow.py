@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.models.model import Model
 from mowich.plans import schedules
-from mowich.plans.enumerate import dp_step_of, every_dp, largest_dp
+from mowich.plans.enumerate import LAID_OUT, dp_step_of, every_dp, largest_dp
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.floor import Floor, least, least_between
@@ -46,7 +46,7 @@ def scouts(system: Platform, job: TrainJob, p: Plans, low: Floats) -> tuple[Floa
     turns = np.floor(np.log(np.maximum(1.0, p.dp / (first * step))) / np.log(APART)).astype(np.intp) * (count > 0)
     of = np.repeat(np.arange(len(p)), turns)
     turn = np.arange(len(of)) - np.repeat(np.cumsum(turns) - turns, turns) + 1
-    rows = {name: getattr(p, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
+    rows = {name: getattr(p, name)[of] for name in LAID_OUT}
     dp = largest_dp(job, rows, step[of], np.floor(p.dp[of] / APART**turn))
     legal, at = every_dp(system, job, replace(p.take(of), dp=dp), dp)
     _, first_at = np.unique(np.stack((of[at], legal)), axis=1, return_index=True)

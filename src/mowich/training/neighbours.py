@@ -27,6 +27,7 @@ FIELDS = (
     "ep",
     "etp",
     "zero",
+    "shards",
     "micro_batch",
     "recompute",
     "precision",

@@ -25,6 +25,7 @@ from mowich.plans.memory import (
     dense_params_per_device,
     expert_params_per_device,
     layers_per_stage,
+    sharding_ranks,
 )
 from mowich.plans.plan import OFFLOADS, Plan, Plans, TrainJob
 from mowich.software.stack import Platform
@@ -225,10 +226,8 @@ def _hops(model: Model, system: Platform, p: Plans, g: Floats, t: Floats) -> _Ho
 def _owned(p: Plans, dense: Floats, expert: Floats, adapters: Floats | None) -> tuple[Floats, Floats]:
     """(parameters, those of them that are trained) whose optimizer states one device has, by ZeRO. dense, expert,
     adapters: parameters of a device (no adapters: all of them are trained)."""
-    replicas = p.dp * schedules.copies(p)
-    shard = np.where(p.zero >= 1, replicas * p.cp, 1.0)
-    expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
-    owned = dense / shard + expert / np.where(p.zero >= 1, expert_ranks, 1.0)
+    shard, expert_ranks = (np.where(p.zero >= 1, ranks, 1.0) for ranks in sharding_ranks(p))
+    owned = dense / shard + expert / expert_ranks
     return owned, owned if adapters is None else adapters / shard
 
 
