@@ -18,7 +18,15 @@ from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
-from mowich.plans.memory import MEMORY_FIELDS, TIME_ALONE, dense_params_per_device, host_memory_B, memory_B
+from mowich.plans.memory import (
+    MEMORY_FIELDS,
+    TIME_ALONE,
+    dense_params_per_device,
+    expert_params_per_device,
+    gathered_params,
+    host_memory_B,
+    memory_B,
+)
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.search import memory_of_plans, search
@@ -297,3 +305,21 @@ def test_groups_of_a_unit_are_searched_where_the_software_has_them(facts: Facts)
     assert sizes("pytorch-fsdp", tp="1,2,4") == {(1, 8), (2, 4), (4, 2)}
     assert sizes("megatron-2021", tp="1,2,4") == set()
     assert sizes("megatron-2021", tp="2", zero="1", shards="16") == {(2, 16)}
+
+
+@pytest.mark.parametrize("ep", [1, 4, 16, 64])
+def test_experts_inside_ep_are_sharded_over_the_data_ranks_that_hold_the_same(facts: Facts, ep: int) -> None:
+    """FSDP of a mixture: its dense parameters over all 64 ranks, its experts over 64 / ep, gathered by those alone.
+    With as many groups of experts as ranks nothing of them is gathered, or reduced."""
+    model, system = load_model("qwen3-30b-a3b"), equip(facts, "h100:64", stack="pytorch-fsdp")
+    job = replace(JOB, batch_seqs=64)
+    plan = Plan(dp=64, ep=ep, zero=3)
+    columns = Plans.of([plan])
+    dense, experts = (float(of(model, columns)[0]) for of in (dense_params_per_device, expert_params_per_device))
+    held = memory_of(model, system, job, plan)
+    assert held["weights"] == pytest.approx(system.stack.weight_B * (dense / 64 + experts * ep / 64), rel=1e-12)
+    gathered = dense + (experts if ep < 64 else 0.0)
+    assert float(gathered_params(columns, np.array([dense]), np.array([experts]))[0]) == gathered
+    wide = predict_step(model, system, job, replace(plan, ep=64)).breakdown["dp"]
+    assert predict_step(model, system, job, plan).breakdown["dp"] >= wide
+    assert len(legal_plans(model, system, job, parse_fixed({"zero": "3", "ep": str(ep), "tp": "1"})).plans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from mowich.models.builtin import load_model
 from mowich.plans.plan import TrainJob
 from mowich.studies.batches import beyond_critical, critical_tokens
 from mowich.studies.compare import compare
+from mowich.studies.plan import plan as plan_of
 from mowich.units import parse_batch
 
 MODEL = load_model("llama-3.1-8b")
@@ -79,3 +81,30 @@ def test_a_batch_beyond_the_critical_one_is_told(facts: Facts) -> None:
     assert beyond_critical(facts, job) is None
     assert "beyond the critical batch" in str(beyond_critical(facts, replace(job, batch_seqs=4e6)))
     assert beyond_critical(facts, replace(job, batch_seqs=4e6, task="sft")) is None
+
+
+def test_a_degree_that_fills_no_whole_servers_says_what_the_next_ones_give(facts: Facts) -> None:
+    """134 chips are 33 and a half servers of Trainium 3; the note holds what a plan of the next degree gives."""
+    job = replace(JOB, batch_seqs=134)
+    fixed: dict[str, tuple[int | str, ...]] = {"dp": (134,), "tp": (4,), "pp": (1,), "cp": (1,), "micro_batch": (1,)}
+    found = compare(MODEL, ["trn3"], train=job, chips=144, facts=facts, fixed=fixed)
+    [said] = [note for note in found.warnings if "servers" in note]
+    assert said.startswith("trn3: dp134 fills 33.5 servers of 4 chips: dp136 fills 34 and trains +")
+    assert "dp132 fills 33 and trains -" in said
+    gain = float(re.findall(r"dp136 fills 34 and trains \+([\d.]+)%", said)[0]) / 100.0
+    plan = found.rows[0].plan
+    assert plan is not None
+    more = replace(job, batch_seqs=136)
+    fixed |= {"dp": (136,), "zero": (plan.zero,), "sp": (plan.sp,), "recompute": (plan.recompute,)}
+    whole = compare(MODEL, ["trn3"], train=more, chips=144, facts=facts, fixed=fixed)
+    assert not [note for note in whole.warnings if "servers" in note]
+    a, b = (float(c.rows[0].tokens_per_s_per_chip) * c.rows[0].chips_used for c in (found, whole))
+    assert b / a - 1.0 == pytest.approx(gain, abs=1e-3)
+
+
+def test_the_critical_batch_names_its_source_in_plans_too(facts: Facts) -> None:
+    job = replace(JOB, batch_seqs=65536)
+    rows = plan_of(MODEL, "h100", train=job, chips=4096, facts=facts, fixed={"precision": ("bf16",)})
+    [said] = [note for note in rows.warnings if "critical" in note]
+    assert "deepseek-v3-report" in said
+    assert "training.common.critical_batch" in said

@@ -25,6 +25,9 @@ def _own(fields: FieldValues) -> FieldValues:
     group = int(fields.pop("shards", 0)) or dp
     sharded: FieldValues = {"replicas": dp // group, "shards": group, "reshard": 2 if zero == kept else zero}
     fields |= {"replicas": dp} if zero == 0 else sharded
+    ep, whole = int(fields.get("ep", 1)), int(fields.get("cp", 1)) * int(fields.get("tp", 1))
+    if ep > 1 and ep % whole:  # its groups of experts take all context and tensor ranks (torchtitan-mesh)
+        raise cannot_say(TORCHTITAN_RUN, "ep", ep, tuple(n * whole for n in (1, 2, 4, 8, 16)))
     micro, batch = int(fields.pop("micro_batch", 1)), int(fields.get("batch", dp))
     fields |= {"local_batch": batch // dp, "stage_batch": micro} if pp > 1 else {"local_batch": micro}
     layers, vpp = int(fields.pop("layers", 0)), int(fields.pop("vpp", 1))

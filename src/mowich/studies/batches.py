@@ -6,6 +6,7 @@ mended: how many sequences a step has is a choice of who trains the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -13,7 +14,10 @@ from typing import Protocol
 from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.facts import Facts
-from mowich.plans.plan import TrainJob
+from mowich.plans.enumerate import dp_step_of
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.studies.outcome import SystemAsk
+from mowich.training.step import predict_step
 from mowich.units import show_count
 
 NEAR_BATCH = 0.05
@@ -78,6 +82,31 @@ def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] 
     return out
 
 
+def part_server_note(ask: SystemAsk, plan: Plan) -> str | None:
+    """What to say of a plan that uses a part of a server, as a data-parallel degree that was asked for may: the next
+    ones that fill whole servers, each with as many sequences a rank, and how fast they train. None where servers are
+    whole, or the plan is smaller than one."""
+    system, model, job = ask.system, ask.model, ask.job
+    server = system.server_devices
+    if plan.devices < server or plan.devices % server == 0:
+        return None
+    step = float(dp_step_of(system, Plans.of([plan]))[0])
+    told = []
+    for dp in (math.ceil(plan.dp / step) * step, math.floor(plan.dp / step) * step):
+        if not 0 < dp * plan.devices / plan.dp <= system.devices:
+            continue
+        seqs = job.batch_seqs / plan.dp * dp
+        here = predict_step(model, system, job, plan)
+        there = predict_step(model, system, replace(job, batch_seqs=seqs), replace(plan, dp=int(dp)))
+        gain = there.tokens / there.total_s / (here.tokens / here.total_s) - 1.0
+        servers = round(dp * plan.devices / plan.dp / server)
+        told.append(f"dp{dp:.0f} fills {servers:,} and trains {gain:+.1%} a second, with {seqs:g} sequences")
+    other = "; ".join(told) or "no other degree fills whole ones"
+    return (
+        f"{ask.name}: dp{plan.dp} fills {plan.devices / server:g} servers of {system.chips_per_server} chips: {other}"
+    )
+
+
 def critical_tokens(*, tokens: float, run: float, batch: float, x: float) -> float:
     """Tokens of a step beyond which a larger batch hardly saves steps.
 
@@ -112,6 +141,6 @@ def beyond_critical(facts: Facts, job: TrainJob) -> str | None:
         return None
     return (
         f"a step of {show_count(step)} tokens is beyond the critical batch of a run of {show_count(job.tokens)}"
-        f" tokens (about {show_count(middle)}, {show_count(low)} to {show_count(high)}): fewer steps would learn less,"
-        " so more tokens, and days, are needed than stand here"
+        f" tokens (about {show_count(middle)}, {show_count(low)} to {show_count(high)}; {fact.source}, {fact.path}):"
+        " fewer steps would learn less, so more tokens, and days, are needed than stand here"
     )

@@ -36,7 +36,7 @@ from mowich.units import show_gib
 if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
-from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical
+from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical, part_server_note
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered
@@ -507,9 +507,16 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
 def said_of_batch(
     asks: Sequence[SystemAsk], rows: Sequence[Row], fixed: Mapping[str, Sequence[int | str]]
 ) -> list[str]:
-    """What is to be said of the batch of a job; no better one is looked for where the data-parallel degree is fixed."""
-    if not asks or "dp" in fixed:
+    """What is to be said of the batch of a job. Where the data-parallel degree is fixed no better one is looked for:
+    what a degree gives that fills whole servers is told."""
+    if not asks:
         return []
+    of_name = {row.system: row for row in rows}
+    beyond = beyond_critical(asks[0].facts, asks[0].job)
+    critical = [beyond] if beyond else []
+    if "dp" in fixed:
+        plans = [(ask, of_name[ask.name].plan) for ask in asks if ask.name in of_name]
+        return [*filter(None, (part_server_note(ask, plan) for ask, plan in plans if plan)), *critical]
 
     def better(ask: SystemAsk, row: Row) -> tuple[int, float] | None:
         own = replace(ask, hand_tuned=False)
@@ -520,10 +527,8 @@ def said_of_batch(
 
         return better_batch(ask.job, row, experts, best)
 
-    of_name = {row.system: row for row in rows}
     found = [(of_name[ask.name], better(ask, of_name[ask.name])) for ask in asks if ask.name in of_name]
-    beyond = beyond_critical(asks[0].facts, asks[0].job)
-    return [*batch_notes(asks[0].job, found), *([beyond] if beyond else [])]
+    return [*batch_notes(asks[0].job, found), *critical]
 
 
 def compare(
