@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_every_recipe_of_every_release_reads_facts_that_are(facts: Facts) -> Non
         for *where, precision in runs:
             is_moe = where[0] != "dense"
             model, chip = where if len(where) == 2 else ("", "")
-            recipe = recipe_for(facts, release, model, chip, precision, is_moe=is_moe)
+            recipe = recipe_for(facts, release, model.replace("_", "."), chip, precision, is_moe=is_moe)
             assert recipe is not None
             assert recipe.path == ".".join(["recipes", release, *where, precision])
             for path in switches(recipe.settings, FORMAT_OF[precision], is_moe=is_moe).values():
@@ -125,6 +127,65 @@ def test_explain_says_what_the_release_is_worth(facts: Facts) -> None:
     terms = {term.name: term for term in mowich.explain(result, "gb300:64.step_s").terms}
     assert terms["recipe"].value > 1.05
     assert "bridge-26-08" in terms["recipe"].words
+
+
+def test_a_row_that_states_no_layout_has_that_of_its_software(facts: Facts) -> None:
+    """Recompute and sharding of Trainium's and of MaxText's rows are those of the newest release that was out by their
+    date, say so, and give way to what a row states."""
+    rows = read_csv(published(), facts)
+    nxd = next(r for r in rows if r["model_ref"] == "llama2-13b" and "neuronx-distributed" in r["notes"])
+    nemo = next(r for r in rows if r["model_ref"] == "gpt3-23b-neuron" and "neuronx-nemo" in r["notes"])
+    maxtext = next(r for r in rows if r["source_group"] == "MaxText tiering doc" and r["model_ref"] == "llama3-8b")
+    drawn = [
+        (nxd, "selective", 1, "nxd-2-16"),
+        ({**nxd, "date": "2023-11"}, "none", 0, ""),
+        ({**nxd, "recompute": "full", "fsdp_zero": "ZeRO-0"}, "full", 0, "nxd-2-16"),
+        (nemo, "selective", 0, "nemo-neuron-2-13"),
+        (maxtext, "full", 3, "maxtext-2024-09"),
+        ({**maxtext, "date": "2026-09"}, "full", 3, "maxtext-2026-08"),
+        ({**maxtext, "recompute": "none"}, "none", 3, "maxtext-2024-09"),
+    ]
+    for (row, recompute, zero, release), got in zip(drawn, read_cases([d[0] for d in drawn], facts), strict=True):
+        assert isinstance(got, Case), row["id"]
+        assert (got.plan.recompute, got.plan.zero) == (recompute, zero)
+        assert any(release in item for item in got.inferred if item.startswith("recipe=")) == bool(release)
+
+
+def test_selective_recompute_repeats_what_the_software_says(facts: Facts) -> None:
+    """Its attention core alone on Neuron, as full recompute of a layer without the rest would; a part of the rest under
+    policies that keep tensors."""
+    model, job = load_model("llama2-13b"), TrainJob(tokens=2**30, seq=4096, batch_seqs=64)
+    for on, stack in (("trn1:64", "neuron"), ("h100:64", "jax-gpu")):
+        system = equip(facts, on, stack=stack)
+        none, some = (
+            predict_step(model, system, job, Plan(tp=8, dp=system.devices // 8, recompute=how))
+            for how in ("none", "selective")
+        )
+        core = none.breakdown["attention"] / (1 + system.stack.backward_attention)
+        again = some.breakdown["recompute"]
+        assert (again == pytest.approx(core, rel=1e-6)) == (stack == "neuron")
+
+
+@settings(max_examples=20, deadline=None)
+@given(seq=st.sampled_from([1024, 2048, 4096, 8192]), on=st.sampled_from(["h100:8", "b200:8", "gb300:8"]))
+def test_experts_with_a_bias_cost_by_the_token_and_sinks_nothing_more(facts: Facts, seq: int, on: str) -> None:
+    """cuDNN's kernel takes the sinks of GPT-OSS: a sequence of any length takes for them what it takes without. Its
+    experts add a bias: their products take longer than those of the same experts without, by the same share."""
+    model = load_model("gpt-oss-20b")
+    plain = replace(
+        model,
+        layers=tuple(
+            replace(at, mixer=replace(at.attention, sinks=False), ffn=replace(at.ffn, bias=False))  # type: ignore[arg-type, type-var]
+            for at in model.layers
+        ),
+    )
+    system = equip(facts, on)
+    ours, other = (
+        predict_step(one, system, TrainJob(tokens=2**30, seq=seq, batch_seqs=64), Plan(dp=8, ep=8, micro_batch=2))
+        for one in (model, plain)
+    )
+    assert ours.breakdown["attention"] == pytest.approx(other.breakdown["attention"], rel=1e-9)
+    assert ours.breakdown["gemm"] > other.breakdown["gemm"]
 
 
 def test_every_word_of_a_setting_is_explained() -> None:

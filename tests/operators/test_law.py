@@ -20,16 +20,18 @@ from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
 from mowich.plans.shapes import shapes
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
+from mowich.training import exchange, experts, layer, stage, step
 from mowich.training.layer import layer_times, rank_share
 from mowich.training.step import predict_step
 
 FACTS = load_facts()
 STATED = [
     f
-    for _, f in inspect.getmembers(law, inspect.isfunction)
-    if f.__module__ == law.__name__ and "T = " in str(f.__doc__)
+    for module in (law, exchange, experts, layer, stage, step)
+    for _, f in inspect.getmembers(module, inspect.isfunction)
+    if f.__module__ == module.__name__ and "\n    T = " in str(f.__doc__) and len(inspect.signature(f).parameters) > 1
 ]
-"""The functions of the law that state a formula."""
+"""The functions of operators and of a training step that state a formula of their own arguments."""
 
 
 def test_the_law_states_its_formulas() -> None:

@@ -19,6 +19,7 @@ from mowich.operators.law import busiest_load, gemm_s
 from mowich.operators.rates import rates
 from mowich.software.stack import equip
 from mowich.training.faults import useful_of
+from mowich.training.stage import head_share, others_s, stage_s
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ONE = np.ones(1)
@@ -43,6 +44,20 @@ def test_a_matrix_product(facts: Facts) -> None:
     share = float(rate.P[0]) / system.peak_flops["bf16"]
     expected = [2 * 8192**3 / 1e12, saturation, share, gemm_s(m, m, m, r)[0] * 1e3]
     assert printed == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_stage_and_its_part_of_the_head() -> None:
+    layers, stages, through, head, limit = numbers(
+        "theory-training.md",
+        "*Worked:* # layers over # stages, # ms through them and # ms through the head, limit #:",
+    )
+    printed = numbers("theory-training.md", "cut #, room # ms, share #, the fullest stage # ms, the others # ms.")
+    cut = ONE * math.ceil(layers / stages) / layers
+    room = (cut * stages - 1) * through / 2
+    share = head_share(ONE / stages, ONE * limit, room, ONE * head, ONE)
+    fullest = stage_s(ONE * through, cut, ONE * head, share)
+    others = others_s(ONE * (through + head), fullest, ONE * stages)
+    assert printed == pytest.approx([float(x[0]) for x in (cut, room, share, fullest, others)], rel=2e-3)
 
 
 def test_the_busiest_of_the_experts_ranks() -> None:

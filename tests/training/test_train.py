@@ -80,7 +80,7 @@ def gemm_s(system: System, m: float, n: float, k: float) -> float:
 
 def test_mixed_precision_widens_what_lies_between_products(facts: Facts) -> None:
     """On Trainium passes over memory and the scores of attention take four bytes an element under automatic mixed
-    precision, as in fp32; kernels of GPUs keep two. Products stay as they are."""
+    precision, as in fp32, and products read as much; kernels of GPUs keep two."""
     bert, p = load_model("bert-large"), Plans.of([Plan(dp=512, micro_batch=16)])
     plain = TrainJob(tokens=1e9, seq=128, batch_seqs=8192.0)
     mixed, whole = replace(plain, is_autocast=True), replace(plain, element_B=4.0)
@@ -88,11 +88,12 @@ def test_mixed_precision_widens_what_lies_between_products(facts: Facts) -> None
         system = equip(facts, chip, chips=256)
         short, long, fp32 = (layer_times(bert, bert.layers[0], system, job, p) for job in (plain, mixed, whole))
         assert long.memory_bound / short.memory_bound == pytest.approx(wide)
-        assert long.gemm == pytest.approx(short.gemm)
+        assert (long.gemm > 1.02 * short.gemm) == (chip == "trn1")
         assert (long.attention > 1.5 * short.attention) == (chip == "trn1")
         if chip == "trn1":
             assert long.memory_bound == pytest.approx(fp32.memory_bound)
             assert long.attention == pytest.approx(fp32.attention)
+            assert long.gemm == pytest.approx(fp32.gemm)
 
 
 def test_full_recompute_stops_before_the_last_product_where_the_software_does(facts: Facts) -> None:

@@ -6,16 +6,18 @@ The rules are data: `facts/published/row_notes.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
 from mowich.evidence.row_checks import PublishedRow, TableForm
+from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System
 from mowich.models.model import Attention, Mixer, Model
+from mowich.software.recipes import newest, releases
 
 TRAINING = TableForm(
     required=(
@@ -131,8 +133,8 @@ _StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "patte
 _ReleaseNote = TypedDict(
     "_ReleaseNote", {"release": str, "columns": list[str], "pattern": str, "and": NotRequired[str]}
 )
-"""The release of a row in whose `columns` the pattern, whose first group is its number, is found, and `and` in its
-source's name too where it is given."""
+"""The release of a row in whose `columns` the pattern is found, and `and` in its source's name too where it is given.
+The first group of the pattern is the number of the release; without one, `release` names it whole."""
 
 
 class ModelNote(TypedDict):
@@ -250,13 +252,17 @@ def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
     return "megatron", False
 
 
-def release_of_row(row: PublishedRow, known: Sequence[str]) -> str | None:
+def release_of_row(row: PublishedRow, facts: Facts) -> str | None:
     """The release of software that a row names, of those that have recipes: a repaired one (26.02.01) that has none of
-    its own is as the one that it repairs."""
+    its own is as the one that it repairs; of software without a number the newest that was out by the row's date."""
+    known = releases(facts)
     for name, columns, pattern, also in release_rules():
         if not also.search(row.get("source_group", "")):
             continue
-        for number in (found[1] for column in columns if (found := pattern.search(row.get(column, "")))):
+        found = [match for column in columns if (match := pattern.search(row.get(column, "")))]
+        if found and not pattern.groups:
+            return newest(facts, by=row.get("date", "")[:7] or "0", of=name)
+        for number in (match[1] for match in found):
             named = (f"{name}-{number.replace('.', '-')}", f"{name}-{number[:5].replace('.', '-')}")
             return next((release for release in named if release in known), None)
     return None

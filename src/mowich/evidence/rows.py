@@ -102,6 +102,8 @@ class _Reader(Cells):
         self.facts = facts
         self.known = known
         self.misprinted_pp = ""
+        self.set_so: Mapping[str, str] = {}  # by the release of its software
+        self.release = ""
 
     def with_prediction(self, model: Model, stack: str, recipe: Mapping[str, float]) -> Model:
         """The model with its multi-token-prediction block where the run trained it."""
@@ -186,7 +188,7 @@ class _Reader(Cells):
         """The system set as the release says that the row names, or as most runs of the newest release of its software
         that was out by its date."""
         recipe = attention_of_words(self.row.get("precision", ""), is_moe=is_moe)
-        release = release_of_row(self.row, self.facts.ids("recipes"))
+        release = release_of_row(self.row, self.facts)
         by = newest(self.facts, system.stack.name, self.row.get("date", "")[:7] or "0")
         for one, name in ((release, model.name), (by, "")):
             if recipe is None and one is not None:
@@ -197,6 +199,7 @@ class _Reader(Cells):
         if recipe.is_default:
             how = f"not stated: what most runs of {recipe.release} are set to"
         self.fill("recipe", recipe.words, how)
+        self.set_so, self.release = recipe.settings, recipe.release
         return self.known.as_released(self.facts, system, precision, recipe)
 
     def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> tuple[float, Plan]:
@@ -376,9 +379,10 @@ class _Reader(Cells):
             if stack not in (*OLD_MEGATRON, "neuron"):
                 self.fill("vpp", vpp, "not stated: about 4 where the layers divide" if vpp > 1 else "not stated, 1F1B")
         stated = switch_of("SP", row.get("SP", ""))
-        sp = stated if stated is not None else tp > 1 and stack not in OLD_MEGATRON
+        is_split = self.set_so["sequence"] == "split" if "sequence" in self.set_so else stack not in OLD_MEGATRON
+        sp = stated if stated is not None else tp > 1 and is_split
         if stated is None and tp > 1:
-            self.fill("sp", "yes" if sp else "no", f"what {stack} does")
+            self.fill("sp", "yes" if sp else "no", f"what {self.release if 'sequence' in self.set_so else stack} does")
         plan = Plan(
             tp=tp,
             sp=sp,
@@ -439,6 +443,9 @@ class _Reader(Cells):
         fits)."""
         row = self.row
         zero = zero_of(row.get("fsdp_zero", ""))
+        if zero is None and "zero" in self.set_so:
+            zero = int(self.set_so["zero"])
+            self.fill("zero", zero, f"what {self.release} is set to")
         if zero is None:
             zero = {"megatron": 1, "megatron-2025": 1, "megatron-2021": 0, "deepspeed-2022": 1, "neuron": 0}.get(
                 stack, 3
@@ -451,9 +458,9 @@ class _Reader(Cells):
         recompute = recompute_of(row.get("recompute", ""))
         if recompute is not None:
             return zero, recompute, recompute
-        recompute = "full" if stack == "jax-tpu" else "selective" if stack.startswith("jax-gpu") else "none"
-        how = "not stated: the default policy of MaxText" if recompute == "full" else "not stated"
-        self.fill("recompute", recompute, how)
+        recompute = self.set_so.get("recompute", "selective" if stack.startswith("jax-gpu") else "none")
+        set_by = f": what {self.release} is set to" if "recompute" in self.set_so else ""
+        self.fill("recompute", recompute, f"not stated{set_by}")
         return zero, recompute, "full" if stack.startswith("jax") else recompute
 
     def layout(

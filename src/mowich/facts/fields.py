@@ -86,7 +86,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|has_older_attention|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
+        r"unfused_encoder|selective_attention|expert_host(_full|_partial)?|has_older_attention|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
         r"exposed_limited)",
         _share(zero=True),
     ),
@@ -98,6 +98,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r".*\.drawn_share", FactField(high=1.2)),  # of a chip whose provisioned figure is a metered mean
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\..*\.(communicator_B|workspace_B|graph_pool_B)", FactField(unit="B", high=1e12, above=False)),
+    (r"training\..*\.sink_attention_B", FactField(unit="B/element", above=False)),
     (r"training\..*\.offloaded_layers", FactField(unit="", high=1e4, above=False)),
     (r"training\..*\.(fragmentation|memory_spread)", FactField(high=10.0, above=False)),
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm

@@ -68,10 +68,11 @@ class DeviceRates:
         return partial(getattr(self.kernels, operator), *given), self.kernels.source
 
 
-def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> DeviceRates:
+def rates(system: Platform, precision: Floats, kernels: Kernels | None = None, element_B: float = 2.0) -> DeviceRates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. Products in
     a step keep `sustained` of what they reach alone, and none runs above the published peak of its format. Boards with
-    less power than others have less of the 16-bit peak."""
+    less power than others have less of the 16-bit peak. element_B: bytes of an element between products, which those in
+    16 bit read."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
@@ -84,7 +85,7 @@ def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -
         recipe=ProductRates(
             P=peak * np.minimum(share * e.sustained, 1.0),
             B=system.hbm_Bps * read,
-            w=WIDTHS[index],
+            w=np.where(low, WIDTHS[index], element_B),
             m_half=e.rows_half * np.where(low, e.low_rows, 1.0),
         ),
         wide=ProductRates(

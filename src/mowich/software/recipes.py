@@ -47,9 +47,17 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "capacity": "experts take the mean, padded to it; what is beyond is dropped",
     },
     "attention": {"16-bit": "whatever the format of products", "fp8": "in 8 bit"},
+    "recompute": {
+        "none": "every activation is kept",
+        "selective": "a part of each layer is computed again",
+        "full": "whole layers are computed again",
+    },
+    "sequence": {"split": "tensor-parallel ranks share the tokens between products", "whole": "each has all of them"},
+    "zero": {"0": "nothing is sharded over the data ranks", "1": "states of the optimizer", "3": "weights too"},
     "kernels": {"own": "attention is written for the chip's generation", "older": "for the generation before"},
 }
-"""Setting -> its words -> what each means."""
+"""Setting -> its words -> what each means. `recompute`, `sequence` and `zero` belong to a plan: published rows that do
+not state them have them from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ def switches(settings: Mapping[str, str], kind: str, *, is_moe: bool) -> dict[st
     """Number of the stack -> the fact that it has by the settings, where that is another than without a recipe. kind:
     of precision; is_moe: of a mixture of experts."""
     out: dict[str, str] = {}
+    if is_moe and settings.get("graphs") in ("full", "partial"):
+        out["expert_host"] = f"{_COMMON}expert_host_{settings['graphs']}"
     if settings.get("graphs") == "full" and is_moe:
         out[_LAUNCH[kind]] = f"{_COMMON}graphed_launch"
     if settings.get("dispatcher") == "alltoall":
@@ -162,9 +172,10 @@ def switches_of(facts: Facts, release: str, precisions: Sequence[str]) -> dict[s
     return out
 
 
-def newest(facts: Facts, stack: str, by: str = "") -> str | None:
-    """The newest release of a stack; by: that was out in this month ("2026-04"), "": of all."""
-    known = [one for one in releases(facts, stack) if not by or facts.text(f"recipes.{one}.released") <= by]
+def newest(facts: Facts, stack: str | None = None, by: str = "", of: str = "") -> str | None:
+    """The newest release of a stack; by: that was out in this month ("2026-04"), "": of all; of: start of its name."""
+    known = [one for one in releases(facts, stack) if one.startswith(of)]
+    known = [one for one in known if not by or facts.text(f"recipes.{one}.released") <= by]
     return known[-1] if known else None
 
 

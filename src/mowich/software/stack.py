@@ -63,9 +63,13 @@ class Stack:
     ep_paired_block, ep_paired: what a layer waits for its experts' rows where they travel beside another micro-batch
     too, over what it waits otherwise, in those recipes and in others; node_dispatch: 1 where a row of a model that
     limits the nodes of a token is sent once to each of them, 0 where it is sent to each of its experts; autocast_B:
-    bytes of an element between products under automatic mixed precision; chunk_handover: seconds of each forward and
+    bytes of an element between products under automatic mixed precision; expert_host: of what a layer with
+    experts launches, the part that the host launches outside of graphs; expert_bias: rate of experts' products with a
+    bias over that of those without; chunk_handover: seconds of each forward and
     each backward pass of an interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score
-    whose elements have two bytes; recompute_stops: 1 where full recompute ends before the last product of a layer,
+    whose elements have two bytes; selective_attention: 1 where selective
+    recompute repeats the attention core alone, else 0: `selective_recompute` of the rest of a layer; recompute_stops: 1
+    where full recompute ends before the last product of a layer,
     whose output backward does not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a
     recipe of 8 bits or less over those in 16 bit; sums are scattered in 16 bit; unfused_gate: 1 where a gated
     feed-forward keeps its activated gate beside what it multiplies, else 0; communicator_B: buffers that collectives
@@ -80,6 +84,7 @@ class Stack:
     residuals: tuple[str, ...] = field(metadata=BRANCHES)
     speed: float
     host_per_layer: float
+    expert_host: float
     tp_overlap: float
     dp_overlap: float
     fsdp_overlap: float
@@ -97,10 +102,12 @@ class Stack:
     backward_tp: float
     backward_quantise: float
     selective_recompute: float
+    selective_attention: float = field(metadata=BRANCHES)
     full_recompute: float
     recompute_stops: float
     unfused_attention_B: float
     sink_attention_B: float
+    expert_bias: float
     head_exposed: float
     head_passes: float
     cp_exposed: float

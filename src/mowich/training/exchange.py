@@ -23,7 +23,7 @@ from mowich.plans.memory import (
     layers_per_stage,
     sharding_ranks,
 )
-from mowich.plans.plan import Plans, TrainJob
+from mowich.plans.plan import OFFLOADS, Plans, TrainJob
 from mowich.software.stack import Platform
 
 
@@ -37,22 +37,46 @@ def offload_s(
     owned: Floats,
     forward: Floats,
     backward: Floats,
+    notes: Notes | None = None,
 ) -> Floats:
-    """Exposed time of what travels to and from the host's memory in a step.
-
-    Per micro-batch, beside compute, what takes longer than forward or backward: forward max(weights in, activations
-    out) / H, backward max(weights and activations in, gradients out) / H. Once: optimizer states in and out at the same
-    time, bytes / H, with nothing to hide behind. H: bytes/s of the link, one way.
-    """
+    """Exposed time of what travels to and from the host's memory in a step: `host_link_s` of the bytes of a plan.
+    params, owned: parameters of a device, and those whose optimizer states it has."""
     s, gone = system.stack, away(p)
-    weights = gone["weights"] * s.weight_B * params
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p)
-    activations = gone["activations"] * kept
-    H = system.host_Bps
-    gradients = gone["weights"] * s.grad_memory_B * params
+    return told(notes, "offload", host_link_s, also={"offload": OFFLOADS[int(p.offload[0])]})(
+        g=g,
+        weights=gone["weights"] * s.weight_B * params,
+        activations=gone["activations"] * kept,
+        gradients=gone["weights"] * s.grad_memory_B * params,
+        states=gone["optimizer"] * s.optimizer_memory_B * owned,
+        forward=forward,
+        backward=backward,
+        H=system.host_Bps,
+    )
+
+
+def host_link_s(
+    g: Floats,
+    weights: Floats,
+    activations: Floats,
+    gradients: Floats,
+    states: Floats,
+    forward: Floats,
+    backward: Floats,
+    H: float,
+) -> Floats:
+    """Seconds that a step waits for the link to the host's memory: in each of g micro-batches what travels longer than
+    the forward pass (weights in, activations out) or the backward pass (both in, gradients out) takes beside it, and
+    once the optimizer states, in and out at the same time, with nothing to hide behind.
+
+    T = g * (max(0, max(weights, activations) / H - forward)
+    + max(0, max(weights + activations, gradients) / H - backward)) + states / H
+
+    Units: weights B, activations B, gradients B, states B, forward s, backward s, H B/s.
+    """
     first = np.maximum(0.0, np.maximum(weights, activations) / H - forward)
     second = np.maximum(0.0, np.maximum(weights + activations, gradients) / H - backward)
-    return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
+    return np.asarray(g * (first + second) + states / H)
 
 
 Linear = Callable[[Platform, Floats, Floats], tuple[Floats, Floats]]

@@ -75,6 +75,7 @@ def experts_s(
         gemm_s(*sides, r, groups=experts, notes=notes, name=f"moe.experts.{name}")
         for name, sides in (("up", wide), ("down", narrow))
     )
+    rate = s.expert_bias if ffn.bias else 1.0
     by = "" if notes is None or r.kernels is None else r.kernels.source(up + down)
     gemm = told(
         notes,
@@ -82,7 +83,7 @@ def experts_s(
         experts_gemm_s,
         also={"experts": experts, "m_e": m_e, "ffn": ffn.ffn / p.etp, "h": w, "load": load},
         note=by or "on the busiest device, forward, one layer",
-    )(up=up, down=down)
+    )(up=up, down=down, rate=rate)
     fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
     copies = np.where(fused, s.moe_passes_fused, s.moe_passes)
     copied = copied_B(copies, rows, w, p.etp)
@@ -130,7 +131,7 @@ def experts_s(
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
     return ExpertTimes(
         gemm=gemm,
-        down=down,
+        down=down / rate,
         routing=routing,
         exchange=exchange,
         between=between,
@@ -181,14 +182,16 @@ def routing_s(bytes: Floats, B: Floats | float, fixed: float, experts: Floats, l
     return np.asarray(bytes / B + fixed + experts * launch)
 
 
-def experts_gemm_s(up: Floats, down: Floats) -> Floats:
+def experts_gemm_s(up: Floats, down: Floats, rate: float) -> Floats:
     """Seconds of the products of one layer's experts.
 
-    T = up + down
+    T = (up + down) / rate
+
+    rate: of products that add a bias over that of those without.
 
     Units: up s, down s.
     """
-    return np.asarray(up + down)
+    return np.asarray((up + down) / rate)
 
 
 def both_ways_s(

@@ -104,8 +104,8 @@ def layer_times(
     """Forward times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
     once = Once() if once is None else once
     h, s = float(model.hidden), system.stack
-    r = once("rates", lambda: rates(system, p.precision, kernels))
     share = once("share", lambda: rank_share(job, p, element_B(job, s)))
+    r = once("rates", lambda: rates(system, p.precision, kernels, share.element_B))
     t = share.tokens
     # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
     gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0

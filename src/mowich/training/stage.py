@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
-from mowich.models.model import Model
+from mowich.estimate import Notes, told
+from mowich.models.model import Model, Moe
 from mowich.models.task import Lora
 from mowich.operators.kernels import Kernels
 from mowich.operators.law import gemm_s, passes, waited
@@ -20,8 +20,8 @@ from mowich.operators.rates import DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.memory import layers_per_stage, stage_split
 from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
-from mowich.software.stack import Platform
-from mowich.training.layer import Once, layer_times
+from mowich.software.stack import Platform, Stack
+from mowich.training.layer import LayerTimes, Once, layer_times
 from mowich.training.slices import by_slice
 
 LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recompute", "host", "tp", "cp", "ep")
@@ -141,39 +141,33 @@ def stage_times(
     else:
         sums = _grouped(layer_sums(model, system, job, p, notes, kernels), groups)
         of_head = list(head_times(model, system, job, p, rates(system, p.precision, kernels)))
-    imbalance = layers_per_stage(model, p) * p.pp / L
-    cut = imbalance / p.pp
-    per_micro = {name: sums[name] * cut for name in groups}
-    # on the last stage; half of the layers that an uneven division leaves out of it and of the first makes room for it
-    head_forward, head_back, head_weights = of_head
-    head = head_forward + head_back + head_weights
-    layers = total_of(sums[name] for name in groups)
-    beyond = np.clip(1.0 - 0.5 * (imbalance - 1.0) * layers / head, 0.0, s.head_exposed)
-    head_share = 1.0 / p.pp + beyond * (1.0 - 1.0 / p.pp)
-    if np.any(p.split > 0):
-        k, last = stage_split(model, p)
-        room = (k - last) * layers / L
-        head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
-    # beyond its part, the head delays a device of DualPipe half of the time: it is in the first stage otherwise
-    even = np.where(p.split > 0, 0.0, 1.0 / p.pp)
-    head_share = even + (head_share - even) / schedules.copies(p)
-    per_micro["head"] = head * head_share
-    added: Floats | float = 0.0
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
         products = next(name for name, parts in groups.items() if "gemm" in parts)
-        added = 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
-        per_micro[products] = per_micro[products] + added * cut
-    stage = total_of(per_micro.values())
-    forward = sums["forward"] * cut + head_forward * head_share
-    weights = (weight_grad - 1.0) * sums["weights"] * cut + head_weights * head_share
+        sums[products] = sums[products] + 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
+    imbalance = layers_per_stage(model, p) * p.pp / L
+    cut = imbalance / p.pp
+    head_forward, _, head_weights = of_head
+    head = told(
+        notes,
+        "head",
+        head_s,
+        also={"t": p.micro_batch * job.seq / p.cp, "V": model.vocab / p.tp, "h": float(model.hidden)} if notes else {},
+        note="one micro-batch: products of t tokens, V words and width h in 16 bit, and passes over the logits",
+    )(*of_head)
+    layers = total_of(sums[name] for name in groups)
+    share = _share_of_head(model, p, layers, head, imbalance, s.head_exposed, notes)
+    stage = told(
+        notes, "stage", stage_s, also={"layers_per_stage": imbalance * L / p.pp}, note="one micro-batch, fullest stage"
+    )(layers=layers, cut=cut, head=head, share=share)
+    forward = stage_s(sums["forward"], cut, head_forward, share)
+    weights = stage_s((weight_grad - 1.0) * sums["weights"], cut, head_weights, share)
 
     # in the mean of all stages but the fullest; no stage takes more than all
-    share = 1.0 / np.maximum(1.0, p.pp - 1.0)
-    f = (sums["forward"] + head_forward - forward) * share
-    w = ((weight_grad - 1.0) * sums["weights"] + head_weights - weights) * share
-    b = np.maximum(0.0, (layers + head + added - stage) * share - f - w)
+    f = others_s(sums["forward"] + head_forward, forward, p.pp)
+    w = others_s((weight_grad - 1.0) * sums["weights"] + head_weights, weights, p.pp)
+    b = np.maximum(0.0, others_s(layers + head, stage, p.pp) - f - w)
     return Stage(
-        parts=per_micro,
+        parts={name: sums[name] * cut for name in groups} | {"head": head * share},
         total_s=stage,
         forward_s=forward,
         bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, f, b, w, notes),
@@ -181,6 +175,73 @@ def stage_times(
         head_s=head,
         imbalance=imbalance,
     )
+
+
+def _share_of_head(
+    model: Model,
+    p: Plans,
+    layers: Floats,
+    head: Floats,
+    imbalance: Floats,
+    head_exposed: float,
+    notes: Notes | None,
+) -> Floats:
+    """`head_share` by how the layers are dealt out: half of those that an uneven division leaves out of the last stage
+    and of the first make room for the head, or all those that a balanced split leaves out of the last."""
+    room, limit, even = 0.5 * (imbalance - 1.0) * layers, head_exposed + np.zeros_like(p.pp), 1.0 / p.pp
+    if np.any(p.split > 0):
+        k, last = stage_split(model, p)
+        room = np.where(p.split > 0, (k - last) * layers / model.num_layers, room)
+        limit, even = np.where(p.split > 0, 1.0, limit), np.where(p.split > 0, 0.0, even)
+    return told(
+        notes,
+        "head.share",
+        head_share,
+        unit="x",
+        note="of the head's time, in the pace of the pipeline; room: what the last stage has less of layers; copies: 2"
+        " where a device works in two stages",
+    )(even=even, limit=limit, room=room, head=head, copies=schedules.copies(p))
+
+
+def head_share(even: Floats, limit: Floats, room: Floats, head: Floats, copies: Floats) -> Floats:
+    """Share of the head's time that the fullest stage of a pipeline takes: what each stage would take of it, `even`,
+    and of the rest what the last stage has no room for.
+
+    T = even + (1 - even) * min(limit, max(0, 1 - room / head)) / copies
+
+    room: seconds of layers that the last stage has less than the fullest; limit: of the rest, at most, since recipes
+    place layers unevenly; copies: a device of DualPipe works half of the time in the first stage.
+
+    Units: room s, head s.
+
+    Example:
+        >>> eight = np.array([0.125])  # one of eight stages, the head takes as long as its layers
+        >>> float(head_share(eight, np.array([0.25]), np.array([0.0]), np.array([1.0]), np.array([1.0]))[0])
+        0.34375
+    """
+    return np.asarray(even + (1.0 - even) * np.minimum(limit, np.maximum(0.0, 1.0 - room / head)) / copies)
+
+
+def stage_s(layers: Floats, cut: Floats, head: Floats, share: Floats) -> Floats:
+    """Seconds of one micro-batch through the fullest stage of a pipeline.
+
+    T = layers * cut + head * share
+
+    layers: through all of them; cut: the fullest stage's part of the layers; share: its part of the head.
+
+    Units: layers s, head s.
+    """
+    return np.asarray(layers * cut + head * share)
+
+
+def others_s(all_stages: Floats, fullest: Floats, pp: Floats) -> Floats:
+    """Seconds of one micro-batch through the mean of the stages but the fullest.
+
+    T = (all_stages - fullest) / max(1, pp - 1)
+
+    Units: all_stages s, fullest s.
+    """
+    return np.asarray((all_stages - fullest) / np.maximum(1.0, pp - 1.0))
 
 
 def _grouped(sums: Mapping[str, Floats], groups: Mapping[str, tuple[str, ...]]) -> dict[str, Floats]:
@@ -202,11 +263,21 @@ def head_times(
     return model.heads * (gemm + logits), model.heads * (gemm + logits), model.heads * weights
 
 
+def head_s(forward: Floats, back: Floats, weights: Floats) -> Floats:
+    """Seconds of the head and the loss of one micro-batch.
+
+    T = forward + back + weights
+
+    Units: forward s, back s, weights s.
+    """
+    return np.asarray(forward + back + weights)
+
+
 def adapters_s(model: Model, job: TrainJob, p: Plans, r: DeviceRates) -> Floats:
     """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move
     bytes.
 
-    T = 2 B x t (k + 2 r + 3 n) / B a matrix: the input read, rank r written and read, the output written, read and
+    A matrix takes 2 B x t (k + 2 r + 3 n) / B: the input read, rank r written and read, the output written, read and
     added. In 16 bit.
     """
     lora = job.adapters or Lora()
@@ -233,67 +304,186 @@ def layer_sums(
     not depend on it."""
     s = system.stack
     weight_grad = backward_times("product", is_frozen=job.frozen_base)
-    stream, routing = backward_times("stream"), backward_times("routing")
-    recompute = p.recompute if again is None else again[:, None]
-    full, selective = recompute == 2, recompute == 1
-    rho = np.where(full, s.full_recompute, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
-    attention_again = full | (selective & (s.unfused_attention > 0))
-    launched_back = s.backward_host + np.where(full, 1.0, 0.0)
-    backward_tp = np.where(
-        (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
-    )  # inputs that are kept are not gathered again
+    repeats = _repeats_of(p.recompute if again is None else again[:, None], s)
+    # inputs that are kept are not gathered again
+    backward_tp = np.where((p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp)
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     once = Once()
     for i, layer in enumerate(model.layers, 1):
         kind = None if notes is None else Notes(notes.moved)
-        x = layer_times(
-            model, layer, system, job, p, kind, kernels, once if notes is None else None
-        )  # each kind notes all of its terms
+        # each kind notes all of its terms
+        x = layer_times(model, layer, system, job, p, kind, kernels, once if notes is None else None)
+        outside = s.expert_host if isinstance(layer.ffn, Moe) else 1.0  # of graphs
+        host = np.zeros(len(p)) + s.host_per_layer * outside * layer.blocks / 2.0
+        of_one = _layer_parts(x, s, weight_grad, host, backward_tp, repeats, kind)
         if notes is not None and kind is not None:
             notes.take(
                 kind,
                 f" x {layer.count} layer{'s' * (layer.count > 1)}" + ("" if len(model.layers) == 1 else f" (kind {i})"),
             )
-        lin = x.gemm + x.expert_gemm
-        forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
-        backward = (
-            weight_grad * lin
-            + x.attention_backward
-            + stream * x.memory_bound
-            + s.backward_quantise * x.quantise
-            + routing * x.moe
-            + x.accumulate
-        )
-        host = np.zeros(len(p)) + s.host_per_layer * layer.blocks / 2.0
-        n = float(layer.count)
-        sums["gemm"] = sums["gemm"] + n * (1.0 + weight_grad) * lin
-        sums["attention"] = sums["attention"] + n * (x.attention + x.attention_backward)
-        sums["memory_bound"] = sums["memory_bound"] + n * ((1.0 + stream) * x.memory_bound + x.accumulate)
-        sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
-        sums["moe"] = sums["moe"] + n * (1.0 + routing) * x.moe
-        waits = waited(forward, host)
-        waits_back = waited(backward, s.backward_host * host)
-        sums["weights"] = sums["weights"] + n * lin
-        sums["host"] = sums["host"] + n * (waits + waits_back)
-        sums["forward"] = sums["forward"] + n * (forward + waits)
-        left, left_back = waits, waits_back  # what is left of the waits to hide transfers in
-        once_back = np.ones(len(p))
-        for name, exposed, late, again in zip(
-            ("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, (backward_tp, once_back, once_back), strict=True
-        ):
-            ahead, back = np.minimum(late, left), np.minimum(again * late, left_back)
-            left, left_back = left - ahead, left_back - back
-            sums["forward"] = sums["forward"] + n * (exposed - ahead)
-            sums[name] = sums[name] + n * ((1.0 + again) * exposed - ahead - back)
-        needed = lin - np.where(full, s.recompute_stops, 0.0) * x.last
-        redo = rho * (needed + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
-        redo = redo + np.where(attention_again, x.attention, 0.0)
-        if np.any(recompute == EXPERTS_AGAIN):
-            redo = np.where(recompute == EXPERTS_AGAIN, x.experts_again, redo)
-        # the host launches again what is computed again, before and beside the backward pass
-        of_both = waited(backward + redo, launched_back * host)
-        sums["recompute"] = sums["recompute"] + n * (redo + of_both - waits_back)
+        for name, seconds in of_one.items():
+            sums[name] = sums[name] + float(layer.count) * seconds
     return sums
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeats:
+    """What the backward pass computes again, by plan. share: of a layer's work; whole: 1 where it is all of a layer;
+    stops: 1 where that ends before the last product; attention: 1 where the attention core is among it; experts: where
+    experts alone are; launches: times that the host launches a layer behind its forward pass."""
+
+    share: Floats
+    whole: Floats
+    stops: Floats
+    attention: Floats
+    experts: NDArray[np.bool_]
+    launches: Floats
+
+
+def _repeats_of(recompute: Floats, s: Stack) -> _Repeats:
+    full, selective = recompute == 2, recompute == 1
+    rest = 0.0 if s.selective_attention else s.selective_recompute
+    return _Repeats(
+        share=np.where(full, s.full_recompute, np.where(selective, rest, 0.0)),
+        whole=np.where(full, 1.0, 0.0),
+        stops=np.where(full, s.recompute_stops, 0.0),
+        attention=np.where(full | (selective & bool(s.selective_attention)), 1.0, 0.0),
+        experts=recompute == EXPERTS_AGAIN,
+        launches=s.backward_host + np.where(full, 1.0, 0.0),
+    )
+
+
+def _layer_parts(
+    x: LayerTimes,
+    s: Stack,
+    weight_grad: float,
+    host: Floats,
+    backward_tp: Floats,
+    repeats: _Repeats,
+    notes: Notes | None,
+) -> dict[str, Floats]:
+    """Seconds of one layer and one micro-batch by LAYER_PARTS, forward and backward; "forward": the pass of that name
+    with its waits, "weights": one product for the gradients of weights. host: what the launches of a forward pass
+    take."""
+    products = x.gemm + x.expert_gemm
+    stream, routing = backward_times("stream"), backward_times("routing")
+    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(
+        products=products, attention=x.attention, memory_bound=x.memory_bound, quantise=x.quantise, moe=x.moe
+    )
+    back = told(notes, "layer.backward", backward_s, note="one layer on the device")(
+        weight_grad=weight_grad,
+        products=products,
+        attention=x.attention_backward,
+        stream=stream,
+        memory_bound=x.memory_bound,
+        casts=s.backward_quantise,
+        quantise=x.quantise,
+        routing=routing,
+        moe=x.moe,
+        accumulate=x.accumulate,
+    )
+    waits, waits_back = waited(ahead, host), waited(back, s.backward_host * host)
+    again = again_s(
+        share=repeats.share,
+        products=products,
+        stops=repeats.stops,
+        last=x.last,
+        memory_bound=x.memory_bound,
+        quantise=x.quantise,
+        moe=x.moe,
+        tp=x.tp,
+        whole=repeats.whole,
+        ep=x.ep,
+        core=repeats.attention,
+        attention=x.attention,
+    )
+    if np.any(repeats.experts):
+        again = np.where(repeats.experts, x.experts_again, again)
+    parts = {
+        "gemm": (1.0 + weight_grad) * products,
+        "attention": x.attention + x.attention_backward,
+        "memory_bound": (1.0 + stream) * x.memory_bound + x.accumulate,
+        "quantise": (1.0 + s.backward_quantise) * x.quantise,
+        "moe": (1.0 + routing) * x.moe,
+        "host": waits + waits_back,
+        # the host launches again what is computed again, before and beside the backward pass
+        "recompute": again + waited(back + again, repeats.launches * host) - waits_back,
+        "forward": ahead + waits,
+        "weights": products,
+    }
+    one = np.ones_like(waits)
+    left, left_back = waits, waits_back  # what is left of the waits to hide transfers in
+    for name, exposed, late, times in zip(
+        ("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, (backward_tp, one, one), strict=True
+    ):
+        hidden, hidden_back = np.minimum(late, left), np.minimum(times * late, left_back)
+        left, left_back = left - hidden, left_back - hidden_back
+        parts["forward"] = parts["forward"] + exposed - hidden
+        parts[name] = (1.0 + times) * exposed - hidden - hidden_back
+    return parts
+
+
+def forward_s(products: Floats, attention: Floats, memory_bound: Floats, quantise: Floats, moe: Floats) -> Floats:
+    """Seconds that the device computes in the forward pass of a layer.
+
+    T = products + attention + memory_bound + quantise + moe
+
+    Units: products s, attention s, memory_bound s, quantise s, moe s.
+    """
+    return np.asarray(products + attention + memory_bound + quantise + moe)
+
+
+def backward_s(
+    weight_grad: float,
+    products: Floats,
+    attention: Floats,
+    stream: float,
+    memory_bound: Floats,
+    casts: float,
+    quantise: Floats,
+    routing: float,
+    moe: Floats,
+    accumulate: Floats,
+) -> Floats:
+    """Seconds that the device computes in the backward pass of a layer: so many times what its forward pass takes, the
+    attention core by itself, and the sum of the gradients of weights.
+
+    T = weight_grad * products + attention + stream * memory_bound + casts * quantise + routing * moe + accumulate
+
+    weight_grad: products of the backward pass for each of the forward pass.
+
+    Units: products s, attention s, memory_bound s, quantise s, moe s, accumulate s.
+    """
+    return np.asarray(
+        weight_grad * products + attention + stream * memory_bound + casts * quantise + routing * moe + accumulate
+    )
+
+
+def again_s(
+    share: Floats,
+    products: Floats,
+    stops: Floats,
+    last: Floats,
+    memory_bound: Floats,
+    quantise: Floats,
+    moe: Floats,
+    tp: Floats,
+    whole: Floats,
+    ep: Floats,
+    core: Floats,
+    attention: Floats,
+) -> Floats:
+    """Seconds that the backward pass of a layer computes again.
+
+    T = share * (products - stops * last + memory_bound + quantise + moe + tp + whole * ep) + core * attention
+
+    last: of the products, those whose outputs the backward pass does not need; stops: 1 where they are left out; whole:
+    1 where rows go to their experts again; core: 1 where the attention core is repeated.
+
+    Units: products s, last s, memory_bound s, quantise s, moe s, tp s, ep s, attention s.
+    """
+    needed = products - stops * last + memory_bound + quantise + moe + tp + whole * ep
+    return np.asarray(share * needed + core * attention)
 
 
 def total_of(parts: Iterable[Floats]) -> Floats:

@@ -24,14 +24,13 @@ from mowich.plans.memory import (
     adapter_params_per_device,
     dense_params_per_device,
     expert_params_per_device,
-    layers_per_stage,
     sharding_ranks,
 )
-from mowich.plans.plan import OFFLOADS, Plan, Plans, TrainJob
+from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import dp_s, offload_s
 from mowich.training.slices import by_slice, slices
-from mowich.training.stage import LAYER_PARTS, Stage, stage_times, total_of
+from mowich.training.stage import LAYER_PARTS, stage_times, total_of
 
 STEP_PARTS = (
     "gemm",
@@ -117,13 +116,12 @@ def _step_time(
     per_micro, stage, forward = x.parts, x.total_s, x.forward_s
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in STEP_PARTS}
     for name in LAYER_PARTS:
-        if name != "gemm" or job.adapters is None:
-            parts[name] = told(
-                notes,
-                f"{name}.step",
-                _layers_s,
-                note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
-            )(micro_batches=g, all_layers=x.sums[name], pp=p.pp, fullest_over_mean=x.imbalance)
+        parts[name] = told(
+            notes,
+            f"{name}.step",
+            _layers_s,
+            note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
+        )(micro_batches=g, all_layers=x.sums[name], pp=p.pp, fullest_over_mean=x.imbalance)
     parts["pp_bubble"] = x.bubble_s
     hops = _hops(model, system, p, g, t)
     parts["pp_transfer"] = told(notes, "pp_transfer", pp_transfer_s, also={"bytes": hops.bytes_})(
@@ -141,7 +139,7 @@ def _step_time(
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
     owned, trained = _owned(p, dense, expert, adapters)
     if np.any(p.offload > 0):
-        parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
+        parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward, notes)
     parts["optimizer"] = told(notes, "optimizer", optimizer_s, tabled=r.tabled("optimizer", trained))(
         owned=trained, b_opt=s.optimizer_B, B=r.B
     )
@@ -158,49 +156,7 @@ def _step_time(
         also={"g": g},
         note="base: g x stage, bubble, transfers, dp, optimizer, offload and fixed",
     )(base=base, jitter=parts["jitter"], software=parts["software"])
-    if notes is not None:
-        _record_choices(notes, model, system, job, p, x, parts, t, g, owned)
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
-
-
-def _record_choices(
-    notes: Notes,
-    model: Model,
-    system: Platform,
-    job: TrainJob,
-    p: Plans,
-    x: Stage,
-    parts: dict[str, Floats],
-    t: Floats,
-    g: Floats,
-    owned: Floats,
-) -> None:
-    """Record what is a choice or a sum, and no law of its own."""
-    if job.adapters is not None:
-        notes.add("gemm.step", parts["gemm"], "s", words="products of layers, and of adapters")
-    of_stage = "sum of the fullest stage's layers and head share, one micro-batch"
-    notes.add("stage", x.total_s, "s", words=of_stage, layers_per_stage=layers_per_stage(model, p))
-    notes.add(
-        "head",
-        x.head_s,
-        "s",
-        words="a product of t tokens, V words and hidden width h in 16 bit, forward, back and to the weights, and"
-        " passes over the logits; its share in the step is what the last stage has more than the others",
-        t=t,
-        V=model.vocab / p.tp,
-        h=float(model.hidden),
-    )
-    notes.add(
-        "offload",
-        parts["offload"],
-        "s",
-        words="in each micro-batch what travels longer than forward and backward take, and the optimizer states"
-        " once a step, over the link to the host",
-        g=g,
-        offload=OFFLOADS[int(p.offload[0])],
-        H=system.host_Bps,
-        owned=owned,
-    )
 
 
 @dataclass(frozen=True, slots=True)
