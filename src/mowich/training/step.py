@@ -138,7 +138,7 @@ def _step_time(
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
     owned, trained = _owned(p, dense, expert, adapters)
-    if np.any(p.offload > 0):
+    if notes is not None or np.any(p.offload > 0):
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward, notes)
     parts["optimizer"] = told(notes, "optimizer", optimizer_s, tabled=r.tabled("optimizer", trained))(
         owned=trained, b_opt=s.optimizer_B, B=r.B
