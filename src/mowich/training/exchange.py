@@ -51,7 +51,7 @@ def offload_s(
         states=gone["optimizer"] * s.optimizer_memory_B * owned,
         forward=forward,
         backward=backward,
-        H=system.host_Bps,
+        H=np.where(np.asarray(system.host_Bps) > 0, system.host_Bps, np.inf),  # no link: nothing is sent
     )
 
 
@@ -63,7 +63,7 @@ def host_link_s(
     states: Floats,
     forward: Floats,
     backward: Floats,
-    H: float,
+    H: Floats,
 ) -> Floats:
     """Seconds that a step waits for the link to the host's memory: in each of g micro-batches what travels longer than
     the forward pass (weights in, activations out) or the backward pass (both in, gradients out) takes beside it, and
