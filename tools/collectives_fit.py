@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from accuracy import kept
@@ -24,7 +26,7 @@ from mowich.evidence.collective_times import times
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import FITTED_TO, TRAINIUM_COLLECTIVES, RowResult, left_out_file, summarise
 from mowich.evidence.validate import published, read_csv
-from mowich.facts import Facts, load_facts
+from mowich.facts import Fact, Facts, load_facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
@@ -100,25 +102,47 @@ def _device_s(facts: Facts, case: MeasuredCollective, share: float) -> float:
     return float(times(case.runs_on.system(known), case.kind, np.array([case.data_B]), case.ranks, 1.0)[0][0])
 
 
-def fit_calls(facts: Facts, cases: Sequence[MeasuredCollective]) -> Mapping[str, float]:
+FLOOR_B = 2**20
+"""Bytes up to which a call is most of the time: what such rows take beside the device shows how far calls differ."""
+
+
+FEW_FLOORS = 3
+"""Measured calls up to which their spread tells nothing: then the range of the fact stays."""
+
+
+def _call_range(value: float, floors: Sequence[float]) -> tuple[float, float]:
+    """The 90% range of one more call: log-normal, of the spread of those that were measured."""
+    logs = np.log(floors)
+    width = NormalDist().inv_cdf(0.95) * float(np.std(logs, ddof=1)) * (1.0 + 1.0 / len(logs)) ** 0.5
+    return value * np.exp(-width), value * np.exp(width)
+
+
+def fit_calls(facts: Facts, cases: Sequence[MeasuredCollective]) -> Mapping[str, Fact]:
     """Constants of calls of the framework from measured ones: the geometric mean of what the smallest take beside the
-    device, of few ranks and of a whole host; the median share of the rate of cores that large ones reach."""
+    device, of few ranks and of a whole host, with the range that small ones show where there are a few; the median
+    share of the rate of cores that large ones reach."""
     whole = facts.number(f"{CALLS}.host_ranks")
-    out: dict[str, float] = {}
+    out: dict[str, Fact] = {}
     for name, found in (
         ("call", [c for c in cases if c.ranks < whole]),
         ("host_call", [c for c in cases if c.ranks >= whole]),
     ):
         small = [c.time_s - _device_s(facts, c, 1.0) for c in found if c.data_B <= 2**13]
         if small:
-            out[f"{CALLS}.{name}"] = float(np.exp(np.mean(np.log(small))))
+            path, value = f"{CALLS}.{name}", float(np.exp(np.mean(np.log(small))))
+            floors = [c.time_s - _device_s(facts, c, 1.0) for c in found if c.data_B <= FLOOR_B * c.ranks]
+            low, high = facts.fact(path).low, facts.fact(path).high
+            if len(floors) > FEW_FLOORS:
+                low, high = _call_range(value, floors)
+            out[path] = replace(facts.fact(path), value=value, low=low, high=high)
     known = facts.with_values(out)
     shares = []
     for c in cases:
         if c.data_B >= BULK_B:
             call = known.number(f"{CALLS}.{'call' if c.ranks < whole else 'host_call'}")
             shares.append(_device_s(facts, c, 1.0) / (c.time_s - call))
-    return out | ({f"{CALLS}.rate_share": float(np.median(shares))} if shares else {})
+    path = f"{CALLS}.rate_share"
+    return out | ({path: replace(facts.fact(path), value=float(np.median(shares)))} if shares else {})
 
 
 def framework_series(facts: Facts) -> dict[str, list[tuple[PublishedRow, MeasuredCollective]]]:
@@ -161,8 +185,9 @@ def trainium() -> None:
     facts = load_facts()
     left_out_file().write_text(kept(FITTED_TO[TRAINIUM_COLLECTIVES], figures(facts)), encoding="utf-8")
     cases = [case for rows in framework_series(facts).values() for _, case in rows]
-    for path, value in fit_calls(facts, cases).items():
-        print(f"{path.removeprefix(ROOT + '.'):45s} {facts.number(path):.4g} -> {value:.4g}")
+    for path, found in fit_calls(facts, cases).items():
+        ends = f"{found.low:.4g} to {found.high:.4g}"
+        print(f"{path.removeprefix(ROOT + '.'):45s} {facts.number(path):.4g} -> {found.value:.4g} ({ends})")
 
 
 def main() -> None:

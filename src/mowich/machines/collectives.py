@@ -349,6 +349,18 @@ def call_s(system: System, n: Floats, stride: Floats) -> Floats:
     return np.asarray(np.where(n > 1, layer.call_s + (layer.host_call_s - layer.call_s) * more, 0.0))
 
 
+def own_copy_s(system: System, kind: str, data_B: Floats, n: Floats) -> Floats:
+    """Seconds in which each rank of an all-gather copies its own part into the buffer that it gets, where the layer of
+    software gathers out of place.
+
+    T = data / n / copy rate of its cores
+    """
+    layer, cores = system.layer, max(1, system.lnc)
+    if layer is None or kind != "all-gather" or not layer.copies_own:
+        return np.zeros(np.broadcast_shapes(np.shape(data_B), np.shape(n)))
+    return np.asarray(np.where(n > 1, layer.copies_own * data_B / n / (cores * system.fabric.copy_Bps), 0.0))
+
+
 def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | float, r: Floats | float) -> Floats:
     """Seconds of S bytes that go in pieces, one behind the other.
 
@@ -403,7 +415,7 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
     found = _chosen(system, kind, data_B, n, stride)
     if system.layer is None:
         return found
-    called = call_s(system, n, stride)
+    called = call_s(system, n, stride) + own_copy_s(system, kind, data_B, n)
     binds = [
         "call" if called[i] > 0.5 * t else b
         for i, (t, b) in enumerate(zip(found.time_s + called, found.binds, strict=True))
@@ -449,7 +461,7 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
     that bind.
     """
     data, size, step = (np.array([float(x)]) for x in (data_B, n, stride))
-    called = float(call_s(system, size, step)[0])
+    called = float((call_s(system, size, step) + own_copy_s(system, kind, data, size))[0])
     found = _chosen(system, kind, data, size, step)
     total = float(found.time_s[0])
     names = bound_names(system)

@@ -58,7 +58,8 @@ class Level:
 class CallLayer:
     """A layer of software that calls a collective from the host (facts `networks.collectives.calls.*`). call_s: that a
     call takes beside the device, up to few_ranks ranks on a host; host_call_s: with host_ranks of them; rate_share: of
-    the rate at which cores pass bytes on."""
+    the rate at which cores pass bytes on; copies_own: 1 where each rank of an all-gather also copies its own part into
+    the buffer that it gets, else 0."""
 
     name: str
     call_s: float
@@ -66,6 +67,7 @@ class CallLayer:
     few_ranks: float
     host_ranks: float
     rate_share: float
+    copies_own: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,6 +477,7 @@ LAYER_FACTS = {
     "few_ranks": "few_ranks",
     "host_ranks": "host_ranks",
     "rate_share": "rate_share",
+    "copies_own": "copies_own",
 }
 """Field of `CallLayer` -> its fact."""
 

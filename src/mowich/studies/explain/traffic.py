@@ -18,9 +18,6 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 if TYPE_CHECKING:
     from mowich.studies.traffic_scenario import TrafficScenario
 
-_OF_SITE = {"pue": "pue", "idle_share": "idle_power_share"}
-"""Name of a formula -> fact of a site."""
-
 EXAMPLE_USERS = 16.0
 """Sequences of the step that stands for all steps of a simulation."""
 
@@ -41,7 +38,9 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
         return flat_numbers(study.traffic(file, known, draws=draws).to_dict())
 
     def symbols(known: Facts) -> dict[str, float]:
-        return {name: known.number(f"sites.default.{of}") for name, of in _OF_SITE.items()}
+        idle = {energy.drawn_power(known, system).idle_share.value or 0.0 for system in scenario.chips_of}
+        of_all = {"idle_share": idle.pop()} if len(idle) == 1 else {}  # mixed traffic has no formula of it
+        return {"pue": known.number("sites.default.pue"), **of_all}
 
     return Source(
         at=(),
