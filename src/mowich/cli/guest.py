@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mowich.cli.app import IS_DEBUG, outcome
 from mowich.cli.output import noter
 from mowich.errors import EXIT_LIMIT_BROKEN, EXIT_OK, UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
 
 _GIB = 2**30
 _SPARE_S = 1.0
@@ -25,6 +28,8 @@ def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: 
     if timeout_s is None and memory_GiB is None:
         work()
         return EXIT_OK
+    import multiprocessing  # verbs without a guest do without it
+
     from mowich.studies.judge.closed import address_space_B
 
     note = noter(quiet)
@@ -66,7 +71,7 @@ def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: 
     return code
 
 
-def _end(process: multiprocessing.context.ForkProcess) -> None:
+def _end(process: ForkProcess) -> None:
     """End a process with those that it started."""
     try:
         os.killpg(process.pid or 0, signal.SIGKILL)

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_rules import is_time
-from mowich.evidence.rows import Case
 from mowich.shown import Rows, Shown
+
+if TYPE_CHECKING:
+    from mowich.evidence.rows import Case
 
 _SCHEMA = "mowich/validate@1"
 

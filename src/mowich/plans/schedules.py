@@ -103,10 +103,15 @@ def needs(schedule: str, pp: int, vpp: int, g: int) -> str:
 def legal(schedule: Floats, pp: Floats, g: Floats) -> list[tuple[str, NDArray[np.bool_]]]:
     """(rule, which rows keep it) of the micro-batches that each schedule needs, as columns; a lone stage keeps all."""
     lone, is_ = pp == 1, schedule.astype(np.intp)
-    dual = is_ == DUALPIPE
-    return [
+    plain = [
         ("at least as many micro-batches as stages", lone | (g >= pp)),
         ("micro-batches in whole rounds of the stages", lone | (is_ != INTERLEAVED) | (np.mod(g, pp) == 0)),
+    ]
+    if not np.any(is_ > _PLAIN):  # the others keep every row
+        return plain
+    dual = is_ == DUALPIPE
+    return [
+        *plain,
         ("twice as many micro-batches as stages, less one, for zb-v", lone | (is_ != ZB_V) | (g >= 2 * pp - 1)),
         (
             "an even number of stages and of micro-batches for dualpipe",

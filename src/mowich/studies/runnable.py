@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mowich.errors import UserError
-from mowich.launch.emitted import emitted
 from mowich.launch.origin import LaunchedRow, Origin
 from mowich.plans.plan import Plan, stated_plan
 from mowich.shown import Rows
@@ -75,6 +74,7 @@ def _refusal(row: LaunchedRow, program: str) -> UserError | None:
 def train_filter(program: str, of: Origin, spec: str, chips: int, lnc: int) -> Callable[[Plan, int], bool]:
     """Whether a program can train with a plan at a batch of so many sequences, as a function. of: what was asked; spec,
     chips, lnc: the system."""
+    from mowich.launch.emitted import emitted
 
     def runs(plan: Plan, batch_seqs: int) -> bool:
         row = {

@@ -267,9 +267,12 @@ def search(
     space, leaders = whole.space, Leaders(whole, top, margin)
     evaluated, feasible = len(space), int(whole.fits.sum())
     near: list[Evaluated] = []
+    free = np.inf
     for found in _contenders(whole, leaders, _worth(whole, every=top > 1)):
         smaller = found.plans.dp < space.dp(found.row)
         evaluated += int(smaller.sum())
+        is_free = ~smaller & (np.mod(found.row, space.num_recompute) == 0)
+        free = min(free, float(found.seconds_per_token[is_free].min(initial=np.inf)))
         feasible += int((found.fits & smaller).sum())
         if margin:
             near.append(found.take(found.fits & (found.seconds_per_token <= leaders.limit)))
@@ -284,7 +287,7 @@ def search(
         feasible=feasible,
         seconds=time.perf_counter() - start,
         best=best,
-        unconstrained_s_per_token=_if_free(whole),
+        unconstrained_s_per_token=_if_free(whole, free),
         smallest_B={name: float(least_B[name][0]) for name in CATEGORIES},
         refused=whole.space.refused,
         preferred=_simplest(whole, near, best[0], margin) if margin and best else best[0] if best else None,
@@ -333,11 +336,16 @@ def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
     return (first & fits).ravel()
 
 
-def _if_free(whole: Whole) -> float:
-    """The least seconds per token if memory were free, of plans with their largest dp."""
+def _if_free(whole: Whole, limit: float) -> float:
+    """The least seconds per token if memory were free, of plans with their largest dp. limit: that of one of them that
+    was timed, inf where none was."""
     bounds = Bounds(whole, np.arange(0, len(whole.need_B), whole.space.num_recompute))
-    found, left = np.inf, bounds.first(FREE)
-    timed = np.zeros(len(bounds.rows), dtype=bool)
+    if np.isfinite(limit):
+        left = bounds.below(limit)
+        left = left[first_of(bounds.bound[left], FREE)]
+    else:
+        left = bounds.first(FREE)
+    found, timed = limit, np.zeros(len(bounds.rows), dtype=bool)
     while len(left):
         plans = whole.space.take(bounds.rows[left])
         found = min(found, float(step_s_per_token(whole.model, whole.system, whole.job, plans).min()))

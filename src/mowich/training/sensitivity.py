@@ -42,7 +42,7 @@ def stack(systems: Sequence[Platform]) -> Platform:
 def _stack(values: Sequence[object], name: str = "", decides: bool = False) -> object:
     """decides: the field decides which formula is taken, and may not differ."""
     first = values[0]
-    if all(v == first for v in values):
+    if all(v is first or v == first for v in values):
         return first
     if decides or any(type(v) is not type(first) for v in values):
         raise _Differs(name)
@@ -65,14 +65,11 @@ def _stack(values: Sequence[object], name: str = "", decides: bool = False) -> o
     raise _Differs(name)
 
 
-def _alike(one: Platform, other: Platform) -> bool:
-    """Whether a step takes the same time on both: they differ in no more than how many chips the network can join."""
-
-    def unbounded(system: Platform) -> Platform:
-        levels = tuple(replace(x, devices=0) if x.is_network else x for x in system.levels)
-        return replace(system, max_chips=0, levels=levels)
-
-    return unbounded(one) == unbounded(other)
+def _unbounded(system: Platform) -> Platform:
+    """The system without how many chips its network can join: a step takes the same time on two that are alike in all
+    else."""
+    levels = tuple(replace(x, devices=0) if x.is_network else x for x in system.levels)
+    return replace(system, max_chips=0, levels=levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ def ends(facts: Facts, system_id: str, stack_name: str | None, ways: Ways = ends
     """Every fact that a system was made of, at every value of its ways that differs from its own."""
     watched = Watched(facts)
     base = equip(watched, system_id, stack=stack_name)
-    rows, moved, alone = [base], [], []
+    rows, moved, alone, unbounded = [base], [], [], _unbounded(base)
     for path, fact in facts.found((*base.paths.values(), *watched.asked)).items():
         for way, value in enumerate(ways(fact)):
             if value == fact.value:
@@ -111,7 +108,7 @@ def ends(facts: Facts, system_id: str, stack_name: str | None, ways: Ways = ends
             except (UserError, ZeroDivisionError):  # what the fact cannot be
                 continue
             system = replace(system, paths=base.paths, is_estimated=base.is_estimated)
-            if _alike(base, system):
+            if _unbounded(system) == unbounded:
                 continue
             try:
                 stack([base, system])
