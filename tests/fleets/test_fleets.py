@@ -286,6 +286,20 @@ def test_draws_give_a_range_of_the_cost_and_of_what_is_committed() -> None:
     assert high == pytest.approx(20, rel=0.25)
 
 
+def test_energy_counts_what_is_drawn_and_a_cap_what_is_provisioned() -> None:
+    """Half of the power drawn: half of the energy of chips at work, and as many chips under the cap."""
+
+    def solved(share: float) -> Answer:
+        own = replace(choice("trn2", 1, offer("trn2", "rent", 1, 1), power_W=2000.0), drawn_share=share)
+        return solve_fleet(problem([serve("chat", [100.0])], [own], 1), speeds({("chat", "trn2"): 10}))
+
+    whole, half = solved(1.0), solved(0.5)
+    assert half.energy_J == pytest.approx(0.5 * whole.energy_J)
+    assert [(u.there, u.busy) for u in half.uses] == [(u.there, u.busy) for u in whole.uses]
+    assert [u.mwh for u in half.uses] == pytest.approx([0.5 * (u.mwh or 0.0) for u in whole.uses])
+    assert half.usd == pytest.approx(whole.usd)
+
+
 def _idle(works: list[Workload], have: dict[str, float], table: TaskRates, *, watts: float = 1000.0) -> dict[str, str]:
     """System -> why it stands idle, of chips that are there already; the first system uses `watts` a chip."""
     periods = len(works[0].tasks[0].tokens_per_s)

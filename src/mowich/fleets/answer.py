@@ -253,12 +253,13 @@ def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[Period
                 there, busy = there + units, busy + at_work
                 if choice.power_W.value is not None:
                     share = pool.site.idle_share
+                    at_work_share = max(share, choice.drawn_share)
                     joule += (
                         choice.power_W.value
                         * float(pool.site.pue)
                         * choice.unit_chips
                         * problem.length_s
-                        * (at_work + share * max(0.0, units - at_work))
+                        * (at_work_share * at_work + share * max(0.0, units - at_work))
                     )
             if there > LEAST_WORK:
                 out.append(

@@ -106,8 +106,9 @@ def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: in
     joule = power * pool.choice.unit_chips * float(pool.site.pue) * problem.length_s
     pay = float(pool.site.electricity) if pool.owned and pool.site.name != CLOUD else 0.0
     idle = pool.site.idle_share
+    more = max(0.0, pool.choice.drawn_share - idle)  # at work
     for target, per_J, weight in ((into.energy, 1.0, np.ones(num)), (into.cost, pay, discounts)):
-        target[at.busy[number]] += joule * per_J * (1 - idle) * weight
+        target[at.busy[number]] += joule * per_J * more * weight
         if pool.holds_committed and pool.choice.name in at.sold:
             target[at.sold[pool.choice.name]] -= joule * per_J * idle * weight
         for o in pool.offers:
@@ -117,7 +118,7 @@ def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: in
     into.offset["energy"] += joule * idle * float(pool.there.sum())
     into.offset["cost"] += joule * pay * idle * float(pool.there @ discounts)
     for t in range(num):
-        into.cash[t, at.busy[number, t]] += joule * pay * (1 - idle)
+        into.cash[t, at.busy[number, t]] += joule * pay * more
         into.cash_offset[t] += joule * pay * idle * pool.there[t]
         for o in pool.offers:
             into.cash[t, at.orders[o, standing(at.offers[o], t, num)]] += joule * pay * idle

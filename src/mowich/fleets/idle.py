@@ -160,4 +160,4 @@ def _energy(choice: Choice, rates: TaskRates, task: str) -> float | None:
     rate = rates.get((task, choice.name))
     if choice.power_W.value is None or rate is None or rate.tokens_per_s_per_chip.value is None:
         return None
-    return choice.power_W.value / rate.tokens_per_s_per_chip.value
+    return choice.drawn_share * choice.power_W.value / rate.tokens_per_s_per_chip.value

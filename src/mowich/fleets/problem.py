@@ -128,8 +128,9 @@ class Offer:
 class Choice:
     """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power.
     committed: [T] units of rent that are paid whether used or not, at committed_price; resale: share of that
-    price that a period of a unit brings when it is let to others (0: it cannot be). power_W: per chip, before
-    PUE. engine: what serves on it ("": that of the vendor's machines)."""
+    price that a period of a unit brings when it is let to others (0: it cannot be). power_W: provisioned, per
+    chip, before PUE: what a cap feeds. drawn_share: of it, what a chip at work draws: what energy counts.
+    engine: what serves on it ("": that of the vendor's machines)."""
 
     name: str
     system: System
@@ -142,6 +143,7 @@ class Choice:
     offers: tuple[Offer, ...]
     engine: str = ""
     resale: float = 0.0
+    drawn_share: float = 1.0
 
     def resale_usd(self, length_s: float) -> float:
         """USD that one committed unit brings when it is let to others for a period."""

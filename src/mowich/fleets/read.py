@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.economics.energy import chip_power
+from mowich.economics.energy import chip_power, drawn_power
 from mowich.economics.energy import read_site as site_facts
 from mowich.economics.money import RATE, RENTAL_KINDS, TERMS
 from mowich.economics.money import price as published_price
@@ -447,6 +447,7 @@ class _Reader:
             stack=stack,
             unit_chips=unit_chips,
             power_W=power,
+            drawn_share=float(drawn_power(self.facts, system.id).share),
             have=have,
             committed=committed,
             committed_price=committed_price,

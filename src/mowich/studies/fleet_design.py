@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.economics.energy import chip_power
+from mowich.economics.energy import chip_power, drawn_power
 from mowich.economics.money import RATE
 from mowich.economics.unit_cost import unit_cost
 from mowich.errors import EXIT_INFEASIBLE, UserError
@@ -138,6 +138,7 @@ def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetPro
         stack=ported_stack(facts, system.vendor),
         unit_chips=system.chips_per_unit,
         power_W=design.power_W or chip_power(facts, system.id),
+        drawn_share=float(drawn_power(facts, system.id).share),
         have={},
         committed=zero,
         committed_price=exact(0.0, RATE),

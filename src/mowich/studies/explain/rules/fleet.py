@@ -9,7 +9,7 @@ from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule
 
 _MADE: Mapping[str, str] = {
     "cost": "orders x prices (discounted as the scenario says) + energy where it is not in the price",
-    "energy": "(busy and idle chips) x power x PUE x time",
+    "energy": "(share drawn x busy chips + idle share x idle ones) x power x PUE x time",
     "stacks": "software stacks that are kept",
     "tokens": "chips at work x speed x time, of serving the mean of the day",
     "revenue": "tokens x what they bring (discounted as the scenario says)",
@@ -90,7 +90,7 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "energy_J",
             "J",
             "energy at the meter over the horizon",
-            "inside: busy and idle chips x power x PUE x time, systems whose power is known",
+            "inside: (share drawn x busy + idle share x idle chips) x power x PUE x time, systems whose power is known",
         ),
         *(
             rule
@@ -145,7 +145,7 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "use * MWh",
             "MWh",
             "energy at the meter in the period",
-            "inside: (busy + idle share x idle) x power x PUE x time",
+            "inside: (share drawn x busy + idle share x idle) x power x PUE x time",
         ),
         R(
             "idle * chips",
@@ -164,7 +164,7 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "idle * energy",
             "1",
             "energy of a token on the systems that do its work instead, over its own",
-            "inside: mean by chips of (power / speed of the other) / (power / speed of this one)",
+            "inside: mean by chips of (drawn power / speed of the other) / (power / speed of this one)",
         ),
         R("rates * chips", "chips", "chips that the speed was found for", "lookup: as the scenario says, or one unit"),
         R(
