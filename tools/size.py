@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tarfile
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,16 @@ class Size:
         return Size(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below a module, a statement or a handler, with those within them: imports and texts are among
+    them, no expression needs a look."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, name, ()):
+            yield child
+            yield from statements(child)
+
+
+@cache
 def size_of(text: str) -> Size:
     """The lines of one file, each counted once.
 
@@ -53,19 +64,16 @@ def size_of(text: str) -> Size:
     Size(files=1, code=3, imports=1, docstrings=1, comments=1, blank=2)
     """
     lines = text.splitlines()
-    tree = ast.parse(text)
     docs, imports = set[int](), set[int]()
-    for node in ast.walk(tree):
+    for node in statements(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         # a docstring, and a text that stands below a constant or a field
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             docs |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    comments = {
-        token.start[0]
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT and lines[token.start[0] - 1].lstrip().startswith("#")
-    }
+    like_comments = {i for i, line in enumerate(lines, 1) if line.lstrip().startswith("#")}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline) if like_comments else ()
+    comments = {t.start[0] for t in tokens if t.type == tokenize.COMMENT} & like_comments
     blank = {i for i, line in enumerate(lines, 1) if not line.strip()} - docs
     rest = len(lines) - len(docs | imports | comments | blank)
     return Size(

@@ -4,7 +4,8 @@ that it moves.
     python tests/golden/corpus.py renew            write what is answered now            (make golden)
     python tests/golden/corpus.py diff             kept against what is answered now     (make golden-diff)
     python tests/golden/corpus.py diff --since REV kept at a commit against what is kept now
-    python tests/golden/corpus.py diff --share 10  of a tenth of the questions that are not slow, chosen by hash
+    python tests/golden/corpus.py diff --share 10  of a tenth of the questions that are not slow, chosen by hash;
+                                                   --part 3: of another tenth
     python tests/golden/corpus.py time             seconds of each group, and of the slowest questions
 
 questions.yaml and kernels.yaml ask; answers/GROUP.jsonl keeps one line for each question. Numbers are kept with 12
@@ -466,14 +467,14 @@ def every(question: Question) -> bool:
     return True
 
 
-def one_in(share: int) -> Asked:
-    """One in `share` of the questions of each group that are not slow, and one at least: those whose words have the
-    least hashes, so the same ones on every machine."""
+def one_in(share: int, part: int = 0) -> Asked:
+    """One in `share` of the questions of each group that are not slow, and one at least, in the order of the hashes of
+    their words, so the same ones on every machine. All parts together, 0 to share - 1, ask every question."""
     chosen: set[str] = set()
     for group in groups():
         names = [q.name for q in questions() if q.group == group and not q.is_slow]
         names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        chosen.update(names[: -(-len(names) // share)])
+        chosen.update(names[part % len(names) :: share])
     return lambda question: question.name in chosen
 
 
@@ -656,6 +657,7 @@ def main() -> int:
     parser.add_argument("--group", action="append", choices=groups(), help="these groups only; repeatable")
     parser.add_argument("--since", metavar="REV", help="diff: what was kept at a commit against what is kept now")
     parser.add_argument("--share", type=int, metavar="N", help="diff: one in N of the questions that are not slow")
+    parser.add_argument("--part", type=int, default=0, metavar="K", help="diff: which of the N parts (default 0)")
     parser.add_argument("--most", type=int, default=200, metavar="N", help="diff: fields to print (default 200)")
     given = parser.parse_args()
     chosen = given.group or groups()
@@ -681,7 +683,7 @@ def main() -> int:
     else:
         moves: list[Move] = []
         before = kept_at(given.since) if given.since else {}
-        is_asked = one_in(given.share) if given.share else every
+        is_asked = one_in(given.share, given.part) if given.share else every
         for group in chosen:
             moves += compared(before[group], read(group)) if given.since else moved(group, is_asked)
         print(report(moves, given.most))

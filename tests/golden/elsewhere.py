@@ -1,9 +1,9 @@
 """The corpus as other machines answer it: under each other dispatch level of NumPy that this CPU has (X86_V2, X86_V3,
 X86_V4 where it is newer than that), and by the newest Python that is installed.
 
-    python tests/golden/elsewhere.py            a tenth of the questions, chosen by hash   (.ci/run)
-    python tests/golden/elsewhere.py --all      all of them, the slow ones too             (make test-slow)
-    python tests/golden/elsewhere.py --newest   the path of the newest Python              (make)
+    python tests/golden/elsewhere.py            a twentieth of the questions each, chosen by hash   (.ci/run)
+    python tests/golden/elsewhere.py --all      all of them, the slow ones too                      (make test-slow)
+    python tests/golden/elsewhere.py --newest   the path of the newest Python                       (make)
 
 NumPy chooses its kernels of exp, log and power by what the CPU has, and their last bits differ.
 NPY_DISABLE_CPU_FEATURES takes features away. Python's sum() of floats has other last bits from 3.12 on.
@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARE = 10
+SHARE = 20
+"""One question in so many is asked of a machine, others of another."""
 FOLDERS = ("~/.pyenv/versions/*/bin", "/usr/local/bin", "/opt/python*/bin", "/opt/hostedtoolcache/Python/*/*/bin")
 """Where Pythons are installed, beside PATH."""
 
@@ -81,10 +82,10 @@ def main() -> int:
         places.append(("the newest Python", newest, ""))
     else:
         print(f"no Python newer than 3.{sys.version_info.minor} is installed: the corpus is not asked by one")
-    words = [] if given.all else ["--share", str(SHARE)]
+    shares = [[] if given.all else ["--share", str(SHARE), "--part", str(part)] for part in range(len(places))]
     failed = 0
     with ThreadPoolExecutor(given.jobs) as pool:
-        for code, said in pool.map(lambda place: asked(*place, words), places):
+        for code, said in pool.map(lambda place, share: asked(*place, share), places, shares):
             print(said, flush=True)
             failed = failed or code
     return failed
