@@ -19,7 +19,6 @@ from mowich.requests.kernels import (
     RANDOM,
     RUN_ON,
     KernelRequest,
-    read_target,
 )
 from mowich.requests.schema import QuestionReader, Schema
 
@@ -64,7 +63,6 @@ def _advise(reader: QuestionReader) -> AdviseRequest:
     file = reader.get(ADVISED_FILE)
     if file is not None and not file.is_file():
         reader.problems.add("no such file", where=str(file))
-    read_target(reader)
     if not reader.get(RUNS_EDITS) and reader.given(FIT_TOLERANCE) is not None:
         reader.problems.found.append(
             UserError(f"{reader.said(FIT_TOLERANCE)} goes with edits that are run", fix="leave it out")
