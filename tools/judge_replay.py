@@ -47,7 +47,7 @@ class Family:
     times_s: tuple[float, ...]
     sides: tuple[KernelSide, ...]
 
-    def loss(self, place: int) -> float:
+    def regret(self, place: int) -> float:
         """How much longer a variant takes than the best."""
         return self.times_s[place] / min(self.times_s) - 1
 
@@ -147,33 +147,33 @@ def judged_families(words: Sequence[str]) -> list[Family]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """A family, measured as the judge asks. budget: kernels that may be measured by default; measured: places, one after
-    another, until the judge asks for none; losses: of the judge's choice before the first and after each."""
+    another, until the judge asks for none; regrets: of the judge's choice before the first and after each."""
 
     family: Family
     budget: int
     measured: tuple[int, ...]
-    losses: tuple[float, ...]
+    regrets: tuple[float, ...]
 
-    def loss_after(self, count: int) -> float:
+    def regret_after(self, count: int) -> float:
         """Of the choice after so many measured, or as many as the judge asked for."""
-        return self.losses[min(count, len(self.losses) - 1)]
+        return self.regrets[min(count, len(self.regrets) - 1)]
 
 
 def replayed(family: Family) -> Replay:
     """Measure what the judge asks for until it asks for none."""
     measured: dict[int, float] = {}
     known = KnownTimes(family.sides, measured)
-    losses = [family.loss(known.by_time[0])]
+    regrets = [family.regret(known.by_time[0])]
     while asked := known.measure_next(1):
         measured = {**measured, asked[0]: family.times_s[asked[0]]}
         known = KnownTimes(family.sides, measured)
-        losses.append(family.loss(known.by_time[0]))
+        regrets.append(family.regret(known.by_time[0]))
     budget = measure_budget(len(family.sides))
-    return Replay(family=family, budget=budget, measured=tuple(measured), losses=tuple(losses))
+    return Replay(family=family, budget=budget, measured=tuple(measured), regrets=tuple(regrets))
 
 
-def loss_at_random(family: Family, count: int) -> float:
-    """The mean loss of the best of so many variants that are measured in random order.
+def regret_at_random(family: Family, count: int) -> float:
+    """The mean regret of the best of so many variants that are measured in random order.
 
     sum over i of t_i C(n - i, k - 1) / C(n, k) / t_1 - 1
 
@@ -215,7 +215,7 @@ def pair_count(family: Family) -> PairCount:
 def good_choices(replays: Iterable[Replay]) -> tuple[int, int]:
     """(Families with `MANY` variants or more whose choice is as good as the best after the default budget, all such)."""
     many = [r for r in replays if len(r.family.sides) >= MANY]
-    return sum(r.loss_after(r.budget) <= DIFFER for r in many), len(many)
+    return sum(r.regret_after(r.budget) <= DIFFER for r in many), len(many)
 
 
 # the page
@@ -234,14 +234,14 @@ def part(replays: Sequence[Replay]) -> str:
         f" the judge says the order (with {ORDER_SAID:.0%} or more); {total.right} ({total.right / total.sure:.0%}) of these"
         " are in order.",
         "",
-        "| family | variants | may be measured | the judge asks for | loss, none measured | one | all that may be |"
+        "| family | variants | may be measured | the judge asks for | regret, none measured | one | all that may be |"
         " as many at random | pairs | order said | in order |",
         "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for r, p in zip(replays, pairs, strict=True):
         f = r.family
-        losses = [r.losses[0], r.loss_after(1), r.loss_after(r.budget), loss_at_random(f, r.budget)]
-        cells = [f"{title(f)}", len(f.sides), r.budget, len(r.measured), *(f"{x:.1%}" for x in losses)]
+        regrets = [r.regrets[0], r.regret_after(1), r.regret_after(r.budget), regret_at_random(f, r.budget)]
+        cells = [f"{title(f)}", len(f.sides), r.budget, len(r.measured), *(f"{x:.1%}" for x in regrets)]
         lines.append("| " + " | ".join(map(str, [*cells, p.differ, p.sure, p.right])) + " |")
     return "\n".join(lines)
 
@@ -259,7 +259,7 @@ CHOICE = "the judge's choice; dot: it asks for no more; dashes: as many as may b
 
 
 def svg(replays: Sequence[Replay]) -> str:
-    """A panel for each family with many variants: loss of the choice against variants measured."""
+    """A panel for each family with many variants: regret of the choice against variants measured."""
     many = [r for r in replays if len(r.family.sides) >= MANY]
     width, height = ACROSS * WIDE, math.ceil(len(many) / ACROSS) * HIGH + 26
     out = [
@@ -282,16 +282,16 @@ def svg(replays: Sequence[Replay]) -> str:
 
 def _panel(replay: Replay) -> list[str]:
     f, n = replay.family, len(replay.family.sides)
-    random = [(k, loss_at_random(f, k)) for k in range(1, n + 1)]
-    judge = [(k, replay.loss_after(k)) for k in range(n + 1)]
+    random = [(k, regret_at_random(f, k)) for k in range(1, n + 1)]
+    judge = [(k, replay.regret_after(k)) for k in range(n + 1)]
     most = max(y for _, y in random + judge)
     step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if most <= 4 * s)
 
     def x(k: float) -> float:
         return LEFT + PLOT_WIDE * k / n
 
-    def y(loss: float) -> float:
-        return TOP + PLOT_HIGH * (1 - loss / (4 * step))
+    def y(regret: float) -> float:
+        return TOP + PLOT_HIGH * (1 - regret / (4 * step))
 
     out = [f'<text x="8" y="{TOP - 12}" font-weight="bold">{title(f)} ({n})</text>']
     for tick in range(5):
@@ -306,10 +306,10 @@ def _panel(replay: Replay) -> list[str]:
         f'<line x1="{budget:.1f}" x2="{budget:.1f}" y1="{TOP}" y2="{bottom}" stroke="#888" stroke-dasharray="3"/>'
     )
     for points, colour in ((random, RANDOM), (judge, JUDGE)):
-        path = " ".join(f"{x(k):.1f},{y(loss):.1f}" for k, loss in points)
+        path = " ".join(f"{x(k):.1f},{y(regret):.1f}" for k, regret in points)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     end = len(replay.measured)
-    out.append(f'<circle cx="{x(end):.1f}" cy="{y(replay.losses[-1]):.1f}" r="3.5" fill="{JUDGE}"/>')
+    out.append(f'<circle cx="{x(end):.1f}" cy="{y(replay.regrets[-1]):.1f}" r="3.5" fill="{JUDGE}"/>')
     return out
 
 

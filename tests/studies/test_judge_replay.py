@@ -55,7 +55,7 @@ def test_a_small_family_of_our_own(replay: ModuleType) -> None:
     assert found.budget == 2
     assert found.measured[:2] == (0, 2)
     assert 3 not in found.measured
-    assert [found.loss_after(n) for n in (0, 1, 2)] == pytest.approx([11.5 / 10.5 - 1, 0.0, 0.0])
+    assert [found.regret_after(n) for n in (0, 1, 2)] == pytest.approx([11.5 / 10.5 - 1, 0.0, 0.0])
     counted = replay.pair_count(ours)  # all but those of 11.5 and 11.7
     assert (counted.differ, counted.sure, counted.right) == (5, 3, 3)
 
@@ -67,18 +67,18 @@ def test_the_judge_stops_where_no_gain_is_expected(replay: ModuleType) -> None:
         rows = [(10 * float(np.exp(draw.normal(0, 0.2))), 0.0, float(draw.uniform())) for _ in range(8)]
         ours = family(replay, [(us, us * float(np.exp(draw.normal(0, 0.07))), dma) for us, _, dma in rows])
         found = replay.replayed(ours)
-        assert len(set(found.measured)) == len(found.measured) == len(found.losses) - 1
+        assert len(set(found.measured)) == len(found.measured) == len(found.regrets) - 1
         known = KnownTimes(ours.sides, {at: ours.times_s[at] for at in found.measured})
         gains = [known.gains[at] for at in known.by_time[1:]]
         assert max(gains) < WORTH_MEASURING
 
 
-def test_the_loss_at_random_is_the_mean_over_all_choices(replay: ModuleType) -> None:
+def test_the_regret_at_random_is_the_mean_over_all_choices(replay: ModuleType) -> None:
     draw = np.random.default_rng(6)
     ours = family(replay, [(float(draw.uniform(10, 20)), 10.0, 0.5) for _ in range(6)])
     for count in range(1, 7):
-        losses = [min(ours.loss(at) for at in chosen) for chosen in combinations(range(6), count)]
-        assert replay.loss_at_random(ours, count) == pytest.approx(np.mean(losses))
+        regrets = [min(ours.regret(at) for at in chosen) for chosen in combinations(range(6), count)]
+        assert replay.regret_at_random(ours, count) == pytest.approx(np.mean(regrets))
 
 
 def test_what_is_kept_of_families_is_read_as_it_was(replay: ModuleType) -> None:
