@@ -95,7 +95,7 @@ CANDIDATES_AT_ONCE = whole(
     "processes", "Candidates that run at a time.", high=1024, metavar="N", default=1, shown="1", edges=_EDGES
 )
 CACHE = path("cache", "Keep what each candidate gave in this folder, by its content.", metavar="DIR", edges=_EDGES)
-TIME_ALONE = flag("time_alone", "Compute no values: times without a word on whether they are right.", edges=_EDGES)
+_TIME_ALONE = flag("time_alone", "Compute no values: times without a word on whether they are right.", edges=_EDGES)
 LINES = flag("lines", "One JSON object a line as each candidate is known, then the whole answer.", edges=TYPED)
 _LIMIT = replace(GUEST_TIME, help="Most seconds that a candidate may take.", default=20.0, shown="20", edges=_EDGES)
 _ROOM = replace(GUEST_MEMORY, help="Most GiB that a candidate may take.", default=4.0, shown="4", edges=_EDGES)
@@ -131,9 +131,9 @@ def _judge(reader: QuestionReader) -> JudgeRequest:
     folder = reader.get(CACHE)
     if folder is not None and folder.exists() and not folder.is_dir():
         reader.add("is a file", CACHE, given=str(folder), allowed="a folder")
-    if reader.get(TIME_ALONE) and reader.given(FIT_TOLERANCE) is not None:
+    if reader.get(_TIME_ALONE) and reader.given(FIT_TOLERANCE) is not None:
         reader.problems.found.append(
-            UserError(f"{reader.said(FIT_TOLERANCE)} goes with values", fix=f"leave out {reader.said(TIME_ALONE)}")
+            UserError(f"{reader.said(FIT_TOLERANCE)} goes with values", fix=f"leave out {reader.said(_TIME_ALONE)}")
         )
     form = form_of(reader)
     reader.stop()
@@ -155,7 +155,7 @@ JUDGE = Schema(
             FIT_TOLERANCE,
             MEASURED,
             MEASURED_AT_MOST,
-            TIME_ALONE,
+            _TIME_ALONE,
             replace(LNC, edges=_EDGES),
             replace(NKI_VERSION, keyword="", edges=_EDGES),
         ),
