@@ -65,7 +65,7 @@ read, and a test holds that.
 | storage, spare chips | a share of the capital | `prices.machines.storage`, `prices.ownership.operation` |
 | cost of capital | what equal yearly payments at the owner's rate are above an even spread, for machine and building | `prices.ownership.capital` |
 | site | building over its life, or a lease by the kW | `prices.ownership.facility` |
-| energy, cooling | mean draw x electricity; PUE less 1 | `sites.default`, `chips.*.power.all_in` |
+| energy, cooling | mean draw x electricity; PUE less 1 | `sites.default`, `chips.*.power.all_in`, its `drawn_share` or that of `sites.parts` |
 | staff and upkeep | by the kW | `prices.ownership.operation` |
 
 In the quarter of its quotation, a machine that is bought costs the price that was paid, however that is split into parts. In another quarter its memory is dearer or cheaper at cost.

@@ -9,11 +9,8 @@ from __future__ import annotations
 import atexit
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts.load import FACT_KINDS, Facts, read_file, shipped_folder
@@ -84,6 +81,10 @@ NAME_FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 def unfold(file: Path) -> Path:
     """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that
     errors name them. Raises UserError for a file that is not of that form."""
+    import tempfile  # only a user's own files need them
+
+    import yaml
+
     data = read_file(file)
     text = read_text(file, "facts").splitlines()
     root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
