@@ -382,3 +382,14 @@ def test_a_verb_alone_is_built_for_itself(capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'run'" in capsys.readouterr().err
     assert cli.run(["--help"]) == 0
     assert "traffic" in capsys.readouterr().out
+
+
+def test_a_comparison_imports_only_what_it_needs() -> None:
+    """Facts that ship are kept parsed; what writes plans for programs, and rows of evidence, wait for who asks."""
+    ask = ["compare", *SMALL, "--quiet"]
+    code = f"import sys; from mowich import cli; code = cli.run({ask!r}); print(code, *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    exit_code, *modules = done.stderr.split()
+    assert exit_code == "0"
+    unneeded = {"yaml", "multiprocessing", "mowich.launch.emitted", "mowich.evidence.rows", "pydantic", "numpy.ma"}
+    assert unneeded & set(modules) == set()

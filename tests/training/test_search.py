@@ -210,6 +210,18 @@ def test_narrowed_ranges_of_dp_hold_the_best_plans(
         assert some.unconstrained_s_per_token == every.unconstrained_s_per_token
 
 
+@pytest.mark.parametrize(
+    ("name", "spec", "batch"),
+    [("llama-3.1-70b", "h100:64", 64), ("llama-3.1-70b", "trn3:64", 512), ("qwen3-30b-a3b", "ironwood:64", 256)],
+)
+def test_the_time_if_memory_were_free_is_the_least_of_all_plans(facts: Facts, name: str, spec: str, batch: int) -> None:
+    model, system, job = load_model(name), equip(facts, spec), TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
+    every = step_s_per_token(model, system, job, legal_plans(model, system, job).plans)
+    for fixed in ({}, {"recompute": ("none",)}):
+        found = search(model, system, job, fixed=fixed)
+        assert found.unconstrained_s_per_token == pytest.approx(float(every.min()), rel=1e-12)
+
+
 def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:
     model, system = as_trained(load_model("deepseek-v3")), equip(facts, "trn3:1")
     found = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=64))
