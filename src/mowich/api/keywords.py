@@ -24,8 +24,11 @@ class Train(TypedDict, total=False):
         task: "pretrain", "sft", "lora", "lora:16:attention".
         document: mean tokens of documents packed into a sequence.
         fill: share of a sequence that is no padding.
+        optimizer: "adamw" (fp32 states), "adamw-bf16", "adamw-8bit", "muon".
+        sites: places that train together (DiLoCo), each on these chips with this batch; with it site_bandwidth, into
+            and out of a site ("100 Gbit/s"), and outer_every, steps between exchanges.
 
-    Units: tokens, sequences; `fill` is a share.
+    Units: tokens, sequences, B/s; `fill` is a share.
 
     Example:
         >>> import mowich
@@ -40,6 +43,10 @@ class Train(TypedDict, total=False):
     task: str
     document: float | str
     fill: float | str
+    optimizer: str
+    sites: int
+    site_bandwidth: float | str
+    outer_every: int
 
 
 class Serve(TypedDict, total=False):

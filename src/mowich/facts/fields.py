@@ -99,6 +99,8 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\..*\.(communicator_B|workspace_B|graph_pool_B)", FactField(unit="B", high=1e12, above=False)),
     (r"training\..*\.sink_attention_B", FactField(unit="B/element", above=False)),
+    (r"training\..*\.(matrix_saves_B|matrix_gather_B)", FactField(high=1e3, above=False)),
+    (r"training\..*\.newton_schulz", FactField(unit="", high=1e3, above=False, whole=True)),
     (r"training\..*\.offloaded_layers", FactField(unit="", high=1e4, above=False)),
     (r"training\..*\.(fragmentation|memory_spread)", FactField(high=10.0, above=False)),
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm

@@ -79,15 +79,21 @@ def _split(layer: Layer, hidden: int, tp: Floats) -> Floats:
 def dense_params_per_device(model: Model, p: Plans) -> Floats:
     """Parameters on one device of the fullest stage, experts left out: its layers plus the larger of embedding and head
     (both on one stage when pp = 1)."""
-    distinct, inverse = p.unique("tp")
-    mean = sum(
-        (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.layers), np.zeros_like(distinct.tp)
-    )[inverse]
-    per_stage = mean / model.num_layers * layers_per_stage(model, p) * copies(p)
+    per_stage = matrix_params_per_device(model, p)
     ends = float(model.embedding_params) / p.tp
     head = float(model.head_params) / p.tp
     # in a V the first device also holds the last stage; so do DualPipe's two directions
     return np.asarray(per_stage + np.where((p.pp == 1) | (p.schedule >= ZB_V), ends + head, np.maximum(ends, head)))
+
+
+def matrix_params_per_device(model: Model, p: Plans) -> Floats:
+    """Parameters of layers on one device of the fullest stage, experts, embedding and head left out: matrices, and the
+    few of norms."""
+    distinct, inverse = p.unique("tp")
+    total = sum(
+        (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.layers), np.zeros_like(distinct.tp)
+    )[inverse]
+    return np.asarray(total / model.num_layers * layers_per_stage(model, p) * copies(p))
 
 
 def expert_params_per_device(model: Model, p: Plans) -> Floats:
@@ -186,6 +192,12 @@ _AWAY = np.array([[float(code >> bit & 1) for code in range(len(OFFLOADS))] for 
 """[part of OFFLOAD_BITS, code of OFFLOADS] -> whether the part is in the host's memory."""
 
 
+def optimizer_state_B(system: Platform, job: TrainJob) -> Floats | float:
+    """Bytes of optimizer states per parameter: of the job's optimizer, and of the outer one that joins several
+    sites."""
+    return system.stack.optimizer_memory_B + (system.stack.outer_memory_B if job.sites > 1 else 0.0)
+
+
 def layer_activations_B(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats:
     """Bytes that an average layer keeps for backward, one micro-batch."""
     return _layers_of_modes(model, system, job, p, None)[0] / model.num_layers
@@ -201,7 +213,7 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
     return np.asarray(
         gone["weights"] * (s.weight_B + s.grad_memory_B) * (dense + expert)
         + away_share * kept
-        + gone["optimizer"] * s.optimizer_memory_B * (dense / shard + expert / e_shard)
+        + gone["optimizer"] * optimizer_state_B(system, job) * (dense / shard + expert / e_shard)
     )
 
 
@@ -318,13 +330,14 @@ def _state(
     base is frozen."""
     (d_ranks, e_ranks), one = sharding_ranks(p), np.ones_like(p.dp * p.cp)
     small = adapter_params_per_device(model, job, p)
+    saves_B = 0.0 if job.frozen_base else system.stack.matrix_saves_B
     out = {}
     for name, field, sharded_from in _STATE:
         cut, is_weights = p.zero >= sharded_from, name == "weights"
         trains = is_weights or not job.frozen_base
         ranks = np.where(cut, d_ranks, 1.0)
         out[name] = {
-            "bytes": one * getattr(system.stack, field),
+            "bytes": one * (optimizer_state_B(system, job) if name == "optimizer" else getattr(system.stack, field)),
             "dense": dense if trains else 0.0 * dense,
             "experts": expert if trains else 0.0 * expert,
             "dense_ranks": ranks,
@@ -333,6 +346,9 @@ def _state(
             "adapter_ranks": one if is_weights else ranks,
             "here": here["optimizer" if name == "optimizer" else "weights"],
         }
+        if saves_B and name == "optimizer":  # what it does not keep of a layer's matrices
+            matrices, per_B = matrix_params_per_device(model, p), saves_B / optimizer_state_B(system, job)
+            out[name] |= {"dense": dense - per_B * matrices, "experts": expert * (1.0 - per_B)}
     return out
 
 
@@ -350,8 +366,9 @@ def held_B(
 
     T = here * (bytes * (dense / dense_ranks + experts / expert_ranks) + bytes * adapters / adapter_ranks)
 
-    bytes: of a parameter; dense, experts, adapters: parameters of the device, cut over so many ranks by ZeRO; here: the
-    share that is on the device and not with the host.
+    bytes: of a parameter; dense, experts, adapters: parameters of the device, cut over so many ranks by ZeRO (those of
+    matrices count in part where the optimizer keeps less of them); here: the share that is on the device and not with
+    the host.
 
     Units: bytes B.
     """

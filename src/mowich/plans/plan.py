@@ -458,6 +458,9 @@ class TrainJob:
     gradients are not computed. document: mean tokens of the documents packed into a sequence, where each attends to
     itself only (None: the sequence is one document). fill: share of positions that hold tokens; the rest is padding,
     computed like the others and not counted as trained.
+
+    sites: places that train copies of the model, each on chips of its own with a batch of its own, and share the tokens
+    (DiLoCo); every `outer_every` steps they sum what changed, over `site_Bps` bytes/s into and out of each.
     """
 
     tokens: float
@@ -471,6 +474,9 @@ class TrainJob:
     lora: Lora | None = None
     document: float | None = None
     fill: float = 1.0
+    sites: int = 1
+    site_Bps: float = 0.0
+    outer_every: int = 1
 
     @property
     def tokens_per_step(self) -> float:
@@ -508,6 +514,8 @@ class TrainJob:
             out["document"] = self.document
         if self.batch_tolerance:
             out["batch_within"] = self.batch_tolerance
+        if self.sites > 1:
+            out |= {"sites": self.sites, "site_Bps": self.site_Bps, "outer_every": self.outer_every}
         return out if self.fill == 1.0 else {**out, "fill": self.fill}
 
     @classmethod
@@ -517,7 +525,7 @@ class TrainJob:
         assert task in TASKS
         number = {
             key: float(str(inputs[key]))
-            for key in ("tokens", "batch_seqs", "batch_within", "document", "fill")
+            for key in ("tokens", "batch_seqs", "batch_within", "document", "fill", "sites", "site_Bps", "outer_every")
             if inputs.get(key) is not None
         }
         words = inputs.get("lora_targets")
@@ -531,6 +539,9 @@ class TrainJob:
             lora=lora,
             document=number.get("document"),
             fill=number.get("fill", 1.0),
+            sites=int(number.get("sites", 1)),
+            site_Bps=number.get("site_Bps", 0.0),
+            outer_every=int(number.get("outer_every", 1)),
         )
 
 

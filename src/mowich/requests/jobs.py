@@ -60,6 +60,7 @@ from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
     OF_FACTS,
+    OPTIMIZER,
     PRICE_KIND,
     RECIPE,
     TERM,
@@ -157,6 +158,11 @@ _FILL = number(
     shown="1.0",
     example="0.9",
 )
+SITES = whole("sites", "Sites that train together (DiLoCo).", low=2, high=1000, metavar="N", group="train", example="2")
+SITE_BANDWIDTH = quantity(
+    "site_bandwidth", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="'100 Gbit/s'"
+)
+OUTER_EVERY = whole("outer_every", "Steps between exchanges of sites.", metavar="N", group="train", example="100")
 ON = names(
     "on",
     "trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
@@ -196,7 +202,7 @@ FIXED: Field[dict[str, str]] = Field(
 )
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
-TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL)
+TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_BANDWIDTH, OUTER_EVERY)
 JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
     "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
@@ -285,6 +291,11 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     if words is not None:
         with reader.watch(BATCH):
             batch, within = parse_batch(words, seq or 1)
+    sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_BANDWIDTH, OUTER_EVERY))
+    for need in (SITES, SITE_BANDWIDTH, OUTER_EVERY):
+        others = [f for f in (SITES, SITE_BANDWIDTH, OUTER_EVERY) if f is not need and reader.given(f) is not None]
+        if others and reader.given(need) is None:
+            reader.missing(need, f" with {reader.said(others[0])}")
     kind, lora = parse_task("pretrain")
     with reader.watch(TASK):
         kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK))
@@ -292,6 +303,14 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
         _note_words(reader, seq, batch)
+    if sites is not None and reader.given(RUN_BUDGET) is not None:
+        reader.add("is for one site", RUN_BUDGET, fix=f"leave {reader.said(SITES)} out")
+    if sites is not None and outer_every is not None:
+        reader.note(
+            f"{reader.said(SITES)} {sites:.0f}: each site has the chips and the batch of the question, and trains"
+            f" 1/{sites:.0f} of the tokens; costs per token are of all. What an exchange every {outer_every:.0f} steps"
+            " does to the model's quality is not predicted"
+        )
     if len(reader.problems.found) > found or seq is None or batch is None or fill is None:
         return None
     if tokens and tokens < batch * seq:
@@ -310,6 +329,9 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         lora=lora,
         document=document,
         fill=fill,
+        sites=int(sites or 1),
+        site_Bps=site_Bps or 0.0,
+        outer_every=int(outer_every or 1),
     )
 
 

@@ -77,6 +77,13 @@ def note_stacks(
 
     for name in systems:
         platform = equip(facts, name, stack=stack)
+        if not platform.stack.is_adamw and name == systems[0]:
+            s = platform.stack
+            less = f", {s.matrix_saves_B:g} less of the matrices of layers" if s.matrix_saves_B else ""
+            reader.note(
+                f"optimizer {s.optimizer}: {s.optimizer_memory_B:g} B a parameter{less}, beside weights and gradients;"
+                " how well it trains is not predicted"
+            )
         path = f"training.{platform.stack.name}"
         models = facts.get(f"{path}.models")
         if models is not None and model.architecture not in str(models.value).split(", "):

@@ -53,6 +53,7 @@ def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     return {
         longrun.SURVIVAL_CHOSEN: longrun.CHOICES,
         stack.RECIPE_CHOSEN: stack.RECIPES,
+        stack.OPTIMIZER_CHOSEN: stack.optimizers(facts),
         f"{asked}.quarter": quarters(facts),
         f"{asked}.rule": COST_RULES,
         f"{asked}.buyer": BUYERS,
@@ -107,6 +108,14 @@ RECIPE = word(
 )
 """The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact
 `training.common.recipe`, whether formats that no software ships are taken."""
+OPTIMIZER = word(
+    "optimizer",
+    "adamw, adamw-bf16, adamw-8bit, muon.",
+    metavar="NAME",
+    group="train",
+    example="muon",
+)
+"""The short form of the fact `training.common.optimizer`."""
 
 
 @dataclass(slots=True)
@@ -154,8 +163,8 @@ def read_settings(reader: QuestionReader) -> Settings:
     changes: dict[str, float | str] = {}
     seen, said = set[str](), list[str]()
     before = len(reader.problems.found)
-    recipe = _asked_recipe(reader, out.facts)
-    changes |= recipe
+    short = _short_forms(reader, out.facts)
+    changes |= {path: value for path, (value, _) in short.items()}
     for item in reader.get(SET) or ():
         where = f"{reader.said(SET)} {item}"
         with reader.watch(SET):
@@ -179,8 +188,9 @@ def read_settings(reader: QuestionReader) -> Settings:
                 out.term = read_term(value, where=where)
             else:
                 path, number = read_value(out.facts, key, value, where=where)
-                if recipe.get(path, number) != number:
-                    raise UserError(f"{path} is {value}, and {reader.said(RECIPE)} is {recipe[path]}")
+                other, field = short.get(path, (number, RECIPE))
+                if other != number:
+                    raise UserError(f"{path} is {value}, and {reader.said(field)} is {other}")
                 changes[path] = number
                 said.append(out.facts.fact(path).path)
     own = () if reader.edge is Edge.KEY else given_facts(out.facts)  # over HTTP they are the server's
@@ -188,6 +198,22 @@ def read_settings(reader: QuestionReader) -> Settings:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
     out.facts = out.facts.heard((*said, *own), read_freshness(reader))
+    return out
+
+
+def _short_forms(reader: QuestionReader, facts: Facts) -> dict[str, tuple[str, Field[str]]]:
+    """Facts that fields of their own stand for, where these were given: path -> (word, field)."""
+    from mowich.software.stack import OPTIMIZER_CHOSEN, optimizers
+
+    out: dict[str, tuple[str, Field[str]]] = {
+        path: (word, RECIPE) for path, word in _asked_recipe(reader, facts).items()
+    }
+    name = reader.get(OPTIMIZER)
+    if name is not None:
+        with reader.watch(OPTIMIZER):
+            if name not in optimizers(facts):
+                raise unknown("optimizer", name, optimizers(facts))
+            out[OPTIMIZER_CHOSEN] = name, OPTIMIZER
     return out
 
 
@@ -316,8 +342,9 @@ def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> N
 
 def given_of(reader: QuestionReader) -> dict[str, object]:
     """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
-    recipe = {} if reader.get(RECIPE) is None else _asked_recipe(reader, facts_of(reader))
-    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in recipe.items())]
+    is_short = any(reader.get(field) is not None for field in (RECIPE, OPTIMIZER))
+    short = _short_forms(reader, facts_of(reader)) if is_short else {}
+    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, (word, _) in short.items())]
     return {"set": list(dict.fromkeys(said)), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
-from mowich.requests.settings import RECIPE
+from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result
-from mowich.software.stack import RECIPE_CHOSEN
+from mowich.software.stack import OPTIMIZER_CHOSEN, RECIPE_CHOSEN
 from mowich.software.vendors import default_stacks
 from mowich.units import write_value
 
@@ -30,12 +30,14 @@ def command_of(result: Result) -> str:
 
 
 def _settings(schema: Schema[object], said: Sequence[str]) -> Values:
-    """What changed facts, as options: the recipe by its own, where the verb has it."""
-    short = f"{RECIPE_CHOSEN}="
-    if RECIPE not in schema.fields:
-        return {"set": said}
-    recipe = next((item.removeprefix(short) for item in said if item.startswith(short)), None)
-    return {"set": [item for item in said if not item.startswith(short)], "recipe": recipe}
+    """What changed facts, as options: recipe and optimizer by their own, where the verb has them."""
+    out: dict[str, object] = {"set": list(said)}
+    for field, path in ((RECIPE, RECIPE_CHOSEN), (OPTIMIZER, OPTIMIZER_CHOSEN)):
+        if field in schema.fields:
+            short, left = f"{path}=", list(out["set"])  # type: ignore[call-overload]
+            out[field.name] = next((item.removeprefix(short) for item in left if item.startswith(short)), None)
+            out["set"] = [item for item in left if not item.startswith(short)]
+    return out
 
 
 def _work(inputs: Result, result: Result) -> Values:
@@ -85,7 +87,8 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
     stacks = {s.get("stack") for s in inputs["systems"]}
     return {
         "train": True,
-        **{name: inputs.get(name) for name in ("tokens", "seq", "document", "fill")},
+        **{name: inputs.get(name) for name in ("tokens", "seq", "document", "fill", "sites", "outer_every")},
+        "site_bandwidth": inputs.get("site_Bps"),
         "batch": f"{inputs['batch_seqs']:.12g}seqs"
         + (f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""),
         "task": None if task == "pretrain" else task,

@@ -17,7 +17,7 @@ from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.binding import TOLD_CHANCE
 from mowich.studies.ranking import runs
-from mowich.units import show_count
+from mowich.units import show, show_count
 
 SHORT_BINDS: Mapping[str, str] = {
     "hbm capacity": "HBM size",
@@ -165,6 +165,14 @@ def job_line(inputs: Result, run: Run) -> str:
         what += f", documents of {float(inputs['document']):.0f}"
     if inputs.get("fill"):
         what += f", {float(inputs['fill']):.0%} filled"
+    named = {str(s["optimizer"]) for s in inputs.get("systems", ()) if isinstance(s, dict) and s.get("optimizer")}
+    if named:
+        what += f", optimizer {', '.join(sorted(named))}"
+    if inputs.get("sites"):
+        what += (
+            f", {inputs['sites']} sites that exchange every {inputs['outer_every']} steps at"
+            f" {show(float(inputs['site_Bps']), 'B/s')}"
+        )
     return what + _chips_asked(inputs)
 
 

@@ -29,6 +29,12 @@ RECIPE_CHOSEN = "training.common.recipe"
 RECIPES = ("shipped", "future")
 """shipped: those that a chip's software ships; future: those too that the chip could run and no software ships."""
 
+ADAMW = "adamw"
+"""The optimizer of a stack, with states in fp32; others are in the facts `training.optimizers`."""
+OPTIMIZER_CHOSEN = "training.common.optimizer"
+_OF_OPTIMIZER = {"optimizer_memory_B": "memory_B", "optimizer_B": "moved_B"}
+"""Fields of a stack that an optimizer's facts have under another name."""
+
 _LIBRARY_BUFFERS = ("communicator_B", "workspace_B", "graph_pool_B")
 """Fields of a stack that its chip's libraries make: of NVIDIA's and AMD's in the facts. A vendor whose runtime has its
 own says so (`vendors.<vendor>.library_buffers`)."""
@@ -57,7 +63,8 @@ class Efficiency(Device):
 class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
 
-    residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
+    optimizer: of the job, "adamw" with fp32 states unless it names another; residuals: features of
+    `training.residuals` that a step has by its software; has_older_attention: 1 where attention
     runs in kernels that were written for the generation before, else 0; attention_block: rate of attention cores in
     recipes with a scale for each block over that in 16 bit, attention_experts: the same of mixtures of experts;
     ep_paired_block, ep_paired: what a layer waits for its experts' rows where they travel beside another micro-batch
@@ -76,11 +83,16 @@ class Stack:
     hold for each group of ranks; workspace_B: workspaces of libraries; graph_pool_B: memory that captured graphs keep
     for themselves; fragmentation: what the allocator takes beyond what it hands out, over the bytes that come and go in
     a step; offloaded_layers: layers of the model whose activations wait in the host's memory, beside compute;
-    memory_spread: half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
+    matrix_saves_B: bytes that the optimizer keeps less of a parameter of a layer's matrices; newton_schulz: iterations
+    that it takes on each of these; matrix_gather_B: bytes per parameter in which ranks gather them; outer_memory_B,
+    outer_send_B, outer_moved_B: bytes per parameter that the outer optimizer of a run on several sites keeps, that each
+    site sends to be summed, and that a device moves for it; memory_spread:
+    half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
     predicted.
     """
 
     name: str = field(metadata=BRANCHES)
+    optimizer: str = field(metadata=BRANCHES)
     residuals: tuple[str, ...] = field(metadata=BRANCHES)
     speed: float
     host_per_layer: float
@@ -141,6 +153,12 @@ class Stack:
     grad_memory_B: float
     logit_B: float
     optimizer_memory_B: float
+    matrix_saves_B: float
+    newton_schulz: float = field(metadata=BRANCHES)
+    matrix_gather_B: float
+    outer_memory_B: float
+    outer_send_B: float
+    outer_moved_B: float
     stored_activation_8bit: float
     unfused_gate: float
     communicator_B: float
@@ -149,6 +167,11 @@ class Stack:
     fragmentation: float
     offloaded_layers: float
     memory_spread: float
+
+    @property
+    def is_adamw(self) -> bool:
+        """Whether the optimizer is the stack's own: that which kernels written by hand are of."""
+        return self.optimizer == ADAMW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,13 +221,15 @@ def equip(
 
 
 def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -> dict[str, str]:
-    """The software of a row as the inputs of an answer say it: its release where facts tell one, precisions that it
-    ships no recipe of, and what it was measured on where that is another chip. hand_tuned: with kernels written by
-    hand."""
+    """The software of a row as the inputs of an answer say it: its release where facts tell one, an optimizer that the
+    job names, precisions that the stack ships no recipe of, and what it was measured on where that is another chip.
+    hand_tuned: with kernels written by hand."""
+    chosen = {} if platform.stack.is_adamw else {"optimizer": platform.stack.optimizer}
     missing = {"not_shipped": ", ".join(platform.not_shipped)} if platform.not_shipped else {}
     return {
         "stack": f"{platform.stack.name}{TUNED if hand_tuned else ''}",
         **release_words(facts, f"training.{platform.stack.name}"),
+        **chosen,
         **missing,
         **unmeasured(facts, platform.id),
     }
@@ -245,6 +270,10 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
     )
     if not has_recipe:
         return platform
+    chosen = facts.text(OPTIMIZER_CHOSEN)
+    if chosen != ADAMW:
+        platform = as_set(facts, platform, facts.once(("optimizer", chosen), _optimizer))
+        platform = replace(platform, stack=replace(platform.stack, optimizer=chosen))
 
     def switched(known: Facts) -> dict[str, str]:
         release = release_of_plans(known, system.vendor, name)
@@ -263,6 +292,22 @@ def as_set(facts: Facts, platform: Platform, paths: Mapping[str, str]) -> Platfo
         stack=replace(platform.stack, **numbers),
         paths={**platform.paths, **{f"stack.{name}": path for name, path in paths.items()}},
     )
+
+
+def optimizers(facts: Facts) -> tuple[str, ...]:
+    """Optimizers that a training job may name."""
+    return (ADAMW, *facts.children("training.optimizers"))
+
+
+def _optimizer(facts: Facts) -> dict[str, str]:
+    """Fields of a stack -> the facts of the chosen optimizer that take their place. Raises UserError for a name that
+    none has."""
+    name = facts.text(OPTIMIZER_CHOSEN)
+    if name not in optimizers(facts):
+        raise unknown("optimizer", name, optimizers(facts), where=OPTIMIZER_CHOSEN)
+    path = f"training.optimizers.{name}"
+    own = {f.name: f"{path}.{_OF_OPTIMIZER.get(f.name, f.name)}" for f in fields(Stack)}
+    return {of: fact for of, fact in own.items() if facts.get(fact) is not None}
 
 
 def _recipe(facts: Facts) -> str:
@@ -317,10 +362,12 @@ def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], dict[str, tu
         own = f"training.{name}.{of}"
         return own if facts.get(own) else f"training.common.{of}"
 
-    paths = {f"stack.{f.name}": path(f.name) for f in fields(Stack) if f.name not in ("name", "residuals")}
+    words = ("name", "optimizer", "residuals")
+    paths = {f"stack.{f.name}": path(f.name) for f in fields(Stack) if f.name not in words}
     numbers = {f.partition(".")[2]: facts.number(of) for f, of in paths.items()}
     stack = Stack(
         name=name,
+        optimizer=ADAMW,
         residuals=split_words(facts.text(path("residuals"))),
         **numbers,
     )

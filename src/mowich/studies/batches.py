@@ -136,7 +136,7 @@ def beyond_critical(facts: Facts, job: TrainJob) -> str | None:
         )
         for end in (fact.low or known, known, fact.high or known)
     )
-    step = job.tokens_per_step * job.fill
+    step = job.tokens_per_step * job.fill * job.sites
     if step <= high:
         return None
     return (

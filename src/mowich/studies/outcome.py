@@ -134,7 +134,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
     system, job, counted, used = ask.system, ask.job, tokens * ask.job.fill, used_chips(plan, ask.system)
     speed = step_s.inverse(counted / used, "1/s")
     peak = system.peak_flops[plan.precision] * system.devices_per_chip
-    days = product_of([(step_s, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / counted / DAY_S, "d")
+    days = product_of([(step_s, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / job.sites / counted / DAY_S, "d")
     if ask.budget is not None and not ask.budget.has_tokens:
         days = unknown_estimate("d", "the tokens of the run are not asked")
     cost = cost_of(

@@ -21,6 +21,7 @@ from mowich.plans.memory import (
     expert_params_per_device,
     layer_activations_B,
     layers_per_stage,
+    optimizer_state_B,
     sharding_ranks,
 )
 from mowich.plans.plan import OFFLOADS, Plans, TrainJob
@@ -48,7 +49,7 @@ def offload_s(
         weights=gone["weights"] * s.weight_B * params,
         activations=gone["activations"] * kept,
         gradients=gone["weights"] * s.grad_memory_B * params,
-        states=gone["optimizer"] * s.optimizer_memory_B * owned,
+        states=gone["optimizer"] * optimizer_state_B(system, job) * owned,
         forward=forward,
         backward=backward,
         H=np.where(np.asarray(system.host_Bps) > 0, system.host_Bps, np.inf),  # no link: nothing is sent
@@ -215,6 +216,30 @@ def between_groups_s(bytes: Floats, per_B: Floats, latency: Floats) -> Floats:
     Units: bytes B, per_B s/B, latency s.
     """
     return np.asarray(2.0 * (bytes * per_B + latency))
+
+
+def sites_s(
+    params: float,
+    send_B: Floats | float,
+    sites: float,
+    site_Bps: float,
+    moved_B: Floats | float,
+    owned: Floats,
+    B: Floats | float,
+    outer_every: float,
+) -> Floats:
+    """Seconds of a step that go to the exchange between sites, of which there is one every `outer_every` steps: each
+    site sends and receives what changed of all parameters, in a ring, and the outer optimizer passes over its states.
+    Nothing hides it, and the delay of the lines is left out: it is small beside the transfer.
+
+    T = (2 * (sites - 1) / sites * send_B * params / site_Bps + moved_B * owned / B) / outer_every
+
+    params: of the model, of which a device owns the states of `owned`; send_B, moved_B: of a parameter; site_Bps: into
+    and out of a site; B: of a device's memory.
+
+    Units: send_B B, site_Bps B/s, moved_B B, B B/s.
+    """
+    return np.asarray((2.0 * (sites - 1.0) / sites * send_B * params / site_Bps + moved_B * owned / B) / outer_every)
 
 
 def once_a_step_s(

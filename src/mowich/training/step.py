@@ -28,7 +28,8 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.exchange import dp_s, offload_s
+from mowich.training.exchange import dp_s, offload_s, sites_s
+from mowich.training.orthogonal import orthogonal_s
 from mowich.training.slices import by_slice, slices
 from mowich.training.stage import LAYER_PARTS, stage_times, total_of
 
@@ -140,9 +141,25 @@ def _step_time(
     owned, trained = _owned(p, dense, expert, adapters)
     if notes is not None or np.any(p.offload > 0):
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward, notes)
-    parts["optimizer"] = told(notes, "optimizer", optimizer_s, tabled=r.tabled("optimizer", trained))(
+    if job.sites > 1:
+        told_sites = told(notes, "dp.sites", sites_s, note="DiLoCo: an outer step every outer_every steps")
+        params = float(model.params) if job.adapters is None else job.adapters.params(model)
+        parts["dp"] = parts["dp"] + told_sites(
+            params=params,
+            send_B=s.outer_send_B,
+            sites=float(job.sites),
+            site_Bps=job.site_Bps,
+            moved_B=s.outer_moved_B,
+            owned=trained,
+            B=r.B,
+            outer_every=float(job.outer_every),
+        )
+    own_kernel = r.tabled("optimizer", trained) if s.is_adamw else None
+    parts["optimizer"] = told(notes, "optimizer", optimizer_s, tabled=own_kernel)(
         owned=trained, b_opt=s.optimizer_B, B=r.B
     )
+    if s.newton_schulz and adapters is None:
+        parts["optimizer"] = parts["optimizer"] + orthogonal_s(model, system, p, notes)
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, p.devices))
     base = total_of(parts[k] for k in STEP_PARTS)
     parts["jitter"] = told(notes, "jitter", jitter_s)(base=base, j=s.jitter_per_doubling, devices=p.devices)

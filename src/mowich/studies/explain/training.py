@@ -299,7 +299,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         peak = resolve(known, system.id, chips=system.chips).peak_flops[made.plan.precision]
         return {
             "tokens_per_step": made.tokens,
-            "tokens": job.tokens,
+            "tokens": job.tokens / job.sites,
             "paid_days": made.paid_days or 0.0,
             "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
             "peak": peak * system.devices_per_chip,
