@@ -73,7 +73,7 @@ def test_the_search_counts_the_exchange_and_stays_exact(facts: Facts) -> None:
 
 def test_the_command_line_says_that_quality_is_not_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     job = "--tokens 1T --seq 4096 --batch 256seqs --set plan.tp=1 --set plan.pp=1 --top 1"
-    sites = "--sites 2 --site-bandwidth 12.5GB/s --outer-every 100"
+    sites = "--sites 2 --site-link 12.5GB/s --outer-every 100"
     assert cli.run(["plan", "llama-3.1-8b", "--train", "--on", "h100:64", *job.split(), *sites.split()]) == 0
     said = capsys.readouterr()
     assert "quality is not predicted" in said.err
@@ -81,7 +81,7 @@ def test_the_command_line_says_that_quality_is_not_predicted(capsys: pytest.Capt
 
 
 def test_an_answer_counts_what_the_sites_cost() -> None:
-    sites = {"sites": 2, "site_bandwidth": "100 Gbit/s", "outer_every": 100}
+    sites = {"sites": 2, "site_link": "100 Gbit/s", "outer_every": 100}
     one = mowich.plan("llama-3.1-8b", "h100:64", train=ASKED, fixed=FIXED, top=1)
     two = mowich.plan("llama-3.1-8b", "h100:64", train={**ASKED, **sites}, fixed=FIXED, top=1)
     assert two.inputs["sites"] == 2
@@ -90,7 +90,7 @@ def test_an_answer_counts_what_the_sites_cost() -> None:
     assert float(two[0].days) == pytest.approx(float(one[0].days) * slower / 2.0, rel=1e-2)
     assert float(two[0].usd_per_mtok) == pytest.approx(float(one[0].usd_per_mtok) * slower, rel=2e-2)
     assert TrainJob.from_inputs(two.inputs) == replace(JOB, sites=2, site_Bps=12.5e9, outer_every=100)
-    with pytest.raises(UserError, match="site_bandwidth"):
+    with pytest.raises(UserError, match="site_link"):
         mowich.plan("llama-3.1-8b", "h100:64", train={**ASKED, "sites": 2, "outer_every": 100})
     with pytest.raises(UserError, match="at least 2"):
         mowich.plan("llama-3.1-8b", "h100:64", train={**ASKED, **sites, "sites": 1})

@@ -25,7 +25,7 @@ class Train(TypedDict, total=False):
         document: mean tokens of documents packed into a sequence.
         fill: share of a sequence that is no padding.
         optimizer: "adamw" (fp32 states), "adamw-bf16", "adamw-8bit", "muon".
-        sites: places that train together (DiLoCo), each on these chips with this batch; with it site_bandwidth, into
+        sites: places that train together (DiLoCo), each on these chips with this batch; with it site_link, into
             and out of a site ("100 Gbit/s"), and outer_every, steps between exchanges.
 
     Units: tokens, sequences, B/s; `fill` is a share.
@@ -45,7 +45,7 @@ class Train(TypedDict, total=False):
     fill: float | str
     optimizer: str
     sites: int
-    site_bandwidth: float | str
+    site_link: float | str
     outer_every: int
 
 

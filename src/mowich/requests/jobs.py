@@ -159,9 +159,7 @@ _FILL = number(
     example="0.9",
 )
 SITES = whole("sites", "Sites that train together (DiLoCo).", low=2, high=1000, metavar="N", group="train", example="2")
-SITE_BANDWIDTH = quantity(
-    "site_bandwidth", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="'100 Gbit/s'"
-)
+SITE_LINK = quantity("site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s")
 OUTER_EVERY = whole("outer_every", "Steps between exchanges of sites.", metavar="N", group="train", example="100")
 ON = names(
     "on",
@@ -202,7 +200,7 @@ FIXED: Field[dict[str, str]] = Field(
 )
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
-TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_BANDWIDTH, OUTER_EVERY)
+TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
 JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
     "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
@@ -291,9 +289,9 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     if words is not None:
         with reader.watch(BATCH):
             batch, within = parse_batch(words, seq or 1)
-    sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_BANDWIDTH, OUTER_EVERY))
-    for need in (SITES, SITE_BANDWIDTH, OUTER_EVERY):
-        others = [f for f in (SITES, SITE_BANDWIDTH, OUTER_EVERY) if f is not need and reader.given(f) is not None]
+    sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_LINK, OUTER_EVERY))
+    for need in (SITES, SITE_LINK, OUTER_EVERY):
+        others = [f for f in (SITES, SITE_LINK, OUTER_EVERY) if f is not need and reader.given(f) is not None]
         if others and reader.given(need) is None:
             reader.missing(need, f" with {reader.said(others[0])}")
     kind, lora = parse_task("pretrain")

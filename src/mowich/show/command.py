@@ -88,7 +88,7 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
     return {
         "train": True,
         **{name: inputs.get(name) for name in ("tokens", "seq", "document", "fill", "sites", "outer_every")},
-        "site_bandwidth": inputs.get("site_Bps"),
+        "site_link": inputs.get("site_Bps"),
         "batch": f"{inputs['batch_seqs']:.12g}seqs"
         + (f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""),
         "task": None if task == "pretrain" else task,
