@@ -13,7 +13,7 @@ LOCKED := $(PIP) --require-hashes --only-binary :all:
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -141,6 +141,11 @@ kernel-accuracy: $(STAMP)
 judge-replay: $(STAMP)
 	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)"
+
+# docs/kernel-advise.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
+kernel-advice: $(STAMP)
+	$(BIN)/python tools/kernel_advice.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
+	  --accelopt "$(ACCELOPT)" --only "$(ONLY)"
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

@@ -138,35 +138,60 @@ SHARED = (
     return out
 """
 )
+MERGED = (
+    HEAD
+    + """def stream(x):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    P, C = 128, 128
+    for i in nl.affine_range(x.shape[1] // (4 * C)):
+        wide = nl.ndarray((P, 4 * C), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=wide, src=x[:, i * 4 * C : (i + 1) * 4 * C])
+        for j in nl.affine_range(4):
+            tile = wide[:, j * C : (j + 1) * C]
+            nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+            nisa.dma_copy(dst=out[:, (4 * i + j) * C : (4 * i + j + 1) * C], src=tile)
+    return out
+"""
+)
 LOAD = """    row = nl.ndarray((128, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=row, src=w)"""
 INDENTED = LOAD.replace("    ", "        ", 1).replace("\n    ", "\n        ")
 
+ROWS = "x=float32[512,1024]"
 BY_HAND = {
-    "dma size": ("stream", STREAM.format(columns=128), STREAM.format(columns=512), "x=float32[128,8192]", "4 of these"),
-    "one function": ("rows", STATISTICS.format(body=TWO), STATISTICS.format(body=ONE), "x=float32[512,1024]", "activation_reduce"),
-    "no copy": ("rows", STATISTICS.format(body=COPIED), STATISTICS.format(body=NOT_COPIED), "x=float32[512,1024]", "leave the copy"),
-    "no zeros": ("rows", STATISTICS.format(body=ZEROED), STATISTICS.format(body=ZEROED_ONCE), "x=float32[512,1024]", "leave the memset"),
-    "reuse": ("shared", SHARED.format(before="", within=INDENTED), SHARED.format(before=LOAD, within=""), "x=float32[1024,1024] w=float32[128,1024]", "keep what"),
-}  # fmt: skip
+    "dma size": ("stream", STREAM.format(columns=128), MERGED, "x=float32[128,8192]"),
+    "as one activation_reduce": ("rows", STATISTICS.format(body=TWO), STATISTICS.format(body=ONE), ROWS),
+    "leave the copy": ("rows", STATISTICS.format(body=COPIED), STATISTICS.format(body=NOT_COPIED), ROWS),
+    "leave the memset": ("rows", STATISTICS.format(body=ZEROED), STATISTICS.format(body=ZEROED_ONCE), ROWS),
+    "keep what": (
+        *("shared", SHARED.format(before="", within=INDENTED), SHARED.format(before=LOAD, within="")),
+        "x=float32[1024,1024] w=float32[128,1024]",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_change_of_the_trace_is_the_edit_by_hand(name: str, tmp_path: Path) -> None:
-    kernel, before, after, words, what = BY_HAND[name]
+    kernel, before, after, words = BY_HAND[name]
     file = tmp_path / f"{kernel}.py"
     file.write_text(before)
     found = advised(file, kernel, words, "trn2", top=20)
-    times = [edit.time_s for edit in looked_at(found) if what in edit.what and edit.time_s is not None]
-    by_hand = time_of(file, kernel, words, "trn2", after)
+    timed = [edit for edit in looked_at(found) if edit.time_s is not None]
+    if name == "dma size":  # of the loads; the stores of the kernel by hand are as before
+        timed = [edit for edit in timed if edit.what.startswith("4 of these") and edit.sites[0][1] == 12]
+    else:
+        timed = [edit for edit in timed if name in edit.what]
+    times = [edit.time_s for edit in timed if edit.time_s is not None]
     assert times
-    assert min(times) == pytest.approx(by_hand, rel=0.1 if name == "dma size" else 0.05)  # the product is wider by hand
+    assert min(times) == pytest.approx(time_of(file, kernel, words, "trn2", after), rel=0.05)
     assert min(times) < found.base_s
 
 
 def test_a_tile_that_is_used_again_gets_more_places(tmp_path: Path) -> None:
     """A tile that is allocated before a loop holds its turns apart; allocated within, it does not."""
-    text = STREAM.format(columns=512).replace("    for i", "    tile = nl.ndarray((P, C), dtype=x.dtype, buffer=nl.sbuf)\n    for i")
+    text = STREAM.format(columns=512).replace(
+        "    for i", "    tile = nl.ndarray((P, C), dtype=x.dtype, buffer=nl.sbuf)\n    for i"
+    )
     text = text.replace("        tile = nl.ndarray((P, C), dtype=x.dtype, buffer=nl.sbuf)\n", "")
     file = tmp_path / "stream.py"
     file.write_text(text)
@@ -184,9 +209,9 @@ def test_a_tile_that_is_used_again_gets_more_places(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_not_offered(tmp_path: Path) -> None:
-    text = STREAM.format(columns=8192).replace("C = 128, 8192", "C = 128, 16384")
-    text = text.replace("C = 128", "C, TWICE = 128").replace("16384\n", "16384, 2\n")
-    text = text.replace("nisa.tensor_scalar", "more = [nl.ndarray((P, C), dtype=x.dtype, buffer=nl.sbuf) for _ in range(TWICE)]\n        for m in more:\n            nisa.tensor_copy(dst=m, src=tile)\n        nisa.tensor_scalar")
+    text = STREAM.format(columns=16384)
+    copies = "twin = nl.ndarray((P, C), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.tensor_copy(dst=twin, src=tile)"
+    text = text.replace("nisa.tensor_scalar", f"{copies}\n        {copies}\n        nisa.tensor_scalar")
     file = tmp_path / "stream.py"
     file.write_text(text)
     found = advised(file, "stream", "x=float32[128,65536]", "trn2", top=50)
@@ -202,7 +227,9 @@ def test_what_an_engine_cannot_do_is_told_with_the_reason() -> None:
 
 
 def test_descriptors_by_hardware_take_equal_formats(tmp_path: Path) -> None:
-    text = STREAM.format(columns=512).replace("tile = nl.ndarray((P, C), dtype=x.dtype", "tile = nl.ndarray((P, C), dtype=nl.bfloat16")
+    text = STREAM.format(columns=512).replace(
+        "tile = nl.ndarray((P, C), dtype=x.dtype", "tile = nl.ndarray((P, C), dtype=nl.bfloat16"
+    )
     file = tmp_path / "stream.py"
     file.write_text(text)
     found = advised(file, "stream", "x=float32[128,8192]", "trn2")
@@ -244,7 +271,9 @@ def test_a_keyword_is_set_and_nothing_else_changes(engines: list[str], spread: b
         text = text.replace(call, call.replace(", ", ",\n            ").replace("2.0)", "2.0,\n        )"))
     line = next(n for n, said in enumerate(text.splitlines(), 1) if "tensor_scalar" in said)
     for engine in engines:
-        changed = KernelText(text, "stream").with_keywords([(line, "tensor_scalar", "engine", "{isa}." + engine + "_engine")])
+        changed = KernelText(text, "stream").with_keywords(
+            [(line, "tensor_scalar", "engine", "{isa}." + engine + "_engine")]
+        )
         assert changed is not None
         compile(changed, "stream.py", "exec")
         assert KernelText(changed, "stream").keyword_of(line, "tensor_scalar", "engine") == f"nisa.{engine}_engine"

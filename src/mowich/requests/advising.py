@@ -46,8 +46,8 @@ RUNS_EDITS = flag(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdviseRequest(KernelRequest):
     """A kernel to advise on. nki: its version, None: by the names it uses; kernel: None: the only one of the file; top:
-    edits to offer; shows_all: whether the others are shown; runs: whether edits are run; tolerance: of their outputs, None: by
-    the formats; seed: of random arrays; timeout_s, memory_GiB: limits, None: none."""
+    edits to offer; shows_all: whether the others are shown; runs: whether edits are run; tolerance: of their outputs,
+    None: by the formats; seed: of random arrays; timeout_s, memory_GiB: limits, None: none."""
 
     nki: tuple[int, int] | None
     top: int

@@ -20,6 +20,7 @@ from mowich.show.page import (
     Run,
     Table,
     TextCell,
+    Words,
     estimate_of,
     paragraphs,
 )
@@ -76,6 +77,7 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
             *paragraphs([*_spills(result), *_risks(result)], "note"),
             *paragraphs(result.get("warnings", ()), "warning"),
             *_tables(result, engines, time, path),
+            Words(text="Next: mowich kernel advise says what an edit gains, and runs it", kind="next", indent=0),
         ),
         charts=_pictures(result, engines, roof),
         records=[_record(result)],

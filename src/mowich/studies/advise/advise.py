@@ -1,9 +1,11 @@
-"""The edits of a kernel that gain most: each is the recorded trace, timed again with one change, or the kernel run again
-with a changed text. What is mechanical is applied to a copy of the file, run, and compared with the kernel as it is.
+"""The edits of a kernel that gain most: each is the recorded trace, timed again with one change, or the kernel run
+again with a changed text. What is mechanical is applied to a copy of the file, run, and compared with the kernel as it
+is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -65,8 +67,8 @@ _OFFSETS_SINCE = 4
 """First generation of which a released kernel has DMAs with offsets known at run time only by hwdge."""
 _SAME_WORK = 1e-3
 """Share by which the work of two texts of a kernel may differ."""
-_ALIKE = 0.02
-"""Edits whose times differ by less than this share are alike: the one of fewer lines is offered."""
+_ALIKE = 0.1
+"""Share of its gain by which an edit at more lines has to be better than one at fewer of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +206,7 @@ class AdviseAsk:
 def advise_kernel(ask: AdviseAsk) -> KernelAdvice:
     """The edits of a kernel that gain most. Raises UserError for a kernel that does not run."""
     advisor = _Advisor(ask)
-    found = _best_of_each([*advisor.edits()])
+    found = _best_of_each([*advisor.edits()], advisor.base.total_s)
     offered = sorted((e for e in found if advisor.is_gain(e)), key=_rank)
     edits: list[KernelEdit] = []
     others = [e for e in found if not advisor.is_gain(e)]
@@ -239,13 +241,15 @@ def advise_kernel(ask: AdviseAsk) -> KernelAdvice:
 
 
 def _rank(edit: KernelEdit) -> tuple[object, ...]:
-    time = float("inf") if edit.time_s is None else edit.time_s
-    return time, len(edit.sites), [*EDIT_KINDS].index(edit.kind), edit.sites, edit.what
+    """By the middle of the range of what it gains: a risk that an edit removes or brings counts."""
+    ratio = None if edit.order is None else edit.order.ratio
+    low, high = (None, None) if ratio is None else (ratio.low, ratio.high)
+    middle = float("inf") if low is None or high is None else math.sqrt(low * high)
+    return middle, len(edit.sites), [*EDIT_KINDS].index(edit.kind), edit.sites, edit.what
 
 
-def _best_of_each(edits: Sequence[KernelEdit]) -> list[KernelEdit]:
-    """Of edits of a kind that share a line and gain alike, the one of fewer lines comes first in time: it is offered,
-    and the wider one is not."""
+def _best_of_each(edits: Sequence[KernelEdit], base_s: float) -> list[KernelEdit]:
+    """Edits without those that gain hardly more than one of the same kind at fewer of their lines."""
     out = []
     for edit in edits:
         if edit.time_s is not None:
@@ -255,7 +259,7 @@ def _best_of_each(edits: Sequence[KernelEdit]) -> list[KernelEdit]:
                 if e.time_s is not None
                 and e.kind == edit.kind
                 and set(e.sites) < set(edit.sites)
-                and e.time_s < (1 + _ALIKE / 4) * edit.time_s
+                and e.gain(base_s) >= (1 - _ALIKE) * edit.gain(base_s)
             ]
             if better:
                 continue
@@ -313,7 +317,12 @@ class _Advisor:
         return replace(edit, time_s=profile.total_s, order=order_between(self.side, order_side(profile)), diff=diff)
 
     def retimed(
-        self, edit: KernelEdit, change: Callable[[Trace], Trace | None], costs: Costs | None = None, *, made: bool = False
+        self,
+        edit: KernelEdit,
+        change: Callable[[Trace], Trace | None],
+        costs: Costs | None = None,
+        *,
+        made: bool = False,
     ) -> KernelEdit | None:
         """An edit by its change of a trace, recorded or (made) as the compiler has it; None where it changes none."""
         traces = self.compiled if made else self.traces
@@ -381,9 +390,7 @@ class _Advisor:
     @cached_property
     def places(self) -> dict[tuple[Site, str], Kind]:
         """(Line, instruction) -> its first kind there, of all cores."""
-        return {
-            place: trace.kinds[kinds[0]] for trace in self.traces for place, kinds in places_of(trace).items()
-        }
+        return {place: trace.kinds[kinds[0]] for trace in self.traces for place, kinds in places_of(trace).items()}
 
     def _engines(self) -> Iterator[KernelEdit | None]:
         for (site, name), kind in self.places.items():
@@ -393,7 +400,9 @@ class _Advisor:
             for engine in engines:
                 if engine == kind.engine and not kind.flag("free"):
                     continue
-                edit = KernelEdit(kind="engine", sites=(site,), what=f"{name} on the {engine} engine, not on {kind.engine}")
+                edit = KernelEdit(
+                    kind="engine", sites=(site,), what=f"{name} on the {engine} engine, not on {kind.engine}"
+                )
                 edit = replace(edit, what=f"give {name} to the {engine} engine") if engine == kind.engine else edit
                 if on_engine(kind, engine, self.generation) is None:
                     yield replace(edit, why_not=_no_engine(kind, engine, self.generation))
@@ -412,7 +421,9 @@ class _Advisor:
             for place, kind in dmas.items():
                 why = _no_mode(kind, mode, self.generation)
                 if why:
-                    refused.append(KernelEdit(kind="dma mode", sites=(place[0],), what=_mode_words(mode, queue), why_not=why))
+                    refused.append(
+                        KernelEdit(kind="dma mode", sites=(place[0],), what=_mode_words(mode, queue), why_not=why)
+                    )
                 elif ring_of(self.costs, self._moded(mode, queue)(kind)) != ring_of(self.costs, kind):
                     able.append(place)
             yield from refused if mode == "hwdge" and not queue else ()
@@ -439,13 +450,13 @@ class _Advisor:
         return change
 
     def _dma_sizes(self) -> Iterator[KernelEdit | None]:
-        sites = self._sites_of("dma_copy")
-        for group in [sites, *([s] for s in sites)] if len(sites) > 1 else [sites]:
+        for site in self._sites_of("dma_copy"):
             for count in MERGED_COUNTS:
                 costs = EditCosts(self.costs)
-                what = f"{count} of these DMAs as one, of {count} tiles"
-                edit = KernelEdit(kind="dma size", sites=tuple(sorted(group)), what=what)
-                change = partial(merged_dmas, sites=group, count=count, costs=costs)
+                edit = KernelEdit(
+                    kind="dma size", sites=(site,), what=f"{count} of these DMAs as one, of {count} tiles"
+                )
+                change = partial(merged_dmas, site=site, count=count, costs=costs)
                 yield self.retimed(edit, change, costs, made=True)
 
     def _reuse(self) -> Iterator[KernelEdit | None]:
@@ -470,12 +481,13 @@ class _Advisor:
         spent = {(x.file, x.line): x.seconds for x in self.base.lines}
 
         def cost(group: tuple[PairKey, ...]) -> tuple[object, ...]:
-            return -sum(spent.get(site, 0.0) for key in group for site in {*key[:2]}), group
+            return -sum(spent.get(site, 0.0) for key in group for site in {*key}), group
 
         alone = [(key,) for key in {k for found in pairs for k in found} if not self._has_second_operator(key[0])]
-        alike: dict[str, list[PairKey]] = {}
+        alike: dict[tuple[str, ...], list[PairKey]] = {}
         for (key,) in sorted(alone):
-            alike.setdefault(key[2], []).append(key)
+            if all(file == self.ask.path for file, _ in key):
+                alike.setdefault(tuple(self.text.around(line) for _, line in key), []).append(key)
         groups = [*alone, *(tuple(keys) for keys in alike.values() if len(keys) > 1)]
         for group in sorted(groups, key=cost)[:_PAIRS]:
             yield self._fused(group, pairs)
@@ -485,7 +497,9 @@ class _Advisor:
                 yield self.retimed(copy, partial(without_copy, site=site), made=True)
         memsets = {s for trace in self.compiled for s, name in places_of(trace) if name == "memset"}
         for site in sorted(memsets):
-            zeros = KernelEdit(kind="fusion", sites=(site,), what="leave the memset out: these bytes hold the number already")
+            zeros = KernelEdit(
+                kind="fusion", sites=(site,), what="leave the memset out: these bytes hold the number already"
+            )
             yield self.retimed(zeros, partial(without_zeros, site=site), made=True)
 
     def _fused(
@@ -503,11 +517,11 @@ class _Advisor:
             named.extend([made[1]] if made else [])
             return made[0] if made else None
 
-        sites = tuple(sorted({site for key in group for site in key[:2]}))
+        sites = tuple(sorted({site for key in group for site in key}))
         edit = self.retimed(KernelEdit(kind="fusion", sites=sites, what=""), change, made=True)
         if edit is None:
             return None
-        said = [f"{a[1]} and {b[1]}" if a != b else str(a[1]) for a, b, _ in group]
+        said = [f"{a[1]} and {b[1]}" if a != b else str(a[1]) for a, b in group]
         is_one = len(said) == 1 and " " not in said[0]
         return replace(edit, what=f"line{'s' * (not is_one)} {'; '.join(said)} as one {named[0]}")
 

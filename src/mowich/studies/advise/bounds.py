@@ -1,8 +1,8 @@
 """What no edit of a kind can gain: the work that such an edit leaves, at the rates of the machine.
 
 A schedule is never shorter than the work of one engine, of one DMA engine, or of HBM. An edit of a kind changes some of
-this work and leaves the rest. So the longest of what it leaves, at the least that the rest could take, is a time that no
-edit of the kind can beat. It is a roofline, not a promise: what waits for what is left out.
+this work and leaves the rest. So the longest of what it leaves, at the least that the rest could take, is a time that
+no edit of the kind can beat. It is a roofline, not a promise: what waits for what is left out.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def _work(p: Program, costs: Costs) -> _Work:
         elif able:
             movable += n * min(able.values())
     alone = sum(fixed.get(QUEUES[q], 0.0) for q in _MOVABLE)
-    return _Work(dict(engine), (movable + alone) / (len(_MOVABLE) + 1), dict(fixed), dict(issue), float(on.max(initial=0)))
+    return _Work(
+        dict(engine), (movable + alone) / (len(_MOVABLE) + 1), dict(fixed), dict(issue), float(on.max(initial=0))
+    )
 
 
 def _engines(kind: Kind, costs: Costs) -> dict[str, float]:
@@ -241,10 +243,10 @@ def _places_B(trace: Trace) -> tuple[float, float]:
             else:
                 moved[is_written] += size
         at += widths[k]
-    for is_written, storages in enumerate(seen):
+    for way, storages in enumerate(seen):
         for storage, sizes in storages.items():
             a = trace.storages[storage]
-            moved[is_written] += min(float(np.prod(a.shape)) * a.itemsize, sum(sizes.values()))
+            moved[way] += min(float(np.prod(a.shape)) * a.itemsize, sum(sizes.values()))
     return moved[0], moved[1]
 
 

@@ -66,6 +66,10 @@ class KernelText:
         ]
         return found[0] if len(found) == 1 else None
 
+    def around(self, line: int) -> str:
+        """A line and the three after it, by which calls that are alike are known."""
+        return b" ".join(x.strip() for x in self._lines[line - 1 : line + 3]).decode()
+
     def keyword_of(self, line: int, name: str, keyword: str) -> str | None:
         """What a call gives for a keyword, as text; None: nothing."""
         call = self.call_at(line, name)
@@ -100,8 +104,8 @@ class KernelText:
         module or in the kernel."""
         found = [
             (name, node, value)
-            for owner in (*self._bodies, self._tree)
-            for statement in owner.body
+            for body in (*(function.body for function in self._bodies), self._tree.body)
+            for statement in body
             for name, node, value in _constants(statement)
         ]
         for factor in FACTORS:
@@ -143,7 +147,9 @@ class KernelText:
                     if name in {n.id for n in ast.walk(loop.iter) if isinstance(n, ast.Name)}:
                         continue
                     text = self._moved(statement, loop.body[0])
-                    yield TextEdit(line=statement.lineno, text=text, what=f"allocate {name} in the loop of line {loop.lineno}")
+                    yield TextEdit(
+                        line=statement.lineno, text=text, what=f"allocate {name} in the loop of line {loop.lineno}"
+                    )
 
     # loops
     # --------------------------------------------------------------------------------------------------------------
@@ -222,9 +228,10 @@ def _constants(statement: ast.stmt) -> Iterator[tuple[str, ast.Constant, int]]:
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
         pairs = [*zip(target.elts, value.elts, strict=True)]
     for name, number in pairs:
-        if isinstance(name, ast.Name) and isinstance(number, ast.Constant) and type(number.value) is int:
-            if number.value > 1:
-                yield name.id, number, number.value
+        if not isinstance(name, ast.Name) or not isinstance(number, ast.Constant):
+            continue
+        if type(number.value) is int and number.value > 1:
+            yield name.id, number, number.value
 
 
 def _pairs(outer: ast.For, inner: ast.For) -> list[tuple[ast.expr, ast.expr]]:

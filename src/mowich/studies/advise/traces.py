@@ -269,18 +269,10 @@ def _memory(kind: Kind) -> int | None:
     return {"HS": 0, "SH": 1}.get(spaces)
 
 
-def merged_dmas(trace: Trace, sites: Sequence[Site], count: int, costs: EditCosts) -> Trace | None:
-    """A trace in which `count` DMAs of each of these lines that follow one another are one, of as many tiles: a tile
-    that is loaded again and again has as many places. costs: gets the cost of the larger DMAs."""
+def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace | None:
+    """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles: a tile that is loaded
+    again and again has as many places. costs: gets the cost of the larger DMAs."""
     c = ChangedTrace.of(trace)
-    for site in sites:
-        _merge_at(c, site, count, costs)
-    return c.done()
-
-
-def _merge_at(c: ChangedTrace, site: Site, count: int, costs: EditCosts) -> None:
-    """Make one of `count` DMAs of a line that follow one another."""
-    trace = c.trace
     group: list[int] = []
     step = None
     slots: dict[tuple[int, int], int] = {}
@@ -294,6 +286,7 @@ def _merge_at(c: ChangedTrace, site: Site, count: int, costs: EditCosts) -> None
         if len(group) == count:
             _merge(c, group, now, costs, slots)
             group = []
+    return c.done()
 
 
 def _step(c: ChangedTrace, a: int, b: int, count: int) -> int | None:
@@ -479,9 +472,8 @@ _LINEAR = ("multiply", "add", "subtract")
 _SAME = ("copy", "identity")
 
 
-PairKey: TypeAlias = tuple[Site, Site, str]
-"""(Line that writes a tile, line that reads it next, what such lines have in common: instructions and the tile's
-name)."""
+PairKey: TypeAlias = tuple[Site, Site]
+"""(Line that writes a tile, line that reads it next)."""
 
 
 def pairs_of(trace: Trace) -> dict[PairKey, list[tuple[int, int]]]:
@@ -494,9 +486,8 @@ def pairs_of(trace: Trace) -> dict[PairKey, list[tuple[int, int]]]:
         target = c.operands(i)[len(one.reads)]
         operand = c.meeting(target)
         reader = -1 if operand is None else c.user(operand)
-        if reader > i and _both(one, two := trace.kinds[trace.kind[reader]]):
-            like = f"{one.name} {two.name} {trace.storages[int(c.uses.number[target])].name}"
-            found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]], like].append((i, reader))
+        if reader > i and _both(one, trace.kinds[trace.kind[reader]]):
+            found[trace.sites[trace.site[i]], trace.sites[trace.site[reader]]].append((i, reader))
     return dict(found)
 
 
@@ -531,7 +522,15 @@ def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
     target = mine[len(one.reads)]
     tile, view = c.uses.number[target], c.uses.pattern[target]
     readers = [n for n, o in enumerate(theirs[: len(two.reads)]) if c.uses.number[o] == tile]
-    if not name or b in c.rows or a in c.rows or a in c.gone or b in c.gone or len(readers) != 1 or c.uses.pattern[theirs[readers[0]]] != view:
+    if (
+        not name
+        or b in c.rows
+        or a in c.rows
+        or a in c.gone
+        or b in c.gone
+        or len(readers) != 1
+        or c.uses.pattern[theirs[readers[0]]] != view
+    ):
         return ""
     if two.name != "tensor_copy" and name == "activation" and not _is_one_function(one, two, readers[0]):
         return ""
@@ -621,8 +620,8 @@ def without_copy(trace: Trace, site: Site) -> Trace | None:
         kind, first = c.kinds[int(c.kind[j])], int(c.uses.start[j])
         reads, row = list(kind.reads), c.row(j)
         for operand, (i, pattern) in mine.items():
-            n, source = operand - first, trace.kinds[trace.kind[i]].reads[0]
-            reads[n] = reads[n]._replace(dtype=source.dtype, itemsize=source.itemsize, space=source.space)
+            n, of = operand - first, trace.kinds[trace.kind[i]].reads[0]
+            reads[n] = reads[n]._replace(dtype=of.dtype, itemsize=of.itemsize, space=of.space)
             row[n] = c.row(i)[0][0], pattern
         c.rows[j], c.kind[j] = row, c.add(kind._replace(reads=tuple(reads)))
     return c.done()
