@@ -29,7 +29,7 @@ ADVISED_ON = replace(
     help="NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives.",
     edges=_EDGES,
 )
-TOP = whole("top", "Edits to offer.", high=100, metavar="N", default=3, shown="3", edges=_EDGES)
+EDITS_OFFERED = whole("top", "Edits to offer.", high=100, metavar="N", default=3, shown="3", edges=_EDGES)
 SHOWS_ALL = flag(
     "all", "Show all edits that were looked at, and why they are not offered.", keyword="shows_all", edges=_EDGES
 )
@@ -83,7 +83,7 @@ ADVISE = Schema(
             replace(LNC, edges=_EDGES),
             replace(NKI_VERSION, keyword="", edges=_EDGES),
         ),
-        *(TOP, SHOWS_ALL, RUNS_EDITS, FIT_TOLERANCE, replace(RANDOM, edges=_EDGES), GUEST_TIME, GUEST_MEMORY),
+        *(EDITS_OFFERED, SHOWS_ALL, RUNS_EDITS, FIT_TOLERANCE, replace(RANDOM, edges=_EDGES), GUEST_TIME, GUEST_MEMORY),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-advise@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_advise,

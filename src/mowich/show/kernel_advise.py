@@ -41,7 +41,7 @@ def _sentences(result: Result) -> list[str]:
     else:
         out.append(f"None of the {result['looked_at']} edits looked at is faster.")
     bound = next(b for b in result["bounds"] if b["kind"] == "all")
-    out.append(f"No edits, of whatever kinds, gain more than {bound['gain']:.0%}: {bound['by']}.")
+    out.append(f"No edits gain more than {bound['gain']:.0%} in all: what is left is {bound['by']}.")
     return out
 
 

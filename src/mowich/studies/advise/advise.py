@@ -25,14 +25,14 @@ from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
 from mowich.nki.result import Result
 from mowich.shown import Shown
-from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, work_done
+from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, kernel_work
 from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
     MERGED_COUNTS,
     SHARED_COUNTS,
     EditCosts,
+    KernelLine,
     PairKey,
-    Site,
     fused,
     in_bf16,
     is_dynamic,
@@ -94,7 +94,7 @@ class KernelEdit:
     not run."""
 
     kind: str
-    sites: tuple[Site, ...]
+    sites: tuple[KernelLine, ...]
     what: str
     time_s: float | None = None
     why_not: str = ""
@@ -149,7 +149,7 @@ class KernelAdvice(Shown):
 
     Example:
         >>> import mowich
-        >>> found = mowich.advise("@softmax", "softmax", "x=float32[256,1000]")  # doctest: +SKIP
+        >>> found = mowich.advise("@softmax", ["x=float32[256,1000]"])  # doctest: +SKIP
         >>> found.edits[0].what  # doctest: +SKIP
     """
 
@@ -300,7 +300,7 @@ class _Advisor:
         return [*as_compiled(self.traces, self.costs, self.options)]
 
     @cached_property
-    def lines(self) -> list[Site]:
+    def lines(self) -> list[KernelLine]:
         """The costliest lines of the kernel."""
         return [(x.file, x.line) for x in self.base.lines if x.file][:_LINES]
 
@@ -344,7 +344,7 @@ class _Advisor:
         try:
             result = self.ask.run(edit.text, True)
         except UserError as error:
-            return Rerun(fit=None, why=error.line())
+            return Rerun(fit=None, why=error.what)
         made, wanted = ([np.asarray(x) for x in r.outputs] for r in (result, self.values))
         if [x.shape for x in made] != [x.shape for x in wanted]:
             return Rerun(fit=None, why="its outputs have other shapes")
@@ -381,14 +381,14 @@ class _Advisor:
         ):
             yield from (edit for edit in found if edit is not None)
 
-    def _keyword(self, places: Sequence[tuple[Site, str]], keyword: str, value: str) -> str | None:
+    def _keyword(self, places: Sequence[tuple[KernelLine, str]], keyword: str, value: str) -> str | None:
         """The text with a keyword of the calls of instructions set; None where one is not in the file."""
         if any(site[0] != self.ask.path for site, _ in places):
             return None
         return self.text.with_keywords([(site[1], name, keyword, value) for site, name in places])
 
     @cached_property
-    def places(self) -> dict[tuple[Site, str], Kind]:
+    def places(self) -> dict[tuple[KernelLine, str], Kind]:
         """(Line, instruction) -> its first kind there, of all cores."""
         return {place: trace.kinds[kinds[0]] for trace in self.traces for place, kinds in places_of(trace).items()}
 
@@ -471,7 +471,7 @@ class _Advisor:
                 edit = KernelEdit(kind="reuse", sites=(site,), what=what)
                 yield self.retimed(edit, partial(shared_loads, site=site, share=share, costs=costs), costs, made=True)
 
-    def _sites_of(self, name: str) -> list[Site]:
+    def _sites_of(self, name: str) -> list[KernelLine]:
         """Lines of an instruction among the costliest."""
         known = {site for trace in self.compiled for site, n in places_of(trace) if n == name}
         return [site for site in self.lines if site in known]
@@ -525,13 +525,13 @@ class _Advisor:
         is_one = len(said) == 1 and " " not in said[0]
         return replace(edit, what=f"line{'s' * (not is_one)} {'; '.join(said)} as one {named[0]}")
 
-    def _has_second_operator(self, site: Site) -> bool:
+    def _has_second_operator(self, site: KernelLine) -> bool:
         """Whether the text of a tensor_scalar has a second operator: there is no room for another."""
         if site[0] != self.ask.path:
             return False
         return self.text.keyword_of(site[1], "tensor_scalar", "op1") is not None
 
-    def _is_scaled(self, site: Site) -> bool:
+    def _is_scaled(self, site: KernelLine) -> bool:
         """Whether the text of a copy by the Scalar Engine scales or shifts as well."""
         if site[0] != self.ask.path:
             return False
@@ -599,14 +599,14 @@ class _Advisor:
             return replace(edit, why_not=f"it does not run: {error.what}")
         result.timed, result.options, result.facts = True, self.result.options, self.result.facts
         profile = result.profile
-        if not _is_same_work(work_done(profile), self.work):
+        if not _is_same_work(kernel_work(profile), self.work):
             return replace(edit, why_not="it would do other work: other bytes of HBM, or other products")
         return self.timed(edit, profile)
 
     @cached_property
     def work(self) -> tuple[float, ...]:
         """What the kernel does, whatever its tiles are."""
-        return work_done(self.base)
+        return kernel_work(self.base)
 
 
 def _is_same_work(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -100,7 +100,8 @@ def bounds_of(s: Schedule) -> dict[str, EditBound]:
     shared = most([w.movable for w in work], "the work of three engines together")
     fixed = [most([w.fixed.get(q, 0.0) for w in work], f"the work of the {q} engine") for q in QUEUES[:4]]
     bytes_now = [(hbm, "bytes of HBM"), most([b / rate for b in moved], "bytes through the DMA engines")]
-    bytes_once = [(once, "bytes of HBM, each once"), most([b / rate for b in least], "bytes, each once")]
+    through = most([b / rate for b in least], "bytes through the DMA engines, each once")
+    bytes_once = [(once, "bytes of HBM, each once"), through]
     dma = most([w.dma for w in work], "the work of the busiest DMA engine")
     products = most(flops, "products of the tensor engine")
     fastest = most(fast, "products of the tensor engine in 8 bits")
@@ -218,7 +219,7 @@ def _least_B(trace: Trace) -> float:
     return out
 
 
-def work_done(profile: Profile) -> tuple[float, float, float]:
+def kernel_work(profile: Profile) -> tuple[float, float, float]:
     """(Useful operations of the Tensor Engine, bytes of HBM read, bytes written) of a kernel, whatever its tiles are:
     bytes at known places count once."""
     read = written = 0.0

@@ -23,7 +23,7 @@ from mowich.neuroncore.instructions.rates import SHORT, Cost
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.trace import Kind, Operand, Trace
 
-Site: TypeAlias = tuple[str, int]
+KernelLine: TypeAlias = tuple[str, int]
 """(File, line) that an instruction comes from."""
 MERGED_COUNTS = (2, 4, 8)
 """How many DMAs become one."""
@@ -46,9 +46,9 @@ class EditCosts(Costs):
         self._found[kind, 1] = cost
 
 
-def places_of(trace: Trace) -> dict[tuple[Site, str], list[int]]:
-    """(Site, name of the instruction) -> kinds of instructions there."""
-    found: dict[tuple[Site, str], list[int]] = {}
+def places_of(trace: Trace) -> dict[tuple[KernelLine, str], list[int]]:
+    """(KernelLine, name of the instruction) -> kinds of instructions there."""
+    found: dict[tuple[KernelLine, str], list[int]] = {}
     if len(trace):
         pairs = np.unique(np.stack([np.array(trace.site, np.int64), np.array(trace.kind, np.int64)], 1), axis=0)
         for site, kind in pairs.tolist():
@@ -56,7 +56,9 @@ def places_of(trace: Trace) -> dict[tuple[Site, str], list[int]]:
     return found
 
 
-def remapped(trace: Trace, places: Iterable[tuple[Site, str]], change: Callable[[Kind], Kind | None]) -> Trace | None:
+def remapped(
+    trace: Trace, places: Iterable[tuple[KernelLine, str]], change: Callable[[Kind], Kind | None]
+) -> Trace | None:
     """A trace whose instructions of some places are of other kinds. change: gives the other kind, None: it cannot be.
     None where it can be nowhere, or not everywhere."""
     wanted, known = set(places), places_of(trace)
@@ -252,7 +254,7 @@ class ChangedTrace:
         return out
 
 
-def _at(trace: Trace, site: Site) -> list[int]:
+def _at(trace: Trace, site: KernelLine) -> list[int]:
     """Instructions of a line, in program order."""
     numbers = [n for n, s in enumerate(trace.sites) if s == site]
     return np.flatnonzero(np.isin(np.array(trace.site, np.int64), numbers)).tolist() if numbers else []
@@ -269,7 +271,7 @@ def _memory(kind: Kind) -> int | None:
     return {"HS": 0, "SH": 1}.get(spaces)
 
 
-def merged_dmas(trace: Trace, site: Site, count: int, costs: EditCosts) -> Trace | None:
+def merged_dmas(trace: Trace, site: KernelLine, count: int, costs: EditCosts) -> Trace | None:
     """A trace in which `count` DMAs of a line that follow one another are one, of as many tiles: a tile that is loaded
     again and again has as many places. costs: gets the cost of the larger DMAs."""
     c = ChangedTrace.of(trace)
@@ -362,7 +364,7 @@ def _stacked(o: Operand, count: int, step: int | None) -> Operand:
     return o._replace(shape=(o.shape[0], count, *o.shape[1:]), strides=(pitch, inner, *o.strides[1:]))
 
 
-def loaded_once(trace: Trace, site: Site) -> Trace | None:
+def loaded_once(trace: Trace, site: KernelLine) -> Trace | None:
     """A trace in which a line does not load what is in SBUF already: the tile that holds it stays there."""
     c = ChangedTrace.of(trace)
     root: dict[int, int] = {}
@@ -388,7 +390,7 @@ def loaded_once(trace: Trace, site: Site) -> Trace | None:
     return c.done()
 
 
-def shared_loads(trace: Trace, site: Site, share: int, costs: EditCosts) -> Trace | None:
+def shared_loads(trace: Trace, site: KernelLine, share: int, costs: EditCosts) -> Trace | None:
     """A trace in which a line that loads the same bytes again and again does so once in `share` times: as many turns of
     the loop around it take their part of a tile while it is there. costs: gets the loads that are none."""
     kind, kinds = np.array(trace.kind, np.int64), list(trace.kinds)
@@ -432,7 +434,7 @@ def _no_transfer(cost: Cost) -> Cost:
     )
 
 
-def without_zeros(trace: Trace, site: Site) -> Trace | None:
+def without_zeros(trace: Trace, site: KernelLine) -> Trace | None:
     """A trace without those memsets of a line that write what an earlier one wrote, and nothing wrote since."""
     c = ChangedTrace.of(trace)
     for i in _at(trace, site):
@@ -472,7 +474,7 @@ _LINEAR = ("multiply", "add", "subtract")
 _SAME = ("copy", "identity")
 
 
-PairKey: TypeAlias = tuple[Site, Site]
+PairKey: TypeAlias = tuple[KernelLine, KernelLine]
 """(Line that writes a tile, line that reads it next)."""
 
 
@@ -592,7 +594,7 @@ def _is_quiet(c: ChangedTrace, a: int, b: int, operands: Sequence[int]) -> bool:
     return not numbers & set(touched.tolist())
 
 
-def without_copy(trace: Trace, site: Site) -> Trace | None:
+def without_copy(trace: Trace, site: KernelLine) -> Trace | None:
     """A trace without the copies of a line: what reads a copy reads what it was copied from. None where one of them is
     needed."""
     c = ChangedTrace.of(trace)
