@@ -108,7 +108,7 @@ def main() -> None:
         if fnmatch.fnmatch(step["before"], given.only)
     ]
     found: dict[str, tuple[KernelAdvice, str]] = {}
-    places, same = [], []
+    rows: list[tuple[float, int | None, int | None]] = []
     with tempfile.TemporaryDirectory() as folder:
         for step in steps:
             before, after = points[step["before"]], points[step["after"]]
@@ -116,11 +116,11 @@ def main() -> None:
             if before.id not in found:
                 found[before.id] = advised(before, checkouts, Path(folder))
             advice, text = found[before.id]
-            places.append(place_of(advice, text, step))
-            same.append(place_of(advice, text, step, same_way=True))
             faster = 1 - after.us / before.us
+            place = place_of(advice, text, step)
+            rows.append((faster, place, place_of(advice, text, step, same_way=True)))
             print(
-                f"{before.id} -> {after.id}: {faster:.1%} faster, {' or '.join(step['kind'])} ({step['what']}): place {places[-1] or '-'}, {time.process_time() - start:.1f} CPU s"
+                f"{before.id} -> {after.id}: {faster:.1%} faster, {' or '.join(step['kind'])} ({step['what']}): place {place or '-'}, {time.process_time() - start:.1f} CPU s"
             )
             if given.verbose:
                 for edit in advice.edits:
@@ -128,9 +128,12 @@ def main() -> None:
                         f"    {edit.kind:10} {sorted({line for _, line in edit.sites})} {edit.what}: {edit.gain(advice.base_s):.1%}"
                     )
             sys.stdout.flush()
-    for said, found_at in (("", places), (", constants in the direction of the authors", same)):
-        good = sum(place is not None and place <= 2 for place in found_at)
-        print(f"first or second{said}: {good} of {len(places)}; first: {sum(place == 1 for place in found_at)}")
+    for least in (0.01, 0.02):
+        for said, column in (("", 1), (", constants in the direction of the authors", 2)):
+            listed = [row[column] for row in rows if row[0] >= least]
+            good = [place for place in listed if place is not None and place <= 2]
+            first = sum(place == 1 for place in good)
+            print(f"faster by {least:.0%} or more{said}: first or second {len(good)} of {len(listed)}, first {first}")
 
 
 if __name__ == "__main__":
