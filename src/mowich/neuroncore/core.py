@@ -202,6 +202,7 @@ class Core:
         "arenas",
         "blocks",
         "clock",
+        "constants",
         "dve_acc",
         "forms",
         "fresh",
@@ -309,6 +310,7 @@ class Core:
         self._rng: np.random.Generator | None = None
         self.rounding: np.random.Generator | None = None  # of stochastic rounding; None: to nearest, ties to even
         self.xorwow: dict[str, NDArray[np.uint32]] = {}
+        self.constants: list[bytes] = []  # a digest of each array of the host that the kernel took
         self.warnings: list[str] = []
         self.warned: set[object] = set()
         self.group: ProgramGroup | None = None

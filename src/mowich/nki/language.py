@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import inspect
 import math
 import os
@@ -227,7 +228,9 @@ def shared_constant(constant: object, dtype: object = None) -> Tile:
         data = data.astype(as_dtype(dtype).dtype)
     elif data.dtype in (np.dtype(np.float64), np.dtype(np.int64)):
         data = data.astype(np.float32 if data.dtype.kind == "f" else np.int32)
-    return placement.wrap_array(core, np.ascontiguousarray(data), shared_hbm, "constant")
+    data = np.ascontiguousarray(data)
+    core.constants.append(hashlib.sha256(data.tobytes()).digest() if core.values else b"")
+    return placement.wrap_array(core, data, shared_hbm, "constant")
 
 
 def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = None) -> Tile:

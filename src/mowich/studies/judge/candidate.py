@@ -97,14 +97,39 @@ def _runs(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: 
             exec(compile(tree, name, "exec"), names)
         launched, kernel = _kernel_in(names, candidate)
         _compiles(candidate, how)
-        out = []
-        for given in arguments(kernel, names) if callable(arguments) else arguments:
+        made = arguments(kernel, names) if callable(arguments) else arguments
+        out, constants = [], dict[str, list[bytes]]()
+        for given in made:
             _takes(kernel, given, name)
             with one_line(name):
                 result = _launched(launched, given, how)
             check_outputs(result, kernel)
+            _check_constants(constants, given, result, name)
             out.append(_told(result, how.values))
+        if how.values and any(constants.values()) and len(constants) == len(made):
+            # no form was run twice: again on zeros
+            for given in made:
+                zeros = {k: np.zeros_like(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+                with one_line(name):
+                    _check_constants(constants, given, _launched(launched, zeros, how), name)
     return out
+
+
+def _check_constants(constants: dict[str, list[bytes]], given: Mapping[str, object], result: Result, name: str) -> None:
+    """Raise UserError where a kernel takes other arrays of the host than it took for arguments of the same form: it has
+    seen their values. constants: those of each form so far."""
+    taken = [digest for core in result.cores for digest in core.constants]
+    if constants.setdefault(_form_of(given), taken) != taken:
+        raise UserError(
+            "its answer is not computed: constants of the host follow from its arguments",
+            where=name,
+            fix="numbers that depend on arguments are made by instructions",
+        )
+
+
+def _form_of(given: Mapping[str, object]) -> str:
+    """What constants of a kernel may depend on: shapes and formats of arrays, and all else as it is."""
+    return repr([(k, (v.shape, v.dtype) if isinstance(v, np.ndarray) else v) for k, v in given.items()])
 
 
 def _kernel_in(names: Mapping[str, object], candidate: KernelCandidate) -> tuple[Callable[..., object], Kernel]:

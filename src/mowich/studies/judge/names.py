@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import ast
 import builtins
+import enum
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from types import FunctionType, ModuleType
+
+import numpy as np
 
 from mowich.errors import UserError
 
@@ -41,13 +45,28 @@ _HIDDEN = {
             *("load", "save", "savez", "savez_compressed", "loadtxt", "savetxt", "genfromtxt", "fromfile", "fromregex"),
             *("memmap", "DataSource", "lib", "ctypeslib", "f2py", "testing", "core", "show_config", "info", "source"),
             *("get_include", "test", "set_printoptions", "setbufsize", "seterrcall", "seterr", "errstate"),
+            *("rec", "ma", "char", "matlib", "from_dlpack"),
         )
     ),
+    "mowich.nki": frozenset(
+        (
+            *("Kernel", "Result", "cpu_simulate", "hollow", "install", "installed", "last_latency_us", "run_kernel"),
+            *("simulate", "simulate_ranks"),
+        )
+    ),
+    "abc": frozenset(("ABCMeta", "update_abstractmethods")),
+    "dataclasses": frozenset(("make_dataclass",)),
+    "enum": frozenset(
+        ("EnumMeta", "EnumType", "EnumDict", "ReprEnum", "global_enum", "global_enum_repr", "global_flag_repr")
+    ),
+    "functools": frozenset(("update_wrapper",)),
+    "string": frozenset(("Formatter",)),
     "operator": frozenset(("attrgetter", "methodcaller")),
     "typing": frozenset(("get_type_hints", "ForwardRef", "evaluate_forward_ref")),
     "contextlib": frozenset(("redirect_stdout", "redirect_stderr", "chdir")),
 }
-"""Names of a module that are not shown: they reach files, attributes by name, or the text of code."""
+"""Names of a module that are not shown: they reach files, memory, attributes by name, or the text of code, run kernels
+from the host, or make classes with names that no text shows."""
 
 _BUILTINS = frozenset(
     (
@@ -55,7 +74,7 @@ _BUILTINS = frozenset(
         *("complex", "dict", "divmod", "enumerate", "filter", "float", "format", "frozenset", "hash", "hex", "id"),
         *("int", "isinstance", "issubclass", "iter", "len", "list", "map", "max", "min", "next", "object", "oct"),
         *("ord", "pow", "print", "property", "range", "repr", "reversed", "round", "set", "slice", "sorted"),
-        *("staticmethod", "str", "sum", "super", "tuple", "type", "zip", "Ellipsis", "NotImplemented"),
+        *("staticmethod", "str", "sum", "super", "tuple", "zip", "Ellipsis", "NotImplemented"),
         *("__build_class__", "__name__", "__debug__", "True", "False", "None"),
     )
 )
@@ -66,9 +85,37 @@ _FRAMES = frozenset(
         *("gi_frame", "gi_code", "gi_yieldfrom", "cr_frame", "cr_code", "cr_await", "ag_frame", "ag_code"),
         *("f_back", "f_globals", "f_locals", "f_builtins", "f_code", "tb_frame", "tb_next", "with_traceback"),
         *("co_consts", "co_code", "co_names", "mro", "ctypes", "tofile", "dump", "dumps"),
+        *("resize", "cffi", "capsule", "obj", "gen", "launch"),
     )
 )
-"""Attributes that lead to frames and code, to raw memory and to files."""
+"""Attributes that lead to frames and code, to raw memory and to files, or that launch a kernel from the host."""
+_DEFINED = frozenset(
+    f"__{name}__"
+    for name in (
+        *("init", "post_init", "new", "repr", "str", "bool", "len", "iter", "next", "contains", "call", "hash"),
+        *(
+            "getitem",
+            "setitem",
+            "delitem",
+            "enter",
+            "exit",
+            "index",
+            "int",
+            "float",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+        ),
+        *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "neg", "pos", "abs"),
+        *("radd", "rsub", "rmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rmatmul", "invert", "lshift", "rshift"),
+        *("iadd", "isub", "imul", "slots", "all", "version", "author", "doc"),
+    )
+)
+"""Names of Python's own that a candidate may define. Others say how an object is read as memory, as in
+`__array_interface__`, or how its attributes are found."""
 _OWN = frozenset(("self", "cls"))
 
 
@@ -86,14 +133,32 @@ def _refusals(tree: ast.AST) -> Iterator[Refusal]:
             said = _attribute(node)
             if said:
                 yield Refusal(line=line, what=said)
-        elif isinstance(node, ast.Name) and _is_dunder(node.id) and node.id not in ("__name__", "__file__"):
-            yield Refusal(line=line, what=f"{node.id} is a name of Python's own")
         elif isinstance(node, ast.MatchClass):
             for name in (n for n in node.kwd_attrs if n.startswith("_") or n in _FRAMES):
                 yield Refusal(line=line, what=f"{name} is not a candidate's to look at")
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            for name in (n for n in node.names if _is_dunder(n)):
+        else:
+            for name in (n for n in _identifiers(node) if _is_dunder(n) and not _may_be_said(node, n)):
                 yield Refusal(line=line, what=f"{name} is a name of Python's own")
+
+
+def _identifiers(node: ast.AST) -> Iterator[str]:
+    """The names that a node says or binds: of variables, functions, classes, arguments, captures of a pattern, aliases
+    of an import."""
+    for key in ("id", "name", "arg", "rest", "asname"):
+        found = getattr(node, key, None)
+        if isinstance(found, str):
+            yield found
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        yield from node.names
+
+
+def _may_be_said(node: ast.AST, name: str) -> bool:
+    """Whether a name of Python's own may stand there."""
+    if isinstance(node, ast.alias):
+        return name == "__future__" == node.name
+    if isinstance(node, ast.Name):
+        return name in ("__name__", "__file__") or (isinstance(node.ctx, ast.Store) and name in _DEFINED)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and name in _DEFINED
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:
@@ -140,6 +205,7 @@ def candidate_globals(file: str) -> dict[str, object]:
     own: dict[str, object] = {name: getattr(builtins, name) for name in _BUILTINS if hasattr(builtins, name)}
     own |= {n: v for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)}
     own |= {"__import__": _importer(), "getattr": _getattr, "hasattr": _hasattr, "setattr": _setattr}
+    own |= {"type": type_of}
     return {"__builtins__": own, "__name__": "candidate", "__file__": file, "__doc__": None}
 
 
@@ -184,7 +250,7 @@ def public_face(module: ModuleType) -> ModuleType:
     for key in (k for k in listed if k not in hidden and hasattr(module, k)):
         value = getattr(module, key)
         if not isinstance(value, ModuleType):
-            setattr(face, key, value)
+            setattr(face, key, shown_value(name, key, value))
         elif _is_part(value.__name__, name):
             setattr(face, key, public_face(value))
     for inner in [n for n in sys.modules if n.rpartition(".")[0] == name]:
@@ -192,6 +258,94 @@ def public_face(module: ModuleType) -> ModuleType:
         if not key.startswith("_") and key not in hidden and not hasattr(face, key):
             setattr(face, key, public_face(sys.modules[inner]))
     return face
+
+
+# ---- stand-ins
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _StandIn(type):
+    """A class to compare with, and to ask whether something is an instance of it. _of: what it stands for, which
+    no candidate may ask for."""
+
+    _of: type
+
+    def __call__(cls, *args: object, **named: object) -> object:
+        raise _refused_call(f"{cls._of.__name__}(...) makes an object of memory that is not its own")
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls._of)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(getattr(other, "_of", other), cls._of)
+
+
+class _TypeOf(_StandIn):
+    """`type` of one argument: the class of an object, and none that makes classes or arrays of memory."""
+
+    def __call__(cls, *args: object, **named: object) -> object:
+        if len(args) != 1 or named:
+            raise _refused_call("type(...) makes a class; a class statement does")
+        found = type(args[0])
+        return type_of if issubclass(found, type) else stand_in(found)
+
+
+class type_of(metaclass=_TypeOf):  # noqa: N801  it stands for `type`
+    """What a candidate has in the place of `type`."""
+
+    _of = type
+
+
+@cache
+def _stand_ins() -> dict[type, type]:
+    """Stand-ins that were made, one of each class: classes are compared."""
+    return {}
+
+
+def stand_in(kind: type) -> type:
+    """A class as a candidate sees it: an array class is not there to make arrays of."""
+    if not issubclass(kind, np.ndarray):
+        return kind
+    if kind not in _stand_ins():
+        _stand_ins()[kind] = _StandIn(kind.__name__, (), {"_of": kind, "__module__": kind.__module__})
+    return _stand_ins()[kind]
+
+
+class _NamedMembers(enum.EnumMeta):
+    """Enumerations are made by a class statement, whose names the text shows."""
+
+    def __call__(cls, value: object, *names: object, **more: object) -> object:  # type: ignore[override]
+        if names or more:
+            raise _refused_call("an enumeration made by a call; a class statement does")
+        return super().__call__(value)
+
+
+@cache
+def _closed_enums() -> dict[str, type]:
+    """The classes that an enumeration is made of, for candidates."""
+    bases = (enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, enum.StrEnum)
+    return {base.__name__: _NamedMembers(base.__name__, (base,), enum.EnumMeta.__prepare__(base.__name__, (base,)))
+            for base in bases}  # fmt: skip
+
+
+def _wraps(wrapped: object) -> Callable[..., object]:
+    """`functools.wraps` of a function, and of all that it copies by default."""
+    if not isinstance(wrapped, FunctionType):
+        raise _refused_call("functools.wraps of what is no function")
+    return functools.wraps(wrapped)
+
+
+def shown_value(module: str, key: str, value: object) -> object:
+    """What a face has in the place of a name of its module."""
+    if module == "enum" and key in _closed_enums():
+        return _closed_enums()[key]
+    if (module, key) == ("functools", "wraps"):
+        return _wraps
+    if module == "numpy" and key in ("empty", "empty_like"):
+        return np.zeros if key == "empty" else np.zeros_like  # memory of the process may hold what was computed before
+    if isinstance(value, type):
+        return type_of if issubclass(value, type) else stand_in(value)
+    return value
 
 
 _FAMILIES = ("nki", "neuronxcc", "mowich.nki", "neuron_dtypes")
@@ -207,8 +361,16 @@ def _named(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError("attribute name must be string")
     if name.startswith("_") or name in _FRAMES:
-        raise UserError(f"not for a candidate: {name} is not its own to look at")
-    return name
+        raise _refused_call(f"{name} is not its own to look at")
+    return str(name)
+
+
+def _refused_call(what: str) -> UserError:
+    """The refusal of a call, at the candidate's line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return UserError(f"not for a candidate: {what}", where=f"{frame.f_code.co_filename}:{frame.f_lineno}")
 
 
 def _getattr(x: object, name: str, *default: object) -> object:
@@ -221,7 +383,7 @@ def _hasattr(x: object, name: str) -> bool:
 
 def _setattr(x: object, name: str, value: object) -> None:
     if type(x).__module__ != "candidate":
-        raise UserError(f"not for a candidate: {name} of what is not its own is changed")
+        raise _refused_call(f"{name} of what is not its own is changed")
     setattr(x, _named(name), value)
 
 
