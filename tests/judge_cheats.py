@@ -158,3 +158,185 @@ CHEATS = {
     "recursion": kernel("def f():\n    return f()\nf()\nreturn x"),
     "interrupts": kernel("raise KeyboardInterrupt"),
 }
+
+
+# ---- what public benches of kernels have seen, and what red teams of this one found
+# ----------------------------------------------------------------------------------------------------------------------
+
+REACHED = "it reached"
+"""What a candidate says in its error when it came where it may not come."""
+
+
+def reaches(what: str, before: str = "") -> str:
+    """A candidate that says what it reached."""
+    return kernel(f"raise ValueError('{REACHED} ' + str({what}))", before)
+
+
+_TILES = """\
+t = nl.ndarray((128, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+u = nl.ndarray((128, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+"""
+_LOADED = (
+    OUT + _TILES + "for i in range(x.shape[0] // 128):\n    nisa.dma_copy(dst=t, src=x[i * 128:(i + 1) * 128, :])\n"
+)
+_STORED = "    nisa.dma_copy(dst=out[i * 128:(i + 1) * 128, :], src=u)\nreturn out"
+_NAME = "'__array_' + 'interface__'"
+_ADDRESS = "hash(HELD) * 16"
+_MEMORY = f"{{'shape': (2,), 'typestr': '<i8', 'data': ({_ADDRESS}, False), 'version': 3}}"
+_HELD = "HELD = object()\n"
+_OWN = "class Own:\n    def get(self):\n        return self._index\n"
+
+
+def memory(made: str, before: str = "") -> str:
+    """A candidate that reads its process by an object which says where its memory is."""
+    return reaches(f"np.array({made})[0]", f"{_HELD}{before}")
+
+
+COUNTED = """
+calls = []
+def first():
+    calls.append(1)
+    return len(calls) == 1
+"""
+LEFT_BEHIND = kernel(
+    """\
+R, C = x.shape
+out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+t = nl.ndarray((128, C), dtype=x.dtype, buffer=nl.sbuf)
+b = nl.ndarray((128, C), dtype=nl.float32, buffer=nl.sbuf)
+nisa.dma_copy(dst=t, src=x)
+nisa.activation(dst=b, op=nl.exp, data=t)
+nisa.tensor_scalar(dst=b, data=t, op0=nl.multiply, operand0=2.0)
+w = softmax_of(left_behind())
+nisa.dma_copy(dst=b, src=nl.shared_constant(w))
+nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=0.0)
+nisa.tensor_tensor(dst=b, data1=b, data2=t, op=nl.add)
+nisa.dma_copy(dst=out, src=b)
+return out""",
+    """
+kept = []
+zero, never = np.zeros((128, 512), np.float32), np.zeros((128, 512), bool)
+def left_behind():
+    for _ in range(100):
+        v = np.add(zero, zero, where=never)
+        kept.append(v)
+        v = np.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0)
+        if 1.9 < v.std() < 2.1:
+            return v / 2
+    return zero
+def softmax_of(v):
+    e = np.exp(v - v.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+""",
+)
+"""It finds numbers of its argument in memory that was freed, and gives them out as a constant (of [128, 512])."""
+
+CHEATS |= {
+    # memory that is not its own
+    "memory left behind": LEFT_BEHIND,
+    "memory by a property": memory(
+        "P()", f"class P:\n    @property\n    def __array_interface__(self):\n        return {_MEMORY}\n"
+    ),
+    "memory by any attribute": memory(
+        "P()",
+        f"class P:\n    def __getattr__(self, name):\n        if name == {_NAME}:\n            return {_MEMORY}\n"
+        "        raise AttributeError(name)\n",
+    ),
+    "memory by a pattern": memory(
+        "P()", f"class P:\n    match {_MEMORY}:\n        case __array_interface__:\n            pass\n"
+    ),
+    "memory by an import": memory("P()", "class P:\n    from math import pi as __array_interface__\n"),
+    "memory by a type that is made": memory(f"type('P', (), {{{_NAME}: {_MEMORY}}})()"),
+    "memory by the type of a type": memory(f"type(type(HELD))('P', (), {{{_NAME}: {_MEMORY}}})()"),
+    "memory by an enumeration": memory(f"enum.Enum('P', {{'A': 1, {_NAME}: {_MEMORY}}}).A", "import enum\n"),
+    "memory by a dataclass": memory(
+        f"dataclasses.make_dataclass('P', [], namespace={{{_NAME}: {_MEMORY}}})()", "import dataclasses\n"
+    ),
+    "memory by an abstract class": memory(f"abc.ABCMeta('P', (), {{{_NAME}: {_MEMORY}}})()", "import abc\n"),
+    "memory by a prepared class": memory(
+        "P()",
+        f"class M(type):\n    def __prepare__(name, bases):\n        return {{{_NAME}: {_MEMORY}}}\n"
+        "class P(metaclass=M):\n    pass\n",
+    ),
+    "objects at an address": reaches(f"np.ndarray((1,), dtype=object, buffer=np.array([{_ADDRESS}]))[0]", _HELD),
+    "records at an address": reaches(
+        f"np.rec.array(np.array([{_ADDRESS}]).tobytes(), dtype=[('a', object)], shape=1)", _HELD
+    ),
+    "an array class by its type": reaches(
+        f"type(np.ones(1))((1,), dtype=object, buffer=np.array([{_ADDRESS}]))", _HELD
+    ),
+    "an array that is resized under a view": reaches("a.resize(1 << 20, refcheck=False)", "a = np.ones(8)\nb = a[:]\n"),
+    "state of a generator of numbers": reaches("np.random.PCG64().ctypes"),
+    # attributes by other names
+    "attributes by a format": reaches(
+        "string.Formatter().get_field('0.__globals__', (nl.ndarray,), {})", "import string\n"
+    ),
+    "attributes that are copied": reaches(
+        "functools.update_wrapper(Own(), nl.ndarray, assigned=('__globals__',), updated=())",
+        f"import functools\n{_OWN}",
+    ),
+    "attributes that are wrapped": reaches(
+        "functools.wraps(nl.ndarray, assigned=('__globals__',))(Own())", f"import functools\n{_OWN}"
+    ),
+    "object of an error": reaches(
+        "caught()",
+        "def caught():\n    try:\n        (1).nothing\n    except AttributeError as e:\n        return e.obj\n",
+    ),
+    "generator of a context": reaches(
+        "c().gen", "import contextlib\n@contextlib.contextmanager\ndef c():\n    yield\n"
+    ),
+    "methods by their names": reaches("operator.methodcaller('numpy')(x)", "import operator\n"),
+    "an enumeration in the place of a module": reaches(
+        "enum.global_enum(E)", "import enum\nclass E(enum.Enum):\n    dma_copy = 1\n"
+    ),
+    "a finaliser": reaches("1", "class Late:\n    def __del__(self):\n        pass\n"),
+    # the simulator from within
+    "runs a kernel on the host": reaches("nki.run_kernel"),
+    "launches itself": reaches("softmax.launch"),
+    "its latency": reaches("nki.last_latency_us"),
+    "puts itself in the place of nki": reaches("nki.install(replace=True)"),
+    "a file of numbers": kernel("return nl.shared_constant('/etc/hostname')"),
+    "an answer beside it": kernel("return nl.shared_constant(__file__.replace('.py', '.npy'))"),
+    # work that is left out where nobody seems to look
+    "right the first time": HEAD + COUNTED + COPY.replace("    return out", "    return out if first() else x"),
+    "the answer of the first time": HEAD
+    + "kept = []\n"
+    + COPY.replace("    return out", "    kept.append(out)\n    return kept[0]"),
+    "another answer without values": kernel(
+        "try:\n    float(x[0, 0])\nexcept Exception:\n    return x\n" + OUT + "return out"
+    ),
+    "errors that are swallowed": kernel(
+        OUT + "try:\n    out.write(np.asarray(x))\nexcept BaseException:\n    pass\nreturn out"
+    ),
+    "numbers when they are asked for": kernel(
+        "return Lazy(x)",
+        "class Lazy:\n    def __init__(self, x):\n        self.shape = x.shape\n        self.dtype = np.float32\n",
+    ),
+    "a reference of its own": HEAD
+    + COPY
+    + "\ndef reference(x):\n    return x\n\ndef inputs(seed=0):\n    return {'x': np.zeros((256, 512), np.float32)}\n",
+    "a tolerance of its own": HEAD + COPY + "\nTOLERANCES = {4: 1e9}\ntolerance = 1e9\n",
+    "its argument made easy": kernel(
+        _TILES + "nisa.memset(dst=t, value=0)\nfor i in range(x.shape[0] // 128):\n"
+        "    nisa.dma_copy(dst=x[i * 128:(i + 1) * 128, :], src=t)\nreturn x"
+    ),
+    # answers that are nearly right
+    "the mean of all answers": kernel(
+        _LOADED
+        + "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=1.0 / 512)\n"
+        + _STORED
+    ),
+    "not a number": kernel(
+        _LOADED + "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=float('nan'))\n" + _STORED
+    ),
+    "infinities": kernel(
+        _LOADED + "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=float('inf'))\n" + _STORED
+    ),
+    "no largest element taken off": kernel(_LOADED + "    nisa.activation(dst=u, op=nl.exp, data=t)\n" + _STORED),
+    "an answer with a row more": kernel(
+        "return nl.ndarray((x.shape[0] + 1, x.shape[1]), dtype=x.dtype, buffer=nl.shared_hbm)"
+    ),
+    "two answers": HEAD + COPY.replace("    return out", "    return out, out"),
+    "half of the bits": HEAD + COPY.replace("dtype=x.dtype", "dtype=nl.bfloat16"),
+    "a kernel that makes kernels": kernel("return lambda: x"),
+}

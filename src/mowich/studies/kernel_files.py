@@ -140,8 +140,9 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
                 raise known from error
         text = words_of(error) or (last.line or "")
         # what a guest has used up, it may have used up in our code
+        is_refused = isinstance(error, PermissionError)  # by what closes a process in, or by the system
         is_used_up = isinstance(error, MemoryError) or (isinstance(error, RecursionError) and len(theirs) > _MANY)
-        if _inside_ours(frames) and not is_used_up:
+        if _inside_ours(frames) and not (is_used_up or is_refused):
             raise UserError(
                 f"this is a bug in mowich: {type(error).__name__}: {text}",
                 where=where,
@@ -235,7 +236,7 @@ def check_outputs(result: Result, kernel: Kernel) -> None:
             raise UserError(
                 "the kernel returns what is no tensor",
                 where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
-                given=value,
+                given=type(value).__name__ if callable(value) else value,
                 allowed="tensors in HBM, also in tuples, lists and dicts; or nothing",
             )
 

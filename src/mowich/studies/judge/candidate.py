@@ -105,6 +105,8 @@ def _runs(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: 
                 result = _launched(launched, given, how)
             check_outputs(result, kernel)
             _check_constants(constants, given, result, name)
+            if how.values:
+                _check_rests_on_arguments(result)
             out.append(_told(result, how.values))
         if how.values and any(constants.values()) and len(constants) == len(made):
             # no form was run twice: again on zeros
@@ -125,6 +127,15 @@ def _check_constants(constants: dict[str, list[bytes]], given: Mapping[str, obje
             where=name,
             fix="numbers that depend on arguments are made by instructions",
         )
+
+
+def _check_rests_on_arguments(result: Result) -> None:
+    """Raise UserError for an output that is made of constants alone."""
+    from mowich.nki.runtime import FROM_CONSTANTS
+
+    constant = next((w for w in result.warnings if FROM_CONSTANTS in w), None)
+    if constant is not None:
+        raise UserError(f"its answer is not computed: {constant}")
 
 
 def _form_of(given: Mapping[str, object]) -> str:
@@ -193,11 +204,7 @@ def _launched(launched: Callable[..., object], given: Mapping[str, object], how:
 def _told(result: Result, values: bool) -> Figures:
     """A run as numbers and text."""
     from mowich.neuroncore.order import order_side
-    from mowich.nki.runtime import FROM_CONSTANTS
 
-    constant = next((w for w in result.warnings if FROM_CONSTANTS in w), None)
-    if constant is not None and values:
-        raise UserError(f"its answer is not computed: {constant}")
     result.timed = True
     profile = result.profile
     read, written = profile.hbm_B

@@ -130,11 +130,11 @@ def _refusals(tree: ast.AST) -> Iterator[Refusal]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _imports(node)
         elif isinstance(node, ast.Attribute):
-            said = _attribute(node)
+            said = _looks(node) or _changes(node)
             if said:
                 yield Refusal(line=line, what=said)
         elif isinstance(node, ast.MatchClass):
-            for name in (n for n in node.kwd_attrs if n.startswith("_") or n in _FRAMES):
+            for name in filter(_is_closed, node.kwd_attrs):
                 yield Refusal(line=line, what=f"{name} is not a candidate's to look at")
         else:
             for name in (n for n in _identifiers(node) if _is_dunder(n) and not _may_be_said(node, n)):
@@ -175,9 +175,9 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:
             yield Refusal(line=node.lineno, what=f"it imports {name}, which is private")
 
 
-def _attribute(node: ast.Attribute) -> str:
-    """Why an attribute is refused; "" where it is not."""
-    name, of_own = node.attr, isinstance(node.value, ast.Name) and node.value.id in _OWN
+def _looks(node: ast.Attribute) -> str:
+    """Why an attribute may not be looked at; "" where it may."""
+    name = node.attr
     if _is_dunder(name):
         # a class may call the methods of its base; nothing else of Python's own is looked at
         of_super = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
@@ -185,11 +185,25 @@ def _attribute(node: ast.Attribute) -> str:
             return f".{name} is an attribute of Python's own"
     elif name in _FRAMES:
         return f".{name} is not a candidate's to look at"
-    elif name.startswith("_") and not of_own:
+    elif name.startswith("_") and not _is_of_own(node):
         return f".{name} is private"
-    elif not isinstance(node.ctx, ast.Load) and not of_own:
-        return f".{name} of what is not its own is changed"
     return ""
+
+
+def _changes(node: ast.Attribute) -> str:
+    """Why an attribute may not be changed; "" where it may, or is not."""
+    if isinstance(node.ctx, ast.Load) or _is_of_own(node):
+        return ""
+    return f".{node.attr} of what is not its own is changed"
+
+
+def _is_of_own(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in _OWN
+
+
+def _is_closed(name: str) -> bool:
+    """Whether an attribute of this name is no candidate's to look at, however it is named."""
+    return name.startswith("_") or name in _FRAMES
 
 
 def _is_dunder(name: str) -> bool:
@@ -360,7 +374,7 @@ def _is_part(name: str, of: str) -> bool:
 def _named(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError("attribute name must be string")
-    if name.startswith("_") or name in _FRAMES:
+    if _is_closed(name):
         raise _refused_call(f"{name} is not its own to look at")
     return str(name)
 
