@@ -218,6 +218,29 @@ def test_guards_that_a_system_has_not_are_told(
     assert "note: this system does not close a candidate's files" in capsys.readouterr().err
 
 
+OLDER = """
+import neuronxcc.nki as nki
+import neuronxcc.nki.isa as nisa
+import neuronxcc.nki.language as nl
+from neuronxcc.nki.language import par_dim
+
+
+@nki.jit
+def softmax(x):
+    result = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for start in nl.affine_range(x.shape[0] // 128):
+        tile = nl.load(x[start * 128 : start * 128 + 128, :])
+        power = nl.exp(nl.subtract(tile, nl.max(tile, axis=1, keepdims=True)))
+        nl.store(result[start * 128 : start * 128 + 128, :], nl.divide(power, nl.sum(power, axis=1, keepdims=True)))
+    return result
+"""
+
+
+def test_a_kernel_of_the_older_interface_is_judged() -> None:
+    [row] = judge_kernels(candidates({"older": OLDER}), ASK).rows
+    assert (row.status, row.reason) == ("ok", "")
+
+
 def test_arguments_follow_from_the_text_of_a_candidate() -> None:
     """An answer that is kept for known arguments is of no use: another text has others."""
     from mowich.studies.judge.judge import _questions

@@ -260,7 +260,7 @@ def public_face(module: ModuleType) -> ModuleType:
         return made[name]
     face = made[name] = ModuleType(name)
     hidden = _HIDDEN.get(name, frozenset[str]())
-    listed = getattr(module, "__all__", None) or [n for n in dir(module) if not n.startswith("_")]
+    listed = _offered(module)
     for key in (k for k in listed if k not in hidden and hasattr(module, k)):
         value = getattr(module, key)
         if not isinstance(value, ModuleType):
@@ -360,6 +360,17 @@ def shown_value(module: str, key: str, value: object) -> object:
     if isinstance(value, type):
         return type_of if issubclass(value, type) else stand_in(value)
     return value
+
+
+def _offered(module: ModuleType) -> Sequence[str]:
+    """Public names of a module. `__all__` of some of the interface is what they give on to our own modules, beside what
+    they offer to kernels."""
+    from mowich.nki import words
+    from mowich.nki.install import BETA1, NAMES
+
+    listed = getattr(module, "__all__", None) or [n for n in dir(module) if not n.startswith("_")]
+    is_interface = module.__name__ in {*NAMES.values(), *BETA1.values()}
+    return sorted({*listed, *words.public(module)}) if is_interface else listed
 
 
 _FAMILIES = ("nki", "neuronxcc", "mowich.nki", "neuron_dtypes")
