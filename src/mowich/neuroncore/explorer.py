@@ -165,7 +165,8 @@ def _packets(p: Profile) -> Iterator[_Row]:
             }
 
 
-def _summary(p: Profile) -> Iterator[_Row]:
+def summary_row(p: Profile) -> _Row:
+    """The fields of the table `Summary`."""
     read, written = p.hbm_B
     out: dict[str, Any] = {
         "total_time": p.total_s,
@@ -190,7 +191,11 @@ def _summary(p: Profile) -> Iterator[_Row]:
         out[f"{name}_engine_active_time"] = use.busy_s
         out[f"{name}_engine_active_time_percent"] = 100 * use.busy_s / p.total_s if p.total_s else 0.0
         out[f"{name}_engine_instruction_count"] = use.instructions
-    yield out
+    return out
+
+
+def _summary(p: Profile) -> Iterator[_Row]:
+    yield summary_row(p)
 
 
 def _metadata(p: Profile) -> Iterator[_Row]:

@@ -39,13 +39,16 @@ class KernelCandidate:
 class JudgeRun:
     """How candidates are run. target: "trn3"; lnc: cores of a logical core; version: of NKI, None: by what it uses;
     values: whether numbers are computed, or instructions alone are timed; fits: whether tiles that do not fit are
-    refused where no numbers are computed too, or the clock spills them."""
+    refused where no numbers are computed too, or the clock spills them; disable_dge: descriptors are made before the
+    launch; summary: Neuron Explorer's summary is among the figures."""
 
     target: str
     lnc: int | None = None
     version: tuple[int, int] | None = None
     values: bool = True
     fits: bool = False
+    disable_dge: bool = False
+    summary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ def _runs(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: 
             _check_constants(constants, given, result, name)
             if how.values:
                 _check_rests_on_arguments(result)
-            out.append(_told(result, how.values))
+            out.append(_told(result, how))
         if how.values and any(constants.values()) and len(constants) == len(made):
             # no form was run twice: again on zeros
             for given in made:
@@ -201,14 +204,16 @@ def _launched(launched: Callable[..., object], given: Mapping[str, object], how:
     )
 
 
-def _told(result: Result, values: bool) -> Figures:
+def _told(result: Result, how: JudgeRun) -> Figures:
     """A run as numbers and text."""
+    from mowich.neuroncore.clock.records import ClockOptions
+    from mowich.neuroncore.explorer import summary_row
     from mowich.neuroncore.order import order_side
 
-    result.timed = True
+    result.timed, result.options = True, ClockOptions(dge=False if how.disable_dge else None)
     profile = result.profile
     read, written = profile.hbm_B
-    arrays = [np.asarray(x) for x in result.outputs] if values else []
+    arrays = [np.asarray(x) for x in result.outputs] if how.values else []
     return {
         "shapes": [list(x.shape) for x in arrays],
         "formats": [str(x.dtype) for x in arrays],
@@ -223,6 +228,7 @@ def _told(result: Result, values: bool) -> Figures:
             "flop": profile.flop,
             "bound": profile.bound,
             "binds": _busiest(profile.active_s),
+            **({"summary": summary_row(profile)} if how.summary else {}),
         },
         "side": dataclasses.asdict(order_side(profile)),
         "warnings": list(result.warnings)[:MOST_FINDINGS],
