@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FACTS = ROOT / "src" / "mowich" / "facts"
 
 ALLOWED = {
-    *("MIT", "MIT License", "ISC License", "0BSD", "Zlib", "CC0-1.0", "PSF-2.0"),
+    *("MIT", "MIT-0", "MIT License", "ISC License", "0BSD", "Zlib", "CC0-1.0", "PSF-2.0"),
     *("Apache-2.0", "Apache 2.0", "Apache Software License", "BSD-2-Clause", "BSD 2-Clause License", "BSD-3-Clause"),
     *("MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)"),
 }

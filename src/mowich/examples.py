@@ -21,7 +21,7 @@ from mowich.errors import UserError, unknown
 ShippedKind = Literal["kernels", "scenarios", "tasks"]
 SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py"}
 _FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
-TASK = "task:"
+TASK_PREFIX = "task:"
 """What stands before the name of a task where a file is asked for."""
 _KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models"}
 """The key of a scenario that only this verb's scenarios have."""
@@ -118,8 +118,8 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
     task, after "task:". Raises UserError for an @ or a task with no name of ours, and for a missing file whose name is
     that of an example."""
     known = names_of(kind)
-    if kind == "kernels" and word.startswith(TASK):
-        tasks = {f"{TASK}{name}": path for name, path in tasks_of().items()}
+    if kind == "kernels" and word.startswith(TASK_PREFIX):
+        tasks = {f"{TASK_PREFIX}{name}": path for name, path in tasks_of().items()}
         if word not in tasks:
             raise unknown("task", word, tasks)
         return tasks[word]

@@ -7,7 +7,7 @@ a message looks like. Which tools there are, and what a call does, is in `cli/to
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
@@ -49,7 +49,7 @@ def mcp_(asked: McpRequest) -> None:
     anyio.run(serve)
 
 
-def mcp_server(timeout_s: float, memory_GiB: float) -> Server[Any]:
+def mcp_server(timeout_s: float, memory_GiB: float) -> Server[object]:
     """The server of the protocol with a tool for each of `TOOLS`."""
     from mcp import types
     from mcp.server.lowlevel import Server

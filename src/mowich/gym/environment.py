@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from mowich.errors import UserError
-from mowich.examples import TASK
+from mowich.examples import TASK_PREFIX
 from mowich.neuroncore.order import order_between
 from mowich.neuroncore.targets import generation_of
 from mowich.requests.debugging import ReferenceFile
@@ -121,7 +121,7 @@ class KernelGym:
 
         Raises UserError for an unknown task, and for one that does not run on the target.
         """
-        self._task = kernel_task(task.removeprefix(TASK))
+        self._task = kernel_task(task.removeprefix(TASK_PREFIX))
         sizes = self._task.full if self._full else ""
         self._ask = JudgeAsk(
             reference=ReferenceFile(self._task.path, ""),

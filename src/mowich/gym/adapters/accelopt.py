@@ -13,7 +13,6 @@ import runpy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -33,7 +32,7 @@ class AcceloptProperties(BaseModel):
     compiled: bool = False
     correct: bool = False
     runnable: bool = False
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, object] = Field(default_factory=dict)
 
 
 class AcceloptKernel:

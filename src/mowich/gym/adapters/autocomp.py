@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from mowich.errors import UserError
 from mowich.gym.adapters.harness import CalledKernel, HarnessLimits, KernelRefusedError, in_harness, target_asked
@@ -30,6 +30,16 @@ class AutocompProblem(Protocol):
     prob_type: str
     prob_id: int
     test_file: Path | None
+
+
+class AutocompResult(TypedDict):
+    """What autocomp reads of a candidate. latency: milliseconds; feedback: what binds it."""
+
+    correct: bool
+    latency: float | None
+    stdout: str
+    stderr: str
+    feedback: list[str]
 
 
 class AutocompBackend:
@@ -55,7 +65,7 @@ class AutocompBackend:
 
     def evaluate_code(
         self, prob: AutocompProblem, code_strs: Sequence[str], simulator: str = ""
-    ) -> list[dict[str, Any]]:
+    ) -> list[AutocompResult]:
         """For each candidate: correct, latency (ms, None where it has none), stdout, stderr."""
         file = _harness_of(prob)
         test = file.read_text(encoding="utf-8")
@@ -63,7 +73,7 @@ class AutocompBackend:
 
     def get_hw_feedback(self, prob: AutocompProblem, code_strs: Sequence[str]) -> list[list[str]]:
         """What binds each candidate; nothing for one that is not right."""
-        return [found.get("feedback", []) for found in self.evaluate_code(prob, code_strs)]
+        return [found["feedback"] for found in self.evaluate_code(prob, code_strs)]
 
     def get_backend_specific_rules(self) -> list[str]:
         """Rules for who writes candidates."""
@@ -72,14 +82,13 @@ class AutocompBackend:
             "Its outputs are made by instructions alone.",
         ]
 
-    def _evaluated(self, file: Path, test: str, code: str, place: int) -> dict[str, Any]:
-        out: dict[str, Any] = {"correct": False, "latency": None, "stdout": "", "stderr": ""}
+    def _evaluated(self, file: Path, test: str, code: str, place: int) -> AutocompResult:
         candidate = KernelCandidate(name=f"code_{place}.py", text=f"{_imports_of(test)}\n{code}", kernel=_SOLUTION)
         how = JudgeRun(target=target_asked(self.target))
         try:
-            return {**out, **in_harness(partial(_tested, str(file), test, how.target), candidate, how, self.limits)}
+            return in_harness(partial(_tested, str(file), test, how.target), candidate, how, self.limits)
         except UserError as error:
-            return {**out, "stderr": error.line()}
+            return _failed(error.line())
 
 
 def _harness_of(prob: AutocompProblem) -> Path:
@@ -108,27 +117,35 @@ def _reference_of(test: str) -> str:
     return next(named, "ref")
 
 
-def _tested(file: str, test: str, target: str, kernel: CalledKernel) -> dict[str, Any]:
+def _failed(stderr: str = "", stdout: str = "") -> AutocompResult:
+    """A candidate that is not right."""
+    return {"correct": False, "latency": None, "stdout": stdout, "stderr": stderr, "feedback": []}
+
+
+def _tested(file: str, test: str, target: str, kernel: CalledKernel) -> AutocompResult:
     """What a harness says of a candidate, in its process."""
     from mowich.studies.kernel_files import as_scripts_expect
 
-    names: dict[str, Any] = {"__name__": "harness", "__file__": file}
+    names: dict[str, object] = {"__name__": "harness", "__file__": file}
     with as_scripts_expect(file, (), target, None, quiet=True, for_programs=True):
         exec(compile(test.replace(_MARK, ""), file, "exec"), names)
         names[_SOLUTION] = kernel
+        run = names.get("test_nki")
+        if not callable(run):
+            raise UserError("no function test_nki in it", where=file)
         try:
-            is_right = bool(names["test_nki"](names[_reference_of(test)], kernel))
+            is_right = bool(run(names[_reference_of(test)], kernel))
         except KernelRefusedError as error:
-            return {"stderr": str(error)}
+            return _failed(str(error))
         except Exception:
-            return {"stderr": traceback.format_exc()}
+            return _failed(traceback.format_exc())
     if not is_right:
-        return {"stdout": "Test failed\n"}
+        return _failed(stdout="Test failed\n")
     assert kernel.last is not None
     time_s = kernel.last["time_s"]
     if time_s["value"] is None:
-        return {"correct": True, "stdout": "Test passed\n", "stderr": str(time_s.get("reason"))}
+        return {**_failed(str(time_s.get("reason")), "Test passed\n"), "correct": True}
     latency_ms = time_s["value"] * 1e3
     said = f"Test passed\nLatency: {latency_ms:.6f} ms ({time_s['low'] * 1e3:.6f} to {time_s['high'] * 1e3:.6f})\n"
     binds = f"the {kernel.last['binds']} engine works longest; {show(kernel.last['hbm_B'], 'B')} go to and from HBM"
-    return {"correct": True, "latency": latency_ms, "stdout": said, "feedback": [binds]}
+    return {"correct": True, "latency": latency_ms, "stdout": said, "stderr": "", "feedback": [binds]}

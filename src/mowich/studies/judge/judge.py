@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.estimate import Estimate
-from mowich.examples import TASK, file_or_example
+from mowich.examples import TASK_PREFIX, file_or_example
 from mowich.neuroncore.order import KernelSide
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
@@ -343,7 +343,7 @@ def candidate_files(named: Sequence[str]) -> list[KernelCandidate]:
         if not found:
             problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
         for file in found:
-            name = word if word.startswith(("@", TASK)) else str(file)
+            name = word if word.startswith(("@", TASK_PREFIX)) else str(file)
             out.setdefault(name, KernelCandidate(name=name, text=kernels_text(file)))
     if problems:
         raise UserErrors(problems)
