@@ -28,7 +28,8 @@ def problems(wheel: Path) -> list[str]:
         for p in (source / "mowich").rglob("*")
         if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith("_clock.so")
     }
-    wanted |= {f"mowich/{n}/{p.name}": p for n in ("kernels", "scenarios") for p in (ROOT / n).glob("*.*")}
+    beside = [p for n in ("kernels", "scenarios") for p in (ROOT / n).rglob("*.*") if "__pycache__" not in p.parts]
+    wanted |= {f"mowich/{p.relative_to(ROOT).as_posix()}": p for p in beside}
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist()) - {COMPILED}
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]
