@@ -179,12 +179,16 @@ def __getattr__(name: str) -> object:
         from mowich.api.names import CLASSES
 
         return getattr(importlib.import_module(CLASSES.get(name, "mowich.api")), name)
-    if name == "nki":
+    if name in _PACKAGES:
         import importlib
 
-        return importlib.import_module("mowich.nki")
+        return importlib.import_module(f"mowich.{name}")
     raise AttributeError(f"module 'mowich' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "nki"]
+    return [*__all__, *_PACKAGES]
+
+
+_PACKAGES = ("gym", "nki")
+"""Packages that need no import of their own."""

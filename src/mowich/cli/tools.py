@@ -47,8 +47,10 @@ class ToolVerb:
 
     @property
     def fields(self) -> tuple[Field[object], ...]:
-        """What a call may say: not the form of the answer, nor files and folders that are no argument of the verb."""
+        """What a call may say: not the form of the answer, nor files and folders that are no argument of the verb, nor
+        limits of a process in a call that is closed with its own."""
         left = {f.name for f in (*FORM, LEGEND, CHART, judging.LINES)} | _WRITES
+        left |= {f.name for f in (kernels.GUEST_TIME, kernels.GUEST_MEMORY) if self.code == "call"}
         every = self.schema.at(Edge.OPTION)
         return tuple(f for f in every if f.name not in left and (f.is_argument or f.kind not in ("file", "files")))
 
@@ -71,14 +73,16 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=kernels.CHECK, code="call", kernels=("file",)),
         ToolVerb(schema=judging.JUDGE, code="guests", kernels=("candidates", "reference")),
         ToolVerb(schema=kernels.PROFILE, code="call", kernels=("file",)),
-        ToolVerb(schema=kernels.RUN, code="call", kernels=("file",)),
+        ToolVerb(schema=kernels.RUN, code="call", kernels=("file", "first_difference")),
         ToolVerb(schema=kernels.KERNEL_DIFF, code="call", kernels=("a", "b")),
         ToolVerb(schema=tasks.KERNEL_TASKS),
         ToolVerb(schema=jobs.COMPARE),
         ToolVerb(schema=jobs.PLAN),
         ToolVerb(schema=jobs.FIT),
         ToolVerb(schema=gaps.GAP),
+        ToolVerb(schema=gaps.VALUE),
         ToolVerb(schema=machines.COLLECTIVE),
+        ToolVerb(schema=machines.GOODPUT),
         ToolVerb(schema=machines.POWER),
         ToolVerb(schema=prices.PRICES),
         ToolVerb(schema=known.MODEL_VIEW),
