@@ -24,7 +24,7 @@ NKIBENCH = {
     *("adamw", "add_rmsnorm_matmul", "bmm", "bmm_softmax", "gqa_full", "lora", "mamba", "matmul", "matmul_add_rmsnorm"),
     *("rmsnorm_matmul", "rope_single_freq_apply", "silu", "swiglu", "transpose_matmul"),
 }
-QUICK = ("gelu", "top8", "cumsum", "nkibench_silu")
+QUICK = ("gelu", "top8", "nkibench_silu")
 
 
 def judged(task: KernelTask, shapes: tuple[str, ...] = (), target: str = "trn3") -> Judged:

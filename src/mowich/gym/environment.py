@@ -18,6 +18,8 @@ from mowich.studies.kernel_tasks import KernelTask, kernel_task
 
 REWARD_FLOOR = 0.1
 """Least reward of a candidate that is right."""
+_LIMITS = ((20.0, 4.0), (600.0, 16.0))
+"""Seconds and GiB of a candidate, at small and at full sizes."""
 
 
 class Observation(TypedDict):
@@ -76,8 +78,8 @@ class KernelGym:
         most_steps: candidates after which an episode is truncated.
         goal: times as fast as the kernel to begin from, at which an episode is over; None: never.
         seeds: draws of the arguments, 1 to 8.
-        timeout_s: most seconds that a candidate may take.
-        memory_GiB: most memory that it may take.
+        timeout_s: most seconds that a candidate may take (None: 20, at full sizes 600).
+        memory_GiB: most memory that it may take (None: 4, at full sizes 16).
         cache: a folder where what each candidate gave is kept, by its content.
 
     Units: seconds, bytes.
@@ -99,13 +101,17 @@ class KernelGym:
         most_steps: int = 100,
         goal: float | None = None,
         seeds: int = 2,
-        timeout_s: float = 20.0,
-        memory_GiB: float = 4.0,
+        timeout_s: float | None = None,
+        memory_GiB: float | None = None,
         cache: str | Path | None = None,
     ) -> None:
         generation_of(target)
         self._target, self._full, self._most_steps, self._goal = target, full, most_steps, goal
-        self._seeds, self._timeout_s, self._memory_GiB = seeds, timeout_s, memory_GiB
+        small, large = _LIMITS
+        usual_s, usual_GiB = large if full else small
+        self._seeds = seeds
+        self._timeout_s = usual_s if timeout_s is None else timeout_s
+        self._memory_GiB = usual_GiB if memory_GiB is None else memory_GiB
         self._cache = None if cache is None else Path(cache)
         self._task: KernelTask | None = None
         self._ask: JudgeAsk | None = None

@@ -15,7 +15,7 @@ from mowich.errors import UserError
 from mowich.studies.judge.closed import GUARDS, close
 from mowich.studies.judge.threads import one_thread
 
-MOST_B = 2**30
+MOST_B = 4 * 2**30
 """Bytes that a guest may answer with."""
 _HEAD = b"ok\n"
 """What stands before a value, after the line of guards that are missing."""
