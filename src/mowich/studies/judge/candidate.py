@@ -7,7 +7,9 @@ import dataclasses
 import inspect
 import json
 import linecache
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,25 @@ class CandidateRun:
     warnings: tuple[str, ...]
 
 
+_HELD: ContextVar[JudgeRun | None] = ContextVar("mowich_judge_held", default=None)
+
+
+@contextmanager
+def expected_by(how: JudgeRun) -> Iterator[None]:
+    """This process as candidates find it. Processes that are copied within it have no need to make it so again."""
+    from mowich.studies.kernel_files import as_scripts_expect
+
+    if _HELD.get() == how:
+        yield
+        return
+    with as_scripts_expect("candidate", (), how.target, how.lnc, how.version, quiet=True):
+        before = _HELD.set(how)
+        try:
+            yield
+        finally:
+            _HELD.reset(before)
+
+
 Arguments = Sequence[Mapping[str, object]]
 """Sets of arguments of a kernel, by name."""
 OwnArguments = Callable[["Kernel", Mapping[str, object]], Arguments]
@@ -89,12 +110,12 @@ def _told_apart(head: Figures, arrays: Sequence[Array]) -> bytes:
 
 def _runs(candidate: KernelCandidate, arguments: Arguments | OwnArguments, how: JudgeRun) -> list[Figures]:
     from mowich.studies.judge.names import candidate_globals, parsed_candidate
-    from mowich.studies.kernel_files import as_scripts_expect, check_outputs, one_line
+    from mowich.studies.kernel_files import check_outputs, one_line
 
     name, text = candidate.name, candidate.text
     tree = parsed_candidate(text, name)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    with as_scripts_expect(name, (), how.target, how.lnc, how.version, quiet=True):
+    with expected_by(how):
         names = candidate_globals(name)
         with one_line(name):
             exec(compile(tree, name, "exec"), names)

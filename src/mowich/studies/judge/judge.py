@@ -23,7 +23,14 @@ from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
 from mowich.shown import Result as Figures
 from mowich.shown import Shown
-from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
+from mowich.studies.judge.candidate import (
+    CandidateRun,
+    JudgeRun,
+    KernelCandidate,
+    expected_by,
+    run_candidate,
+    runs_of,
+)
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests, missing_guards
 from mowich.studies.judge.measured import KnownTimes, measure_budget
@@ -169,7 +176,7 @@ def judge_kernels(
         first.setdefault(key, candidate)
     warm_for(ask.how)
     found: dict[str, Judged] = {}
-    with Referee(ask.reference, ask.kernel or "", ask.how.target) as referee:
+    with Referee(ask.reference, ask.kernel or "", ask.how.target) as referee, expected_by(ask.how):
         for key, judged in _each(first, ask, referee):
             found[key] = judged
             told(judged)

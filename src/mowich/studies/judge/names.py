@@ -141,15 +141,26 @@ def _refusals(tree: ast.AST) -> Iterator[Refusal]:
                 yield Refusal(line=line, what=f"{name} is a name of Python's own")
 
 
+_SAID: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.Name: ("id",),
+    **dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler), ("name",)),
+    **dict.fromkeys((ast.MatchAs, ast.MatchStar), ("name",)),
+    ast.MatchMapping: ("rest",),
+    **dict.fromkeys((ast.arg, ast.keyword), ("arg",)),
+    ast.alias: ("name", "asname"),
+}
+"""Where a node says a name."""
+
+
 def _identifiers(node: ast.AST) -> Iterator[str]:
     """The names that a node says or binds: of variables, functions, classes, arguments, captures of a pattern, aliases
     of an import."""
-    for key in ("id", "name", "arg", "rest", "asname"):
-        found = getattr(node, key, None)
-        if isinstance(found, str):
-            yield found
     if isinstance(node, ast.Global | ast.Nonlocal):
         yield from node.names
+    for key in _SAID.get(type(node), ()):
+        found = getattr(node, key)
+        if found is not None:
+            yield found
 
 
 def _may_be_said(node: ast.AST, name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from mowich.errors import UserError
 from mowich.neuroncore.order import order_between
 from mowich.progress import tell
 from mowich.shown import Rows, Shown
-from mowich.studies.judge.candidate import Arguments, KernelCandidate, OwnArguments, run_candidate, runs_of
+from mowich.studies.judge.candidate import Arguments, KernelCandidate, OwnArguments, expected_by, run_candidate, runs_of
 from mowich.studies.judge.closed import readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.judge import JUDGE_STATUSES, JudgeAsk, Judged, judge_kernels, ranked_by_time
@@ -298,24 +298,21 @@ def _own_arguments(words: Sequence[str], seed: int, kernel: object, names: Mappi
 def _time(search: _Search, numbers: Sequence[int], arguments: Arguments | OwnArguments, most: int) -> None:
     """Time these variants on all targets, values left out."""
     ask = search.ask
+    ends = dict[tuple[str, int], GuestEnd]()
     limits = GuestLimits(
         time_s=ask.judge.time_s, memory_B=ask.judge.memory_B, reads=readable_folders(), guards=ask.judge.guards
     )
-    asked = [(target, number) for number in numbers for target in ask.targets]
     done = len(_numbers(search)) * len(ask.targets)
-
-    def works() -> Iterator[Callable[[], bytes]]:
-        for target, number in asked:
-            how = replace(ask.judge.how, target=target, values=False, fits=True)
-            yield partial(run_candidate, _candidate(search, number), arguments, how)
-
-    ends = dict[tuple[str, int], GuestEnd]()
-    for end in in_guests(works(), limits, at_once=ask.judge.at_once):
-        ends[asked[end.place]] = end
-        tell("timing variants", done + len(ends), most * len(ask.targets))
-    for target, number in asked:
+    for target in ask.targets:
+        how = replace(ask.judge.how, target=target, values=False, fits=True)
+        works = (partial(run_candidate, _candidate(search, number), arguments, how) for number in numbers)
+        with expected_by(how):
+            for end in in_guests(works, limits, at_once=ask.judge.at_once):
+                ends[target, numbers[end.place]] = end
+                tell("timing variants", done + len(ends), most * len(ask.targets))
+    for (target, number), end in sorted(ends.items(), key=lambda item: item[0]):
         variant = search.variant(number)
-        judged = _timed(_candidate(search, number), ends[target, number])
+        judged = _timed(_candidate(search, number), end)
         search.found[target][number] = TunedRow(on=target, variant=variant, judged=judged)
 
 
