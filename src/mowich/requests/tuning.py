@@ -19,7 +19,7 @@ _FILE = replace(
     path("file", "A file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=_EDGES),
     parse=read_kernels_file,
 )
-VARY = texts(
+VARIED = texts(
     "vary",
     "A constant of the file, or an argument of the kernel that has a default, and the values that it takes:"
     " TILE=128,256 or TILE=64..512:x2; may be given more than once.",
@@ -47,7 +47,7 @@ TUNED_ON: Field[tuple[str, ...]] = Field(
     shown="trn3",
     edges=_EDGES,
 )
-LIMIT = whole(
+MOST_VARIANTS = whole(
     "limit",
     "Most variants to try; of more, half are spread over all, then neighbours of the fastest.",
     high=100_000,
@@ -103,8 +103,8 @@ def _tune(reader: QuestionReader) -> TuneRequest:
                 reader.problems.found.append(
                     UserError(f"{reader.said(field)} goes with {reader.said(JUDGE_REFERENCE)}")
                 )
-    if not reader.get(VARY):
-        reader.add("nothing to vary", VARY, given="nothing", allowed="TILE=128,256")
+    if not reader.get(VARIED):
+        reader.add("nothing to vary", VARIED, given="nothing", allowed="TILE=128,256")
     form = form_of(reader)
     reader.stop()
     return reader.fill(TuneRequest, form=form)
@@ -113,8 +113,13 @@ def _tune(reader: QuestionReader) -> TuneRequest:
 TUNE = Schema(
     name="kernel tune",
     fields=(
-        *(_FILE, VARY, TUNED_ON, replace(KERNEL, help="The kernel (default: the only one of the file).", edges=_EDGES)),
-        *(_SHAPES, _REFERENCE, SEEDS, FIT_TOLERANCE, LIMIT, ALL_VALUES),
+        *(
+            _FILE,
+            VARIED,
+            TUNED_ON,
+            replace(KERNEL, help="The kernel (default: the only one of the file).", edges=_EDGES),
+        ),
+        *(_SHAPES, _REFERENCE, SEEDS, FIT_TOLERANCE, MOST_VARIANTS, ALL_VALUES),
         *(replace(LNC, edges=_EDGES), replace(NKI_VERSION, keyword="", edges=_EDGES)),
         *(_AT_ONCE, _LIMIT_S, _ROOM, _DRAWN),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-tune@1)."), CSV, PLAIN, QUIET),

@@ -16,7 +16,7 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.files import MAX_DIGITS
 from mowich.studies.sweep import values_of
 
-Setting = int | float | bool | str | None
+ConstantValue = int | float | bool | str | None
 """A value that a constant takes; of a name such as nisa.vector_engine its text."""
 
 
@@ -39,7 +39,7 @@ class Axis:
 
     at: Written
     words: tuple[str, ...]
-    values: tuple[Setting, ...]
+    values: tuple[ConstantValue, ...]
 
     @property
     def name(self) -> str:
@@ -52,12 +52,12 @@ class Variant:
     """number: its place in the whole space; settings: name -> value; text: of its file."""
 
     number: int
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, ConstantValue]
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class VariantSpace:
     """All variants of a file: each value of each axis with each of the others.
 
     Example:
@@ -74,7 +74,7 @@ class Space:
 
     def variant(self, number: int) -> Variant:
         """The variant of this number, 0 to the last."""
-        raw, settings = self.text.encode(), dict[str, Setting]()
+        raw, settings = self.text.encode(), dict[str, ConstantValue]()
         written = list[tuple[Written, str]]()
         for axis, place in zip(self.axes, self.places(number), strict=True):
             settings[axis.name] = axis.values[place]
@@ -101,7 +101,7 @@ class Space:
             weight *= len(axis.words)
 
 
-def read_space(text: str, file: str, kernel: str | None, vary: Sequence[str]) -> Space:
+def read_space(text: str, file: str, kernel: str | None, vary: Sequence[str]) -> VariantSpace:
     """The variants that are asked for. vary: "TILE=128,256" or "TILE=64..512:x2". Raises UserErrors for all that is
     wrong with them, UserError for a file that is no Python."""
     known = varied_values(text, file, kernel)
@@ -125,7 +125,7 @@ def read_space(text: str, file: str, kernel: str | None, vary: Sequence[str]) ->
             problems.append(error)
     if problems:
         raise UserErrors(problems)
-    return Space(text=text, axes=tuple(axes))
+    return VariantSpace(text=text, axes=tuple(axes))
 
 
 def varied_values(text: str, file: str, kernel: str | None = None) -> dict[str, Written]:
@@ -178,7 +178,7 @@ def _kernel(tree: ast.Module, kernel: str | None) -> list[ast.FunctionDef]:
 
 def _axis(at: Written, words: Sequence[str], file: str) -> Axis:
     """Values of one axis; the same value twice is once."""
-    where, made = f"{file}:{at.line}", dict[str, Setting]()
+    where, made = f"{file}:{at.line}", dict[str, ConstantValue]()
     if at.node.lineno != at.node.end_lineno:
         raise UserError(f"{at.name} is written on several lines and cannot be varied", where=where)
     for word in words:
@@ -193,11 +193,11 @@ def _same(text: str, other: str) -> bool:
     return ast.dump(ast.parse(text, mode="eval")) == ast.dump(ast.parse(other.strip(), mode="eval"))
 
 
-def _rank(value: Setting) -> float:
+def _rank(value: ConstantValue) -> float:
     return 0.0 if value is None or isinstance(value, str) else float(value)
 
 
-def _read_value(at: Written, word: str, where: str) -> tuple[str, Setting]:
+def _read_value(at: Written, word: str, where: str) -> tuple[str, ConstantValue]:
     """(What is written, what it means) of a value for a constant: of the kind of the value that it has."""
     node, refused = at.node, f"not a value for {at.name}"
     now = node.value if isinstance(node, ast.Constant) else None
@@ -234,7 +234,7 @@ def _read_value(at: Written, word: str, where: str) -> tuple[str, Setting]:
     )
 
 
-def _literal(word: str) -> tuple[str, Setting]:
+def _literal(word: str) -> tuple[str, ConstantValue]:
     """A value where the file has None: a number, True, False, None, else a text."""
     try:
         value = ast.literal_eval(word)

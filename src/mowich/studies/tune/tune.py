@@ -24,7 +24,7 @@ from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.judge import JUDGE_STATUSES, JudgeAsk, Judged, judge_kernels, ranked_by_time
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.judge.warm import warm_for
-from mowich.studies.tune.space import Setting, Space, Variant, read_space
+from mowich.studies.tune.space import ConstantValue, Variant, VariantSpace, read_space
 
 ROUND = 32
 """Variants that are chosen together, before what they gave is looked at."""
@@ -104,7 +104,7 @@ class TargetBest:
     on: str
     row: TunedRow | None
     p_best: float | None
-    measure_next: tuple[Mapping[str, Setting], ...]
+    measure_next: tuple[Mapping[str, ConstantValue], ...]
     as_is: TunedRow | None
 
     @property
@@ -132,7 +132,7 @@ class OneForAll:
     """The setting that loses least on the target where it loses most. loss: target -> time over the fastest one's, less
     1."""
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, ConstantValue]
     loss: Mapping[str, float]
 
     def to_dict(self) -> dict[str, object]:
@@ -159,7 +159,7 @@ class KernelTune(Shown):
     kernel: str | None
     reference: str | None
     shapes: tuple[str, ...]
-    axes: Mapping[str, tuple[Setting, ...]]
+    axes: Mapping[str, tuple[ConstantValue, ...]]
     targets: tuple[str, ...]
     space: int
     tried: int
@@ -196,7 +196,7 @@ class KernelTune(Shown):
 class _Search:
     """What is known of variants so far: target -> number -> row."""
 
-    space: Space
+    space: VariantSpace
     ask: TuneAsk
     found: dict[str, dict[int, TunedRow]] = field(default_factory=dict)
 
