@@ -65,11 +65,11 @@ def is_loader(call: ast.Call) -> bool:
 def read(name: str, text: str, known: Iterable[str], *, is_package: bool = False) -> Iterator[Import]:
     """Every import of a module of the package in a file: statements anywhere in it, and strings given to what imports
     by name. A target that is computed has the name "?"."""
-    known = set(known)
-    tree = ast.parse(text)
+    known = known if isinstance(known, dict) else set(known)
+    nodes = list(ast.walk(ast.parse(text)))
     typing = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in (nodes if "TYPE_CHECKING" in text else ())
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
         for statement in node.body
         for inner in ast.walk(statement)
@@ -80,7 +80,7 @@ def read(name: str, text: str, known: Iterable[str], *, is_package: bool = False
             target = target.rpartition(".")[0]
         return target or None
 
-    for node in ast.walk(tree):
+    for node in nodes:
         targets: list[tuple[str, bool]] = []
         if isinstance(node, ast.Import):
             targets = [(alias.name, False) for alias in node.names]

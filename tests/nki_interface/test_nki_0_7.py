@@ -759,6 +759,20 @@ def helped(x: Any) -> Any:
     return uses_scalars(x)
 
 
+def test_no_module_is_asked_for_a_name_that_a_kernel_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a module answers to an unknown name, with the nearest ones, takes longer than a small kernel."""
+    for module in (nki, nisa, nl):
+        monkeypatch.setattr(module, "__getattr__", pytest.fail)
+
+    @nki.jit
+    def kernel(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=x)
+        return out
+
+    assert not kernel.is_traced()
+
+
 def test_the_version_is_that_of_the_names_or_the_one_that_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,7 +63,9 @@ def _search(func: FunctionType) -> tuple[str, str] | None:
             if not ALL_NAMES.isdisjoint(code.co_names) and (found := _in_code(code, names)) is not None:
                 return found
             for name in code.co_names:
-                other = getattr(names.get(name), "func", names.get(name))
+                value = names.get(name)
+                # a module of ours looks long for what it might have meant by a name that it has not
+                other = value if isinstance(value, ModuleType) else getattr(value, "func", value)
                 if isinstance(other, FunctionType) and other.__code__ not in seen:
                     seen.add(other.__code__)
                     if not is_ours(other.__code__.co_filename):
