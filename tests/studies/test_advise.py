@@ -48,6 +48,15 @@ def example(kernel: str, target: str) -> KernelAdvice:
     return advised(KERNELS / f"{kernel}.py", kernel, EXAMPLES[kernel], target)
 
 
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+def test_every_chip_has_bounds_and_edits_in_order(target: str) -> None:
+    found = advised(KERNELS / "add.py", "add", "x=float32[256,2048] y=float32[256,2048]", target, top=9)
+    times = [edit.time_s for edit in found.edits if edit.time_s is not None]
+    assert times == sorted(times)  # no kernel here has a risk
+    assert len(times) == len(found.edits)
+    assert 0 < found.bounds["all"].time_s < found.base_s
+
+
 def looked_at(found: KernelAdvice) -> list[KernelEdit]:
     return [*found.edits, *found.others]
 

@@ -51,7 +51,7 @@ from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_o
 
 LEAST_GAIN = 0.001
 """Share of the time that an edit saves at least, to be offered."""
-_LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (12, 40), 200_000, 4
+_LINES, _RUNS, _RUN_INSTRUCTIONS, _TRIED = 12, (12, 32), 200_000, 4
 """Costliest lines that edits of an instruction are looked for at; least and most runs with a changed text, and
 instructions of all; edits that are run beyond those that are shown."""
 _PRODUCTS = {
@@ -241,11 +241,14 @@ def advise_kernel(ask: AdviseAsk) -> KernelAdvice:
 
 
 def _rank(edit: KernelEdit) -> tuple[object, ...]:
-    """By the middle of the range of what it gains: a risk that an edit removes or brings counts."""
+    """By the ratio of the times; by the middle of its range where a kernel has a named risk: that an edit removes or
+    brings one counts."""
     ratio = None if edit.order is None else edit.order.ratio
-    low, high = (None, None) if ratio is None else (ratio.low, ratio.high)
-    middle = float("inf") if low is None or high is None else math.sqrt(low * high)
-    return middle, len(edit.sites), [*EDIT_KINDS].index(edit.kind), edit.sites, edit.what
+    if ratio is None or ratio.value is None or ratio.low is None or ratio.high is None:
+        after = float("inf")
+    else:
+        after = math.sqrt(ratio.low * ratio.high) if edit.order is not None and edit.order.risks else ratio.value
+    return after, len(edit.sites), [*EDIT_KINDS].index(edit.kind), edit.sites, edit.what
 
 
 def _best_of_each(edits: Sequence[KernelEdit], base_s: float) -> list[KernelEdit]:

@@ -49,6 +49,8 @@ EDIT_KINDS: Mapping[str, str] = {
 _FAST = 4.0
 """Most by how much a format on chip makes a product or an instruction faster: four passes of float32 against one, and
 formats of 8 bits against 16."""
+_STATIC_SINCE = 3
+"""First generation with a rate of its own for static descriptors."""
 _MOVABLE = (VECTOR, SCALAR, GPSIMD)
 _SLACK = 1e-9
 """Times are whole picoseconds, and a bound is a sum of rates."""
@@ -83,7 +85,8 @@ def bounds_of(s: Schedule) -> dict[str, EditBound]:
     """The bound of each kind of edits, and of all together ("all"), from the schedule of a kernel."""
     work = [_work(p, s.costs) for p in s.programs]
     cores = len(s.programs)
-    rate = max(s.costs.number("dma.rate"), s.costs.number("dma.static_rate")) * s.costs.number("dma.engines")
+    rates = ("dma.rate", "dma.static_rate") if s.generation >= _STATIC_SINCE else ("dma.rate",)
+    rate = max(map(s.costs.number, rates)) * s.costs.number("dma.engines")
     memory = hbm_Bps(s.costs, min(cores, int(s.costs.number("memory.cores"))), s.options.active_cores)
     moved = [_moved_B(p) for p in s.programs]
     least = [_least_B(p.trace) for p in s.programs]
