@@ -327,7 +327,7 @@ def test_the_answer_as_json_and_as_a_page(capsys: pytest.CaptureFixture[str]) ->
         (["@quantise"], "several kernels"),
         (["@softmax", "-k", "softmin"], "unknown kernel"),
         (["@softmax", "y=3"], "unknown argument"),
-        (["@softmax", "--no-run", "--tolerance", "0.1"], "goes with edits that are run"),
+        (["@softmax", "--top", "0"], "--top"),
     ],
 )
 def test_bad_questions_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
@@ -316,7 +317,7 @@ class _Advisor:
         if profile.spill_B > self.base.spill_B:
             more = (profile.spill_B - self.base.spill_B) / 2**20
             return replace(edit, why_not=f"its tiles do not fit SBUF: {more:,.3g} MiB would be stored and loaded again")
-        diff = "" if edit.text is None else self.text.diff(edit.text, self.ask.file.split("/")[-1])
+        diff = "" if edit.text is None else self.text.diff(edit.text, Path(self.ask.path).name)
         return replace(edit, time_s=profile.total_s, order=order_between(self.side, order_side(profile)), diff=diff)
 
     def retimed(
