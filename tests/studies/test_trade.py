@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -105,3 +106,29 @@ def test_the_page_of_optimal_plans_has_every_system_of_the_comparison() -> None:
         section = page.split(f"## {system}: ")[1].split("\n## ")[0]
         assert "Why: " in section
         assert section.count("\n| ") > 5
+
+
+def test_twenty_published_plans_stand_beside_ours(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its source; on GPUs, TPUs and Trainium; each row of the list is one of training.csv that is read."""
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    tool = importlib.import_module("optimal_plans")
+    found = list(tool.published_plans(facts))
+    assert len(found) >= 20
+    assert {one.system.vendor for one in found} >= {"NVIDIA", "Google", "AWS"}
+    for model in ("llama-3.1-405b", "deepseek-v3", "kimi-k2", "qwen3-235b-a22b", "gpt-oss-120b"):
+        assert any(one.model.name == model for one in found), model
+    table = (root / "docs" / "optimal-plans.md").read_text(encoding="utf-8").split("## Published plans beside ours")[1]
+    for one in found:
+        assert one.source.count("](https://") == 1
+        assert f"| {one.name} | `{one.plan}`" in table
+    line = tool.beside_ours(next(one for one in found if one.system.chips == 64))
+    assert line.count(" | ") == 5
+
+
+def test_a_list_that_names_no_row_is_refused(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    tool = importlib.import_module("optimal_plans")
+    monkeypatch.setattr(tool.yaml, "safe_load", lambda text: {"rows": [{"chip": "no such chip"}], "stated": []})
+    with pytest.raises(ValueError, match="no such chip"):
+        list(tool.published_plans(facts))
