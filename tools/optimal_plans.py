@@ -98,7 +98,7 @@ is not told apart from it: measured runs so near follow the predicted order litt
 
 What the differences come to: recipes spread more pipeline chunks and keep one sequence a micro-batch, at 0 to 2% of a step; MaxText's shard all weights and spread no experts, so that one plan serves
 any number of slices; Megatron's keep tensor ranks in a server where ours share a sequence (`cp`); PyTorch's FSDP plans of 2024 recompute whole layers where a pipeline would leave room. Below 1 the
-search does not take the published plan: by our count it does not fit, or it takes 64 of the 72 GPUs of each rack (Kimi K2 on GB200, EP 64), where our racks are filled one after another.
+search does not take the published plan: by our count it does not fit, or its layers divide into chunks that the search does not try.
 
 | model, machine | published | ours | step | why | source |
 |--|--|--|--:|--|--|

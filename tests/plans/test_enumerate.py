@@ -249,3 +249,34 @@ def test_plans_and_their_columns_are_the_same_thing() -> None:
     ]
     assert list(Plans.of(plans)) == plans
     assert [Plan.from_dict(p.to_dict()) for p in plans] == plans
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "dp", "ep", "pp"), [("kimi-k2", "gb200:256", 64, 64, 4), ("deepseek-v3", "trn3:512", 512, 256, 4)]
+)
+def test_chips_lie_evenly_in_racks_where_groups_of_experts_fill_a_part_of_each(
+    facts: Facts, model: str, spec: str, dp: int, ep: int, pp: int
+) -> None:
+    """256 GPUs in racks of 72 are four times 64, as recipes have them: a rack holds a group of 64 experts' ranks."""
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=2048)
+    system = equip(facts, spec)
+    fixed = parse_fixed({"tp": "1", "cp": "1", "pp": str(pp), "ep": str(ep), "micro_batch": "1", "precision": "bf16"})
+    p = legal_plans(load_model(model), system, job, fixed).plans
+    assert system.devices % system.domain_devices
+    assert set(p.dp) == {dp}
+    assert set(p.devices) == {system.devices}
+
+
+@pytest.mark.parametrize("spec", ["gb300", "trn3", "h100", "ironwood"])
+def test_twice_the_chips_hold_as_many_ranks_at_least(facts: Facts, spec: str) -> None:
+    job, rng = TrainJob(tokens=1e12, seq=4096, batch_seqs=4096), np.random.default_rng(5)
+    fixed = parse_fixed({"precision": "bf16", "micro_batch": "1", "zero": "1", "recompute": "none", "cp": "1"})
+    for chips in rng.integers(16, 600, 4):
+        few, many = (
+            legal_plans(load_model("deepseek-v3"), equip(facts, spec, chips=int(n)), job, fixed).plans
+            for n in (chips, 2 * chips)
+        )
+        names = ("tp", "sp", "pp", "vpp", "ep", "schedule")
+        most = {tuple(getattr(many, k)[i] for k in names): many.dp[i] for i in range(len(many))}
+        for i in range(len(few)):
+            assert most[tuple(getattr(few, k)[i] for k in names)] >= few.dp[i]

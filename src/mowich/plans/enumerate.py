@@ -553,7 +553,8 @@ def _most_dp(shape: Mapping[str, np.ndarray], system: Platform) -> tuple[np.ndar
     """(what dp is a multiple of, the most that the chips allow) of each row.
 
     A stage's ranks come in blocks that hold whole tp x cp groups, groups of experts and sharding groups; a block does
-    not straddle scale-up units unless it is larger than one."""
+    not straddle scale-up units unless it is larger than one. The chips fill one unit after another, or lie evenly in as
+    many units, as where a job takes 64 of the 72 GPUs of each rack: whichever leaves fewer idle."""
     step = dp_step(shape["tp"], shape["cp"], shape["ep"], shape["etp"], shards=shape["shards"])
     block = shape["tp"] * shape["cp"] * step
     unit = float(system.domain_devices)
@@ -562,6 +563,8 @@ def _most_dp(shape: Mapping[str, np.ndarray], system: Platform) -> tuple[np.ndar
     fits = block <= unit
     per_unit = np.where(fits, np.floor(unit / block) * block, unit)
     usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
+    units = np.ceil(system.devices / unit)
+    usable = np.maximum(usable, units * np.floor(np.floor(system.devices / units) / block) * block)
     return step, np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
 
 
