@@ -416,14 +416,18 @@ def widths(
     folds: int = 5,
 ) -> Widths:
     """The widths from all rows, and how rows fare that a fit of widths has not seen. In the fit of w rows of a group
-    share a weight of rows^1/2."""
-    sizes = Counter(groups)
+    share a weight of rows^1/2. Without the one source that a kind of run has, nothing of it is in the fit of constants:
+    such an error is that of priors, and says nothing of the fit that ships."""
+    sizes, sources_of = Counter(groups), Counter(kind for kind, _ in {*zip(kinds, sources, strict=True)})
     weight = np.array([sizes[g] ** -0.5 for g in groups])
     stacked, all_e = np.vstack([x] * len(errors)), np.concatenate(list(errors.values()))
     all_weight = np.tile(weight, len(errors))
+    several = np.array([sources_of[kind] > 1 for kind in kinds])
+    counts = np.concatenate([several if left == "source" else np.ones(len(x), bool) for left in errors])
     kind, group = np.tile(np.array(kinds), len(errors)), np.tile(np.array(groups), len(errors))
 
     def fitted(keep: NDArray[np.bool_]) -> tuple[Floats, dict[str, tuple[float, float]]]:
+        keep = keep & counts
         w = fit_widths(stacked[keep], all_e[keep], all_weight[keep])
         ratio = all_e[keep] / np.sqrt((stacked[keep] * w) ** 2 @ np.ones(x.shape[1]))
         return w, leans(ratio, kind[keep], group[keep])

@@ -93,6 +93,24 @@ def test_ends_lean_by_kind_of_run(facts: Facts) -> None:
         assert all(facts.number(f"training.residuals.{kind}_{end}") > 0.1 for end in ("faster", "slower"))
 
 
+def test_the_only_source_of_a_kind_says_nothing_when_it_is_left_out(fit_training: ModuleType) -> None:
+    """Its errors are then those of priors: however large, ranges of its kind and of others stay as they are."""
+    rng = np.random.default_rng(7)
+    n = 120
+    x = np.column_stack([np.ones(n), *(rng.random((len(FEATURES) - 1, n)))])
+    kinds = ["neuron_encoder"] * 40 + ["neuron_decoder"] * 80
+    sources = ["one"] * 40 + ["two"] * 40 + ["three"] * 40
+    groups = [str(i // 4) for i in range(n)]
+    group = rng.normal(0.0, 0.05, n)
+    calm, wild = rng.normal(0.0, 0.05, n), np.where(np.arange(n) < 40, 3.0, 0.0)
+    found = [
+        fit_training.widths(x, {"group": group, "source": calm + factor * wild}, groups, sources, kinds)
+        for factor in (0.0, 1.0)
+    ]
+    assert found[0].leans == found[1].leans
+    assert found[0].w == pytest.approx(found[1].w)
+
+
 def test_few_groups_show_little_of_the_next_one(fit_training: ModuleType) -> None:
     """Student's t at 0.96, tables: 2.004 and 1.844 with 8 and 20 degrees of freedom; normal: 1.751."""
     assert fit_training.few(9) == pytest.approx(2.004 * math.sqrt(1 + 1 / 9) / 1.751, rel=0.01)

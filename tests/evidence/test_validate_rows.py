@@ -251,12 +251,12 @@ def test_trainium_rows_are_read_with_the_scripts_that_ran_them(facts: Facts) -> 
     assert (case.plan.tp, case.plan.sp, case.plan.recompute, case.job.batch_seqs) == (8, False, "none", 1024)
     tutorial = read(facts, gpt, source_title="GPT-3 6.7B (Megatron-LM on Neuron) tutorial log", TP="32", DP="16")
     assert (tutorial.plan.tp, tutorial.plan.dp) == (8, 64)
-    llama = LLAMA_8B | table | {"TP": "8", "PP": "4"}
+    llama = LLAMA_70B | table | {"model_ref": "llama2-13b", "TP": "8", "PP": "4", "date": "2024-01-18"}
     nemo, nxd = (
         read(facts, llama, notes=f"{name}; cores") for name in ("neuronx-nemo-megatron", "neuronx-distributed")
     )
     assert (nemo.plan.recompute, nemo.plan.zero) == ("full", 0)
-    assert (nxd.plan.recompute, nxd.plan.zero) == ("none", 1)
+    assert (nxd.plan.recompute, nxd.plan.zero) == ("selective", 1)
 
 
 def test_boards_that_differ_from_the_standard_one(facts: Facts) -> None:

@@ -458,9 +458,11 @@ class _Reader(Cells):
         recompute = recompute_of(row.get("recompute", ""))
         if recompute is not None:
             return zero, recompute, recompute
-        recompute = self.set_so.get("recompute", "selective" if stack.startswith("jax-gpu") else "none")
-        set_by = f": what {self.release} is set to" if "recompute" in self.set_so else ""
-        self.fill("recompute", recompute, f"not stated{set_by}")
+        recompute = "full" if stack == "jax-tpu" else "selective" if stack.startswith("jax-gpu") else "none"
+        how = "not stated: the default policy of MaxText" if recompute == "full" else "not stated"
+        if "recompute" in self.set_so:
+            recompute, how = self.set_so["recompute"], f"not stated: what {self.release} is set to"
+        self.fill("recompute", recompute, how)
         return zero, recompute, "full" if stack.startswith("jax") else recompute
 
     def layout(
