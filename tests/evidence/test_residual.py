@@ -104,7 +104,7 @@ def test_the_only_source_of_a_kind_says_nothing_when_it_is_left_out(fit_training
     group = rng.normal(0.0, 0.05, n)
     calm, wild = rng.normal(0.0, 0.05, n), np.where(np.arange(n) < 40, 3.0, 0.0)
     found = [
-        fit_training.widths(x, {"group": group, "source": calm + factor * wild}, groups, sources, kinds)
+        fit_training.widths(x, {"group": group, "source": calm + factor * wild}, groups, sources, kinds, folds=3)
         for factor in (0.0, 1.0)
     ]
     assert found[0].leans == found[1].leans
