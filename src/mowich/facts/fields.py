@@ -86,7 +86,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|selective_attention|expert_host(_full|_partial)?|has_older_attention|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
+        r"unfused_encoder|selective_attention|expert_host(_full|_partial)?|has_older_attention|copies_own|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
         r"exposed_limited)",
         _share(zero=True),
     ),
