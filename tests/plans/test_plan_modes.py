@@ -20,7 +20,7 @@ from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import (
     MEMORY_FIELDS,
-    TIME_ALONE,
+    TIME_FIELDS,
     dense_params_per_device,
     expert_params_per_device,
     gathered_params,
@@ -212,7 +212,7 @@ def test_memory_of_many_plans_is_that_of_each_and_is_evaluated_once(
     model, system = load_model("llama-3.1-8b"), equip(facts, "h100:64")
     draw, n = np.random.default_rng(7), 3000
     ranges = {f.name: (1.0, 2.0, 4.0) for f in fields(Plans)}
-    ranges |= dict.fromkeys(("sp", *TIME_ALONE, "regather", "precision", "split"), (0.0, 1.0))
+    ranges |= dict.fromkeys(("sp", *TIME_FIELDS, "regather", "precision", "split"), (0.0, 1.0))
     ranges |= {"zero": (0.0, 1.0, 3.0), "recompute": (0.0, 1.0, 2.0), "schedule": (0.0,), "offload": (0.0, 3.0, 7.0)}
     ranges |= {"order": tuple(range(len(ORDERS))), "ep": (1.0,), "etp": (1.0,), "cp": (1.0, 2.0), "dp": (2.0,)}
     plans = Plans(**{name: draw.choice(np.array(values, dtype=float), n) for name, values in ranges.items()})

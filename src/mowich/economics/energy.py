@@ -63,7 +63,7 @@ def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> E
     return estimate
 
 
-Basis = Literal["metered", "assumed"]
+PowerBasis = Literal["metered", "assumed"]
 """How what a chip draws is known: by meters on its own machines, or as the share of others that were metered."""
 
 
@@ -74,7 +74,7 @@ def drawn_share_path(facts: Facts, chip: str) -> str:
     return own if facts.get(own) is not None else "sites.parts.drawn_share"
 
 
-def power_basis(facts: Facts, system_id: str) -> Basis:
+def power_basis(facts: Facts, system_id: str) -> PowerBasis:
     """How the drawn power of a system is known.
 
     >>> from mowich.facts import load_facts
@@ -86,17 +86,17 @@ def power_basis(facts: Facts, system_id: str) -> Basis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
+class DrawnPower:
     """What a chip of a system draws. power: W in the mean while it works, with host, network and cooling, before PUE;
     share: that over its provisioned power; idle_share: power of an idle chip over `power`; basis: how it is known."""
 
     power: Estimate
     share: Estimate
     idle_share: Estimate
-    basis: Basis
+    basis: PowerBasis
 
 
-def drawn_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Draw:
+def drawn_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> DrawnPower:
     """What a chip of a system draws: its provisioned power times the share of it that is drawn.
 
     A metered share is of this provisioned power, so that the range is the share's alone; an assumed one has both.
@@ -108,7 +108,7 @@ def drawn_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> 
     base = provisioned if basis == "assumed" or provisioned.value is None else exact(provisioned.value, "W")
     power = told(notes, "power", drawn_W, unit="W", note=note)(base, share)
     idle = of_fact(facts.fact("sites.default.idle_power_share"), "1")
-    return Draw(power=power, share=share, idle_share=product_of([(idle, 1.0), (share, -1.0)], "1"), basis=basis)
+    return DrawnPower(power=power, share=share, idle_share=product_of([(idle, 1.0), (share, -1.0)], "1"), basis=basis)
 
 
 def drawn_W(provisioned: Estimate, share: Estimate) -> Estimate:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mowich.economics.energy import Basis, Site, drawn_power, of_fact, power_basis
+from mowich.economics.energy import PowerBasis, Site, drawn_power, of_fact, power_basis
 from mowich.estimate import Estimate, product_of, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 
@@ -31,7 +31,7 @@ class Power:
     idle: Estimate
     drawn: Estimate
     drawn_system: Estimate
-    basis: Basis
+    basis: PowerBasis
 
 
 def by_part(facts: Facts, system_id: str, site: Site) -> Power:

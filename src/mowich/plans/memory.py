@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
 
-TIME_ALONE = ("order", "tp_overlap", "dp_overlap", "pp_scatter")
+TIME_FIELDS = ("order", "tp_overlap", "dp_overlap", "pp_scatter")
 """Fields of a plan that change its time and not its memory."""
 
-MEMORY_FIELDS = tuple(f.name for f in fields(Plans) if f.name not in TIME_ALONE)
+MEMORY_FIELDS = tuple(f.name for f in fields(Plans) if f.name not in TIME_FIELDS)
 """Those that its memory depends on."""
 
 

@@ -72,7 +72,7 @@ class TokenCost:
     usd_per_mtok: Estimate
     J_per_token: Estimate
     price_label: str
-    power_basis: energy.Basis
+    power_basis: energy.PowerBasis
 
 
 def cost_of(
@@ -118,7 +118,7 @@ class StepOutcome:
     usd_per_mtok: Estimate
     J_per_token: Estimate
     price_label: str
-    power_basis: energy.Basis
+    power_basis: energy.PowerBasis
     days: Estimate
     tokens_trained: Estimate | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.energy import Basis, chip_power, drawn_power
+from mowich.economics.energy import PowerBasis, chip_power, drawn_power
 from mowich.estimate import Estimate, exact, log_spread
 from mowich.evidence.measured_architectures import trained_on
 from mowich.evidence.scores import left_out
@@ -26,7 +26,7 @@ from mowich.studies.brief.verdicts import (
 )
 from mowich.studies.fact_labels import fact_label
 
-_POWER_KNOWN: Mapping[Basis, str] = {
+_POWER_KNOWN: Mapping[PowerBasis, str] = {
     "metered": "its machines were metered.",
     "assumed": "nobody has metered that, so we assume the share of provisioned power that metered machines draw.",
 }
