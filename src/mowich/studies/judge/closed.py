@@ -245,7 +245,7 @@ _REFUSED_EVENTS = frozenset(
         *("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill"),
         *("os.killpg", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
         *("os.chmod", "os.chown", "os.utime", "os.chdir", "os.chflags", "os.setxattr"),
-        *("os.listdir", "os.scandir", "shutil.rmtree", "shutil.move", "shutil.copyfile", "tempfile.mkstemp"),
+        *("shutil.rmtree", "shutil.move", "shutil.copyfile", "tempfile.mkstemp"),
         *("tempfile.mkdtemp", "pty.spawn", "mmap.__new__", "fcntl.fcntl", "fcntl.ioctl", "signal.pthread_kill"),
         *("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys.settrace", "sys.setprofile"),
         *("sys._current_frames", "sys._current_exceptions", "sys.unraisablehook", "sys.excepthook"),
@@ -260,6 +260,11 @@ _REFUSED_EVENTS = frozenset(
 def _hooked(reads: Sequence[str]) -> bool:
     """Refuse in Python what the system would, with a line that says what was tried."""
     below = tuple(folder if os.path.isfile(folder) else folder + os.sep for folder in reads)
+
+    def is_read(path: str | bytes) -> bool:
+        name = os.path.realpath(os.fsdecode(path))
+        return name.startswith(below) or name in reads
+
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def hook(event: str, args: tuple[object, ...]) -> None:
@@ -269,10 +274,11 @@ def _hooked(reads: Sequence[str]) -> bool:
                 raise PermissionError(f"a candidate writes no file: {path}")
             if isinstance(flags, int) and flags & writing:
                 raise PermissionError(f"a candidate writes no file: {path}")
-            if isinstance(path, str | bytes):
-                name = os.path.realpath(os.fsdecode(path))
-                if not (name.startswith(below) or name in below):
-                    raise PermissionError(f"a candidate reads no file: {os.fsdecode(path)}")
+            if isinstance(path, str | bytes) and not is_read(path):
+                raise PermissionError(f"a candidate reads no file: {os.fsdecode(path)}")
+        elif event in ("os.listdir", "os.scandir"):  # Python lists a package's folder to import from it
+            if not isinstance(args[0], str | bytes) or not is_read(args[0]):
+                raise PermissionError(f"a candidate lists no folder: {args[0]}")
         elif event in _REFUSED_EVENTS or event.startswith(_REFUSED):
             raise PermissionError(f"a candidate may not do this: {event}")
 
