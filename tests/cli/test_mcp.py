@@ -57,7 +57,7 @@ def test_kernels_that_a_caller_sends_run_closed() -> None:
     assert {name for name, tool in TOOLS.items() if tool.kernels} == {
         name for name, tool in TOOLS.items() if tool.code != "nobody"
     }
-    assert {name for name, tool in TOOLS.items() if tool.code == "guests"} == {"kernel_judge"}
+    assert {name for name, tool in TOOLS.items() if tool.code == "guests"} == {"kernel_judge", "kernel_tune"}
 
 
 # ---- calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -350,3 +351,11 @@ def test_the_same_question_has_the_same_answer() -> None:
     ).to_dict()
     assert json.dumps(made(), default=float) == json.dumps(made(), default=float)
     assert np.isfinite(example("rotate", "trn3").base_s)
+
+
+def test_edits_are_run_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that advice is given in a process that writes none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    found = mowich.advise("@softmax_slow", ["x=float32[128,512]"])
+    assert {edit.rerun.verdict for edit in found.edits if edit.rerun is not None} == {"right"}
+    assert "edited-1" not in str(found.to_dict())

@@ -20,7 +20,7 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 from mowich.examples import file_or_example
-from mowich.requests import gaps, jobs, judging, kernels, known, machines, prices, tasks
+from mowich.requests import advising, gaps, jobs, judging, kernels, known, machines, prices, tasks, tuning
 from mowich.requests.common import CHART, FORM, LEGEND
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
@@ -73,6 +73,8 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=kernels.CHECK, code="call", kernels=("file",)),
         ToolVerb(schema=judging.JUDGE, code="guests", kernels=("candidates", "reference")),
         ToolVerb(schema=kernels.PROFILE, code="call", kernels=("file",)),
+        ToolVerb(schema=advising.ADVISE, code="call", kernels=("file",)),
+        ToolVerb(schema=tuning.TUNE, code="guests", kernels=("file", "reference")),
         ToolVerb(schema=kernels.RUN, code="call", kernels=("file", "first_difference")),
         ToolVerb(schema=kernels.KERNEL_DIFF, code="call", kernels=("a", "b")),
         ToolVerb(schema=tasks.KERNEL_TASKS),

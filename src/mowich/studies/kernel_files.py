@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import math
 import os
 import re
@@ -97,10 +98,13 @@ def _warning_quiet(*_: object, **__: object) -> None:
     pass
 
 
-def execute_file(file: str, name: str) -> dict[str, object]:
-    """Run a file as a module of this name; its names. Its exceptions become one line with the file and line."""
+def execute_file(file: str, name: str, text: str | None = None) -> dict[str, object]:
+    """Run a file as a module of this name; its names. Its exceptions become one line with the file and line. text: in
+    the place of the file's, which need not be there."""
     try:
-        code = compile(Path(file).read_bytes(), file, "exec")
+        if text is not None:
+            linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        code = compile(Path(file).read_bytes() if text is None else text, file, "exec")
     except SyntaxError as error:
         raise UserError(f"SyntaxError: {error.msg}", where=f"{file}:{error.lineno}") from error
     module = types.ModuleType(name)
@@ -201,11 +205,18 @@ def kernels_in(names: Mapping[str, object]) -> dict[str, Kernel]:
 
 
 def prepared_kernel(
-    file: str, name: str, arguments: Sequence[str], seed: int, *, values: bool, may_take_inputs: bool
+    file: str,
+    name: str,
+    arguments: Sequence[str],
+    seed: int,
+    *,
+    values: bool,
+    may_take_inputs: bool,
+    text: str | None = None,
 ) -> tuple[Callable[..., object], Kernel, dict[str, object], dict[str, object]]:
     """(What to launch; the same as a kernel; its arguments; all names of the file). may_take_inputs: without arguments
-    those that `inputs()` of the file gives."""
-    names = execute_file(file, Path(file).stem)
+    those that `inputs()` of the file gives; text: of the file, where it is not the one that lies there."""
+    names = execute_file(file, Path(file).stem, text)
     defined = kernels_in(names)
     run = defined.get(name)
     asked: Callable[..., object] | None = run

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import count
 from pathlib import Path
 
 from mowich.errors import UserError
@@ -66,28 +66,23 @@ def _only_kernel(file: str) -> str:
 
 def file_runs(file: Path, kernel: str, words: Sequence[str], seed: int) -> Callable[[str, bool], Result]:
     """What runs a text of a file with a kernel, with or without values: the text of the file itself where it lies,
-    another one as a copy. words: its arguments, "x=float32[128,512]"; empty: what `inputs()` of the file gives. What a
-    copy prints and warns of is not shown. The process is as scripts expect it (`as_scripts_expect`)."""
-    original = file.read_text(encoding="utf-8")
+    another one under a name of its own. words: its arguments, "x=float32[128,512]"; empty: what `inputs()` of the file
+    gives. What it prints and warns of then is not shown. The process is as scripts expect it (`as_scripts_expect`)."""
+    original, number = file.read_text(encoding="utf-8"), count(1)
 
     def run(text: str, values: bool) -> Result:
         if text == original:
-            return launched(str(file), values)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
+            return launched(str(file), values, None)
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            copy = Path(folder) / file.name
-            copy.write_text(text, encoding="utf-8")
-            return launched(str(copy), values)
+            return launched(str(file.with_name(f"{file.stem}-edited-{next(number)}.py")), values, text)
 
-    def launched(path: str, values: bool) -> Result:
+    def launched(path: str, values: bool, text: str | None) -> Result:
         from mowich.nki.runtime import kernel_launched
 
-        asked, run, given, _ = prepared_kernel(path, kernel, words, seed, values=values, may_take_inputs=True)
+        asked, run, given, _ = prepared_kernel(
+            path, kernel, words, seed, values=values, may_take_inputs=True, text=text
+        )
         with one_line(path):
             result = kernel_launched(
                 asked, (), given, strict=values, finite=False, record=True, values=values, check=values
