@@ -436,3 +436,9 @@ def test_the_command_line_and_python(tmp_path: Path, capsys: pytest.CaptureFixtu
         mowich.judge([tmp_path / "*.txt", tmp_path / "none.py"], "@softmax")
     with pytest.raises(UserError, match="no reference in it"):
         mowich.judge([tmp_path], tmp_path / "b.py", shapes=["x=float32[128,64]"])
+
+
+def test_what_numpy_loads_late_is_loaded_before_a_process_is_closed() -> None:
+    """A closed process finds no module that was not looked for before: unique elements are asked for of some traces."""
+    code = "import sys; from mowich.studies.judge import warm; assert 'numpy.ma' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

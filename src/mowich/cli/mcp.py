@@ -24,7 +24,8 @@ _INSTRUCTIONS = (
     "Mowich predicts kernels, training and serving on AWS Trainium and the systems beside it, without a device. To"
     " write a fast NKI kernel: kernel_tasks lists operators, kernel_check says what the compiler would refuse,"
     " kernel_judge says which candidates are right and how long each takes, kernel_profile which engine binds and"
-    " which lines cost, kernel_advise which edits gain, kernel_tune which constants are fastest. Times are predictions with a 90% range."
+    " which lines cost, kernel_advise which edits gain, kernel_tune which constants are fastest. Times are predictions"
+    " with a 90% range."
 )
 
 

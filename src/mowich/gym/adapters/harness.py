@@ -25,6 +25,7 @@ from mowich.shown import Result as Figures
 from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
 from mowich.studies.judge.closed import readable_folders
 from mowich.studies.judge.guests import GuestLimits, in_guests
+from mowich.studies.judge.warm import warm_for
 
 R = TypeVar("R")
 TARGET_VARIABLE = "NEURON_PLATFORM_TARGET_OVERRIDE"
@@ -61,12 +62,9 @@ class CalledKernel:
 
 
 _WARM = """
-import ml_dtypes
-import numpy as np
 import neuronxcc.nki as nki
 import neuronxcc.nki.isa as nisa
 import neuronxcc.nki.language as nl
-import nki.language
 
 
 @nki.jit
@@ -80,6 +78,7 @@ def warm(x):
 @cache
 def _warm(how: JudgeRun) -> None:
     """Load what a run needs while it can be loaded: guests are copies of this process, and read few files."""
+    warm_for(how)
     run_candidate(KernelCandidate(name="warm", text=_WARM), [{"x": np.ones((128, 128), np.float32)}], how)
 
 

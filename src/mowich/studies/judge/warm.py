@@ -7,6 +7,7 @@ import gc
 from dataclasses import replace
 
 import numpy as np
+import numpy.ma
 
 from mowich.examples import file_or_example
 from mowich.studies.judge.candidate import JudgeRun, KernelCandidate, run_candidate
