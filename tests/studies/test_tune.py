@@ -97,7 +97,7 @@ def one_by_one(ask: TuneAsk) -> dict[str, float]:
     return out
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 12))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 12))])
 def test_its_best_is_the_least_of_all_that_are_right(file: Path, seed: int) -> None:
     rng = random.Random(seed)
     names = {"SKIPS", *rng.sample(sorted(VALUES), 2)}
