@@ -186,17 +186,22 @@ def test_a_slower_network_delays_the_first_token_alone(tmp_path: Path) -> None:
     assert seen[0].tpot_s["p50"] == pytest.approx(seen[1].tpot_s["p50"], rel=0.02)
 
 
-@pytest.mark.parametrize("chips", [16, pytest.param(48, marks=pytest.mark.slow)])
-def test_splits_over_two_systems_are_searched(chips: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("model", "rate", "chips"),
+    [("llama-3.1-8b", "8rps", 4), pytest.param("llama-3.1-70b", "1rps", 48, marks=pytest.mark.slow)],
+)
+def test_splits_over_two_systems_are_searched(
+    model: str, rate: str, chips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One chip of the cheap system is not enough for both pools: the cheapest deployment has a pool on each. It is
     found without the ranges of its times, which tests/studies/test_rates.py looks at."""
     monkeypatch.setattr(
         rates, "with_ranges", lambda result, *_: replace(result, ranges=ranges_of(result, result, result, ()))
     )
     found = mowich.plan(
-        "llama-3.1-70b",
+        model,
         f"trn3:{chips},gb300:1",
-        serve={"isl": "4k", "osl": 400, "rate": "1rps", "p99_ttft": "15s", "p99_tpot": "40ms"},
+        serve={"isl": "4k", "osl": 400, "rate": rate, "p99_ttft": "15s", "p99_tpot": "40ms"},
         facts=FACTS.with_values({"prices.user.trn3-gen2": 2.0 / 3600, "prices.user.gb300": 0.1 / 3600}),
         fixed={"mode": "disaggregated", "weights": "fp8"},
     )
