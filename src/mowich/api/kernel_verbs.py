@@ -444,7 +444,7 @@ def tune(
         >>> import mowich
         >>> found = mowich.tune("@add", {"RUN": [1024, 4096]}, shapes=["x=float32[128,8192] y=float32[128,8192]"])
         >>> found.best[0].row.variant.settings
-        {'RUN': 4096}
+        {'RUN': 1024}
     """
     words = [f"{k}={','.join(map(str, v))}" for k, v in vary.items()] if isinstance(vary, Mapping) else vary
     given: dict[str, object] = {
