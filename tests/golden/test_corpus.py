@@ -41,9 +41,10 @@ def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
     verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     verbs |= {str(g.name) for g in app.registered_groups}
     left = {verb for verb in verbs if not any(f"{verb} " in f"{q.ask} " for q in asked)}
-    # report is what the form html runs; web answers what these verbs answer, and runs in processes of its own
-    # (tests/web/test_web.py); a brief asks some dozens of searches, and tests/studies/test_brief.py keeps its page
-    assert left == {"report", "web", "brief"}
+    # report is what the form html runs; web and mcp answer what these verbs answer, in processes of their own
+    # (tests/web/test_web.py, tests/cli/test_mcp.py); a brief asks some dozens of searches, and
+    # tests/studies/test_brief.py keeps its page
+    assert left == {"report", "web", "brief", "mcp"}
     for system in (
         "trn2",
         "trn3",
