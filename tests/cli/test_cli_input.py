@@ -263,6 +263,7 @@ def test_json_does_not_depend_on_the_clock(capsys: pytest.CaptureFixture[str]) -
     assert "seconds" not in json.loads(one)["rows"][0]
 
 
+@pytest.mark.slow
 def test_explain_does_not_mix_up_two_models_of_one_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

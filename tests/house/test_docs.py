@@ -38,6 +38,7 @@ documents = _module("documents")
 
 
 LONG_PAGES = (
+    "agents.md",
     "fleet.md",
     "fleet-lab-100mw.md",
     "fleet-rainier.md",

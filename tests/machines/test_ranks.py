@@ -19,7 +19,7 @@ DTYPES = {
     "int32": np.int32,
     "uint8": np.uint8,
 }
-RANKS = [2, 16, 64]
+RANKS = [2, 16, pytest.param(64, marks=pytest.mark.slow)]
 OPS = {"add": (nl.add, np.add), "maximum": (nl.maximum, np.maximum), "minimum": (nl.minimum, np.minimum)}
 
 

@@ -73,7 +73,9 @@ def told(result: Mapping[str, Any]) -> Iterator[tuple[tree.ResultPath, Any]]:
         yield path, explainer.at(path, sensitivity=False)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("experts", "scan") else n for n in ANSWERS]
+)
 def test_every_shown_formula_gives_its_number(name: str) -> None:
     result, explainer = answer(name), Explainer(answer(name), FACTS)
     formulas = 0

@@ -43,7 +43,7 @@ def drawn(seed: int) -> tuple[str, int, str, int]:
     return model, chips, rng.choice(SYSTEMS), rng.randrange(10**6)
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(i, marks=pytest.mark.slow) for i in range(2, 40))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(i, marks=pytest.mark.slow) for i in range(40) if i != 1)])
 def test_training_terms_rest_on_what_moves_them(seed: int, facts: Facts) -> None:
     name, chips, system_name, at = drawn(seed)
     model, system = as_trained(load_model(name)), equip(facts, system_name, chips=chips)

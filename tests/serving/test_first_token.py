@@ -125,7 +125,10 @@ def tpot(row: dict[str, float]) -> float:
     return (row["last_token_s"] - row["first_token_s"]) / (row["output"] - 1)
 
 
-@pytest.mark.parametrize("engine", engine_names(load_facts()))
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(e, marks=pytest.mark.slow) if n % 2 else e for n, e in enumerate(engine_names(load_facts()))],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: str, engine: str) -> None:
     """TTFT and TPOT within 5%. With rank groups, one request for each of them at a time: that is what the steady state

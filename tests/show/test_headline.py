@@ -254,6 +254,7 @@ def test_terms_stand_beside_the_dollars_of_every_surface(client: TestClient) -> 
         assert [line[at][0] for line in page.tables[0].cells()] == ["TCO", "TCO"]
 
 
+@pytest.mark.slow
 def test_flip_points_and_explanations_name_no_winner_on_cost_that_is_not_ranked(facts: Facts) -> None:
     result = json.loads(
         json.dumps(

@@ -337,6 +337,7 @@ def test_commands_of_other_verbs_make_their_results_again(kind: str, capsys: pyt
     assert json.dumps(again) == json.dumps(first)
 
 
+@pytest.mark.slow
 def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
     made = mowich.compare("llama-3.1-8b", ["h100:64", "b200:64"], train=TRAIN, price="on-demand").to_dict()
     cost = [float(r["usd_per_mtok"]["value"]) for r in made["rows"]]  # type: ignore[attr-defined]

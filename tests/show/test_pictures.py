@@ -313,6 +313,7 @@ def test_a_report_begins_with_the_answer_and_folds_the_rest(trained: dict[str, A
     assert "--vendor-aws:" in page
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_folder_is_a_report_with_a_heat_map_and_the_best_points(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

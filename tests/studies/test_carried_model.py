@@ -33,7 +33,9 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("compare", "plan") else n for n in ASKED]
+)
 def test_a_result_is_explained_and_reported_without_the_config(
     name: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

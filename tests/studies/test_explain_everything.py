@@ -179,7 +179,10 @@ HARDWARE = {
 """Numbers of each verb that rest on hardware: at least one fact with source and grade."""
 
 
-LONG = ("compare-tuned", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "value-serve")
+LONG = (
+    *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
+    "value-serve",
+)
 """Verbs with choices that take seconds: `make test-slow` asks them."""
 
 

@@ -251,6 +251,7 @@ def test_a_part_from_elsewhere_is_not_taken(undisturbed: Path, scenario: Path, f
     assert sweep_to(folder, read_sweep(scenario, facts), facts).set_aside == ("part-000002.parquet",)
 
 
+@pytest.mark.slow
 def test_parts_hold_thousands_of_rows_and_tasks_are_joined(
     undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

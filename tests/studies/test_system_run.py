@@ -73,7 +73,9 @@ def wanted(kind: str, xs: list[np.ndarray], r: int) -> np.ndarray:
     return total.astype(xs[0].dtype)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [k if k in ("all_reduce", "all_to_all") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
 def test_144_ranks_bit_by_bit_in_every_format(kind: str) -> None:
     rng = np.random.default_rng(11)
     for name, dtype in DTYPES.items():
