@@ -122,11 +122,13 @@ class Drawn:
 def later(draw: Callable[..., Any]) -> Callable[..., Any]:
     """`normal` or `uniform` of a generator, that gives large arrays as `Drawn`."""
 
-    def drawn(first: float = 0.0, second: float = 1.0, size: Any = None, **named: Any) -> Any:
+    def drawn(*given: float, size: Any = None, **named: Any) -> Any:
+        if len(given) > 2:
+            *given, size = given
         shape = () if size is None else (size,) if np.ndim(size) == 0 else tuple(size)
         if named or int(np.prod(shape)) <= PIECE:
-            return draw(first, second, size=size, **named)
-        return Drawn(lambda n: draw(first, second, n), shape)
+            return draw(*given, size=size, **named)
+        return Drawn(lambda n: draw(*given, size=n), shape)
 
     return drawn
 
