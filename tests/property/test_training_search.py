@@ -207,8 +207,8 @@ def test_faster_products_do_not_lose_where_the_step_waits_for_its_host() -> None
 @seeds(40, 41, 42, 43)
 def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
     """Half of a plan's micro-batches, where they are even and the pipeline can do with so few, is half of its batch in
-    no more time. Else the batch is halved another way (an odd dp loses a rank), and both batches may lie at opposite
-    ends of the tolerance."""
+    no more time. Of another plan nothing follows: a pipeline as deep as its micro-batches are many has no half."""
+    halved = 0
     for _, case, best in cases(seed, 10):
         job = replace(case.job, batch_seqs=2 * case.job.batch_seqs)
         twice = case.best(job=job)
@@ -217,9 +217,11 @@ def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
         plan = twice.plan
         micro_batches = round(twice.tokens / job.seq) // (plan.micro_batch * plan.dp)
         deep = 1 if plan.pp == 1 else 2 * plan.pp
-        halves = micro_batches % (2 * (plan.pp if plan.vpp > 1 else 1)) == 0 and micro_batches // 2 >= deep
-        ends = 1.0 if halves else (1.0 + job.batch_tolerance) / (1.0 - job.batch_tolerance)
-        assert best.seconds_per_token <= 2.0 * twice.seconds_per_token * ends * SAME, (case.said, best.plan, twice.plan)
+        if micro_batches % (2 * (plan.pp if plan.vpp > 1 else 1)) or micro_batches // 2 < deep:
+            continue
+        halved += 1
+        assert best.seconds_per_token <= 2.0 * twice.seconds_per_token * SAME, (case.said, best.plan, twice.plan)
+    assert halved
 
 
 @seeds(50, 51, 52, 53)
