@@ -22,6 +22,7 @@ from mowich.studies.judge.candidate import Arguments, KernelCandidate, OwnArgume
 from mowich.studies.judge.closed import readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.judge import JUDGE_STATUSES, JudgeAsk, Judged, judge_kernels, ranked_by_time
+from mowich.studies.judge.measured import KnownTimes
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.judge.warm import warm_for
 from mowich.studies.tune.space import ConstantValue, Variant, VariantSpace, read_space
@@ -408,14 +409,12 @@ def _best(search: _Search, target: str, ranked: Sequence[TunedRow]) -> TargetBes
     """The fastest one of a target, and how sure that is."""
     good = _distinct([row for row in ranked if row.judged.rank is not None])
     as_is = search.found[target][AS_IS]
-    ranked_again, known = ranked_by_time([row.judged for row in good])
-    settings = {row.variant.text: row.variant.settings for row in good}
-    next_ = [ranked_again[at].candidate.text for at in known.measure_next(_MOST_TO_MEASURE)]
+    known = KnownTimes(tuple(row.judged.run.side for row in good if row.judged.run is not None), {})
     return TargetBest(
         on=target,
         row=good[0] if good else None,
         p_best=_chance_of_best(good) if good else None,
-        measure_next=tuple(settings[text] for text in next_),
+        measure_next=tuple(good[at].variant.settings for at in known.measure_next(_MOST_TO_MEASURE)),
         as_is=as_is if as_is.is_good else None,
     )
 
