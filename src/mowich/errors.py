@@ -212,5 +212,9 @@ def unknown(
     """The error for a name that is not in a list: says the list and the closest name."""
     names = sorted(known)
     return UserError(
-        f"unknown {kind} '{shorten(word)}'", where=where, field=field, allowed=names, fix=did_you_mean(word, names)
+        f"unknown {kind} '{shorten(word)}'",
+        where=where,
+        field=field,
+        allowed=names or "none",
+        fix=did_you_mean(word, names),
     )

@@ -252,3 +252,8 @@ def test_the_command_line_and_python(file: Path, tmp_path: Path, capsys: pytest.
     kept = duckdb.sql(f"select \"on\", settings_ROWS, settings_SKIPS, time_s from '{out}'").fetchall()
     settings = list(itertools.product(("trn2", "trn3"), (64, 128), (False, True)))
     assert sorted(row[:3] for row in kept) == settings
+
+
+def test_a_file_without_constants_says_that_it_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["kernel", "tune", "@softmax", "--vary", "P=1"]) == 2
+    assert capsys.readouterr().err == "error: @softmax: unknown constant 'P'; allowed: none\n"
