@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.corrections import Class
+from mowich.serving.anchors import METRICS, Anchor, Class
 from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated_facts
 from mowich.serving.steady import Load, Steady, closed_loop, decode_pool, decode_step, max_sequences
 from mowich.serving.step import total
@@ -143,7 +143,7 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
 
 
 def class_of(case: ServingCase) -> Class:
-    """What the corrections of a case are kept by; a release of a model under another name is that model."""
+    """What a case is to the rows beside it; a release of a model under another name is that model."""
     plan = "dp" if case.plan.dp > 1 else "ep" if case.plan.ep > 1 else "tp"
     name = {"deepseek-r1": "deepseek-v3"}.get(case.model.name, case.model.name)
     return Class(
@@ -155,9 +155,20 @@ def class_of(case: ServingCase) -> Class:
         weights=case.plan.weights,
         plan=plan,
         users=case.users,
-        prompt=case.prompt,
+        prompt=case.prompt * case.mean_length,
+        output=case.output * case.mean_length,
         ranks=float(case.plan.tp * case.plan.dp),
+        vendor=case.system.vendor,
         campaign=case.campaign,
         version=case.version,
         guesses=case.speculates,
     )
+
+
+def anchors_of_cases(cases: Sequence[ServingCase], misses: Mapping[str, Floats]) -> list[Anchor]:
+    """Cases as measured rows. misses: ln (measured / predicted by the constants) of each by metric, nan where it states
+    none."""
+    return [
+        Anchor(id=case.id, source=case.source, one=class_of(case), residue={m: float(misses[m][i]) for m in METRICS})
+        for i, case in enumerate(cases)
+    ]

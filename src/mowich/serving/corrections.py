@@ -19,29 +19,9 @@ from importlib import resources
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.serving.anchors import METRICS, Class
 
-METRICS = ("tpot", "ttft")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Class:
-    """What corrections are kept by. campaign: who measured ("" for a question of one's own); version: the framework's
-    release as named in tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel); guesses:
-    whether steps verify guessed tokens."""
-
-    engine: str
-    arch: str
-    model: str
-    family: str
-    chip: str
-    weights: str
-    plan: str
-    users: float
-    prompt: float
-    ranks: float
-    campaign: str = ""
-    version: str = ""
-    guesses: bool = False
+__all__ = ["METRICS", "Class"]
 
 
 def users_scale(users: Floats | float) -> Floats:

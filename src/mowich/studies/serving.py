@@ -112,6 +112,8 @@ class Deployment:
             plan=kind,
             users=users,
             prompt=prompt,
+            output=1024.0,
+            vendor=self.system.vendor,
             ranks=float(plan.tp * plan.dp),
             guesses=bool(self.table.speculates[i]),
         )

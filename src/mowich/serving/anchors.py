@@ -1,0 +1,515 @@
+"""What measured rows of serving say of a forecast: by how much to shift it, how wide its range is, and from how far
+away they speak.
+
+ln(measured / predicted by the constants) of every measured row is kept (`facts/serving/anchors.csv`) as a value of one
+random process. Two points of it correlate as
+
+    c = prod(m of each class that differs) x exp(-sum(|log2 difference| / l of each length))
+
+so a forecast is shifted by the rows most like it (local simple kriging), by nothing where none is like it, and its
+range narrows towards the noise of a row as rows come nearer. Numbers: `facts/serving/anchor_kernel.csv`. Stacks of
+Trainium 2 and later have ranges of their own and no rows yet (`ranges_neuron.csv`, `tools/fit_neuron.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+
+METRICS = ("tpot", "ttft")
+WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
+"""Classes of a row: where two differ in one, they correlate less by its factor."""
+LENGTHS = ("ranks", "users", "prompt", "output")
+"""Amounts of a row: correlation falls with the doublings between two. The first belongs to the plan; a search and a
+simulation go along the others."""
+
+Distance = Literal[
+    "measured nearby", "measured for this family", "measured for this vendor", "never measured on this vendor"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Class:
+    """What a forecast or a measured row is of. version: the framework's release as tables name it, "" where a question
+    names none; plan: "tp", "ep" or "dp" (attention data parallel); guesses: whether steps verify guessed tokens; users:
+    per rank group; prompt, output: mean tokens."""
+
+    engine: str
+    arch: str
+    model: str
+    family: str
+    chip: str
+    weights: str
+    plan: str
+    users: float
+    prompt: float
+    output: float
+    ranks: float
+    vendor: str = ""
+    version: str = ""
+    campaign: str = ""
+    guesses: bool = False
+
+    def word(self, name: str) -> str:
+        """A class of `WORDS` as text."""
+        return ("yes" if self.guesses else "") if name == "guesses" else str(getattr(self, name))
+
+    def log(self, name: str) -> float:
+        """log2 of one of `LENGTHS`."""
+        return math.log2(max(float(getattr(self, name)), 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A measured row. residue: ln (measured / predicted by the constants) by metric, nan where it states none; noise:
+    its standard deviation in ln by metric, None for that of a usual row."""
+
+    id: str
+    source: str
+    one: Class
+    residue: Mapping[str, float]
+    noise: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The process of one metric. deviation, noise: ln; apart: -ln of the factor of each of `WORDS`; reach: 1/l of each
+    of `LENGTHS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a vendor without rows;
+    nearby: least correlation of a row that is called so; rows: most rows of a forecast."""
+
+    deviation: float
+    noise: float
+    apart: Floats
+    reach: Floats
+    width: float
+    unmeasured: float
+    nearby: float
+    rows: int
+    robust: float
+
+    def half_width(self, variance: Floats | float) -> Floats:
+        """Half-width in ln of the 90% range, of the variance of the process beside the noise of a row."""
+        return np.asarray(self.width * np.sqrt(np.maximum(variance, 0.0) + self.noise**2))
+
+
+@cache
+def kernels() -> Mapping[str, Kernel]:
+    """The processes that ship, by metric."""
+    named = {row["name"]: row for row in _read("anchor_kernel.csv")}
+    out = {}
+    for m in METRICS:
+        of = {name: float(row[m]) for name, row in named.items()}
+        out[m] = Kernel(
+            deviation=of["deviation"],
+            noise=of["noise"],
+            apart=-np.log([of[name] for name in WORDS]),
+            reach=1.0 / np.array([of[name] for name in LENGTHS]),
+            width=of["width"],
+            unmeasured=math.log(of["unmeasured"]),
+            nearby=of["nearby"],
+            rows=int(of["rows"]),
+            robust=of["robust"],
+        )
+    return out
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = (resources.files("mowich.facts") / "serving" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """ln factor of one class at any load and length of prompts: exactly that of its neighbourhood, which between two
+    rows' users and prompts is a sum of four products of exponentials. users, prompts: log2 of where rows are; reach:
+    1/l of both; parts: for each interval of users and of prompts, what multiplies e^(-u - p), e^(u - p), e^(p - u) and
+    e^(u + p); constant: what is added."""
+
+    users: tuple[float, ...] = ()
+    prompts: tuple[float, ...] = ()
+    reach: tuple[float, float] = (0.0, 0.0)
+    parts: tuple[tuple[tuple[float, float, float, float], ...], ...] = ()
+    constant: float = 0.0
+
+    def factor(self, users: float, log2_prompt: float) -> float:
+        """What a time is multiplied by. users: per rank group, 1 or more; log2_prompt: mean of log2(prompt tokens)."""
+        if not self.parts:
+            return math.exp(self.constant)
+        load = math.log2(users)
+        a, b, c, d = self.parts[bisect_right(self.users, load)][bisect_right(self.prompts, log2_prompt)]
+        u, p = math.exp(load * self.reach[0]), math.exp(log2_prompt * self.reach[1])
+        return math.exp(self.constant + (a + b * u * u + p * p * (c + d * u * u)) / (u * p))
+
+
+NO_SHIFT = Along()
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """ln factors of several plans along load, for one length of prompts and answers. knots: log2 of the rows' users;
+    falling, rising [plans, intervals]: what multiplies e^(-u) and e^u, u = log2(users) x reach."""
+
+    knots: Floats
+    reach: float
+    falling: Floats
+    rising: Floats
+
+    def at(self, plans: NDArray[np.intp], users: Floats) -> Floats:
+        """ln factor of each of `plans` at its users per rank group."""
+        load = np.log2(np.maximum(users, 1.0))
+        cell = np.searchsorted(self.knots, load, side="right")
+        u = np.exp(load * self.reach)
+        return np.asarray(self.falling[plans, cell] / u + self.rising[plans, cell] * u)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A measured row beside a forecast. correlation: 0 (says nothing of it) to 1 (measured there)."""
+
+    id: str
+    source: str
+    version: str
+    model: str
+    chip: str
+    users: float
+    prompt: float
+    output: float
+    ranks: float
+    correlation: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Neighbourhood:
+    """The rows most correlated with a class, at any load and lengths. at: where they stand in `anchors`; like: their
+    correlation with the class, lengths but ranks left aside; logs: log2 of users, prompt and output [rows, 3];
+    covariance: of the rows with their noise; dual: what a row's covariance with a forecast is multiplied by; shifts:
+    whether a forecast is moved by them; least: half-width in ln that no range goes below."""
+
+    kernel: Kernel
+    anchors: Anchors
+    metric: str
+    at: NDArray[np.intp]
+    like: Floats
+    logs: Floats
+    covariance: Floats
+    dual: Floats
+    shifts: bool = True
+    least: float = 0.0
+
+    def correlation(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+        """Of forecasts with every row [forecasts, rows]."""
+        load = np.log2(np.maximum(users, 1.0))
+        at = np.stack(np.broadcast_arrays(np.atleast_1d(load), log2_prompt, log2_output), axis=-1)
+        return np.asarray(self.like * np.exp(-np.abs(at[:, None, :] - self.logs) @ self.kernel.reach[1:]))
+
+    def shift(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+        """ln factor on the forecasts by the constants [forecasts]."""
+        like = self.correlation(users, log2_prompt, log2_output)
+        return np.asarray(self.kernel.deviation**2 * (like @ self.dual)) if self.shifts else np.zeros(len(like))
+
+    def half_width(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+        """Half-width in ln of the 90% range of the forecasts [forecasts]: of the process alone where it shifts
+        nothing."""
+        like = self.correlation(users, log2_prompt, log2_output)
+        variance = np.full(len(like), self.kernel.deviation**2)
+        if self.shifts and len(self.at):
+            k = variance[:, None] * like
+            variance = variance - np.einsum("ij,ji->i", k, np.linalg.solve(self.covariance, k.T))
+        return np.asarray(np.maximum(self.kernel.half_width(variance), self.least))
+
+    def still(self) -> Neighbourhood:
+        """The same where rows do not carry over: no shift, and the width of the process alone."""
+        return replace(self, shifts=False)
+
+    def along(self, log2_output: float) -> Along:
+        """The shift for answers of one length, open along load and prompts, for a simulation."""
+        if not self.shifts or not len(self.at):
+            return NO_SHIFT
+        reach = self.kernel.reach[1:]
+        weight = self._weight(log2_output)
+        users, u = _sides(self.logs[:, 0], reach[0])
+        prompts, p = _sides(self.logs[:, 1], reach[1])
+        parts = np.stack([(u[i] * weight) @ p[j].T for j in (0, 1) for i in (0, 1)], axis=-1)
+        return Along(
+            tuple(users.tolist()),
+            tuple(prompts.tolist()),
+            (float(reach[0]), float(reach[1])),
+            tuple(tuple(map(tuple, row)) for row in parts.tolist()),
+        )
+
+    def along_load(self, log2_prompt: float, log2_output: float, knots: Floats) -> tuple[Floats, Floats]:
+        """A row of `Loads`, of these knots: (falling, rising)."""
+        if not self.shifts or not len(self.at):
+            return np.zeros(len(knots) + 1), np.zeros(len(knots) + 1)
+        reach = self.kernel.reach[1:]
+        weight = self._weight(log2_output) * np.exp(-np.abs(log2_prompt - self.logs[:, 1]) * reach[1])
+        _, (falling, rising) = _sides(self.logs[:, 0], reach[0], knots)
+        return falling @ weight, rising @ weight
+
+    def _weight(self, log2_output: float) -> Floats:
+        far = np.exp(-np.abs(log2_output - self.logs[:, 2]) * self.kernel.reach[3])
+        return np.asarray(self.kernel.deviation**2 * self.like * self.dual * far)
+
+    def nearest(self, one: Class, count: int = 3) -> tuple[Near, ...]:
+        """The rows most correlated with a forecast, the nearest first."""
+        like = self.correlation(one.users, one.log("prompt"), one.log("output"))[0]
+        order = np.argsort(-np.round(like, 9), kind="stable")[:count]
+        return tuple(self.anchors.row(int(self.at[i]), float(like[i])) for i in order)
+
+
+def _sides(logs: Floats, reach: float, knots: Floats | None = None) -> tuple[Floats, tuple[Floats, Floats]]:
+    """(knots, for each interval between them and each row: e^(its place) where it lies below the interval, e^(-its
+    place) where it lies above)."""
+    knots = np.unique(logs) if knots is None else knots
+    below = logs <= np.append(-math.inf, knots)[:, None]
+    place = logs * reach
+    return knots, (np.where(below, np.exp(place), 0.0), np.where(below, 0.0, np.exp(-place)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Anchors:
+    """Measured rows as columns. words: by class; logs: log2 of `LENGTHS` [rows, 4]; residue, noise: by metric; own: how
+    many of the last ones are a user's own: they are always among the neighbours."""
+
+    kernel: Mapping[str, Kernel]
+    ids: Sequence[str]
+    sources: Sequence[str]
+    vendors: Sequence[str]
+    words: Mapping[str, Sequence[str]]
+    logs: Floats
+    residue: Mapping[str, Floats]
+    noise: Mapping[str, Floats]
+    own: int = 0
+    number: Mapping[str, Mapping[str, int]] = field(init=False)
+    codes: NDArray[np.intp] = field(init=False)
+    stated: Mapping[str, NDArray[np.intp]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        number = {name: {word: i for i, word in enumerate(dict.fromkeys(self.words[name]))} for name in WORDS}
+        codes = [np.array([*map(number[name].__getitem__, self.words[name])], dtype=np.intp) for name in WORDS]
+        object.__setattr__(self, "number", number)
+        object.__setattr__(self, "codes", np.stack(codes, axis=1))
+        object.__setattr__(self, "stated", {m: np.nonzero(~np.isnan(self.residue[m]))[0] for m in METRICS})
+
+    def with_rows(self, rows: Sequence[Anchor]) -> Anchors:
+        """The same with a user's own rows."""
+        more = anchors_of(rows, self.kernel)
+        return replace(
+            self,
+            ids=(*self.ids, *more.ids),
+            sources=(*self.sources, *more.sources),
+            vendors=(*self.vendors, *more.vendors),
+            words={name: (*self.words[name], *more.words[name]) for name in WORDS},
+            logs=np.concatenate([self.logs, more.logs]),
+            residue={m: np.concatenate([self.residue[m], more.residue[m]]) for m in METRICS},
+            noise={m: np.concatenate([self.noise[m], more.noise[m]]) for m in METRICS},
+            own=self.own + len(rows),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> Anchors:
+        """The rows at `rows` alone."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in rows],
+            sources=[self.sources[i] for i in rows],
+            vendors=[self.vendors[i] for i in rows],
+            words={name: [self.words[name][i] for i in rows] for name in WORDS},
+            logs=self.logs[rows],
+            residue={m: self.residue[m][rows] for m in METRICS},
+            noise={m: self.noise[m][rows] for m in METRICS},
+            own=int((rows >= len(self.ids) - self.own).sum()),
+        )
+
+    def apply(self, metric: str, cases: Sequence[Class]) -> tuple[Floats, Floats]:
+        """(ln of the factor on the prediction, half-width in ln of the 90% range) of each case."""
+        groups: dict[int, tuple[Neighbourhood, list[int]]] = {}
+        for i, one in enumerate(cases):
+            found = self.near(metric, one)
+            groups.setdefault(id(found), (found, []))[1].append(i)
+        shift, half = np.zeros(len(cases)), np.zeros(len(cases))
+        for found, at in groups.values():
+            lengths = (
+                np.array([cases[i].users for i in at]),
+                *(np.array([cases[i].log(name) for i in at]) for name in ("prompt", "output")),
+            )
+            shift[at], half[at] = found.shift(*lengths), found.half_width(*lengths)
+        return shift, half
+
+    def near(self, metric: str, one: Class) -> Neighbourhood:
+        """The rows most correlated with a class; its users, prompt and output do not matter."""
+        return _near(self, metric, replace(one, users=1.0, prompt=1.0, output=1.0))
+
+    def distance(self, one: Class) -> Distance:
+        """How far away the rows are that speak for a forecast. "Nearby": a row of the same family of chips correlates
+        with its time per token by `Kernel.nearby` or more. Else whether any row is of its family of chips, or of its
+        vendor."""
+        if one.family in self.number["family"]:
+            found = self.near("tpot", one)
+            like = found.correlation(one.users, one.log("prompt"), one.log("output"))[0]
+            here = self.codes[found.at, WORDS.index("family")] == self.number["family"][one.family]
+            is_near = bool((like[here] >= found.kernel.nearby).any())
+            return "measured nearby" if is_near else "measured for this family"
+        return "measured for this vendor" if one.vendor in self.vendors else "never measured on this vendor"
+
+    def row(self, i: int, correlation: float) -> Near:
+        """Row i, as a neighbour."""
+        ranks, users, prompt, output = (float(x) for x in 2.0 ** self.logs[i])
+        names = ("version", "model", "chip")
+        version, model, chip = (self.words[name][i] for name in names)
+        return Near(
+            id=self.ids[i],
+            source=self.sources[i],
+            version=version or self.words["engine"][i],
+            model=model,
+            chip=chip,
+            users=users,
+            prompt=prompt,
+            output=output,
+            ranks=ranks,
+            correlation=correlation,
+        )
+
+
+@lru_cache(maxsize=512)
+def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
+    kernel, stated = anchors.kernel[metric], anchors.stated[metric]
+    code = np.array([anchors.number[name].get(one.word(name), -1) for name in WORDS])
+    far = (anchors.codes[stated] != code) @ kernel.apart
+    far += np.abs(anchors.logs[stated, 0] - one.log("ranks")) * kernel.reach[0]
+    order = np.argsort(np.round(far, 9), kind="stable")  # rows as near as each other: in the order of the table
+    shipped = stated[order] < len(anchors.ids) - anchors.own
+    chosen = np.concatenate([order[~shipped][: kernel.rows], order[shipped][: kernel.rows]])
+    at = stated[chosen]
+    covariance = covariance_of(kernel, anchors.codes[at], anchors.logs[at])
+    covariance[np.diag_indices(len(at))] += anchors.noise[metric][at] ** 2
+    is_vendor = one.vendor in anchors.vendors or one.family in anchors.number["family"]
+    return Neighbourhood(
+        kernel=kernel,
+        anchors=anchors,
+        metric=metric,
+        at=at,
+        like=np.exp(-far[chosen]),
+        logs=anchors.logs[at, 1:],
+        covariance=covariance,
+        dual=np.linalg.solve(covariance, anchors.residue[metric][at]),
+        shifts=is_vendor,
+        least=0.0 if is_vendor else kernel.unmeasured,
+    )
+
+
+def covariance_of(kernel: Kernel, codes: NDArray[np.intp], logs: Floats) -> Floats:
+    """Of rows with each other, without their noise [rows, rows]."""
+    far = np.zeros((len(codes), len(codes)))
+    for code, apart in zip(codes.T, kernel.apart, strict=True):
+        far += apart * (code[:, None] != code)
+    for log, reach in zip(logs.T, kernel.reach, strict=True):
+        far += reach * np.abs(log[:, None] - log)
+    return np.asarray(kernel.deviation**2 * np.exp(-far))
+
+
+def robust_noise(kernel: Kernel, covariance: Floats, residue: Floats) -> Floats:
+    """Standard deviation of each row's noise: more than that of a usual row where its neighbours contradict it.
+
+    The process is fitted once; with z = what is left over the noise, s = noise (1 + (z / robust)^2)^(1/4).
+    """
+    noisy = covariance + np.diag(np.full(len(residue), kernel.noise**2))
+    z = residue - covariance @ np.linalg.solve(noisy, residue)
+    return np.asarray(kernel.noise * (1.0 + (z / (kernel.robust * kernel.noise)) ** 2) ** 0.25)
+
+
+def anchors_of(rows: Sequence[Anchor], kernel: Mapping[str, Kernel] | None = None) -> Anchors:
+    """Rows as columns, with the noise that they state, or that of a usual row."""
+    kernel = kernel or kernels()
+    return Anchors(
+        kernel=kernel,
+        ids=tuple(r.id for r in rows),
+        sources=tuple(r.source for r in rows),
+        vendors=tuple(r.one.vendor for r in rows),
+        words={name: tuple(r.one.word(name) for r in rows) for name in WORDS},
+        logs=np.array([[r.one.log(name) for name in LENGTHS] for r in rows]).reshape(len(rows), len(LENGTHS)),
+        residue={m: np.array([r.residue.get(m, math.nan) for r in rows]) for m in METRICS},
+        noise={m: np.array([(r.noise or {}).get(m, kernel[m].noise) for r in rows]) for m in METRICS},
+    )
+
+
+def with_robust_noise(anchors: Anchors) -> Anchors:
+    """The same with every row's noise as its neighbours show it."""
+    noise = {}
+    for m, kernel in anchors.kernel.items():
+        at = anchors.stated[m]
+        own = anchors.noise[m].copy()
+        own[at] = robust_noise(
+            kernel, covariance_of(kernel, anchors.codes[at], anchors.logs[at]), anchors.residue[m][at]
+        )
+        noise[m] = own
+    return replace(anchors, noise=noise)
+
+
+COLUMNS = ("id", "source", "vendor", *WORDS, *LENGTHS, *(f"{m}{kind}" for m in METRICS for kind in ("", "_noise")))
+"""Of `anchors.csv`: ln (measured / predicted) of a metric and its noise; source: a number of the lines above."""
+
+
+def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
+    """Lines of `anchors.csv` from measured rows and what the constants miss them by; each row's noise anew."""
+    found = with_robust_noise(anchors_of(rows))
+    sources = {source: i for i, source in enumerate(dict.fromkeys(r.source for r in rows))}
+    out = [
+        "# Measured rows of serving, ln (measured / predicted by the constants); written by tools/fit_serving.py. Do not"
+        " edit.",
+        *(f"# source {i}: {source}" for source, i in sources.items()),
+        ",".join(COLUMNS),
+    ]
+    for i, r in enumerate(rows):
+        cells = [r.id, str(sources[r.source]), r.one.vendor, *(r.one.word(name) for name in WORDS)]
+        cells += [f"{getattr(r.one, name):g}" for name in LENGTHS]
+        for m in METRICS:
+            value = float(found.residue[m][i])
+            cells += ["", ""] if math.isnan(value) else [f"{value:.4f}", f"{found.noise[m][i]:.4f}"]
+        out.append(",".join(f'"{cell}"' if "," in cell else cell for cell in cells))
+    return out
+
+
+def read_anchors(lines: Iterable[str]) -> Anchors:
+    """Rows from the lines of their CSV."""
+    sources, table = {}, []
+    for line in lines:
+        if line.startswith("# source "):
+            number, source = line.removeprefix("# source ").split(": ", 1)
+            sources[number] = source
+        elif not line.startswith("#"):
+            table.append(line)
+    header, *rows = csv.reader(table)
+    of = dict(zip(header, zip(*rows, strict=True), strict=True))
+    kernel = kernels()
+
+    def numbers(name: str) -> Floats:
+        return np.array([float(cell) if cell else math.nan for cell in of[name]])
+
+    return Anchors(
+        kernel=kernel,
+        ids=of["id"],
+        sources=[*map(sources.__getitem__, of["source"])],
+        vendors=of["vendor"],
+        words={name: of[name] for name in WORDS},
+        logs=np.log2(np.maximum(np.stack([numbers(name) for name in LENGTHS], axis=1), 1.0)),
+        residue={m: numbers(m) for m in METRICS},
+        noise={m: numbers(f"{m}_noise") for m in METRICS},
+    )
+
+
+@cache
+def shipped_anchors() -> Anchors:
+    """The measured rows that ship."""
+    text = (resources.files("mowich.facts") / "serving" / "anchors.csv").read_text(encoding="utf-8")
+    return read_anchors(text.splitlines())
