@@ -12,7 +12,7 @@ from mowich.evidence.fitting.solve import bounded_step
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import load_facts
-from mowich.serving.corrections import Class
+from mowich.serving.anchors import Class
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -106,7 +106,7 @@ def test_intervals_hold_nine_of_ten_rows_in_every_class() -> None:
     """Errors of one engine, and of many users, are drawn wider, those of a chip narrower; a class of few rows has no
     width of its own."""
     rng = np.random.default_rng(3)
-    words = {"model": "m", "family": "f", "plan": "tp", "prompt": 1024.0, "ranks": 8.0, "arch": "dense"}
+    words = {"model": "m", "family": "f", "plan": "tp", "prompt": 1024.0, "output": 1.0, "ranks": 8.0, "arch": "dense"}
     classes, z = [], []
     for i in range(900):
         engine, chip = "sglang" if i % 3 == 0 else "rare" if i % 60 == 1 else "vllm", ("a", "b")[i % 2]

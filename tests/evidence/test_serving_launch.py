@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.estimate import Notes
-from mowich.evidence.serving_cases import class_of, gather_cases
+from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_guesses import shorter_of_two
 from mowich.evidence.serving_launch import LaunchNote, balanced_steps, budget_of, held_steps, script_of, spread_ranks
@@ -21,7 +21,6 @@ from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.operators.law import busiest_rank
 from mowich.plans.memory import kv_B_per_sequence, weights_B
-from mowich.serving.corrections import key, read_corrections, shipped_corrections, users_band
 from mowich.serving.engines import kept_tokens
 from mowich.serving.steady import Steady, closed_loop
 from mowich.serving.waits import held_s, lockstep_s, together_share
@@ -247,28 +246,6 @@ def test_prompts_that_are_captured_are_not_late_by_their_launches() -> None:
     assert dense < mla
 
 
-def test_runs_with_guesses_are_classes_of_their_own() -> None:
-    plain, guessing = class_of(case(precision="fp8")), class_of(case(precision="fp8", concurrency="128"))
-    for level in ("weights", "release", "version_ranks"):
-        assert key(guessing, level) == f"{key(plain, level)}|guesses"
-    assert key(guessing, "family") == key(plain, "family")
-
-
-def test_a_class_with_wider_errors_has_wider_intervals() -> None:
-    lines = ["metric,level,class,value,sd,cases", "ttft,noise,,0.1,,", "ttft,width,,2.0,,"]
-    lines += ['ttft,width of users,"129 and more",3.0,,', 'ttft,width of engine,"sglang",0.5,,']
-    table = read_corrections(lines)
-    one = class_of(case())
-    assert one.engine == "sglang"
-    many, other = replace(one, users=129.0), replace(one, users=129.0, engine="vllm")
-    _, half = table.apply("ttft", [one, many, other])
-    assert half.tolist() == pytest.approx([0.1, 0.3, 0.6])
-    assert table.apply("tpot", [many])[1].tolist() == [0.0]
-    assert [users_band(n) for n in (1, 4, 4.5, 64, 65, 128, 128.5, 1000)] == (
-        ["01-4", "01-4", "05-16", "17-64", "65-128", "65-128", "129 and more", "129 and more"]
-    )
-
-
 def test_an_explained_wait_says_how_the_share_of_users_in_step_comes_about() -> None:
     one = gather_cases([case(source="NVIDIA gap-analysis runs", framework="trtllm 1.0.0rc3", chip="h100")], FACTS)
     costs, engine, load = one._around(np.array([FACTS.number(path) for path in one.columns.names]))
@@ -361,14 +338,6 @@ def test_a_cache_that_holds_more_than_16_bits_allow_has_8() -> None:
     assert isinstance(other, ServingCase)
     assert first.memory_share == 1.0 < other.memory_share
     assert any("16-bit cache holds" in item for item in first.inferred)
-
-
-def test_classes_name_ranks_as_whole_numbers() -> None:
-    one = class_of(case())
-    assert key(one, "version_ranks") == "sglang 0.5.9|mla|8"
-    table = shipped_corrections()
-    assert table.knows("hopper")
-    assert not table.knows("cdna")
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared table of measured rows is not here")

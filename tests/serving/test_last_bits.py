@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from mowich.facts import load_facts
+from mowich.serving.anchors import NO_SHIFT, Class, anchors_for
 from mowich.serving.arrivals import lengths
 from mowich.serving.conversations import pauses
-from mowich.serving.corrections import UNCORRECTED, Along
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import ROUTES, Scheduler
@@ -31,6 +31,27 @@ from mowich.studies.traffic_pools import Pool, Transfer
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 FACTS = load_facts()
+SHIFT = (
+    anchors_for()
+    .near(
+        "tpot",
+        Class(
+            engine="vllm",
+            arch="dense",
+            model="llama-3.1-8b",
+            family="hopper",
+            chip="h100_sxm",
+            weights="fp8",
+            plan="tp",
+            users=1.0,
+            prompt=1.0,
+            output=1.0,
+            ranks=1.0,
+            vendor="NVIDIA",
+        ),
+    )
+    .along(10.0)
+)
 BASE = read_traffic(Path(__file__).resolve().parents[1] / "golden/scenarios/lone.yaml", FACTS)
 NOISE = 1e-13
 MOVES = 1e-9
@@ -70,7 +91,7 @@ def drawn(seed: int) -> dict[str, Any]:
         pair=some(0.0, 1e-8),
         window_pairs=(),
         kv_B=1.0,
-        tpot=some(UNCORRECTED, Along(0.1, 0.05, 0.02)),
+        tpot=some(NO_SHIFT, SHIFT),
     )
     accepted = some(1.0, 1.0, 1.7, 2.0, 2.5)
     scheduler = Scheduler(
@@ -162,7 +183,7 @@ def scenario(asked: Mapping[str, Any]) -> TrafficScenario:
         rule = Autoscale(least=1, most=4, inside=inside, every_s=every_s, start_s=start_s, hold_s=hold_s)
 
     def pool(replicas: int) -> Pool:
-        seen = Seen(front=front, ttft=UNCORRECTED) if front else BASE.serve.seen
+        seen = Seen(front=front, ttft=NO_SHIFT) if front else BASE.serve.seen
         return replace(BASE.serve, replicas=replicas, scheduler=asked["scheduler"], times=asked["times"], seen=seen)
 
     between = Transfer(

@@ -16,7 +16,7 @@ from mowich.machines.system import logical_cores, resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.corrections import shipped_corrections
+from mowich.serving.anchors import METRICS, Class, anchors_for
 from mowich.serving.step import step
 from mowich.software.engine import EngineCosts, engine_for, engine_names
 from mowich.studies.serving import deploy
@@ -135,12 +135,33 @@ def test_the_default_is_what_a_customer_gets_and_hand_tuned_is_faster() -> None:
 
 
 def test_ranges_are_wider_where_no_row_is() -> None:
-    table = shipped_corrections("vllm-neuron")
-    assert table is not shipped_corrections("vllm")
-    assert table.knows("neuroncore-v4")
-    measured = table.values["tpot", "arch", "vllm-neuron|moe"][1]
-    assert table.spread["tpot", "arch"] > measured > 0.2
-    assert ("tpot", "arch", "vllm-neuron|mla") not in table.values
+    stacks = anchors_for("vllm-neuron")
+    assert stacks is not anchors_for("vllm")
+    assert stacks.knows("neuroncore-v4")
+    one = Class(
+        engine="vllm-neuron",
+        arch="moe",
+        model="gpt-oss-20b",
+        family="neuroncore-v4",
+        chip="trainium3",
+        vendor="AWS",
+        weights="bf16",
+        plan="tp",
+        users=1.0,
+        prompt=1024.0,
+        output=128.0,
+        ranks=4.0,
+    )
+    cases = [one, replace(one, arch="mla"), replace(one, family="neuroncore-v5")]
+    for metric in METRICS:
+        shift, half = stacks.apply(metric, cases)
+        assert not shift.any()
+        assert 0.2 < half[0] < half[1] == half[2]
+    assert [stacks.distance(c) for c in cases] == [
+        "measured nearby",
+        "measured for this family",
+        "measured for this vendor",
+    ]
 
 
 def test_published_rows_of_trainium_are_scored_by_stack() -> None:

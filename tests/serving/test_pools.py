@@ -53,6 +53,8 @@ def pool_of(on: str, engine: str, model: Model, plan: ServePlan) -> Pool:
         Scheduler(),
         FACTS,
         blocks=None,
+        output=512.0,
+        apart=True,
         speculation=Speculation(),
         where="",
     )

@@ -24,7 +24,6 @@ from mowich.operators.law import active_experts
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import shapes
-from mowich.serving.corrections import Class, read_corrections, shipped_corrections
 from mowich.serving.engines import Served, architecture, constant_columns
 from mowich.serving.steady import Load, closed_loop, max_sequences
 from mowich.serving.step import step, total
@@ -145,33 +144,6 @@ def test_folded_plans(given_: tuple[int, int, int, int], real: tuple[int, int, i
     tp, dp, ep, how = unfold_plan(*given_)
     assert (tp, dp, ep) == real
     assert bool(how) == (given_[:3] != real)
-
-
-def test_corrections_of_unknown_classes_are_zero_and_wider() -> None:
-    lines = [
-        "metric,level,class,value,sd,cases",
-        "tpot,noise,,0.05,,",
-        "tpot,width,,1.6,,",
-        "tpot,arch,*,0,0.2,",
-        'tpot,arch,"vllm|dense",0.1,0.03,40',
-    ]
-    table = read_corrections(lines)
-    one = Class(
-        engine="vllm",
-        arch="dense",
-        model="m",
-        family="hopper",
-        chip="h100",
-        weights="fp8",
-        plan="tp",
-        users=4,
-        prompt=1024,
-        ranks=8,
-    )
-    shift, half = table.apply("tpot", [one, replace(one, arch="mla")])
-    assert shift.tolist() == [0.1, 0.0]
-    assert half[1] > half[0] > 0
-    assert shipped_corrections().values
 
 
 ROWS = {

@@ -17,7 +17,7 @@ from mowich.evidence.serving_rows import find_model
 from mowich.evidence.validate import published
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
-from mowich.serving.corrections import shipped_corrections
+from mowich.serving.anchors import anchors_for
 from mowich.serving.engines import architecture
 from mowich.software.vendors import chip_of
 
@@ -86,10 +86,9 @@ def _is_same(facts: Facts, one: str, other: str) -> bool:
 
 @cache
 def _served() -> tuple[tuple[str, str, str], ...]:
-    """(chip, architecture, model) of every measurement: the classes that corrections were fitted to, and the rows of
-    Trainium."""
-    keys = (name for metric, level, name in shipped_corrections().values if (metric, level) == ("tpot", "release"))
-    found = {(chip, model) for _, model, chip, *_ in (key.split("|") for key in keys)}
+    """(chip, architecture, model) of every measurement: the rows that ship, and those of Trainium."""
+    words = anchors_for().words
+    found = set(zip(words["chip"], words["model"], strict=True))
     with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
         found |= {(row["chip"], row["model"]) for row in csv.DictReader(file) if row["answerable"] == "yes"}
     return tuple((chip, arch, name) for chip, model in sorted(found) for arch, name in _model(model))

@@ -159,7 +159,6 @@ def class_of(case: ServingCase) -> Class:
         output=case.output * case.mean_length,
         ranks=float(case.plan.tp * case.plan.dp),
         vendor=case.system.vendor,
-        campaign=case.campaign,
         version=case.version,
         guesses=case.speculates,
     )

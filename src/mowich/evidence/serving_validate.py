@@ -1,8 +1,8 @@
 """Predicted against measured for tables of serving: `validate` hands a file with serving columns to this module.
 
-Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants and
-corrections; each metric that it states is one result. Rows that cannot be read are refused with a reason. Nothing is
-fitted to the file.
+Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants, shifted by
+the measured rows around it; each metric that it states is one result. Rows that cannot be read are refused with a
+reason. Nothing is fitted to the file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import SERVING, ServingCase
 from mowich.facts import Facts
-from mowich.serving.corrections import METRICS as CORRECTED
-from mowich.serving.corrections import shipped_corrections
+from mowich.serving.anchors import METRICS, anchors_for
+from mowich.serving.engines import has_own
 from mowich.serving.steady import Steady
 
 
@@ -52,16 +52,16 @@ def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
     return out
 
 
-def shifts_of(cases: Sequence[ServingCase]) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """By metric, ln of the factor that corrections put on the prediction of each case, and ln half-width of its 90%
-    interval [cases]."""
+def shifts_of(cases: Sequence[ServingCase], facts: Facts) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """By metric, ln of the factor that measured rows put on the prediction of each case, and ln half-width of its 90%
+    range [cases]; no factor where a deployment has none (`studies.serving.Deployment.near`)."""
     classes = [class_of(c) for c in cases]
-    shift, width = {}, {}
-    for metric in CORRECTED:
-        shift[metric], width[metric] = (np.zeros(len(classes)) for _ in range(2))
-        for corrections in {id(t): t for t in (shipped_corrections(c.engine) for c in classes)}.values():
-            at = [i for i, one in enumerate(classes) if shipped_corrections(one.engine) is corrections]
-            shift[metric][at], width[metric][at] = corrections.apply(metric, [classes[i] for i in at])
+    still = np.array([c.decode_only or has_own(facts, c.system) for c in cases])
+    shift, width = ({m: np.zeros(len(classes)) for m in METRICS} for _ in range(2))
+    for anchors in dict.fromkeys(anchors_for(one.engine) for one in classes):
+        at = [i for i, one in enumerate(classes) if anchors_for(one.engine) is anchors]
+        for m in METRICS:
+            shift[m][at], width[m][at] = anchors.apply(m, [classes[i] for i in at], still[at])
     return shift, width
 
 
@@ -69,7 +69,7 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
     """Results of cases, by case."""
     table = gather_cases(cases, facts)
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
-    shift, width = shifts_of(cases)
+    shift, width = shifts_of(cases, facts)
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
     out = []
     for i, case in enumerate(cases):
@@ -96,7 +96,7 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
 
 
 def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
-    """Seconds of TPOT by part; correction: what the class of the case differs by."""
+    """Seconds of TPOT by part; correction: what measured rows around the case shift it by."""
     parts = {name: float(value[i]) for name, value in steady.tpot_parts.items()}
     return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
 

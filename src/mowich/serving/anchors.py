@@ -17,7 +17,7 @@ import csv
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Literal
@@ -34,6 +34,7 @@ LENGTHS = ("ranks", "users", "prompt", "output")
 """Amounts of a row: correlation falls with the doublings between two. The first belongs to the plan; a search and a
 simulation go along the others."""
 
+NEARBY: Literal["measured nearby"] = "measured nearby"
 Distance = Literal[
     "measured nearby", "measured for this family", "measured for this vendor", "never measured on this vendor"
 ]
@@ -58,7 +59,6 @@ class Class:
     ranks: float
     vendor: str = ""
     version: str = ""
-    campaign: str = ""
     guesses: bool = False
 
     def word(self, name: str) -> str:
@@ -85,8 +85,9 @@ class Anchor:
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The process of one metric. deviation, noise: ln; apart: -ln of the factor of each of `WORDS`; reach: 1/l of each
-    of `LENGTHS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a vendor without rows;
-    nearby: least correlation of a row that is called so; rows: most rows of a forecast."""
+    of `LENGTHS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a vendor
+    without rows; nearby: least correlation of a row that is called so; rows: most rows of a forecast; robust: errors
+    over the noise from which a row counts for less."""
 
     deviation: float
     noise: float
@@ -228,6 +229,11 @@ class Neighbourhood:
             variance = variance - np.einsum("ij,ji->i", k, np.linalg.solve(self.covariance, k.T))
         return np.asarray(np.maximum(self.kernel.half_width(variance), self.least))
 
+    @property
+    def load_reach(self) -> float:
+        """1/l of users."""
+        return float(self.kernel.reach[1])
+
     def still(self) -> Neighbourhood:
         """The same where rows do not carry over: no shift, and the width of the process alone."""
         return replace(self, shifts=False)
@@ -249,7 +255,7 @@ class Neighbourhood:
         )
 
     def along_load(self, log2_prompt: float, log2_output: float, knots: Floats) -> tuple[Floats, Floats]:
-        """A row of `Loads`, of these knots: (falling, rising)."""
+        """A plan of `Loads`: (falling, rising) between these knots."""
         if not self.shifts or not len(self.at):
             return np.zeros(len(knots) + 1), np.zeros(len(knots) + 1)
         reach = self.kernel.reach[1:]
@@ -294,12 +300,14 @@ class Anchors:
     number: Mapping[str, Mapping[str, int]] = field(init=False)
     codes: NDArray[np.intp] = field(init=False)
     stated: Mapping[str, NDArray[np.intp]] = field(init=False)
+    knots: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         number = {name: {word: i for i, word in enumerate(dict.fromkeys(self.words[name]))} for name in WORDS}
         codes = [np.array([*map(number[name].__getitem__, self.words[name])], dtype=np.intp) for name in WORDS]
         object.__setattr__(self, "number", number)
         object.__setattr__(self, "codes", np.stack(codes, axis=1))
+        object.__setattr__(self, "knots", np.unique(self.logs[:, 1]))
         object.__setattr__(self, "stated", {m: np.nonzero(~np.isnan(self.residue[m]))[0] for m in METRICS})
 
     def with_rows(self, rows: Sequence[Anchor]) -> Anchors:
@@ -317,6 +325,18 @@ class Anchors:
             own=self.own + len(rows),
         )
 
+    def kernel_of(self, metric: str, one: Class) -> Kernel:
+        """The process of a metric, for a class."""
+        return self.kernel[metric]
+
+    def knows(self, family: str) -> bool:
+        """Whether any row is of a family of chips."""
+        return family in self.number["family"]
+
+    def knows_vendor(self, one: Class) -> bool:
+        """Whether any row is of the vendor of its chip."""
+        return one.vendor in self.vendors or self.knows(one.family)
+
     def take(self, rows: NDArray[np.intp]) -> Anchors:
         """The rows at `rows` alone."""
         return replace(
@@ -331,19 +351,19 @@ class Anchors:
             own=int((rows >= len(self.ids) - self.own).sum()),
         )
 
-    def apply(self, metric: str, cases: Sequence[Class]) -> tuple[Floats, Floats]:
-        """(ln of the factor on the prediction, half-width in ln of the 90% range) of each case."""
-        groups: dict[int, tuple[Neighbourhood, list[int]]] = {}
+    def apply(
+        self, metric: str, cases: Sequence[Class], still: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Floats]:
+        """(ln of the factor on the prediction, half-width in ln of the 90% range) of each case. still: those that rows
+        shift nothing of (`Neighbourhood.still`)."""
+        groups: dict[tuple[Neighbourhood, bool], list[int]] = {}
         for i, one in enumerate(cases):
-            found = self.near(metric, one)
-            groups.setdefault(id(found), (found, []))[1].append(i)
+            groups.setdefault((self.near(metric, one), still is not None and bool(still[i])), []).append(i)
         shift, half = np.zeros(len(cases)), np.zeros(len(cases))
-        for found, at in groups.values():
-            lengths = (
-                np.array([cases[i].users for i in at]),
-                *(np.array([cases[i].log(name) for i in at]) for name in ("prompt", "output")),
-            )
-            shift[at], half[at] = found.shift(*lengths), found.half_width(*lengths)
+        for (near, is_still), at in groups.items():
+            found = near.still() if is_still else near
+            users, prompt, output = (np.array([cases[i].log(name) for i in at]) for name in LENGTHS[1:])
+            shift[at], half[at] = (of(2.0**users, prompt, output) for of in (found.shift, found.half_width))
         return shift, half
 
     def near(self, metric: str, one: Class) -> Neighbourhood:
@@ -354,13 +374,13 @@ class Anchors:
         """How far away the rows are that speak for a forecast. "Nearby": a row of the same family of chips correlates
         with its time per token by `Kernel.nearby` or more. Else whether any row is of its family of chips, or of its
         vendor."""
-        if one.family in self.number["family"]:
+        if self.knows(one.family):
             found = self.near("tpot", one)
             like = found.correlation(one.users, one.log("prompt"), one.log("output"))[0]
-            here = self.codes[found.at, WORDS.index("family")] == self.number["family"][one.family]
+            here = self.codes[found.at, WORDS.index("family")] == self.number["family"].get(one.family, -1)
             is_near = bool((like[here] >= found.kernel.nearby).any())
             return "measured nearby" if is_near else "measured for this family"
-        return "measured for this vendor" if one.vendor in self.vendors else "never measured on this vendor"
+        return "measured for this vendor" if self.knows_vendor(one) else "never measured on this vendor"
 
     def row(self, i: int, correlation: float) -> Near:
         """Row i, as a neighbour."""
@@ -383,7 +403,7 @@ class Anchors:
 
 @lru_cache(maxsize=512)
 def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
-    kernel, stated = anchors.kernel[metric], anchors.stated[metric]
+    kernel, stated = anchors.kernel_of(metric, one), anchors.stated[metric]
     code = np.array([anchors.number[name].get(one.word(name), -1) for name in WORDS])
     far = (anchors.codes[stated] != code) @ kernel.apart
     far += np.abs(anchors.logs[stated, 0] - one.log("ranks")) * kernel.reach[0]
@@ -393,7 +413,7 @@ def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
     at = stated[chosen]
     covariance = covariance_of(kernel, anchors.codes[at], anchors.logs[at])
     covariance[np.diag_indices(len(at))] += anchors.noise[metric][at] ** 2
-    is_vendor = one.vendor in anchors.vendors or one.family in anchors.number["family"]
+    is_vendor = anchors.knows_vendor(one)
     return Neighbourhood(
         kernel=kernel,
         anchors=anchors,
@@ -465,8 +485,8 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
     found = with_robust_noise(anchors_of(rows))
     sources = {source: i for i, source in enumerate(dict.fromkeys(r.source for r in rows))}
     out = [
-        "# Measured rows of serving, ln (measured / predicted by the constants); written by tools/fit_serving.py. Do not"
-        " edit.",
+        "# Measured rows of serving, ln (measured / predicted by the constants);"
+        " written by tools/fit_serving.py. Do not edit.",
         *(f"# source {i}: {source}" for source, i in sources.items()),
         ",".join(COLUMNS),
     ]
@@ -508,8 +528,64 @@ def read_anchors(lines: Iterable[str]) -> Anchors:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackAnchors(Anchors):
+    """Rows of Trainium's stacks: a user's own, beside widths of each stack. widths: half-width in ln by (metric, stack,
+    architecture), of those without rows under architecture "*"; families: of chips, by stack."""
+
+    widths: Mapping[tuple[str, str, str], float]
+    families: Mapping[str, frozenset[str]]
+
+    def kernel_of(self, metric: str, one: Class) -> Kernel:
+        """The process with the deviation that gives a stack's width where no own row narrows it."""
+        kernel, here = self.kernel[metric], one.family in self.families.get(one.engine, ())
+        wide = self.widths.get((metric, one.engine, one.arch)) if here else None
+        half = self.widths[metric, "", "*"] if wide is None else wide
+        return replace(kernel, deviation=math.sqrt(max((half / kernel.width) ** 2 - kernel.noise**2, 0.0)))
+
+    def knows(self, family: str) -> bool:
+        """Whether any stack was measured on a family of chips."""
+        return any(family in families for families in self.families.values())
+
+    def knows_vendor(self, one: Class) -> bool:
+        """Of all chips that these stacks run on."""
+        return True
+
+    def distance(self, one: Class) -> Distance:
+        """ "Nearby": the stack's rows are of this architecture and of this family of chips."""
+        if (("tpot", one.engine, one.arch) in self.widths) and one.family in self.families[one.engine]:
+            return "measured nearby"
+        return Anchors.distance(self, one)
+
+
+def _stack_anchors() -> StackAnchors:
+    """Those of `ranges_neuron.csv`: half-widths by stack and architecture, and the families of chips of each stack."""
+    widths: dict[tuple[str, str, str], float] = {}
+    families: dict[str, set[str]] = {}
+    for row in _read("ranges_neuron.csv"):
+        engine, _, name = row["class"].rpartition("|")
+        if row["level"] == "arch":
+            widths[row["metric"], engine, name] = float(row["sd"])
+        elif row["level"] == "family" and engine:
+            families.setdefault(engine, set()).add(name)
+    none = anchors_of(())
+    return StackAnchors(
+        **{f.name: getattr(none, f.name) for f in fields(none) if f.init},
+        widths=widths,
+        families={k: frozenset(v) for k, v in families.items()},
+    )
+
+
 @cache
-def shipped_anchors() -> Anchors:
-    """The measured rows that ship."""
+def _shipped(name: str) -> Anchors:
+    if name == "neuron":
+        return _stack_anchors()
     text = (resources.files("mowich.facts") / "serving" / "anchors.csv").read_text(encoding="utf-8")
     return read_anchors(text.splitlines())
+
+
+def anchors_for(engine: str = "") -> Anchors:
+    """The measured rows that ship for an engine. Stacks of Trainium have their own: their constants were fitted to
+    other rows, and what those of GPUs differ by is not theirs."""
+    stacks = _shipped("neuron")
+    return stacks if isinstance(stacks, StackAnchors) and engine in stacks.families else _shipped("")

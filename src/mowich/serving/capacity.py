@@ -68,7 +68,7 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     """Workers that only prefill, as busy as lets the first token keep its limit: prompts wait as in M/D/1."""
     one, plans = np.ones(len(w.plans)), np.arange(len(w.plans))
     columns = _Columns.of(w, job)
-    service = columns.prompts()[0].each_s * columns.factor(w.ttft, one)
+    service = columns.prompts()[0].each_s
     front = Front.of(columns.around).before(one * job.prompt)
     waits = 2.0 * np.maximum((job.ttft_s - front) / service - 1.0, 0.0)  # without a limit endless, always busy
     busy = 1.0 - 1.0 / (1.0 + waits)

@@ -88,7 +88,6 @@ WIDTH_KINDS: Mapping[str, Callable[[Class], str]] = {
     "arch": lambda c: c.arch,
     "weights": lambda c: c.weights,
     "chip": lambda c: c.chip,
-    "campaign": lambda c: c.campaign,
 }
 """What the width of an interval may differ by -> the class of a case. Where left-out errors of a class are wider or
 narrower than those of the others, so are its intervals."""

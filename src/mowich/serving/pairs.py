@@ -31,16 +31,14 @@ def paired_tokens_per_s(
     return np.asarray(np.minimum(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl)
 
 
-def prefill_s(step: Floats, steps: Floats, correction: Floats) -> Floats:
+def prefill_s(step: Floats, steps: Floats) -> Floats:
     """Seconds of the steps of one prompt on a worker that only prefills.
 
-    T = step * steps * correction
-
-    correction: what served rows differ by.
+    T = step * steps
 
     Units: step s.
     """
-    return np.asarray(step * steps * correction)
+    return np.asarray(step * steps)
 
 
 def queued_prompt_s(service: Floats, load: Floats) -> Floats:
@@ -88,7 +86,6 @@ class Prefill(Columns):
         e: Engine,
         lone: PromptSteps,
         prompt: float,
-        correction: Floats,
         notes: Notes | None = None,
     ) -> Prefill:
         """Workers of the plans `plan`. lone: steps with one prompt alone."""
@@ -96,9 +93,7 @@ class Prefill(Columns):
         return cls(
             plan=plan,
             front=told(notes, "front_end", front_end_s)(fixed=e.front_s, token=e.front_token_s, prompt=ones * prompt),
-            service=told(notes, "prefill", prefill_s)(
-                step=total(lone.parts), steps=lone.steps_each, correction=correction
-            ),
+            service=told(notes, "prefill", prefill_s)(step=total(lone.parts), steps=lone.steps_each),
             under_way=s.dp * np.maximum(1.0, s.pp),
             group=s.tp * s.cp * s.pp,
             link_Bps=ones * c.link_Bps,

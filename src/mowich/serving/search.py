@@ -23,6 +23,7 @@ from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import by_time, rising, spread_out
 from mowich.plans.shapes import Shapes
+from mowich.serving.anchors import Loads
 from mowich.serving.pairs import Prefill, queued_prompt_s, worker_counts
 from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
@@ -49,8 +50,8 @@ class ServeJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). whole: shapes on one device,
-    with the caches of each plan; hbm_Bps: of a device; tpot, ttft: corrections of each plan as ln factor = (constant,
-    per unit of load), load a function of users per rank group."""
+    with the caches of each plan; hbm_Bps: of a device; tpot, ttft: what measured rows shift each plan by where its
+    workers prefill and decode, at any load."""
 
     plans: tuple[ServePlan, ...]
     shapes: Shapes
@@ -61,9 +62,8 @@ class Worker:
     verified: Floats
     accepted: Floats
     capacity_B: float
-    tpot: tuple[Floats, Floats]
-    ttft: tuple[Floats, Floats]
-    load: Callable[[Floats], Floats]
+    tpot: Loads
+    ttft: Loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,26 +169,22 @@ class _Columns:
             is_static=zero,
         )
 
-    def factor(self, metric: tuple[Floats, Floats], users: Floats) -> Floats:
-        """What corrections multiply a metric by."""
-        return np.asarray(np.exp(metric[0][self.rows] + metric[1][self.rows] * self.worker.load(users)))
-
     def loop(self, users: Floats, prompts: Sequence[PromptSteps]) -> Steady:
-        """The steady state of workers that prefill and decode, without corrections. prompts: steps of every plan."""
+        """The steady state of workers that prefill and decode, by the constants. prompts: steps of every plan."""
         known = [steps.take(self.rows) for steps in prompts]
         at = self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B
         return closed_loop(*at, known=known, kernels=self.kernels)
 
     def together(self, steady: Steady, users: Floats) -> tuple[Floats, Floats]:
         """(TTFT, TPOT) of workers that prefill and decode."""
-        w = self.worker
-        return steady.ttft_s * self.factor(w.ttft, users), steady.tpot_s * self.factor(w.tpot, users)
+        ttft, tpot = (np.exp(metric.at(self.rows, users)) for metric in (self.worker.ttft, self.worker.tpot))
+        return steady.ttft_s * ttft, steady.tpot_s * tpot
 
     def alone(self, users: Floats, parts: dict[str, Floats] | None = None) -> Floats:
         """TPOT of workers that only decode. parts: of their step, where it is known."""
         if parts is None:
             parts = decode_step(self.shapes, self.costs, self.load(users), users, kernels=self.kernels)
-        return np.asarray(total(parts) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
+        return np.asarray(total(parts) * self.around.mtp_cost / self.accepted)
 
 
 HALVINGS = 12
@@ -459,8 +455,7 @@ def _apart(
     rows, users, tpot = _with_edges(everyone, rows, users, tpot)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
     each = everyone.take(fits)
-    correction = each.factor(w.ttft, np.ones(len(fits)))
-    every = Prefill.of(fits, each.shapes, each.costs, each.around, lone.take(fits), job.prompt, correction)
+    every = Prefill.of(fits, each.shapes, each.costs, each.around, lone.take(fits), job.prompt)
 
     def sends(made: Prefill, to: NDArray[np.intp]) -> Floats:
         return made.transfer(w.whole.take(made.plan), w.whole.take(to), w.shapes.take(to), job.prompt, w.hbm_Bps)

@@ -1,4 +1,4 @@
-"""A deployment: a model on workers of one system under one engine, with its constants, corrections and memory.
+"""A deployment: a model on workers of one system under one engine, with constants, measured rows around it, memory.
 
 `plan --serve`, `compare --serve` and `traffic` all start from it. Adds nothing but the putting together.
 """
@@ -22,7 +22,7 @@ from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped_corrections
+from mowich.serving.anchors import Along, Anchors, Class, Distance, Loads, Near, Neighbourhood, anchors_for
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts
@@ -46,59 +46,52 @@ class Deployment:
     accepted: Floats
     table: ConstantTable
     has_own: bool
+    anchors: Anchors
 
     @property
     def coverage(self) -> dict[str, float]:
         """Which share of the times rests on what: constants fitted to served rows, operator tables of the chip, or
         neither."""
-        kind = (
-            "operator tables"
-            if self.has_own
-            else "fitted"
-            if shipped_corrections(self.engine).knows(self.system.family)
-            else "analytic"
-        )
+        kind = "operator tables" if self.has_own else "fitted" if self.anchors.knows(self.system.family) else "analytic"
         return {kind: 1.0}
 
     def around_of(self, i: int) -> Engine:
         """The engine constants of plan i."""
         return self.around.take(np.array([i]))
 
-    @property
-    def is_corrected(self) -> bool:
-        """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor
-        to families no serving was measured on: what they hold of other chips' kernels would count twice."""
-        return not self.has_own and shipped_corrections(self.engine).knows(self.system.family)
+    def near(self, metric: str, i: int, *, apart: bool = False) -> Neighbourhood:
+        """The measured rows around plan i. They shift nothing where the constants come from the chip's own operator
+        tables (what they hold of other chips' kernels would count twice), nor where prompts have workers of their own
+        (apart): the rows are of workers that do both, and shifting decode workers by them harms."""
+        found = self.anchors.near(metric, self.class_of(i))
+        return found.still() if self.has_own or apart else found
 
-    def along(self, metric: str) -> list[Along]:
-        """ln factor of every plan, open along load and length."""
-        if not self.is_corrected:
-            return [UNCORRECTED] * len(self.plans)
-        classes = [self.class_of(i, 1.0, 1024.0) for i in range(len(self.plans))]
-        known = {one: shipped_corrections(self.engine).along(metric, one) for one in dict.fromkeys(classes)}
-        return [known[one] for one in classes]
+    def along(self, metric: str, *, output: float, apart: bool = False) -> Along:
+        """ln factor of the first plan at any load and length of prompts, for answers of `output` tokens."""
+        return self.near(metric, 0, apart=apart).along(math.log2(output))
 
-    def along_load(self, *, prompt: float) -> dict[str, tuple[Floats, Floats]]:
-        """Of TPOT and TTFT: ln factor of every plan as (constant, slope along load) for prompts of one length."""
-        at = length_scale(math.log2(prompt))
-        both = {
-            metric: np.array([(a.constant + a.length * at, a.load) for a in self.along(metric)]).T for metric in METRICS
-        }
-        return {metric: (out[0], out[1]) for metric, out in both.items()}
+    def loads(self, metric: str, *, prompt: float, output: float) -> Loads:
+        """ln factor of every plan at any load, for requests of one length. Plans of one class have the same."""
+        knots = self.anchors.knots
+        found = [self.near(metric, i) for i in range(len(self.plans))]
+        one = {id(n): n.along_load(math.log2(prompt), math.log2(output), knots) for n in dict.fromkeys(found)}
+        falling, rising = (np.array([one[id(n)][side] for n in found]) for side in (0, 1))
+        return Loads(knots=knots, reach=found[0].load_reach, falling=falling, rising=rising)
 
-    def corrections(
-        self, metric: str, *, users: Floats, prompt: float, only: int | None = None
-    ) -> tuple[Floats, Floats]:
-        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not
-        carried over (`is_corrected`)."""
-        table = shipped_corrections(self.engine)
-        shift, half = table.apply(
-            metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
-        )
-        return (shift if self.is_corrected else np.zeros(len(shift))), half
+    def half_width(
+        self, metric: str, i: int, *, users: float, prompt: float, output: float, apart: bool = False
+    ) -> float:
+        """Half-width in ln of the 90% range of a time of plan i, by the measured rows around it."""
+        near = self.near(metric, i, apart=apart)
+        return float(near.half_width(users, math.log2(prompt), math.log2(output))[0])
 
-    def class_of(self, i: int, users: float, prompt: float) -> Class:
-        """What the corrections of plan i are kept by."""
+    def measured(self, i: int, *, users: float, prompt: float, output: float) -> tuple[Distance, tuple[Near, ...]]:
+        """How far away the measured rows are that speak for plan i at a load, and the nearest of them."""
+        one = self.class_of(i, users=users, prompt=prompt, output=output)
+        return self.anchors.distance(one), self.anchors.near("tpot", one).nearest(one)
+
+    def class_of(self, i: int, *, users: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> Class:
+        """What plan i is to measured rows."""
         plan = self.plans[i]
         name = {"deepseek-r1": "deepseek-v3"}.get(self.model.name, self.model.name)
         kind = "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp"
@@ -108,12 +101,12 @@ class Deployment:
             model=name,
             family=self.system.family,
             chip=self.system.chip,
+            vendor=self.system.vendor,
             weights=plan.weights,
             plan=kind,
             users=users,
             prompt=prompt,
-            output=1024.0,
-            vendor=self.system.vendor,
+            output=output,
             ranks=float(plan.tp * plan.dp),
             guesses=bool(self.table.speculates[i]),
         )
@@ -241,6 +234,7 @@ def _deploy(facts: Facts, asked: _Asked) -> Deployment:
         accepted=accepted,
         table=table,
         has_own=own,
+        anchors=anchors_for(engine),
     )
 
 

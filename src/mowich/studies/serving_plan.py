@@ -1,7 +1,7 @@
 """`plan --serve` and `compare --serve`: the best way to serve a model on one system, and several systems side by side.
 
-Puts search, prices and energy together, and gives every figure its interval: the corrections' own width, and the facts
-of grade D moved to the ends of their ranges one at a time.
+Puts search, prices and energy together, and gives every figure its interval: the width that measured rows leave, and
+the facts of grade D moved to the ends of their ranges one at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
-from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
+from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
@@ -28,7 +28,7 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
-from mowich.serving.corrections import users_scale
+from mowich.serving.anchors import METRICS, NEARBY, Distance, Near
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
@@ -64,7 +64,8 @@ _ESTIMATES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
-    average."""
+    average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
+    front)."""
 
     system: str
     system_id: str
@@ -96,6 +97,8 @@ class ServeRow(LaunchedRow):
     power_basis: str = ""
     front: tuple[tuple[float, float], ...] = ()
     lnc: int = 0
+    distance: Distance | None = None
+    nearest: tuple[Near, ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
@@ -113,6 +116,7 @@ class ServeRow(LaunchedRow):
         if self.power_basis:
             out["power_basis"] = self.power_basis
         out["front"] = [list(p) for p in self.front]
+        out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
         return out
 
 
@@ -184,7 +188,7 @@ def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
 
 def worker(d: Deployment, job: ServeJob) -> Worker:
     """The columns that the search needs."""
-    along = d.along_load(prompt=job.prompt)
+    tpot, ttft = (d.loads(metric, prompt=job.prompt, output=job.output) for metric in METRICS)
     caches = shapes(d.model, ServePlans.of([ServePlan(kv=kv) for kv in KV]))
     return Worker(
         plans=d.plans,
@@ -196,9 +200,8 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
         verified=d.verified,
         accepted=d.accepted,
         capacity_B=d.system.hbm_usable_B,
-        tpot=along["tpot"],
-        ttft=along["ttft"],
-        load=users_scale,
+        tpot=tpot,
+        ttft=ttft,
     )
 
 
@@ -372,12 +375,11 @@ def _row(
     """A row of one answer. light: without the ranges of single facts (points of a front)."""
     system = d.system
     plan = d.plans[f.decode]
-    half = {
-        m: float(d.corrections(m, users=np.array([f.users]), prompt=job.prompt, only=f.decode)[1][0])
-        for m in ("tpot", "ttft")
-    }
+    at = {"users": f.users, "prompt": job.prompt, "output": job.output}
+    half = {m: d.half_width(m, f.decode, **at, apart=f.prefill >= 0) for m in METRICS}
+    distance, nearest = d.measured(f.decode, **at)
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
-    grade = d.model.graded("D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",)))
+    grade = d.model.graded("D" if max([0.0, *downs, *ups]) > 0.1 or distance != NEARBY else "C")
     of_token, of_first = _coverage(d, f, job)
     tpot = from_spreads(
         f.tpot_s,
@@ -430,6 +432,8 @@ def _row(
         memory_B=memory,
         memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
+        distance=distance,
+        nearest=() if light else nearest,
         price_label=cost.price_label,
         power_basis=cost.power_basis,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},

@@ -21,6 +21,7 @@ from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
+from mowich.serving.anchors import METRICS
 from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
@@ -526,13 +527,13 @@ def _shifted(scenario: TrafficScenario, result: TrafficResult, facts: Facts, end
 
 def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[float, float], tuple[float, float]]:
     """Of the steps and of the first token of a pool: ln half-widths (down, up) of their 90% interval, as of a plan's
-    row: of the corrections at the mean load, and of facts of grade D."""
+    row: by the measured rows around it at the mean load, and by facts of grade D."""
     d = pool.deployment
-    users = np.array([max(1.0, result.in_flight / (pool.replicas * pool.plan.dp))])
-    prompt = max(1.0, result.prompt_mean)
-    half = {m: float(d.corrections(m, users=users, prompt=prompt)[1][0]) for m in ("tpot", "ttft")}
-    downs, ups = fact_spreads(d, 0, float(users[0]), prompt, facts)
-    step, first = ((math.hypot(half[m], *downs), math.hypot(half[m], *ups)) for m in ("tpot", "ttft"))
+    users, prompt = max(1.0, result.in_flight / (pool.replicas * pool.plan.dp)), max(1.0, result.prompt_mean)
+    at = {"users": users, "prompt": prompt, "output": pool.output}
+    half = [d.half_width(metric, 0, **at, apart=pool.apart) for metric in METRICS]
+    downs, ups = fact_spreads(d, 0, users, prompt, facts)
+    step, first = ((math.hypot(x, *downs), math.hypot(x, *ups)) for x in half)
     return step, first
 
 

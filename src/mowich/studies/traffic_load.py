@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
+import numpy as np
+
 from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
@@ -53,6 +55,17 @@ class Traffic(TypedDict, total=False):
     turns: str
     think: str
     counted: list[float]
+
+
+USUAL_ANSWER, DRAWN = 1024.0, 256
+"""Tokens of an answer where a trace says them only as it is played; answers that a mean is taken of."""
+
+
+def mean_answer(requests: Traffic) -> float:
+    """Mean tokens of an answer: measured rows of such lengths speak most for it."""
+    if "output_lengths" not in requests:
+        return USUAL_ANSWER
+    return float(np.mean(requests["output_lengths"](np.random.default_rng(0), DRAWN)))
 
 
 MOST_REQUESTS = 100_000_000

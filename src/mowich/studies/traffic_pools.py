@@ -15,6 +15,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
+from mowich.serving.anchors import METRICS
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -60,7 +61,7 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Workers of one plan."""
+    """Workers of one plan. output: mean tokens of an answer; apart: whether they do prompts or answers alone."""
 
     plan: ServePlan
     replicas: int
@@ -68,6 +69,8 @@ class Pool:
     scheduler: Scheduler
     times: StepTimes
     seen: Seen
+    output: float
+    apart: bool
 
     @property
     def system(self) -> System:
@@ -89,6 +92,8 @@ def make_pool(
     facts: Facts,
     *,
     blocks: int | None,
+    output: float,
+    apart: bool,
     speculation: Speculation,
     where: str,
 ) -> Pool:
@@ -123,7 +128,7 @@ def make_pool(
         whole = replace(whole, verified=draft.tokens + 1.0, accepted=draft.accepted)
     elif accept is not None:
         whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
-    tpot, ttft = (deployment.along(metric)[0] for metric in ("tpot", "ttft"))
+    tpot, ttft = (deployment.along(metric, output=output, apart=apart) for metric in METRICS)
     times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
     if draft is not None and small is not None:
         plain = replace(whole, verified=1.0, accepted=1.0)
@@ -135,6 +140,8 @@ def make_pool(
         scheduler=whole,
         times=times,
         seen=Seen.of(deployment.around, ttft),
+        output=output,
+        apart=apart,
     )
 
 

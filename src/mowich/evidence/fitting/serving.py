@@ -66,7 +66,7 @@ class ServingPredictor:
         self.table = gather_cases(self.cases, facts)
         self.names = self.table.columns.names
         self.known = np.array([facts.number(path) for path in self.names])
-        shift, _ = shifts_of(self.cases)
+        shift, _ = shifts_of(self.cases, facts)
         self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in _LATENCIES}
         self.points = []
         rows: list[tuple[int, str]] = []

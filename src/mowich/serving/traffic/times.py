@@ -11,7 +11,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
-from mowich.serving.corrections import UNCORRECTED, Along
+from mowich.serving.anchors import NO_SHIFT, Along
 from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.unevenness import Unevenness
@@ -26,7 +26,7 @@ READ_TOKENS, ASKED_FROM, SPREAD = (7, 17), 7, (0, 11)
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Step times of one worker as plain floats, made once, without corrections. A rank group that holds m tokens in all
+    """Step times of one worker as plain floats, made once, by the constants. A rank group that holds m tokens in all
     its pipeline stages together: tokens[m]: matrices, collectives and fixed layers, and experts where there is one
     group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
     sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
@@ -34,9 +34,9 @@ class StepTimes:
     prefill_step: what a step with prompt tokens takes beside; pair: seconds per (prompt token, attended token) of long
     prompts; window_pairs: the same for windowed layers; half: tokens at which a prompt's attention reaches half of
     that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
-    of a step that verifies several tokens over that of a plain one; tpot: the correction of steps. reading, asking:
-    where operator tables hold the attention of layers without a window: of decodes, by sequences and their mean
-    context; of prompts, by tokens and by twice the attended tokens over them (None: in proportion)."""
+    of a step that verifies several tokens over that of a plain one; tpot: what measured rows shift
+    steps by. reading, asking: where operator tables hold the attention of layers without a window: of decodes, by
+    sequences and their mean context; of prompts, by tokens and by twice the attended tokens over them (None: in proportion)."""
 
     tokens: list[float]
     sampled: list[float]
@@ -50,7 +50,7 @@ class StepTimes:
     half: float = 0.0
     prompt_token: float = 0.0
     verify: float = 1.0
-    tpot: Along = UNCORRECTED
+    tpot: Along = NO_SHIFT
     reading: Unevenness | None = None
     asking: Unevenness | None = None
 
@@ -144,7 +144,7 @@ class StepTimes:
             half=2.0 * float(mean[0]) * (whole_s / long_s - 1.0) if long_s > 0 else 0.0,
             prompt_token=recurrence / float(asked[0]),
             verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
-            tpot=tpot or UNCORRECTED,
+            tpot=tpot or NO_SHIFT,
         )
 
     def with_draft(self, draft: StepTimes, tokens: int) -> StepTimes:
@@ -202,7 +202,7 @@ class StepTimes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What lies between the engine's time of a first token and the user's: the rule of the steady state, and the
-    correction of TTFT."""
+    shift of TTFT by measured rows."""
 
     front: Front[float]
     ttft: Along

@@ -34,7 +34,7 @@ from mowich.studies.serving import Deployment, WorkerRows, deploy, moved_facts, 
 from mowich.studies.serving_plan import worker
 
 WORDS_OF_PART: Mapping[str, str] = {
-    "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
+    "correction": "what measured rows like it differ by, on the sum of the other parts",
 }
 """Parts that no formula of one worker gives."""
 
@@ -105,7 +105,7 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
     of_token = total(token_parts(parts, decode.around, decode.accepted, notes, of_step))
     s, c, e = prefill.shapes, prefill.costs, prefill.around
     lone = Prompting(s, c, e, _load(prefill, job, 1.0), zero).steps(zero)
-    made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, zero + at.correction, notes)
+    made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, notes)
     at_decode, at_prefill = (at.whole.take(np.full(n, i)) for i in (0, len(at.whole) - 1))
     made.transfer(at_prefill, at_decode, decode.shapes, job.prompt, decode.costs.hbm_Bps, notes)
     queued = told(notes, "queue.queued", queued_prompt_s)(service=made.service, load=zero + at.load)
@@ -115,7 +115,7 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
         prefill_workers=f.prefill_workers,
         prompts_per_s=f.prompts_per_s * f.ttft_parts["prefill"] / made.service,
         decode_workers=f.workers,
-        answers_per_s=f.answers_per_s * (f.tpot_s - f.tpot_parts["correction"]) / of_token,
+        answers_per_s=f.answers_per_s * f.tpot_s / of_token,
         osl=job.output,
     )
     notes.drop_zeros()
@@ -140,13 +140,12 @@ def _load(rows: WorkerRows, job: ServeJob, users: float) -> Load:
 
 class _PairPoint(NamedTuple):
     """Where prefill and decode workers run. found: their point in the search; users: of a rank group that decodes;
-    load: share of the time in which a prefill worker prefills; correction: of its time, what served rows differ by;
-    whole: the shapes of both on one device, with their caches, decode first."""
+    load: share of the time in which a prefill worker prefills; whole: the shapes of both on one
+    device, with their caches, decode first."""
 
     found: Found
     users: float
     load: float
-    correction: float
     whole: Shapes
 
 
@@ -210,10 +209,9 @@ class ServedRow:
     def pair_point(self) -> _PairPoint:
         """The point at which its pair of workers runs."""
         f, w, s = self.pair, worker(self.here, self.job), self.here.shapes
-        correction = math.exp(float(w.ttft[0][-1] + w.ttft[1][-1] * w.load(np.ones(1))[0]))
         under_way = float(s.dp[-1] * max(1.0, s.pp[-1]))
         prompts_per_s = f.tokens_per_s / self.job.output / f.prefill_workers
-        return _PairPoint(f, self.users, prompts_per_s * f.ttft_parts["prefill"] / under_way, correction, w.whole)
+        return _PairPoint(f, self.users, prompts_per_s * f.ttft_parts["prefill"] / under_way, w.whole)
 
     @cached_property
     def pair(self) -> Found:
@@ -264,9 +262,9 @@ class ServedRow:
             return _Served(f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s)
         w, job, users = worker(d, self.job), self.job, self.users
         loop = record_loop(worker_rows(d)[0], job, users, None, None)
-        x = w.load(np.array([users]))
-        tpot = float(loop.tpot_s[0]) * math.exp(float(w.tpot[0][0] + w.tpot[1][0] * x[0]))
-        ttft = float(loop.ttft_s[0]) * math.exp(float(w.ttft[0][0] + w.ttft[1][0] * x[0]))
+        first, at = np.zeros(1, dtype=np.intp), np.array([users])
+        tpot = float(loop.tpot_s[0]) * math.exp(float(w.tpot.at(first, at)[0]))
+        ttft = float(loop.ttft_s[0]) * math.exp(float(w.ttft.at(first, at)[0]))
         parts = [{k: float(v[0]) for k, v in p.items()} for p in (loop.ttft_parts, loop.tpot_parts)]
         for p, seconds in zip(parts, (ttft, tpot), strict=True):
             p["correction"] = seconds - sum(p.values())
