@@ -176,7 +176,8 @@ class Loads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """A measured row beside a forecast. correlation: 0 (says nothing of it) to 1 (measured there)."""
+    """A measured row beside a forecast. version: the release, or the engine where the row names none; users: per rank
+    group; correlation: 0 (says nothing of it) to 1 (measured there)."""
 
     id: str
     source: str
@@ -188,6 +189,19 @@ class Near:
     output: float
     ranks: float
     correlation: float
+
+    def words(self) -> str:
+        """The row in one line, with its correlation.
+
+        >>> row = {"id": "m7", "source": "a paper", "version": "vllm 0.19.0", "model": "qwen3-32b", "chip": "b200_sxm"}
+        >>> print(Near(**row, users=64.0, prompt=1024.0, output=512.0, ranks=2.0, correlation=0.312).words())
+        m7 (0.31): qwen3-32b on 2 ranks of b200_sxm, vllm 0.19.0, 64 users, 1024/512 tokens
+        """
+        ranks = f"{self.ranks:g} rank{'s' if self.ranks != 1 else ''}"
+        return (
+            f"{self.id} ({self.correlation:.2f}): {self.model} on {ranks} of {self.chip}, {self.version},"
+            f" {self.users:g} users, {self.prompt:.4g}/{self.output:.4g} tokens"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -384,7 +398,7 @@ class Anchors:
 
     def row(self, i: int, correlation: float) -> Near:
         """Row i, as a neighbour."""
-        ranks, users, prompt, output = (float(x) for x in 2.0 ** self.logs[i])
+        ranks, users, prompt, output = (round(float(x), 6) for x in 2.0 ** self.logs[i])
         names = ("version", "model", "chip")
         version, model, chip = (self.words[name][i] for name in names)
         return Near(

@@ -56,6 +56,7 @@ from mowich.show.rows import (
     unmeasured_line,
     used_B,
 )
+from mowich.serving.anchors import Near
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import sig
@@ -63,6 +64,9 @@ from mowich.units import sig
 FRONT_TITLE = "Throughput of a chip against speed for a user"
 FRONT_AXES = ("tokens/s per user", "tokens/s per chip")
 """The picture of a front and its axes."""
+
+MOST_NEAR = 3
+"""Measured rows beside the first plan."""
 
 FRONT_ROWS = 8
 """Points of the front that a terminal shows."""
@@ -83,6 +87,7 @@ def serve_page(result: Result, run: Run) -> Page:
         *paragraphs(preferred_lines(result), "note"),
     ]
     parts += [*_best(rows[0]), *_modes(named)] if is_plan and rows[0].get("feasible") else []
+    parts += paragraphs(_measured_rows(named[:1] if is_plan else named, is_plan=is_plan), "note")
     parts += paragraphs(_arrivals(result, inputs), "note")
     parts += _front(front) if front else []
     parts += paragraphs([_evaluated(result, run), *_rests(rows, inputs, run)], "basis", indent=0, gap=True)
@@ -240,6 +245,18 @@ def _arrivals(result: Result, inputs: Result) -> list[str]:
         f" {seconds(at['tpot_s']['value'])} on average, {seconds(tail)} at the load that 99 of 100 requests meet at"
         f" most{beyond}; --rate with --p99-ttft or --p99-tpot plays the tails out"
     ]
+
+
+def _measured_rows(named: Sequence[tuple[str, Result]], *, is_plan: bool) -> list[str]:
+    """How far away measured rows stand from each answer, and the nearest of them with its correlation."""
+    said = []
+    for name, row in named:
+        found = row.get("measured")
+        if found and found["distance"]:
+            rows = "; ".join(Near(**near).words() for near in found["nearest"][: MOST_NEAR if is_plan else 1])
+            nearest = f"; nearest rows (correlation, 0 to 1): {rows}" if rows else ""
+            said.append(f"{'plan 1' if is_plan else name}: {found['distance']}{nearest}")
+    return said
 
 
 def _evaluated(result: Result, run: Run) -> str:

@@ -73,10 +73,11 @@ class Deployment:
     def loads(self, metric: str, *, prompt: float, output: float) -> Loads:
         """ln factor of every plan at any load, for requests of one length. Plans of one class have the same."""
         knots = self.anchors.knots
-        found = [self.near(metric, i) for i in range(len(self.plans))]
-        one = {id(n): n.along_load(math.log2(prompt), math.log2(output), knots) for n in dict.fromkeys(found)}
-        falling, rising = (np.array([one[id(n)][side] for n in found]) for side in (0, 1))
-        return Loads(knots=knots, reach=found[0].load_reach, falling=falling, rising=rising)
+        classes = [(*_class_of_plan(p), guesses) for p, guesses in zip(self.plans, self.table.speculates, strict=True)]
+        near = {one: self.near(metric, classes.index(one)) for one in dict.fromkeys(classes)}
+        sides = {one: n.along_load(math.log2(prompt), math.log2(output), knots) for one, n in near.items()}
+        falling, rising = (np.array([sides[one][side] for one in classes]) for side in (0, 1))
+        return Loads(knots=knots, reach=near[classes[0]].load_reach, falling=falling, rising=rising)
 
     def half_width(
         self, metric: str, i: int, *, users: float, prompt: float, output: float, apart: bool = False
@@ -92,9 +93,8 @@ class Deployment:
 
     def class_of(self, i: int, *, users: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> Class:
         """What plan i is to measured rows."""
-        plan = self.plans[i]
         name = {"deepseek-r1": "deepseek-v3"}.get(self.model.name, self.model.name)
-        kind = "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp"
+        weights, kind, ranks = _class_of_plan(self.plans[i])
         return Class(
             engine=self.engine,
             arch=architecture(self.model),
@@ -102,12 +102,12 @@ class Deployment:
             family=self.system.family,
             chip=self.system.chip,
             vendor=self.system.vendor,
-            weights=plan.weights,
+            weights=weights,
             plan=kind,
             users=users,
             prompt=prompt,
             output=output,
-            ranks=float(plan.tp * plan.dp),
+            ranks=ranks,
             guesses=bool(self.table.speculates[i]),
         )
 
@@ -118,6 +118,11 @@ class Deployment:
         free = float(serving_memory_B(one, self.around.take(np.array([i])), self.system.hbm_usable_B)["kv"][0])
         each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
         return max(0, int(free / each / block))
+
+
+def _class_of_plan(plan: ServePlan) -> tuple[str, str, float]:
+    """(format of weights, kind, ranks) of a plan."""
+    return plan.weights, "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp", float(plan.tp * plan.dp)
 
 
 def tabled_shares(

@@ -38,6 +38,12 @@ WORDS_OF_PART: Mapping[str, str] = {
 }
 """Parts that no formula of one worker gives."""
 
+def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output: float) -> str:
+    """How far away measured rows are from plan i, and the nearest ones."""
+    distance, nearest = d.measured(i, users=users, prompt=prompt, output=output)
+    return "; ".join((distance, *(f"row {near.words()}, {near.source}" for near in nearest)))
+
+
 DIFFERS = "as the result states it: made again by this version and these facts it is another number"
 """Of a part whose formula does not give what the result says."""
 
@@ -332,6 +338,9 @@ class ServedRow:
         if len(name) > 2:
             parts = {name[2]: parts[name[2]]}
         part_terms(parts, self.recorded, notes)
+        if "correction" in notes.terms:
+            said = measured_words(self.here, 0, users=self.users, prompt=self.job.prompt, output=self.job.output)
+            notes.terms["correction"] = replace(notes.terms["correction"], note=said)
         if name[0] == "tokens_per_s_per_chip" and not self.together:
             notes.terms["tokens_per_s"] = self.recorded.terms["tokens_per_s"]
 
