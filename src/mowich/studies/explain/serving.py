@@ -44,6 +44,9 @@ def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output
     return "; ".join((distance, *(f"row {near.words()}, {near.source}" for near in nearest)))
 
 
+FULLER = "what a batch of full workers takes more: of those that are not full the time is kept, to be safe"
+"""Of a worker that only decodes."""
+
 DIFFERS = "as the result states it: made again by this version and these facts it is another number"
 """Of a part whose formula does not give what the result says."""
 
@@ -121,7 +124,7 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
         prefill_workers=f.prefill_workers,
         prompts_per_s=f.prompts_per_s * f.ttft_parts["prefill"] / made.service,
         decode_workers=f.workers,
-        answers_per_s=f.answers_per_s * f.tpot_s / of_token,
+        answers_per_s=f.answers_per_s * (f.tpot_s - f.tpot_parts["correction"]) / of_token,
         osl=job.output,
     )
     notes.drop_zeros()
@@ -338,7 +341,9 @@ class ServedRow:
         if len(name) > 2:
             parts = {name[2]: parts[name[2]]}
         part_terms(parts, self.recorded, notes)
-        if "correction" in notes.terms:
+        if "correction" in notes.terms and not self.together:
+            notes.terms["correction"] = replace(notes.terms["correction"], words=FULLER)
+        elif "correction" in notes.terms:
             said = measured_words(self.here, 0, users=self.users, prompt=self.job.prompt, output=self.job.output)
             notes.terms["correction"] = replace(notes.terms["correction"], note=said)
         if name[0] == "tokens_per_s_per_chip" and not self.together:
