@@ -11,7 +11,7 @@ from mowich.arrays import Floats
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
 from mowich.machines import collectives, flows
-from mowich.machines.system import DEVICE_LAYER, System, logical_cores, on_layer, resolve
+from mowich.machines.system import DEVICE_LAYER, System, library_facts, logical_cores, on_layer, resolve
 from mowich.machines.topology import alone, on_network, per_chip
 
 
@@ -86,7 +86,7 @@ def timed(
     """(time of each size with its interval, algorithm, what binds). slowdown: of the bytes' term."""
     system, data_B = runs_on.system(facts), np.array([float(b) for b in sizes])
     time_s, names, binds = times(system, kind, data_B, ranks, slowdown)
-    residual = np.full(len(sizes), facts.number(f"networks.collectives.{system.family}.residual"))
+    residual = np.full(len(sizes), facts.number(f"{library_facts(facts, system.chip, system.family)}.residual"))
     downs, ups = [residual], [residual]
     grades = ["C" if system.fabric.library != "neuron" else "D"]
     for name, paths in _ends(system, ranks):

@@ -108,6 +108,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         campaign=case.campaign,
         experts=case.experts,
         norms_apart=case.norms_apart,
+        release=case.version,
     )
 
 

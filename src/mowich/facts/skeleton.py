@@ -33,7 +33,7 @@ _OTHER_NETWORK = "ethernet"
 
 def families(facts: Facts) -> tuple[str, ...]:
     """Families of chips whose measured efficiencies a new chip may have."""
-    collectives = facts.children("networks.collectives")
+    collectives = set(facts.children("networks.collectives")) - set(facts.ids("chips"))
     return tuple(f for f in facts.ids("devices") if f in collectives and facts.leaf(f"networks.collectives.{f}.step"))
 
 

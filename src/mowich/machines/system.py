@@ -236,10 +236,17 @@ PASS_FIELDS = {
 """Fact of a chip family, of what its cores pass on in a collective -> the field of `Fabric`."""
 
 
-def _fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
-    """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes
-    from."""
-    own, common = f"networks.collectives.{family}", "networks.collectives.common"
+def library_facts(facts: Facts, chip: str, family: str) -> str:
+    """Path of what the collective library reaches on a chip: its own, where its links are not those of its family (PCIe
+    in the place of NVLink), else that of the family."""
+    own = f"networks.collectives.{chip}"
+    return own if facts.get(f"{own}.base") is not None else f"networks.collectives.{family}"
+
+
+def _fabric(facts: Facts, system_id: str, library: str, read: Callable[[str, str], float]) -> Fabric:
+    """What the library reaches on this system, by the facts at the path `library`; `read(name, path)` notes where each
+    number comes from."""
+    own, common = library, "networks.collectives.common"
     stated = f"systems.{system_id}.levels.scale_out.efficiency"
     nic = stated if facts.get(stated) else "networks.collectives.scale_out.ethernet.efficiency"
     names = (
@@ -384,7 +391,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
         levels=tuple(levels),
-        fabric=_fabric(facts, system_id, family, read),
+        fabric=_fabric(facts, system_id, library_facts(facts, chip, family), read),
         host_Bps=host("bandwidth"),
         host_B=host("memory"),
         lnc=groups.cores // per_chip if groups else 0,

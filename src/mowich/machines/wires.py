@@ -67,6 +67,27 @@ class Wire(Columns):
         return Wire(*made, *limits)  # `replace` takes three times as long
 
 
+@dataclass(frozen=True, slots=True)
+class Lines(Columns):
+    """A measured collective: seconds by lines, each from its first byte to that of the next. latency, per_B: of each
+    line [a, n], s and s/B; from_B: where it begins [a, n], inf where nothing was measured."""
+
+    latency: Floats
+    per_B: Floats
+    from_B: Floats
+
+    @property
+    def is_measured(self) -> Floats:
+        """Whether a group has lines [n]."""
+        return np.asarray(np.isfinite(self.from_B[0]))
+
+    def taken(self, data_B: Floats) -> tuple[Floats, Floats]:
+        """(L, seconds per byte) of the line of messages of data_B [n]."""
+        at = np.maximum(np.sum(data_B >= self.from_B, axis=0) - 1, 0)[None]
+        L, b = (np.take_along_axis(column, at, axis=0)[0] for column in (self.latency, self.per_B))
+        return L, b
+
+
 def _of(system: System, ways: list[tuple[Floats | float, ...]], n: int, most: int = 1) -> Wire:
     """The wire of algorithms, with room for `most`: columns of all systems have the same shape. ways: latency, bulk,
     seconds per byte, and what the first bytes gain (none where it is not there)."""

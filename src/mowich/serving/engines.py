@@ -22,6 +22,7 @@ from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
 from mowich.plans.shapes import quantises_attention
+from mowich.software.all_reduce import LINES, measured_all_reduce
 from mowich.software.engine import (
     AROUND,
     COMMON,
@@ -81,7 +82,8 @@ class Served:
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
     their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
     (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
-    all-reduce, as in older releases. stated: facts that only some engines and families have (`stated`)."""
+    all-reduce, as in older releases. release: of the engine, in words of a table; "": the newest. stated: facts that
+    only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -97,6 +99,7 @@ class Served:
     experts: str = ""
     products: str = ""
     norms_apart: bool = False
+    release: str = ""
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -340,10 +343,30 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
         }
         columns |= {name: getattr(inside, name) for name in ("short_B", "large_B", "pipeline", "pipeline_limit")}
         columns["reduce_ahead"] = made["reduce"].ahead
+        columns |= measured_lines([cases[i] for i in rows])
         columns["reduce_crosses"] = (tp[at] > system.domain_devices).astype(np.float64)
         for name, column in columns.items():
             whole = out.setdefault(name, np.zeros((*column.shape[:-1], len(cases))))
             whole[..., at] = column
+    return out
+
+
+def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
+    """All-reduces of cases of one system as their engines were measured, fields of `EngineCosts` [lines, n]: bytes at
+    the rate of the system's own links, as far as that differs from that of the links that were measured."""
+    out = {f"lines_{part}": np.zeros((LINES, len(cases))) for part in ("latency", "per_B", "from_B")}
+    out["lines_from_B"][:] = np.inf
+    rows: dict[tuple[str, str, int], list[int]] = {}
+    for i, case in enumerate(cases):
+        rows.setdefault((case.engine, case.release, case.plan.tp), []).append(i)
+    system = cases[0].system
+    for (engine, release, tp), at in rows.items():
+        found = measured_all_reduce(system.chip, engine, release, tp)
+        if found is not None:
+            rate = found.link_Bps / system.levels[0].bandwidth_Bps
+            out["lines_latency"][:, at] = np.array(found.latency_s)[:, None]
+            out["lines_per_B"][:, at] = np.array(found.per_B)[:, None] * rate
+            out["lines_from_B"][:, at] = np.array(found.from_B)[:, None]
     return out
 
 

@@ -413,7 +413,7 @@ def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict
     parts = {
         "tp": told(of["tp"], "tp", tp_s)(
             L=s.L,
-            wire=_wire_s(of["tp"], "tp.wire", reduce, moved, s.tp),
+            wire=_reduce_s(of["tp"], c, reduce, moved, s.tp),
             wait=wait * (c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)),
         ),
         "ep": told(of["ep"], "ep", ep_s)(
@@ -428,6 +428,28 @@ def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict
         ),
     }
     return {name: np.where(ranks[name] > 1, seconds, 0.0) for name, seconds in parts.items()}
+
+
+def lines_s(L: Floats, b: Floats, S: Floats) -> Floats:
+    """Seconds of a message by the line that was measured for its size.
+
+    T = L + b * S
+
+    Units: L s, b s/B, S B.
+    """
+    return np.asarray(L + b * S)
+
+
+def _reduce_s(notes: Notes | None, c: EngineCosts, wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
+    """Seconds of an all-reduce of tensor parallel ranks: as it was measured with the engine, else by the law."""
+    is_measured = c.lines.is_measured
+    if not is_measured.any():
+        return _wire_s(notes, "tp.wire", wire, data_B, ranks)
+    L, b = c.lines.taken(data_B)
+    if is_measured.all():
+        law = told(notes, "tp.wire", lines_s, note="one message, by a measured table of this chip and engine")
+        return law(L=L, b=b, S=data_B)
+    return np.where(is_measured, lines_s(L, b, data_B), _wire_s(None, "tp.wire", wire, data_B, ranks))
 
 
 def _wire_s(notes: Notes | None, name: str, wire: Wire, data_B: Floats, ranks: Floats) -> Floats:

@@ -16,7 +16,7 @@ from mowich.arrays import Columns, Floats
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.machines.wires import Wire
+from mowich.machines.wires import Lines, Wire
 from mowich.software.releases import release_words
 from mowich.software.vendors import HAND_TUNED, software_of
 
@@ -173,7 +173,8 @@ class EngineCosts(Columns):
     inside of a domain and beyond it, of transfers to the next stage and to the next context rank
     (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
     launching a collective in a captured graph, by kernels of the engine, leaves of its latency, of all-reduces within a
-    domain (beyond it they are the library's); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
+    domain (beyond it they are the library's); lines_*: the engine's all-reduces where they were measured, in the place
+    of both (`machines.wires.Lines`); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
     tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*:
     1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from rows_half to attention_half:
     of the device's operators alone (`machines.device`). Software: products, attention_kernels, reads_*: what the
@@ -195,6 +196,9 @@ class EngineCosts(Columns):
     reduce_per_B: Floats
     reduce_ahead: Floats
     reduce_crosses: Floats
+    lines_latency: Floats
+    lines_per_B: Floats
+    lines_from_B: Floats
     inside_latency: Floats
     inside_bulk: Floats
     inside_per_B: Floats
@@ -287,6 +291,11 @@ class EngineCosts(Columns):
         ahead = self.reduce_ahead if name == "reduce" else np.zeros_like(per_B)
         return Wire(latency, bulk, per_B, ahead, self.short_B, self.large_B, self.pipeline, self.pipeline_limit)
 
+    @property
+    def lines(self) -> Lines:
+        """All-reduces of tensor parallel ranks as they were measured with the engine."""
+        return Lines(self.lines_latency, self.lines_per_B, self.lines_from_B)
+
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
         fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
@@ -303,6 +312,7 @@ class EngineCosts(Columns):
             for name in ("reduce", "inside", "outside", "stage", "next")
             for part in ("latency", "bulk", "per_B")
         }
+        wires |= {name: np.zeros_like(getattr(self, name)) for name in ("lines_latency", "lines_per_B")}
         ahead = np.zeros_like(self.reduce_ahead)
         return replace(self, **best, **dict.fromkeys(_ADDED, none), **wires, reduce_ahead=ahead)
 
