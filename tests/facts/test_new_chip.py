@@ -32,7 +32,7 @@ def filled(text: str) -> str:
     )
 
 
-@pytest.mark.parametrize("family", ["hopper", "cdna", "neuroncore-v4", "tpu-v7", "rubin"])
+@pytest.mark.parametrize("family", ["hopper", "cdna4", "neuroncore-v4", "tpu-v7", "rubin"])
 def test_a_filled_file_of_each_family_is_right_at_once(tmp_path: Path, facts: Facts, family: str) -> None:
     file = tmp_path / "acme1.yaml"
     file.write_text(filled(chip_skeleton(facts, "acme1", family)), encoding="utf-8")
@@ -42,7 +42,7 @@ def test_a_filled_file_of_each_family_is_right_at_once(tmp_path: Path, facts: Fa
 
 
 def test_each_family_has_a_file(facts: Facts) -> None:
-    assert {"hopper", "cdna", "neuroncore-v4", "tpu-v7"} <= set(families(facts))
+    assert {"hopper", "cdna3", "cdna4", "neuroncore-v4", "tpu-v7"} <= set(families(facts))
     for family in families(facts):
         assert f"family: {family}\n" in chip_skeleton(facts, "acme1", family)
 

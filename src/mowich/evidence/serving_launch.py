@@ -36,9 +36,16 @@ def campaign_of(notes: Sequence[CampaignNote], row: PublishedRow) -> CampaignNot
     return next(note for note in notes if is_noted(note, row))
 
 
-def rounds_of(campaign: CampaignNote, users: float) -> float:
-    """Requests of each of so many users."""
-    return min(float(campaign["rounds"]), campaign.get("requests", math.inf) / users)
+def rounds_of(campaign: CampaignNote, users: float, stat: str = "") -> float:
+    """Requests of each of so many users; inf where none of the first, that all users ask together, is in the statistic
+    of a time to first token: a median of more than two rounds, as "median" or "p50" in its column."""
+    rounds = min(float(campaign["rounds"]), campaign.get("requests", math.inf) / users)
+    return math.inf if rounds > _FIRST_HALF and stat.strip().lower() in _MEDIANS else rounds
+
+
+_MEDIANS = ("median", "p50")
+_FIRST_HALF = 2.0
+"""Rounds of requests of which the first is no more than half."""
 
 
 class LaunchNote(TypedDict, total=False):

@@ -38,6 +38,7 @@ from mowich.models import load_model
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.serving.engines import architecture
+from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
 
 SERVING = TableForm(
@@ -399,6 +400,7 @@ def read_case(
         model = find_model(row["model"])
         campaign = campaign_of(table["campaigns"], row)
         one = _system(row, 1, facts, systems)
+        engine = build_for(facts, engine, one.vendor)
     except UserError as error:
         raise RefusedError(error.what) from error
     starts_together = bool(stack and stack.get("batch") == "static")
@@ -452,7 +454,7 @@ def read_case(
         output=lengths[1],
         users=users,
         mean_length=1.0 if ranks.is_static else float(campaign["mean_length"]),
-        rounds=rounds_of(campaign, users * dp),
+        rounds=rounds_of(campaign, users * dp, row.get("ttft_stat") or ""),
         is_static=ranks.is_static,
         speculates=speculates,
         accept=accept,

@@ -43,7 +43,7 @@ def note_tuned(
     reader: QuestionReader, facts: Facts, systems: Sequence[str], stack: str | None, engine: str | None
 ) -> None:
     """Name the systems for which no kernels written by hand are known, where a question asks for those: they answer
-    with the software that their maker ships."""
+    with the software that their maker ships. And those on which an engine has a build of its own, where it is named."""
     from mowich.machines.system import resolve
     from mowich.software.engine import engine_for
     from mowich.software.vendors import HAND_TUNED
@@ -57,6 +57,11 @@ def note_tuned(
         from mowich.training.tuned import has_kernels
 
         shipped = [name for name in systems if not has_kernels(equip(facts, name))]
+    elif engine is not None:
+        builds = {name: engine_for(facts, resolve(facts, name), engine) for name in systems}
+        for build in sorted({b for b in builds.values() if b != engine}):
+            on = ", ".join(name for name, made in builds.items() if made == build)
+            reader.note(f"engine {engine} on {on}: {build}")
     if shipped:
         reader.note(f"no kernels written by hand are known for {', '.join(shipped)}: as shipped there")
 

@@ -100,13 +100,33 @@ def engine_names(facts: Facts) -> list[str]:
 def engine_for(facts: Facts, system: System, name: str | None) -> str:
     """The engine to use: the named one, else that of the system's chip, else that of its vendor. For "hand-tuned" it is
     the engine with kernels written by hand that this one's facts name (`serving.<engine>.hand_tuned`); where they name
-    none, this one itself. Raises UserError for one that is not known."""
+    none, this one itself. An engine that has a build of its own for the chips of a vendor is that build there
+    (`build_for`). Raises UserError for one that is not known."""
     shipped = software_of(facts, system.chip, system.vendor, "serving_engine")
     engine = _by_hand(facts, shipped) if name == HAND_TUNED else name or shipped
     known = engine_names(facts)
     if engine not in known:
         raise unknown("engine", engine, known, field="engine")
-    return engine
+    return build_for(facts, engine, system.vendor)
+
+
+def build_for(facts: Facts, engine: str, vendor: str) -> str:
+    """The build of an engine for the chips of a vendor: the engine whose facts say that it is one
+    (`serving.<build>.build_of`, `build_vendor`), else the engine itself. On the chips of another vendor a build is the
+    engine that it is one of.
+
+    >>> from mowich.facts import load_facts
+    >>> [build_for(load_facts(), engine, vendor) for engine in ("vllm", "vllm-rocm") for vendor in ("AMD", "NVIDIA")]
+    ['vllm-rocm', 'vllm', 'vllm-rocm', 'vllm']
+    """
+
+    def builds(known: Facts) -> dict[str, tuple[str, str]]:
+        of = {name: known.get(f"serving.{name}.build_of") for name in known.ids("serving")}
+        return {n: (str(f.value), known.text(f"serving.{n}.build_vendor")) for n, f in of.items() if f is not None}
+
+    known = facts.once(("builds of engines",), builds)
+    base = known[engine][0] if engine in known else engine
+    return next((name for name, made in known.items() if made == (base, vendor)), base)
 
 
 def _by_hand(facts: Facts, engine: str) -> str:

@@ -47,7 +47,7 @@ def _family_words(family: str) -> str:
     first, _, rest = family.partition("-")
     if first == "tpu":
         return f"TPU {rest}"
-    return first.upper() if first == "cdna" else family.replace("-", " ").title()
+    return family.upper() if family.startswith("cdna") else family.replace("-", " ").title()
 
 
 def fact_label(path: str) -> str:
