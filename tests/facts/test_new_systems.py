@@ -14,6 +14,8 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 
 NEW = ("tpu-8t", "tpu-8i", "mi455x", "vera-rubin-nvl144")
+OTHER_VENDORS = ("mi325x", "gaudi3", "ascend-910b", "ascend-910c", "ascend-950pr", "ascend-950dt")
+"""Systems of which no step and no token was fitted: facts alone."""
 RENTED = ("trn3.48xlarge", "trn3.3xlarge", "trn2.3xlarge", "p5e.48xlarge", "p6e-gb200.36xlarge")
 
 
@@ -65,14 +67,35 @@ def test_serving_on_announced_machines_ranks_nobody_by_an_unknown(
     assert "chips.tpu_8t.memory.hbm_bandwidth" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [*NEW, *RENTED])
+def test_systems_of_vendors_without_rows_answer_with_the_lowest_grade(capsys: pytest.CaptureFixture[str]) -> None:
+    """Serving and training. A cost without a price is not known, and each says that nothing of it was fitted."""
+    on = f"--chips 8 --on {','.join(OTHER_VENDORS)}"
+    job = "--train --tokens 1T --seq 8192 --batch 128seqs"
+    for ask, of in (("--serve --isl 1k --osl 200", "tokens_per_s_per_chip"), (job, "step_s")):
+        answer = _answer(f"compare llama-3.1-8b {ask} {on}", capsys)
+        rows, inputs = _rows(answer), answer["inputs"]
+        assert list(rows) == list(OTHER_VENDORS)
+        assert isinstance(inputs, dict)
+        assert all("were fitted to" in e["unmeasured"] or "published" in e["unmeasured"] for e in inputs["systems"])
+        for name, row in rows.items():
+            assert row[of]["grade"] == "D", name
+            assert row[of]["high"] / row[of]["low"] > 1.3, name
+            assert row["usd_per_mtok"]["value"] is None, name
+
+
+def test_a_price_of_ones_own_is_all_that_a_cost_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    ask = "compare llama-3.1-8b --serve --isl 1k --osl 200 --chips 8 --on gaudi3 --set prices.gaudi3=$2/chip/h"
+    assert _rows(_answer(ask, capsys))["gaudi3"]["usd_per_mtok"]["value"] > 0
+
+
+@pytest.mark.parametrize("name", [*NEW, *OTHER_VENDORS, *RENTED])
 def test_each_is_shown(name: str, capsys: pytest.CaptureFixture[str], facts: Facts) -> None:
     assert run(["facts", "show", name]) == 0
     assert f"chips.{resolve(facts, name).chip}." in capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NEW, *RENTED])
+@pytest.mark.parametrize("name", [*NEW, *OTHER_VENDORS, *RENTED])
 def test_each_serves_alone_and_trains(name: str, capsys: pytest.CaptureFixture[str], facts: Facts) -> None:
     on = f"{name}:{min(resolve(facts, name).chips, 8)}"
     plans = _answer(f"plan llama-3.1-8b --serve --isl 1k --osl 200 --on {on} --top 1", capsys)["plans"]

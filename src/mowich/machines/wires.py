@@ -68,7 +68,7 @@ class Wire(Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class Lines(Columns):
+class MeasuredWire(Columns):
     """A measured collective: seconds by lines, each from its first byte to that of the next. latency, per_B: of each
     line [a, n], s and s/B; from_B: where it begins [a, n], inf where nothing was measured."""
 

@@ -22,7 +22,7 @@ from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
 from mowich.plans.shapes import quantises_attention
-from mowich.software.all_reduce import LINES, measured_all_reduce
+from mowich.software.all_reduce import NUM_LINES, measured_all_reduce
 from mowich.software.engine import (
     AROUND,
     COMMON,
@@ -354,7 +354,7 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
     """All-reduces of cases of one system as their engines were measured, fields of `EngineCosts` [lines, n]: bytes at
     the rate of the system's own links, as far as that differs from that of the links that were measured."""
-    out = {f"lines_{part}": np.zeros((LINES, len(cases))) for part in ("latency", "per_B", "from_B")}
+    out = {f"lines_{part}": np.zeros((NUM_LINES, len(cases))) for part in ("latency", "per_B", "from_B")}
     out["lines_from_B"][:] = np.inf
     rows: dict[tuple[str, str, int], list[int]] = {}
     for i, case in enumerate(cases):

@@ -96,18 +96,20 @@ ENGINE_COLOURS: Mapping[str, Colour] = {name: _colour(pair) for name, pair in _f
 """Engines of a NeuronCore, and the critical path through them."""
 MORE, LESS = (_colour(_file()["change"][key]) for key in ("more", "less"))
 """Steps up and down."""
-OTHER = SystemLook("other", GREY, "circle")
+_DOWN = "path://M0 0L10 0L5 8.7Z"
+"""A triangle upside down."""
+OTHER = SystemLook("other", GREY, _DOWN)
 SYMBOLS = (
     "circle",
     "rect",
     "triangle",
     "diamond",
-    "path://M0 0L10 0L5 8.7Z",
+    _DOWN,
     "path://M0 3L3 3L3 0L7 0L7 3L10 3L10 7L7 7L7 10L3 10L3 7L0 7Z",
     "emptyCircle",
     "emptyTriangle",
 )
-"""The fifth and sixth are a triangle upside down and a cross; each has its point in the middle."""
+"""The sixth is a cross; it and the triangle upside down each have their point in the middle."""
 DASHES = ("solid", "dashed", "dotted")
 
 
@@ -221,6 +223,7 @@ _SHAPES = {
     "rect": "none",
     "triangle": "polygon(50% 0,100% 100%,0 100%)",
     "diamond": "polygon(50% 0,100% 50%,50% 100%,0 50%)",
+    _DOWN: "polygon(0 0,100% 0,50% 100%)",
 }
 """Symbols of vendors as what CSS cuts a square to."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-LINES = 3
+NUM_LINES = 3
 FILE = resources.files("mowich") / "facts" / "serving" / "all_reduce.csv"
 
 
@@ -83,7 +83,7 @@ def _tables() -> Mapping[tuple[str, str], tuple[MeasuredAllReduce, ...]]:
         for row in csv.DictReader(file):
 
             def numbers(name: str, scale: float, row: Mapping[str, str] = row) -> tuple[float, ...]:
-                return tuple(float(row[f"{name}_{i + 1}"]) * scale for i in range(LINES))
+                return tuple(float(row[f"{name}_{i + 1}"]) * scale for i in range(NUM_LINES))
 
             key = (row["chip"], row["engine"])
             table = MeasuredAllReduce(

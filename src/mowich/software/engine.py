@@ -16,7 +16,7 @@ from mowich.arrays import Columns, Floats
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.machines.wires import Lines, Wire
+from mowich.machines.wires import MeasuredWire, Wire
 from mowich.software.releases import release_words
 from mowich.software.vendors import HAND_TUNED, software_of
 
@@ -194,7 +194,7 @@ class EngineCosts(Columns):
     (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
     launching a collective in a captured graph, by kernels of the engine, leaves of its latency, of all-reduces within a
     domain (beyond it they are the library's); lines_*: the engine's all-reduces where they were measured, in the place
-    of both (`machines.wires.Lines`); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
+    of both (`machines.wires.MeasuredWire`); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
     tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*:
     1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from rows_half to attention_half:
     of the device's operators alone (`machines.device`). Software: products, attention_kernels, reads_*: what the
@@ -312,9 +312,9 @@ class EngineCosts(Columns):
         return Wire(latency, bulk, per_B, ahead, self.short_B, self.large_B, self.pipeline, self.pipeline_limit)
 
     @property
-    def lines(self) -> Lines:
+    def lines(self) -> MeasuredWire:
         """All-reduces of tensor parallel ranks as they were measured with the engine."""
-        return Lines(self.lines_latency, self.lines_per_B, self.lines_from_B)
+        return MeasuredWire(self.lines_latency, self.lines_per_B, self.lines_from_B)
 
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
