@@ -43,6 +43,8 @@ FOLDER = shipped_folder() / "serving"
 METRICS = ("tpot", "ttft")
 SCALE = {"tpot": 0.15, "ttft": 0.35}
 """Log error of one row, at which its weight begins to fall."""
+DISPUTED = 0.25
+"""Weight of a row that others contradict (`evidence.serving_graphs`), over that of another."""
 STEP = 1e-3
 
 
@@ -120,6 +122,7 @@ class Problem:
         }
         size = Counter((c.source, c.model.name) for c in cases)
         weight = np.array([size[c.source, c.model.name] ** -0.25 for c in cases])
+        weight *= np.array([DISPUTED if c.graph.disputed else 1.0 for c in cases])
         self.weight = weight / weight.mean()
 
     def values(self, theta: Floats) -> Floats:
@@ -305,7 +308,7 @@ TAIL = """## What is not known
 
 SHOWN = {"": 1.0, "1": 1.0, "us": 1e-6, "ms": 1e-3, "tokens": 1.0, "GB": 1e9}
 """Unit -> SI, as constants are written."""
-DATE = "2026-11-27"
+DATE = "2026-12-01"
 LEARNED = 0.75
 """A constant is called fitted where the rows narrow one of its factors to less than this share of its prior."""
 

@@ -109,6 +109,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         experts=case.experts,
         norms_apart=case.norms_apart,
         release=case.version,
+        compiled=case.graph.batch,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
+from mowich.evidence.serving_graphs import CompiledGraph, GraphNote, compiled_graph
 from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
 from mowich.evidence.serving_launch import (
     UNTOLD,
@@ -110,7 +111,8 @@ class ServingCase:
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
     with those (the row's own TTFT, 0 where it states none); launch: settings of its engine; memory_share: above 1,
     sequences that decode by the row's own figures over those that the cache holds by our memory model; experts: the
-    path of their kernels, "" the usual one; norms_apart: norms are kernels of their own after an all-reduce."""
+    path of their kernels, "" the usual one; norms_apart: norms are kernels of their own after an all-reduce; graph:
+    how the graph of a row of Trainium was compiled."""
 
     id: str
     chip: str
@@ -144,6 +146,7 @@ class ServingCase:
     memory_share: float = 1.0
     experts: str = ""
     norms_apart: bool = False
+    graph: CompiledGraph = CompiledGraph()
 
 
 Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
@@ -187,6 +190,7 @@ class _Notes(TypedDict):
 
     engines: list[EngineNote]
     stacks: list[StackNote]
+    graphs: list[GraphNote]
     campaigns: list[CampaignNote]
     models: dict[str, str]
     rules: list[RuleNote]
@@ -421,7 +425,8 @@ def read_case(
         ep=ep,
         is_shorter=is_shorter,
     )
-    inferred += [how for how in (how_weights, how_kv, how_guessed) if how]
+    graph = compiled_graph(table["graphs"], row, users=users) if stack else CompiledGraph()
+    inferred += [*(how for how in (how_weights, how_kv, how_guessed) if how), *graph.words]
     launch = script_of(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
@@ -467,6 +472,7 @@ def read_case(
         launch=EngineSettings.of(launch, lengths=lengths, users=users),
         experts=experts_of(table["experts"], row, dp=dp),
         norms_apart=norms_apart(table["norms"], row),
+        graph=graph,
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if load.is_decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )

@@ -72,10 +72,10 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         FactField(high=100.0),
     ),
     (
-        r"serving\..*\.(moe_layer|expert_launch|kernel|prefill_kernel|guess_host)",
+        r"serving\..*\.(moe_layer|expert_visit|expert_launch|kernel|prefill_kernel|guess_host)",
         FactField(unit="s", high=1.0, above=False),
     ),
-    (r"serving\..*\.(activation_passes|ep_uneven)", FactField(high=1e4, above=False)),
+    (r"serving\..*\.(activation_passes|ep_uneven|launch_ep)", FactField(high=1e4, above=False)),
     (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
     (r"serving\..*\.together", _share(zero=True)),
     # shares and ratios

@@ -82,7 +82,8 @@ class Served:
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
     their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
     (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
-    all-reduce, as in older releases. release: of the engine, in words of a table; "": the newest. stated: facts that
+    all-reduce, as in older releases; release: of the engine, in words of a table, "": the newest; compiled: sequences
+    of a rank group that a compiled graph computes at least, 0 where it computes those that decode. stated: facts that
     only some engines and families have (`stated`)."""
 
     model: Model
@@ -100,6 +101,7 @@ class Served:
     products: str = ""
     norms_apart: bool = False
     release: str = ""
+    compiled: float = 0.0
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -304,6 +306,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         "peak_16": [peak("bf16", c.system) for c in cases],
         "tables": [_tables(c) for c in cases],
         "linear_format": [_format(fmt) for fmt in linear],
+        "compiled": [c.compiled for c in cases],
     }
     for role, formats in (("linear", linear), ("expert", [c.plan.weights for c in cases])):
         how = [arithmetic(fmt, c.system) for fmt, c in zip(formats, cases, strict=True)]

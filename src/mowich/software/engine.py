@@ -58,7 +58,9 @@ COMMON = (
 STACK = {
     "moe_layer": "moe_layer",
     "expert_reads": "expert_reads",
+    "expert_visit": "expert_visit",
     "expert_launch": "expert_launch",
+    "launch_ep": "launch_ep",
     "prefill_layer": "prefill_layer",
     "prefill_kernel": "prefill_kernel",
     "packs": "packs_prompts",
@@ -202,8 +204,10 @@ class EngineCosts(Columns):
     expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
     at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`; expert_reads:
-    how often the weights of a visited expert are read while others are left out; expert_launch: s for each expert of a
-    layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers by;
+    how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited expert
+    of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that carries a
+    prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph computes at least
+    (0: as many as decode); prefill_layer: what such a step multiplies times of layers by;
     prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; fixed_times:
     what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals whose work an
     all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
@@ -284,7 +288,9 @@ class EngineCosts(Columns):
     prefill_step: Floats
     moe_layer: Floats
     expert_reads: Floats
+    expert_visit: Floats
     expert_launch: Floats
+    launch_ep: Floats
     prefill_layer: Floats
     prefill_kernel: Floats
     fixed_times: Floats
@@ -292,6 +298,7 @@ class EngineCosts(Columns):
     kernel_tables: Floats
     tables: Floats
     linear_format: Floats
+    compiled: Floats
 
     def rate(self, kind: Literal["linear", "expert", "16"]) -> Floats:
         """FLOP/s of large products in the format of attention and shared weights, of experts, or in 16 bit."""
@@ -347,7 +354,9 @@ _ADDED = (
     "prefill_step",
     "tp_latency",
     "ep_latency",
+    "expert_visit",
     "expert_launch",
+    "compiled",
     "rows_half",
     "columns_half",
     "misaligned",
