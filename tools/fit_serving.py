@@ -608,15 +608,16 @@ def software(cases: Sequence[ServingCase]) -> dict[str, list[str]]:
     return out
 
 
-BY_HAND = ("release", "status", "ships", "ships_model", "ships_chip")
-"""Lines of an engine's file that no fit writes: what ships today, and whether it is supported."""
+BY_HAND = ("release", "status", "ships", "mixtures", "other_mixtures", "unsupported")
+"""Words that lines of an engine's file begin with which no fit writes: what ships today, for which models, and
+whether it is supported."""
 
 
 def by_hand(name: str) -> list[str]:
     """The lines of an engine's file that a person writes; none where there is no file."""
     file = FOLDER / f"{name}.yaml"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [line for line in lines if line.startswith(tuple(f"{field}:" for field in BY_HAND))]
+    return [line for line in lines if line.startswith(BY_HAND)]
 
 
 def put_line(file: Path, field: str, leaf: str) -> None:

@@ -326,9 +326,10 @@ def _software_problems(path: str, facts: Facts) -> Iterator[str]:
         yield f"lacks {path}.release, which {path}.status is of"
     if (status is not None and status.value == "ended") != (facts.get(f"{path}.ended") is not None):
         yield f"{path}.ended, the release and the day of the end, goes with the status 'ended'"
-    by_hand = facts.get(f"{path}.hand_tuned")
-    if by_hand is not None and by_hand.value not in facts.ids("serving"):
-        yield f"{path}.hand_tuned is '{by_hand.value}', which is no engine"
+    for field in ("hand_tuned", "other_mixtures"):
+        other = facts.get(f"{path}.{field}")
+        if other is not None and other.value not in facts.ids("serving"):
+            yield f"{path}.{field} is '{other.value}', which is no engine"
 
 
 def _alias_problems(facts: Facts) -> Iterator[str]:

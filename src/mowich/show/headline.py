@@ -243,8 +243,14 @@ def _left_over(rows: Sequence[Result], term: str) -> list[str]:
     said = (
         (
             "No price known" if term == "default" else f"No {term} price known",
-            lambda r: runs(r) and r.get("feasible") is not False and ranked_estimate(r, "usd_per_mtok").value is None,
+            lambda r: (
+                runs(r)
+                and r.get("feasible") is not False
+                and not r.get("undecided")
+                and ranked_estimate(r, "usd_per_mtok").value is None
+            ),
         ),
+        ("No figure in dollars, as fixed time decides the rate", lambda r: bool(r.get("undecided"))),
         ("Misses the limits", lambda r: r.get("feasible") is False and bool(r.get("decode"))),
         ("The budget rents no chip", lambda r: r.get("chips_requested") == 0),
         (

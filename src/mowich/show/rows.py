@@ -322,7 +322,8 @@ def release_lines(inputs: Result, software: str) -> list[str]:
     for entry in inputs["systems"]:
         if entry.get("release"):
             ships = f"; what ships of kernels by hand: {entry['ships']}" if entry.get("ships") else ""
-            released.setdefault(str(entry[software]), f"{entry['release']}{ships}")
+            unsupported = f"; {entry['unsupported']}" if entry.get("unsupported") else ""
+            released.setdefault(str(entry[software]), f"{entry['release']}{unsupported}{ships}")
         if entry.get("not_shipped"):
             missing[entry["system"]] = entry["not_shipped"]
     lines = [f"{name}: {words}" for name, words in released.items()]

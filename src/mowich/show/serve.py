@@ -79,6 +79,7 @@ def serve_page(result: Result, run: Run) -> Page:
     named = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows, 1)]
     front: Sequence[Result] = result.get("front") or ()
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
+    reasons += list(dict.fromkeys(f"{r['system']}: {r['undecided']}" for r in rows if r.get("undecided")))
     reasons += [] if is_plan else breakeven_lines(rows, inputs)
     parts: list[Part] = [
         Words(text=requests_line(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),

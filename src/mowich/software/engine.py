@@ -17,8 +17,9 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.machines.wires import MeasuredWire, Wire
+from mowich.models.model import Model, Moe
 from mowich.software.releases import release_words
-from mowich.software.vendors import HAND_TUNED, software_of
+from mowich.software.vendors import HAND_TUNED, software_of, split_words
 
 FAMILY = {
     "a_decode": "decode_attention",
@@ -99,13 +100,23 @@ def engine_names(facts: Facts) -> list[str]:
     return [name for name in facts.ids("serving") if facts.get(f"serving.{name}.step") is not None]
 
 
-def engine_for(facts: Facts, system: System, name: str | None) -> str:
-    """The engine to use: the named one, else that of the system's chip, else that of its vendor. For "hand-tuned" it is
-    the engine with kernels written by hand that this one's facts name (`serving.<engine>.hand_tuned`); where they name
-    none, this one itself. An engine that has a build of its own for the chips of a vendor is that build there
-    (`build_for`). Raises UserError for one that is not known."""
+def engine_for(facts: Facts, system: System, name: str | None, model: Model | None = None) -> str:
+    """The engine to use: the named one, else that of the system's chip, else that of its vendor, or for a mixture of
+    experts that it has no recipe for what its facts name (`serving.<engine>.other_mixtures`). For "hand-tuned" it is
+    the engine with kernels written by hand that the shipped one's facts name (`serving.<engine>.hand_tuned`); where
+    they name none, that one itself. An engine that has a build of its own for the chips of a vendor is that build there
+    (`build_for`). Raises UserError for one that is not known.
+
+    >>> from mowich.facts import load_facts
+    >>> from mowich.machines.system import resolve
+    >>> from mowich.models import load_model
+    >>> facts = load_facts()
+    >>> [engine_for(facts, resolve(facts, "trn3"), None, load_model(m)) for m in ("llama-3.1-8b", "deepseek-v3")]
+    ['vllm-neuron', 'nxdi-port']
+    """
     shipped = software_of(facts, system.chip, system.vendor, "serving_engine")
-    engine = _by_hand(facts, shipped) if name == HAND_TUNED else name or shipped
+    served = shipped if model is None else _with_recipe(facts, shipped, model)
+    engine = _by_hand(facts, shipped) if name == HAND_TUNED else name or served
     known = engine_names(facts)
     if engine not in known:
         raise unknown("engine", engine, known, field="engine")
@@ -131,6 +142,24 @@ def build_for(facts: Facts, engine: str, vendor: str) -> str:
     return next((name for name, made in known.items() if made == (base, vendor)), base)
 
 
+def _with_recipe(facts: Facts, engine: str, model: Model) -> str:
+    """The engine that a model has a recipe in: this one, unless its facts say which mixtures of experts it has
+    (`mixtures`: beginnings of architectures' names) and the model is another mixture."""
+    mixtures, others = (facts.get(f"serving.{engine}.{what}") for what in ("mixtures", "other_mixtures"))
+    if mixtures is None or others is None or not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+        return engine
+    return engine if model.architecture.startswith(split_words(str(mixtures.value))) else str(others.value)
+
+
+def kernels_shipped(facts: Facts, system: System, model: Model) -> str | None:
+    """The engine with kernels written by hand that ships for a model on a system: of its chip, with its logical cores.
+    It decodes on workers of their own, and only there. None where none ships."""
+    engine = _by_hand(facts, software_of(facts, system.chip, system.vendor, "serving_engine"))
+    ships = [facts.get(f"serving.{engine}.ships_{what}") for what in ("model", "chip", "lnc")]
+    is_it = [None if fact is None else fact.value for fact in ships] == [model.name, system.chip, float(system.lnc)]
+    return engine if is_it else None
+
+
 def _by_hand(facts: Facts, engine: str) -> str:
     """The engine whose kernels are written by hand in the place of this one's; this one where there is none."""
     named = facts.get(f"serving.{engine}.hand_tuned")
@@ -145,12 +174,14 @@ def packs_prompts(facts: Facts, engine: str) -> bool:
 
 def about_engine(facts: Facts, engine: str, model: str, chip: str) -> dict[str, str]:
     """What facts say in words of an engine: "about", "release" (what ships, whether it is supported, when that was
-    read), and "ships": what ships for a model on a chip of the kernels of the engine that is written by hand; without
-    those of which they say nothing."""
+    read), "unsupported": that no server supports what it serves, and "ships": what ships for a model on a chip of the
+    kernels of the engine that is written by hand; without those of which they say nothing."""
     said, by_hand = facts.get(f"serving.{engine}.about"), f"serving.{_by_hand(facts, engine)}"
     ships = [facts.get(f"{by_hand}.{what}") for what in ("ships_model", "ships_chip", "ships")]
     words = {} if said is None else {"about": str(said.value)}
     words |= release_words(facts, f"serving.{engine}")
+    if (unsupported := facts.get(f"serving.{engine}.unsupported")) is not None:
+        words["unsupported"] = str(unsupported.value)
     if [None if fact is None else fact.value for fact in ships[:2]] == [model, chip] and ships[2] is not None:
         words["ships"] = str(ships[2].value)
     return words

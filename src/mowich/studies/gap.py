@@ -485,7 +485,7 @@ def _served(
     metric: str,
 ) -> _Question:
     platforms = [equip(facts, name, chips=chips) for name in names]
-    engines = [engine_for(facts, platform, engine) for platform in platforms]
+    engines = [engine_for(facts, platform, engine, model) for platform in platforms]
 
     def solved(platform: Platform, name: str, software: str) -> tuple[ServeRow, int]:
         rows, _, got = solve_serving(

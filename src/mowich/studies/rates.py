@@ -165,7 +165,7 @@ def plan_rates(
     s = RateSearch(model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {})
     ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {}, program=program)
     named = [(spec, resolve(facts, spec)) for spec in specs]
-    systems = [(spec, system, engine_for(facts, system, engine)) for spec, system in named]
+    systems = [(spec, system, engine_for(facts, system, engine, model)) for spec, system in named]
     sides = {spec: side_of(ask, spec, name) for spec, _, name in systems}
     known = [side for side in sides.values() if side is not None]
     every = candidates_of(known, s.peak, *modes)

@@ -171,7 +171,7 @@ def fit_serving(
         if name == "mode":
             raise UserError("memory is of one worker, whatever its part", field="plan.mode", fix="leave it out")
     system = resolve(facts, spec, chips=chips)
-    engine = engine_for(facts, system, engine)
+    engine = engine_for(facts, system, engine, model)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)

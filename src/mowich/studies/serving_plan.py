@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,13 +32,14 @@ from mowich.serving.anchors import METRICS, NEARBY, Distance, Near
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
-from mowich.software.engine import about_engine, engine_for
-from mowich.software.vendors import unmeasured
+from mowich.software.engine import about_engine, engine_for, kernels_shipped
+from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
+from mowich.studies.stack_support import told_support
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ _ESTIMATES = (
 class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
     average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
-    front)."""
+    front); undecided: why the row has no figure in dollars although its price is known."""
 
     system: str
     system_id: str
@@ -99,6 +100,7 @@ class ServeRow(LaunchedRow):
     lnc: int = 0
     distance: Distance | None = None
     nearest: tuple[Near, ...] = ()
+    undecided: str = ""
     search_counts: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
@@ -115,6 +117,8 @@ class ServeRow(LaunchedRow):
         out["price"] = self.price_label
         if self.power_basis:
             out["power_basis"] = self.power_basis
+        if self.undecided:
+            out["undecided"] = self.undecided
         out["front"] = [list(p) for p in self.front]
         out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
         return out
@@ -406,7 +410,7 @@ def _row(
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
-    return ServeRow(
+    row = ServeRow(
         system=name,
         system_id=system.id,
         display=system.display,
@@ -438,6 +442,7 @@ def _row(
         power_basis=cost.power_basis,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )
+    return told_support(facts, d.model, job, row)
 
 
 def serving_inputs(
@@ -477,6 +482,43 @@ def serving_inputs(
     }
 
 
+def _solve_shipped(
+    model: Model,
+    spec: str,
+    system: System,
+    job: ServeJob,
+    facts: Facts,
+    *,
+    engine: str | None,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+    **how: Any,
+) -> tuple[list[ServeRow], list[ServeRow], SearchResult, str]:
+    """`solve_serving` with the engine that a customer gets where none is named, and its name: kernels that ship for the
+    model and decode on workers of their own, where such a plan keeps the limits; else the server. A row without dollars
+    gets the rate with kernels written by hand beside it. how: of `solve_serving`."""
+    name = engine_for(facts, system, engine, model)
+    kernels = kernels_shipped(facts, system, model) if engine is None and searched_modes(fixed)[1] else None
+    if kernels is not None:
+        apart = {**fixed, "mode": ("disaggregated",)}
+        rows, front, got = solve_serving(model, spec, system, job, facts, engine=kernels, fixed=apart, term=term, **how)
+        if rows[0].feasible:
+            return rows, front, got, kernels
+    rows, front, got = solve_serving(model, spec, system, job, facts, engine=name, fixed=fixed, term=term, **how)
+    by_hand = engine_for(facts, system, HAND_TUNED)
+    if any(row.undecided for row in rows) and by_hand != name:
+        beside = solve_serving(
+            model, spec, system, job, facts, engine=by_hand, fixed=fixed, top=1, term=term, with_front=False
+        )[0][0]
+        rate = beside.tokens_per_s_per_chip
+        said = f"{rate.value:.3g} tokens/s per chip" if beside.feasible and rate.value else "no plan either"
+        rows = [
+            replace(row, undecided=f"{row.undecided}; with kernels written by hand: {said}") if row.undecided else row
+            for row in rows
+        ]
+    return rows, front, got, name
+
+
 def plan_serving(
     model: Model,
     spec: str,
@@ -495,10 +537,9 @@ def plan_serving(
     those that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
-    name = engine_for(facts, system, engine)
     margin = preference.margin(facts) if prefer else 0.0
-    rows, front, got = solve_serving(
-        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term, margin=margin, runs=runs
+    rows, front, got, name = _solve_shipped(
+        model, spec, system, job, facts, engine=engine, fixed=fixed or {}, top=top, term=term, margin=margin, runs=runs
     )
     inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
     return ServeResult(
@@ -531,11 +572,10 @@ def compare_serving(
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
-        name = engine_for(facts, system, engine)
-        systems.append((spec, system, name))
-        found, _, got = solve_serving(
-            model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term, with_front=False
+        found, _, got, name = _solve_shipped(
+            model, spec, system, job, facts, engine=engine, fixed=fixed or {}, top=1, term=term, with_front=False
         )
+        systems.append((spec, system, name))
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(
@@ -551,12 +591,17 @@ def compare_serving(
 
 
 def rivals(rows: Sequence[ServeRow], facts: Facts) -> tuple[ServeRow, ...]:
-    """Rows of several systems with the price and the power at which each equals the best other."""
-    return with_breakeven(
+    """Rows of several systems with the price and the power at which each equals the best other; no price of a row that
+    has no figure in dollars because its rate is undecided."""
+    found = with_breakeven(
         rows,
         facts,
         speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_requested, "1/s"),
         kept=lambda r: exact(1.0, "1"),
+    )
+    return tuple(
+        replace(r, breakeven_usd_per_chip_h=unknown_estimate("USD/chip/h", r.undecided)) if r.undecided else r
+        for r in found
     )
 
 

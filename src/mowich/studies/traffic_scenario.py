@@ -95,7 +95,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     where = "the scenario" if is_inline(path) else str(path)
     model = load_model(asked.model)
     system = resolve(facts, asked.on)
-    engine = engine_for(facts, system, asked.engine)
+    engine = engine_for(facts, system, asked.engine, model)
     plan = _plan(asked.plan, ServePlan(weights=native_weights(model, system, facts)))
     machine = _cores(asked.plan, facts, system)
     decode = _decoders(asked.apart, facts, system, machine, engine, plan, model)
@@ -276,7 +276,7 @@ def _decoders(
         other = node.parsed("decode_on", lambda name: resolve(facts, str(name)))
         if other is not None:
             whole = here = other
-            default = engine_for(facts, other, None)
+            default = engine_for(facts, other, None, model)
             start = ServePlan(weights=native_weights(model, other, facts), kv=plan.kv)
             node.need("decode_plan")
     out = _Decoders(

@@ -280,7 +280,7 @@ def _solver(
         else:
             assert serve is not None
             platform = equip(under, on, chips=chips)
-            software = engine_for(under, platform, engine)
+            software = engine_for(under, platform, engine, model)
             served = solve_serving(
                 model, on, platform, serve, under, engine=software, fixed=fixed, top=1, term=term, with_front=False
             )[0][0]

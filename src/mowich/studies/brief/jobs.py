@@ -187,6 +187,15 @@ def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
             "As of November 2026 no row measures these on that chip, so grade D and with a wide range:"
             f" {names_listed(list(bases))}."
         )
+    undecided = {
+        f"{work_words(job, m.name)} on {known.name(s)}": None
+        for job in TABLED
+        for m in known.models
+        for s in known.systems
+        if known.serving(m.name, s, job).undecided
+    }
+    if undecided:
+        why.append(f"No figure in dollars where the fixed time of a step decides: {names_listed(list(undecided))}.")
     rests = sorted({row.rests_on for row in table if row.level == NO_VERDICT})
     if rests:
         why.append(

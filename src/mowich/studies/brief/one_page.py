@@ -45,12 +45,13 @@ from mowich.studies.brief.known import (
 )
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
 from mowich.studies.brief.outlook import energy_section, fleet_section, next_section, sure_section
-from mowich.studies.brief.rates import basis_of, deciding_constant, told_serving, told_training
+from mowich.studies.brief.rates import deciding_constant, told_training, trained_basis
 from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
+from mowich.studies.stack_support import served_basis, widened
 from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
 from mowich.training.tuned import has_kernels
 
@@ -137,7 +138,7 @@ def _known(
             if job is TO_SERVE:
                 announced[model.name] = asked.ask((NEXT,)).rows[0]
     for s, machine in machines.items():
-        if words := basis_of(facts, first, machine.id, serves=False):
+        if words := trained_basis(facts, first, machine.id):
             bases["train", first.name, s] = words
     begin("with one property exchanged after another")
     alone = facts.heard()
@@ -191,7 +192,7 @@ class _Trained:
         found = compare(
             model, systems, train=TO_TRAIN, chips=chips, facts=own, term=PRICE_OF_ALL, hand_tuned=hand_tuned
         )
-        rows = [told_training(r, basis_of(own, model, r.system_id, serves=False)) for r in found.rows]
+        rows = [told_training(r, trained_basis(own, model, r.system_id)) for r in found.rows]
         words = train_command(model.name, systems, chips, tuned=hand_tuned, future=self.is_future)
         self.reads.append(ReadBy.of(words, own))
         return replace(found, rows=Rows(rows))
@@ -221,13 +222,13 @@ class _Served:
         return replace(found, rows=Rows(rows))
 
     def _told(self, row: ServeRow, who: str, facts: Facts) -> ServeRow:
-        basis = basis_of(facts, self.model, row.system_id, serves=True)
+        basis = served_basis(facts, self.model, row.system_id)
         decided = deciding_constant(facts, self.model, row, self.job, chips=SERVED_ON)
         if basis:
             self.bases[*self.key, who] = basis
         if decided:
             self.rests_on[*self.key, who] = decided
-        return told_serving(facts, row, basis, decided)
+        return widened(facts, row, basis, is_large=bool(decided))
 
 
 def _memory(

@@ -1,7 +1,8 @@
-"""Rates as a brief tells them: with the grade and the range of how far they lie from what was measured.
+"""Rates as a brief tells them: what training is extrapolated from, and which constant decides a rate of serving.
 
-A rate whose architecture nobody has measured on that chip is grade D and says what it is extrapolated from. A rate that
-one constant decides, within the range of that constant, has the range of measured ports, and gets no verdict.
+A rate whose architecture nobody has measured on that chip is grade D and says what it is extrapolated from
+(`studies.stack_support`). A rate that one constant decides, within the range of that constant, has the range of measured
+ports, and gets no verdict.
 """
 
 from __future__ import annotations
@@ -9,24 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mowich.estimate import Estimate
-from mowich.evidence.measured_architectures import extrapolated_from, served_on, trained_on
+from mowich.evidence.measured_architectures import extrapolated_from, trained_on
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.serving_plan import ServeRow, compare_serving
+from mowich.studies.stack_support import FACTS
 
-_FACTS = "serving.extrapolated"
 _DECIDING = "moe_layer"
 """The constant of an engine that stands for all that experts add to a layer."""
 
 
-def basis_of(facts: Facts, model: Model, system_id: str, *, serves: bool) -> str:
-    """What a rate is extrapolated from; "" where its architecture was measured on that chip."""
-    measured = (served_on if serves else trained_on)(facts, system_id)
-    return extrapolated_from(measured, architecture(model))
+def trained_basis(facts: Facts, model: Model, system_id: str) -> str:
+    """What a rate of training is extrapolated from; "" where its architecture was measured on that chip."""
+    return extrapolated_from(trained_on(facts, system_id), architecture(model))
 
 
 def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, *, chips: int) -> str:
@@ -43,28 +42,7 @@ def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, 
         under = facts.with_values({fact.path: end})
         found = compare_serving(model, [row.system], job=job, chips=chips, facts=under, engine=row.engine).rows[0]
         rates.append(float(found.tokens_per_s_per_chip) if found.feasible else 0.0)
-    return fact.path if max(rates) > min(rates) * facts.number(f"{_FACTS}.decides") else ""
-
-
-def told_serving(facts: Facts, row: ServeRow, basis: str, decided: str) -> ServeRow:
-    """A row with the grade and at least the range that its basis, and a constant that decides it, ask for."""
-    if not basis and not decided:
-        return row
-    times = facts.number(f"{_FACTS}.times")
-    down, up = (1.0 / times, times) if basis else (1.0, 1.0)
-    if decided:
-        large = facts.fact(f"{_FACTS}.large_mixture")
-        down, up = min(down, large.low or 1.0), max(up, large.high or 1.0)
-    return replace(
-        row,
-        tokens_per_s_per_chip=_at_least(row.tokens_per_s_per_chip, down, up),
-        tokens_per_s_per_user=_at_least(row.tokens_per_s_per_user, down, up),
-        breakeven_usd_per_chip_h=_at_least(row.breakeven_usd_per_chip_h, down, up),
-        breakeven_W_per_chip=_at_least(row.breakeven_W_per_chip, down, up),
-        tpot_s=_at_least(row.tpot_s, 1.0 / up, 1.0 / down),
-        usd_per_mtok=_at_least(row.usd_per_mtok, 1.0 / up, 1.0 / down),
-        J_per_token=_at_least(row.J_per_token, 1.0 / up, 1.0 / down),
-    )
+    return fact.path if max(rates) > min(rates) * facts.number(f"{FACTS}.decides") else ""
 
 
 def told_training(row: TrainRow, basis: str) -> TrainRow:
@@ -79,11 +57,3 @@ def told_training(row: TrainRow, basis: str) -> TrainRow:
         J_per_token=replace(row.J_per_token, grade="D"),
         days=replace(row.days, grade="D"),
     )
-
-
-def _at_least(e: Estimate, down: float, up: float) -> Estimate:
-    """An estimate of grade D whose range spans at least these factors of its value."""
-    if e.value is None:
-        return e
-    low, high = e.value * down, e.value * up
-    return replace(e, low=min(low, e.low or low), high=max(high, e.high or high), grade="D")

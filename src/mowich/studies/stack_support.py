@@ -1,0 +1,100 @@
+"""What rows support of a rate on a stack of Trainium, and what they do not.
+
+Stacks differ several times on one chip, so a rate of an architecture that nobody measured there is grade D with a wide
+range. Where the fixed time of a step is most of the limit on the time per token, the rate is a small difference of large
+numbers: such a row has no figure in dollars, and says so. Engines of other chips are not asked here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mowich.estimate import Estimate, unknown_estimate
+from mowich.evidence.measured_architectures import extrapolated_from, served_on
+from mowich.evidence.serving_rows import is_stack
+from mowich.facts import Facts
+from mowich.models.model import Model, Moe
+from mowich.serving.engines import architecture
+from mowich.serving.search import ServeJob
+
+if TYPE_CHECKING:
+    from mowich.studies.serving_plan import ServeRow
+
+FACTS = "serving.extrapolated"
+_FIXED = ("layers", "host", "tp", "ep", "cp", "pp")
+"""Parts of a token's time that more bandwidth does not shorten: layers, host, and messages, which are short ones."""
+
+
+def served_basis(facts: Facts, model: Model, system_id: str) -> str:
+    """What a rate is extrapolated from; "" where its architecture was measured on that chip."""
+    return extrapolated_from(served_on(facts, system_id), architecture(model))
+
+
+def fixed_share(tpot: Estimate, limit_s: float) -> float:
+    """Fixed time of a token over the limit on its time; 0 without a limit.
+
+    >>> from mowich.estimate import exact
+    >>> from dataclasses import replace
+    >>> token = replace(exact(0.05, "s"), breakdown={"layers": 0.03, "host": 0.005, "experts": 0.015})
+    >>> round(fixed_share(token, 0.05), 2), fixed_share(token, math.inf)
+    (0.7, 0.0)
+    """
+    return sum((tpot.breakdown or {}).get(part, 0.0) for part in _FIXED) / limit_s
+
+
+def told_support(facts: Facts, model: Model, job: ServeJob, row: ServeRow) -> ServeRow:
+    """A row on a stack of Trainium with the grade and the range that measured rows allow, and without dollars where
+    fixed time decides; other rows as they are."""
+    if not is_stack(row.engine) or row.decode is None:
+        return row
+    basis = served_basis(facts, model, row.system_id)
+    is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    is_large = is_mixture and row.decode.devices >= facts.number(f"{FACTS}.large_ranks")
+    row = widened(facts, row, basis, is_large=bool(basis) and is_large)
+    share = fixed_share(row.tpot_s, job.tpot_s)
+    if share <= facts.number(f"{FACTS}.fixed_share"):
+        return row
+    why = (
+        f"fixed time of layers, host and messages is {share:.0%} of the limit on the time per token, so the rate follows"
+        " fitted constants and no figure in dollars is given"
+    )
+    return replace(row, undecided=why, usd_per_mtok=unknown_estimate("USD/Mtok", why))
+
+
+def widened(facts: Facts, row: ServeRow, basis: str, *, is_large: bool) -> ServeRow:
+    """A row with the grade and at least the range that its basis asks for; is_large: and the range of measured ports of
+    large mixtures on many ranks."""
+    if not basis and not is_large:
+        return row
+    times, first = (facts.number(f"{FACTS}.{name}") if basis else 1.0 for name in ("times", "times_first"))
+    down, up = 1.0 / times, times
+    if is_large:
+        large = facts.fact(f"{FACTS}.large_mixture")
+        down, up = min(down, large.low or 1.0), max(up, large.high or 1.0)
+    return replace(
+        row,
+        tokens_per_s_per_chip=at_least(row.tokens_per_s_per_chip, down, up),
+        tokens_per_s_per_user=at_least(row.tokens_per_s_per_user, down, up),
+        breakeven_usd_per_chip_h=at_least(row.breakeven_usd_per_chip_h, down, up),
+        breakeven_W_per_chip=at_least(row.breakeven_W_per_chip, down, up),
+        ttft_s=at_least(row.ttft_s, 1.0 / first, first),
+        tpot_s=at_least(row.tpot_s, 1.0 / up, 1.0 / down),
+        usd_per_mtok=at_least(row.usd_per_mtok, 1.0 / up, 1.0 / down),
+        J_per_token=at_least(row.J_per_token, 1.0 / up, 1.0 / down),
+    )
+
+
+def at_least(e: Estimate, down: float, up: float) -> Estimate:
+    """An estimate of grade D whose range spans at least these factors of its value.
+
+    >>> from mowich.estimate import exact
+    >>> wide = at_least(exact(10.0, "1/s"), 0.5, 2.0)
+    >>> wide.low, wide.high, wide.grade
+    (5.0, 20.0, 'D')
+    """
+    if e.value is None:
+        return e
+    low, high = e.value * down, e.value * up
+    return replace(e, low=min(low, e.low or low), high=max(high, e.high or high), grade="D")
