@@ -38,6 +38,17 @@ def served_on(facts: Facts, system_id: str) -> MeasuredModels:
     return _on_chip(facts, system_id, _served())
 
 
+def most_ranks(facts: Facts, system_id: str) -> int:
+    """The most ranks of a worker that served a mixture of experts in a published row of Trainium on the chip of a
+    system; 0 where none did.
+
+    >>> from mowich.facts import load_facts
+    >>> [most_ranks(load_facts(), name) for name in ("trn2", "trn3-gen2")]
+    [64, 8]
+    """
+    return max((ranks for chip, ranks in _mixtures() if _is_same(facts, chip_of(facts, system_id), chip)), default=0)
+
+
 def trained_on(facts: Facts, system_id: str) -> MeasuredModels:
     """What was measured in training on the chip of a system.
 
@@ -92,6 +103,15 @@ def _served() -> tuple[tuple[str, str, str], ...]:
     with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
         found |= {(row["chip"], row["model"]) for row in csv.DictReader(file) if row["answerable"] == "yes"}
     return tuple((chip, arch, name) for chip, model in sorted(found) for arch, name in _model(model))
+
+
+@cache
+def _mixtures() -> tuple[tuple[str, int], ...]:
+    """(chip, ranks) of the rows of Trainium whose model is a mixture of experts."""
+    with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["answerable"] == "yes"]
+    of = {row["model"]: _model(row["model"]) for row in rows}
+    return tuple((r["chip"], int(r["tp"])) for r in rows if any(arch != "dense" for arch, _ in of[r["model"]]))
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mowich.estimate import Estimate, unknown_estimate
-from mowich.evidence.measured_architectures import extrapolated_from, served_on
+from mowich.evidence.measured_architectures import extrapolated_from, most_ranks, served_on
 from mowich.evidence.serving_rows import is_stack
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
@@ -51,8 +51,9 @@ def told_support(facts: Facts, model: Model, job: ServeJob, row: ServeRow) -> Se
         return row
     basis = served_basis(facts, model, row.system_id)
     is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
-    is_large = is_mixture and row.decode.devices >= facts.number(f"{FACTS}.large_ranks")
-    row = widened(facts, row, basis, is_large=bool(basis) and is_large)
+    ranks = facts.number(f"{FACTS}.large_ranks")
+    is_large = is_mixture and row.decode.devices >= ranks > most_ranks(facts, row.system_id)
+    row = widened(facts, row, basis, is_large=is_large)
     share = fixed_share(row.tpot_s, job.tpot_s)
     if share <= facts.number(f"{FACTS}.fixed_share"):
         return row
