@@ -117,7 +117,7 @@ def test_what_a_stack_adds_to_a_step() -> None:
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(ep=st.sampled_from([2, 4, 8, 16]), prompt=st.floats(2000.0, 8000.0), q=st.floats(0.0, 1.0))
 def test_ranks_that_share_experts_save_a_part_of_their_launches(ep: int, prompt: float, q: float) -> None:
     """By ep^-q: none at q 0, all but each rank's own at 1; and an engine without launches of experts is untouched."""
@@ -244,7 +244,7 @@ def test_the_kernels_that_ship_serve_what_they_ship_for() -> None:
 
     def engine(facts: Facts, mode: str) -> tuple[str, str]:
         fixed = {**tp8, "mode": (mode,)}
-        row = plan_serving(model, "trn3:16", job=job, facts=facts, fixed=fixed, top=1).rows[0]
+        row = plan_serving(model, "trn3:4", job=job, facts=facts, fixed=fixed, top=1).rows[0]
         return row.engine, row.mode
 
     assert engine(ones, "any") == ("nxdi-megakernel", "disaggregated")
@@ -303,4 +303,6 @@ def test_published_rows_of_trainium_are_scored_by_stack() -> None:
     for entry in (e for e in left_out() if e.work == FITTED_TO[TRAINIUM] and e.what == "time per token"):
         assert entry.median < 0.2
         assert entry.p90 < 0.45
+        assert entry.in_range is not None
+        assert 0.85 <= entry.in_range <= 0.95 or entry.chip
     assert sum(held) / len(held) > 0.85
