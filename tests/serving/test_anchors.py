@@ -18,17 +18,17 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.serving.anchors import (
-    LENGTHS,
+    AMOUNTS,
+    CLASS_WORDS,
     METRICS,
     NEARBY,
-    WORDS,
     Anchor,
     Class,
     Loads,
+    anchor_kernels,
     anchor_lines,
     anchors_for,
     anchors_of,
-    kernels,
     read_anchors,
     with_robust_noise,
 )
@@ -42,23 +42,29 @@ SHIPPED = anchors_for()
 
 def measured_class(i: int) -> Class:
     """The class of shipped row i."""
-    words: dict[str, Any] = {name: SHIPPED.words[name][i] for name in WORDS}
+    words: dict[str, Any] = {name: SHIPPED.words[name][i] for name in CLASS_WORDS}
     words["guesses"] = words["guesses"] == "yes"
-    return Class(**words, vendor=SHIPPED.vendors[i], **dict(zip(LENGTHS, 2.0 ** SHIPPED.logs[i], strict=True)))
+    return Class(**words, vendor=SHIPPED.vendors[i], **dict(zip(AMOUNTS, 2.0 ** SHIPPED.logs[i], strict=True)))
 
 
 def drawn(rng: random.Random) -> Class:
     """A class like a measured row, with some of its words and lengths those of others, or of none."""
     one, other = (measured_class(rng.randrange(len(SHIPPED.ids))) for _ in range(2))
-    moved: dict[str, Any] = {name: getattr(other, name) for name in WORDS if rng.random() < 0.2}
-    moved |= {name: float(2.0 ** rng.uniform(0.0, 13.0)) for name in LENGTHS if rng.random() < 0.5}
+    moved: dict[str, Any] = {name: getattr(other, name) for name in CLASS_WORDS if rng.random() < 0.2}
+    moved |= {name: float(2.0 ** rng.uniform(0.0, 13.0)) for name in AMOUNTS if rng.random() < 0.5}
     if rng.random() < 0.3:
         moved |= {rng.choice(("model", "chip", "version")): "unheard of"}
     return replace(one, **moved)
 
 
 FAR = replace(
-    measured_class(0), **dict.fromkeys(WORDS[:-1], "none"), guesses=True, users=1e6, ranks=1e6, prompt=1e6, output=1e6
+    measured_class(0),
+    **dict.fromkeys(CLASS_WORDS[:-1], "none"),
+    guesses=True,
+    users=1e6,
+    ranks=1e6,
+    prompt=1e6,
+    output=1e6,
 )
 
 
@@ -88,12 +94,12 @@ def test_shifts_are_the_same_by_every_door(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_most_correlated_rows_are_taken(metric: str) -> None:
-    kernel, stated = kernels()[metric], SHIPPED.stated[metric]
+    kernel, stated = anchor_kernels()[metric], SHIPPED.stated[metric]
     rng = random.Random(2)
     for _ in range(20):
         one = drawn(rng)
         like = np.exp(-np.abs(SHIPPED.logs[:, 0] - one.log("ranks")) * kernel.reach[0])
-        for name, apart in zip(WORDS, kernel.apart, strict=True):
+        for name, apart in zip(CLASS_WORDS, kernel.apart, strict=True):
             like *= np.where(np.array(SHIPPED.words[name]) == one.word(name), 1.0, math.exp(-apart))
         near = SHIPPED.near(metric, one)
         assert len(near.at) == kernel.rows
@@ -121,7 +127,7 @@ def test_many_equal_rows_say_their_mean_and_one_says_less(metric: str) -> None:
 def test_another_row_never_widens(metric: str) -> None:
     """A row of a user's own, wherever it is; one of the same class narrows towards what two runs differ by."""
     rng = random.Random(4)
-    kernel = kernels()[metric]
+    kernel = anchor_kernels()[metric]
     for _ in range(15):
         one = drawn(rng)
         before = SHIPPED.apply(metric, [one])[1][0]
@@ -141,7 +147,7 @@ def test_another_row_never_widens(metric: str) -> None:
 def test_far_from_every_row_nothing_is_shifted_and_ranges_are_widest(metric: str) -> None:
     rng = random.Random(5)
     (shift,), (half,) = SHIPPED.apply(metric, [FAR])
-    kernel = kernels()[metric]
+    kernel = anchor_kernels()[metric]
     assert abs(shift) < 0.05 * kernel.deviation
     assert half == pytest.approx(kernel.width * math.hypot(kernel.deviation, kernel.noise), rel=0.01)
     cases = [drawn(rng) for _ in range(30)]
@@ -184,11 +190,13 @@ def test_rows_are_read_as_they_are_written_and_contradicted_ones_count_for_less(
     made = with_robust_noise(anchors_of(rows))
     noise = made.noise["tpot"]
     assert noise[7] > 1.8 * np.delete(noise, 7).max()
-    assert np.delete(noise, 7).min() >= kernels()["tpot"].noise
+    assert np.delete(noise, 7).min() >= anchor_kernels()["tpot"].noise
     read = read_anchors(anchor_lines(rows))
     assert list(read.ids) == [r.id for r in rows]
     assert list(read.sources) == [r.source for r in rows]
-    assert {name: list(read.words[name]) for name in WORDS} == {name: list(made.words[name]) for name in WORDS}
+    assert {name: list(read.words[name]) for name in CLASS_WORDS} == {
+        name: list(made.words[name]) for name in CLASS_WORDS
+    }
     assert read.logs == pytest.approx(made.logs, rel=1e-4, abs=1e-4)
     for m in METRICS:
         assert read.residue[m] == pytest.approx(made.residue[m], abs=5e-5, nan_ok=True)
@@ -265,5 +273,5 @@ def test_a_row_says_how_far_away_it_was_measured(model: str, on: str, distance: 
     assert said["distance"] == distance
     assert len(said["nearest"]) == len(row.nearest) == 3
     wide = math.log((row.tpot_s.high or 0.0) / float(row.tpot_s))
-    assert (wide >= kernels()["tpot"].unmeasured - 1e-9) == (distance != NEARBY)
+    assert (wide >= anchor_kernels()["tpot"].unmeasured - 1e-9) == (distance != NEARBY)
     assert all(near.id in SHIPPED.ids for near in row.nearest)

@@ -16,11 +16,11 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
+from mowich.serving.engines import USUAL_ANSWER
 from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import engine_names
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
-from mowich.studies.traffic_load import USUAL_ANSWER
 
 FACTS = load_facts()
 

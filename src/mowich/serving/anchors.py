@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 
 METRICS = ("tpot", "ttft")
-WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
+CLASS_WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
 """Classes of a row: where two differ in one, they correlate less by its factor."""
-LENGTHS = ("ranks", "users", "prompt", "output")
+AMOUNTS = ("ranks", "users", "prompt", "output")
 """Amounts of a row: correlation falls with the doublings between two. The first belongs to the plan; a search and a
 simulation go along the others."""
 
@@ -62,11 +62,11 @@ class Class:
     guesses: bool = False
 
     def word(self, name: str) -> str:
-        """A class of `WORDS` as text."""
+        """A class of `CLASS_WORDS` as text."""
         return ("yes" if self.guesses else "") if name == "guesses" else str(getattr(self, name))
 
     def log(self, name: str) -> float:
-        """log2 of one of `LENGTHS`."""
+        """log2 of one of `AMOUNTS`."""
         return math.log2(max(float(getattr(self, name)), 1.0))
 
 
@@ -84,10 +84,10 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The process of one metric. deviation, noise: ln; apart: -ln of the factor of each of `WORDS`; reach: 1/l of each
-    of `LENGTHS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a vendor
-    without rows; nearby: least correlation of a row that is called so; rows: most rows of a forecast; robust: errors
-    over the noise from which a row counts for less."""
+    """The process of one metric. deviation, noise: ln; apart: -ln of the factor of each of `CLASS_WORDS`; reach: 1/l of
+    each of `AMOUNTS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a
+    vendor without rows; nearby: least correlation of a row that is called so; rows: most rows of a forecast; robust:
+    errors over the noise from which a row counts for less."""
 
     deviation: float
     noise: float
@@ -105,7 +105,7 @@ class Kernel:
 
 
 @cache
-def kernels() -> Mapping[str, Kernel]:
+def anchor_kernels() -> Mapping[str, Kernel]:
     """The processes that ship, by metric."""
     named = {row["name"]: row for row in _read("anchor_kernel.csv")}
     out = {}
@@ -114,8 +114,8 @@ def kernels() -> Mapping[str, Kernel]:
         out[m] = Kernel(
             deviation=of["deviation"],
             noise=of["noise"],
-            apart=-np.log([of[name] for name in WORDS]),
-            reach=1.0 / np.array([of[name] for name in LENGTHS]),
+            apart=-np.log([of[name] for name in CLASS_WORDS]),
+            reach=1.0 / np.array([of[name] for name in AMOUNTS]),
             width=of["width"],
             unmeasured=math.log(of["unmeasured"]),
             nearby=of["nearby"],
@@ -131,7 +131,7 @@ def _read(name: str) -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
+class ShiftAlong:
     """ln factor of one class at any load and length of prompts: exactly that of its neighbourhood, which between two
     rows' users and prompts is a sum of four products of exponentials. users, prompts: log2 of where rows are; reach:
     1/l of both; parts: for each interval of users and of prompts, what multiplies e^(-u - p), e^(u - p), e^(p - u) and
@@ -153,7 +153,7 @@ class Along:
         return math.exp(self.constant + (a + b * u * u + p * p * (c + d * u * u)) / (u * p))
 
 
-NO_SHIFT = Along()
+NO_SHIFT = ShiftAlong()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Loads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
+class NearRow:
     """A measured row beside a forecast. version: the release, or the engine where the row names none; users: per rank
     group; correlation: 0 (says nothing of it) to 1 (measured there)."""
 
@@ -194,7 +194,7 @@ class Near:
         """The row in one line, with its correlation.
 
         >>> row = {"id": "m7", "source": "a paper", "version": "vllm 0.19.0", "model": "qwen3-32b", "chip": "b200_sxm"}
-        >>> print(Near(**row, users=64.0, prompt=1024.0, output=512.0, ranks=2.0, correlation=0.312).words())
+        >>> print(NearRow(**row, users=64.0, prompt=1024.0, output=512.0, ranks=2.0, correlation=0.312).words())
         m7 (0.31): qwen3-32b on 2 ranks of b200_sxm, vllm 0.19.0, 64 users, 1024/512 tokens
         """
         ranks = f"{self.ranks:g} rank{'s' if self.ranks != 1 else ''}"
@@ -252,7 +252,7 @@ class Neighbourhood:
         """The same where rows do not carry over: no shift, and the width of the process alone."""
         return replace(self, shifts=False)
 
-    def along(self, log2_output: float) -> Along:
+    def along(self, log2_output: float) -> ShiftAlong:
         """The shift for answers of one length, open along load and prompts, for a simulation."""
         if not self.shifts or not len(self.at):
             return NO_SHIFT
@@ -261,7 +261,7 @@ class Neighbourhood:
         users, u = _sides(self.logs[:, 0], reach[0])
         prompts, p = _sides(self.logs[:, 1], reach[1])
         parts = np.stack([(u[i] * weight) @ p[j].T for j in (0, 1) for i in (0, 1)], axis=-1)
-        return Along(
+        return ShiftAlong(
             tuple(users.tolist()),
             tuple(prompts.tolist()),
             (float(reach[0]), float(reach[1])),
@@ -281,7 +281,7 @@ class Neighbourhood:
         far = np.exp(-np.abs(log2_output - self.logs[:, 2]) * self.kernel.reach[3])
         return np.asarray(self.kernel.deviation**2 * self.like * self.dual * far)
 
-    def nearest(self, one: Class, count: int = 3) -> tuple[Near, ...]:
+    def nearest(self, one: Class, count: int = 3) -> tuple[NearRow, ...]:
         """The rows most correlated with a forecast, the nearest first."""
         like = self.correlation(one.users, one.log("prompt"), one.log("output"))[0]
         order = np.argsort(-np.round(like, 9), kind="stable")[:count]
@@ -299,7 +299,7 @@ def _sides(logs: Floats, reach: float, knots: Floats | None = None) -> tuple[Flo
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Anchors:
-    """Measured rows as columns. words: by class; logs: log2 of `LENGTHS` [rows, 4]; residue, noise: by metric; own: how
+    """Measured rows as columns. words: by class; logs: log2 of `AMOUNTS` [rows, 4]; residue, noise: by metric; own: how
     many of the last ones are a user's own: they are always among the neighbours."""
 
     kernel: Mapping[str, Kernel]
@@ -317,8 +317,8 @@ class Anchors:
     knots: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        number = {name: {word: i for i, word in enumerate(dict.fromkeys(self.words[name]))} for name in WORDS}
-        codes = [np.array([*map(number[name].__getitem__, self.words[name])], dtype=np.intp) for name in WORDS]
+        number = {name: {word: i for i, word in enumerate(dict.fromkeys(self.words[name]))} for name in CLASS_WORDS}
+        codes = [np.array([*map(number[name].__getitem__, self.words[name])], dtype=np.intp) for name in CLASS_WORDS]
         object.__setattr__(self, "number", number)
         object.__setattr__(self, "codes", np.stack(codes, axis=1))
         object.__setattr__(self, "knots", np.unique(self.logs[:, 1]))
@@ -332,7 +332,7 @@ class Anchors:
             ids=(*self.ids, *more.ids),
             sources=(*self.sources, *more.sources),
             vendors=(*self.vendors, *more.vendors),
-            words={name: (*self.words[name], *more.words[name]) for name in WORDS},
+            words={name: (*self.words[name], *more.words[name]) for name in CLASS_WORDS},
             logs=np.concatenate([self.logs, more.logs]),
             residue={m: np.concatenate([self.residue[m], more.residue[m]]) for m in METRICS},
             noise={m: np.concatenate([self.noise[m], more.noise[m]]) for m in METRICS},
@@ -358,7 +358,7 @@ class Anchors:
             ids=[self.ids[i] for i in rows],
             sources=[self.sources[i] for i in rows],
             vendors=[self.vendors[i] for i in rows],
-            words={name: [self.words[name][i] for i in rows] for name in WORDS},
+            words={name: [self.words[name][i] for i in rows] for name in CLASS_WORDS},
             logs=self.logs[rows],
             residue={m: self.residue[m][rows] for m in METRICS},
             noise={m: self.noise[m][rows] for m in METRICS},
@@ -376,7 +376,7 @@ class Anchors:
         shift, half = np.zeros(len(cases)), np.zeros(len(cases))
         for (near, is_still), at in groups.items():
             found = near.still() if is_still else near
-            users, prompt, output = (np.array([cases[i].log(name) for i in at]) for name in LENGTHS[1:])
+            users, prompt, output = (np.array([cases[i].log(name) for i in at]) for name in AMOUNTS[1:])
             shift[at], half[at] = (of(2.0**users, prompt, output) for of in (found.shift, found.half_width))
         return shift, half
 
@@ -391,17 +391,17 @@ class Anchors:
         if self.knows(one.family):
             found = self.near("tpot", one)
             like = found.correlation(one.users, one.log("prompt"), one.log("output"))[0]
-            here = self.codes[found.at, WORDS.index("family")] == self.number["family"].get(one.family, -1)
+            here = self.codes[found.at, CLASS_WORDS.index("family")] == self.number["family"].get(one.family, -1)
             is_near = bool((like[here] >= found.kernel.nearby).any())
             return "measured nearby" if is_near else "measured for this family"
         return "measured for this vendor" if self.knows_vendor(one) else "never measured on this vendor"
 
-    def row(self, i: int, correlation: float) -> Near:
+    def row(self, i: int, correlation: float) -> NearRow:
         """Row i, as a neighbour."""
         ranks, users, prompt, output = (round(float(x), 6) for x in 2.0 ** self.logs[i])
         names = ("version", "model", "chip")
         version, model, chip = (self.words[name][i] for name in names)
-        return Near(
+        return NearRow(
             id=self.ids[i],
             source=self.sources[i],
             version=version or self.words["engine"][i],
@@ -418,7 +418,7 @@ class Anchors:
 @lru_cache(maxsize=512)
 def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
     kernel, stated = anchors.kernel_of(metric, one), anchors.stated[metric]
-    code = np.array([anchors.number[name].get(one.word(name), -1) for name in WORDS])
+    code = np.array([anchors.number[name].get(one.word(name), -1) for name in CLASS_WORDS])
     far = (anchors.codes[stated] != code) @ kernel.apart
     far += np.abs(anchors.logs[stated, 0] - one.log("ranks")) * kernel.reach[0]
     order = np.argsort(np.round(far, 9), kind="stable")  # rows as near as each other: in the order of the table
@@ -455,23 +455,23 @@ def covariance_of(kernel: Kernel, codes: NDArray[np.intp], logs: Floats) -> Floa
 def robust_noise(kernel: Kernel, covariance: Floats, residue: Floats) -> Floats:
     """Standard deviation of each row's noise: more than that of a usual row where its neighbours contradict it.
 
-    The process is fitted once; with z = what is left over the noise, s = noise (1 + (z / robust)^2)^(1/4).
+    The process is fitted once; with z = what is left over the noise, s = noise sqrt(hypot(1, z / robust)).
     """
     noisy = covariance + np.diag(np.full(len(residue), kernel.noise**2))
     z = residue - covariance @ np.linalg.solve(noisy, residue)
-    return np.asarray(kernel.noise * (1.0 + (z / (kernel.robust * kernel.noise)) ** 2) ** 0.25)
+    return np.asarray(kernel.noise * np.sqrt(np.hypot(1.0, z / (kernel.robust * kernel.noise))))
 
 
 def anchors_of(rows: Sequence[Anchor], kernel: Mapping[str, Kernel] | None = None) -> Anchors:
     """Rows as columns, with the noise that they state, or that of a usual row."""
-    kernel = kernel or kernels()
+    kernel = kernel or anchor_kernels()
     return Anchors(
         kernel=kernel,
         ids=tuple(r.id for r in rows),
         sources=tuple(r.source for r in rows),
         vendors=tuple(r.one.vendor for r in rows),
-        words={name: tuple(r.one.word(name) for r in rows) for name in WORDS},
-        logs=np.array([[r.one.log(name) for name in LENGTHS] for r in rows]).reshape(len(rows), len(LENGTHS)),
+        words={name: tuple(r.one.word(name) for r in rows) for name in CLASS_WORDS},
+        logs=np.array([[r.one.log(name) for name in AMOUNTS] for r in rows]).reshape(len(rows), len(AMOUNTS)),
         residue={m: np.array([r.residue.get(m, math.nan) for r in rows]) for m in METRICS},
         noise={m: np.array([(r.noise or {}).get(m, kernel[m].noise) for r in rows]) for m in METRICS},
     )
@@ -490,7 +490,14 @@ def with_robust_noise(anchors: Anchors) -> Anchors:
     return replace(anchors, noise=noise)
 
 
-COLUMNS = ("id", "source", "vendor", *WORDS, *LENGTHS, *(f"{m}{kind}" for m in METRICS for kind in ("", "_noise")))
+ANCHOR_COLUMNS = (
+    "id",
+    "source",
+    "vendor",
+    *CLASS_WORDS,
+    *AMOUNTS,
+    *(f"{m}{kind}" for m in METRICS for kind in ("", "_noise")),
+)
 """Of `anchors.csv`: ln (measured / predicted) of a metric and its noise; source: a number of the lines above."""
 
 
@@ -502,11 +509,11 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
         "# Measured rows of serving, ln (measured / predicted by the constants);"
         " written by tools/fit_serving.py. Do not edit.",
         *(f"# source {i}: {source}" for source, i in sources.items()),
-        ",".join(COLUMNS),
+        ",".join(ANCHOR_COLUMNS),
     ]
     for i, r in enumerate(rows):
-        cells = [r.id, str(sources[r.source]), r.one.vendor, *(r.one.word(name) for name in WORDS)]
-        cells += [f"{getattr(r.one, name):g}" for name in LENGTHS]
+        cells = [r.id, str(sources[r.source]), r.one.vendor, *(r.one.word(name) for name in CLASS_WORDS)]
+        cells += [f"{getattr(r.one, name):g}" for name in AMOUNTS]
         for m in METRICS:
             value = float(found.residue[m][i])
             cells += ["", ""] if math.isnan(value) else [f"{value:.4f}", f"{found.noise[m][i]:.4f}"]
@@ -525,7 +532,7 @@ def read_anchors(lines: Iterable[str]) -> Anchors:
             table.append(line)
     header, *rows = csv.reader(table)
     of = dict(zip(header, zip(*rows, strict=True), strict=True))
-    kernel = kernels()
+    kernel = anchor_kernels()
 
     def numbers(name: str) -> Floats:
         return np.array([float(cell) if cell else math.nan for cell in of[name]])
@@ -535,8 +542,8 @@ def read_anchors(lines: Iterable[str]) -> Anchors:
         ids=of["id"],
         sources=[*map(sources.__getitem__, of["source"])],
         vendors=of["vendor"],
-        words={name: of[name] for name in WORDS},
-        logs=np.log2(np.maximum(np.stack([numbers(name) for name in LENGTHS], axis=1), 1.0)),
+        words={name: of[name] for name in CLASS_WORDS},
+        logs=np.log2(np.maximum(np.stack([numbers(name) for name in AMOUNTS], axis=1), 1.0)),
         residue={m: numbers(m) for m in METRICS},
         noise={m: numbers(f"{m}_noise") for m in METRICS},
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mowich.economics.money import term_words
 from mowich.plans.plan import ServePlan
+from mowich.serving.anchors import NearRow
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -56,7 +57,6 @@ from mowich.show.rows import (
     unmeasured_line,
     used_B,
 )
-from mowich.serving.anchors import Near
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import sig
@@ -254,7 +254,7 @@ def _measured_rows(named: Sequence[tuple[str, Result]], *, is_plan: bool) -> lis
     for name, row in named:
         found = row.get("measured")
         if found and found["distance"]:
-            rows = "; ".join(Near(**near).words() for near in found["nearest"][: MOST_NEAR if is_plan else 1])
+            rows = "; ".join(NearRow(**near).words() for near in found["nearest"][: MOST_NEAR if is_plan else 1])
             nearest = f"; nearest rows (correlation, 0 to 1): {rows}" if rows else ""
             said.append(f"{'plan 1' if is_plan else name}: {found['distance']}{nearest}")
     return said

@@ -22,7 +22,7 @@ from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.anchors import Along, Anchors, Class, Distance, Loads, Near, Neighbourhood, anchors_for
+from mowich.serving.anchors import Anchors, Class, Distance, Loads, NearRow, Neighbourhood, ShiftAlong, anchors_for
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts
@@ -66,7 +66,7 @@ class Deployment:
         found = self.anchors.near(metric, self.class_of(i))
         return found.still() if self.has_own or apart else found
 
-    def along(self, metric: str, *, output: float, apart: bool = False) -> Along:
+    def along(self, metric: str, *, output: float, apart: bool = False) -> ShiftAlong:
         """ln factor of the first plan at any load and length of prompts, for answers of `output` tokens."""
         return self.near(metric, 0, apart=apart).along(math.log2(output))
 
@@ -86,7 +86,7 @@ class Deployment:
         near = self.near(metric, i, apart=apart)
         return float(near.half_width(users, math.log2(prompt), math.log2(output))[0])
 
-    def measured(self, i: int, *, users: float, prompt: float, output: float) -> tuple[Distance, tuple[Near, ...]]:
+    def measured(self, i: int, *, users: float, prompt: float, output: float) -> tuple[Distance, tuple[NearRow, ...]]:
         """How far away the measured rows are that speak for plan i at a load, and the nearest of them."""
         one = self.class_of(i, users=users, prompt=prompt, output=output)
         return self.anchors.distance(one), self.anchors.near("tpot", one).nearest(one)

@@ -28,7 +28,7 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
-from mowich.serving.anchors import METRICS, NEARBY, Distance, Near
+from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
@@ -99,7 +99,7 @@ class ServeRow(LaunchedRow):
     front: tuple[tuple[float, float], ...] = ()
     lnc: int = 0
     distance: Distance | None = None
-    nearest: tuple[Near, ...] = ()
+    nearest: tuple[NearRow, ...] = ()
     undecided: str = ""
     search_counts: Mapping[str, float] = field(default_factory=dict)
 

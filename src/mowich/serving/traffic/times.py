@@ -11,7 +11,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
-from mowich.serving.anchors import NO_SHIFT, Along
+from mowich.serving.anchors import NO_SHIFT, ShiftAlong
 from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.unevenness import Unevenness
@@ -36,7 +36,8 @@ class StepTimes:
     that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
     of a step that verifies several tokens over that of a plain one; tpot: what measured rows shift
     steps by. reading, asking: where operator tables hold the attention of layers without a window: of decodes, by
-    sequences and their mean context; of prompts, by tokens and by twice the attended tokens over them (None: in proportion)."""
+    sequences and their mean context; of prompts, by tokens and by twice the attended tokens over them (None: in
+    proportion)."""
 
     tokens: list[float]
     sampled: list[float]
@@ -50,12 +51,14 @@ class StepTimes:
     half: float = 0.0
     prompt_token: float = 0.0
     verify: float = 1.0
-    tpot: Along = NO_SHIFT
+    tpot: ShiftAlong = NO_SHIFT
     reading: Unevenness | None = None
     asking: Unevenness | None = None
 
     @classmethod
-    def of(cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
+    def of(
+        cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: ShiftAlong | None = None
+    ) -> StepTimes:
         """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share
         a group's sequences evenly."""
         v, stages = scheduler.verified, scheduler.stages
@@ -205,10 +208,10 @@ class Seen:
     shift of TTFT by measured rows."""
 
     front: Front[float]
-    ttft: Along
+    ttft: ShiftAlong
 
     @classmethod
-    def of(cls, e: Engine, ttft: Along) -> Seen:
+    def of(cls, e: Engine, ttft: ShiftAlong) -> Seen:
         """Of one case (`e` of length 1)."""
         front = Front.of(e)
         names = ("step_share", "front_s", "front_token_s", "visible_tokens")

@@ -38,6 +38,7 @@ WORDS_OF_PART: Mapping[str, str] = {
 }
 """Parts that no formula of one worker gives."""
 
+
 def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output: float) -> str:
     """How far away measured rows are from plan i, and the nearest ones."""
     distance, nearest = d.measured(i, users=users, prompt=prompt, output=output)
