@@ -67,7 +67,9 @@ def test_a_step_has_the_measured_time(
 @given(st.sampled_from(CLASSES), RELEASES, st.integers(2, 16))
 def test_the_nearest_older_release_holds(which: tuple[str, str], release: str, ranks: int) -> None:
     """Of the tables with as many ranks; the oldest where none is older, the newest where no release is said."""
-    mine = [r for r in ROWS if (r["chip"], r["engine"]) == which and ranks <= int(r["ranks"]) < 2 * ranks]
+    own = [r for r in ROWS if (r["chip"], r["engine"]) == which]
+    most = max(int(r["ranks"]) for r in own)
+    mine = [r for r in own if ranks <= int(r["ranks"]) < 2 * ranks or int(r["ranks"]) == most < ranks]
     found = measured_all_reduce(*which, release, ranks)
     newest = measured_all_reduce(*which, "", ranks)
     if not mine:
@@ -81,6 +83,14 @@ def test_the_nearest_older_release_holds(which: tuple[str, str], release: str, r
     assert release_order(found.release) == (older[-1] if older else order[0])
     assert release_order(newest.release) == order[-1]
     assert found.ranks == min(int(r["ranks"]) for r in mine if r["release"] == found.release)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_more_ranks_of_a_rack_never_take_less_latency(engine: str) -> None:
+    """Also beyond the most that were measured, so that no search flees there from what was measured."""
+    system = resolve(FACTS, "gb300:72")
+    taken = [wire_s(system, engine, "", tp, 4096.0) for tp in (8, 16, 32, 64)]
+    assert taken == sorted(taken)
 
 
 @given(st.sampled_from(ROWS), st.floats(5.0, 30.0), st.floats(1.0, 3.0))

@@ -356,7 +356,8 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 
 def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
     """All-reduces of cases of one system as their engines were measured, fields of `EngineCosts` [lines, n]: bytes at
-    the rate of the system's own links, as far as that differs from that of the links that were measured."""
+    the rate of the system's own links, as far as that differs from that of the links that were measured. Groups that
+    reach beyond these links have none."""
     out = {f"lines_{part}": np.zeros((NUM_LINES, len(cases))) for part in ("latency", "per_B", "from_B")}
     out["lines_from_B"][:] = np.inf
     rows: dict[tuple[str, str, int], list[int]] = {}
@@ -365,7 +366,7 @@ def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
     system = cases[0].system
     for (engine, release, tp), at in rows.items():
         found = measured_all_reduce(system.chip, engine, release, tp)
-        if found is not None:
+        if found is not None and tp <= system.levels[0].devices:
             rate = found.link_Bps / system.levels[0].bandwidth_Bps
             out["lines_latency"][:, at] = np.array(found.latency_s)[:, None]
             out["lines_per_B"][:, at] = np.array(found.per_B)[:, None] * rate

@@ -12,7 +12,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -63,16 +63,19 @@ def release_order(text: str) -> tuple[float, ...]:
 def measured_all_reduce(chip: str, engine: str, release: str, ranks: int) -> MeasuredAllReduce | None:
     """The table of an all-reduce among `ranks` devices of a chip: that of the nearest older release, of the oldest one
     where none is older, and of the newest where no release is said ("vllm 0.19.0", "0.5.10", ""). For a number of ranks
-    that was not measured the next larger one, up to twice as many. None where there is no such table: the library's law
-    holds."""
+    that was not measured the next larger one, up to twice as many; beyond the largest, that one with latencies that
+    grow as the depth of a tree does. None where there is no such table: the library's law holds."""
     tables = _tables().get((chip, engine), ())
     asked = release_order(release) or (math.inf,)
-    enough = [t for t in tables if ranks <= t.ranks < 2 * ranks]
+    most = max((t.ranks for t in tables), default=0)
+    enough = [t for t in tables if ranks <= t.ranks < 2 * ranks or t.ranks == most < ranks]
     if not enough:
         return None
     older = [t for t in enough if release_order(t.release) <= asked]
     of = max(older, key=lambda t: release_order(t.release)) if older else enough[0]
-    return min((t for t in enough if t.release == of.release), key=lambda t: t.ranks)
+    found = min((t for t in enough if t.release == of.release), key=lambda t: t.ranks)
+    deeper = max(1.0, math.log2(ranks) / math.log2(found.ranks))
+    return replace(found, latency_s=tuple(L * deeper for L in found.latency_s)) if deeper > 1.0 else found
 
 
 @cache
