@@ -15,6 +15,7 @@ from mowich.machines.system import System, machines, resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import shapes
+from mowich.plans.workers import worker_plans
 from mowich.serving.engines import Served, constant_columns
 from mowich.serving.step import step
 from mowich.software.all_reduce import FILE, measured_all_reduce, release_order
@@ -109,6 +110,17 @@ def test_links_of_ones_own_move_the_bytes(facts: Facts) -> None:
         assert wire_s(fast, "vllm", "", 8, data_B) <= wire_s(usual, "vllm", "", 8, data_B)
     L, b = (x[0] for x in costs_of(usual, "vllm", "", 8).lines.taken(np.array([1e8])))
     assert wire_s(fast, "vllm", "", 8, 1e8) == pytest.approx(L + b * 1e8 / 2.0)
+
+
+@pytest.mark.parametrize("on", ["l40s:8", "rtx-pro-6000:8"])
+def test_workers_may_share_a_layer_over_pcie(on: str) -> None:
+    """As engines do within a server; never beyond it, where no table reaches."""
+    system, model = resolve(FACTS, on), load_model("llama-3.1-8b")
+    plans = worker_plans(model, system, weights=["bf16"], kv=["bf16"], fixed={}, long_prompt=False)
+    assert {plan.tp for plan in plans} == {1, 2, 4, 8}
+    for tp in (2, 4, 8):
+        assert costs_of(system, "vllm", "", tp).lines.is_measured.all()
+    assert not costs_of(resolve(FACTS, on.replace(":8", ":16")), "vllm", "", 16).lines.is_measured.any()
 
 
 def test_no_table_is_no_change(facts: Facts) -> None:
