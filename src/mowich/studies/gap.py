@@ -496,6 +496,8 @@ def _served(
     def side(name: str, platform: Platform, software: str) -> _Side:
         row, points = solved(platform, name, software)
         _has_plan(name, row)
+        if row.undecided and metric != _SPEED:
+            raise UserError(f"{name}: {row.undecided}", field="metric", given=metric, allowed=_SPEED)
         price = money.price(facts, row.system_id, term=term)
         return _Side(
             shown=GapSystem(

@@ -17,6 +17,7 @@ import numpy as np
 from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
+from mowich.evidence.serving_rows import is_stack
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
@@ -506,12 +507,12 @@ def _solve_shipped(
             return rows, front, got, kernels
     rows, front, got = solve_serving(model, spec, system, job, facts, engine=name, fixed=fixed, term=term, **how)
     by_hand = engine_for(facts, system, HAND_TUNED)
-    if any(row.undecided for row in rows) and by_hand != name:
+    if any(row.undecided for row in rows) and by_hand != name and is_stack(by_hand):
         beside = solve_serving(
             model, spec, system, job, facts, engine=by_hand, fixed=fixed, top=1, term=term, with_front=False
         )[0][0]
         rate = beside.tokens_per_s_per_chip
-        said = f"{rate.value:.3g} tokens/s per chip" if beside.feasible and rate.value else "no plan either"
+        said = f"{float(f'{rate.value:.3g}'):,g} tokens/s per chip" if beside.feasible and rate.value else "no plan"
         rows = [
             replace(row, undecided=f"{row.undecided}; with kernels written by hand: {said}") if row.undecided else row
             for row in rows
