@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mowich.evidence import validate as study
 from mowich.evidence.rows import Case
@@ -19,7 +21,7 @@ from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
 from mowich.evidence.serving_guesses import SpeculationNote
 from mowich.evidence.serving_launch import CampaignNote, LaunchNote
-from mowich.evidence.serving_ranks import unfold_plan
+from mowich.evidence.serving_ranks import plan_of_id, unfold_plan
 from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote
 from mowich.evidence.validate import published, read_csv, validate_rows
@@ -521,6 +523,39 @@ def test_a_plan_that_an_engine_can_run_is_not_unfolded(
 ) -> None:
     assert unfold_plan(*printed)[:3] == real
     assert unfold_plan(*printed, domain=72)[:3] == printed[:3]
+
+
+@given(
+    ranks=st.sampled_from((1, 2, 4, 8)),
+    groups=st.sampled_from((1, 2, 4, 8)),
+    is_dp=st.booleans(),
+    moe_tp=st.integers(1, 8),
+)
+def test_the_id_of_a_row_wins_over_cells_that_multiply_its_plan(
+    ranks: int, groups: int, is_dp: bool, moe_tp: int
+) -> None:
+    """An id says how many ranks there are; cells that are that times its groups of experts count these twice."""
+    text = f"dsr1_fp4_b200_c64_tp{ranks}_ep{groups}_7 [source_file=x.csv]"
+    folded = (1, ranks * groups) if is_dp else (ranks * groups, 1)
+    plain = (1, ranks) if is_dp else (ranks, 1)
+    found = plan_of_id(text, *folded, groups)
+    assert (found is None) == (groups == 1)
+    if found is not None:
+        assert found[:3] == (*plain, groups)
+        assert f"tp{ranks}_ep{groups}" in found[3]
+        assert plan_of_id(text, *plain, groups) is None  # cells that say the same are as printed
+    assert plan_of_id(text.replace(f"_tp{ranks}", f"_tp{3 * ranks}"), *folded, groups) is None
+    assert plan_of_id("m00710", *folded, groups) is None
+
+
+def test_a_row_is_read_by_its_id_where_its_cells_are_folded(facts: Facts) -> None:
+    cells = {"chip": "b200", "model": "minimax-m2", "n_chips": "", "tp": 4, "dp": 1, "ep": 2, "moe_tp": 2}
+    said = served(facts, **cells, source_path_or_url="silicon.csv id=minimax_c64_tp2_ep2_7")
+    plain = served(facts, **cells, source_path_or_url="silicon.csv id=minimax_c64_tp4_ep2_7")
+    assert isinstance(said, ServingCase)
+    assert isinstance(plain, ServingCase)
+    assert (said.plan.tp, said.plan.ep, said.chips) == (2, 2, 2)
+    assert (plain.plan.tp, plain.plan.ep, plain.chips) == (4, 2, 4)
 
 
 def test_the_reading_of_a_folded_plan_is_the_one_that_fits(facts: Facts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
     (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) TP4 with EP4, as runs
     that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by
     EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
+    The id of a row says more (`plan_of_id`).
     """
     if ep > 1 and moe_tp == ep:
         if dp == 1 and tp == ep * moe_tp and tp > domain:
@@ -98,6 +100,27 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
     return tp, dp, ep, ""
 
 
+_PLAN_OF_ID = re.compile(r"_tp(\d+)_ep(\d+)(?=_|\b)")
+"""A plan as ids of tables state it: "..._c64_tp2_ep2_7"."""
+
+
+def plan_of_id(text: str, tp: int, dp: int, ep: int) -> tuple[int, int, int, str] | None:
+    """(tp, dp, ep, what was repaired) by the id of a row, whose tp are its ranks, where its cells equal tp x ep of
+    that: they are folded. None where the id states no plan, or another.
+
+    >>> plan_of_id("dsr1_c64_tp2_ep2_7", 4, 1, 2), plan_of_id("dsr1_c64_tp4_ep2_7", 4, 1, 2)
+    ((2, 1, 2, 'tp=2 (folded: the id of the row says tp2_ep2)'), None)
+    """
+    found = _PLAN_OF_ID.search(text)
+    if found is None:
+        return None
+    ranks, groups = int(found[1]), int(found[2])
+    if groups < 2 or ep != groups or tp * dp != ranks * groups or 1 not in (tp, dp):
+        return None
+    said = f"folded: the id of the row says tp{ranks}_ep{groups}"
+    return (ranks, 1, groups, f"tp={ranks} ({said})") if dp == 1 else (1, ranks, groups, f"dp={ranks} ({said})")
+
+
 def _unfolded(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
     """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
     tp, dp, ep = cell_degree(row, "tp"), cell_degree(row, "dp"), cell_degree(row, "ep")
@@ -105,7 +128,8 @@ def _unfolded(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int,
     is_stated = "n_chips" not in (row.get("derived_fields") or "")
     if not folds or (is_stated and cell_number(row, "n_chips") == -(-devices // one.devices_per_chip)):
         return tp, dp, ep, ""
-    return unfold_plan(tp, dp, ep, cell_degree(row, "moe_tp"), one.domain_devices)
+    by_id = plan_of_id(f"{row['id']} {row.get('source_path_or_url') or ''}", tp, dp, ep)
+    return by_id or unfold_plan(tp, dp, ep, cell_degree(row, "moe_tp"), one.domain_devices)
 
 
 def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:
