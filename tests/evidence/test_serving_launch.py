@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from mowich.estimate import Notes
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_guesses import shorter_of_two
-from mowich.evidence.serving_launch import LaunchNote, balanced_steps, budget_of, held_steps, script_of, spread_ranks
+from mowich.evidence.serving_launch import LaunchNote, budget_of, script_of, spread_ranks
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.operators.law import busiest_rank
 from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.serving.engines import kept_tokens
 from mowich.serving.steady import Steady, closed_loop
-from mowich.serving.waits import held_s, lockstep_s, together_share
+from mowich.serving.waits import balanced_steps, held_s, held_steps, lockstep_s, together_share
 
 FACTS = load_facts()
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
@@ -58,14 +57,17 @@ def steady(one: ServingCase) -> Steady:
 
 
 def test_a_scheduler_that_looks_now_and_then_holds_prompts_for_half_of_that() -> None:
-    assert case(concurrency="8").launch.held == 4.5  # every 10 steps
-    assert case().launch.held == 14.5  # every 30 from 16 users on
-    assert case(source="somebody").launch.held == 0.0  # a deployment of one's own looks at every step
-    assert case(chip="h200", precision="fp8").launch.held == 0.0  # its script says nothing of it
+    assert case(concurrency="8").plan.launch.interval == 10
+    assert case().plan.launch.interval == 30  # from 16 users on
+    assert case(source="somebody").plan.launch.interval is None  # nobody says it of a deployment of one's own
+    assert case(chip="h200", precision="fp8").plan.launch.interval == 1  # its script says nothing of it
+    zero, one = np.zeros(1), np.ones(1)
+    steps = [float(held_steps(zero + every, zero, one, one)[0]) for every in (1.0, 10.0, 30.0)]
+    assert steps == [0.0, 4.5, 14.5]
 
 
 def test_held_prompts_wait_for_steps_and_nothing_else_changes() -> None:
-    held, free = steady(case()), steady(case(source="somebody else, by InferenceX", date="2020-01-01", chip="h200"))
+    held, free = steady(case()), steady(case(chip="h200", precision="fp8"))
     assert held.ttft_parts["held"][0] > 0.0 == free.ttft_parts["held"][0]
     alone = held_s(np.array([14.5]), np.array([1.0]), np.array([0.01]))
     assert alone[0] == 0.0
@@ -74,10 +76,14 @@ def test_held_prompts_wait_for_steps_and_nothing_else_changes() -> None:
 
 
 def test_those_that_join_a_waiting_prompt_wait_for_half_as_long() -> None:
-    note: LaunchNote = {"wait": 20.0}
-    assert held_steps(note, users=1e-9, output=1024.0) == pytest.approx(20.0)
-    assert held_steps(note, users=1e9, output=1024.0) == pytest.approx(10.0, rel=1e-3)
-    assert held_steps({}, users=64.0, output=1024.0) == 0.0
+    one = np.ones(1)
+    few, many, none = (
+        float(held_steps(one, wait * one, users * one, 1024.0 * one)[0])
+        for wait, users in ((20.0, 1e-9), (20.0, 1e9), (0.0, 64.0))
+    )
+    assert few == pytest.approx(20.0)
+    assert many == pytest.approx(10.0, rel=1e-3)
+    assert none == 0.0
 
 
 def test_the_first_entry_that_fits_holds() -> None:
@@ -88,7 +94,7 @@ def test_the_first_entry_that_fits_holds() -> None:
         {"framework": "^sglang", "budget": 4.0},
     ]
 
-    def found(users: float = 16.0, dp: int = 1, output: float = 1024.0, date: str = "2026-03-25") -> float:
+    def found(users: float = 16.0, dp: int = 1, output: float = 1024.0, date: str = "2026-03-25") -> float | None:
         row = {**ROW, "date": date}
         note = script_of(notes, row, lengths=(1024.0, output), users=users, tp=8, dp=dp)
         return budget_of(note, 1024.0)
@@ -98,11 +104,11 @@ def test_the_first_entry_that_fits_holds() -> None:
     assert found(dp=8) == 2.0
     assert found(output=8192.0) == 3.0
     assert found() == 4.0
-    assert math.isnan(budget_of({}, 1024.0))
+    assert budget_of({}, 1024.0) is None
     assert budget_of({"budget": 8192.0, "prompts": 1.0}, 16384.0) == 16384.0
     assert budget_of({"prompts": 1.0, "more": 1500.0}, 1024.0) == 2524.0
     aiconfigurator = {"source": "NVIDIA gap-analysis runs", "framework": "trtllm 1.0.0rc3", "model": "llama-3.1-8b"}
-    made = case(**aiconfigurator, precision="bf16", chip="h100", date="", isl="4096").launch
+    made = case(**aiconfigurator, precision="bf16", chip="h100", date="", isl="4096").plan.launch
     assert (made.budget, made.memory) == (5596.0, 0.8)
 
 
@@ -110,7 +116,7 @@ def test_a_stated_budget_replaces_that_of_the_engine() -> None:
     """With room for one prompt in a step, a start of many users takes longer than with room for eight."""
     cells = {"framework": "trtllm 1.1.0rc2", "precision": "fp8", "concurrency": "64", "isl": "1024"}
     narrow, wide = case(**cells, date="2025-12-15"), case(**cells, date="2026-02-01")
-    assert (narrow.launch.budget, wide.launch.budget) == (1024.0, 8192.0)
+    assert (narrow.plan.launch.budget, wide.plan.launch.budget) == (1024.0, 8192.0)
     assert steady(narrow).ttft_parts["start_burst"][0] > 1.5 * steady(wide).ttft_parts["start_burst"][0]
 
 
@@ -131,7 +137,7 @@ def test_guessed_tokens_follow_from_the_script() -> None:
     deep, flat = case(**mtp), case(**mtp, tp="1", dp="8", ep="8")
     assert deep.speculates
     assert flat.speculates
-    assert (deep.launch.drafts, flat.launch.drafts) == (3, 1)
+    assert (deep.drafts, flat.drafts) == (3, 1)
     columns = gather_cases([deep, flat], FACTS).columns
     _, engine, verified, accepted = columns.constants(FACTS.number)
     assert verified.tolist() == [4.0, 2.0]
@@ -158,7 +164,7 @@ def test_a_script_says_how_attention_is_spread_where_the_row_does_not() -> None:
     assert (few.plan.tp, few.plan.dp, few.plan.ep, few.users) == (8, 1, 1, 32.0)
     assert (many.plan.tp, many.plan.dp, many.plan.ep, many.users) == (1, 8, 8, 8.0)
     assert any("attention is data-parallel" in item for item in many.inferred)
-    assert many.launch.balance == 60.0
+    assert many.plan.launch.balance == 60
     assert case(**cells, concurrency="64", source="somebody").plan.dp == 1
     assert case(**{**cells, "date": "2026-01-20"}, concurrency="64").plan.dp == 1  # results say so by then
     assert spread_ranks({"spreads": "experts"}, 8, 1, 1)[:3] == (8, 1, 8)
@@ -202,8 +208,8 @@ def test_of_two_runs_of_a_script_the_shorter_time_per_token_is_with_guesses() ->
     assert shorter_of_two([*rows, {**rows[2], "tpot_ms": "16.9"}]) == [False, True, False, False]
     got = [one for one in read_serving_cases(rows, FACTS) if isinstance(one, ServingCase)]
     assert [one.speculates for one in got] == [False, True, False]
-    assert (got[1].launch.drafts, got[1].launch.budget) == (2, 16384.0)
-    assert got[0].launch.budget == 32768.0
+    assert (got[1].drafts, got[1].plan.launch.budget) == (2, 16384.0)
+    assert got[0].plan.launch.budget == 32768.0
     assert case(precision="fp8", concurrency="128").speculates  # only the run with guesses had so many users
     assert case(precision="fp8", isl="8192").speculates
     assert not case(precision="fp8", isl="8192", concurrency="4").speculates
@@ -238,7 +244,7 @@ def test_prompts_that_are_captured_are_not_late_by_their_launches() -> None:
     """A search of February 2026 captured prompts in graphs from so many users on; results print no more than users."""
     cells = {"framework": "trtllm 1.2.0rc6.post3", "precision": "fp8", "date": "2026-02-05"}
     few, many = case(**cells, concurrency="4"), case(**cells, concurrency="8")
-    assert (few.launch.captured, many.launch.captured) == (False, True)
+    assert (few.plan.launch.graphs, many.plan.launch.graphs) == ("decode", "piecewise")
     columns = gather_cases([few, many], FACTS).columns
     _, engine, _, _ = columns.constants(FACTS.number)
     dense, mla = (FACTS.number(f"serving.trtllm.visible_{arch}") for arch in ("dense", "mla"))
@@ -345,7 +351,7 @@ def test_published_rows_of_the_campaign_have_a_script() -> None:
     with SHARED.open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if "InferenceX db dump" in r["source"] and r["mode"] == "online agg"]
     cases = [c for c in read_serving_cases(rows[::9], FACTS) if isinstance(c, ServingCase)]
-    told = [not math.isnan(c.launch.budget) for c in cases if c.engine in ("trtllm", "sglang")]
+    told = [c.plan.launch.budget is not None for c in cases if c.engine in ("trtllm", "sglang")]
     assert sum(told) > 0.9 * len(told)
 
 
@@ -353,9 +359,8 @@ def test_prompts_that_a_scheduler_takes_together_share_a_step() -> None:
     """With 30 steps between two looks, the prompts of 30 steps begin together and share what a step takes beside."""
     cells = {"concurrency": "128", "isl": "1024"}
     looks = case(**cells)
-    assert looks.launch.gathers == 30.0
-    assert case(source="somebody").launch.gathers == 1.0
-    each = replace(looks, launch=replace(looks.launch, gathers=1.0))
+    assert looks.plan.launch.interval == 30
+    each = replace(looks, plan=replace(looks.plan, launch=replace(looks.plan.launch, interval=1)))
     shared, apart = (steady(one).tpot_parts["prefill_interference"][0] for one in (looks, each))
     assert 0.0 < shared < 0.8 * apart
 
@@ -369,14 +374,14 @@ def test_kernels_of_prompts_are_launched_one_by_one_unless_captured() -> None:
     old, new = (
         case(**qwen, framework=f"sglang 0.5.{r}", date=d) for r, d in (("9", "2026-04-03"), ("10.post1", "2026-04-17"))
     )
-    assert (old.launch.captured, new.launch.captured) == (False, True)
+    assert (old.plan.launch.graphs, new.plan.launch.graphs) == ("decode", "piecewise")
 
 
 def test_kernels_for_few_rows_make_prompts_longer() -> None:
     guess = case(precision="fp8", concurrency="128", isl="8192")
     assert guess.speculates
-    assert guess.launch.products == "trtllm"
-    usual = replace(guess, launch=replace(guess.launch, products=""))
+    assert guess.products == "trtllm"
+    usual = replace(guess, products="")
     slow, fast = steady(guess), steady(usual)
     assert slow.tpot_parts["prefill_interference"][0] > 1.2 * fast.tpot_parts["prefill_interference"][0]
     assert slow.full_step["linear"][0] == fast.full_step["linear"][0]  # no step without a prompt takes longer

@@ -71,8 +71,6 @@ def steady(
         cached=cached * one,
         verify=d.verified,
         accepted=d.accepted,
-        held=0 * one,
-        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -190,8 +188,6 @@ def test_the_engines_own_times_have_no_front_end_and_no_correction(tmp_path: Pat
         cached=0 * one,
         verify=one,
         accepted=one,
-        held=0 * one,
-        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -233,8 +229,6 @@ def test_a_lone_user_is_not_interrupted_by_its_own_prompt() -> None:
         cached=0 * one,
         verify=one,
         accepted=one,
-        held=0 * one,
-        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )

@@ -51,8 +51,6 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
         cached=ones * 0,
         verify=ones,
         accepted=ones,
-        held=ones * 0,
-        gathers=ones,
         rounds=ones * 10,
         is_static=ones * 0,
     )

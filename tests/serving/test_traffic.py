@@ -228,8 +228,6 @@ def test_agrees_with_the_steady_state_at_low_load() -> None:
         cached=ones * 0,
         verify=ones,
         accepted=ones,
-        held=ones * 0,
-        gathers=ones,
         rounds=ones * math.inf,
         is_static=ones * 0,
     )

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.evidence.serving_launch import balanced_steps
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
@@ -32,11 +31,6 @@ class Cases:
     prompt: Floats
     output: Floats
     rounds: Floats
-    held: Floats
-    gathers: Floats
-    balance: Floats
-    budget: Floats
-    memory: Floats
     is_static: Floats
     cached: Floats
     capacity_B: Floats
@@ -69,11 +63,6 @@ class Cases:
 
     def _around(self, constants: Floats) -> tuple[EngineCosts, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
-        engine = replace(
-            engine,
-            budget=np.where(np.isnan(self.budget), engine.budget, self.budget),
-            memory_share=np.where(np.isnan(self.memory), engine.memory_share, self.memory),
-        )
         load = Load(
             users=self.users,
             prompt=self.prompt,
@@ -81,8 +70,6 @@ class Cases:
             cached=self.cached,
             verify=verified,
             accepted=accepted,
-            held=self.held + balanced_steps(self.balance, self.users / self.output * accepted),
-            gathers=self.gathers,
             rounds=self.rounds,
             is_static=self.is_static,
         )
@@ -99,14 +86,12 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         plan=case.plan,
         speculates=case.speculates,
         accept=case.accept,
-        drafts=case.launch.drafts,
-        captured=case.launch.captured,
-        products=case.launch.products,
+        drafts=case.drafts,
+        products=case.products,
         answer=case.output * case.mean_length,
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,
-        experts=case.experts,
         norms_apart=case.norms_apart,
         release=case.version,
         compiled=case.graph.batch,
@@ -131,11 +116,6 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         prompt=column(lambda c: c.prompt * c.mean_length),
         output=column(lambda c: c.output * c.mean_length),
         rounds=column(lambda c: c.rounds),
-        held=column(lambda c: c.launch.held),
-        gathers=column(lambda c: c.launch.gathers),
-        balance=column(lambda c: c.launch.balance),
-        budget=column(lambda c: c.launch.budget),
-        memory=column(lambda c: c.launch.memory),
         is_static=column(lambda c: c.is_static),
         cached=column(lambda c: c.cached),
         capacity_B=column(lambda c: c.system.hbm_usable_B),

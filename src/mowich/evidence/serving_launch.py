@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal, NotRequired, TypedDict
 
-import numpy as np
-
-from mowich.arrays import Floats
 from mowich.evidence.row_checks import PublishedRow, is_noted
+from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
 
 
 class CampaignNote(TypedDict):
@@ -52,11 +50,11 @@ class LaunchNote(TypedDict, total=False):
     """Rows by patterns of their columns, their users, lengths and plan; what their engine was started with.
 
     starts, ends: first and last date; dp: whether attention is data-parallel; speculates: whether several tokens are
-    verified in a step; ep: ranks that share the experts; every: steps between two looks for new requests; balance:
+    verified in a step; ep: ranks that share the experts; interval: steps between two looks for new requests; balance:
     steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait: steps that a first
     prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
-    holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
-    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts",
+    holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; graphs: as in
+    `LaunchSettings`; spreads: over the ranks of tp, whatever the row says: "experts",
     "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; products: the
     path of products of 8-bit weights in steps with prompts (`serving.common.prompt_products_<path>`), the usual one if
     absent; script: where this is said.
@@ -76,15 +74,15 @@ class LaunchNote(TypedDict, total=False):
     dp: bool
     speculates: bool
     ep: int
-    every: float
-    balance: float
-    wait: float
+    interval: int
+    balance: int
+    wait: int
     budget: float
     prompts: float
     more: float
     memory: float
     drafts: int
-    captured: bool
+    graphs: str
     spreads: Literal["experts", "attention", "nothing"]
     products: str
     script: str
@@ -119,68 +117,26 @@ def script_of(
     return {}
 
 
-def held_steps(note: LaunchNote, users: float, output: float) -> float:
-    """Steps that a new prompt is left waiting, on average: half of those between two looks; and all of those that the
-    first prompt waits, half of them for those that join it. users: of a rank group; output: mean tokens of an answer,
-    so that users / output of them begin anew in a step."""
-    wait = note.get("wait", 0.0)
-    joined = wait * users / output
-    return note.get("every", 1.0) / 2.0 - 0.5 + wait * (1.0 + joined / 2.0) / (1.0 + joined)
+def budget_of(note: LaunchNote, prompt: float) -> float | None:
+    """Prompt tokens of a step at most; None where it is not known. prompt: nominal tokens of one."""
+    return max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt + note.get("more", 0.0)) or None
 
 
-def balanced_steps(limit: Floats, rate: Floats) -> Floats:
-    """Steps that a new prompt waits where ranks begin prompts together: when each rank has one, or after `limit` steps.
-
-    T = min(limit, 1 / rate) * (1 + min(rate * limit, 1)) / 2
-
-    rate: prompts that come to a rank in a step, so that each has one after 1 / rate. A prompt waits half of the time
-    between two beginnings; each takes one prompt of a rank, so it waits as long again for one that came before.
-    """
-    busy = np.minimum(rate * limit, 1.0)
-    return np.asarray(np.minimum(limit, 1.0 / np.maximum(rate, 1e-9)) * (1.0 + busy) / 2.0)
-
-
-def budget_of(note: LaunchNote, prompt: float) -> float:
-    """Prompt tokens of a step at most; nan where it is not known. prompt: nominal tokens of one."""
-    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt + note.get("more", 0.0))
-    return stated or math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """Settings of an engine. held: steps that it leaves a new prompt waiting; gathers: steps whose new prompts begin
-    together; balance: those after which its ranks no longer wait for each other's prompts; drafts: tokens guessed
-    beside the next one, 0 where not known; budget, memory: prompt tokens of a step and share of the memory, nan where
-    not known; captured: steps with prompts are launched as whole graphs; products: path of their products, "" the usual
-    one."""
-
-    held: float = 0.0
-    gathers: float = 1.0
-    balance: float = 0.0
-    drafts: int = 0
-    budget: float = math.nan
-    memory: float = math.nan
-    captured: bool = False
-    products: str = ""
-
-    @classmethod
-    def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
-        """What an entry says of a row. users: of a rank group."""
-        held = held_steps(note, users, lengths[1])
-        return cls(
-            held,
-            note.get("every", 1.0) + note.get("wait", 0.0),
-            note.get("balance", 0.0),
-            note.get("drafts", 0),
-            budget_of(note, lengths[0]),
-            note.get("memory", math.nan),
-            note.get("captured", False),
-            note.get("products", ""),
-        )
-
-
-UNTOLD = EngineSettings()
-"""Of an engine of which nothing is known: its defaults."""
+def stated_launch(note: LaunchNote, *, prompt: float, moe: str) -> LaunchSettings:
+    """What a row's engine was started with. prompt: nominal tokens of one; moe: kernels of its experts, "" where no
+    entry says. What a script that is known does not say is what the engine does by itself; of a row without a script
+    nothing is stated."""
+    if not note:
+        return replace(NOTHING_STATED, moe=moe or None)
+    return LaunchSettings(
+        graphs=note.get("graphs", "decode"),
+        interval=note.get("interval", 1),
+        wait=note.get("wait", 0),
+        balance=note.get("balance", 0),
+        moe=moe or "trtllm",
+        budget=budget_of(note, prompt),
+        memory=note.get("memory"),
+    )
 
 
 def spread_ranks(note: LaunchNote, tp: int, dp: int, ep: int) -> tuple[int, int, int, list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NotRequired, TypedDict
 
@@ -19,15 +19,7 @@ from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
 from mowich.evidence.serving_graphs import CompiledGraph, GraphNote, compiled_graph
 from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
-from mowich.evidence.serving_launch import (
-    UNTOLD,
-    CampaignNote,
-    EngineSettings,
-    LaunchNote,
-    campaign_of,
-    rounds_of,
-    script_of,
-)
+from mowich.evidence.serving_launch import CampaignNote, LaunchNote, campaign_of, rounds_of, script_of, stated_launch
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
 from mowich.evidence.serving_ranks import cell_degree, cell_number, read_ranks
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
@@ -37,7 +29,7 @@ from mowich.files import shipped_yaml
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model, Moe
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
@@ -109,10 +101,9 @@ class ServingCase:
     length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
     step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-    with those (the row's own TTFT, 0 where it states none); launch: settings of its engine; memory_share: above 1,
-    sequences that decode by the row's own figures over those that the cache holds by our memory model; experts: the
-    path of their kernels, "" the usual one; norms_apart: norms are kernels of their own after an all-reduce; graph:
-    how the graph of a row of Trainium was compiled."""
+     with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
+    own figures over those that the cache holds by our memory model; drafts, products, norms_apart: as in
+    `serving.engines.Served`; graph: how the graph of a row of Trainium was compiled."""
 
     id: str
     chip: str
@@ -142,11 +133,18 @@ class ServingCase:
     fully_specified: bool
     decode_only: bool = False
     elsewhere_s: float = 0.0
-    launch: EngineSettings = UNTOLD
     memory_share: float = 1.0
-    experts: str = ""
+    drafts: int = 0
+    products: str = ""
     norms_apart: bool = False
     graph: CompiledGraph = CompiledGraph()
+
+    @property
+    def other_cache(self) -> KvFormat | None:
+        """The format that its cache may have as well, where its own is a guess; None where it is not."""
+        if GUESSED_CACHE in self.inferred:
+            return "bf16"
+        return "fp8" if WIDE_CACHE in self.inferred and self.plan.weights != "bf16" else None
 
 
 Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
@@ -309,6 +307,8 @@ def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) ->
 
 WIDE_CACHE = "kv=bf16 (not stated)"
 """What is said of a row that states no format of its cache."""
+GUESSED_CACHE = "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
+"""What is said of one whose campaign lets its format be guessed."""
 
 
 def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
@@ -324,7 +324,7 @@ def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
         if note := cache_of(_notes()["caches"], row):
             return note["kv"], f"kv={note['kv']} ({note['script']})"
         if weights != "bf16":
-            return "fp8", "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
+            return "fp8", GUESSED_CACHE
     return "bf16", WIDE_CACHE
 
 
@@ -427,9 +427,10 @@ def read_case(
     )
     graph = compiled_graph(table["graphs"], row, users=users) if stack else CompiledGraph()
     inferred += [*(how for how in (how_weights, how_kv, how_guessed) if how), *graph.words]
-    launch = script_of(
+    script = script_of(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
+    launch = stated_launch(script, prompt=lengths[0], moe=experts_of(table["experts"], row, dp=dp))
     measured = {m: v for m in SERVING.metrics if (v := cell_number(row, m))}
     if ranks.is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
@@ -454,6 +455,7 @@ def read_case(
             ep=ep,
             weights=one_of(weights, WEIGHTS, "format of weights"),
             kv=one_of(kv, KV, "format of the cache"),
+            launch=launch if engine == "trtllm" else replace(launch, moe=None),
         ),
         prompt=lengths[0],
         output=lengths[1],
@@ -469,8 +471,8 @@ def read_case(
         inferred=tuple(inferred),
         skip=skip,
         decode_only=load.is_decode_only,
-        launch=EngineSettings.of(launch, lengths=lengths, users=users),
-        experts=experts_of(table["experts"], row, dp=dp),
+        drafts=script.get("drafts", 0),
+        products=script.get("products", ""),
         norms_apart=norms_apart(table["norms"], row),
         graph=graph,
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if load.is_decode_only else 0.0,

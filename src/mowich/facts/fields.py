@@ -72,12 +72,13 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         FactField(high=100.0),
     ),
     (
-        r"serving\..*\.(moe_layer|expert_visit|expert_launch|kernel|prefill_kernel|guess_host)",
+        r"serving\..*\.(moe_layer|expert_visit|expert_launch|kernel|prefill_kernel|guess_host)|serving\.unstated\.\w+_moe",
         FactField(unit="s", high=1.0, above=False),
     ),
     (r"serving\..*\.(activation_passes|ep_uneven|launch_ep)", FactField(high=1e4, above=False)),
     (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
-    (r"serving\..*\.together", _share(zero=True)),
+    (r"serving\..*\.together|serving\.unstated\.\w+_graphs", _share(zero=True)),
+    (r"serving\.unstated\.\w+_(interval|wait|balance)", FactField(high=1e3, above=False)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (

@@ -20,6 +20,7 @@ from mowich.errors import UserError, placed, shorten, unknown
 from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
 from mowich.operators.tables.schema import FORMAT_B
+from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
 from mowich.shown import Result
 
 Recompute = Literal["none", "selective", "full", "experts"]
@@ -340,7 +341,8 @@ class ServePlan:
     """One worker, a copy of a model that serves: tp x dp x cp ranks in each of pp stages. dp is attention data
     parallelism: each dp rank holds whole attention weights and its own sequences, while experts are spread over all
     tp x dp ranks of the stage, ep groups of them, the rest of the ranks cutting each expert (etp). cp cuts one
-    sequence's tokens and cache. weights: format of the matrices; kv: format of the cache."""
+    sequence's tokens and cache. weights: format of the matrices; kv: format of the cache; launch: what its engine is
+    started with."""
 
     tp: int = 1
     pp: int = 1
@@ -349,6 +351,7 @@ class ServePlan:
     ep: int = 1
     weights: WeightFormat = "bf16"
     kv: KvFormat = "bf16"
+    launch: LaunchSettings = NOTHING_STATED
 
     @property
     def devices(self) -> int:
@@ -368,10 +371,12 @@ class ServePlan:
             **degrees,
             weights=one_of(str(data["precision"]), WEIGHTS, "format of weights"),
             kv=one_of(str(data["kv"]), KV, "format of the cache"),
+            launch=LaunchSettings.of(data),
         )
 
-    def to_dict(self) -> dict[str, int | bool | str]:
-        """The JSON contract of a plan; fields that serving has no use for keep their neutral values."""
+    def to_dict(self) -> dict[str, int | bool | float | str]:
+        """The JSON contract of a plan; fields that serving has no use for keep their neutral values. Settings of its
+        engine stand there where they are stated."""
         return {
             "tp": self.tp,
             "sp": False,
@@ -387,22 +392,25 @@ class ServePlan:
             "precision": self.weights,
             "schedule": "1f1b",
             "kv": self.kv,
+            **self.launch.stated(),
         }
 
     def __str__(self) -> str:
-        """ "tp4 dp2 ep8 fp8/bf16": degrees above 1, then weights / cache format."""
+        """ "tp4 dp2 ep8 fp8/bf16 interval=10": degrees above 1, then weights / cache format, then what is stated of its
+        engine."""
         parts = [f"{name}{getattr(self, name)}" for name in ("tp", "pp", "dp", "cp", "ep") if getattr(self, name) > 1]
-        return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}"])
+        return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}", str(self.launch)]).rstrip()
 
 
-def stated_plan(plan: Plan | ServePlan, lnc: int) -> dict[str, int | bool | str]:
+def stated_plan(plan: Plan | ServePlan, lnc: int) -> Mapping[str, int | bool | float | str]:
     """The JSON of a plan on a machine: `to_dict`, and the cores of a device where they are grouped (lnc above 0)."""
-    return plan.to_dict() | ({"lnc": lnc} if lnc else {})
+    return {**plan.to_dict(), **({"lnc": lnc} if lnc else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class ServePlans(Columns):
-    """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV."""
+    """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV. What engines are
+    started with is not in them: the work is the same."""
 
     tp: PlanColumn
     pp: PlanColumn
@@ -425,18 +433,6 @@ class ServePlans(Columns):
                 np.array([code.get(f.name, float)(getattr(p, f.name)) for p in rows], dtype=np.float64)
                 for f in fields(cls)
             )
-        )
-
-    def plan(self, i: int) -> ServePlan:
-        """Row i."""
-        return ServePlan(
-            tp=int(self.tp[i]),
-            pp=int(self.pp[i]),
-            dp=int(self.dp[i]),
-            cp=int(self.cp[i]),
-            ep=int(self.ep[i]),
-            weights=WEIGHTS[int(self.weights[i])],
-            kv=KV[int(self.kv[i])],
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from mowich.errors import UserError, unknown
+from mowich.plans.launch_settings import SETTING_NAMES, read_setting
 
 POOL_CHOICES = ("prefill", "decode")
 """Choices that are a whole plan of workers of one kind: "tp=2 kv=fp8"."""
@@ -12,7 +13,7 @@ SEQUENCES_CHOICE = "sequences"
 """The choice of the most sequences that a rank group holds."""
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
 """Degrees of a serving plan that may be chosen."""
-SERVE_FIXABLE = (*DEGREES, "weights", "kv", "mode", *POOL_CHOICES, SEQUENCES_CHOICE)
+SERVE_FIXABLE = (*DEGREES, "weights", "kv", "mode", *POOL_CHOICES, SEQUENCES_CHOICE, *SETTING_NAMES)
 """Fields of a serving plan that a user may fix."""
 _MOST = 4096
 _MOST_SEQUENCES = 1_000_000
@@ -54,8 +55,8 @@ def _serving_choice(key: str, text: str, where: str) -> tuple[int | str, ...]:
 
 
 def parse_serving(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. also: fields that the caller has read, which an
-    error names too. Raises UserError."""
+    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan; a setting of its engine has one value. also: fields
+    that the caller has read, which an error names too. Raises UserError."""
     from mowich.plans.plan import KV, WEIGHTS
 
     words_of = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}
@@ -65,6 +66,10 @@ def parse_serving(settings: Mapping[str, str], also: Collection[str] = ()) -> di
         key = "weights" if key == "precision" else key
         if key not in SERVE_FIXABLE:
             raise unknown("field of a serving plan", key, (*SERVE_FIXABLE, *also), field="plan")
+        if key in SETTING_NAMES:
+            value = read_setting(key, text, where=where)
+            out[key] = (str(value) if isinstance(value, float) else value,)
+            continue
         if key in (*POOL_CHOICES, SEQUENCES_CHOICE):
             out[key] = _serving_choice(key, str(text), where)
             continue

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
+from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.plans.search import powers
 
@@ -20,11 +21,12 @@ def worker_plans(
     kv: Sequence[str],
     fixed: Mapping[str, Sequence[int]],
     long_prompt: bool,
+    launch: LaunchSettings = NOTHING_STATED,
 ) -> list[ServePlan]:
     """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp
     for attention with a cache that tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and
     ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and
-    wide expert parallelism may cross it."""
+    wide expert parallelism may cross it. launch: what all engines are started with."""
     heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
     moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
@@ -55,5 +57,6 @@ def worker_plans(
                     for pp in choices("pp", [1, 2, 4, 8]):
                         if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
                             continue
-                        out += [ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k) for w, k in formats]
+                        degrees = {"tp": tp, "dp": dp, "ep": ep, "cp": cp, "pp": pp}
+                        out += [ServePlan(**degrees, weights=w, kv=k, launch=launch) for w, k in formats]
     return out

@@ -32,6 +32,7 @@ from mowich.software.engine import (
     GENERATIONS,
     READS,
     STACK,
+    UNSTATED,
     Engine,
     EngineCosts,
 )
@@ -62,6 +63,11 @@ def kept_tokens(drafts: Floats, answer: Floats, kept: Floats, repeats: Floats) -
     return np.asarray((1.0 - (1.0 - missed) ** (drafts + 1.0)) / missed)
 
 
+_SETTINGS: Mapping[str, float] = {"interval": 1.0, "wait": 0.0, "balance": 0.0, "graphs": 0.0}
+"""Settings whose number is a constant of a step, or of what is around it -> that of an engine that has no such setting:
+it looks for requests in every step, lets none wait, and captures no steps with prompts."""
+USUAL_EXPERTS = {"trtllm": "trtllm"}
+"""Engine -> the kernels of experts that its constants are of."""
 _KINDS = ("dense", "moe", "mla", "hybrid")
 """What `architecture` gives."""
 
@@ -79,8 +85,7 @@ def architecture(model: Model) -> str:
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
-    known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
-    their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
+    known; answer: tokens of an answer; products: path of products of 8-bit weights in steps with prompts
     (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
     all-reduce, as in older releases; release: of the engine, in words of a table, "": the newest; compiled: sequences
     of a rank group that a compiled graph computes at least, 0 where it computes those that decode. stated: facts that
@@ -96,8 +101,6 @@ class Served:
     drafts: int = 0
     answer: float = USUAL_ANSWER
     campaign: str = ""
-    captured: bool = False
-    experts: str = ""
     products: str = ""
     norms_apart: bool = False
     release: str = ""
@@ -172,6 +175,29 @@ def _reduce_norms(case: Served, whose: str) -> str:
     return of_arch if of_arch in case.stated else own
 
 
+def _is_open(case: Served, name: str) -> bool:
+    """Whether nobody states a setting that measured rows of the engine state. Without data-parallel attention no ranks
+    wait for each other."""
+    is_asked = name != "balance" or case.plan.dp > 1
+    return is_asked and getattr(case.plan.launch, name) is None and f"{UNSTATED}.{case.engine}_{name}" in case.stated
+
+
+def _setting_paths(case: Served) -> dict[str, str]:
+    """Constants that depend on what the engine was started with: where nobody says, the mean over measured rows."""
+    launch, engine = case.plan.launch, f"serving.{case.engine}"
+    out = {name: f"{UNSTATED}.{case.engine}_{name}" for name in _SETTINGS if _is_open(case, name)}
+    # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
+    out["visible_tokens"] = out["visible_captured"] = f"{engine}.visible_{case.arch}"
+    if "graphs" in out or launch.graphs not in (None, "off", "decode"):
+        out["visible_captured"] = f"{engine}.visible_dense"
+    experts = f"{UNSTATED}.{case.engine}_moe"
+    if launch.moe is None and experts in case.stated and case.arch != "dense":
+        out["moe_layer"] = experts
+    elif launch.moe is not None and launch.moe != USUAL_EXPERTS.get(case.engine):
+        out["moe_layer"] = f"serving.common.experts_{launch.moe}"
+    return out
+
+
 def engine_paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
@@ -199,14 +225,9 @@ def engine_paths(case: Served) -> dict[str, str]:
     out["reduce_norms"] = _reduce_norms(case, whose)
     if case.campaign in _TEXT:
         out["expert_spread"] = f"{common}.expert_spread_text"
-    if case.experts:
-        out["moe_layer"] = f"{common}.experts_{case.experts}"
     if case.products:
         out["prompt_products"] = f"{common}.prompt_products_{case.products}"
-    if case.captured:
-        out["prefill_kernel"] = f"{common}.prefill_kernel"
-    # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
-    out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
+    out |= _setting_paths(case)
     out["lockstep"] = out["together"] = f"{LOCKSTEP}.none"
     together = f"{LOCKSTEP}.{case.campaign}_{case.engine}"
     if together in case.stated:
@@ -223,7 +244,7 @@ class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
     [n];
     chip: what the facts of chips give, field -> [n]; speculates [n]; accept, drafts, answer [n] as in `Served`, nan
-    and 0 where not known."""
+    and 0 where not known; settings: what plans state of their engines, name -> [n], nan where they do not."""
 
     names: tuple[str, ...]
     index: Mapping[str, NDArray[np.intp]]
@@ -232,6 +253,7 @@ class ConstantTable:
     accept: Floats
     drafts: Floats
     answer: Floats
+    settings: Mapping[str, Floats]
 
     def take(self, rows: NDArray[np.intp]) -> ConstantTable:
         """The cases at `rows`, with the names that they use."""
@@ -246,6 +268,7 @@ class ConstantTable:
             accept=self.accept[rows],
             drafts=self.drafts[rows],
             answer=self.answer[rows],
+            settings={k: v[rows] for k, v in self.settings.items()},
         )
 
     def constants(self, value: Callable[[str], float]) -> tuple[EngineCosts, Engine, Floats, Floats]:
@@ -256,6 +279,7 @@ class ConstantTable:
         """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
+        self._state(at)
         chip = self.chip
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
@@ -268,6 +292,38 @@ class ConstantTable:
         kept = kept_tokens(drafts, self.answer, at["mtp_kept"], at["mtp_repeats"])
         accepted = np.where(plain | np.isnan(self.accept), kept, self.accept)
         return costs, engine, drafts + 1.0, accepted
+
+    def _state(self, at: dict[str, Floats]) -> None:
+        """What settings do to constants. A prompt that is a graph has no launches of its own, and its first token is
+        seen as soon as that of a dense model; without graphs every kernel of every step is launched by itself. Graphs
+        up to a number of tokens are those of all prompts where a step holds no more."""
+        stated = self.settings
+        for name, field in (*((name, name) for name in _SETTINGS), ("budget", "budget"), ("memory", "memory_share")):
+            at[field] = np.where(np.isnan(stated[name]), at.get(field, stated[name]), stated[name])
+        sizes = np.nan_to_num(stated["sizes"])
+        share = np.where((sizes > 0) & (sizes >= at["budget"]), 1.0, at.pop("graphs"))
+        at["captured"] = sizes
+        at["kernel"] = at["kernel"] + np.nan_to_num(stated["eager"]) * at["prefill_kernel"]
+        at["prefill_kernel"] = at["prefill_kernel"] * (1.0 - share) * (1.0 - np.nan_to_num(stated["eager"]))
+        at["visible_tokens"] = (1.0 - share) * at["visible_tokens"] + share * at["visible_captured"]
+
+
+def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
+    """What plans state of their engines as columns, nan where they do not; graphs: share of steps with prompts; sizes:
+    most tokens of a captured step; eager: 1 without graphs. What is neither stated nor open is as in `_SETTINGS`."""
+    launches = [c.plan.launch for c in cases]
+    words = {"off": 0.0, "decode": 0.0, "piecewise": 1.0}
+    out = {
+        name: np.array([np.nan if (v := getattr(s, name)) is None else float(v) for s in launches])
+        for name in ("interval", "wait", "balance", "budget", "memory")
+    }
+    out["graphs"] = np.array([words.get(str(s.graphs), np.nan if s.graphs is None else 0.0) for s in launches])
+    out["sizes"] = np.array([float(s.graphs) if isinstance(s.graphs, int) else np.nan for s in launches])
+    out["eager"] = np.array([1.0 if s.graphs == "off" else np.nan for s in launches])
+    for name, usual in _SETTINGS.items():
+        is_open = np.array([_is_open(case, name) for case in cases])
+        out[name] = np.where(np.isnan(out[name]) & ~is_open, usual, out[name])
+    return out
 
 
 def _tables(case: Served) -> float:
@@ -287,15 +343,18 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
-        key = (id(case.model), id(case.system), *of_software, case.experts, case.norms_apart, case.products)
+        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.plan.launch)
+        key = (id(case.model), id(case.system), *of_software, case.plan.dp > 1, case.norms_apart, case.products)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
         kind[i] = kinds[key]
-    index = {
-        field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp)[kind]
-        for field in rows[0]
+    known = dict.fromkeys(field for row in rows for field in row)
+    index = {  # of a setting that is stated any place does: its value is that of the plan
+        field: np.array(
+            [names.setdefault(row[field], len(names)) if field in row else 0 for row in rows], dtype=np.intp
+        )[kind]
+        for field in known
     }
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
@@ -320,6 +379,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         accept=np.array([c.accept or np.nan for c in cases]),
         drafts=np.array([float(c.drafts) for c in cases]),
         answer=np.array([c.answer for c in cases]),
+        settings=_settings_of(cases),
     )
 
 
@@ -375,14 +435,15 @@ def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
-    """Paths of `STACK`, `READS`, `GENERATIONS`, `LOCKSTEP` and of all-reduces with norms that the facts hold for this
-    engine and this chip."""
+    """Paths of `STACK`, `READS`, `GENERATIONS`, `LOCKSTEP`, `UNSTATED` and of all-reduces with norms that the facts
+    hold for this engine and this chip."""
 
     def read(known: Facts) -> frozenset[str]:
         norms = ("reduce_norms", *(f"reduce_norms_{arch}" for arch in _KINDS))
         paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, *norms, "together")]
         paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
+        paths_ += [f"{UNSTATED}.{engine}_{name}" for name in (*_SETTINGS, "moe")]
         paths_ += [f"{LOCKSTEP}.{name}" for name in known.children(LOCKSTEP) if name.endswith(f"_{engine}")]
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

@@ -111,6 +111,21 @@ def ladder(limit: float) -> Floats:
     return np.array(steps, dtype=np.float64)
 
 
+def closed_load(job: ServeJob, users: Floats, verified: Floats, accepted: Floats) -> Load:
+    """A closed loop without end of so many users for each rank group."""
+    zero = 0 * users
+    return Load(
+        users=users,
+        prompt=zero + job.prompt,
+        output=zero + job.output,
+        cached=zero + job.cached,
+        verify=verified,
+        accepted=accepted,
+        rounds=zero + math.inf,
+        is_static=zero,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Columns:
     """Plans by their index, each ready to be evaluated at any number of users."""
@@ -155,19 +170,7 @@ class _Columns:
 
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
-        job, zero = self.job, 0 * users
-        return Load(
-            users=users,
-            prompt=zero + job.prompt,
-            output=zero + job.output,
-            cached=zero + job.cached,
-            verify=self.verified,
-            accepted=self.accepted,
-            held=zero,
-            gathers=zero + 1.0,
-            rounds=zero + math.inf,
-            is_static=zero,
-        )
+        return closed_load(self.job, users, self.verified, self.accepted)
 
     def loop(self, users: Floats, prompts: Sequence[PromptSteps]) -> Steady:
         """The steady state of workers that prefill and decode, by the constants. prompts: steps of every plan."""

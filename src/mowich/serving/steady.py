@@ -23,9 +23,11 @@ from mowich.serving.tabled import PlanKernels
 from mowich.serving.waits import (
     Front,
     at_least_s,
+    balanced_steps,
     burst_s,
     front_end_s,
     held_s,
+    held_steps,
     interference_s,
     lockstep_s,
     prompt_s,
@@ -40,12 +42,10 @@ from mowich.software.engine import Engine, EngineCosts
 
 @dataclass(frozen=True, slots=True)
 class Load(Columns):
-    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
-    cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
-    without speculation); held: steps that the scheduler leaves a new prompt waiting, beside the running one, because it
-    looks for new prompts only now and then or waits for more of them; gathers: steps whose new prompts begin together;
-    rounds: requests per user, for the start burst (inf: none); is_static: 1 for a static batch that starts together and
-    is not refilled."""
+    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean
+    tokens; cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted
+    per step (1, 1 without speculation); rounds: requests per user, for the start burst (inf: none); is_static: 1
+    for a static batch that starts together and is not refilled."""
 
     users: Floats
     prompt: Floats
@@ -53,8 +53,6 @@ class Load(Columns):
     cached: Floats
     verify: Floats
     accepted: Floats
-    held: Floats
-    gathers: Floats
     rounds: Floats
     is_static: Floats
 
@@ -359,7 +357,9 @@ def _balance(at: _Loop, rounds: int, held: Settled | None, notes: Notes | None) 
         full = full or dec
         t_dec = total(dec)
         t_verify = t_dec * e.mtp_cost
-        due = at.unless_static(n / at.in_flight / load.output * load.accepted * load.gathers)  # that begin together
+        due = at.unless_static(
+            n / at.in_flight / load.output * load.accepted * (e.interval + e.wait)
+        )  # that begin together
         beside = np.where(e.mixes > 0.5, seen / at.in_flight, np.zeros(len(s)))
         one = prompts.steps(beside)
         extra = prompts.steps(beside, due).added_s(e.mixes, t_dec)
@@ -395,6 +395,14 @@ def _prefill_s(at: _Loop, of: _Balance, notes: Notes | None) -> Floats:
     return np.where(at.static, total(whole) * load.users / at_once + at.c.step, own)
 
 
+def _held(at: _Loop) -> Floats:
+    """Steps that the scheduler leaves a new prompt waiting, beside the running one."""
+    e, load = at.e, at.load
+    begin = load.users / load.output * load.accepted  # prompts that come to a rank group in a step
+    balanced = np.where(at.s.dp > 1, balanced_steps(e.balance, begin), 0.0)
+    return held_steps(e.interval, e.wait, load.users, load.output) + balanced
+
+
 def _first_token(
     at: _Loop, of: _Balance, prefill: Floats, decoding: Floats, held: Settled | None, notes: Notes | None
 ) -> tuple[dict[str, Floats], Settled]:
@@ -423,7 +431,7 @@ def _first_token(
     parts = {
         "prefill": prefill,
         "step_wait": told(notes, "step_wait", step_wait_s)(share=rule.step_share, decode=of.step, users=N),
-        "held": told(notes, "held", held_s)(held=load.held, users=N, step=of.verified),
+        "held": told(notes, "held", held_s)(held=_held(at), users=N, step=of.verified),
         "queue": told(notes, "queue.load", queue_s)(queue_share=e.queue_share, busy=busy, each=one_prompt),
         "start_burst": burst,
         "lockstep": at.together,

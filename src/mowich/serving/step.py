@@ -403,7 +403,7 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str
     launch = w.with_prompt(c.expert_launch * c.fixed_times, 0.0)
     layers = told(notes, "layers", _layers_s)(
         kernels=s.kernels - with_norms,
-        kernel=zero + (c.kernel + w.with_prompt(c.prefill_kernel, 0.0)),
+        kernel=zero + (c.kernel + np.where(w.m > c.captured, w.with_prompt(c.prefill_kernel, 0.0), 0.0)),
         L=s.L,
         layer=c.layer * with_layers,
     )

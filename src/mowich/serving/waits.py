@@ -120,6 +120,33 @@ def lockstep_s(share: Floats, users: Floats, each: Floats) -> Floats:
     return np.asarray(share * np.maximum(users - 1.0, 0.0) / 2.0 * each)
 
 
+def held_steps(interval: Floats, wait: Floats, users: Floats, output: Floats) -> Floats:
+    """Steps that a new prompt is left waiting, on average.
+
+    T = interval / 2 - 1 / 2 + wait * (1 + wait * users / output / 2) / (1 + wait * users / output)
+
+    interval: steps between two looks for new requests, half of which pass; wait: that the first prompt waits for
+    others, half of it for those that join it; users: of a rank group, of whom users / output begin anew in a step;
+    output: tokens of an answer.
+
+    Units: output tokens.
+    """
+    joined = wait * users / output
+    return np.asarray(interval / 2.0 - 0.5 + wait * (1.0 + joined / 2.0) / (1.0 + joined))
+
+
+def balanced_steps(limit: Floats, rate: Floats) -> Floats:
+    """Steps that a new prompt waits where ranks begin prompts together: when each rank has one, or after `limit` steps.
+
+    T = min(limit, 1 / rate) * (1 + min(rate * limit, 1)) / 2
+
+    rate: prompts that come to a rank in a step, so that each has one after 1 / rate. A prompt waits half of the time
+    between two beginnings; each takes one prompt of a rank, so it waits as long again for one that came before.
+    """
+    busy = np.minimum(rate * limit, 1.0)
+    return np.asarray(np.minimum(limit, 1.0 / np.maximum(rate, 1e-9)) * (1.0 + busy) / 2.0)
+
+
 def held_s(held: Floats, users: Floats, step: Floats) -> Floats:
     """Seconds that the scheduler leaves a new prompt waiting while others decode; a lone user waits for nobody.
 

@@ -84,6 +84,9 @@ bits: of products outside of experts, and of weights that kernels widen to 16 bi
 GENERATIONS = "generations"
 """Facts that say of a chip's family what its generation multiplies fixed times by, else
 `serving.common.fixed_times`."""
+UNSTATED = "serving.unstated"
+"""Facts of settings that nobody stated, `<engine>_<setting>`: the mean over the measured rows of that engine that
+state it."""
 AROUND = {
     "budget": "prompt_budget",
     "mixes": "mixes_prompts",
@@ -198,7 +201,8 @@ class Engine(Columns):
     memory_share, reserve_B: engine's share of the memory and what it keeps; of_free: 1 where the share is of what
     weights and reserve leave, 0 where it is of the whole memory; answer_held: share of an answer that has room in the
     cache when its prompt is let in (1: nothing is ever put out again); mtp_cost: time of a verifying step over a plain
-    one."""
+    one; interval: steps between two looks for new requests; wait: steps that a first prompt waits for others; balance:
+    steps after which ranks of data-parallel attention no longer wait until each has a prompt."""
 
     budget: Floats
     packs: Floats
@@ -215,6 +219,9 @@ class Engine(Columns):
     of_free: Floats
     answer_held: Floats
     mtp_cost: Floats
+    interval: Floats
+    wait: Floats
+    balance: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +245,11 @@ class EngineCosts(Columns):
     how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited expert
     of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that carries a
     prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph computes at least
-    (0: as many as decode); prefill_layer: what such a step multiplies times of layers by;
-    prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; fixed_times:
-    what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals whose work an
-    all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
+    (0: as many as decode); prefill_layer: what such a step multiplies times of layers by; prefill_kernel: s that each
+    kernel takes longer in it, launched one by one and not in a captured graph; captured: tokens up to which such a step
+    is a graph; fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and
+    residuals whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in
+    facts/serving.
     """
 
     hbm_Bps: Floats
@@ -324,6 +332,7 @@ class EngineCosts(Columns):
     launch_ep: Floats
     prefill_layer: Floats
     prefill_kernel: Floats
+    captured: Floats
     fixed_times: Floats
     reduce_norms: Floats
     kernel_tables: Floats

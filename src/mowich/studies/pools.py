@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings
 from mowich.plans.plan import ServePlan
 from mowich.plans.serving_choices import POOL_CHOICES, SEQUENCES_CHOICE, read_pool_choice
 
@@ -31,6 +32,11 @@ def with_pools(fixed: Choices) -> Choices:
     both = [name for name in pools[0] if all(name in pool for pool in pools)]
     either = {name: tuple(dict.fromkeys(pool[name] for pool in pools)) for name in both}
     return {**either, **fixed, "mode": ("disaggregated",)}
+
+
+def stated_settings(fixed: Choices) -> LaunchSettings:
+    """What the engines of the workers are started with, where it is chosen."""
+    return LaunchSettings.of({name: fixed[name][0] for name in SETTING_NAMES if name in fixed})
 
 
 def bounded(fixed: Choices) -> Bounded:

@@ -24,6 +24,7 @@ from mowich.plans.workers import worker_plans
 from mowich.shown import Shown
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
+from mowich.studies.pools import stated_settings
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import LONG_PROMPT, native_weights
 from mowich.units import show_gib
@@ -129,7 +130,8 @@ def fullest(
     least; None: none is legal."""
     degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
     kv = [str(k) for k in fixed.get("kv", ("bf16",))]
-    plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=tokens >= LONG_PROMPT)
+    long_prompt, launch = tokens >= LONG_PROMPT, stated_settings(fixed)
+    plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=long_prompt, launch=launch)
     if not plans:
         return None
     d = deploy(model, system, engine, plans, facts)

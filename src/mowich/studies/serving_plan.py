@@ -37,10 +37,11 @@ from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.outcome import cost_of
-from mowich.studies.pools import narrowed, with_pools
+from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
+from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
@@ -102,10 +103,12 @@ class ServeRow(LaunchedRow):
     distance: Distance | None = None
     nearest: tuple[NearRow, ...] = ()
     undecided: str = ""
+    unstated: tuple[UnstatedSetting, ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front."""
+        """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
+        of the engine that nobody stated, where there are any."""
         names = "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason"
         names += " mode batch memory_capacity_B binds"
         out: dict[str, object] = {k: getattr(self, k) for k in names.split()}
@@ -122,6 +125,8 @@ class ServeRow(LaunchedRow):
             out["undecided"] = self.undecided
         out["front"] = [list(p) for p in self.front]
         out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
+        if self.unstated:
+            out["unstated"] = [setting.to_dict() for setting in self.unstated]
         return out
 
 
@@ -218,7 +223,10 @@ def searched_plans(
     native = KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
     kv = [str(k) for k in fixed.get("kv", native)]
     degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
-    return worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=prompt >= LONG_PROMPT)
+    launch = stated_settings(fixed)
+    return worker_plans(
+        model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=prompt >= LONG_PROMPT, launch=launch
+    )
 
 
 def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool]:
@@ -384,6 +392,8 @@ def _row(
     half = {m: d.half_width(m, f.decode, **at, apart=f.prefill >= 0) for m in METRICS}
     distance, nearest = d.measured(f.decode, **at)
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
+    unstated = () if light or f.prefill >= 0 else unstated_settings(d, f.decode, f.users, job, facts)
+    sooner, later = first_token_spreads(unstated)
     grade = d.model.graded("D" if max([0.0, *downs, *ups]) > 0.1 or distance != NEARBY else "C")
     of_token, of_first = _coverage(d, f, job)
     tpot = from_spreads(
@@ -398,8 +408,8 @@ def _row(
     ttft = from_spreads(
         f.ttft_s,
         "s",
-        [half["ttft"], *downs],
-        [half["ttft"], *ups],
+        [half["ttft"], *downs, *sooner],
+        [half["ttft"], *ups, *later],
         grade=grade,
         coverage=of_first,
         breakdown=f.ttft_parts,
@@ -441,6 +451,7 @@ def _row(
         nearest=() if light else nearest,
         price_label=cost.price_label,
         power_basis=cost.power_basis,
+        unstated=unstated,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )
     return told_support(facts, d.model, job, row)
@@ -553,6 +564,7 @@ def plan_serving(
         seconds=time.process_time() - begin,
         rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         front=tuple(front),
+        warnings=unstated_lines(rows[0].unstated, name),
         preferred=got.preferred,
     )
 
@@ -588,7 +600,14 @@ def compare_serving(
         feasible=feasible,
         seconds=time.process_time() - begin,
         rows=Rows(rivals(rows, facts)),
+        warnings=_unstated_of(rows),
     )
+
+
+def _unstated_of(rows: Sequence[ServeRow]) -> tuple[str, ...]:
+    """What stating settings would narrow, of each engine once."""
+    first = {row.engine: row for row in reversed(rows) if row.unstated}
+    return tuple(line for row in first.values() for line in unstated_lines(row.unstated, row.engine))
 
 
 def rivals(rows: Sequence[ServeRow], facts: Facts) -> tuple[ServeRow, ...]:
@@ -619,6 +638,7 @@ def joined_results(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
             feasible=sum(r.feasible for r in results),
             seconds=sum(r.seconds for r in results),
             rows=Rows(rivals([row for r in results for row in r.rows], facts)),
+            warnings=_unstated_of([row for r in results for row in r.rows]),
         )
         if rest
         else first

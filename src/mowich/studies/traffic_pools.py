@@ -124,6 +124,7 @@ def make_pool(
         groups=plan.dp,
         stages=plan.pp,
     )
+    whole = _started(whole, deployment)
     if draft is not None:
         whole = replace(whole, verified=draft.tokens + 1.0, accepted=draft.accepted)
     elif accept is not None:
@@ -142,6 +143,19 @@ def make_pool(
         seen=Seen.of(deployment.around, ttft),
         output=output,
         apart=apart,
+    )
+
+
+def _started(scheduler: Scheduler, d: Deployment) -> Scheduler:
+    """The scheduler as its engine is started: how often it looks for requests, and what these wait for. A mean over
+    measured rows is a whole number of steps here."""
+    interval, wait, balance = (float(np.ravel(getattr(d.around, name))[0]) for name in ("interval", "wait", "balance"))
+    is_balanced = balance > wait and d.plans[0].dp > 1
+    return replace(
+        scheduler,
+        interval=max(1, round(interval)),
+        wait=round(balance if is_balanced else wait),
+        enough=scheduler.groups if is_balanced else math.inf,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mowich.economics.money import TERMS
@@ -13,6 +14,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model
+from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings, check_settings, read_setting
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
@@ -105,7 +107,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     speculation = _speculation(asked.speculation)
     asked.speculation.done()
     asked.plan.done()
-    scheduler = _scheduler(asked.scheduler, facts, engine)
+    scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
     blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
     share = (
         asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
@@ -114,8 +116,10 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     root.done()
     root.stop()
     check_layout(model, machine, plan, f"{where} plan")
+    check_settings(plan.launch.stated(), engine, where=f"{where} plan")
     if decode is not None:
         check_layout(model, decode.system, decode.plan, f"{where} disaggregated.decode_plan")
+        check_settings(decode.plan.launch.stated(), decode.engine, where=f"{where} disaggregated.decode_plan")
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
@@ -366,10 +370,12 @@ def _named(node: Node, key: str, allowed: Sequence[W], default: W) -> W:
 
 def _plan(node: Node, start: ServePlan) -> ServePlan:
     degrees = {name: int(node.count(name, getattr(start, name))) for name in ("tp", "pp", "dp", "cp", "ep")}
+    settings = {name: node.parsed(name, partial(read_setting, name)) for name in SETTING_NAMES if name in node}
     return ServePlan(
         **degrees,
         weights=_named(node, "weights", WEIGHTS, start.weights),
         kv=_named(node, "kv", KV, start.kv),
+        launch=LaunchSettings.of({**start.launch.stated(), **settings}),
     )
 
 
@@ -382,11 +388,17 @@ MOST_IN_A_STEP = 2**20
 """Most tokens, and most sequences, of an engine's step: times are tabled for each number of them."""
 
 
-def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
+def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings) -> Scheduler:
     chosen = Scheduler()
+    for key, name, value in (
+        ("max_num_batched_tokens", "budget", launch.budget),
+        ("memory_share", "memory", launch.memory),
+    ):
+        if key in node and value is not None:
+            node.problem(key, f"is plan.{name} too", given=node.raw(key), fix="leave one of them out")
     if (node.raw("preemption") == "swap" or node.raw("host_blocks")) and "host_bandwidth" not in node:
         node.problem("host_bandwidth", "is needed to move cache to host memory", allowed='a quantity such as "50 GB/s"')
-    budget = facts.number(f"serving.{engine}.prompt_budget")
+    budget = launch.budget or facts.number(f"serving.{engine}.prompt_budget")
     return replace(
         chosen,
         budget=int(node.count("max_num_batched_tokens", budget, maximum=MOST_IN_A_STEP)),

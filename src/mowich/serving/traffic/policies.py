@@ -23,7 +23,9 @@ class Scheduler:
     of a batch share a step; policy, preemption: see
     POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
     names; host_blocks, host_Bps: cache in host memory and the way to it;
-    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding), to GRAIN."""
+    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding), to GRAIN;
+    interval: steps between two looks for new requests; wait: steps that the first new request waits for others, unless
+    so many wait (enough)."""
 
     budget: int = 8192
     max_sequences: int = 256
@@ -42,6 +44,9 @@ class Scheduler:
     accepted: float = 1.0
     groups: int = 1
     stages: int = 1
+    interval: int = 1
+    wait: int = 0
+    enough: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("verified", "accepted"):

@@ -43,6 +43,8 @@ class Replica(State):
         if held > (self.s.blocks + 1) * self.s.block:  # it would be sent back at the end of the cache for ever
             raise CacheTooSmallError(request, self.s.blocks * self.s.block)
         self.queued_tokens += one.need
+        if not self.waiting:
+            self._waits_from = self.steps
         if isinstance(self.waiting, deque):
             self.waiting.append(one)
         else:
@@ -71,7 +73,7 @@ class Replica(State):
             if self.t < self.up_s:
                 self.t = self.up_s
                 continue
-            if self.prefilling or (self.waiting and self._admit()):
+            if self.prefilling or (self._looks() and self._admit()):
                 if not self._mixed(until):
                     self._leap(until)
             elif slots:
@@ -85,6 +87,21 @@ class Replica(State):
     def drain(self) -> None:
         """Run to the end."""
         self.advance(math.inf)
+
+    def _looks(self) -> bool:
+        """Whether the scheduler looks for waiting requests before the next step. One that decodes nothing looks always,
+        and sequences from another pool come to it by themselves."""
+        s = self.s
+        if not self.waiting or not self.slots or (s.interval == 1 and s.wait == 0) or self._head().moved:
+            return bool(self.waiting)
+        is_due = self.steps >= self._waits_from + s.wait or len(self.waiting) >= s.enough
+        return is_due and self.steps % s.interval == 0
+
+    def _steps_to_look(self) -> int:
+        """Steps until it looks again, at least one."""
+        s = self.s
+        due = max(self.steps + 1, self._waits_from + s.wait)
+        return -(-due // s.interval) * s.interval - self.steps
 
     def _admit(self) -> bool:
         """Move waiting requests into prefill while there is room for a first chunk each; False when nothing entered."""
@@ -162,7 +179,7 @@ class Replica(State):
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
         own = self._own_room() if self._batches > 1 else room
-        has_entered = self._admit()
+        has_entered = self._looks() and self._admit()
         tokens, extra, longest, slowest, done = self._taken(room, own)
         finishing = len(done)
         if not tokens:
@@ -394,6 +411,8 @@ class Replica(State):
         for one."""
         slots, n = self.slots, len(self.slots)
         k = self._next_finish() - self.D
+        if self.waiting and (self.s.interval > 1 or self.s.wait > 0):
+            k = min(k, self._steps_to_look())
         if self._bound(self.D + k) > self._cap:
             k = self._until_full(k)
             if k == 0:
@@ -433,7 +452,7 @@ class Replica(State):
             return math.inf
         if self.t < self.up_s:
             return self.up_s
-        if not self.slots or ((self.prefilling or self.waiting) and not is_stuck):
+        if not self.slots or ((self.prefilling or self._looks()) and not is_stuck):
             return self.t
         return self.t + self._next_steps(math.inf)[1]
 
@@ -441,9 +460,9 @@ class Replica(State):
         """Play the event that `due_s` told of; whether it found that no prompt has room beside the present batch."""
         if self.t < self.up_s:
             self.t = self.up_s
-        elif not is_stuck and (self.prefilling or (self.waiting and self._admit())):
+        elif not is_stuck and (self.prefilling or (self._looks() and self._admit())):
             return not self._mixed(self.t)
-        elif self.slots and self.waiting and not is_stuck:
+        elif self.slots and self._looks() and not is_stuck:
             return True
         elif self.slots:
             self._leap(math.inf)

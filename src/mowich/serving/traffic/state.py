@@ -28,6 +28,7 @@ class State:
         "_own_budget",
         "_sized",
         "_sizes",
+        "_waits_from",
         "blocks_private",
         "busy_s",
         "cache",
@@ -70,6 +71,7 @@ class State:
         self.t = 0.0
         self.up_s = 0.0
         self.D = 0
+        self._waits_from = 0
         self.S = 0.0
         self.slots: dict[int, Slot] = {}
         self.decoding: list[tuple[int, int, Slot]] = []

@@ -22,8 +22,8 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
 from mowich.serving.pairs import Prefill, paired_tokens_per_s, prompts_queue_s, queued_prompt_s
-from mowich.serving.search import Found, ServeJob, search_serving
-from mowich.serving.steady import Load, Prompting, Settled, Steady, closed_loop, decode_step, token_parts
+from mowich.serving.search import Found, ServeJob, closed_load, search_serving
+from mowich.serving.steady import Prompting, Settled, Steady, closed_loop, decode_step, token_parts
 from mowich.serving.step import step, total
 from mowich.shown import Result
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
@@ -103,7 +103,13 @@ def record_loop(rows: WorkerRows, job: ServeJob, users: float, held: Settled | N
     """The closed loop of workers that prefill and decode, at the point where it runs (None: looked for), and its
     terms."""
     point = held and held.take(np.zeros(len(rows), dtype=np.intp))
-    at = rows.shapes, rows.costs, rows.around, _load(rows, job, users), rows.usable_B
+    at = (
+        rows.shapes,
+        rows.costs,
+        rows.around,
+        closed_load(job, np.full(len(rows), users), rows.verified, rows.accepted),
+        rows.usable_B,
+    )
     return closed_loop(*at, held=point, notes=notes)
 
 
@@ -111,10 +117,16 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
     """Record the terms of workers that only prefill and others that only decode."""
     n, zero = len(decode), np.zeros(len(decode))
     of_step = Notes(notes.moved)
-    parts = decode_step(decode.shapes, decode.costs, _load(decode, job, at.users), zero + at.users, of_step)
+    parts = decode_step(
+        decode.shapes,
+        decode.costs,
+        closed_load(job, zero + at.users, decode.verified, decode.accepted),
+        zero + at.users,
+        of_step,
+    )
     of_token = total(token_parts(parts, decode.around, decode.accepted, notes, of_step))
     s, c, e = prefill.shapes, prefill.costs, prefill.around
-    lone = Prompting(s, c, e, _load(prefill, job, 1.0), zero).steps(zero)
+    lone = Prompting(s, c, e, closed_load(job, zero + 1.0, prefill.verified, prefill.accepted), zero).steps(zero)
     made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, notes)
     at_decode, at_prefill = (at.whole.take(np.full(n, i)) for i in (0, len(at.whole) - 1))
     made.transfer(at_prefill, at_decode, decode.shapes, job.prompt, decode.costs.hbm_Bps, notes)
@@ -129,23 +141,6 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
         osl=job.output,
     )
     notes.drop_zeros()
-
-
-def _load(rows: WorkerRows, job: ServeJob, users: float) -> Load:
-    """So many users of a rank group in a closed loop without end."""
-    one = np.ones(len(rows))
-    return Load(
-        users=one * users,
-        prompt=one * job.prompt,
-        output=one * job.output,
-        cached=one * job.cached,
-        verify=rows.verified,
-        accepted=rows.accepted,
-        held=one * 0,
-        gathers=one,
-        rounds=one * math.inf,
-        is_static=one * 0,
-    )
 
 
 class _PairPoint(NamedTuple):

@@ -1,0 +1,151 @@
+"""What an engine is started with beside the degrees and formats of a plan: which steps are graphs, how often its
+scheduler looks for requests, the kernels of its experts, the tokens of a step.
+
+`facts/launch_settings.yaml` says what each program calls a setting. What a setting does to times is told in
+`serving.engines` and `serving.waits`, for plans and for measured rows alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import NotRequired, TypedDict
+
+from mowich.errors import UserError
+
+SettingValue = int | float | str
+"""A value of a setting."""
+
+SETTING_NAMES = ("graphs", "interval", "wait", "balance", "moe", "budget", "memory")
+"""Settings of a plan, as `--set plan.NAME` has them."""
+
+
+class SettingRange(TypedDict):
+    """The numbers that a setting may be."""
+
+    low: float
+    high: float
+    whole: bool
+
+
+class SettingArguments(TypedDict, total=False):
+    """A setting as one program has it; see the head of the file."""
+
+    words: Mapping[str, str]
+    number: str
+    read: Mapping[str, str]
+    absent: SettingValue
+    source: str
+    why: str
+
+
+class SettingEntry(TypedDict):
+    """A setting of the table."""
+
+    about: str
+    allowed: str
+    words: NotRequired[list[str]]
+    number: NotRequired[SettingRange]
+    vllm: SettingArguments
+    sglang: SettingArguments
+    trtllm: SettingArguments
+
+
+@cache
+def setting_table() -> Mapping[str, SettingEntry]:
+    """Setting -> what it is and what each program calls it."""
+    from mowich.facts.load import shipped_folder
+    from mowich.files import shipped_yaml
+
+    loaded: Mapping[str, SettingEntry] = shipped_yaml(shipped_folder() / "launch_settings.yaml")["settings"]
+    return loaded
+
+
+def setting_arguments(engine: str) -> dict[str, SettingArguments]:
+    """Setting -> its arguments, of those that an engine has."""
+    found: dict[str, SettingArguments] = {}
+    for name, entry in setting_table().items():
+        own: SettingArguments = entry.get(engine, {})  # type: ignore[assignment]
+        if own and "why" not in own:
+            found[name] = own
+    return found
+
+
+def read_setting(name: str, value: object, *, where: str | None = None) -> SettingValue:
+    """The value of a setting. Raises UserError, with what is allowed; where: the field that it names.
+
+    >>> read_setting("graphs", "piecewise"), read_setting("memory", "0.85")
+    ('piecewise', 0.85)
+    """
+    entry, text = setting_table()[name], str(value).strip()
+    if text in entry.get("words", ()):
+        return text
+    bounds = entry.get("number")
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if bounds is not None and bounds["low"] <= number <= bounds["high"]:
+        if number == int(number):
+            return int(number)
+        if not bounds["whole"]:
+            return number
+    raise UserError(f"not a value of {name}, {entry['about']}", field=where, given=text, allowed=entry["allowed"])
+
+
+def check_settings(names: Collection[str], engine: str, *, where: str | None = None) -> None:
+    """Raises UserError for a setting that an engine does not have. where: the place in a file that states it."""
+    has = setting_arguments(engine)
+    for name in names:
+        if name in has:
+            continue
+        entry = setting_table()[name]
+        own: SettingArguments = entry.get(engine, {})  # type: ignore[assignment]
+        raise UserError(
+            f"{engine} has no such setting: {own.get('why', entry['about'])}",
+            where=None if where is None else f"{where}.{name}",
+            field=f"plan.{name}" if where is None else None,
+            allowed=f"settings of {engine}: {', '.join(has) or 'none'}",
+            fix="leave it out",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSettings:
+    """What an engine is started with; None: not stated. graphs: "off" (no graphs), "decode" (steps without prompts),
+    "piecewise" (all steps), or the most tokens of a step with prompts that is a graph; interval: steps between two
+    looks for new requests; wait: steps that a first prompt waits for others; balance: steps after which ranks of
+    data-parallel attention no longer wait until each has a prompt; moe: kernels of the experts; budget: prompt tokens
+    of a step at most; memory: share of the memory that the engine takes."""
+
+    graphs: str | int | None = None
+    interval: int | None = None
+    wait: int | None = None
+    balance: int | None = None
+    moe: str | None = None
+    budget: float | None = None
+    memory: float | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> LaunchSettings:
+        """The settings among the fields of a plan, each read by `read_setting`. Raises UserError."""
+        stated = {n: given[n] for n in SETTING_NAMES if given.get(n) is not None}
+        return cls(**{n: read_setting(n, v, where=f"plan.{n}") for n, v in stated.items()})  # type: ignore[arg-type]
+
+    def stated(self) -> dict[str, SettingValue]:
+        """Name -> value of what is stated.
+
+        >>> LaunchSettings(interval=10).stated()
+        {'interval': 10}
+        """
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+
+    def __str__(self) -> str:
+        """ "graphs=piecewise interval=10"; empty where nothing is stated."""
+        said = {name: f"{v:g}" if isinstance(v, float) else v for name, v in self.stated().items()}
+        return " ".join(f"{name}={v}" for name, v in said.items())
+
+
+NOTHING_STATED = LaunchSettings()
+"""Of an engine of which nothing is said."""
