@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,14 +72,17 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     shift, width = shifts_of(cases, facts)
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
+    others = _other_caches(cases, facts, steady)
     out = []
     for i, case in enumerate(cases):
-        request_s = float(ttft[i]) + (float(table.output[i]) - 1.0) * float(tpot[i])
-        share = float(ttft[i]) / request_s
-        speed = case.users * case.plan.dp * float(table.output[i]) / request_s / case.chips
-        value = {"tpot_ms": 1e3 * float(tpot[i]), "ttft_ms": 1e3 * float(ttft[i]), "output_tok_s_per_chip": speed}
+        output = float(table.output[i])
+        value = _values(case, float(ttft[i]), float(tpot[i]), output)
+        share = float(ttft[i]) / (float(ttft[i]) + (output - 1.0) * float(tpot[i]))
         half = {"tpot_ms": float(width["tpot"][i]), "ttft_ms": float(width["ttft"][i])}
         half["output_tok_s_per_chip"] = math.hypot(share * half["ttft_ms"], (1.0 - share) * half["tpot_ms"])
+        first, later = others.get(i, (1.0, 1.0))
+        other = _values(case, first * float(ttft[i]), later * float(tpot[i]), output)
+        moves = {metric: math.log(other[metric] / value[metric]) for metric in value}
         parts = _parts(steady, i, float(shift["tpot"][i]))
         results = []
         for metric in SERVING.metrics:
@@ -89,10 +93,37 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
                 results.append(_result(case, metric, reason=f"excluded: {case.skip[metric]}"))
                 continue
             results.append(
-                _result(case, metric, measured=measured, predicted=value[metric], half=half[metric], parts=parts)
+                _result(
+                    case,
+                    metric,
+                    measured=measured,
+                    predicted=value[metric],
+                    half=half[metric],
+                    move=moves[metric],
+                    parts=parts,
+                )
             )
         out.append(results or [_result(case, "none", reason="the row states no metric that is predicted")])
     return out
+
+
+def _values(case: ServingCase, ttft: float, tpot: float, output: float) -> dict[str, float]:
+    """What a case's times come to, by metric. ttft, tpot: seconds; output: tokens of an answer."""
+    speed = case.users * case.plan.dp * output / (ttft + (output - 1.0) * tpot) / case.chips
+    return {"tpot_ms": 1e3 * tpot, "ttft_ms": 1e3 * ttft, "output_tok_s_per_chip": speed}
+
+
+def _other_caches(cases: Sequence[ServingCase], facts: Facts, steady: Steady) -> dict[int, tuple[float, float]]:
+    """Of each case whose format of the cache is a guess, (TTFT, TPOT) in the other format over those in this one:
+    memory that holds half the sequences makes users wait who would not."""
+    at = [i for i, case in enumerate(cases) if case.other_cache]
+    if not at:
+        return {}
+    other = [replace(cases[i], plan=replace(cases[i].plan, kv=cases[i].other_cache or "bf16")) for i in at]
+    table = gather_cases(other, facts)
+    found = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    first, later = found.ttft_s / steady.ttft_s[at], found.tpot_s / steady.tpot_s[at]
+    return dict(zip(at, zip(first.tolist(), later.tolist(), strict=True), strict=True))
 
 
 def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
@@ -108,9 +139,11 @@ def _result(
     measured: float | None = None,
     predicted: float | None = None,
     half: float = 0.0,
+    move: float = 0.0,
     parts: Mapping[str, float] | None = None,
     reason: str | None = None,
 ) -> RowResult:
+    """half: ln half-width of its range; move: ln of what the other format of a guessed cache gives over this one."""
     ratio = None
     if measured and predicted:
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
@@ -122,8 +155,8 @@ def _result(
         metric=metric,
         measured=measured,
         predicted=predicted,
-        low=None if predicted is None else predicted * math.exp(-half),
-        high=None if predicted is None else predicted * math.exp(half),
+        low=None if predicted is None else predicted * math.exp(-math.hypot(half, min(move, 0.0))),
+        high=None if predicted is None else predicted * math.exp(math.hypot(half, max(move, 0.0))),
         ratio=ratio,
         abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0,
         chip=case.chip,
