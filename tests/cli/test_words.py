@@ -51,7 +51,11 @@ def test_an_option_of_another_program_is_led_to_ours(
         ("--dp_size=4", "here: --set plan.dp=4, beside plan.tp as in vLLM (SGLang counts it inside --tp-size)"),
         ("--quantization awq", "here: --set plan.weights=int4"),
         ("--quantization own", "here: --set plan.weights=fp8"),
-        ("--gpu-memory-utilization 0.95", "here: --set serving.ENGINE.memory_share=0.95, ENGINE such as vllm"),
+        (
+            "--chunked-prefill-size 4096",
+            "here: --set plan.budget=4096, of one rank group (SGLang divides its own by dp)",
+        ),
+        ("--enforce-eager", "here: --set plan.graphs=off"),
         ("--tensor-parallel-size", "here: --set plan.tp=N"),
         ("--tensor-parallel-size --json", "here: --set plan.tp=N"),
         ("--enable-expert-parallel", "here: --set plan.ep=N, with N = plan.tp x plan.dp"),

@@ -26,6 +26,8 @@ CASES = {
     "vllm-experts": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "4", "tp": "2"}),
     "sglang": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "2"}),
     "sglang-apart": (DENSE, "h100", SERVE, {"mode": "disaggregated"}),
+    "trtllm": (DENSE, "h100", SERVE, {"graphs": "512"}),
+    "trtllm-experts": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "8", "tp": "1"}),
     "vllm-neuron": (DENSE, "trn2:16", SERVE, {"pp": "1"}),
     "vllm-neuron-experts": ("gpt-oss-120b", "trn3:8", SERVE, {"mode": "aggregated", "tp": "8", "ep": "4", "dp": "1"}),
     "nxdi": (DENSE, "trn2:16", SERVE, {}),
@@ -97,6 +99,14 @@ HAND = {
         "h100",
         {"tp": 2, "dp": 4},
         ["--model-path", "--tensor-parallel-siz (did you mean '--tensor-parallel-size'?)"],
+    ),
+    "trtllm": (
+        "tensor_parallel_size: 8\nenable_attention_dp: true\nmoe_expert_parallel_size: 4\nmax_num_tokens: 8192\n"
+        "attention_dp_config:\n  enable_balance: true\nmoe_config:\n  backend: CUTLASS\nprint_iter_log: true\n"
+        "torch_compile_config:\n  enable_piecewise_cuda_graph: true\n  capture_num_tokens: [128, 1024, 512]\n",
+        "h200:8",
+        {"tp": 1, "dp": 8, "ep": 4, "balance": 50, "wait": 0, "moe": "cutlass", "budget": 8192, "graphs": 1024},
+        ["print_iter_log"],
     ),
     "nxdi": (
         '{"neuron_config": {"tp_degree": 16, "batch_size": 8, "seq_len": 8192, "fused_qkv": true}}',

@@ -19,7 +19,7 @@ Work = Literal["train", "serve"]
 WORK_SAID: Mapping[Work, str] = {"train": "training", "serve": "serving"}
 
 SERVED_FIELDS = ("tp", "pp", "dp", "cp", "ep", "weights", "kv")
-"""Fields of a serving plan."""
+"""Fields of a serving plan; what is stated of its engine stands beside them (`plans.launch_settings`)."""
 _CHECKED = ("seq", "batch", "context")
 """Fields of the job: read back, they are compared with the question."""
 _NEAR = 0.9
@@ -33,7 +33,7 @@ class PlanArgument:
     """One argument. field: of the plan, of the job, or one that the program derives; words: value of the field ->
     what is written (empty: numbers, as they are; True: the argument stands by itself); absent: what it means that the
     argument is not there (None: nothing, the search is free); also: other spellings that are read; is_read_only: of an
-    older release, never written."""
+    older release, never written; is_open: may have words that no plan has; is_whole: a number has no fraction."""
 
     field: str
     name: str
@@ -41,6 +41,8 @@ class PlanArgument:
     absent: FieldValue | None = None
     also: tuple[str, ...] = ()
     is_read_only: bool = False
+    is_open: bool = False
+    is_whole: bool = True
 
     @property
     def is_switch(self) -> bool:
@@ -142,10 +144,6 @@ def cannot_say(program: LaunchProgram, name: str, value: FieldValue, allowed: tu
     )
 
 
-DEVICE_BATCH = "device_batch"
-"""The one field that may be a fraction: sequences of a device, where devices share one."""
-
-
 @dataclass(slots=True)
 class PlanInFile:
     """What a file says. plan: fields of a plan; job: fields to compare with the question; unknown: arguments that say
@@ -165,7 +163,9 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
     found = PlanInFile(program=program)
     for name, value in given.items():
         one = names.get(name)
-        if one is not None:
+        if one is not None and one.is_open and _text(value) not in ("", *map(_text, one.words.values())):
+            found.unknown.append(f"{name}={_text(value)}")
+        elif one is not None:
             own[one.field] = _meant(one, value, f"{where}: {name}")
         elif program.fixed.get(name) != (value if program.form == "keys" else value or True):
             near = difflib.get_close_matches(name, list(names), n=1, cutoff=_NEAR)
@@ -179,9 +179,11 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
 
 def _meant(one: PlanArgument, value: object, where: str) -> FieldValue:
     """The value of a field that an argument has."""
+    if not one.words and _text(value) == _text(one.absent):
+        return one.absent  # type: ignore[return-value]
     if not one.words:
         number = positive(value, where)
-        if isinstance(number, float) and one.field != DEVICE_BATCH:
+        if isinstance(number, float) and one.is_whole:
             raise UserError("not a whole number", where=where, given=value)
         return number
     text = _text(value)
@@ -197,7 +199,7 @@ def _meant(one: PlanArgument, value: object, where: str) -> FieldValue:
 
 
 def _text(value: object) -> str:
-    return str(value).strip().casefold()
+    return "null" if value is None else str(value).strip().casefold()
 
 
 def positive(value: object, where: str) -> FieldValue:

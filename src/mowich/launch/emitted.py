@@ -15,14 +15,16 @@ from mowich.launch.plans import PlanLaunch, check_program, launch_of, runs_on
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.skypilot import skypilot_text
 from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
+from mowich.launch.trtllm import TRTLLM_SERVE
 from mowich.launch.vllm import VLLM_NEURON, VLLM_SERVE
 from mowich.launch.write import program_text
 from mowich.machines.system import System
+from mowich.plans.launch_settings import SETTING_NAMES
 from mowich.plans.plan import ServePlan, stated_plan
 from mowich.shown import Result
 
 PROGRAMS: Mapping[str, LaunchProgram] = {
-    p.name: p for p in (VLLM_SERVE, SGLANG_SERVER, NXDI_SERVE, TORCHTITAN_RUN, MEGATRON_RUN, MAXTEXT_RUN)
+    p.name: p for p in (VLLM_SERVE, SGLANG_SERVER, TRTLLM_SERVE, NXDI_SERVE, TORCHTITAN_RUN, MEGATRON_RUN, MAXTEXT_RUN)
 }
 MANIFESTS = ("skypilot", "kubernetes")
 EMITTED = (*PROGRAMS, *MANIFESTS)
@@ -32,6 +34,7 @@ EMITTED = (*PROGRAMS, *MANIFESTS)
 PROGRAM_OF: Mapping[str, str] = {
     "vllm": "vllm",
     "sglang": "sglang",
+    "trtllm": "trtllm",
     "neuron": "nxdi",
     "nxdi": "nxdi",
     "jax": "maxtext",
@@ -91,7 +94,7 @@ def runs_plan(name: str, plan: ServePlan, system: System, engine: str) -> bool:
     program = _program(name, "serve", system, engine)
     fields = dict(stated_plan(plan, system.lnc))
     fields["weights"] = fields.pop("precision")
-    asked: FieldValues = {key: value for key, value in fields.items() if key in SERVED_FIELDS}
+    asked: FieldValues = {key: value for key, value in fields.items() if key in (*SERVED_FIELDS, *SETTING_NAMES)}
     if any(asked.get(key) == value and chip != system.chip for (key, value), (chip, _) in program.only_on.items()):
         return False
     try:

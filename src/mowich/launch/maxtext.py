@@ -99,7 +99,7 @@ MAXTEXT_RUN = LaunchProgram(
         PlanArgument(
             field="is_sharded", name="shard_optimizer_over_data", words={True: True, False: False}, absent=False
         ),
-        PlanArgument(field="device_batch", name="per_device_batch_size"),
+        PlanArgument(field="device_batch", name="per_device_batch_size", is_whole=False),
         PlanArgument(field="accumulated", name="gradient_accumulation_steps", absent=1),
         PlanArgument(field="micro_batches", name="num_pipeline_microbatches"),
         PlanArgument(field="stage_layers", name="num_layers_per_pipeline_stage"),

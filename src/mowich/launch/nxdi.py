@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mowich.launch.arguments import FieldValues, LaunchProgram, PlanArgument, cannot_say
+from mowich.launch.settings import settings_out
 
 
 def _own(fields: FieldValues) -> FieldValues:
     """tp_degree counts all ranks of a stage: attention data parallelism and context parallelism cut it.
     batch_size counts the sequences of all groups."""
+    fields = settings_out("nxdi", fields)
     tp, dp, cp, ep = (int(fields.pop(name, 1)) for name in ("tp", "dp", "cp", "ep"))
     if dp > 1 and cp > 1:
         raise cannot_say(NXDI_SERVE, "cp", cp, (1,))

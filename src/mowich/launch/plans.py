@@ -9,6 +9,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.launch.arguments import SERVED_FIELDS, WORK_SAID, FieldValues, LaunchProgram, Work
 from mowich.machines.system import System, resolve
+from mowich.plans.launch_settings import SETTING_NAMES
 from mowich.shown import Result
 
 
@@ -74,7 +75,7 @@ def _served(inputs: Result, row: Result, system: System, per_server: int, layers
 
     def pool(role: str) -> LaunchedPool:
         plan = {**row[role], "weights": row[role]["precision"]}
-        fields: FieldValues = {name: plan[name] for name in SERVED_FIELDS}
+        fields: FieldValues = {name: plan[name] for name in (*SERVED_FIELDS, *SETTING_NAMES) if name in plan}
         fields["context"] = math.ceil(inputs["isl"] + inputs["osl"])
         if role == "decode":
             fields["sequences"] = math.ceil(round(row["batch"] / plan["dp"], 6))

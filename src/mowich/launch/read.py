@@ -16,6 +16,7 @@ from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
+from mowich.launch.trtllm import CONFIG_OPTIONS, TRTLLM_SERVE, trtllm_given
 from mowich.launch.vllm import NEURON_CONFIG, VLLM_NEURON, VLLM_SERVE
 
 _SAID = re.compile(r"^\s*#\s*plan\.(\w+)=(\S+) has no argument in ", re.MULTILINE)
@@ -28,6 +29,7 @@ _COMMANDS: Mapping[str, LaunchProgram] = {
     "pretrain_": MEGATRON_RUN,
     "MaxText": MAXTEXT_RUN,
     "maxtext": MAXTEXT_RUN,
+    "trtllm-serve": TRTLLM_SERVE,
     "vllm": VLLM_SERVE,
 }
 """What a command contains -> its program; the first that is there counts."""
@@ -108,6 +110,9 @@ def _parts(text: str, where: str, layers: int) -> Iterator[PlanInFile]:
         data = parse_yaml(text, where).data
         values = data if isinstance(data, Mapping) else {}
         yield read_arguments(MAXTEXT_RUN, {str(k): v for k, v in values.items()}, helped, where)
+    elif re.search(r"^(tensor_parallel_size|kv_cache_config|moe_config|cuda_graph_config)\s*:", text, re.MULTILINE):
+        data = parse_yaml(text, where).data
+        yield read_arguments(TRTLLM_SERVE, trtllm_given(data if isinstance(data, Mapping) else {}), helped, where)
     else:
         yield from _shell(text, helped, where)
 
@@ -157,6 +162,7 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
             ) from None
         while words and re.fullmatch(r"\w+=.*", words[0]):
             words.pop(0)
+        words = [w.rstrip(")") if w.startswith("{") and w.endswith("})") else w for w in words if w != "<(echo"]
         joined = " ".join(words)
         program = next((p for mark, p in _COMMANDS.items() if mark in joined), None)
         if program is None or not any(w.startswith("-") or "=" in w for w in words):
@@ -195,6 +201,7 @@ def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, wh
             loose.append(word)
     role = _role(program, given)
     pool_names = {name for marks in program.pools.values() for name in marks}
+    _open_configs(program, given, where)
     config = given.pop("--additional-config", None) if program.name == VLLM_SERVE.name else None
     if isinstance(config, str) and "override_neuron_config" in config:
         found = _neuron(parse_json(config, f"{where}: --additional-config"), said, where)
@@ -212,6 +219,26 @@ def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, wh
     if role:
         found.plan["role"] = role
     return found
+
+
+def _open_configs(program: LaunchProgram, given: dict[str, object], where: str) -> None:
+    """Arguments that are written in JSON inside others, as arguments of their own: the compilation of vLLM, the config
+    of TensorRT-LLM where the command holds it."""
+    if program is VLLM_SERVE:
+        for name in ("--compilation-config", "-cc", "-O"):
+            if str(given.get(name, "")).startswith("{"):
+                data = parse_json(str(given.pop(name)), f"{where}: {name}")
+                sizes = data.pop("cudagraph_capture_sizes", None)
+                given |= {f"--compilation-config.{key}": value for key, value in data.items()}
+                given |= {"--max-cudagraph-capture-size": max(sizes)} if isinstance(sizes, list) and sizes else {}
+            for key in [k for k in given if k.startswith(f"{name}.")]:
+                given[f"--compilation-config.{key.removeprefix(f'{name}.')}"] = given.pop(key)
+    elif program is TRTLLM_SERVE:
+        for name in [n for n in CONFIG_OPTIONS if str(given.get(n, "")).startswith("{")]:
+            given |= parse_json(str(given.pop(name)), f"{where}: {name}")
+        opened = trtllm_given(given)
+        given.clear()
+        given |= opened
 
 
 _TWICE = ("--tensor-parallel-size", "--max-num-seqs", "--max-model-len")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, NoArgument, PlanArgument
+from mowich.launch.settings import settings_arguments, settings_in, settings_out
 
 _WEIGHTS: Mapping[FieldValue, FieldValue] = {
     "bf16": "unquant",
@@ -17,13 +18,19 @@ _WEIGHTS: Mapping[FieldValue, FieldValue] = {
 }
 
 
+_OF_ALL_GROUPS = ("sequences", "budget number")
+"""Fields whose arguments count all groups of data-parallel attention."""
+
+
 def _own(fields: FieldValues) -> FieldValues:
     """--tp-size counts all ranks of a stage; with data-parallel attention each of its groups has tp-size / dp-size.
-    --max-running-requests counts those of all groups."""
+    --max-running-requests and --chunked-prefill-size are of all groups together."""
+    fields = settings_out("sglang", fields)
     dp = int(fields.pop("dp", 1))
     fields["ranks"] = int(fields.pop("tp", 1)) * dp
-    if "sequences" in fields:
-        fields["sequences"] = int(fields["sequences"]) * dp
+    for name in _OF_ALL_GROUPS:
+        if name in fields:
+            fields[name] = int(fields[name]) * dp
     return {**fields, "attention_dp": dp, "is_dp_attention": dp > 1}
 
 
@@ -32,9 +39,10 @@ def _plan(own: FieldValues) -> FieldValues:
     dp = int(own.pop("attention_dp", 1)) if own.pop("is_dp_attention", False) else 1
     own.pop("attention_dp", None)
     ranks = int(own.pop("ranks", 1))
-    if "sequences" in own:
-        own["sequences"] = max(1, int(own["sequences"]) // dp)
-    return {**own, "tp": max(1, ranks // dp), "dp": dp}
+    for name in _OF_ALL_GROUPS:
+        if name in own:
+            own[name] = max(1, int(own[name]) // dp)
+    return {**settings_in("sglang", own), "tp": max(1, ranks // dp), "dp": dp}
 
 
 SGLANG_SERVER = LaunchProgram(
@@ -55,6 +63,7 @@ SGLANG_SERVER = LaunchProgram(
         PlanArgument(field="kv", name="--kv-cache-dtype", words={"bf16": "auto", "fp8": "fp8_e4m3"}, absent="bf16"),
         PlanArgument(field="sequences", name="--max-running-requests"),
         PlanArgument(field="context", name="--context-length"),
+        *settings_arguments("sglang"),
     ),
     lacks=(NoArgument(field="cp", only=(1,)),),
     own=_own,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, NoArgument, PlanArgument, cannot_say
+from mowich.launch.settings import settings_arguments, settings_in, settings_out
 
 _WEIGHTS: Mapping[FieldValue, FieldValue] = {
     "fp8": "fp8",
@@ -22,7 +23,7 @@ def _own(fields: FieldValues) -> FieldValues:
     if ep not in (1, ranks):
         raise cannot_say(VLLM_SERVE, "ep", ep, (1, ranks))
     weights = fields.pop("weights", None)
-    return {**fields, "experts_apart": ep == ranks and ranks > 1, **_weights(weights)}
+    return {**settings_out("vllm", fields), "experts_apart": ep == ranks and ranks > 1, **_weights(weights)}
 
 
 def _weights(weights: object) -> FieldValues:
@@ -37,7 +38,7 @@ def _plan(own: FieldValues) -> FieldValues:
     own["ep"] = ranks if own.pop("experts_apart", False) else 1
     if own.pop("dtype", None) is not None:
         own.setdefault("weights", "bf16")
-    return own
+    return settings_in("vllm", own)
 
 
 VLLM_SERVE = LaunchProgram(
@@ -63,6 +64,7 @@ VLLM_SERVE = LaunchProgram(
         PlanArgument(field="kv", name="--kv-cache-dtype", words={"bf16": "auto", "fp8": "fp8"}, absent="bf16"),
         PlanArgument(field="sequences", name="--max-num-seqs"),
         PlanArgument(field="context", name="--max-model-len"),
+        *settings_arguments("vllm"),
     ),
     own=_own,
     plan=_plan,
@@ -84,6 +86,7 @@ _LNC = 2
 def _neuron_own(fields: FieldValues) -> FieldValues:
     """Experts lie over the ranks of tensor parallelism, or over a part of them that `ep_degree` says; with
     data-parallel attention over all ranks. Weights in FP8 are a way of the checkpoint. No stages, no context ranks."""
+    fields = settings_out("vllm-neuron", fields)
     for name in ("pp", "cp"):
         if (value := int(fields.pop(name, 1))) != 1:
             raise cannot_say(VLLM_NEURON, name, value, (1,))
@@ -131,7 +134,7 @@ VLLM_NEURON = LaunchProgram(
     chips=("trainium2", "trainium3"),
     form="options",
     arguments=(
-        *(a for a in VLLM_SERVE.arguments if a.field not in ("pp", "cp", "weights")),
+        *(a for a in VLLM_SERVE.arguments if a.field not in ("pp", "cp", "weights") and " " not in a.field),
         PlanArgument(field="format", name=f"{NEURON_CONFIG}quantization", words=_ON_NEURON),
         PlanArgument(field="expert_ranks", name=f"{NEURON_CONFIG}ep_degree"),
     ),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, write_arguments
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.plans import LaunchedPool, PlanLaunch, check_program
+from mowich.launch.trtllm import TRTLLM_SERVE, trtllm_words
 from mowich.launch.vllm import NEURON_CONFIG, VLLM_NEURON
 
 _STARTS: Mapping[str, str] = {
     "vllm": 'vllm serve "$MODEL"',
     "nxdi": 'vllm serve "$MODEL"',
     "sglang": 'python -m sglang.launch_server --model-path "$MODEL"',
+    "trtllm": 'trtllm-serve "$MODEL"',
     "torchtitan": '-m torchtitan.train --module "$MODULE" --config "$CONFIG"',
     "megatron": 'pretrain_gpt.py "${MODEL_ARGS[@]}"',
 }
@@ -23,6 +25,7 @@ _SETS: Mapping[str, str] = {
     "vllm": "$MODEL is the path of the checkpoint, or its name in the hub",
     "nxdi": "$MODEL is the path of the checkpoint, or its name in the hub",
     "sglang": "$MODEL is the path of the checkpoint, or its name in the hub",
+    "trtllm": "$MODEL is the path of the checkpoint, or its name in the hub",
     "torchtitan": "$MODULE and $CONFIG name the model and its function of torchtitan's config_registry",
     "megatron": "MODEL_ARGS holds the shape of the model, its tokenizer and its data",
     "maxtext": "model_name, base_output_directory and the data set are yours to add",
@@ -89,7 +92,7 @@ def command(
         return [
             " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
         ], remarks
-    own_words = {NXDI_SERVE.title: neuron_words, VLLM_NEURON.title: plugin_words}.get(program.title)
+    own_words = _OWN_WORDS.get(program.title)
     words = own_words(arguments) if own_words else written_words(program, arguments)
     words += written_words(program, dict(role))
     first = _STARTS[program.name]
@@ -145,3 +148,11 @@ def neuron_words(arguments: FieldValues) -> list[str]:
         f"--max-model-len {arguments['seq_len']}",
         f"--additional-config {shlex.quote(config)}",
     ]
+
+
+_OWN_WORDS: Mapping[str, Callable[[FieldValues], list[str]]] = {
+    NXDI_SERVE.title: neuron_words,
+    VLLM_NEURON.title: plugin_words,
+    TRTLLM_SERVE.title: trtllm_words,
+}
+"""Program -> how its arguments are written, where they stand in a config inside the command."""

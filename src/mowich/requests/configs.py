@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
+from mowich.plans.launch_settings import SETTING_NAMES, setting_arguments
 from mowich.plans.serving_choices import DEGREES, POOL_CHOICES, SEQUENCES_CHOICE
 from mowich.requests.fields import CALLED, Edge, Field, read_path, word
 
@@ -70,8 +71,16 @@ def _choices_of(found: PlanInFile) -> dict[str, str]:
         out = {name: _said(value) for name, value in found.plan.items()}
         return {**out, "mode": "aggregated"} if found.program.work == "serve" else out
     out = {role: _pool_said(pool) for role, pool in found.pools.items()}
-    decode = found.pools["decode"]
-    more = {name: _said(decode[name]) for name in (SEQUENCES_CHOICE, "lnc") if name in decode}
+    prefill, decode = found.pools["prefill"], found.pools["decode"]
+    for name in SETTING_NAMES:
+        if prefill.get(name) != decode.get(name):
+            raise UserError(
+                f"{name} of the workers of prefill and of decode differs",
+                field=f"plan.{name}",
+                given=f"{prefill.get(name, 'not stated')} and {decode.get(name, 'not stated')}",
+                allowed="one value for both",
+            )
+    more = {name: _said(decode[name]) for name in (SEQUENCES_CHOICE, "lnc", *SETTING_NAMES) if name in decode}
     return {**out, **more}
 
 
@@ -99,6 +108,21 @@ def _check_job(
             reader.add(f"holds {value} tokens, and a request has {given:g}", PLAN_FILE, given=where)
         elif name != "context" and given is not None and abs(float(value) - given) > slack.get(name, 0.0) * given:
             reader.add(f"{name} is {value}, and the question's is {given:g}", PLAN_FILE, given=where)
+
+
+def settings_of_engines(reader: QuestionReader, chosen: Mapping[str, str], engines: Sequence[str]) -> dict[str, str]:
+    """The choices of a file without settings that an engine of the question does not have: a file of one program may be
+    predicted for another. Those that a program is not told are left out without a word."""
+    has = [setting_arguments(engine) for engine in engines]
+    out = dict(chosen)
+    for name in [n for n in SETTING_NAMES if n in chosen and not all(n in own for own in has)]:
+        value = out.pop(name)
+        tables = [setting_arguments(program).get(name, {}) for program in ("vllm", "sglang", "trtllm")]
+        if value not in {_said(own["absent"]) for own in tables if "absent" in own}:
+            reader.note(
+                f"plan.{name}={value} of {reader.said(PLAN_FILE)} is no setting of {', '.join(engines)}, and left out"
+            )
+    return out
 
 
 def joined_choices(reader: QuestionReader, given: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from mowich.requests.configs import (
     file_choices,
     joined_choices,
     only_degrees,
+    settings_of_engines,
     use_cores,
 )
 from mowich.requests.fields import (
@@ -475,12 +476,15 @@ def read_work(
     )
     if settings.lnc is not None:
         has_cores(reader, systems, settings.facts)
+    field = FIT_ENGINE if fits else SERVING_ENGINE
+    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), *tuned]) if serving else None
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
+    engines = _engines_of(facts, systems, engine) if serving else ()
+    chosen = settings_of_engines(reader, chosen, engines)
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
     fixed = _choices(reader, settings.plan, chosen, serving=serving)
     term = asked_kind(reader, settings)
-    field = FIT_ENGINE if fits else SERVING_ENGINE
-    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), *tuned]) if serving else None
+    _check_settings(reader, fixed, engines)
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
@@ -503,6 +507,24 @@ def read_work(
         "fixed": fixed,
         "term": term,
     }
+
+
+def _engines_of(facts: Facts, systems: Sequence[str], engine: str | None) -> tuple[str, ...]:
+    """The engines of the systems of a question."""
+    from mowich.machines.system import resolve
+    from mowich.software.engine import engine_for
+
+    return tuple(dict.fromkeys(engine_for(facts, resolve(facts, system), engine) for system in systems))
+
+
+def _check_settings(reader: QuestionReader, fixed: Mapping[str, Sequence[int | str]], engines: Sequence[str]) -> None:
+    """A problem for each setting that an engine does not have."""
+    from mowich.plans.launch_settings import SETTING_NAMES, check_settings
+
+    for setting in (name for name in SETTING_NAMES if name in fixed):
+        for engine in engines:
+            with reader.watch():
+                check_settings((setting,), engine)
 
 
 def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], chips: int | None) -> None:
