@@ -18,11 +18,13 @@ from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.serving.engines import USUAL_ANSWER
 from mowich.serving.steady import Load, closed_loop
-from mowich.software.engine import engine_names
+from mowich.software.engine import build_for, engine_names
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
 
 FACTS = load_facts()
+ENGINES = [e for e in engine_names(FACTS) if FACTS.get(f"serving.{e}.build_of") is None]
+"""A build for the chips of one vendor is what its engine's name means there."""
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dense": ("qwen3-32b", "h100:2", {"tp": 2}),
@@ -55,10 +57,11 @@ def steady(
 ) -> tuple[float, float]:
     """(TTFT, TPOT) of so many users for each rank group, shifted by measured rows."""
     model, on, plan = CASES[case]
+    system = resolve(FACTS, on)
     d = deploy(
         load_model(model),
-        resolve(FACTS, on),
-        engine,
+        system,
+        build_for(FACTS, engine, system.vendor),
         [ServePlan(**{"weights": "bf16", "kv": "bf16", **plan})],
         FACTS,
         accept=accept,
@@ -126,7 +129,7 @@ def tpot(row: dict[str, float]) -> float:
 
 @pytest.mark.parametrize(
     "engine",
-    [pytest.param(e, marks=pytest.mark.slow) if n % 2 else e for n, e in enumerate(engine_names(load_facts()))],
+    [pytest.param(e, marks=pytest.mark.slow) if n % 2 else e for n, e in enumerate(ENGINES)],
 )
 @pytest.mark.parametrize("case", CASES)
 def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: str, engine: str) -> None:
@@ -142,7 +145,7 @@ def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: s
         assert row["arrival_s"] <= row["scheduled_s"] <= row["first_token_s"] < row["last_token_s"]
 
 
-@pytest.mark.parametrize("engine", engine_names(load_facts()))
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", ["dense", "mla", "mla, rank groups", "trainium2"])
 def test_they_agree_when_tokens_are_verified_in_groups(tmp_path: Path, case: str, engine: str) -> None:
     groups = CASES[case][2].get("dp", 1)
@@ -162,7 +165,7 @@ def test_a_cached_prefix_counts_in_both(tmp_path: Path, case: str) -> None:
         assert ttft(row) == pytest.approx(steady(case, "vllm", 4096, 200, cached=share)[0], rel=0.05)
 
 
-@pytest.mark.parametrize("engine", engine_names(load_facts()))
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_wait_is_counted_once(tmp_path: Path, engine: str) -> None:
     """A request behind a long prompt: its wait in the queue, and beside it what a lone request takes."""
     budget = int(FACTS.number(f"serving.{engine}.prompt_budget"))

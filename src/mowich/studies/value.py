@@ -314,7 +314,8 @@ def _software(solve: Solver, facts: Facts, platform: Platform, task: str, named:
     serves = task == "serve"
     today = (engine_for(facts, platform, named)) if serves else platform.stack.name
     found = []
-    for name in steps(engine_names(facts) if serves else stack_names(facts), "planning with {}"):
+    engines = dict.fromkeys(engine_for(facts, platform, name) for name in engine_names(facts))
+    for name in steps([*engines] if serves else stack_names(facts), "planning with {}"):
         stack, engine = (None, name) if serves else (name, None)
         found.append(solve({}, facts, stack, engine, 0.0, name == today))
     ordered = sorted(found, key=lambda p: p.tokens_per_s_per_chip.value or 0.0)
