@@ -101,7 +101,7 @@ class ServingCase:
     length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
     step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-     with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
+    with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
     own figures over those that the cache holds by our memory model; drafts, products, norms_apart: as in
     `serving.engines.Served`; graph: how the graph of a row of Trainium was compiled."""
 
