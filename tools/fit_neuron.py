@@ -243,7 +243,13 @@ def page(
             f" | {ttft} | {held('ttft', at)} | {own[1]} |"
         )
     disputed = Counter((c.source, c.graph.disputed) for c in p.cases if c.graph.disputed)
-    lines += ["", "## Disputed rows", "", f"They weigh {DISPUTED:g} of another row in the fit, and are scored like all.", ""]
+    lines += [
+        "",
+        "## Disputed rows",
+        "",
+        f"They weigh {DISPUTED:g} of another row in the fit, and are scored like all.",
+        "",
+    ]
     lines += [f"- {n} x {source}: {why}" for (source, why), n in sorted(disputed.items())]
     lines += ["", "## Ranges", ""]
     lines += [

@@ -19,6 +19,7 @@ from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
+from mowich.evidence.serving_graphs import GraphNote
 from mowich.evidence.serving_guesses import SpeculationNote
 from mowich.evidence.serving_launch import CampaignNote, LaunchNote
 from mowich.evidence.serving_ranks import plan_of_id, unfold_plan
@@ -323,6 +324,7 @@ ALLOWED_KEYS = {
     "serving_notes.yaml": {
         "engines": {"engine", "pattern"},
         "stacks": {"engine", "pattern", "batch"},
+        "graphs": set(GraphNote.__annotations__),
         "campaigns": set(CampaignNote.__annotations__),
         "models": None,
         "rules": {

@@ -24,7 +24,17 @@ from mowich.studies.stack_support import fixed_share
 
 FACTS = load_facts()
 EXTRAPOLATED = "serving.extrapolated"
-FIXED = ("layer_", "moe_layer", "expert_visit", "expert_launch", "launch_ep", "tp_latency", "step", "prefill_", "front_end")
+FIXED = (
+    "layer_",
+    "moe_layer",
+    "expert_visit",
+    "expert_launch",
+    "launch_ep",
+    "tp_latency",
+    "step",
+    "prefill_",
+    "front_end",
+)
 """Beginnings of the names of an engine's fixed times."""
 
 
@@ -112,13 +122,13 @@ def test_other_engines_are_not_asked() -> None:
 
 def fixed_constants(engine: str, family: str) -> Iterator[str]:
     """Paths of the fixed times of a step on a stack."""
-    yield from (
-        f"serving.{engine}.{name}" for name in FACTS.children(f"serving.{engine}") if name.startswith(FIXED)
-    )
+    yield from (f"serving.{engine}.{name}" for name in FACTS.children(f"serving.{engine}") if name.startswith(FIXED))
     yield from ("serving.common.ep_latency", f"serving.generations.{family}")
 
 
-def moves_no_figure(name: str, on: str, paths: Sequence[str], fixed: Mapping[str, Sequence[int | str]] | None = None) -> None:
+def moves_no_figure(
+    name: str, on: str, paths: Sequence[str], fixed: Mapping[str, Sequence[int | str]] | None = None
+) -> None:
     row = served(name, on, fixed=fixed)
     before = float(row.tokens_per_s_per_chip)
     assert row.usd_per_mtok.value is not None

@@ -59,6 +59,10 @@ class CompiledGraph:
         return (*batch, *((f"disputed: {self.disputed}",) if self.disputed else ()))
 
 
+AS_MANY = CompiledGraph()
+"""A graph of as many sequences as ask, of which nothing else is said."""
+
+
 def compiled_graph(notes: Sequence[GraphNote], row: PublishedRow, *, users: float) -> CompiledGraph:
     """The graph of a row. users: in flight per rank group. Raises RefusedError for a flag that is neither yes nor no,
     and for a compiled batch that is no whole number or smaller than the users in flight.

@@ -17,7 +17,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
-from mowich.evidence.serving_graphs import CompiledGraph, GraphNote, compiled_graph
+from mowich.evidence.serving_graphs import AS_MANY, CompiledGraph, GraphNote, compiled_graph
 from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
 from mowich.evidence.serving_launch import CampaignNote, LaunchNote, campaign_of, rounds_of, script_of, stated_launch
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
@@ -137,7 +137,7 @@ class ServingCase:
     drafts: int = 0
     products: str = ""
     norms_apart: bool = False
-    graph: CompiledGraph = CompiledGraph()
+    graph: CompiledGraph = AS_MANY
 
     @property
     def other_cache(self) -> KvFormat | None:
@@ -425,7 +425,7 @@ def read_case(
         ep=ep,
         is_shorter=is_shorter,
     )
-    graph = compiled_graph(table["graphs"], row, users=users) if stack else CompiledGraph()
+    graph = compiled_graph(table["graphs"], row, users=users) if stack else AS_MANY
     inferred += [*(how for how in (how_weights, how_kv, how_guessed) if how), *graph.words]
     script = script_of(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates

@@ -102,8 +102,8 @@ def moe_layers_s(
 
     T = dense + moe_layers * (moe_layer + local * visit + experts * ep ** -q * launch)
 
-    dense: of all layers; local: visited experts of a layer that a rank has a part of; ep: ranks that share them; launch:
-    0 in a step without a prompt.
+    dense: of all layers; local: visited experts of a layer that a rank has a part of; ep: ranks that share them;
+    launch: 0 in a step without a prompt.
 
     Units: dense s, moe_layer s, visit s, launch s.
 
@@ -280,8 +280,8 @@ def step(
     """Seconds of one engine step by part, on one rank of a worker (all columns [n]); `notes` (one case only) records
     every part; `timed` gets the seconds of each that operator tables hold; `kernels`: what was read from them before.
 
-    n: sequences decoding on this rank (a compiled graph computes `EngineCosts.compiled` at least), each verifying `verify` tokens against `context` tokens of cache. prompt: new
-    prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
+    n: sequences decoding on this rank (a compiled graph computes `EngineCosts.compiled` at least), each verifying
+    `verify` tokens against `context` tokens of cache. prompt: new prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
     prompts whose first token is sampled. Assumes even lengths and experts routed as `expert_spread` says; no overlap
     between parts. Breaks for batches so uneven that one long sequence decides the attention time.
     """

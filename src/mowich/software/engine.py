@@ -242,8 +242,8 @@ class EngineCosts(Columns):
     expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
     at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`; expert_reads:
-    how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited expert
-    of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that carries a
+    how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited
+    expert of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that carries a
     prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph computes at least
     (0: as many as decode); prefill_layer: what such a step multiplies times of layers by; prefill_kernel: s that each
     kernel takes longer in it, launched one by one and not in a captured graph; captured: tokens up to which such a step

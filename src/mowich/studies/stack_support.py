@@ -1,13 +1,12 @@
 """What rows support of a rate on a stack of Trainium, and what they do not.
 
-Stacks differ several times on one chip, so a rate of an architecture that nobody measured there is grade D with a wide
-range. Where the fixed time of a step is most of the limit on the time per token, the rate is a small difference of large
-numbers: such a row has no figure in dollars, and says so. Engines of other chips are not asked here.
+Stacks differ several times on one chip, so a rate of an architecture that nobody measured there is grade D with a
+wide range. Where the fixed time of a step is most of the limit on the time per token, the rate is a small difference of
+large numbers: such a row has no figure in dollars, and says so. Engines of other chips are not asked here.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def fixed_share(tpot: Estimate, limit_s: float) -> float:
     >>> from mowich.estimate import exact
     >>> from dataclasses import replace
     >>> token = replace(exact(0.05, "s"), breakdown={"layers": 0.03, "host": 0.005, "experts": 0.015})
-    >>> round(fixed_share(token, 0.05), 2), fixed_share(token, math.inf)
+    >>> round(fixed_share(token, 0.05), 2), fixed_share(token, float("inf"))
     (0.7, 0.0)
     """
     return sum((tpot.breakdown or {}).get(part, 0.0) for part in _FIXED) / limit_s
@@ -58,8 +57,8 @@ def told_support(facts: Facts, model: Model, job: ServeJob, row: ServeRow) -> Se
     if share <= facts.number(f"{FACTS}.fixed_share"):
         return row
     why = (
-        f"fixed time of layers, host and messages is {share:.0%} of the limit on the time per token, so the rate follows"
-        " fitted constants and no figure in dollars is given"
+        f"fixed time of layers, host and messages is {share:.0%} of the limit on the time per token, so the rate"
+        " follows fitted constants and no figure in dollars is given"
     )
     return replace(row, undecided=why, usd_per_mtok=unknown_estimate("USD/Mtok", why))
 

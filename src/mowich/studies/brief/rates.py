@@ -1,8 +1,8 @@
 """Rates as a brief tells them: what training is extrapolated from, and which constant decides a rate of serving.
 
 A rate whose architecture nobody has measured on that chip is grade D and says what it is extrapolated from
-(`studies.stack_support`). A rate that one constant decides, within the range of that constant, has the range of measured
-ports, and gets no verdict.
+(`studies.stack_support`). A rate that one constant decides, within the range of that constant, has the range of
+measured ports, and gets no verdict.
 """
 
 from __future__ import annotations
