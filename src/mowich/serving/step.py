@@ -281,9 +281,10 @@ def step(
     every part; `timed` gets the seconds of each that operator tables hold; `kernels`: what was read from them before.
 
     n: sequences decoding on this rank (a compiled graph computes `EngineCosts.compiled` at least), each verifying
-    `verify` tokens against `context` tokens of cache. prompt: new prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
-    prompts whose first token is sampled. Assumes even lengths and experts routed as `expert_spread` says; no overlap
-    between parts. Breaks for batches so uneven that one long sequence decides the attention time.
+    `verify` tokens against `context` tokens of cache. prompt: new prompt tokens in the step, that attend to
+    `prompt_context` tokens on average (their own prefix included); finishing: prompts whose first token is sampled.
+    Assumes even lengths and experts routed as `expert_spread` says; no overlap between parts. Breaks for batches so
+    uneven that one long sequence decides the attention time.
     """
     zero = np.zeros(len(s))
     n, v, prompt, finishing = zero + n, zero + verify, zero + prompt, zero + finishing

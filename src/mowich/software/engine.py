@@ -243,13 +243,13 @@ class EngineCosts(Columns):
     at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`; expert_reads:
     how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited
-    expert of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that carries a
-    prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph computes at least
-    (0: as many as decode); prefill_layer: what such a step multiplies times of layers by; prefill_kernel: s that each
-    kernel takes longer in it, launched one by one and not in a captured graph; captured: tokens up to which such a step
-    is a graph; fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and
-    residuals whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in
-    facts/serving.
+    expert of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that
+    carries a prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph
+    computes at least (0: as many as decode); prefill_layer: what such a step multiplies times of layers by;
+    prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; captured:
+    tokens up to which such a step is a graph; fixed_times: what a generation of chips multiplies fixed times by;
+    reduce_norms: kernels of norms and residuals whose work an all-reduce within a domain does. The rest is explained in
+    docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
