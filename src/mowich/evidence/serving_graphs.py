@@ -14,9 +14,9 @@ from typing import TypedDict
 
 from mowich.evidence.row_checks import PublishedRow, refusal
 
-FLAGS = ("sampling_on_device", "fused_qkv", "block_wise", "asynchronous")
+_FLAGS = ("sampling_on_device", "fused_qkv", "block_wise", "asynchronous")
 """Options of a graph; columns of that name hold yes or no."""
-BATCH = "compiled_batch"
+_BATCH = "compiled_batch"
 _SEARCHED = ("source", "model", "framework", "chip", "notes")
 _WORDS = {"yes": True, "no": False}
 
@@ -72,7 +72,7 @@ def compiled_graph(notes: Sequence[GraphNote], row: PublishedRow, *, users: floa
     """
     mine = [n for n in notes if all(re.search(str(n.get(k, "")), row.get(k) or "", re.IGNORECASE) for k in _SEARCHED)]
     said: dict[str, bool | None] = {}
-    for flag in FLAGS:
+    for flag in _FLAGS:
         word = (row.get(flag) or "").strip().casefold()
         if word and word not in _WORDS:
             raise refusal(flag, word, list(_WORDS))
@@ -84,9 +84,9 @@ def compiled_graph(notes: Sequence[GraphNote], row: PublishedRow, *, users: floa
 
 def _batch(notes: Sequence[GraphNote], row: PublishedRow, users: float) -> float:
     """The compiled batch that a row states: in its own column, in that of the batch, or in its notes; 0 without."""
-    for column in (BATCH, "batch"):
+    for column in (_BATCH, "batch"):
         if word := (row.get(column) or "").strip():
-            if not word.isdigit() or int(word) < 1 or (column == BATCH and int(word) < users):
+            if not word.isdigit() or int(word) < 1 or (column == _BATCH and int(word) < users):
                 raise refusal(column, word, f"a whole number from {max(1.0, users):g}")
             return float(word)
     found = (re.search(n["batch"], row.get("notes") or "", re.IGNORECASE) for n in notes if "batch" in n)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Required, TypedDict
 
 import numpy as np
 
@@ -494,34 +494,41 @@ def serving_inputs(
     }
 
 
+class _How(TypedDict, total=False):
+    """Keywords of `solve_serving`."""
+
+    top: Required[int]
+    term: Required[str]
+    with_front: bool
+    margin: float
+    runs: Callable[[ServePlan], bool] | None
+
+
 def _solve_shipped(
     model: Model,
     spec: str,
     system: System,
     job: ServeJob,
     facts: Facts,
-    *,
     engine: str | None,
     fixed: Mapping[str, Sequence[int | str]],
-    term: str,
-    **how: Any,
+    how: _How,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult, str]:
     """`solve_serving` with the engine that a customer gets where none is named, and its name: kernels that ship for the
     model and decode on workers of their own, where such a plan keeps the limits; else the server. A row without dollars
-    gets the rate with kernels written by hand beside it. how: of `solve_serving`."""
+    gets the rate with kernels written by hand beside it."""
     name = engine_for(facts, system, engine, model)
     kernels = kernels_shipped(facts, system, model) if engine is None and searched_modes(fixed)[1] else None
     if kernels is not None:
         apart = {**fixed, "mode": ("disaggregated",)}
-        rows, front, got = solve_serving(model, spec, system, job, facts, engine=kernels, fixed=apart, term=term, **how)
+        rows, front, got = solve_serving(model, spec, system, job, facts, engine=kernels, fixed=apart, **how)
         if rows[0].feasible:
             return rows, front, got, kernels
-    rows, front, got = solve_serving(model, spec, system, job, facts, engine=name, fixed=fixed, term=term, **how)
+    rows, front, got = solve_serving(model, spec, system, job, facts, engine=name, fixed=fixed, **how)
     by_hand = engine_for(facts, system, HAND_TUNED)
     if any(row.undecided for row in rows) and by_hand != name and is_stack(by_hand):
-        beside = solve_serving(
-            model, spec, system, job, facts, engine=by_hand, fixed=fixed, top=1, term=term, with_front=False
-        )[0][0]
+        alone: _How = {"top": 1, "term": how["term"], "with_front": False}
+        beside = solve_serving(model, spec, system, job, facts, engine=by_hand, fixed=fixed, **alone)[0][0]
         rate = beside.tokens_per_s_per_chip
         said = f"{float(f'{rate.value:.3g}'):,g} tokens/s per chip" if beside.feasible and rate.value else "no plan"
         rows = [
@@ -550,9 +557,8 @@ def plan_serving(
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     margin = preference.margin(facts) if prefer else 0.0
-    rows, front, got, name = _solve_shipped(
-        model, spec, system, job, facts, engine=engine, fixed=fixed or {}, top=top, term=term, margin=margin, runs=runs
-    )
+    how: _How = {"top": top, "term": term, "margin": margin, "runs": runs}
+    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, engine, fixed or {}, how)
     inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
     return ServeResult(
         kind="plan",
@@ -585,9 +591,8 @@ def compare_serving(
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
-        found, _, got, name = _solve_shipped(
-            model, spec, system, job, facts, engine=engine, fixed=fixed or {}, top=1, term=term, with_front=False
-        )
+        how: _How = {"top": 1, "term": term, "with_front": False}
+        found, _, got, name = _solve_shipped(model, spec, system, job, facts, engine, fixed or {}, how)
         systems.append((spec, system, name))
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting

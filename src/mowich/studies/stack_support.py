@@ -8,22 +8,51 @@ large numbers: such a row has no figure in dollars, and says so. Engines of othe
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.evidence.measured_architectures import extrapolated_from, most_ranks, served_on
 from mowich.evidence.serving_rows import is_stack
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
+from mowich.plans.plan import ServePlan
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 
-if TYPE_CHECKING:
-    from mowich.studies.serving_plan import ServeRow
-
-FACTS = "serving.extrapolated"
+EXTRAPOLATED = "serving.extrapolated"
+"""Facts that say how far a rate may be off where no row is like it."""
 _FIXED = ("layers", "host", "tp", "ep", "cp", "pp")
 """Parts of a token's time that more bandwidth does not shorten: layers, host, and messages, which are short ones."""
+
+
+class ServedRate(Protocol):
+    """What is asked of a row of serving. decode: the plan of a worker that decodes, None where there is none."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def system_id(self) -> str: ...
+    @property
+    def decode(self) -> ServePlan | None: ...
+    @property
+    def ttft_s(self) -> Estimate: ...
+    @property
+    def tpot_s(self) -> Estimate: ...
+    @property
+    def tokens_per_s_per_chip(self) -> Estimate: ...
+    @property
+    def tokens_per_s_per_user(self) -> Estimate: ...
+    @property
+    def usd_per_mtok(self) -> Estimate: ...
+    @property
+    def J_per_token(self) -> Estimate: ...
+    @property
+    def breakeven_usd_per_chip_h(self) -> Estimate: ...
+    @property
+    def breakeven_W_per_chip(self) -> Estimate: ...
+
+
+R = TypeVar("R", bound=ServedRate)
 
 
 def served_basis(facts: Facts, model: Model, system_id: str) -> str:
@@ -43,37 +72,37 @@ def fixed_share(tpot: Estimate, limit_s: float) -> float:
     return sum((tpot.breakdown or {}).get(part, 0.0) for part in _FIXED) / limit_s
 
 
-def told_support(facts: Facts, model: Model, job: ServeJob, row: ServeRow) -> ServeRow:
+def told_support(facts: Facts, model: Model, job: ServeJob, row: R) -> R:
     """A row on a stack of Trainium with the grade and the range that measured rows allow, and without dollars where
     fixed time decides; other rows as they are."""
     if not is_stack(row.engine) or row.decode is None:
         return row
     basis = served_basis(facts, model, row.system_id)
     is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
-    ranks = facts.number(f"{FACTS}.large_ranks")
+    ranks = facts.number(f"{EXTRAPOLATED}.large_ranks")
     is_large = is_mixture and row.decode.devices >= ranks > most_ranks(facts, row.system_id)
     row = widened(facts, row, basis, is_large=is_large)
     share = fixed_share(row.tpot_s, job.tpot_s)
-    if share <= facts.number(f"{FACTS}.fixed_share"):
+    if share <= facts.number(f"{EXTRAPOLATED}.fixed_share"):
         return row
     why = (
         f"fixed time of layers, host and messages is {share:.0%} of the limit on the time per token, so the rate"
         " follows fitted constants and no figure in dollars is given"
     )
-    return replace(row, undecided=why, usd_per_mtok=unknown_estimate("USD/Mtok", why))
+    return replace(row, undecided=why, usd_per_mtok=unknown_estimate("USD/Mtok", why))  # type: ignore[type-var]
 
 
-def widened(facts: Facts, row: ServeRow, basis: str, *, is_large: bool) -> ServeRow:
+def widened(facts: Facts, row: R, basis: str, *, is_large: bool) -> R:
     """A row with the grade and at least the range that its basis asks for; is_large: and the range of measured ports of
     large mixtures on many ranks."""
     if not basis and not is_large:
         return row
-    times, first = (facts.number(f"{FACTS}.{name}") if basis else 1.0 for name in ("times", "times_first"))
+    times, first = (facts.number(f"{EXTRAPOLATED}.{name}") if basis else 1.0 for name in ("times", "times_first"))
     down, up = 1.0 / times, times
     if is_large:
-        large = facts.fact(f"{FACTS}.large_mixture")
+        large = facts.fact(f"{EXTRAPOLATED}.large_mixture")
         down, up = min(down, large.low or 1.0), max(up, large.high or 1.0)
-    return replace(
+    return replace(  # type: ignore[type-var]
         row,
         tokens_per_s_per_chip=at_least(row.tokens_per_s_per_chip, down, up),
         tokens_per_s_per_user=at_least(row.tokens_per_s_per_user, down, up),

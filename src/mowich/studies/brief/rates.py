@@ -17,7 +17,7 @@ from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.serving_plan import ServeRow, compare_serving
-from mowich.studies.stack_support import FACTS
+from mowich.studies.stack_support import EXTRAPOLATED
 
 _DECIDING = "moe_layer"
 """The constant of an engine that stands for all that experts add to a layer."""
@@ -42,7 +42,7 @@ def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, 
         under = facts.with_values({fact.path: end})
         found = compare_serving(model, [row.system], job=job, chips=chips, facts=under, engine=row.engine).rows[0]
         rates.append(float(found.tokens_per_s_per_chip) if found.feasible else 0.0)
-    return fact.path if max(rates) > min(rates) * facts.number(f"{FACTS}.decides") else ""
+    return fact.path if max(rates) > min(rates) * facts.number(f"{EXTRAPOLATED}.decides") else ""
 
 
 def told_training(row: TrainRow, basis: str) -> TrainRow:
