@@ -75,6 +75,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         r"serving\..*\.(moe_layer|expert_visit|expert_launch|kernel|prefill_kernel|guess_host)|serving\.unstated\.\w+_moe",
         FactField(unit="s", high=1.0, above=False),
     ),
+    (r"serving\..*\.capture", FactField(unit="tokens", high=1e6)),
     (r"serving\..*\.(activation_passes|ep_uneven|launch_ep)", FactField(high=1e4, above=False)),
     (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
     (r"serving\..*\.together|serving\.unstated\.\w+_graphs", _share(zero=True)),

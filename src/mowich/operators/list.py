@@ -213,7 +213,8 @@ class CacheReads:
 class Serving:
     """A layer under an engine, on one rank. products: of every token; sides: of those, whose weights are read once a
     step; caches; state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None
-    without; blocks: launches, in halves of a layer."""
+    without; blocks: launches, in halves of a layer; kernels: of a step; uncaptured: more of a step with a prompt, that no
+    graph holds."""
 
     products: tuple[ops.Gemm, ...]
     sides: Sides
@@ -223,6 +224,7 @@ class Serving:
     experts: Experts | None
     blocks: float
     kernels: float
+    uncaptured: float
 
 
 def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
@@ -250,12 +252,24 @@ def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
         else None,
         blocks=float(layer.blocks),
         kernels=kernels(layer),
+        uncaptured=_uncaptured(layer),
     )
 
 
 _KERNELS = {"layer": 10.0, "experts": 6.0, "shared": 3.0, "mla": 6.0, "qk_norm": 2.0, "indexer": 12.0, "recurrent": 7.0}
 """Kernels that an engine launches for a layer of two blocks, and what each feature adds: counted in the model code of
 public engines, alike in all of them."""
+
+_UNCAPTURED = {"attention": 2.0, "recurrent": 20.0}
+"""Kernels of a prompt's tokens that engines launch one by one for a layer even where they capture steps with prompts:
+of attention (cache, attention), and of the scan of a recurrence by chunks (convolution, gates, products and inverses
+of a chunk, states, copies). Counted in the model code of public engines."""
+
+
+def _uncaptured(layer: Layer) -> float:
+    if layer.recurrent is not None:
+        return _UNCAPTURED["recurrent"]
+    return _UNCAPTURED["attention"] if layer.attention.num_heads else 0.0
 
 
 def kernels(layer: Layer) -> float:

@@ -25,7 +25,8 @@ class Shapes(Columns):
     W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
     window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers; kernels: that a step launches. linear_*: sums over the products of all layers, as
+    prompt token, over all layers; kernels: that a step launches; uncaptured: more of a step with a prompt, that captured
+    graphs leave out. linear_*: sums over the products of all layers, as
     `Sides` [2, n]; expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
     expert_ragged: 1 where their rows are no whole lines; expert_width: elements of a token that an expert takes.
     As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
@@ -53,6 +54,7 @@ class Shapes(Columns):
     state_B: Floats
     f_token: Floats
     kernels: Floats
+    uncaptured: Floats
     moe_layers: Floats
     experts: Floats
     top_k: Floats
@@ -125,13 +127,14 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
     att: list[list[Floats]] = []
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token, blocks, launched, casts = np.zeros(n), 0.0, 0.0, 0.0
+    flop_token, blocks, launched, left_out, casts = np.zeros(n), 0.0, 0.0, 0.0, 0.0
     for layer in model.layers:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
         linear = linear + work.sides.times(count)
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
+        left_out += count * work.uncaptured
         for gemm in work.products:
             counts[gemm] = counts.get(gemm, 0.0) + count
             local = gemm.local(tp)
@@ -163,6 +166,7 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
         d=one * h,
         L=one * blocks / 2.0,
         kernels=launched + np.where(named == "fp8", casts, 0.0),
+        uncaptured=one * left_out,
         tp=tp,
         dp=dp,
         cp=plans.cp,

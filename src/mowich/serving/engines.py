@@ -296,13 +296,15 @@ class ConstantTable:
     def _state(self, at: dict[str, Floats]) -> None:
         """What settings do to constants. A prompt that is a graph has no launches of its own, and its first token is
         seen as soon as that of a dense model; without graphs every kernel of every step is launched by itself. Graphs
-        up to a number of tokens are those of all prompts where a step holds no more."""
+        up to a number of tokens are those of all prompts where a step holds no more; an engine that has such graphs
+        by itself has them up to its own size (`capture`)."""
         stated = self.settings
         for name, field in (*((name, name) for name in _SETTINGS), ("budget", "budget"), ("memory", "memory_share")):
             at[field] = np.where(np.isnan(stated[name]), at.get(field, stated[name]), stated[name])
-        sizes = np.nan_to_num(stated["sizes"])
-        share = np.where((sizes > 0) & (sizes >= at["budget"]), 1.0, at.pop("graphs"))
-        at["captured"] = sizes
+        sizes = stated["sizes"]
+        share = np.where(np.isnan(sizes) & (at["capture"] > 0), 0.0, at.pop("graphs"))
+        share = np.where((sizes > 0) & (sizes >= at["budget"]), 1.0, share)
+        at["capture"] = np.where(np.isnan(sizes), at["capture"], sizes)
         at["kernel"] = at["kernel"] + np.nan_to_num(stated["eager"]) * at["prefill_kernel"]
         at["prefill_kernel"] = at["prefill_kernel"] * (1.0 - share) * (1.0 - np.nan_to_num(stated["eager"]))
         at["visible_tokens"] = (1.0 - share) * at["visible_tokens"] + share * at["visible_captured"]
@@ -310,7 +312,7 @@ class ConstantTable:
 
 def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
     """What plans state of their engines as columns, nan where they do not; graphs: share of steps with prompts; sizes:
-    most tokens of a captured step; eager: 1 without graphs. What is neither stated nor open is as in `_SETTINGS`."""
+    most tokens of a captured step with a prompt; eager: 1 without graphs. What is neither stated nor open is as in `_SETTINGS`."""
     launches = [c.plan.launch for c in cases]
     words = {"off": 0.0, "decode": 0.0, "piecewise": 1.0}
     out = {
@@ -318,7 +320,8 @@ def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
         for name in ("interval", "wait", "balance", "budget", "memory")
     }
     out["graphs"] = np.array([words.get(str(s.graphs), np.nan if s.graphs is None else 0.0) for s in launches])
-    out["sizes"] = np.array([float(s.graphs) if isinstance(s.graphs, int) else np.nan for s in launches])
+    sizes = {"off": 0.0, "decode": 0.0, "piecewise": np.nan, "None": np.nan}
+    out["sizes"] = np.array([v if (v := sizes.get(str(s.graphs))) is not None else float(str(s.graphs)) for s in launches])
     out["eager"] = np.array([1.0 if s.graphs == "off" else np.nan for s in launches])
     for name, usual in _SETTINGS.items():
         is_open = np.array([_is_open(case, name) for case in cases])

@@ -75,6 +75,19 @@ def _layers_s(kernels: Floats, kernel: Floats, L: Floats, layer: Floats) -> Floa
     return np.asarray(kernels * kernel + L * layer)
 
 
+def launch_wait_s(kernels: Floats, launch: Floats, device: Floats) -> Floats:
+    """Seconds that the device waits in a step with a prompt for the host, which launches kernels one after the other:
+    the step takes the longer of both.
+
+    T = max(kernels * launch - device, 0)
+
+    kernels: that no captured graph holds; device: what the device takes.
+
+    Units: launch s, device s.
+    """
+    return np.asarray(np.maximum(kernels * launch - device, 0.0))
+
+
 def activations_s(L: Floats, m: Floats, d: Floats, passes: Floats, casts_B: Floats, B: Floats) -> Floats:
     """Seconds of passes over the tokens of a step: norms, residuals and rotary embedding at 16 bits a number, and what
     brings the inputs of products into the format of the weights.
@@ -255,7 +268,7 @@ class _Work:
 
 _PARTS = (
     *("linear", "head", "experts", "attention", "prefill_attention", "activations", "layers", "host"),
-    *("tp", "ep", "cp", "pp"),
+    *("tp", "ep", "cp", "pp", "launches"),
 )
 """Parts of a step, in the order of their sum."""
 
@@ -306,6 +319,7 @@ def step(
     )
     own = None if notes is None else Notes(notes.moved)
     found = _products(s, c, w, t, own) | _attention(s, c, w, t, own) | _fixed(s, c, w, own) | _exchanges(s, c, w, own)
+    found["launches"] = _launches(s, c, w, total(found) - found["host"], own)
     if timed is not None:
         timed |= t.seconds_of()
     if notes is not None and own is not None:
@@ -404,7 +418,7 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str
     launch = w.with_prompt(c.expert_launch * c.fixed_times, 0.0)
     layers = told(notes, "layers", _layers_s)(
         kernels=s.kernels - with_norms,
-        kernel=zero + (c.kernel + np.where(w.m > c.captured, w.with_prompt(c.prefill_kernel, 0.0), 0.0)),
+        kernel=zero + c.kernel,
         L=s.L,
         layer=c.layer * with_layers,
     )
@@ -432,6 +446,14 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str
             prefill_step=w.with_prompt(c.prefill_step, 0.0),
         ),
     }
+
+
+def _launches(s: Shapes, c: EngineCosts, w: _Work, device: Floats, notes: Notes | None) -> Floats:
+    """What the host's launches take beyond the device: graphs hold the steps of few tokens, but for some kernels of
+    prompts, and none of longer ones."""
+    by_host = s.uncaptured + np.where(w.m <= c.capture, 0.0, s.kernels)
+    law = told(notes if w.prompt[0] > 0 and c.prefill_kernel[0] > 0 else None, "launches", launch_wait_s)
+    return law(kernels=w.with_prompt(by_host, 0.0), launch=np.zeros(len(s)) + c.prefill_kernel, device=device)
 
 
 def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:

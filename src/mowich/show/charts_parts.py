@@ -54,6 +54,7 @@ PARTS_OF_TIME: Mapping[str, TimePart] = {
     "prefill_attention": TimePart("attention of prompts", "compute"),
     "activations": TimePart("activations", "memory"),
     "layers": TimePart("fixed time of layers", "software"),
+    "launches": TimePart("wait for launches by the host", "software"),
     "prefill_interference": TimePart("prompts between tokens", "waiting"),
     # a first token
     "prefill": TimePart("prefill", "compute"),

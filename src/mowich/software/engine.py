@@ -64,6 +64,7 @@ STACK = {
     "launch_ep": "launch_ep",
     "prefill_layer": "prefill_layer",
     "prefill_kernel": "prefill_kernel",
+    "capture": "capture",
     "packs": "packs_prompts",
     "of_free": "memory_of_free",
     "answer_held": "answer_held",
@@ -246,8 +247,8 @@ class EngineCosts(Columns):
     expert of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that
     carries a prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph
     computes at least (0: as many as decode); prefill_layer: what such a step multiplies times of layers by;
-    prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; captured:
-    tokens up to which such a step is a graph; fixed_times: what a generation of chips multiplies fixed times by;
+    prefill_kernel: s of the host for each kernel of it that it launches by itself; capture: tokens of such a step up to
+    which captured graphs launch its kernels; fixed_times: what a generation of chips multiplies fixed times by;
     reduce_norms: kernels of norms and residuals whose work an all-reduce within a domain does. The rest is explained in
     docs/serving.md and in facts/serving.
     """
@@ -332,7 +333,7 @@ class EngineCosts(Columns):
     launch_ep: Floats
     prefill_layer: Floats
     prefill_kernel: Floats
-    captured: Floats
+    capture: Floats
     fixed_times: Floats
     reduce_norms: Floats
     kernel_tables: Floats
@@ -397,6 +398,7 @@ _ADDED = (
     "expert_visit",
     "expert_launch",
     "compiled",
+    "prefill_kernel",
     "rows_half",
     "columns_half",
     "misaligned",

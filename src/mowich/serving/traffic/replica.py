@@ -202,16 +202,16 @@ class Replica(State):
             body
             + times.sampled[min(n + finishing if self._is_one_group else self._fullest(n + finishing), last)]
             + extra
-            + times.prefill_step
         )
         if n:
             seconds += self._reading_s(n)
             if times.verify != 1.0:
                 seconds += (times.verify - 1.0) * self._plain_s(n)
-        factor = self._factor()
-        seconds *= factor
+        least = times.launched_s((v + tokens) / self._batches)
+        by_device, factor = seconds >= least, self._factor()
+        seconds = (max(seconds, least) + times.prefill_step) * factor
         k = 1
-        if until > self.t + seconds and tokens == longest and not (done or has_entered):
+        if by_device and until > self.t + seconds and tokens == longest and not (done or has_entered):
             k, seconds = self._next_chunks(tokens, max(own, tokens + 1), n, seconds, until)
         self.prompt_tokens += tokens * k
         if self.spans is not None:

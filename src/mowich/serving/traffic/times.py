@@ -31,7 +31,8 @@ class StepTimes:
     group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
     sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
     layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
-    prefill_step: what a step with prompt tokens takes beside; pair: seconds per (prompt token, attended token) of long
+    prefill_step: what a step with prompt tokens takes beside; launches: the least time of such a step by the host's
+    launches, of up to `capture` tokens and of more; pair: seconds per (prompt token, attended token) of long
     prompts; window_pairs: the same for windowed layers; half: tokens at which a prompt's attention reaches half of
     that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
     of a step that verifies several tokens over that of a plain one; tpot: what measured rows shift
@@ -48,6 +49,8 @@ class StepTimes:
     window_pairs: tuple[tuple[float, float], ...]
     kv_B: float
     experts: tuple[float, ...] = ()
+    launches: tuple[float, float] = (0.0, 0.0)
+    capture: float = 0.0
     half: float = 0.0
     prompt_token: float = 0.0
     verify: float = 1.0
@@ -86,6 +89,8 @@ class StepTimes:
         # the closed form is in proportion to tokens, so any point gives its slope; kernels take as long for few tokens
         # as for a tile of them: there the slope is that of a usual batch
         is_tabled = bool(np.any(np.asarray(c.kernel_tables * c.tables) > 0))
+        host, launch = (float(np.asarray(x).ravel()[0]) for x in (c.step, c.prefill_kernel))
+        few, many = (float(kernels[0]) for kernels in (s.uncaptured, s.uncaptured + s.kernels))
         users = one + (max(1.0, min(most * share, USUAL_USERS)) if is_tabled else 1.0)
         seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
         longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
@@ -141,6 +146,8 @@ class StepTimes:
             prefill_step=float(np.asarray(c.prefill_step).ravel()[0]) + fixed,
             pair=pair,
             window_pairs=tuple(window_pairs),
+            launches=(host + few * launch, host + many * launch),
+            capture=float(np.asarray(c.capture).ravel()[0]),
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
             * float(s.tp[0] * s.cp[0] * s.pp[0]),
             experts=tuple(ones["experts"].tolist()) if apart else (),
@@ -172,6 +179,7 @@ class StepTimes:
             prefill_step=self.prefill_step + draft.prefill_step + draft.tokens[1],
             prompt_token=self.prompt_token + draft.prompt_token + each,
             pair=self.pair + draft.pair,
+            launches=(self.launches[0] + draft.launches[0], self.launches[1] + draft.launches[1]),
             kv_B=self.kv_B + draft.kv_B,
             verify=1.0,
         )
@@ -189,6 +197,10 @@ class StepTimes:
         """Time of reading the caches of n sequences that hold `context` tokens together, in layers without a window."""
         seconds = self.per_context * context
         return seconds if self.reading is None or n < 1 else seconds * self.reading.at(n, context / n)
+
+    def launched_s(self, tokens: float) -> float:
+        """The least time of a step with a prompt that holds so many tokens: that of the host's launches."""
+        return self.launches[tokens > self.capture]
 
     def prompt_s(self, start: int, tokens: int) -> float:
         """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows
