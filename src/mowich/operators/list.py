@@ -213,8 +213,8 @@ class CacheReads:
 class Serving:
     """A layer under an engine, on one rank. products: of every token; sides: of those, whose weights are read once a
     step; caches; state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None
-    without; blocks: launches, in halves of a layer; kernels: of a step; uncaptured: more of a step with a prompt, that no
-    graph holds."""
+    without; blocks: launches, in halves of a layer; kernels: of a step; uncaptured: more of a step with a prompt, which
+    no graph holds."""
 
     products: tuple[ops.Gemm, ...]
     sides: Sides

@@ -25,8 +25,8 @@ class Shapes(Columns):
     W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
     window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers; kernels: that a step launches; uncaptured: more of a step with a prompt, that captured
-    graphs leave out. linear_*: sums over the products of all layers, as
+    prompt token, over all layers; kernels: that a step launches; uncaptured: more of a step with a prompt, which
+    captured graphs leave out. linear_*: sums over the products of all layers, as
     `Sides` [2, n]; expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
     expert_ragged: 1 where their rows are no whole lines; expert_width: elements of a token that an expert takes.
     As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its

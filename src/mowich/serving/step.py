@@ -452,8 +452,9 @@ def _launches(s: Shapes, c: EngineCosts, w: _Work, device: Floats, notes: Notes 
     """What the host's launches take beyond the device: graphs hold the steps of few tokens, but for some kernels of
     prompts, and none of longer ones."""
     by_host = s.uncaptured + np.where(w.m <= c.capture, 0.0, s.kernels)
-    law = told(notes if w.prompt[0] > 0 and c.prefill_kernel[0] > 0 else None, "launches", launch_wait_s)
-    return law(kernels=w.with_prompt(by_host, 0.0), launch=np.zeros(len(s)) + c.prefill_kernel, device=device)
+    launch = w.with_prompt(c.prefill_kernel, 0.0)
+    law = told(notes if launch[0] > 0 else None, "launches", launch_wait_s)
+    return law(kernels=by_host, launch=launch, device=device)
 
 
 def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:
