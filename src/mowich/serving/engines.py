@@ -46,6 +46,24 @@ _TEXT = ("gap",)
 experts than random ones do (`serving.common.expert_spread_text`)."""
 
 
+PROFILES = "serving.profiles"
+"""Facts that a profile of forward passes gives: `<factor>_<engine>_<chip>_<architecture>`."""
+NO_PROFILE = f"{PROFILES}.none"
+PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "products": ((), ("products", "reads_linear", "weights_16")),
+    "experts": ((), ("expert_compute", "reads_expert")),
+    "prompt_products": ((), ("prompt_products",)),
+    "fixed": (("layer", "kernel", "moe_layer", "step", "per_sequence", "tp_latency"), ()),
+    "launches": (("prefill_step", "prefill_kernel"), ()),
+    "attention": ((), ("a_decode",)),
+    "prompt_attention": ((), ("attention_kernels",)),
+    "exchange": (("tp_graph",), ("tp_wires",)),
+    "dispatch": (("ep_latency",), ("ep_wires",)),
+}
+"""Factor -> (times that it multiplies, rates that it divides), of `EngineCosts`."""
+FACTORS = (*PROFILED, "sweep_attention")
+"""What a profile gives: the factors above, and attention of its own for passes over sequences of one length."""
+
 USUAL_ANSWER = 1024.0
 """Tokens of the answers at which the share of guesses that are kept is stated."""
 _DRAFTS = 3.0
@@ -88,8 +106,8 @@ class Served:
     known; answer: tokens of an answer; products: path of products of 8-bit weights in steps with prompts
     (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
     all-reduce, as in older releases; release: of the engine, in words of a table, "": the newest; compiled: sequences
-    of a rank group that a compiled graph computes at least, 0 where it computes those that decode. stated: facts that
-    only some engines and families have (`stated`)."""
+    of a rank group that a compiled graph computes at least, 0 where it computes those that decode; is_sweep: a forward
+    pass over sequences of one length. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -105,6 +123,7 @@ class Served:
     norms_apart: bool = False
     release: str = ""
     compiled: float = 0.0
+    is_sweep: bool = False
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -236,7 +255,21 @@ def engine_paths(case: Served) -> dict[str, str]:
         out["together"] = f"{engine}.together"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
     out |= {f"mtp_{name}": f"{common}.speculation_{name}" for name in ("each", "kept", "repeats")}
+    for name in PROFILED:
+        fact = "sweep_attention" if name == "attention" and case.is_sweep else name
+        own = profile_path(fact, case.engine, case.system.chip, case.arch)
+        if own in case.stated:
+            out[f"profile_{name}"] = own
     return out
+
+
+def profile_path(factor: str, engine: str, chip: str, arch: str) -> str:
+    """The fact that a profile of forward passes gives.
+
+    >>> profile_path("fixed", "vllm", "b300", "dense")
+    'serving.profiles.fixed_vllm_b300_dense'
+    """
+    return f"{PROFILES}.{factor}_{engine}_{chip}_{arch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +312,9 @@ class ConstantTable:
         """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
+        for name, (times, rates) in PROFILED.items():
+            if (factor := at.pop(f"profile_{name}", None)) is not None:
+                at |= {field: at[field] * factor for field in times} | {field: at[field] / factor for field in rates}
         self._state(at)
         chip = self.chip
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
@@ -347,15 +383,18 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
         of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.plan.launch)
-        key = (id(case.model), id(case.system), *of_software, case.plan.dp > 1, case.norms_apart, case.products)
+        of_case = (case.plan.dp > 1, case.norms_apart, case.products, case.is_sweep)
+        key = (id(case.model), id(case.system), *of_software, *of_case)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
         kind[i] = kinds[key]
     known = dict.fromkeys(field for row in rows for field in row)
+    absent = {field: NO_PROFILE for field in known if field.startswith("profile_")}
     index = {  # of a setting that is stated any place does: its value is that of the plan
         field: np.array(
-            [names.setdefault(row[field], len(names)) if field in row else 0 for row in rows], dtype=np.intp
+            [names.setdefault(path, len(names)) if (path := row.get(field, absent.get(field))) else 0 for row in rows],
+            dtype=np.intp,
         )[kind]
         for field in known
     }
@@ -447,6 +486,7 @@ def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
         paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         paths_ += [f"{UNSTATED}.{engine}_{name}" for name in (*_SETTINGS, "moe")]
+        paths_ += [profile_path(factor, engine, system.chip, arch) for factor in FACTORS for arch in _KINDS]
         paths_ += [f"{LOCKSTEP}.{name}" for name in known.children(LOCKSTEP) if name.endswith(f"_{engine}")]
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

@@ -423,6 +423,7 @@ _SHARES = (
     "attention",
     "products",
     "attention_kernels",
+    "prompt_products",
     "expand",
     "a_decode",
     "mla_compute",

@@ -1,0 +1,98 @@
+"""Forward passes: how the factors of a profile move the steps that were measured.
+
+The factors belong to an engine on a chip with one architecture (`serving.profiles`), so they exist only once something
+was measured: `with_factors` gives facts that hold them, at 1 and with the range of the shipped ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.forward_passes import FLOOR, ForwardCase, Forwards
+from mowich.facts import Facts
+from mowich.serving.engines import FACTORS, PROFILES, profile_path, stated_facts
+
+METRIC = "forward_ms"
+
+
+def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
+    """Facts with the factors of every engine, chip and architecture of the cases."""
+    made = {}
+    for one in sorted({(c.served.engine, c.served.system.chip, c.served.arch) for c in cases}):
+        for factor in FACTORS:
+            path = profile_path(factor, *one)
+            if facts.get(path) is None:
+                made[path] = replace(facts.fact(f"{PROFILES}.{factor}"), path=path)
+    return facts.with_values(made) if made else facts
+
+
+class ForwardPredictor:
+    """Steps as columns. cases: (place, case), with factors among the facts; below: places of steps that took less than
+    the device can, which are left out."""
+
+    def __init__(self, cases: Sequence[tuple[str, ForwardCase]], facts: Facts) -> None:
+        def stated(case: ForwardCase) -> ForwardCase:
+            served = case.served
+            return replace(case, served=replace(served, stated=stated_facts(facts, served.engine, served.system)))
+
+        known = [(where, stated(case)) for where, case in cases]
+        columns = Forwards.of([case for _, case in known])
+        values = np.array([facts.number(path) for path in columns.columns.names])
+        measured = np.array([case.measured_s for _, case in known])
+        fits = measured >= FLOOR * columns.floor_s(values)
+        self.below = [where for (where, _), fit in zip(known, fits, strict=True) if not fit]
+        known = [one for one, fit in zip(known, fits, strict=True) if fit]
+        self.cases = [case for _, case in known]
+        self.points = [_point(where, case) for where, case in known]
+        if not known:
+            return
+        self.columns = Forwards.of(self.cases)
+        self.names = self.columns.columns.names
+        self.known = np.array([facts.number(path) for path in self.names])
+        self.measured = np.log(measured[fits])
+        self.paths = tuple(path for path in self.names if path.startswith(f"{PROFILES}.") and _has_range(facts, path))
+
+    def errors(self, values: ConstantValues) -> Floats:
+        return self._errors(self._constants(values))
+
+    def _constants(self, values: ConstantValues) -> Floats:
+        return np.array([values.get(name, own) for name, own in zip(self.names, self.known, strict=True)])
+
+    def _errors(self, constants: Floats) -> Floats:
+        return np.log(self.columns.seconds(constants)) - self.measured
+
+    def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
+        at = self._constants(values)
+        r = self._errors(at)
+        J = np.zeros((len(r), len(self.paths)))
+        for j, path in enumerate(self.paths):
+            moved = at.copy()
+            moved[self.names.index(path)] *= math.exp(DELTA)
+            J[:, j] = (self._errors(moved) - r) / DELTA
+        return r, J
+
+
+def _has_range(facts: Facts, path: str) -> bool:
+    fact = facts.fact(path)
+    return fact.low is not None and fact.high is not None
+
+
+def _point(where: str, case: ForwardCase) -> MeasuredPoint:
+    served = case.served
+    machine = f"{served.model.name}, {served.system.id}, {served.engine}, {served.plan}"
+    return MeasuredPoint(
+        where=where,
+        kind="forward",
+        what=f"{served.model.name} on {served.system.id}:{case.chips}, {served.plan}, {case.what}",
+        metric=METRIC,
+        measured=case.measured_s * 1e3,
+        is_rate=False,
+        machine=machine,
+        setting=f"{machine}, {case.what}",
+    )

@@ -1,0 +1,189 @@
+"""Measured forward passes of an engine: the steps of a profile as cases, and what the step's law says of them.
+
+A row states what one step worked on (new tokens of prompts and those before them, sequences that decode and what their
+caches hold; with data-parallel attention of one rank) and how long it took. Nothing here looks at a predicted time,
+but for the device's floor, below which a row books the work of another step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.errors import UserError
+from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm
+from mowich.evidence.serving_ranks import cell_number
+from mowich.evidence.serving_rows import engine_of, find_model, kv_of, weights_of
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.models.model import Model
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, one_of
+from mowich.plans.shapes import Shapes, shapes
+from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.step import step, total
+from mowich.software.engine import EngineCosts
+
+FORWARD_TABLE = TableForm(
+    required=("chip", "framework", "model", "measured_ms"),
+    metrics=("measured_ms",),
+    counts=("n_chips", "tp"),
+    counts_from_zero=(
+        *("dp", "ep", "prefill_requests", "prefill_new_tokens_total", "prefill_past_kv_total"),
+        *("decode_requests", "decode_kv_tokens_total", "n_samples"),
+    ),
+    amounts=("min_ms", "max_ms"),
+)
+"""The columns of measured forward passes: totals of a step, ms; min_ms, max_ms: of n_samples like it."""
+
+UNSTEADY = 1.5
+"""Longest over shortest time of steps of the same work, above which they do not measure it."""
+FLOOR = 0.45
+"""Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
+_EVEN = "sweep"
+"""Word of `segment` where sequences have one length; others are of requests as they come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardCase:
+    """A step, read. prompts: of `tokens` new tokens together, after `past` earlier ones; decoding: sequences, with
+    `context` tokens in their caches together; measured_s: seconds."""
+
+    served: Served
+    chips: int
+    prompts: float
+    tokens: float
+    past: float
+    decoding: float
+    context: float
+    measured_s: float
+
+    @property
+    def what(self) -> str:
+        """The work, in words."""
+        parts = [f"{self.tokens:g} prompt tokens after {self.past:g}"] if self.tokens else []
+        parts += [f"{self.decoding:g} sequences with {self.context:g} cached tokens"] if self.decoding else []
+        return " and ".join(parts)
+
+    @property
+    def kind(self) -> str:
+        """ "decode", or "prompt" where the step has any."""
+        return "prompt" if self.tokens else "decode"
+
+
+def read_forward(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase | str:
+    """A row as a case, or why it cannot be one. systems: those that were resolved before."""
+    try:
+        return _case(cells, facts, systems)
+    except RefusedError as error:
+        return str(error)
+    except UserError as error:
+        return error.what
+
+
+def _case(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase:
+    def of(name: str) -> float:
+        return cell_number(cells, name) or 0.0
+
+    tp, dp = max(1, int(of("tp"))), max(1, int(of("dp")))
+    chips = int(of("n_chips")) or tp * dp
+    at = (cells["chip"], chips)
+    if at not in systems:
+        systems[at] = resolve(facts, facts.resolve_system(cells["chip"]), chips=chips)
+    system, model, engine = systems[at], find_model(cells["model"]), engine_of(cells["framework"])
+    weights = one_of(weights_of(cells, model, system, facts)[0], WEIGHTS, "format of the weights")
+    kv = one_of(kv_of(cells, weights, "")[0], KV, "format of the cache")
+    plan = ServePlan(tp=tp, dp=dp, ep=max(1, int(of("ep"))), weights=weights, kv=kv)
+    low, high, samples = of("min_ms"), of("max_ms"), of("n_samples")
+    measured, tokens, decoding = of("measured_ms"), of("prefill_new_tokens_total"), of("decode_requests")
+    if measured <= 0.0 or not tokens + decoding:
+        raise RefusedError("no time, or no work")
+    if low > 0.0 and samples != 1 and high / low > UNSTEADY:
+        raise RefusedError(f"steps of this work took {low:g} to {high:g} ms: more than {UNSTEADY:g} times apart")
+    arch = architecture(model)
+    served = Served(
+        model=model,
+        arch=arch,
+        system=system,
+        engine=engine,
+        plan=plan,
+        is_sweep=cells.get("segment", "").strip().casefold() == _EVEN,
+        has_own=has_own(facts, system),
+        stated=stated_facts(facts, engine, system),
+    )
+    return ForwardCase(
+        served=served,
+        chips=chips,
+        prompts=max(of("prefill_requests"), 1.0 if tokens else 0.0),
+        tokens=tokens,
+        past=of("prefill_past_kv_total"),
+        decoding=decoding,
+        context=of("decode_kv_tokens_total"),
+        measured_s=measured / 1e3,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Forwards:
+    """Cases as columns."""
+
+    shapes: Shapes
+    columns: ConstantTable
+    prompts: Floats
+    tokens: Floats
+    past: Floats
+    decoding: Floats
+    context: Floats
+
+    @classmethod
+    def of(cls, cases: Sequence[ForwardCase]) -> Forwards:
+        """In their order; cases of one model are shaped together."""
+        groups: dict[int, list[int]] = {}
+        for i, case in enumerate(cases):
+            groups.setdefault(id(case.served.model), []).append(i)
+        made = [_shaped(cases[at[0]].served.model, [cases[i] for i in at]) for at in groups.values()]
+        order = np.argsort(np.concatenate([np.array(at) for at in groups.values()]), kind="stable")
+        names = ("prompts", "tokens", "past", "decoding", "context")
+        return cls(
+            Shapes.joined(made).take(order),
+            constant_columns([case.served for case in cases]),
+            *(np.array([getattr(case, name) for case in cases]) for name in names),
+        )
+
+    def seconds(self, constants: Floats) -> Floats:
+        """Of every step, with `constants` in the order of `columns.names`."""
+        return self._seconds(self.columns.assemble(constants)[0])
+
+    def floor_s(self, constants: Floats) -> Floats:
+        """At the published rates of the chip."""
+        return self._seconds(self.columns.assemble(constants)[0].at_published())
+
+    def _seconds(self, c: EngineCosts) -> Floats:
+        many = np.maximum(self.prompts, 1.0)
+        parts = step(
+            self.shapes,
+            c,
+            n=self.decoding,
+            context=self.context / np.maximum(self.decoding, 1.0),
+            prompt=self.tokens,
+            prompt_context=np.where(self.tokens > 0, (self.past + 0.5 * self.tokens) / many, 0.0),
+            finishing=self.prompts,
+        )
+        return total(parts)
+
+
+def _shaped(model: Model, cases: Sequence[ForwardCase]) -> Shapes:
+    return shapes(model, ServePlans.of([case.served.plan for case in cases]))
+
+
+def chip_word(hardware: str) -> str:
+    """The name of a chip in the words of a driver.
+
+    >>> chip_word("NVIDIA B300 SXM6 AC"), chip_word("trn3")
+    ('b300', 'trn3')
+    """
+    left = re.sub(r"\b(nvidia|amd|instinct|aws|google)\b", " ", hardware.casefold()).split()
+    return left[0] if left else ""
