@@ -12,11 +12,12 @@ import errno
 import os
 import re
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
 
@@ -148,6 +149,22 @@ def _too_large(kind: FileKind, where: str, size: int) -> UserError:
 def read_text(path: str | Path, kind: FileKind, fix: str | None = None) -> str:
     """The text of a file: UTF-8, a byte order mark left out."""
     return decode(read_bytes(path, kind, fix), str(path))
+
+
+def read_unpacked(path: str | Path, kind: FileKind) -> str:
+    """The same of a file that may be packed by gzip (`.gz`), within the limit of its kind when unpacked."""
+    if Path(path).suffix != ".gz":
+        return read_text(path, kind)
+    import gzip  # few files are packed
+
+    try:
+        with gzip.open(BytesIO(read_bytes(path, kind))) as packed:
+            data = packed.read(LIMIT_B[kind] + 1)
+    except (OSError, EOFError, zlib.error):
+        raise UserError("cannot be unpacked", where=str(path), allowed="a whole file packed by gzip") from None
+    if len(data) > LIMIT_B[kind]:
+        raise _too_large(kind, str(path), 0)
+    return decode(data, str(path))
 
 
 def read_stream(stream: IO[str], kind: FileKind, where: str) -> str:

@@ -107,7 +107,8 @@ def _check_file(
             if "ref" not in leaf:
                 known_as = known_unit(base, leaf_path)
                 check_fact(leaf_path, parse_leaf(leaf_path, leaf, sources, known_as), known_as)
-            if base is not None and name in base.ids(kind) and base.get(leaf_path) is None and kind not in ("prices",):
+            is_known = base is None or base.get(leaf_path) is not None or is_profile(leaf_path, base)
+            if base is not None and name in base.ids(kind) and not is_known and kind not in ("prices",):
                 known = base.paths(root)
                 raise UserError(
                     f"unknown fact '{leaf_path}'",
@@ -135,6 +136,17 @@ def _check_file(
                 what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
             problems.append(UserError(what, where=where, fix=f'write {{value: "{example}", {said}}}'))
     return problems
+
+
+def is_profile(path: str, base: Facts) -> bool:
+    """Whether a path is that of a measured factor of an engine on a chip: `serving.profiles.<factor>_<engine>_<chip>_`
+    and a class of models."""
+    group, _, name = path.rpartition(".")
+    if group != "serving.profiles":
+        return False
+    heads = [f"{factor}_{engine}_" for factor in base.children(group) for engine in base.ids("serving")]
+    rest = [name.removeprefix(head) for head in heads if name.startswith(head)]
+    return any(left.startswith(f"{chip}_") for left in rest for chip in base.ids("chips"))
 
 
 def _plain_values(node: Mapping[str, object], at: list[str]) -> list[tuple[list[str], object]]:

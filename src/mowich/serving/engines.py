@@ -51,8 +51,8 @@ PROFILES = "serving.profiles"
 NO_PROFILE = f"{PROFILES}.none"
 PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "products": ((), ("products", "reads_linear", "weights_16")),
-    "experts": ((), ("expert_compute", "reads_expert")),
-    "prompt_products": ((), ("prompt_products",)),
+    "experts": ((), ("reads_expert",)),
+    "prompt_products": ((), ("prompt_products", "expert_compute")),
     "fixed": (("layer", "kernel", "moe_layer", "step", "per_sequence", "tp_latency"), ()),
     "launches": (("prefill_step", "prefill_kernel"), ()),
     "attention": ((), ("a_decode",)),

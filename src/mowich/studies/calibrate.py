@@ -15,10 +15,11 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.fitting import collectives, kernel_times, serving, training
+from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.fitting.solve import Calibrated, calibrate_points
+from mowich.evidence.forward_passes import ForwardCase, read_forward
 from mowich.evidence.readers.read import read_files
 from mowich.evidence.readers.record import MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, check_words
@@ -176,6 +177,7 @@ def calibrate(
     tell("reading")
     readings = read_files(files, setup, name)
     parts, refused = predictors(readings, facts, tell)
+    facts = next((part.facts for part in parts if isinstance(part, forward_passes.ForwardPredictor)), facts)
     if not parts:
         raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
     found = calibrate_points(parts, facts, widen=widen, tell=tell)
@@ -342,6 +344,20 @@ def _kernels(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
     return (kernel_times.KernelPredictor(good, facts) if good else None), refused
 
 
+def _forward(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    good: list[tuple[str, ForwardCase]] = []
+    refused: list[RefusedRecord] = []
+    systems: dict[tuple[str, int], System] = {}
+    for record in records:
+        case = read_forward(_named(record, facts), facts, systems)
+        if isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=case))
+        else:
+            good.append((record.where, case))
+    part = forward_passes.ForwardPredictor(good, facts)
+    return part, refused + part.below
+
+
 def _placed(error: UserError, where: str) -> UserError:
     return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
 
@@ -360,4 +376,5 @@ _READERS: Mapping[str, Callable[[Sequence[MeasuredRecord], Facts], _Found]] = {
     "serving": _serving,
     "collective": _collectives,
     "kernel": _kernels,
+    "forward": _forward,
 }

@@ -15,10 +15,14 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.forward_passes import FLOOR, ForwardCase, Forwards
+from mowich.evidence.readers.record import RefusedRecord
 from mowich.facts import Facts
 from mowich.serving.engines import FACTORS, PROFILES, profile_path, stated_facts
 
 METRIC = "forward_ms"
+_OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in ("prompt_products", "prompt_attention", "launches"))
+"""What steps with prompts say. The other factors are those of steps that only decode: where a scheduler runs ahead, it
+books the time of one step with a prompt on the next."""
 
 
 def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
@@ -33,10 +37,17 @@ def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
 
 
 class ForwardPredictor:
-    """Steps as columns. cases: (place, case), with factors among the facts; below: places of steps that took less than
-    the device can, which are left out."""
+    """Steps as columns. facts: with the factors of the cases; below: steps that took less than the device can."""
 
     def __init__(self, cases: Sequence[tuple[str, ForwardCase]], facts: Facts) -> None:
+        """cases: (place, case)."""
+        self.facts = facts = with_factors(facts, [case for _, case in cases])
+        self.points: list[MeasuredPoint] = []
+        self.below: list[RefusedRecord] = []
+        self.paths: tuple[str, ...] = ()
+        if not cases:
+            return
+
         def stated(case: ForwardCase) -> ForwardCase:
             served = case.served
             return replace(case, served=replace(served, stated=stated_facts(facts, served.engine, served.system)))
@@ -46,7 +57,8 @@ class ForwardPredictor:
         values = np.array([facts.number(path) for path in columns.columns.names])
         measured = np.array([case.measured_s for _, case in known])
         fits = measured >= FLOOR * columns.floor_s(values)
-        self.below = [where for (where, _), fit in zip(known, fits, strict=True) if not fit]
+        low = f"less than {FLOOR:g} of the time that the chip needs: this work was booked on another step"
+        self.below = [RefusedRecord(where=known[i][0], reason=low) for i in np.flatnonzero(~fits)]
         known = [one for one, fit in zip(known, fits, strict=True) if fit]
         self.cases = [case for _, case in known]
         self.points = [_point(where, case) for where, case in known]
@@ -56,6 +68,7 @@ class ForwardPredictor:
         self.names = self.columns.columns.names
         self.known = np.array([facts.number(path) for path in self.names])
         self.measured = np.log(measured[fits])
+        self.is_prompt = np.array([case.kind == "prompt" for case in self.cases])
         self.paths = tuple(path for path in self.names if path.startswith(f"{PROFILES}.") and _has_range(facts, path))
 
     def errors(self, values: ConstantValues) -> Floats:
@@ -65,7 +78,7 @@ class ForwardPredictor:
         return np.array([values.get(name, own) for name, own in zip(self.names, self.known, strict=True)])
 
     def _errors(self, constants: Floats) -> Floats:
-        return np.log(self.columns.seconds(constants)) - self.measured
+        return np.asarray(np.log(self.columns.seconds(constants)) - self.measured)
 
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
         at = self._constants(values)
@@ -75,6 +88,8 @@ class ForwardPredictor:
             moved = at.copy()
             moved[self.names.index(path)] *= math.exp(DELTA)
             J[:, j] = (self._errors(moved) - r) / DELTA
+            if not path.startswith(_OF_PROMPTS):
+                J[self.is_prompt, j] = 0.0
         return r, J
 
 

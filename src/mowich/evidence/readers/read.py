@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence.readers import bench, collective_tests, server_logs, tables, training_logs
+from mowich.evidence.readers import bench, collective_tests, forward_passes, server_logs, tables, training_logs
 from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
-from mowich.files import read_text
+from mowich.files import read_unpacked
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
+    forward_passes.FORWARD_METRICS,
     bench.INFERENCEX,
     bench.LLMPERF,
     bench.SGLANG,
@@ -41,7 +42,7 @@ def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Read
     if path.is_dir() or name == NEURON_EXPLORER:
         return _filled(read_profile(path), path, setup)
     file = str(path)
-    text = read_text(path, "table")
+    text = read_unpacked(path, "table")
     if not text.strip():
         raise UserError("the file is empty", where=file)
     known = next((f for f in FILE_FORMATS if (f.name == name if name else f.looks(text))), None)

@@ -11,7 +11,7 @@ from typing import Literal
 from mowich.errors import UserError
 from mowich.evidence.row_checks import TableForm
 
-RecordKind = Literal["training", "serving", "collective", "kernel"]
+RecordKind = Literal["training", "serving", "collective", "kernel", "forward"]
 
 COLLECTIVE_TABLE = TableForm(
     required=("system", "kind", "bytes", "time_us"),

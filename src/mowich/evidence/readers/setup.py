@@ -51,6 +51,10 @@ SERVED_COLUMNS: Mapping[str, str] = {
     "lnc": "lnc",
     "speculation": "spec_decode",
 }
+FORWARD_COLUMNS: Mapping[str, str] = {
+    **{word: SERVED_COLUMNS[word] for word in ("tp", "dp", "ep", "precision", "kv")},
+    "segment": "segment",
+}
 JOINED_COLUMNS: Mapping[str, str] = {"kind": "kind", "ranks": "ranks", "network": "network"}
 KERNEL_COLUMNS: Mapping[str, str] = {"simulated": "simulated"}
 PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
@@ -58,6 +62,7 @@ PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
     "serving": SERVED_COLUMNS,
     "collective": JOINED_COLUMNS,
     "kernel": KERNEL_COLUMNS,
+    "forward": FORWARD_COLUMNS,
 }
 """Kind of measurement -> word of a plan -> column of our tables."""
 
@@ -132,12 +137,12 @@ def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | Refused
     }
     if setup.on:
         given |= _system_cells(setup.on, record.kind)
-    if setup.model and record.kind in ("serving", "training"):
-        given |= {"model": setup.model} if record.kind == "serving" else {"model_name": setup.model}
+    if setup.model and record.kind in ("serving", "training", "forward"):
+        given |= {"model_name": setup.model} if record.kind == "training" else {"model": setup.model}
         if record.kind == "training":
             cells["model_ref"] = setup.model
-    if setup.software and record.kind in ("serving", "training"):
-        given["framework" if record.kind == "serving" else "stack"] = setup.software
+    if setup.software and record.kind in ("serving", "training", "forward"):
+        given["stack" if record.kind == "training" else "framework"] = setup.software
     for column, value in given.items():
         stated = cells.get(column, "")
         if column in ("chip", "system", "model", "model_name", "framework", "stack"):
@@ -164,6 +169,12 @@ _NEEDED: Mapping[RecordKind, Mapping[str, str]] = {
         "tp": "the plan (--plan tp=8)",
         "isl": "the prompt length (--plan isl=1024)",
         "osl": "the output length (--plan osl=128)",
+    },
+    "forward": {
+        "chip": "the system (--on)",
+        "model": "the model (--model)",
+        "framework": "the engine (--software)",
+        "tp": "the plan (--plan tp=8)",
     },
     "collective": {
         "system": "the system (--on)",

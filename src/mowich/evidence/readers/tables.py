@@ -1,4 +1,5 @@
-"""Our own CSV tables: training and serving rows as `mowich validate` reads them, and measured collectives."""
+"""Our own CSV tables: training and serving rows as `mowich validate` reads them, measured collectives and forward
+passes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import csv
 
 from mowich.errors import UserError, UserErrors
 from mowich.evidence import serving_validate
+from mowich.evidence.forward_passes import FORWARD_TABLE, chip_word
 from mowich.evidence.readers.record import COLLECTIVE_TABLE, FileFormat, MeasuredRecord, Reading, RecordKind
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING
@@ -14,6 +16,8 @@ from mowich.evidence.validate import check_training_row, checked_rows
 
 _RENAMED = {"chip": "system"}
 """Columns of collectives that other tables of ours call by another name."""
+_OF_PROFILES = {"hardware": "chip", "n_gpus": "n_chips", "engine": "framework", "weights_precision": "precision"}
+"""Columns of forward passes that profiles call by another name."""
 
 
 def _columns(text: str) -> list[str]:
@@ -26,6 +30,8 @@ def _kind(columns: list[str]) -> tuple[RecordKind, TableForm] | None:
     renamed = [_RENAMED.get(c, c) for c in columns]
     if {"kind", "bytes", "time_us"} <= set(renamed):
         return "collective", COLLECTIVE_TABLE
+    if {"measured_ms", "decode_requests"} <= set(columns):
+        return "forward", FORWARD_TABLE
     if serving_validate.is_serving(columns) and "chip" in columns:
         return "serving", SERVING
     return ("training", TRAINING) if "primary_metric" in columns else None
@@ -43,7 +49,8 @@ def read(file: str, text: str) -> Reading:
         raise UserError(
             "not one of our tables",
             where=f"{file}:1",
-            allowed="a header with primary_metric (training), tpot_ms or ttft_ms (serving), or kind, bytes, time_us",
+            allowed="a header with primary_metric (training), tpot_ms or ttft_ms (serving), kind, bytes, time_us, or"
+            " measured_ms, decode_requests (forward passes)",
         )
     kind, form = found
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
@@ -55,16 +62,20 @@ def read(file: str, text: str) -> Reading:
 
 
 def _records(file: str, kind: RecordKind, form: TableForm, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
+    if kind == "forward":
+        reader.fieldnames = [_OF_PROFILES.get(c, c) for c in reader.fieldnames or ()]
+        return _unnamed(file, kind, reader)
     if kind == "collective":
         reader.fieldnames = [_RENAMED.get(c, c) for c in reader.fieldnames or ()]
         if "id" not in reader.fieldnames:
-            return _without_ids(file, reader)
+            return _unnamed(file, kind, reader)
     check = {"training": check_training_row, "serving": serving_validate.check_serving_row}.get(kind, _check)
     rows = checked_rows(file, kind, list(reader.fieldnames or ()), reader, form, check)
     return tuple(MeasuredRecord(where=f"{file}:{line}", kind=kind, cells=row) for line, row in rows)
 
 
-def _without_ids(file: str, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
+def _unnamed(file: str, kind: RecordKind, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
+    """Rows that need no id."""
     errors: list[UserError] = []
     records = []
     for cells in reader:
@@ -73,8 +84,12 @@ def _without_ids(file: str, reader: csv.DictReader[str]) -> tuple[MeasuredRecord
             errors.append(UserError("wrong number of cells", where=where, allowed=str(len(reader.fieldnames or ()))))
             continue
         row = {key: value.strip() for key, value in cells.items()}
-        errors += _check(row, where)
-        records.append(MeasuredRecord(where=where, kind="collective", cells=row))
+        if kind == "forward":
+            row["chip"] = chip_word(row.get("chip", ""))
+            errors += blank(row, ("measured_ms",), where) + not_numbers(row, FORWARD_TABLE.numbers, where)
+        else:
+            errors += _check(row, where)
+        records.append(MeasuredRecord(where=where, kind=kind, cells=row))
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
     if not records:
@@ -86,4 +101,6 @@ def _check(row: PublishedRow, where: str) -> list[UserError]:
     return blank(row, ("kind", "bytes", "time_us"), where) + not_numbers(row, COLLECTIVE_TABLE.numbers, where)
 
 
-OUR_TABLES = FileFormat(name="csv", says="a table of ours: training, serving or collectives", looks=looks, read=read)
+OUR_TABLES = FileFormat(
+    name="csv", says="a table of ours: training, serving, collectives or forward passes", looks=looks, read=read
+)
