@@ -50,15 +50,16 @@ PROFILES = "serving.profiles"
 """Facts that a profile of forward passes gives: `<factor>_<engine>_<chip>_<architecture>`."""
 NO_PROFILE = f"{PROFILES}.none"
 PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "products": ((), ("products", "reads_linear", "weights_16")),
+    "products": ((), ("reads_linear", "weights_16")),
     "experts": ((), ("reads_expert",)),
-    "prompt_products": ((), ("prompt_products", "expert_compute")),
+    "prompt_products": ((), ("products", "expert_compute")),
     "fixed": (("layer", "kernel", "moe_layer", "step", "per_sequence", "tp_latency"), ()),
     "launches": (("prefill_step", "prefill_kernel"), ()),
     "attention": ((), ("a_decode",)),
     "prompt_attention": ((), ("attention_kernels",)),
-    "exchange": (("tp_graph",), ("tp_wires",)),
-    "dispatch": (("ep_latency",), ("ep_wires",)),
+    "exchange": (("tp_graph",), ()),
+    "dispatch": (("ep_latency",), ()),
+    "prompt_exchange": ((), ("tp_wires", "ep_wires")),
 }
 """Factor -> (times that it multiplies, rates that it divides), of `EngineCosts`."""
 FACTORS = (*PROFILED, "sweep_attention")

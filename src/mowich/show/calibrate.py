@@ -35,7 +35,7 @@ def calibrate_page(result: Result, run: Run) -> Page:
         parts.append(Words(text=f"and {len(result['refused']) - _MOST_REASONS} more (--json)", kind="note"))
     parts += paragraphs(list(result["warnings"]), "warning", heading="Notes", gap=True)
     out = inputs.get("out")
-    if constants:
+    if result["overlay"]:
         said = f"--facts {Path(str(out)).name}" if out else "mowich calibrate ... --out my.yaml writes the overlay"
         parts.append(Words(text=f"Next: {said}", kind="next", indent=0, gap=True))
     return Page(
@@ -56,7 +56,7 @@ def _sentences(result: Result) -> list[str]:
     summary, constants = result["summary"], result["constants"]
     n = summary["before"]["n"]
     alone = [c for c in constants if c["verdict"] == "identified"]
-    if not constants:
+    if not constants and not result["anchors"]:
         return [
             f"{counted(n, 'measured point')} identify no constant: today's ranges are as narrow as what they say."
             " No overlay is written."
@@ -64,6 +64,8 @@ def _sentences(result: Result) -> list[str]:
     rest = len(constants) - len(alone)
     more = f"; they move {rest} more, whose ranges they hardly narrow" if rest else ""
     out = [f"{counted(n, 'measured point')} identify {counted(len(alone), 'constant')}{more}."]
+    if result["anchors"]:
+        out.append(f"{counted(result['anchors'], 'measured row')} of yours stand beside those that ship.")
     before, after, held = (summary[key]["median"] for key in ("before", "after", "left_out"))
     said = "" if held is None else f", {tenths(held)} with each point left out"
     out.append(f"Median error: {tenths(before)} before, {tenths(after)} after{said}.")

@@ -423,7 +423,6 @@ _SHARES = (
     "attention",
     "products",
     "attention_kernels",
-    "prompt_products",
     "expand",
     "a_decode",
     "mla_compute",

@@ -16,9 +16,9 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
+from mowich.evidence.fitting.choice import Choice, choose
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
-from mowich.evidence.fitting.solve import Calibrated, calibrate_points
 from mowich.evidence.forward_passes import ForwardCase, read_forward
 from mowich.evidence.readers.read import read_files
 from mowich.evidence.readers.record import MeasuredRecord, Reading, RefusedRecord
@@ -102,7 +102,8 @@ class ErrorSummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration(Shown):
     """What measurements say of the constants. files: (name, format, points, refused); asked: constants that move a
-    point; written: the overlay, "" where none was; scale: how far constants moved, over what their ranges allow.
+    point; anchors: measured rows that the overlay sets beside those that ship; written: the overlay, "" where none was;
+    scale: how far constants moved, over what their ranges allow.
 
     Units: of each constant, SI.
 
@@ -115,6 +116,7 @@ class Calibration(Shown):
     rows: Rows[CalibratedPoint]
     refused: tuple[RefusedRecord, ...]
     constants: tuple[FittedFact, ...]
+    anchors: int
     asked: tuple[str, ...]
     before: ErrorSummary
     after: ErrorSummary
@@ -145,6 +147,7 @@ class Calibration(Shown):
                 for name, form, points, refused in self.files
             ],
             "constants": [one.to_dict() for one in self.constants],
+            "anchors": self.anchors,
             "not_identified": [path for path in self.asked if path not in kept],
             "summary": {
                 "before": self.before.to_dict(),
@@ -180,27 +183,30 @@ def calibrate(
     facts = next((part.facts for part in parts if isinstance(part, forward_passes.ForwardPredictor)), facts)
     if not parts:
         raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
-    found = calibrate_points(parts, facts, widen=widen, tell=tell)
+    found, choices = choose(parts, facts, widen=widen, tell=tell)
     fitted = fitted_facts(found, facts)
-    points = found.problem.points
+    rows = [row for one in choices for row in one.rows]
+    points = [point for one in choices for point in one.part.points]
     shown_name = out.name if out else "my.yaml"
     names = [reading.file for reading in readings]
-    text = overlay_text(fitted, shown_name, names, len(points), facts) if fitted else ""
-    if out is not None and fitted:
+    text = overlay_text(fitted, shown_name, names, len(points), facts, rows) if fitted or rows else ""
+    if out is not None and text:
         write_fitted(out, text, fitted, facts)
+    before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))
     return Calibration(
         files=tuple(_counted(reading, points, refused) for reading in readings),
-        rows=Rows(_shown(found)),
+        rows=Rows(_shown(points, before, after, held)),
         refused=tuple(refused),
         constants=tuple(fitted),
         asked=found.asked,
-        before=ErrorSummary.of(found.before),
-        after=ErrorSummary.of(found.after),
-        left_out=ErrorSummary.of(found.held),
+        anchors=len(rows),
+        before=ErrorSummary.of(before),
+        after=ErrorSummary.of(after),
+        left_out=ErrorSummary.of(held),
         scale=found.solution.scale,
         overlay=text,
-        written=str(out) if out is not None and fitted else "",
-        warnings=tuple(_warnings(found, fitted)),
+        written=str(out) if out is not None and text else "",
+        warnings=tuple(_warnings(choices, fitted)),
         setup=setup,
         facts_hash=facts.hash(),
     )
@@ -216,26 +222,26 @@ def _counted(
     return reading.file, reading.format, used, left
 
 
-def _shown(found: Calibrated) -> list[CalibratedPoint]:
+def _shown(points: Sequence[MeasuredPoint], before: Floats, after: Floats, held_out: Floats) -> list[CalibratedPoint]:
     out = []
-    for i, point in enumerate(found.problem.points):
+    for i, point in enumerate(points):
 
         def predicted(log: float, point: MeasuredPoint = point) -> float:
             return point.measured * math.exp(-log if point.is_rate else log)
 
-        held = float(found.held[i])
+        held = float(held_out[i])
         out.append(
             CalibratedPoint(
                 point=point,
-                before=predicted(float(found.before[i])),
-                after=predicted(float(found.after[i])),
+                before=predicted(float(before[i])),
+                after=predicted(float(after[i])),
                 left_out=None if math.isnan(held) else predicted(held),
             )
         )
     return out
 
 
-def _warnings(found: Calibrated, fitted: Sequence[FittedFact]) -> list[str]:
+def _warnings(choices: Sequence[Choice], fitted: Sequence[FittedFact]) -> list[str]:
     out = [
         f"{one.path} is at the end of today's range: the measurements ask for more. Check their units and plan; --widen"
         " lets it pass"
@@ -247,19 +253,26 @@ def _warnings(found: Calibrated, fitted: Sequence[FittedFact]) -> list[str]:
         for one in fitted
         if one.widened
     ]
-    before, after, held = (ErrorSummary.of(logs) for logs in (found.before, found.after, found.held))
+    after = ErrorSummary.of(np.concatenate([one.after for one in choices]))
     if after.median is not None and after.median > UNEXPLAINED:
         out.append(
             f"half of the points stay off by more than {UNEXPLAINED:.0%}: no constant within its range explains them."
             " Check system, model, plan, load and units"
         )
-    if fitted and held.n == 0:
-        out.append("all points are of one setting: nothing could be left out, so nothing says how a new one would fare")
-    elif fitted and held.median is not None and before.median is not None and held.median > before.median:
-        out.append(
-            "left-out points are predicted no better than with today's constants: more measurements, or of more"
-            " settings, are needed"
-        )
+    for one in choices:
+        kind = one.part.points[0].kind
+        if not one.is_used:
+            out.append(
+                f"{kind}: {len(one.before)} points are not used, because no use of them predicts points that are left"
+                " out as well as today's facts do: more measurements, or of more settings, are needed"
+            )
+        elif np.isnan(one.held).all():
+            out.append(
+                f"{kind}: all points are of one setting: nothing could be left out, so nothing says how a new one would"
+                " fare"
+            )
+        elif one.beside and not one.constants:
+            out.append(f"{kind}: points stand beside the measured rows that ship, and no constant is fitted to them")
     return out
 
 

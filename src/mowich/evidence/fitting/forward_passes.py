@@ -17,10 +17,14 @@ from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.forward_passes import FLOOR, ForwardCase, Forwards
 from mowich.evidence.readers.record import RefusedRecord
 from mowich.facts import Facts
-from mowich.serving.engines import FACTORS, PROFILES, profile_path, stated_facts
+from mowich.serving.anchors import Anchor, Class, anchors_of, with_robust_noise
+from mowich.serving.engines import FACTORS, PROFILES, USUAL_ANSWER, profile_path, stated_facts
 
 METRIC = "forward_ms"
-_OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in ("prompt_products", "prompt_attention", "launches"))
+STEP_NOISE = 0.03
+"""Spread, ln, of the time of a step that no other one explains."""
+_SWEEP = "sweep"
+_OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in FACTORS if name.startswith(("prompt", "launches")))
 """What steps with prompts say. The other factors are those of steps that only decode: where a scheduler runs ahead, it
 books the time of one step with a prompt on the next."""
 
@@ -80,6 +84,35 @@ class ForwardPredictor:
     def _errors(self, constants: Floats) -> Floats:
         return np.asarray(np.log(self.columns.seconds(constants)) - self.measured)
 
+    def rows_of(self, values: ConstantValues) -> dict[int, Anchor]:
+        """Every step that only decodes as a measured row of the time per token."""
+        errors = self.errors(values)
+        return {
+            k: Anchor(
+                id=self.points[k].where,
+                source="own profile",
+                one=_class(case),
+                residue={"tpot": -float(errors[k])},
+                noise={"tpot": STEP_NOISE},
+            )
+            for k, case in enumerate(self.cases)
+            if case.kind == "decode"
+        }
+
+    def kept_rows(self, rows: Sequence[Anchor]) -> list[Anchor]:
+        """Those that speak for served loads: steps of a sweep only where no other was measured."""
+        served = [row for row in rows if not row.one.version]
+        return served or [replace(row, one=replace(row.one, version="")) for row in rows]
+
+    def errors_beside(self, values: ConstantValues, rows: Sequence[Anchor]) -> Floats:
+        """ln(predicted/measured) of every point, with these rows beside: of steps that only decode."""
+        errors = self.errors(values)
+        at = np.flatnonzero(~self.is_prompt)
+        if len(at) and rows:
+            anchors = with_robust_noise(anchors_of(rows))
+            errors[at] += anchors.apply("tpot", [_class(self.cases[k]) for k in at])[0]
+        return errors
+
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
         at = self._constants(values)
         r = self._errors(at)
@@ -96,6 +129,26 @@ class ForwardPredictor:
 def _has_range(facts: Facts, path: str) -> bool:
     fact = facts.fact(path)
     return fact.low is not None and fact.high is not None
+
+
+def _class(case: ForwardCase) -> Class:
+    """What a step is to measured rows: a sweep and a served load are as two releases."""
+    served, plan = case.served, case.served.plan
+    return Class(
+        engine=served.engine,
+        version=_SWEEP if served.is_sweep else "",
+        arch=served.arch,
+        model=served.model.name,
+        family=served.system.family,
+        chip=served.system.chip,
+        weights=plan.weights,
+        plan="dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp",
+        users=case.decoding,
+        prompt=case.context / max(case.decoding, 1.0),
+        output=USUAL_ANSWER,
+        ranks=float(plan.tp * plan.dp),
+        vendor=served.system.vendor,
+    )
 
 
 def _point(where: str, case: ForwardCase) -> MeasuredPoint:

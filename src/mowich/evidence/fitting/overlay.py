@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.evidence.fitting.solve import RANGE_END, Calibrated
 from mowich.facts import Facts, load_facts
 from mowich.facts.fields import is_plain_number
+from mowich.serving.anchors import Anchor
+from mowich.serving.own_rows import OWN_ROWS, rows_text
 from mowich.units import write_value
 
 WRITTEN = 2e-5
@@ -103,8 +105,16 @@ def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
     return sorted(out, key=lambda one: (one.narrowed, one.path))
 
 
-def overlay_text(fitted: Sequence[FittedFact], name: str, files: Sequence[str], points: int, facts: Facts) -> str:
-    """The YAML of an overlay. name: of the file itself, which `explain` tells as the source."""
+def overlay_text(
+    fitted: Sequence[FittedFact],
+    name: str,
+    files: Sequence[str],
+    points: int,
+    facts: Facts,
+    rows: Sequence[Anchor] = (),
+) -> str:
+    """The YAML of an overlay. name: of the file itself, which `explain` tells as the source; rows: measured ones that
+    stand beside those that ship."""
     tree: dict[str, dict[str, dict[str, object]]] = {}
     said = ", ".join(Path(file).name for file in files)
     measured = f"mowich calibrate {said}: {points} measured points"
@@ -127,6 +137,14 @@ def overlay_text(fitted: Sequence[FittedFact], name: str, files: Sequence[str], 
             assert isinstance(below, dict)
             node = below
         node[keys[-1]] = leaf
+    if rows:
+        known: dict[str, object] = tree.setdefault("serving", {}).setdefault("anchors", {})
+        known[OWN_ROWS.rpartition(".")[2]] = {
+            "text": rows_text([replace(row, source=f"calibration {name}") for row in rows]),
+            "source": f"calibration {name}",
+            "locator": measured,
+            "grade": "B",
+        }
     lines = [
         f"# Written by mowich calibrate from {said}. Use: --facts {name}",
         "# Values fitted to what was measured; each range is today's, as far as the measurements narrow it.",
@@ -143,7 +161,7 @@ def _lines(node: dict[str, object], indent: int) -> list[str]:
     out = []
     for key, child in sorted(node.items()):
         assert isinstance(child, dict)
-        if "value" in child:
+        if "value" in child or "text" in child:
             leaf = ", ".join(f"{name}: {_yaml(value)}" for name, value in child.items())
             out.append(f"{' ' * indent}{key}: {{{leaf}}}")
         else:

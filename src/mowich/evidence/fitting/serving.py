@@ -11,11 +11,14 @@ from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import SHARED_FACT, has_range
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.serving_cases import gather_cases
+from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_rows import SERVING, ServingCase, is_stack
 from mowich.evidence.serving_validate import shifts_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.serving.anchors import Anchor
+from mowich.serving.engines import has_own
+from mowich.serving.own_rows import known_anchors
 from mowich.software.engine import engine_for
 
 _LATENCIES = ("tpot_ms", "ttft_ms")
@@ -68,6 +71,9 @@ class ServingPredictor:
         self.known = np.array([facts.number(path) for path in self.names])
         shift, _ = shifts_of(self.cases, facts)
         self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in _LATENCIES}
+        self.classes = [class_of(case) for case in self.cases]
+        self.still = np.array([case.decode_only or has_own(facts, case.system) for case in self.cases])
+        self.facts = facts
         self.points = []
         rows: list[tuple[int, str]] = []
         for i, (where, case) in enumerate(cases):
@@ -94,10 +100,39 @@ class ServingPredictor:
     def errors(self, values: ConstantValues) -> Floats:
         return self._errors(self._constants(values))
 
-    def _errors(self, constants: Floats) -> Floats:
-        steady = self.table.steady(constants)
-        tpot = steady.tpot_s * np.exp(self.shift["tpot_ms"])
-        ttft = steady.ttft_s * np.exp(self.shift["ttft_ms"])
+    def rows_of(self, values: ConstantValues) -> dict[int, Anchor]:
+        """Every point's case as a measured row, with what the constants alone miss that point by. Cases on which rows
+        do not carry over give none."""
+        errors = self._errors(self._constants(values), dict.fromkeys(_LATENCIES, np.zeros(len(self.cases))))
+        out = {}
+        for k, (i, metric) in enumerate(self.rows):
+            if not self.still[i]:
+                name = "ttft" if metric == "ttft_ms" else "tpot"  # a rate is mostly the time per token
+                out[k] = Anchor(
+                    id=self.points[k].where, source="own", one=self.classes[i], residue={name: -float(errors[k])}
+                )
+        return out
+
+    def kept_rows(self, rows: Sequence[Anchor]) -> list[Anchor]:
+        """All of them."""
+        return list(rows)
+
+    def errors_beside(self, values: ConstantValues, rows: Sequence[Anchor]) -> Floats:
+        """ln(predicted/measured) of every point, with these rows beside those that ship."""
+        shift = {}
+        for metric in _LATENCIES:
+            shift[metric] = np.zeros(len(self.cases))
+            for engine in dict.fromkeys(one.engine for one in self.classes):
+                anchors = known_anchors(self.facts, engine).with_rows(rows)
+                at = [i for i, one in enumerate(self.classes) if one.engine == engine and not self.still[i]]
+                found, _ = anchors.apply(metric.removesuffix("_ms"), [self.classes[i] for i in at])
+                shift[metric][at] = found
+        return self._errors(self._constants(values), shift)
+
+    def _errors(self, constants: Floats, shift: Mapping[str, Floats] | None = None) -> Floats:
+        steady, shift = self.table.steady(constants), shift or self.shift
+        tpot = steady.tpot_s * np.exp(shift["tpot_ms"])
+        ttft = steady.ttft_s * np.exp(shift["ttft_ms"])
         out = np.zeros(len(self.rows))
         for k, (i, metric) in enumerate(self.rows):
             if metric == _RATE:

@@ -217,36 +217,38 @@ _FOLD_ROUNDS = 1
 """Rounds of a fit that starts at the whole fit's constants, with points left out: one is enough, as they are near."""
 
 
-def _left_out(problem: JointProblem, prior: Priors, full: FittedConstants) -> Floats:
-    """ln(predicted/measured) of every point by constants that were fitted without its setting; nan where there is one
-    setting only."""
-    where = folds_of([point.setting for point in problem.points], FOLDS)
-    out = np.full(len(where), math.nan)
-    if where.max(initial=0) == 0:
-        return out
+def _left_out(
+    problem: JointProblem, prior: Priors, full: FittedConstants, folds: NDArray[np.intp]
+) -> tuple[Mapping[str, float], ...]:
+    """The constants by fold, fitted without the points of that fold; none where all points are of one."""
+    if folds.max(initial=0) == 0:
+        return ()
     slopes = problem.slopes(full.theta)
-    for fold in range(int(where.max()) + 1):
-        held = where == fold
-        found = solve(problem, prior, ~held, start=full.theta, rounds=_FOLD_ROUNDS, slopes=slopes)
-        out[held] = problem.errors(found.theta)[held]
-    return out
+    return tuple(
+        problem.values(solve(problem, prior, folds != fold, start=full.theta, rounds=_FOLD_ROUNDS, slopes=slopes).theta)
+        for fold in range(int(folds.max()) + 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """problem: with the constants that are kept; before, after, held: ln(predicted/measured) by today's constants, by
-    the fitted ones, and without the point's own setting; asked: constants that move a point; identified: of those kept,
+    """problem: with the constants that are kept; folds: of its points; left_out: all constants by fold, fitted without
+    its points; asked: constants that move a point; identified: of those kept,
     by itself; together: path -> others that the data cannot tell from it."""
 
     problem: JointProblem
     prior: Priors
     solution: FittedConstants
-    before: Floats
-    after: Floats
-    held: Floats
+    folds: NDArray[np.intp]
+    left_out: Sequence[Mapping[str, float]]
     asked: tuple[str, ...]
     identified: tuple[str, ...]
     together: Mapping[str, tuple[str, ...]]
+
+    def with_nothing(self) -> Calibrated:
+        """The same with no constant kept."""
+        none = np.zeros(0, dtype=np.intp)
+        return replace(self, prior=self.prior.take(none), solution=_nothing(), identified=(), together={})
 
 
 def calibrate_points(
@@ -262,7 +264,8 @@ def calibrate_points(
     prior = Priors.of(paths, facts, widen=widen)
     everything = np.ones(len(whole.points), dtype=bool)
     tell(f"how {len(whole.points)} points depend on {len(paths)} constants")
-    before, J = whole.slopes(prior.middle)
+    _, J = whole.slopes(prior.middle)
+    folds = folds_of([point.setting for point in whole.points], FOLDS)
     felt = np.abs(J).max(axis=0, initial=0.0) * 2.0 * RANGE_END * prior.sd > INSENSITIVE
     asked = np.flatnonzero(felt)
     first = JointProblem(parts, [paths[i] for i in asked], facts)
@@ -275,9 +278,7 @@ def calibrate_points(
     problem = JointProblem(parts, [known.paths[i] for i in kept], facts)
     final = known.take(kept)
     if not len(kept):
-        return Calibrated(
-            problem, final, _nothing(), before, before, np.full(len(before), math.nan), known.paths, (), {}
-        )
+        return Calibrated(problem, final, _nothing(), folds, (), known.paths, (), {})
     tell(f"fitting the {len(kept)} that the points identify or move")
     # the constants that stay as they are remain uncertain: ranges are those of the fit of all
     solution = replace(solve(problem, final, everything, start=found.theta[kept]), sd=found.sd[kept])
@@ -295,9 +296,8 @@ def calibrate_points(
         problem,
         final,
         solution,
-        before,
-        problem.errors(solution.theta),
-        _left_out(problem, final, solution),
+        folds,
+        _left_out(problem, final, solution, folds),
         known.paths,
         alone,
         together,
