@@ -21,8 +21,9 @@ from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import SERVING, ServingCase
 from mowich.facts import Facts
-from mowich.serving.anchors import METRICS, anchors_for
+from mowich.serving.anchors import METRICS
 from mowich.serving.engines import has_own
+from mowich.serving.own_rows import known_anchors
 from mowich.serving.steady import Steady
 
 
@@ -59,8 +60,9 @@ def shifts_of(cases: Sequence[ServingCase], facts: Facts) -> tuple[dict[str, Flo
     classes = [class_of(c) for c in cases]
     still = np.array([c.decode_only or has_own(facts, c.system) for c in cases])
     shift, width = ({m: np.zeros(len(classes)) for m in METRICS} for _ in range(2))
-    for anchors in dict.fromkeys(anchors_for(one.engine) for one in classes):
-        at = [i for i, one in enumerate(classes) if anchors_for(one.engine) is anchors]
+    known = [known_anchors(facts, one.engine) for one in classes]
+    for anchors in dict.fromkeys(known):
+        at = [i for i, found in enumerate(known) if found is anchors]
         for m in METRICS:
             shift[m][at], width[m][at] = anchors.apply(m, [classes[i] for i in at], still[at])
     return shift, width

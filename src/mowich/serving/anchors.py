@@ -419,7 +419,10 @@ class Anchors:
 def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
     kernel, stated = anchors.kernel_of(metric, one), anchors.stated[metric]
     code = np.array([anchors.number[name].get(one.word(name), -1) for name in CLASS_WORDS])
-    far = (anchors.codes[stated] != code) @ kernel.apart
+    differs = anchors.codes[stated] != code
+    if not one.version:  # a question that names no release is of the one that the user measured
+        differs[stated >= len(anchors.ids) - anchors.own, CLASS_WORDS.index("version")] = False
+    far = differs @ kernel.apart
     far += np.abs(anchors.logs[stated, 0] - one.log("ranks")) * kernel.reach[0]
     order = np.argsort(np.round(far, 9), kind="stable")  # rows as near as each other: in the order of the table
     shipped = stated[order] < len(anchors.ids) - anchors.own

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.serving.anchors import COLUMNS, LENGTHS, METRICS, WORDS, Anchor, Anchors, Class, shipped_anchors
+from mowich.serving.anchors import COLUMNS, LENGTHS, METRICS, WORDS, Anchor, Anchors, Class, anchors_for
 
 OWN_ROWS = "serving.anchors.rows"
 NO_ROWS = "none"
@@ -22,7 +22,7 @@ def known_anchors(facts: Facts, engine: str) -> Anchors:
     """The measured rows that ship for an engine, with the user's own."""
 
     def make(known: Facts) -> Anchors:
-        text, shipped = known.text(OWN_ROWS), shipped_anchors()
+        text, shipped = known.text(OWN_ROWS), anchors_for(engine)
         return shipped if text == NO_ROWS else shipped.with_rows(read_rows(text))
 
     return facts.once(("anchors", engine), make)

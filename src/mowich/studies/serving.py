@@ -22,8 +22,9 @@ from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.anchors import Anchors, Class, Distance, Loads, NearRow, Neighbourhood, ShiftAlong, anchors_for
+from mowich.serving.anchors import Anchors, Class, Distance, Loads, NearRow, Neighbourhood, ShiftAlong
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts
 
@@ -239,7 +240,7 @@ def _deploy(facts: Facts, asked: _Asked) -> Deployment:
         accepted=accepted,
         table=table,
         has_own=own,
-        anchors=anchors_for(engine),
+        anchors=known_anchors(facts, engine),
     )
 
 
