@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,7 +23,7 @@ from mowich.serving.anchors import Anchor
 _TAIL = 0.25
 """What the 90th percentile counts beside the median."""
 _EVEN = 1e-3
-"""How much larger an error may be and still count as none."""
+"""Errors below this are as good as none."""
 
 
 @runtime_checkable
@@ -56,16 +56,6 @@ class Choice:
         return self.constants or self.beside
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One use of a part's points. values: of constants; held: by fold, without the points of that fold."""
-
-    constants: bool
-    beside: bool
-    values: ConstantValues
-    held: Sequence[ConstantValues]
-
-
 def choose(
     parts: Sequence[Predictor], facts: Facts, *, widen: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[Calibrated, list[Choice]]:
@@ -91,59 +81,55 @@ def error_of(logs: Floats) -> tuple[float, float]:
 
 
 def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], facts: Facts) -> Choice:
-    """What predicts the left-out points of a part best, and no worse than today's facts."""
+    """What predicts the left-out points of a part best, and of no metric worse than today's facts. Rows are chosen for
+    each metric by itself."""
     today = {path: facts.number(path) for path in part.paths}
-    before = part.errors(today)
-    ways = []
+    before, metric = part.errors(today), np.array([point.metric for point in part.points])
     folds = folds_of([point.setting for point in part.points], FOLDS)
+    ways: list[tuple[ConstantValues, Sequence[ConstantValues]]] = [(today, [today] * FOLDS)]
     if any(part is one for one in fitted) and len(found.prior.paths):
         start = sum(len(one.points) for one in fitted[: next(i for i, one in enumerate(fitted) if one is part)])
         folds = found.folds[start : start + len(folds)]
-        ways.append(_Way(True, False, found.problem.values(found.solution.theta), found.left_out))
-    if isinstance(part, RowPredictor):
-        plain = _Way(False, True, today, [today] * FOLDS)
-        ways += [replace(way, beside=True) for way in ways] + [plain]
-    held = [_held(part, folds, way) for way in ways]
-    if len(np.unique(folds)) > 1:
-        now = error_of(before)
-        fits = [all(a <= b + _EVEN for a, b in zip(error_of(logs), now, strict=True)) for logs in held]
-        order = sorted((_score(held[k]), k) for k in range(len(ways)) if fits[k])
-    else:
-        order = [(0.0, k) for k, way in enumerate(ways) if way.beside or not isinstance(part, RowPredictor)]
-    if not order:
+        ways.append((found.problem.values(found.solution.theta), found.left_out))
+    tried: list[tuple[float, int, frozenset[str], Floats]] = []
+    for k, (_, held_values) in enumerate(ways):
+        held = _held(part, folds, held_values, beside=False)
+        beside = _held(part, folds, held_values, beside=True)
+        own = frozenset(
+            m for m in np.unique(metric).tolist() if _score(beside[metric == m]) < _score(held[metric == m])
+        )
+        held = np.where(np.isin(metric, list(own)), beside, held)
+        gains = [math.log(_score(held[metric == m]) / _score(before[metric == m])) for m in named]
+        if k + len(own) and (np.isnan(gains).all() or max(gains) <= 0.0):
+            tried.append((float(np.mean(gains)), k, own, held))
+    if len(np.unique(folds)) < 2:  # nothing to judge by: all that there is
+        own = frozenset(metric.tolist()) if isinstance(part, RowPredictor) else frozenset()
+        tried = [(0.0, len(ways) - 1, own, np.full(len(before), math.nan))] if own or len(ways) > 1 else []
+    if not tried:
         return Choice(part, False, False, (), before, before, np.full(len(before), math.nan))
-    k = order[0][1]
-    rows = _rows(part, ways[k])
-    kept = part.kept_rows(rows) if isinstance(part, RowPredictor) else []
-    return Choice(part, ways[k].constants, ways[k].beside, tuple(kept), before, _errors(part, ways[k], rows), held[k])
+    _, k, own, held = min(tried, key=lambda one: one[:2])
+    if not isinstance(part, RowPredictor):
+        return Choice(part, k > 0, False, (), before, part.errors(ways[k][0]), held)
+    rows = [row for i, row in part.rows_of(ways[k][0]).items() if metric[i] in own]
+    after = part.errors_beside(ways[k][0], rows)
+    return Choice(part, k > 0, bool(rows), tuple(part.kept_rows(rows)), before, after, held)
 
 
 def _score(logs: Floats) -> float:
     median, tail = error_of(logs)
-    return median + _TAIL * tail
+    return max(median + _TAIL * tail, _EVEN)
 
 
-def _rows(part: Predictor, way: _Way, values: ConstantValues | None = None) -> list[Anchor]:
-    """The measured rows of a part, over constants."""
-    if not way.beside or not isinstance(part, RowPredictor):
-        return []
-    return list(part.rows_of(way.values if values is None else values).values())
-
-
-def _errors(part: Predictor, way: _Way, rows: Sequence[Anchor], values: ConstantValues | None = None) -> Floats:
-    values = way.values if values is None else values
-    beside = way.beside and isinstance(part, RowPredictor)
-    return part.errors_beside(values, rows) if beside and isinstance(part, RowPredictor) else part.errors(values)
-
-
-def _held(part: Predictor, folds: NDArray[np.intp], way: _Way) -> Floats:
-    """ln(predicted/measured) of every point by what was fitted without its setting; nan where there is one setting."""
+def _held(part: Predictor, folds: NDArray[np.intp], values: Sequence[ConstantValues], *, beside: bool) -> Floats:
+    """ln(predicted/measured) of every point by what was fitted without its setting, with the rows of the others beside;
+    nan where there is one setting."""
     out = np.full(len(folds), math.nan)
     every = np.unique(folds)
     for fold in every if len(every) > 1 else ():
-        at, values = folds == fold, way.held[int(fold)]
-        rows: list[Anchor] = []
-        if way.beside and isinstance(part, RowPredictor):
-            rows = [row for k, row in part.rows_of(values).items() if not at[k]]
-        out[at] = _errors(part, way, rows, values)[at]
+        at, known = folds == fold, values[int(fold)]
+        if beside and isinstance(part, RowPredictor):
+            rows = [row for k, row in part.rows_of(known).items() if not at[k]]
+            out[at] = part.errors_beside(known, rows)[at]
+        else:
+            out[at] = part.errors(known)[at]
     return out
