@@ -95,9 +95,8 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
     for k, (_, held_values) in enumerate(ways):
         held = _held(part, folds, held_values, beside=False)
         beside = _held(part, folds, held_values, beside=True)
-        own = frozenset(
-            m for m in np.unique(metric).tolist() if _score(beside[metric == m]) < _score(held[metric == m])
-        )
+        named = np.unique(metric).tolist()
+        own = frozenset(m for m in named if _score(beside[metric == m]) < _score(held[metric == m]))
         held = np.where(np.isin(metric, list(own)), beside, held)
         gains = [math.log(_score(held[metric == m]) / _score(before[metric == m])) for m in named]
         if k + len(own) and (np.isnan(gains).all() or max(gains) <= 0.0):
