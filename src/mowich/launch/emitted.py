@@ -12,6 +12,7 @@ from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.plans import PlanLaunch, check_program, launch_of, runs_on
+from mowich.launch.profiling import profile_text
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.skypilot import skypilot_text
 from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
@@ -26,7 +27,7 @@ from mowich.shown import Result
 PROGRAMS: Mapping[str, LaunchProgram] = {
     p.name: p for p in (VLLM_SERVE, SGLANG_SERVER, TRTLLM_SERVE, NXDI_SERVE, TORCHTITAN_RUN, MEGATRON_RUN, MAXTEXT_RUN)
 }
-MANIFESTS = ("skypilot", "kubernetes")
+MANIFESTS = ("skypilot", "kubernetes", "profile")
 EMITTED = (*PROGRAMS, *MANIFESTS)
 """What a plan can be written as."""
 
@@ -60,7 +61,7 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
     _check_here(program, launch)
     if wrapper in PROGRAMS:
         return program_text(program, launch)
-    wrap = skypilot_text if wrapper == "skypilot" else kubernetes_text
+    wrap = {"skypilot": skypilot_text, "kubernetes": kubernetes_text, "profile": profile_text}[wrapper]
     return wrap(program, launch, facts)
 
 
