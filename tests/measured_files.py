@@ -157,6 +157,22 @@ GOOD: dict[str, tuple[str, Setup, int]] = {
         Setup(),
         2,
     ),
+    "forward-passes": (
+        "\n".join(
+            json.dumps(
+                {
+                    "schema": "dynamo.fpm.trace.v1",
+                    "fpm": {
+                        "wall_time": seconds,
+                        "scheduled_requests": {"num_decode_requests": n, "sum_decode_kv_tokens": 2048 * n},
+                    },
+                }
+            )
+            for n, seconds in ((8, 0.0065), (64, 0.0085))
+        ),
+        Setup(on="b300:8", model="qwen3-32b", software="vllm", plan={"tp": "4", "precision": "bf16"}),
+        2,
+    ),
     "llmperf": (json.dumps(LLMPERF), Setup(on="h200:1", software="vllm", plan={"tp": "1"}), 1),
     "nccl-tests": (nccl_log(TIMES, 8, sizes=SIZES), Setup(on="h100"), 3),
     "nccom-test": (nccom_log(TIMES, 16, sizes=SIZES), Setup(on="trn3:4"), 3),

@@ -30,6 +30,7 @@ from mowich.errors import UserError
 from mowich.evidence.fitting.moved import uncertain, with_numbers
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts, load_facts
+from mowich.serving.own_rows import OWN_ROWS, read_rows
 from mowich.show.command import command_of
 from mowich.show.json import to_json
 from mowich.software.stack import equip
@@ -199,7 +200,7 @@ def test_half_of_the_rows_of_one_chip_brings_large_errors_of_the_other_half_down
     assert got.after.p90_abs_error < got.before.p90_abs_error
 
 
-def test_what_no_constant_moves_identifies_nothing_and_says_so(
+def test_a_run_that_moves_no_constant_stands_beside_the_rows_that_ship(
     facts: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = {**SERVED, "framework": "vllm", "isl": "1024", "osl": "256", "concurrency": "16"}
@@ -207,11 +208,13 @@ def test_what_no_constant_moves_identifies_nothing_and_says_so(
     file.write_text(json_lines([vllm_json(1024, 256, 16, *served(cells, facts))]), encoding="utf-8")
     out = tmp_path / "my.yaml"
     words = ["--on", "h200:8", "--model", "llama-3.1-70b", "--plan", "tp=8,precision=bf16", "--plain"]
-    assert cli.run(["calibrate", str(file), *words, "--out", str(out)]) == 3
+    assert cli.run(["calibrate", str(file), *words, "--out", str(out)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 measured points identify no constant" in said
-    assert "No overlay is written" in said
-    assert not out.exists()
+    assert "2 measured points identify no constant; 2 measured rows of yours stand beside those that ship" in said
+    assert "nothing could be left out" in said
+    known = load_facts([out])
+    assert known.number("serving.vllm.step") == facts.number("serving.vllm.step")
+    assert [row.id for row in read_rows(known.text(OWN_ROWS))] == [f"{file}"] * 2
 
 
 def test_a_measurement_beyond_a_range_stops_at_its_end_unless_it_may_widen(facts: Facts, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.fitting.choice import choose
 from mowich.evidence.fitting.forward_passes import ForwardPredictor, with_factors
@@ -100,6 +101,7 @@ def test_what_says_nothing_is_not_used(seed: int, tmp_path: Path) -> None:
     """Times that are noise give no factor: points that are left out would be predicted worse, and this is said."""
     file = tmp_path / "noise.csv"
     file.write_text(table(timed(steps(14, seed), {}, 0.5, seed)))
+    assert cli.run(["calibrate", str(file), "--out", str(tmp_path / "my.yaml"), "--plain"]) == 3
     found = calibrate([file], FACTS, out=tmp_path / "my.yaml")
     assert (found.constants, found.anchors, found.written, found.overlay) == ((), 0, "", "")
     assert any("14 points are not used" in text for text in found.warnings)

@@ -56,16 +56,20 @@ def _sentences(result: Result) -> list[str]:
     summary, constants = result["summary"], result["constants"]
     n = summary["before"]["n"]
     alone = [c for c in constants if c["verdict"] == "identified"]
-    if not constants and not result["anchors"]:
+    own = (
+        f"{counted(result['anchors'], 'measured row')} of yours stand beside those that ship"
+        if result["anchors"]
+        else ""
+    )
+    if not constants and not own:
         return [
             f"{counted(n, 'measured point')} identify no constant: today's ranges are as narrow as what they say."
             " No overlay is written."
         ]
     rest = len(constants) - len(alone)
     more = f"; they move {rest} more, whose ranges they hardly narrow" if rest else ""
-    out = [f"{counted(n, 'measured point')} identify {counted(len(alone), 'constant')}{more}."]
-    if result["anchors"]:
-        out.append(f"{counted(result['anchors'], 'measured row')} of yours stand beside those that ship.")
+    found = counted(len(alone), "constant") if constants else "no constant"
+    out = [f"{counted(n, 'measured point')} identify {found}{more}{'; ' if own else ''}{own}."]
     before, after, held = (summary[key]["median"] for key in ("before", "after", "left_out"))
     said = "" if held is None else f", {tenths(held)} with each point left out"
     out.append(f"Median error: {tenths(before)} before, {tenths(after)} after{said}.")
