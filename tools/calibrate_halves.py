@@ -46,7 +46,8 @@ def half_for_other(own: Path, other: Path, folder: Path) -> HalfResult:
     """Calibrate with one table, and predict the other before and after."""
     facts, overlay = load_facts(), folder / "my.yaml"
     found = calibrate([own], facts, out=overlay)
-    before, after = (validate_rows(other, f).summary()["all"] for f in (facts, load_facts([overlay])))
+    known = load_facts([overlay]) if found.written else facts
+    before, after = (validate_rows(other, f).summary()["all"] for f in (facts, known))
     return HalfResult(len(found.constants), before, after)
 
 

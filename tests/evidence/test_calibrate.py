@@ -214,7 +214,7 @@ def test_a_run_that_moves_no_constant_stands_beside_the_rows_that_ship(
     assert "nothing could be left out" in said
     known = load_facts([out])
     assert known.number("serving.vllm.step") == facts.number("serving.vllm.step")
-    assert [row.id for row in read_rows(known.text(OWN_ROWS))] == [f"{file}"] * 2
+    assert [row.id for row in read_rows(known.text(OWN_ROWS))] == [file.name] * 2
 
 
 def test_a_measurement_beyond_a_range_stops_at_its_end_unless_it_may_widen(facts: Facts, tmp_path: Path) -> None:

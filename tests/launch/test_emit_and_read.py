@@ -46,6 +46,7 @@ CASES = {
     "maxtext-stages": (DENSE, "ironwood:64", TRAIN, {"pp": "2"}),
     "skypilot": (DENSE, "h100", SERVE, {}),
     "skypilot-train": (DENSE, "h100:64", TRAIN, {}),
+    "profile": (DENSE, "h100", SERVE, {"mode": "aggregated"}),
     "kubernetes": (DENSE, "trn2:16", SERVE, {"pp": "1"}),
     "kubernetes-train": (DENSE, "h100:64", TRAIN, {}),
     "kubernetes-wide": ("llama-3.1-405b", "h100:32", SERVE, {"tp": "8", "pp": "2", "mode": "aggregated"}),

@@ -22,6 +22,7 @@ from mowich.launch.vllm import NEURON_CONFIG, VLLM_NEURON, VLLM_SERVE
 _SAID = re.compile(r"^\s*#\s*plan\.(\w+)=(\S+) has no argument in ", re.MULTILINE)
 _COMMANDS: Mapping[str, LaunchProgram] = {
     "sglang.launch_server": SGLANG_SERVER,
+    "dynamo.sglang": SGLANG_SERVER,
     "torchtitan": TORCHTITAN_RUN,
     "run_train.sh": TORCHTITAN_RUN,
     "--parallelism.": TORCHTITAN_RUN,
@@ -33,6 +34,8 @@ _COMMANDS: Mapping[str, LaunchProgram] = {
     "vllm": VLLM_SERVE,
 }
 """What a command contains -> its program; the first that is there counts."""
+_LOADS = "vllm bench"
+"""What a command contains that loads a server, and serves nothing."""
 _NAMESAKES: Mapping[str, LaunchProgram] = {one.name: one for one in (VLLM_NEURON, TORCHTITAN_NEURON)}
 """Program -> what it is on Trainium, where a command has its mark."""
 
@@ -165,7 +168,7 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
         words = [w.rstrip(")") if w.startswith("{") and w.endswith("})") else w for w in words if w != "<(echo"]
         joined = " ".join(words)
         program = next((p for mark, p in _COMMANDS.items() if mark in joined), None)
-        if program is None or not any(w.startswith("-") or "=" in w for w in words):
+        if program is None or _LOADS in joined or not any(w.startswith("-") or "=" in w for w in words):
             continue
         other = _NAMESAKES.get(program.name)
         program = other if other is not None and other.mark in joined.replace("=", " ") else program

@@ -140,7 +140,7 @@ def overlay_text(
     if rows:
         known: dict[str, object] = tree.setdefault("serving", {}).setdefault("anchors", {})
         known[OWN_ROWS.rpartition(".")[2]] = {
-            "text": rows_text([replace(row, source=f"calibration {name}") for row in rows]),
+            "text": rows_text([replace(row, id=Path(row.id).name, source=f"calibration {name}") for row in rows]),
             "source": f"calibration {name}",
             "locator": measured,
             "grade": "B",
