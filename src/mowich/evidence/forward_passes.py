@@ -41,7 +41,7 @@ FORWARD_TABLE = TableForm(
 
 UNSTEADY = 1.5
 """Longest over shortest time of steps of the same work, above which they do not measure it."""
-FLOOR = 0.45
+LEAST_SHARE = 0.45
 """Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
 _EVEN = "sweep"
 """Word of `segment` where sequences have one length; others are of requests as they come."""

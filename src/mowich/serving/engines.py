@@ -62,7 +62,7 @@ PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prompt_exchange": ((), ("tp_wires", "ep_wires")),
 }
 """Factor -> (times that it multiplies, rates that it divides), of `EngineCosts`."""
-FACTORS = (*PROFILED, "sweep_attention")
+PROFILE_FACTORS = (*PROFILED, "sweep_attention")
 """What a profile gives: the factors above, and attention of its own for passes over sequences of one length."""
 
 USUAL_ANSWER = 1024.0
@@ -487,7 +487,7 @@ def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
         paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         paths_ += [f"{UNSTATED}.{engine}_{name}" for name in (*_SETTINGS, "moe")]
-        paths_ += [profile_path(factor, engine, system.chip, arch) for factor in FACTORS for arch in _KINDS]
+        paths_ += [profile_path(factor, engine, system.chip, arch) for factor in PROFILE_FACTORS for arch in _KINDS]
         paths_ += [f"{LOCKSTEP}.{name}" for name in known.children(LOCKSTEP) if name.endswith(f"_{engine}")]
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

@@ -16,7 +16,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
-from mowich.evidence.fitting.choice import Choice, choose
+from mowich.evidence.fitting.choice import UsedPoints, choose
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.forward_passes import ForwardCase, read_forward
@@ -241,7 +241,7 @@ def _shown(points: Sequence[MeasuredPoint], before: Floats, after: Floats, held_
     return out
 
 
-def _warnings(choices: Sequence[Choice], fitted: Sequence[FittedFact]) -> list[str]:
+def _warnings(choices: Sequence[UsedPoints], fitted: Sequence[FittedFact]) -> list[str]:
     out = [
         f"{one.path} is at the end of today's range: the measurements ask for more. Check their units and plan; --widen"
         " lets it pass"

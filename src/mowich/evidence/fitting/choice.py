@@ -38,7 +38,7 @@ class RowPredictor(Predictor, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class UsedPoints:
     """What is used of one kind. constants, beside: whether fitted constants are, and its rows; rows: those to write;
     before, after, held: ln(predicted/measured) of its points by today's facts, by what is used, and without the point's
     own setting (nan where there is no other)."""
@@ -58,7 +58,7 @@ class Choice:
 
 def choose(
     parts: Sequence[Predictor], facts: Facts, *, widen: bool = False, tell: Callable[[str], None] = lambda text: None
-) -> tuple[Calibrated, list[Choice]]:
+) -> tuple[Calibrated, list[UsedPoints]]:
     """(the fit of the kinds whose constants are used, the choice of each kind)."""
     fitted = list(parts)
     while True:
@@ -80,7 +80,7 @@ def error_of(logs: Floats) -> tuple[float, float]:
     return (float(np.median(off)), float(np.quantile(off, 0.9))) if len(off) else (math.nan, math.nan)
 
 
-def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], facts: Facts) -> Choice:
+def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], facts: Facts) -> UsedPoints:
     """What predicts the left-out points of a part best, and of no metric worse than today's facts. Rows are chosen for
     each metric by itself."""
     today = {path: facts.number(path) for path in part.paths}
@@ -105,13 +105,13 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
         own = frozenset(metric.tolist()) if isinstance(part, RowPredictor) else frozenset()
         tried = [(0.0, len(ways) - 1, own, np.full(len(before), math.nan))] if own or len(ways) > 1 else []
     if not tried:
-        return Choice(part, False, False, (), before, before, np.full(len(before), math.nan))
+        return UsedPoints(part, False, False, (), before, before, np.full(len(before), math.nan))
     _, k, own, held = min(tried, key=lambda one: one[:2])
     if not isinstance(part, RowPredictor):
-        return Choice(part, k > 0, False, (), before, part.errors(ways[k][0]), held)
+        return UsedPoints(part, k > 0, False, (), before, part.errors(ways[k][0]), held)
     rows = [row for i, row in part.rows_of(ways[k][0]).items() if metric[i] in own]
     after = part.errors_beside(ways[k][0], rows)
-    return Choice(part, k > 0, bool(rows), tuple(part.kept_rows(rows)), before, after, held)
+    return UsedPoints(part, k > 0, bool(rows), tuple(part.kept_rows(rows)), before, after, held)
 
 
 def _score(logs: Floats) -> float:

@@ -14,17 +14,17 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
-from mowich.evidence.forward_passes import FLOOR, ForwardCase, Forwards
+from mowich.evidence.forward_passes import LEAST_SHARE, ForwardCase, Forwards
 from mowich.evidence.readers.record import RefusedRecord
 from mowich.facts import Facts
 from mowich.serving.anchors import Anchor, Class, anchors_of, with_robust_noise
-from mowich.serving.engines import FACTORS, PROFILES, USUAL_ANSWER, profile_path, stated_facts
+from mowich.serving.engines import PROFILE_FACTORS, PROFILES, USUAL_ANSWER, profile_path, stated_facts
 
-METRIC = "forward_ms"
+FORWARD_METRIC = "forward_ms"
 STEP_NOISE = 0.03
 """Spread, ln, of the time of a step that no other one explains."""
 _SWEEP = "sweep"
-_OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in FACTORS if name.startswith(("prompt", "launches")))
+_OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in PROFILE_FACTORS if name.startswith(("prompt", "launches")))
 """What steps with prompts say. The other factors are those of steps that only decode: where a scheduler runs ahead, it
 books the time of one step with a prompt on the next."""
 
@@ -33,7 +33,7 @@ def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
     """Facts with the factors of every engine, chip and architecture of the cases."""
     made = {}
     for one in sorted({(c.served.engine, c.served.system.chip, c.served.arch) for c in cases}):
-        for factor in FACTORS:
+        for factor in PROFILE_FACTORS:
             path = profile_path(factor, *one)
             if facts.get(path) is None:
                 made[path] = replace(facts.fact(f"{PROFILES}.{factor}"), path=path)
@@ -60,8 +60,8 @@ class ForwardPredictor:
         columns = Forwards.of([case for _, case in known])
         values = np.array([facts.number(path) for path in columns.columns.names])
         measured = np.array([case.measured_s for _, case in known])
-        fits = measured >= FLOOR * columns.floor_s(values)
-        low = f"less than {FLOOR:g} of the time that the chip needs: this work was booked on another step"
+        fits = measured >= LEAST_SHARE * columns.floor_s(values)
+        low = f"less than {LEAST_SHARE:g} of the time that the chip needs: this work was booked on another step"
         self.below = [RefusedRecord(where=known[i][0], reason=low) for i in np.flatnonzero(~fits)]
         known = [one for one, fit in zip(known, fits, strict=True) if fit]
         self.cases = [case for _, case in known]
@@ -158,7 +158,7 @@ def _point(where: str, case: ForwardCase) -> MeasuredPoint:
         where=where,
         kind="forward",
         what=f"{served.model.name} on {served.system.id}:{case.chips}, {served.plan}, {case.what}",
-        metric=METRIC,
+        metric=FORWARD_METRIC,
         measured=case.measured_s * 1e3,
         is_rate=False,
         machine=machine,
