@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.serving.anchors import COLUMNS, LENGTHS, METRICS, WORDS, Anchor, Anchors, Class, anchors_for
+from mowich.serving.anchors import ANCHOR_COLUMNS, AMOUNTS, METRICS, CLASS_WORDS, Anchor, Anchors, Class, anchors_for
 
 OWN_ROWS = "serving.anchors.rows"
 NO_ROWS = "none"
@@ -32,10 +32,10 @@ def rows_text(rows: Sequence[Anchor]) -> str:
     """Rows as the text of the fact."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(COLUMNS)
+    table.writerow(ANCHOR_COLUMNS)
     for row in rows:
-        cells = [row.id, row.source, row.one.vendor, *(row.one.word(name) for name in WORDS)]
-        cells += [f"{getattr(row.one, name):g}" for name in LENGTHS]
+        cells = [row.id, row.source, row.one.vendor, *(row.one.word(name) for name in CLASS_WORDS)]
+        cells += [f"{getattr(row.one, name):g}" for name in AMOUNTS]
         for metric in METRICS:
             value, noise = row.residue.get(metric), (row.noise or {}).get(metric)
             cells += ["" if value is None else f"{value:.5f}", "" if noise is None else f"{noise:.4f}"]
@@ -51,14 +51,14 @@ def read_rows(text: str) -> list[Anchor]:
             out.append(_row(cells))
         except (KeyError, TypeError, ValueError):
             raise UserError(
-                "not a measured row", where=f"{OWN_ROWS}, row {number}", allowed=f"columns {', '.join(COLUMNS)}"
+                "not a measured row", where=f"{OWN_ROWS}, row {number}", allowed=f"columns {', '.join(ANCHOR_COLUMNS)}"
             ) from None
     return out
 
 
 def _row(cells: dict[str, str]) -> Anchor:
-    words = {name: cells[name] for name in WORDS if name != "guesses"}
-    lengths = {name: float(cells[name]) for name in LENGTHS}
+    words = {name: cells[name] for name in CLASS_WORDS if name != "guesses"}
+    lengths = {name: float(cells[name]) for name in AMOUNTS}
     one = Class(**words, **lengths, vendor=cells["vendor"], guesses=cells["guesses"] == "yes")  # type: ignore[arg-type]
     return Anchor(
         id=cells["id"],
