@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.serving.anchors import ANCHOR_COLUMNS, AMOUNTS, METRICS, CLASS_WORDS, Anchor, Anchors, Class, anchors_for
+from mowich.serving.anchors import AMOUNTS, ANCHOR_COLUMNS, CLASS_WORDS, METRICS, Anchor, Anchors, Class, anchors_for
 
 OWN_ROWS = "serving.anchors.rows"
 NO_ROWS = "none"
