@@ -20,6 +20,7 @@ from mowich.evidence.fitting.forward_passes import ForwardPredictor, with_factor
 from mowich.evidence.forward_passes import ForwardCase, Forwards, read_forward
 from mowich.evidence.readers.read import read_measurements
 from mowich.evidence.readers.setup import Setup
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.serving.engines import profile_path, stated_facts
 from mowich.studies.calibrate import calibrate
@@ -85,6 +86,13 @@ def test_a_profile_gives_the_factors_of_the_engine_that_ran(seed: int, tmp_path:
     assert found.before.median is not None
     assert found.left_out.median < 0.03 < found.before.median
     mine = load_facts([out])
+    other = tmp_path / "other.csv"
+    rows = timed(steps(30, seed + 50), drawn, 0.01, seed + 50)
+    other.write_text(table([{"id": str(i), **row} for i, row in enumerate(rows)]))
+    now, then = (validate_rows(other, facts).summary()["all"] for facts in (FACTS, mine))
+    assert then.median_abs_error is not None
+    assert now.median_abs_error is not None
+    assert then.median_abs_error < 0.03 < now.median_abs_error
     for system, moves in (("b300", True), ("h200", False)):
         now, then = (read_forward({**steps(1, 9)[0], "chip": system}, facts, {}) for facts in (FACTS, mine))
         assert isinstance(now, ForwardCase)

@@ -15,7 +15,8 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm
+from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, not_numbers
+from mowich.evidence.scores import RowResult
 from mowich.evidence.serving_ranks import cell_number
 from mowich.evidence.serving_rows import engine_of, find_model, kv_of, weights_of
 from mowich.facts import Facts
@@ -23,7 +24,17 @@ from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, one_of
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.anchors import Class, anchors_of
+from mowich.serving.engines import (
+    USUAL_ANSWER,
+    ConstantTable,
+    Served,
+    architecture,
+    constant_columns,
+    has_own,
+    stated_facts,
+)
+from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, known_anchors, read_rows
 from mowich.serving.step import step, total
 from mowich.software.engine import EngineCosts
 
@@ -43,6 +54,10 @@ UNSTEADY = 1.5
 """Longest over shortest time of steps of the same work, above which they do not measure it."""
 LEAST_SHARE = 0.45
 """Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
+BOOKED_ELSEWHERE = f"less than {LEAST_SHARE:g} of the time that the chip needs: this work was booked on another step"
+FORWARD_METRIC = "forward_ms"
+FORWARD_NAMES = {"hardware": "chip", "n_gpus": "n_chips", "engine": "framework", "weights_precision": "precision"}
+"""Columns that profiles call by another name."""
 _EVEN = "sweep"
 """Word of `segment` where sequences have one length; others are of requests as they come."""
 
@@ -173,6 +188,91 @@ class Forwards:
             finishing=self.prompts,
         )
         return total(parts)
+
+
+def class_of_step(case: ForwardCase) -> Class:
+    """What a step is to measured rows: a sweep and a served load are as two releases."""
+    served, plan = case.served, case.served.plan
+    return Class(
+        engine=served.engine,
+        version=_EVEN if served.is_sweep else "",
+        arch=served.arch,
+        model=served.model.name,
+        family=served.system.family,
+        chip=served.system.chip,
+        weights=plan.weights,
+        plan="dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp",
+        users=case.decoding,
+        prompt=case.context / max(case.decoding, 1.0),
+        output=USUAL_ANSWER,
+        ranks=float(plan.tp * plan.dp),
+        vendor=served.system.vendor,
+    )
+
+
+def is_forward(columns: Sequence[str]) -> bool:
+    """Whether a table's columns are those of measured forward passes."""
+    return {"measured_ms", "decode_requests"} <= set(columns)
+
+
+def check_forward_row(row: PublishedRow, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, cells that are no number."""
+    return blank(row, ("measured_ms",), where) + not_numbers(row, FORWARD_TABLE.numbers, where)
+
+
+def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
+    """Every row with what the step's law says of it, shifted by a user's own steps where it only decodes."""
+    systems: dict[tuple[str, int], System] = {}
+    read = [read_forward(row, facts, systems) for row in rows]
+    cases = [case for case in read if isinstance(case, ForwardCase)]
+    if not cases:
+        return [_refused(row, str(case)) for row, case in zip(rows, read, strict=True)]
+    columns = Forwards.of(cases)
+    values = np.array([facts.number(path) for path in columns.columns.names])
+    seconds, floor = columns.seconds(values), columns.floor_s(values)
+    text, decodes = facts.text(OWN_ROWS), np.array([case.kind == "decode" for case in cases])
+    classes = [class_of_step(case) for case in cases]
+    if text != NO_ROWS and decodes.any():
+        own = anchors_of(()).with_rows(read_rows(text))
+        seconds[decodes] *= np.exp(own.apply("tpot", [one for one, d in zip(classes, decodes, strict=True) if d])[0])
+    half = np.array([known_anchors(facts, one.engine).apply("tpot", [one])[1][0] for one in classes])
+    found = iter(zip(cases, seconds, floor, half, strict=True))
+    out = []
+    for row, case in zip(rows, read, strict=True):
+        if not isinstance(case, ForwardCase):
+            out.append(_refused(row, case))
+            continue
+        one, predicted, least, width = next(found)
+        if one.measured_s < LEAST_SHARE * least:
+            out.append(_refused(row, BOOKED_ELSEWHERE))
+            continue
+        ratio = float(predicted / one.measured_s)
+        out.append(
+            RowResult(
+                id=row["id"],
+                status="ok",
+                reason=None,
+                inferred=(),
+                metric=FORWARD_METRIC,
+                measured=1e3 * one.measured_s,
+                predicted=1e3 * float(predicted),
+                low=1e3 * float(predicted * np.exp(-width)),
+                high=1e3 * float(predicted * np.exp(width)),
+                grade="C",
+                ratio=ratio,
+                abs_error=max(ratio, 1.0 / ratio) - 1.0,
+                chip=row["chip"],
+                source=row.get("source", ""),
+                kind=one.kind,
+                fully_specified=True,
+                stack=one.served.engine,
+            )
+        )
+    return out
+
+
+def _refused(row: PublishedRow, reason: str) -> RowResult:
+    return RowResult.unsupported(row, metric=FORWARD_METRIC, source=row.get("source", ""), reason=reason)
 
 
 def _shaped(model: Model, cases: Sequence[ForwardCase]) -> Shapes:

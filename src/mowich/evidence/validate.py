@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence import collective_rows, serving_validate
+from mowich.evidence import collective_rows, forward_passes, serving_validate
 from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
 from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
@@ -79,6 +79,11 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
         if collective_rows.is_collectives(columns):
             form, check = collective_rows.MEASURED_COLLECTIVES, collective_rows.check_collective_row
             return _rows(checked_rows(name, "collectives", columns, reader, form, check))
+        if forward_passes.is_forward(columns):
+            reader.fieldnames = columns = [forward_passes.FORWARD_NAMES.get(c, c) for c in columns]
+            form = replace(forward_passes.FORWARD_TABLE, required=("id", *forward_passes.FORWARD_TABLE.required))
+            found = checked_rows(name, "forward passes", columns, reader, form, forward_passes.check_forward_row)
+            return [{**row, "chip": forward_passes.chip_word(row["chip"])} for row in _rows(found)]
         rows = _rows(checked_rows(name, "training", columns, reader, TRAINING, check_training_row))
     except csv.Error as error:
         raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
@@ -195,6 +200,8 @@ def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
         return Rows(validate_energy(rows, facts))
     if serving_validate.is_serving(list(rows[0])):
         return Rows(serving_validate.validate_serving(rows, facts))
+    if forward_passes.is_forward(list(rows[0])):
+        return Rows(forward_passes.validate_forward(rows, facts))
     if collective_rows.is_collectives(list(rows[0])):
         return Rows(collective_rows.validate_collectives(rows, facts))
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}

@@ -141,9 +141,9 @@ CALIBRATE = Schema(
     make=_calibrate,
     help=(
         "Your own measurements as an overlay of facts: which constants they identify, their values with narrower"
-        " ranges, errors before and after, and with each point left out. Reads our CSV, vllm bench, SGLang, InferenceX"
-        " and llmperf JSON, logs of vLLM servers, nccl-tests, nccom-test, logs of torchtitan, Megatron-LM and MaxText,"
-        " Neuron Explorer."
+        " ranges, rows that stand beside those that ship, errors before and after, and with each point left out. Reads"
+        " our CSV, vllm bench, SGLang, InferenceX and llmperf JSON, logs of vLLM servers, profiles of forward passes,"
+        " nccl-tests, nccom-test, logs of torchtitan, Megatron-LM and MaxText, Neuron Explorer."
     ),
     short="Your own measurements as facts with narrower ranges.",
     example="mowich calibrate bench.json --on h200:8 --plan tp=8 --out my.yaml",

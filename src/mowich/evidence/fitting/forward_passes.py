@@ -14,16 +14,21 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
-from mowich.evidence.forward_passes import LEAST_SHARE, ForwardCase, Forwards
+from mowich.evidence.forward_passes import (
+    BOOKED_ELSEWHERE,
+    FORWARD_METRIC,
+    LEAST_SHARE,
+    ForwardCase,
+    Forwards,
+    class_of_step,
+)
 from mowich.evidence.readers.record import RefusedRecord
 from mowich.facts import Facts
-from mowich.serving.anchors import Anchor, Class, anchors_of, with_robust_noise
-from mowich.serving.engines import PROFILE_FACTORS, PROFILES, USUAL_ANSWER, profile_path, stated_facts
+from mowich.serving.anchors import Anchor, anchors_of, with_robust_noise
+from mowich.serving.engines import PROFILE_FACTORS, PROFILES, profile_path, stated_facts
 
-FORWARD_METRIC = "forward_ms"
 STEP_NOISE = 0.03
 """Spread, ln, of the time of a step that no other one explains."""
-_SWEEP = "sweep"
 _OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in PROFILE_FACTORS if name.startswith(("prompt", "launches")))
 """What steps with prompts say. The other factors are those of steps that only decode: where a scheduler runs ahead, it
 books the time of one step with a prompt on the next."""
@@ -61,8 +66,7 @@ class ForwardPredictor:
         values = np.array([facts.number(path) for path in columns.columns.names])
         measured = np.array([case.measured_s for _, case in known])
         fits = measured >= LEAST_SHARE * columns.floor_s(values)
-        low = f"less than {LEAST_SHARE:g} of the time that the chip needs: this work was booked on another step"
-        self.below = [RefusedRecord(where=known[i][0], reason=low) for i in np.flatnonzero(~fits)]
+        self.below = [RefusedRecord(where=known[i][0], reason=BOOKED_ELSEWHERE) for i in np.flatnonzero(~fits)]
         known = [one for one, fit in zip(known, fits, strict=True) if fit]
         self.cases = [case for _, case in known]
         self.points = [_point(where, case) for where, case in known]
@@ -91,7 +95,7 @@ class ForwardPredictor:
             k: Anchor(
                 id=self.points[k].where,
                 source="own profile",
-                one=_class(case),
+                one=class_of_step(case),
                 residue={"tpot": -float(errors[k])},
                 noise={"tpot": STEP_NOISE},
             )
@@ -110,7 +114,7 @@ class ForwardPredictor:
         at = np.flatnonzero(~self.is_prompt)
         if len(at) and rows:
             anchors = with_robust_noise(anchors_of(rows))
-            errors[at] += anchors.apply("tpot", [_class(self.cases[k]) for k in at])[0]
+            errors[at] += anchors.apply("tpot", [class_of_step(self.cases[k]) for k in at])[0]
         return errors
 
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
@@ -129,26 +133,6 @@ class ForwardPredictor:
 def _has_range(facts: Facts, path: str) -> bool:
     fact = facts.fact(path)
     return fact.low is not None and fact.high is not None
-
-
-def _class(case: ForwardCase) -> Class:
-    """What a step is to measured rows: a sweep and a served load are as two releases."""
-    served, plan = case.served, case.served.plan
-    return Class(
-        engine=served.engine,
-        version=_SWEEP if served.is_sweep else "",
-        arch=served.arch,
-        model=served.model.name,
-        family=served.system.family,
-        chip=served.system.chip,
-        weights=plan.weights,
-        plan="dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp",
-        users=case.decoding,
-        prompt=case.context / max(case.decoding, 1.0),
-        output=USUAL_ANSWER,
-        ranks=float(plan.tp * plan.dp),
-        vendor=served.system.vendor,
-    )
 
 
 def _point(where: str, case: ForwardCase) -> MeasuredPoint:

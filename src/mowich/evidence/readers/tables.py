@@ -7,7 +7,7 @@ import csv
 
 from mowich.errors import UserError, UserErrors
 from mowich.evidence import serving_validate
-from mowich.evidence.forward_passes import FORWARD_TABLE, chip_word
+from mowich.evidence.forward_passes import FORWARD_NAMES, FORWARD_TABLE, check_forward_row, chip_word, is_forward
 from mowich.evidence.readers.record import COLLECTIVE_TABLE, FileFormat, MeasuredRecord, Reading, RecordKind
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING
@@ -16,8 +16,6 @@ from mowich.evidence.validate import check_training_row, checked_rows
 
 _RENAMED = {"chip": "system"}
 """Columns of collectives that other tables of ours call by another name."""
-_OF_PROFILES = {"hardware": "chip", "n_gpus": "n_chips", "engine": "framework", "weights_precision": "precision"}
-"""Columns of forward passes that profiles call by another name."""
 
 
 def _columns(text: str) -> list[str]:
@@ -30,7 +28,7 @@ def _kind(columns: list[str]) -> tuple[RecordKind, TableForm] | None:
     renamed = [_RENAMED.get(c, c) for c in columns]
     if {"kind", "bytes", "time_us"} <= set(renamed):
         return "collective", COLLECTIVE_TABLE
-    if {"measured_ms", "decode_requests"} <= set(columns):
+    if is_forward(columns):
         return "forward", FORWARD_TABLE
     if serving_validate.is_serving(columns) and "chip" in columns:
         return "serving", SERVING
@@ -63,7 +61,7 @@ def read(file: str, text: str) -> Reading:
 
 def _records(file: str, kind: RecordKind, form: TableForm, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
     if kind == "forward":
-        reader.fieldnames = [_OF_PROFILES.get(c, c) for c in reader.fieldnames or ()]
+        reader.fieldnames = [FORWARD_NAMES.get(c, c) for c in reader.fieldnames or ()]
         return _unnamed(file, kind, reader)
     if kind == "collective":
         reader.fieldnames = [_RENAMED.get(c, c) for c in reader.fieldnames or ()]
@@ -86,9 +84,7 @@ def _unnamed(file: str, kind: RecordKind, reader: csv.DictReader[str]) -> tuple[
         row = {key: value.strip() for key, value in cells.items()}
         if kind == "forward":
             row["chip"] = chip_word(row.get("chip", ""))
-            errors += blank(row, ("measured_ms",), where) + not_numbers(row, FORWARD_TABLE.numbers, where)
-        else:
-            errors += _check(row, where)
+        errors += (check_forward_row if kind == "forward" else _check)(row, where)
         records.append(MeasuredRecord(where=where, kind=kind, cells=row))
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
