@@ -52,9 +52,9 @@ FORWARD_TABLE = TableForm(
 
 UNSTEADY = 1.5
 """Longest over shortest time of steps of the same work, above which they do not measure it."""
-LEAST_SHARE = 0.45
+LEAST_OF_FLOOR = 0.45
 """Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
-BOOKED_ELSEWHERE = f"less than {LEAST_SHARE:g} of the time that the chip needs: this work was booked on another step"
+BOOKED_ELSEWHERE = f"less than {LEAST_OF_FLOOR:g} of the time that the chip needs: this work was booked on another step"
 FORWARD_METRIC = "forward_ms"
 FORWARD_NAMES = {"hardware": "chip", "n_gpus": "n_chips", "engine": "framework", "weights_precision": "precision"}
 """Columns that profiles call by another name."""
@@ -243,7 +243,7 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
             out.append(_refused(row, case))
             continue
         one, predicted, least, width = next(found)
-        if one.measured_s < LEAST_SHARE * least:
+        if one.measured_s < LEAST_OF_FLOOR * least:
             out.append(_refused(row, BOOKED_ELSEWHERE))
             continue
         ratio = float(predicted / one.measured_s)

@@ -16,7 +16,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
-from mowich.evidence.fitting.choice import UsedPoints, choose
+from mowich.evidence.fitting.choice import UsedPoints, used_of
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.forward_passes import ForwardCase, read_forward
@@ -183,7 +183,7 @@ def calibrate(
     facts = next((part.facts for part in parts if isinstance(part, forward_passes.ForwardPredictor)), facts)
     if not parts:
         raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
-    found, choices = choose(parts, facts, widen=widen, tell=tell)
+    found, choices = used_of(parts, facts, widen=widen, tell=tell)
     fitted = fitted_facts(found, facts)
     rows = [row for one in choices for row in one.rows]
     points = [point for one in choices for point in one.part.points]

@@ -56,7 +56,7 @@ class UsedPoints:
         return self.constants or self.beside
 
 
-def choose(
+def used_of(
     parts: Sequence[Predictor], facts: Facts, *, widen: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[Calibrated, list[UsedPoints]]:
     """(the fit of the kinds whose constants are used, the choice of each kind)."""

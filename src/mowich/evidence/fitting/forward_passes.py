@@ -17,7 +17,7 @@ from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.forward_passes import (
     BOOKED_ELSEWHERE,
     FORWARD_METRIC,
-    LEAST_SHARE,
+    LEAST_OF_FLOOR,
     ForwardCase,
     Forwards,
     class_of_step,
@@ -65,7 +65,7 @@ class ForwardPredictor:
         columns = Forwards.of([case for _, case in known])
         values = np.array([facts.number(path) for path in columns.columns.names])
         measured = np.array([case.measured_s for _, case in known])
-        fits = measured >= LEAST_SHARE * columns.floor_s(values)
+        fits = measured >= LEAST_OF_FLOOR * columns.floor_s(values)
         self.below = [RefusedRecord(where=known[i][0], reason=BOOKED_ELSEWHERE) for i in np.flatnonzero(~fits)]
         known = [one for one, fit in zip(known, fits, strict=True) if fit]
         self.cases = [case for _, case in known]
