@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.evidence.engine_releases import release_year
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
@@ -89,6 +90,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         drafts=case.drafts,
         products=case.products,
         answer=case.output * case.mean_length,
+        released=release_year(case.engine, case.version, case.date),
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,

@@ -81,6 +81,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
     (r"serving\..*\.together|serving\.unstated\.\w+_graphs", _share(zero=True)),
     (r"serving\.unstated\.\w+_(interval|wait|balance)", FactField(high=1e3, above=False)),
+    (r"serving\.(\w+\.release_year|common\.visible_year)", FactField(unit="", low=2000.0, high=2100.0)),
+    (r"serving\.[\w-]+\.generations", FactField(unit="", high=20.0, above=False)),
+    (r"serving\.common\.(generation|visible_yearly)", FactField(unit="", high=10.0)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (

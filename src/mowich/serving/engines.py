@@ -7,6 +7,7 @@ own values in place of the facts'.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -104,7 +105,8 @@ def architecture(model: Model) -> str:
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
-    known; answer: tokens of an answer; products: path of products of 8-bit weights in steps with prompts
+    known; answer: tokens of an answer; released: the year of the engine's release, 2026.5 in the middle of 2026, nan:
+    not known; products: path of products of 8-bit weights in steps with prompts
     (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
     all-reduce, as in older releases; release: of the engine, in words of a table, "": the newest; compiled: sequences
     of a rank group that a compiled graph computes at least, 0 where it computes those that decode; is_sweep: a forward
@@ -119,6 +121,7 @@ class Served:
     accept: float | None = None
     drafts: int = 0
     answer: float = USUAL_ANSWER
+    released: float = math.nan
     campaign: str = ""
     products: str = ""
     norms_apart: bool = False
@@ -239,6 +242,8 @@ def engine_paths(case: Served) -> dict[str, str]:
     out |= {field: f"{engine}.{name}" for field, name in AROUND.items()}
     generation = f"serving.{GENERATIONS}.{case.system.family}"
     out["fixed_times"] = generation if generation in case.stated else f"{common}.fixed_times"
+    after = f"serving.{case.system.family}.{GENERATIONS}"
+    out[GENERATIONS] = after if after in case.stated else f"{common}.{GENERATIONS}"
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
@@ -277,8 +282,9 @@ def profile_path(factor: str, engine: str, chip: str, arch: str) -> str:
 class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
     [n];
-    chip: what the facts of chips give, field -> [n]; speculates [n]; accept, drafts, answer [n] as in `Served`, nan
-    and 0 where not known; settings: what plans state of their engines, name -> [n], nan where they do not."""
+    chip: what the facts of chips give, field -> [n]; speculates [n]; accept, drafts, answer, released [n] as in
+    `Served`, nan and 0 where not known; settings: what plans state of their engines, name -> [n], nan where they do
+    not."""
 
     names: tuple[str, ...]
     index: Mapping[str, NDArray[np.intp]]
@@ -287,6 +293,7 @@ class ConstantTable:
     accept: Floats
     drafts: Floats
     answer: Floats
+    released: Floats
     settings: Mapping[str, Floats]
 
     def take(self, rows: NDArray[np.intp]) -> ConstantTable:
@@ -302,6 +309,7 @@ class ConstantTable:
             accept=self.accept[rows],
             drafts=self.drafts[rows],
             answer=self.answer[rows],
+            released=self.released[rows],
             settings={k: v[rows] for k, v in self.settings.items()},
         )
 
@@ -318,6 +326,9 @@ class ConstantTable:
                 at |= {field: at[field] * factor for field in times} | {field: at[field] / factor for field in rates}
         self._state(at)
         chip = self.chip
+        at["fixed_times"] = at["fixed_times"] * at["generation"] ** at[GENERATIONS]
+        years = np.where(np.isnan(self.released), 0.0, self.released - at["visible_year"])
+        at["visible_tokens"] = at["visible_tokens"] * at["visible_yearly"] ** years
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates
@@ -422,6 +433,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         accept=np.array([c.accept or np.nan for c in cases]),
         drafts=np.array([float(c.drafts) for c in cases]),
         answer=np.array([c.answer for c in cases]),
+        released=np.array([c.released for c in cases]),
         settings=_settings_of(cases),
     )
 
@@ -485,7 +497,7 @@ def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
         norms = ("reduce_norms", *(f"reduce_norms_{arch}" for arch in _KINDS))
         paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, *norms, "together")]
         paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
-        paths_.append(f"serving.{GENERATIONS}.{system.family}")
+        paths_ += [f"serving.{GENERATIONS}.{system.family}", f"serving.{system.family}.{GENERATIONS}"]
         paths_ += [f"{UNSTATED}.{engine}_{name}" for name in (*_SETTINGS, "moe")]
         paths_ += [profile_path(factor, engine, system.chip, arch) for factor in PROFILE_FACTORS for arch in _KINDS]
         paths_ += [f"{LOCKSTEP}.{name}" for name in known.children(LOCKSTEP) if name.endswith(f"_{engine}")]

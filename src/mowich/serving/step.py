@@ -70,6 +70,8 @@ def _layers_s(kernels: Floats, kernel: Floats, L: Floats, layer: Floats) -> Floa
 
     T = kernels * kernel + L * layer
 
+    kernel, layer: on this generation of chips, of such a step.
+
     Units: kernel s, layer s.
     """
     return np.asarray(kernels * kernel + L * layer)
@@ -418,7 +420,7 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str
     launch = w.with_prompt(c.expert_launch * c.fixed_times, 0.0)
     layers = told(notes, "layers", _layers_s)(
         kernels=s.kernels - with_norms,
-        kernel=zero + c.kernel,
+        kernel=zero + c.fixed_times * c.kernel,
         L=s.L,
         layer=c.layer * with_layers,
     )

@@ -7,6 +7,7 @@ constant of a case comes from also depends on its formats and its architecture: 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,6 +55,9 @@ COMMON = (
     "ep_latency",
     "ep_wires",
     "tp_wires",
+    "generation",
+    "visible_yearly",
+    "visible_year",
 )
 """Constants that every engine shares (`serving.common.*`)."""
 STACK = {
@@ -83,8 +87,9 @@ READS = ("dense_4", "widened_4")
 """Facts of engines: shares of the rate at which 4-bit weights are read, that of experts which the chip multiplies in 4
 bits: of products outside of experts, and of weights that kernels widen to 16 bits on such a chip."""
 GENERATIONS = "generations"
-"""Facts that say of a chip's family what its generation multiplies fixed times by, else
-`serving.common.fixed_times`."""
+"""Facts that say of a family of Trainium what its generation multiplies fixed times by, else
+`serving.common.fixed_times`; and, in the file of a family, how many generations of NVIDIA's it is after Hopper, each of
+which multiplies them by `serving.common.generation` (else none: `serving.common.generations`)."""
 UNSTATED = "serving.unstated"
 """Facts of settings that nobody stated, `<engine>_<setting>`: the mean over the measured rows of that engine that
 state it."""
@@ -174,6 +179,18 @@ def packs_prompts(facts: Facts, engine: str) -> bool:
     """Whether several prompts share a step: the engine's own word, else what all engines do."""
     own = f"serving.{engine}.packs_prompts"
     return facts.number(own if facts.get(own) else "serving.common.packs_prompts") > 0.5
+
+
+def newest_release(facts: Facts, engine: str) -> float:
+    """The year of the release that a plan is of: `serving.<engine>.release_year`; nan where the facts say none, so that
+    no trend by date is applied.
+
+    >>> from mowich.facts import load_facts
+    >>> newest_release(load_facts(), "vllm"), newest_release(load_facts(), "jax-tpu")
+    (2026.83, nan)
+    """
+    path = f"serving.{engine}.release_year"
+    return math.nan if facts.get(path) is None else facts.number(path)
 
 
 def about_engine(facts: Facts, engine: str, model: str, chip: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from mowich.serving.anchors import Anchors, Class, Distance, Loads, NearRow, Nei
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
-from mowich.software.engine import Engine, EngineCosts
+from mowich.software.engine import Engine, EngineCosts, newest_release
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""
@@ -203,7 +203,7 @@ def deploy(
 def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Served]:
     """Every plan on each of `systems`, which are the machine under facts that differ in numbers."""
     own, arch = has_own(facts, asked.system), architecture(asked.model)
-    here = stated_facts(facts, asked.engine, asked.system)
+    here, released = stated_facts(facts, asked.engine, asked.system), newest_release(facts, asked.engine)
     return [
         Served(
             model=asked.model,
@@ -213,6 +213,7 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
             plan=p,
             speculates=asked.accept is not None,
             accept=asked.accept,
+            released=released,
             has_own=own,
             stated=here,
         )
