@@ -149,7 +149,7 @@ def training_widths(facts: Facts) -> tuple[fit_training.Constants, Floats, Float
     weight = fit_training.weights_of(cases) * np.minimum(1.0, fit_training.HUBER / np.maximum(np.abs(r), 1e-9))
     covariance = np.linalg.inv((J * weight[:, None]).T @ J + np.diag(pull))
     folds = fit_training.folds_of([fit_training.group_of(row) for row in rows], FOLDS)
-    worth = fit_worth.points(*fit_worth.held_errors(r, J, weight, pull, known.middle - known.start, folds))
+    worth = fit_worth.points(*fit_worth.held_errors(r, J, weight, np.diag(pull), known.middle - known.start, folds))
     return known, np.sqrt(np.diag(covariance) * pull), worth, len(cases)
 
 

@@ -1,49 +1,48 @@
-"""Fits the constants of serving: writes facts/serving/*.yaml, corrections.csv and the rates
-at which devices read operands (facts/devices), and the held-out errors of
-docs/accuracy-serving.md.
+"""Fits the constants of serving: writes facts/serving/*.yaml, anchors.csv and the rates at which devices read operands
+(facts/devices), and the errors of docs/accuracy-serving.md.
 
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
-the log error of TPOT and TTFT with a robust loss finds the constants first, each pulled to its prior; corrections by
-class are then what classes share of the misses, so that no correction explains what a constant should. Held out: whole (chip, model, framework version) groups are left out, in turn, and everything is fitted
-again without them. The constants that ship are fitted to all rows but those of disaggregated decode workers, which are
-scored by what ships.
+the log error of TPOT and TTFT with a robust loss finds them, each pulled to its prior. What they miss of each row is
+kept: a forecast is shifted by the rows that are most like it (`serving/anchors.py`). Left out, in turn: whole models,
+releases, engines, chips and families of chips, and groups of rows (chip, model, release), each with the constants
+fitted again without it and without its rows among the anchors. The constants that ship are fitted to all rows but those
+of disaggregated decode workers, which are scored by what ships.
 
     python tools/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
 
-One fold takes about two seconds on one core.
+It takes about a minute and a half on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fit_worth
 import numpy as np
 from numpy.typing import NDArray
-from serving_page import RANKS, Pools, figures, page
+from serving_page import RANKS, Left, Pools, errors, figures, page, share
 
 from mowich.evidence.fitting.solve import bounded_step
-from mowich.evidence.serving_cases import Cases, class_of, gather_cases
+from mowich.evidence.serving_cases import Cases, anchors_of_cases, class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_validate import predict_serving
 from mowich.facts import load_facts
 from mowich.facts.load import shipped_folder
-from mowich.serving.corrections import LEVELS, METRICS, WIDTH_KINDS, Class, CorrectionTable, key, read_corrections
+from mowich.serving.anchors import METRICS, Anchors, Class, anchor_lines, anchors_of, with_robust_noise
 from mowich.units import parse
 
 Floats = NDArray[np.float64]
 
 FOLDER = shipped_folder() / "serving"
-SCALE = {"tpot": 0.12, "ttft": 0.30, "request": 0.12}
+SCALE = {"tpot": 0.08, "ttft": 0.30, "request": 0.12}
 """Log error of one row, at which its weight begins to fall."""
 KNOWN = (*METRICS, "request")
 """What rows say: two times, or tokens per second alone, which say how long a request takes."""
@@ -56,12 +55,16 @@ CAP = 0.98
 """Share of a published rate that no constant passes."""
 CAPPED = ("decode_attention", "products", "tp_wires", "ep_wires", "mla_compute", "expert_compute")
 """Facts, beside `weights_*`, that are shares of a published rate, or of what an operator reaches of it alone."""
-RESIDUE = 0.6
-"""Log error of one row beside corrections, over `SCALE`."""
-KINDS = {
+SHOWN = ("visible_dense", "visible_moe", "visible_mla", "visible_hybrid")
+SHARED = 0.5
+"""Standard deviation of what priors of `SHOWN` have in common."""
+ALONE = 3
+"""Rows of a group left out that are known, where a user has measured a few."""
+KINDS: Mapping[str, Callable[[Class], str]] = {
     "model": lambda one: one.model,
     "release": lambda one: one.version or one.engine,
     "engine": lambda one: one.engine,
+    "chip": lambda one: one.chip,
     "chip family": lambda one: one.family,
 }
 """What is left out whole, beside groups of rows."""
@@ -101,13 +104,6 @@ def priors() -> dict[str, Prior]:
     return out
 
 
-def spreads() -> dict[tuple[str, str], float]:
-    """Spread of every level of corrections (`level_spreads.csv`)."""
-    with (FOLDER / "level_spreads.csv").open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {(r["metric"], r["level"]): float(r["sd"]) for r in rows}
-
-
 def _log_request(case: ServingCase, tokens: float) -> float:
     """ln seconds of a request, of a row that states tokens per second and no time per token; else nan."""
     rate = case.measured.get("output_tok_s_per_chip")
@@ -119,7 +115,7 @@ def _log_request(case: ServingCase, tokens: float) -> float:
 class Problem:
     """Rows as columns, their measured logs, classes and weights."""
 
-    def __init__(self, cases: Sequence[ServingCase], spread: Mapping[tuple[str, str], float]) -> None:
+    def __init__(self, cases: Sequence[ServingCase]) -> None:
         self.cases = cases
         self.table: Cases = gather_cases(cases, load_facts())
         prior, facts = priors(), load_facts()
@@ -146,29 +142,20 @@ class Problem:
             for m in METRICS
         }
         self.measured["request"] = np.array([_log_request(c, n) for c, n in zip(cases, self.table.output, strict=True)])
-        classes = [class_of(c) for c in cases]
-        self.keys: dict[tuple[str, str], int] = {}
-        entries = []
-        for i, one in enumerate(classes):
-            for level, (_, covariate) in LEVELS.items():
-                name = key(one, level)
-                if name and any(spread.get((m, level), 0.0) > 0 for m in METRICS):
-                    entries.append((i, self.keys.setdefault((level, name), len(self.keys)), covariate(one)))
-        self.Z = np.zeros((len(cases), len(self.keys)))
-        for i, j, x in entries:
-            self.Z[i, j] = x
-        of_row: list[list[tuple[int, float]]] = [[] for _ in cases]
-        for i, j, x in entries:
-            of_row[i].append((j, x))
-        pairs = [(i, a, b, x * y) for i, own in enumerate(of_row) for a, x in own for b, y in own]
-        self.pairs = tuple(np.array(column) for column in zip(*pairs, strict=True))
-        self.level_sd = {m: np.array([spread.get((m, level), 0.0) for level, _ in self.keys]) for m in METRICS}
-        names = [(c.chip, class_of(c).model, c.version) for c in cases]
+        self.classes = [class_of(c) for c in cases]
+        names = [(c.chip, one.model, c.version) for c, one in zip(cases, self.classes, strict=True)]
         number = {name: i for i, name in enumerate(sorted(set(names)))}
         self.group = np.array([number[name] for name in names])
         size = Counter(self.group.tolist())
         weight = np.array([size[g] ** -0.25 for g in self.group.tolist()])
         self.weight = weight / weight.mean()
+
+    def pull(self) -> Floats:
+        """Precision of the priors in the fit [free, free]. Those of how late a first token is shown may all be off by
+        one factor: what the rows of one model say of it holds for the others too."""
+        names = [self.table.columns.names[j].rsplit(".", 1)[1] for j in self.free]
+        shown = np.array([name.startswith(SHOWN) for name in names], dtype=np.float64)
+        return np.linalg.inv(np.diag((SHRINK * self.sd[self.free]) ** 2) + SHARED**2 * np.outer(shown, shown))
 
     def predict(self, theta: Floats) -> dict[str, Floats]:
         """ln TPOT, ln TTFT and ln of the seconds of a request."""
@@ -203,17 +190,6 @@ class Problem:
         return base, jacobian
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Constants (ln), corrections by metric, their standard deviations, those of the constants, and the share of each
-    prior that the data left."""
-
-    theta: Floats
-    effects: Mapping[str, Floats]
-    theta_sd: Floats
-    effect_sd: Mapping[str, Floats]
-
-
 def _weights(p: Problem, metric: str, miss: Floats, rows: NDArray[np.bool_]) -> Floats:
     """Weight of every row of a metric under the robust loss, over the square of `SCALE`."""
     error = miss / SCALE[metric]
@@ -232,7 +208,7 @@ def constants(
     theta = p.mu.copy() if start is None else start.copy()
     free, cap = p.free, p.cap[p.free]
     rows = {m: train & ~np.isnan(p.measured[m]) for m in KNOWN}
-    pull = (SHRINK * p.sd[free]) ** -2
+    pull = p.pull()
     for turn in range(rounds):
         base, jacobian = slopes if slopes is not None and turn == 0 else p.slopes(theta)
         data, v = np.zeros((len(free), len(free))), np.zeros(len(free))
@@ -242,61 +218,17 @@ def constants(
             A = jacobian[m][np.ix_(rows[m], free)]
             data += A.T @ (A * weight[:, None])
             v += A.T @ (weight * miss)
-        v += (p.mu - theta)[free] * pull
-        step = bounded_step(data + np.diag(pull), -v, theta[free], np.full(len(free), -math.inf), cap)
+        v += pull @ (p.mu - theta)[free]
+        step = bounded_step(data + pull, -v, theta[free], np.full(len(free), -math.inf), cap)
         theta[free] += np.clip(step, -0.7, 0.7)
     sd = p.sd.copy()
     sd[free] = np.sqrt(np.diag(np.linalg.inv(data + np.diag(p.sd[free] ** -2))))
     return theta, sd
 
 
-def corrections(
-    p: Problem, train: NDArray[np.bool_], miss: Mapping[str, Floats], rounds: int = 3
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(corrections, their standard deviations) by metric: what classes share of the misses of the constants, ln
-    (measured / predicted) [rows], each pulled to zero by the spread of its level."""
-    out: dict[str, Floats] = {}
-    sd: dict[str, Floats] = {}
-    for m in METRICS:
-        rows = train & ~np.isnan(miss[m])
-        live = np.nonzero((np.abs(p.Z[rows]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0]
-        A, y = p.Z[np.ix_(rows, live)], miss[m][rows]
-        place = np.full(len(p.keys), -1)
-        place[live] = np.arange(len(live))
-        row, one, other, product = p.pairs  # of the few classes of each row: A is nearly empty
-        at = rows[row] & (place[one] >= 0) & (place[other] >= 0)
-        row, product, cell = row[at], product[at], place[one[at]] * len(live) + place[other[at]]
-        of_case = np.zeros(len(rows))
-        x = np.zeros(len(live))
-        for _ in range(rounds):
-            weight = _weights(p, m, (y - A @ x) / RESIDUE, rows) / RESIDUE**2
-            of_case[rows] = weight
-            H = np.bincount(cell, of_case[row] * product, len(live) ** 2).reshape(len(live), len(live))
-            H += np.diag(p.level_sd[m][live] ** -2)
-            x = np.linalg.solve(H, A.T @ (weight * y))
-        out[m], sd[m] = np.zeros(len(p.keys)), p.level_sd[m].copy()
-        out[m][live], sd[m][live] = x, np.sqrt(np.diag(np.linalg.inv(H)))
-    return out, sd
-
-
-def solve(
-    p: Problem,
-    train: NDArray[np.bool_],
-    start: Fit | None = None,
-    rounds: int = 6,
-    slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None,
-) -> Fit:
-    """The constants first, with nothing to correct them, then corrections of what they leave."""
-    theta, theta_sd = constants(p, train, None if start is None else start.theta, rounds, slopes)
-    base = p.predict(theta)
-    effects, effect_sd = corrections(p, train, p.misses(base))
-    return Fit(theta, effects, theta_sd, effect_sd)
-
-
-def corrected(p: Problem, fit: Fit) -> dict[str, Floats]:
-    """ln predictions with corrections."""
-    base = p.predict(fit.theta)
-    return {m: base[m] + p.Z @ fit.effects[m] for m in METRICS}
+def known_by(p: Problem, base: Mapping[str, Floats]) -> Anchors:
+    """All rows as anchors of forecasts by `base`."""
+    return with_robust_noise(anchors_of(anchors_of_cases(p.cases, p.misses(base))))
 
 
 def shipped_now(cases: Sequence[ServingCase]) -> dict[str, Floats]:
@@ -313,77 +245,63 @@ def shipped_now(cases: Sequence[ServingCase]) -> dict[str, Floats]:
 
 def pool_ratios(pools: Sequence[ServingCase]) -> Pools:
     """How the time per token of decode workers is predicted by what ships."""
-    facts, table = load_facts(), gather_cases(pools, load_facts())
-    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     measured = np.log([c.measured["tpot_ms"] / 1e3 for c in pools])
-    found = [next(r for r in results if r.metric == "tpot_ms") for results in predict_serving(pools, facts)]
+    found = [next(r for r in results if r.metric == "tpot_ms") for results in predict_serving(pools, load_facts())]
     inside = [r.low <= r.measured <= r.high for r in found if r.low and r.high and r.measured]
-    return Pools(np.log(steady.tpot_s) - measured, shipped_now(pools)["tpot"] - measured, np.array(inside, dtype=float))
-
-
-def table_of(
-    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, Width], rows: NDArray[np.bool_]
-) -> list[str]:
-    """Lines of corrections.csv: only classes that the rows support."""
-    lines = ["metric,level,class,value,sd,cases"]
-    for m in METRICS:
-        lines += [f"{m},noise,,{noise[m]:.4f},,", f"{m},width,,{width[m].base:.4f},,"]
-        lines += [f'{m},width of {kind},"{name}",{x:.4f},,' for (kind, name), x in width[m].factors.items()]
-        for (metric, level), sd in sorted(spreads().items()):
-            if metric == m and sd > 0:
-                lines.append(f"{m},{level},*,0,{sd:.4f},")
-        stated = ~np.isnan(p.measured[m]) | ((m == "tpot") & ~np.isnan(p.measured["request"]))
-        count = (np.abs(p.Z[rows & stated]) > 0).sum(axis=0)
-        for (level, name), j in sorted(p.keys.items()):
-            if count[j] and p.level_sd[m][j] > 0:
-                lines.append(f'{m},{level},"{name}",{fit.effects[m][j]:.3f},{fit.effect_sd[m][j]:.3f},{count[j]}')
-    return lines
+    return Pools(shipped_now(pools)["tpot"] - measured, np.array(inside, dtype=float))
 
 
 def left_out(
-    p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]], names: Sequence[str]
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(ln predictions by constants alone, with corrections) of every row from a fit without the rows that share its
-    name: one step from the full fit, at which slopes are, for the constants; corrections anew."""
-    of = np.array(names)
-    off = {m: np.full(len(p.cases), math.nan) for m in METRICS}
-    on = {m: np.full(len(p.cases), math.nan) for m in METRICS}
+    p: Problem,
+    theta: Floats,
+    slopes: tuple[dict[str, Floats], dict[str, Floats]],
+    names: Sequence[str],
+    own: Sequence[str] = (),
+) -> dict[str, Left]:
+    """How every row is forecast without the rows that share its name, by metric and as rates of tokens. The constants
+    are one step from the full fit, at which slopes are; the anchors are the other rows by those constants (the noise of
+    each as all rows show it). own: a name for every row, within which `ALONE` rows, that users, lengths and plans
+    decide by chance, are known as well; they are not forecast.
+    """
+    of, every, n = np.array(names), known_by(p, slopes[0]), len(p.cases)
+    off, on, half = ({m: np.full(n, math.nan) for m in METRICS} for _ in range(3))
     for name in sorted(set(names)):
         test = of == name
-        fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
-        base = p.predict(fit.theta)
-        for m in METRICS:
-            off[m][test], on[m][test] = base[m][test], (base[m] + p.Z @ fit.effects[m])[test]
-    return off, on
+        base = p.predict(constants(p, ~test, theta, 1, slopes)[0])
+        miss = p.misses(base)
+        anchors = replace(every, residue={m: miss[m] for m in METRICS})
+        for rows, hidden in _questions(np.nonzero(test)[0], own):
+            classes = [p.classes[i] for i in rows]
+            known = anchors.take(np.setdiff1d(np.arange(n), hidden))
+            for m in METRICS:
+                shift, half[m][rows] = known.apply(m, classes)
+                off[m][rows], on[m][rows] = base[m][rows], base[m][rows] + shift
+    found = {m: Left(off[m] - p.measured[m], on[m] - p.measured[m], half[m]) for m in METRICS}
+    return found | {"tok/s": Left(rate_miss(p, off), rate_miss(p, on), np.full(n, math.nan))}
 
 
-def held_out(
-    p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]], folds: int, noise: Mapping[str, float]
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(ln predictions, ln standard deviations) of every row from a fit without its group; groups are dealt over the
-    folds by size."""
-    size = Counter(p.group.tolist())
+def _questions(test: NDArray[np.intp], own: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """(rows to forecast, rows that are not known): all of `test`, or those of each name in it but `ALONE`, drawn."""
+    if not own:
+        yield test, test
+    draw = np.random.default_rng(0)
+    for name in dict.fromkeys(own[i] for i in test) if own else ():
+        rows = draw.permutation([i for i in test if own[i] == name])[ALONE:]
+        if len(rows) > 1:
+            yield rows, rows
+
+
+def folds_of(group: Sequence[str], folds: int) -> list[str]:
+    """The fold of each row: whole groups, dealt by size."""
+    size = Counter(group)
     load_of, fold_of = [0] * folds, {}
     for g, n in sorted(size.items(), key=lambda kv: (-kv[1], kv[0])):
         fold_of[g] = min(range(folds), key=lambda k: load_of[k])
         load_of[fold_of[g]] += n
-    fold = np.array([fold_of[g] for g in p.group.tolist()])
-    out = {m: np.full(len(p.cases), math.nan) for m in METRICS}
-    sd = {m: np.full(len(p.cases), math.nan) for m in METRICS}
-    one = dict.fromkeys(METRICS, Width(1.0, {}))
-    for k in range(folds):
-        test = fold == k
-        fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
-        got = corrected(p, fit)
-        table: CorrectionTable = read_corrections(table_of(p, fit, noise, one, ~test))
-        classes = [class_of(c) for c, t in zip(p.cases, test, strict=True) if t]
-        for m in METRICS:
-            out[m][test] = got[m][test]
-            sd[m][test] = table.apply(m, classes)[1]
-    return out, sd
+    return [str(fold_of[g]) for g in group]
 
 
-def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]]) -> None:
+def write_worth(p: Problem, theta: Floats, slopes: tuple[dict[str, Floats], dict[str, Floats]]) -> None:
     """serving_worth.csv: by how many points the errors of groups left out grow without each constant, by metric."""
     base, jacobian = slopes
     stated = {m: ~np.isnan(p.measured[m]) for m in METRICS}
@@ -391,69 +309,11 @@ def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str
     r, weight = np.concatenate(list(miss.values())), [_weights(p, m, miss[m], stated[m]) for m in METRICS]
     J = np.concatenate([jacobian[m][np.ix_(stated[m], p.free)] for m in METRICS])
     fold = np.concatenate([p.group[stated[m]] for m in METRICS])
-    pull = (SHRINK * p.sd[p.free]) ** -2
-    free, held = fit_worth.held_errors(r, J, np.concatenate(weight), pull, (p.mu - full.theta)[p.free], fold)
+    free, held = fit_worth.held_errors(r, J, np.concatenate(weight), p.pull(), (p.mu - theta)[p.free], fold)
     first = int(stated[METRICS[0]].sum())
     parts = dict(zip(METRICS, (slice(None, first), slice(first, None)), strict=True))
     names = [p.table.columns.names[j] for j in p.free]
     fit_worth.write_served(names, {m: fit_worth.points(free[at], held[at]) for m, at in parts.items()})
-
-
-LEAST_ROWS = 20
-"""Rows of a class whose intervals may have a width of their own."""
-WIDTH_ROUNDS = 400
-INSIDE = (0.86, 0.94)
-"""Share of a class's held-out rows inside, beyond which its width is another than that of the rest."""
-
-
-@dataclass(frozen=True)
-class Width:
-    """Half-width of an interval over the standard deviation; factors: what it is multiplied by, by (kind, class)."""
-
-    base: float
-    factors: Mapping[tuple[str, str], float]
-
-    def of(self, classes: Sequence[Class]) -> Floats:
-        """Of every case."""
-        out = np.full(len(classes), self.base)
-        for (kind, name), factor in self.factors.items():
-            out[[WIDTH_KINDS[kind](c) == name for c in classes]] *= factor
-        return out
-
-
-def width_by_class(z: Floats, classes: Sequence[Class], share: float = 0.9) -> Width:
-    """The width that holds `share` of the held-out rows, and factors where a class of `LEAST_ROWS` or more has fewer or
-    more of its own inside than `INSIDE`: kinds in their order at first, the worst class first. z: |error| over its standard
-    deviation, nan where a row does not state the metric."""
-    stated = ~np.isnan(z)
-    base = float(np.quantile(z[stated], share))
-    label = {kind: np.array([name(c) for c in classes]) for kind, name in WIDTH_KINDS.items()}
-    rows = {
-        (kind, name): at
-        for kind, names in label.items()
-        for name in sorted(set(names.tolist()))
-        if name and (at := stated & (names == name)).sum() >= LEAST_ROWS
-    }
-    factors: dict[tuple[str, str], float] = {}
-    ratio = z / base
-    for turn in range(WIDTH_ROUNDS):
-        inside = {key: float((ratio[at] <= 1.0).mean()) for key, at in rows.items()}
-        off = {key: abs(x - share) for key, x in inside.items() if not INSIDE[0] <= x <= INSIDE[1]}
-        if not off:
-            break
-        first = next(kind for kind in WIDTH_KINDS if any(key[0] == kind for key in off))
-        in_order = turn < WIDTH_ROUNDS / 10  # then any kind, so that no two classes push each other for ever
-        worst = max((key for key in off if key[0] == first or not in_order), key=lambda key: (off[key], key))
-        factor = math.sqrt(float(np.quantile(ratio[rows[worst]], share)))
-        factors[worst] = factors.get(worst, 1.0) * factor
-        ratio[rows[worst]] /= factor
-    return Width(base, dict(sorted(factors.items())))
-
-
-def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats]) -> dict[str, Width]:
-    """The width of every metric's intervals, from held-out rows."""
-    classes = [class_of(c) for c in p.cases]
-    return {m: width_by_class(np.abs(got[m] - p.measured[m]) / sd[m], classes) for m in METRICS}
 
 
 def rate_miss(p: Problem, got: Mapping[str, Floats]) -> Floats:
@@ -461,19 +321,11 @@ def rate_miss(p: Problem, got: Mapping[str, Floats]) -> Floats:
     return p.with_requests(got)["request"] - p.requests()
 
 
-def errors(log_ratio: Floats) -> tuple[int, float, float, float]:
-    """(rows, median, 90th percentile, bias) of max(p/m, m/p) - 1."""
-    r = log_ratio[~np.isnan(log_ratio)]
-    e = np.expm1(np.abs(r))
-    return len(r), float(np.median(e)), float(np.quantile(e, 0.9)), float(np.expm1(np.median(r)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--folds", type=int, default=30)
     parser.add_argument("--write", action="store_true", help="write facts/serving")
-    parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
     parser.add_argument(
         "--page", action="store_true", help="write docs/accuracy-serving.md and facts/published/left_out.json"
     )
@@ -483,83 +335,55 @@ def main() -> None:
     read_ = read_serving_cases(rows, load_facts())
     served = [c for c in read_ if not isinstance(c, str)]
     cases, pools = ([c for c in served if c.decode_only == apart] for apart in (False, True))
-    everything = np.ones(len(cases), dtype=bool)
-    p = Problem(cases, spreads())
-    full = solve(p, everything)
-    inside = corrected(p, full)
-    noise = {m: float(np.nanmedian(np.abs(inside[m] - p.measured[m])) / 0.6745) for m in METRICS}
-    slopes = p.slopes(full.theta)
-    out, sd = held_out(p, full, slopes, options.folds, noise)
-    width = widths(p, out, sd)
-    for name, got in (("in sample", inside), ("held out", out)):
-        for m in METRICS:
-            n, median, high, bias = errors(got[m] - p.measured[m])
-            print(f"{name:10s} {m:5s} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
-        n, median, high, bias = errors(rate_miss(p, got))
-        print(f"{name:10s} tok/s n={n} median {median:.1%} p90 {high:.1%}")
-    whole: dict[str, dict[str, tuple[Floats, Floats]]] = {}
-    classes = [class_of(c) for c in cases]
-    for kind, name in KINDS.items():
-        off, on = left_out(p, full, slopes, [name(one) for one in classes])
-        whole[kind] = {m: (off[m] - p.measured[m], on[m] - p.measured[m]) for m in METRICS}
-        whole[kind]["tok/s"] = (rate_miss(p, off), rate_miss(p, on))
-        for m, both in whole[kind].items():
-            for word, r in zip(("constants alone", "with corrections"), both, strict=True):
-                n, median, high, bias = errors(r)
-                print(f"{kind} out, {word}: {m} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
-    print("width in standard deviations", width, "noise", noise)
+    p = Problem(cases)
+    theta, theta_sd = constants(p, np.ones(len(cases), dtype=bool))
+    slopes = p.slopes(theta)
+    group = [f"{c.chip}, {one.model}, {c.version}" for c, one in zip(cases, p.classes, strict=True)]
+    fold = folds_of(group, options.folds)
+    left = {kind: left_out(p, theta, slopes, [name(one) for one in p.classes]) for kind, name in KINDS.items()}
+    left["group"] = left_out(p, theta, slopes, fold)
+    left[f"group, {ALONE} of its rows known"] = left_out(p, theta, slopes, fold, group)
+    for m in METRICS:
+        print("in sample, constants alone:", m, errors(slopes[0][m] - p.measured[m]))
+    for kind, of in left.items():
+        for m, found in of.items():
+            print(
+                f"{kind} out: {m} constants alone {errors(found.alone)}, with anchors {errors(found.error)}, in range"
+                f" {share(found.inside())}"
+            )
+    for m in METRICS:
+        every = np.concatenate([np.abs(of[m].error) / of[m].half for of in left.values()])
+        print(f"{m}: the range that holds 90% is {np.nanquantile(every, 0.9):.2f} times as wide")
     of_pools = pool_ratios(pools) if pools else None
     if of_pools:
         for name, at in RANKS.items():
             here = [at(c) for c in pools]
-            for word, r in (("constants alone", of_pools.alone), ("with corrections", of_pools.corrected)):
-                n, median, high, bias = errors(r[here])
-                print(f"decode workers, {name}, {word}: tpot n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
-    if options.held_out:
-        options.held_out.write_text(
-            json.dumps(
-                {
-                    c.id: (
-                        [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS]
-                        + [float(sd[m][i]) for m in METRICS]
-                    )
-                    for i, c in enumerate(cases)
-                }
+            print(
+                f"decode workers, {name}: tpot {errors(of_pools.error[here])}, in range {share(of_pools.inside[here])}"
             )
-        )
     if options.page:
         from accuracy import kept
 
         from mowich.evidence.scores import left_out_file
 
         now = shipped_now(cases)
-        ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", now), ("out", out))}
-        for name, got in (("in", now), ("out", out)):
-            ratio[name]["tok/s"] = rate_miss(p, got)
-        covered = {
-            m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m].of(classes) * sd[m])
-            for m in METRICS
-        }
+        inside = {m: now[m] - p.measured[m] for m in METRICS} | {"tok/s": rate_miss(p, now)}
         text = page(
             file=options.file.name,
             folds=options.folds,
-            groups=len(set(p.group.tolist())),
+            groups=len(set(group)),
             cases=cases,
-            inside=ratio["in"],
-            outside=ratio["out"],
-            covered=covered,
-            whole=whole,
+            inside=inside,
+            left=left,
             refused=Counter(c for c in read_ if isinstance(c, str)),
             pools=pools,
             of_pools=of_pools,
         )
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
-        left_out_file().write_text(
-            kept("serving", figures(ratio["out"], covered, [c.chip for c in cases])), encoding="utf-8"
-        )
+        left_out_file().write_text(kept("serving", figures(left["group"], [c.chip for c in cases])), encoding="utf-8")
     if options.write:
-        write(p, full, noise, width, everything)
-        write_worth(p, full, slopes)
+        write(p, theta, theta_sd)
+        write_worth(p, theta, slopes)
 
 
 NAMES: Mapping[str, str] = {
@@ -628,20 +452,10 @@ def put_line(file: Path, field: str, leaf: str) -> None:
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write(
-    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, Width], rows: NDArray[np.bool_]
-) -> None:
-    """facts/serving: a YAML file for each family and engine, and corrections.csv."""
-    text = "\n".join(
-        [
-            (
-                "# Corrections of serving times by class, ln(measured / predicted); written by tools/fit_serving.py. Do"
-                " not edit."
-            ),
-            *table_of(p, fit, noise, width, rows),
-        ]
-    )
-    (FOLDER / "corrections.csv").write_text(text + "\n", encoding="utf-8")
+def write(p: Problem, theta: Floats, theta_sd: Floats) -> None:
+    """facts/serving: a YAML file for each family and engine, and anchors.csv."""
+    lines = anchor_lines(anchors_of_cases(p.cases, p.misses(p.predict(theta))))
+    (FOLDER / "anchors.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     position = {name: i for i, name in enumerate(p.table.columns.names)}
     files: dict[str, list[str]] = {}
     scale = {"": 1.0, "1": 1.0, "us": 1e-6, "ms": 1e-3, "tokens": 1.0, "GB": 1e9}
@@ -660,10 +474,8 @@ def write(
                 f' "{prior.why}"}}'
             )
         else:
-            learned = i is not None and fit.theta_sd[i] < 0.75 * prior.sd
-            middle, sd = (
-                (float(fit.theta[i]), float(fit.theta_sd[i])) if i is not None else (math.log(prior.value), prior.sd)
-            )
+            learned = i is not None and theta_sd[i] < 0.75 * prior.sd
+            middle, sd = (float(theta[i]), float(theta_sd[i])) if i is not None else (math.log(prior.value), prior.sd)
             low, high = math.exp(middle - 1.645 * sd), math.exp(middle + 1.645 * sd)
             if kind == "devices" and field.startswith("weights_"):
                 high = min(high, 1.0)

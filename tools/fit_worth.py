@@ -24,11 +24,11 @@ def held_errors(
     """(log errors of rows by a fit without their fold [m], the same with each constant held at its prior [m, n]).
 
     r: ln (predicted / measured) at the fit [m]; J: its slopes by ln of the constants [m, n]; weight: of each row [m];
-    pull: weight of each prior [n]; to_prior: ln of the prior's middle less that of the fitted constant [n].
+    pull: precision of the priors [n, n]; to_prior: ln of the prior's middle less that of the fitted constant [n].
 
     >>> import numpy as np
     >>> r, J = np.array([0.0, 0.0]), np.array([[1.0], [1.0]])
-    >>> free, held = held_errors(r, J, np.ones(2), np.zeros(1), np.array([0.5]), np.array([0, 1]))
+    >>> free, held = held_errors(r, J, np.ones(2), np.zeros((1, 1)), np.array([0.5]), np.array([0, 1]))
     >>> free.tolist(), held[:, 0].tolist()
     ([0.0, 0.0], [0.5, 0.5])
     """
@@ -36,8 +36,8 @@ def held_errors(
     for one in np.unique(fold):
         out = fold == one
         kept = J[~out]
-        covariance = np.linalg.inv((kept * weight[~out, None]).T @ kept + np.diag(pull))
-        step = covariance @ (pull * to_prior - kept.T @ (weight[~out] * r[~out]))
+        covariance = np.linalg.inv((kept * weight[~out, None]).T @ kept + pull)
+        step = covariance @ (pull @ to_prior - kept.T @ (weight[~out] * r[~out]))
         free[out] = r[out] + J[out] @ step
         held[out] = free[out, None] + (J[out] @ covariance) * ((to_prior - step) / np.diag(covariance))
     return free, held

@@ -12,7 +12,6 @@ from mowich.evidence.fitting.solve import bounded_step
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import load_facts
-from mowich.serving.anchors import Class
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -102,29 +101,89 @@ def test_constants_are_read_as_the_files_are_now() -> None:
     assert fit.written() == fit.constants(load_facts())
 
 
-def test_intervals_hold_nine_of_ten_rows_in_every_class() -> None:
-    """Errors of one engine, and of many users, are drawn wider, those of a chip narrower; a class of few rows has no
-    width of its own."""
-    rng = np.random.default_rng(3)
-    words = {"model": "m", "family": "f", "plan": "tp", "prompt": 1024.0, "output": 1.0, "ranks": 8.0, "arch": "dense"}
-    classes, z = [], []
-    for i in range(900):
-        engine, chip = "sglang" if i % 3 == 0 else "rare" if i % 60 == 1 else "vllm", ("a", "b")[i % 2]
-        users = (2.0, 32.0, 300.0)[i % 5 % 3]
-        wide = (3.0 if engine == "sglang" else 1.0) * (2.0 if users > 128 else 1.0) * (0.5 if chip == "b" else 1.0)
-        classes.append(Class(engine=engine, chip=chip, weights="fp8", users=users, **words))  # type: ignore[arg-type]
-        z.append(abs(rng.normal()) * wide)
-    z[0] = np.nan
-    width = fit_serving.width_by_class(np.array(z), classes)
-    inside = np.array(z) <= width.of(classes)
-    of_classes = [(c.engine == "sglang", c.users > 128, c.chip == "b") for c in classes]
-    for which in range(3):
-        rows = [i for i, of in enumerate(of_classes) if of[which] and not np.isnan(z[i])]
-        assert len(rows) >= fit_serving.LEAST_ROWS
-        assert 0.85 <= inside[rows].mean() <= 0.95
-    assert ("engine", "rare") not in width.factors
-    even = fit_serving.width_by_class(np.abs(rng.normal(size=900)), classes)
-    assert even.factors == {}
+def served_rows(n: int) -> list[dict[str, str]]:
+    """Rows of two models, two releases and two chips, at loads and prompts of all sizes."""
+    words = {"source": "made here", "precision": "fp8", "mode": "online agg", "tp": "8", "n_chips": "8", "osl": "1024"}
+    return [
+        {
+            **words,
+            "id": f"r{i}",
+            "date": f"2026-0{1 + i % 4}-11",
+            "chip": ("h200", "b200")[i // 2 % 2],
+            "framework": ("vllm 0.12.0", "vllm 0.19.0")[i % 2],
+            "model": ("Llama-3.1-70B", "Qwen3-32B")[i // 4 % 2],
+            "isl": str(1024 * 2 ** (i % 3)),
+            "concurrency": str(2 ** (i % 8)),
+            "ttft_ms": "100",
+            "tpot_ms": "10",
+        }
+        for i in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[fit_serving.Problem, fit_serving.Floats]:
+    """A problem whose measured times are those of drawn constants, times what each release and chip differ by."""
+    cases = [c for c in read_serving_cases(served_rows(64), load_facts()) if isinstance(c, ServingCase)]
+    assert len(cases) == 64
+    problem, rng = fit_serving.Problem(cases), np.random.default_rng(3)
+    theta = problem.mu.copy()
+    theta[problem.free] += fit_serving.SHRINK * problem.sd[problem.free] * rng.normal(size=len(problem.free))
+    differs = {name: 0.2 * rng.normal() for name in sorted({c.version + c.chip for c in cases})}
+    for m, base in problem.predict(theta).items():
+        if m in fit_serving.METRICS:
+            problem.measured[m] = base + np.array([differs[c.version + c.chip] for c in cases])
+    problem.measured["tpot"][5] = np.nan
+    return problem, fit_serving.constants(problem, np.ones(64, dtype=bool), rounds=2)[0]
+
+
+def test_what_is_left_out_is_forecast_without_itself(drawn: tuple[fit_serving.Problem, fit_serving.Floats]) -> None:
+    """Other measured times of the rows left out move no forecast of them, but for the constants' one step from a fit
+    of all rows: here from the same one. A row that states no time has no error."""
+    problem, theta = drawn
+    slopes, names = problem.slopes(theta), [c.version for c in problem.cases]
+    left = fit_serving.left_out(problem, theta, slopes, names)
+    other = [name == names[0] for name in names]
+    was = problem.measured["tpot"].copy()
+    problem.measured["tpot"] = np.where(other, was + np.linspace(-1.0, 1.0, 64), was)
+    again = fit_serving.left_out(problem, theta, slopes, names)
+    problem.measured["tpot"] = was
+    for m, moved in (("tpot", np.linspace(-1.0, 1.0, 64)), ("ttft", np.zeros(64))):
+        assert again[m].alone[other] == pytest.approx((left[m].alone - moved)[other], nan_ok=True)
+        assert again[m].error[other] == pytest.approx((left[m].error - moved)[other], abs=0.02, nan_ok=True)
+    assert np.isnan(left["tpot"].error[5])
+    assert np.isnan(left["tpot"].inside()[5])
+
+
+def test_a_few_rows_of_its_own_bring_a_group_nearer(drawn: tuple[fit_serving.Problem, fit_serving.Floats]) -> None:
+    """All but three of each group are asked, and what these three say of the group is found in the others."""
+    problem, theta = drawn
+    slopes = problem.slopes(theta)
+    group = [c.version + c.chip for c in problem.cases]
+    fold = fit_serving.folds_of(group, 2)
+    assert {len({f for f, g in zip(fold, group, strict=True) if g == one}) for one in group} == {1}
+    out = fit_serving.left_out(problem, theta, slopes, fold)["ttft"]
+    own = fit_serving.left_out(problem, theta, slopes, fold, group)["ttft"]
+    asked = ~np.isnan(own.error)
+    assert 64 - asked.sum() == fit_serving.ALONE * len(set(group))
+    assert np.abs(own.error[asked]).mean() < 0.7 * np.abs(out.error[asked]).mean()
+    assert (own.half[asked] <= out.half[asked] + 1e-9).all()
+
+
+def test_priors_of_shown_steps_share_their_error() -> None:
+    """Evidence that one is off moves the others; those of other constants it leaves alone."""
+    problem = fit_serving.Problem(
+        [c for c in read_serving_cases(served_rows(4), load_facts()) if isinstance(c, ServingCase)]
+    )
+    names = [problem.table.columns.names[j] for j in problem.free]
+    covariance = np.linalg.inv(problem.pull())
+    shown = np.array([".visible_" in name and "yearly" not in name for name in names])
+    assert shown.any()
+    assert not shown.all()
+    off = covariance - np.diag(np.diag(covariance))
+    assert off[np.ix_(~shown, ~shown)] == pytest.approx(0.0, abs=1e-9)
+    assert np.diag(covariance)[~shown] == pytest.approx((fit_serving.SHRINK * problem.sd[problem.free][~shown]) ** 2)
+    assert (np.diag(covariance)[shown] > fit_serving.SHARED**2).all()
 
 
 def test_a_row_that_states_a_rate_alone_says_how_long_a_request_takes() -> None:
@@ -146,7 +205,7 @@ def test_a_row_that_states_a_rate_alone_says_how_long_a_request_takes() -> None:
     }
     (case,) = read_serving_cases([row], load_facts())
     assert isinstance(case, ServingCase), case
-    problem = fit_serving.Problem([case], fit_serving.spreads())
+    problem = fit_serving.Problem([case])
     assert np.isnan(problem.measured["tpot"]).all()
     asked_s = case.users * case.plan.dp * problem.table.output[0] / (4000.0 * case.chips)
     assert problem.requests()[0] == pytest.approx(np.log(asked_s))
