@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.estimate import Notes
+from mowich.evidence.engine_releases import release_year
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_guesses import shorter_of_two
@@ -248,7 +249,10 @@ def test_prompts_that_are_captured_are_not_late_by_their_launches() -> None:
     columns = gather_cases([few, many], FACTS).columns
     _, engine, _, _ = columns.constants(FACTS.number)
     dense, mla = (FACTS.number(f"serving.trtllm.visible_{arch}") for arch in ("dense", "mla"))
-    assert engine.visible_tokens.tolist() == [mla, dense]
+    later = FACTS.number("serving.common.visible_yearly") ** (
+        release_year("trtllm", few.version, "") - FACTS.number("serving.common.visible_year")
+    )
+    assert engine.visible_tokens == pytest.approx([mla * later, dense * later])
     assert dense < mla
 
 

@@ -76,7 +76,8 @@ def test_kernels_of_experts_that_take_more_launches_take_longer() -> None:
     assert constants(usual)["moe_layer"] == "serving.common.moe_layer"
     more = steady(deep).full_step["layers"][0] - steady(usual).full_step["layers"][0]
     layers = sum(gather_cases([deep], FACTS).shapes.moe_layers[:, 0])
-    assert more == pytest.approx(layers * FACTS.number("serving.common.experts_deepgemm"))
+    shorter = FACTS.number("serving.common.generation")  # on B200
+    assert more == pytest.approx(layers * shorter * FACTS.number("serving.common.experts_deepgemm"))
 
 
 def test_prompts_of_one_kind_of_text_choose_fewer_experts() -> None:
