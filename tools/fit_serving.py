@@ -155,7 +155,8 @@ class Problem:
         one factor: what the rows of one model say of it holds for the others too."""
         names = [self.table.columns.names[j].rsplit(".", 1)[1] for j in self.free]
         shown = np.array([name.startswith(SHOWN) for name in names], dtype=np.float64)
-        return np.linalg.inv(np.diag((SHRINK * self.sd[self.free]) ** 2) + SHARED**2 * np.outer(shown, shown))
+        covariance = np.diag((SHRINK * self.sd[self.free]) ** 2) + SHARED**2 * np.outer(shown, shown)
+        return np.asarray(np.linalg.inv(covariance))
 
     def predict(self, theta: Floats) -> dict[str, Floats]:
         """ln TPOT, ln TTFT and ln of the seconds of a request."""

@@ -42,9 +42,10 @@ def year_of(day: str) -> float:
 
 def release_year(engine: str, version: str, measured: str) -> float:
     """The year, such as 2026.09, of the release that a row names, or of the one that it mends; where that is not in the
-    table, or none is named, of the row's own date. nan of an engine without a table, and without a date. version: the row's name of the framework.
+    table, or none is named, of the row's own date. nan of an engine without a table, and without a date. version: the
+    row's name of the framework.
 
-    >>> round(release_year("vllm", "vllm 0.19.0", "2026-04-22"), 2), round(release_year("vllm", "vllm", "2025-10-29"), 2)
+    >>> release_year("vllm", "vllm 0.19.0", "2026-04-22"), release_year("vllm", "vllm", "2025-10-29")
     (2026.25, 2025.82)
     >>> release_year("neuron", "NxD Inference", "2026-04-22")
     nan
