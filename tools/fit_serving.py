@@ -442,7 +442,7 @@ def by_hand(name: str) -> list[str]:
     """The lines of an engine's file that a person writes; none where there is no file."""
     file = FOLDER / f"{name}.yaml"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [line for line in lines if line.startswith(BY_HAND)]
+    return [line for line in lines if line.startswith(BY_HAND) and not line.startswith("released:")]
 
 
 def put_line(file: Path, field: str, leaf: str) -> None:
