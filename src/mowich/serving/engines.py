@@ -369,7 +369,7 @@ def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
     }
     out["graphs"] = np.array([words.get(str(s.graphs), np.nan if s.graphs is None else 0.0) for s in launches])
     sizes = {"off": 0.0, "decode": 0.0, "piecewise": np.nan, "None": np.nan}
-    out["sizes"] = np.array([sizes[str(s.graphs)] if str(s.graphs) in sizes else float(s.graphs or 0) for s in launches])
+    out["sizes"] = np.array([sizes[w] if (w := str(s.graphs)) in sizes else float(s.graphs or 0) for s in launches])
     out["eager"] = np.array([1.0 if s.graphs == "off" else np.nan for s in launches])
     for name, usual in _SETTINGS.items():
         is_open = np.array([_is_open(case, name) for case in cases])
