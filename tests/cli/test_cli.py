@@ -3,6 +3,7 @@ stdout only."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mowich import cli, models
+from mowich.cli.verbs import MODULES
 from pace import pace
 
 JOB = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
@@ -334,6 +336,7 @@ def test_a_profile_of_a_kernel_brings_no_models_and_no_evidence() -> None:
     [
         ("compare --help", ("numpy", "rich", "yaml", "pydantic")),
         ("kernel run --help", ("numpy", "rich", "yaml", "pydantic")),
+        ("--version", ("numpy", "mowich.cli.plan")),
         (
             "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --set plan.tp=2 --facts .",
             ("numpy.ma", "pydantic", "mowich.serving", "mowich.neuroncore.core"),
@@ -382,6 +385,28 @@ def test_a_verb_alone_is_built_for_itself(capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'run'" in capsys.readouterr().err
     assert cli.run(["--help"]) == 0
     assert "traffic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", ["mcp", "kernel tune", "plan"])
+def test_a_command_loads_the_module_of_its_verb_and_the_list_keeps_its_order(first: str) -> None:
+    code = (
+        "import sys; from mowich.cli import verbs; from mowich.cli.app import app, _only\n"
+        "from mowich.cli.options import command_word\n"
+        f"_only({first.split()}); loaded = [m for m in verbs.MODULES if f'mowich.cli.{{m}}' in sys.modules]\n"
+        "verbs.load_verbs(app); groups = {g.name: g.typer_instance for g in app.registered_groups}\n"
+        "named = [(g and g + ' ', c) for g, a in [('', app), *groups.items()] for c in a.registered_commands]\n"
+        "print([(g + command_word(c), c.callback._answer.__module__) for g, c in named]); print(list(groups), loaded)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found, loaded = map(ast.literal_eval, done.stdout.replace("] [", "], [").splitlines())
+    table = [(verb, f"mowich.cli.{module}") for module, named in MODULES.items() for verb in named]
+    words = [one for one in table if " " not in one[0] and one[0] != "facts"]
+    assert found[: len(words)] == words
+    assert [one for one in found if one[0].startswith("kernel ")] == [one for one in table if " " in one[0]]
+    assert {module for verb, module in found if verb.startswith("facts ")} == {"mowich.cli.facts"}
+    assert loaded[0] == ["facts", "kernel"]
+    [own] = [module for module, named in MODULES.items() if first in named]
+    assert set(loaded[1]) <= {own, "kernel", "serving"}
 
 
 def test_a_comparison_imports_only_what_it_needs() -> None:

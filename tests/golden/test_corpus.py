@@ -10,7 +10,9 @@ from typing import Any
 import corpus
 import pytest
 
-from mowich.cli import app
+from mowich.cli.app import app
+from mowich.cli.options import command_word
+from mowich.cli.verbs import load_verbs
 
 
 def moves_of(home: str, is_slow: bool) -> list[corpus.Move]:
@@ -38,7 +40,7 @@ def test_nothing_moved_in_long_answers(home: str) -> None:
 def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
     asked = corpus.questions()
     words = " ".join(q.ask for q in asked)
-    verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    verbs = {command_word(command) for command in load_verbs(app).registered_commands}
     verbs |= {str(g.name) for g in app.registered_groups}
     left = {verb for verb in verbs if not any(f"{verb} " in f"{q.ask} " for q in asked)}
     # report is what the form html runs; web and mcp answer what these verbs answer, in processes of their own

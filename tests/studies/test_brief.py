@@ -17,8 +17,10 @@ import typer
 from test_brief_decisions import figures, writings
 
 import mowich
-from mowich.cli import app, run
+from mowich.cli import run
+from mowich.cli.app import app
 from mowich.cli.options import CommandGroup
+from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models import load_model
@@ -358,7 +360,7 @@ def test_commands_can_be_typed(page: Brief) -> None:
     texts += [n.of.partition(";")[0].partition(": ")[0] for row in page.rows for n in row.numbers]
     for text in dict.fromkeys(t for t in texts if t.startswith("mowich ")):
         words = shlex.split(text)[1:]
-        group = typer.main.get_command(app)
+        group = typer.main.get_command(load_verbs(app))
         context = group.make_context("mowich", list(words))
         names = [*getattr(context, "_protected_args", ()), *context.args]
         while isinstance(group, CommandGroup):

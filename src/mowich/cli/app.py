@@ -15,8 +15,9 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 from typer.models import CommandInfo
 
-from mowich.cli.options import CONTEXT, CommandGroup, VerbCall, listed
+from mowich.cli.options import CONTEXT, CommandGroup, VerbCall, command_word, listed
 from mowich.cli.output import complain
+from mowich.cli.verbs import load_verb
 from mowich.cli.words import VerbOptions, in_our_words, option_hint
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean, words_of
 from mowich.requests.jobs import EXAMPLE
@@ -94,6 +95,7 @@ def usage_line(error: _Usage, typed: Sequence[str] = ()) -> str:
 def _only(words: Sequence[str]) -> typer.Typer:
     """The application with nothing but the verb that `words` begin with, alone or in its group: making the parsers of
     all takes longer than a verb needs. Without parsers for the list of verbs; whole for anything else."""
+    load_verb(app, words)
     if list(words) in (["--help"], ["-h"]):
         return listed(app)
     found = _registered(words)
@@ -114,9 +116,7 @@ def _only(words: Sequence[str]) -> typer.Typer:
 def _registered(words: Sequence[str], within: typer.Typer = app) -> CommandInfo | None:
     """The verb that a command line begins with; None where it begins with a group of verbs, or with none. within: a
     group."""
-    named = (
-        c for c in within.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]
-    )
+    named = (command for command in within.registered_commands if words[:1] == [command_word(command)])
     return next(named, None)
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 import typer.core
+from typer.models import CommandInfo
 
 from mowich.cli.words import VerbOptions
 from mowich.requests.common import Request
@@ -162,6 +163,11 @@ def verb(
         return answer
 
     return register
+
+
+def command_word(command: CommandInfo) -> str:
+    """The word of a verb on the command line, without that of its group."""
+    return command.name or (command.callback.__name__ if command.callback else "")
 
 
 class _AsTyped:

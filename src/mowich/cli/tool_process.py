@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mowich.cli import app as _every_verb  # noqa: F401  importing it registers them
 from mowich.cli.app import app, outcome
 from mowich.cli.options import VerbCall
 from mowich.cli.tools import TOOLS, ToolVerb
+from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.examples import folder_of
 from mowich.requests.common import JSON, Request
@@ -19,6 +19,7 @@ from mowich.shown import Result
 
 def verb_of(tool: ToolVerb) -> VerbCall[Request]:
     """What the command line calls for a tool's verb. Raises LookupError for one that it has not."""
+    load_verbs(app)
     groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance is not None)]
     for command in (command for group in groups for command in group.registered_commands):
         if isinstance(command.callback, VerbCall) and command.callback.schema is tool.schema:

@@ -1,0 +1,80 @@
+"""Which module has which verb: a command line loads the module of its verb alone, and all for a list of verbs.
+
+The module of a verb brings its schema and the schemas that stand beside it. All of them take longer than Python's
+start. A verb that registers itself (`cli/options.py:verb`) and stands in no line here is found too, when its module is
+imported: only its place in `--help` is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+
+from typer import Typer
+
+from mowich.cli.options import command_word
+
+MODULES: Mapping[str, Sequence[str]] = {
+    "plan": ("compare", "plan", "fit"),
+    "serving": ("traffic",),
+    "brief": ("brief",),
+    "gaps": ("gap", "value"),
+    "sweep": ("sweep",),
+    "fleet": ("fleet",),
+    "model": ("model",),
+    "explain": ("explain",),
+    "report": ("report",),
+    "validate": ("validate",),
+    "calibrate": ("calibrate",),
+    "facts": ("facts",),
+    "kernel": ("kernel run",),
+    "kernel_check": ("kernel check",),
+    "kernel_profile": ("kernel profile", "kernel diff"),
+    "kernel_judge": ("kernel judge",),
+    "kernel_advise": ("kernel advise",),
+    "kernel_tune": ("kernel tune",),
+    "kernel_tasks": ("kernel tasks",),
+    "kernel_layer": ("kernel layer",),
+    "kernel_tables": ("kernel tables",),
+    "machines": ("collective", "goodput", "claims", "power", "prices"),
+    "example": ("example",),
+    "web": ("web",),
+    "mcp": ("mcp",),
+}
+"""Module of `cli` -> its verbs, with the word of their group, in the order of `--help`."""
+
+_PLACES = {verb: place for place, verb in enumerate(verb for verbs in MODULES.values() for verb in verbs)}
+_LAST = len(_PLACES)
+
+
+def load_verb(app: Typer, words: Sequence[str]) -> None:
+    """Import what a command line needs: the module of its verb; every module where it begins with no verb."""
+    if list(words) == ["--version"]:
+        return
+    begins = {" ".join(words[:1]), " ".join(words[:2])}
+    found = next((module for module, verbs in MODULES.items() if begins & set(verbs)), None)
+    if found is None:
+        load_verbs(app)
+    else:
+        import_module(f"mowich.cli.{found}")
+
+
+def load_verbs(app: Typer) -> Typer:
+    """The application with every verb, in the order of `--help`, whichever of them was imported first."""
+    for module in MODULES:
+        import_module(f"mowich.cli.{module}")
+    _sort(app, "")
+    return app
+
+
+def _sort(app: Typer, group: str) -> None:
+    places = {c: _PLACES.get(f"{group}{command_word(c)}", _LAST) for c in app.registered_commands}
+    app.registered_commands.sort(key=places.__getitem__)
+    for within in app.registered_groups:
+        if within.typer_instance is not None:
+            _sort(within.typer_instance, f"{within.name} ")
+    app.registered_groups.sort(key=lambda g: _first(v for v in _PLACES if v.split()[0] == g.name))
+
+
+def _first(verbs: Iterable[str]) -> int:
+    return min((_PLACES[verb] for verb in verbs), default=_LAST)
