@@ -173,7 +173,15 @@ ROUNDED = 1.01
 @cache
 def field_of(path: str) -> FactField:
     """What the table says of a path; any number above 0 where it says nothing."""
-    return next((field for pattern, field in _TABLE if re.fullmatch(pattern, path)), FactField())
+    found = _patterns().fullmatch(path)
+    # of groups within groups the outer one is the last to end: its name says which line of the table
+    return FactField() if found is None else _TABLE[int(str(found.lastgroup).removeprefix("line"))][1]
+
+
+@cache
+def _patterns() -> re.Pattern[str]:
+    """The first column of the table as one pattern, in order: of the lines that match, the first one does."""
+    return re.compile("|".join(f"(?P<line{i}>{pattern})" for i, (pattern, _) in enumerate(_TABLE)))
 
 
 def unit_of(path: str, unit: str | None = None) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Floats, distinct
 from mowich.facts import Facts
 from mowich.machines.device import device_paths, has_own_device
 from mowich.machines.system import PRECISIONS, System
@@ -298,7 +298,7 @@ class ConstantTable:
 
     def take(self, rows: NDArray[np.intp]) -> ConstantTable:
         """The cases at `rows`, with the names that they use."""
-        used = np.unique(np.concatenate([index[rows] for index in self.index.values()]))
+        used = distinct(np.concatenate([index[rows] for index in self.index.values()]))
         position = np.zeros(len(self.names), dtype=np.intp)
         position[used] = np.arange(len(used))
         return ConstantTable(

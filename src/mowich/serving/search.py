@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Columns, Floats
+from mowich.arrays import Columns, Floats, distinct
 from mowich.machines.system import System
 from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
@@ -466,12 +466,12 @@ def _apart(
     # the best prefill worker of each size, sending to its like, and the decode points on the front of their size
     alone = every.load(every.front + sends(every, fits), job.ttft_s, slack)[1]
     size = devices[fits]
-    best_p = [int(np.nonzero(size == z)[0][np.argmax(alone[size == z])]) for z in np.unique(size)]
+    best_p = [int(np.nonzero(size == z)[0][np.argmax(alone[size == z])]) for z in distinct(size)]
     if pair is not None:
         best_p = [int(i) for i in np.nonzero(fits == pair[0])[0]]
     best_p = [i for i in best_p if alone[i] > 0]
     picks = []
-    for z in np.unique(devices[rows]):
+    for z in distinct(devices[rows]):
         here = np.nonzero(devices[rows] == z)[0]
         if pair is not None:
             here = here[rows[here] == pair[1]]

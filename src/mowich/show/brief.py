@@ -8,7 +8,7 @@ from mowich.economics.money import term_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import OTHER, look_called
-from mowich.show.page import Column, Page, Part, Run, Story, Table, TextCell, Words, figure, paragraphs
+from mowich.show.page import Column, LateCharts, Page, Part, Run, Story, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
 
 
@@ -42,18 +42,20 @@ def brief_page(result: Result, run: Run) -> Page:
             ("facts", str(result["facts_hash"])),
         ],
         parts=parts,
-        charts=[
-            charts_change.waterfall(
-                f"From {story['first']} to {story['second']}, training {inputs['models'][0]}",
-                "Tokens per second of one chip: each step multiplies what stands before it. A step that gains puts the"
-                " second machine ahead.",
-                (str(story["first"]), story["tokens_per_s_per_chip"]),
-                [(f["property"], f["factor"]) for f in story["factors"]],
-                str(story["second"]),
-                unit="tokens/s/chip",
-                looks={n: look_called(n) for n in (str(story["first"]), str(story["second"]))},
-            )
-        ],
+        charts=LateCharts(
+            lambda: [
+                charts_change.waterfall(
+                    f"From {story['first']} to {story['second']}, training {inputs['models'][0]}",
+                    "Tokens per second of one chip: each step multiplies what stands before it. A step that gains puts"
+                    " the second machine ahead.",
+                    (str(story["first"]), story["tokens_per_s_per_chip"]),
+                    [(f["property"], f["factor"]) for f in story["factors"]],
+                    str(story["second"]),
+                    unit="tokens/s/chip",
+                    looks={n: look_called(n) for n in (str(story["first"]), str(story["second"]))},
+                )
+            ]
+        ),
         records=[
             {"question": row["id"], "number": n["name"], "what": n["what"], "is": n["estimate"], "of": n["of"]}
             for row in result["rows"]

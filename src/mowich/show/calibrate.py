@@ -9,7 +9,7 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import tenths
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, counted, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, counted, paragraphs
 from mowich.shown import Result
 from mowich.units import sig, write_value
 
@@ -46,7 +46,7 @@ def calibrate_page(result: Result, run: Run) -> Page:
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=parts,
-        charts=_pictures(result["rows"]),
+        charts=LateCharts(lambda: _pictures(result["rows"])),
         records=result["rows"],
         inputs=inputs,
     )

@@ -9,7 +9,20 @@ from mowich.estimate import Estimate
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number_text, percent
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Run, Table, TextCell, Words, word_columns
+from mowich.show.page import (
+    GIB,
+    NOTHING,
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Part,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.units import show
 
@@ -46,7 +59,7 @@ def claims_page(result: Result, run: Run) -> Page:
             *_memory(result.get("memory") or (), wide=bool(result.get("inputs", {}).get("word"))),
             Words(text="Next: mowich claims --json  |  docs/claims.md", kind="next", indent=0, gap=True),
         ),
-        charts=_pictures(found),
+        charts=LateCharts(lambda: _pictures(found)),
         records=found,
         inputs=result.get("inputs", {}),
     )

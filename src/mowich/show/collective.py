@@ -10,7 +10,7 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
-from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, figure, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
 from mowich.studies.collectives import LARGE_B, Compared, median
 from mowich.units import show, sig
@@ -76,7 +76,7 @@ def collective_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(rows, look_called(str(inputs["on"]))),
+        charts=LateCharts(lambda: _pictures(rows, look_called(str(inputs["on"])))),
         records=rows,
         inputs=inputs,
     )

@@ -12,6 +12,7 @@ from mowich.show.page import (
     Cell,
     Column,
     Details,
+    LateCharts,
     More,
     Page,
     Run,
@@ -67,10 +68,12 @@ def compare_page(result: Result, run: Run) -> Page:
             *paragraphs(rests, "basis", indent=0, gap=True),
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
         ),
-        charts=[
-            *training_pictures(result, found, is_plan=False),
-            *price_line_charts(rows, inputs),
-        ],
+        charts=LateCharts(
+            lambda: [
+                *training_pictures(result, found, is_plan=False),
+                *price_line_charts(rows, inputs),
+            ]
+        ),
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),

@@ -13,6 +13,7 @@ from mowich.show.page import (
     NOTHING,
     Cell,
     Column,
+    LateCharts,
     Page,
     Part,
     Run,
@@ -49,7 +50,7 @@ def fit_page(result: Result, run: Run) -> Page:
             ("most of it", str(result["binds"])),
         ],
         parts=_serving_parts(result, run) if serving else _training_parts(result, run),
-        charts=_pictures(result),
+        charts=LateCharts(lambda: _pictures(result)),
         inputs=inputs,
         plans=[("", (_layout if serving else _plan)(result))] if result["plan"] else [],
     )

@@ -23,6 +23,7 @@ from mowich.show.page import (
     Cell,
     Column,
     Figure,
+    LateCharts,
     Page,
     Part,
     Run,
@@ -98,7 +99,7 @@ def fleet_page(result: Result, run: Run) -> Page:
             *paragraphs([f"warning: {w}" for w in result.get("warnings", ())], "warning"),
             *paragraphs(_prices(priced), "basis"),
         ),
-        charts=_pictures(result),
+        charts=LateCharts(lambda: _pictures(result)),
         inputs=inputs,
     )
 

@@ -12,7 +12,20 @@ from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import interval, percent
 from mowich.show.headline import terms_cell
-from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
+from mowich.show.page import (
+    NOTHING,
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    estimate_of,
+    figure,
+    paragraphs,
+)
 from mowich.show.price_lines import range_of
 from mowich.show.rows import job_line, price_line
 from mowich.show.serve import requests_line
@@ -64,7 +77,7 @@ def gap_page(result: Result, run: Run) -> Page:
             *paragraphs(_prices(result), "note", gap=True),
             *_basis(result),
         ),
-        charts=_pictures(result),
+        charts=LateCharts(lambda: _pictures(result)),
         records=rows,
         inputs=result["inputs"],
         plans=[(str(s["system"]), str(s["plan"])) for s in (first, second)],

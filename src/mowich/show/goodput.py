@@ -8,7 +8,20 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
-from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, estimate_of, figure, paragraphs
+from mowich.show.page import (
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    counted,
+    estimate_of,
+    figure,
+    paragraphs,
+)
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.units import show
@@ -58,7 +71,7 @@ def goodput_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(rows, result["target"], look_called(str(inputs["on"]).partition(":")[0])),
+        charts=LateCharts(lambda: _pictures(rows, result["target"], look_called(str(inputs["on"]).partition(":")[0]))),
         records=rows,
         inputs=inputs,
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from mowich.economics.money import quote
 from mowich.estimate import Estimate
-from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.plans.plan import Plan, ServePlan
 from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.shown import Result
@@ -295,6 +294,8 @@ def accuracy_headline(result: Result) -> Headline:
             f"; median error {percent(everything['median_abs_error'])}, 90% of them under"
             f" {percent(everything['p90_abs_error'])}"
         )
+    from mowich.evidence.scores import FITTED_TO, left_out  # not above: it brings how rows are read
+
     work = FITTED_TO.get(result["file"])
     if work is None:
         return Headline(sentences=(f"{answered}.",))

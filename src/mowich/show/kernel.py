@@ -14,6 +14,7 @@ from mowich.show.page import (
     Cell,
     Column,
     Details,
+    LateCharts,
     More,
     Page,
     Part,
@@ -79,7 +80,7 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
             *_tables(result, engines, time, path),
             Words(text="Next: mowich kernel advise says what an edit gains, and runs it", kind="next", indent=0),
         ),
-        charts=_pictures(result, engines, roof),
+        charts=LateCharts(lambda: _pictures(result, engines, roof)),
         records=[_record(result)],
         inputs=result.get("inputs", {}),
     )

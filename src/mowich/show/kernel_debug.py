@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import percent
-from mowich.show.page import NOTHING, Cell, Column, Page, Part, Run, Table, counted, paragraphs
+from mowich.show.page import NOTHING, Cell, Column, LateCharts, Page, Part, Run, Table, counted, paragraphs
 from mowich.shown import Result
 from mowich.units import show
 
@@ -98,7 +98,7 @@ def debug_page(result: Result, run: Run) -> Page:
         title=f"{result['kernel']} on NeuronCore-v{result['generation']}",
         sentences=[*_sentences(result)],
         parts=parts,
-        charts=[_picture(watch)] if changes else [],
+        charts=LateCharts(lambda: [_picture(watch)] if changes else []),
         records=[{k: v for k, v in row.items() if not isinstance(v, list)} for row in records],
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.formats import percent
-from mowich.show.page import NOTHING, Cell, Column, Page, Part, Run, Table, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Cell, Column, LateCharts, Page, Part, Run, Table, estimate_of, paragraphs
 from mowich.shown import Result
 from mowich.units import show
 
@@ -39,18 +39,20 @@ def layer_page(result: Result, run: Run) -> Page:
             _table("After the layers", [_row(p) for p in result["after"]]),
             *paragraphs(result["notes"], "note", gap=True),
         ),
-        charts=[
-            charts.stacked_bars(
-                "Where the step goes",
-                "All layers of a kind together, then what follows them.",
-                [f"{phase} step"],
-                {
-                    **{f"{k['count']} x {k['layer']}": [k["all_s"]["value"]] for k in kinds},
-                    "after": [sum(p["time_s"]["value"] for p in result["after"])],
-                },
-                unit="s",
-            )
-        ],
+        charts=LateCharts(
+            lambda: [
+                charts.stacked_bars(
+                    "Where the step goes",
+                    "All layers of a kind together, then what follows them.",
+                    [f"{phase} step"],
+                    {
+                        **{f"{k['count']} x {k['layer']}": [k["all_s"]["value"]] for k in kinds},
+                        "after": [sum(p["time_s"]["value"] for p in result["after"])],
+                    },
+                    unit="s",
+                )
+            ]
+        ),
         records=[{"layer": k["layer"], "layers": k["count"], **_record(p)} for k in kinds for p in k["parts"]]
         + [{"layer": "after", "layers": 1, **_record(p)} for p in result["after"]],
         inputs=inputs,

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, paragraphs, word_columns
+from mowich.show.page import (
+    GIB,
+    NOTHING,
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    paragraphs,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.units import show, show_count, show_gib
 
@@ -52,7 +65,7 @@ def model_page(result: Result, run: Run) -> Page:
             _layers(result["layers"]),
             *paragraphs(source, "basis", indent=0, gap=True),
         ),
-        charts=_pictures(result),
+        charts=LateCharts(lambda: _pictures(result)),
         records=result["layers"],
         inputs=result.get("inputs", {"source": result["source"]}),
     )

@@ -8,9 +8,9 @@ much room there is; what is said, who is best and how a number is rounded is dec
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from mowich.estimate import Estimate
 from mowich.facts import Fact
@@ -213,6 +213,32 @@ class Story:
     chart: Chart
     numbers: Table
     commands: Sequence[str]
+
+
+class LateCharts(Sequence[Chart]):
+    """Pictures that are made when somebody looks at them: a terminal and CSV draw none, and they take facts of every
+    chip and rows of evidence."""
+
+    def __init__(self, make: Callable[[], Sequence[Chart]]) -> None:
+        self._make = make
+        self._made: Sequence[Chart] | None = None
+
+    @property
+    def made(self) -> Sequence[Chart]:
+        """The pictures."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @overload
+    def __getitem__(self, place: int) -> Chart: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Chart]: ...
+    def __getitem__(self, place: int | slice) -> Chart | Sequence[Chart]:
+        return self.made[place]
+
+    def __len__(self) -> int:
+        return len(self.made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

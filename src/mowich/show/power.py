@@ -8,7 +8,7 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import UNKNOWN, interval, percent
-from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate_of, figure, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, Words, estimate_of, figure, paragraphs
 from mowich.shown import Result
 from mowich.units import show, sig
 
@@ -41,7 +41,7 @@ def power_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(known),
+        charts=LateCharts(lambda: _pictures(known)),
         records=rows,
         inputs=inputs,
     )

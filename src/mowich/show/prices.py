@@ -10,7 +10,7 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import interval, percent
 from mowich.show.headline import terms_cell
-from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate_of, figure, notes
+from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, Words, estimate_of, figure, notes
 from mowich.shown import Result
 from mowich.units import UNITS, sig
 
@@ -61,7 +61,7 @@ def prices_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(known),
+        charts=LateCharts(lambda: _pictures(known)),
         records=rows,
         inputs=inputs,
     )

@@ -9,7 +9,7 @@ from mowich.economics.money import term_words
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent, seconds
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, figure, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.show.rows import kinds_of_systems, price_line, release_lines, size_words
 from mowich.shown import Result
 from mowich.units import sig
@@ -35,7 +35,7 @@ def rates_page(result: Result, run: Run) -> Page:
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=_parts(result, run),
-        charts=_pictures(rows),
+        charts=LateCharts(lambda: _pictures(rows)),
         records=rows,
         inputs=inputs,
     )

@@ -24,6 +24,7 @@ from mowich.show.page import (
     Column,
     Details,
     Format,
+    LateCharts,
     More,
     Page,
     Part,
@@ -98,10 +99,12 @@ def serve_page(result: Result, run: Run) -> Page:
         sentences=found.sentences,
         assumptions=_strip(result),
         parts=parts,
-        charts=[
-            *_pictures(result, found, front),
-            *([] if is_plan else price_line_charts(rows, inputs)),
-        ],
+        charts=LateCharts(
+            lambda: [
+                *_pictures(result, found, front),
+                *([] if is_plan else price_line_charts(rows, inputs)),
+            ]
+        ),
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),

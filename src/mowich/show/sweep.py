@@ -10,7 +10,7 @@ from mowich.show.charts import Chart, Range
 from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
-from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, estimate_of, figure
+from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, estimate_of, figure
 from mowich.show.price_lines import range_of
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
@@ -39,7 +39,7 @@ def sweep_page(result: Result, run: Run) -> Page:
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(_points(rows), *_best_points(rows)),
-        charts=[*_heat(rows), *_pictures(rows)],
+        charts=LateCharts(lambda: [*_heat(rows), *_pictures(rows)]),
         records=rows,
         inputs=inputs,
     )

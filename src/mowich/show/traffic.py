@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number_text, percent, seconds
-from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, Words, counted, paragraphs
 from mowich.show.rows import kinds
 from mowich.shown import Result
 from mowich.units import sig
@@ -48,17 +48,19 @@ def traffic_page(result: Result, run: Run) -> Page:
             *paragraphs(_remarks(result, run), "basis", gap=True),
             *paragraphs(result.get("warnings", ()), "warning"),
         ),
-        charts=[
-            charts.stacked_bars(
-                f"{name[0].upper()}{name[1:]}: percentiles",
-                "",
-                list(_MARKS),
-                {name: [result[key][m] * 1e3 for m in _MARKS]},
-                unit="ms",
-            )
-            for name, key in _TIMES.items()
-            if result[key]["mean"] is not None  # nothing was answered
-        ],
+        charts=LateCharts(
+            lambda: [
+                charts.stacked_bars(
+                    f"{name[0].upper()}{name[1:]}: percentiles",
+                    "",
+                    list(_MARKS),
+                    {name: [result[key][m] * 1e3 for m in _MARKS]},
+                    unit="ms",
+                )
+                for name, key in _TIMES.items()
+                if result[key]["mean"] is not None  # nothing was answered
+            ]
+        ),
         inputs=inputs,
     )
 

@@ -13,7 +13,7 @@ from mowich.show.charts import Chart
 from mowich.show.colours import GREY, look_called
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, paragraphs
+from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, paragraphs
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -58,7 +58,7 @@ def validate_page(result: Result, run: Run, *, beside: Sequence[Part] = ()) -> P
                 gap=True,
             ),
         ),
-        charts=_pictures(result["rows"], shipped),
+        charts=LateCharts(lambda: _pictures(result["rows"], shipped)),
         records=result["rows"],
         inputs=result.get("inputs", {}),
     )

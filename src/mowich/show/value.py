@@ -14,6 +14,7 @@ from mowich.show.page import (
     NOTHING,
     Cell,
     Column,
+    LateCharts,
     Page,
     Run,
     Table,
@@ -54,7 +55,7 @@ def value_page(result: Result, run: Run) -> Page:
             *paragraphs(_remarks(result, jobs), "note", gap=True),
             *_basis(result),
         ),
-        charts=_pictures(result, jobs),
+        charts=LateCharts(lambda: _pictures(result, jobs)),
         records=result["rows"],
         inputs=result["inputs"],
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.memory_range import chance_to_fit
 from mowich.software.stack import Platform
-from mowich.training.search import Candidate, Search
 from mowich.units import show_gib
+
+if TYPE_CHECKING:
+    from mowich.training.search import Candidate, Search
 
 TOLD_CHANCE = 0.05
 """Chance from which it is told that a plan may run that does not fit, or that one may run out of memory that does."""
