@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mowich import cli, models
-from mowich.cli.verbs import MODULES
+from mowich.cli.verbs import VERB_MODULES
 from pace import pace
 
 JOB = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
@@ -392,20 +392,20 @@ def test_a_command_loads_the_module_of_its_verb_and_the_list_keeps_its_order(fir
     code = (
         "import sys; from mowich.cli import verbs; from mowich.cli.app import app, _only\n"
         "from mowich.cli.options import command_word\n"
-        f"_only({first.split()}); loaded = [m for m in verbs.MODULES if f'mowich.cli.{{m}}' in sys.modules]\n"
+        f"_only({first.split()}); loaded = [m for m in verbs.VERB_MODULES if f'mowich.cli.{{m}}' in sys.modules]\n"
         "verbs.load_verbs(app); groups = {g.name: g.typer_instance for g in app.registered_groups}\n"
         "named = [(g and g + ' ', c) for g, a in [('', app), *groups.items()] for c in a.registered_commands]\n"
         "print([(g + command_word(c), c.callback._answer.__module__) for g, c in named]); print(list(groups), loaded)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, loaded = map(ast.literal_eval, done.stdout.replace("] [", "], [").splitlines())
-    table = [(verb, f"mowich.cli.{module}") for module, named in MODULES.items() for verb in named]
+    table = [(verb, f"mowich.cli.{module}") for module, named in VERB_MODULES.items() for verb in named]
     words = [one for one in table if " " not in one[0] and one[0] != "facts"]
     assert found[: len(words)] == words
     assert [one for one in found if one[0].startswith("kernel ")] == [one for one in table if " " in one[0]]
     assert {module for verb, module in found if verb.startswith("facts ")} == {"mowich.cli.facts"}
     assert loaded[0] == ["facts", "kernel"]
-    [own] = [module for module, named in MODULES.items() if first in named]
+    [own] = [module for module, named in VERB_MODULES.items() if first in named]
     assert set(loaded[1]) <= {own, "kernel", "serving"}
 
 

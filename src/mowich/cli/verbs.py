@@ -14,7 +14,7 @@ from typer import Typer
 
 from mowich.cli.options import command_word
 
-MODULES: Mapping[str, Sequence[str]] = {
+VERB_MODULES: Mapping[str, Sequence[str]] = {
     "plan": ("compare", "plan", "fit"),
     "serving": ("traffic",),
     "brief": ("brief",),
@@ -43,7 +43,7 @@ MODULES: Mapping[str, Sequence[str]] = {
 }
 """Module of `cli` -> its verbs, with the word of their group, in the order of `--help`."""
 
-_PLACES = {verb: place for place, verb in enumerate(verb for verbs in MODULES.values() for verb in verbs)}
+_PLACES = {verb: place for place, verb in enumerate(verb for verbs in VERB_MODULES.values() for verb in verbs)}
 _LAST = len(_PLACES)
 
 
@@ -52,7 +52,7 @@ def load_verb(app: Typer, words: Sequence[str]) -> None:
     if list(words) == ["--version"]:
         return
     begins = {" ".join(words[:1]), " ".join(words[:2])}
-    found = next((module for module, verbs in MODULES.items() if begins & set(verbs)), None)
+    found = next((module for module, verbs in VERB_MODULES.items() if begins & set(verbs)), None)
     if found is None:
         load_verbs(app)
     else:
@@ -61,7 +61,7 @@ def load_verb(app: Typer, words: Sequence[str]) -> None:
 
 def load_verbs(app: Typer) -> Typer:
     """The application with every verb, in the order of `--help`, whichever of them was imported first."""
-    for module in MODULES:
+    for module in VERB_MODULES:
         import_module(f"mowich.cli.{module}")
     _sort(app, "")
     return app
