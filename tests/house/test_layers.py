@@ -30,10 +30,10 @@ DYNAMIC = {
     *("mowich.studies.judge.names", "mowich.studies.layer.library"),
 }
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
-layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that a
-user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the dataframes
-and the writer of Parquet that are installed. `cli.verbs` loads the module of a verb; `show.verbs` loads the page of an answer among `mowich.show`;
-`judge.names` gives a candidate what it may import."""
+layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that
+a user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the
+dataframes and the writer of Parquet that are installed. `cli.verbs` loads the module of a verb; `show.verbs` loads
+the page of an answer among `mowich.show`; `judge.names` gives a candidate what it may import."""
 
 
 @dataclass(frozen=True, slots=True)
