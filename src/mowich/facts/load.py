@@ -605,8 +605,8 @@ class Watched(Facts):
         return self.silent().found(self.ledger.asked)
 
     def get(self, path: str) -> Fact | None:
-        found = self.overrides.get(path) or self._cache.get(path)
-        if isinstance(found, Fact) and not path.endswith(USABLE):  # no reference to follow, and parsed before
+        found = self.overrides.get(path) or self._cache.get(path, "")
+        if found is None or (isinstance(found, Fact) and not path.endswith(USABLE)):  # no reference to follow
             self.ledger.note(path)
             return found
         return super().get(path)

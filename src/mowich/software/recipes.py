@@ -8,11 +8,12 @@ training that it puts in the place of others; formulas read the same numbers as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import Facts
+from mowich.facts.load import once_for
 from mowich.software.vendors import said_of_vendor
 
 RELEASE = "training_recipe"
@@ -158,7 +159,8 @@ def switches(settings: Mapping[str, str], kind: str, *, is_moe: bool) -> dict[st
     return out
 
 
-def switches_of(facts: Facts, release: str, precisions: Sequence[str]) -> dict[str, str]:
+@once_for(128)
+def switches_of(facts: Facts, release: str, precisions: tuple[str, ...]) -> Mapping[str, str]:
     """Number of the stack -> its fact, of a release by what most of its runs are set to: of mixtures of experts, and
     of dense models the format of attention alone."""
     out: dict[str, str] = {}

@@ -275,7 +275,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
         platform = as_set(facts, platform, facts.once(("optimizer", chosen), _optimizer))
         platform = replace(platform, stack=replace(platform.stack, optimizer=chosen))
 
-    def switched(known: Facts) -> dict[str, str]:
+    def switched(known: Facts) -> Mapping[str, str]:
         release = release_of_plans(known, system.vendor, name)
         return {} if release is None else switches_of(known, release, precisions)
 
