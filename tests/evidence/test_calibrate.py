@@ -153,7 +153,7 @@ SMALL = {"chip": "h200", "n_chips": "1", "tp": "1", "model": "llama-3.1-8b", "pr
 SERVED = {"chip": "h200", "n_chips": "8", "tp": "8", "model": "llama-3.1-70b", "precision": "bf16", "mode": "online"}
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("sglang", marks=pytest.mark.slow)])
 def test_a_changed_engine_is_recovered_from_its_benchmarks(facts: Facts, tmp_path: Path, engine: str) -> None:
     path = f"serving.{engine}.front_end"
     truth = {path: moved(facts, path, 0.9)}

@@ -280,7 +280,7 @@ def test_every_unit_has_a_greatest_value() -> None:
     assert units <= set(fields.HIGHEST)
 
 
-@pytest.mark.parametrize("on", ["h100:64", "trn3:64"])
+@pytest.mark.parametrize("on", [pytest.param("h100:64", marks=pytest.mark.slow), "trn3:64"])
 def test_the_ends_of_what_a_field_may_hold_are_answered_or_refused(on: str) -> None:
     """A number that every way in accepts never ends in a bug: the step is a finite time above 0, or the plan says why
     there is none."""

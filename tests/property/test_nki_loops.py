@@ -44,7 +44,7 @@ from mowich.nki.runtime import run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "40"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "24"))
 HEADER = """
 import nki
 import nki.isa as nisa
@@ -1589,7 +1589,7 @@ def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
 def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = SEED + part * KERNELS
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
@@ -1671,7 +1671,8 @@ class CycleWriter(Writer):
         """What comes before the loops of any kernel."""
 
 
-def test_random_kernels_in_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
+def test_random_kernels_in_cycles(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
     periods: list[int] = []
     write = loops._Running.write
@@ -1681,14 +1682,14 @@ def test_random_kernels_in_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         write(self)
 
     monkeypatch.setattr(loops._Running, "write", noted)
-    for number in range(KERNELS):
+    for number in range(part * KERNELS, (part + 1) * KERNELS):
         text = CycleWriter(random.Random(SEED + number)).kernel()
         module = written(tmp_path, text, f"cycles{number}")
         try:
             compared(lambda: (hollow((128, 2100), "float32"),), module.k, schedule=number % 4 == 0)
         except AssertionError as error:
             raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
-    assert sum(p > 1 for p in periods) > KERNELS // 2
+    assert sum(p > 1 for p in periods) > KERNELS // 3
     assert len(set(periods)) > 3
 
 
@@ -1722,11 +1723,12 @@ class ScatterWriter(CycleWriter):
         Writer.block(self, 2, [("i", count)], ["u"], [])
 
 
-def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
+def test_random_kernels_that_follow_no_pattern(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
     wrote = fills(monkeypatch, scattered.ScatteredTurns)
     refused = 0
-    for number in range(KERNELS):
+    for number in range(part * KERNELS, (part + 1) * KERNELS):
         text = ScatterWriter(random.Random(SEED + number)).kernel()
         module = written(tmp_path, text, f"scattered{number}")
         try:

@@ -20,7 +20,7 @@ from mowich.nki import loops, runtime
 from mowich.nki.hollows import hollow
 
 SEED = int(os.environ.get("LOOPS_SEED", "20261128"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "40"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "24"))
 HEADER = """
 import numpy as np
 import neuronxcc.nki as nki
@@ -366,7 +366,7 @@ class Maker:
         return "\n".join(self.lines) + "\n"
 
 
-@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
 def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 8)
     repeated = errors = 0
@@ -400,11 +400,12 @@ class ScatterMaker(Maker):
             super().statement(depth, index, inner, tiles, outer)
 
 
-def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
+def test_random_kernels_that_follow_no_pattern(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 8)
     wrote = fills(monkeypatch, scattered.ScatteredTurns)
     errors = 0
-    for n in range(KERNELS):
+    for n in range(part * KERNELS, (part + 1) * KERNELS):
         body = ScatterMaker(random.Random(f"{SEED}/{n}")).body()
         try:
             result = compared(arguments, kernel(tmp_path, body, f"scattered{n}"), schedule=n % 4 == 0, target="trn2")

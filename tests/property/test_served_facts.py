@@ -74,7 +74,7 @@ def test_every_formula_gives_the_value_that_was_recorded_with_it(seed: int, fact
             assert terms[part].facts
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(i, marks=pytest.mark.slow) for i in range(2, 40))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 40))])
 def test_served_terms_rest_on_what_moves_them_at_the_held_point(seed: int, facts: Facts) -> None:
     served = drawn(seed, facts)
     told = Notes()

@@ -262,7 +262,10 @@ def test_other_sizes_of_a_row_are_near_what_a_search_of_each_finds(facts: Facts)
         assert size.step_s <= 1.05 * (whole.step_s.value or 0.0)
 
 
-@pytest.mark.parametrize(("model", "chips", "batch"), [("deepseek-v3", 4096, 4096), ("qwen3-235b-a22b", 1024, 2048)])
+@pytest.mark.parametrize(
+    ("model", "chips", "batch"),
+    [("deepseek-v3", 4096, 4096), pytest.param("qwen3-235b-a22b", 1024, 2048, marks=pytest.mark.slow)],
+)
 def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(
     facts: Facts, model: str, chips: int, batch: int
 ) -> None:

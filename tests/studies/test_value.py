@@ -19,7 +19,14 @@ FEW = {"pp": "1,2"}
 TRAINS = ("--train", "--tokens", "1T", "--seq", "4096", "--batch", "256seqs")
 
 
-@pytest.mark.parametrize("of", [of for of in VALUED if of != "software"])
+QUICK_VALUES = ("memory", "compute", "bandwidth")
+"""Those that every run of the tests asks; `make test-slow` asks all."""
+
+
+@pytest.mark.parametrize(
+    "of",
+    [pytest.param(of, marks=() if of in QUICK_VALUES else pytest.mark.slow) for of in VALUED if of != "software"],
+)
 def test_every_point_is_what_set_gives(of: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On the command line, for both works and two models; the fact of today's amount is left as it is."""
     serve = ("--serve", "--isl", "4k", "--osl", "500", "--ttft", "6s", "--tpot", "100ms")
