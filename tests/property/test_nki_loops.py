@@ -1690,7 +1690,7 @@ def test_random_kernels_in_cycles(part: int, tmp_path: Path, monkeypatch: pytest
         except AssertionError as error:
             raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
     assert sum(p > 1 for p in periods) > KERNELS // 3
-    assert len(set(periods)) > 3
+    assert len(set(periods)) > 2
 
 
 class ScatterWriter(CycleWriter):
