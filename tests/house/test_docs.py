@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -151,7 +152,7 @@ def test_commands_in_running_text_name_verbs_and_flags_that_exist() -> None:
     """`mowich compare --equal usd` in a sentence is not run, but it must be something that can be typed."""
     import typer
 
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(load_verbs(app))
     for path in documents.PAGES:
         text = documents.FENCE.sub("", path.read_text(encoding="utf-8"))
         for words in re.findall(r"`mowich ([^`\n]+)`", text):
