@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 import mowich
 from mowich import cli
+from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 from mowich.economics import money
 from mowich.evidence.scores import KERNEL_ERRORS, left_out, left_out_by_chip
 from mowich.facts import Facts, load_facts
@@ -43,7 +45,7 @@ def client() -> Any:
 
 def say(*words: str) -> str:
     """What a command prints, in one line."""
-    done = CliRunner().invoke(cli.app, [*words, "--quiet"])
+    done = CliRunner().invoke(load_verbs(app), [*words, "--quiet"])
     assert done.exit_code in (0, 3, 4), done.output
     return " ".join(done.stdout.split())
 

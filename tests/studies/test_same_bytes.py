@@ -17,6 +17,8 @@ from test_explain_everything import ROOT, VERBS, write_inputs
 from typer.main import get_command
 
 from mowich import cli
+from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 
 MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),
@@ -124,7 +126,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_every_verb_is_asked() -> None:
     asked = {words[0] for words in {**VERBS, **MORE}.values()} | {"report", "explain"}
     # tests/studies/test_brief.py keeps the page of a brief
-    assert set(get_command(cli.app).commands) - asked == {"web", "brief", "mcp"}  # type: ignore[attr-defined]
+    assert set(get_command(load_verbs(app)).commands) - asked == {"web", "brief", "mcp"}  # type: ignore[attr-defined]
 
 
 def test_every_question_has_the_same_bytes_everywhere(answers: list[dict[str, str]]) -> None:

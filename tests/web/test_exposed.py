@@ -17,7 +17,8 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from mowich import cli
+from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.requests import known
 from mowich.requests.fields import Edge
@@ -355,7 +356,7 @@ def test_limits_stand_where_others_may_ask() -> None:
     ],
 )
 def test_options_that_do_not_go_are_refused(words: list[str], line: str) -> None:
-    refused = CliRunner().invoke(cli.app, ["web", *words])
+    refused = CliRunner().invoke(load_verbs(app), ["web", *words])
     assert isinstance(refused.exception, UserError)
     assert line in str(refused.exception)
 

@@ -16,7 +16,8 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from mowich import cli
+from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
@@ -54,7 +55,7 @@ def said_by_cli(command: str) -> dict[str, Any]:
 
     words = shlex.split(command)
     assert words[0] == "mowich"
-    done = CliRunner().invoke(cli.app, [*words[1:], "--json"])
+    done = CliRunner().invoke(load_verbs(app), [*words[1:], "--json"])
     return json.loads(done.stdout)
 
 
@@ -544,7 +545,7 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
     refused = client.post("/api/kernel/profile", json=ask)
     assert refused.status_code == 403
     assert "--kernels" in refused.text
-    words = CliRunner().invoke(cli.app, ["web", "--kernels", "--host", "0.0.0.0"])
+    words = CliRunner().invoke(load_verbs(app), ["web", "--kernels", "--host", "0.0.0.0"])
     assert isinstance(words.exception, UserError)
     assert "loopback" in str(words.exception)
     with TestClient(create_app(ServerOptions(warm=False, kernels=True), Here())) as own:
