@@ -11,6 +11,7 @@ import mowich
 from mowich import cli
 from mowich.cli.app import app
 from mowich.cli.options import VerbCall
+from mowich.cli.verbs import load_verbs
 from mowich.cli.words import VerbOptions, in_our_words, other_words
 from mowich.facts.fields import unit_meant
 
@@ -98,7 +99,9 @@ def test_a_word_that_means_one_thing_of_ours_is_read_as_that(capsys: pytest.Capt
 def verbs() -> dict[str, VerbOptions]:
     """What each verb has on the command line."""
     return {
-        c.callback.__name__: c.callback.options for c in app.registered_commands if isinstance(c.callback, VerbCall)
+        c.callback.__name__: c.callback.options
+        for c in load_verbs(app).registered_commands
+        if isinstance(c.callback, VerbCall)
     }
 
 
@@ -124,7 +127,7 @@ def test_help_says_that_words_are_taken_and_the_page_names_all(capsys: pytest.Ca
 
 
 def test_every_word_leads_to_an_option_that_some_verb_has() -> None:
-    groups = [g.typer_instance for g in app.registered_groups if g.typer_instance is not None]
+    groups = [g.typer_instance for g in load_verbs(app).registered_groups if g.typer_instance is not None]
     commands = [c.callback for a in (app, *groups) for c in a.registered_commands]
     known = set().union(*(c.options.flags for c in commands if isinstance(c, VerbCall)))
     for word, entry in other_words().items():
