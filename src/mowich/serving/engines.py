@@ -360,7 +360,8 @@ class ConstantTable:
 
 def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
     """What plans state of their engines as columns, nan where they do not; graphs: share of steps with prompts; sizes:
-    most tokens of a captured step with a prompt; eager: 1 without graphs. What is neither stated nor open is as in `_SETTINGS`."""
+    most tokens of a captured step with a prompt; eager: 1 without graphs. What is neither stated nor open is as in
+    `_SETTINGS`."""
     launches = [c.plan.launch for c in cases]
     words = {"off": 0.0, "decode": 0.0, "piecewise": 1.0}
     out = {
