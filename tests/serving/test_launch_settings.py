@@ -68,18 +68,18 @@ DRAWN = {
 )
 def test_more_graphs_are_never_slower(at: int, engine: str, sizes: int, n: float, prompt: float) -> None:
     """Steps that are launched as whole graphs leave out launches, and nothing else; graphs up to a number of tokens are
-    those of all steps with prompts or of none."""
-    d = worker(
-        at, engine, *(LaunchSettings(graphs=g, interval=1, balance=0) for g in ("off", "decode", sizes, "piecewise"))
-    )
+    no graphs for steps of more."""
+    graphs = ("off", "decode", sizes, "piecewise")
+    d = worker(at, engine, *(LaunchSettings(graphs=g, interval=1, balance=0) for g in graphs))
     parts = step(d.shapes, d.costs, n=n, context=1000.0, prompt=prompt, prompt_context=prompt / 2.0)
     off, decode, sized, piecewise = total(parts).tolist()
-    tokens = n + prompt
-    assert off > decode * (1.0 + 1e-6) or prompt > 0
-    assert off >= decode >= piecewise
-    assert sized == pytest.approx(piecewise if tokens <= sizes or not prompt else decode, rel=1e-12)
+    assert off * (1.0 + 1e-9) >= decode
+    assert off > decode or prompt > 0
+    assert decode * (1.0 + 1e-9) >= max(sized, piecewise)
+    if n + prompt > sizes and sizes < float(np.ravel(d.around.budget)[0]):
+        assert sized == pytest.approx(decode, rel=1e-12)
     assert d.around.visible_tokens[3] <= d.around.visible_tokens[1]
-    assert all(np.ptp(parts[name]) == 0.0 for name in parts if name != "layers")
+    assert all(np.ptp(parts[name]) == 0.0 for name in parts if name not in ("layers", "launches"))
 
 
 @settings(max_examples=40)
@@ -254,5 +254,5 @@ def test_plans_and_rows_are_told_of_settings_by_one_rule() -> None:
     table = gather_cases([replace(case, campaign="")], FACTS)
     _, engine, _, _ = table.columns.constants(FACTS.number)
     around = deploy(case.model, case.system, "sglang", [case.plan], FACTS).around
-    for name in ("interval", "wait", "balance", "budget", "memory_share", "visible_tokens"):
+    for name in ("interval", "wait", "balance", "budget", "memory_share"):
         assert np.ravel(getattr(engine, name))[0] == np.ravel(getattr(around, name))[0]
