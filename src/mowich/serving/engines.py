@@ -354,7 +354,7 @@ class ConstantTable:
         share = np.where((sizes > 0) & (sizes >= at["budget"]), 1.0, share)
         at["capture"] = np.where(np.isnan(sizes), at["capture"], sizes)
         at["kernel"] = at["kernel"] + np.nan_to_num(stated["eager"]) * at["prefill_kernel"]
-        at["prefill_kernel"] = at["prefill_kernel"] * (1.0 - share) * (1.0 - np.nan_to_num(stated["eager"]))
+        at["prefill_kernel"] = at["prefill_kernel"] * (1.0 - share)
         at["visible_tokens"] = (1.0 - share) * at["visible_tokens"] + share * at["visible_captured"]
 
 
