@@ -55,7 +55,7 @@ def served(
 
 
 def test_what_no_row_supports_is_grade_d_with_its_range() -> None:
-    """Large mixtures on a chip that served none on so many ranks, and architectures that nobody measured there."""
+    """Mixtures on more ranks than a row of that chip has, from 64 on, and architectures that nobody measured there."""
     times, large = FACTS.number(f"{EXTRAPOLATED}.times"), FACTS.fact(f"{EXTRAPOLATED}.large_mixture")
     for name, on, widths in (
         ("deepseek-v3", "trn3", (min(1.0 / times, large.low or 1.0), max(times, large.high or 1.0))),
@@ -69,7 +69,9 @@ def test_what_no_row_supports_is_grade_d_with_its_range() -> None:
         assert low <= value * widths[0] * (1 + 1e-9), name
         assert high >= value * widths[1] * (1 - 1e-9), name
     assert served("gpt-oss-20b", "trn3", fixed=TOGETHER).tokens_per_s_per_chip.grade == "C"
-    assert served("deepseek-v3", "trn2", fixed=TOGETHER).tokens_per_s_per_chip.grade == "C"
+    for tp, dp, grade in ((64, 1, "C"), (8, 32, "D")):  # rows there have 64 ranks
+        fixed = {**TOGETHER, "tp": (tp,), "dp": (dp,)}
+        assert served("deepseek-v3", "trn2", fixed=fixed).tokens_per_s_per_chip.grade == grade
 
 
 @settings(deadline=None, max_examples=5)

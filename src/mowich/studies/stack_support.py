@@ -80,7 +80,7 @@ def told_support(facts: Facts, model: Model, job: ServeJob, row: R) -> R:
     basis = served_basis(facts, model, row.system_id)
     is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
     ranks = facts.number(f"{EXTRAPOLATED}.large_ranks")
-    is_large = is_mixture and row.decode.devices >= ranks > most_ranks(facts, row.system_id)
+    is_large = is_mixture and row.decode.devices >= ranks and row.decode.devices > most_ranks(facts, row.system_id)
     row = widened(facts, row, basis, is_large=is_large)
     share = fixed_share(row.tpot_s, job.tpot_s)
     if share <= facts.number(f"{EXTRAPOLATED}.fixed_share"):
