@@ -403,14 +403,13 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
             rows.append(engine_paths(case))
         kind[i] = kinds[key]
     known = dict.fromkeys(field for row in rows for field in row)
-    absent = {field: NO_PROFILE for field in known if field.startswith("profile_")}
-    index = {  # of a setting that is stated any place does: its value is that of the plan
-        field: np.array(
-            [names.setdefault(path, len(names)) if (path := row.get(field, absent.get(field))) else 0 for row in rows],
-            dtype=np.intp,
-        )[kind]
-        for field in known
-    }
+
+    def place(row: Mapping[str, str], field: str) -> int:
+        """Of a setting that is stated any place does: its value is that of the plan."""
+        path = row.get(field, NO_PROFILE if field.startswith("profile_") else None)
+        return 0 if path is None else names.setdefault(path, len(names))
+
+    index = {field: np.array([place(row, field) for row in rows], dtype=np.intp)[kind] for field in known}
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
