@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import plan_serving
 
 FACTS = load_facts()
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ROW = {
     "id": "r",
     "source": "somebody",
@@ -306,3 +309,26 @@ def test_published_rows_of_trainium_are_scored_by_stack() -> None:
         assert entry.in_range is not None
         assert 0.85 <= entry.in_range <= 0.95 or entry.chip
     assert sum(held) / len(held) > 0.85
+
+
+@pytest.mark.slow
+def test_no_source_that_is_left_out_is_far_off() -> None:
+    """Every source with three rows or more is left out in turn, and the rest is fitted again: half of its times per
+    token are within the stated bound, and most of them in range."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        import fit_neuron as fit
+    finally:
+        sys.path.remove(str(TOOLS))
+    cases = [c for c in read_serving_cases(read_csv(published(TRAINIUM), FACTS), FACTS) if isinstance(c, ServingCase)]
+    problem = fit.Problem(cases, FACTS)
+    every, _ = fit.solve(problem, np.ones(len(cases), dtype=bool))
+    outside = fit.left_out(problem, every, [c.source for c in cases])
+    widths = fit.half_widths(problem, outside)
+    miss = np.abs(outside["tpot"] - problem.measured["tpot"])
+    half = np.array([widths["tpot", "moe" if fit.is_moe(c) else "dense"] for c in cases])
+    for source in {c.source for c in cases}:
+        at = np.array([c.source == source for c in cases]) & ~np.isnan(miss)
+        if at.sum() >= 3:
+            assert np.expm1(np.median(miss[at])) < 0.41, source
+            assert np.mean(miss[at] <= half[at]) > 0.6, source
