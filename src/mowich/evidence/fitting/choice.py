@@ -22,6 +22,9 @@ from mowich.serving.anchors import Anchor
 
 _TAIL = 0.25
 """What the 90th percentile counts beside the median."""
+_NEARLY = 0.1
+"""How much worse, ln, constants may be than rows alone and still be fitted: they hold where no row is near. Where
+points can stand as rows, none is fitted to fewer settings than `FOLDS`."""
 _EVEN = 0.01
 """Errors below this are as good as none: measurements of one run scatter by as much."""
 
@@ -87,7 +90,9 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
     before, metric = part.errors(today), np.array([point.metric for point in part.points])
     folds = folds_of([point.setting for point in part.points], FOLDS)
     ways: list[tuple[ConstantValues, Sequence[ConstantValues]]] = [(today, [today] * FOLDS)]
-    if any(part is one for one in fitted) and len(found.prior.paths):
+    rows = part.rows_of(today) if isinstance(part, RowPredictor) else {}
+    is_enough = not rows or not 1 < len(np.unique(folds)) < FOLDS
+    if any(part is one for one in fitted) and len(found.prior.paths) and is_enough:
         start = sum(len(one.points) for one in fitted[: next(i for i, one in enumerate(fitted) if one is part)])
         folds = found.folds[start : start + len(folds)]
         ways.append((found.problem.values(found.solution.theta), found.left_out))
@@ -100,7 +105,7 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
         held = np.where(np.isin(metric, list(own)), beside, held)
         gains = [math.log(_score(held[metric == m]) / _score(before[metric == m])) for m in named]
         if k + len(own) and (np.isnan(gains).all() or max(gains) <= 0.0):
-            tried.append((float(np.mean(gains)), k, own, held))
+            tried.append((float(np.mean(gains)) - (_NEARLY if k else 0.0), k, own, held))
     if len(np.unique(folds)) < 2:  # nothing to judge by: all that there is
         own = frozenset(metric.tolist()) if isinstance(part, RowPredictor) else frozenset()
         tried = [(0.0, len(ways) - 1, own, np.full(len(before), math.nan))] if own or len(ways) > 1 else []
@@ -109,9 +114,9 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
     _, k, own, held = min(tried, key=lambda one: one[:2])
     if not isinstance(part, RowPredictor):
         return UsedPoints(part, k > 0, False, (), before, part.errors(ways[k][0]), held)
-    rows = [row for i, row in part.rows_of(ways[k][0]).items() if metric[i] in own]
-    after = part.errors_beside(ways[k][0], rows)
-    return UsedPoints(part, k > 0, bool(rows), tuple(part.kept_rows(rows)), before, after, held)
+    kept = [row for i, row in part.rows_of(ways[k][0]).items() if metric[i] in own]
+    after = part.errors_beside(ways[k][0], kept)
+    return UsedPoints(part, k > 0, bool(kept), tuple(part.kept_rows(kept)), before, after, held)
 
 
 def _score(logs: Floats) -> float:
