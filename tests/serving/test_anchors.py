@@ -76,20 +76,18 @@ def test_shifts_are_the_same_by_every_door(metric: str) -> None:
     for _ in range(40):
         one = drawn(rng)
         near = SHIPPED.near(metric, one)
-        falling, rising = near.along_load(one.log("prompt"), one.log("output"), SHIPPED.knots)
-        along = near.along(one.log("output"))
+        falling, rising = near.along_load(one.log("prompt"), SHIPPED.knots)
+        along = near.along()
         at = [one.users, rng.uniform(1.0, 2000.0), *(2.0 ** rng.choice(near.logs[:, 0]) for _ in range(2))]
         for users in at:
-            said = float(near.shift(users, one.log("prompt"), one.log("output"))[0])
+            said = float(near.shift(users, one.log("prompt"))[0])
             u = math.exp(math.log2(users) * near.load_reach)
             cell = int(np.searchsorted(SHIPPED.knots, math.log2(users), side="right"))
             assert falling[cell] / u + rising[cell] * u == pytest.approx(said, abs=1e-12)
             assert math.log(along.factor(users, one.log("prompt"))) == pytest.approx(said, abs=1e-12)
-            beside = near.shift(users * (1.0 + 1e-9), one.log("prompt"), one.log("output"))
+            beside = near.shift(users * (1.0 + 1e-9), one.log("prompt"))
             assert float(beside[0]) == pytest.approx(said, abs=1e-8)
-        assert SHIPPED.apply(metric, [one])[0][0] == pytest.approx(
-            float(near.shift(one.users, one.log("prompt"), one.log("output"))[0])
-        )
+        assert SHIPPED.apply(metric, [one])[0][0] == pytest.approx(float(near.shift(one.users, one.log("prompt"))[0]))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -232,9 +230,9 @@ def test_a_search_and_validate_shift_alike(chip: str, on: str, engine: str, mode
         assert d.class_of(0, users=case.users, **lengths) == replace(class_of(case), version="")
         shift, half = shifts_of([replace(case, version="")], FACTS)
         for m in METRICS:
-            asked = d.loads(m, **lengths).at(np.zeros(1, dtype=np.intp), np.array([case.users]))
+            asked = d.loads(m, prompt=lengths["prompt"]).at(np.zeros(1, dtype=np.intp), np.array([case.users]))
             assert float(asked[0]) == pytest.approx(float(shift[m][0]), abs=1e-12)
-            assert d.half_width(m, 0, users=case.users, **lengths) == pytest.approx(float(half[m][0]))
+            assert d.half_width(m, 0, users=case.users, prompt=lengths["prompt"]) == pytest.approx(float(half[m][0]))
 
 
 def test_workers_of_their_own_are_not_shifted() -> None:

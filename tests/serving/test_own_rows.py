@@ -67,14 +67,15 @@ def test_a_forecast_goes_to_what_was_measured_there(residue: float, tmp_path: Pa
     rows = rows_of(here.class_of(0, **at), residue)
     facts = overlay(tmp_path, rows)
     mine = deployed("h200:4", facts)
+    load = {name: at[name] for name in ("users", "prompt")}
     logs = {name: math.log2(value) for name, value in at.items() if name != "users"}
-    shift = float(mine.near("tpot", 0).shift(at["users"], logs["prompt"], logs["output"])[0])
+    shift = float(mine.near("tpot", 0).shift(at["users"], logs["prompt"])[0])
     assert shift == pytest.approx(residue, abs=0.06)
-    assert mine.half_width("tpot", 0, **at) < here.half_width("tpot", 0, **at)
+    assert mine.half_width("tpot", 0, **load) < here.half_width("tpot", 0, **load)
     _, nearest = mine.measured(0, **at)
     assert [row.source for row in nearest] == ["calibration my.yaml"] * len(nearest)
     moved = [
-        float(d.near("tpot", 0).shift(at["users"], logs["prompt"], logs["output"])[0])
+        float(d.near("tpot", 0).shift(at["users"], logs["prompt"])[0])
         for d in (deployed("b200:4", FACTS), deployed("b200:4", facts))
     ]
     assert abs(moved[1] - moved[0]) < abs(residue)

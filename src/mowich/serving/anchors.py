@@ -31,8 +31,10 @@ METRICS = ("tpot", "ttft")
 CLASS_WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
 """Classes of a row: where two differ in one, they correlate less by its factor."""
 AMOUNTS = ("ranks", "users", "prompt", "output")
-"""Amounts of a row: correlation falls with the doublings between two. The first belongs to the plan; a search and a
-simulation go along the others."""
+"""Amounts of a row. Correlation falls with the doublings between two of all but the last: rows left out are no better
+with it, and a first token waits for no answer. The first belongs to the plan; a search and a simulation go along users
+and prompts."""
+_RELATED, _ALONG = slice(0, 3), slice(1, 3)
 
 NEARBY: Literal["measured nearby"] = "measured nearby"
 Distance = Literal[
@@ -85,9 +87,9 @@ class Anchor:
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The process of one metric. deviation, noise: ln; apart: -ln of the factor of each of `CLASS_WORDS`; reach: 1/l of
-    each of `AMOUNTS`; width: half-width of a 90% range over the deviation; unmeasured: least half-width in ln on a
-    vendor without rows; nearby: least correlation of a row that is called so; rows: most rows of a forecast; robust:
-    errors over the noise from which a row counts for less."""
+    each of `AMOUNTS` but the last; width: half-width of a 90% range over the deviation; unmeasured: least half-width in
+    ln on a vendor without rows; nearby: least correlation of a row that is called so; rows: most rows of a forecast;
+    robust: errors over the noise from which a row counts for less."""
 
     deviation: float
     noise: float
@@ -115,7 +117,7 @@ def anchor_kernels() -> Mapping[str, Kernel]:
             deviation=of["deviation"],
             noise=of["noise"],
             apart=-np.log([of[name] for name in CLASS_WORDS]),
-            reach=1.0 / np.array([of[name] for name in AMOUNTS]),
+            reach=1.0 / np.array([of[name] for name in AMOUNTS[_RELATED]]),
             width=of["width"],
             unmeasured=math.log(of["unmeasured"]),
             nearby=of["nearby"],
@@ -207,7 +209,7 @@ class NearRow:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Neighbourhood:
     """The rows most correlated with a class, at any load and lengths. at: where they stand in `anchors`; like: their
-    correlation with the class, lengths but ranks left aside; logs: log2 of users, prompt and output [rows, 3];
+    correlation with the class, lengths but ranks left aside; logs: log2 of users and prompt [rows, 2];
     covariance: of the rows with their noise; dual: what a row's covariance with a forecast is multiplied by; shifts:
     whether a forecast is moved by them; least: half-width in ln that no range goes below."""
 
@@ -222,21 +224,21 @@ class Neighbourhood:
     shifts: bool = True
     least: float = 0.0
 
-    def correlation(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+    def correlation(self, users: Floats | float, log2_prompt: Floats | float) -> Floats:
         """Of forecasts with every row [forecasts, rows]."""
         load = np.log2(np.maximum(users, 1.0))
-        at = np.stack(np.broadcast_arrays(np.atleast_1d(load), log2_prompt, log2_output), axis=-1)
-        return np.asarray(self.like * np.exp(-np.abs(at[:, None, :] - self.logs) @ self.kernel.reach[1:]))
+        at = np.stack(np.broadcast_arrays(np.atleast_1d(load), log2_prompt), axis=-1)
+        return np.asarray(self.like * np.exp(-np.abs(at[:, None, :] - self.logs) @ self.kernel.reach[_ALONG]))
 
-    def shift(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+    def shift(self, users: Floats | float, log2_prompt: Floats | float) -> Floats:
         """ln factor on the forecasts by the constants [forecasts]."""
-        like = self.correlation(users, log2_prompt, log2_output)
+        like = self.correlation(users, log2_prompt)
         return np.asarray(self.kernel.deviation**2 * (like @ self.dual)) if self.shifts else np.zeros(len(like))
 
-    def half_width(self, users: Floats | float, log2_prompt: Floats | float, log2_output: Floats | float) -> Floats:
+    def half_width(self, users: Floats | float, log2_prompt: Floats | float) -> Floats:
         """Half-width in ln of the 90% range of the forecasts [forecasts]: of the process alone where it shifts
         nothing."""
-        like = self.correlation(users, log2_prompt, log2_output)
+        like = self.correlation(users, log2_prompt)
         variance = np.full(len(like), self.kernel.deviation**2)
         if self.shifts and len(self.at):
             k = variance[:, None] * like
@@ -252,12 +254,12 @@ class Neighbourhood:
         """The same where rows do not carry over: no shift, and the width of the process alone."""
         return replace(self, shifts=False)
 
-    def along(self, log2_output: float) -> ShiftAlong:
-        """The shift for answers of one length, open along load and prompts, for a simulation."""
+    def along(self) -> ShiftAlong:
+        """The shift, open along load and prompts, for a simulation."""
         if not self.shifts or not len(self.at):
             return NO_SHIFT
-        reach = self.kernel.reach[1:]
-        weight = self._weight(log2_output)
+        reach = self.kernel.reach[_ALONG]
+        weight = self._weight()
         users, u = _sides(self.logs[:, 0], reach[0])
         prompts, p = _sides(self.logs[:, 1], reach[1])
         parts = np.stack([(u[i] * weight) @ p[j].T for j in (0, 1) for i in (0, 1)], axis=-1)
@@ -268,22 +270,21 @@ class Neighbourhood:
             tuple(tuple(map(tuple, row)) for row in parts.tolist()),
         )
 
-    def along_load(self, log2_prompt: float, log2_output: float, knots: Floats) -> tuple[Floats, Floats]:
+    def along_load(self, log2_prompt: float, knots: Floats) -> tuple[Floats, Floats]:
         """A plan of `Loads`: (falling, rising) between these knots."""
         if not self.shifts or not len(self.at):
             return np.zeros(len(knots) + 1), np.zeros(len(knots) + 1)
-        reach = self.kernel.reach[1:]
-        weight = self._weight(log2_output) * np.exp(-np.abs(log2_prompt - self.logs[:, 1]) * reach[1])
+        reach = self.kernel.reach[_ALONG]
+        weight = self._weight() * np.exp(-np.abs(log2_prompt - self.logs[:, 1]) * reach[1])
         _, (falling, rising) = _sides(self.logs[:, 0], reach[0], knots)
         return falling @ weight, rising @ weight
 
-    def _weight(self, log2_output: float) -> Floats:
-        far = np.exp(-np.abs(log2_output - self.logs[:, 2]) * self.kernel.reach[3])
-        return np.asarray(self.kernel.deviation**2 * self.like * self.dual * far)
+    def _weight(self) -> Floats:
+        return np.asarray(self.kernel.deviation**2 * self.like * self.dual)
 
     def nearest(self, one: Class, count: int = 3) -> tuple[NearRow, ...]:
         """The rows most correlated with a forecast, the nearest first."""
-        like = self.correlation(one.users, one.log("prompt"), one.log("output"))[0]
+        like = self.correlation(one.users, one.log("prompt"))[0]
         order = np.argsort(-np.round(like, 9), kind="stable")[:count]
         return tuple(self.anchors.row(int(self.at[i]), float(like[i])) for i in order)
 
@@ -376,8 +377,8 @@ class Anchors:
         shift, half = np.zeros(len(cases)), np.zeros(len(cases))
         for (near, is_still), at in groups.items():
             found = near.still() if is_still else near
-            users, prompt, output = (np.array([cases[i].log(name) for i in at]) for name in AMOUNTS[1:])
-            shift[at], half[at] = (of(2.0**users, prompt, output) for of in (found.shift, found.half_width))
+            users, prompt = (np.array([cases[i].log(name) for i in at]) for name in AMOUNTS[_ALONG])
+            shift[at], half[at] = (of(2.0**users, prompt) for of in (found.shift, found.half_width))
         return shift, half
 
     def near(self, metric: str, one: Class) -> Neighbourhood:
@@ -386,11 +387,14 @@ class Anchors:
 
     def distance(self, one: Class) -> Distance:
         """How far away the rows are that speak for a forecast. "Nearby": a row of the same family of chips correlates
-        with its time per token by `Kernel.nearby` or more. Else whether any row is of its family of chips, or of its
-        vendor."""
+        with its time per token by `Kernel.nearby` or more, releases left aside: a plan is of one that nobody measured
+        yet. Else whether any row is of its family of chips, or of its vendor."""
         if self.knows(one.family):
             found = self.near("tpot", one)
-            like = found.correlation(one.users, one.log("prompt"), one.log("output"))[0]
+            like = found.correlation(one.users, one.log("prompt"))[0]
+            version = CLASS_WORDS.index("version")
+            is_other = self.codes[found.at, version] != self.number["version"].get(one.version, -1)
+            like = like * np.where(is_other, np.exp(found.kernel.apart[version]), 1.0)
             here = self.codes[found.at, CLASS_WORDS.index("family")] == self.number["family"].get(one.family, -1)
             is_near = bool((like[here] >= found.kernel.nearby).any())
             return "measured nearby" if is_near else "measured for this family"
@@ -437,7 +441,7 @@ def _near(anchors: Anchors, metric: str, one: Class) -> Neighbourhood:
         metric=metric,
         at=at,
         like=np.exp(-far[chosen]),
-        logs=anchors.logs[at, 1:],
+        logs=anchors.logs[at, _ALONG],
         covariance=covariance,
         dual=np.linalg.solve(covariance, anchors.residue[metric][at]),
         shifts=is_vendor,
@@ -450,7 +454,7 @@ def covariance_of(kernel: Kernel, codes: NDArray[np.intp], logs: Floats) -> Floa
     far = np.zeros((len(codes), len(codes)))
     for code, apart in zip(codes.T, kernel.apart, strict=True):
         far += apart * (code[:, None] != code)
-    for log, reach in zip(logs.T, kernel.reach, strict=True):
+    for log, reach in zip(logs[:, _RELATED].T, kernel.reach, strict=True):
         far += reach * np.abs(log[:, None] - log)
     return np.asarray(kernel.deviation**2 * np.exp(-far))
 

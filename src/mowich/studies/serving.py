@@ -67,25 +67,23 @@ class Deployment:
         found = self.anchors.near(metric, self.class_of(i))
         return found.still() if self.has_own or apart else found
 
-    def along(self, metric: str, *, output: float, apart: bool = False) -> ShiftAlong:
-        """ln factor of the first plan at any load and length of prompts, for answers of `output` tokens."""
-        return self.near(metric, 0, apart=apart).along(math.log2(output))
+    def along(self, metric: str, *, apart: bool = False) -> ShiftAlong:
+        """ln factor of the first plan at any load and length of prompts."""
+        return self.near(metric, 0, apart=apart).along()
 
-    def loads(self, metric: str, *, prompt: float, output: float) -> Loads:
-        """ln factor of every plan at any load, for requests of one length. Plans of one class have the same."""
+    def loads(self, metric: str, *, prompt: float) -> Loads:
+        """ln factor of every plan at any load, for prompts of one length. Plans of one class have the same."""
         knots = self.anchors.knots
         classes = [(*_class_of_plan(p), guesses) for p, guesses in zip(self.plans, self.table.speculates, strict=True)]
         near = {one: self.near(metric, classes.index(one)) for one in dict.fromkeys(classes)}
-        sides = {one: n.along_load(math.log2(prompt), math.log2(output), knots) for one, n in near.items()}
+        sides = {one: n.along_load(math.log2(prompt), knots) for one, n in near.items()}
         falling, rising = (np.array([sides[one][side] for one in classes]) for side in (0, 1))
         return Loads(knots=knots, reach=near[classes[0]].load_reach, falling=falling, rising=rising)
 
-    def half_width(
-        self, metric: str, i: int, *, users: float, prompt: float, output: float, apart: bool = False
-    ) -> float:
+    def half_width(self, metric: str, i: int, *, users: float, prompt: float, apart: bool = False) -> float:
         """Half-width in ln of the 90% range of a time of plan i, by the measured rows around it."""
         near = self.near(metric, i, apart=apart)
-        return float(near.half_width(users, math.log2(prompt), math.log2(output))[0])
+        return float(near.half_width(users, math.log2(prompt))[0])
 
     def measured(self, i: int, *, users: float, prompt: float, output: float) -> tuple[Distance, tuple[NearRow, ...]]:
         """How far away the measured rows are that speak for plan i at a load, and the nearest of them."""

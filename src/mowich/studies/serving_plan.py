@@ -198,7 +198,7 @@ def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
 
 def worker(d: Deployment, job: ServeJob) -> Worker:
     """The columns that the search needs."""
-    tpot, ttft = (d.loads(metric, prompt=job.prompt, output=job.output) for metric in METRICS)
+    tpot, ttft = (d.loads(metric, prompt=job.prompt) for metric in METRICS)
     caches = shapes(d.model, ServePlans.of([ServePlan(kv=kv) for kv in KV]))
     return Worker(
         plans=d.plans,
@@ -389,7 +389,7 @@ def _row(
     system = d.system
     plan = d.plans[f.decode]
     at = {"users": f.users, "prompt": job.prompt, "output": job.output}
-    half = {m: d.half_width(m, f.decode, **at, apart=f.prefill >= 0) for m in METRICS}
+    half = {m: d.half_width(m, f.decode, users=f.users, prompt=job.prompt, apart=f.prefill >= 0) for m in METRICS}
     distance, nearest = d.measured(f.decode, **at)
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
     unstated = () if light or f.prefill >= 0 else unstated_settings(d, f.decode, f.users, job, facts)

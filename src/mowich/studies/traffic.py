@@ -530,8 +530,7 @@ def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[
     row: by the measured rows around it at the mean load, and by facts of grade D."""
     d = pool.deployment
     users, prompt = max(1.0, result.in_flight / (pool.replicas * pool.plan.dp)), max(1.0, result.prompt_mean)
-    at = {"users": users, "prompt": prompt, "output": pool.output}
-    half = [d.half_width(metric, 0, **at, apart=pool.apart) for metric in METRICS]
+    half = [d.half_width(metric, 0, users=users, prompt=prompt, apart=pool.apart) for metric in METRICS]
     downs, ups = fact_spreads(d, 0, users, prompt, facts)
     step, first = ((math.hypot(x, *downs), math.hypot(x, *ups)) for x in half)
     return step, first

@@ -8,13 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
-import numpy as np
-
 from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
 from mowich.serving.conversations import Conversations, Pauses, pauses
-from mowich.serving.engines import USUAL_ANSWER
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
@@ -56,17 +53,6 @@ class Traffic(TypedDict, total=False):
     turns: str
     think: str
     counted: list[float]
-
-
-DRAWN = 256
-"""Answers that a mean is taken of."""
-
-
-def mean_answer(requests: Traffic) -> float:
-    """Mean tokens of an answer: measured rows of such lengths speak most for it."""
-    if "output_lengths" not in requests:
-        return USUAL_ANSWER  # a trace says it only as it is played
-    return float(np.mean(requests["output_lengths"](np.random.default_rng(0), DRAWN)))
 
 
 MOST_REQUESTS = 100_000_000

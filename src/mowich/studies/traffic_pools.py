@@ -61,7 +61,7 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Workers of one plan. output: mean tokens of an answer; apart: whether they do prompts or answers alone."""
+    """Workers of one plan. apart: whether they do prompts or answers alone."""
 
     plan: ServePlan
     replicas: int
@@ -69,7 +69,6 @@ class Pool:
     scheduler: Scheduler
     times: StepTimes
     seen: Seen
-    output: float
     apart: bool
 
     @property
@@ -92,7 +91,6 @@ def make_pool(
     facts: Facts,
     *,
     blocks: int | None,
-    output: float,
     apart: bool,
     speculation: Speculation,
     where: str,
@@ -129,7 +127,7 @@ def make_pool(
         whole = replace(whole, verified=draft.tokens + 1.0, accepted=draft.accepted)
     elif accept is not None:
         whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
-    tpot, ttft = (deployment.along(metric, output=output, apart=apart) for metric in METRICS)
+    tpot, ttft = (deployment.along(metric, apart=apart) for metric in METRICS)
     times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
     if draft is not None and small is not None:
         plain = replace(whole, verified=1.0, accepted=1.0)
@@ -141,7 +139,6 @@ def make_pool(
         scheduler=whole,
         times=times,
         seen=Seen.of(deployment.around, ttft),
-        output=output,
         apart=apart,
     )
 

@@ -24,7 +24,7 @@ from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names, packs_prompts
 from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
-from mowich.studies.traffic_load import UNSEEN, Traffic, mean_answer, read_load
+from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_pools import (
     Draft,
     Pool,
@@ -134,7 +134,6 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
             scheduler,
             facts,
             blocks=blocks,
-            output=mean_answer(asked.requests),
             apart=decode is not None,
             speculation=speculation,
             where=where,
