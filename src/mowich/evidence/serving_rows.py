@@ -239,11 +239,6 @@ def _stack_of(stack: str) -> StackNote | None:
     raise refusal("stack", stack, [entry["pattern"] for entry in _notes()["stacks"]])
 
 
-def is_stack(engine: str) -> bool:
-    """Whether an engine is one that rows name in their column `stack`."""
-    return any(entry["engine"] == engine for entry in _notes()["stacks"])
-
-
 def engine_of(framework: str) -> str:
     """The engine whose constants a framework's name asks for. Raises RefusedError for one that is not known."""
     for entry in _notes()["engines"]:

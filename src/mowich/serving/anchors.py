@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Floats, distinct
 
 METRICS = ("tpot", "ttft")
 CLASS_WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
@@ -292,7 +292,7 @@ class Neighbourhood:
 def _sides(logs: Floats, reach: float, knots: Floats | None = None) -> tuple[Floats, tuple[Floats, Floats]]:
     """(knots, for each interval between them and each row: e^(its place) where it lies below the interval, e^(-its
     place) where it lies above)."""
-    knots = np.unique(logs) if knots is None else knots
+    knots = distinct(logs) if knots is None else knots
     below = logs <= np.append(-math.inf, knots)[:, None]
     place = logs * reach
     return knots, (np.where(below, np.exp(place), 0.0), np.where(below, 0.0, np.exp(-place)))
@@ -322,7 +322,7 @@ class Anchors:
         codes = [np.array([*map(number[name].__getitem__, self.words[name])], dtype=np.intp) for name in CLASS_WORDS]
         object.__setattr__(self, "number", number)
         object.__setattr__(self, "codes", np.stack(codes, axis=1))
-        object.__setattr__(self, "knots", np.unique(self.logs[:, 1]))
+        object.__setattr__(self, "knots", distinct(self.logs[:, 1]))
         object.__setattr__(self, "stated", {m: np.nonzero(~np.isnan(self.residue[m]))[0] for m in METRICS})
 
     def with_rows(self, rows: Sequence[Anchor]) -> Anchors:
@@ -615,5 +615,14 @@ def _shipped(name: str) -> Anchors:
 def anchors_for(engine: str = "") -> Anchors:
     """The measured rows that ship for an engine. Stacks of Trainium have their own: their constants were fitted to
     other rows, and what those of GPUs differ by is not theirs."""
+    return _shipped("neuron" if is_stack(engine) else "")
+
+
+def is_stack(engine: str) -> bool:
+    """Whether an engine is a stack of Trainium, whose rows are kept apart.
+
+    >>> is_stack("vllm-neuron"), is_stack("vllm")
+    (True, False)
+    """
     stacks = _shipped("neuron")
-    return stacks if isinstance(stacks, StackAnchors) and engine in stacks.families else _shipped("")
+    return isinstance(stacks, StackAnchors) and engine in stacks.families

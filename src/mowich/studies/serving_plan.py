@@ -17,7 +17,6 @@ import numpy as np
 from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
-from mowich.evidence.serving_rows import is_stack
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
@@ -29,7 +28,7 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
-from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow
+from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown

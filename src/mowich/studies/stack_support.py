@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mowich.estimate import Estimate, unknown_estimate
-from mowich.evidence.measured_architectures import extrapolated_from, most_ranks, served_on
-from mowich.evidence.serving_rows import is_stack
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import ServePlan
+from mowich.serving.anchors import is_stack
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 
@@ -57,6 +56,8 @@ R = TypeVar("R", bound=ServedRate)
 
 def served_basis(facts: Facts, model: Model, system_id: str) -> str:
     """What a rate is extrapolated from; "" where its architecture was measured on that chip."""
+    from mowich.evidence.measured_architectures import extrapolated_from, served_on  # no other row asks for it
+
     return extrapolated_from(served_on(facts, system_id), architecture(model))
 
 
@@ -77,6 +78,8 @@ def told_support(facts: Facts, model: Model, job: ServeJob, row: R) -> R:
     fixed time decides; other rows as they are."""
     if not is_stack(row.engine) or row.decode is None:
         return row
+    from mowich.evidence.measured_architectures import most_ranks
+
     basis = served_basis(facts, model, row.system_id)
     is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
     ranks = facts.number(f"{EXTRAPOLATED}.large_ranks")

@@ -12,11 +12,11 @@ from mowich.evidence.fitting.moved import SHARED_FACT, has_range
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.serving_cases import class_of, gather_cases
-from mowich.evidence.serving_rows import SERVING, ServingCase, is_stack
+from mowich.evidence.serving_rows import SERVING, ServingCase
 from mowich.evidence.serving_validate import shifts_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.serving.anchors import Anchor
+from mowich.serving.anchors import Anchor, is_stack
 from mowich.serving.engines import has_own
 from mowich.serving.own_rows import known_anchors
 from mowich.software.engine import engine_for
