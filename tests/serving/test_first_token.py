@@ -16,7 +16,6 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
-from mowich.serving.engines import USUAL_ANSWER
 from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import build_for, engine_names
 from mowich.studies.serving import deploy
@@ -79,7 +78,7 @@ def steady(
     )
     got = closed_loop(d.shapes, d.costs, d.around, load_, d.system.hbm_usable_B)
     ttft, tpot = (
-        float(v[0]) * math.exp(float(d.near(m, 0).shift(users, math.log2(prompt), math.log2(output))[0]))
+        float(v[0]) * math.exp(float(d.near(m, 0).shift(users, math.log2(prompt))[0]))
         for m, v in (("ttft", got.ttft_s), ("tpot", got.tpot_s))
     )
     return ttft, tpot
@@ -195,7 +194,7 @@ def test_the_engines_own_times_have_no_front_end_and_no_correction(tmp_path: Pat
         is_static=0 * one,
     )
     prefill = closed_loop(d.shapes, d.costs, d.around, load_, d.system.hbm_usable_B).ttft_parts["prefill"][0]
-    steps = math.exp(float(d.near("tpot", 0).shift(1.0, math.log2(1000.0), math.log2(USUAL_ANSWER))[0]))
+    steps = math.exp(float(d.near("tpot", 0).shift(1.0, math.log2(1000.0))[0]))
     assert row["scheduled_s"] == 0.0
     assert row["first_token_s"] == pytest.approx(prefill * steps, rel=0.02)
 

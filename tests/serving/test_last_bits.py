@@ -50,7 +50,7 @@ SHIFT = (
             vendor="NVIDIA",
         ),
     )
-    .along(10.0)
+    .along()
 )
 BASE = read_traffic(Path(__file__).resolve().parents[1] / "golden/scenarios/lone.yaml", FACTS)
 NOISE = 1e-13

@@ -53,7 +53,6 @@ def pool_of(on: str, engine: str, model: Model, plan: ServePlan) -> Pool:
         Scheduler(),
         FACTS,
         blocks=None,
-        output=512.0,
         apart=True,
         speculation=Speculation(),
         where="",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mowich.cli import app
+from mowich.cli.app import app
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model

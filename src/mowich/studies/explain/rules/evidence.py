@@ -210,6 +210,7 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         *under("summary * *", SUMMARY),
     ),
     "mowich/calibrate@1": (
+        R("anchors", "rows", "measured rows that the overlay holds", "count: counted"),
         R("files * points", "points", "measured figures of this file that were used", "count: counted"),
         R("files * refused", "measurements", "measurements of this file that were refused", "count: counted"),
         R("constants * today", "1", "today's value of the fact", "lookup: read from the facts"),

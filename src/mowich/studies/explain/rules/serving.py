@@ -8,6 +8,15 @@ from mowich.economics import energy, money
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule, of, under
 from mowich.studies.explain.rules.training import CHIP_RULES, SEARCHED
 
+NEAREST_RULES = (
+    R(
+        "measured nearest * correlation",
+        "1",
+        "how much a measured row says of the forecast: 0 nothing, 1 measured there",
+        "table: a factor for each class that differs, and a decay with the doublings of each amount (docs/serving.md)",
+    ),
+    R("measured nearest * *", "1", "an amount of a measured row", "lookup: read from the measured rows"),
+)
 SERVE_ROW = [
     *CHIP_RULES,
     R(
@@ -40,6 +49,14 @@ SERVE_ROW = [
         "workers",
         "workers of one kind",
         "search: as many as the chips hold; apart, the split of prefill and decode at which neither starves",
+    ),
+    *NEAREST_RULES,
+    R(
+        "unstated * **",
+        "1",
+        "a setting of the engine that nobody states: its mean and ends over measured rows, or what the ends multiply a time"
+        " by",
+        "search: the times evaluated once more with this one setting at each end, everything else fixed",
     ),
     R("ttft_s", "s", "time from a request to its first token", "= sum(parts)"),
     R("ttft_s breakdown *", "s", "a part of the time to first token", "terms: the term below"),
