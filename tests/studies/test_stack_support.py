@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mowich.cli.app import app
+from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
@@ -108,7 +109,7 @@ def test_a_row_without_dollars_says_why_and_what_kernels_by_hand_give() -> None:
     words = (
         "compare qwen3-235b-a22b --serve --isl 8k --osl 1k --tpot 50ms --on trn2:64 --set plan.mode=aggregated --plain"
     )
-    page = CliRunner().invoke(app, [*words.split(), "--engine", "vllm-neuron", "--price", "tco"]).output
+    page = CliRunner().invoke(load_verbs(app), [*words.split(), "--engine", "vllm-neuron", "--price", "tco"]).output
     assert "No figure in dollars, as fixed time decides the rate: trn2:64." in " ".join(page.split())
     assert "No price known" not in page
 

@@ -54,8 +54,7 @@ SERVE_ROW = [
     R(
         "unstated * **",
         "1",
-        "a setting of the engine that nobody states: its mean and ends over measured rows, or what the ends multiply a time"
-        " by",
+        "a setting of the engine that nobody states: its ends over measured rows, or what they multiply a time by",
         "search: the times evaluated once more with this one setting at each end, everything else fixed",
     ),
     R("ttft_s", "s", "time from a request to its first token", "= sum(parts)"),
