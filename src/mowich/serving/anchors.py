@@ -20,12 +20,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats, distinct
+from mowich.files import kept_beside
 
 METRICS = ("tpot", "ttft")
 CLASS_WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
@@ -530,6 +532,11 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
 
 def read_anchors(lines: Iterable[str]) -> Anchors:
     """Rows from the lines of their CSV."""
+    return Anchors(kernel=anchor_kernels(), **_columns(lines))
+
+
+def _columns(lines: Iterable[str]) -> dict[str, Any]:
+    """The columns of `Anchors` from the lines of their CSV."""
     sources, table = {}, []
     for line in lines:
         if line.startswith("# source "):
@@ -539,21 +546,19 @@ def read_anchors(lines: Iterable[str]) -> Anchors:
             table.append(line)
     header, *rows = csv.reader(table)
     of = dict(zip(header, zip(*rows, strict=True), strict=True))
-    kernel = anchor_kernels()
 
     def numbers(name: str) -> Floats:
         return np.array([float(cell) if cell else math.nan for cell in of[name]])
 
-    return Anchors(
-        kernel=kernel,
-        ids=of["id"],
-        sources=[*map(sources.__getitem__, of["source"])],
-        vendors=of["vendor"],
-        words={name: of[name] for name in CLASS_WORDS},
-        logs=np.log2(np.maximum(np.stack([numbers(name) for name in AMOUNTS], axis=1), 1.0)),
-        residue={m: numbers(m) for m in METRICS},
-        noise={m: numbers(f"{m}_noise") for m in METRICS},
-    )
+    return {
+        "ids": of["id"],
+        "sources": [*map(sources.__getitem__, of["source"])],
+        "vendors": of["vendor"],
+        "words": {name: of[name] for name in CLASS_WORDS},
+        "logs": np.log2(np.maximum(np.stack([numbers(name) for name in AMOUNTS], axis=1), 1.0)),
+        "residue": {m: numbers(m) for m in METRICS},
+        "noise": {m: numbers(f"{m}_noise") for m in METRICS},
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -608,8 +613,9 @@ def _stack_anchors() -> StackAnchors:
 def _shipped(name: str) -> Anchors:
     if name == "neuron":
         return _stack_anchors()
-    text = (resources.files("mowich.facts") / "serving" / "anchors.csv").read_text(encoding="utf-8")
-    return read_anchors(text.splitlines())
+    path = Path(str(resources.files("mowich.facts"))) / "serving" / "anchors.csv"
+    columns = kept_beside(path, lambda text: _columns(text.decode("utf-8").splitlines()))
+    return Anchors(kernel=anchor_kernels(), **columns)
 
 
 def anchors_for(engine: str = "") -> Anchors:
