@@ -69,7 +69,7 @@ def compared() -> dict[str, object]:
 @pytest.fixture(scope="module")
 def document(compared: dict[str, object], facts: Facts) -> str:
     """The whole page, with the facts: drawn once."""
-    with within(3.0):
+    with within(4.0):
         return render_html(json.loads(json.dumps(compared)), facts=facts)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -530,12 +530,24 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
     return out
 
 
+class _Columns(TypedDict):
+    """Of `Anchors`, as they are kept beside their file."""
+
+    ids: Sequence[str]
+    sources: Sequence[str]
+    vendors: Sequence[str]
+    words: Mapping[str, Sequence[str]]
+    logs: Floats
+    residue: Mapping[str, Floats]
+    noise: Mapping[str, Floats]
+
+
 def read_anchors(lines: Iterable[str]) -> Anchors:
     """Rows from the lines of their CSV."""
     return Anchors(kernel=anchor_kernels(), **_columns(lines))
 
 
-def _columns(lines: Iterable[str]) -> dict[str, Any]:
+def _columns(lines: Iterable[str]) -> _Columns:
     """The columns of `Anchors` from the lines of their CSV."""
     sources, table = {}, []
     for line in lines:
