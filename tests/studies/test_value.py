@@ -102,6 +102,15 @@ def test_releases_are_the_stacks_and_engines_that_there_are(facts: Facts) -> Non
     assert row.tokens_per_s_per_chip == plain.tokens_per_s_per_chip
 
 
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen3-30b-a3b"])
+def test_the_software_of_today_is_what_a_comparison_takes(name: str, facts: Facts) -> None:
+    """Also where it goes by the class of the model: on Trainium mixtures without a recipe are ports."""
+    fixed = {"tp": 4, "mode": "aggregated", "weights": "bf16"}
+    row = mowich.compare(name, ["trn3:16"], serve=SERVE, fixed=fixed, facts=facts).rows[0]
+    served = mowich.value("trn3:16", of="software", models=name, serve=SERVE, fixed=fixed, facts=facts)
+    assert [r.software for r in served.rows if r.is_today] == [row.engine]
+
+
 def test_links_are_scaled_together_and_summed(facts: Facts) -> None:
     platform = equip(facts, "trn3")
     known = paths_of_property(facts, platform, "scale-up")

@@ -196,7 +196,7 @@ def value(
             solve = _solver(model, on, train if task == "train" else None, serve, chips, fixed or {}, term)
             if of == OF_SOFTWARE:
                 named = engine if task == "serve" else stack
-                found = _software(solve, facts, platform, task, named)
+                found = _software(solve, model, facts, platform, task, named)
             else:
                 found = [
                     solve(_set(facts, known, x / today) if x != today else {}, facts, stack, engine, x, x == today)
@@ -309,13 +309,18 @@ def _solver(
     return solve
 
 
-def _software(solve: Solver, facts: Facts, platform: Platform, task: str, named: str | None) -> list[ValuePoint]:
+def _software(
+    solve: Solver, model: Model, facts: Facts, platform: Platform, task: str, named: str | None
+) -> list[ValuePoint]:
     """The job under each stack or engine that the facts describe, slowest first: each step is a release."""
     serves = task == "serve"
-    today = (engine_for(facts, platform, named)) if serves else platform.stack.name
+    if serves:
+        today = engine_for(facts, platform, named, model)
+        names = [*dict.fromkeys(engine_for(facts, platform, name) for name in engine_names(facts))]
+    else:
+        today, names = platform.stack.name, stack_names(facts)
     found = []
-    engines = dict.fromkeys(engine_for(facts, platform, name) for name in engine_names(facts))
-    for name in steps([*engines] if serves else stack_names(facts), "planning with {}"):
+    for name in steps(names, "planning with {}"):
         stack, engine = (None, name) if serves else (name, None)
         found.append(solve({}, facts, stack, engine, 0.0, name == today))
     ordered = sorted(found, key=lambda p: p.tokens_per_s_per_chip.value or 0.0)
