@@ -6,14 +6,13 @@ was measured: `with_factors` gives facts that hold them, at 1 and with the range
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
 from mowich.evidence.forward_passes import (
     BOOKED_ELSEWHERE,
     FORWARD_METRIC,
@@ -118,15 +117,9 @@ class ForwardPredictor:
         return errors
 
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
-        at = self._constants(values)
-        r = self._errors(at)
-        J = np.zeros((len(r), len(self.paths)))
-        for j, path in enumerate(self.paths):
-            moved = at.copy()
-            moved[self.names.index(path)] *= math.exp(DELTA)
-            J[:, j] = (self._errors(moved) - r) / DELTA
-            if not path.startswith(_OF_PROMPTS):
-                J[self.is_prompt, j] = 0.0
+        r, J = numerical_slopes(self.errors, values, self.paths)
+        of_decodes = np.array([not path.startswith(_OF_PROMPTS) for path in self.paths], dtype=np.bool_)
+        J[np.ix_(self.is_prompt, of_decodes)] = 0.0
         return r, J
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.evidence.fitting.moved import has_range
-from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
 from mowich.facts import Facts
 from mowich.neuroncore.explorer import path_parts_s, total_time_s
 from mowich.neuroncore.profile import part_at
@@ -89,11 +89,7 @@ class KernelPredictor:
         return np.array(out)
 
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
-        r = self.errors(values)
-        J = np.zeros((len(r), len(self.paths)))
-        for j, path in enumerate(self.paths):
-            J[:, j] = (self.errors({**values, path: values[path] * math.exp(DELTA)}) - r) / DELTA
-        return r, J
+        return numerical_slopes(self.errors, values, self.paths)
 
 
 def _point(where: str, case: KernelCase) -> MeasuredPoint:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from mowich.arrays import Floats
 
@@ -48,3 +51,14 @@ class Predictor(Protocol):
 
 DELTA = 1e-3
 """Step of a numerical slope, in ln of the constant."""
+
+
+def numerical_slopes(
+    errors: Callable[[ConstantValues], Floats], values: ConstantValues, paths: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """(errors [points], their slopes by ln of each constant [points, paths]): every constant moved by itself."""
+    r = errors(values)
+    J = np.zeros((len(r), len(paths)))
+    for j, path in enumerate(paths):
+        J[:, j] = (errors({**values, path: values[path] * math.exp(DELTA)}) - r) / DELTA
+    return r, J

@@ -9,7 +9,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import SHARED_FACT, has_range
-from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_rows import SERVING, ServingCase
@@ -146,14 +146,7 @@ class ServingPredictor:
         return out
 
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
-        at = self._constants(values)
-        r = self._errors(at)
-        J = np.zeros((len(r), len(self.paths)))
-        for j, path in enumerate(self.paths):
-            moved = at.copy()
-            moved[self.names.index(path)] *= math.exp(DELTA)
-            J[:, j] = (self._errors(moved) - r) / DELTA
-        return r, J
+        return numerical_slopes(self.errors, values, self.paths)
 
 
 def _point(where: str, case: ServingCase, metric: str) -> MeasuredPoint:
