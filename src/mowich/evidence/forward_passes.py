@@ -21,10 +21,9 @@ from mowich.evidence.serving_ranks import cell_number
 from mowich.evidence.serving_rows import engine_of, find_model, kv_of, weights_of
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.models.model import Model
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, one_of
-from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.anchors import Class, anchors_of
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.shapes import Shapes, shapes_of
+from mowich.serving.anchors import Class, anchors_of, class_of_worker
 from mowich.serving.engines import (
     USUAL_ANSWER,
     ConstantTable,
@@ -155,15 +154,10 @@ class Forwards:
 
     @classmethod
     def of(cls, cases: Sequence[ForwardCase]) -> Forwards:
-        """In their order; cases of one model are shaped together."""
-        groups: dict[int, list[int]] = {}
-        for i, case in enumerate(cases):
-            groups.setdefault(id(case.served.model), []).append(i)
-        made = [_shaped(cases[at[0]].served.model, [cases[i] for i in at]) for at in groups.values()]
-        order = np.argsort(np.concatenate([np.array(at) for at in groups.values()]), kind="stable")
+        """In their order."""
         names = ("prompts", "tokens", "past", "decoding", "context")
         return cls(
-            Shapes.joined(made).take(order),
+            shapes_of([(case.served.model, case.served.plan) for case in cases]),
             constant_columns([case.served for case in cases]),
             *(np.array([getattr(case, name) for case in cases]) for name in names),
         )
@@ -192,27 +186,28 @@ class Forwards:
 
 def class_of_step(case: ForwardCase) -> Class:
     """What a step is to measured rows: a sweep and a served load are as two releases."""
-    served, plan = case.served, case.served.plan
-    return Class(
-        engine=served.engine,
-        version=_EVEN if served.is_sweep else "",
-        arch=served.arch,
-        model=served.model.name,
-        family=served.system.family,
-        chip=served.system.chip,
-        weights=plan.weights,
-        plan="dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp",
+    served = case.served
+    return class_of_worker(
+        served.model,
+        served.arch,
+        served.system,
+        served.engine,
+        served.plan,
         users=case.decoding,
         prompt=case.context / max(case.decoding, 1.0),
         output=USUAL_ANSWER,
-        ranks=float(plan.tp * plan.dp),
-        vendor=served.system.vendor,
+        version=_EVEN if served.is_sweep else "",
     )
 
 
 def is_forward(columns: Sequence[str]) -> bool:
     """Whether a table's columns are those of measured forward passes."""
     return {"measured_ms", "decode_requests"} <= set(columns)
+
+
+def forward_columns(columns: Sequence[str]) -> list[str]:
+    """A table's columns by our names."""
+    return [FORWARD_NAMES.get(column, column) for column in columns]
 
 
 def check_forward_row(row: PublishedRow, where: str) -> list[UserError]:
@@ -273,10 +268,6 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
 
 def _refused(row: PublishedRow, reason: str) -> RowResult:
     return RowResult.unsupported(row, metric=FORWARD_METRIC, source=row.get("source", ""), reason=reason)
-
-
-def _shaped(model: Model, cases: Sequence[ForwardCase]) -> Shapes:
-    return shapes(model, ServePlans.of([case.served.plan for case in cases]))
 
 
 def chip_word(hardware: str) -> str:

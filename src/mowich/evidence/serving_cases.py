@@ -12,9 +12,8 @@ from mowich.arrays import Floats
 from mowich.evidence.engine_releases import release_year
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
-from mowich.plans.plan import ServePlans
-from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.anchors import METRICS, Anchor, Class
+from mowich.plans.shapes import Shapes, shapes_of
+from mowich.serving.anchors import METRICS, Anchor, Class, class_of_worker
 from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated_facts
 from mowich.serving.steady import Load, Steady, closed_loop, decode_pool, decode_step, max_sequences
 from mowich.serving.step import total
@@ -102,17 +101,12 @@ def _served(case: ServingCase, facts: Facts) -> Served:
 
 def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
     """ConstantTable of cases, in their order; cases of one model are shaped together."""
-    groups: dict[int, list[int]] = {}
-    for i, case in enumerate(cases):
-        groups.setdefault(id(case.model), []).append(i)
-    parts = [shapes(cases[rows[0]].model, ServePlans.of([cases[i].plan for i in rows])) for rows in groups.values()]
-    order = np.argsort(np.concatenate([np.array(rows) for rows in groups.values()]), kind="stable")
 
     def column(pick: object) -> Floats:
         return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
 
     return Cases(
-        shapes=Shapes.joined(parts).take(order),
+        shapes=shapes_of([(c.model, c.plan) for c in cases]),
         columns=constant_columns([_served(c, facts) for c in cases]),
         users=column(lambda c: c.users),
         prompt=column(lambda c: c.prompt * c.mean_length),
@@ -127,22 +121,16 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
 
 
 def class_of(case: ServingCase) -> Class:
-    """What a case is to the rows beside it; a release of a model under another name is that model."""
-    plan = "dp" if case.plan.dp > 1 else "ep" if case.plan.ep > 1 else "tp"
-    name = {"deepseek-r1": "deepseek-v3"}.get(case.model.name, case.model.name)
-    return Class(
-        engine=case.engine,
-        arch=case.arch,
-        model=name,
-        family=case.system.family,
-        chip=case.system.chip,
-        weights=case.plan.weights,
-        plan=plan,
+    """What a case is to the rows beside it."""
+    return class_of_worker(
+        case.model,
+        case.arch,
+        case.system,
+        case.engine,
+        case.plan,
         users=case.users,
         prompt=case.prompt * case.mean_length,
         output=case.output * case.mean_length,
-        ranks=float(case.plan.tp * case.plan.dp),
-        vendor=case.system.vendor,
         version=case.version,
         guesses=case.speculates,
     )

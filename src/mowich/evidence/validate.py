@@ -80,7 +80,7 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
             form, check = collective_rows.MEASURED_COLLECTIVES, collective_rows.check_collective_row
             return _rows(checked_rows(name, "collectives", columns, reader, form, check))
         if forward_passes.is_forward(columns):
-            reader.fieldnames = columns = [forward_passes.FORWARD_NAMES.get(c, c) for c in columns]
+            reader.fieldnames = columns = forward_passes.forward_columns(columns)
             form = replace(forward_passes.FORWARD_TABLE, required=("id", *forward_passes.FORWARD_TABLE.required))
             found = checked_rows(name, "forward passes", columns, reader, form, forward_passes.check_forward_row)
             return [{**row, "chip": forward_passes.chip_word(row["chip"])} for row in _rows(found)]

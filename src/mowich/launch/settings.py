@@ -62,7 +62,7 @@ def settings_in(engine: str, own: FieldValues) -> FieldValues:
         meant |= {_split(spec): word for spec, word in table.get("read", {}).items()}
         said = [w for (name, v), w in meant.items() if own.get(_field(setting, name)) == v]
         number = own.get(_field(setting, _NUMBER))
-        quiet = [word for word in said if word not in ("piecewise",)]
+        quiet = [word for word in said if word != "piecewise"]
         if quiet:
             out[setting] = quiet[0]
         elif number is not None:

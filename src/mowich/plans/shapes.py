@@ -5,7 +5,7 @@ A sum over the operators of the layers (`operators.list.serving`), as columns [n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
 from mowich.operators.law import Sides, is_aligned
-from mowich.plans.plan import FOUR_BIT, KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
+from mowich.plans.plan import FOUR_BIT, KV, KV_B, WEIGHT_B, WEIGHTS, ServePlan, ServePlans
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,15 @@ def linear_B(model: Model, weights: str, sizes: Mapping[str, Floats]) -> Floats:
     low = sum((size for name, size in sizes.items() if name in _QUANTISED), np.asarray(0.0))
     share = low / np.maximum(sum(sizes.values(), np.asarray(0.0)), 1.0)
     return np.asarray(share * WEIGHT_B[weights] + (1.0 - share) * WEIGHT_B[outside])
+
+
+def shapes_of(workers: Sequence[tuple[Model, ServePlan]]) -> Shapes:
+    """Columns of workers of several models, in their order; those of one model are shaped together."""
+    groups: dict[int, list[int]] = {}
+    for i, (model, _) in enumerate(workers):
+        groups.setdefault(id(model), []).append(i)
+    parts = [shapes(workers[rows[0]][0], ServePlans.of([workers[i][1] for i in rows])) for rows in groups.values()]
+    return Shapes.joined(parts).take(np.argsort(np.concatenate([*map(np.array, groups.values())]), kind="stable"))
 
 
 def shapes(model: Model, plans: ServePlans) -> Shapes:

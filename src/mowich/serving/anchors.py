@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats, distinct
 from mowich.files import kept_beside
+from mowich.machines.system import System
+from mowich.models.model import Model
+from mowich.plans.plan import ServePlan
 
 METRICS = ("tpot", "ttft")
 CLASS_WORDS = ("engine", "version", "arch", "model", "family", "chip", "weights", "plan", "guesses")
@@ -72,6 +75,49 @@ class Class:
     def log(self, name: str) -> float:
         """log2 of one of `AMOUNTS`."""
         return math.log2(max(float(getattr(self, name)), 1.0))
+
+
+SAME_MODEL: Mapping[str, str] = {"deepseek-r1": "deepseek-v3"}
+"""Release of a model under another name -> that model."""
+
+
+def class_of_plan(plan: ServePlan) -> tuple[str, str, float]:
+    """(format of weights, kind, ranks) of a plan: all that it says of a class."""
+    return plan.weights, "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp", float(plan.tp * plan.dp)
+
+
+def class_of_worker(
+    model: Model,
+    arch: str,
+    system: System,
+    engine: str,
+    plan: ServePlan,
+    *,
+    users: float,
+    prompt: float,
+    output: float,
+    version: str = "",
+    guesses: bool = False,
+) -> Class:
+    """What a worker of one plan at a load is to measured rows. arch: as `serving.engines.architecture` says it; users:
+    per rank group; prompt, output: mean tokens; version, guesses: as in `Class`."""
+    weights, kind, ranks = class_of_plan(plan)
+    return Class(
+        engine=engine,
+        arch=arch,
+        model=SAME_MODEL.get(model.name, model.name),
+        family=system.family,
+        chip=system.chip,
+        vendor=system.vendor,
+        weights=weights,
+        plan=kind,
+        users=users,
+        prompt=prompt,
+        output=output,
+        ranks=ranks,
+        version=version,
+        guesses=guesses,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,17 @@ from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.anchors import Anchors, Class, Distance, Loads, NearRow, Neighbourhood, ShiftAlong
+from mowich.serving.anchors import (
+    Anchors,
+    Class,
+    Distance,
+    Loads,
+    NearRow,
+    Neighbourhood,
+    ShiftAlong,
+    class_of_plan,
+    class_of_worker,
+)
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
@@ -74,7 +84,7 @@ class Deployment:
     def loads(self, metric: str, *, prompt: float) -> Loads:
         """ln factor of every plan at any load, for prompts of one length. Plans of one class have the same."""
         knots = self.anchors.knots
-        classes = [(*_class_of_plan(p), guesses) for p, guesses in zip(self.plans, self.table.speculates, strict=True)]
+        classes = [(*class_of_plan(p), guesses) for p, guesses in zip(self.plans, self.table.speculates, strict=True)]
         near = {one: self.near(metric, classes.index(one)) for one in dict.fromkeys(classes)}
         sides = {one: n.along_load(math.log2(prompt), knots) for one, n in near.items()}
         falling, rising = (np.array([sides[one][side] for one in classes]) for side in (0, 1))
@@ -92,21 +102,15 @@ class Deployment:
 
     def class_of(self, i: int, *, users: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> Class:
         """What plan i is to measured rows."""
-        name = {"deepseek-r1": "deepseek-v3"}.get(self.model.name, self.model.name)
-        weights, kind, ranks = _class_of_plan(self.plans[i])
-        return Class(
-            engine=self.engine,
-            arch=architecture(self.model),
-            model=name,
-            family=self.system.family,
-            chip=self.system.chip,
-            vendor=self.system.vendor,
-            weights=weights,
-            plan=kind,
+        return class_of_worker(
+            self.model,
+            architecture(self.model),
+            self.system,
+            self.engine,
+            self.plans[i],
             users=users,
             prompt=prompt,
             output=output,
-            ranks=ranks,
             guesses=bool(self.table.speculates[i]),
         )
 
@@ -117,11 +121,6 @@ class Deployment:
         free = float(serving_memory_B(one, self.around.take(np.array([i])), self.system.hbm_usable_B)["kv"][0])
         each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
         return max(0, int(free / each / block))
-
-
-def _class_of_plan(plan: ServePlan) -> tuple[str, str, float]:
-    """(format of weights, kind, ranks) of a plan."""
-    return plan.weights, "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp", float(plan.tp * plan.dp)
 
 
 def tabled_shares(

@@ -387,9 +387,8 @@ def _row(
     """A row of one answer. light: without the ranges of single facts (points of a front)."""
     system = d.system
     plan = d.plans[f.decode]
-    at = {"users": f.users, "prompt": job.prompt, "output": job.output}
     half = {m: d.half_width(m, f.decode, users=f.users, prompt=job.prompt, apart=f.prefill >= 0) for m in METRICS}
-    distance, nearest = d.measured(f.decode, **at)
+    distance, nearest = d.measured(f.decode, users=f.users, prompt=job.prompt, output=job.output)
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
     unstated = () if light or f.prefill >= 0 else unstated_settings(d, f.decode, f.users, job, facts)
     sooner, later = first_token_spreads(unstated)

@@ -7,7 +7,7 @@ import csv
 
 from mowich.errors import UserError, UserErrors
 from mowich.evidence import serving_validate
-from mowich.evidence.forward_passes import FORWARD_NAMES, FORWARD_TABLE, check_forward_row, chip_word, is_forward
+from mowich.evidence.forward_passes import FORWARD_TABLE, check_forward_row, chip_word, forward_columns, is_forward
 from mowich.evidence.readers.record import COLLECTIVE_TABLE, FileFormat, MeasuredRecord, Reading, RecordKind
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING
@@ -61,7 +61,7 @@ def read(file: str, text: str) -> Reading:
 
 def _records(file: str, kind: RecordKind, form: TableForm, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
     if kind == "forward":
-        reader.fieldnames = [FORWARD_NAMES.get(c, c) for c in reader.fieldnames or ()]
+        reader.fieldnames = forward_columns(reader.fieldnames or ())
         return _unnamed(file, kind, reader)
     if kind == "collective":
         reader.fieldnames = [_RENAMED.get(c, c) for c in reader.fieldnames or ()]
