@@ -114,7 +114,7 @@ def test_kernels_of_experts_add_their_launches_to_layers_with_experts(
     assert layers[1] - layers[0] == pytest.approx(moe_layers * each * float(d.costs.fixed_times[0]), abs=1e-12)
 
 
-# the same examples each time: the loop's two rounds leave up to 0.2% where it is full; to make one smaller takes minutes
+# the same examples each time: two rounds of the loop leave up to 0.2% where it is full; smaller ones take minutes
 @settings(max_examples=20, phases=(Phase.explicit, Phase.generate), derandomize=True)
 @given(**DRAWN, engine=st.sampled_from(("sglang", "trtllm")))
 def test_what_is_not_stated_lies_between_what_it_may_be(

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -471,3 +472,16 @@ def test_the_plan_that_aws_published_for_trainium3_can_be_stated() -> None:
     assert scenario.chips == 6 * 8 / 4 + 128 / 8
     assert (scenario.inputs["plan"]["lnc"], scenario.inputs["decode_plan"]["lnc"]) == (2, 1)
     assert (scenario.inputs["engine"], scenario.inputs["decode_engine"]) == ("vllm-neuron", "nxdi-megakernel")
+
+
+def test_a_traffic_names_the_measured_rows_around_its_mean_load(tmp_path: Path) -> None:
+    """As the row of a plan does: those of the pool that decodes."""
+    path = write(tmp_path / "s.yaml", SCENARIO)
+    result, scenario = traffic(path, FACTS, draws=0), read_traffic(path, FACTS)
+    pool = scenario.decode or scenario.serve
+    users = max(1.0, result.in_flight / (pool.replicas * pool.plan.dp))
+    answer = result.tokens_per_s_per_chip * result.chips_mean / result.requests_per_s
+    distance, nearest = pool.deployment.measured(0, users=users, prompt=result.prompt_mean, output=answer)
+    assert result.measured == {"distance": distance, "nearest": [asdict(row) for row in nearest]}
+    assert len(nearest) == 3
+    assert result.to_dict()["measured"] == result.measured

@@ -251,15 +251,21 @@ def _arrivals(result: Result, inputs: Result) -> list[str]:
     ]
 
 
+def measured_line(measured: Result | None, most: int = MOST_NEAR) -> str:
+    """How far away measured rows stand from an answer, and up to `most` of the nearest with their correlation; ""
+    where nothing is said."""
+    if not measured or not measured["distance"]:
+        return ""
+    rows = "; ".join(NearRow(**near).words() for near in measured["nearest"][:most])
+    return f"{measured['distance']}{f'; nearest rows (correlation, 0 to 1): {rows}' if rows else ''}"
+
+
 def _measured_rows(named: Sequence[tuple[str, Result]], *, is_plan: bool) -> list[str]:
     """How far away measured rows stand from each answer, and the nearest of them with its correlation."""
     said = []
     for name, row in named:
-        found = row.get("measured")
-        if found and found["distance"]:
-            rows = "; ".join(NearRow(**near).words() for near in found["nearest"][: MOST_NEAR if is_plan else 1])
-            nearest = f"; nearest rows (correlation, 0 to 1): {rows}" if rows else ""
-            said.append(f"{'plan 1' if is_plan else name}: {found['distance']}{nearest}")
+        words = measured_line(row.get("measured"), MOST_NEAR if is_plan else 1)
+        said += [f"{'plan 1' if is_plan else name}: {words}"] if words else []
     return said
 
 

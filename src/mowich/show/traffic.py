@@ -6,6 +6,7 @@ from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number_text, percent, seconds
 from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, Words, counted, paragraphs
 from mowich.show.rows import kinds
+from mowich.show.serve import measured_line
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -128,6 +129,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f" {result['failures']} requests lost and sent again",
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
+        *([line] if (line := measured_line(result.get("measured"))) else []),
         f"{result['events']} events ({result['steps']} engine steps){took}",
     ]
 

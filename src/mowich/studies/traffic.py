@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import IO
@@ -103,7 +103,8 @@ class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
-    seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
+    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -145,11 +146,12 @@ class TrafficResult(Shown):
     steps: int
     seconds: float
     coverage: Mapping[str, float]
+    measured: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
-        return [plain_row({k: v for k, v in self.to_dict().items() if k not in ("inputs", "warnings")})]
+        return [plain_row({k: v for k, v in self.to_dict().items() if k not in ("inputs", "measured", "warnings")})]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/traffic@1` contract."""
@@ -525,11 +527,24 @@ def _shifted(scenario: TrafficScenario, result: TrafficResult, facts: Facts, end
     )
 
 
+def _mean_load(pool: Pool, result: TrafficResult) -> tuple[float, float]:
+    """(users of a rank group, prompt tokens) of a pool, on average."""
+    return max(1.0, result.in_flight / (pool.replicas * pool.plan.dp)), max(1.0, result.prompt_mean)
+
+
+def _measured(scenario: TrafficScenario, result: TrafficResult) -> dict[str, object]:
+    """How far away measured rows are that speak for the pool that decodes, and the nearest of them."""
+    pool = scenario.decode or scenario.serve
+    users, prompt = _mean_load(pool, result)
+    answer = result.tokens_per_s_per_chip * result.chips_mean / max(result.requests_per_s, 1e-12)
+    distance, nearest = pool.deployment.measured(0, users=users, prompt=prompt, output=answer)
+    return {"distance": distance, "nearest": [asdict(near) for near in nearest]}
+
+
 def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[float, float], tuple[float, float]]:
     """Of the steps and of the first token of a pool: ln half-widths (down, up) of their 90% interval, as of a plan's
     row: by the measured rows around it at the mean load, and by facts of grade D."""
-    d = pool.deployment
-    users, prompt = max(1.0, result.in_flight / (pool.replicas * pool.plan.dp)), max(1.0, result.prompt_mean)
+    d, (users, prompt) = pool.deployment, _mean_load(pool, result)
     half = [d.half_width(metric, 0, users=users, prompt=prompt, apart=pool.apart) for metric in METRICS]
     downs, ups = fact_spreads(d, 0, users, prompt, facts)
     step, first = ((math.hypot(x, *downs), math.hypot(x, *ups)) for x in half)
@@ -550,6 +565,7 @@ def traffic(
     if draws is not None:
         scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
     result = simulate_traffic(scenario, facts, requests_out=requests_out, trace_out=trace_out)
+    result = replace(result, measured=_measured(scenario, result))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0
         if not draws:

@@ -212,6 +212,7 @@ SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("simulated_requests", "requests", "requests of all that was played out", "search: counted"),
     ),
     "mowich/traffic@1": (
+        *NEAREST_RULES,
         R("requests", "requests", "requests that arrived", "simulation: counted"),
         R("completed", "requests", "requests that were answered to the end", "simulation: counted"),
         R(
