@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
 
 from mowich.errors import UserError, UserErrors, shorten
+from mowich.writing import replace_file
 
 if TYPE_CHECKING:
     import yaml
@@ -379,7 +380,8 @@ def kept_beside(path: Path, make: Callable[[bytes], T]) -> T:
     made = make(source)
     data = pickle.dumps(made, protocol=5)
     with suppress(OSError):
-        _replace(kept, stamp + sha256(data).digest() + data)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, stamp + sha256(data).digest() + data, lasting=False)
     return made
 
 
@@ -388,22 +390,6 @@ def _kept_path(path: Path) -> Path:
     from importlib.util import cache_from_source
 
     return Path(cache_from_source(str(path))).with_suffix(f"{path.suffix}-kept")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file in one go: who reads it meanwhile gets the old one or the new one. Raises OSError."""
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(path.parent.stat().st_mode & 0o666)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # YAML

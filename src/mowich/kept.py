@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mowich.errors import UserError
+from mowich.writing import replace_file
 
 LAST = "last"
 """The word that stands for the last result."""
@@ -46,9 +47,7 @@ def keep_last(text: str) -> None:
         if folder is None or len(text) > _MOST:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f"last.{os.getpid()}.new"
-        new.write_text(text, encoding="utf-8")
-        new.replace(folder / "last.json")
+        replace_file(folder / "last.json", text, lasting=False)
 
 
 def result_file(named: Path) -> Path:

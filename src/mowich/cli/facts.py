@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -11,6 +12,7 @@ from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import complain, emit
 from mowich.errors import EXIT_CHECK_FAILED, ProblemList, UserError
 from mowich.requests import known
+from mowich.writing import write_file
 
 facts_app = typer.Typer(
     cls=CommandGroup,
@@ -106,13 +108,9 @@ def facts_new(asked: known.NewRequest) -> None:
     if asked.out is None:
         sys.stdout.write(text)
         return
-    try:
-        with asked.out.open("x", encoding="utf-8") as file:  # never over a file that somebody has filled in
-            file.write(text)
-    except FileExistsError:
-        raise UserError("is there already", field=f"out {asked.out}", fix="take another name, or remove it") from None
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field=f"out {asked.out}") from error
+    if os.path.lexists(asked.out):  # never over a file that somebody has filled in
+        raise UserError("is there already", field=f"out {asked.out}", fix="take another name, or remove it")
+    write_file(asked.out, text, field=f"out {asked.out}")
     if not asked.form.quiet:
         print(f"{asked.out}: fill in what says FILL, then mowich facts check --facts {asked.out}")
 

@@ -18,8 +18,8 @@ from mowich.cli.app import app
 from mowich.cli.guest import in_limits
 from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import emit, progress
-from mowich.errors import UserError
 from mowich.requests import kernels
+from mowich.writing import told_unwritable, whole_file
 
 if TYPE_CHECKING:
     from mowich.nki import Result
@@ -169,10 +169,9 @@ def _save(result: Result, file: Path) -> None:
     """The arrays that a kernel returned, as `np.load` reads them."""
     import numpy as np
 
-    try:
-        np.savez(file, *(np.asarray(value) for value in result.outputs))
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field=f"out {file}") from None
+    named = file if file.suffix == ".npz" else file.with_name(file.name + ".npz")  # as NumPy names it
+    with told_unwritable(field=f"out {file}"), whole_file(named) as new:
+        np.savez(new, *(np.asarray(value) for value in result.outputs))
 
 
 __all__ = ["kernel_app"]

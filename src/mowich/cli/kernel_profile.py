@@ -17,6 +17,7 @@ from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
 from mowich.errors import UserError
 from mowich.requests import kernels
+from mowich.writing import write_file
 
 if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
@@ -94,10 +95,7 @@ def _write_page(profile: Profile, target: str, file: Path, from_s: float) -> Non
     """The page of a profile, with a line for what it does not show."""
     from mowich.show import lanes
 
-    try:
-        file.write_text(lanes.render_lanes(profile, target, from_s), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(file)) from None
+    write_file(file, lanes.render_lanes(profile, target, from_s), where=str(file))
 
 
 @verb(kernel_app, kernels.KERNEL_DIFF, "diff")

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mowich.errors import UserError
 from mowich.kept import keep_last
 from mowich.progress import listening
 from mowich.shown import Result
+from mowich.writing import write_file
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -174,10 +174,7 @@ def emit(
         for line in (*heard_lines(result), *stale_lines(result)):
             noter(form.quiet)(line)
     if form.out is not None:
-        try:
-            form.out.write_text(to_json(result, inputs=inputs), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot be written ({error.strerror})", field=f"out {form.out}") from error
+        write_file(form.out, to_json(result, inputs=inputs), field=f"out {form.out}")
     if result.get("schema") in _KEPT:
         keep_last(to_json(result, inputs=inputs))
     if form.as_json or text is not None:

@@ -14,6 +14,7 @@ from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError
 from mowich.requests import jobs
+from mowich.writing import write_file
 
 if TYPE_CHECKING:
     from mowich.show.render.terminal import Style
@@ -112,10 +113,7 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
             field=f"timeline {file}",
             fix="choose a plan with fewer micro-batches, with --pick or --set plan.micro_batch",
         ) from error
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field=f"timeline {file}") from error
+    write_file(file, text, field=f"timeline {file}")
     return found
 
 

@@ -10,6 +10,7 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.errors import UserError
 from mowich.requests import results
+from mowich.writing import write_file
 
 
 @verb(app, results.REPORT)
@@ -30,10 +31,7 @@ def report(asked: results.ReportRequest) -> None:
         ) from error
     beside = result / "report.html" if result.is_dir() else result.with_suffix(".html")
     target = asked.html or (Path("report.html") if where == "-" else beside)
-    try:
-        target.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field=f"html {target}") from error
+    write_file(target, page, field=f"html {target}")
     if not asked.form.quiet:
         print(f"wrote {target}", file=sys.stderr)
     if asked.show:

@@ -30,6 +30,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import System, resolve
 from mowich.operators.tables.schema import FORMAT_B, OPERATORS
+from mowich.writing import write_file
 
 ROOT = "MOWICH_OPERATOR_TABLES"
 """Environment variable: a folder `systems` of aiconfigurator-core, where it is not installed."""
@@ -169,7 +170,7 @@ def _write_constants(kind: str, system: System, found: Mapping[str, Reached], fa
             lines.append(f'{field}: {{ref: "{path}"}}')
     file = folder / kind / f"{system.chip}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(file, "\n".join(lines) + "\n", where=str(file))
     return file
 
 

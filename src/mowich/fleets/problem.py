@@ -21,6 +21,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.files import read_json
 from mowich.machines.system import System
+from mowich.writing import write_file
 
 Vector = NDArray[np.float64]
 
@@ -265,10 +266,7 @@ def write_rates(path: str | Path, rates: TaskRates, *, facts_hash: str) -> None:
         for r in rates.values()
     ]
     data = {"schema": RATES_SCHEMA, "facts_hash": facts_hash, "rates": rows}
-    try:
-        Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+    write_file(Path(path), json.dumps(data, indent=1) + "\n", where=str(path))
 
 
 def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:

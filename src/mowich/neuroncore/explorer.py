@@ -33,6 +33,7 @@ from mowich.neuroncore.instructions.rates import (
 )
 from mowich.neuroncore.profile import Profile, merged_spans, union
 from mowich.neuroncore.source import statement
+from mowich.writing import whole_file
 
 SCHEMA_VERSION = "7.4.0"
 _Table = dict[str, list[Any]]
@@ -381,7 +382,8 @@ def write_parquet(profile: Profile, folder: Path) -> list[Path]:
             if table:
                 path = folder / f"{name}.parquet"
                 columns = {k: _array(v) for k, v in table.items()}  # noqa: F841 - DuckDB reads it by its name
-                connection.execute(f"copy (select * from columns) to '{_quoted(path)}' (format parquet)")
+                with whole_file(path) as new:
+                    connection.execute(f"copy (select * from columns) to '{_quoted(new)}' (format parquet)")
                 made.append(path)
     finally:
         connection.close()

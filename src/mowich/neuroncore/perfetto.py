@@ -15,6 +15,7 @@ from typing import Any
 from mowich.neuroncore.clock.schedule import CAUSES
 from mowich.neuroncore.instructions.rates import DMA_QUEUES, QUEUES
 from mowich.neuroncore.profile import Profile
+from mowich.writing import replace_file
 
 _US = 1_000_000
 _PATH = len(QUEUES)
@@ -68,10 +69,10 @@ def events(profile: Profile) -> list[dict[str, object]]:
 
 
 def write_perfetto(profile: Profile, path: Path) -> None:
-    """Write the trace as JSON."""
+    """Write the trace as JSON. Raises OSError."""
     document = {
         "traceEvents": events(profile),
         "displayTimeUnit": "ns",
         "otherData": {"made by": "mowich", "latency us": profile.total_s * 1e6},
     }
-    path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+    replace_file(path, json.dumps(document, separators=(",", ":")))

@@ -11,11 +11,11 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mowich.errors import UserError
+from mowich.writing import replace_file, told_unwritable
 
 CHECKSUMS = "_checksums.sha256"  # readers of directories of Parquet skip names that begin with an underscore
 DAMAGED = "_damaged"
@@ -23,17 +23,9 @@ DAMAGED = "_damaged"
 _LINE = re.compile(r"([0-9a-f]{64})  (part-\d{6}\.parquet|_task-\d{6})")
 
 
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Where a file is written: a full disk, a folder that may not be written to, a broken disk are one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(path),
-            fix="what is there is whole; mend that, and the same command goes on",
-        ) from error
+def written(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Where a file of a sweep is written: what goes wrong is one line."""
+    return told_unwritable(where=str(path), fix="what is there is whole; mend that, and the same command goes on")
 
 
 @contextlib.contextmanager
@@ -64,9 +56,6 @@ if sys.platform == "win32":  # pragma: no cover - no folder can be opened there:
     def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
-    def _sync_folder(folder: Path) -> None:
-        pass
-
 else:
 
     def _handle_of(folder: Path) -> int:
@@ -76,37 +65,6 @@ else:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _sync_folder(folder: Path) -> None:
-        _sync(folder, os.O_RDONLY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def settle(temporary: Path, path: Path) -> None:
-    """Rename a finished file: first its bytes are on the disk, then its name is."""
-    temporary.chmod(0o644)
-    _sync(temporary, os.O_RDWR)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        settle(Path(name), path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def checksum_of(path: Path) -> str:

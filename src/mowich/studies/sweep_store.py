@@ -42,14 +42,13 @@ from mowich.studies.sweep_files import (
     note_checksum,
     order_checksums,
     read_checksums,
-    replace_file,
     set_aside,
-    settle,
     written,
 )
 from mowich.studies.sweep_workers import workers_live
 from mowich.training.step import STEP_PARTS
 from mowich.version import VERSION
+from mowich.writing import replace_file, settle
 
 MANIFEST = "_manifest.json"  # readers of directories of Parquet skip names that begin with an underscore
 _SCHEMA = "mowich/sweep-parts@1"

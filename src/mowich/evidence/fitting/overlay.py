@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mowich.errors import UserError
 from mowich.evidence.fitting.solve import RANGE_END, Calibrated
 from mowich.facts import Facts, load_facts
 from mowich.facts.fields import is_plain_number
 from mowich.serving.anchors import Anchor
 from mowich.serving.own_rows import OWN_ROWS, rows_text
 from mowich.units import write_value
+from mowich.writing import write_file
 
 WRITTEN = 2e-5
 """How far a written value may lie from the fitted one: six digits are written."""
@@ -185,10 +185,7 @@ def _written(value: float, unit: str) -> str:
 
 def write_fitted(path: Path, text: str, fitted: Sequence[FittedFact], facts: Facts) -> None:
     """Write the overlay and read it again, as `--facts` will. Raises UserError where it cannot be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field="overlay", given=str(path)) from error
+    write_file(path, text, field="overlay", given=str(path))
     known = load_facts([path])
     for one in fitted:
         if abs(known.number(one.path) / one.value - 1.0) > WRITTEN:

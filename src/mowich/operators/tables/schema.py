@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
+from mowich.writing import replace_file
 
 FOLDER = Path(__file__).parent / "data"
 """The tables that ship."""
@@ -259,7 +260,7 @@ def write_table(folder: Path, op: str, rows: Iterable[TableRow]) -> Path:
     """Write `folder/<op>.csv`; gives its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{op}.csv"
-    path.write_text(dump(operator(op), rows), encoding="utf-8", newline="\n")
+    replace_file(path, dump(operator(op), rows))
     return path
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from mowich.errors import UserError
 from mowich.shown import Frame
+from mowich.writing import whole_file, write_file
 
 LIBRARIES = ("pandas", "polars")
 """Dataframes that rows can become, the first that is there unless one is named."""
@@ -53,10 +54,7 @@ def csv_rows(rows: Sequence[Mapping[str, object]]) -> str:
 
 def write_csv(text: str, path: str | Path) -> None:
     """Write CSV. Raises UserError where it cannot be written."""
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+    write_file(Path(path), text, where=str(path))
 
 
 def write_parquet_rows(rows: Sequence[Mapping[str, object]], path: str | Path) -> None:
@@ -70,6 +68,7 @@ def write_parquet_rows(rows: Sequence[Mapping[str, object]], path: str | Path) -
         plain.write_text(csv_rows(rows), encoding="utf-8")
         try:
             read = duckdb.read_csv(str(plain), header=True, sample_size=-1)
-            read.write_parquet(str(path))
+            with whole_file(Path(path)) as new:
+                read.write_parquet(str(new))
         except (duckdb.Error, OSError) as error:
             raise UserError(f"cannot be written: {' '.join(str(error).split())}", where=str(path)) from None

@@ -7,7 +7,6 @@ run gives values and time, so that a candidate cannot do one thing where it is l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,6 +37,7 @@ from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.judge.warm import warm_for
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
+from mowich.writing import replace_file, told_unwritable
 
 JUDGE_STATUSES = ("ok", "timed", "wrong", "refused")
 """ok: right, within the tolerance on all arguments; timed: values were not asked for, so nobody knows whether it is
@@ -280,13 +280,9 @@ def _read(folder: Path | None, key: str) -> bytes | None:
 def _write(folder: Path | None, key: str, value: bytes) -> None:
     if folder is None:
         return
-    try:
+    with told_unwritable(field=f"cache {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f"{key}.{os.getpid()}.new"
-        new.write_bytes(value)
-        new.replace(folder / f"{key}.run")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", field=f"cache {folder}") from None
+        replace_file(folder / f"{key}.run", value, lasting=False)
 
 
 def ranked_by_time(rows: Sequence[Judged], measured_s: Mapping[str, float] = {}) -> tuple[list[Judged], KnownTimes]:
