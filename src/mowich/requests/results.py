@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError
 from mowich.requests.common import FORM, JSON, MODEL, PLAIN, QUIET, Asked, Request, asked_model, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
+from mowich.requests.result_check import check_result
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import AS_OF, FACTS, OF_FACTS, SET, STALE, asked_of, read_freshness, read_settings
 
@@ -114,6 +115,7 @@ def read_result(result: Path) -> Mapping[str, object]:
             given=data.get("schema"),
             allowed="what a verb writes with --json or --out",
         )
+    check_result(data, where)
     return data
 
 
@@ -131,6 +133,8 @@ def _given_result(reader: QuestionReader) -> Mapping[str, object]:
         given = value if data is None else data.get("schema") if isinstance(data, Mapping) else data
         reader.add("not a result of mowich", GIVEN, given=given, allowed="what a verb returned, or its JSON object")
         return {}
+    if data is value:
+        check_result(data, GIVEN.name)
     return data
 
 

@@ -429,9 +429,13 @@ class Explainer:
         if not now:
             return ()
         if abs(now / value - 1.0) > 1e-6 and self.result.get("facts_hash") in (None, self._hash) and not source.is_slow:
-            warnings.append(
-                f"made again it is {now:.6g}: this version of mowich differs from the one that made the result"
+            is_same = self.result.get("version") == VERSION
+            why = (
+                "the result was changed, or another build of this version made it"
+                if is_same
+                else "another version made it"
             )
+            warnings.append(f"the result has {value:.6g}, made again it is {now:.6g}: {why}")
 
         def change(path_: str, to: float) -> float | None:
             try:
