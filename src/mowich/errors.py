@@ -8,6 +8,7 @@ Anything else that escapes is our bug (exit code 70).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypedDict, Unpack
@@ -39,6 +40,19 @@ def shorten(text: str, most: int = MAX_GIVEN) -> str:
     """
     half = (most - 3) // 2
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys and does not show, but for tabs and ends of lines."""
+
+
+def visible(text: str) -> str:
+    """A text of somebody else's file as a terminal may get it: what a terminal would obey is spelt.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 MAX_SAID = 1000

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mowich.errors import visible
 from mowich.kept import keep_last
 from mowich.progress import listening
 from mowich.shown import Result
@@ -144,7 +145,7 @@ def progress(quiet: bool) -> Iterator[Progress]:
 
 def noter(quiet: bool) -> Callable[[str], None]:
     """A function that says something on stderr, unless quiet."""
-    return (lambda text: None) if quiet else (lambda text: print(f"note: {text}", file=sys.stderr))
+    return (lambda text: None) if quiet else (lambda text: print(f"note: {visible(text)}", file=sys.stderr))
 
 
 def style(plain: bool) -> Style:
@@ -209,5 +210,5 @@ _KEPT = {
 def complain(text: str) -> None:
     """Errors on stderr, one line each."""
     with suppress(OSError):  # where it cannot be written, nothing can be said
-        for line in text.splitlines():
+        for line in visible(text).splitlines():
             print(f"error: {line}", file=sys.stderr)

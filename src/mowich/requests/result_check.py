@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mowich.errors import UserError, UserErrors
 from mowich.estimate import GRADES
 
-ENDS = ("low", "value", "high")
+_ENDS = ("low", "value", "high")
 SHARES = frozenset(("mfu", "mbu", "goodput", "utilisation"))
 """Names of shares of a whole, beside those that end in `_frac`."""
 SIGNED = frozenset(("margin",))
@@ -66,7 +66,7 @@ def _of_estimate(node: Mapping[str, object], at: str) -> Iterator[UserError]:
     name, known = at.rpartition(".")[2], {}
     if node.get("grade", "D") not in (*GRADES, "user"):
         yield UserError("not a grade", where=f"{at}.grade", given=node["grade"], allowed=[*GRADES, "user"])
-    for end in ENDS:
+    for end in _ENDS:
         x = node[end]
         if x is None:
             continue

@@ -17,7 +17,22 @@ def _written(spot: Spot) -> object:
     if isinstance(spot.value, bool):
         return str(spot.value).lower()
     can_be_unknown = spot.is_estimated or spot.column.rpartition(".")[2] == "feasible"
-    return UNKNOWN if spot.value is None and can_be_unknown else spot.value
+    return UNKNOWN if spot.value is None and can_be_unknown else inert(spot.value)
+
+
+def inert(value: object) -> object:
+    """A value that no spreadsheet takes for a formula: before a text that begins like one stands an apostrophe, as
+    spreadsheets mark text.
+
+    >>> inert("=HYPERLINK(1)"), inert(-1.5), inert("-"), inert("trn3:64")
+    ("'=HYPERLINK(1)", -1.5, '-', 'trn3:64')
+    """
+    is_formula = isinstance(value, str) and len(value) > 1 and value[0] in _FORMULA
+    return f"'{value}" if is_formula else value
+
+
+_FORMULA = "=+-@\t\r"
+"""First characters of what a spreadsheet works out."""
 
 
 def flatten(row: Mapping[str, object]) -> dict[str, object]:

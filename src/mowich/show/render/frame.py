@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mowich.errors import UserError
+from mowich.show.render.csv import inert
 from mowich.shown import Frame
 from mowich.writing import whole_file, write_file
 
@@ -43,12 +44,12 @@ def _module(name: str) -> ModuleType | None:
         return None
 
 
-def csv_rows(rows: Sequence[Mapping[str, object]]) -> str:
-    """The rows as CSV: SI numbers, an empty cell where unknown."""
+def csv_rows(rows: Sequence[Mapping[str, object]], *, is_shown: bool = False) -> str:
+    """The rows as CSV: SI numbers, an empty cell where unknown. is_shown: for spreadsheets, without formulas."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: inert(v) for k, v in row.items()} if is_shown else row for row in rows)
     return text.getvalue()
 
 

@@ -203,7 +203,7 @@ def frame(result: Shown, library: str | None) -> Frame:
 def csv(result: Shown, path: str | PathLike[str] | None) -> str:
     """The rows of a result as `--csv` prints them, also written where a path is given."""
     made = page(result)
-    text = to_csv(made.records) if made is not None and made.records else csv_rows(_plain_rows(result))
+    text = to_csv(made.records) if made is not None and made.records else csv_rows(_plain_rows(result), is_shown=True)
     if path is not None:
         write_csv(text, str(path))
     return text

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style as Pen
 
+from mowich.errors import visible
 from mowich.show.page import NOTHING, Column, Details, Page, Table, Words
 
 WIDTH = 100
@@ -50,7 +51,8 @@ class Style:
     legend: bool = False
 
     def text(self, words: str) -> str:
-        """Words in characters that can be shown."""
+        """Words in characters that can be shown, and that a terminal does not obey."""
+        words = visible(words)
         return words if self.unicode else words.translate(ASCII)
 
     def bold(self, words: str) -> str:
@@ -180,7 +182,7 @@ def _details(found: Details, dropped: Sequence[str], style: Style) -> list[str]:
     wide = max((cell_len(name) for name, _, _ in found.rows), default=0)
     is_beside = wide <= style.width // 2
     wide = wide if is_beside else HANG
-    out = ["", style.bold(found.title)]
+    out = ["", style.bold(style.text(found.title))]
     for name, first, second in found.rows:
         said = "; ".join(m.text for m in first if m.column in ("", *dropped))
         if is_beside:
