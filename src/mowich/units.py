@@ -100,8 +100,21 @@ def _build() -> dict[str, Quantity]:
 UNITS = _build()
 """Every unit that Mowich reads -> its SI scale and SI unit."""
 
-_NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
+NUMBER = r"(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+"""A number as every edge reads it: digits of ASCII, single underscores between them, a point, an exponent."""
+
+_NUMBER = re.compile(rf"^\s*([+-]?{NUMBER})(?![0-9_.])\s*(.*?)\s*$")
 _COUNT_SUFFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20}
+
+
+def is_digits(text: str) -> bool:
+    """Whether a text is a whole number of plain digits. `str.isdigit` takes digits that are none to `int`, or to a
+    reader.
+
+    >>> is_digits("12"), is_digits("\u00b2"), is_digits("\uff18"), is_digits("")
+    (True, False, False, False)
+    """
+    return text.isascii() and text.isdigit()
 
 
 def parse(text: object, unit: str | None = None, *, where: str | None = None, example: str = "") -> Quantity:
@@ -116,7 +129,7 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None, ex
     (0.001, 2500000.0)
     """
     shown = text if isinstance(text, str) else str(text)
-    money = re.match(r"^\s*\$\s*([\d._eE+-]+)\s*([kMGBT]?)(/.*)?$", shown)
+    money = re.match(rf"^\s*\$\s*([+-]?{NUMBER})\s*([kMGBT]?)(/.*)?$", shown)
     if money:
         shown = f"{money[1]} {money[2]}${(money[3] or '').replace(' ', '')}"
     match = _NUMBER.match(shown)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from mowich.evidence.row_checks import PublishedRow, refusal
+from mowich.units import is_digits
 
 _FLAGS = ("sampling_on_device", "fused_qkv", "block_wise", "asynchronous")
 """Options of a graph; columns of that name hold yes or no."""
@@ -86,7 +87,7 @@ def _batch(notes: Sequence[GraphNote], row: PublishedRow, users: float) -> float
     """The compiled batch that a row states: in its own column, in that of the batch, or in its notes; 0 without."""
     for column in (_BATCH, "batch"):
         if word := (row.get(column) or "").strip():
-            if not word.isdigit() or int(word) < 1 or (column == _BATCH and int(word) < users):
+            if not is_digits(word) or int(word) < 1 or (column == _BATCH and int(word) < users):
                 raise refusal(column, word, f"a whole number from {max(1.0, users):g}")
             return float(word)
     found = (re.search(n["batch"], row.get("notes") or "", re.IGNORECASE) for n in notes if "batch" in n)

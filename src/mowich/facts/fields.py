@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mowich.errors import UserError
-from mowich.units import Quantity, parse, write_value
+from mowich.units import NUMBER, Quantity, parse, write_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +258,7 @@ def read_fact_quantity(path: str, text: str, known: str | None = None) -> Quanti
     """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none;
     `check_unit` and `check_value` come after."""
     wanted = unit_of(path, known)
-    if wanted and not is_plain_number(wanted) and re.fullmatch(r"\s*[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*", text):
+    if wanted and not is_plain_number(wanted) and re.fullmatch(rf"\s*[+-]?{NUMBER}\s*", text):
         raise no_unit(text.strip(), wanted)
     return parse(text)
 

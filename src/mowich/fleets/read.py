@@ -39,7 +39,7 @@ from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
-from mowich.units import parse, show
+from mowich.units import is_digits, parse, show
 
 DEMAND_FROM = ("invented", "forecast", "ordered", "measured")
 """Where the demand of a scenario comes from: what it is worth to say that something stands idle."""
@@ -60,8 +60,8 @@ def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
     year, _, part = start.partition("-")
     first = part.removeprefix(letter) if letter else "1"
     if not (
-        year.isdigit()
-        and first.isdigit()
+        is_digits(year)
+        and is_digits(first)
         and 1 <= int(first) <= per_year
         and bool(part) == bool(letter)
         and (not letter or part.startswith(letter))

@@ -221,7 +221,7 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
         return per_unit if chips is None else chips
     if kind == "*":
         return int(parse_count(size, where=f"system '{spec}'")) * per_unit
-    if re.fullmatch(r"\d+(x\d+)+", size):
+    if re.fullmatch(r"[0-9]+(x[0-9]+)+", size):
         return math.prod(int(axis) for axis in size.split("x"))
     return int(parse_count(size, where=f"system '{spec}'"))
 

@@ -14,6 +14,7 @@ from typing import Literal
 from mowich.errors import UserError, unknown
 from mowich.models import ops
 from mowich.models.model import Layer, Model
+from mowich.units import is_digits
 
 Task = Literal["pretrain", "sft", "lora"]
 TASKS: tuple[Task, ...] = ("pretrain", "sft", "lora")
@@ -101,7 +102,7 @@ def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
         raise unknown("task", word, TASKS, where=where)
     if not rest:
         return task, Lora() if task == "lora" else None
-    if task != "lora" or len(rest) > 2 or not rest[0].isdigit():
+    if task != "lora" or len(rest) > 2 or not is_digits(rest[0]):
         raise UserError(
             "not a task", where=where, given=text, allowed="pretrain, sft, lora, lora:RANK, lora:RANK:TARGETS"
         )

@@ -22,6 +22,7 @@ from mowich.models.task import TASKS, Lora, Task
 from mowich.operators.tables.schema import FORMAT_B
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
 from mowich.shown import Result
+from mowich.units import is_digits
 
 Recompute = Literal["none", "selective", "full", "experts"]
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
@@ -595,11 +596,7 @@ def _read(key: str, value: object) -> int | bool | str:
 def _degree(key: str, word: str, where: str | None) -> int:
     """One whole number of a fixed degree; `zero` is a level from 0 to 3, and 0 `shards` are all data ranks."""
     lowest, highest = (0, 3) if key == "zero" else (0 if key == "shards" else 1, MAX_DEGREE)
-    if (
-        not (word.isascii() and word.isdigit())
-        or len(word) > len(str(MAX_DEGREE))
-        or not lowest <= int(word) <= highest
-    ):
+    if not is_digits(word) or len(word) > len(str(MAX_DEGREE)) or not lowest <= int(word) <= highest:
         raise UserError(
             "not a legal degree",
             field=where,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from mowich.errors import UserError, unknown
 from mowich.plans.launch_settings import SETTING_NAMES, read_setting
+from mowich.units import is_digits
 
 POOL_CHOICES = ("prefill", "decode")
 """Choices that are a whole plan of workers of one kind: "tp=2 kv=fp8"."""
@@ -35,7 +36,7 @@ def read_pool_choice(text: str) -> dict[str, int | str]:
             if value not in words[name]:
                 raise unknown(name, value, words[name])
             out[name] = value
-        elif name in DEGREES and value.isdigit() and 1 <= int(value) <= _MOST:
+        elif name in DEGREES and is_digits(value) and 1 <= int(value) <= _MOST:
             out[name] = int(value)
         else:
             raise UserError("not a field of a worker's plan", given=part, allowed="tp=2, pp, dp, cp, ep, weights, kv")
@@ -47,7 +48,7 @@ def _serving_choice(key: str, text: str, where: str) -> tuple[int | str, ...]:
     if key in POOL_CHOICES:
         read_pool_choice(text)
         return (text,)
-    if not text.isdigit() or not 1 <= int(text) <= _MOST_SEQUENCES:
+    if not is_digits(text) or not 1 <= int(text) <= _MOST_SEQUENCES:
         raise UserError(
             "not a number of sequences", field=where, given=text, allowed=f"a whole number up to {_MOST_SEQUENCES}"
         )
@@ -76,7 +77,7 @@ def parse_serving(settings: Mapping[str, str], also: Collection[str] = ()) -> di
         words = [w.strip() for w in str(text).split(",")]
         if key in DEGREES:
             for w in words:
-                if not w.isdigit() or not 1 <= int(w) <= _MOST:
+                if not is_digits(w) or not 1 <= int(w) <= _MOST:
                     raise UserError("not a legal degree", field=where, given=w, allowed="whole numbers from 1 to 4096")
             out[key] = tuple(int(w) for w in words)
         else:

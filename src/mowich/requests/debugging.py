@@ -61,9 +61,9 @@ def read_source_line(value: object) -> SourceLine:
     >>> read_source_line("kernels/softmax.py:42:3")
     SourceLine(file='kernels/softmax.py', line=42, turn=3)
     """
-    match = re.fullmatch(r"(?:(.+?):)?(\d{1,9})(?::(\d{1,9}))?", str(value).strip())
+    match = re.fullmatch(r"(?:(.+?):)?([0-9]{1,9})(?::([0-9]{1,9}))?", str(value).strip())
     # "42:3" is line 42, not line 3 of a file "42"
-    swapped = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(value).strip())
+    swapped = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", str(value).strip())
     found = ("", *swapped.groups()) if swapped else match.groups() if match else None
     if found is None or isinstance(value, bool) or int(found[1]) < 1 or int(found[2] or 1) < 1:
         raise UserError(

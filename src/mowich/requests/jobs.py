@@ -72,7 +72,7 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
-from mowich.units import parse_batch, parse_count
+from mowich.units import is_digits, parse_batch, parse_count
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -343,7 +343,7 @@ def _note_words(reader: QuestionReader, seq: float, batch: float) -> None:
         )
     if given.endswith(("seqs", "seq")):
         return
-    if given.isdigit():
+    if is_digits(given):
         reader.note(
             f"{reader.said(BATCH)} {given} is {given} tokens, {batch:.0f} sequences; {given} sequences are written"
             f" {given}seqs"

@@ -52,6 +52,7 @@ from mowich.requests.fields import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of
+from mowich.units import is_digits
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -248,7 +249,7 @@ def _writable(reader: QuestionReader, *fields: Field[Path], folder: bool = False
 def read_version(value: object) -> tuple[int, int]:
     """A version of NKI: "0.4" or "0.4.0"."""
     parts = str(value).split(".")
-    if not 2 <= len(parts) <= 3 or not all(part.isdecimal() and len(part) < 4 for part in parts):
+    if not 2 <= len(parts) <= 3 or not all(is_digits(part) and len(part) < 4 for part in parts):
         raise UserError("not a version of NKI", given=value, fix="for example 0.4")
     made = (int(parts[0]), int(parts[1]))
     if made < FIRST_VERSION:

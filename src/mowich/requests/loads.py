@@ -11,18 +11,19 @@ from functools import partial
 from mowich.errors import UserError
 from mowich.requests.fields import Field, quantity, read_share, share, whole
 from mowich.requests.schema import QuestionReader
+from mowich.units import NUMBER
 
 
 def read_rate(value: object) -> float:
     """Requests per second: 20rps, 20/s, 90/min, or a number. Raises UserError."""
     match = _RATE.fullmatch(str(value).strip())
-    rate = float(match[1]) / _PER[match[2] or ""] if match else 0.0
+    rate = float(match[1].replace("_", "")) / _PER[match[2] or ""] if match else 0.0
     if not 0.0 < rate <= MOST_PER_S:
         raise UserError("not a rate of requests", given=value, allowed=f"20rps, 20/s, 90/min, up to {MOST_PER_S:.0g}/s")
     return rate
 
 
-_RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(rps|req/s|requests/s|1?/s|1?/min|rpm|)")
+_RATE = re.compile(rf"({NUMBER})\s*(rps|req/s|requests/s|1?/s|1?/min|rpm|)")
 _PER = {
     **dict.fromkeys(("", "rps", "req/s", "requests/s", "/s", "1/s"), 1.0),
     **dict.fromkeys(("/min", "1/min", "rpm"), 60.0),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mowich.units import is_digits
+
 if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.models.model import Model
@@ -34,7 +36,7 @@ def note_shapes(reader: QuestionReader, systems: Sequence[str]) -> None:
     from mowich.machines.system import parse_spec
 
     for name in systems:
-        axes = [int(axis) for axis in (parse_spec(name)[2] or "").split("x") if axis.isdecimal()]
+        axes = [int(axis) for axis in (parse_spec(name)[2] or "").split("x") if is_digits(axis)]
         if len(axes) > 1 and max(axes) > _NEAR_CUBE * min(axes):
             reader.note(f"{name} is taken as {math.prod(axes)} chips in as near a cube as can be, whatever its shape")
 

@@ -19,7 +19,7 @@ from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.schema import QuestionReader
-from mowich.units import parse_count
+from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -281,7 +281,7 @@ def read_lnc(value: object, *, where: str) -> int:
     """Cores of a device. Raises UserError for what is not one whole number: another grouping is another machine, so a
     search has one."""
     words = str(value).strip()
-    if not words.isdigit():
+    if not is_digits(words):
         raise UserError("cores per device", where=where, given=words, allowed="one whole number, as in plan.lnc=1")
     return int(words)
 
@@ -351,7 +351,7 @@ def given_of(reader: QuestionReader) -> dict[str, object]:
     return {"set": list(dict.fromkeys(said)), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
 
-_COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")
+_COUNT = re.compile(rf"[+-]?{NUMBER}\s*(?:[kKMGBT]|Ki|Mi)?")
 """A number without a unit, as people write counts."""
 
 

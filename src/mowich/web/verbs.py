@@ -21,6 +21,7 @@ from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
 from mowich.show.json import with_inputs
 from mowich.shown import Result
+from mowich.units import is_digits
 from mowich.web import asks, library
 from mowich.web.reading import Knowledge, chart_data, given_model, reply, safe_yaml
 
@@ -92,7 +93,7 @@ def around(
         if name == "precision":
             steps: list[int | str] = [str(value)]
         else:
-            here = max(1, min(int(value), 4096)) if str(value).isdigit() else 1
+            here = max(1, min(int(value), 4096)) if is_digits(str(value)) else 1
             steps = sorted({max(1, here // 2), here, here * 2})
             if name == "ep":
                 steps = [s for s in steps if _experts(model) % int(s) == 0] or [1]
