@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from drawn_loads import drawn_load
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
-from mowich.plans.schedulers import option_table, ranges_of, scheduler_of, version_of
+from mowich.files import parse_yaml
+from mowich.plans.schedulers import option_table, release_numbers, release_ranges, scheduler_of
 from mowich.serving.traffic.policies import SCHEDULER_POLICIES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
@@ -367,13 +368,13 @@ def test_what_is_not_an_option_is_told_with_whose_it_is(changes: dict[str, objec
 
 def test_every_family_has_ranges_that_rise_and_reach_its_newest_release() -> None:
     for family, entry in option_table()["families"].items():
-        begins = [begin for _, begin in ranges_of(FACTS, family)]
+        begins = [begin for _, begin in release_ranges(FACTS, family)]
         assert begins == sorted(set(begins))
         for engine in entry["engines"]:
             newest = scheduler_of(FACTS, engine)
             assert newest is not None
-            assert newest.path == ranges_of(FACTS, family)[-1][0]
-    assert version_of("TensorRT-LLM 1.4.0rc1 of 21 October 2026") == (1, 4, 0)
+            assert newest.path == release_ranges(FACTS, family)[-1][0]
+    assert release_numbers("TensorRT-LLM 1.4.0rc1 of 21 October 2026") == (1, 4, 0)
 
 
 def test_a_family_answers_alike_below_the_limit_of_its_cache() -> None:
@@ -390,4 +391,26 @@ def test_a_family_answers_alike_below_the_limit_of_its_cache() -> None:
         assert answer(engine=engine, scheduler=one) == answer(engine=engine, scheduler=other)
 
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+def test_a_scheduler_decides_a_purchase() -> None:
+    """Fewest chips, and the cheapest system, for one load: another with each policy of TensorRT-LLM."""
+    path = Path(__file__).resolve().parents[2] / "scenarios" / "scheduler-decides.yaml"
+    asked, _ = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+
+    def usd_per_h(system: str, replicas: int, policy: str) -> float | None:
+        """Price of so many replicas; None where they do not keep the limits."""
+        changes = {"on": f"{system}:{2 * replicas}", "scheduler": {"capacity_scheduler_policy": policy}}
+        result = simulate_traffic(read_traffic(json.dumps(asked | changes), FACTS), FACTS)
+        assert result.preemptions == 0
+        return result.usd_per_h if (result.goodput_frac or 0) >= 0.99 else None
+
+    packed, reserved = "MAX_UTILIZATION", "GUARANTEED_NO_EVICT"
+    h100, h200 = usd_per_h("h100", 4, packed), usd_per_h("h200", 4, packed)
+    assert h100 is not None
+    assert h200 is not None
+    assert h100 < h200
+    assert usd_per_h("h200", 3, packed) is usd_per_h("h100", 3, packed) is None
+    assert usd_per_h("h100", 5, reserved) is None
+    more, same = usd_per_h("h100", 6, reserved), usd_per_h("h200", 4, reserved)
+    assert more is not None
+    assert same is not None
+    assert same < more

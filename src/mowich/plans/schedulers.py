@@ -17,7 +17,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.plans.launch_settings import setting_arguments
 
-Version = tuple[int, ...]
+ReleaseNumbers = tuple[int, ...]
 """Numbers of a release."""
 
 
@@ -73,10 +73,10 @@ def family_of(engine: str) -> str | None:
     return next((name for name, entry in families.items() if engine in entry["engines"]), None)
 
 
-def version_of(words: str) -> Version:
+def release_numbers(words: str) -> ReleaseNumbers:
     """The first release that words name, as numbers; empty where they name none.
 
-    >>> version_of("vLLM Neuron 0.29.0.1.2.0, Neuron 2.33.0"), version_of("0.11.2")
+    >>> release_numbers("vLLM Neuron 0.29.0.1.2.0, Neuron 2.33.0"), release_numbers("0.11.2")
     ((0, 29, 0, 1, 2, 0), (0, 11, 2))
     """
     found = re.search(r"\d+(\.\d+)+", words)
@@ -91,9 +91,9 @@ class EngineScheduler:
     family: str
     name: str
     release: str | None
-    version: Version
+    version: ReleaseNumbers
     path: str
-    until: Version = ()
+    until: ReleaseNumbers = ()
 
     @property
     def words(self) -> dict[str, OptionWord]:
@@ -104,7 +104,7 @@ class EngineScheduler:
 
     def has(self, entry: OptionWord) -> bool:
         """Whether this release has the word."""
-        since, before = version_of(entry.get("since", "")), version_of(entry.get("before", ""))
+        since, before = release_numbers(entry.get("since", "")), release_numbers(entry.get("before", ""))
         return self.version >= since and not (before and self.version >= before)
 
     def text(self, facts: Facts, what: str) -> str | None:
@@ -116,16 +116,16 @@ class EngineScheduler:
         return facts.number(f"{self.path}.{what}") if facts.get(f"{self.path}.{what}") is not None else None
 
 
-def ranges_of(facts: Facts, family: str) -> list[tuple[str, Version]]:
+def release_ranges(facts: Facts, family: str) -> list[tuple[str, ReleaseNumbers]]:
     """(path, first release) of the ranges of releases of a family, oldest first."""
     begins = facts.paths(f"serving.schedulers.{family}")
     found = [path.removesuffix(".from") for path in begins if path.endswith(".from")]
-    return sorted(((path, version_of(facts.text(f"{path}.from"))) for path in found), key=lambda one: one[1])
+    return sorted(((path, release_numbers(facts.text(f"{path}.from"))) for path in found), key=lambda one: one[1])
 
 
-def newest_version(facts: Facts, engine: str) -> Version:
+def newest_release_numbers(facts: Facts, engine: str) -> ReleaseNumbers:
     """The release that plans of an engine are of."""
-    return version_of(facts.text(f"serving.{engine}.release"))
+    return release_numbers(facts.text(f"serving.{engine}.release"))
 
 
 def scheduler_of(facts: Facts, engine: str, release: str | None = None) -> EngineScheduler | None:
@@ -147,8 +147,8 @@ def scheduler_of(facts: Facts, engine: str, release: str | None = None) -> Engin
                 fix="leave it out",
             )
         return None
-    ranges, newest = ranges_of(facts, family), newest_version(facts, engine)
-    version = newest if release is None else version_of(release)
+    ranges, newest = release_ranges(facts, family), newest_release_numbers(facts, engine)
+    version = newest if release is None else release_numbers(release)
     first = ranges[0][1]
     if not version or version < first or version > newest:
         shown = [".".join(map(str, one)) for one in (first, newest)]
