@@ -26,7 +26,6 @@ class State:
         "_is_one_group",
         "_order",
         "_own_budget",
-        "_put_back",
         "_sized",
         "_sizes",
         "_waits_from",
@@ -75,7 +74,6 @@ class State:
         self.up_s = 0.0
         self.D = 0
         self._waits_from = 0
-        self._put_back = False
         self.S = 0.0
         self.slots: dict[int, Slot] = {}
         self.decoding: list[tuple[int, int, Slot]] = []
@@ -176,10 +174,10 @@ class State:
 
     def _windows_s(self, more: float) -> float:
         """The part of it in layers with a window."""
-        return sum(
-            each * (held + min(more, width))
-            for (width, each), held in zip(self.times.windows, self.window_sums, strict=True)
-        )
+        seconds = 0.0
+        for (width, each), held in zip(self.times.windows, self.window_sums, strict=True):
+            seconds += each * (held + min(more, width))
+        return seconds
 
     def _plain_s(self, n: int, more: float = 0.0) -> float:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
