@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -91,8 +91,6 @@ def drawn_scheduler(d: Draw) -> Scheduler:
         chunks=d.one(False, True, True),
         mixes=d.one(False, True, True),
         packs=d.one(False, True, True),
-        policy=d.one("fcfs", "priority"),
-        preemption=d.one("recompute", "swap"),
         prefix_cache=d.one(False, True),
         hash_block=HASHED,
         host_blocks=d.one(0, 10, 100),
@@ -104,7 +102,29 @@ def drawn_scheduler(d: Draw) -> Scheduler:
         interval=interval,
         wait=wait,
         enough=d.one(math.inf, 2.0),
+        answer_limit=d.one(0, 0, 150),
+        **drawn_rules(d),
     )
+
+
+def drawn_rules(d: Draw) -> dict[str, Any]:
+    """What engines do in their own ways: the loop of vLLM and TensorRT-LLM, or that of SGLang."""
+    if d.one(True, True, True, False):
+        return {
+            "policy": d.one("fcfs", "priority"),
+            "preemption": d.one("recompute", "swap"),
+            "admission": d.one(*["chunk"] * 5, "prompt", "answer", "batch"),
+            "long_prompt": d.one(0, 0, 16),
+        }
+    return {
+        "policy": d.one("fcfs", "priority", "lof", "random"),
+        "preemption": "retract",
+        "admission": d.one("expected", "expected", "chunk"),
+        "ratio": d.one(0.7, 0.35, 1.0),
+        "ratio_steps": d.one(20, 600),
+        "retract_ahead": d.one(1, 20),
+        "answer_clip": d.one(30, 4096),
+    }
 
 
 def drawn_times(d: Draw, s: Scheduler) -> StepTimes:

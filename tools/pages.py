@@ -18,6 +18,7 @@ SCRIPTS = (
     "accuracy",
     "collectives_accuracy",
     "goodput_page",
+    "schedulers_page",
     "claims_page",
     "prices_page",
     "optimal_plans",

@@ -75,6 +75,10 @@ class Node:
             errors = [e for _, e in sorted(self._found, key=lambda item: item[0])]
             raise errors[0] if len(errors) == 1 else UserErrors(errors)
 
+    def is_asked(self, key: str) -> bool:
+        """Whether somebody has asked for a key."""
+        return key in self._asked
+
     # asking
     # ------------------------------------------------------------------------------------------------------------
     def __contains__(self, key: str) -> bool:

@@ -42,7 +42,7 @@ def names() -> tuple[str, ...]:
     return found
 
 
-LONG = ("optimal_plans", "trainium_gain", "lab-100mw", "rainier")
+LONG = ("optimal_plans", "schedulers_page", "trainium_gain", "lab-100mw", "rainier")
 """Scripts and scenarios that take seconds: `make test-slow` asks them."""
 
 

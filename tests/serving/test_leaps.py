@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drawn_loads import drawn_load
-from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.policies import ADMISSIONS, Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
@@ -77,7 +77,11 @@ def answers(kind: type[Replica], seed: int) -> tuple[list[UserRequest], Replica]
         chunks=some(0, 1, 1, 1) > 0,
         mixes=some(0, 1, 1, 1) > 0,
         policy=str(rng.choice(["fcfs", "priority"])),
-        preemption=str(rng.choice(["recompute", "swap"])),
+        preemption=str(rng.choice(["recompute", "swap", "retract"])),
+        admission=str(rng.choice(ADMISSIONS)),
+        ratio_steps=int(some(30, 600)),
+        answer_limit=int(some(0, 200)),
+        long_prompt=int(some(0, 0, 16)),
         prefix_cache=some(0, 0, 1) > 0,
         hash_block=32,
         host_Bps=1e5,
@@ -98,7 +102,7 @@ def answers(kind: type[Replica], seed: int) -> tuple[list[UserRequest], Replica]
 
 def test_leaps_give_the_times_of_one_step_at_a_time() -> None:
     preempted = waited = 0
-    for seed in range(60):
+    for seed in range(80):
         (leapt, one), (stepped, other) = answers(Replica, seed), answers(Stepwise, seed)
         assert len(leapt) == len(stepped)
         for a, b in zip(leapt, stepped, strict=True):

@@ -24,7 +24,7 @@ class Traffic(TypedDict, total=False):
     """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
     or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
     without end; prompt, output, turns, think: in words; duration: nobody comes later, s; counted: arrivals between
-    these times stand in the figures, s."""
+    these times stand in the figures, s; max_tokens: the limit on an answer that requests state."""
 
     trace: Required[str | None]
     limit: int | None
@@ -50,8 +50,11 @@ class Traffic(TypedDict, total=False):
     turns: str
     think: str
     counted: list[float]
+    max_tokens: int
 
 
+MOST_ANSWERED = 2**20
+"""Tokens of an answer that a request may state as its limit."""
 MOST_REQUESTS = 100_000_000
 """Of a load that is drawn: an hour of work and more."""
 
@@ -65,6 +68,8 @@ def read_load(node: Node, folder: Path) -> Traffic:
         out["speed"] = node.count("speed", 1.0, minimum=1e-6, whole=False)
     else:
         _drawn(node, out)
+    if "max_tokens" in node:
+        out["max_tokens"] = int(node.count("max_tokens", 1, maximum=MOST_ANSWERED))
     if "counted" in node:
         window = node.node("counted")
         begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")

@@ -112,6 +112,8 @@ def make_pool(
             fix="more devices per worker or smaller weights",
             code=EXIT_INFEASIBLE,
         )
+    if scheduler.slot:
+        room = _slots(scheduler, room, where)
     # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp
     # groups that step together; each stage of a pipeline has a batch of its own under way
     whole = replace(
@@ -121,6 +123,7 @@ def make_pool(
         budget=scheduler.budget * plan.dp * plan.pp,
         groups=plan.dp,
         stages=plan.pp,
+        compiled=scheduler.compiled * plan.dp,
     )
     whole = _started(whole, deployment)
     if draft is not None:
@@ -141,6 +144,22 @@ def make_pool(
         seen=Seen.of(deployment.around, ttft),
         apart=apart,
     )
+
+
+def _slots(scheduler: Scheduler, room: int, where: str) -> int:
+    """Blocks of a cache that has a slot of the longest sequence for each of a compiled graph's. Raises UserError where
+    the memory has no room for them."""
+    each = -(-scheduler.slot // scheduler.block)
+    if each * scheduler.max_sequences > room:
+        raise UserError(
+            "the cache of the compiled graph does not fit",
+            where=f"{where} scheduler",
+            given=f"{scheduler.max_sequences} slots of {scheduler.slot:,} tokens",
+            allowed=f"{room // each} slots",
+            fix="fewer or shorter sequences, or is_block_kv_layout: true",
+            code=EXIT_INFEASIBLE,
+        )
+    return each * scheduler.max_sequences
 
 
 def _started(scheduler: Scheduler, d: Deployment) -> Scheduler:

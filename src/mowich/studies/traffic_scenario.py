@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings, check_settings, read_setting
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
+from mowich.plans.schedulers import family_of, scheduler_of
 from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.traffic.autoscale import Autoscale
-from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
+from mowich.serving.traffic.policies import ROUTES, told_fields
 from mowich.serving.traffic.routing import Failure
-from mowich.software.engine import engine_for, engine_names, packs_prompts
-from mowich.studies.serving import BLOCK, check_layout
+from mowich.software.engine import engine_for, engine_names
+from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_pools import (
@@ -34,6 +35,7 @@ from mowich.studies.traffic_pools import (
     make_pool,
     make_transfer,
 )
+from mowich.studies.traffic_scheduler import SchedulerReader, default_rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ class _Asked:
     model: str
     on: str
     engine: str | None
+    release: str | None
     plan: Node
     scheduler: Node
     apart: Node
@@ -107,12 +110,16 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     speculation = _speculation(asked.speculation)
     asked.speculation.done()
     asked.plan.done()
-    scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
-    blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
+    own = root.parsed("release", lambda release: scheduler_of(facts, engine, str(release))) if asked.release else None
+    own = own or scheduler_of(facts, engine)
+    reader = SchedulerReader(node=asked.scheduler, facts=facts, engine=engine, own=own)
+    scheduler = reader.scheduler(plan.launch, asked.requests.get("max_tokens", 0))
+    given = reader.spelled("kv_blocks")
+    blocks = int(asked.scheduler.count(given, 0)) if given in asked.scheduler else None
     share = (
         asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
     )
-    asked.scheduler.done()
+    reader.done()
     root.done()
     root.stop()
     check_layout(model, machine, plan, f"{where} plan")
@@ -131,7 +138,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
             engine,
             plan,
             replicas,
-            scheduler,
+            scheduler if own is None or family_of(engine) == own.family else default_rules(scheduler, facts, engine),
             facts,
             blocks=blocks,
             apart=decode is not None,
@@ -192,6 +199,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         model=root.text("model"),
         on=root.text("on"),
         engine=root.text("engine", "", allowed=engine_names(facts)) or None,
+        release=_release(root),
         plan=root.node("plan"),
         scheduler=root.node("scheduler"),
         apart=apart,
@@ -208,6 +216,14 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
     root.raw("mowich")
     root.stop()
     return asked
+
+
+def _release(root: Node) -> str | None:
+    """The release of the engine, as words."""
+    given = root.raw("release")
+    if isinstance(given, float):  # 0.10 and 0.1 are one number
+        root.problem("release", "is text, not a number", given=given, fix=f'release: "{given:g}"')
+    return None if given is None or isinstance(given, float) else str(given)
 
 
 def _autoscale(root: Node, apart: Node) -> Autoscale | None:
@@ -341,9 +357,10 @@ def _inputs(
         "system": system.id,
         "chips": system.chips,
         "engine": serve.deployment.engine,
+        **({"release": asked.release} if asked.release else {}),
         "plan": stated_plan(serve.plan, serve.system.lnc),
         "replicas": serve.replicas,
-        "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
+        "scheduler": told_fields(serve.scheduler),
         "route": asked.route,
         "slo_s": asked.slo,
         "decode_plan": stated_plan(decode.plan, decode.system.lnc) if decode else None,
@@ -381,35 +398,3 @@ def _plan(node: Node, start: ServePlan) -> ServePlan:
 def _cores(node: Node, facts: Facts, start: System) -> System:
     """The machine of a plan: with devices of as many cores as it says (`lnc`)."""
     return logical_cores(facts, start, int(node.count("lnc", 1))) if "lnc" in node else start
-
-
-MOST_IN_A_STEP = 2**20
-"""Most tokens, and most sequences, of an engine's step: times are tabled for each number of them."""
-
-
-def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings) -> Scheduler:
-    chosen = Scheduler()
-    for key, name, value in (
-        ("max_num_batched_tokens", "budget", launch.budget),
-        ("memory_share", "memory", launch.memory),
-    ):
-        if key in node and value is not None:
-            node.problem(key, f"is plan.{name} too", given=node.raw(key), fix="leave one of them out")
-    if (node.raw("preemption") == "swap" or node.raw("host_blocks")) and "host_bandwidth" not in node:
-        node.problem("host_bandwidth", "is needed to move cache to host memory", allowed='a quantity such as "50 GB/s"')
-    budget = launch.budget or facts.number(f"serving.{engine}.prompt_budget")
-    return replace(
-        chosen,
-        budget=int(node.count("max_num_batched_tokens", budget, maximum=MOST_IN_A_STEP)),
-        max_sequences=int(node.count("max_num_seqs", chosen.max_sequences, maximum=MOST_IN_A_STEP)),
-        block=int(node.count("block_size", BLOCK)),
-        chunks=node.flag("chunked_prefill", True),
-        mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),
-        packs=packs_prompts(facts, engine),
-        policy=node.text("policy", "fcfs", allowed=SCHEDULER_POLICIES),
-        preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
-        prefix_cache=node.flag("prefix_cache", False),
-        hash_block=int(node.count("hash_block", chosen.hash_block)),
-        host_blocks=int(node.count("host_blocks", 0, minimum=0)),
-        host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,
-    )

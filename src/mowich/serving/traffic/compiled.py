@@ -25,7 +25,7 @@ from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
 from mowich.serving.traffic.columns import Counts, RequestColumns
-from mowich.serving.traffic.policies import ROUTES, Scheduler
+from mowich.serving.traffic.policies import ADMISSIONS, KEYED, RETRACT, ROUTES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import Failure
@@ -83,8 +83,9 @@ _Rules = c_struct(
     TrafficStruct,
     "traffic.h:Rules",
     "budget max_sequences blocks block chunks mixes packs is_priority is_swap prefix_cache hash_block host_blocks"
-    " groups stages interval wait host_Bps verified accepted enough",
-    "host_Bps verified accepted enough",
+    " groups stages interval wait is_keyed is_lof is_retract admission answer_limit ratio_steps retract_ahead"
+    " retract_steps answer_clip long_prompt host_Bps verified accepted enough ratio ratio_least",
+    "host_Bps verified accepted enough ratio ratio_least",
 )
 _Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s replica", "at_s down_s")
 _Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s latency_s", "token_s state_s latency_s")
@@ -166,6 +167,11 @@ def why_not_compiled(setup: FleetSetup) -> str:
     """What of a fleet the C code does not do; "" where it does all."""
     if setup.is_traced:
         return "a timeline of every step"
+    for one in (setup.serve, setup.decode):
+        if one is not None and one.scheduler.compiled:
+            return "steps of compiled graphs"
+        if one is not None and one.scheduler.policy in ("lpm", "dfs-weight"):
+            return "a queue in the order of what is cached"
     return ""
 
 
@@ -396,7 +402,15 @@ def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:
 
 
 def _rules(s: Scheduler) -> Any:
-    return _Rules.of(s, is_priority=s.policy == "priority", is_swap=s.preemption == "swap")
+    return _Rules.of(
+        s,
+        is_priority=s.policy == "priority",
+        is_swap=s.preemption == "swap",
+        is_keyed=s.policy in KEYED,
+        is_lof=s.policy == "lof",
+        is_retract=s.preemption == RETRACT,
+        admission=ADMISSIONS.index(s.admission),
+    )
 
 
 def _shift(shift: ShiftAlong) -> Any:

@@ -8,17 +8,26 @@ from collections import deque
 
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.moments import Agenda, earlier
+from mowich.serving.traffic.policies import RETRACT
 from mowich.serving.traffic.requests import Slot, UserRequest
+from mowich.serving.traffic.scheduling import (
+    lets_in,
+    order_queue,
+    part_after_retraction,
+    queue_key,
+    shortest_answer,
+    steps_to_room,
+)
 from mowich.serving.traffic.state import State
 from mowich.serving.traffic.times import _between
 
 
 class CacheTooSmallError(Exception):
-    """A request that the cache cannot hold even alone."""
+    """A request that the cache cannot hold even alone. holds: what a replica has room for, in words."""
 
-    def __init__(self, request: UserRequest, tokens: int) -> None:
+    def __init__(self, request: UserRequest, tokens: int, holds: str = "a replica holds {}") -> None:
         super().__init__(
-            f"request {request.id} needs {request.prompt} + {request.output} tokens of cache; a replica holds {tokens}"
+            f"request {request.id} needs {request.prompt} + {request.output} tokens of cache; {holds.format(tokens)}"
         )
 
 
@@ -42,21 +51,31 @@ class Replica(State):
         held = one.need + (one.left if self.handoff is None else 0)
         if held > (self.s.blocks + 1) * self.s.block:  # it would be sent back at the end of the cache for ever
             raise CacheTooSmallError(request, self.s.blocks * self.s.block)
-        self.queued_tokens += one.need
+        if self.s.compiled:
+            self._check_buckets(one)
+        if not (self.waiting or self.prefilling or self.slots):
+            self.ratio_start, self.ratio_from = self.s.ratio, self.D
         if not self.waiting:
             self._waits_from = self.steps
-        if isinstance(self.waiting, deque):
-            self.waiting.append(one)
-        else:
-            heapq.heappush(self.waiting, (request.priority, one.order, one))
+        self._queue(one, is_first=False)
 
-    def _again(self, one: Slot) -> None:
-        """Put a preempted sequence at the head of the queue."""
+    def _queue(self, one: Slot, *, is_first: bool) -> None:
+        """Put a sequence in the queue: first or last of it, or where its key says."""
         self.queued_tokens += one.need
-        if isinstance(self.waiting, deque):
+        if not isinstance(self.waiting, deque):
+            heapq.heappush(self.waiting, (queue_key(one, self.s.policy), one.order, one))
+        elif is_first:
             self.waiting.appendleft(one)
         else:
-            heapq.heappush(self.waiting, (one.request.priority, one.order, one))
+            self.waiting.append(one)
+
+    def _check_buckets(self, one: Slot) -> None:
+        """Raise CacheTooSmallError for a request that no graph was compiled for."""
+        prompts, tokens = self.s.prompt_buckets[-1], self.s.token_buckets[-1]
+        if one.need > prompts:
+            raise CacheTooSmallError(one.request, prompts, "the largest context-encoding bucket has {}")
+        if self.handoff is None and one.need + one.left > tokens:
+            raise CacheTooSmallError(one.request, tokens, "the largest token-generation bucket has {}")
 
     def _head(self) -> Slot:
         return self.waiting[0] if isinstance(self.waiting, deque) else self.waiting[0][2]
@@ -106,19 +125,25 @@ class Replica(State):
     def _admit(self) -> bool:
         """Move waiting requests into prefill while there is room for a first chunk each; False when nothing entered."""
         s, room = self.s, self.s.budget - len(self.slots) * (1 if self.s.mixes else 0)
+        if s.admission == "batch" and (self.slots or self.prefilling):
+            return False
         if s.verified > 1 and s.mixes:
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
         own = self._own_room() if self._batches > 1 else max(room, 0)
+        if s.long_prompt:
+            own = min(own, s.long_prompt)
+        if s.policy in ("lpm", "dfs-weight"):
+            order_queue(self)
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
-            if not s.packs and len(self.prefilling) >= s.batches:
+            if not s.packs and len(self.prefilling) >= s.batches * s.prompt_batch:
                 break
             one = self._head()
             request = one.request
             if one.swapped:
-                if not self._fits(-(-math.ceil(one.need + s.accepted) // s.block)):
+                if not lets_in(self, one, -(-math.ceil(one.need + s.accepted) // s.block), 0, 0):
                     break
                 self._pop()
                 self._resume(one)
@@ -140,7 +165,7 @@ class Replica(State):
                 s.accepted if first == tokens else 0.0
             )  # a prompt that ends here decodes at once: without room it would be sent back
             private = -(-math.ceil(hit + first + next_token) // s.block) - len(shared) * self.cache.each
-            if not self._fits(max(0, private) + new):
+            if not lets_in(self, one, max(0, private) + new, len(shared) * self.cache.each, new):
                 break
             self._pop()
             entered = True
@@ -179,6 +204,8 @@ class Replica(State):
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
         own = self._own_room() if self._batches > 1 else room
+        if s.long_prompt:
+            own = min(own, s.long_prompt)
         has_entered = self._looks() and self._admit()
         tokens, extra, longest, slowest, done = self._taken(room, own)
         while not tokens and not self.slots:  # prompts under way fill the cache: the last one gives way to the others
@@ -192,11 +219,15 @@ class Replica(State):
             self._leap(self.t)  # a sequence has entered the batch: one step, and look again
             return True
         v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
+        padded = tokens
+        if s.compiled:
+            padded, extra = self._compiled_prompts(longest)
+            finishing = s.prompt_batch
         if self._batches == 1:
-            body = _between(times.tokens, v + tokens)
+            body = _between(times.tokens, v + padded)
         else:  # prompts are spread over the batches; each is whole in one of them
-            held, extra = max(tokens / self._batches, longest), max(extra / self._batches, slowest)
-            mean = n / s.groups * s.verified + max(tokens / self._batches, longest / s.groups) * s.stages
+            held, extra = max(padded / self._batches, longest), max(extra / self._batches, slowest)
+            mean = n / s.groups * s.verified + max(padded / self._batches, longest / s.groups) * s.stages
             body = times.of_tokens(v + held * s.stages, mean)
         last = len(times.sampled) - 1
         seconds = (
@@ -208,7 +239,7 @@ class Replica(State):
             seconds += self._reading_s(n)
             if times.verify != 1.0:
                 seconds += (times.verify - 1.0) * self._plain_s(n)
-        least = times.launched_s((v + tokens) / self._batches)
+        least = times.launched_s((v + padded) / self._batches)
         by_device, factor = seconds >= least, self._factor()
         seconds = (max(seconds, least) + times.prefill_step) * factor
         k = 1
@@ -420,6 +451,8 @@ class Replica(State):
         k = self._next_finish() - self.D
         if self.waiting and (self.s.interval > 1 or self.s.wait > 0):
             k = min(k, self._steps_to_look())
+        if self.waiting and self.s.admission == "expected":
+            k = min(k, steps_to_room(self, self._head()))
         if self._bound(self.D + k) > self._cap:
             k = self._until_full(k)
             if k == 0:
@@ -427,6 +460,8 @@ class Replica(State):
         a = self.s.accepted
         factor = self._factor() * self.times.verify
         first = self._plain_s(n) * factor
+        if self.s.compiled:
+            return _until(min(k, self._steps_in_bucket()), first, 0.0, until - self.t)
         grow = self._grow_s(n, k) * factor
         factor *= self._fullest(n) / n
         for width, each in self.times.windows:
@@ -479,6 +514,9 @@ class Replica(State):
 
     def _make_room(self) -> None:
         """Preempt decoding sequences, last come first (or lowest priority first), until one more step fits."""
+        if self.s.preemption == RETRACT:
+            self._retract()
+            return
         decoding = self._decoding_blocks(self.D + 1)
         while self.slots and self.blocks_private + self.cache.used_blocks + decoding > self._cap:
             if len(self.slots) == 1 and not self.prefilling:
@@ -492,19 +530,41 @@ class Replica(State):
                 last = max(self.slots.values(), key=lambda q: (q.request.priority, q.order)).order
             one = self.slots[last]
             decoding -= self._decoding_blocks(self.D + 1, one)
-            context = self._leave(one)
-            one.left = max(1, round((one.finish - self.D) * self.s.accepted))
-            one.need = round(context)
-            one.finish = -1
-            one.request.preemptions += 1
-            self._unshare(one)
+            self._put_out(one)
             if self.s.preemption == "swap":
                 one.swapped = True
                 self.t += one.need * self.times.kv_B / self.s.host_Bps
             else:
                 one.done = 0
-            self._again(one)
-            self.events += 1
+            self._queue(one, is_first=True)
+
+    def _put_out(self, one: Slot) -> None:
+        """Take a decoding sequence out of the cache. What it wrote stays a part of its prompt."""
+        context = self._leave(one)
+        one.left = min(one.left, max(1, round((one.finish - self.D) * self.s.accepted)))  # the last step writes less
+        one.need = round(context)
+        one.finish = -1
+        one.request.preemptions += 1
+        self._unshare(one)
+        self.events += 1
+
+    def _retract(self) -> None:
+        """Take back decoding sequences, those with the shortest answers first, until those that stay have room for
+        their next tokens; expect as much of later answers as those that stay have written."""
+        s, ahead, is_fewer = self.s, 1, False
+        while self.slots and self._used(self.D + ahead) > self._cap:
+            if len(self.slots) == 1 and ahead > 1:
+                break
+            if len(self.slots) == 1 and not self._drop_last():
+                raise CacheTooSmallError(next(iter(self.slots.values())).request, s.blocks * s.block)
+            if len(self.slots) > 1:
+                one = shortest_answer(self)
+                self._put_out(one)
+                one.done = 0
+                self._queue(one, is_first=False)
+                ahead, is_fewer = s.retract_ahead, True
+        if is_fewer:
+            self.ratio_start, self.ratio_from = part_after_retraction(self), self.D
 
     def _drop_last(self) -> bool:
         """Send the last prompt under way back to the queue; False when it is the only one."""
@@ -516,7 +576,7 @@ class Replica(State):
         one.blocks = one.done = 0
         self._unshare(one)
         one.request.preemptions += 1
-        self._again(one)
+        self._queue(one, is_first=self.s.preemption != RETRACT)
         return True
 
     def fail(self, at: float, down_s: float) -> list[UserRequest]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mowich.serving.traffic.cache import PrefixCache
-from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.policies import KEYED, Scheduler, bucket_of
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.times import Seen, StepTimes
 
@@ -41,6 +41,8 @@ class State:
         "prefilling",
         "prompt_tokens",
         "queued_tokens",
+        "ratio_from",
+        "ratio_start",
         "s",
         "seen",
         "served",
@@ -76,13 +78,14 @@ class State:
         self.slots: dict[int, Slot] = {}
         self.decoding: list[tuple[int, int, Slot]] = []
         self.prefilling: deque[Slot] = deque()
-        self.waiting: list[tuple[float, int, Slot]] | deque[Slot] = [] if scheduler.policy == "priority" else deque()
+        self.waiting: list[tuple[float, int, Slot]] | deque[Slot] = [] if scheduler.policy in KEYED else deque()
         self.cache = PrefixCache(max(1, scheduler.hash_block // scheduler.block), scheduler.host_blocks)
         self.blocks_private = 0
         self.window_sums = [0.0] * len(times.windows)
         self.busy_s = 0.0
         self.steps = self.events = self.prompt_tokens = self.served = 0
         self.queued_tokens = 0
+        self.ratio_start, self.ratio_from = scheduler.ratio, 0  # the part of answers kept free, and the step it was so
         self._order = 0
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
@@ -149,7 +152,11 @@ class State:
         return max(1, self._own_budget - math.ceil(self._fullest(len(self.slots)) * self.s.verified / self.s.stages))
 
     def _factor(self) -> float:
-        """The correction of steps at the present load and lengths."""
+        """The correction of steps at the present load and lengths; of compiled steps, at those of the graph."""
+        if self.s.compiled:
+            prompts = [one.need for one in self.prefilling]
+            tokens = bucket_of(self.s.prompt_buckets, max(prompts)) if prompts else self._token_bucket()
+            return self.times.tpot.factor(max(1.0, self.s.compiled / self.s.groups), math.log2(tokens))
         inside, sizes = len(self.slots) + len(self.prefilling), self._sizes
         if inside != self._inside or sizes != self._sized:  # else as it was
             self._inside, self._sized = inside, sizes
@@ -176,6 +183,8 @@ class State:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
         without correction and without the extra time of verifying."""
         verified, times = self.s.verified, self.times
+        if self.s.compiled:
+            return self._compiled_s(more)
         if self._is_one_group and verified == 1.0 and times.reading is None:  # the common case, without a call
             seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
             return seconds if not times.windows else seconds + self._windows_s(more)
@@ -185,6 +194,35 @@ class State:
             + times.sampled[fullest]
             + self._reading_s(n, more)
         )
+
+    def _longest(self) -> float:
+        """Tokens of the longest decoding sequence."""
+        return max((one.origin for one in self.slots.values()), default=0.0) + self.s.accepted * self.D
+
+    def _token_bucket(self, more: float = 0.0) -> int:
+        """The bucket of the next decode step: it holds the next tokens of every sequence, and of one of `more`."""
+        return bucket_of(self.s.token_buckets, math.ceil(max(self._longest(), more) + self.s.accepted))
+
+    def _steps_in_bucket(self) -> int:
+        """Decode steps of the present batch that stay in the bucket of the next one, at least one."""
+        return max(1, int((self._token_bucket() - self._longest()) / self.s.accepted))
+
+    def _compiled_s(self, more: float) -> float:
+        """Time of a decode step of the graph: of all its sequences, each as long as the bucket."""
+        n, times, verified = self.s.compiled, self.times, self.s.verified
+        bucket, fullest = self._token_bucket(more), self._fullest(self.s.compiled)
+        seconds = times.of_tokens(fullest * verified, n / self.s.groups * verified) + times.sampled[fullest]
+        seconds += times.reading_s(fullest, float(fullest * bucket))
+        for width, each in times.windows:
+            seconds += each * fullest * min(float(bucket), width)
+        return seconds
+
+    def _compiled_prompts(self, longest: int) -> tuple[int, float]:
+        """(tokens, seconds of their attention) of a step of the graph for prompts of which the longest has so many
+        tokens: it computes its whole batch, each prompt as long as the bucket."""
+        bucket = bucket_of(self.s.prompt_buckets, longest)
+        tokens = bucket * -(-longest // bucket)  # what was generated before a preemption may be beyond the largest
+        return tokens * self.s.prompt_batch, self.times.prompt_s(0, tokens) * self.s.prompt_batch
 
     def _until_full(self, most: int, prompt: Slot | None = None, take: int = 0, *, decodes: bool = True) -> int:
         """The most steps, up to `most`, after which the cache still holds the batch; idle blocks give way. prompt: what

@@ -69,7 +69,7 @@ static void heap_push(Replica *r, Sequence *one)
         r->heap = grown(r->cache.escape, r->heap, (size_t)room * sizeof *r->heap);
         r->heap_room = room;
     }
-    sift_up(r->heap, r->n_waiting++, (Waiting){one->priority, one->order, one});
+    sift_up(r->heap, r->n_waiting++, (Waiting){queue_key(one, r->s), one->order, one});
 }
 
 static Sequence *heap_pop(Replica *r)
@@ -142,18 +142,18 @@ static int is_current(const Replica *r, const Finish *entry)
 
 static inline int64_t waiting(const Replica *r)
 {
-    return r->s->is_priority ? r->n_waiting : r->queue.count;
+    return r->s->is_keyed ? r->n_waiting : r->queue.count;
 }
 
 static inline Sequence *head_of(const Replica *r)
 {
-    return r->s->is_priority ? r->heap[0].one : r->queue.first;
+    return r->s->is_keyed ? r->heap[0].one : r->queue.first;
 }
 
 static Sequence *pop(Replica *r)
 {
     Sequence *one;
-    if (r->s->is_priority)
+    if (r->s->is_keyed)
         one = heap_pop(r);
     else {
         one = r->queue.first;
@@ -163,13 +163,15 @@ static Sequence *pop(Replica *r)
     return one;
 }
 
-static void again(Replica *r, Sequence *one)
+static void queue(Replica *r, Sequence *one, int is_first)
 {
     r->queued_tokens += one->need;
-    if (r->s->is_priority)
+    if (r->s->is_keyed)
         heap_push(r, one);
-    else
+    else if (is_first)
         push_first(&r->queue, one);
+    else
+        push_last(&r->queue, one);
 }
 
 int64_t replica_load(const Replica *r)
@@ -204,7 +206,7 @@ static int64_t decoding_blocks(const Replica *r, int64_t D)
     return blocks;
 }
 
-static int64_t used(const Replica *r, int64_t D)
+int64_t replica_used(const Replica *r, int64_t D)
 {
     return r->blocks_private + cache_used_blocks(&r->cache) + decoding_blocks(r, D);
 }
@@ -216,12 +218,12 @@ static double bound(const Replica *r, int64_t D)
     return (double)(r->blocks_private + cache_used_blocks(&r->cache)) + context / (double)r->s->block + n;
 }
 
-static int fits(Replica *r, int64_t more)
+int replica_fits(Replica *r, int64_t more)
 {
     int64_t D = r->D + 1, room;
     double most_used = bound(r, D);
     if (most_used + (double)more > (double)r->cap)
-        room = r->cap - used(r, D) - more;
+        room = r->cap - replica_used(r, D) - more;
     else
         room = r->cap - (int64_t)ceil(most_used) - more;
     if (room < 0)
@@ -298,7 +300,7 @@ static double plain_s(const Replica *r, int64_t n, double more)
 /* Blocks in use after k steps: see `until_full`. */
 static int64_t blocks_after(const Replica *r, int64_t k, const Sequence *prompt, int64_t take, int decodes)
 {
-    int64_t blocks = used(r, r->D + (decodes ? k : 1));
+    int64_t blocks = replica_used(r, r->D + (decodes ? k : 1));
     if (prompt && k > 0) {
         int64_t held = ceil_div(prompt->done + (k - 1) * take, r->s->block) - prompt->hit;
         blocks += most_of(0, held) - prompt->blocks;
@@ -417,12 +419,52 @@ static int drop_last(Replica *r)
     one->blocks = one->done = 0;
     unshare(r, one);
     one->preemptions++;
-    again(r, one);
+    queue(r, one, !r->s->is_retract);
     return 1;
+}
+
+static void put_out(Replica *r, Sequence *one)
+{
+    double context = leave_batch(r, one);
+    int64_t left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
+    one->left = least_of(one->left, left);
+    one->need = (int64_t)rint(context);
+    one->finish = -1;
+    one->preemptions++;
+    unshare(r, one);
+    r->events++;
+}
+
+static void retract(Replica *r)
+{
+    int64_t ahead = 1;
+    int is_fewer = 0;
+    while (r->slots.count && replica_used(r, r->D + ahead) > r->cap) {
+        if (r->slots.count == 1 && ahead > 1)
+            break;
+        if (r->slots.count == 1 && !drop_last(r))
+            too_small(r->fleet, r->slots.first, r->s->blocks * r->s->block);
+        if (r->slots.count > 1) {
+            Sequence *one = shortest_answer(r);
+            put_out(r, one);
+            one->done = 0;
+            queue(r, one, 0);
+            ahead = r->s->retract_ahead;
+            is_fewer = 1;
+        }
+    }
+    if (is_fewer) {
+        r->ratio_start = part_after_retraction(r);
+        r->ratio_from = r->D;
+    }
 }
 
 static void make_room(Replica *r)
 {
+    if (r->s->is_retract) {
+        retract(r);
+        return;
+    }
     int64_t decoding = decoding_blocks(r, r->D + 1);
     while (r->slots.count && r->blocks_private + cache_used_blocks(&r->cache) + decoding > r->cap) {
         if (r->slots.count == 1 && !r->prefilling.count)
@@ -440,19 +482,13 @@ static void make_room(Replica *r)
                 if (q->priority > one->priority || (q->priority == one->priority && q->order > one->order))
                     one = q;
         decoding -= blocks_of(r, one, r->D + 1);
-        double context = leave_batch(r, one);
-        one->left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
-        one->need = (int64_t)rint(context);
-        one->finish = -1;
-        one->preemptions++;
-        unshare(r, one);
+        put_out(r, one);
         if (r->s->is_swap) {
             one->is_swapped = 1;
             r->t += (double)one->need * r->times->kv_B / r->s->host_Bps;
         } else
             one->done = 0;
-        again(r, one);
-        r->events++;
+        queue(r, one, 1);
     }
 }
 
@@ -485,10 +521,14 @@ static int admit(Replica *r)
 {
     const Rules *s = r->s;
     int64_t room = s->budget - r->slots.count * (s->mixes ? 1 : 0);
+    if (s->admission == BATCH_FITS && (r->slots.count || r->prefilling.count))
+        return 0;
     if (s->verified > 1 && s->mixes)
         room = (int64_t)((double)s->budget - (double)r->slots.count * s->verified);
     int entered = 0;
     int64_t own = r->batches > 1 ? own_room(r) : most_of(room, 0);
+    if (s->long_prompt)
+        own = least_of(own, s->long_prompt);
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         room -= s->chunks ? least_of(q->need - q->done, own) : q->need - q->done;
     while (waiting(r) && room > 0 && r->slots.count + r->prefilling.count < s->max_sequences) {
@@ -496,7 +536,7 @@ static int admit(Replica *r)
             break;
         Sequence *one = head_of(r);
         if (one->is_swapped) {
-            if (!fits(r, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block)))
+            if (!lets_in(r, one, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block), 0, 0))
                 break;
             pop(r);
             resume(r, one);
@@ -518,7 +558,7 @@ static int admit(Replica *r)
         int64_t fresh = shared ? cache_new_blocks(&r->cache, one->names, shared) : 0;
         double next_token = first == tokens ? s->accepted : 0.0;
         int64_t private = ceil_div((int64_t)ceil((double)(hit + first) + next_token), s->block) - shared * r->cache.each;
-        if (!fits(r, most_of(0, private) + fresh))
+        if (!lets_in(r, one, most_of(0, private) + fresh, shared * r->cache.each, fresh))
             break;
         pop(r);
         entered = 1;
@@ -558,13 +598,13 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
     int64_t held = one->need + (r->hands_off ? 0 : one->left);
     if (held > (r->s->blocks + 1) * r->s->block)
         too_small(r->fleet, one, r->s->blocks * r->s->block);
-    r->queued_tokens += one->need;
+    if (!replica_load(r)) {
+        r->ratio_start = r->s->ratio;
+        r->ratio_from = r->D;
+    }
     if (!waiting(r))
         r->waits_from = r->steps;
-    if (r->s->is_priority)
-        heap_push(r, one);
-    else
-        push_last(&r->queue, one);
+    queue(r, one, 0);
 }
 
 /* steps ------------------------------------------------------------------------------------------------------- */
@@ -612,6 +652,8 @@ static int64_t next_steps(Replica *r, double until, double *seconds)
     *seconds = 0.0;
     if (waiting(r) && (r->s->interval > 1 || r->s->wait > 0))
         k = least_of(k, steps_to_look(r));
+    if (waiting(r) && r->s->admission == EXPECTED_FITS)
+        k = least_of(k, steps_to_room(r, head_of(r)));
     if (bound(r, r->D + k) > (double)r->cap) {
         k = until_full(r, k, NULL, 0, 1);
         if (k == 0)
@@ -698,7 +740,7 @@ static Taken taken(Replica *r, int64_t room, int64_t own)
         double more = one->done + take >= one->need ? s->accepted : 0.0;
         int64_t holds =
             ceil_div((int64_t)ceil((double)(one->done + take) + more), s->block) - one->hit - one->blocks;
-        if (holds > 0 && !fits(r, holds))
+        if (holds > 0 && !replica_fits(r, holds))
             break;
         hold(r, one, one->done + take);
         double attention = prompt_s(r->times, one->done, take);
@@ -778,6 +820,8 @@ static int mixed(Replica *r, double until)
     }
     int64_t room = s->budget - (s->verified == 1.0 ? n : (int64_t)ceil((double)n * s->verified));
     int64_t own = r->batches > 1 ? own_room(r) : room;
+    if (s->long_prompt)
+        own = least_of(own, s->long_prompt);
     int has_entered = looks(r) && admit(r);
     Taken got = taken(r, room, own);
     while (!got.tokens && !r->slots.count) {
@@ -893,6 +937,7 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
     r->index = index;
     r->inside = -1;
     r->correction = 1.0;
+    r->ratio_start = s->ratio;
     r->is_one_group = s->groups == 1;
     r->batches = s->groups * s->stages;
     r->own_budget = s->budget / r->batches;

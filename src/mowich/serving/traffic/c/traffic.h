@@ -134,11 +134,16 @@ typedef struct {
     int64_t count;
 } List;
 
-/* Scheduler of policies.py. */
+/* Rules of admission, as ADMISSIONS of policies.py. */
+enum { CHUNK_FITS, PROMPT_FITS, EXPECTED_FITS, ANSWER_FITS, BATCH_FITS };
+
+/* Scheduler of policies.py. is_keyed: the queue is ordered by a key. */
 typedef struct {
     int64_t budget, max_sequences, blocks, block, chunks, mixes, packs, is_priority, is_swap, prefix_cache, hash_block,
         host_blocks, groups, stages, interval, wait;
-    double host_Bps, verified, accepted, enough;
+    int64_t is_keyed, is_lof, is_retract, admission, answer_limit, ratio_steps, retract_ahead, retract_steps, answer_clip,
+        long_prompt;
+    double host_Bps, verified, accepted, enough, ratio, ratio_least;
 } Rules;
 
 typedef struct {
@@ -161,6 +166,8 @@ typedef struct Replica {
     double t, up_s, S, sizes, sized, correction, busy_s;
     int64_t D, waits_from, blocks_private, order, inside, batches, own_budget, cap;
     int64_t steps, events, prompt_tokens, served, queued_tokens;
+    double ratio_start;
+    int64_t ratio_from;
     int is_one_group;
     List slots, prefilling, queue;
     Waiting *heap;
@@ -184,6 +191,17 @@ double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
 /* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */
 int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost);
+
+int64_t replica_used(const Replica *r, int64_t D);
+int replica_fits(Replica *r, int64_t more);
+
+/* scheduling.c: scheduling.py ---------------------------------------------------------------------------------- */
+
+int64_t queue_key(const Sequence *one, const Rules *s);
+int lets_in(Replica *r, const Sequence *one, int64_t now, int64_t shared, int64_t fresh);
+int64_t steps_to_room(const Replica *r, const Sequence *one);
+Sequence *shortest_answer(const Replica *r);
+double part_after_retraction(const Replica *r);
 
 /* agenda.c: moments.py ----------------------------------------------------------------------------------------- */
 
