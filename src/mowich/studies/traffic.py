@@ -11,9 +11,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO
+from typing import IO, TypedDict
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
+from mowich.serving.traffic.tiers import moved_B, stores_of
 from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
@@ -36,6 +38,8 @@ from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 _SCHEMA = "mowich/traffic@1"
+_OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
+"""What is told of a prefix cache that has tiers."""
 EXACT = 200_000
 BIN = math.log(1.0025)
 FLOOR = 1e-7
@@ -102,7 +106,9 @@ class Figures:
 class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
-    makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
+    makespan; cached_of: shares of the prompt tokens that were in the device's memory and in each tier; tier_read_B,
+    tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
+    there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
     plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
@@ -146,6 +152,10 @@ class TrafficResult(Shown):
     steps: int
     seconds: float
     coverage: Mapping[str, float]
+    cached_of: Mapping[str, float] = field(default_factory=dict)
+    tier_read_B: Mapping[str, float] = field(default_factory=dict)
+    tier_written_B: Mapping[str, float] = field(default_factory=dict)
+    load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -158,6 +168,8 @@ class TrafficResult(Shown):
         out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
             if name == "seconds":  # the same question gives the same bytes
+                continue
+            if name in _OF_TIERS and not self.cached_of:
                 continue
             value = getattr(self, name)
             out[name] = (
@@ -174,6 +186,8 @@ class _Tally:
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
     queue: Figures = field(default_factory=Figures)
+    loads: Figures = field(default_factory=Figures)
+    found: list[int] = field(default_factory=list)
     good: int = 0
     answered: int = 0
     inside_s: float = 0.0
@@ -294,10 +308,35 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        **_of_tiers(tally, everyone),
     )
 
 
 HOUR_S = 3600.0
+
+
+class _OfTiers(TypedDict, total=False):
+    """Those fields of a result that tell of tiers."""
+
+    cached_of: Mapping[str, float]
+    tier_read_B: Mapping[str, float]
+    tier_written_B: Mapping[str, float]
+    load_wait_s: Mapping[str, float | None]
+
+
+def _of_tiers(tally: _Tally, replicas: Sequence[Replica]) -> _OfTiers:
+    """What is told of the tiers of the replicas' prefix caches; nothing where they have none."""
+    stores = [store for r in replicas for store in r.cache.tiers]
+    if not stores:
+        return {}
+    names = ["memory", *dict.fromkeys(store.tier.name for store in stores)]
+    read, written = moved_B(stores)
+    return {
+        "cached_of": {n: x / max(1, tally.prompt) for n, x in zip_longest(names, tally.found, fillvalue=0)},
+        "tier_read_B": read,
+        "tier_written_B": written,
+        "load_wait_s": tally.loads.to_dict(),
+    }
 
 
 def _teller(
@@ -316,6 +355,8 @@ def _teller(
             tally.ttft.add(ttft)
             tally.e2e.add(e2e)
             tally.queue.add(r.scheduled_s - r.arrival_s)
+            if r.found:
+                tally.loads.add(r.loads_s)
             if r.output > 1:
                 tally.tpot.add(tpot)
             tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
@@ -326,6 +367,8 @@ def _teller(
         tally.tokens += r.output
         tally.prompt += r.prompt
         tally.cached += r.cached
+        if r.found:
+            tally.found = [a + b for a, b in zip_longest(tally.found, r.found, fillvalue=0)]
         tally.preemptions += r.preemptions
         tally.failures += r.failures
         tally.last_s = max(tally.last_s, r.last_token_s)
@@ -344,6 +387,9 @@ def _fleet(
     """(the replicas, ready; the requests that come to them)."""
 
     def pool(p: Pool, word: str) -> list[Replica]:
+        stores = None
+        if p.tiering is not None:
+            stores = stores_of(p.tiering, p.scheduler.hash_block * p.times.kv_B, p.replicas)
         return [
             Replica(
                 i,
@@ -353,6 +399,8 @@ def _fleet(
                 trace=is_traced,
                 name=f"{word} {i}",
                 seen=p.seen if scenario.has_front else None,
+                tiering=p.tiering,
+                stores=None if stores is None else stores[i],
             )
             for i in range(p.replicas)
         ]

@@ -22,6 +22,7 @@ from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
 from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names, packs_prompts
+from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
@@ -33,6 +34,7 @@ from mowich.studies.traffic_pools import (
     chips_by_system,
     make_pool,
     make_transfer,
+    network_Bps,
 )
 
 
@@ -107,7 +109,8 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     speculation = _speculation(asked.speculation)
     asked.speculation.done()
     asked.plan.done()
-    scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
+    scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch, asked.requests)
+    tiering = _tiering(asked.scheduler)
     blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
     share = (
         asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
@@ -140,6 +143,9 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         )
 
     serve = pool(machine, engine, plan, prefill_replicas or most)
+    if tiering is not None and tiering.tiers:
+        tiers = make_tiering(tiering, facts, machine, plan, network_Bps(facts, machine))
+        serve = replace(serve, tiering=tiers)
     behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
     pools = [serve] if behind is None else [serve, behind]
     _check_chips(
@@ -334,6 +340,7 @@ def _inputs(
         if k not in UNSEEN
     }
     rule, draft = asked.autoscale, speculation.draft
+    tiers = None if serve.tiering is None else tiering_inputs(serve.tiering)
     return {
         "scenario": path,
         "name": asked.name,
@@ -358,6 +365,7 @@ def _inputs(
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),
+        **({} if tiers is None else {"cache_tiers": tiers}),
     }
 
 
@@ -387,7 +395,19 @@ MOST_IN_A_STEP = 2**20
 """Most tokens, and most sequences, of an engine's step: times are tabled for each number of them."""
 
 
-def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings) -> Scheduler:
+def _tiering(node: Node) -> AskedTiering | None:
+    """The tiers of the prefix cache; None where the file says nothing of them."""
+    if "cache_tiers" not in node:
+        return None
+    for key in ("host_blocks",):
+        if node.raw(key):
+            node.problem(key, "is the host tier too", given=node.raw(key), fix="leave one of them out")
+    if not node.raw("prefix_cache"):
+        node.problem("cache_tiers", "is of a prefix cache", fix="prefix_cache: true")
+    return read_tiering(node.node("cache_tiers"))
+
+
+def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings, requests: Traffic) -> Scheduler:
     chosen = Scheduler()
     for key, name, value in (
         ("max_num_batched_tokens", "budget", launch.budget),
@@ -398,18 +418,22 @@ def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings) ->
     if (node.raw("preemption") == "swap" or node.raw("host_blocks")) and "host_bandwidth" not in node:
         node.problem("host_bandwidth", "is needed to move cache to host memory", allowed='a quantity such as "50 GB/s"')
     budget = launch.budget or facts.number(f"serving.{engine}.prompt_budget")
+    block = int(node.count("block_size", BLOCK))
+    hash_block = int(node.count("hash_block", chosen.hash_block if requests.get("trace") else block))
+    if hash_block % block and "hash_block" in node and hash_block > block:
+        node.problem("hash_block", "is no multiple of block_size", given=hash_block, allowed=f"multiples of {block}")
     return replace(
         chosen,
         budget=int(node.count("max_num_batched_tokens", budget, maximum=MOST_IN_A_STEP)),
         max_sequences=int(node.count("max_num_seqs", chosen.max_sequences, maximum=MOST_IN_A_STEP)),
-        block=int(node.count("block_size", BLOCK)),
+        block=block,
         chunks=node.flag("chunked_prefill", True),
         mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),
         packs=packs_prompts(facts, engine),
         policy=node.text("policy", "fcfs", allowed=SCHEDULER_POLICIES),
         preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
         prefix_cache=node.flag("prefix_cache", False),
-        hash_block=int(node.count("hash_block", chosen.hash_block)),
+        hash_block=hash_block,
         host_blocks=int(node.count("host_blocks", 0, minimum=0)),
         host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,
     )
