@@ -44,8 +44,9 @@ def read_tiering(node: Node) -> AskedTiering:
     """`scheduler.cache_tiers` of a scenario; a tier of capacity 0 is none."""
     tiers = []
     for name in TIER_NAMES:
+        inner = node.node(name)
         if name in node:
-            tier = _read_tier(node.node(name), name)
+            tier = _read_tier(inner, name)
             if tier.capacity_B != 0.0:
                 tiers.append(tier)
     out = AskedTiering(
@@ -100,7 +101,7 @@ def make_tiering(asked: AskedTiering, facts: Facts, system: System, plan: ServeP
             raise UserError(
                 f"no fact says the {key} of the {tier.name} tier of {system.display}",
                 where=tier.where.rpartition(".")[0],
-                fix=f'{key}: {"1 TB" if key == "capacity" else "10 GB/s"}',
+                fix=f"{key}: {'1 TB' if key == 'capacity' else '10 GB/s'}",
             )
         return found
 

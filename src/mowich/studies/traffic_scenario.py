@@ -399,9 +399,8 @@ def _tiering(node: Node) -> AskedTiering | None:
     """The tiers of the prefix cache; None where the file says nothing of them."""
     if "cache_tiers" not in node:
         return None
-    for key in ("host_blocks",):
-        if node.raw(key):
-            node.problem(key, "is the host tier too", given=node.raw(key), fix="leave one of them out")
+    if node.raw("host_blocks"):
+        node.problem("host_blocks", "is the host tier too", given=node.raw("host_blocks"), fix="leave it out")
     if not node.raw("prefix_cache"):
         node.problem("cache_tiers", "is of a prefix cache", fix="prefix_cache: true")
     return read_tiering(node.node("cache_tiers"))
@@ -419,8 +418,9 @@ def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings, re
         node.problem("host_bandwidth", "is needed to move cache to host memory", allowed='a quantity such as "50 GB/s"')
     budget = launch.budget or facts.number(f"serving.{engine}.prompt_budget")
     block = int(node.count("block_size", BLOCK))
-    hash_block = int(node.count("hash_block", chosen.hash_block if requests.get("trace") else block))
-    if hash_block % block and "hash_block" in node and hash_block > block:
+    caches = node.flag("prefix_cache", False)
+    hash_block = int(node.count("hash_block", block if caches and not requests["trace"] else chosen.hash_block))
+    if caches and hash_block % block:
         node.problem("hash_block", "is no multiple of block_size", given=hash_block, allowed=f"multiples of {block}")
     return replace(
         chosen,
@@ -432,7 +432,7 @@ def _scheduler(node: Node, facts: Facts, engine: str, launch: LaunchSettings, re
         packs=packs_prompts(facts, engine),
         policy=node.text("policy", "fcfs", allowed=SCHEDULER_POLICIES),
         preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
-        prefix_cache=node.flag("prefix_cache", False),
+        prefix_cache=caches,
         hash_block=hash_block,
         host_blocks=int(node.count("host_blocks", 0, minimum=0)),
         host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,

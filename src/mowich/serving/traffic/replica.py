@@ -150,6 +150,7 @@ class Replica(State):
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
         own = self._own_room() if self._batches > 1 else max(room, 0)
+        ahead = self._ahead(room, own) if s.prefix_cache and self.prefilling else 0
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
@@ -176,7 +177,7 @@ class Replica(State):
                 s.accepted if first == tokens else 0.0
             )  # a prompt that ends here decodes at once: without room it would be sent back
             private = -(-math.ceil(hit + first + next_token) // s.block) - found * self.cache.each
-            free = self._free(max(0, private) + new)
+            free = self._free(max(0, private) + new + ahead)
             if free < 0:
                 break
             self._pop()
@@ -184,7 +185,7 @@ class Replica(State):
                 self.cache.take(one.shared[:found], self.t)
                 one.hit = found * self.cache.each
             if self.cache.idle:
-                self.cache.shrink(free, self.t)
+                self.cache.shrink(free + ahead, self.t)
             if request.scheduled_s < 0 and not one.fetched:
                 request.cached = hit
                 if self.cache.tiers:
@@ -206,6 +207,18 @@ class Replica(State):
             self._sizes += one.size
             room -= first
         return entered
+
+    def _ahead(self, room: int, own: int) -> int:
+        """Blocks that the prompts under way take in the next step: they go before what waits."""
+        s, blocks = self.s, 0
+        for one in self.prefilling:
+            take = min(one.need - one.done, room, own) if s.chunks else one.need - one.done
+            if take <= 0:
+                break
+            more = s.accepted if one.done + take >= one.need else 0.0
+            blocks += max(0, -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks)
+            room -= take
+        return blocks
 
     def _found(self, one: Slot) -> tuple[int, int, list[int]]:
         """What the cache has of a request at the head of the queue: (tokens that need not be computed, blocks by name
