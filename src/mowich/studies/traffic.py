@@ -330,9 +330,10 @@ def _of_tiers(tally: _Tally, replicas: Sequence[Replica]) -> _OfTiers:
     if not stores:
         return {}
     names = ["memory", *dict.fromkeys(store.tier.name for store in stores)]
+    found = tally.found or [0] * len(names)
     read, written = moved_B(stores)
     return {
-        "cached_of": {n: x / max(1, tally.prompt) for n, x in zip_longest(names, tally.found, fillvalue=0)},
+        "cached_of": {name: x / max(1, tally.prompt) for name, x in zip(names, found, strict=True)},
         "tier_read_B": read,
         "tier_written_B": written,
         "load_wait_s": tally.loads.to_dict(),

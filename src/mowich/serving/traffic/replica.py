@@ -165,7 +165,8 @@ class Replica(State):
                 self._resume(one)
                 entered = True
                 continue
-            hit, found, away, new = one.done, one.hit // self.cache.each, [], 0
+            hit, found, new = one.done, one.hit // self.cache.each, 0
+            away: list[int] = []
             if s.prefix_cache and request.hashes and not one.fetched:
                 hit, found, away = self._found(one)
                 new = self.cache.new_blocks(one.shared[:found])
