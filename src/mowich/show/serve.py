@@ -160,6 +160,8 @@ def _best(row: Result) -> list[Part]:
         f"ranges (90%) of the first: TTFT {ranged_seconds(estimate_of(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
         f" {interval(estimate_of(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
     )
+    if row.get("cached_frac") is not None:
+        text += f"; the memory that it leaves keeps {percent(row['cached_frac'])} of prompt tokens"
     return [Words(text=text, kind="note", gap=True)]
 
 

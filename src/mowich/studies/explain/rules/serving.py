@@ -57,6 +57,13 @@ SERVE_ROW = [
         "a setting of the engine that nobody states: its ends over measured rows, or what they multiply a time by",
         "search: the times evaluated once more with this one setting at each end, everything else fixed",
     ),
+    R(
+        "cached_frac",
+        "1",
+        "share of the prompt tokens that the cache has",
+        "search: the curve of hits of the trace at (memory beside weights / bytes of a token - users x half an answer)"
+        " x rank groups x workers",
+    ),
     R("ttft_s", "s", "time from a request to its first token", "= sum(parts)"),
     R("ttft_s breakdown *", "s", "a part of the time to first token", "terms: the term below"),
     R("tpot_s", "s", "time between output tokens", "= sum(parts)"),
