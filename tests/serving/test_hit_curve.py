@@ -118,7 +118,7 @@ def test_plans_have_the_share_that_their_memory_keeps(log: str) -> None:
 def test_memory_is_worth_more_where_it_keeps_prompts(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     def gain(cached: str) -> float:
         words = (
-            f"value h200:8 --of memory --model llama-3.1-70b --serve --isl 8k --osl 200 --ttft 10s --cached {cached}"
+            f"value h200:4 --of memory --model llama-3.1-70b --serve --isl 8k --osl 200 --ttft 10s --cached {cached}"
         )
         words += " --from 80GB --to 141GB --points 2 --set plan.mode=aggregated --json"
         assert cli.run(words.split()) == 0
