@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from mowich.studies.traffic import traffic
 from mowich.studies.traffic_scenario import read_traffic
 
 FACTS = load_facts()
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 BLOCK = 32
 """Tokens that a name stands for here; a token has one byte."""
 
@@ -369,3 +371,29 @@ def test_bad_caches_say_where(old: str, new: str, complaint: str) -> None:
     with pytest.raises((UserError, UserErrors)) as caught:
         read_traffic(of("{ssd: {}}").replace(old, new), FACTS)
     assert complaint in caught.value.line()
+
+
+def mean_first_token_s(tmp_path: Path, name: str, tiers: str | None) -> float:
+    """Of a scenario of the documents, with other tiers than its own."""
+    text = (SCENARIOS / f"{name}.yaml").read_text(encoding="utf-8")
+    own = next(line for line in text.splitlines() if line.lstrip().startswith("cache_tiers:"))
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(text if tiers is None else text.replace(own, f"  cache_tiers: {tiers}" if tiers else ""))
+    found = traffic(path, FACTS, draws=0).ttft_s["mean"]
+    assert found is not None
+    return found
+
+
+def test_a_cache_on_ssd_that_pays(tmp_path: Path) -> None:
+    assert mean_first_token_s(tmp_path, "cache-ssd-pays", None) < 0.3 * mean_first_token_s(
+        tmp_path, "cache-ssd-pays", ""
+    )
+
+
+@pytest.mark.slow
+def test_a_cache_on_ssd_that_does_not_pay(tmp_path: Path) -> None:
+    name = "cache-ssd-does-not-pay"
+    without = mean_first_token_s(tmp_path, name, "")
+    assert mean_first_token_s(tmp_path, name, None) > 1.2 * without
+    careful = "{ssd: {capacity: 4 TB, read: 1 GB/s, write: 0.5 GB/s, latency: 1 ms}, load: faster}"
+    assert mean_first_token_s(tmp_path, name, careful) == pytest.approx(without, rel=0.02)
