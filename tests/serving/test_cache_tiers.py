@@ -198,8 +198,7 @@ def test_requests_and_tokens_are_conserved(
     fleet = serve(requests, tiering, blocks=blocks, replicas=2, route=route, failures=failures)
     for r in requests:
         assert r.arrival_s <= r.scheduled_s <= r.first_token_s <= r.last_token_s
-        assert sum(r.found) == r.cached < r.prompt
-        assert min(r.found) >= 0
+        assert 0 <= r.tier_1 + r.tier_2 <= r.cached < r.prompt
     for replica in fleet.replicas:
         assert replica.load == replica.blocks_private == replica.cache.used_blocks == replica.queued_tokens == 0
         assert not replica.held
@@ -222,7 +221,7 @@ def test_loads_run_beside_the_batch_or_within_the_step() -> None:
         back = UserRequest("back", 10.1, 8 * BLOCK + 1, 1, names)
         tiering = Tiering(tiers=(tier("ssd", 100, 8 * BLOCK / 0.5),), overlap=overlap)
         serve([first, filler, decoding, back], tiering, blocks=54)
-        assert back.found == (0, 8 * BLOCK)
+        assert back.tier_1 == back.cached == 8 * BLOCK
         return decoding, back
 
     beside, within = served("batch"), served("layers")

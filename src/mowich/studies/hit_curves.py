@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.scenario import read_scenario
 from mowich.serving.arrivals import read_trace
+from mowich.serving.conversations import Conversations
 from mowich.serving.hit_curve import HitCurve, hit_curve
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import UserRequest
 from mowich.studies.serving import BLOCK
-from mowich.studies.traffic_load import Follow, read_load, requests_of
+from mowich.studies.traffic_load import read_load, requests_of
 
 TOKEN_S = 0.03
 """Seconds of a token of an answer, for the order in which users ask who wait for it. Their order hardly depends on it.
@@ -44,14 +46,16 @@ def _read(path: str, changed: int, size: int) -> HitCurve:
     block = int(scheduler.count("block_size", BLOCK))
     block = int(scheduler.count("hash_block", Scheduler().hash_block if load["trace"] else block))
     root.node("traffic").stop()
-    return hit_curve(_in_order(*requests_of(load, block, 10**9)), block)
+    return hit_curve(in_order(requests_of(load, block, 10**9)), block)
 
 
-def _in_order(starts: Iterator[UserRequest], follow: Follow | None) -> Iterator[UserRequest]:
-    """Requests in the order of their arrival, where what follows an answer comes after the time of the answer."""
-    if follow is None:
-        yield from starts
+def in_order(load: Iterable[RequestColumns] | Conversations) -> Iterator[UserRequest]:
+    """The requests of a load in the order of their arrival; those that follow an answer come after its time."""
+    if not isinstance(load, Conversations):
+        for columns in load:
+            yield from columns.requests()
         return
+    starts = load.starts()
     coming: list[tuple[float, int, UserRequest]] = []
     start, count = next(starts, None), 0
     while start is not None or coming:
@@ -61,6 +65,6 @@ def _in_order(starts: Iterator[UserRequest], follow: Follow | None) -> Iterator[
             one = heapq.heappop(coming)[2]
         yield one
         one.last_token_s = one.arrival_s + TOKEN_S * one.output
-        more, count = follow(one), count + 1
+        more, count = load.after(one), count + 1
         if more is not None:
             heapq.heappush(coming, (more.arrival_s, count, more))

@@ -37,7 +37,7 @@ class Replica(State):
         self._order += 1
         one = Slot(request, self._order) if sequence is None else sequence
         if sequence is not None:
-            one.order = self._order
+            one.order, one.seen = self._order, (-1, 0)
         held = one.need + (one.left if self.handoff is None else 0)
         if held > (self.s.blocks + 1) * self.s.block:  # it would be sent back at the end of the cache for ever
             raise CacheTooSmallError(request, self.s.blocks * self.s.block)
@@ -150,7 +150,6 @@ class Replica(State):
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
         own = self._own_room() if self._batches > 1 else max(room, 0)
-        ahead = self._ahead(room, own) if s.prefix_cache and self.prefilling else 0
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
@@ -178,7 +177,7 @@ class Replica(State):
                 s.accepted if first == tokens else 0.0
             )  # a prompt that ends here decodes at once: without room it would be sent back
             private = -(-math.ceil(hit + first + next_token) // s.block) - found * self.cache.each
-            free = self._free(max(0, private) + new + ahead)
+            free = self._free(max(0, private) + new)
             if free < 0:
                 break
             self._pop()
@@ -186,11 +185,11 @@ class Replica(State):
                 self.cache.take(one.shared[:found], self.t)
                 one.hit = found * self.cache.each
             if self.cache.idle:
-                self.cache.shrink(free + ahead, self.t)
+                self.cache.shrink(free, self.t)
             if request.scheduled_s < 0 and not one.fetched:
                 request.cached = hit
                 if self.cache.tiers:
-                    request.found = self._by_tier(hit, away)
+                    self._tell_tiers(request, hit, away)
             if (away or self.cache.coming) and not one.fetched and self._load(one, found, away):
                 one.done = hit
                 continue
@@ -208,18 +207,6 @@ class Replica(State):
             self._sizes += one.size
             room -= first
         return entered
-
-    def _ahead(self, room: int, own: int) -> int:
-        """Blocks that the prompts under way take in the next step: they go before what waits."""
-        s, blocks = self.s, 0
-        for one in self.prefilling:
-            take = min(one.need - one.done, room, own) if s.chunks else one.need - one.done
-            if take <= 0:
-                break
-            more = s.accepted if one.done + take >= one.need else 0.0
-            blocks += max(0, -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks)
-            room -= take
-        return blocks
 
     def _found(self, one: Slot) -> tuple[int, int, list[int]]:
         """What the cache has of a request at the head of the queue: (tokens that need not be computed, blocks by name
@@ -248,14 +235,14 @@ class Replica(State):
                 best = min(best, (self._loaded_s(away[:k], self.t) - self.t + rest, k))
         return best[1]
 
-    def _by_tier(self, hit: int, away: list[int]) -> tuple[int, ...]:
-        """Tokens of a hit by where they are: in the device's memory, in each tier."""
-        loaded = [away.count(k) * self.s.hash_block for k in range(1, len(self.cache.tiers) + 1)]
-        beyond = max(0, sum(loaded) - hit)  # the last token of a prompt is always computed
-        for k in range(len(loaded) - 1, -1, -1):
-            cut = min(beyond, loaded[k])
+    def _tell_tiers(self, request: UserRequest, hit: int, away: list[int]) -> None:
+        """Note how many tokens of a hit are in each tier; the last token of a prompt is always computed."""
+        beyond = max(0, len(away) - away.count(0)) * self.s.hash_block - hit
+        loaded = [away.count(k) * self.s.hash_block for k in range(1, 4)]
+        for k in (2, 1, 0):
+            cut = min(max(0, beyond), loaded[k])
             loaded[k], beyond = loaded[k] - cut, beyond - cut
-        return (hit - sum(loaded), *loaded)
+        request.tier_1, request.tier_2, request.tier_3 = loaded
 
     def _load(self, one: Slot, found: int, away: list[int]) -> bool:
         """Have blocks come that were taken for a sequence; whether it waits for them."""
@@ -317,16 +304,17 @@ class Replica(State):
         has_entered = self._looks() and self._admit()
         until = min(until, self._next_load())
         tokens, extra, longest, slowest, done = self._taken(room, own)
-        finishing = len(done)
-        if not tokens:
-            if self.slots and self.prefilling and not has_entered:
-                return False
-            if self.slots:  # a sequence has entered the batch: one step, and look again
-                self._leap(self.t)
-            elif self.held:
+        while not tokens and not self.slots:  # prompts under way fill the cache: the last one gives way to the others
+            if self.held:
                 self._drop_held()
             elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
+            tokens, extra, longest, slowest, done = self._taken(room, own)
+        finishing = len(done)
+        if not tokens:
+            if self.prefilling and not has_entered:
+                return False
+            self._leap(self.t)  # a sequence has entered the batch: one step, and look again
             return True
         v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
         if self._batches == 1:
@@ -460,7 +448,10 @@ class Replica(State):
                 decode_s=plain,
                 step_s=plain * self.times.verify,
             )
-            request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
+            whole = 0.0
+            for part in parts.values():
+                whole += part
+            request.first_token_s = one.began_s - parts["front_end"] + correction * whole
         request.late_s = request.first_token_s - travel - self.t
 
     def _join(self, one: Slot) -> None:
@@ -518,7 +509,10 @@ class Replica(State):
         a = self.s.accepted
         n = len(self.slots)
         for i, (width, _) in enumerate(self.times.windows):
-            self.window_sums[i] = sum(min(one.origin + a * (self.D + k), width) for one in self.slots.values())
+            held = 0.0
+            for one in self.slots.values():
+                held += min(one.origin + a * (self.D + k), width)
+            self.window_sums[i] = held
         self.D += k
         self.S += n * k * a
         decoding = self.decoding

@@ -9,8 +9,8 @@ class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which one it is of a user's, from 0; found: tokens of its cached ones by where they were (the device's memory,
-    then the tiers); loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's
+    turn: which one it is of a user's, from 0; tier_1, tier_2, tier_3: of its cached tokens, those that a tier had;
+    loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's
     (below 0 where the correction says that prompts are faster than the steps)."""
 
     __slots__ = (
@@ -20,7 +20,6 @@ class UserRequest:
         "decoder",
         "failures",
         "first_token_s",
-        "found",
         "hashes",
         "id",
         "last_token_s",
@@ -33,6 +32,9 @@ class UserRequest:
         "prompt",
         "replica",
         "scheduled_s",
+        "tier_1",
+        "tier_2",
+        "tier_3",
         "turn",
     )
 
@@ -46,7 +48,7 @@ class UserRequest:
         self.cached = self.preemptions = self.failures = 0
         self.late_s = self.loads_s = 0.0
         self.later: tuple[int, ...] = ()
-        self.found: tuple[int, ...] = ()
+        self.tier_1 = self.tier_2 = self.tier_3 = 0
         self.conversation = self.turn = 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import Slot, UserRequest
-from mowich.serving.traffic.tiers import CacheTier, Tiering, TierStore, stores_of
+from mowich.serving.traffic.tiers import Tiering, TierStore, stores_of, tiering_of
 from mowich.serving.traffic.times import Seen, StepTimes, _between
 
 
@@ -86,7 +86,7 @@ class State:
         self.waiting: list[tuple[float, int, Slot]] | deque[Slot] = [] if scheduler.policy == "priority" else deque()
         name_B = scheduler.hash_block * times.kv_B
         each = max(1, scheduler.hash_block // scheduler.block)
-        self.tiering = tiering or _host_tiering(scheduler, each, name_B)
+        self.tiering = tiering_of(scheduler, times.kv_B) if tiering is None else tiering
         self.cache = PrefixCache(each, stores_of(self.tiering, name_B, 1)[0] if stores is None else stores)
         self.loading: list[tuple[float, int, Slot]] = []  # what has come of a tier, when, in order of it
         self.held: dict[int, Slot] = {}  # those of the queue, and on their way to it, that hold blocks
@@ -121,6 +121,11 @@ class State:
         under_way += sum(item[2].need - item[2].done for item in self.loading)
         own = max(1.0, request.prompt - self.tokens_here(request))
         return self.queued_tokens + under_way + self.S + own
+
+    @property
+    def moved_B(self) -> list[tuple[float, float]]:
+        """Bytes that came from each tier, and that were written to it."""
+        return [(store.read_B, store.written_B) for store in self.cache.tiers]
 
     def tokens_here(self, request: UserRequest) -> float:
         """Tokens of its prompt that this replica need not compute, less those that it could compute while the tiers
@@ -210,10 +215,10 @@ class State:
 
     def _windows_s(self, more: float) -> float:
         """The part of it in layers with a window."""
-        return sum(
-            each * (held + min(more, width))
-            for (width, each), held in zip(self.times.windows, self.window_sums, strict=True)
-        )
+        seconds = 0.0
+        for (width, each), held in zip(self.times.windows, self.window_sums, strict=True):
+            seconds += each * (held + min(more, width))
+        return seconds
 
     def _plain_s(self, n: int, more: float = 0.0) -> float:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
@@ -245,11 +250,3 @@ class State:
         if self.cache.idle:
             self.cache.shrink(self._cap - blocks(low), self.t)
         return low
-
-
-def _host_tiering(scheduler: Scheduler, each: int, name_B: float) -> Tiering:
-    """The tier of a scheduler that keeps evicted blocks in host memory."""
-    if not scheduler.host_blocks:
-        return Tiering()
-    way, names = scheduler.host_Bps, scheduler.host_blocks // each
-    return Tiering(tiers=(CacheTier(name="host", capacity_B=names * name_B, read_Bps=way, write_Bps=way),))

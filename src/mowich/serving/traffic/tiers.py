@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from mowich.serving.traffic.policies import Scheduler
 
 WRITES = ("eviction", "through", "second_use")
 """When a block is written to a tier: when the tier above it evicts it, as soon as it is computed, or when it is found
@@ -131,11 +133,10 @@ def stores_of(tiering: Tiering, name_B: float, replicas: int) -> list[tuple[Tier
     return [tuple(store(one) for one in first) for _ in range(replicas)]
 
 
-def moved_B(stores: Sequence[TierStore]) -> tuple[dict[str, float], dict[str, float]]:
-    """(bytes read, bytes written) by tier, of all these stores, each counted once."""
-    read: dict[str, float] = {}
-    written: dict[str, float] = {}
-    for store in {id(s): s for s in stores}.values():
-        read[store.tier.name] = read.get(store.tier.name, 0.0) + store.read_B
-        written[store.tier.name] = written.get(store.tier.name, 0.0) + store.written_B
-    return read, written
+def tiering_of(scheduler: Scheduler, token_B: float) -> Tiering:
+    """The tier of a scheduler that keeps evicted blocks in host memory; none where it keeps none."""
+    if not scheduler.host_blocks:
+        return Tiering()
+    names = scheduler.host_blocks // max(1, scheduler.hash_block // scheduler.block)
+    way, size = scheduler.host_Bps, names * scheduler.hash_block * token_B
+    return Tiering(tiers=(CacheTier(name="host", capacity_B=size, read_Bps=way, write_Bps=way),))
