@@ -19,6 +19,7 @@ from mowich.serving.traffic.compiled import FleetSetup, Workers
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.routing import Failure
+from mowich.serving.traffic.tiers import LOADS, OVERLAPS, WRITES, CacheTier, Tiering
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 from mowich.serving.waits import Front
@@ -127,6 +128,31 @@ def drawn_rules(d: Draw) -> dict[str, Any]:
     }
 
 
+def drawn_tier(d: Draw, name: str) -> CacheTier:
+    return CacheTier(
+        name=name,
+        capacity_B=HASHED * d.one(3.0, 12.0, 60.0),
+        read_Bps=d.one(2e3, 1e5, math.inf),
+        write_Bps=d.one(2e3, 1e5, math.inf),
+        latency_s=d.one(0.0, 0.01),
+        write=d.one(*WRITES),
+        lanes=d.one(1, 1, 3),
+        stays=d.one(True, False),
+    )
+
+
+def drawn_tiering(d: Draw) -> Tiering | None:
+    names = d.one((), (), ("host",), ("host", "ssd"), ("host", "ssd", "remote"), ("ssd",))
+    if not names:
+        return None
+    return Tiering(
+        tiers=tuple(drawn_tier(d, name) for name in names),
+        load=d.one(*LOADS),
+        overlap=d.one(*OVERLAPS),
+        prefetch=len(names) > 1 and d.one(True, False),
+    )
+
+
 def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
     limit = s.budget + math.ceil(s.max_sequences * s.verified) + s.stages + 1
     grid = d.one(True, False, False)
@@ -162,6 +188,7 @@ def drawn_workers(d: Draw, like: Workers | None, seen: bool) -> Workers:
         times=drawn_times(d, scheduler),
         scheduler=scheduler,
         seen=Seen(front=front, ttft=drawn_shift(d)) if seen else None,
+        tiering=drawn_tiering(d),
     )
 
 

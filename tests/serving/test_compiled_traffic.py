@@ -45,6 +45,7 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
         return [*shown, str(error)], count
     everyone = [*fleet.replicas, *fleet.decoders]
     shown += [(r.busy_s, r.steps, r.events) for r in everyone]
+    shown += [moved for r in everyone for moved in r.moved_B if any(moved)]
     shown += [fleet.taken, fleet.first_s, cutoff and (cutoff.late, cutoff.slow)]
     if fleet.scaled is not None:
         shown += [fleet.scaled.orders, fleet.scaled.paid_until(100.0), fleet.scaled.looks]

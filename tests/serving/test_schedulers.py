@@ -191,7 +191,7 @@ def test_orders_of_the_queue() -> None:
     def order(policy: str) -> str:
         replica = Replica(0, TIMES, Scheduler(policy=policy, prefix_cache=True, hash_block=32))
         for hashes in ((1, 2, 3),):
-            replica.cache.take(hashes)
+            replica.cache.take(hashes, 0.0)
         for i, (name, hashes) in enumerate(asked.items()):
             request = UserRequest(name, 0.0, 200, 10 + i, hashes=hashes)
             replica.waiting.append(Slot(request, i + 1))  # type: ignore[arg-type]

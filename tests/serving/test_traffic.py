@@ -30,6 +30,7 @@ from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import Failure, ReplicaFleet
+from mowich.serving.traffic.tiers import CacheTier, TierStore
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import EXACT, Figures, traffic
@@ -194,14 +195,15 @@ def test_prefix_cache_hits_depend_on_its_size() -> None:
 
 
 def test_prefix_cache_evicts_oldest_to_host() -> None:
-    cache = PrefixCache(2, 4)
+    host = TierStore(CacheTier(name="host", capacity_B=2.0, read_Bps=1e9, write_Bps=1e9), 1.0)
+    cache = PrefixCache(2, (host,))
     for group in ((1, 2), (3,), (4,)):
-        cache.take(group)
+        cache.take(group, 0.0)
         cache.release(group)
-    cache.shrink(4)
+    cache.shrink(4, 0.0)
     assert list(cache.idle) == [3, 4]
-    assert cache.match((2,)) == (0, 1)
-    assert cache.match((3, 2)) == (1, 1)
+    assert cache.found((2,), 1.0) == (0, [1])
+    assert cache.found((3, 2, 4, 5, 1), 1.0) == (1, [1, 0])
 
 
 def test_more_replicas_share_the_work_and_failures_cost() -> None:

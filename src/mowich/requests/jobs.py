@@ -50,7 +50,7 @@ from mowich.requests.fields import (
     path,
     quantity,
     read_mapping,
-    share,
+    read_share,
     whole,
     word,
 )
@@ -97,7 +97,26 @@ ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="
 OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
 TTFT = quantity("ttft", "s", "Serving: most seconds to the first token.", metavar="TIME", group="serve", example="2s")
 TPOT = quantity("tpot", "s", "Serving: longest time per token, 30ms.", metavar="TIME", group="serve", example="30ms")
-CACHED = share("cached", "Serving: share of prompts cached, 60%.", metavar="SHARE", group="serve", example="60%")
+
+
+def read_cached(value: object) -> float | str:
+    """A share of prompts, or the name of a file that it follows from."""
+    if isinstance(value, str | Path) and Path(value).suffix in (".jsonl", ".json", ".csv", ".yaml", ".yml"):
+        return str(value)
+    return read_share(value)
+
+
+CACHED: Field[float | str] = Field(
+    name="cached",
+    parse=read_cached,
+    kind="share",
+    help="Serving: share of prompts cached, 60%, or a trace.",
+    metavar="SHARE",
+    group="serve",
+    low=0.0,
+    high=1.0,
+    example="60%",
+)
 ACCEPT = number(
     "accept",
     "Serving: tokens per speculative step.",
@@ -362,11 +381,16 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
     for need in (ISL, OSL):
         if reader.given(need) is None:
             reader.missing(need, f" with {reader.said(SERVES)}")
-    isl, osl, ttft, tpot, cached, accept = (reader.get(f) for f in SERVED[:6])
+    isl, osl, ttft, tpot, accept = (reader.get(f) for f in (ISL, OSL, TTFT, TPOT, ACCEPT))
+    cached = reader.get(CACHED)
     if isl is None or osl is None:
         return None
     limits = {"ttft_s": ttft or math.inf, "tpot_s": tpot or math.inf}
-    return ServeJob(prompt=isl, output=osl, cached=cached or 0.0, accept=accept, **limits)
+    if isinstance(cached, str) and reader.edge is Edge.KEY:
+        reader.add("not a share", CACHED, given=cached, allowed="a share such as 0.6 or 60%")
+        cached = None
+    by, share_ = (cached, 0.0) if isinstance(cached, str) else (None, cached or 0.0)
+    return ServeJob(prompt=isl, output=osl, cached=share_, cached_by=by, accept=accept, **limits)
 
 
 def read_systems(

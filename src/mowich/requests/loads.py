@@ -95,7 +95,9 @@ class ServeLoad:
         return replace(self, rate=None if self.rate is None else self.rate * more, users=users, headroom=0.0)
 
 
-def read_serve_load(reader: QuestionReader, means: Sequence[Field[float]], cached: Field[float]) -> ServeLoad | None:
+def read_serve_load(
+    reader: QuestionReader, means: Sequence[Field[float]], cached: Field[float | str]
+) -> ServeLoad | None:
     """The load of a serving plan; None where none is asked for. means: the fields of limits on means; cached: that of
     cached prompts, which a load does not take."""
     rate, users = reader.given(LOAD_RATE), reader.given(USERS)

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats, distinct
 from mowich.machines.system import System
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import by_time, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.anchors import Loads
+from mowich.serving.hit_curve import HitCurve
 from mowich.serving.pairs import Prefill, queued_prompt_s, worker_counts
 from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
@@ -37,13 +39,15 @@ FRONT = 24
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeJob:
     """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt
-    in the prefix cache; accept: tokens kept per step of speculative decoding (None: none)."""
+    in the prefix cache; cached_by: a trace or a scenario that it follows from, with the memory of a plan; accept:
+    tokens kept per step of speculative decoding (None: none)."""
 
     prompt: float
     output: float
     ttft_s: float = math.inf
     tpot_s: float = math.inf
     cached: float = 0.0
+    cached_by: str | None = None
     accept: float | None = None
 
 
@@ -70,7 +74,8 @@ class Worker:
 class Found:
     """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per
     rank group; prefill_workers and workers: counts; prompts_per_s, answers_per_s: what a prefill and a decode worker
-    make, NaN where workers do both; speeds as named; parts: of TPOT and of TTFT."""
+    make, NaN where workers do both; speeds as named; parts: of TPOT and of TTFT; cached: share of a prompt in the
+    prefix cache."""
 
     prefill: int
     decode: int
@@ -85,6 +90,7 @@ class Found:
     tokens_per_s_per_chip: float
     tpot_parts: Mapping[str, float]
     ttft_parts: Mapping[str, float]
+    cached: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +117,28 @@ def ladder(limit: float) -> Floats:
     return np.array(steps, dtype=np.float64)
 
 
-def closed_load(job: ServeJob, users: Floats, verified: Floats, accepted: Floats) -> Load:
-    """A closed loop without end of so many users for each rank group."""
+def left_tokens(s: Shapes, e: Engine, job: ServeJob, users: Floats, capacity_B: float) -> Floats:
+    """Tokens of prompts that the cache of a worker holds beside the answers of so many users of each rank group, which
+    are half written. Those of prompts that are under way are among them.
+
+    tokens = (free_B / token_B - users * output / 2) * groups
+
+    Units: users 1.
+    """
+    token_B = kv_B_per_sequence(s, job.prompt + job.output + 0.0 * users) / (job.prompt + job.output)
+    free_B = np.maximum(serving_memory_B(s, e, capacity_B)["kv"], 0.0)
+    return np.asarray(np.maximum(free_B / np.maximum(token_B, 1e-9) - users * job.output / 2.0, 0.0) * s.dp)
+
+
+def closed_load(job: ServeJob, users: Floats, verified: Floats, accepted: Floats, cached: Floats | None = None) -> Load:
+    """A closed loop without end of so many users for each rank group. cached: share of a prompt in the prefix cache, by
+    case (None: that of the job)."""
     zero = 0 * users
     return Load(
         users=users,
         prompt=zero + job.prompt,
         output=zero + job.output,
-        cached=zero + job.cached,
+        cached=zero + job.cached if cached is None else cached,
         verify=verified,
         accepted=accepted,
         rounds=zero + math.inf,
@@ -139,12 +159,24 @@ class _Columns:
     job: ServeJob
     worker: Worker
     kernels: PlanKernels | None
+    copies: Floats
+    curve: HitCurve | None
 
     @classmethod
-    def of(cls, w: Worker, job: ServeJob) -> _Columns:
-        """Every plan."""
+    def of(cls, w: Worker, job: ServeJob, devices: int = 0, curve: HitCurve | None = None) -> _Columns:
+        """Every plan. devices: of the system; curve: of what prompts find in the cache (None: the share of the job)."""
         kernels = PlanKernels.of(w.shapes, w.costs)
-        return cls(np.arange(len(w.plans)), w.shapes, w.costs, w.around, w.verified, w.accepted, job, w, kernels)
+        copies = np.floor(devices / np.array([p.devices for p in w.plans], dtype=np.float64))
+        every = np.arange(len(w.plans))
+        return cls(every, w.shapes, w.costs, w.around, w.verified, w.accepted, job, w, kernels, copies, curve)
+
+    def cached(self, users: Floats) -> Floats:
+        """Share of a prompt that is in the prefix caches of all workers together: requests go to the worker that has
+        the beginning of their prompt."""
+        if self.curve is None:
+            return 0.0 * users + self.job.cached
+        left = left_tokens(self.shapes, self.around, self.job, users, self.worker.capacity_B)
+        return np.minimum(self.curve.at(left * self.copies), MOST_CACHED)
 
     def take(self, rows: NDArray[np.intp]) -> _Columns:
         """The columns at `rows`."""
@@ -158,6 +190,8 @@ class _Columns:
             job=self.job,
             worker=self.worker,
             kernels=self.kernels and self.kernels.take(rows),
+            copies=self.copies[rows],
+            curve=self.curve,
         )
 
     def prompts(self) -> list[PromptSteps]:
@@ -170,11 +204,11 @@ class _Columns:
 
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
-        return closed_load(self.job, users, self.verified, self.accepted)
+        return closed_load(self.job, users, self.verified, self.accepted, self.cached(users))
 
     def loop(self, users: Floats, prompts: Sequence[PromptSteps]) -> Steady:
         """The steady state of workers that prefill and decode, by the constants. prompts: steps of every plan."""
-        known = [steps.take(self.rows) for steps in prompts]
+        known = [steps.take(self.rows) for steps in prompts if self.curve is None]  # else each has a prompt of its own
         at = self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B
         return closed_loop(*at, known=known, kernels=self.kernels)
 
@@ -190,6 +224,8 @@ class _Columns:
         return np.asarray(total(parts) * self.around.mtp_cost / self.accepted)
 
 
+MOST_CACHED = 0.999
+"""Of a prompt: a token of each is computed."""
 HALVINGS = 12
 """Of the gap between two batches, one within a limit and one beyond: 6% of a batch to 0.0015%."""
 TOGETHER = 4
@@ -274,14 +310,16 @@ def search_serving(
     pair: tuple[int, int] | None = None,
     margin: float = 0.0,
     with_front: bool = True,
+    curve: HitCurve | None = None,
 ) -> SearchResult:
     """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart,
     together: whether disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and
     of decode workers apart (None: all); margin: share of the highest rate within which the simplest plan comes
-    first; with_front: whether the points of the Pareto front are answered."""
+    first; with_front: whether the points of the Pareto front are answered; curve: of what prompts find in the cache, by
+    its size (None: the share of the job)."""
     n = len(w.plans)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
-    everyone = _Columns.of(w, job)
+    everyone = _Columns.of(w, job, system.devices, curve)
     fits, rows, users = _batches(everyone, most_users)
     if not len(rows):
         return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
@@ -515,6 +553,8 @@ def _answers(
     at = np.array(which, dtype=np.intp)
     columns = everyone.take(p.decode[at])
     got = columns.loop(p.users[at], prompts)
+    first = np.where(p.prefill[at] >= 0, p.prefill[at], p.decode[at])
+    cached = everyone.take(first).cached(np.where(p.prefill[at] >= 0, 1.0, p.users[at]))
     cost = np.ones(len(at)) * columns.around.mtp_cost / columns.accepted
 
     def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:
@@ -522,14 +562,16 @@ def _answers(
 
     apart = {name: column * cost for name, column in got.full_step.items()}
     return [
-        _answer(system, p, i, row(apart, j), {})
+        _answer(system, p, i, row(apart, j), {}, float(cached[j]))
         if p.prefill[i] >= 0
-        else _answer(system, p, i, row(got.tpot_parts, j), row(got.ttft_parts, j))
+        else _answer(system, p, i, row(got.tpot_parts, j), row(got.ttft_parts, j), float(cached[j]))
         for j, i in enumerate(which)
     ]
 
 
-def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:
+def _answer(
+    system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float], cached: float
+) -> Found:
     """Candidate i; what its times have beyond their parts is a part of its own. Where prefill has workers of its own a
     prompt waits there for those before it: the queue, what the limit leaves beside the other parts."""
     tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
@@ -554,4 +596,5 @@ def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], tt
         tokens_per_s_per_chip=float(p.speed[i]) / system.chips,
         tpot_parts=tpot_parts,
         ttft_parts=ttft_parts,
+        cached=cached,
     )

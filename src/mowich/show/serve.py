@@ -125,7 +125,13 @@ def requests_line(inputs: Result, run: Run) -> str:
         f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens and answers of"
         f" {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
     )
-    return text + (f"; {percent(inputs['cached'])} of prompts cached" if inputs.get("cached") else "")
+    return text + (f"; {_cached(inputs)} of prompts cached" if inputs.get("cached") else "")
+
+
+def _cached(inputs: Result) -> str:
+    """The share of prompts that is cached, or what it follows from."""
+    cached = inputs.get("cached") or 0.0
+    return f"what the memory left keeps of {cached}" if isinstance(cached, str) else percent(cached)
 
 
 def _strip(result: Result) -> list[tuple[str, str]]:
@@ -140,7 +146,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
         ("output, tokens", f"{inputs['osl']:g}"),
         ("TTFT limit", limit("ttft_s")),
         ("TPOT limit", limit("tpot_s")),
-        ("prompts cached", percent(inputs.get("cached") or 0.0)),
+        ("prompts cached", _cached(inputs)),
         ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
         ("kind of price", term_words(inputs.get("price_term"))),
         ("facts", str(result.get("facts_hash") or "")),
@@ -154,6 +160,8 @@ def _best(row: Result) -> list[Part]:
         f"ranges (90%) of the first: TTFT {ranged_seconds(estimate_of(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
         f" {interval(estimate_of(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
     )
+    if row.get("cached_frac") is not None:
+        text += f"; the memory that it leaves keeps {percent(row['cached_frac'])} of prompt tokens"
     return [Words(text=text, kind="note", gap=True)]
 
 

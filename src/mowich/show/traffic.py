@@ -125,6 +125,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
         f" busy {percent(result['utilisation'])} of the time",
         *_left_over(result),
+        *_tiers(result),
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
@@ -143,6 +144,23 @@ def _left_over(result: Result) -> list[str]:
     return [
         f"{left} of the {named} chips that the scenario names are in no replica: rates, energy and price leave them out"
     ]
+
+
+def _tiers(result: Result) -> list[str]:
+    """Where cached tokens were, and what went over the links of the tiers."""
+    found = result.get("cached_of") or {}
+    if not found:
+        return []
+    where = ", ".join(f"{percent(x)} in {'the memory' if name == 'memory' else name}" for name, x in found.items())
+    moved = ", ".join(
+        f"{name} {sig(read / 1e9)} GB read and {sig(result['tier_written_B'][name] / 1e9)} written"
+        for name, read in result["tier_read_B"].items()
+    )
+    wait = result["load_wait_s"]
+    waits = (
+        "" if wait["mean"] is None else f"; requests wait {seconds(wait['mean'])} for them, p99 {seconds(wait['p99'])}"
+    )
+    return [f"prompt tokens found: {where}; {moved}{waits}"]
 
 
 def _transfer(way: Result | None) -> list[str]:

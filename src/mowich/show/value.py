@@ -8,7 +8,7 @@ from itertools import groupby
 from mowich.economics.money import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, interval, number_text
+from mowich.show.formats import UNKNOWN, interval, number_text, percent
 from mowich.show.page import (
     GIB,
     NOTHING,
@@ -112,6 +112,7 @@ def _worth_words(result: Result, known: Sequence[Result]) -> str:
 
 def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
     of, is_software, prefix = VALUED[result["of"]], result["of"] == OF_SOFTWARE, result["rows"].index(rows[0])
+    cached = any(r.get("cached_frac") is not None for r in rows)
     trains, per = rows[0]["task"] == "train", "" if is_software else f"/{of.shown}"
 
     def line(place: int, r: Result) -> list[Cell]:
@@ -127,6 +128,7 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
             NOTHING if r["gain"] is None else sig(r["gain"]),
             TextCell(NOTHING if more is None else number_text(more, of.scale), metric=f"{at}.more"),
             *(days if trains else []),
+            *([UNKNOWN if r.get("cached_frac") is None else percent(r["cached_frac"])] if cached else []),
             figure(r["usd_per_mtok"], f"{at}.usd_per_mtok"),
             figure(r["worth"], f"{at}.worth") if r["more"] is not None else NOTHING,
             *([figure(r["pays_from"], f"{at}.pays_from")] if result["of"] == OF_MEMORY else []),
@@ -141,6 +143,7 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
             Column(name="of today's"),
             Column(name=f"tokens/s{per}", short=f"tok/s{per}", keep=6),
             *([Column(name="days", format="number"), Column(name=f"days{per}", keep=5)] if trains else []),
+            *([Column(name="prompts cached", keep=60)] if cached else []),
             Column(name="$/Mtok", format="number", keep=70),
             Column(name=f"worth, ${per}", format="number", scale=of.scale, keep=40),
             *([Column(name="pays from, $/h", format="number", keep=45)] if result["of"] == OF_MEMORY else []),

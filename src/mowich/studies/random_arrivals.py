@@ -48,6 +48,8 @@ def random_arrivals(model: Model, system: System, row: ServeRow, job: ServeJob, 
     rate = row.tokens_per_s_per_chip.value
     if plan is None or ttft is None or tpot is None or rate is None:
         return None
+    if row.cached_frac is not None:
+        job = replace(job, cached=row.cached_frac, cached_by=None)
     per_s = ARRIVING * rate * row.chips_requested / job.output
     w = worker(deploy(model, system, row.engine, [plan], facts, accept=job.accept), job)
     groups = row.replicas["decode"] * plan.dp

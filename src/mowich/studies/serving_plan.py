@@ -35,6 +35,7 @@ from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.studies.hit_curves import read_hit_curve
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
@@ -67,7 +68,8 @@ _ESTIMATES = (
 class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
     average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
-    front); undecided: why the row has no figure in dollars although its price is known."""
+    front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
+    prompt's tokens that the cache has, where it follows from a trace."""
 
     system: str
     system_id: str
@@ -104,6 +106,7 @@ class ServeRow(LaunchedRow):
     undecided: str = ""
     unstated: tuple[UnstatedSetting, ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
+    cached_frac: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
@@ -122,6 +125,8 @@ class ServeRow(LaunchedRow):
             out["power_basis"] = self.power_basis
         if self.undecided:
             out["undecided"] = self.undecided
+        if self.cached_frac is not None:
+            out["cached_frac"] = self.cached_frac
         out["front"] = [list(p) for p in self.front]
         out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
         if self.unstated:
@@ -262,8 +267,9 @@ def solve_serving(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
+    curve = None if job.cached_by is None else read_hit_curve(job.cached_by)
     modes = {"apart": apart, "together": together, "with_front": with_front}
-    got = search_serving(system, w, job, top=top, margin=margin, **modes, **narrowed(plans, fixed))
+    got = search_serving(system, w, job, top=top, margin=margin, curve=curve, **modes, **narrowed(plans, fixed))
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
         rows = [
@@ -385,6 +391,8 @@ def _row(
     light: bool = False,
 ) -> ServeRow:
     """A row of one answer. light: without the ranges of single facts (points of a front)."""
+    if job.cached_by is not None:
+        job = replace(job, cached=f.cached)
     system = d.system
     plan = d.plans[f.decode]
     half = {m: d.half_width(m, f.decode, users=f.users, prompt=job.prompt, apart=f.prefill >= 0) for m in METRICS}
@@ -448,6 +456,7 @@ def _row(
         distance=distance,
         nearest=() if light else nearest,
         price_label=cost.price_label,
+        cached_frac=None if job.cached_by is None else f.cached,
         power_basis=cost.power_basis,
         unstated=unstated,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
@@ -473,7 +482,7 @@ def serving_inputs(
         "osl": job.output,
         "ttft_s": number(job.ttft_s),
         "tpot_s": number(job.tpot_s),
-        "cached": job.cached,
+        "cached": job.cached if job.cached_by is None else job.cached_by,
         "accept": job.accept,
         "fixed": {k: list(v) for k, v in fixed.items()},
         "price_term": term,

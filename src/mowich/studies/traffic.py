@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO
+from typing import IO, TypedDict
 
 import numpy as np
 
@@ -23,10 +23,11 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
+from mowich.serving.traffic.compiled import TIER_COLUMNS, Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
+from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
@@ -36,6 +37,8 @@ from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 _SCHEMA = "mowich/traffic@1"
+_OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
+"""What is told of a prefix cache that has tiers."""
 EXACT = 200_000
 BIN = math.log(1.0025)
 FLOOR = 1e-7
@@ -101,7 +104,9 @@ def added(total: float, values: Floats) -> float:
 class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
-    makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
+    makespan; cached_of: shares of the prompt tokens that were in the device's memory and in each tier; tier_read_B,
+    tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
+    there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
     plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
@@ -145,6 +150,10 @@ class TrafficResult(Shown):
     steps: int
     seconds: float
     coverage: Mapping[str, float]
+    cached_of: Mapping[str, float] = field(default_factory=dict)
+    tier_read_B: Mapping[str, float] = field(default_factory=dict)
+    tier_written_B: Mapping[str, float] = field(default_factory=dict)
+    load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -157,6 +166,8 @@ class TrafficResult(Shown):
         out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
             if name == "seconds":  # the same question gives the same bytes
+                continue
+            if name in _OF_TIERS and not self.cached_of:
                 continue
             value = getattr(self, name)
             out[name] = (
@@ -177,6 +188,8 @@ class _Tally:
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
     queue: Figures = field(default_factory=Figures)
+    loads: Figures = field(default_factory=Figures)
+    of_tiers: Sequence[int] = (0,) * len(TIER_COLUMNS)
     good: int = 0
     answered: int = 0
     inside_s: float = 0.0
@@ -203,6 +216,8 @@ class _Tally:
         self.ttft.add(ttft[stands])
         self.e2e.add(e2e[stands])
         self.queue.add((answers["scheduled_s"] - arrival)[stands])
+        self.loads.add(answers["loads_s"][stands])
+        self.of_tiers = [n + int(answers[name].sum()) for n, name in zip(self.of_tiers, TIER_COLUMNS, strict=True)]
         self.tpot.add(tpot[stands & (output > 1)])
         self.good += int(is_good.sum())
         self.answered += len(answers)
@@ -299,10 +314,47 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        **_of_tiers(tally, _tiering(scenario.serve), fleet.replicas),
     )
 
 
 HOUR_S = 3600.0
+
+
+class _OfTiers(TypedDict, total=False):
+    """Those fields of a result that tell of tiers."""
+
+    cached_of: Mapping[str, float]
+    tier_read_B: Mapping[str, float]
+    tier_written_B: Mapping[str, float]
+    load_wait_s: Mapping[str, float | None]
+
+
+def _of_tiers(tally: _Tally, tiering: Tiering, replicas: Sequence[ReplicaRecord]) -> _OfTiers:
+    """What is told of the tiers of prefix caches; nothing where there are none. replicas: those with the tiers."""
+    if not tiering.tiers:
+        return {}
+    found = dict(zip((tier.name for tier in tiering.tiers), tally.of_tiers, strict=False))
+    prompts = max(1, tally.prompt)
+    read, written = {}, {}
+    for k, tier in enumerate(tiering.tiers):
+        told = [r.moved_B[k] for r in (replicas[:1] if tier.has_one_link else replicas)]
+        read[tier.name] = added(0.0, np.array([x for x, _ in told]))
+        written[tier.name] = added(0.0, np.array([x for _, x in told]))
+    return {
+        "cached_of": {
+            "memory": (tally.cached - sum(found.values())) / prompts,
+            **{name: tokens / prompts for name, tokens in found.items()},
+        },
+        "tier_read_B": read,
+        "tier_written_B": written,
+        "load_wait_s": tally.loads.to_dict(),
+    }
+
+
+def _tiering(p: Pool) -> Tiering:
+    """The tiers of a pool's caches."""
+    return tiering_of(p.scheduler, p.times.kv_B) if p.tiering is None else p.tiering
 
 
 def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
@@ -310,7 +362,7 @@ def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
 
     def workers(p: Pool) -> Workers:
         seen = p.seen if scenario.has_front else None
-        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
+        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen, tiering=_tiering(p))
 
     return FleetSetup(
         serve=workers(scenario.serve),

@@ -18,6 +18,7 @@ from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.anchors import METRICS
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.tiers import Tiering
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.studies.serving import Deployment, deploy
@@ -61,7 +62,8 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Workers of one plan. apart: whether they do prompts or answers alone."""
+    """Workers of one plan. apart: whether they do prompts or answers alone; tiering: of their prefix cache (None: what
+    the scheduler says)."""
 
     plan: ServePlan
     replicas: int
@@ -70,6 +72,7 @@ class Pool:
     times: StepTimes
     seen: Seen
     apart: bool
+    tiering: Tiering | None = None
 
     @property
     def system(self) -> System:

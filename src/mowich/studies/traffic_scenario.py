@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import ROUTES, told_fields
 from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names
+from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
@@ -34,6 +35,7 @@ from mowich.studies.traffic_pools import (
     chips_by_system,
     make_pool,
     make_transfer,
+    network_Bps,
 )
 from mowich.studies.traffic_scheduler import SchedulerReader, default_rules
 
@@ -113,9 +115,12 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     own = root.parsed("release", lambda release: scheduler_of(facts, engine, str(release))) if asked.release else None
     own = own or scheduler_of(facts, engine)
     reader = SchedulerReader(node=asked.scheduler, facts=facts, engine=engine, own=own)
-    scheduler = reader.scheduler(plan.launch, asked.requests.get("max_tokens", 0))
+    scheduler = reader.scheduler(
+        plan.launch, asked.requests.get("max_tokens", 0), is_trace=bool(asked.requests["trace"])
+    )
     given = reader.spelled("kv_blocks")
     blocks = int(asked.scheduler.count(given, 0)) if given in asked.scheduler else None
+    tiering = _tiering(asked.scheduler, has_cache=scheduler.prefix_cache)
     share = (
         asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
     )
@@ -147,6 +152,9 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         )
 
     serve = pool(machine, engine, plan, prefill_replicas or most)
+    if tiering is not None and tiering.tiers:
+        tiers = make_tiering(tiering, facts, machine, plan, network_Bps(facts, machine))
+        serve = replace(serve, tiering=tiers)
     behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
     pools = [serve] if behind is None else [serve, behind]
     _check_chips(
@@ -350,6 +358,7 @@ def _inputs(
         if k not in UNSEEN
     }
     rule, draft = asked.autoscale, speculation.draft
+    tiers = None if serve.tiering is None else tiering_inputs(serve.tiering)
     return {
         "scenario": path,
         "name": asked.name,
@@ -375,6 +384,7 @@ def _inputs(
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),
+        **({} if tiers is None else {"cache_tiers": tiers}),
     }
 
 
@@ -398,3 +408,14 @@ def _plan(node: Node, start: ServePlan) -> ServePlan:
 def _cores(node: Node, facts: Facts, start: System) -> System:
     """The machine of a plan: with devices of as many cores as it says (`lnc`)."""
     return logical_cores(facts, start, int(node.count("lnc", 1))) if "lnc" in node else start
+
+
+def _tiering(node: Node, *, has_cache: bool) -> AskedTiering | None:
+    """The tiers of the prefix cache; None where the file says nothing of them."""
+    if "cache_tiers" not in node:
+        return None
+    if node.raw("host_blocks"):
+        node.problem("host_blocks", "is the host tier too", given=node.raw("host_blocks"), fix="leave it out")
+    if not has_cache:
+        node.problem("cache_tiers", "is of a prefix cache", fix="prefix_cache: true")
+    return read_tiering(node.node("cache_tiers"))

@@ -62,7 +62,7 @@ class SchedulerReader:
         is_not = key != option and self.own is not None and bool(self.own.words[option].get("not"))
         return self.node.flag(key, default != is_not) != is_not
 
-    def scheduler(self, launch: LaunchSettings, answer_limit: int) -> Scheduler:
+    def scheduler(self, launch: LaunchSettings, answer_limit: int, *, is_trace: bool) -> Scheduler:
         node, facts, engine = self.node, self.facts, self.engine
         chosen = default_rules(Scheduler(), facts, engine, self.own)
         for key, name, value in (
@@ -92,12 +92,11 @@ class SchedulerReader:
                 if "preemption" in node
                 else chosen.preemption
             ),
-            hash_block=int(node.count("hash_block", chosen.hash_block)),
             host_blocks=int(node.count("host_blocks", 0, minimum=0)),
             host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,
             answer_limit=answer_limit,
         )
-        chosen = replace(chosen, prefix_cache=self.flag("prefix_cache", chosen.policy in ("lpm", "dfs-weight")))
+        chosen = self._cached(chosen, is_trace=is_trace)
         return self._compiled(self._own_rules(chosen))
 
     def _policy(self, default: str) -> str:
@@ -131,6 +130,16 @@ class SchedulerReader:
         if self.has("max_prefill_tokens"):
             chosen = replace(chosen, budget=min(chosen.budget, self.count("max_prefill_tokens", chosen.budget)))
         return chosen
+
+    def _cached(self, chosen: Scheduler, *, is_trace: bool) -> Scheduler:
+        """With the prefix cache, and what a name of its blocks stands for: a block, or what the names of a trace do."""
+        node = self.node
+        caches = self.flag("prefix_cache", chosen.policy in ("lpm", "dfs-weight"))
+        hash_block = int(node.count("hash_block", chosen.block if caches and not is_trace else chosen.hash_block))
+        if caches and hash_block % chosen.block:
+            allowed = f"multiples of {chosen.block}"
+            node.problem("hash_block", "is no multiple of block_size", given=hash_block, allowed=allowed)
+        return replace(chosen, prefix_cache=caches, hash_block=hash_block)
 
     def _compiled(self, chosen: Scheduler) -> Scheduler:
         """Steps of compiled graphs, where a key says for which shapes they were compiled. Without such a key, times are

@@ -60,7 +60,8 @@ proportion; software: the stacks or engines, slowest first."""
 class ValuePoint:
     """One amount of the property for one job. amount: SI, of software its place; set: the facts that make it; software:
     the stack or engine; is_today: as the machine is.
-    gain: tokens over those of today; more: tokens per second and chip that each unit (SI) between today's amount and
+    cached_frac: share of a prompt that the memory left keeps, where it follows from a trace; gain: tokens over those of
+    today; more: tokens per second and chip that each unit (SI) between today's amount and
     this one adds, of software since the point before; days_less: days that it saves; worth: USD that
     it is worth over the life of the machine, per chip; pays_from: USD per chip-hour from which the memory pays."""
 
@@ -79,6 +80,7 @@ class ValuePoint:
     gain: float | None = None
     more: float | None = None
     days_less: float | None = None
+    cached_frac: float | None = None
     worth: Estimate
     pays_from: Estimate
 
@@ -91,6 +93,7 @@ class ValuePoint:
             "days_less": self.days_less,
             "set": dict(self.set),
             **{name: getattr(self, name).to_dict() for name in estimates},
+            **({} if self.cached_frac is None else {"cached_frac": self.cached_frac}),
         }
 
 
@@ -271,6 +274,7 @@ def _solver(
         is_today: bool,
     ) -> ValuePoint:
         under = facts.with_values(settings) if settings else facts
+        cached = None
         if train is not None:
             asked = system_asks(model, [on], train=train, chips=chips, facts=under, fixed=fixed, term=term, stack=stack)
             row = solve_system(asked.asks[0], fixed=fixed, brief=True)[0]
@@ -286,7 +290,7 @@ def _solver(
             )[0][0]
             speed, usd, plan = served.tokens_per_s_per_chip, served.usd_per_mtok, workers_words(served)
             days = unknown_estimate("d", "serving has no end")
-            feasible, reason = served.feasible is True, served.reason or ""
+            feasible, reason, cached = served.feasible is True, served.reason or "", served.cached_frac
         if not feasible:
             speed, days, usd = (unknown_estimate(e.unit, reason) for e in (speed, days, usd))
         return ValuePoint(
@@ -299,6 +303,7 @@ def _solver(
             feasible=feasible,
             reason="" if feasible else reason,
             plan=plan if feasible else "",
+            cached_frac=cached if feasible else None,
             tokens_per_s_per_chip=speed,
             days=days,
             usd_per_mtok=usd,

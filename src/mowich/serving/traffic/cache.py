@@ -1,73 +1,162 @@
-"""The prefix cache of a replica, in blocks."""
+"""The prefix cache of a replica: blocks by name in the device's memory, and in the tiers beside it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
+
+from mowich.serving.traffic.tiers import TierStore
 
 
 class PrefixCache:
-    """Blocks of prompts by hash: those in use (counted), those free to evict (oldest first), and those in host
-    memory."""
+    """Blocks of prompts and answers by name, a name for `each` blocks of the engine. In the device's memory: those in
+    use (counted), and those free to evict, the least recently used first. A name stands for all tokens before it too,
+    so the ends of prompts are evicted before their beginnings: of one moment the last block of a chain is the oldest.
+    coming: blocks on the way here or to the first tier, and when they have come. changes: counts what may change an
+    answer of `found`.
+    """
 
-    __slots__ = ("each", "host", "host_limit", "idle", "used")
+    __slots__ = ("changes", "coming", "each", "idle", "tiers", "used")
 
-    def __init__(self, each: int, host_limit: int) -> None:
-        self.each, self.host_limit = each, host_limit
+    def __init__(self, each: int, tiers: tuple[TierStore, ...] = ()) -> None:
+        self.each, self.tiers = each, tiers
         self.used: dict[int, int] = {}
         self.idle: OrderedDict[int, None] = OrderedDict()
-        self.host: OrderedDict[int, None] = OrderedDict()
+        self.coming: dict[int, float] = {}
+        self.changes = 0
 
-    def match(self, hashes: Sequence[int]) -> tuple[int, int]:
-        """(leading hashes in the device's memory, further ones in host memory)."""
+    def found(self, names: Sequence[int], now: float) -> tuple[int, list[int]]:
+        """(leading blocks in the device's memory, where those after them are: 0 in this memory, k in tier k), up to
+        the first that is nowhere."""
+        used, idle = self.used, self.idle
         here = 0
-        for name in hashes:
-            if name not in self.used and name not in self.idle:
+        for name in names:
+            if name not in used and name not in idle:
                 break
             here += 1
-        away = 0
-        for name in hashes[here:]:
-            if name not in self.host:
+        away: list[int] = []
+        if not self.tiers:
+            return here, away
+        for name in islice(names, here, None):
+            if name in used or name in idle:
+                away.append(0)
+                continue
+            for k, store in enumerate(self.tiers, 1):
+                if store.has(name, now) or (k == 1 and name in self.coming and name in store.names):
+                    away.append(k)
+                    break
+            else:
                 break
-            away += 1
         return here, away
 
-    def new_blocks(self, hashes: Sequence[int]) -> int:
-        """Blocks that taking these hashes adds to the used ones."""
-        return self.each * sum(1 for name in hashes if name not in self.used)
+    def wait_s(self, names: Sequence[int], now: float) -> float:
+        """When the last of these blocks has come; now where none is on its way."""
+        if not self.coming:
+            return now
+        ends = [self.coming[name] for name in names if name in self.coming]
+        for name in [name for name, end in self.coming.items() if end <= now]:
+            del self.coming[name]
+        return max([now, *ends])
 
-    def take(self, hashes: Sequence[int]) -> None:
-        """Use these hashes once more."""
-        for name in hashes:
-            self.used[name] = self.used.get(name, 0) + 1
-            self.idle.pop(name, None)
+    def new_blocks(self, names: Sequence[int]) -> int:
+        """Blocks that using these names adds to the used ones."""
+        used = self.used
+        return self.each * sum(name not in used for name in names)
 
-    def release(self, hashes: Sequence[int]) -> None:
-        """Use these hashes once less; the last user leaves them idle, the end of the prompt to be evicted first."""
-        for name in reversed(hashes):
-            count = self.used[name] - 1
-            if count:
-                self.used[name] = count
+    def take(self, names: Sequence[int], now: float) -> None:
+        """Use blocks that were found once more."""
+        self.changes += 1
+        used, idle = self.used, self.idle
+        for name in names:
+            count = used.get(name)
+            if count is None:
+                idle.pop(name, None)
+                used[name] = 1
             else:
-                del self.used[name]
-                self.idle[name] = None
+                used[name] = count + 1
+        for store in self.tiers:
+            store.touch(reversed(names))
+            if store.tier.write == "second_use":
+                for name in names:
+                    self._put(store, name, now)
 
-    def keep(self, hashes: Sequence[int]) -> None:
-        """Leave these hashes idle, the last to be evicted: blocks that an answer has filled."""
-        for name in reversed(hashes):
+    def add(self, names: Sequence[int], now: float) -> None:
+        """Use blocks that are computed now; one that is there already is shared."""
+        self.changes += 1
+        used, idle = self.used, self.idle
+        for name in names:
+            count = used.get(name)
+            if count is None:
+                idle.pop(name, None)
+                used[name] = 1
+            else:
+                used[name] = count + 1
+        self._through(names, now)
+
+    def release(self, names: Sequence[int], computed: int | None = None) -> None:
+        """Use these blocks once less; the last user leaves them idle, but for those after the first `computed`, which
+        hold nothing."""
+        self.changes += 1
+        used, idle = self.used, self.idle
+        end = len(names) if computed is None else computed
+        for k in range(len(names) - 1, -1, -1):
+            name = names[k]
+            count = used[name] - 1
+            if count:
+                used[name] = count
+            else:
+                del used[name]
+                if k < end:
+                    idle[name] = None
+                else:
+                    self.coming.pop(name, None)
+
+    def keep(self, names: Sequence[int], now: float) -> None:
+        """Leave blocks idle that an answer has filled, before those of its prompt are released."""
+        self.changes += 1
+        for name in reversed(names):
             if name not in self.used:
                 self.idle[name] = None
                 self.idle.move_to_end(name)
+        self._through(names, now)
 
-    def shrink(self, room: int) -> None:
-        """Evict idle hashes, oldest first, until they fit in `room` blocks; they go to host memory while it lasts."""
-        while self.idle and len(self.idle) * self.each > room:
-            name, _ = self.idle.popitem(last=False)
-            if self.host_limit:
-                self.host[name] = None
-                self.host.move_to_end(name)
-                while len(self.host) * self.each > self.host_limit:
-                    self.host.popitem(last=False)
+    def shrink(self, room: int, now: float) -> None:
+        """Evict idle blocks, the least recently used first, until they fit in `room` blocks of the engine."""
+        idle, most = self.idle, max(0, room) // self.each
+        if len(idle) <= most:
+            return
+        self.changes += 1
+        first = self.tiers[0] if self.tiers else None
+        while len(idle) > most:
+            name, _ = idle.popitem(last=False)
+            if first is not None and first.tier.write == "eviction":
+                self._put(first, name, now)
+
+    def _through(self, names: Sequence[int], now: float) -> None:
+        for store in self.tiers:
+            if store.tier.write == "through":
+                for name in reversed(names):
+                    self._put(store, name, now)
+
+    def _put(self, store: TierStore, name: int, now: float) -> None:
+        """Write a block to a tier; what goes for it goes to the next tier that takes what is evicted."""
+        self.evicted(store, store.put(name, now), now)
+
+    def evicted(self, store: TierStore, name: int | None, now: float) -> None:
+        """Write what a tier has evicted to the next one, where that takes it."""
+        if name is None:
+            return
+        after = next((k for k, other in enumerate(self.tiers, 1) if other is store), len(self.tiers))
+        if after < len(self.tiers) and self.tiers[after].tier.write == "eviction":
+            self._put(self.tiers[after], name, now)
+
+    def lost(self) -> PrefixCache:
+        """The cache of the same replica after it was lost: what stays is in its tiers."""
+        for store in self.tiers:
+            if not store.tier.stays and not store.tier.is_shared:
+                store.names.clear()
+        return PrefixCache(self.each, self.tiers)
 
     @property
     def used_blocks(self) -> int:

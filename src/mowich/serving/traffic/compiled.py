@@ -29,6 +29,7 @@ from mowich.serving.traffic.policies import ADMISSIONS, KEYED, RETRACT, ROUTES, 
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import Failure
+from mowich.serving.traffic.tiers import WRITES, Tiering, stores_of, tiering_of
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 
@@ -82,11 +83,18 @@ _Seen = c_struct(
 _Rules = c_struct(
     TrafficStruct,
     "traffic.h:Rules",
-    "budget max_sequences blocks block chunks mixes packs is_priority is_swap prefix_cache hash_block host_blocks"
+    "budget max_sequences blocks block chunks mixes packs is_priority is_swap prefix_cache hash_block"
     " groups stages interval wait is_keyed is_lof is_retract admission answer_limit ratio_steps retract_ahead"
     " retract_steps answer_clip long_prompt host_Bps verified accepted enough ratio ratio_least",
     "host_Bps verified accepted enough ratio ratio_least",
 )
+_Tier = c_struct(
+    TrafficStruct,
+    "traffic.h:Tier",
+    "limit write lanes stays read_Bps write_Bps latency_s name_B",
+    "read_Bps write_Bps latency_s name_B",
+)
+_Tiering = c_struct(TrafficStruct, "traffic.h:Tiering", "n_tiers is_faster by_layers prefetch tiers")
 _Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s replica", "at_s down_s")
 _Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s latency_s", "token_s state_s latency_s")
 _Talks = c_struct(
@@ -99,22 +107,26 @@ _Limit = c_struct(TrafficStruct, "traffic.h:Limit", "is_there ttft_s tpot_s enou
 _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
-    "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen way talks limit"
+    "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen tiering"
+    " decode_tiering way talks limit"
     " losses look_every_s",
     "look_every_s",
 )
 _Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
+TIER_COLUMNS = ("tier_1", "tier_2", "tier_3")
+"""Tokens of a request that were in each tier of the cache."""
 ANSWER = np.dtype(
     [
         *((name, np.int64) for name in ("id", "prompt", "output", "replica", "cached", "preemptions", "failures")),
-        *((name, np.int64) for name in ("conversation", "turn")),
-        *((name, np.float64) for name in ("arrival_s", "scheduled_s", "first_token_s", "last_token_s")),
+        *((name, np.int64) for name in ("conversation", "turn", *TIER_COLUMNS)),
+        *((name, np.float64) for name in ("arrival_s", "scheduled_s", "first_token_s", "last_token_s", "loads_s")),
     ]
 )
 """Answered requests, in the order of their ends: traffic.h:Answer."""
 TOLD = np.dtype(
     [
         *((name, np.float64) for name in ("t", "busy_s", "up_s")),
+        *((f"{what}_{k}", np.float64) for k in (1, 2, 3) for what in ("read", "written")),
         *((name, np.int64) for name in ("steps", "events", "prompt_tokens", "served", "load")),
         *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used")),
     ]
@@ -140,12 +152,14 @@ class CacheWay(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """Replicas of one kind. seen: what users see beyond the engine's own times (None: these times)."""
+    """Replicas of one kind. seen: what users see beyond the engine's own times (None: these times); tiering: of their
+    prefix caches (None: what the scheduler says)."""
 
     count: int
     times: StepTimes
     scheduler: Scheduler
     seen: Seen | None
+    tiering: Tiering | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +186,8 @@ def why_not_compiled(setup: FleetSetup) -> str:
             return "steps of compiled graphs"
         if one is not None and one.scheduler.policy in ("lpm", "dfs-weight"):
             return "a queue in the order of what is cached"
+    if any(tier.is_shared for w in (setup.serve, setup.decode) if w and w.tiering for tier in w.tiering.tiers):
+        return "a tier of the cache that replicas share"
     return ""
 
 
@@ -201,6 +217,10 @@ class PlayedReplica:
     @property
     def events(self) -> int:
         return int(self._told("events"))
+
+    @property
+    def moved_B(self) -> list[tuple[float, float]]:
+        return [(float(self._told(f"read_{k}")), float(self._told(f"written_{k}"))) for k in (1, 2, 3)]
 
     @property
     def load(self) -> int:
@@ -258,6 +278,8 @@ class CompiledFleet:
             decode_times=_times(behind.times),
             seen=_seen(setup.serve.seen),
             decode_seen=_seen(behind.seen),
+            tiering=_tiering(setup.serve),
+            decode_tiering=_tiering(behind),
             way=None if setup.way is None else _way(setup.way),
             talks=self._talks,
             limit=_Limit(0, 0.0, 0.0, 0.0) if limit is None else _Limit(1, *limit),
@@ -410,6 +432,31 @@ def _rules(s: Scheduler) -> Any:
         is_lof=s.policy == "lof",
         is_retract=s.preemption == RETRACT,
         admission=ADMISSIONS.index(s.admission),
+    )
+
+
+def _tiering(w: Workers) -> Any:
+    tiering = tiering_of(w.scheduler, w.times.kv_B) if w.tiering is None else w.tiering
+    stores = stores_of(tiering, w.scheduler.hash_block * w.times.kv_B, 1)[0]
+    tiers = [
+        _Tier(
+            store.limit,
+            WRITES.index(store.tier.write),
+            store.tier.lanes,
+            store.tier.stays,
+            store.tier.read_Bps,
+            store.tier.write_Bps,
+            store.tier.latency_s,
+            store.name_B,
+        )
+        for store in stores
+    ]
+    return _Tiering.of(
+        tiering,
+        n_tiers=len(tiers),
+        is_faster=tiering.load == "faster",
+        by_layers=tiering.overlap == "layers",
+        tiers=(_Tier * len(tiers))(*tiers),
     )
 
 

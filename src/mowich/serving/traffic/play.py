@@ -23,6 +23,7 @@ from mowich.serving.traffic.compiled import (
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
+from mowich.serving.traffic.tiers import stores_of, tiering_of
 
 Tell = Callable[[Answers, Callable[[int], str]], None]
 """What is done with answered requests, in the order of their ends: the requests, what one of them is called by its
@@ -69,6 +70,8 @@ class ReplicaRecord(Protocol):
     def steps(self) -> int: ...
     @property
     def events(self) -> int: ...
+    @property
+    def moved_B(self) -> list[tuple[float, float]]: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,8 +159,20 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
     """The fleet of the Python code. done: what is done with an answered request."""
 
     def pool(w: Workers, word: str) -> list[Replica]:
+        tiering = tiering_of(w.scheduler, w.times.kv_B) if w.tiering is None else w.tiering
+        stores = stores_of(tiering, w.scheduler.hash_block * w.times.kv_B, w.count)
         return [
-            Replica(i, w.times, w.scheduler, on_done=done, trace=setup.is_traced, name=f"{word} {i}", seen=w.seen)
+            Replica(
+                i,
+                w.times,
+                w.scheduler,
+                on_done=done,
+                trace=setup.is_traced,
+                name=f"{word} {i}",
+                seen=w.seen,
+                tiering=tiering,
+                stores=stores[i],
+            )
             for i in range(w.count)
         ]
 

@@ -6,15 +6,14 @@ import heapq
 import math
 from collections import deque
 
-from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.policies import RETRACT
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.scheduling import (
-    lets_in,
     order_queue,
     part_after_retraction,
     queue_key,
+    room_left,
     shortest_answer,
     steps_to_room,
 )
@@ -47,14 +46,16 @@ class Replica(State):
         self._order += 1
         one = Slot(request, self._order) if sequence is None else sequence
         if sequence is not None:
-            one.order = self._order
+            one.order, one.seen = self._order, (-1, 0)
         held = one.need + (one.left if self.handoff is None else 0)
         if held > (self.s.blocks + 1) * self.s.block:  # it would be sent back at the end of the cache for ever
             raise CacheTooSmallError(request, self.s.blocks * self.s.block)
         if self.s.compiled:
             self._check_buckets(one)
-        if not (self.waiting or self.prefilling or self.slots):
+        if not self.load:
             self.ratio_start, self.ratio_from = self.s.ratio, self.D
+        if self.tiering.prefetch and sequence is None and request.hashes:
+            self._prefetch(request)
         if not self.waiting:
             self._waits_from = self.steps
         self._queue(one, is_first=False)
@@ -87,21 +88,60 @@ class Replica(State):
 
     def advance(self, until: float) -> None:
         """Run every step that starts before `until`."""
-        s, slots, until = self.s, self.slots, earlier(until)
+        slots, until = self.slots, earlier(until)
         while self.t < until:
             if self.t < self.up_s:
                 self.t = self.up_s
                 continue
+            if self.loading:
+                self._arrive()
             if self.prefilling or (self._looks() and self._admit()):
                 if not self._mixed(until):
-                    self._leap(until)
+                    self._leap(min(until, self._next_load()))
             elif slots:
-                self._leap(until)
+                self._leap(min(until, self._next_load()))
+            elif self.loading:
+                if self.loading[0][0] >= until:
+                    return
+                self.t = self.loading[0][0]
             elif self.waiting:
-                head = self._head()
-                raise CacheTooSmallError(head.request, s.blocks * s.block)
+                self._unblock()
             else:
                 return
+
+    def _next_load(self) -> float:
+        """The moment before which nothing more comes from a tier; inf where nothing is on its way."""
+        return earlier(self.loading[0][0]) if self.loading else math.inf
+
+    def _arrive(self) -> None:
+        """Put sequences whose blocks have come from a tier at the head of the queue."""
+        while self.loading and earlier(self.loading[0][0]) <= self.t:
+            one = heapq.heappop(self.loading)[2]
+            one.fetched = True
+            self._queue(one, is_first=True)
+
+    def _unblock(self) -> None:
+        """Make room for the head of the queue beside nothing but blocks that others hold in it. Raises
+        CacheTooSmallError where none does: it has no room even alone."""
+        head = self._head()
+        if all(one is head for one in self.held.values()):
+            raise CacheTooSmallError(head.request, self.s.blocks * self.s.block)
+        self._drop_held()
+
+    def _drop_held(self) -> None:
+        """Take the blocks of the sequence in the queue, or on its way to it, that came last and holds some."""
+        order = max(self.held)
+        one = self.held.pop(order)
+        on_way = [item for item in self.loading if item[1] == order]
+        if on_way:
+            self.loading.remove(on_way[0])
+            heapq.heapify(self.loading)
+            self._queue(one, is_first=True)
+        coming = self.cache.coming
+        names = one.shared[: one.hit // self.cache.each]
+        there = next((k for k, name in enumerate(names) if name in coming), len(names))
+        self._unshare(one, there * self.s.hash_block)
+        one.fetched, one.done = False, 0
 
     def drain(self) -> None:
         """Run to the end."""
@@ -143,52 +183,137 @@ class Replica(State):
             one = self._head()
             request = one.request
             if one.swapped:
-                if not lets_in(self, one, -(-math.ceil(one.need + s.accepted) // s.block), 0, 0):
+                free = room_left(self, one, -(-math.ceil(one.need + s.accepted) // s.block), 0, 0)
+                if free < 0:
                     break
                 self._pop()
+                if self.cache.idle:
+                    self.cache.shrink(free, self.t)
                 self._resume(one)
                 entered = True
                 continue
-            hit, shared, loaded = 0, request.hashes if s.prefix_cache else (), 0
-            if shared:
-                here, away = self.cache.match(shared)
-                hit = min((here + away) * s.hash_block, one.need - 1)
-                loaded = max(0, hit - here * s.hash_block)
-                whole = one.request.prompt // s.hash_block
-                shared = shared[:whole]
+            hit, found, new = one.done, one.hit // self.cache.each, 0
+            away: list[int] = []
+            if s.prefix_cache and request.hashes and not one.fetched:
+                hit, found, away = self._found(one)
+                new = self.cache.new_blocks(one.shared[:found])
             tokens = one.need - hit
             if not s.chunks and tokens > room and (self.prefilling or entered):
                 break
             first = min(tokens, room, own) if s.chunks else tokens
-            new = self.cache.new_blocks(shared) if shared else 0
             next_token = (
                 s.accepted if first == tokens else 0.0
             )  # a prompt that ends here decodes at once: without room it would be sent back
-            private = -(-math.ceil(hit + first + next_token) // s.block) - len(shared) * self.cache.each
-            if not lets_in(self, one, max(0, private) + new, len(shared) * self.cache.each, new):
+            private = -(-math.ceil(hit + first + next_token) // s.block) - found * self.cache.each
+            free = room_left(self, one, max(0, private) + new, found * self.cache.each, new)
+            if free < 0:
                 break
             self._pop()
+            if found and not one.fetched:
+                self.cache.take(one.shared[:found], self.t)
+                one.hit = found * self.cache.each
+            if self.cache.idle:
+                self.cache.shrink(free, self.t)
+            if request.scheduled_s < 0 and not one.fetched:
+                request.cached = hit
+                if self.cache.tiers:
+                    self._tell_tiers(request, hit, away)
+            if (away or self.cache.coming) and not one.fetched and self._load(one, found, away):
+                one.done = hit
+                continue
+            if one.fetched:
+                one.fetched = False
+                del self.held[one.order]
             entered = True
             if request.scheduled_s < 0:
                 request.scheduled_s = self.t
                 request.replica = self.index
-                request.cached = hit
             one.done = hit
-            one.shared = shared
-            if shared:
-                self.cache.take(shared)
-                one.hit = len(shared) * self.cache.each
             one.began_s = self.t
-            if loaded:
-                self.t += loaded * self.times.kv_B / s.host_Bps
             self._hold(one, hit + first)
             self.prefilling.append(one)
             self._sizes += one.size
             room -= first
         return entered
 
+    def _found(self, one: Slot) -> tuple[int, int, list[int]]:
+        """What the cache has of a request at the head of the queue: (tokens that need not be computed, blocks by name
+        that hold them, where those after the leading ones in this memory are)."""
+        cache, hash_block = self.cache, self.s.hash_block
+        names = one.shared = one.request.hashes[: one.request.prompt // hash_block]
+        if cache.tiers:
+            here, away = cache.found(names, self.t)
+            if away and self.tiering.load == "faster":
+                away = away[: self._worth(here, away)]
+        elif one.seen[0] == cache.changes:
+            here, away = one.seen[1], []
+        else:
+            here, away = cache.found(names, self.t)
+            one.seen = (cache.changes, here)
+        found = here + len(away)
+        return min(found * hash_block, one.need - 1), found, away
+
+    def _worth(self, here: int, away: list[int]) -> int:
+        """How many of the blocks that a tier holds are loaded, so that the prompt is done soonest: up to where the
+        tier changes."""
+        best, most = (self._prompt_s(here * self.s.hash_block, len(away) * self.s.hash_block), 0), len(away)
+        for k in range(1, most + 1):
+            if k == most or away[k] != away[k - 1]:
+                rest = self._prompt_s((here + k) * self.s.hash_block, (most - k) * self.s.hash_block)
+                best = min(best, (self._loaded_s(away[:k], self.t) - self.t + rest, k))
+        return best[1]
+
+    def _tell_tiers(self, request: UserRequest, hit: int, away: list[int]) -> None:
+        """Note how many tokens of a hit are in each tier; the last token of a prompt is always computed."""
+        beyond = max(0, len(away) - away.count(0)) * self.s.hash_block - hit
+        loaded = [away.count(k) * self.s.hash_block for k in range(1, 4)]
+        for k in (2, 1, 0):
+            cut = min(max(0, beyond), loaded[k])
+            loaded[k], beyond = loaded[k] - cut, beyond - cut
+        request.tier_1, request.tier_2, request.tier_3 = loaded
+
+    def _load(self, one: Slot, found: int, away: list[int]) -> bool:
+        """Have blocks come that were taken for a sequence; whether it waits for them."""
+        cache, now = self.cache, self.t
+        names = one.shared[:found]
+        start = end = cache.wait_s(names, now)
+        for k, store in enumerate(cache.tiers, 1):
+            count = away.count(k)
+            if count:
+                end = max(end, store.read(count, start))
+        if end <= now:
+            return False
+        one.request.loads_s += end - now
+        for k, name in enumerate(names[found - len(away) :] if away else ()):
+            if away[k]:
+                cache.coming[name] = end
+        if self.tiering.overlap == "layers":
+            self._layers_s = max(self._layers_s, end)
+            return False
+        heapq.heappush(self.loading, (end, one.order, one))
+        self.held[one.order] = one
+        return True
+
+    def _prefetch(self, request: UserRequest) -> None:
+        """Have what slower tiers hold of a request come to the first one."""
+        cache, now = self.cache, self.t
+        here, away = cache.found(request.hashes, now)
+        first = cache.tiers[0]
+        names = request.hashes[here : here + len(away)]
+        for k, store in enumerate(cache.tiers[1:], 2):
+            count = away.count(k)
+            if count:
+                end = store.read(count, now)
+                for name in [name for name, at in zip(names, away, strict=True) if at == k][::-1]:
+                    cache.coming[name] = end
+                    cache.evicted(first, first.keep(name, end), now)
+
     def _hold(self, one: Slot, tokens: int) -> None:
-        """Give a prefilling sequence the private blocks of `tokens` tokens."""
+        """Give a prefilling sequence the blocks of `tokens` tokens: those that are full through the prefix cache."""
+        full = min(tokens // self.s.hash_block, len(one.shared)) if one.shared else 0
+        if full * self.cache.each > one.hit:
+            self.cache.add(one.shared[one.hit // self.cache.each : full], self.t)
+            one.hit = full * self.cache.each
         want = max(0, -(-tokens // self.s.block) - one.hit)
         self.blocks_private += want - one.blocks
         one.blocks = want
@@ -207,9 +332,12 @@ class Replica(State):
         if s.long_prompt:
             own = min(own, s.long_prompt)
         has_entered = self._looks() and self._admit()
+        until = min(until, self._next_load())
         tokens, extra, longest, slowest, done = self._taken(room, own)
         while not tokens and not self.slots:  # prompts under way fill the cache: the last one gives way to the others
-            if not self._drop_last():
+            if self.held:
+                self._drop_held()
+            elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
             tokens, extra, longest, slowest, done = self._taken(room, own)
         finishing = len(done)
@@ -243,6 +371,8 @@ class Replica(State):
         by_device, factor = seconds >= least, self._factor()
         seconds = (max(seconds, least) + times.prefill_step) * factor
         k = 1
+        if self._layers_s > self.t + seconds:  # the last layers' blocks come after the step could have ended
+            by_device, seconds = False, self._layers_s - self.t
         if by_device and until > self.t + seconds and tokens == longest and not (done or has_entered):
             k, seconds = self._next_chunks(tokens, max(own, tokens + 1), n, seconds, until)
         self.prompt_tokens += tokens * k
@@ -322,7 +452,7 @@ class Replica(State):
         elif self.handoff is not None:
             self.blocks_private -= one.blocks
             one.blocks = 0
-            self._unshare(one)
+            self._unshare(one, one.need)
             self.served += 1
             return self.handoff(self.t, one)
         else:
@@ -381,17 +511,19 @@ class Replica(State):
             one.request.replica = self.index
         self._join(one)
 
-    def _unshare(self, one: Slot) -> None:
-        if one.shared:
-            self.cache.release(one.shared)
-            one.shared, one.hit = (), 0
+    def _unshare(self, one: Slot, tokens: int) -> None:
+        """Give back what a sequence holds through the prefix cache; the first `tokens` tokens of it are there."""
+        if one.hit:
+            held = one.hit // self.cache.each
+            self.cache.release(one.shared[:held], min(held, tokens // self.s.hash_block))
+        one.shared, one.hit = (), 0
 
     def _finish(self, one: Slot) -> None:
         request = one.request
         request.last_token_s = self.t + request.late_s
-        self._unshare(one)
         if request.later and self.s.prefix_cache and request.decoder < 0:
-            self.cache.keep(request.later)
+            self.cache.keep(request.later, self.t)
+        self._unshare(one, one.need)
         self.served += 1
         if self.on_done is not None:
             self.on_done(request)
@@ -490,26 +622,32 @@ class Replica(State):
     def due_s(self, *, is_stuck: bool) -> float:
         """When its next event is over, were nothing to arrive; of a step with prompts: when it begins; inf where it has
         nothing to do. is_stuck: neither what waits nor a prompt under way has room beside the present batch."""
-        if not (self.prefilling or self.waiting or self.slots):
+        if not (self.prefilling or self.waiting or self.slots or self.loading):
             return math.inf
         if self.t < self.up_s:
             return self.up_s
-        if not self.slots or ((self.prefilling or self._looks()) and not is_stuck):
+        if self._next_load() <= self.t or ((self.prefilling or self._looks()) and not is_stuck):
             return self.t
-        return self.t + self._next_steps(math.inf)[1]
+        if self.slots:
+            return self.t + self._next_steps(self._next_load())[1]
+        return self.loading[0][0] if self.loading else self.t
 
     def play(self, *, is_stuck: bool) -> bool:
         """Play the event that `due_s` told of; whether it found that no prompt has room beside the present batch."""
         if self.t < self.up_s:
             self.t = self.up_s
+        elif self._next_load() <= self.t:
+            self._arrive()
         elif not is_stuck and (self.prefilling or (self._looks() and self._admit())):
             return not self._mixed(self.t)
-        elif self.slots and self._looks() and not is_stuck:
+        elif (self.slots or self.loading) and self._looks() and not is_stuck:
             return True
         elif self.slots:
-            self._leap(math.inf)
+            self._leap(self._next_load())
+        elif self.loading:
+            self.t = self.loading[0][0]
         elif self.waiting:
-            raise CacheTooSmallError(self._head().request, self.s.blocks * self.s.block)
+            self._unblock()
         return False
 
     def _make_room(self) -> None:
@@ -518,6 +656,8 @@ class Replica(State):
             self._retract()
             return
         decoding = self._decoding_blocks(self.D + 1)
+        while self.held and self.blocks_private + self.cache.used_blocks + decoding > self._cap:
+            self._drop_held()
         while self.slots and self.blocks_private + self.cache.used_blocks + decoding > self._cap:
             if len(self.slots) == 1 and not self.prefilling:
                 one = next(iter(self.slots.values()))
@@ -545,13 +685,15 @@ class Replica(State):
         one.need = round(context)
         one.finish = -1
         one.request.preemptions += 1
-        self._unshare(one)
+        self._unshare(one, one.need)
         self.events += 1
 
     def _retract(self) -> None:
         """Take back decoding sequences, those with the shortest answers first, until those that stay have room for
         their next tokens; expect as much of later answers as those that stay have written."""
         s, ahead, is_fewer = self.s, 1, False
+        while self.held and self._used(self.D + 1) > self._cap:
+            self._drop_held()
         while self.slots and self._used(self.D + ahead) > self._cap:
             if len(self.slots) == 1 and ahead > 1:
                 break
@@ -573,8 +715,8 @@ class Replica(State):
         one = self.prefilling.pop()
         self._sizes -= one.size
         self.blocks_private -= one.blocks
+        self._unshare(one, one.done)
         one.blocks = one.done = 0
-        self._unshare(one)
         one.request.preemptions += 1
         self._queue(one, is_first=self.s.preemption != RETRACT)
         return True
@@ -582,6 +724,7 @@ class Replica(State):
     def fail(self, at: float, down_s: float) -> list[UserRequest]:
         """Lose everything at `at`, be down for `down_s`; what was inside, to be sent again from the start."""
         lost = [one.request for one in self.slots.values()] + [one.request for one in self.prefilling]
+        lost += [item[2].request for item in self.loading]
         lost += (
             [one.request for one in self.waiting]
             if isinstance(self.waiting, deque)
@@ -591,8 +734,10 @@ class Replica(State):
         self.decoding.clear()
         self.prefilling.clear()
         self.waiting.clear()
+        self.loading.clear()
+        self.held.clear()
         self.queued_tokens = 0
-        self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
+        self.cache = self.cache.lost()
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
         self.up_s = at + down_s

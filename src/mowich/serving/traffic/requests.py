@@ -9,7 +9,8 @@ class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
+    turn: which one it is of a user's, from 0; tier_1, tier_2, tier_3: of its cached tokens, those that a tier had;
+    loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's
     (below 0 where the correction says that prompts are faster than the steps)."""
 
     __slots__ = (
@@ -24,12 +25,16 @@ class UserRequest:
         "last_token_s",
         "late_s",
         "later",
+        "loads_s",
         "output",
         "preemptions",
         "priority",
         "prompt",
         "replica",
         "scheduled_s",
+        "tier_1",
+        "tier_2",
+        "tier_3",
         "turn",
     )
 
@@ -41,20 +46,24 @@ class UserRequest:
         self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
         self.replica = self.decoder = -1
         self.cached = self.preemptions = self.failures = 0
-        self.late_s = 0.0
+        self.late_s = self.loads_s = 0.0
         self.later: tuple[int, ...] = ()
+        self.tier_1 = self.tier_2 = self.tier_3 = 0
         self.conversation = self.turn = 0
 
 
 class Slot:
     """A request inside a replica. size: log2 of its prompt; began_s: when its prompt last left the queue; done: prompt
     tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a preemption); left: output
-    tokens to come; blocks: private ones held; origin: context minus decode counter while decoding."""
+    tokens to come; blocks: private ones held; hit: held through the prefix cache, the first of `shared`; fetched: what
+    was to be loaded of them is here; seen: what the cache had of it, and after how many changes; origin: context minus
+    decode counter while decoding."""
 
     __slots__ = (
         "began_s",
         "blocks",
         "done",
+        "fetched",
         "finish",
         "hit",
         "left",
@@ -63,6 +72,7 @@ class Slot:
         "order",
         "origin",
         "request",
+        "seen",
         "shared",
         "size",
         "swapped",
@@ -76,4 +86,5 @@ class Slot:
         self.size = math.log2(request.prompt)
         self.finish = 0
         self.shared: tuple[int, ...] = ()
-        self.swapped = self.moved = False
+        self.swapped = self.moved = self.fetched = False
+        self.seen: tuple[int, int] = (-1, 0)

@@ -63,8 +63,8 @@ class ReplicaFleet:
         if self.route == "kv":
             return min(up, key=lambda r: r.tokens_ahead(request))
         if self.route == "prefix" and request.hashes:
-            best = max(up, key=lambda r: (r.cache.match(request.hashes)[0], -r.load))
-            if best.cache.match(request.hashes)[0] > 0 and best.load <= 2 * min(r.load for r in up) + 4:
+            here, _, best = max(((r.tokens_here(request), -r.load, r) for r in up), key=lambda found: found[:2])
+            if here > 0 and best.load <= 2 * min(r.load for r in up) + 4:
                 return best
         return min(up, key=lambda r: r.load)
 
@@ -89,8 +89,8 @@ class ReplicaFleet:
     def run(self, requests: Iterable[UserRequest]) -> Iterator[UserRequest]:
         """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in
         later). `events` and times live in the replicas. Failures strike in time order."""
-        if self.follow is not None:
-            yield from self._converse(requests, self.follow)
+        if self.follow is not None or self._shares_tiers():
+            yield from self._converse(requests, self.follow or (lambda request: None))
             return
         pending = Agenda([(f.at_s, f) for f in self.failures])
         for request in requests:
@@ -113,6 +113,11 @@ class ReplicaFleet:
             self._deliver(self._moving.next_s)
         for replica in self.decoders:
             replica.drain()
+
+    def _shares_tiers(self) -> bool:
+        """Whether replicas write to one tier: then what one of them does is seen by the others, in order of time."""
+        held = [store.names for r in (*self.replicas, *self.decoders) for store in r.cache.tiers]
+        return len({id(names) for names in held}) < len(held)
 
     def _converse(
         self, requests: Iterable[UserRequest], follow: Callable[[UserRequest], UserRequest | None]

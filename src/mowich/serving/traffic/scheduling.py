@@ -43,7 +43,7 @@ def _by_longest_start(state: State, queue: list[Slot]) -> list[Slot]:
     keyed: list[tuple[int, int, Slot]] = []
     for place, one in enumerate(queue):
         hashes = one.request.hashes
-        here = state.cache.match(hashes)[0]
+        here = state.cache.found(hashes, state.t)[0]
         is_late = not here and bool(hashes) and hashes[0] in coming
         if not here:
             coming.update(hashes[:1])
@@ -54,7 +54,7 @@ def _by_longest_start(state: State, queue: list[Slot]) -> list[Slot]:
 def _by_subtree(state: State, queue: list[Slot]) -> list[Slot]:
     """Depth first through the tree of cached starts, the child with most requests under it first; a node's own requests
     come after those of its children."""
-    starts = [one.request.hashes[: state.cache.match(one.request.hashes)[0]] for one in queue]
+    starts = [one.request.hashes[: state.cache.found(one.request.hashes, state.t)[0]] for one in queue]
     weight: dict[tuple[int, ...], int] = {}
     for start in starts:
         for depth in range(len(start) + 1):
@@ -125,16 +125,17 @@ def clipped_to_come(state: State) -> float:
     return total
 
 
-def lets_in(state: State, one: Slot, now: int, shared: int, new: int) -> bool:
-    """Whether a sequence may leave the queue. now: blocks that it takes at once; shared: those of its prompt that
-    others hold too, of which it brings `new`. A lone one needs room for what it takes at once."""
+def room_left(state: State, one: Slot, now: int, shared: int, new: int) -> int:
+    """Blocks that are free when a sequence has left the queue, below 0 where it may not. now: blocks that it takes at
+    once; shared: those of its prompt that others hold too, of which it brings `new`. A lone one needs room for what it
+    takes at once."""
     s = state.s
     if s.admission != "chunk" and (state.slots or state.prefilling):
         need = own_blocks(state, one, shared) + new
         is_told = s.admission == "prompt" and need <= now  # it is all taken at once
         if not is_told and held_blocks(state) + need > state._cap:
-            return False
-    return state._fits(now)
+            return -1
+    return state._free(now)
 
 
 def steps_to_room(state: State, one: Slot) -> int:

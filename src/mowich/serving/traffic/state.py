@@ -10,7 +10,8 @@ from collections.abc import Callable
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.policies import KEYED, Scheduler, bucket_of
 from mowich.serving.traffic.requests import Slot, UserRequest
-from mowich.serving.traffic.times import Seen, StepTimes
+from mowich.serving.traffic.tiers import Tiering, TierStore, stores_of, tiering_of
+from mowich.serving.traffic.times import Seen, StepTimes, _between
 
 
 class State:
@@ -24,6 +25,7 @@ class State:
         "_correction",
         "_inside",
         "_is_one_group",
+        "_layers_s",
         "_order",
         "_own_budget",
         "_sized",
@@ -35,7 +37,9 @@ class State:
         "decoding",
         "events",
         "handoff",
+        "held",
         "index",
+        "loading",
         "name",
         "on_done",
         "prefilling",
@@ -50,6 +54,7 @@ class State:
         "spans",
         "steps",
         "t",
+        "tiering",
         "times",
         "up_s",
         "waiting",
@@ -67,6 +72,8 @@ class State:
         trace: bool = False,
         name: str = "replica",
         seen: Seen | None = None,
+        tiering: Tiering | None = None,
+        stores: tuple[TierStore, ...] | None = None,
     ) -> None:
         self.index, self.times, self.s, self.name = index, times, scheduler, name
         self.handoff, self.on_done, self.seen = handoff, on_done, seen
@@ -79,7 +86,13 @@ class State:
         self.decoding: list[tuple[int, int, Slot]] = []
         self.prefilling: deque[Slot] = deque()
         self.waiting: list[tuple[float, int, Slot]] | deque[Slot] = [] if scheduler.policy in KEYED else deque()
-        self.cache = PrefixCache(max(1, scheduler.hash_block // scheduler.block), scheduler.host_blocks)
+        name_B = scheduler.hash_block * times.kv_B
+        each = max(1, scheduler.hash_block // scheduler.block)
+        self.tiering = tiering_of(scheduler, times.kv_B) if tiering is None else tiering
+        self.cache = PrefixCache(each, stores_of(self.tiering, name_B, 1)[0] if stores is None else stores)
+        self.loading: list[tuple[float, int, Slot]] = []  # what has come of a tier, when, in order of it
+        self.held: dict[int, Slot] = {}  # those of the queue, and on their way to it, that hold blocks
+        self._layers_s = 0.0
         self.blocks_private = 0
         self.window_sums = [0.0] * len(times.windows)
         self.busy_s = 0.0
@@ -102,14 +115,46 @@ class State:
     @property
     def load(self) -> int:
         """Requests inside."""
-        return len(self.waiting) + len(self.prefilling) + len(self.slots)
+        return len(self.waiting) + len(self.prefilling) + len(self.slots) + len(self.loading)
 
     def tokens_ahead(self, request: UserRequest) -> float:
         """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
         prompt is not in the cache."""
         under_way = sum(one.need - one.done for one in self.prefilling)
-        here = self.cache.match(request.hashes)[0] * self.s.hash_block if self.s.prefix_cache else 0
-        return self.queued_tokens + under_way + self.S + max(1, request.prompt - here)
+        under_way += sum(item[2].need - item[2].done for item in self.loading)
+        own = max(1.0, request.prompt - self.tokens_here(request))
+        return self.queued_tokens + under_way + self.S + own
+
+    @property
+    def moved_B(self) -> list[tuple[float, float]]:
+        """Bytes that came from each tier, and that were written to it."""
+        return [(store.read_B, store.written_B) for store in self.cache.tiers]
+
+    def tokens_here(self, request: UserRequest) -> float:
+        """Tokens of its prompt that this replica need not compute, less those that it could compute while the tiers
+        send theirs."""
+        if not self.s.prefix_cache:
+            return 0
+        here, away = self.cache.found(request.hashes, self.t)
+        if not away:
+            return here * self.s.hash_block
+        tokens = (here + len(away)) * self.s.hash_block
+        seconds = self._loaded_s(away, self.t) - self.t
+        return max(here * self.s.hash_block, tokens * (1.0 - seconds / max(seconds, self._prompt_s(0, tokens))))
+
+    def _loaded_s(self, away: list[int], now: float) -> float:
+        """When so many blocks of each tier would have come if they were asked for now."""
+        return max(
+            [store.read_end_s(n, now) for k, store in enumerate(self.cache.tiers, 1) if (n := away.count(k))],
+            default=now,
+        )
+
+    def _prompt_s(self, done: int, tokens: int) -> float:
+        """Seconds to compute `tokens` prompt tokens after `done` ones, in whole steps without decodes."""
+        if tokens <= 0:
+            return 0.0
+        most = min(self.s.budget, tokens)
+        return tokens / most * _between(self.times.tokens, most) + self.times.prompt_s(done, tokens)
 
     def _used(self, D: int) -> int:
         """Blocks in use when the decode counter is D, exactly."""
@@ -130,16 +175,19 @@ class State:
     def _fits(self, more: int) -> bool:
         """Whether `more` blocks are free beside the next token of every decoding sequence; idle cached blocks are
         evicted for them."""
-        D = self.D + 1
-        if self._bound(D) + more > self._cap:
-            free = self._cap - self._used(D) - more
-        else:
-            free = self._cap - math.ceil(self._bound(D)) - more
+        free = self._free(more)
         if free < 0:
             return False
         if self.cache.idle:
-            self.cache.shrink(free)
+            self.cache.shrink(free, self.t)
         return True
+
+    def _free(self, more: int) -> int:
+        """Blocks that are left beside `more` and the next token of every decoding sequence, idle ones among them."""
+        D = self.D + 1
+        if self._bound(D) + more > self._cap:
+            return self._cap - self._used(D) - more
+        return self._cap - math.ceil(self._bound(D)) - more
 
     def _fullest(self, n: int) -> int:
         """Sequences of the rank group that holds most, when n are spread evenly."""
@@ -238,5 +286,5 @@ class State:
 
         low = bisect.bisect_left(range(1, most + 1), True, key=lambda k: blocks(k) > self._cap)
         if self.cache.idle:
-            self.cache.shrink(max(0, self._cap - blocks(low)))
+            self.cache.shrink(self._cap - blocks(low), self.t)
         return low

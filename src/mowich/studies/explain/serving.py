@@ -58,7 +58,7 @@ HELD: Mapping[ResultPath, str] = dict.fromkeys(
 """Number -> what its parts are told at; the whole is told with it settled anew."""
 
 
-def _job(inputs: Result) -> ServeJob:
+def _job(inputs: Result, row: Result) -> ServeJob:
     def limit(x: float | None) -> float:
         return math.inf if x is None else float(x)
 
@@ -67,7 +67,7 @@ def _job(inputs: Result) -> ServeJob:
         output=float(inputs["osl"]),
         ttft_s=limit(inputs.get("ttft_s")),
         tpot_s=limit(inputs.get("tpot_s")),
-        cached=float(inputs.get("cached") or 0.0),
+        cached=float(row["cached_frac"] if "cached_frac" in row else inputs.get("cached") or 0.0),
         accept=inputs.get("accept"),
     )
 
@@ -364,7 +364,7 @@ def served_row(result: Result, row: Result, model: Model, facts: Facts) -> Serve
         row=row,
         model=model,
         facts=facts,
-        job=_job(result["inputs"]),
+        job=_job(result["inputs"], row),
         plans=(decode,) if decode == prefill else (decode, prefill),
         others=tuple(r for r in result.get("rows") or () if r is not row and r["feasible"] is not False),
     )

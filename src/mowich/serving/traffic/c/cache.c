@@ -1,23 +1,13 @@
-/* The prefix cache of a replica, in blocks: cache.py. Names that are neither used, nor idle, nor in host memory are
- * forgotten. */
+/* The prefix cache of a replica, in blocks: cache.py. Names that are neither used nor idle are forgotten. */
 #include "traffic.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void cache_open(Cache *cache, Escape *escape, int64_t each, int64_t host_limit)
+static void clear(Cache *cache)
 {
-    memset(cache, 0, sizeof *cache);
-    cache->escape = escape;
-    cache->each = each;
-    cache->host_limit = host_limit;
-    cache_clear(cache);
-}
-
-void cache_clear(Cache *cache)
-{
-    cache->used = 0;
-    cache->idle = cache->host = (Line){-1, -1, 0};
+    cache->used = cache->changes = 0;
+    cache->idle = (Line){-1, -1, 0};
     cache->spare = -1;
     for (int64_t i = 0; i < cache->room; i++) {
         cache->blocks[i].idle_after = cache->spare;
@@ -27,8 +17,35 @@ void cache_clear(Cache *cache)
         memset(cache->table, -1, (size_t)(cache->mask + 1) * sizeof *cache->table);
 }
 
+void cache_open(Cache *cache, Escape *escape, int64_t each, const Tiering *tiering)
+{
+    memset(cache, 0, sizeof *cache);
+    cache->escape = escape;
+    cache->each = each;
+    names_open(&cache->coming, escape);
+    clear(cache);
+    cache->tiers = grown(escape, NULL, (size_t)tiering->n_tiers * sizeof *cache->tiers);
+    for (; cache->n_tiers < tiering->n_tiers; cache->n_tiers++)
+        store_open(&cache->tiers[cache->n_tiers], escape, &tiering->tiers[cache->n_tiers]);
+}
+
+/* PrefixCache.lost */
+void cache_lose(Cache *cache)
+{
+    for (int64_t k = 0; k < cache->n_tiers; k++)
+        if (!cache->tiers[k].tier->stays)
+            names_clear(&cache->tiers[k].names);
+    names_clear(&cache->coming);
+    clear(cache);
+}
+
 void cache_close(Cache *cache)
 {
+    for (int64_t k = 0; k < cache->n_tiers; k++)
+        store_close(&cache->tiers[k]);
+    names_close(&cache->coming);
+    free(cache->tiers);
+    free(cache->away);
     free(cache->blocks);
     free(cache->table);
     cache->blocks = NULL;
@@ -78,7 +95,7 @@ static int32_t added(Cache *cache, int64_t name)
     }
     int32_t block = cache->spare;
     cache->spare = cache->blocks[block].idle_after;
-    cache->blocks[block] = (Named){.name = name, .idle_before = -1, .idle_after = -1, .host_before = -1, .host_after = -1};
+    cache->blocks[block] = (Named){.name = name, .idle_before = -1, .idle_after = -1};
     file(cache, block);
     return block;
 }
@@ -87,7 +104,7 @@ static int32_t added(Cache *cache, int64_t name)
 static void forget(Cache *cache, int32_t block)
 {
     Named *b = &cache->blocks[block];
-    if (b->used || b->is_idle || b->is_host)
+    if (b->used || b->is_idle)
         return;
     int64_t hole = home(cache, b->name);
     while (cache->table[hole] != block)
@@ -137,50 +154,58 @@ static void idle_out(Cache *cache, int32_t block)
     cache->idle.count--;
 }
 
-static void host_in(Cache *cache, int32_t block)
+static inline int is_here(const Cache *cache, int64_t name)
 {
-    Named *b = &cache->blocks[block];
-    b->is_host = 1;
-    b->host_before = cache->host.last;
-    b->host_after = -1;
-    if (cache->host.last >= 0)
-        cache->blocks[cache->host.last].host_after = block;
-    else
-        cache->host.first = block;
-    cache->host.last = block;
-    cache->host.count++;
+    int32_t block = find(cache, name);
+    return block >= 0 && (cache->blocks[block].used || cache->blocks[block].is_idle);
 }
 
-static void host_out(Cache *cache, int32_t block)
+/* PrefixCache.found: how many follow the leading ones, which are in `away`. */
+int64_t cache_found(Cache *cache, const int64_t *names, int64_t count, double now, int64_t *here)
 {
-    Named *b = &cache->blocks[block];
-    if (b->host_before >= 0)
-        cache->blocks[b->host_before].host_after = b->host_after;
-    else
-        cache->host.first = b->host_after;
-    if (b->host_after >= 0)
-        cache->blocks[b->host_after].host_before = b->host_before;
-    else
-        cache->host.last = b->host_before;
-    b->is_host = 0;
-    cache->host.count--;
-}
-
-void cache_match(const Cache *cache, const int64_t *names, int64_t count, int64_t *here, int64_t *away)
-{
-    int64_t i = 0;
-    for (; i < count; i++) {
-        int32_t block = find(cache, names[i]);
-        if (block < 0 || !(cache->blocks[block].used || cache->blocks[block].is_idle))
-            break;
-    }
+    int64_t i = 0, n = 0;
+    while (i < count && is_here(cache, names[i]))
+        i++;
     *here = i;
-    for (; i < count; i++) {
-        int32_t block = find(cache, names[i]);
-        if (block < 0 || !cache->blocks[block].is_host)
-            break;
+    if (!cache->n_tiers)
+        return 0;
+    if (count > cache->away_room) {
+        cache->away = grown(cache->escape, cache->away, (size_t)count);
+        cache->away_room = count;
     }
-    *away = i - *here;
+    for (; i < count; i++) {
+        int8_t where = is_here(cache, names[i]) ? 0 : -1;
+        for (int64_t k = 1; where < 0 && k <= cache->n_tiers; k++) {
+            const Store *store = &cache->tiers[k - 1];
+            if (store_has(store, names[i], now) ||
+                (k == 1 && names_find(&cache->coming, names[i]) && names_find(&store->names, names[i])))
+                where = (int8_t)k;
+        }
+        if (where < 0)
+            break;
+        cache->away[n++] = where;
+    }
+    return n;
+}
+
+double cache_wait_s(Cache *cache, const int64_t *names, int64_t count, double now)
+{
+    Names *coming = &cache->coming;
+    if (!coming->count)
+        return now;
+    double end = now;
+    for (int64_t i = 0; i < count; i++) {
+        const Kept *found = names_find(coming, names[i]);
+        if (found)
+            end = most(end, found->ready_s);
+    }
+    for (int32_t at = coming->first; at >= 0;) {
+        int32_t next = coming->all[at].after;
+        if (coming->all[at].ready_s <= now)
+            names_drop(coming, coming->all[at].name);
+        at = next;
+    }
+    return end;
 }
 
 int64_t cache_new_blocks(const Cache *cache, const int64_t *names, int64_t count)
@@ -193,8 +218,23 @@ int64_t cache_new_blocks(const Cache *cache, const int64_t *names, int64_t count
     return cache->each * fresh;
 }
 
-void cache_take(Cache *cache, const int64_t *names, int64_t count)
+/* PrefixCache._put */
+void cache_put(Cache *cache, int64_t tier, int64_t name, double now)
 {
+    int64_t gone;
+    if (store_put(&cache->tiers[tier], name, now, &gone))
+        cache_evicted(cache, tier, gone, now);
+}
+
+void cache_evicted(Cache *cache, int64_t tier, int64_t name, double now)
+{
+    if (tier + 1 < cache->n_tiers && cache->tiers[tier + 1].tier->write == EVICTION)
+        cache_put(cache, tier + 1, name, now);
+}
+
+static void use(Cache *cache, const int64_t *names, int64_t count)
+{
+    cache->changes++;
     for (int64_t i = 0; i < count; i++) {
         int32_t block = find(cache, names[i]);
         if (block < 0)
@@ -206,20 +246,53 @@ void cache_take(Cache *cache, const int64_t *names, int64_t count)
     }
 }
 
-void cache_release(Cache *cache, const int64_t *names, int64_t count)
+static void through(Cache *cache, const int64_t *names, int64_t count, double now)
 {
+    for (int64_t k = 0; k < cache->n_tiers; k++)
+        if (cache->tiers[k].tier->write == THROUGH)
+            for (int64_t i = count - 1; i >= 0; i--)
+                cache_put(cache, k, names[i], now);
+}
+
+void cache_take(Cache *cache, const int64_t *names, int64_t count, double now)
+{
+    use(cache, names, count);
+    for (int64_t k = 0; k < cache->n_tiers; k++) {
+        for (int64_t i = count - 1; i >= 0; i--)
+            names_touch(&cache->tiers[k].names, names[i]);
+        if (cache->tiers[k].tier->write == SECOND_USE)
+            for (int64_t i = 0; i < count; i++)
+                cache_put(cache, k, names[i], now);
+    }
+}
+
+void cache_add(Cache *cache, const int64_t *names, int64_t count, double now)
+{
+    use(cache, names, count);
+    through(cache, names, count, now);
+}
+
+void cache_release(Cache *cache, const int64_t *names, int64_t count, int64_t computed)
+{
+    cache->changes++;
     for (int64_t i = count - 1; i >= 0; i--) {
         int32_t block = find(cache, names[i]);
         if (!--cache->blocks[block].used) {
             cache->used--;
-            idle_in(cache, block);
+            if (i < computed)
+                idle_in(cache, block);
+            else {
+                names_drop(&cache->coming, names[i]);
+                forget(cache, block);
+            }
         }
     }
 }
 
 /* PrefixCache.keep */
-void cache_retain(Cache *cache, const int64_t *names, int64_t count)
+void cache_retain(Cache *cache, const int64_t *names, int64_t count, double now)
 {
+    cache->changes++;
     for (int64_t i = count - 1; i >= 0; i--) {
         int32_t block = find(cache, names[i]);
         if (block < 0)
@@ -230,23 +303,22 @@ void cache_retain(Cache *cache, const int64_t *names, int64_t count)
             idle_out(cache, block);
         idle_in(cache, block);
     }
+    through(cache, names, count, now);
 }
 
-void cache_shrink(Cache *cache, int64_t room)
+void cache_shrink(Cache *cache, int64_t room, double now)
 {
-    while (cache->idle.count && cache->idle.count * cache->each > room) {
+    int64_t at_most = most_of(0, room) / cache->each;
+    if (cache->idle.count <= at_most)
+        return;
+    cache->changes++;
+    int writes = cache->n_tiers && cache->tiers[0].tier->write == EVICTION;
+    while (cache->idle.count > at_most) {
         int32_t block = cache->idle.first;
+        int64_t name = cache->blocks[block].name;
         idle_out(cache, block);
-        if (cache->host_limit) {
-            if (cache->blocks[block].is_host)
-                host_out(cache, block);
-            host_in(cache, block);
-            while (cache->host.count * cache->each > cache->host_limit) {
-                int32_t oldest = cache->host.first;
-                host_out(cache, oldest);
-                forget(cache, oldest);
-            }
-        } else
-            forget(cache, block);
+        forget(cache, block);
+        if (writes)
+            cache_put(cache, 0, name, now);
     }
 }

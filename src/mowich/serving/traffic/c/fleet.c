@@ -39,6 +39,9 @@ void sequence_begin(Sequence *one)
     one->need = one->prompt;
     one->left = one->output;
     one->done = one->blocks = one->hit = one->finish = one->n_shared = 0;
+    one->seen_after = -1;
+    one->seen = 0;
+    one->is_fetched = 0;
     one->origin = one->began_s = 0.0;
     one->size = log2((double)one->prompt);
     one->is_swapped = one->is_moved = 0;
@@ -79,8 +82,9 @@ void fleet_answered(Fleet *fleet, Replica *r, Sequence *one)
     }
     fleet->answers[fleet->n_answers++] = (Answer){
         one->id,          one->prompt,       one->output,        one->replica,       one->cached,
-        one->preemptions, one->failures,     one->conversation,  one->turn,          one->arrival_s,
-        one->scheduled_s, one->first_token_s, one->last_token_s,
+        one->preemptions, one->failures,     one->conversation,  one->turn,          one->tiers[0],
+        one->tiers[1],    one->tiers[2],     one->arrival_s,     one->scheduled_s,   one->first_token_s,
+        one->last_token_s, one->loads_s,
     };
     const Limit *limit = fleet->given.limit;
     if (limit->is_there) {
@@ -164,10 +168,11 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
     Replica *emptiest = least_loaded(up, n_up);
     if (fleet->given.route == PREFIX && one->n_names) {
         Replica *best = NULL;
-        int64_t most_here = 0, load = 0;
+        int64_t load = 0;
+        double most_here = 0.0;
         for (int64_t i = 0; i < n_up; i++) {
-            int64_t here, away, own = replica_load(up[i]);
-            cache_match(&up[i]->cache, one->names, one->n_names, &here, &away);
+            int64_t own = replica_load(up[i]);
+            double here = replica_tokens_here(up[i], one);
             if (!best || here > most_here || (here == most_here && own < load)) {
                 best = up[i];
                 most_here = here;
@@ -291,7 +296,8 @@ static int begin(Fleet *fleet, const Given *given)
                      decodes ? given->decode_times : given->times,
                      !given->has_front ? NULL
                      : decodes         ? given->decode_seen
-                                       : given->seen);
+                                       : given->seen,
+                     decodes ? given->decode_tiering : given->tiering);
         r->hands_off = !decodes && given->decoders > 0;
         fleet->n_everyone = i + 1;
         fleet->wants_names |= r->s->prefix_cache != 0;
@@ -487,8 +493,15 @@ EXPORT void traffic_replicas(const Fleet *fleet, Told *out)
 {
     for (int64_t i = 0; i < fleet->n_everyone; i++) {
         const Replica *r = &fleet->everyone[i];
+        double read[3] = {0.0, 0.0, 0.0}, written[3] = {0.0, 0.0, 0.0};
+        for (int64_t k = 0; k < r->cache.n_tiers; k++) {
+            read[k] = r->cache.tiers[k].read_B;
+            written[k] = r->cache.tiers[k].written_B;
+        }
         out[i] = (Told){
-            r->t,      r->busy_s,        r->up_s,         r->steps,
+            r->t,      r->busy_s,        r->up_s,         read[0],
+            written[0], read[1],         written[1],      read[2],
+            written[2], r->steps,
             r->events, r->prompt_tokens, r->served,       replica_load(r),
             r->queued_tokens,            r->s->is_priority ? r->n_waiting : r->queue.count,
             r->blocks_private + cache_used_blocks(&r->cache),

@@ -176,19 +176,59 @@ static void queue(Replica *r, Sequence *one, int is_first)
 
 int64_t replica_load(const Replica *r)
 {
-    return waiting(r) + r->prefilling.count + r->slots.count;
+    return waiting(r) + r->prefilling.count + r->slots.count + r->n_loading;
 }
 
-double replica_tokens_ahead(const Replica *r, const Sequence *one)
+/* When so many of these blocks of each tier would have come if they were asked for now. */
+static double loaded_s(const Replica *r, const int8_t *away, int64_t n, double now)
 {
-    int64_t under_way = 0, here = 0, away;
+    double end = now;
+    int is_any = 0;
+    for (int64_t k = 0; k < r->cache.n_tiers; k++) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            count += away[i] == k + 1;
+        if (count) {
+            double own = store_read_end_s(&r->cache.tiers[k], count, now);
+            end = is_any ? most(end, own) : own;
+            is_any = 1;
+        }
+    }
+    return end;
+}
+
+/* State._prompt_s */
+static double computed_s(const Replica *r, int64_t done, int64_t tokens)
+{
+    if (tokens <= 0)
+        return 0.0;
+    int64_t at_most = least_of(r->s->budget, tokens);
+    return (double)tokens / (double)at_most * between(r->times->tokens, r->times->n_tokens, (double)at_most) +
+           prompt_s(r->times, done, tokens);
+}
+
+double replica_tokens_here(Replica *r, const Sequence *one)
+{
+    if (!r->s->prefix_cache)
+        return 0.0;
+    int64_t here, n = cache_found(&r->cache, one->names, one->n_names, r->t, &here);
+    if (!n)
+        return (double)(here * r->s->hash_block);
+    int64_t tokens = (here + n) * r->s->hash_block;
+    double seconds = loaded_s(r, r->cache.away, n, r->t) - r->t;
+    return most((double)(here * r->s->hash_block),
+                (double)tokens * (1.0 - seconds / most(seconds, computed_s(r, 0, tokens))));
+}
+
+double replica_tokens_ahead(Replica *r, const Sequence *one)
+{
+    int64_t under_way = 0;
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         under_way += q->need - q->done;
-    if (r->s->prefix_cache) {
-        cache_match(&r->cache, one->names, one->n_names, &here, &away);
-        here *= r->s->hash_block;
-    }
-    return (double)(r->queued_tokens + under_way) + r->S + (double)most_of(1, one->prompt - here);
+    for (int64_t i = 0; i < r->n_loading; i++)
+        under_way += r->loading[i].one->need - r->loading[i].one->done;
+    double own = most(1.0, (double)one->prompt - replica_tokens_here(r, one));
+    return (double)(r->queued_tokens + under_way) + r->S + own;
 }
 
 /* room -------------------------------------------------------------------------------------------------------- */
@@ -218,18 +258,22 @@ static double bound(const Replica *r, int64_t D)
     return (double)(r->blocks_private + cache_used_blocks(&r->cache)) + context / (double)r->s->block + n;
 }
 
-int replica_fits(Replica *r, int64_t more)
+int64_t replica_free(const Replica *r, int64_t more)
 {
-    int64_t D = r->D + 1, room;
+    int64_t D = r->D + 1;
     double most_used = bound(r, D);
     if (most_used + (double)more > (double)r->cap)
-        room = r->cap - replica_used(r, D) - more;
-    else
-        room = r->cap - (int64_t)ceil(most_used) - more;
+        return r->cap - replica_used(r, D) - more;
+    return r->cap - (int64_t)ceil(most_used) - more;
+}
+
+int replica_fits(Replica *r, int64_t more)
+{
+    int64_t room = replica_free(r, more);
     if (room < 0)
         return 0;
     if (r->cache.idle.count)
-        cache_shrink(&r->cache, room);
+        cache_shrink(&r->cache, room, r->t);
     return 1;
 }
 
@@ -319,26 +363,27 @@ static int64_t until_full(Replica *r, int64_t at_most, const Sequence *prompt, i
             low = middle + 1;
     }
     if (r->cache.idle.count)
-        cache_shrink(&r->cache, most_of(0, r->cap - blocks_after(r, low, prompt, take, decodes)));
+        cache_shrink(&r->cache, r->cap - blocks_after(r, low, prompt, take, decodes), r->t);
     return low;
 }
 
 /* who comes and goes ------------------------------------------------------------------------------------------ */
 
-static void unshare(Replica *r, Sequence *one)
+static void unshare(Replica *r, Sequence *one, int64_t tokens)
 {
-    if (one->n_shared) {
-        cache_release(&r->cache, one->names, one->n_shared);
-        one->n_shared = one->hit = 0;
+    if (one->hit) {
+        int64_t held = one->hit / r->cache.each;
+        cache_release(&r->cache, one->names, held, least_of(held, tokens / r->s->hash_block));
     }
+    one->n_shared = one->hit = 0;
 }
 
 static void finish(Replica *r, Sequence *one)
 {
     one->last_token_s = r->t + one->late_s;
-    unshare(r, one);
     if (one->n_later && r->s->prefix_cache && one->decoder < 0)
-        cache_retain(&r->cache, one->names + one->n_names, one->n_later);
+        cache_retain(&r->cache, one->names + one->n_names, one->n_later, r->t);
+    unshare(r, one, one->need);
     r->served++;
     fleet_answered(r->fleet, r, one);
 }
@@ -416,11 +461,65 @@ static int drop_last(Replica *r)
     take_out(&r->prefilling, one);
     r->sizes -= one->size;
     r->blocks_private -= one->blocks;
+    unshare(r, one, one->done);
     one->blocks = one->done = 0;
-    unshare(r, one);
     one->preemptions++;
     queue(r, one, !r->s->is_retract);
     return 1;
+}
+
+static void unhold(Replica *r, const Sequence *one)
+{
+    for (int64_t i = 0; i < r->n_held; i++)
+        if (r->held[i] == one) {
+            r->held[i] = r->held[--r->n_held];
+            return;
+        }
+}
+
+static void drop_held(Replica *r)
+{
+    Sequence *one = r->held[0];
+    for (int64_t i = 1; i < r->n_held; i++)
+        if (r->held[i]->order > one->order)
+            one = r->held[i];
+    unhold(r, one);
+    for (int64_t i = 0; i < r->n_loading; i++)
+        if (r->loading[i].one == one) {
+            memmove(&r->loading[i], &r->loading[i + 1], (size_t)(--r->n_loading - i) * sizeof *r->loading);
+            queue(r, one, 1);
+            break;
+        }
+    int64_t held = one->hit / r->cache.each, there = 0;
+    while (there < held && !names_find(&r->cache.coming, one->names[there]))
+        there++;
+    unshare(r, one, there * r->s->hash_block);
+    one->is_fetched = 0;
+    one->done = 0;
+}
+
+/* Replica._unblock */
+static void unblock(Replica *r)
+{
+    const Sequence *head = head_of(r);
+    if (r->n_held == 0 || (r->n_held == 1 && r->held[0] == head))
+        too_small(r->fleet, head, r->s->blocks * r->s->block);
+    drop_held(r);
+}
+
+static double next_load(const Replica *r)
+{
+    return r->n_loading ? earlier(r->loading[0].at_s) : INFINITY;
+}
+
+static void arrive(Replica *r)
+{
+    while (r->n_loading && earlier(r->loading[0].at_s) <= r->t) {
+        Sequence *one = r->loading[0].one;
+        memmove(r->loading, r->loading + 1, (size_t)--r->n_loading * sizeof *r->loading);
+        one->is_fetched = 1;
+        queue(r, one, 1);
+    }
 }
 
 static void put_out(Replica *r, Sequence *one)
@@ -431,7 +530,7 @@ static void put_out(Replica *r, Sequence *one)
     one->need = (int64_t)rint(context);
     one->finish = -1;
     one->preemptions++;
-    unshare(r, one);
+    unshare(r, one, one->need);
     r->events++;
 }
 
@@ -439,6 +538,8 @@ static void retract(Replica *r)
 {
     int64_t ahead = 1;
     int is_fewer = 0;
+    while (r->n_held && replica_used(r, r->D + 1) > r->cap)
+        drop_held(r);
     while (r->slots.count && replica_used(r, r->D + ahead) > r->cap) {
         if (r->slots.count == 1 && ahead > 1)
             break;
@@ -466,6 +567,8 @@ static void make_room(Replica *r)
         return;
     }
     int64_t decoding = decoding_blocks(r, r->D + 1);
+    while (r->n_held && r->blocks_private + cache_used_blocks(&r->cache) + decoding > r->cap)
+        drop_held(r);
     while (r->slots.count && r->blocks_private + cache_used_blocks(&r->cache) + decoding > r->cap) {
         if (r->slots.count == 1 && !r->prefilling.count)
             too_small(r->fleet, r->slots.first, r->s->blocks * r->s->block);
@@ -512,9 +615,138 @@ static int64_t steps_to_look(const Replica *r)
 
 static void hold(Replica *r, Sequence *one, int64_t tokens)
 {
+    int64_t full = one->n_shared ? least_of(tokens / r->s->hash_block, one->n_shared) : 0;
+    if (full * r->cache.each > one->hit) {
+        int64_t held = one->hit / r->cache.each;
+        cache_add(&r->cache, one->names + held, full - held, r->t);
+        one->hit = full * r->cache.each;
+    }
     int64_t want = most_of(0, ceil_div(tokens, r->s->block) - one->hit);
     r->blocks_private += want - one->blocks;
     one->blocks = want;
+}
+
+/* Replica._worth */
+static int64_t worth(const Replica *r, int64_t here, const int8_t *away, int64_t n)
+{
+    int64_t best = 0, hash_block = r->s->hash_block;
+    double soonest = computed_s(r, here * hash_block, n * hash_block);
+    for (int64_t k = 1; k <= n; k++)
+        if (k == n || away[k] != away[k - 1]) {
+            double rest = computed_s(r, (here + k) * hash_block, (n - k) * hash_block);
+            double seconds = loaded_s(r, away, k, r->t) - r->t + rest;
+            if (seconds < soonest) {
+                soonest = seconds;
+                best = k;
+            }
+        }
+    return best;
+}
+
+/* Replica._found: blocks by name that hold tokens of a request; n: of them, those after the leading ones. */
+static int64_t found_of(Replica *r, Sequence *one, int64_t *hit, int64_t *n)
+{
+    Cache *cache = &r->cache;
+    int64_t here;
+    one->n_shared = least_of(one->n_names, one->prompt / r->s->hash_block);
+    *n = 0;
+    if (cache->n_tiers) {
+        *n = cache_found(cache, one->names, one->n_shared, r->t, &here);
+        if (*n && r->tiering->is_faster)
+            *n = worth(r, here, cache->away, *n);
+    } else if (one->seen_after == cache->changes)
+        here = one->seen;
+    else {
+        cache_found(cache, one->names, one->n_shared, r->t, &here);
+        one->seen_after = cache->changes;
+        one->seen = here;
+    }
+    *hit = least_of((here + *n) * r->s->hash_block, one->need - 1);
+    return here + *n;
+}
+
+/* Replica._tell_tiers */
+static void tell_tiers(const Replica *r, Sequence *one, int64_t hit, const int8_t *away, int64_t n)
+{
+    int64_t beyond = 0;
+    one->tiers[0] = one->tiers[1] = one->tiers[2] = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (away[i]) {
+            one->tiers[away[i] - 1] += r->s->hash_block;
+            beyond += r->s->hash_block;
+        }
+    beyond -= hit;
+    for (int k = 2; k >= 0; k--) {
+        int64_t cut = least_of(most_of(0, beyond), one->tiers[k]);
+        one->tiers[k] -= cut;
+        beyond -= cut;
+    }
+}
+
+/* Replica._load: whether the sequence waits for its blocks. */
+static int load(Replica *r, Sequence *one, int64_t found, const int8_t *away, int64_t n)
+{
+    Cache *cache = &r->cache;
+    double now = r->t, start = cache_wait_s(cache, one->names, found, now), end = start;
+    for (int64_t k = 0; k < cache->n_tiers; k++) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            count += away[i] == k + 1;
+        if (count)
+            end = most(end, store_read(&cache->tiers[k], count, start));
+    }
+    if (end <= now)
+        return 0;
+    one->loads_s += end - now;
+    for (int64_t i = 0; i < n; i++)
+        if (away[i])
+            names_put(&cache->coming, one->names[found - n + i], end);
+    if (r->tiering->by_layers) {
+        r->layers_s = most(r->layers_s, end);
+        return 0;
+    }
+    if (r->n_loading == r->loading_room) {
+        int64_t room = r->loading_room ? 2 * r->loading_room : 16;
+        r->loading = grown(cache->escape, r->loading, (size_t)room * sizeof *r->loading);
+        r->loading_room = room;
+    }
+    int64_t at = r->n_loading++;
+    for (; at > 0; at--) {
+        const Loading *before = &r->loading[at - 1];
+        if (before->at_s < end || (before->at_s == end && before->one->order < one->order))
+            break;
+        r->loading[at] = *before;
+    }
+    r->loading[at] = (Loading){end, one};
+    if (r->n_held == r->held_room) {
+        int64_t room = r->held_room ? 2 * r->held_room : 16;
+        r->held = grown(cache->escape, r->held, (size_t)room * sizeof *r->held);
+        r->held_room = room;
+    }
+    r->held[r->n_held++] = one;
+    return 1;
+}
+
+static void prefetch(Replica *r, const Sequence *one)
+{
+    Cache *cache = &r->cache;
+    double now = r->t;
+    int64_t here, gone, n = cache_found(cache, one->names, one->n_names, now, &here);
+    for (int64_t k = 1; k < cache->n_tiers; k++) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            count += cache->away[i] == k + 1;
+        if (!count)
+            continue;
+        double end = store_read(&cache->tiers[k], count, now);
+        for (int64_t i = n - 1; i >= 0; i--)
+            if (cache->away[i] == k + 1) {
+                int64_t name = one->names[here + i];
+                names_put(&cache->coming, name, end);
+                if (store_keep(&cache->tiers[0], name, end, &gone))
+                    cache_evicted(cache, 0, gone, now);
+            }
+    }
 }
 
 static int admit(Replica *r)
@@ -536,46 +768,58 @@ static int admit(Replica *r)
             break;
         Sequence *one = head_of(r);
         if (one->is_swapped) {
-            if (!lets_in(r, one, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block), 0, 0))
+            int64_t left = room_left(r, one, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block), 0, 0);
+            if (left < 0)
                 break;
             pop(r);
+            if (r->cache.idle.count)
+                cache_shrink(&r->cache, left, r->t);
             resume(r, one);
             entered = 1;
             continue;
         }
-        int64_t hit = 0, loaded = 0, shared = s->prefix_cache ? one->n_names : 0;
-        if (shared) {
-            int64_t here, away;
-            cache_match(&r->cache, one->names, shared, &here, &away);
-            hit = least_of((here + away) * s->hash_block, one->need - 1);
-            loaded = most_of(0, hit - here * s->hash_block);
-            shared = least_of(shared, one->prompt / s->hash_block);
+        int64_t hit = one->done, found = one->hit / r->cache.each, n = 0, fresh = 0;
+        int is_new = !one->is_fetched;
+        if (s->prefix_cache && one->n_names && is_new) {
+            found = found_of(r, one, &hit, &n);
+            fresh = cache_new_blocks(&r->cache, one->names, found);
         }
         int64_t tokens = one->need - hit;
         if (!s->chunks && tokens > room && (r->prefilling.count || entered))
             break;
         int64_t first = s->chunks ? least_of(least_of(tokens, room), own) : tokens;
-        int64_t fresh = shared ? cache_new_blocks(&r->cache, one->names, shared) : 0;
         double next_token = first == tokens ? s->accepted : 0.0;
-        int64_t private = ceil_div((int64_t)ceil((double)(hit + first) + next_token), s->block) - shared * r->cache.each;
-        if (!lets_in(r, one, most_of(0, private) + fresh, shared * r->cache.each, fresh))
+        int64_t private = ceil_div((int64_t)ceil((double)(hit + first) + next_token), s->block) - found * r->cache.each;
+        int64_t left = room_left(r, one, most_of(0, private) + fresh, found * r->cache.each, fresh);
+        if (left < 0)
             break;
         pop(r);
+        if (found && is_new) {
+            cache_take(&r->cache, one->names, found, r->t);
+            one->hit = found * r->cache.each;
+        }
+        if (r->cache.idle.count)
+            cache_shrink(&r->cache, left, r->t);
+        if (one->scheduled_s < 0 && is_new) {
+            one->cached = hit;
+            if (r->cache.n_tiers)
+                tell_tiers(r, one, hit, r->cache.away, n);
+        }
+        if ((n || r->cache.coming.count) && is_new && load(r, one, found, r->cache.away, n)) {
+            one->done = hit;
+            continue;
+        }
+        if (one->is_fetched) {
+            one->is_fetched = 0;
+            unhold(r, one);
+        }
         entered = 1;
         if (one->scheduled_s < 0) {
             one->scheduled_s = r->t;
             one->replica = r->index;
-            one->cached = hit;
         }
         one->done = hit;
-        one->n_shared = shared;
-        if (shared) {
-            cache_take(&r->cache, one->names, shared);
-            one->hit = shared * r->cache.each;
-        }
         one->began_s = r->t;
-        if (loaded)
-            r->t += (double)loaded * r->times->kv_B / s->host_Bps;
         hold(r, one, hit + first);
         push_last(&r->prefilling, one);
         r->sizes += one->size;
@@ -595,6 +839,7 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
     if (!is_moved)
         sequence_begin(one);
     one->order = r->order;
+    one->seen_after = -1;
     int64_t held = one->need + (r->hands_off ? 0 : one->left);
     if (held > (r->s->blocks + 1) * r->s->block)
         too_small(r->fleet, one, r->s->blocks * r->s->block);
@@ -602,6 +847,8 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
         r->ratio_start = r->s->ratio;
         r->ratio_from = r->D;
     }
+    if (r->tiering->prefetch && !is_moved && one->n_names)
+        prefetch(r, one);
     if (!waiting(r))
         r->waits_from = r->steps;
     queue(r, one, 0);
@@ -773,7 +1020,7 @@ static double prompt_done(Replica *r, Sequence *one)
     else if (r->hands_off) {
         r->blocks_private -= one->blocks;
         one->blocks = 0;
-        unshare(r, one);
+        unshare(r, one, one->need);
         r->served++;
         return fleet_hand_off(r->fleet, r->t, one);
     } else
@@ -823,9 +1070,12 @@ static int mixed(Replica *r, double until)
     if (s->long_prompt)
         own = least_of(own, s->long_prompt);
     int has_entered = looks(r) && admit(r);
+    until = least(until, next_load(r));
     Taken got = taken(r, room, own);
     while (!got.tokens && !r->slots.count) {
-        if (!drop_last(r))
+        if (r->n_held)
+            drop_held(r);
+        else if (!drop_last(r))
             too_small(r->fleet, r->prefilling.first, s->blocks * s->block);
         got = taken(r, room, own);
     }
@@ -858,6 +1108,10 @@ static int mixed(Replica *r, double until)
     double by = factor(r);
     seconds = (most(seconds, launched) + times->prefill_step) * by;
     int64_t k = 1;
+    if (r->layers_s > r->t + seconds) {
+        by_device = 0;
+        seconds = r->layers_s - r->t;
+    }
     if (by_device && until > r->t + seconds && got.tokens == got.longest && !(got.done || has_entered))
         k = next_chunks(r, got.tokens, most_of(own, got.tokens + 1), n, seconds, until, &seconds);
     r->prompt_tokens += got.tokens * k;
@@ -885,13 +1139,19 @@ void replica_advance(Replica *r, double until)
             r->t = r->up_s;
             continue;
         }
+        if (r->n_loading)
+            arrive(r);
         if (r->prefilling.count || (looks(r) && admit(r))) {
             if (!mixed(r, until))
-                leap(r, until);
+                leap(r, least(until, next_load(r)));
         } else if (r->slots.count)
-            leap(r, until);
-        else if (waiting(r))
-            too_small(r->fleet, head_of(r), r->s->blocks * r->s->block);
+            leap(r, least(until, next_load(r)));
+        else if (r->n_loading) {
+            if (r->loading[0].at_s >= until)
+                return;
+            r->t = r->loading[0].at_s;
+        } else if (waiting(r))
+            unblock(r);
         else
             return;
     }
@@ -899,41 +1159,50 @@ void replica_advance(Replica *r, double until)
 
 double replica_due_s(Replica *r, int is_stuck)
 {
-    if (!(r->prefilling.count || waiting(r) || r->slots.count))
+    if (!(r->prefilling.count || waiting(r) || r->slots.count || r->n_loading))
         return INFINITY;
     if (r->t < r->up_s)
         return r->up_s;
-    if (!r->slots.count || ((r->prefilling.count || looks(r)) && !is_stuck))
+    if (next_load(r) <= r->t || ((r->prefilling.count || looks(r)) && !is_stuck))
         return r->t;
-    double seconds;
-    next_steps(r, INFINITY, &seconds);
-    return r->t + seconds;
+    if (r->slots.count) {
+        double seconds;
+        next_steps(r, next_load(r), &seconds);
+        return r->t + seconds;
+    }
+    return r->n_loading ? r->loading[0].at_s : r->t;
 }
 
 int replica_play(Replica *r, int is_stuck)
 {
     if (r->t < r->up_s)
         r->t = r->up_s;
+    else if (next_load(r) <= r->t)
+        arrive(r);
     else if (!is_stuck && (r->prefilling.count || (looks(r) && admit(r))))
         return !mixed(r, r->t);
-    else if (r->slots.count && looks(r) && !is_stuck)
+    else if ((r->slots.count || r->n_loading) && looks(r) && !is_stuck)
         return 1;
     else if (r->slots.count)
-        leap(r, INFINITY);
+        leap(r, next_load(r));
+    else if (r->n_loading)
+        r->t = r->loading[0].at_s;
     else if (waiting(r))
-        too_small(r->fleet, head_of(r), r->s->blocks * r->s->block);
+        unblock(r);
     return 0;
 }
 
 /* from beginning to end --------------------------------------------------------------------------------------- */
 
-void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen)
+void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen,
+                  const Tiering *tiering)
 {
     memset(r, 0, sizeof *r);
     r->fleet = fleet;
     r->s = s;
     r->times = times;
     r->seen = seen;
+    r->tiering = tiering;
     r->index = index;
     r->inside = -1;
     r->correction = 1.0;
@@ -942,7 +1211,7 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
     r->batches = s->groups * s->stages;
     r->own_budget = s->budget / r->batches;
     r->cap = s->blocks;
-    cache_open(&r->cache, &fleet->escape, most_of(1, s->hash_block / s->block), s->host_blocks);
+    cache_open(&r->cache, &fleet->escape, most_of(1, s->hash_block / s->block), tiering);
     size_t sums = (size_t)times->n_windows * sizeof *r->window_sums;
     r->window_sums = grown(&fleet->escape, NULL, sums);
     memset(r->window_sums, 0, sums);
@@ -951,6 +1220,8 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
 void replica_close(Replica *r)
 {
     cache_close(&r->cache);
+    free(r->loading);
+    free(r->held);
     free(r->heap);
     free(r->decoding);
     free(r->window_sums);
@@ -968,13 +1239,16 @@ int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost)
         all[i++] = q;
     for (Sequence *q = r->prefilling.first; q; q = q->after)
         all[i++] = q;
+    for (int64_t k = 0; k < r->n_loading; k++)
+        all[i++] = r->loading[k].one;
     for (Sequence *q = r->queue.first; q; q = q->after)
         all[i++] = q;
     for (int64_t k = 0; k < r->n_waiting; k++)
         all[i++] = r->heap[k].one;
     r->slots = r->prefilling = r->queue = (List){NULL, NULL, 0};
     r->n_waiting = r->n_decoding = r->queued_tokens = r->blocks_private = 0;
-    cache_clear(&r->cache);
+    r->n_loading = r->n_held = 0;
+    cache_lose(&r->cache);
     r->S = r->sizes = 0.0;
     for (int64_t k = 0; k < r->times->n_windows; k++)
         r->window_sums[k] = 0.0;

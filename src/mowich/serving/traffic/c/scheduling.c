@@ -74,16 +74,16 @@ static int64_t held_blocks(const Replica *r)
     return whole;
 }
 
-int lets_in(Replica *r, const Sequence *one, int64_t now, int64_t shared, int64_t fresh)
+int64_t room_left(const Replica *r, const Sequence *one, int64_t now, int64_t shared, int64_t fresh)
 {
     const Rules *s = r->s;
     if (s->admission != CHUNK_FITS && (r->slots.count || r->prefilling.count)) {
         int64_t need = own_blocks(r, one, shared) + fresh;
         int is_told = s->admission == PROMPT_FITS && need <= now;
         if (!is_told && held_blocks(r) + need > r->cap)
-            return 0;
+            return -1;
     }
-    return replica_fits(r, now);
+    return replica_free(r, now);
 }
 
 int64_t steps_to_room(const Replica *r, const Sequence *one)

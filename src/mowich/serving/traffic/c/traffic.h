@@ -70,13 +70,69 @@ double launched_s(const Times *times, double tokens);
 double prompt_s(const Times *times, int64_t start, int64_t tokens);
 double front_before(const Seen *seen, int64_t prompt);
 
+/* tiers.c: TierStore ------------------------------------------------------------------------------------------- */
+
+/* A name, and the moment from which it is there. */
+typedef struct {
+    int64_t name;
+    double ready_s;
+    int32_t before, after;
+} Kept;
+
+/* Names, the least recently used first. */
+typedef struct {
+    Escape *escape;
+    Kept *all;
+    int32_t *table; /* open addressing, by name; -1: free */
+    int64_t count, mask, room;
+    int32_t first, last, spare;
+} Names;
+
+void names_open(Names *names, Escape *escape);
+void names_clear(Names *names);
+void names_close(Names *names);
+const Kept *names_find(const Names *names, int64_t name);
+int names_touch(Names *names, int64_t name);
+void names_put(Names *names, int64_t name, double ready_s);
+void names_drop(Names *names, int64_t name);
+
+/* As WRITES of tiers.py. */
+enum { EVICTION, THROUGH, SECOND_USE };
+
+/* CacheTier of tiers.py. limit: blocks that it holds. */
+typedef struct {
+    int64_t limit, write, lanes, stays;
+    double read_Bps, write_Bps, latency_s, name_B;
+} Tier;
+
+/* Tiering of tiers.py. */
+typedef struct {
+    int64_t n_tiers, is_faster, by_layers, prefetch;
+    const Tier *tiers;
+} Tiering;
+
+typedef struct {
+    const Tier *tier;
+    Names names;
+    double *read_free_s, *write_free_s; /* by lane */
+    double read_B, written_B;
+} Store;
+
+void store_open(Store *store, Escape *escape, const Tier *tier);
+void store_close(Store *store);
+int store_has(const Store *store, int64_t name, double now);
+int store_keep(Store *store, int64_t name, double ready_s, int64_t *gone);
+int store_put(Store *store, int64_t name, double now, int64_t *gone);
+double store_read_end_s(const Store *store, int64_t count, double now);
+double store_read(Store *store, int64_t count, double now);
+
 /* cache.c: PrefixCache ----------------------------------------------------------------------------------------- */
 
-/* A block that has a name. The lists of idle blocks and of those in host memory begin with the oldest. */
+/* A block that has a name. The list of idle blocks begins with the oldest. */
 typedef struct {
     int64_t name, used;
-    int32_t idle_before, idle_after, host_before, host_after;
-    uint8_t is_idle, is_host;
+    int32_t idle_before, idle_after;
+    uint8_t is_idle;
 } Named;
 
 typedef struct {
@@ -86,24 +142,33 @@ typedef struct {
 
 typedef struct {
     Escape *escape;
-    int64_t each, host_limit;
+    int64_t each, changes;
     int64_t used;      /* names in use */
-    Line idle, host;
+    Line idle;
+    Store *tiers;
+    int64_t n_tiers;
+    Names coming;      /* blocks on their way, by when they have come */
+    int8_t *away;      /* of the last `cache_found`: where each block after the leading ones is */
+    int64_t away_room;
     Named *blocks;
     int32_t *table;    /* open addressing, by name; -1: free */
     int64_t mask, room;
     int32_t spare;     /* list of unused places in `blocks`, by idle_after */
 } Cache;
 
-void cache_open(Cache *cache, Escape *escape, int64_t each, int64_t host_limit);
-void cache_clear(Cache *cache);
+void cache_open(Cache *cache, Escape *escape, int64_t each, const Tiering *tiering);
+void cache_lose(Cache *cache);
 void cache_close(Cache *cache);
-void cache_match(const Cache *cache, const int64_t *names, int64_t count, int64_t *here, int64_t *away);
+int64_t cache_found(Cache *cache, const int64_t *names, int64_t count, double now, int64_t *here);
+double cache_wait_s(Cache *cache, const int64_t *names, int64_t count, double now);
 int64_t cache_new_blocks(const Cache *cache, const int64_t *names, int64_t count);
-void cache_take(Cache *cache, const int64_t *names, int64_t count);
-void cache_release(Cache *cache, const int64_t *names, int64_t count);
-void cache_retain(Cache *cache, const int64_t *names, int64_t count);
-void cache_shrink(Cache *cache, int64_t room);
+void cache_take(Cache *cache, const int64_t *names, int64_t count, double now);
+void cache_add(Cache *cache, const int64_t *names, int64_t count, double now);
+void cache_release(Cache *cache, const int64_t *names, int64_t count, int64_t computed);
+void cache_retain(Cache *cache, const int64_t *names, int64_t count, double now);
+void cache_shrink(Cache *cache, int64_t room, double now);
+void cache_put(Cache *cache, int64_t tier, int64_t name, double now);
+void cache_evicted(Cache *cache, int64_t tier, int64_t name, double now);
 static inline int64_t cache_used_blocks(const Cache *cache)
 {
     return cache->used * cache->each;
@@ -117,16 +182,16 @@ struct Fleet;
 /* A request and its place in a replica: UserRequest and Slot. */
 typedef struct Sequence {
     int64_t id, prompt, output, priority, conversation, turn;
-    double arrival_s, scheduled_s, first_token_s, last_token_s, late_s;
-    int64_t replica, decoder, cached, preemptions, failures;
+    double arrival_s, scheduled_s, first_token_s, last_token_s, late_s, loads_s;
+    int64_t replica, decoder, cached, preemptions, failures, tiers[3];
     int64_t *names; /* of the prompt's blocks, then of those that the answer fills */
     int64_t n_names, n_later, names_room;
     /* the slot */
     struct Sequence *before, *after; /* in the one list of a replica that it stands in */
     struct Replica *decodes_in;
-    int64_t order, need, left, done, blocks, hit, finish, n_shared;
+    int64_t order, need, left, done, blocks, hit, finish, n_shared, seen_after, seen;
     double origin, began_s, size;
-    int is_swapped, is_moved;
+    int is_swapped, is_moved, is_fetched;
 } Sequence;
 
 typedef struct {
@@ -140,7 +205,7 @@ enum { CHUNK_FITS, PROMPT_FITS, EXPECTED_FITS, ANSWER_FITS, BATCH_FITS };
 /* Scheduler of policies.py. is_keyed: the queue is ordered by a key. */
 typedef struct {
     int64_t budget, max_sequences, blocks, block, chunks, mixes, packs, is_priority, is_swap, prefix_cache, hash_block,
-        host_blocks, groups, stages, interval, wait;
+        groups, stages, interval, wait;
     int64_t is_keyed, is_lof, is_retract, admission, answer_limit, ratio_steps, retract_ahead, retract_steps, answer_clip,
         long_prompt;
     double host_Bps, verified, accepted, enough, ratio, ratio_least;
@@ -156,9 +221,21 @@ typedef struct {
     Sequence *one;
 } Waiting;
 
+/* A sequence whose blocks come from a tier, and when they have come. */
+typedef struct {
+    double at_s;
+    Sequence *one;
+} Loading;
+
 typedef struct Replica {
     struct Fleet *fleet;
     const Rules *s;
+    const Tiering *tiering;
+    Loading *loading; /* by time, then order */
+    int64_t n_loading, loading_room;
+    Sequence **held; /* those of the queue, and on their way to it, that hold blocks */
+    int64_t n_held, held_room;
+    double layers_s;
     const Times *times;
     const Seen *seen; /* NULL: users see the engine's own times */
     int64_t index;
@@ -181,24 +258,26 @@ typedef struct Replica {
     Cache cache;
 } Replica;
 
-void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen);
+void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen,
+                  const Tiering *tiering);
 void replica_close(Replica *r);
 void replica_submit(Replica *r, Sequence *one, double at, int is_moved);
 void replica_advance(Replica *r, double until);
 int64_t replica_load(const Replica *r);
-double replica_tokens_ahead(const Replica *r, const Sequence *one);
+double replica_tokens_here(Replica *r, const Sequence *one);
+double replica_tokens_ahead(Replica *r, const Sequence *one);
 double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
 /* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */
 int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost);
 
 int64_t replica_used(const Replica *r, int64_t D);
-int replica_fits(Replica *r, int64_t more);
+int64_t replica_free(const Replica *r, int64_t more);
 
 /* scheduling.c: scheduling.py ---------------------------------------------------------------------------------- */
 
 int64_t queue_key(const Sequence *one, const Rules *s);
-int lets_in(Replica *r, const Sequence *one, int64_t now, int64_t shared, int64_t fresh);
+int64_t room_left(const Replica *r, const Sequence *one, int64_t now, int64_t shared, int64_t fresh);
 int64_t steps_to_room(const Replica *r, const Sequence *one);
 Sequence *shortest_answer(const Replica *r);
 double part_after_retraction(const Replica *r);
@@ -235,8 +314,8 @@ Entry agenda_pop(Agenda *agenda);
 
 /* What is told of an answered request. */
 typedef struct {
-    int64_t id, prompt, output, replica, cached, preemptions, failures, conversation, turn;
-    double arrival_s, scheduled_s, first_token_s, last_token_s;
+    int64_t id, prompt, output, replica, cached, preemptions, failures, conversation, turn, tier_1, tier_2, tier_3;
+    double arrival_s, scheduled_s, first_token_s, last_token_s, loads_s;
 } Answer;
 
 typedef struct {
@@ -270,6 +349,7 @@ typedef struct {
     const Rules *rules, *decode_rules;
     const Times *times, *decode_times;
     const Seen *seen, *decode_seen;
+    const Tiering *tiering, *decode_tiering;
     const Way *way;
     const Talks *talks; /* NULL: requests do not depend on answers */
     const Limit *limit;
@@ -286,7 +366,7 @@ typedef struct {
 
 /* What a replica did. */
 typedef struct {
-    double t, busy_s, up_s;
+    double t, busy_s, up_s, read_1, written_1, read_2, written_2, read_3, written_3;
     int64_t steps, events, prompt_tokens, served, load, queued_tokens, waiting, blocks_used;
 } Told;
 

@@ -125,6 +125,12 @@ GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
         R("rows * days", "d", "days of the whole run, with failures", "search: as `compare --set` finds it"),
         R("rows * usd_per_mtok", "USD/Mtok", "cost of a million tokens", "search: as `compare --set` finds it"),
+        R(
+            "rows * cached_frac",
+            "1",
+            "share of the prompt tokens that the cache has",
+            "search: the curve of hits at the memory that the plan leaves",
+        ),
         R("rows * gain", "1", "tokens over those of the machine as it is", "inside: this line's / today's"),
         R(
             "rows * more",
