@@ -46,10 +46,10 @@ def _read(path: str, changed: int, size: int) -> HitCurve:
     block = int(scheduler.count("block_size", BLOCK))
     block = int(scheduler.count("hash_block", Scheduler().hash_block if load["trace"] else block))
     root.node("traffic").stop()
-    return hit_curve(in_order(requests_of(load, block, 10**9)), block)
+    return hit_curve(arrival_order(requests_of(load, block, 10**9)), block)
 
 
-def in_order(load: Iterable[RequestColumns] | Conversations) -> Iterator[UserRequest]:
+def arrival_order(load: Iterable[RequestColumns] | Conversations) -> Iterator[UserRequest]:
     """The requests of a load in the order of their arrival; those that follow an answer come after its time."""
     if not isinstance(load, Conversations):
         for columns in load:
