@@ -90,12 +90,13 @@ class _Asked:
     with_front: bool
 
 
-def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
-    """A scenario: a file, or its text where that begins with a brace. Raises UserErrors, each with file:line."""
+def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> TrafficScenario:
+    """A scenario: a file, or its text where that begins with a brace. model: the one that it names, where it was read
+    before. Raises UserErrors, each with file:line."""
     root = read_scenario(path)
     asked = _asked(root, path, facts)
     where = "the scenario" if is_inline(path) else str(path)
-    model = load_model(asked.model)
+    model = model or load_model(asked.model)
     system = resolve(facts, asked.on)
     engine = engine_for(facts, system, asked.engine, model)
     plan = _plan(asked.plan, ServePlan(weights=native_weights(model, system, facts)))

@@ -292,6 +292,7 @@ class Replica(State):
             one.blocks = 0
             self._unshare(one)
             self.served += 1
+            self.handed.append((self.t, one.need))
             return self.handoff(self.t, one)
         else:
             self._join(one)

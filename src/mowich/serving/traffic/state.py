@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -34,6 +35,7 @@ class State:
         "cache",
         "decoding",
         "events",
+        "handed",
         "handoff",
         "index",
         "name",
@@ -83,6 +85,7 @@ class State:
         self.busy_s = 0.0
         self.steps = self.events = self.prompt_tokens = self.served = 0
         self.queued_tokens = 0
+        self.handed: deque[tuple[float, int]] = deque()
         self._order = 0
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
@@ -101,10 +104,18 @@ class State:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots)
 
-    def tokens_ahead(self, request: UserRequest) -> float:
+    def load_at(self, at: float) -> int:
+        """Requests inside at a time that the running step may have passed: prompts that it hands on are here until it
+        ends."""
+        while self.handed and earlier(self.handed[0][0]) <= at:
+            self.handed.popleft()
+        return self.load + len(self.handed)
+
+    def tokens_ahead(self, request: UserRequest, at: float) -> float:
         """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
         prompt is not in the cache."""
-        under_way = sum(one.need - one.done for one in self.prefilling)
+        self.load_at(at)
+        under_way = sum(one.need - one.done for one in self.prefilling) + sum(tokens for _, tokens in self.handed)
         here = self.cache.match(request.hashes)[0] * self.s.hash_block if self.s.prefix_cache else 0
         return self.queued_tokens + under_way + self.S + max(1, request.prompt - here)
 
