@@ -293,7 +293,10 @@ class Replica(State):
             one.blocks = 0
             self._unshare(one)
             self.served += 1
-            self.handed.append((self.t, one.need))
+            if self.handed_s != self.t:
+                self.handed_s, self.handed, self.handed_tokens = self.t, 0, 0
+            self.handed += 1
+            self.handed_tokens += one.need
             return self.handoff(self.t, one)
         else:
             self._join(one)

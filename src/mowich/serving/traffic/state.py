@@ -36,6 +36,8 @@ class State:
         "decoding",
         "events",
         "handed",
+        "handed_s",
+        "handed_tokens",
         "handoff",
         "index",
         "name",
@@ -85,7 +87,7 @@ class State:
         self.busy_s = 0.0
         self.steps = self.events = self.prompt_tokens = self.served = 0
         self.queued_tokens = 0
-        self.handed: deque[tuple[float, int]] = deque()
+        self.handed_s, self.handed, self.handed_tokens = -math.inf, 0, 0  # of the last step that handed prompts on
         self._order = 0
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
@@ -107,15 +109,14 @@ class State:
     def load_at(self, at: float) -> int:
         """Requests inside at a time that the running step may have passed: prompts that it hands on are here until it
         ends."""
-        while self.handed and earlier(self.handed[0][0]) <= at:
-            self.handed.popleft()
-        return self.load + len(self.handed)
+        return self.load + (0 if earlier(self.handed_s) <= at else self.handed)
 
     def tokens_ahead(self, request: UserRequest, at: float) -> float:
         """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
         prompt is not in the cache."""
-        self.load_at(at)
-        under_way = sum(one.need - one.done for one in self.prefilling) + sum(tokens for _, tokens in self.handed)
+        under_way = sum(one.need - one.done for one in self.prefilling)
+        if earlier(self.handed_s) > at:
+            under_way += self.handed_tokens
         here = self.cache.match(request.hashes)[0] * self.s.hash_block if self.s.prefix_cache else 0
         return self.queued_tokens + under_way + self.S + max(1, request.prompt - here)
 

@@ -177,11 +177,18 @@ int64_t replica_load(const Replica *r)
     return waiting(r) + r->prefilling.count + r->slots.count;
 }
 
-double replica_tokens_ahead(const Replica *r, const Sequence *one)
+int64_t replica_load_at(const Replica *r, double at)
+{
+    return replica_load(r) + (earlier(r->handed_s) <= at ? 0 : r->handed);
+}
+
+double replica_tokens_ahead(const Replica *r, const Sequence *one, double at)
 {
     int64_t under_way = 0, here = 0, away;
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         under_way += q->need - q->done;
+    if (earlier(r->handed_s) > at)
+        under_way += r->handed_tokens;
     if (r->s->prefix_cache) {
         cache_match(&r->cache, one->names, one->n_names, &here, &away);
         here *= r->s->hash_block;
@@ -733,6 +740,12 @@ static double prompt_done(Replica *r, Sequence *one)
         one->blocks = 0;
         unshare(r, one);
         r->served++;
+        if (r->handed_s != r->t) {
+            r->handed_s = r->t;
+            r->handed = r->handed_tokens = 0;
+        }
+        r->handed++;
+        r->handed_tokens += one->need;
         return fleet_hand_off(r->fleet, r->t, one);
     } else
         join(r, one);
@@ -886,6 +899,7 @@ int replica_play(Replica *r, int is_stuck)
 void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen)
 {
     memset(r, 0, sizeof *r);
+    r->handed_s = -INFINITY;
     r->fleet = fleet;
     r->s = s;
     r->times = times;
