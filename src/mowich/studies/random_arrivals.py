@@ -33,8 +33,9 @@ ARRIVING = 0.95
 COUNTED = 3000
 """Requests that stand in the times."""
 
-MOST_PLAYED = 15_000
-"""Requests that one run takes at most; what needs a longer warm-up is told as overloaded."""
+MOST_PLAYED, MOST_AT_ONCE = 15_000, 120_000
+"""Requests of a run with a longer warm-up: what needs more is told as overloaded; and of a first run: what needs more
+is not played."""
 
 SEEDS, PARTS = 64, 8
 """Draws of arrivals to choose from, and parts of a run in which they keep to their rate."""
@@ -118,14 +119,17 @@ class ArrivalsAsk:
 
 
 def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
-    """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, or no
-    worker that the scenario's memory has room in."""
+    """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, is too
+    large to play, or has no worker that a request of the scenario has room in."""
     ttft, tpot, rate = row.ttft_s.value, row.tpot_s.value, row.tokens_per_s_per_chip.value
     if row.decode is None or ttft is None or tpot is None or not rate:
         return None
     per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")
+    request_s = ttft + (ask.job.output - 1.0) * tpot
+    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), COUNTED).last_s > MOST_AT_ONCE:
+        return None
     try:
-        text, result = _steady(ask, row, per_s, ttft + (ask.job.output - 1.0) * tpot)
+        text, result = _steady(ask, row, per_s, request_s)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise

@@ -76,6 +76,7 @@ class _Asked:
     model: str
     on: str
     engine: str | None
+    release: str | None
     plan: Node
     scheduler: Node
     apart: Node
@@ -125,6 +126,8 @@ def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> 
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
 
+    serves = engine
+
     def pool(system: System, engine: str, plan: ServePlan, replicas: int) -> Pool:
         return make_pool(
             model,
@@ -138,6 +141,7 @@ def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> 
             apart=decode is not None,
             speculation=speculation,
             where=where,
+            release=(asked.release or "") if engine == serves else "",
         )
 
     serve = pool(machine, engine, plan, prefill_replicas or most)
@@ -193,6 +197,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         model=root.text("model"),
         on=root.text("on"),
         engine=root.text("engine", "", allowed=engine_names(facts)) or None,
+        release=_release(root),
         plan=root.node("plan"),
         scheduler=root.node("scheduler"),
         apart=apart,
@@ -209,6 +214,14 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
     root.raw("mowich")
     root.stop()
     return asked
+
+
+def _release(root: Node) -> str | None:
+    """The release of the engine, as words."""
+    given = root.raw("release")
+    if isinstance(given, float):  # 0.10 and 0.1 are one number
+        root.problem("release", "is text, not a number", given=given, fix=f'release: "{given:g}"')
+    return None if given is None or isinstance(given, float) else str(given)
 
 
 def _autoscale(root: Node, apart: Node) -> Autoscale | None:
@@ -342,6 +355,7 @@ def _inputs(
         "system": system.id,
         "chips": system.chips,
         "engine": serve.deployment.engine,
+        **({"release": asked.release} if asked.release else {}),
         "plan": stated_plan(serve.plan, serve.system.lnc),
         "replicas": serve.replicas,
         "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
