@@ -33,7 +33,7 @@ class Drawn:
     scenario: Scenario
     rng: np.random.Generator
 
-    def one(self, *of: Any) -> Any:  # noqa: ANN401
+    def one(self, *of: Any) -> Any:
         return of[int(self.rng.integers(len(of)))]
 
     def with_traffic(self, **traffic: object) -> Scenario:

@@ -372,6 +372,10 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     from mowich.evidence.readers.setup import Setup
     from mowich.studies.calibrate import calibrate as study
 
+    if asked.scenario is not None:
+        from mowich.studies.calibrate_log import calibrate_log
+
+        return calibrate_log(asked.files, asked.scenario, asked.facts, out=asked.out, tell=tell)
     given = Setup(on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {})
     return study(
         asked.files,
