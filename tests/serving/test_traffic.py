@@ -423,43 +423,68 @@ def test_bad_scenarios_say_where(tmp_path: Path, old: str, new: str, complaint: 
     assert "s.yaml" in caught.value.line()
 
 
+def with_blocks(log: Path, dataset: Path, block: int = 16) -> list[dict[str, object]]:
+    """The lines of a log with the names of the blocks of each prompt, from the tokens that were asked."""
+    names: dict[tuple[int, ...], int] = {}
+    asked = [json.loads(line) for line in dataset.read_text().splitlines()]
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for row in rows:
+        tokens = asked[int(row["request_id"].removeprefix("bench-"))]["input_tok_ids"]
+        ends = range(block, len(tokens) + 1, block)
+        row["hash_ids"] = [names.setdefault(tuple(tokens[:end]), len(names)) for end in ends]
+    return rows
+
+
 @pytest.mark.skipif(not TRACES.is_dir(), reason="the shared traces are not beside the project")
 @pytest.mark.parametrize(
-    ("log", "on", "sched", "limits"),
+    ("log", "on", "sched"),
     [
-        ("RTXPRO6000", "rtx-pro-6000:1", "max_num_seqs: 128", (0.12, 0.05, 0.06, 0.10)),
-        ("RTX4090", "rtx-4090:1", "max_num_seqs: 256, kv_blocks: 2588", (0.22, 0.15, 0.20, 0.30)),
+        ("RTXPRO6000", "rtx-pro-6000:1", "max_num_seqs: 128"),
+        ("RTX4090", "rtx-4090:1", "max_num_seqs: 256, kv_blocks: 2588"),
     ],
 )
-def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: str, limits: tuple[float, ...]) -> None:
-    """Mean TTFT, mean TPOT, and each request's end-to-end time (median and 90th percentile of its error) against vLLM's
-    own timestamps."""
+def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: str) -> None:
+    """Mean and 99th percentile of the end-to-end time, means of TTFT and TPOT, and each request's end-to-end time
+    (median and 90th percentile of its error) within 5% of vLLM's own timestamps. Nothing was fitted to the logs."""
     source = TRACES / "llmservingsim_vllm_groundtruth" / f"{log}_Llama-3.1-8B_requests.jsonl"
+    rows = with_blocks(source, TRACES / "llmservingsim_sharegpt-llama-3.1-8b-300-sps10.jsonl")
+    trace = write(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     text = (
-        f"mowich: 1\nmodel: llama-3.1-8b\non: {on}\nengine: vllm\nplan: {{tp: 1}}\nscheduler: {{{sched},"
-        f" max_num_batched_tokens: 2048}}\ntraffic: {{trace: {source}}}\nfront_end: false\n"
+        f"mowich: 1\nmodel: llama-3.1-8b\non: {on}\nengine: vllm\nrelease: 0.19.0\nplan: {{tp: 1}}\nscheduler:"
+        f" {{{sched}, max_num_batched_tokens: 2048, prefix_cache: true, hash_block: 16}}\ntraffic: {{trace: {trace}}}\n"
+        "front_end: false\n"
     )
-    traffic(write(tmp_path / "s.yaml", text), FACTS, requests_out=tmp_path / "r.csv")
-    seen = {r["request_id"]: r for r in map(json.loads, source.read_text().splitlines())}
+    result = traffic(write(tmp_path / "s.yaml", text), FACTS, requests_out=tmp_path / "r.csv")
+    seen = {str(r["request_id"]): {k: float(v) for k, v in r.items() if k.endswith("_ts")} for r in rows}
     ours = list(csv.DictReader((tmp_path / "r.csv").open()))
-    ttft, tpot, e2e = [], [], []
+    pairs = []
     for r in ours:
-        m = seen[r["id"]]
-        tokens = m["output_toks"] - 1
-        ttft.append((float(r["first_token_s"]) - float(r["arrival_s"]), m["first_token_ts"] - m["queued_ts"]))
-        tpot.append(
-            (
-                (float(r["last_token_s"]) - float(r["first_token_s"])) / tokens,
-                (m["last_token_ts"] - m["first_token_ts"]) / tokens,
-            )
+        m, tokens = seen[r["id"]], int(r["output"]) - 1
+        begin, first, last = (float(r[f"{name}_s"]) for name in ("arrival", "first_token", "last_token"))
+        measured = m["first_token_ts"] - m["queued_ts"], (m["last_token_ts"] - m["first_token_ts"]) / tokens
+        pairs.append(
+            [first - begin, (last - first) / tokens, last - begin, *measured, m["last_token_ts"] - m["queued_ts"]]
         )
-        e2e.append((float(r["last_token_s"]) - float(r["arrival_s"]), m["last_token_ts"] - m["queued_ts"]))
-    for pairs, limit in ((ttft, limits[0]), (tpot, limits[1])):
-        p, q = np.array(pairs).mean(axis=0)
-        assert abs(p / q - 1) <= limit
-    error = np.expm1(np.abs(np.log(np.array(e2e)[:, 0] / np.array(e2e)[:, 1])))
-    assert np.median(error) <= limits[2]
-    assert np.quantile(error, 0.9) <= limits[3]
+    found = np.array(pairs)
+    assert found[:, :3].mean(axis=0) == pytest.approx(found[:, 3:].mean(axis=0), rel=0.05)
+    assert np.quantile(found[:, 2], 0.99) == pytest.approx(np.quantile(found[:, 5], 0.99), rel=0.05)
+    error = np.expm1(np.abs(np.log(found[:, 2] / found[:, 5])))
+    assert np.median(error) <= 0.05
+    assert np.quantile(error, 0.9) <= 0.05
+    assert 0.01 < result.cached_frac < 0.1
+
+
+def test_the_release_of_an_engine_says_which_all_reduces_it_has(tmp_path: Path) -> None:
+    """Over PCIe those of vLLM 0.19 take longer than those of 0.24."""
+    said = SCENARIO.replace("h100:2", "rtx-pro-6000:2").replace("tp: 1", "tp: 2")
+    new, old = (
+        traffic(write(tmp_path / "s.yaml", said + more), FACTS, draws=0).tpot_s["mean"] or 0.0
+        for more in ("", 'release: "0.19.0"\n')
+    )
+    assert old > 1.1 * new
+    with pytest.raises((UserError, UserErrors)) as caught:
+        traffic(write(tmp_path / "s.yaml", said + "release: 0.19\n"), FACTS)
+    assert "is text, not a number" in caught.value.line()
 
 
 def test_the_plan_that_aws_published_for_trainium3_can_be_stated() -> None:

@@ -75,6 +75,7 @@ def calibrate(
     plan: str | Mapping[str, str] | None = None,
     format: str | None = None,
     widen: bool = False,
+    scenario: str | Path | None = None,
     facts: Facts | None = None,
 ) -> Calibration:
     """The constants that your own measurements identify, with narrower ranges.
@@ -88,6 +89,7 @@ def calibrate(
         plan: the plan, where they do not state it: {"tp": "8"}.
         format: of the files, where it is not plain.
         widen: whether ranges may grow too.
+        scenario: a traffic scenario with which a log of requests is replayed; half of them are held out.
         facts: other facts than the shipped ones.
 
     Returns: a `Calibration`: constants before and after, errors before and after. Units: SI.
@@ -96,7 +98,15 @@ def calibrate(
         >>> import mowich
         >>> mowich.calibrate("steps.csv", on="trn3:64", out="mine.yaml")  # doctest: +SKIP
     """
-    given = {"on": on, "model": model, "software": software, "plan": plan, "format": format, "widen": widen}
+    given = {
+        "on": on,
+        "model": model,
+        "software": software,
+        "plan": plan,
+        "format": format,
+        "widen": widen,
+        "scenario": scenario,
+    }
     with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
         return answers.calibrated(asked)
 

@@ -104,6 +104,13 @@ _FORMAT = word(
     edges=CALLED_OR_TYPED,
     example="vllm",
 )
+REPLAYED = path(
+    "scenario",
+    "Replay a log of requests with this traffic scenario; half of its requests are held out.",
+    metavar="FILE.yaml",
+    edges=CALLED_OR_TYPED,
+    example="s.yaml",
+)
 WIDEN = flag(
     "widen", "Let a constant pass the end of today's range; each one that does is told.", edges=CALLED_OR_TYPED
 )
@@ -112,7 +119,8 @@ WIDEN = flag(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrateRequest(Asked):
     """Measurements to fit constants to. overlay: the file to write, None: none; on, model, software, plan: what the
-    files do not state; format: of all files, None: by their content."""
+    files do not state; format: of all files, None: by their content; scenario: with which a log of requests is
+    replayed."""
 
     files: tuple[Path, ...]
     out: Path | None
@@ -121,6 +129,7 @@ class CalibrateRequest(Asked):
     software: str | None
     plan: Mapping[str, str] | None
     format: str | None
+    scenario: Path | None
     widen: bool
 
 
@@ -135,7 +144,7 @@ def _calibrate(reader: QuestionReader) -> CalibrateRequest:
 CALIBRATE = Schema(
     name="calibrate",
     fields=(
-        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, _FORMAT, WIDEN, *OF_FACTS),
+        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, _FORMAT, REPLAYED, WIDEN, *OF_FACTS),
         *(JSON, CSV, PLAIN, QUIET),
     ),
     make=_calibrate,

@@ -81,11 +81,11 @@ class ServeLoad:
     the other). p99_ttft_s, p99_tpot_s: limits on 99th percentiles (inf: none); headroom: share of the capacity that
     stays free."""
 
-    rate: float | None
-    users: int | None
-    think_s: float
-    p99_ttft_s: float
-    p99_tpot_s: float
+    rate: float | None = None
+    users: int | None = None
+    think_s: float = 0.0
+    p99_ttft_s: float = math.inf
+    p99_tpot_s: float = math.inf
     headroom: float = 0.0
 
     def at_peak(self) -> ServeLoad:

@@ -2,7 +2,8 @@
 
 Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens,
 num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as
-JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The format is told by the first line.
+JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns; hash_ids where prompts share blocks). The
+format is told by the first line.
 Every complaint names file and line.
 """
 
@@ -55,6 +56,7 @@ FORMS = (
         "input_toks",
         "output_toks",
         (1.0, 1.0, 1e-9),
+        hashes="hash_ids",
         is_log=True,
     ),
 )

@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.serving.search import ServeJob, Worker, _Columns, ladder
+from mowich.serving.search import MOST_USERS, ServeJob, Worker, _Columns, ladder
 from mowich.serving.steady import max_sequences
 from mowich.serving.waits import Front
-
-MOST_USERS = 512.0
-"""Users per rank group up to which batches are tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

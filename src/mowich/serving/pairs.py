@@ -41,16 +41,22 @@ def prefill_s(step: Floats, steps: Floats) -> Floats:
     return np.asarray(step * steps)
 
 
-def queued_prompt_s(service: Floats, load: Floats) -> Floats:
-    """Seconds of a prompt with its wait for those before it, which come at random and take as long as it does.
+def queued_prompt_s(service: Floats, load: Floats, workers: Floats, each: Floats) -> Floats:
+    """Seconds of a prompt with its wait for those before it, which come at random and take as long as it does. Workers
+    share one queue, as a router that knows the fewest makes them (Sakasegawa's law of many servers; M/D/1 with one).
+    One that takes several prompts at a time begins them together: half a step passes where all workers are in one.
 
-    T = service * (1 + load / (2 * (1 - load)))
+    T = service * (1 + load ** (sqrt(2 * (workers * each + 1)) - 1) / (2 * workers * each * (1 - load))
+    + min(each - 1, 1) / 2 * (load * each / (load * each + exp(-load * each))) ** workers)
 
-    load: share of the time in which a worker prefills, below 1.
+    load: of what the workers can prefill, below 1; each: prompts that a worker takes at a time.
 
     Units: service s.
     """
-    return np.asarray(service * (1.0 + load / (2.0 * (1.0 - load))))
+    servers, met = workers * each, load * each
+    queue = load ** (np.sqrt(2.0 * (servers + 1.0)) - 1.0) / (2.0 * servers * (1.0 - load))
+    step = np.minimum(each - 1.0, 1.0) / 2.0 * (met / (met + np.exp(-met))) ** workers
+    return np.asarray(service * (1.0 + queue + step))
 
 
 def prompts_queue_s(queued: Floats, service: Floats) -> Floats:
@@ -63,6 +69,10 @@ def prompts_queue_s(queued: Floats, service: Floats) -> Floats:
     Units: queued s, service s.
     """
     return np.asarray(queued - service)
+
+
+LOAD_HALVINGS = 30
+"""Of the range in which the load of prefill workers lies: to 1e-9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +132,21 @@ class Prefill(Columns):
         law = told(notes, "kv_transfer", cache_transfer_s)
         return law(cache=cache + convert, state=recurrent, latency_s=0.0)
 
-    def load(self, fixed: Floats, ttft_s: float, slack: float) -> tuple[Floats, Floats]:
+    def load(self, fixed: Floats, ttft_s: float, slack: float, workers: Floats | float = 1.0) -> tuple[Floats, Floats]:
         """(highest rho, prompts per second of a worker) that keep a limit of the TTFT, 0 where none does: prompts in
-        order of arrival, TTFT = fixed + T (1 + rho / (2 (1 - rho))). fixed: seconds beside the prompt's own T; slack:
-        rho where no limit sets it."""
-        room = ttft_s - fixed
-        w2 = 2.0 * (room / self.service - 1.0) if math.isfinite(ttft_s) else 0.0 * fixed + slack / (1.0 - slack)
-        rho = np.where(self.service < room, np.minimum(w2 / (1.0 + w2), slack), 0.0)
-        return rho, rho * self.under_way / self.service
+        order of arrival, TTFT = fixed + `queued_prompt_s`. fixed: seconds beside that; slack: rho at most; workers:
+        that share the queue."""
+        low, high = 0.0 * fixed, 0.0 * fixed + slack
+        if math.isfinite(ttft_s):
+            room, at = ttft_s - fixed, (0.0 * fixed + workers, self.under_way)
+            low = np.where(queued_prompt_s(self.service, high, *at) <= room, high, low)
+            for _ in range(LOAD_HALVINGS):
+                rho = 0.5 * (low + high)
+                keeps = queued_prompt_s(self.service, rho, *at) <= room
+                low, high = np.where(keeps, rho, low), np.where(keeps, high, rho)
+        else:
+            low = high
+        return low, low * self.under_way / self.service
 
 
 def worker_counts(devices: float, zp: Floats, zd: Floats, rp: Floats, rd: Floats) -> tuple[Floats, Floats, Floats]:

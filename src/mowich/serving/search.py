@@ -32,6 +32,9 @@ from mowich.serving.step import total
 from mowich.serving.tabled import PlanKernels
 from mowich.software.engine import Engine, EngineCosts
 
+MOST_USERS = 512.0
+"""Users of a rank group up to which batches are tried, unless a question says how many."""
+
 FRONT = 24
 """Most points of a Pareto front that are answered in full."""
 
@@ -305,7 +308,7 @@ def search_serving(
     top: int = 5,
     apart: bool = True,
     together: bool = True,
-    most_users: float = 512.0,
+    most_users: float = MOST_USERS,
     slack: float = 0.9,
     pair: tuple[int, int] | None = None,
     margin: float = 0.0,
@@ -489,9 +492,9 @@ def _apart(
     pair: tuple[int, int] | None,
 ) -> tuple[_Points | None, int]:
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival
-    on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt, after the front end and before
-    the transfer of what it left (`serving.transfer`); the TTFT limit gives the highest rho. tpot: of the plans `rows`
-    at these users; lone: steps with one prompt of every plan."""
+    on all workers together, so TTFT = `queued_prompt_s` of the time of one prompt, after the front end and before the
+    transfer of what it left (`serving.transfer`); the TTFT limit gives the highest load. tpot: of the plans `rows` at
+    these users; lone: steps with one prompt of every plan."""
     w, job = everyone.worker, everyone.job
     rows, users, tpot = _with_edges(everyone, rows, users, tpot)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
@@ -520,13 +523,12 @@ def _apart(
     made = every.take(p)
     transfer = sends(made, rows[d])
     fixed = made.front + transfer
-    rho, rate_p = made.load(fixed, job.ttft_s, slack)
-    x, y, rate = worker_counts(float(system.devices), size[p], devices[rows][d], rate_p, rate_d[d])
+    x, y, rate, rate_p = _matched(system, made, fixed, size[p], devices[rows][d], rate_d[d], job.ttft_s, slack)
     live = rate > 0
     if not live.any():
         return None, len(live)
-    load_p = np.minimum(rate[live] / (x * rate_p)[live] * rho[live], 0.999)
-    ttft = fixed[live] + queued_prompt_s(made.service[live], load_p)
+    load_p = (rate * made.service)[live] / (x * made.under_way)[live]
+    ttft = fixed[live] + queued_prompt_s(made.service[live], load_p, x[live], made.under_way[live])
     # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
     share = rate[live] / (y * rate_d[d])[live]
     return _Points(
@@ -544,6 +546,38 @@ def _apart(
         transfer=transfer[live],
         service=made.service[live],
     ), len(live)
+
+
+def _matched(
+    system: System, made: Prefill, fixed: Floats, zp: Floats, zd: Floats, rate_d: Floats, ttft_s: float, slack: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """(prefill workers, decode workers, requests per second of all, prompts per second of one) of pairs: how busy
+    prefill workers may be hangs on how many share the queue. fixed: seconds of a TTFT beside prompts; zp, zd: devices
+    of a worker; rate_d: of a decode worker."""
+    workers, best = 0.0 * fixed + 1.0, None
+    for _ in range(SHARED_QUEUE):
+        rate_p = made.load(fixed, ttft_s, slack, workers)[1]
+        x, y, _ = worker_counts(float(system.devices), zp, zd, rate_p, rate_d)
+        workers = np.maximum(x, 1.0)
+        rate_p = made.load(fixed, ttft_s, slack, workers)[1]
+        rate = np.where((y >= 1.0) & (x * zp < system.devices), np.minimum(x * rate_p, y * rate_d), 0.0)
+        found = x, y, rate, rate_p
+        best = found if best is None else _faster(best, found)
+    assert best is not None
+    return best
+
+
+SHARED_QUEUE = 2
+"""Times that the number of prefill workers is looked for: with the queue of one, then with that of so many."""
+
+
+def _faster(
+    one: tuple[Floats, Floats, Floats, Floats], other: tuple[Floats, Floats, Floats, Floats]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of each pair the answer with more requests per second."""
+    first = one[2] >= other[2]
+    x, y, rate, rate_p = (np.where(first, a, b) for a, b in zip(one, other, strict=True))
+    return x, y, rate, rate_p
 
 
 def _answers(

@@ -71,7 +71,12 @@ def _sentences(result: Result) -> list[str]:
     found = counted(len(alone), "constant") if constants else "no constant"
     out = [f"{counted(n, 'measured point')} identify {found}{more}{'; ' if own else ''}{own}."]
     before, after, held = (summary[key]["median"] for key in ("before", "after", "left_out"))
-    said = "" if held is None else f", {tenths(held)} with each point left out"
+    alone_words = (
+        "in the half of the requests that was held out"
+        if result["inputs"].get("scenario")
+        else ("with each point left out")
+    )
+    said = "" if held is None else f", {tenths(held)} {alone_words}"
     out.append(f"Median error: {tenths(before)} before, {tenths(after)} after{said}.")
     if result["refused"]:
         out.append(f"{counted(len(result['refused']), 'measurement')} refused.")

@@ -195,7 +195,7 @@ def _validate(inputs: Result, result: Result) -> Values:
 def _calibrate(inputs: Result, result: Result) -> Values:
     plan = ",".join(f"{key}={value}" for key, value in inputs["plan"].items())
     return {
-        **{name: inputs.get(name) for name in ("files", "on", "model", "software")},
+        **{name: inputs.get(name) for name in ("files", "on", "model", "software", "scenario")},
         "overlay": inputs.get("out"),
         "ran": plan or None,
     }

@@ -249,14 +249,31 @@ def _arrivals(result: Result, inputs: Result) -> list[str]:
     at = result.get("random_arrivals")
     if not at:
         return []
-    tail, limit = at["tpot_at_p99_s"]["value"], inputs.get("tpot_s")
-    beyond = f", above the limit of {seconds(limit)}" if limit and tail > limit else ""
-    return [
-        f"the times above are of a steady load; Poisson arrivals at {at['share']:.0%} of its rate"
-        f" ({sig(at['requests_per_s'])} requests/s): TTFT {seconds(at['ttft_s']['value'])}, TPOT"
-        f" {seconds(at['tpot_s']['value'])} on average, {seconds(tail)} at the load that 99 of 100 requests meet at"
-        f" most{beyond}; --rate with --p99-ttft or --p99-tpot plays the tails out"
+    said = f"times are of a steady load; under a plan, of Poisson arrivals at {at['share']:.0%} of its rate, played out"
+    if at["is_overloaded"]:
+        return [
+            f"{said}: plan 1 is overloaded by them; fewer requests, or --rate, which finds how many chips they need"
+        ]
+    beyond = [
+        f"{name} of {seconds(tail)} at the 99th percentile is above the limit of {seconds(limit)}"
+        for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"))
+        if (limit := inputs.get(key)) and (tail := at[f"p99_{key}"]["value"]) and tail > limit
     ]
+    rest = f": plan 1 at {sig(at['requests_per_s'])} requests/s: {', '.join(beyond)}" if beyond else ""
+    return [f"{said}{rest}; --rate with --p99-ttft or --p99-tpot finds the fewest chips that keep limits at the tail"]
+
+
+def _at_random(row: Result) -> str:
+    """What random arrivals do to a plan: means, and the 99th percentiles in brackets."""
+    at = row.get("random_arrivals")
+    if not at:
+        return NOTHING
+    if at["is_overloaded"]:
+        return "at random: overloaded"
+    return "at random: " + ", ".join(
+        f"{name} {seconds(at[key]['value'])} (p99 {seconds(at[f'p99_{key}']['value'])})"
+        for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"))
+    )
 
 
 def measured_line(measured: Result | None, most: int = MOST_NEAR) -> str:
@@ -299,7 +316,7 @@ def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> st
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
+def _columns(*, is_plan: bool, sized: bool, at_random: bool = False) -> list[Column]:
     shape: Format = "number" if is_plan else "interval"
     first, token = (60, 61) if is_plan else (31, 32)  # both before the kind of the price, which a line below tells
     return [
@@ -307,6 +324,7 @@ def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
         Column(name="meets limits", right=False, wide=True),
         Column(name="chips", keep=40, wide=is_plan or not sized),
         Column(name="plan", right=False, keep=0, below=is_plan),
+        *([Column(name="random arrivals", right=False, keep=0, below=True)] if at_random else []),
         Column(name="batch", keep=3),
         Column(name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=first, marked=False),
         Column(
@@ -330,7 +348,7 @@ def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
     ]
 
 
-def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> list[Cell]:
+def _line(name: str, row: Result, found: Headline, place: int, at: str = "", *, at_random: bool = False) -> list[Cell]:
     tpot = estimate_of(row["tpot_s"])
 
     def of(metric: str) -> Cell:
@@ -341,6 +359,7 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> 
         fits_cell(row),
         chips_text(row),
         layout(row),
+        *([_at_random(row)] if at_random else []),
         in_flight_words(row["batch"]),
         of("ttft_s"),
         of("tpot_s"),
@@ -359,10 +378,11 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> 
 def _answers(named: Sequence[tuple[str, Result]], found: Headline, *, is_plan: bool) -> Table:
     rows = [r for _, r in named]
     metrics = ("usd_per_mtok", "tokens_per_s_per_chip")
+    at_random = any(r.get("random_arrivals") for r in rows)
     return Table(
         title="Answers",
-        columns=_columns(is_plan=is_plan, sized=chips_differ(rows)),
-        rows=[_line(name, r, found, i) for i, (name, r) in enumerate(named)],
+        columns=_columns(is_plan=is_plan, sized=chips_differ(rows), at_random=at_random),
+        rows=[_line(name, r, found, i, at_random=at_random) for i, (name, r) in enumerate(named)],
         note=NOTE if is_plan else NOTE_MARKED,
         legend=[] if is_plan else ["   ".join(marks_said(found, metrics)), BEST_PLANS],
         details=None

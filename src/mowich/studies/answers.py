@@ -158,13 +158,26 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         prefer=True,
     )
     from mowich.machines.system import resolve
-    from mowich.studies.random_arrivals import random_arrivals
+    from mowich.plans.serving_choices import SEQUENCES_CHOICE
+    from mowich.shown import Rows
+    from mowich.studies.random_arrivals import ArrivalsAsk, random_arrivals
+    from mowich.studies.rate_scenario import sized
 
     found, program = ask(), asked.emit
     system, engine = resolve(asked.facts, asked.systems[0], chips=asked.chips), found.rows[0].engine
     if program is None:
-        arrivals = random_arrivals(asked.model, system, found.rows[0], asked.serve, asked.facts)
-        return replace(found, arrivals=arrivals)
+        at_random = ArrivalsAsk(
+            model=asked.model,
+            model_given=asked.model_given,
+            spec=sized(asked.systems[0], system.chips),
+            system=system,
+            job=asked.serve,
+            facts=asked.facts,
+            term=asked.term,
+            sequences=max((int(n) for n in asked.fixed.get(SEQUENCES_CHOICE, ())), default=None),
+            given=_facts_given(asked),
+        )
+        return replace(found, rows=Rows(replace(r, arrivals=random_arrivals(at_random, r)) for r in found.rows))
     from mowich.launch.emitted import runs_plan
     from mowich.studies.runnable import runnable
 
@@ -190,6 +203,13 @@ def plan_text(result: PlanList | ServeResult | RateResult, asked: jobs.PlanReque
     return (f"# {reason}\n" if reason else "") + told + row.emit(asked.emit)
 
 
+def _facts_given(asked: jobs.PlanRequest) -> Mapping[str, object]:
+    """The options of facts of a question, for a command of `mowich traffic`: its plan is in its scenario."""
+    settings = asked.given.get("set")
+    kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
+    return {"set": kept, "facts": asked.given.get("facts_dirs")}
+
+
 @heard()
 def rated_planned(asked: jobs.PlanRequest) -> RateResult:
     """The smallest and the cheapest deployment for a load."""
@@ -197,8 +217,6 @@ def rated_planned(asked: jobs.PlanRequest) -> RateResult:
 
     assert asked.serve is not None
     assert asked.load is not None
-    settings = asked.given.get("set")
-    kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
     ask = partial(
         plan_rates,
         asked.model,
@@ -213,7 +231,7 @@ def rated_planned(asked: jobs.PlanRequest) -> RateResult:
         term=asked.term,
         seed=asked.seed,
         top=asked.top,
-        given={"set": kept, "facts": asked.given.get("facts_dirs")},
+        given=_facts_given(asked),
     )
     found, program = ask(), asked.emit
     if program is None or not found.rows:
@@ -354,6 +372,10 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     from mowich.evidence.readers.setup import Setup
     from mowich.studies.calibrate import calibrate as study
 
+    if asked.scenario is not None:
+        from mowich.studies.calibrate_log import calibrate_log
+
+        return calibrate_log(asked.files, asked.scenario, asked.facts, out=asked.out, tell=tell)
     given = Setup(on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {})
     return study(
         asked.files,

@@ -103,7 +103,7 @@ class ErrorSummary:
 class Calibration(Shown):
     """What measurements say of the constants. files: (name, format, points, refused); asked: constants that move a
     point; anchors: measured rows that the overlay sets beside those that ship; written: the overlay, "" where none was;
-    scale: how far constants moved, over what their ranges allow.
+    scale: how far constants moved, over what their ranges allow; scenario: with which a log of requests was replayed.
 
     Units: of each constant, SI.
 
@@ -127,6 +127,7 @@ class Calibration(Shown):
     warnings: tuple[str, ...]
     setup: Setup
     facts_hash: str
+    scenario: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/calibrate@1."""
@@ -140,6 +141,7 @@ class Calibration(Shown):
                 "software": self.setup.software or None,
                 "plan": dict(self.setup.plan),
                 "out": self.written or None,
+                **({"scenario": self.scenario} if self.scenario else {}),
             },
             "facts_hash": self.facts_hash,
             "files": [

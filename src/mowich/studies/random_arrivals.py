@@ -1,39 +1,79 @@
-"""`plan --serve` without a load: what Poisson arrivals at 95% of a plan's rate do to its times, beside the steady load
-that these are of."""
+"""`plan --serve` without a load: what random arrivals do to each plan, whose own times are those of a steady load.
+
+A row's workers are played out (`mowich traffic`) under Poisson arrivals at `ARRIVING` of the row's rate, with answers
+whose lengths vary. So prompts that meet by chance, batches of every size, waits for the cache and the choice of a
+worker are what the event loop makes of them, and the command that stands in the row gives the same numbers.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
-from mowich.arrays import Floats
-from mowich.estimate import Estimate
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import Estimate, unknown_estimate
 from mowich.facts import Facts
-from mowich.machines.system import System
+from mowich.machines.system import System, logical_cores
 from mowich.models.model import Model
-from mowich.serving.poisson import ARRIVING, RandomLoad, random_load
-from mowich.serving.search import ServeJob, _Columns, ladder
-from mowich.studies.serving import deploy
-from mowich.studies.serving_plan import ServeRow, worker
+from mowich.requests.loads import ServeLoad
+from mowich.requests.scenarios import TRAFFIC
+from mowich.serving.search import MOST_USERS, ServeJob
+from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text
+from mowich.studies.serving_plan import ServeRow
+from mowich.studies.traffic import TrafficResult, simulate_traffic
+from mowich.studies.traffic_scenario import read_traffic
 
-MOST_CROWDED = 4.0
-"""Times of a plan's batch up to which a random load may go."""
+ARRIVING = 0.95
+"""Share of a plan's rate at which requests arrive."""
 
-MOST_WAITING = 400.0
-"""Requests that may wait beyond it, in a pool that is full."""
+COUNTED = 3000
+"""Requests that stand in the times."""
+
+MOST_PLAYED, MOST_AT_ONCE = 15_000, 120_000
+"""Requests of a run with a longer warm-up: what needs more is told as overloaded; and of a first run: what needs more
+is not played."""
+
+SEEDS, PARTS = 64, 8
+"""Draws of arrivals to choose from, and parts of a run in which they keep to their rate."""
+
+OVERLOADED = "overloaded: requests that arrive at random come faster than they are answered"
+
+
+@cache
+def even_seed(requests: int) -> int:
+    """Of `SEEDS` draws the one whose arrivals keep closest to their rate in every part of a run of so many requests: a
+    few thousand that come 2% faster by chance would make tokens several per cent slower.
+
+    >>> even_seed(4000) == even_seed(4000)
+    True
+    """
+    n = min(max(requests, PARTS), 4096)
+    marks = np.arange(1, PARTS + 1) * n // PARTS
+    far = [
+        float(np.abs(np.cumsum(np.random.default_rng(seed).exponential(1.0, n))[marks - 1] - marks).max())
+        for seed in range(SEEDS)
+    ]
+    return far.index(min(far))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomArrivals:
-    """The first plan under Poisson arrivals. share: of its steady rate; ttft_s, tpot_s: means; tpot_at_p99_s: of the
-    load that 99 of 100 requests meet at most."""
+    """A plan under Poisson arrivals. share: of its steady rate; requests_per_s: that arrive; ttft_s, tpot_s: means;
+    p99_ttft_s, p99_tpot_s: 99th percentiles; is_overloaded: they came to no steady state, and the times are unknown;
+    command: that plays the same."""
 
     share: float
     requests_per_s: float
     ttft_s: Estimate
     tpot_s: Estimate
-    tpot_at_p99_s: Estimate
+    p99_ttft_s: Estimate
+    p99_tpot_s: Estimate
+    is_overloaded: bool
+    command: str
 
     def to_dict(self) -> dict[str, object]:
         """As in `mowich/plan@1`."""
@@ -41,46 +81,91 @@ class RandomArrivals:
         return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}
 
 
-def random_arrivals(model: Model, system: System, row: ServeRow, job: ServeJob, facts: Facts) -> RandomArrivals | None:
-    """A row under Poisson arrivals, each time with the range of the steady one; None where there is no plan, or it does
-    not keep up. With prefill apart the wait for prompts is random already, and only decoding is looked at."""
-    plan, ttft, tpot = row.decode, row.ttft_s.value, row.tpot_s.value
-    rate = row.tokens_per_s_per_chip.value
-    if plan is None or ttft is None or tpot is None or rate is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalsAsk:
+    """What is asked of every row. model_given: as it was named; spec: the system as it was named, with its chips;
+    sequences: the most of a rank group; given: options of facts, which the command has too."""
+
+    model: Model
+    model_given: str
+    spec: str
+    system: System
+    job: ServeJob
+    facts: Facts
+    term: str
+    sequences: int | None
+    given: Mapping[str, object]
+
+    def text(self, row: ServeRow, load: ServeLoad, timing: Timing) -> str:
+        """The scenario of a row's workers."""
+        system = logical_cores(self.facts, self.system, row.lnc) if row.lnc else self.system
+        plans = (row.decode,) if row.mode == "aggregated" else (row.prefill, row.decode)
+        groups = [
+            WorkerGroup(on=self.spec, system=system, engine=row.engine, plan=plan, workers=row.replicas[kind])
+            for kind, plan in zip(("prefill", "decode"), plans, strict=False)
+            if plan is not None
+        ]
+        return scenario_text(
+            self.model_given,
+            front=groups[0],
+            behind=groups[1] if len(groups) > 1 else None,
+            job=self.job,
+            load=load,
+            timing=timing,
+            term=self.term,
+            seed=even_seed(round(timing.last_s * (load.rate or 0.0))),
+            sequences=self.sequences or round(MOST_USERS),
+        )
+
+
+def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
+    """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, is too
+    large to play, or has no worker that a request of the scenario has room in."""
+    ttft, tpot, rate = row.ttft_s.value, row.tpot_s.value, row.tokens_per_s_per_chip.value
+    if row.decode is None or ttft is None or tpot is None or not rate:
         return None
     if row.cached_frac is not None:
-        job = replace(job, cached=row.cached_frac, cached_by=None)
-    per_s = ARRIVING * rate * row.chips_requested / job.output
-    w = worker(deploy(model, system, row.engine, [plan], facts, accept=job.accept), job)
-    groups = row.replicas["decode"] * plan.dp
-    most = MOST_CROWDED * row.batch / plan.dp + MOST_WAITING / groups
-    users = np.unique(np.append(ladder(most), [row.batch / plan.dp, most]))
-    users = users[users >= 1.0]
-    everyone = _Columns.of(w, job)
-    columns = everyone.take(np.zeros(len(users), dtype=np.intp))
-    if row.mode == "aggregated":
-        first, later = columns.together(columns.loop(users, everyone.prompts()), users)
-    else:
-        first, later = np.zeros(len(users)), columns.alone(users)
-    at = int(np.argmin(np.abs(users - row.batch / plan.dp)))
-    inside, first, later = _from_one(users * groups, first, later)
-    found = random_load(per_s, inside, first, later, job.output)
-    return None if found is None else _with_ranges(row, per_s, found, float(first[at + 1]), float(later[at + 1]))
+        ask = replace(ask, job=replace(ask.job, cached=row.cached_frac, cached_by=None))
+    per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")
+    request_s = ttft + (ask.job.output - 1.0) * tpot
+    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), COUNTED).last_s > MOST_AT_ONCE:
+        return None
+    try:
+        text, result = _steady(ask, row, per_s, request_s)
+    except UserError as error:
+        if error.code != EXIT_INFEASIBLE:
+            raise
+        return None
 
+    def seen(steady: Estimate, name: str, mark: str) -> Estimate:
+        value: float | None = None if result is None else getattr(result, name)[mark]
+        if result is None or not value or not steady.value:
+            return unknown_estimate("s", OVERLOADED if result is None else "no request was counted")
+        return replace(steady, breakdown={}).scaled(value / steady.value, "s")
 
-def _from_one(inside: Floats, first: Floats, later: Floats) -> tuple[Floats, Floats, Floats]:
-    """The same from one request in the whole pool on: each is alone in its group until every group has one."""
-    return np.append(1.0, inside), np.append(first[0], first), np.append(later[0], later)
-
-
-def _with_ranges(row: ServeRow, per_s: float, found: RandomLoad, ttft: float, tpot: float) -> RandomArrivals:
-    """The times of the row, moved as far as the closed form moves from its steady times ttft, tpot."""
-    plain = {"ttft_s": replace(row.ttft_s, breakdown={}), "tpot_s": replace(row.tpot_s, breakdown={})}
-    first = plain["ttft_s"] if ttft <= 0.0 else plain["ttft_s"].scaled(found.ttft_s / ttft, "s")
     return RandomArrivals(
         share=ARRIVING,
         requests_per_s=per_s,
-        ttft_s=first,
-        tpot_s=plain["tpot_s"].scaled(found.tpot_s / tpot, "s"),
-        tpot_at_p99_s=plain["tpot_s"].scaled(found.tpot_at_p99_s / tpot, "s"),
+        ttft_s=seen(row.ttft_s, "ttft_s", "mean"),
+        tpot_s=seen(row.tpot_s, "tpot_s", "mean"),
+        p99_ttft_s=seen(row.ttft_s, "ttft_s", "p99"),
+        p99_tpot_s=seen(row.tpot_s, "tpot_s", "p99"),
+        is_overloaded=result is None,
+        command=TRAFFIC.command({"scenario": text, **ask.given}),
     )
+
+
+def _steady(ask: ArrivalsAsk, row: ServeRow, per_s: float, request_s: float) -> tuple[str, TrafficResult | None]:
+    """(scenario, what it shows) of a run that is warm before requests are counted; None where no run is. request_s:
+    seconds of a request in a steady load."""
+    load, most = ServeLoad(rate=per_s), math.inf
+    while True:
+        timing = Timing.of(per_s, request_s, load, COUNTED)
+        text = ask.text(row, load, timing)
+        if per_s * timing.last_s > most:
+            return text, None
+        result = simulate_traffic(read_traffic(text, ask.facts, ask.model), ask.facts)
+        seen_s = result.e2e_s["mean"] or math.inf
+        if seen_s <= SETTLED * timing.request_s:
+            return text, result
+        request_s, most = LONGER * seen_s, max(MOST_PLAYED, LONGER * result.requests)

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from mowich.machines.system import System
+from mowich.machines.system import System, parse_spec
 from mowich.plans.plan import ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.requests.loads import ServeLoad
@@ -18,6 +18,18 @@ UNCOUNTED = 1.5
 SHORTEST_S = 1.0
 """Least seconds of warming up and of counting."""
 
+SETTLED, LONGER = 1.3, 1.5
+"""A run is a steady state where its requests take at most so many times of what its warm-up was made for. Else it is
+played again with a warm-up for so many times of what they took."""
+
+VARIED = 0.2
+"""Share by which an answer may be shorter or longer than the mean. Answers of one length that began together end
+together, and a router that knows the fewest then sends the next ones together: a convoy that grows with the length of
+the run, and that no traffic with answers of their own lengths shows."""
+
+HASHED = 16
+"""Tokens of a block that prompts have in common."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerGroup:
@@ -28,6 +40,15 @@ class WorkerGroup:
     engine: str
     plan: ServePlan
     workers: int
+
+
+def sized(spec: str, chips: int | None) -> str:
+    """A system with its number of chips in its name, where one is given and the name has none.
+
+    >>> sized("h100", 32), sized("h100:8", 32), sized("h100", None)
+    ('h100:32', 'h100:8', 'h100')
+    """
+    return f"{spec}:{chips}" if chips is not None and parse_spec(spec)[1] is None else spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +88,10 @@ def scenario_text(
     timing: Timing,
     term: str,
     seed: int,
+    sequences: int | None = None,
 ) -> str:
     """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over. term: the
-    kind of price."""
+    kind of price; sequences: of a rank group at most (None: as a scenario has it)."""
     traffic: dict[str, object] = {}
     if load.rate is not None:
         traffic |= {"rate": int(load.rate) if load.rate == int(load.rate) else load.rate}
@@ -77,7 +99,7 @@ def scenario_text(
         traffic |= {"users": load.users, "think": _seconds(load.think_s), "ramp_up": _seconds(timing.ramp_s)}
         asked = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
         traffic |= {"requests": min(MOST_ASKED, math.ceil(asked))}  # more than come before the end
-    traffic |= {"prompt": int(job.prompt), "output": int(job.output), "seed": seed}
+    traffic |= {"prompt": int(job.prompt), "output": _answers(int(job.output)), "seed": seed}
     traffic |= {"duration": _seconds(timing.last_s)}
     traffic |= {"counted": {"from": _seconds(timing.begin_s), "to": _seconds(timing.end_s)}}
     out: dict[str, object] = {
@@ -100,6 +122,12 @@ def scenario_text(
         if behind.on != front.on:
             apart["decode_on"] = behind.on
         out["disaggregated"] = apart
+    scheduler: dict[str, object] = {} if sequences is None else {"max_num_seqs": sequences}
+    if job.cached:
+        scheduler |= {"prefix_cache": True, "hash_block": HASHED}
+        traffic["shared_prefix"] = int(job.cached * job.prompt)
+    if scheduler:
+        out["scheduler"] = scheduler
     if job.accept is not None:
         out["speculation"] = {"accepted": job.accept}
     if term != "default":
@@ -107,6 +135,16 @@ def scenario_text(
     slo = {"ttft": min(job.ttft_s, load.p99_ttft_s), "tpot": min(job.tpot_s, load.p99_tpot_s)}
     out |= {"traffic": traffic, "slo": {k: _seconds(v) for k, v in slo.items() if math.isfinite(v)}}
     return json.dumps(out)
+
+
+def _answers(mean: int) -> int | str:
+    """Lengths of answers, as a scenario has them.
+
+    >>> _answers(500), _answers(4)
+    ('uniform(400, 600)', 4)
+    """
+    more = int(VARIED * mean)
+    return f"uniform({mean - more}, {mean + more})" if more else mean
 
 
 MOST_ASKED = 100_000

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
+from mowich.models.model import Model
 from mowich.progress import tell
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.serving.traffic.play import Cutoff
-from mowich.studies.rate_scenario import Timing, WorkerGroup, scenario_text
+from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text
 from mowich.studies.rate_sides import RateCandidate, requests_per_s, unlike_prices
 from mowich.studies.traffic import REDRAWS, TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
@@ -40,9 +41,8 @@ GROWTH = 0.12
 NOISE = 6.0
 """Standard deviations of a number of arrivals that are never exceeded."""
 
-SETTLED, LONGER, WARM_UPS = 1.3, 1.5, 5
-"""A run is a steady state where its requests take at most so many times of what its warm-up was made for. Else it is
-played again with a warm-up for so many times of what they took, so often at most."""
+WARM_UPS = 5
+"""A run is played again with a longer warm-up so often at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class RateSearch:
     played in all; left: of the group's budget, as `weighed`; cut: the groups of systems that would have been played
     further."""
 
+    model: Model
     model_given: str
     job: ServeJob
     load: ServeLoad
@@ -146,7 +147,7 @@ class RateSearch:
         """A run that is warm before requests are counted."""
         for _ in range(WARM_UPS):
             timing = self.timing(i, workers, load, counted)
-            scenario = read_traffic(self.text(i, workers, load, timing), self.facts)
+            scenario = read_traffic(self.text(i, workers, load, timing), self.facts, self.model)
             cutoff = self._cutoff(timing, load) if is_cut else None
             result = simulate_traffic(scenario, self.facts, cutoff=cutoff)
             self.left -= weighed(result.requests, workers)

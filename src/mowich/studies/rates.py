@@ -37,6 +37,7 @@ from mowich.studies.rate_reasons import (
     peak_words,
     unserved,
 )
+from mowich.studies.rate_scenario import sized
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
 from mowich.studies.rate_sides import SideAsk, candidates_of, side_of, unlike_prices
 from mowich.studies.runnable import Compromise
@@ -162,7 +163,16 @@ def plan_rates(
     begin = time.process_time()
     specs = [sized(spec, chips) for spec in specs]
     modes = searched_modes(fixed or {})
-    s = RateSearch(model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {})
+    s = RateSearch(
+        model=model,
+        model_given=model_given,
+        job=job,
+        load=load,
+        facts=facts,
+        term=term,
+        seed=seed,
+        given=given or {},
+    )
     ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {}, program=program)
     named = [(spec, resolve(facts, spec)) for spec in specs]
     systems = [(spec, system, engine_for(facts, system, engine, model)) for spec, system in named]
@@ -191,15 +201,6 @@ def plan_rates(
         is_complete=not s.cut,
         warnings=tuple(warnings),
     )
-
-
-def sized(spec: str, chips: int | None) -> str:
-    """A system with its number of chips in its name, where one is given and the name has none.
-
-    >>> sized("h100", 32), sized("h100:8", 32), sized("h100", None)
-    ('h100:32', 'h100:8', 'h100')
-    """
-    return f"{spec}:{chips}" if chips is not None and parse_spec(spec)[1] is None else spec
 
 
 def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], list[str]]:

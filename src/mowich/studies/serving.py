@@ -167,6 +167,7 @@ class _Asked:
     engine: str
     plans: tuple[ServePlan, ...]
     accept: float | None
+    release: str = ""
 
     def __hash__(self) -> int:
         return hash((id(self.model), self.system.id, self.engine, self.accept))
@@ -175,15 +176,23 @@ class _Asked:
         return (
             isinstance(other, _Asked)
             and self.model is other.model
-            and (self.engine, self.accept, self.system, self.plans)
-            == (other.engine, other.accept, other.system, other.plans)
+            and (self.engine, self.release, self.accept, self.system, self.plans)
+            == (other.engine, other.release, other.accept, other.system, other.plans)
         )
 
 
 def deploy(
-    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, *, accept: float | None = None
+    model: Model,
+    system: System,
+    engine: str,
+    plans: Sequence[ServePlan],
+    facts: Facts,
+    *,
+    accept: float | None = None,
+    release: str = "",
 ) -> Deployment:
-    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation).
+    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation); release: of
+    the engine, which its all-reduces hang on ("": the newest).
 
     The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
     text in both directions: it has no cache and makes no tokens one after another.
@@ -194,7 +203,9 @@ def deploy(
             where="a model to serve",
             allowed="decoders",
         )
-    return _deploy(facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept))
+    return _deploy(
+        facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept, release=release)
+    )
 
 
 def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Served]:
@@ -210,6 +221,7 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
             plan=p,
             speculates=asked.accept is not None,
             accept=asked.accept,
+            release=asked.release,
             released=released,
             has_own=own,
             stated=here,

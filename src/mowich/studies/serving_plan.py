@@ -107,10 +107,11 @@ class ServeRow(LaunchedRow):
     unstated: tuple[UnstatedSetting, ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
     cached_frac: float | None = None
+    arrivals: RandomArrivals | None = None
 
     def to_dict(self) -> dict[str, object]:
         """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
-        of the engine that nobody stated, where there are any."""
+        of the engine that nobody stated, where there are any; random_arrivals: what they do to a plan of `plan`."""
         names = "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason"
         names += " mode batch memory_capacity_B binds"
         out: dict[str, object] = {k: getattr(self, k) for k in names.split()}
@@ -131,6 +132,8 @@ class ServeRow(LaunchedRow):
         out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
         if self.unstated:
             out["unstated"] = [setting.to_dict() for setting in self.unstated]
+        if self.arrivals:
+            out["random_arrivals"] = self.arrivals.to_dict()
         return out
 
 
@@ -162,7 +165,6 @@ class ServeResult(Shown):
     warnings: tuple[str, ...] = ()
     preferred: Preferred | None = None
     compromise: Compromise | None = None
-    arrivals: RandomArrivals | None = None
 
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
@@ -183,7 +185,7 @@ class ServeResult(Shown):
                 "warnings": list(self.warnings),
                 **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
                 **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-                **({"random_arrivals": self.arrivals.to_dict()} if self.arrivals else {}),
+                **({"random_arrivals": self.rows[0].arrivals.to_dict()} if self.rows[0].arrivals else {}),
             }
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 

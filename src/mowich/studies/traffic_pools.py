@@ -97,12 +97,13 @@ def make_pool(
     apart: bool,
     speculation: Speculation,
     where: str,
+    release: str = "",
 ) -> Pool:
-    """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds). Raises
-    UserError where the weights leave no room."""
+    """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds); release: of
+    the engine ("": the newest). Raises UserError where the weights leave no room."""
     draft = speculation.draft
     accept = speculation.accept if draft is None else draft.accepted
-    deployment = deploy(model, system, engine, [plan], facts, accept=accept)
+    deployment = deploy(model, system, engine, [plan], facts, accept=accept, release=release)
     small = None
     if draft is not None:
         small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)

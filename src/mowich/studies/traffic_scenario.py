@@ -95,12 +95,13 @@ class _Asked:
     with_front: bool
 
 
-def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
-    """A scenario: a file, or its text where that begins with a brace. Raises UserErrors, each with file:line."""
+def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> TrafficScenario:
+    """A scenario: a file, or its text where that begins with a brace. model: the one that it names, where it was read
+    before. Raises UserErrors, each with file:line."""
     root = read_scenario(path)
     asked = _asked(root, path, facts)
     where = "the scenario" if is_inline(path) else str(path)
-    model = load_model(asked.model)
+    model = model or load_model(asked.model)
     system = resolve(facts, asked.on)
     engine = engine_for(facts, system, asked.engine, model)
     plan = _plan(asked.plan, ServePlan(weights=native_weights(model, system, facts)))
@@ -136,6 +137,8 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
 
+    serves = engine
+
     def pool(system: System, engine: str, plan: ServePlan, replicas: int) -> Pool:
         return make_pool(
             model,
@@ -149,6 +152,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
             apart=decode is not None,
             speculation=speculation,
             where=where,
+            release=(asked.release or "") if engine == serves else "",
         )
 
     serve = pool(machine, engine, plan, prefill_replicas or most)

@@ -454,6 +454,10 @@ class Replica(State):
             one.blocks = 0
             self._unshare(one, one.need)
             self.served += 1
+            if self.handed_s != self.t:
+                self.handed_s, self.handed, self.handed_tokens = self.t, 0, 0
+            self.handed += 1
+            self.handed_tokens += one.need
             return self.handoff(self.t, one)
         else:
             self._join(one)

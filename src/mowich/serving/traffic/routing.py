@@ -61,12 +61,12 @@ class ReplicaFleet:
             replica.advance(at)
         up = [r for r in pool if earlier(r.up_s) <= at] or pool
         if self.route == "kv":
-            return min(up, key=lambda r: r.tokens_ahead(request))
+            return min(up, key=lambda r: r.tokens_ahead(request, at))
         if self.route == "prefix" and request.hashes:
-            here, _, best = max(((r.tokens_here(request), -r.load, r) for r in up), key=lambda found: found[:2])
-            if here > 0 and best.load <= 2 * min(r.load for r in up) + 4:
+            here, _, best = max(((r.tokens_here(request), -r.load_at(at), r) for r in up), key=lambda found: found[:2])
+            if here > 0 and best.load_at(at) <= 2 * min(r.load_at(at) for r in up) + 4:
                 return best
-        return min(up, key=lambda r: r.load)
+        return min(up, key=lambda r: r.load_at(at))
 
     def _deliver(self, at: float) -> None:
         """Give caches that have arrived by `at` to the decoders."""

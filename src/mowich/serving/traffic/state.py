@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import KEYED, Scheduler, bucket_of
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.tiers import Tiering, TierStore, stores_of, tiering_of
@@ -36,6 +37,9 @@ class State:
         "cache",
         "decoding",
         "events",
+        "handed",
+        "handed_s",
+        "handed_tokens",
         "handoff",
         "held",
         "index",
@@ -99,6 +103,7 @@ class State:
         self.steps = self.events = self.prompt_tokens = self.served = 0
         self.queued_tokens = 0
         self.ratio_start, self.ratio_from = scheduler.ratio, 0  # the part of answers kept free, and the step it was so
+        self.handed_s, self.handed, self.handed_tokens = -math.inf, 0, 0  # of the last step that handed prompts on
         self._order = 0
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
@@ -117,11 +122,18 @@ class State:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots) + len(self.loading)
 
-    def tokens_ahead(self, request: UserRequest) -> float:
+    def load_at(self, at: float) -> int:
+        """Requests inside at a time that the running step may have passed: prompts that it hands on are here until it
+        ends."""
+        return self.load + (0 if earlier(self.handed_s) <= at else self.handed)
+
+    def tokens_ahead(self, request: UserRequest, at: float) -> float:
         """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
         prompt is not in the cache."""
         under_way = sum(one.need - one.done for one in self.prefilling)
         under_way += sum(item[2].need - item[2].done for item in self.loading)
+        if earlier(self.handed_s) > at:
+            under_way += self.handed_tokens
         own = max(1.0, request.prompt - self.tokens_here(request))
         return self.queued_tokens + under_way + self.S + own
 

@@ -130,7 +130,9 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
     made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, notes)
     at_decode, at_prefill = (at.whole.take(np.full(n, i)) for i in (0, len(at.whole) - 1))
     made.transfer(at_prefill, at_decode, decode.shapes, job.prompt, decode.costs.hbm_Bps, notes)
-    queued = told(notes, "queue.queued", queued_prompt_s)(service=made.service, load=zero + at.load)
+    queued = told(notes, "queue.queued", queued_prompt_s)(
+        service=made.service, load=zero + at.load, workers=zero + at.found.prefill_workers, each=made.under_way
+    )
     told(notes, "queue", prompts_queue_s)(queued=queued, service=made.service)
     f = at.found  # workers are as busy, and hold as many users
     told(notes, "tokens_per_s", paired_tokens_per_s, unit="1/s")(

@@ -124,12 +124,12 @@ double fleet_hand_off(Fleet *fleet, double at, Sequence *one)
     return travel;
 }
 
-static Replica *least_loaded(Replica **pool, int64_t n)
+static Replica *least_loaded(Replica **pool, int64_t n, double at)
 {
     Replica *best = pool[0];
-    int64_t load = replica_load(best);
+    int64_t load = replica_load_at(best, at);
     for (int64_t i = 1; i < n; i++) {
-        int64_t own = replica_load(pool[i]);
+        int64_t own = replica_load_at(pool[i], at);
         if (own < load) {
             best = pool[i];
             load = own;
@@ -155,9 +155,9 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
         n_up = n;
     if (fleet->given.route == KV) {
         Replica *best = up[0];
-        double ahead = replica_tokens_ahead(best, one);
+        double ahead = replica_tokens_ahead(best, one, at);
         for (int64_t i = 1; i < n_up; i++) {
-            double own = replica_tokens_ahead(up[i], one);
+            double own = replica_tokens_ahead(up[i], one, at);
             if (own < ahead) {
                 best = up[i];
                 ahead = own;
@@ -165,13 +165,13 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
         }
         return best;
     }
-    Replica *emptiest = least_loaded(up, n_up);
+    Replica *emptiest = least_loaded(up, n_up, at);
     if (fleet->given.route == PREFIX && one->n_names) {
         Replica *best = NULL;
         int64_t load = 0;
         double most_here = 0.0;
         for (int64_t i = 0; i < n_up; i++) {
-            int64_t own = replica_load(up[i]);
+            int64_t own = replica_load_at(up[i], at);
             double here = replica_tokens_here(up[i], one);
             if (!best || here > most_here || (here == most_here && own < load)) {
                 best = up[i];
@@ -179,7 +179,7 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
                 load = own;
             }
         }
-        if (most_here > 0 && load <= 2 * replica_load(emptiest) + 4)
+        if (most_here > 0 && load <= 2 * replica_load_at(emptiest, at) + 4)
             return best;
     }
     return emptiest;

@@ -179,6 +179,11 @@ int64_t replica_load(const Replica *r)
     return waiting(r) + r->prefilling.count + r->slots.count + r->n_loading;
 }
 
+int64_t replica_load_at(const Replica *r, double at)
+{
+    return replica_load(r) + (earlier(r->handed_s) <= at ? 0 : r->handed);
+}
+
 /* When so many of these blocks of each tier would have come if they were asked for now. */
 static double loaded_s(const Replica *r, const int8_t *away, int64_t n, double now)
 {
@@ -220,13 +225,15 @@ double replica_tokens_here(Replica *r, const Sequence *one)
                 (double)tokens * (1.0 - seconds / most(seconds, computed_s(r, 0, tokens))));
 }
 
-double replica_tokens_ahead(Replica *r, const Sequence *one)
+double replica_tokens_ahead(Replica *r, const Sequence *one, double at)
 {
     int64_t under_way = 0;
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         under_way += q->need - q->done;
     for (int64_t i = 0; i < r->n_loading; i++)
         under_way += r->loading[i].one->need - r->loading[i].one->done;
+    if (earlier(r->handed_s) > at)
+        under_way += r->handed_tokens;
     double own = most(1.0, (double)one->prompt - replica_tokens_here(r, one));
     return (double)(r->queued_tokens + under_way) + r->S + own;
 }
@@ -1022,6 +1029,12 @@ static double prompt_done(Replica *r, Sequence *one)
         one->blocks = 0;
         unshare(r, one, one->need);
         r->served++;
+        if (r->handed_s != r->t) {
+            r->handed_s = r->t;
+            r->handed = r->handed_tokens = 0;
+        }
+        r->handed++;
+        r->handed_tokens += one->need;
         return fleet_hand_off(r->fleet, r->t, one);
     } else
         join(r, one);
@@ -1198,6 +1211,7 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
                   const Tiering *tiering)
 {
     memset(r, 0, sizeof *r);
+    r->handed_s = -INFINITY;
     r->fleet = fleet;
     r->s = s;
     r->times = times;

@@ -245,6 +245,8 @@ typedef struct Replica {
     int64_t steps, events, prompt_tokens, served, queued_tokens;
     double ratio_start;
     int64_t ratio_from;
+    double handed_s; /* when the last step ends that handed prompts on; how many, and their tokens */
+    int64_t handed, handed_tokens;
     int is_one_group;
     List slots, prefilling, queue;
     Waiting *heap;
@@ -265,7 +267,8 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved);
 void replica_advance(Replica *r, double until);
 int64_t replica_load(const Replica *r);
 double replica_tokens_here(Replica *r, const Sequence *one);
-double replica_tokens_ahead(Replica *r, const Sequence *one);
+int64_t replica_load_at(const Replica *r, double at);
+double replica_tokens_ahead(Replica *r, const Sequence *one, double at);
 double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
 /* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */

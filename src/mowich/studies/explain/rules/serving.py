@@ -17,7 +17,26 @@ NEAREST_RULES = (
     ),
     R("measured nearest * *", "1", "an amount of a measured row", "lookup: read from the measured rows"),
 )
+RANDOM_ARRIVALS = [
+    R("share", "1", "share of the plan's rate at which requests arrive", "lookup: random_arrivals.ARRIVING"),
+    R(
+        "requests_per_s",
+        "1/s",
+        "requests per second that arrive at random",
+        "inside: share x tokens per second of the plan / tokens of an answer",
+    ),
+    *(
+        R(name, "s", f"{what} under Poisson arrivals", "simulation: as the command of the row gives it")
+        for name, what in (
+            ("ttft_s", "mean time to the first token"),
+            ("tpot_s", "mean time per output token"),
+            ("p99_ttft_s", "99th percentile of the time to the first token"),
+            ("p99_tpot_s", "99th percentile of the time per output token"),
+        )
+    ),
+]
 SERVE_ROW = [
+    *under("random_arrivals", RANDOM_ARRIVALS),
     *CHIP_RULES,
     R(
         "chips_used",
@@ -197,7 +216,13 @@ _RATE_ROW = [
 ]
 
 SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
-    "serve": (*under("rows *", SERVE_ROW), *under("plans *", SERVE_ROW), *under("front *", SERVE_ROW), *SEARCHED),
+    "serve": (
+        *under("rows *", SERVE_ROW),
+        *under("plans *", SERVE_ROW),
+        *under("front *", SERVE_ROW),
+        *SEARCHED,
+        *under("random_arrivals", RANDOM_ARRIVALS),
+    ),
     "mowich/rates@1": (
         *under("plans *", _RATE_ROW),
         R("evaluated", "plans", "worker plans that bounds were worked out for", "search: counted"),

@@ -162,31 +162,6 @@ SEARCHED = [
         "what a token costs more with the best plan that a program can run than with the best plan, as a share",
         "search: tokens per second of the two plans on the same chips, one over the other, less 1",
     ),
-    R(
-        "random_arrivals share",
-        "1",
-        "share of the first plan's rate at which requests arrive",
-        "lookup: poisson.ARRIVING",
-    ),
-    R(
-        "random_arrivals requests_per_s",
-        "1/s",
-        "requests per second that arrive at random",
-        "inside: share x tokens per second of the first plan / tokens of an answer",
-    ),
-    *(
-        R(
-            f"random_arrivals {name}",
-            "s",
-            f"{what} under Poisson arrivals",
-            "inside: birth-death chain of the requests inside, weighed by the steady times there (serving/poisson.py)",
-        )
-        for name, what in (
-            ("ttft_s", "mean time to the first token"),
-            ("tpot_s", "mean time per output token"),
-            ("tpot_at_p99_s", "time per output token at the load that 99 of 100 requests meet at most"),
-        )
-    ),
 ]
 
 WHY = [
