@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
@@ -14,10 +14,8 @@ from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
 from mowich.serving.conversations import Conversations, Pauses, pauses
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.routing import Follow
 from mowich.units import parse
-
-Follow = Callable[[UserRequest], UserRequest | None]
-"""What the user of an answered request asks next."""
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
 """Keys of a load that hold what its words were read into, not the words."""

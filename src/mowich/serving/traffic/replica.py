@@ -155,7 +155,9 @@ class Replica(State):
                 one.hit = len(shared) * self.cache.each
             one.began_s = self.t
             if loaded:
-                self.t += loaded * self.times.kv_B / s.host_Bps
+                load_s = loaded * self.times.kv_B / s.host_Bps
+                request.load_s += load_s
+                self.t += load_s
             self._hold(one, hit + first)
             self.prefilling.append(one)
             self._sizes += one.size

@@ -9,8 +9,9 @@ class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
-    (below 0 where the correction says that prompts are faster than the steps)."""
+    turn: which one it is of a user's, from 0; load_s: that its prompt waited for cache of another tier; late_s: from the
+    engine's time of a token to the user's (below 0 where the correction says that prompts are faster than the
+    steps)."""
 
     __slots__ = (
         "arrival_s",
@@ -24,6 +25,7 @@ class UserRequest:
         "last_token_s",
         "late_s",
         "later",
+        "load_s",
         "output",
         "preemptions",
         "priority",
@@ -41,7 +43,7 @@ class UserRequest:
         self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
         self.replica = self.decoder = -1
         self.cached = self.preemptions = self.failures = 0
-        self.late_s = 0.0
+        self.late_s = self.load_s = 0.0
         self.later: tuple[int, ...] = ()
         self.conversation = self.turn = 0
 

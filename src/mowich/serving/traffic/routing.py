@@ -12,6 +12,9 @@ from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.waits import Front
 
+Follow = Callable[[UserRequest], Iterable[UserRequest]]
+"""What is asked because a request was answered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -26,7 +29,7 @@ class Failure:
 class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
-    scheduled (None: none); follow: what the user of an answered request asks next (None: requests do not depend on
+    scheduled (None: none); follow: what is asked because a request was answered (None: requests do not depend on
     answers); scaled: the rule that replicas come and go by (None: all are there)."""
 
     replicas: list[Replica]
@@ -35,7 +38,7 @@ class ReplicaFleet:
     transfer_s: Callable[[int], float] = lambda tokens: 0.0
     front: Front[float] | None = None
     failures: tuple[Failure, ...] = ()
-    follow: Callable[[UserRequest], UserRequest | None] | None = None
+    follow: Follow | None = None
     scaled: ScaledPool | None = None
     _next: int = 0
     _next_decoder: int = 0
@@ -115,9 +118,7 @@ class ReplicaFleet:
         for replica in self.decoders:
             replica.drain()
 
-    def _converse(
-        self, requests: Iterable[UserRequest], follow: Callable[[UserRequest], UserRequest | None]
-    ) -> Iterator[UserRequest]:
+    def _converse(self, requests: Iterable[UserRequest], follow: Follow) -> Iterator[UserRequest]:
         """The same where what a user asks next depends on when the last answer ended: of all replicas the event that
         is over first is played first, so that no answer comes after what it brings about."""
         everyone = [*self.replicas, *self.decoders]
@@ -173,15 +174,14 @@ class ReplicaFleet:
         return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
 
     def _answered(
-        self, tell: Callable[[UserRequest], None] | None, follow: Callable[[UserRequest], UserRequest | None]
+        self, tell: Callable[[UserRequest], None] | None, follow: Follow
     ) -> Callable[[UserRequest], None]:
         """What is done with an answered request: it is told of, and its user asks again."""
 
         def done(request: UserRequest) -> None:
             if tell is not None:
                 tell(request)
-            more = follow(request)
-            if more is not None:
+            for more in follow(request):
                 self._coming.put(max(self._now, self._ready_s(more)), more)
 
         return done
