@@ -136,7 +136,6 @@ class SessionLoad:
     until_s: float = math.inf
     is_whole: bool = True
     told: Callable[[EndedSession], None] | None = None
-    begun: int = 0
     _made: int = 0
     _live: dict[int, _Live] = field(default_factory=dict)
 
@@ -193,7 +192,6 @@ class SessionLoad:
         if session is None:
             return out
         live = self._live[number] = _Live.of(session, at)
-        self.begun += 1
         for i, wait in enumerate(live.waits):
             if not wait:
                 self._ask(live, number, i, out)

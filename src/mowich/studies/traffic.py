@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -31,9 +31,10 @@ from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
-from mowich.studies.traffic_load import requests_of
+from mowich.studies.traffic_load import is_sessions, requests_of
 from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
+from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
 
 _SCHEMA = "mowich/traffic@1"
 EXACT = 200_000
@@ -104,7 +105,8 @@ class TrafficResult(Shown):
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); seconds:
+    processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -147,6 +149,7 @@ class TrafficResult(Shown):
     seconds: float
     coverage: Mapping[str, float]
     measured: Mapping[str, object] = field(default_factory=dict)
+    sessions: Mapping[str, object] | None = None
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
@@ -160,6 +163,8 @@ class TrafficResult(Shown):
             if name == "seconds":  # the same question gives the same bytes
                 continue
             value = getattr(self, name)
+            if name == "sessions" and value is None:  # of other loads there are none
+                continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
@@ -215,18 +220,19 @@ def simulate_traffic(
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
+    sessions_out: Path | None = None,
     cutoff: Cutoff | None = None,
 ) -> TrafficResult:
     """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
-    (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
-    UserError for a bad trace or a request that the cache cannot hold."""
-    tally = _Tally()
+    (Chrome trace events); sessions_out: one CSV line per session; cutoff: when to stop before the end (the result is of
+    what was answered until then). Raises UserError for a bad trace or a request that the cache cannot hold."""
+    tally, tasks = _Tally(), _session_tally(scenario, sessions_out)
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    done = _teller(tally, scenario, file, cutoff)
-    fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
+    done = _teller(tally, scenario, file, cutoff, tasks)
+    fleet, starts = _fleet(scenario, done, tasks, is_traced=trace_out is not None)
     begin, count, first = time.process_time(), 0, None
     try:
         for request in fleet.run(starts):
@@ -248,6 +254,10 @@ def simulate_traffic(
     everyone = [*fleet.replicas, *fleet.decoders]
     if trace_out is not None:
         write_timeline(trace_out, everyone)
+    if tasks is not None and sessions_out is not None:
+        tasks.write(sessions_out)
+    if tasks is not None and "task" in scenario.slo:
+        tally.good = tasks.good
     start = first or 0.0
     span = max(tally.last_s - start, 1e-12)
     # a pool that does not scale is there from the first arrival to the last token
@@ -294,20 +304,47 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        sessions=None
+        if tasks is None
+        else with_costs(
+            tasks.figures(is_limited="task" in scenario.slo),
+            span_s=span,
+            chips=used,
+            joule=joule,
+            usd=None if usd_per_s is None else usd_per_s * span,
+        ),
     )
 
 
-HOUR_S = 3600.0
+def _session_tally(scenario: TrafficScenario, out: Path | None) -> SessionTally | None:
+    """What is kept of sessions; None where the load has none. Raises UserError where figures of them are asked for."""
+    if not is_sessions(scenario.requests):
+        if out is not None or "task" in scenario.slo:
+            raise UserError(
+                "slo.task is of sessions" if out is None else "--sessions-out is of sessions",
+                where=str(scenario.inputs["scenario"]),
+                fix="traffic: {agents: ...}, or a trace of sessions",
+            )
+        return None
+    begin, end = scenario.requests.get("counted", (0.0, math.inf))
+    limit = scenario.slo.get("task", math.inf) * (1.0 + LIMIT_MARGIN)
+    return SessionTally(limit_s=limit, begin_s=begin, end_s=end)
 
 
 def _teller(
-    tally: _Tally, scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None
+    tally: _Tally,
+    scenario: TrafficScenario,
+    file: IO[str] | None,
+    cutoff: Cutoff | None,
+    tasks: SessionTally | None,
 ) -> Callable[[UserRequest], None]:
-    """What is done with a finished request."""
+    """What is done with a finished request. tasks: of sessions, where a request is good only if its task is done in
+    time."""
     ttft_limit, tpot_limit, e2e_limit = (
         scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
     )
     begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
+    tasks = tasks if "task" in scenario.slo else None
 
     def done(r: UserRequest) -> None:
         ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
@@ -318,7 +355,10 @@ def _teller(
             tally.queue.add(r.scheduled_s - r.arrival_s)
             if r.output > 1:
                 tally.tpot.add(tpot)
-            tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
+            is_good = ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
+            tally.good += is_good
+            if tasks is not None:
+                tasks.saw(r.conversation, is_good)
         if cutoff is not None:
             cutoff.saw(ttft, tpot)
         tally.answered += 1
@@ -339,7 +379,7 @@ def _teller(
 
 
 def _fleet(
-    scenario: TrafficScenario, done: Callable[[UserRequest], None], *, is_traced: bool
+    scenario: TrafficScenario, done: Callable[[UserRequest], None], tasks: SessionTally | None, *, is_traced: bool
 ) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
     """(the replicas, ready; the requests that come to them)."""
 
@@ -358,7 +398,8 @@ def _fleet(
         ]
 
     s = scenario.serve.scheduler
-    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    told = None if tasks is None else tasks.told
+    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block, told)
     serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
     rule = scenario.autoscale
     return ReplicaFleet(
@@ -465,8 +506,16 @@ RANGED = 20_000
 REDRAWS = 4
 """Other draws that a range rests on."""
 
-RANGED_TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
-"""Times of a result that have marks: mean and percentiles."""
+RANGED_TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "task_s")
+"""Times of a result that have marks: mean and percentiles. The time to a task stands with the sessions."""
+
+
+def marks_of(result: TrafficResult, name: str) -> Mapping[str, float | None]:
+    """A time of a result by mark; nothing where it has no such time."""
+    if name != "task_s":
+        found: Mapping[str, float | None] = getattr(result, name)
+        return found
+    return {} if result.sessions is None else cast(Mapping[str, float | None], result.sessions[name])
 
 
 def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, draws: int) -> TrafficResult:
@@ -493,13 +542,15 @@ def ranges_of(
     """(low, high) of each time and mark. low, high: with fast and with slow steps; others: of other draws."""
     out: dict[str, dict[str, Sequence[float]]] = {}
     for name in RANGED_TIMES:
-        middle: Mapping[str, float | None] = getattr(result, name)
+        middle = marks_of(result, name)
+        if not middle:
+            continue
         out[name] = {}
         for mark, value in middle.items():
             if value is None or value <= 0.0:
                 continue
-            ends = [getattr(r, name)[mark] for r in (low, high)]
-            drawn = [v for r in (result, *others) if (v := getattr(r, name)[mark])]
+            ends = [marks_of(r, name)[mark] for r in (low, high)]
+            drawn = [v for r in (result, *others) if (v := marks_of(r, name)[mark])]
             noise = NINETY * float(np.std(np.log(drawn), ddof=1)) if len(drawn) > 1 else 0.0
             down, up = (abs(math.log(end / value)) if end else 0.0 for end in ends)
             out[name][mark] = [
@@ -557,6 +608,7 @@ def traffic(
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
+    sessions_out: Path | None = None,
     draws: int | None = None,
 ) -> TrafficResult:
     """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
@@ -564,7 +616,8 @@ def traffic(
     scenario = read_traffic(path, facts)
     if draws is not None:
         scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
-    result = simulate_traffic(scenario, facts, requests_out=requests_out, trace_out=trace_out)
+    outs = {"requests_out": requests_out, "trace_out": trace_out, "sessions_out": sessions_out}
+    result = simulate_traffic(scenario, facts, **outs)
     result = replace(result, measured=_measured(scenario, result))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0

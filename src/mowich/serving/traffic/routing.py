@@ -173,9 +173,7 @@ class ReplicaFleet:
         """When a request can be scheduled: after its time in front of the engine."""
         return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
 
-    def _answered(
-        self, tell: Callable[[UserRequest], None] | None, follow: Follow
-    ) -> Callable[[UserRequest], None]:
+    def _answered(self, tell: Callable[[UserRequest], None] | None, follow: Follow) -> Callable[[UserRequest], None]:
         """What is done with an answered request: it is told of, and its user asks again."""
 
         def done(request: UserRequest) -> None:
