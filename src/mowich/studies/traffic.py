@@ -616,8 +616,9 @@ def traffic(
     scenario = read_traffic(path, facts)
     if draws is not None:
         scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
-    outs = {"requests_out": requests_out, "trace_out": trace_out, "sessions_out": sessions_out}
-    result = simulate_traffic(scenario, facts, **outs)
+    result = simulate_traffic(
+        scenario, facts, requests_out=requests_out, trace_out=trace_out, sessions_out=sessions_out
+    )
     result = replace(result, measured=_measured(scenario, result))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0

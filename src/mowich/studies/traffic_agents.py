@@ -39,7 +39,8 @@ def read_pauses(node: Node, key: str) -> Pauses | None:
 
 def read_agents(node: Node, shared_prefix: int) -> tuple[list[AgentKind], dict[str, object]]:
     """(the kinds of agents, sorted by name; their words, to be echoed). What is wrong is noted."""
-    kinds, words = [], {}
+    kinds: list[AgentKind | None] = []
+    words: dict[str, object] = {}
     shares = _shares(node, "kinds of agents")
     for name, one in sorted(node.nodes(), key=lambda item: item[0]):
         one.raw("share")

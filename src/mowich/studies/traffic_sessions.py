@@ -12,12 +12,10 @@ import numpy as np
 from mowich.serving.sessions import PARTS, EndedSession
 from mowich.serving.traffic.moments import earlier
 
-SESSION_COLUMNS = ("id", "kind", "begin_s", "end_s", *(f"{part}_s" for part in PARTS)) + (
-    "calls",
-    "prompt",
-    "cached",
-    "output",
-    "done",
+SESSION_COLUMNS = (
+    *("id", "kind", "begin_s", "end_s"),
+    *(f"{part}_s" for part in PARTS),
+    *("calls", "prompt", "cached", "output", "done"),
 )
 """Of `--sessions-out`: a line for each session."""
 

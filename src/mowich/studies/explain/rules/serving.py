@@ -165,7 +165,7 @@ _SESSIONS = [
         "J_per_task",
         "J",
         "energy at the meter of a task",
-        "simulation: energy of all chips over makespan_s / completed",
+        "simulation: of all chips over makespan_s / completed",
     ),
 ]
 
