@@ -387,6 +387,7 @@ def test_a_recorded_start_is_followed_from_the_start() -> None:
     ]
     load = SessionLoad(make=lambda i: Session(calls=calls) if i < 3 else None, begins=iter([1.0, 1.2, 9.0]))
     done, ended = play(load, replicas=1)
+    assert len(done) == 9
     of = {(r.conversation, r.turn): r for r in done}
     for one in ended:
         a, b, c = (of[one.index, i] for i in range(3))

@@ -192,9 +192,8 @@ class SessionLoad:
         if session is None:
             return out
         live = self._live[number] = _Live.of(session, at)
-        for i, wait in enumerate(live.waits):
-            if not wait:
-                self._ask(live, number, i, out)
+        for i in [i for i, wait in enumerate(live.waits) if not wait]:  # those beside them are asked with them
+            self._ask(live, number, i, out)
         return out
 
     def _wait_less(
