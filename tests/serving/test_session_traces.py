@@ -11,7 +11,7 @@ import pytest
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.session_traces import SESSION_FORMS, read_sessions, session_form
-from mowich.serving.sessions import Session
+from mowich.serving.sessions import CallSession
 from mowich.studies.traffic import simulate_traffic, traffic
 from mowich.studies.traffic_scenario import read_traffic
 
@@ -19,7 +19,7 @@ FACTS = load_facts()
 TRACES = Path(__file__).parent / "session_traces"
 
 
-def read(name: str | Path, block: int = 64, **more: object) -> list[Session]:
+def read(name: str | Path, block: int = 64, **more: object) -> list[CallSession]:
     path = TRACES / name
     form = session_form(path)
     assert form is not None
@@ -151,7 +151,7 @@ def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_text("".join([*told, *lines]))
 
-        def shape(sessions: list[Session]) -> list[object]:
+        def shape(sessions: list[CallSession]) -> list[object]:
             return [
                 (
                     one.at_s,

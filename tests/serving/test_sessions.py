@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +18,17 @@ from mowich.facts import load_facts
 from mowich.serving.agents import JOINS, AgentKind, Agents, Subagents, Tool
 from mowich.serving.arrivals import lengths
 from mowich.serving.conversations import Conversations, pauses
-from mowich.serving.sessions import BlockNames, Call, Context, EndedSession, Session, SessionLoad
+from mowich.serving.sessions import BlockNames, CallSession, Context, EndedSession, SessionCall, SessionLoad
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.serving.traffic.times import StepTimes
-from mowich.studies.traffic import simulate_traffic, traffic
+from mowich.studies.traffic import TrafficResult, simulate_traffic, traffic
 from mowich.studies.traffic_scenario import read_traffic
 
 FACTS = load_facts()
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
 
 ONE_STEP_S = 0.1
@@ -373,7 +376,7 @@ def test_conversations_are_sessions() -> None:
     )
     done, _ = play(talks._load)
     for r in done:
-        call: Call = talks.session(r.conversation).calls[r.turn]
+        call: SessionCall = talks.session(r.conversation).calls[r.turn]
         assert (r.prompt, r.output, r.hashes, r.later) == (call.prompt, call.output, call.hashes, call.later)
 
 
@@ -381,11 +384,11 @@ def test_a_recorded_start_is_followed_from_the_start() -> None:
     """`beside` follows a call from the moment it is asked, `at_s` is not sooner than so long after the beginning, and a
     session without a last call ends with its last answer."""
     calls = [
-        Call(prompt=50, output=400),
-        Call(prompt=50, output=5, beside=((0, 0.5),)),
-        Call(prompt=50, output=5, after=((1, 0.0),), at_s=2.0),
+        SessionCall(prompt=50, output=400),
+        SessionCall(prompt=50, output=5, beside=((0, 0.5),)),
+        SessionCall(prompt=50, output=5, after=((1, 0.0),), at_s=2.0),
     ]
-    load = SessionLoad(make=lambda i: Session(calls=calls) if i < 3 else None, begins=iter([1.0, 1.2, 9.0]))
+    load = SessionLoad(make=lambda i: CallSession(calls=calls) if i < 3 else None, begins=iter([1.0, 1.2, 9.0]))
     done, ended = play(load, replicas=1)
     assert len(done) == 9
     of = {(r.conversation, r.turn): r for r in done}
@@ -396,3 +399,32 @@ def test_a_recorded_start_is_followed_from_the_start() -> None:
         assert one.end_s == a.last_token_s > c.last_token_s
         assert one.parts["tools"] == 0.0
         assert one.is_done
+
+
+def fleet(name: str, part: int, blocks: int) -> TrafficResult:
+    """A fleet of agents that ships, a part of its people on one worker with so many blocks of cache."""
+    text = (SCENARIOS / f"{name}.yaml").read_text(encoding="utf-8")
+    users, sessions = (int(re.search(rf"^  {key}: (\d+)$", text, re.M)[1]) for key in ("users", "sessions"))  # type: ignore[index]
+    text = text.replace(f"  users: {users}\n", f"  users: {users // part}\n")
+    text = text.replace(f"  sessions: {sessions}\n", f"  sessions: {sessions // part}\n")
+    text = text.replace("prefix_cache: true", f"prefix_cache: true, kv_blocks: {blocks}").replace("trn3:4", "trn3:1")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fleet.yaml"
+        path.write_text(text, encoding="utf-8")
+        return simulate_traffic(read_traffic(path, FACTS), FACTS)
+
+
+def mean_task(result: TrafficResult) -> float:
+    assert result.sessions is not None
+    return float(result.sessions["task_s"]["mean"])  # type: ignore[index]
+
+
+def test_memory_is_not_what_agents_wait_for_on_trainium3_and_is_on_gb300() -> None:
+    """The finding of docs/agents-traffic.md, at a smaller size: half of the cache changes nothing for the people of one
+    Trainium 3. On GB300 prompts are read again, of an eighth of its people with an eighth of its cache."""
+    whole, half = (fleet("agents-trn3", 4, blocks) for blocks in (234_946, 117_473))
+    assert mean_task(half) == pytest.approx(mean_task(whole), rel=0.02)
+    assert half.cached_frac > whole.cached_frac - 0.005
+    whole, half = (fleet("agents-gb300", 8, blocks) for blocks in (80_208, 40_104))
+    assert half.cached_frac < whole.cached_frac - 0.015
+    assert mean_task(half) > mean_task(whole)

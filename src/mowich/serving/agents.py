@@ -15,7 +15,7 @@ import numpy as np
 from mowich.serving.arrivals import Draw
 from mowich.serving.conversations import Pauses, begins_at
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.sessions import BlockNames, Call, Context, EndedSession, Session, SessionLoad
+from mowich.serving.sessions import BlockNames, CallSession, Context, EndedSession, SessionCall, SessionLoad
 
 JOINS = ("all", "first")
 """When the agent goes on: after the answers of all its sub-agents, or after the first. Those that it does not wait for
@@ -187,7 +187,7 @@ class Agents:
             gaps = np.random.default_rng([self.seed, 3]).exponential(1.0, self.sessions).tolist()
         return begins_at(self.rate, gaps)
 
-    def session(self, number: int) -> Session | None:
+    def session(self, number: int) -> CallSession | None:
         """The session of a number; None: there are no more."""
         if number >= self.sessions:
             return None
@@ -210,7 +210,7 @@ class _Script:
         self.k, self.nth = agents._kind_of[number]
         self.kind, self.drawn = agents.kinds[self.k], agents._drawn[self.k]
         self.names = BlockNames(number, agents.block, agents.shared_prefix // agents.block)
-        self.calls: list[Call] = []
+        self.calls: list[SessionCall] = []
         self.is_cut = False
 
     def _call(
@@ -224,7 +224,7 @@ class _Script:
         said = context.grown(output)
         later = said.names[len(context.names) :]
         self.calls.append(
-            Call(
+            SessionCall(
                 prompt=context.tokens,
                 output=output,
                 hashes=context.names,
@@ -236,7 +236,7 @@ class _Script:
         )
         return len(self.calls) - 1, said
 
-    def session(self) -> Session:
+    def session(self) -> CallSession:
         kind, drawn = self.kind, self.drawn
         first, turns = drawn.firsts[self.nth], drawn.turns[self.nth]
         start = Context(self.names, self.agents.common(self.k, kind.system))
@@ -265,7 +265,7 @@ class _Script:
                 context = context.grown(returned)
                 after = tuple((end, 0.0) for end in ends)
                 need = 1 if kind.subagents is not None and kind.subagents.join == "first" else 0
-        return Session(
+        return CallSession(
             calls=self.calls,
             name=str(self.number),
             kind=kind.name,

@@ -19,7 +19,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.serving.arrivals import Draw
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.sessions import BlockNames, Call, Context, Session, SessionLoad
+from mowich.serving.sessions import BlockNames, CallSession, Context, SessionCall, SessionLoad
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
@@ -128,11 +128,11 @@ class Conversations:
         """What the user of an answered request asks next."""
         return self._load.after(request)
 
-    def session(self, talk: int) -> Session:
+    def session(self, talk: int) -> CallSession:
         """A conversation, as the chain that it is."""
         common = tuple(range(self.shared_prefix // self.block))
         said = Context(BlockNames(talk, self.block, len(common)), common)
-        calls: list[Call] = []
+        calls: list[SessionCall] = []
         i = first = self._firsts[talk % len(self._firsts)]
         for turn in range(self._turns[talk % len(self._turns)]):
             at = (first + turn) % len(self._prompts)
@@ -143,7 +143,7 @@ class Conversations:
             later = said.names[len(asked.names) :]
             after = ((turn - 1, self._pauses[i]),) if turn else ()
             calls.append(
-                Call(prompt=asked.tokens, output=self._outputs[at], hashes=asked.names, later=later, after=after)
+                SessionCall(prompt=asked.tokens, output=self._outputs[at], hashes=asked.names, later=later, after=after)
             )
             i = at
-        return Session(calls=calls, pause_s=self._pauses[i], last=len(calls) - 1)
+        return CallSession(calls=calls, pause_s=self._pauses[i], last=len(calls) - 1)

@@ -25,7 +25,7 @@ from pathlib import Path
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.arrivals import LOG_LIMIT, json_line, moment_s, token_count
-from mowich.serving.sessions import BlockNames, Call, Context, Edges, Session
+from mowich.serving.sessions import BlockNames, CallSession, Context, Edges, SessionCall
 
 LONGEST_LINE = 256_000_000
 """Characters of a line: a session of a day may stand in one."""
@@ -37,7 +37,7 @@ MOONCAKE_BLOCK = 512
 SAME_MOMENT_S = 1e-6
 """By how much a call may seem to begin before the recorded end of the one that it came after."""
 
-Row = Mapping[str, object]
+_Row = Mapping[str, object]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Reader:
     def where(self, line: int, column: str = "") -> str:
         return f"{self.path}:{line}" + (f", column {column}" if column else "")
 
-    def tokens(self, row: Row, line: int, *columns: str, least: int = 1) -> int:
+    def tokens(self, row: _Row, line: int, *columns: str, least: int = 1) -> int:
         """A length under the first of the columns that is there; an answer of 0 counts as 1."""
         name = next((c for c in columns if row.get(c) is not None), columns[0])
         if row.get(name) is None:
@@ -64,7 +64,7 @@ class _Reader:
             raise UserError(f"sessions of more than {LOG_LIMIT} requests", where=str(self.path), fix="use a part of it")
         return max(1, token_count(row[name], self.where(line, name), least=least))
 
-    def seconds(self, row: Row, line: int, column: str, unit_s: float) -> float | None:
+    def seconds(self, row: _Row, line: int, column: str, unit_s: float) -> float | None:
         """A moment or a pause, s; None where it is not there."""
         value = row.get(column)
         if value is None or value == "":
@@ -74,12 +74,12 @@ class _Reader:
             raise UserError("not a time", where=self.where(line, column), given=value)
         return found
 
-    def first_seconds(self, row: Row, line: int, *columns: str) -> float | None:
+    def first_seconds(self, row: _Row, line: int, *columns: str) -> float | None:
         """A moment in ms under the first of the columns that is there, s."""
         found = (self.seconds(row, line, column, 1e-3) for column in columns)
         return next((one for one in found if one is not None), None)
 
-    def pause(self, row: Row, line: int, unit_s: float, *columns: str) -> float | None:
+    def pause(self, row: _Row, line: int, unit_s: float, *columns: str) -> float | None:
         """A pause, at least 0 s."""
         for column in columns:
             found = self.seconds(row, line, column, unit_s)
@@ -89,14 +89,14 @@ class _Reader:
                 return found
         return None
 
-    def rows(self, row: Row, line: int, column: str) -> Sequence[Row]:
+    def rows(self, row: _Row, line: int, column: str) -> Sequence[_Row]:
         """A list of objects."""
         found = row.get(column)
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise UserError("not a list of objects", where=self.where(line, column), given=str(found)[:40])
         return found
 
-    def hashes(self, row: Row, line: int, column: str, block: int, tokens: int, scope: object) -> tuple[int, ...]:
+    def hashes(self, row: _Row, line: int, column: str, block: int, tokens: int, scope: object) -> tuple[int, ...]:
         """Names of the whole blocks of a prompt, of hashes of `block` tokens each. scope: the session where hashes
         mean something in it alone."""
         found = row.get(column)
@@ -124,7 +124,7 @@ class _Reader:
         return tuple(out)
 
 
-Lines = Iterator[tuple[int, Row]]
+_Lines = Iterator[tuple[int, _Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class SessionForm:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[[_Reader, Lines], list[Session]]
+    read: Callable[[_Reader, _Lines], list[CallSession]]
     has_moments: bool = True
 
 
@@ -163,7 +163,7 @@ def read_sessions(
     limit: int | None = None,
     speed: float = 1.0,
     deltas: bool = False,
-) -> list[Session]:
+) -> list[CallSession]:
     """The sessions of a trace in the order in which they begin, the first at 0 s, and `speed` times as fast as recorded
     (pauses after answers are as they were). block: tokens that a hash names; longest: tokens of a prompt and its answer
     beyond which the rest of a session is cut; deltas: whether lines hold what a turn adds to what was said.
@@ -186,7 +186,7 @@ def read_sessions(
     return out
 
 
-def _json_lines(first: str, file: Iterator[str], path: Path) -> Lines:
+def _json_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
     if not first.rstrip().endswith("}"):  # one object over many lines
         yield 1, json_line(first + "".join(file), path, 1)
         return
@@ -196,7 +196,7 @@ def _json_lines(first: str, file: Iterator[str], path: Path) -> Lines:
             yield number, json_line(text, path, number)
 
 
-def _csv_lines(first: str, file: Iterator[str], path: Path) -> Lines:
+def _csv_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
     columns = next(csv.reader([first]))
     for number, cells in enumerate(csv.reader(file), start=2):
         if not cells:
@@ -208,11 +208,11 @@ def _csv_lines(first: str, file: Iterator[str], path: Path) -> Lines:
         yield number, dict(zip(columns, cells, strict=True))
 
 
-def _fitting(session: Session, longest: int) -> Session:
+def _fitting(session: CallSession, longest: int) -> CallSession:
     """The session without calls that the cache could not hold, and without those that wait for these. A first call
     stays: that it has no room is told when it is asked."""
     kept: dict[int, int] = {}
-    calls: list[Call] = []
+    calls: list[SessionCall] = []
     for i, call in enumerate(session.calls):
         waits = [other for other, _ in (*call.after, *call.beside)]
         if (i and call.prompt + call.output > longest) or any(other not in kept for other in waits):
@@ -228,7 +228,7 @@ def _fitting(session: Session, longest: int) -> Session:
     return replace(session, calls=calls, is_cut=len(calls) < len(session.calls))
 
 
-def _with_answers(calls: list[Call], block: int) -> list[Call]:
+def _with_answers(calls: list[SessionCall], block: int) -> list[SessionCall]:
     """Calls with the names of the blocks that their answers fill: those of the next prompt that repeats prompt and
     answer. What no later prompt repeats has no names."""
     out = list(calls)
@@ -253,12 +253,12 @@ class _Turns:
     name: str
     at_s: float
     last_s: float
-    calls: list[Call] = field(default_factory=list)
+    calls: list[SessionCall] = field(default_factory=list)
     said: Context | None = None
 
 
-def _mooncake(reader: _Reader, lines: Lines) -> list[Session]:
-    """Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
+def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
+    """_Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
     `timestamp`, whichever is later."""
     by_name: dict[object, _Turns] = {}
     for line, row in lines:
@@ -288,7 +288,7 @@ def _mooncake(reader: _Reader, lines: Lines) -> list[Session]:
         else:
             hashes = reader.hashes(row, line, "hash_ids", MOONCAKE_BLOCK, prompt, None)
         turns.calls.append(
-            Call(
+            SessionCall(
                 prompt=prompt,
                 output=output,
                 hashes=hashes,
@@ -299,11 +299,12 @@ def _mooncake(reader: _Reader, lines: Lines) -> list[Session]:
             )
         )
     return [
-        Session(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s) for one in by_name.values()
+        CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s)
+        for one in by_name.values()
     ]
 
 
-def _burstgpt(reader: _Reader, lines: Lines) -> list[Session]:
+def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """Rows of BurstGPT: those of one Session ID are turns, each so long after the answer before it as was recorded.
     Requests that failed (no tokens of an answer) are left out."""
     by_name: dict[str, _Turns] = {}
@@ -318,12 +319,12 @@ def _burstgpt(reader: _Reader, lines: Lines) -> list[Session]:
         turns = by_name.setdefault(key, _Turns(key, at, at))
         n = len(turns.calls)
         after = ((n - 1, max(0.0, at - turns.last_s)),) if n else ()
-        turns.calls.append(Call(prompt=prompt, output=output, after=after, name=f"{key}.{n}"))
+        turns.calls.append(SessionCall(prompt=prompt, output=output, after=after, name=f"{key}.{n}"))
         turns.last_s = at + (took or 0.0)
-    return [Session(calls=one.calls, name=one.name, at_s=one.at_s) for one in by_name.values()]
+    return [CallSession(calls=one.calls, name=one.name, at_s=one.at_s) for one in by_name.values()]
 
 
-def _bailian(reader: _Reader, lines: Lines) -> list[Session]:
+def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """Chats with the chat that each goes on from: at its moment, but not before the answer that it goes on from."""
     of: dict[str, tuple[int, int]] = {}
     trees: list[_Turns] = []
@@ -348,19 +349,19 @@ def _bailian(reader: _Reader, lines: Lines) -> list[Session]:
         of[chat] = tree, len(turns.calls)
         hashes = reader.hashes(row, line, "hash_ids", BAILIAN_BLOCK, prompt, None)
         turns.calls.append(
-            Call(prompt=prompt, output=output, hashes=hashes, after=after, at_s=moment - turns.at_s, name=chat)
+            SessionCall(prompt=prompt, output=output, hashes=hashes, after=after, at_s=moment - turns.at_s, name=chat)
         )
-    return [Session(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s) for one in trees]
+    return [CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s) for one in trees]
 
 
-def _sub_requests(reader: _Reader, lines: Lines) -> list[Session]:
+def _sub_requests(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """LLMServingSim: a session in a line, its calls in a row with the time of a tool after each; single requests may
     stand between them. Token ids of prompts and answers make names of blocks."""
     out = []
     for line, row in lines:
         at = reader.seconds(row, line, "arrival_time_ns", 1e-9) or 0.0
         name = str(row.get("session_id", f"line {line}"))
-        calls: list[Call] = []
+        calls: list[SessionCall] = []
         pause = 0.0
         inner = reader.rows(row, line, "sub_requests") if "sub_requests" in row else (row,)
         if not inner:
@@ -373,7 +374,7 @@ def _sub_requests(reader: _Reader, lines: Lines) -> list[Session]:
             names = reader.names(said, reader.block, len(said) // reader.block, None)
             whole = len(ids) // reader.block
             calls.append(
-                Call(
+                SessionCall(
                     prompt=prompt,
                     output=output,
                     hashes=names[:whole],
@@ -383,11 +384,11 @@ def _sub_requests(reader: _Reader, lines: Lines) -> list[Session]:
                 )
             )
             pause = reader.pause(one, line, 1e-9, "tool_duration_ns") or 0.0
-        out.append(Session(calls=calls, name=name, at_s=at))
+        out.append(CallSession(calls=calls, name=name, at_s=at))
     return out
 
 
-def _ids(reader: _Reader, row: Row, line: int, column: str, count: int) -> tuple[object, ...]:
+def _ids(reader: _Reader, row: _Row, line: int, column: str, count: int) -> tuple[object, ...]:
     """Ids of all tokens; none where they are not there."""
     found = row.get(column)
     if not found:
@@ -398,10 +399,10 @@ def _ids(reader: _Reader, row: Row, line: int, column: str, count: int) -> tuple
     return tuple(found)
 
 
-def _applied(reader: _Reader, lines: Lines) -> list[Session]:
+def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """AISimulate's agents: lengths of the first prompt, of each answer, of what each tool returns, and the seconds that
     it takes; a last answer."""
-    out: list[Session] = []
+    out: list[CallSession] = []
     for line, row in lines:
         said = Context(BlockNames(len(out), reader.block))
         columns = ("assistant_response_length", "tool_call_output_length", "tool_call_latency")
@@ -418,7 +419,7 @@ def _applied(reader: _Reader, lines: Lines) -> list[Session]:
                 given=", ".join(str(len(one)) for one in lists),
             )
         more, pause = reader.tokens(row, line, "input_prompt_length"), 0.0
-        calls: list[Call] = []
+        calls: list[SessionCall] = []
         answers = [*lists[0], row.get("final_assistant_response_length")]
         for n, answer in enumerate(answers):
             output = reader.tokens({columns[0]: answer}, line, columns[0], least=0)
@@ -427,7 +428,7 @@ def _applied(reader: _Reader, lines: Lines) -> list[Session]:
             after = ((n - 1, pause),) if n else ()
             later = said.names[len(asked.names) :]
             calls.append(
-                Call(
+                SessionCall(
                     prompt=asked.tokens,
                     output=output,
                     hashes=asked.names,
@@ -439,7 +440,7 @@ def _applied(reader: _Reader, lines: Lines) -> list[Session]:
             if n < len(lists[1]):
                 more = max(0, token_count(lists[1][n], reader.where(line, columns[1]), least=0))
                 pause = reader.pause({columns[2]: lists[2][n]}, line, 1.0, columns[2]) or 0.0
-        out.append(Session(calls=calls, name=str(len(out))))
+        out.append(CallSession(calls=calls, name=str(len(out))))
     return out
 
 
@@ -447,10 +448,10 @@ def _applied(reader: _Reader, lines: Lines) -> list[Session]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _agentic(reader: _Reader, lines: Lines) -> list[Session]:
+def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """Dynamo's agentic Mooncake: requests that name those that they wait for."""
     block, local = MOONCAKE_BLOCK, False
-    nodes: dict[str, tuple[int, Row]] = {}
+    nodes: dict[str, tuple[int, _Row]] = {}
     for line, row in lines:
         if "schema" in row:
             block, local = token_count(row.get("block_size"), reader.where(line, "block_size")), True
@@ -485,13 +486,13 @@ def _agentic(reader: _Reader, lines: Lines) -> list[Session]:
             hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
             at = max(0.0, begin - start)
             calls.append(
-                Call(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
+                SessionCall(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
             )
-        out.append(Session(calls=_with_answers(calls, reader.block), name=title, at_s=start))
+        out.append(CallSession(calls=_with_answers(calls, reader.block), name=title, at_s=start))
     return out
 
 
-def _dependencies(reader: _Reader, line: int, row: Row, known: Mapping[str, object]) -> list[tuple[str, float, bool]]:
+def _dependencies(reader: _Reader, line: int, row: _Row, known: Mapping[str, object]) -> list[tuple[str, float, bool]]:
     """(request that is waited for, seconds after it, whether after its start) of one request."""
     out = []
     if "wait_for" in row:
@@ -519,7 +520,7 @@ def _dependencies(reader: _Reader, line: int, row: Row, known: Mapping[str, obje
     return out
 
 
-def _plays(nodes: Mapping[str, tuple[int, Row]], edges: Mapping[str, list[tuple[str, float, bool]]]) -> dict[str, str]:
+def _plays(nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]) -> dict[str, str]:
     """The session of each request: its play_id, and that of all that it waits for."""
     of = {name: name for name in nodes}
 
@@ -541,7 +542,7 @@ def _plays(nodes: Mapping[str, tuple[int, Row]], edges: Mapping[str, list[tuple[
 
 
 def _in_order(
-    reader: _Reader, nodes: Mapping[str, tuple[int, Row]], edges: Mapping[str, list[tuple[str, float, bool]]]
+    reader: _Reader, nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]
 ) -> list[str]:
     """Requests, each behind those that it waits for. Raises UserError where they wait for one another in a circle."""
     left = {name: len(edges[name]) for name in nodes}
@@ -620,14 +621,14 @@ class _Play:
     block: int
     scope: object
     name: str
-    calls: list[Call] = field(default_factory=list)
+    calls: list[SessionCall] = field(default_factory=list)
 
-    def put(self, row: Row, at_s: float, stream: _Stream, before: tuple[Edges, Edges]) -> None:
+    def put(self, row: _Row, at_s: float, stream: _Stream, before: tuple[Edges, Edges]) -> None:
         """Add a call that was asked at a moment. before: what it comes after, and beside."""
         reader, line = self.reader, self.line
         prompt = reader.tokens(row, line, "in")
         after, beside = before
-        call = Call(
+        call = SessionCall(
             prompt=prompt,
             output=reader.tokens(row, line, "out", least=0),
             hashes=reader.hashes(row, line, "hash_ids", self.block, prompt, self.scope),
@@ -638,14 +639,14 @@ class _Play:
         stream.add(at_s, at_s + (reader.pause(row, line, 1.0, "api_time") or 0.0), len(self.calls))
         self.calls.append(call)
 
-    def moment(self, row: Row) -> float:
+    def moment(self, row: _Row) -> float:
         found = self.reader.seconds(row, self.line, "t", 1.0)
         if found is None:
             raise UserError("missing t", where=self.reader.where(self.line))
         return found
 
 
-def _weka(reader: _Reader, lines: Lines) -> list[Session]:
+def _weka(reader: _Reader, lines: _Lines) -> list[CallSession]:
     """Weka and AgentX: a session in an object. A subagent begins with the call before it; the next call that was asked
     after its end waits for it."""
     out = []
@@ -671,7 +672,7 @@ def _weka(reader: _Reader, lines: Lines) -> list[Session]:
             stream.join(own)
         if not play.calls:
             raise UserError("a session without a request", where=reader.where(line, "requests"))
-        out.append(Session(calls=_with_answers(play.calls, reader.block), name=play.name, at_s=moments[0]))
+        out.append(CallSession(calls=_with_answers(play.calls, reader.block), name=play.name, at_s=moments[0]))
     return out
 
 

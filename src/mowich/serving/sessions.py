@@ -24,7 +24,7 @@ NAMES_APART = 1_000_003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class SessionCall:
     """One request of a session. after: calls whose answers it waits for; need: for how many of them (0: all); beside:
     calls that it follows from the moment that they are asked; at_s: not sooner than this after the session began;
     hashes: names of the prompt's blocks; later: of those that the answer fills.
@@ -44,12 +44,12 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class CallSession:
     """Calls, each behind those that it waits for. at_s: when it began, as recorded; pause_s: from its end until its
     user begins another; last: the call whose answer ends it (None: the last answer of all); is_cut: whether calls were
     left out because a prompt outgrew the cache."""
 
-    calls: Sequence[Call]
+    calls: Sequence[SessionCall]
     name: str = ""
     kind: str = ""
     at_s: float = 0.0
@@ -58,18 +58,18 @@ class Session:
     is_cut: bool = False
 
 
-PARTS = ("model", "queue", "loads", "tools")
+TASK_PARTS = ("model", "queue", "loads", "tools")
 """Of the time to a task, along its critical path: prompts and answers, waiting in the engine's queue, loading cache
 from other tiers, tools and thought between an answer and the next prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedSession:
-    """What happened to a session. parts: seconds of the critical path by `PARTS`; their sum is end_s - begin_s.
+    """What happened to a session. parts: seconds of the critical path by `TASK_PARTS`; their sum is end_s - begin_s.
     is_done: whether its last call was answered."""
 
     index: int
-    session: Session
+    session: CallSession
     begin_s: float
     end_s: float
     parts: dict[str, float]
@@ -86,7 +86,7 @@ class _Live:
     over; asked: its requests; brought: (call, whether it is its start) that each call came after; open: asked and not
     answered."""
 
-    session: Session
+    session: CallSession
     begin_s: float
     waits: list[int]
     ready: list[float]
@@ -99,7 +99,7 @@ class _Live:
     is_done: bool = False
 
     @classmethod
-    def of(cls, session: Session, begin_s: float) -> _Live:
+    def of(cls, session: CallSession, begin_s: float) -> _Live:
         n = len(session.calls)
         followers: list[list[tuple[int, float]]] = [[] for _ in range(n)]
         beside: list[list[tuple[int, float]]] = [[] for _ in range(n)]
@@ -128,7 +128,7 @@ class SessionLoad:
     is_whole: a session that has begun is finished (else until_s stops it too); told: is told of each that ended.
     """
 
-    make: Callable[[int], Session | None]
+    make: Callable[[int], CallSession | None]
     users: int = 0
     begins: Iterator[float] | None = None
     ramp_up_s: float = 0.0
@@ -226,7 +226,7 @@ class SessionLoad:
 def _ended(number: int, live: _Live) -> EndedSession:
     """A session that is over, with the parts of its critical path: from its last answer back, each call with what it
     came after."""
-    parts = dict.fromkeys(PARTS, 0.0)
+    parts = dict.fromkeys(TASK_PARTS, 0.0)
     session = live.session
     i = session.last if session.last is not None and session.last in live.asked else None
     if i is None:

@@ -17,7 +17,7 @@ from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
 from mowich.serving.conversations import Conversations, Pauses, begins_at, pauses
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.session_traces import SessionForm, read_sessions, session_form
-from mowich.serving.sessions import EndedSession, Session, SessionLoad
+from mowich.serving.sessions import CallSession, EndedSession, SessionLoad
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import Follow
 from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
@@ -339,7 +339,7 @@ def _sessions(r: Traffic, block: int, longest: int, told: Callable[[EndedSession
     form, trace = r["form"], r["trace"]
     assert form is not None
     assert trace is not None
-    found: Sequence[Session] = read_sessions(
+    found: Sequence[CallSession] = read_sessions(
         Path(trace),
         form,
         block=block,

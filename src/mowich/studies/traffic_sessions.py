@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.serving.sessions import PARTS, EndedSession
+from mowich.serving.sessions import TASK_PARTS, EndedSession
 from mowich.serving.traffic.moments import earlier
 
 SESSION_COLUMNS = (
     *("id", "kind", "begin_s", "end_s"),
-    *(f"{part}_s" for part in PARTS),
+    *(f"{part}_s" for part in TASK_PARTS),
     *("calls", "prompt", "cached", "output", "done"),
 )
 """Of `--sessions-out`: a line for each session."""
@@ -66,7 +66,7 @@ class SessionTally:
             "counted": len(counted),
             "cut": sum(one.session.is_cut for one in self.ended),
             "task_s": marks([one.end_s - one.begin_s for one in counted]),
-            "parts_s": {part: _mean([one.parts[part] for one in counted]) for part in PARTS},
+            "parts_s": {part: _mean([one.parts[part] for one in counted]) for part in TASK_PARTS},
             **_lengths(counted),
             "goodput_frac": self.kept / n if is_limited and n else None,
         }
@@ -89,7 +89,9 @@ class SessionTally:
             file.write(",".join(SESSION_COLUMNS) + "\n")
             for one in self.ended:
                 name = one.session.name.replace(",", " ")
-                times = ",".join(f"{x:.6f}" for x in (one.begin_s, one.end_s, *(one.parts[part] for part in PARTS)))
+                times = ",".join(
+                    f"{x:.6f}" for x in (one.begin_s, one.end_s, *(one.parts[part] for part in TASK_PARTS))
+                )
                 file.write(
                     f"{name},{one.session.kind},{times},{one.calls},{one.prompt},{one.cached},{one.output},"
                     f"{int(is_completed(one))}\n"
