@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from mowich.serving.arrivals import Draw
 from mowich.serving.conversations import Pauses, begins_at
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.sessions import BlockNames, CallSession, Context, EndedSession, SessionCall, SessionLoad
+from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 
 JOINS = ("all", "first")
 """When the agent goes on: after the answers of all its sub-agents, or after the first. Those that it does not wait for
@@ -167,25 +168,24 @@ class Agents:
             gaps=gaps,
         )
 
-    def load(self, told: Callable[[EndedSession], None] | None = None) -> SessionLoad:
-        """The sessions, to be played; told: is told of each that ended."""
+    def load(self) -> SessionLoad:
+        """The sessions, to be played."""
         return SessionLoad(
             make=self.session,
             users=self.users,
             begins=self._begins(),
             ramp_up_s=self.ramp_up_s,
             until_s=self.until_s,
-            told=told,
         )
 
-    def _begins(self) -> Iterator[float] | None:
+    def _begins(self) -> Callable[[], Iterator[float]] | None:
         if self.users or self.rate is None:
             return None
         if len(self.kinds) == 1:
             gaps = self._drawn[0].gaps
         else:
             gaps = np.random.default_rng([self.seed, 3]).exponential(1.0, self.sessions).tolist()
-        return begins_at(self.rate, gaps)
+        return partial(begins_at, self.rate, gaps)
 
     def session(self, number: int) -> CallSession | None:
         """The session of a number; None: there are no more."""
@@ -209,7 +209,7 @@ class _Script:
         self.agents, self.number = agents, number
         self.k, self.nth = agents._kind_of[number]
         self.kind, self.drawn = agents.kinds[self.k], agents._drawn[self.k]
-        self.names = BlockNames(number, agents.block, agents.shared_prefix // agents.block)
+        self.names = SessionBlocks(number, agents.block, agents.shared_prefix // agents.block)
         self.calls: list[SessionCall] = []
         self.is_cut = False
 

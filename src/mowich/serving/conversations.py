@@ -11,15 +11,17 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.serving.arrivals import Draw
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.sessions import BlockNames, CallSession, Context, SessionCall, SessionLoad
+from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
@@ -113,12 +115,23 @@ class Conversations:
         self._load = SessionLoad(
             make=self.session,
             users=self.users,
-            begins=None if self.users or self.rate is None else begins_at(self.rate, gaps, mean),
+            begins=None if self.users or self.rate is None else partial(begins_at, self.rate, gaps, mean),
             ramp_up_s=self.ramp_up_s,
             most=self.requests,
             until_s=self.until_s,
             is_whole=False,
         )
+
+    def begins(self) -> Iterator[float]:
+        """When those begin that do not wait for an answer, s."""
+        return self._load.begin_times()
+
+    def columns(self) -> dict[str, NDArray[np.int64] | Floats]:
+        """What was drawn."""
+        whole = {"prompts": self._prompts, "outputs": self._outputs, "turns": self._turns, "firsts": self._firsts}
+        columns: dict[str, NDArray[np.int64] | Floats] = {k: np.array(v, np.int64) for k, v in whole.items()}
+        columns["pauses"] = np.array(self._pauses, np.float64)
+        return columns
 
     def starts(self) -> Iterator[UserRequest]:
         """The first turns that do not wait for an answer, in order of arrival."""
@@ -131,7 +144,7 @@ class Conversations:
     def session(self, talk: int) -> CallSession:
         """A conversation, as the chain that it is."""
         common = tuple(range(self.shared_prefix // self.block))
-        said = Context(BlockNames(talk, self.block, len(common)), common)
+        said = Context(SessionBlocks(talk, self.block, len(common)), common)
         calls: list[SessionCall] = []
         i = first = self._firsts[talk % len(self._firsts)]
         for turn in range(self._turns[talk % len(self._turns)]):

@@ -25,7 +25,7 @@ from pathlib import Path
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.arrivals import LOG_LIMIT, json_line, moment_s, token_count
-from mowich.serving.sessions import BlockNames, CallSession, Context, Edges, SessionCall
+from mowich.serving.sessions import CallSession, Context, Edges, SessionBlocks, SessionCall
 
 LONGEST_LINE = 256_000_000
 """Characters of a line: a session of a day may stand in one."""
@@ -281,7 +281,7 @@ def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
         n = len(turns.calls)
         later: tuple[int, ...] = ()
         if reader.deltas:
-            said = turns.said or Context(BlockNames(len(by_name), reader.block))
+            said = turns.said or Context(SessionBlocks(len(by_name), reader.block))
             asked = said.grown(prompt)
             turns.said = asked.grown(output)
             prompt, hashes, later = asked.tokens, asked.names, turns.said.names[len(asked.names) :]
@@ -404,7 +404,7 @@ def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
     it takes; a last answer."""
     out: list[CallSession] = []
     for line, row in lines:
-        said = Context(BlockNames(len(out), reader.block))
+        said = Context(SessionBlocks(len(out), reader.block))
         columns = ("assistant_response_length", "tool_call_output_length", "tool_call_latency")
         lists = []
         for column in columns:

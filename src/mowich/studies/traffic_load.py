@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, Required, TypedDict
 
@@ -13,13 +14,12 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.agents import AgentKind, Agents
-from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
+from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, begins_at, pauses
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.session_traces import SessionForm, read_sessions, session_form
-from mowich.serving.sessions import CallSession, EndedSession, SessionLoad
-from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import Follow
+from mowich.serving.sessions import SessionLoad
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
 from mowich.units import parse
 
@@ -267,22 +267,18 @@ SIGMAS = 6.0
 """How far above its mean the number of arrivals is allowed to be, in standard deviations: never reached in practice."""
 
 
-def requests_of(
-    r: Traffic, block: int, longest: int, told: Callable[[EndedSession], None] | None = None
-) -> tuple[Iterator[UserRequest], Follow | None]:
-    """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
-    longest: tokens of a request that the cache still holds; told: is told of sessions that ended, where a task is one
-    (`is_sessions`)."""
+def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations | SessionLoad:
+    """Requests in order of arrival; or conversations or sessions, where what comes depends on answers. block: tokens
+    that a hash names; longest: tokens of a request that the cache still holds."""
     if is_sessions(r):
-        load = _sessions(r, block, longest, told)
-        return load.starts(), load.after
+        return _sessions(r, block, longest)
     if r["trace"]:
-        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
+        return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
     if "turn_counts" in r and r["turn_counts"] is not None:
         think = r["pauses"]
         assert think is not None
         rate = r.get("curve") or r.get("rate")
-        talks = Conversations(
+        return Conversations(
             requests=r["requests"],
             prompt=r["prompt_lengths"],
             output=r["output_lengths"],
@@ -297,10 +293,9 @@ def requests_of(
             block=block,
             longest=longest,
         )
-        return talks.starts(), talks.after
     rate = r.get("curve") or r["rate"]
     assert not isinstance(rate, dict)
-    return draw(
+    return draw_columns(
         rate=rate,
         requests=r["requests"],
         prompt=r["prompt_lengths"],
@@ -312,10 +307,10 @@ def requests_of(
         priorities=r["priorities"],
         block=block,
         until_s=r.get("duration", math.inf),
-    ), None
+    )
 
 
-def _sessions(r: Traffic, block: int, longest: int, told: Callable[[EndedSession], None] | None) -> SessionLoad:
+def _sessions(r: Traffic, block: int, longest: int) -> SessionLoad:
     """Sessions of agents, or of a trace."""
     rate = r.get("curve") or r.get("rate")
     assert not isinstance(rate, dict)
@@ -335,11 +330,11 @@ def _sessions(r: Traffic, block: int, longest: int, told: Callable[[EndedSession
             shared_prefix=r["shared_prefix"],
             block=block,
             longest=longest,
-        ).load(told)
+        ).load()
     form, trace = r["form"], r["trace"]
     assert form is not None
     assert trace is not None
-    found: Sequence[CallSession] = read_sessions(
+    found = read_sessions(
         Path(trace),
         form,
         block=block,
@@ -349,16 +344,15 @@ def _sessions(r: Traffic, block: int, longest: int, told: Callable[[EndedSession
         deltas=r["deltas"],
     )
     users = r.get("users", 0)
-    begins: Iterator[float] | None = None
+    begins: Callable[[], Iterator[float]] | None = None
     if rate is not None:
         gaps = np.random.default_rng(r["seed"]).exponential(1.0, len(found)).tolist()
-        begins = begins_at(rate, gaps)
+        begins = partial(begins_at, rate, gaps)
     elif not users:
-        begins = iter([one.at_s for one in found])
+        begins = partial(iter, [one.at_s for one in found])
     return SessionLoad(
         make=lambda number: found[number] if number < len(found) else None,
         users=users,
         begins=begins,
         ramp_up_s=r.get("ramp_up", 0.0),
-        told=told,
     )

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mowich.serving.sessions import TASK_PARTS, EndedSession
+from mowich.serving.sessions import TASK_PARTS, CallSession, EndedSession, SessionLoad, ended_session
+from mowich.serving.traffic.compiled import Answers
 from mowich.serving.traffic.moments import earlier
 
 SESSION_COLUMNS = (
@@ -20,34 +23,52 @@ SESSION_COLUMNS = (
 """Of `--sessions-out`: a line for each session."""
 
 
-def is_completed(one: EndedSession) -> bool:
-    """Whether all of a task was done: one whose prompts outgrew the cache was not."""
-    return one.is_done and not one.session.is_cut
+class _AnsweredRow(NamedTuple):
+    """A row of answers, as far as sessions need it."""
+
+    arrival_s: float
+    scheduled_s: float
+    last_token_s: float
+    load_s: float
+    prompt: int
+    cached: int
+    output: int
 
 
 @dataclass(slots=True, kw_only=True)
 class SessionTally:
-    """What is kept of sessions that ended. limit_s: of the time to a task; begin_s, end_s: sessions that begin between
-    these stand in the figures; good_of: calls of each session under way that kept the limits of a request; good: of
-    sessions that kept theirs, in all."""
+    """What is kept of sessions. load: where they are from; limit_s: of the time to a task; begin_s, end_s: sessions
+    that begin between these stand in the figures; ended: those whose calls were all answered; good: calls that kept the
+    limits of a request, of tasks that were done in time; kept: tasks in time."""
 
+    load: SessionLoad
     limit_s: float = math.inf
     begin_s: float = 0.0
     end_s: float = math.inf
     ended: list[EndedSession] = field(default_factory=list)
-    good_of: dict[int, int] = field(default_factory=dict)
     good: int = 0
     kept: int = 0
+    _open: dict[int, tuple[CallSession, dict[int, _AnsweredRow], list[bool]]] = field(default_factory=dict)
 
-    def saw(self, session: int, is_good: bool) -> None:
-        """A request of a session was answered that stands in the figures."""
-        self.good_of[session] = self.good_of.get(session, 0) + is_good
+    def add(self, answers: Answers, is_good: NDArray[np.bool_]) -> None:
+        """Answered requests, in the order of their ends; is_good: of those that stand in the figures, whether they kept
+        their limits."""
+        columns = (answers[name].tolist() for name in ("conversation", "turn", *_AnsweredRow._fields))
+        for number, turn, *row, good in zip(*columns, is_good.tolist(), strict=True):
+            if number not in self._open:
+                session = self.load.make(number)
+                assert session is not None
+                self._open[number] = session, {}, []
+            session, rows, goods = self._open[number]
+            rows[turn] = _AnsweredRow(*row)
+            goods.append(good)
+            if len(rows) == len(session.calls):
+                del self._open[number]
+                self._end(ended_session(number, session, rows), goods.count(True))
 
-    def told(self, one: EndedSession) -> None:
-        """A session ended."""
+    def _end(self, one: EndedSession, good: int) -> None:
         self.ended.append(one)
-        good = self.good_of.pop(one.index, 0)
-        if is_completed(one) and one.end_s - one.begin_s <= self.limit_s:
+        if not one.session.is_cut and one.end_s - one.begin_s <= self.limit_s:
             self.good += good
             self.kept += self.counts(one)
 
@@ -57,7 +78,7 @@ class SessionTally:
 
     def figures(self, *, is_limited: bool) -> dict[str, object]:
         """What is told of sessions, but for what they cost."""
-        done = [one for one in self.ended if is_completed(one)]
+        done = [one for one in self.ended if not one.session.is_cut]
         counted = [one for one in done if self.counts(one)]
         n = sum(map(self.counts, self.ended))
         out: dict[str, object] = {
@@ -94,7 +115,7 @@ class SessionTally:
                 )
                 file.write(
                     f"{name},{one.session.kind},{times},{one.calls},{one.prompt},{one.cached},{one.output},"
-                    f"{int(is_completed(one))}\n"
+                    f"{int(not one.session.is_cut)}\n"
                 )
 
 
