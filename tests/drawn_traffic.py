@@ -248,7 +248,7 @@ def drawn_graph(d: Draw, number: int) -> CallSession:
                 after=after,
                 beside=beside,
                 need=min(len(after), d.one(0, 0, 1)),
-                at_s=d.one(0.0, 0.0, d.between(0.0, 2.0)),
+                at_s=d.one(0.0, 0.0, d.between(0.0, 2.0)) if i else 0.0,  # a session begins with a call
                 name=f"{number}/{i}",
             )
         )

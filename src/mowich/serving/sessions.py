@@ -32,8 +32,8 @@ NAMES_APART = 1_000_003
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionCall:
     """One request of a session. after: calls whose answers it waits for; need: for how many of them (0: all); beside:
-    calls that it follows from the moment that they are asked; at_s: not sooner than this after the session began;
-    hashes: names of the prompt's blocks; later: of those that the answer fills.
+    calls that it follows from the moment that they are asked; at_s: not sooner than this after the session began (0 for
+    one of those that wait for none); hashes: names of the prompt's blocks; later: of those that the answer fills.
 
     Units: prompt, output in tokens; seconds.
     """

@@ -86,11 +86,11 @@ class PlayedFleet:
     timelines: Sequence[Replica] = field(default_factory=list)
 
 
-Load = Iterable[RequestColumns] | Conversations | SessionLoad
+PlayedLoad = Iterable[RequestColumns] | Conversations | SessionLoad
 """Requests in order of arrival, or what comes after answers."""
 
 
-def play(setup: FleetSetup, load: Load, tell: Tell, cutoff: Cutoff | None = None) -> PlayedFleet:
+def play(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None = None) -> PlayedFleet:
     """Serve a load to its end, or until the cutoff. Raises CacheTooSmallError; UserError for a bad trace."""
     library = compiled_library(setup)
     follow = load.columns() if isinstance(load, SessionLoad) else load if isinstance(load, Conversations) else None
@@ -111,7 +111,7 @@ def play(setup: FleetSetup, load: Load, tell: Tell, cutoff: Cutoff | None = None
     )
 
 
-def _python(setup: FleetSetup, load: Load, tell: Tell, cutoff: Cutoff | None) -> PlayedFleet:
+def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None) -> PlayedFleet:
     answered: list[UserRequest] = []
 
     def flush() -> None:
