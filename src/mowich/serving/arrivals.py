@@ -64,6 +64,8 @@ FORMS = (
 """In the order tried; the first whose columns the first line has."""
 
 _NO_ID = object()
+MOST_PLAIN = 1 << 53
+"""Whole numbers below this are floats without a rounding."""
 
 LOG_LIMIT = 1_000_000
 """Most lines of a log by request, which is sorted in memory."""
@@ -199,10 +201,15 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, o
     return cells(), form
 
 
+_DECODER = json.JSONDecoder()
+
+
 def json_line(text: str, path: Path, line: int) -> Mapping[str, object]:
     """One line of a JSONL trace. Raises UserError where it is not one JSON object."""
     try:
-        row = json.loads(text)
+        row, end = _DECODER.raw_decode(text)
+        if text[end:].strip():
+            row = json.loads(text)
     except (ValueError, RecursionError) as error:
         why = getattr(error, "msg", "nested too deep, or a number of too many digits")
         raise UserError(f"not JSON: {why}", where=f"{path}:{line}") from None
@@ -227,20 +234,28 @@ def _form(columns: list[str], path: Path) -> TraceForm:
 
 
 def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> _Line:
-    where = f"{path}:{line}"
-    at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
-    if at is None:
-        raise UserError(f"missing {form.time[0]}", where=where)
-    arrival = moment_s(row[form.time[at]], where, form.time[at]) * form.unit_s[at]
-    lengths = []
-    for name in (form.prompt, form.output):
-        number = token_count(row.get(name), f"{where}, column {name}", least=name == form.prompt)
-        lengths.append(max(1, number))
     hashes = (row.get(form.hashes) if form.hashes else None) or ()
+    called = row.get("request_id", _NO_ID)
+    name = None if called is _NO_ID else str(called)
+    at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
+    if (  # as most lines are
+        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple))
+        and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
+        and (type(output) is int and 0 < output <= MOST_TOKENS)
+    ):
+        return _Line(at * form.unit_s[0], prompt, output, hashes, name)
+    where = f"{path}:{line}"
+    which = next((i for i, key in enumerate(form.time) if row.get(key) not in (None, "")), None)
+    if which is None:
+        raise UserError(f"missing {form.time[0]}", where=where)
+    arrival = moment_s(row[form.time[which]], where, form.time[which]) * form.unit_s[which]
+    lengths = []
+    for key in (form.prompt, form.output):
+        number = token_count(row.get(key), f"{where}, column {key}", least=key == form.prompt)
+        lengths.append(max(1, number))
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
-    called = row.get("request_id", _NO_ID)
-    return _Line(arrival, lengths[0], lengths[1], hashes, None if called is _NO_ID else str(called))
+    return _Line(arrival, lengths[0], lengths[1], hashes, name)
 
 
 def token_count(value: object, where: str, *, least: int = 1) -> int:
