@@ -179,7 +179,7 @@ DrawnLoad = Callable[[], Iterator[RequestColumns] | Conversations | SessionLoad]
 
 def drawn_sessions(d: Draw, rate: float) -> DrawnLoad:
     """Sessions of agents, or of calls that wait for any of those before them: all or some, answers or starts."""
-    users, n = d.one(0, 2, 6), d.one(4, 10)
+    users, n = d.one(0, 3, 10), d.one(10, 24)
     if d.one(True, False):
         subagents = Subagents(
             chance=0.4,
@@ -236,8 +236,8 @@ def drawn_graph(d: Draw, number: int) -> CallSession:
             tuple((k, d.one(0.0, d.between(0.0, 1.0))) for k, start in zip(some, starts, strict=True) if start == kind)
             for kind in (False, True)
         )
-        asked = Context(names).grown(int(d.rng.integers(1, 150)))
-        output = int(d.rng.integers(1, 60))
+        asked = Context(names).grown(int(d.rng.integers(1, 250)))
+        output = int(d.rng.integers(1, 120))
         said = asked.grown(output)
         calls.append(
             SessionCall(
