@@ -177,8 +177,9 @@ def drawn_setup(d: Draw) -> FleetSetup:
 DrawnLoad = Callable[[], Iterator[RequestColumns] | Conversations | SessionLoad]
 
 
-def drawn_sessions(d: Draw, rate: float) -> DrawnLoad:
+def drawn_sessions(d: Draw) -> DrawnLoad:
     """Sessions of agents, or of calls that wait for any of those before them: all or some, answers or starts."""
+    rate = d.one(0.8, 6.0, 60.0)
     users, n = d.one(0, 3, 10), d.one(10, 24)
     if d.one(True, False):
         subagents = Subagents(
@@ -260,10 +261,7 @@ def drawn_requests(d: Draw) -> DrawnLoad:
     """A load that can be had twice: requests at a rate, some with the same blocks, or users who wait for answers."""
     rate, requests = d.one(2.0, 12.0, 150.0), d.one(12, 40, 80)
     prompt, output = d.one("uniform(1, 200)", "96", "lognormal(40, p95 150)"), d.one("uniform(1, 150)", "1", "30")
-    kind = d.one("talks", "requests", "requests")
-    if kind == "talks" and d.seed % 2:
-        return drawn_sessions(d, rate)
-    if kind == "talks":
+    if d.one(True, False, False):
         users = d.one(0, 3, 10)
         return lambda: Conversations(
             requests=requests,
