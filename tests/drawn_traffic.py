@@ -6,13 +6,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from mowich.serving.agents import JOINS, AgentKind, Agents, Subagents, Tool
 from mowich.serving.anchors import NO_SHIFT, ShiftAlong
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
+from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
@@ -218,7 +221,87 @@ def drawn_setup(d: Draw) -> FleetSetup:
     )
 
 
-DrawnLoad = Callable[[], Iterator[RequestColumns] | Conversations]
+DrawnLoad = Callable[[], Iterator[RequestColumns] | Conversations | SessionLoad]
+
+
+def drawn_sessions(d: Draw) -> DrawnLoad:
+    """Sessions of agents, or of calls that wait for any of those before them: all or some, answers or starts."""
+    rate = d.one(0.8, 6.0, 60.0)
+    users, n = d.one(0, 3, 10), d.one(10, 24)
+    if d.one(True, False):
+        subagents = Subagents(
+            chance=0.4,
+            count=lengths("uniform(1, 3)", ""),
+            turns=lengths("uniform(1, 2)", ""),
+            prompt=lengths(20, ""),
+            output=lengths(20, ""),
+            returns=lengths(15, ""),
+            join=d.one(*JOINS),
+            system=d.one(None, 40),
+        )
+        kind = AgentKind(
+            name="agent",
+            share=1.0,
+            system=d.one(0, 40),
+            prompt=lengths("uniform(10, 90)", ""),
+            turns=lengths("uniform(1, 5)", ""),
+            output=lengths("uniform(1, 40)", ""),
+            thinking=d.one(None, lengths(20, "")),
+            keeps_thinking=d.one(True, False),
+            tools=(Tool(name="tool", share=1.0, time=pauses("exponential(0.3 s)", ""), tokens=lengths(20, "")),),
+            subagents=subagents,
+            compact_at=d.one(math.inf, 200.0),
+            compact_to=20,
+        )
+        return Agents(
+            kinds=(kind,),
+            sessions=n,
+            think=pauses("0.2 s", ""),
+            users=users,
+            rate=None if users else rate,
+            until_s=d.one(math.inf, 3.0),
+            seed=d.seed,
+            block=HASHED,
+            longest=LONGEST,
+        ).load
+    sessions = [drawn_graph(d, number) for number in range(n)]
+    begins = np.cumsum(d.rng.exponential(1.0 / rate, n)).tolist()
+    return lambda: SessionLoad(
+        make=lambda number: sessions[number] if number < n else None,
+        users=users,
+        begins=None if users else partial(iter, begins),
+        ramp_up_s=1.0,
+    )
+
+
+def drawn_graph(d: Draw, number: int) -> CallSession:
+    calls: list[SessionCall] = []
+    names = SessionBlocks(number, HASHED)
+    for i in range(d.one(1, 3, 8)):
+        some = [int(k) for k in d.rng.permutation(i)[: d.one(0, 1, 2, 3)]]
+        starts = [d.one(True, False, False) for _ in some]
+        after, beside = (
+            tuple((k, d.one(0.0, d.between(0.0, 1.0))) for k, start in zip(some, starts, strict=True) if start == kind)
+            for kind in (False, True)
+        )
+        asked = Context(names).grown(int(d.rng.integers(1, 250)))
+        output = int(d.rng.integers(1, 120))
+        said = asked.grown(output)
+        calls.append(
+            SessionCall(
+                prompt=asked.tokens,
+                output=output,
+                hashes=asked.names,
+                later=said.names[len(asked.names) :],
+                after=after,
+                beside=beside,
+                need=min(len(after), d.one(0, 0, 1)),
+                at_s=d.one(0.0, 0.0, d.between(0.0, 2.0)) if i else 0.0,  # a session begins with a call
+                name=f"{number}/{i}",
+            )
+        )
+    last = d.one(None, len(calls) - 1)
+    return CallSession(calls=calls, pause_s=d.between(0.0, 0.5), last=last)
 
 
 def drawn_requests(d: Draw) -> DrawnLoad:

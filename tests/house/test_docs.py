@@ -40,6 +40,7 @@ documents = _module("documents")
 
 LONG_PAGES = (
     "agents.md",
+    "agents-traffic.md",
     "fleet.md",
     "fleet-lab-100mw.md",
     "fleet-rainier.md",

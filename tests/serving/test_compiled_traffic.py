@@ -23,14 +23,15 @@ from mowich.serving.traffic.replica import CacheTooSmallError
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC_LIBRARY), reason="no C compiler")
 QUICK = 60
+DrawnBy = Callable[[drawn_traffic.Draw], drawn_traffic.DrawnLoad]
 
 
-def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], np.ndarray]:
+def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch, drawn: DrawnBy) -> tuple[list[object], np.ndarray]:
     """(all that a drawn fleet shows, played by one of the codes; of all answered requests: how many, tokens from the
     cache, preemptions, failures)."""
     monkeypatch.setenv(TRAFFIC_LIBRARY.variable, code)
     d = drawn_traffic.Draw(seed)
-    setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn_traffic.drawn_requests(d), drawn_traffic.drawn_cutoff(d)
+    setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn(d), drawn_traffic.drawn_cutoff(d)
     shown: list[object] = []
     count = np.zeros(4, np.int64)
 
@@ -52,19 +53,33 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
     return shown, count
 
 
-def assert_equal(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both codes show the same, to the last bit (no value is compared with a margin)."""
+def assert_equal(
+    seeds: range, monkeypatch: pytest.MonkeyPatch, drawn: DrawnBy = drawn_traffic.drawn_requests, least: int = 1
+) -> None:
+    """Both codes show the same, to the last bit (no value is compared with a margin). least: of what must happen, a
+    part of what does with requests at a rate."""
     counts = np.zeros(4, np.int64)
     for seed in seeds:
-        (python, n), (found, _) = (played(seed, code, monkeypatch) for code in ("python", "compiled"))
+        (python, n), (found, _) = (played(seed, code, monkeypatch, drawn) for code in ("python", "compiled"))
         assert found == python, seed
         counts += n
-    assert (counts > np.array([20, 100, 3, 1]) * len(seeds)).all(), counts
+    assert (counts * least > np.array([20, 100, 3, 1]) * len(seeds)).all(), counts
 
 
 @needs_compiled
 def test_drawn_fleets_show_the_same_as_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(range(QUICK), monkeypatch)
+
+
+@needs_compiled
+def test_drawn_sessions_show_the_same_as_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_equal(range(20), monkeypatch, drawn_traffic.drawn_sessions, least=4)
+
+
+@needs_compiled
+@pytest.mark.slow
+def test_200_drawn_sessions_show_the_same_as_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_equal(range(20, 220), monkeypatch, drawn_traffic.drawn_sessions, least=4)
 
 
 @needs_compiled

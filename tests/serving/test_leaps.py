@@ -54,12 +54,12 @@ class Counted(Replica):
         super()._leap(until)
 
 
-def follow_up(request: UserRequest) -> UserRequest | None:
+def follow_up(request: UserRequest) -> list[UserRequest]:
     if request.turn == 2:
-        return None
+        return []
     more = UserRequest(f"{request.id}+", request.last_token_s + 0.3, request.prompt + 40, request.output)
     more.turn = request.turn + 1
-    return more
+    return [more]
 
 
 def answers(kind: type[Replica], seed: int) -> tuple[list[UserRequest], Replica]:

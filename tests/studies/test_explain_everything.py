@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
     "traffic": ("traffic", "{tmp}/chat.yaml"),
+    "traffic-agents": ("traffic", "{tmp}/agents.yaml", "--draws", "1"),
     "fleet": (
         "fleet",
         str(ROOT / "scenarios" / "startup.yaml"),
@@ -166,6 +167,7 @@ HARDWARE = {
     "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
     "prices": ("trn3.tco.silicon", "gb300.tco_total", "gb300.capital.machine"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
+    "traffic-agents": ("sessions.task_s.p99", "sessions.usd_per_task", "sessions.J_per_task"),
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
     "kernel-profile": ("time_s", "mfu"),
     "sweep": ("1.tokens_per_s_per_chip",),
@@ -198,6 +200,12 @@ def write_inputs(tmp: Path) -> None:
     chat = (ROOT / "scenarios" / "chat-llama-70b.yaml").read_text(encoding="utf-8")
     assert "requests: 4000" in chat
     (tmp / "chat.yaml").write_text(chat.replace("requests: 4000", "requests: 400"), encoding="utf-8")
+    (tmp / "agents.yaml").write_text(
+        "{mowich: 1, model: llama-3.1-8b, on: 'h200:1', slo: {task: 9 s}, traffic: {users: 4, sessions: 8, agents: {"
+        "coder: {share: 50%, system: 1k, prompt: 500, turns: 3, output: 60, tools: {shell: {time: 1 s, tokens: 200}}},"
+        "clerk: {share: 50%, prompt: 400, turns: 1, output: 30}}}}",
+        encoding="utf-8",
+    )
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:

@@ -25,6 +25,7 @@ def traffic(
     *,
     requests_out: str | Path | None = None,
     trace_out: str | Path | None = None,
+    sessions_out: str | Path | None = None,
     draws: int | None = None,
     facts: Facts | None = None,
 ) -> TrafficResult:
@@ -34,6 +35,7 @@ def traffic(
         scenario: a file, the name of one that ships ("chat-llama-70b"), or its text in braces.
         requests_out: a CSV file with a line for each request.
         trace_out: a timeline for ui.perfetto.dev.
+        sessions_out: a CSV file with a line for each session of agents, or of a trace of sessions.
         draws: other draws of the traffic for the ranges (0: no ranges).
         facts: other facts than the shipped ones.
 
@@ -46,13 +48,19 @@ def traffic(
     """
     from mowich.studies import traffic as study
 
-    given = {"requests_out": requests_out, "trace_out": trace_out, "draws": draws}
+    given = {
+        "requests_out": requests_out,
+        "trace_out": trace_out,
+        "sessions_out": sessions_out,
+        "draws": draws,
+    }
     with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
         return study.traffic(
             asked.scenario,
             asked.facts,
             requests_out=asked.requests_out,
             trace_out=asked.trace_out,
+            sessions_out=asked.sessions_out,
             draws=asked.draws,
         )
 

@@ -31,6 +31,7 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
             asked.facts,
             requests_out=asked.requests_out,
             trace_out=asked.trace_out,
+            sessions_out=asked.sessions_out,
             draws=asked.draws,
         )
 

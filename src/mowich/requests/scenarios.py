@@ -180,17 +180,21 @@ REPLAYS = whole(
     metavar="N",
     example="4",
 )
+SESSIONS_OUT = path(
+    "sessions_out", "One line per session of agents or of a trace of sessions.", metavar="FILE.csv", edges=_OPEN
+)
 TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=_OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficRequest(Asked):
-    """A traffic to play out. requests_out, trace_out: files to write; draws: for the ranges (None: as its length
-    allows)."""
+    """A traffic to play out. requests_out, trace_out, sessions_out: files to write; draws: for the ranges (None: as its
+    length allows)."""
 
     scenario: Path
     requests_out: Path | None
     trace_out: Path | None
+    sessions_out: Path | None
     draws: int | None
 
 
@@ -202,7 +206,7 @@ def _traffic(reader: QuestionReader) -> TrafficRequest:
 
 TRAFFIC = Schema(
     name="traffic",
-    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, REPLAYS, *OF_FACTS, JSON, PLAIN, QUIET, OUT),
+    fields=(PLAYED, REQUESTS_OUT, SESSIONS_OUT, TRACE_OUT, REPLAYS, *OF_FACTS, JSON, PLAIN, QUIET, OUT),
     make=_traffic,
     help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
     short="Serving traffic: queues, tails, goodput, cost.",

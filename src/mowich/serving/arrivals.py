@@ -1,9 +1,10 @@
 """Where requests come from: public traces, read line by line in bounded memory, or distributions.
 
 Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens,
-num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as
-JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns; hash_ids where prompts share blocks). The
-format is told by the first line.
+num_decode_tokens), BurstGPT CSV (Timestamp, Request tokens, Response tokens), Mooncake JSONL (timestamp in ms,
+input_length, output_length, hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or
+queued_ts or arrival_time_ns; hash_ids where prompts share blocks). The format is told by the first line; traces of
+sessions are read in `session_traces`.
 Every complaint names file and line.
 """
 
@@ -49,6 +50,7 @@ class TraceForm:
 FORMS = (
     TraceForm("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
     TraceForm("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
+    TraceForm("burstgpt", ("Timestamp",), "Request tokens", "Response tokens", (1.0,)),
     TraceForm("mooncake", ("timestamp",), "input_length", "output_length", (1e-3,), hashes="hash_ids"),
     TraceForm(
         "vllm-log",
@@ -171,14 +173,14 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, o
     if not first.strip():
         raise UserError("the trace is empty", where=f"{path}:1")
     if first.lstrip().startswith("{"):
-        columns = list(_json(first, path, 1))
+        columns = list(json_line(first, path, 1))
         form = _form(columns, path)
 
         def lines() -> Iterator[tuple[int, Mapping[str, object]]]:
-            yield 1, _json(first, path, 1)
+            yield 1, json_line(first, path, 1)
             for number, text in enumerate(file, start=2):
                 if text.strip():
-                    yield number, _json(text, path, number)
+                    yield number, json_line(text, path, number)
 
         return lines(), form
     columns = next(csv.reader([first]))
@@ -199,7 +201,8 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, o
 _DECODER = json.JSONDecoder()
 
 
-def _json(text: str, path: Path, line: int) -> Mapping[str, object]:
+def json_line(text: str, path: Path, line: int) -> Mapping[str, object]:
+    """One line of a JSONL trace. Raises UserError where it is not one JSON object."""
     try:
         row, end = _DECODER.raw_decode(text)
         if text[end:].strip():
@@ -242,28 +245,32 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
     which = next((i for i, key in enumerate(form.time) if row.get(key) not in (None, "")), None)
     if which is None:
         raise UserError(f"missing {form.time[0]}", where=where)
-    arrival = _time(row[form.time[which]], where, form.time[which]) * form.unit_s[which]
+    arrival = moment_s(row[form.time[which]], where, form.time[which]) * form.unit_s[which]
     lengths = []
     for key in (form.prompt, form.output):
-        value = row.get(key)
-        try:
-            number = int(str(value) if isinstance(value, str | bool) else value)  # type: ignore[call-overload]
-        except (TypeError, ValueError, OverflowError):
-            raise UserError("not a whole number", where=f"{where}, column {key}", given=value) from None
-        if isinstance(value, float) and value != number:
-            raise UserError("not a whole number", where=f"{where}, column {key}", given=value)
-        if number < 0 or (number == 0 and key == form.prompt):
-            raise UserError("a length must be at least 1", where=f"{where}, column {key}", given=value)
-        if number > MOST_TOKENS:
-            allowed = f"at most {MOST_TOKENS:,} tokens"
-            raise UserError("too long", where=f"{where}, column {key}", given=value, allowed=allowed)
+        number = token_count(row.get(key), f"{where}, column {key}", least=key == form.prompt)
         lengths.append(max(1, number))
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
     return _Line(arrival, lengths[0], lengths[1], hashes, name)
 
 
-def _time(value: object, where: str, name: str) -> float:
+def token_count(value: object, where: str, *, least: int = 1) -> int:
+    """A number of tokens of a trace, at least so many. Raises UserError."""
+    try:
+        number = int(str(value) if isinstance(value, str | bool) else value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        raise UserError("not a whole number", where=where, given=value) from None
+    if isinstance(value, float) and value != number:
+        raise UserError("not a whole number", where=where, given=value)
+    if number < least:
+        raise UserError("a length must be at least 1", where=where, given=value)
+    if number > MOST_TOKENS:
+        raise UserError("too long", where=where, given=value, allowed=f"at most {MOST_TOKENS:,} tokens")
+    return int(number)
+
+
+def moment_s(value: object, where: str, name: str) -> float:
     """Seconds of a moment. One without a zone is taken as UTC, so that the clock of this machine is in no answer."""
     text = str(value)
     with suppress(ValueError):

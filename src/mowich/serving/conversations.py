@@ -1,8 +1,7 @@
 """Users who wait for an answer before they ask again: conversations of several turns, with time to think between.
 
-What a user asks next depends on when the last answer ended, so these requests cannot be drawn beforehand. Lengths,
-turns and pauses are: they belong to the conversation, not to the order in which answers end, so that a slower machine
-is asked the same questions.
+A conversation is a session (`sessions`) whose calls are a chain. Lengths, turns and pauses belong to the conversation,
+not to the order in which answers end, so that a slower machine is asked the same questions.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.serving.arrivals import Draw
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.traffic.moments import earlier
+from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
@@ -29,19 +30,45 @@ Pauses = Callable[[np.random.Generator, int], Floats]
 LONGEST_PAUSE = 1e7
 """Most seconds of thought."""
 
+PAUSES = '"10 s", "exponential(10 s)", "uniform(1 s, 5 s)", "lognormal(2 s, p95 20 s)"'
+"""What a distribution of times is, in words."""
+
 
 def pauses(text: object, where: str) -> Pauses:
-    """A distribution of times: "10 s", or "exponential(10 s)" of that mean.
+    """A distribution of times: "10 s", "exponential(10 s)" of that mean, "uniform(1 s, 5 s)", or "lognormal(2 s, p95
+    20 s)" (median and 95th percentile).
 
     Raises UserError for anything else.
     """
-    match = re.fullmatch(r"\s*exponential\s*\(([^)]*)\)\s*", str(text))
-    mean = parse(match[1] if match else text, "s", where=where).value
-    if not 0.0 <= mean <= LONGEST_PAUSE:
+    match = re.fullmatch(r"\s*(exponential|uniform|lognormal)\s*\(([^)]*)\)\s*", str(text))
+    kind, words = (match[1], match[2].split(",")) if match else ("", [text])
+    if len(words) != (2 if kind in ("uniform", "lognormal") else 1):
+        raise UserError("not a distribution of times", where=where, given=text, allowed=PAUSES)
+    if kind == "lognormal":
+        words[1] = str(words[1]).strip().removeprefix("p95")
+    a, *rest = (parse(w.strip() if isinstance(w, str) else w, "s", where=where).value for w in words)
+    if not all(0.0 <= x <= LONGEST_PAUSE for x in (a, *rest)):
         raise UserError("must lie in 0 to 1e7 s", where=where, given=text)
-    if match:
-        return lambda rng, n: rng.exponential(mean, n)
-    return lambda rng, n: np.full(n, mean)
+    if rest and (rest[0] < a or (kind == "lognormal" and a == 0.0)):
+        raise UserError("the second time is below the first, or a median is 0", where=where, given=text)
+    if kind == "exponential":
+        return lambda rng, n: rng.exponential(a, n)
+    if kind == "uniform":
+        return lambda rng, n: rng.uniform(a, rest[0], n)
+    if kind == "lognormal":
+        sigma = math.log(rest[0] / a) / NormalDist().inv_cdf(0.95)
+        return lambda rng, n: a * np.exp(sigma * rng.standard_normal(n))
+    return lambda rng, n: np.full(n, a)
+
+
+def begins_at(rate: float | RateCurve, gaps: list[float], requests_each: float = 1.0) -> Iterator[float]:
+    """When sessions begin that bring `rate` requests per second, `requests_each` of each: gaps of mean 1, again and
+    again, placed where the integral of the rate reaches them."""
+    curve = rate if isinstance(rate, RateCurve) else RateCurve((0.0,), (rate,))
+    begun = 0.0
+    for come in itertools.count():
+        begun += gaps[come % len(gaps)]
+        yield curve.time_of(begun * requests_each)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,13 +95,12 @@ class Conversations:
     shared_prefix: int = 0
     block: int = 512
     longest: int = 10**9
-    _made: int = 0
     _prompts: list[int] = field(init=False)
     _outputs: list[int] = field(init=False)
     _pauses: list[float] = field(init=False)
     _turns: list[int] = field(init=False)
     _firsts: list[int] = field(init=False)
-    _gaps: list[float] = field(init=False)
+    _load: SessionLoad = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -84,34 +110,21 @@ class Conversations:
         self._prompts = self.prompt(rng, n).astype(int).tolist()
         self._outputs = np.maximum(1, self.output(rng, n)).astype(int).tolist()
         self._pauses = self.think(rng, n).tolist()
-        self._gaps = rng.exponential(1.0, n).tolist()
+        gaps = rng.exponential(1.0, n).tolist()
+        mean = sum(self._turns) / len(self._turns)
+        self._load = SessionLoad(
+            make=self.session,
+            users=self.users,
+            begins=None if self.users or self.rate is None else partial(begins_at, self.rate, gaps, mean),
+            ramp_up_s=self.ramp_up_s,
+            most=self.requests,
+            until_s=self.until_s,
+            is_whole=False,
+        )
 
     def begins(self) -> Iterator[float]:
         """When those begin that do not wait for an answer, s."""
-        if self.users:
-            for user in range(self.users):
-                at = self.ramp_up_s * user / self.users
-                if earlier(at) > self.until_s:
-                    return
-                yield at
-            return
-        assert self.rate is not None
-        mean = sum(self._turns) / len(self._turns)
-        curve = self.rate if isinstance(self.rate, RateCurve) else RateCurve((0.0,), (self.rate,))
-        begun = 0.0
-        for come in itertools.count():
-            begun += self._gaps[come % len(self._gaps)]
-            at = curve.time_of(begun * mean)
-            if earlier(at) > self.until_s or math.isinf(at):
-                return
-            yield at
-
-    def starts(self) -> Iterator[UserRequest]:
-        """The first turns that do not wait for an answer, in order of arrival."""
-        for talk, at in enumerate(self.begins()):
-            if self._made >= self.requests:
-                return
-            yield self._turn(talk, 0, at, 0)
+        return self._load.begin_times()
 
     def columns(self) -> dict[str, NDArray[np.int64] | Floats]:
         """What was drawn."""
@@ -120,37 +133,30 @@ class Conversations:
         columns["pauses"] = np.array(self._pauses, np.float64)
         return columns
 
-    def after(self, request: UserRequest) -> UserRequest | None:
-        """What the user of an answered request asks next; None: nothing."""
-        if self._made >= self.requests:
-            return None
-        talk, turn = request.conversation, request.turn
-        at = request.last_token_s + self._pauses[self._at(talk, turn)]
-        if earlier(at) > self.until_s:
-            return None
-        said = request.prompt + request.output
-        last = turn + 1 >= self._turns[talk % len(self._turns)]
-        after = self._at(talk, turn + 1)
-        if not last and said + self._prompts[after] + self._outputs[after] <= self.longest:
-            return self._turn(talk, turn + 1, at, said)
-        return self._turn(talk + self.users, 0, at, 0) if self.users else None
+    def starts(self) -> Iterator[UserRequest]:
+        """The first turns that do not wait for an answer, in order of arrival."""
+        return self._load.starts()
 
-    def _at(self, talk: int, turn: int) -> int:
-        """Where the draws of a turn stand."""
-        return (self._firsts[talk % len(self._firsts)] + turn) % len(self._prompts)
+    def after(self, request: UserRequest) -> list[UserRequest]:
+        """What the user of an answered request asks next."""
+        return self._load.after(request)
 
-    def _turn(self, talk: int, turn: int, at: float, said: int) -> UserRequest:
-        i = self._at(talk, turn)
-        prompt, output = said + self._prompts[i], self._outputs[i]
-        common, whole = self.shared_prefix // self.block, prompt // self.block
-        spoken = (prompt + output) // self.block
-        names = [*range(common), *(self._name(talk, k) for k in range(common, spoken))]
-        out = UserRequest(str(self._made), at, prompt, output, tuple(names[:whole]))
-        out.later = tuple(names[whole:spoken])
-        out.conversation, out.turn = talk, turn
-        self._made += 1
-        return out
-
-    def _name(self, talk: int, block: int) -> int:
-        """A name for a block of a conversation, below 0: those of traces and of what all have in common are not."""
-        return -1 - (talk * 1_000_003 + block)
+    def session(self, talk: int) -> CallSession:
+        """A conversation, as the chain that it is."""
+        common = tuple(range(self.shared_prefix // self.block))
+        said = Context(SessionBlocks(talk, self.block, len(common)), common)
+        calls: list[SessionCall] = []
+        i = first = self._firsts[talk % len(self._firsts)]
+        for turn in range(self._turns[talk % len(self._turns)]):
+            at = (first + turn) % len(self._prompts)
+            if turn and said.tokens + self._prompts[at] + self._outputs[at] > self.longest:
+                break
+            asked = said.grown(self._prompts[at])
+            said = asked.grown(self._outputs[at])
+            later = said.names[len(asked.names) :]
+            after = ((turn - 1, self._pauses[i]),) if turn else ()
+            calls.append(
+                SessionCall(prompt=asked.tokens, output=self._outputs[at], hashes=asked.names, later=later, after=after)
+            )
+            i = at
+        return CallSession(calls=calls, pause_s=self._pauses[i], last=len(calls) - 1)

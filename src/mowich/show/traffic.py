@@ -55,11 +55,11 @@ def traffic_page(result: Result, run: Run) -> Page:
                     f"{name[0].upper()}{name[1:]}: percentiles",
                     "",
                     list(_MARKS),
-                    {name: [result[key][m] * 1e3 for m in _MARKS]},
+                    {name: [found[m] * 1e3 for m in _MARKS]},
                     unit="ms",
                 )
-                for name, key in _TIMES.items()
-                if result[key]["mean"] is not None  # nothing was answered
+                for name, (_, found) in _times(result).items()
+                if found["mean"] is not None  # nothing was answered
             ]
         ),
         inputs=inputs,
@@ -78,10 +78,20 @@ def _apart(inputs: Result) -> str:
 def _sentence(result: Result) -> str:
     good = "" if result["goodput_frac"] is None else f", {percent(result['goodput_frac'])} within the SLO"
     ttft, tpot = result["ttft_s"], result["tpot_s"]
+    task = (result.get("sessions") or {}).get("task_s") or {}
+    tasks = f"; a task p50 {seconds(task['p50'])}, p99 {seconds(task['p99'])}" if task.get("mean") else ""
     return (
         f"{result['completed']:,} of {result['requests']:,} requests served{good}: TTFT p50 {seconds(ttft['p50'])}, p99"
-        f" {seconds(ttft['p99'])}; TPOT p50 {seconds(tpot['p50'])}, p99 {seconds(tpot['p99'])}."
+        f" {seconds(ttft['p99'])}; TPOT p50 {seconds(tpot['p50'])}, p99 {seconds(tpot['p99'])}{tasks}."
     )
+
+
+def _times(result: Result) -> dict[str, tuple[str, Result]]:
+    """What users see, in words: its key, its marks. Of sessions, the time to a task too."""
+    found = {name: (key, result[key]) for name, key in _TIMES.items()}
+    if result.get("sessions"):
+        found["whole task"] = ("task_s", result["sessions"]["task_s"])
+    return found
 
 
 def _seen(result: Result) -> Table:
@@ -89,10 +99,10 @@ def _seen(result: Result) -> Table:
     rows: list[list[Cell]] = [
         [
             name,
-            *(TextCell(number_text(result[key][m], 1e3), short=seconds(result[key][m])) for m in _MARKS),
+            *(TextCell(number_text(found[m], 1e3), short=seconds(found[m])) for m in _MARKS),
             *([_range(ranges.get(key, {}).get("p99"))] if ranges else []),
         ]
-        for name, key in _TIMES.items()
+        for name, (key, found) in _times(result).items()
     ]
     columns = [Column(name="seen by users", right=False), *(Column(name=n) for n in _MARKS)]
     if ranges:
@@ -126,6 +136,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f" busy {percent(result['utilisation'])} of the time",
         *_left_over(result),
         *_tiers(result),
+        *_tasks(result.get("sessions")),
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
@@ -133,6 +144,43 @@ def _remarks(result: Result, run: Run) -> list[str]:
         *([line] if (line := measured_line(result.get("measured"))) else []),
         f"{result['events']} events ({result['steps']} engine steps){took}",
     ]
+
+
+_PARTS = {"model": "in the model", "queue": "in the queue", "loads": "loading cache", "tools": "in tools and thought"}
+"""Parts of the time to a task, in words."""
+
+
+def _tasks(sessions: Result | None) -> list[str]:
+    """Sessions: what a task takes, where its time goes, what it costs."""
+    if not sessions:
+        return []
+    total, parts = sessions["task_s"]["mean"], sessions["parts_s"]
+    out = [f"{sessions['completed']:,} of {sessions['begun']:,} tasks completed"]
+    if sessions["cut"]:
+        out[0] += f"; {sessions['cut']:,} stopped where their prompt outgrew the cache, and stand in no time of a task"
+    if sessions["goodput_frac"] is not None:
+        out[0] += f"; {percent(sessions['goodput_frac'])} of the tasks in time"
+    if total:
+        where = ", ".join(f"{percent(parts[key] / total)} {words}" for key, words in _PARTS.items() if parts[key])
+        out.append(f"a task takes {seconds(total)} on average: {where}")
+    price = UNKNOWN if sessions["usd_per_task"] is None else f"${sig(sessions['usd_per_task'])}"
+    if sessions["counted"]:
+        out.append(
+            f"{sig(sessions['calls_mean'])} calls a task, {sig(sessions['prompt_mean'])} tokens of prompts"
+            f" ({percent(sessions['cached_frac'])} cached) and {sig(sessions['output_mean'])} of answers"
+        )
+    out.append(
+        f"{sig(sessions['tasks_per_h_per_chip'])} tasks per hour and chip, {price} and"
+        f" {number_text(sessions['J_per_task'])} J a task"
+    )
+    kinds = sessions.get("of") or {}
+    out += [
+        f"{name}: {one['counted']:,} tasks, {seconds(one['task_s']['mean'])} on average,"
+        f" p99 {seconds(one['task_s']['p99'])}"
+        for name, one in kinds.items()
+        if one["counted"]
+    ]
+    return out
 
 
 def _left_over(result: Result) -> list[str]:

@@ -12,6 +12,7 @@ from mowich.scenario import read_scenario
 from mowich.serving.arrivals import read_trace
 from mowich.serving.conversations import Conversations
 from mowich.serving.hit_curve import HitCurve, hit_curve
+from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import UserRequest
@@ -49,9 +50,9 @@ def _read(path: str, changed: int, size: int) -> HitCurve:
     return hit_curve(arrival_order(requests_of(load, block, 10**9)), block)
 
 
-def arrival_order(load: Iterable[RequestColumns] | Conversations) -> Iterator[UserRequest]:
+def arrival_order(load: Iterable[RequestColumns] | Conversations | SessionLoad) -> Iterator[UserRequest]:
     """The requests of a load in the order of their arrival; those that follow an answer come after its time."""
-    if not isinstance(load, Conversations):
+    if not isinstance(load, Conversations | SessionLoad):
         for columns in load:
             yield from columns.requests()
         return
@@ -65,6 +66,6 @@ def arrival_order(load: Iterable[RequestColumns] | Conversations) -> Iterator[Us
             one = heapq.heappop(coming)[2]
         yield one
         one.last_token_s = one.arrival_s + TOKEN_S * one.output
-        more, count = load.after(one), count + 1
-        if more is not None:
+        for more in load.after(one):
+            count += 1
             heapq.heappush(coming, (more.arrival_s, count, more))

@@ -42,7 +42,8 @@ from mowich.studies.rate_search import RateFindings, RateSearch, playable, searc
 from mowich.studies.rate_sides import SideAsk, candidates_of, side_of, unlike_prices
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving_plan import searched_modes
-from mowich.studies.traffic import HOUR_S, TrafficResult, with_ranges
+from mowich.studies.traffic import TrafficResult, with_ranges
+from mowich.studies.traffic_sessions import HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, TypedDict
+from typing import IO, TypedDict, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
+from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.compiled import TIER_COLUMNS, AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play_fleet
@@ -32,9 +33,10 @@ from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
-from mowich.studies.traffic_load import requests_of
+from mowich.studies.traffic_load import is_sessions, requests_of
 from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
+from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
 
 _SCHEMA = "mowich/traffic@1"
 _OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
@@ -108,7 +110,8 @@ class TrafficResult(Shown):
     tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
     there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); seconds:
+    processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -155,6 +158,7 @@ class TrafficResult(Shown):
     tier_written_B: Mapping[str, float] = field(default_factory=dict)
     load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
+    sessions: Mapping[str, object] | None = None
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
@@ -170,6 +174,8 @@ class TrafficResult(Shown):
             if name in _OF_TIERS and not self.cached_of:
                 continue
             value = getattr(self, name)
+            if name == "sessions" and value is None:  # of other loads there are none
+                continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
@@ -179,11 +185,12 @@ class TrafficResult(Shown):
 @dataclass(slots=True)
 class _Tally:
     """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
-    times, s; file: where each has a line (None: nowhere)."""
+    times, s; file: where each has a line (None: nowhere); tasks: of a load of sessions, what is kept of these."""
 
     slo: Mapping[str, float]
     counted: Sequence[float] = (0.0, math.inf)
     file: IO[str] | None = None
+    tasks: SessionTally | None = None
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
@@ -220,6 +227,8 @@ class _Tally:
         self.of_tiers = [n + int(answers[name].sum()) for n, name in zip(self.of_tiers, TIER_COLUMNS, strict=True)]
         self.tpot.add(tpot[stands & (output > 1)])
         self.good += int(is_good.sum())
+        if self.tasks is not None:
+            self.tasks.add(answers, is_good)
         self.answered += len(answers)
         self.inside_s = added(self.inside_s, e2e)
         self.tokens += int(output.sum())
@@ -238,19 +247,26 @@ def simulate_traffic(
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
+    sessions_out: Path | None = None,
     cutoff: Cutoff | None = None,
 ) -> TrafficResult:
     """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
-    (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
-    UserError for a bad trace or a request that the cache cannot hold."""
+    (Chrome trace events); sessions_out: one CSV line per session; cutoff: when to stop before the end (the result is of
+    what was answered until then). Raises UserError for a bad trace or a request that the cache cannot hold."""
+    _check_sessions(scenario, sessions_out)
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    tally = _Tally(scenario.slo, scenario.requests.get("counted", (0.0, math.inf)), file)
-    begin = time.process_time()
     s = scenario.serve.scheduler
     load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    counted = scenario.requests.get("counted", (0.0, math.inf))
+    tasks = None
+    if isinstance(load, SessionLoad):
+        limit = scenario.slo.get("task", math.inf) * (1.0 + LIMIT_MARGIN)
+        tasks = SessionTally(load=load, limit_s=limit, begin_s=counted[0], end_s=counted[1])
+    tally = _Tally(scenario.slo, counted, file, tasks)
+    begin = time.process_time()
     setup = _setup(scenario, is_traced=trace_out is not None)
     try:
         fleet = play_fleet(setup, load, tally.add, cutoff)
@@ -268,6 +284,10 @@ def simulate_traffic(
     everyone = [*fleet.replicas, *fleet.decoders]
     if trace_out is not None:
         write_timeline(trace_out, fleet.timelines)
+    if tasks is not None and sessions_out is not None:
+        tasks.write(sessions_out)
+    if tasks is not None and "task" in scenario.slo:
+        tally.good = tasks.good
     start = fleet.first_s or 0.0
     span = max(tally.last_s - start, 1e-12)
     # a pool that does not scale is there from the first arrival to the last token
@@ -314,11 +334,27 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        sessions=None
+        if tasks is None
+        else with_costs(
+            tasks.figures(is_limited="task" in scenario.slo),
+            span_s=span,
+            chips=used,
+            joule=joule,
+            usd=None if usd_per_s is None else usd_per_s * span,
+        ),
         **_of_tiers(tally, _tiering(scenario.serve), fleet.replicas),
     )
 
 
-HOUR_S = 3600.0
+def _check_sessions(scenario: TrafficScenario, out: Path | None) -> None:
+    """Raise UserError where figures of sessions are asked for and there are none."""
+    if not is_sessions(scenario.requests) and (out is not None or "task" in scenario.slo):
+        raise UserError(
+            "slo.task is of sessions" if out is None else "--sessions-out is of sessions",
+            where=str(scenario.inputs["scenario"]),
+            fix="traffic: {agents: ...}, or a trace of sessions",
+        )
 
 
 class _OfTiers(TypedDict, total=False):
@@ -475,8 +511,16 @@ RANGED = 20_000
 REDRAWS = 4
 """Other draws that a range rests on."""
 
-RANGED_TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
-"""Times of a result that have marks: mean and percentiles."""
+RANGED_TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "task_s")
+"""Times of a result that have marks: mean and percentiles. The time to a task stands with the sessions."""
+
+
+def marks_of(result: TrafficResult, name: str) -> Mapping[str, float | None]:
+    """A time of a result by mark; nothing where it has no such time."""
+    if name != "task_s":
+        found: Mapping[str, float | None] = getattr(result, name)
+        return found
+    return {} if result.sessions is None else cast(Mapping[str, float | None], result.sessions[name])
 
 
 def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, draws: int) -> TrafficResult:
@@ -503,13 +547,15 @@ def ranges_of(
     """(low, high) of each time and mark. low, high: with fast and with slow steps; others: of other draws."""
     out: dict[str, dict[str, Sequence[float]]] = {}
     for name in RANGED_TIMES:
-        middle: Mapping[str, float | None] = getattr(result, name)
+        middle = marks_of(result, name)
+        if not middle:
+            continue
         out[name] = {}
         for mark, value in middle.items():
             if value is None or value <= 0.0:
                 continue
-            ends = [getattr(r, name)[mark] for r in (low, high)]
-            drawn = [v for r in (result, *others) if (v := getattr(r, name)[mark])]
+            ends = [marks_of(r, name)[mark] for r in (low, high)]
+            drawn = [v for r in (result, *others) if (v := marks_of(r, name)[mark])]
             noise = NINETY * float(np.std(np.log(drawn), ddof=1)) if len(drawn) > 1 else 0.0
             down, up = (abs(math.log(end / value)) if end else 0.0 for end in ends)
             out[name][mark] = [
@@ -567,6 +613,7 @@ def traffic(
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
+    sessions_out: Path | None = None,
     draws: int | None = None,
 ) -> TrafficResult:
     """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
@@ -574,7 +621,9 @@ def traffic(
     scenario = read_traffic(path, facts)
     if draws is not None:
         scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
-    result = simulate_traffic(scenario, facts, requests_out=requests_out, trace_out=trace_out)
+    result = simulate_traffic(
+        scenario, facts, requests_out=requests_out, trace_out=trace_out, sessions_out=sessions_out
+    )
     result = replace(result, measured=_measured(scenario, result))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0

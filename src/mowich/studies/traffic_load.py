@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Required, TypedDict
+from typing import Literal, Required, TypedDict
+
+import numpy as np
 
 from mowich.errors import UserError
 from mowich.scenario import Node
+from mowich.serving.agents import AgentKind, Agents
 from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
-from mowich.serving.conversations import Conversations, Pauses, pauses
+from mowich.serving.conversations import Conversations, Pauses, begins_at, pauses
 from mowich.serving.rate_curve import RateCurve
+from mowich.serving.session_traces import SessionForm, read_sessions, session_form
+from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.columns import RequestColumns
+from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
 from mowich.units import parse
 
-UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
+UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "kinds", "form")
 """Keys of a load that hold what its words were read into, not the words."""
 
 
@@ -24,7 +31,9 @@ class Traffic(TypedDict, total=False):
     """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
     or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
     without end; prompt, output, turns, think: in words; duration: nobody comes later, s; counted: arrivals between
-    these times stand in the figures, s; max_tokens: the limit on an answer that requests state."""
+    these times stand in the figures, s; max_tokens: the limit on an answer that requests state. sessions: of agents, or
+    of a trace of sessions, in all; agents: their kinds, in words; form: the format of a trace of sessions; deltas:
+    whether its lines hold what a turn adds."""
 
     trace: Required[str | None]
     limit: int | None
@@ -51,10 +60,17 @@ class Traffic(TypedDict, total=False):
     think: str
     counted: list[float]
     max_tokens: int
+    sessions: int | None
+    agents: dict[str, object]
+    kinds: list[AgentKind]
+    form: SessionForm | None
+    deltas: bool
 
 
 MOST_ANSWERED = 2**20
 """Tokens of an answer that a request may state as its limit."""
+MOST_SESSIONS = 1_000_000
+"""Of agents."""
 MOST_REQUESTS = 100_000_000
 """Of a load that is drawn: an hour of work and more."""
 
@@ -64,8 +80,14 @@ def read_load(node: Node, folder: Path) -> Traffic:
     trace = node.text("trace")
     out: Traffic = {"trace": str(folder / trace)} if trace else {"trace": None}
     if trace:
-        out["limit"] = int(node.count("requests")) if "requests" in node else None
         out["speed"] = node.count("speed", 1.0, minimum=1e-6, whole=False)
+        form = session_form(folder / trace)
+        if form is None:
+            out["limit"] = int(node.count("requests")) if "requests" in node else None
+        else:
+            _recorded(node, out, form)
+    elif "agents" in node:
+        _agents(node, out)
     else:
         _drawn(node, out)
     if "max_tokens" in node:
@@ -81,21 +103,68 @@ def read_load(node: Node, folder: Path) -> Traffic:
     return out
 
 
-def _drawn(node: Node, out: Traffic) -> None:
-    """A load that is drawn: at a rate, or of users."""
+def is_sessions(r: Traffic) -> bool:
+    """Whether a load is of sessions that end, so that there is a time to a task."""
+    return "kinds" in r or r.get("form") is not None
+
+
+def _recorded(node: Node, out: Traffic, form: SessionForm) -> None:
+    """A trace of sessions: as they were recorded, or begun at a rate or by users."""
+    out["form"] = form
+    out["sessions"] = int(node.count("sessions")) if "sessions" in node else None
+    out["deltas"] = node.flag("deltas", False)
+    if "requests" in node:
+        node.problem("requests", "this is a trace of sessions", given=node.raw("requests"), fix="sessions: 100")
+    if "users" in node or "rate" in node:
+        _begun(node, out, "tasks/s")
+        out["seed"] = int(node.count("seed", 0, minimum=0))
+    elif not form.has_moments:
+        node.problem("trace", "this trace does not say when sessions begin", fix="users: 32, or rate: 0.5 (tasks/s)")
+
+
+def _agents(node: Node, out: Traffic) -> None:
+    """Sessions of agents, drawn."""
+    _begun(node, out, "tasks/s")
+    if "users" in out:
+        out["think"] = str(node.raw("think", "0 s"))
+    out["pauses"] = read_pauses(node, "think") if "users" in out else pauses("0 s", "")
+    if not ("duration" in node and "rate" in node):
+        node.need("sessions")
+    if "duration" in node:
+        out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
+    out["seed"] = int(node.count("seed", 0, minimum=0))
+    out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
+    out["kinds"], out["agents"] = read_agents(node.node("agents"), out["shared_prefix"])
+    for key in ("prompt", "output", "turns"):
+        if key in node:
+            node.problem(key, "is of each kind of agent", given=node.raw(key), fix=f"agents: {{coder: {{{key}: ...}}}}")
+    if "requests" in node:
+        node.problem("requests", "agents have sessions", given=node.raw("requests"), fix="sessions: 100")
+    if "sessions" in node:
+        out["sessions"] = int(node.count("sessions", 1, maximum=MOST_SESSIONS))
+    _bounded(node, out, "sessions")
+
+
+def _begun(node: Node, out: Traffic, unit: str) -> None:
+    """How requests or sessions begin: at a rate, or by users."""
     both = node.raw("rate") is not None and node.raw("users") is not None
     if both:
-        allowed = "rate: 12 (requests/s), or users: 64"
+        allowed = f"rate: 12 ({unit}), or users: 64"
         node.problem("users", "give either a rate or users", given="both", allowed=allowed)
     elif "users" not in node:
         node.raw("users")  # so that a misspelt one is told
         node.need("rate")
-    node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
     if "users" in node:
         out["users"] = int(node.count("users", 1))
         out["ramp_up"] = node.quantity("ramp_up", "s", 0.0) or 0.0
     if "rate" in node and not both:
         _rate(node, out)
+
+
+def _drawn(node: Node, out: Traffic) -> None:
+    """A load that is drawn: at a rate, or of users."""
+    _begun(node, out, "requests/s")
+    node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
     if "duration" in node:
         out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
     if "requests" in node:
@@ -104,7 +173,7 @@ def _drawn(node: Node, out: Traffic) -> None:
     out["seed"] = int(node.count("seed", 0, minimum=0))
     out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
     out["priorities"] = int(node.count("priorities", 1))
-    prompt, output = _lengths(node, "prompt"), _lengths(node, "output")
+    prompt, output = read_lengths(node, "prompt"), read_lengths(node, "output")
     if prompt is not None:
         out["prompt_lengths"], out["prompt"] = prompt, str(node.raw("prompt"))
     if output is not None:
@@ -136,11 +205,8 @@ def _turns(node: Node, out: Traffic) -> None:
             node.problem("think", "needs users or turns", given=node.raw("think"), fix="turns: 4")
         return
     out["turns"], out["think"] = str(node.raw("turns", 1)), str(node.raw("think", "0 s"))
-    out["turn_counts"] = _lengths(node, "turns") if "turns" in node else lengths(1, "")
-    try:
-        out["pauses"] = pauses(out["think"], "")
-    except UserError as error:
-        node.problem("think", error.what, given=error.given, allowed='"10 s", "exponential(10 s)"')
+    out["turn_counts"] = read_lengths(node, "turns") if "turns" in node else lengths(1, "")
+    out["pauses"] = read_pauses(node, "think")
 
 
 def _rate(node: Node, out: Traffic) -> None:
@@ -183,21 +249,22 @@ def _rate(node: Node, out: Traffic) -> None:
         out["curve"] = RateCurve(tuple(times), tuple(rates), period)
 
 
-def _bounded(node: Node, out: Traffic) -> None:
-    """Fill in how many requests there are at most, and complain where there cannot be as many as were asked for."""
+def _bounded(node: Node, out: Traffic, key: Literal["requests", "sessions"] = "requests") -> None:
+    """Fill in how many of them there are at most, and complain where there cannot be as many as were asked for."""
     curve = out.get("curve")
     until = out.get("duration", math.inf)
     if curve is not None:
         most = curve.expected(until)
-        if "requests" in out and out["requests"] > most:
-            node.problem("requests", "more than the rate brings", given=out["requests"], allowed=f"at most {most:.0f}")
-        elif math.isinf(most) and "requests" not in out:
-            node.problem(None, "traffic.requests is missing")
+        asked = out.get(key)
+        if asked is not None and asked > most:
+            node.problem(key, "more than the rate brings", given=asked, allowed=f"at most {most:.0f}")
+        elif math.isinf(most) and asked is None:
+            node.problem(None, f"traffic.{key} is missing")
     else:
         rate = out.get("rate", 0.0)
         most = rate * until if isinstance(rate, float) and rate else math.inf
-    if "requests" not in out and math.isfinite(most):  # a Poisson count lies within this of its mean
-        out["requests"] = max(1, math.ceil(most + SIGMAS * math.sqrt(most) - REQUEST_MARGIN))
+    if out.get(key) is None and math.isfinite(most):  # a Poisson count lies within this of its mean
+        out[key] = max(1, math.ceil(most + SIGMAS * math.sqrt(most) - REQUEST_MARGIN))
 
 
 REQUEST_MARGIN = 1e-6
@@ -206,18 +273,11 @@ SIGMAS = 6.0
 """How far above its mean the number of arrivals is allowed to be, in standard deviations: never reached in practice."""
 
 
-def _lengths(node: Node, key: str) -> Draw | None:
-    """The lengths under a key; None where there are none, or they are wrong."""
-    try:
-        return lengths(node.raw(key), f"traffic.{key}") if key in node else None
-    except UserError as error:
-        node.problem(key, error.what, given=error.given, allowed=error.allowed)
-        return None
-
-
-def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
-    """Requests in order of arrival; or conversations, where what comes depends on answers. block: tokens that a hash
-    names; longest: tokens of a request that the cache still holds."""
+def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations | SessionLoad:
+    """Requests in order of arrival; or conversations or sessions, where what comes depends on answers. block: tokens
+    that a hash names; longest: tokens of a request that the cache still holds."""
+    if is_sessions(r):
+        return _sessions(r, block, longest)
     if r["trace"]:
         return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
     if "turn_counts" in r and r["turn_counts"] is not None:
@@ -253,4 +313,52 @@ def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns
         priorities=r["priorities"],
         block=block,
         until_s=r.get("duration", math.inf),
+    )
+
+
+def _sessions(r: Traffic, block: int, longest: int) -> SessionLoad:
+    """Sessions of agents, or of a trace."""
+    rate = r.get("curve") or r.get("rate")
+    assert not isinstance(rate, dict)
+    if "kinds" in r:
+        think, sessions = r["pauses"], r["sessions"]
+        assert think is not None
+        assert sessions is not None
+        return Agents(
+            kinds=r["kinds"],
+            sessions=sessions,
+            think=think,
+            users=r.get("users", 0),
+            rate=rate,
+            ramp_up_s=r.get("ramp_up", 0.0),
+            until_s=r.get("duration", math.inf),
+            seed=r["seed"],
+            shared_prefix=r["shared_prefix"],
+            block=block,
+            longest=longest,
+        ).load()
+    form, trace = r["form"], r["trace"]
+    assert form is not None
+    assert trace is not None
+    found = read_sessions(
+        Path(trace),
+        form,
+        block=block,
+        longest=longest,
+        limit=r["sessions"],
+        speed=r["speed"],
+        deltas=r["deltas"],
+    )
+    users = r.get("users", 0)
+    begins: Callable[[], Iterator[float]] | None = None
+    if rate is not None:
+        gaps = np.random.default_rng(r["seed"]).exponential(1.0, len(found)).tolist()
+        begins = partial(begins_at, rate, gaps)
+    elif not users:
+        begins = partial(iter, [one.at_s for one in found])
+    return SessionLoad(
+        make=lambda number: found[number] if number < len(found) else None,
+        users=users,
+        begins=begins,
+        ramp_up_s=r.get("ramp_up", 0.0),
     )

@@ -188,7 +188,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
     """The file, but for what its plans say. Raises UserErrors."""
     root.need("model", "on", "traffic")
     inline = is_inline(path)
-    limits = {"ttft": jobs.TTFT, "tpot": jobs.TPOT, "e2e": jobs.TTFT}
+    limits = {"ttft": jobs.TTFT, "tpot": jobs.TPOT, "e2e": jobs.TTFT, "task": jobs.TTFT}
     slo_node, fail = root.node("slo"), root.node("failures")
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()

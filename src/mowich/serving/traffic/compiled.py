@@ -23,6 +23,7 @@ from mowich.arrays import Floats
 from mowich.compiled import CompiledLibrary, CompiledStruct, by_reference, c_struct, done
 from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
+from mowich.serving.sessions import SessionColumns
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
 from mowich.serving.traffic.columns import Counts, RequestColumns
 from mowich.serving.traffic.policies import ADMISSIONS, KEYED, RETRACT, ROUTES, Scheduler
@@ -103,13 +104,19 @@ _Talks = c_struct(
     "requests n users n_starts shared_prefix block longest prompts outputs turns firsts pauses starts until_s",
     "until_s",
 )
+_Graph = c_struct(
+    TrafficStruct,
+    "traffic.h:Graph",
+    "sessions users n_starts first last prompts outputs waits names_at whole names edges_at edges from_start edge_s"
+    " at_s pauses starts until_s",
+    "until_s",
+)
 _Limit = c_struct(TrafficStruct, "traffic.h:Limit", "is_there ttft_s tpot_s enough", "ttft_s tpot_s enough")
 _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
     "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen tiering"
-    " decode_tiering way talks limit"
-    " losses look_every_s",
+    " decode_tiering way talks graph limit losses look_every_s",
     "look_every_s",
 )
 _Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
@@ -246,7 +253,7 @@ class CompiledFleet:
         self,
         library: ctypes.CDLL,
         setup: FleetSetup,
-        talks: Conversations | None = None,
+        follow: Conversations | SessionColumns | None = None,
         limit: tuple[float, float, float] | None = None,
     ) -> None:
         """limit: (TTFT in s, TPOT in s, how many requests beyond one of them are enough to stop)."""
@@ -258,9 +265,12 @@ class CompiledFleet:
         self.replicas = [PlayedReplica(self, i) for i in range(setup.serve.count)]
         self.decoders = [PlayedReplica(self, setup.serve.count + i) for i in range(self._decoders)]
         self.scaled = None if rule is None else ScaledPool(rule=rule, replicas=self.replicas)
-        self._talks = None if talks is None else _talks(talks)
-        self.first_s: float | None = None if talks is None else next(talks.begins(), None)
-        self._ids: list[str] = []
+        self._talks = _talks(follow) if isinstance(follow, Conversations) else None
+        self._graph = _graph(follow, self._names) if isinstance(follow, SessionColumns) else None
+        given = self._talks or self._graph
+        starts = np.asarray([] if given is None else given.made_of[given.own_fields.index("starts")], np.float64)
+        self.first_s: float | None = float(starts[0]) if len(starts) else None
+        self._ids: list[str] = follow.ids if isinstance(follow, SessionColumns) else []
         self.is_stopped = False
         losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
         behind = decode or setup.serve
@@ -281,6 +291,7 @@ class CompiledFleet:
             decode_tiering=_tiering(behind),
             way=None if setup.way is None else _way(setup.way),
             talks=self._talks,
+            graph=self._graph,
             limit=_Limit(0, 0.0, 0.0, 0.0) if limit is None else _Limit(1, *limit),
             losses=losses,
             look_every_s=0.0 if rule is None else rule.every_s,
@@ -298,7 +309,7 @@ class CompiledFleet:
     def run(self, chunks: Iterable[RequestColumns] = ()) -> Iterator[AnswerColumns]:
         """Serve requests to the end, or until the limit is passed; yields those that were answered, in the order of
         their ends. Raises CacheTooSmallError, MemoryError."""
-        if self._talks is not None:
+        if self._talks is not None or self._graph is not None:
             yield from self._play(self.library.traffic_converse, _AT_ONCE)
             return
         for chunk in chunks:
@@ -511,3 +522,7 @@ def _way(way: CacheWay) -> TrafficStruct:
 def _talks(talks: Conversations) -> TrafficStruct:
     starts = np.array(list(islice(talks.begins(), talks.requests)), np.float64)
     return _Talks.of(talks, **talks.columns(), n=talks.requests, n_starts=len(starts), starts=starts)
+
+
+def _graph(columns: SessionColumns, names: BlockNames) -> TrafficStruct:
+    return _Graph.of(columns, n_starts=len(columns.starts), names=names.of(columns.names))

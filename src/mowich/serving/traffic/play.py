@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from mowich.serving.conversations import Conversations
+from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import (
@@ -87,17 +88,19 @@ class PlayedFleet:
     timelines: Sequence[Replica] = field(default_factory=list)
 
 
-def play_fleet(
-    setup: FleetSetup, load: Iterable[RequestColumns] | Conversations, tell: Tell, cutoff: Cutoff | None = None
-) -> PlayedFleet:
+PlayedLoad = Iterable[RequestColumns] | Conversations | SessionLoad
+"""Requests in order of arrival, or what comes after answers."""
+
+
+def play_fleet(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None = None) -> PlayedFleet:
     """Serve a load to its end, or until the cutoff. Raises CacheTooSmallError; UserError for a bad trace."""
     library = compiled_library(setup)
-    if library is None:
+    follow = load.columns() if isinstance(load, SessionLoad) else load if isinstance(load, Conversations) else None
+    if library is None or (follow is None and isinstance(load, SessionLoad)):
         return _python(setup, load, tell, cutoff)
-    talks, chunks = (load, ()) if isinstance(load, Conversations) else (None, load)
     limit = None if cutoff is None else (cutoff.ttft_s, cutoff.tpot_s, cutoff.enough)
-    fleet = CompiledFleet(library, setup, talks, limit)
-    for answers in fleet.run(chunks):
+    fleet = CompiledFleet(library, setup, follow, limit)
+    for answers in fleet.run(() if isinstance(load, Conversations | SessionLoad) else load):
         tell(answers, fleet.id_of)
     if cutoff is not None:
         cutoff.late, cutoff.slow = fleet.beyond
@@ -110,9 +113,7 @@ def play_fleet(
     )
 
 
-def _python(
-    setup: FleetSetup, load: Iterable[RequestColumns] | Conversations, tell: Tell, cutoff: Cutoff | None
-) -> PlayedFleet:
+def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None) -> PlayedFleet:
     answered: list[UserRequest] = []
 
     def flush() -> None:
@@ -127,11 +128,14 @@ def _python(
             flush()
 
     fleet = python_fleet(setup, done)
-    if isinstance(load, Conversations):
+    if isinstance(load, Conversations | SessionLoad):
         fleet.follow = load.after
+        starts = load.starts()
+    else:
+        starts = _one_by_one(load)
     count, first = 0, None
     try:
-        for request in fleet.run(load.starts() if isinstance(load, Conversations) else _one_by_one(load)):
+        for request in fleet.run(starts):
             first = request.arrival_s if first is None else first
             count += 1
             if count == TRAFFIC_LIBRARY.worth_saying:

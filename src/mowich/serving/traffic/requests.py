@@ -9,9 +9,9 @@ class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which one it is of a user's, from 0; tier_1, tier_2, tier_3: of its cached tokens, those that a tier had;
-    loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's
-    (below 0 where the correction says that prompts are faster than the steps)."""
+    turn: which session it is of, and which call of it; tier_1, tier_2, tier_3: of its cached tokens, those that a tier
+    had; loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's (below 0 where the
+    correction says that prompts are faster than the steps)."""
 
     __slots__ = (
         "arrival_s",

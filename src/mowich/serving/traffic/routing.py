@@ -12,6 +12,9 @@ from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.waits import Front
 
+Follow = Callable[[UserRequest], Iterable[UserRequest]]
+"""What is asked because a request was answered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -26,7 +29,7 @@ class Failure:
 class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
-    scheduled (None: none); follow: what the user of an answered request asks next (None: requests do not depend on
+    scheduled (None: none); follow: what is asked because a request was answered (None: requests do not depend on
     answers); scaled: the rule that replicas come and go by (None: all are there)."""
 
     replicas: list[Replica]
@@ -35,7 +38,7 @@ class ReplicaFleet:
     transfer_s: Callable[[int], float] = lambda tokens: 0.0
     front: Front[float] | None = None
     failures: tuple[Failure, ...] = ()
-    follow: Callable[[UserRequest], UserRequest | None] | None = None
+    follow: Follow | None = None
     scaled: ScaledPool | None = None
     _next: int = 0
     _next_decoder: int = 0
@@ -90,7 +93,7 @@ class ReplicaFleet:
         """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in
         later). `events` and times live in the replicas. Failures strike in time order."""
         if self.follow is not None or self._shares_tiers():
-            yield from self._converse(requests, self.follow or (lambda request: None))
+            yield from self._converse(requests, self.follow or (lambda request: ()))
             return
         pending = Agenda([(f.at_s, f) for f in self.failures])
         for request in requests:
@@ -119,9 +122,7 @@ class ReplicaFleet:
         held = [store.names for r in (*self.replicas, *self.decoders) for store in r.cache.tiers]
         return len({id(names) for names in held}) < len(held)
 
-    def _converse(
-        self, requests: Iterable[UserRequest], follow: Callable[[UserRequest], UserRequest | None]
-    ) -> Iterator[UserRequest]:
+    def _converse(self, requests: Iterable[UserRequest], follow: Follow) -> Iterator[UserRequest]:
         """The same where what a user asks next depends on when the last answer ended: of all replicas the event that
         is over first is played first, so that no answer comes after what it brings about."""
         everyone = [*self.replicas, *self.decoders]
@@ -176,16 +177,13 @@ class ReplicaFleet:
         """When a request can be scheduled: after its time in front of the engine."""
         return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
 
-    def _answered(
-        self, tell: Callable[[UserRequest], None] | None, follow: Callable[[UserRequest], UserRequest | None]
-    ) -> Callable[[UserRequest], None]:
+    def _answered(self, tell: Callable[[UserRequest], None] | None, follow: Follow) -> Callable[[UserRequest], None]:
         """What is done with an answered request: it is told of, and its user asks again."""
 
         def done(request: UserRequest) -> None:
             if tell is not None:
                 tell(request)
-            more = follow(request)
-            if more is not None:
+            for more in follow(request):
                 self._coming.put(max(self._now, self._ready_s(more)), more)
 
         return done

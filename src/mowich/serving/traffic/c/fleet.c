@@ -93,6 +93,11 @@ void fleet_answered(Fleet *fleet, Replica *r, Sequence *one)
         fleet->late += ttft > limit->ttft_s;
         fleet->slow += tpot > limit->tpot_s;
     }
+    if (fleet->given.graph) {
+        graph_after(fleet, one);
+        for (int64_t k = 0; k < fleet->n_asked; k++)
+            agenda_put(&fleet->coming, most(fleet->now, ready_s(fleet, fleet->asked[k])), fleet->asked[k]);
+    }
     if (fleet->given.talks) {
         Sequence *next = talks_after(fleet, one);
         if (next)
@@ -263,6 +268,7 @@ EXPORT void traffic_close(Fleet *fleet)
     agenda_close(&fleet->moving);
     agenda_close(&fleet->coming);
     agenda_close(&fleet->pending);
+    graph_close(fleet);
     free(fleet->all);
     free(fleet->everyone);
     free(fleet->open_to);
@@ -286,6 +292,9 @@ static int begin(Fleet *fleet, const Given *given)
     agenda_open(&fleet->moving, escape);
     agenda_open(&fleet->coming, escape);
     agenda_open(&fleet->pending, escape);
+    agenda_open(&fleet->beside, escape);
+    if (given->graph)
+        graph_open(fleet);
     fleet->everyone = grown(escape, NULL, (size_t)n * sizeof *fleet->everyone);
     fleet->replicas = fleet->everyone;
     fleet->decoders = fleet->everyone + given->replicas;
@@ -415,6 +424,12 @@ static int64_t soonest_of(const Fleet *fleet)
     return best;
 }
 
+/* The next request that waits for no answer; NULL where there is none. */
+static Sequence *next_start(Fleet *fleet)
+{
+    return fleet->given.graph ? graph_start(fleet) : talks_start(fleet);
+}
+
 /* Serve users who wait for answers. MORE: call it again, when at least `answers` answered requests were taken. */
 EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
 {
@@ -422,7 +437,7 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
         return fleet->escape.status;
     if (!fleet->has_begun) {
         fleet->has_begun = 1;
-        fleet->start = talks_start(fleet);
+        fleet->start = next_start(fleet);
     } else if (fleet->has_looked) {
         fleet->has_looked = 0;
         renew_due(fleet, NULL);
@@ -457,7 +472,7 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
             deliver(fleet, at);
         else if (fleet->start && earlier(starts_s) <= at) {
             one = fleet->start;
-            fleet->start = talks_start(fleet);
+            fleet->start = next_start(fleet);
         } else
             one = agenda_pop(&fleet->coming).item;
         Replica *target = one ? submit(fleet, at, one) : NULL;

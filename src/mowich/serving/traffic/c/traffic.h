@@ -341,6 +341,15 @@ typedef struct {
     double until_s;
 } Talks;
 
+/* sessions.py: SessionColumns. Calls of session s: from first[s] to first[s + 1]; waits: of how many calls each waits;
+ * edges: what follows a call, by its place in the session, edge_s after its answer or (from_start) its start. */
+typedef struct {
+    int64_t sessions, users, n_starts;
+    const int64_t *first, *last, *prompts, *outputs, *waits, *names_at, *whole, *names, *edges_at, *edges, *from_start;
+    const double *edge_s, *at_s, *pauses, *starts;
+    double until_s;
+} Graph;
+
 /* When the rest need not be played. */
 typedef struct {
     int64_t is_there;
@@ -354,7 +363,8 @@ typedef struct {
     const Seen *seen, *decode_seen;
     const Tiering *tiering, *decode_tiering;
     const Way *way;
-    const Talks *talks; /* NULL: requests do not depend on answers */
+    const Talks *talks; /* NULL and graph NULL: requests do not depend on answers */
+    const Graph *graph;
     const Limit *limit;
     const Loss *losses;
     double look_every_s; /* 0: nobody looks */
@@ -382,7 +392,11 @@ typedef struct Fleet {
     int64_t n_open;
     int64_t next, next_decoder, looks, taken, made, started;
     double now;
-    Agenda moving, coming, pending;
+    Agenda moving, coming, pending, beside;
+    int64_t *waits, *open_calls; /* of a graph: what each call still waits for, calls under way of each session */
+    double *call_ready;
+    Sequence **asked; /* since `n_asked` was set to 0 */
+    int64_t n_asked, asked_room;
     double *due;
     char *stuck;
     Answer *answers;
@@ -408,6 +422,14 @@ void sequence_names(Fleet *fleet, Sequence *one, int64_t count);
 
 Sequence *talks_start(Fleet *fleet);
 Sequence *talks_after(Fleet *fleet, const Sequence *answered);
+
+/* graph.c: sessions.py ----------------------------------------------------------------------------------------- */
+
+void graph_open(Fleet *fleet);
+void graph_close(Fleet *fleet);
+Sequence *graph_start(Fleet *fleet);
+/* What is asked because a call was answered: in fleet->asked. */
+void graph_after(Fleet *fleet, const Sequence *answered);
 
 static inline double least(double a, double b)
 {

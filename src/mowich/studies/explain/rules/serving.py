@@ -157,6 +157,44 @@ _TIMES = [
     ),
 ]
 
+_TASKS = [
+    R("counted", "tasks", "tasks that stand in the times", "simulation: completed, begun within `counted`"),
+    R("task_s mean", "s", "mean time to a task", "simulation: from its first prompt to its last answer, sum / tasks"),
+    R("task_s *", "s", "percentile of the time to a task", "simulation: of the sorted times, linear between ranks"),
+    R("calls_mean", "calls", "calls of the model of a task, on average", "simulation: counted / tasks"),
+    R("prompt_mean", "tokens", "tokens of all prompts of a task, on average", "simulation: counted / tasks"),
+    R("output_mean", "tokens", "tokens of all answers of a task, on average", "simulation: counted / tasks"),
+    R("cached_frac", "1", "share of the tasks' prompt tokens from the prefix cache", "simulation: counted / prompts"),
+]
+
+_SESSIONS = [
+    *_TASKS,
+    *under("of *", _TASKS),
+    R("begun", "tasks", "sessions that ended, completed or not", "simulation: counted"),
+    R("completed", "tasks", "sessions that were done to the end", "simulation: counted"),
+    R("cut", "tasks", "sessions that stopped because a prompt outgrew the cache", "simulation: counted"),
+    R(
+        "parts_s *",
+        "s",
+        "part of the mean time to a task, along its critical path",
+        "simulation: from the last answer back, each call with what it came after; the parts sum to the mean",
+    ),
+    R("goodput_frac", "1", "share of the tasks that were done in time", "simulation: done within slo.task / tasks"),
+    R(
+        "tasks_per_h_per_chip",
+        "1/h",
+        "tasks completed per hour and chip",
+        "simulation: completed / (makespan_s x chips that were paid for)",
+    ),
+    R("usd_per_task", "USD", "price of a task", "simulation: price of all chips over makespan_s / completed"),
+    R(
+        "J_per_task",
+        "J",
+        "energy at the meter of a task",
+        "simulation: of all chips over makespan_s / completed",
+    ),
+]
+
 _RATE_ROW = [
     R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
     R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
@@ -291,11 +329,12 @@ SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
         *under("tpot_s", _TIMES),
         *under("e2e_s", _TIMES),
         *under("queue_s", _TIMES),
+        *under("sessions", _SESSIONS),
         R(
             "goodput_frac",
             "1",
             "share of the requests that met every limit of the scenario",
-            "simulation: requests within ttft, tpot and e2e limits / requests",
+            "simulation: requests within ttft, tpot and e2e limits, of tasks done within task / requests",
         ),
         R(
             "tokens_per_s_per_chip",
