@@ -101,6 +101,11 @@ class State:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots)
 
+    @property
+    def kv_share(self) -> float:
+        """Share of the cache's blocks in use; idle ones, which give way, are left out."""
+        return self._used(self.D) / self._cap
+
     def tokens_ahead(self, request: UserRequest) -> float:
         """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
         prompt is not in the cache."""
