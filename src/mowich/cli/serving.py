@@ -32,6 +32,8 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
             requests_out=asked.requests_out,
             trace_out=asked.trace_out,
             draws=asked.draws,
+            autoscale=asked.autoscale,
+            regret=asked.regret,
         )
 
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)

@@ -22,7 +22,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.autoscale import Autoscale, Look, ScaledPool
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -31,8 +31,11 @@ from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_autoscale import POOLS
 from mowich.studies.traffic_load import requests_of
 from mowich.studies.traffic_pools import Pool
+from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
+from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 _SCHEMA = "mowich/traffic@1"
@@ -104,7 +107,8 @@ class TrafficResult(Shown):
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    plan; scaling: how replicas came and went (empty: they do not); seconds: processor time taken, for the eye: it is no
+    part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -147,19 +151,21 @@ class TrafficResult(Shown):
     seconds: float
     coverage: Mapping[str, float]
     measured: Mapping[str, object] = field(default_factory=dict)
+    scaling: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
-        return [plain_row({k: v for k, v in self.to_dict().items() if k not in ("inputs", "measured", "warnings")})]
+        left_out = ("inputs", "measured", "scaling", "warnings")
+        return [plain_row({k: v for k, v in self.to_dict().items() if k not in left_out})]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/traffic@1` contract."""
         out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
-            if name == "seconds":  # the same question gives the same bytes
-                continue
             value = getattr(self, name)
+            if name == "seconds" or (name == "scaling" and not value):  # the same question gives the same bytes
+                continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
@@ -168,7 +174,8 @@ class TrafficResult(Shown):
 
 @dataclass(slots=True)
 class _Tally:
-    """What is kept of finished requests."""
+    """What is kept of finished requests. bins: by width in s, requests and those within the limits in each bin of
+    arrival."""
 
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
@@ -183,6 +190,7 @@ class _Tally:
     preemptions: int = 0
     failures: int = 0
     last_s: float = 0.0
+    bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -209,18 +217,41 @@ class Cutoff:
         return self.late > enough, self.slow > enough
 
 
-def simulate_traffic(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Played:
+    """A traffic that was played. count: requests that came; span_s: from the first arrival to the last token; seconds:
+    processor time taken."""
+
+    tally: _Tally
+    fleet: ReplicaFleet
+    count: int
+    span_s: float
+    seconds: float
+
+    @property
+    def pools(self) -> tuple[tuple[list[Replica], ScaledPool | None], ...]:
+        """Replicas, and the rule that they come and go by (None: all are there), of each pool."""
+        fleet = self.fleet
+        both = ((fleet.replicas, fleet.scaled), (fleet.decoders, fleet.scaled_decoders))
+        return both if fleet.decoders else both[:1]
+
+    def paid_s(self) -> list[float]:
+        """Seconds of replicas that were paid for, of each pool. One that does not scale is there from the first arrival
+        to the last token."""
+        last_s = self.tally.last_s
+        return [self.span_s * len(rs) if rule is None else rule.paid_until(last_s) for rs, rule in self.pools]
+
+
+def _play(
     scenario: TrafficScenario,
-    facts: Facts,
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
     cutoff: Cutoff | None = None,
-) -> TrafficResult:
-    """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
-    (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
-    UserError for a bad trace or a request that the cache cannot hold."""
-    tally = _Tally()
+    bins_s: Sequence[float] = (),
+) -> _Played:
+    """Play a scenario once. bins_s: widths of bins in which requests are counted. As `simulate_traffic`."""
+    tally = _Tally(bins={width: {} for width in bins_s})
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
@@ -245,18 +276,47 @@ def simulate_traffic(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    everyone = [*fleet.replicas, *fleet.decoders]
+    played = _Played(
+        tally=tally, fleet=fleet, count=count, span_s=max(tally.last_s - (first or 0.0), 1e-12), seconds=seconds
+    )
     if trace_out is not None:
-        write_timeline(trace_out, everyone)
-    start = first or 0.0
-    span = max(tally.last_s - start, 1e-12)
-    # a pool that does not scale is there from the first arrival to the last token
-    paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
-    pools = list(zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False))
-    busy = _busy(pools, paid_s / len(everyone))
-    chips = scenario.chips
-    used = float(chips) if fleet.scaled is None else chips * paid_s / (len(everyone) * span)
-    joule, usd_per_s = _costs(scenario, facts, used / chips, pools, span)
+        write_timeline(trace_out, [*fleet.replicas, *fleet.decoders], [rule for _, rule in played.pools if rule])
+    return played
+
+
+def simulate_traffic(
+    scenario: TrafficScenario,
+    facts: Facts,
+    *,
+    requests_out: Path | None = None,
+    trace_out: Path | None = None,
+    cutoff: Cutoff | None = None,
+) -> TrafficResult:
+    """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
+    (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
+    UserError for a bad trace or a request that the cache cannot hold."""
+    is_scaled = scenario.autoscale is not None
+    played = _play(
+        scenario,
+        requests_out=requests_out,
+        trace_out=trace_out,
+        cutoff=cutoff,
+        bins_s=[HOUR_S] if is_scaled else [],
+    )
+    tally, fleet, count, span = played.tally, played.fleet, played.count, played.span_s
+    everyone = [*fleet.replicas, *fleet.decoders]
+    paid_s = played.paid_s()
+    pools = [(pool, rs) for pool, (rs, _) in zip(scenario.pools, played.pools, strict=True)]
+    there_s = [span if rule is None else paid / len(rs) for paid, (rs, rule) in zip(paid_s, played.pools, strict=True)]
+    busy = _busy(pools, there_s)
+    chips, used = scenario.chips, float(scenario.chips)
+    shares = dict.fromkeys(scenario.chips_of, 1.0)  # of the time for which the chips of a system were paid for
+    if is_scaled:
+        for system in shares:
+            here = [(pool.chips, s) for (pool, _), s in zip(pools, there_s, strict=True) if pool.system.id == system]
+            shares[system] = sum(n * s for n, s in here) / (sum(n for n, _ in here) * span)
+        used = sum(n * shares[system] for system, n in scenario.chips_of.items())
+    joule, usd_per_s = _costs(scenario, facts, shares, pools, there_s, span)
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
@@ -284,20 +344,22 @@ def simulate_traffic(
         chips_of=scenario.chips_of,
         is_mixed=len(scenario.chips_of) > 1,
         usd_per_h=None if usd_per_s is None else usd_per_s * HOUR_S,
-        scale_ups=0 if fleet.scaled is None else fleet.scaled.orders,
+        scale_ups=sum(rule.orders for _, rule in played.pools if rule is not None),
         makespan_s=span,
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
-        seconds=seconds,
+        seconds=played.seconds,
         coverage=_coverage(
             [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        scaling=_scaling(scenario, facts, played, usd_per_s) if is_scaled else {},
     )
 
 
 HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
 
 
 def _teller(
@@ -318,7 +380,12 @@ def _teller(
             tally.queue.add(r.scheduled_s - r.arrival_s)
             if r.output > 1:
                 tally.tpot.add(tpot)
-            tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
+            is_good = ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
+            tally.good += is_good
+            for width_s, bins in tally.bins.items():
+                one = bins.setdefault(int(r.arrival_s / width_s), [0, 0])
+                one[0] += 1
+                one[1] += is_good
         if cutoff is not None:
             cutoff.saw(ttft, tpot)
         tally.answered += 1
@@ -360,17 +427,151 @@ def _fleet(
     s = scenario.serve.scheduler
     starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
     serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
-    rule = scenario.autoscale
+    decoders = pool(scenario.decode, "decode") if scenario.decode else []
+    rule, behind = scenario.autoscale, scenario.autoscale_decode
     return ReplicaFleet(
         replicas=serve,
-        decoders=pool(scenario.decode, "decode") if scenario.decode else [],
+        decoders=decoders,
         route=scenario.route,
         front=scenario.serve.seen.front if scenario.has_front else None,
         failures=scenario.failures,
         transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
         follow=follow,
         scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
+        scaled_decoders=None if behind is None else ScaledPool(rule=behind, replicas=decoders),
     ), starts
+
+
+TIMELINE_POINTS = 200
+"""Of replicas over time, at most."""
+
+
+def _scaling(scenario: TrafficScenario, facts: Facts, played: _Played, usd_per_s: float | None) -> dict[str, object]:
+    """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
+    paid_s, tally = played.paid_s(), played.tally
+    chips = [pool.chips / pool.replicas for pool in scenario.pools]
+    names = ("replica",) if len(chips) == 1 else POOLS
+    pools: dict[str, object] = {}
+    for name, each, paid, (_, rule) in zip(names, chips, paid_s, played.pools, strict=True):
+        assert rule is not None
+        pools[name] = {
+            "chips_each": each,
+            "replicas_mean": paid / played.span_s,
+            "replicas_most": max((look.paid for look in rule.looks), default=rule.rule.least),
+            "scale_ups": rule.orders,
+            "scale_downs": rule.gone,
+            "timeline": _timeline(rule.looks),
+        }
+    hours = [
+        {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
+        for k, (n, good) in sorted(tally.bins[HOUR_S].items())
+    ]
+    out: dict[str, object] = {
+        "chip_hours": sum(n * s for n, s in zip(chips, paid_s, strict=True)) / HOUR_S,
+        "usd_per_day": None if usd_per_s is None else usd_per_s * DAY_S,
+        "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
+        "pools": pools,
+        "hours": hours,
+    }
+    if scenario.scaling is not None and scenario.scaling.start is not None:
+        out["start_s"] = scenario.scaling.start.to_dict()
+    return out
+
+
+def _timeline(looks: Sequence[Look]) -> list[dict[str, float]]:
+    """Looks as at most `TIMELINE_POINTS` points: of each stretch of looks requests that came and the means and largest
+    numbers of it."""
+    step = max(1, math.ceil(len(looks) / TIMELINE_POINTS))
+    out = []
+    for i in range(0, len(looks), step):
+        some = looks[i : i + step]
+        out.append(
+            {
+                "at_s": some[-1].at_s,
+                "came": sum(look.came for look in some),
+                "inside": sum(look.inside for look in some) / len(some),
+                "wanted": max(look.wanted for look in some),
+                "up": max(look.up for look in some),
+                "paid": max(look.paid for look in some),
+            }
+        )
+    return out
+
+
+def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResult) -> TrafficResult:
+    """The result with its rule beside others of the scenario, and the regret of each, where that was asked for."""
+    scaling = scenario.scaling
+    if scaling is None or (len(scaling.rules) == 1 and not scaling.regret):
+        return result
+    every_s = next(iter(scaling.rules.values()))[0].every_s
+    bin_s = bin_width_s(every_s, result.makespan_s + every_s)
+    from mowich.economics import money
+
+    chips = tuple(pool.chips / pool.replicas for pool in scenario.pools)
+    rates = {name: money.price(facts, name, term=scenario.price).rate.value for name in scenario.chips_of}
+    seconds = 0.0
+
+    def play(rules: Sequence[Autoscale], how: str) -> tuple[Play, _Played]:
+        nonlocal seconds
+        asked = replace(scenario, autoscale=rules[0], autoscale_decode=rules[1] if len(rules) > 1 else None)
+        played = _play(asked, bins_s=[bin_s])
+        seconds += played.seconds
+        paid = [n * s for n, s in zip(chips, played.paid_s(), strict=True)]
+        bins, tally = played.tally.bins[bin_s], played.tally
+        usd: float | None = 0.0
+        for pool, held in zip(scenario.pools, paid, strict=True):
+            rate = rates[pool.system.id]
+            usd = None if usd is None or rate is None else usd + rate * held
+        return Play(
+            how=how,
+            goodput=tally.good / max(1, tally.e2e.count),
+            chip_s=sum(paid),
+            usd=usd,
+            asked={k: n for k, (n, _) in bins.items()},
+            kept={k: good for k, (_, good) in bins.items()},
+        ), played
+
+    plays: dict[str, Play] = {}
+    rows: list[dict[str, object]] = []
+    counts: list[float] = []
+    for name, rules in scaling.rules.items():
+        plays[name], played = play(rules, "rule")
+        rule = played.fleet.scaled
+        assert rule is not None
+        counts = counts or [0.0, *(float(look.came) for look in rule.looks[1:])]
+        rows.append(
+            {
+                "by": name,
+                **plays[name].to_dict(),
+                "ttft_p99_s": played.tally.ttft.quantile(0.99),
+                "tpot_p99_s": played.tally.tpot.quantile(0.99),
+                "scale_ups": sum(rule.orders for _, rule in played.pools if rule is not None),
+                "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
+            }
+        )
+    told = dict(result.scaling)
+    if scaling.regret:
+        limits = tuple(scenario.slo.get(name, math.inf) for name in ("ttft", "tpot", "e2e"))
+        first = plays[next(iter(plays))]
+        hindsight = Hindsight(
+            rule=next(iter(scaling.rules.values())),
+            chips=chips,
+            bin_s=bin_s,
+            bins=max(first.asked, default=0) + 1,
+            limits_s=(limits[0], limits[1], limits[2]),
+            play=lambda rules, how: play(rules, how)[0],
+            known=None if scaling.known is None else scaling.known(counts),
+            where=f"{scenario.inputs['scenario']} autoscale.regret",
+        )
+        hindsight.plays.extend(plays.values())
+        hindsight.learn(min(play.goodput for play in plays.values()))
+        for row, one in zip(rows, plays.values(), strict=True):
+            found = regret_of(hindsight, one, scaling.goodput)
+            told.setdefault("regret", found)
+            row |= {"regret_chip_hours": found["chip_hours"], "regret_frac": found["frac"]}
+    if len(rows) > 1:
+        told["rules"] = rows
+    return replace(result, scaling=told, seconds=result.seconds + seconds)
 
 
 def _coverage(
@@ -398,26 +599,35 @@ def _coverage(
     return out
 
 
-def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> float:
-    """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
-    chips = sum(pool.chips for pool, _ in pools)
+def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: Sequence[float]) -> float:
+    """Share of the time of the chips of pools in which they worked; there_s: for which a replica of each was there."""
+    weights = [pool.chips * (s / max(there_s)) for (pool, _), s in zip(pools, there_s, strict=True)]
     return sum(
-        pool.chips / chips * sum(r.busy_s for r in replicas) / (len(replicas) * there_s) for pool, replicas in pools
+        weight / sum(weights) * sum(r.busy_s for r in replicas) / (len(replicas) * s)
+        for weight, (_, replicas), s in zip(weights, pools, there_s, strict=True)
     )
 
 
 def _costs(
-    scenario: TrafficScenario, facts: Facts, paid: float, pools: Sequence[tuple[Pool, Sequence[Replica]]], span: float
+    scenario: TrafficScenario,
+    facts: Facts,
+    shares: Mapping[str, float],
+    pools: Sequence[tuple[Pool, Sequence[Replica]]],
+    there_s: Sequence[float],
+    span: float,
 ) -> tuple[float | None, float | None]:
-    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
-    share of the span in which chips were there. None where a system has no power or no price."""
+    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. shares: of
+    the span in which the chips of a system were there; there_s: for which a replica of each pool was. None where a
+    system has no power or no price."""
     from mowich.economics import money
 
     site = energy.read_site(facts)
     joule: float | None = 0.0
     usd: float | None = 0.0
     for system, chips in scenario.chips_of.items():
-        busy = _busy([(pool, replicas) for pool, replicas in pools if pool.system.id == system], span * paid)
+        paid = shares[system]
+        here = [i for i, (pool, _) in enumerate(pools) if pool.system.id == system]
+        busy = _busy([pools[i] for i in here], [there_s[i] for i in here])
         draw, rate = energy.drawn_power(facts, system), money.price(facts, system, term=scenario.price).rate
         watts, idle_share = draw.power.value, draw.idle_share.value
         if joule is None or watts is None or site.pue.value is None or idle_share is None:
@@ -429,9 +639,9 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: list[Replica]) -> None:
+def write_timeline(path: Path, replicas: list[Replica], scaled: Sequence[ScaledPool] = ()) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
-    slice."""
+    slice. scaled: pools that come and go, whose numbers are counters."""
     import json
 
     with path.open("w", encoding="utf-8") as file:
@@ -456,6 +666,11 @@ def write_timeline(path: Path, replicas: list[Replica]) -> None:
                         }
                     )
                 )
+        for pool in scaled:
+            name = f"{pool.replicas[0].name.split()[0]}s"
+            for look in pool.looks:
+                numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
+                lines.append(json.dumps({"ph": "C", "pid": 1, "name": name, "ts": look.at_s * 1e6, "args": numbers}))
         file.write(",\n".join(lines) + "\n]}\n")
 
 
@@ -558,14 +773,18 @@ def traffic(
     requests_out: Path | None = None,
     trace_out: Path | None = None,
     draws: int | None = None,
+    autoscale: Sequence[str] = (),
+    regret: bool = False,
 ) -> TrafficResult:
     """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
-    `RANGED` requests)."""
-    scenario = read_traffic(path, facts)
-    if draws is not None:
-        scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
+    `RANGED` requests); autoscale: rules in the place of those of the file, the first is played and the others are
+    compared; regret: what each paid beyond the best in hindsight."""
+    scenario = read_traffic(path, facts, rules=autoscale, regret=regret)
+    again: dict[str, object] = {} if draws is None else {"draws": draws}
+    again |= ({"rules": list(autoscale)} if autoscale else {}) | ({"regret": True} if regret else {})
+    scenario = replace(scenario, inputs={**scenario.inputs, **again})
     result = simulate_traffic(scenario, facts, requests_out=requests_out, trace_out=trace_out)
-    result = replace(result, measured=_measured(scenario, result))
+    result = compared_rules(scenario, facts, replace(result, measured=_measured(scenario, result)))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0
         if not draws:
@@ -573,4 +792,5 @@ def traffic(
             result = replace(result, warnings=(*result.warnings, said))
     trace = scenario.requests["trace"]
     question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    question += [",".join(autoscale), regret] if autoscale or regret else []
     return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts, question=question)
