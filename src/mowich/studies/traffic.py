@@ -442,8 +442,8 @@ def _fleet(
     ), starts
 
 
-TIMELINE_POINTS = 200
-"""Of replicas over time, at most."""
+TIMELINE_POINTS = 400
+"""Of replicas over time, beside those at which their number changed."""
 
 
 def _scaling(scenario: TrafficScenario, facts: Facts, played: _Played, usd_per_s: float | None) -> dict[str, object]:
@@ -479,22 +479,27 @@ def _scaling(scenario: TrafficScenario, facts: Facts, played: _Played, usd_per_s
 
 
 def _timeline(looks: Sequence[Look]) -> list[dict[str, float]]:
-    """Looks as at most `TIMELINE_POINTS` points: of each stretch of looks requests that came and the means and largest
-    numbers of it."""
+    """The looks at which the number of replicas changed, and others evenly, about `TIMELINE_POINTS` of these: requests
+    that came since the point before, and the most replicas wanted since then; the rest as it is at the look."""
     step = max(1, math.ceil(len(looks) / TIMELINE_POINTS))
-    out = []
-    for i in range(0, len(looks), step):
-        some = looks[i : i + step]
-        out.append(
-            {
-                "at_s": some[-1].at_s,
-                "came": sum(look.came for look in some),
-                "inside": sum(look.inside for look in some) / len(some),
-                "wanted": max(look.wanted for look in some),
-                "up": max(look.up for look in some),
-                "paid": max(look.paid for look in some),
-            }
-        )
+    out: list[dict[str, float]] = []
+    came = wanted = 0
+    before = (-1, -1)
+    for i, look in enumerate(looks):
+        came, wanted = came + look.came, max(wanted, look.wanted)
+        if (look.up, look.paid) != before or i % step == step - 1 or i == len(looks) - 1:
+            out.append(
+                {
+                    "at_s": look.at_s,
+                    "came": came,
+                    "inside": look.inside,
+                    "wanted": wanted,
+                    "up": look.up,
+                    "paid": look.paid,
+                }
+            )
+            came = wanted = 0
+            before = (look.up, look.paid)
     return out
 
 
