@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -17,16 +17,18 @@ from typing import IO
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
 from mowich.serving.traffic.autoscale import Autoscale, Look, ScaledPool
+from mowich.serving.traffic.columns import added
+from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
-from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
@@ -58,42 +60,36 @@ REQUEST_COLUMNS = (
 )
 
 
+_REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
+
+
 class Figures:
     """Mean and percentiles of positive numbers in bounded memory."""
 
     def __init__(self) -> None:
         self.count, self.total = 0, 0.0
-        self._exact: list[float] | None = []
-        self._bins: dict[int, int] = {}
+        self._exact: list[Floats] | None = []
+        self._bins = np.zeros(0, np.int64)
 
-    def add(self, value: float) -> None:
-        self.count += 1
-        self.total += value
+    def add(self, values: Floats) -> None:
+        """A column of them."""
+        self.count += len(values)
+        self.total = added(self.total, values)
         if self._exact is not None:
-            self._exact.append(value)
-            if len(self._exact) > EXACT:
-                old, self._exact = self._exact, None
-                for x in old:
-                    self._bin(x)
-        else:
-            self._bin(value)
-
-    def _bin(self, value: float) -> None:
-        at = int(math.log(max(value, FLOOR) / FLOOR) / BIN)
-        self._bins[at] = self._bins.get(at, 0) + 1
+            self._exact.append(values)
+            if self.count > EXACT:
+                values, self._exact = np.concatenate(self._exact), None
+        if self._exact is None:
+            self._bins = counted_in_bins(self._bins, values, FLOOR, BIN)
 
     def quantile(self, share: float) -> float | None:
         """Linear between ranks while exact, to 0.25% afterwards; None when empty."""
         if not self.count:
             return None
         if self._exact is not None:
-            return float(np.quantile(np.array(self._exact), share))
-        wanted, seen = share * (self.count - 1), 0
-        for at in sorted(self._bins):
-            seen += self._bins[at]
-            if seen > wanted:
-                return FLOOR * math.exp((at + 0.5) * BIN)
-        return None
+            return float(np.quantile(np.concatenate(self._exact), share))
+        at = int(np.searchsorted(np.cumsum(self._bins), share * (self.count - 1), side="right"))
+        return FLOOR * math.exp((at + 0.5) * BIN)
 
     def to_dict(self) -> dict[str, float | None]:
         """mean, p50, p90, p99."""
@@ -174,9 +170,13 @@ class TrafficResult(Shown):
 
 @dataclass(slots=True)
 class _Tally:
-    """What is kept of finished requests. bins: by width in s, requests and those within the limits in each bin of
-    arrival."""
+    """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
+    times, s; file: where each has a line (None: nowhere); bins: by width in s, requests that stand in the times and
+    those of them within the limits, by bin of arrival."""
 
+    slo: Mapping[str, float]
+    counted: Sequence[float] = (0.0, math.inf)
+    file: IO[str] | None = None
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
@@ -192,44 +192,53 @@ class _Tally:
     last_s: float = 0.0
     bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
 
-
-@dataclass(slots=True, kw_only=True)
-class Cutoff:
-    """When a traffic need not be played to its end: as soon as so many requests are beyond a limit that its 99th
-    percentile is, whatever comes. Those of the warm-up stand among them: workers that began empty are less full than in
-    the steady state. most: requests that can come; late, slow: those beyond ttft_s, tpot_s."""
-
-    ttft_s: float
-    tpot_s: float
-    most: float
-    late: int = 0
-    slow: int = 0
-
-    def saw(self, ttft_s: float, tpot_s: float) -> None:
-        """A request was answered."""
-        self.late += ttft_s > self.ttft_s
-        self.slow += tpot_s > self.tpot_s
-
-    @property
-    def broken(self) -> tuple[bool, bool]:
-        """Whether the limit on the first token, and that on later ones, is broken for certain."""
-        enough = 1.0 + 0.01 * self.most
-        return self.late > enough, self.slow > enough
+    def add(self, answers: Answers, id_of: Callable[[int], str]) -> None:
+        """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
+        if not len(answers):
+            return
+        arrival, first, last = (answers[name] for name in ("arrival_s", "first_token_s", "last_token_s"))
+        output = answers["output"]
+        ttft, e2e = first - arrival, last - arrival
+        tpot = np.where(output > 1, (last - first) / np.maximum(output - 1, 1), 0.0)
+        begin, end = map(earlier, self.counted)
+        stands = (arrival >= begin) & (arrival < end)
+        is_good = stands
+        for name, time_s in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
+            is_good = is_good & (time_s <= self.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN))
+        self.ttft.add(ttft[stands])
+        self.e2e.add(e2e[stands])
+        self.queue.add((answers["scheduled_s"] - arrival)[stands])
+        self.tpot.add(tpot[stands & (output > 1)])
+        self.good += int(is_good.sum())
+        for width_s, bins in self.bins.items():
+            places = (arrival[stands] / width_s).astype(np.int64)
+            for count, some in ((0, places), (1, places[is_good[stands]])):
+                for k, n in zip(*(column.tolist() for column in np.unique(some, return_counts=True)), strict=True):
+                    bins.setdefault(k, [0, 0])[count] += n
+        self.answered += len(answers)
+        self.inside_s = added(self.inside_s, e2e)
+        self.tokens += int(output.sum())
+        for name in ("prompt", "cached", "preemptions", "failures"):
+            setattr(self, name, getattr(self, name) + int(answers[name].sum()))
+        self.last_s = max(self.last_s, float(last.max()))
+        if self.file is not None:
+            names = [id_of(number) for number in answers["id"].tolist()]
+            columns = (answers[name].tolist() for name in REQUEST_COLUMNS[1:])
+            self.file.writelines(map(_REQUEST_LINE.__mod__, zip(names, *columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Played:
-    """A traffic that was played. count: requests that came; span_s: from the first arrival to the last token; seconds:
+    """A traffic that was played. span_s: from the first arrival to the last token; seconds:
     processor time taken."""
 
     tally: _Tally
-    fleet: ReplicaFleet
-    count: int
+    fleet: PlayedFleet
     span_s: float
     seconds: float
 
     @property
-    def pools(self) -> tuple[tuple[list[Replica], ScaledPool | None], ...]:
+    def pools(self) -> tuple[tuple[Sequence[ReplicaRecord], ScaledPool | None], ...]:
         """Replicas, and the rule that they come and go by (None: all are there), of each pool."""
         fleet = self.fleet
         both = ((fleet.replicas, fleet.scaled), (fleet.decoders, fleet.scaled_decoders))
@@ -251,20 +260,18 @@ def _play(
     bins_s: Sequence[float] = (),
 ) -> _Played:
     """Play a scenario once. bins_s: widths of bins in which requests are counted. As `simulate_traffic`."""
-    tally = _Tally(bins={width: {} for width in bins_s})
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    done = _teller(tally, scenario, file, cutoff)
-    fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
-    begin, count, first = time.process_time(), 0, None
+    tally = _Tally(scenario.slo, scenario.requests.get("counted", (0.0, math.inf)), file)
+    tally.bins = {width: {} for width in bins_s}
+    begin = time.process_time()
+    s = scenario.serve.scheduler
+    load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    setup = _setup(scenario, is_traced=trace_out is not None)
     try:
-        for request in fleet.run(starts):
-            first = request.arrival_s if first is None else first
-            count += 1
-            if cutoff is not None and any(cutoff.broken):
-                break
+        fleet = play(setup, load, tally.add, cutoff)
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -276,12 +283,19 @@ def _play(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    played = _Played(
-        tally=tally, fleet=fleet, count=count, span_s=max(tally.last_s - (first or 0.0), 1e-12), seconds=seconds
-    )
+    span_s = max(tally.last_s - (fleet.first_s or 0.0), 1e-12)
+    played = _Played(tally=tally, fleet=fleet, span_s=span_s, seconds=seconds)
     if trace_out is not None:
-        write_timeline(trace_out, [*fleet.replicas, *fleet.decoders], [rule for _, rule in played.pools if rule])
+        write_timeline(
+            trace_out,
+            fleet.timelines,
+            dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=True)),
+        )
     return played
+
+
+def _pool_names(scenario: TrafficScenario) -> tuple[str, ...]:
+    return ("replica",) if scenario.decode is None else POOLS
 
 
 def simulate_traffic(
@@ -303,7 +317,7 @@ def simulate_traffic(
         cutoff=cutoff,
         bins_s=[HOUR_S] if is_scaled else [],
     )
-    tally, fleet, count, span = played.tally, played.fleet, played.count, played.span_s
+    tally, fleet, span = played.tally, played.fleet, played.span_s
     everyone = [*fleet.replicas, *fleet.decoders]
     paid_s = played.paid_s()
     pools = [(pool, rs) for pool, (rs, _) in zip(scenario.pools, played.pools, strict=True)]
@@ -320,7 +334,7 @@ def simulate_traffic(
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
-        requests=count,
+        requests=fleet.taken,
         completed=tally.answered,
         counted=tally.e2e.count,
         ttft_s=tally.ttft.to_dict(),
@@ -354,7 +368,7 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
-        scaling=_scaling(scenario, facts, played, usd_per_s) if is_scaled else {},
+        scaling=_scaling(scenario, played, usd_per_s) if is_scaled else {},
     )
 
 
@@ -362,105 +376,43 @@ HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 
 
-def _teller(
-    tally: _Tally, scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None
-) -> Callable[[UserRequest], None]:
-    """What is done with a finished request."""
-    ttft_limit, tpot_limit, e2e_limit = (
-        scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
-    )
-    begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
+def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
+    """The replicas of a scenario."""
 
-    def done(r: UserRequest) -> None:
-        ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
-        tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
-        if begin <= r.arrival_s < end:
-            tally.ttft.add(ttft)
-            tally.e2e.add(e2e)
-            tally.queue.add(r.scheduled_s - r.arrival_s)
-            if r.output > 1:
-                tally.tpot.add(tpot)
-            is_good = ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
-            tally.good += is_good
-            for width_s, bins in tally.bins.items():
-                one = bins.setdefault(int(r.arrival_s / width_s), [0, 0])
-                one[0] += 1
-                one[1] += is_good
-        if cutoff is not None:
-            cutoff.saw(ttft, tpot)
-        tally.answered += 1
-        tally.inside_s += e2e
-        tally.tokens += r.output
-        tally.prompt += r.prompt
-        tally.cached += r.cached
-        tally.preemptions += r.preemptions
-        tally.failures += r.failures
-        tally.last_s = max(tally.last_s, r.last_token_s)
-        if file is not None:
-            file.write(
-                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
-                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
-            )
+    def workers(p: Pool) -> Workers:
+        seen = p.seen if scenario.has_front else None
+        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
 
-    return done
-
-
-def _fleet(
-    scenario: TrafficScenario, done: Callable[[UserRequest], None], *, is_traced: bool
-) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
-    """(the replicas, ready; the requests that come to them)."""
-
-    def pool(p: Pool, word: str) -> list[Replica]:
-        return [
-            Replica(
-                i,
-                p.times,
-                p.scheduler,
-                on_done=done,
-                trace=is_traced,
-                name=f"{word} {i}",
-                seen=p.seen if scenario.has_front else None,
-            )
-            for i in range(p.replicas)
-        ]
-
-    s = scenario.serve.scheduler
-    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
-    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
-    decoders = pool(scenario.decode, "decode") if scenario.decode else []
-    rule, behind = scenario.autoscale, scenario.autoscale_decode
-    return ReplicaFleet(
-        replicas=serve,
-        decoders=decoders,
+    return FleetSetup(
+        serve=workers(scenario.serve),
+        decode=workers(scenario.decode) if scenario.decode else None,
         route=scenario.route,
-        front=scenario.serve.seen.front if scenario.has_front else None,
+        way=scenario.transfer,
         failures=scenario.failures,
-        transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
-        follow=follow,
-        scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
-        scaled_decoders=None if behind is None else ScaledPool(rule=behind, replicas=decoders),
-    ), starts
+        rule=scenario.autoscale,
+        decode_rule=scenario.autoscale_decode,
+        is_traced=is_traced,
+    )
 
 
 TIMELINE_POINTS = 400
 """Of replicas over time, beside those at which their number changed."""
 
 
-def _scaling(scenario: TrafficScenario, facts: Facts, played: _Played, usd_per_s: float | None) -> dict[str, object]:
+def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None) -> dict[str, object]:
     """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
     paid_s, tally = played.paid_s(), played.tally
     chips = [pool.chips / pool.replicas for pool in scenario.pools]
-    names = ("replica",) if len(chips) == 1 else POOLS
     pools: dict[str, object] = {}
-    for name, each, paid, (_, rule) in zip(names, chips, paid_s, played.pools, strict=True):
+    for name, each, paid, (_, rule) in zip(_pool_names(scenario), chips, paid_s, played.pools, strict=True):
         assert rule is not None
         pools[name] = {
             "chips_each": each,
             "replicas_mean": paid / played.span_s,
-            "replicas_most": max((look.paid for look in rule.looks), default=rule.rule.least),
+            "replicas_most": max((look.paid for look in rule.log), default=rule.rule.least),
             "scale_ups": rule.orders,
             "scale_downs": rule.gone,
-            "timeline": _timeline(rule.looks),
+            "timeline": _timeline(rule.log),
         }
     hours = [
         {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
@@ -543,7 +495,7 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
         plays[name], played = play(rules, "rule")
         rule = played.fleet.scaled
         assert rule is not None
-        counts = counts or [0.0, *(float(look.came) for look in rule.looks[1:])]
+        counts = counts or [0.0, *(float(look.came) for look in rule.log[1:])]
         rows.append(
             {
                 "by": name,
@@ -580,7 +532,7 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
 
 
 def _coverage(
-    pools: Sequence[tuple[Pool | None, Sequence[Replica]]], *, inside: float, context: float
+    pools: Sequence[tuple[Pool | None, Sequence[ReplicaRecord]]], *, inside: float, context: float
 ) -> dict[str, float]:
     """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
     was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
@@ -604,7 +556,11 @@ def _coverage(
     return out
 
 
-def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: Sequence[float]) -> float:
+PlayedPools = Sequence[tuple[Pool, Sequence[ReplicaRecord]]]
+"""Pools, each with what its replicas did."""
+
+
+def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:
     """Share of the time of the chips of pools in which they worked; there_s: for which a replica of each was there."""
     weights = [pool.chips * (s / max(there_s)) for (pool, _), s in zip(pools, there_s, strict=True)]
     return sum(
@@ -617,7 +573,7 @@ def _costs(
     scenario: TrafficScenario,
     facts: Facts,
     shares: Mapping[str, float],
-    pools: Sequence[tuple[Pool, Sequence[Replica]]],
+    pools: PlayedPools,
     there_s: Sequence[float],
     span: float,
 ) -> tuple[float | None, float | None]:
@@ -644,9 +600,11 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: list[Replica], scaled: Sequence[ScaledPool] = ()) -> None:
+def write_timeline(
+    path: Path, replicas: Sequence[Replica], scaled: Mapping[str, ScaledPool | None] | None = None
+) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
-    slice. scaled: pools that come and go, whose numbers are counters."""
+    slice. scaled: pools by name, of which those that come and go have their numbers as counters."""
     import json
 
     with path.open("w", encoding="utf-8") as file:
@@ -671,11 +629,12 @@ def write_timeline(path: Path, replicas: list[Replica], scaled: Sequence[ScaledP
                         }
                     )
                 )
-        for pool in scaled:
-            name = f"{pool.replicas[0].name.split()[0]}s"
-            for look in pool.looks:
+        for name, pool in (scaled or {}).items():
+            for look in () if pool is None else pool.log:
                 numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
-                lines.append(json.dumps({"ph": "C", "pid": 1, "name": name, "ts": look.at_s * 1e6, "args": numbers}))
+                lines.append(
+                    json.dumps({"ph": "C", "pid": 1, "name": f"{name}s", "ts": look.at_s * 1e6, "args": numbers})
+                )
         file.write(",\n".join(lines) + "\n]}\n")
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
 from mowich.errors import UserError
 from mowich.scenario import Node
-from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
+from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, pauses
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.units import parse
-
-Follow = Callable[[UserRequest], UserRequest | None]
-"""What the user of an answered request asks next."""
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
 """Keys of a load that hold what its words were read into, not the words."""
@@ -213,16 +210,16 @@ def _lengths(node: Node, key: str) -> Draw | None:
         return None
 
 
-def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
-    """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
-    longest: tokens of a request that the cache still holds."""
+def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
+    """Requests in order of arrival; or conversations, where what comes depends on answers. block: tokens that a hash
+    names; longest: tokens of a request that the cache still holds."""
     if r["trace"]:
-        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
+        return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
     if "turn_counts" in r and r["turn_counts"] is not None:
         think = r["pauses"]
         assert think is not None
         rate = r.get("curve") or r.get("rate")
-        talks = Conversations(
+        return Conversations(
             requests=r["requests"],
             prompt=r["prompt_lengths"],
             output=r["output_lengths"],
@@ -237,10 +234,9 @@ def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequ
             block=block,
             longest=longest,
         )
-        return talks.starts(), talks.after
     rate = r.get("curve") or r["rate"]
     assert not isinstance(rate, dict)
-    return draw(
+    return draw_columns(
         rate=rate,
         requests=r["requests"],
         prompt=r["prompt_lengths"],
@@ -252,4 +248,4 @@ def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequ
         priorities=r["priorities"],
         block=block,
         until_s=r.get("duration", math.inf),
-    ), None
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.planner import ByInside, Planner, PoolView
-from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 
 
@@ -30,6 +30,22 @@ class Autoscale:
     def planner(self) -> Planner:
         """A planner that has seen nothing."""
         return ByInside(self.inside) if self.make is None else self.make()
+
+
+class ScaledReplica(Protocol):
+    """What a rule sees of a replica, and sets. load, waits: requests inside, and those of them in the queue;
+    queued_tokens: of their prompts; kv_share: of the cache's blocks in use; up_s: when it serves, s."""
+
+    up_s: float
+
+    @property
+    def load(self) -> int: ...
+    @property
+    def waits(self) -> int: ...
+    @property
+    def queued_tokens(self) -> int: ...
+    @property
+    def kv_share(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -76,33 +92,44 @@ class Look:
 class ScaledPool:
     """The replicas under a rule; the first `least` are there from the start. since: when each was ordered (None: not
     there); leaving: those that take no more requests; paid_s: seconds paid for of those that are gone; orders, gone:
-    how often one was ordered, and sent away; looks: what was there at each; seen: what happened since the last one."""
+    how often one was ordered, and sent away; log: what was there at each look; seen: what happened since the last;
+    planner: says how many are wanted."""
 
     rule: Autoscale
-    replicas: list[Replica]
+    replicas: Sequence[ScaledReplica]
     since: dict[int, float] = field(default_factory=dict)
     leaving: set[int] = field(default_factory=set)
     paid_s: float = 0.0
     orders: int = 0
     gone: int = 0
-    looks: list[Look] = field(default_factory=list)
+    log: list[Look] = field(default_factory=list)
     seen: SinceLook = field(default_factory=SinceLook)
-    _planner: Planner = field(init=False)
+    planner: Planner = field(init=False)
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.since = dict.fromkeys(range(self.rule.least), 0.0)
-        self._planner = self.rule.planner()
+        self.planner = self.rule.planner()
 
-    def open(self, at: float) -> list[Replica]:
+    @property
+    def there(self) -> list[int]:
+        """Replicas that take requests, once they are up."""
+        return [i for i in self.since if i not in self.leaving]
+
+    def open(self, at: float) -> list[int]:
         """Replicas that take requests at a time: those that are up, else those that soon are."""
-        there = [self.replicas[i] for i in self.since if i not in self.leaving]
-        return [r for r in there if earlier(r.up_s) <= at] or there
+        there = self.there
+        return [i for i in there if earlier(self.replicas[i].up_s) <= at] or there
+
+    @property
+    def look_s(self) -> float:
+        """When it looks next, s."""
+        return (len(self.log) + 1) * self.rule.every_s
 
     def view(self, at: float) -> PoolView:
         """What the planner sees."""
         seen = self.seen
-        there = [self.replicas[i] for i in self.since if i not in self.leaving]
+        there = [self.replicas[i] for i in self.there]
         up = [r for r in there if earlier(r.up_s) <= at]
         full = 0.0
         for r in up:
@@ -115,7 +142,7 @@ class ScaledPool:
             there=len(there),
             serving=len(up),
             inside=sum(r.load for r in held),
-            waiting=sum(len(r.waiting) for r in held),
+            waiting=sum(r.waits for r in held),
             waiting_tokens=sum(r.queued_tokens for r in held),
             kv=full / max(1, len(up)),
             came=seen.came,
@@ -127,20 +154,20 @@ class ScaledPool:
             e2e_s=seen.e2e_s / n,
         )
 
-    def look(self, at: float) -> None:
+    def look(self) -> None:
         """See what is inside, ask the planner, and order or dismiss."""
-        rule = self.rule
+        rule, at = self.rule, self.look_s
         for i in [i for i in self.leaving if not self.replicas[i].load]:
             self.paid_s += at - self.since.pop(i)
             self.leaving.discard(i)
         view = self.view(at)
         self.seen = SinceLook()
-        now = min(rule.most, max(rule.least, self._planner.wanted(view)))
+        now = min(rule.most, max(rule.least, self.planner.wanted(view)))
         self._wanted.append((at, now))
         while self._wanted[0][0] < earlier(at - rule.hold_s):
             self._wanted.popleft()
         want = max(wanted for _, wanted in self._wanted)
-        there = [i for i in self.since if i not in self.leaving]
+        there = self.there
         for i in sorted(self.leaving):  # one that was leaving stays
             if len(there) < now:
                 self.leaving.discard(i)
@@ -154,8 +181,8 @@ class ScaledPool:
         for i in sorted(there, key=lambda i: (self.replicas[i].load, -i))[: max(0, len(there) - want)]:
             self.leaving.add(i)
             self.gone += 1
-        up = sum(1 for i in self.since if i not in self.leaving and earlier(self.replicas[i].up_s) <= at)
-        self.looks.append(Look(at, view.came, view.inside, now, up, len(self.since)))
+        up = sum(1 for i in self.there if earlier(self.replicas[i].up_s) <= at)
+        self.log.append(Look(at, view.came, view.inside, now, up, len(self.since)))
 
     def paid_until(self, end_s: float) -> float:
         """Seconds of replicas paid for from 0 to the end."""

@@ -43,7 +43,6 @@ class ReplicaFleet:
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
     _coming: Agenda[UserRequest] = field(default_factory=Agenda)
-    _looks: int = 0
     _now: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,7 +83,7 @@ class ReplicaFleet:
             when, one = self._moving.pop()
             pool, rule = self.decoders, self.scaled_decoders
             if rule is not None:
-                pool = rule.open(when)
+                pool = [self.decoders[i] for i in rule.open(when)]
                 rule.seen.arrives(one.request)
             target = self._choose(pool, when, one.request, self._next_decoder)
             self._next_decoder += 1
@@ -96,7 +95,7 @@ class ReplicaFleet:
         """Give a request to a replica: to which."""
         pool = self.replicas
         if self.scaled is not None:
-            pool = self.scaled.open(at)
+            pool = [self.replicas[i] for i in self.scaled.open(at)]
             self.scaled.seen.arrives(request)
         target = pool[0] if len(pool) == 1 else self._choose(pool, at, request, self._next)
         self._next += 1
@@ -205,12 +204,11 @@ class ReplicaFleet:
     def _look_s(self) -> float:
         """When the rules of autoscaling look next; inf where there is none."""
         rule = self.scaled or self.scaled_decoders
-        return math.inf if rule is None else (self._looks + 1) * rule.rule.every_s
+        return math.inf if rule is None else rule.look_s
 
     def _look(self) -> None:
         """Let the rules of autoscaling look."""
         at = self._look_s()
-        self._looks += 1
         for replica in self.replicas:
             replica.advance(at)
         if self.decoders:
@@ -218,7 +216,7 @@ class ReplicaFleet:
             for replica in self.decoders:
                 replica.advance(at)
         for pool in self._scaled():
-            pool.look(at)
+            pool.look()
 
     def _strike(self, failure: Failure) -> None:
         pool = self.decoders or self.replicas
