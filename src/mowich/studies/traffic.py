@@ -500,6 +500,7 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
             {
                 "by": name,
                 **plays[name].to_dict(),
+                **({} if scenario.slo else {"goodput_frac": None}),
                 "ttft_p99_s": played.tally.ttft.quantile(0.99),
                 "tpot_p99_s": played.tally.tpot.quantile(0.99),
                 "scale_ups": sum(rule.orders for _, rule in played.pools if rule is not None),
