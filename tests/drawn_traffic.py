@@ -16,8 +16,8 @@ from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, Workers
-from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, Noise, Predictor
-from mowich.serving.traffic.planner import ByInside, ByQueue, ByTimes, Planner, PoolView
+from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, LoadPredictor, Noise
+from mowich.serving.traffic.planner import ByInside, ByQueue, ByTimes, PoolView, ReplicaPlanner
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.routing import Failure
@@ -151,7 +151,7 @@ def drawn_workers(d: Draw, like: Workers | None, seen: bool) -> Workers:
 class Watched:
     """A planner that keeps what it saw."""
 
-    planner: Planner
+    planner: ReplicaPlanner
     seen: list[PoolView]
 
     def wanted(self, view: PoolView) -> int:
@@ -164,11 +164,11 @@ def drawn_rule(d: Draw, workers: Workers) -> Autoscale:
     kind, predictor = d.one("inside", "queue", "times", "times"), d.one(*PREDICTORS)
     counts_tokens, step_s = d.one(True, False), d.between(0.01, 0.05)
 
-    def predictors() -> list[Predictor]:
+    def predictors() -> list[LoadPredictor]:
         how = Forecasting(predictor=predictor, window=5, season=3, noise=Noise(level=1.0, trend=0.1, seen=10.0))
         return [how.make() for _ in range(3)]
 
-    def planner() -> Planner:
+    def planner() -> ReplicaPlanner:
         if kind == "inside":
             return ByInside(2.0)
         if kind == "queue":

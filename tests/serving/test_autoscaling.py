@@ -17,10 +17,10 @@ from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.startup import StartupAsk, startup_s
-from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, Known, Noise
+from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead, Noise
 from mowich.serving.traffic.planner import ByQueue, PoolView, prompts_per_s
 from mowich.studies.traffic import TrafficResult, simulate_traffic, traffic
-from mowich.studies.traffic_autoscale import OUTPUTS, PROMPTS, profile
+from mowich.studies.traffic_autoscale import OUTPUTS, PROMPTS, replica_profile
 from mowich.studies.traffic_scenario import read_traffic
 
 FACTS = load_facts()
@@ -92,7 +92,7 @@ def test_a_season_comes_again_moved_by_what_has_grown(season: list[float], grown
 
 @given(st.lists(st.floats(0.0, 1e3), min_size=1, max_size=40), st.integers(0, 10))
 def test_no_forecast_is_below_nothing_and_the_truth_is_the_largest_to_come(series: list[float], ahead: int) -> None:
-    truth = Known(series)
+    truth = KnownAhead(series)
     for name in PREDICTORS:
         predictor = Forecasting(predictor=name, window=10, season=5, noise=NOISE).make()
         for value in series:
@@ -112,7 +112,7 @@ POOL = read_traffic(
     ),
     FACTS,
 ).serve
-PROFILE = profile(POOL, has_front=True)
+PROFILE = replica_profile(POOL, has_front=True)
 
 
 @given(i=st.integers(0, len(PROMPTS) - 1), j=st.integers(0, len(OUTPUTS) - 1), k=st.integers(0, len(PROFILE.users) - 1))

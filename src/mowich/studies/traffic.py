@@ -23,17 +23,18 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.autoscale import Autoscale, Look, ScaledPool
+from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
 from mowich.serving.traffic.columns import added
 from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.shown import Shown, plain_row
+from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
-from mowich.studies.traffic_autoscale import POOLS
+from mowich.studies.traffic_autoscale import POOLS_APART
 from mowich.studies.traffic_load import requests_of
 from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
@@ -295,7 +296,7 @@ def _play(
 
 
 def _pool_names(scenario: TrafficScenario) -> tuple[str, ...]:
-    return ("replica",) if scenario.decode is None else POOLS
+    return ("replica",) if scenario.decode is None else POOLS_APART
 
 
 def simulate_traffic(
@@ -373,7 +374,6 @@ def simulate_traffic(
 
 
 HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
 
 
 def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
@@ -430,7 +430,7 @@ def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None
     return out
 
 
-def _timeline(looks: Sequence[Look]) -> list[dict[str, float]]:
+def _timeline(looks: Sequence[PoolLook]) -> list[dict[str, float]]:
     """The looks at which the number of replicas changed, and others evenly, about `TIMELINE_POINTS` of these: requests
     that came since the point before, and the most replicas wanted since then; the rest as it is at the look."""
     step = max(1, math.ceil(len(looks) / TIMELINE_POINTS))

@@ -17,11 +17,11 @@ from mowich.scenario import Node
 from mowich.serving.startup import WEIGHTS_FROM, StartupAsk, startup_s
 from mowich.serving.steady import Load, closed_loop, decode_pool
 from mowich.serving.traffic.autoscale import Autoscale
-from mowich.serving.traffic.forecasts import PREDICTORS, Constant, Forecasting, Known, Noise, Predictor
-from mowich.serving.traffic.planner import ByQueue, ByTimes, Planner, Profile, prompts_per_s
+from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead, LastSeen, LoadPredictor, Noise
+from mowich.serving.traffic.planner import ByQueue, ByTimes, ReplicaPlanner, ReplicaProfile, prompts_per_s
 from mowich.studies.traffic_pools import Pool, Transfer
 
-POOLS = ("prefill", "decode")
+POOLS_APART = ("prefill", "decode")
 """Where they are apart."""
 
 _KEYS = {
@@ -102,7 +102,7 @@ def read_scaling(
     most = _most(node, apart, is_apart)
     if "replicas" in root:
         node.problem(None, "decides how many replicas there are", fix="leave out replicas")
-    for name, few, many in zip(POOLS if is_apart else ("",), least, most, strict=True):
+    for name, few, many in zip(POOLS_APART if is_apart else ("",), least, most, strict=True):
         if many < few:
             where = f"disaggregated.{name}" if is_apart else "least"
             key = "least" if is_apart else "most"
@@ -159,8 +159,8 @@ def _counts(node: Node, key: str, is_apart: bool, *, whole: bool, low: float = 1
         node.problem(key, "is of one pool here", given=node.raw(key), allowed="a number")
         return (1.0,)
     inner = node.node(key)
-    inner.need(*POOLS)
-    found = tuple(inner.count(name, 1.0, minimum=low, whole=whole) for name in POOLS)
+    inner.need(*POOLS_APART)
+    found = tuple(inner.count(name, 1.0, minimum=low, whole=whole) for name in POOLS_APART)
     inner.done()
     return found
 
@@ -173,7 +173,9 @@ def _most(node: Node, apart: Node, is_apart: bool) -> tuple[int, ...]:
     if "most" in node:
         given = node.raw("most")
         node.problem("most", "is what disaggregated.prefill and .decode say", given=given, fix="leave it out")
-    return tuple(n if isinstance(n := apart.raw(name, 1), int) else 1 for name in POOLS)  # wrong ones are told of there
+    return tuple(
+        n if isinstance(n := apart.raw(name, 1), int) else 1 for name in POOLS_APART
+    )  # wrong ones are told of there
 
 
 def _start(node: Node) -> float | StartupAsk:
@@ -269,7 +271,7 @@ def make_scaling(
     needs_profile = bool({"sla", "forecast"} & set(ask.rules)) or (ask.regret and bool({"ttft", "tpot"} & set(slo)))
     sides = _sides(pools, slo, transfer, has_front=has_front) if needs_profile else ()
 
-    def of_pool(i: int, make: Callable[[], Planner] | None) -> Autoscale:
+    def of_pool(i: int, make: Callable[[], ReplicaPlanner] | None) -> Autoscale:
         return Autoscale(
             least=ask.least[i],
             most=ask.most[i],
@@ -280,7 +282,7 @@ def make_scaling(
             make=make,
         )
 
-    def by_times(i: int, predictors: Callable[[], list[Predictor]], look_ahead_s: float) -> Planner:
+    def by_times(i: int, predictors: Callable[[], list[LoadPredictor]], look_ahead_s: float) -> ReplicaPlanner:
         side = sides[i]
         rate, prompt, output = predictors()
         return ByTimes(
@@ -297,7 +299,7 @@ def make_scaling(
             output=output,
         )
 
-    def three(how: Forecasting) -> list[Predictor]:
+    def three(how: Forecasting) -> list[LoadPredictor]:
         return [how.make() for _ in range(3)]
 
     rules: dict[str, tuple[Autoscale, ...]] = {}
@@ -305,7 +307,7 @@ def make_scaling(
         made = []
         for i in range(len(pools)):
             is_prefill = len(pools) > 1 and i == 0
-            makers: dict[str, Callable[[], Planner] | None] = {
+            makers: dict[str, Callable[[], ReplicaPlanner] | None] = {
                 "inside": None,
                 "queue": partial(
                     _kept, replace(ask.queue, kv_up=math.inf, kv_down=math.inf) if is_prefill else ask.queue
@@ -317,8 +319,8 @@ def make_scaling(
         rules[name] = tuple(made)
 
     def known(truth: Sequence[float]) -> tuple[Autoscale, ...]:
-        def told() -> list[Predictor]:
-            return [Known(truth), Constant(), Constant()]
+        def told() -> list[LoadPredictor]:
+            return [KnownAhead(truth), LastSeen(), LastSeen()]
 
         return tuple(of_pool(i, partial(by_times, i, told, starts[i] + ask.every_s)) for i in range(len(pools)))
 
@@ -332,7 +334,7 @@ def make_scaling(
     )
 
 
-def _kept(planner: ByQueue) -> Planner:
+def _kept(planner: ByQueue) -> ReplicaPlanner:
     return planner
 
 
@@ -340,7 +342,7 @@ def _echo(ask: ScalingAsk, starts: Sequence[float]) -> dict[str, object]:
     """The first rule, as it was asked and filled in; of one rule by requests inside, without its name."""
 
     def one(values: Sequence[float]) -> object:
-        return values[0] if len(values) == 1 else dict(zip(POOLS, values, strict=True))
+        return values[0] if len(values) == 1 else dict(zip(POOLS_APART, values, strict=True))
 
     name = ask.rules[0]
     out: dict[str, object] = {"least": one(ask.least), "most": one(ask.most)}
@@ -395,11 +397,11 @@ def _sides(
 ) -> tuple[PoolProfile, ...]:
     """The profile of each pool."""
     if len(pools) == 1:
-        whole = profile(pools[0], has_front=has_front)
+        whole = replica_profile(pools[0], has_front=has_front)
         return (PoolProfile(at=whole.at, rate=whole.rate, counts_first=True),)
     prompts, answers = (
-        profile(pools[0], has_front=False, part="prefill"),
-        profile(pools[1], has_front=False, part="decode"),
+        replica_profile(pools[0], has_front=False, part="prefill"),
+        replica_profile(pools[1], has_front=False, part="decode"),
     )
     front = pools[0].seen.front if has_front else None
 
@@ -427,7 +429,7 @@ def _sides(
     )
 
 
-def profile(pool: Pool, *, has_front: bool, part: str = "whole") -> Profile:
+def replica_profile(pool: Pool, *, has_front: bool, part: str = "whole") -> ReplicaProfile:
     """A replica of a pool in its steady state, at loads and lengths around those that are served. part: of a worker of
     prompts (`prefill`) TTFT is the time of a prompt's own steps; of one that only decodes (`decode`) TPOT holds the
     wait of those that have no room."""
@@ -467,4 +469,4 @@ def profile(pool: Pool, *, has_front: bool, part: str = "whole") -> Profile:
         safe = np.nan_to_num(seconds * factors, nan=NEVER_S, posinf=NEVER_S)
         shifted.append(np.clip(safe, 1e-9, NEVER_S).reshape(len(PROMPTS), len(OUTPUTS), len(users)))
     ttft, tpot = (tuple(tuple(tuple(row) for row in plane) for plane in cube.tolist()) for cube in shifted)
-    return Profile(prompts=PROMPTS, outputs=OUTPUTS, users=tuple(users), ttft_s=ttft, tpot_s=tpot)
+    return ReplicaProfile(prompts=PROMPTS, outputs=OUTPUTS, users=tuple(users), ttft_s=ttft, tpot_s=tpot)

@@ -24,20 +24,20 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.progress import steps
 from mowich.serving.traffic.autoscale import Autoscale
-from mowich.serving.traffic.planner import Helped, Planner, Scheduled
+from mowich.serving.traffic.planner import Helped, ReplicaPlanner, Scheduled
 
-MOST_NUMBERS = 40
+MOST_CONSTANTS = 40
 """Constant numbers of replicas (pairs, where pools are apart) that are played at most."""
 MOST_BINS = 1500
 """Bins of a schedule, at most; each holds whole looks."""
 TRIES = 5
 """Schedules that are played to reach a goodput, and again to make them cheaper, at most."""
-HALVINGS = 40
+PRICE_HALVINGS = 40
 """Of the price of a kept request."""
 KEPT_MARGIN = 1e-12
 """Of a share of requests: rounding."""
 
-Rules = tuple[Autoscale, ...]
+PoolRules = tuple[Autoscale, ...]
 """A rule of each pool."""
 
 
@@ -67,13 +67,13 @@ class Hindsight:
     bin; play: plays rules and tells; limits_s: on TTFT, TPOT and the whole request; known: the rule by limits that
     knows the requests between looks (None: there is none); where: for errors."""
 
-    rule: Rules
+    rule: PoolRules
     chips: tuple[float, ...]
     bin_s: float
     bins: int
     limits_s: tuple[float, float, float]
-    play: Callable[[Rules, str], Play]
-    known: Rules | None
+    play: Callable[[PoolRules, str], Play]
+    known: PoolRules | None
     where: str
     plays: list[Play] = field(default_factory=list)
     _kept: Floats | None = None
@@ -86,12 +86,12 @@ class Hindsight:
 
     def learn(self, goodput: float) -> None:
         """Play constant numbers: each until fewer than one that broke the goodput are left, and with help below."""
-        if len(self.numbers) > MOST_NUMBERS:
+        if len(self.numbers) > MOST_CONSTANTS:
             raise UserError(
                 "regret plays every constant number of replicas",
                 where=self.where,
                 given=f"{len(self.numbers)} of them",
-                allowed=f"at most {MOST_NUMBERS}: a larger least or a smaller most",
+                allowed=f"at most {MOST_CONSTANTS}: a larger least or a smaller most",
             )
         broke: list[tuple[int, ...]] = []
         shares = []
@@ -221,7 +221,7 @@ class Hindsight:
         if kept < wanted:
             return None
         cheap = path(low)[0]
-        for _ in range(HALVINGS):
+        for _ in range(PRICE_HALVINGS):
             price = 0.5 * (low + high)
             found, kept = path(price)
             if kept >= wanted:
@@ -230,8 +230,8 @@ class Hindsight:
                 low, cheap = price, found
         return dear, cheap
 
-    def _rules(self, needs: Sequence[tuple[int, ...]]) -> Rules:
-        """Rules that have these numbers serve in each bin: ordered in time, and held."""
+    def _rules(self, needs: Sequence[tuple[int, ...]]) -> PoolRules:
+        """PoolRules that have these numbers serve in each bin: ordered in time, and held."""
         out = []
         for i, r in enumerate(self.rule):
             looks = round(self.bin_s / r.every_s)
@@ -242,7 +242,7 @@ class Hindsight:
         return tuple(out)
 
 
-def _given(planner: Planner) -> Planner:
+def _given(planner: ReplicaPlanner) -> ReplicaPlanner:
     return planner
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mowich.serving.traffic.moments import earlier
-from mowich.serving.traffic.planner import ByInside, Planner, PoolView
+from mowich.serving.traffic.planner import ByInside, PoolView, ReplicaPlanner
 from mowich.serving.traffic.requests import UserRequest
 
 
@@ -25,9 +25,9 @@ class Autoscale:
     start_s: float
     hold_s: float
     inside: float = 1.0
-    make: Callable[[], Planner] | None = None
+    make: Callable[[], ReplicaPlanner] | None = None
 
-    def planner(self) -> Planner:
+    def planner(self) -> ReplicaPlanner:
         """A planner that has seen nothing."""
         return ByInside(self.inside) if self.make is None else self.make()
 
@@ -76,7 +76,7 @@ class SinceLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PoolLook:
     """What was there at a look: requests that came since the last one, and that are inside; replicas that the planner
     wants, that serve, and that are paid for."""
 
@@ -102,9 +102,9 @@ class ScaledPool:
     paid_s: float = 0.0
     orders: int = 0
     gone: int = 0
-    log: list[Look] = field(default_factory=list)
+    log: list[PoolLook] = field(default_factory=list)
     seen: SinceLook = field(default_factory=SinceLook)
-    planner: Planner = field(init=False)
+    planner: ReplicaPlanner = field(init=False)
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -182,7 +182,7 @@ class ScaledPool:
             self.leaving.add(i)
             self.gone += 1
         up = sum(1 for i in self.there if earlier(self.replicas[i].up_s) <= at)
-        self.log.append(Look(at, view.came, view.inside, now, up, len(self.since)))
+        self.log.append(PoolLook(at, view.came, view.inside, now, up, len(self.since)))
 
     def paid_until(self, end_s: float) -> float:
         """Seconds of replicas paid for from 0 to the end."""

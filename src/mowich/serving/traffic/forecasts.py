@@ -2,7 +2,7 @@
 
 Each predictor is told one number a look and says what it expects some looks ahead. They are those that planners of
 served models offer (docs/autoscaling.md); none looks at the clock, draws, or reads numbers that are still to come,
-but `Known`, which is told the truth and is there to compare with.
+but `KnownAhead`, which is told the truth and is there to compare with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PREDICTORS = ("constant", "average", "kalman", "arima", "seasonal")
 over the last looks; seasonal: as one season ago, moved by what has changed since."""
 
 
-class Predictor(Protocol):
+class LoadPredictor(Protocol):
     """Told of a series number by number."""
 
     def add(self, value: float) -> None:
@@ -30,11 +30,11 @@ class Predictor(Protocol):
 
 
 @dataclass(slots=True)
-class Constant:
+class LastSeen:
     """What was seen last.
 
     Example:
-        >>> seen = Constant()
+        >>> seen = LastSeen()
         >>> seen.add(3.0)
         >>> seen.ahead(10)
         3.0
@@ -181,7 +181,7 @@ class Seasonal:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownAhead:
     """The truth: the numbers of all looks, known before they come."""
 
     truth: Sequence[float]
@@ -205,10 +205,10 @@ class Forecasting:
     season: int
     noise: Noise
 
-    def make(self) -> Predictor:
+    def make(self) -> LoadPredictor:
         """A predictor that has seen nothing."""
-        makers: dict[str, Callable[[], Predictor]] = {
-            "constant": Constant,
+        makers: dict[str, Callable[[], LoadPredictor]] = {
+            "constant": LastSeen,
             "average": lambda: Average(self.window),
             "kalman": lambda: Kalman(self.noise),
             "arima": lambda: Arima(self.window),

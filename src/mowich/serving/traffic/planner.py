@@ -1,7 +1,8 @@
 """How many replicas a planner wants: by requests inside, by what waits, by limits on times, or by a forecast.
 
 A planner sees a pool at each look (`PoolView`) and says a number; `autoscale.ScaledPool` orders and dismisses. The
-rules are those of planners in use (docs/autoscaling.md). `Profile` is what one replica does at a load, interpolated.
+rules are those of planners in use (docs/autoscaling.md). `ReplicaProfile` is what one replica does at a load,
+interpolated.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mowich.serving.traffic.forecasts import Predictor
+from mowich.serving.traffic.forecasts import LoadPredictor
 
 REPLICA_MARGIN = 1e-9
 """Of a number of replicas: one more is not wanted for it."""
@@ -42,7 +43,7 @@ class PoolView:
     e2e_s: float = 0.0
 
 
-class Planner(Protocol):
+class ReplicaPlanner(Protocol):
     """Says how many replicas of one pool are wanted. It may remember."""
 
     def wanted(self, view: PoolView) -> int:
@@ -128,7 +129,7 @@ BOUNDLESS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class ReplicaProfile:
     """A replica in its steady state. Axes, each of which rises: prompts, outputs: tokens; users: requests inside.
     ttft_s, tpot_s: seconds at [prompt][output][users]. Between the points straight in logarithms; beyond them the
     nearest."""
@@ -207,7 +208,7 @@ def prompts_per_s(each_s: float, ttft_s: float) -> float:
 # by limits on times
 # ----------------------------------------------------------------------------------------------------------------------
 
-CORRECTION = (0.5, 2.0)
+CORRECTION_ENDS = (0.5, 2.0)
 """Least and largest correction of a profiled time: a backlog is no property of a replica."""
 
 
@@ -232,9 +233,9 @@ class ByTimes:
     enough: int
     look_ahead_s: float
     counts_first: bool
-    rate: Predictor
-    prompt: Predictor
-    output: Predictor
+    rate: LoadPredictor
+    prompt: LoadPredictor
+    output: LoadPredictor
     correction: list[float] = field(default_factory=lambda: [1.0, 1.0])
     _prompt: float = 0.0
     _output: float = 0.0
@@ -266,7 +267,7 @@ class ByTimes:
         there_s = view.e2e_s if self.counts_first else view.e2e_s - view.ttft_s
         users = view.answered / view.since_s * there_s / max(1, view.serving)
         expected = self.at(self._prompt, self._output, max(1.0, users))
-        low, high = CORRECTION
+        low, high = CORRECTION_ENDS
         for k, (seen, said) in enumerate(zip((view.ttft_s, view.tpot_s), expected, strict=True)):
             if seen > 0.0 and said > 0.0:
                 self.correction[k] = min(high, max(low, seen / said))
