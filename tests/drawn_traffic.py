@@ -15,7 +15,7 @@ from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
-from mowich.serving.traffic.compiled import FleetSetup, Workers
+from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
 from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, LoadPredictor, Noise
 from mowich.serving.traffic.planner import ByInside, ByQueue, ByTimes, PoolView, ReplicaPlanner
 from mowich.serving.traffic.play import Cutoff
@@ -133,13 +133,13 @@ def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
     )
 
 
-def drawn_workers(d: Draw, like: Workers | None, seen: bool) -> Workers:
+def drawn_workers(d: Draw, like: ReplicaGroup | None, seen: bool) -> ReplicaGroup:
     scheduler = drawn_scheduler(d)
     if like is not None:  # one engine, or another of the same cache
         same = like.scheduler
         scheduler = d.one(same, replace(scheduler, prefix_cache=same.prefix_cache))
     front = Front(d.one(0.5, 0.75), d.between(0.0, 0.01), d.between(0.0, 1e-5), d.between(0.0, 2.0))
-    return Workers(
+    return ReplicaGroup(
         count=d.one(1, 1, 2, 3, 5),
         times=drawn_times(d, scheduler),
         scheduler=scheduler,
@@ -159,7 +159,7 @@ class Watched:
         return self.planner.wanted(view)
 
 
-def drawn_rule(d: Draw, workers: Workers) -> Autoscale:
+def drawn_rule(d: Draw, workers: ReplicaGroup) -> Autoscale:
     """A rule of any kind; its planners keep what they see."""
     kind, predictor = d.one("inside", "queue", "times", "times"), d.one(*PREDICTORS)
     counts_tokens, step_s = d.one(True, False), d.between(0.01, 0.05)

@@ -152,7 +152,7 @@ model: llama-3.1-8b
 on: h100:2
 plan: {tp: 1}
 slo: {ttft: 1 s, tpot: 20 ms}
-autoscale: {by: [inside, sla], inside: 9, least: 1, most: 2, every: 4 s, start: {weights: host}, hold: 9 s, regret: true}
+autoscale: {by: [inside, sla], inside: 9, least: 1, most: 2, every: 4 s, start: {weights: host}, hold: 9 s, regret: yes}
 traffic: {rate: {0 s: 2, 60 s: 2, 61 s: 30, 80 s: 30, 81 s: 2}, duration: 120 s, prompt: 500, output: 100}
 """
 """A traffic whose replicas come and go."""

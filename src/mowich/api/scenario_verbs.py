@@ -51,7 +51,7 @@ def traffic(
     """
     from mowich.studies import traffic as study
 
-    given = {"requests_out": requests_out, "trace_out": trace_out, "draws": draws}
+    given: dict[str, object] = {"requests_out": requests_out, "trace_out": trace_out, "draws": draws}
     given |= {"autoscale": autoscale or None, "regret": regret}
     with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
         return study.traffic(
