@@ -121,6 +121,7 @@ pictures: $(STAMP)
 # pages that a script writes whole, in their order: accuracy, goodput, claims, optimal plans, scaling; the brief last
 accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
+	$(BIN)/python tools/autoscaling_page.py
 
 # every stage that fits constants, in its order, to a fixed point; docs/fit.md. It moves numbers: in a change of its own.
 #   make fit SERVING=rows.csv

@@ -19,6 +19,8 @@ from mowich.serving.sessions import CallSession, Context, SessionBlocks, Session
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
+from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, LoadPredictor, Noise
+from mowich.serving.traffic.planner import ByInside, ByQueue, ByTimes, PoolView, ReplicaPlanner
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.routing import Failure
@@ -195,15 +197,73 @@ def drawn_workers(d: Draw, like: ReplicaGroup | None, seen: bool) -> ReplicaGrou
     )
 
 
+@dataclass(slots=True)
+class Watched:
+    """A planner that keeps what it saw."""
+
+    planner: ReplicaPlanner
+    seen: list[PoolView]
+
+    def wanted(self, view: PoolView) -> int:
+        self.seen.append(view)
+        return self.planner.wanted(view)
+
+
+def drawn_rule(d: Draw, workers: ReplicaGroup) -> Autoscale:
+    """A rule of any kind; its planners keep what they see."""
+    kind, predictor = d.one("inside", "queue", "times", "times"), d.one(*PREDICTORS)
+    counts_tokens, step_s = d.one(True, False), d.between(0.01, 0.05)
+
+    def predictors() -> list[LoadPredictor]:
+        how = Forecasting(predictor=predictor, window=5, season=3, noise=Noise(level=1.0, trend=0.1, seen=10.0))
+        return [how.make() for _ in range(3)]
+
+    def planner() -> ReplicaPlanner:
+        if kind == "inside":
+            return ByInside(2.0)
+        if kind == "queue":
+            up = 40.0 if counts_tokens else 1.0
+            return ByQueue(
+                queue_up=up, queue_down=0.5 * up, kv_up=0.7, kv_down=0.3, step=1, counts_tokens=counts_tokens
+            )
+        rate, prompt, output = predictors()
+        return ByTimes(
+            at=lambda prompt, output, users: (0.2 + 1e-3 * prompt, step_s * users),
+            of_replica=lambda prompt, output, ttft_s, tpot_s: (
+                ttft_s * tpot_s / (step_s * (1.0 + 1e-3 * prompt * output))
+            ),
+            ttft_s=0.5,
+            tpot_s=2.0 * step_s,
+            utilisation=0.8,
+            enough=2,
+            look_ahead_s=d.seed % 3 * 0.7,
+            counts_first=True,
+            rate=rate,
+            prompt=prompt,
+            output=output,
+        )
+
+    return Autoscale(
+        least=d.one(1, 2),
+        most=workers.count,
+        every_s=0.7,
+        start_s=d.one(0.0, 0.5),
+        hold_s=d.one(0.0, 1.5),
+        make=lambda: Watched(planner(), []),
+    )
+
+
 def drawn_setup(d: Draw) -> FleetSetup:
     seen = d.one(True, False)
     serve = drawn_workers(d, None, seen)
     decode = drawn_workers(d, serve, seen) if d.one(True, False, False) else None
-    rule = None
-    if decode is None and d.one(True, False, False):
+    rule = decode_rule = None
+    if d.one(True, False, False):
         serve = replace(serve, count=d.one(2, 4))
-        least = d.one(1, 2)
-        rule = Autoscale(least=least, most=serve.count, inside=2.0, every_s=0.7, start_s=d.one(0.0, 0.5), hold_s=1.5)
+        rule = drawn_rule(d, serve)
+        if decode is not None:
+            decode = replace(decode, count=d.one(2, 3))
+            decode_rule = drawn_rule(d, decode)
     victims = (decode or serve).count
     kept = d.one(((1.0, math.inf),), ((0.4, 64.0), (0.6, math.inf)))
     way = DrawnWay(kept=kept, token_s=d.between(0.0, 1e-4), state_s=d.one(0.0, 1e-3), latency_s=d.one(0.0, 1e-3))
@@ -218,6 +278,7 @@ def drawn_setup(d: Draw) -> FleetSetup:
         way=way if decode and d.one(True, True, False) else None,
         failures=failures,
         rule=rule,
+        decode_rule=decode_rule,
     )
 
 

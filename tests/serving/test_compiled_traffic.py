@@ -48,8 +48,9 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch, drawn: DrawnBy
     shown += [(r.busy_s, r.steps, r.events) for r in everyone]
     shown += [moved for r in everyone for moved in r.moved_B if any(moved)]
     shown += [fleet.taken, fleet.first_s, cutoff and (cutoff.late, cutoff.slow)]
-    if fleet.scaled is not None:
-        shown += [fleet.scaled.orders, fleet.scaled.paid_until(100.0), fleet.scaled.looks]
+    for pool in (fleet.scaled, fleet.scaled_decoders):
+        if pool is not None:
+            shown += [pool.orders, pool.gone, pool.paid_until(100.0), pool.log, pool.planner.seen]  # type: ignore[attr-defined]
     return shown, count
 
 

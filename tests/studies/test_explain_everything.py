@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
     "traffic": ("traffic", "{tmp}/chat.yaml"),
     "traffic-agents": ("traffic", "{tmp}/agents.yaml", "--draws", "1"),
+    "traffic-scaled": ("traffic", "{tmp}/scaled.yaml", "--draws", "0"),
     "fleet": (
         "fleet",
         str(ROOT / "scenarios" / "startup.yaml"),
@@ -147,6 +148,16 @@ VERBS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+SCALED = """mowich: 1
+model: llama-3.1-8b
+on: h100:2
+plan: {tp: 1}
+slo: {ttft: 1 s, tpot: 20 ms}
+autoscale: {by: [inside, sla], inside: 9, least: 1, most: 2, every: 4 s, start: {weights: host}, hold: 9 s, regret: yes}
+traffic: {rate: {0 s: 2, 60 s: 2, 61 s: 30, 80 s: 30, 81 s: 2}, duration: 120 s, prompt: 500, output: 100}
+"""
+"""A traffic whose replicas come and go."""
+
 HARDWARE = {
     "compare": (
         "h100:64.days",
@@ -168,6 +179,7 @@ HARDWARE = {
     "prices": ("trn3.tco.silicon", "gb300.tco_total", "gb300.capital.machine"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
     "traffic-agents": ("sessions.task_s.p99", "sessions.usd_per_task", "sessions.J_per_task"),
+    "traffic-scaled": ("scaling.start_s", "scaling.regret.chip_hours"),
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
     "kernel-profile": ("time_s", "mfu"),
     "sweep": ("1.tokens_per_s_per_chip",),
@@ -208,6 +220,7 @@ def write_inputs(tmp: Path) -> None:
     )
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
+    (tmp / "scaled.yaml").write_text(SCALED, encoding="utf-8")
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         on_trainium = next(row for row in rows if row[0] == "M01202")  # has kernels of ours: what hand-tuned ones take
         csv.writer(file).writerows([*rows[:4], on_trainium])

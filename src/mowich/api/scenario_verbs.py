@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -27,6 +27,8 @@ def traffic(
     trace_out: str | Path | None = None,
     sessions_out: str | Path | None = None,
     draws: int | None = None,
+    autoscale: Sequence[str] | str = (),
+    regret: bool = False,
     facts: Facts | None = None,
 ) -> TrafficResult:
     """Simulate the serving traffic of a scenario, request by request.
@@ -37,6 +39,9 @@ def traffic(
         trace_out: a timeline for ui.perfetto.dev.
         sessions_out: a CSV file with a line for each session of agents, or of a trace of sessions.
         draws: other draws of the traffic for the ranges (0: no ranges).
+        autoscale: rules of autoscaling instead of the scenario's: inside, queue, sla, forecast; the first is played,
+            the others are compared with it.
+        regret: what autoscaling paid beyond the best in hindsight.
         facts: other facts than the shipped ones.
 
     Returns: a `TrafficResult`: percentiles of time to first token and per token. Units: seconds.
@@ -48,12 +53,8 @@ def traffic(
     """
     from mowich.studies import traffic as study
 
-    given = {
-        "requests_out": requests_out,
-        "trace_out": trace_out,
-        "sessions_out": sessions_out,
-        "draws": draws,
-    }
+    given: dict[str, object] = {"requests_out": requests_out, "trace_out": trace_out, "sessions_out": sessions_out}
+    given |= {"draws": draws, "autoscale": autoscale or None, "regret": regret}
     with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
         return study.traffic(
             asked.scenario,
@@ -62,6 +63,8 @@ def traffic(
             trace_out=asked.trace_out,
             sessions_out=asked.sessions_out,
             draws=asked.draws,
+            autoscale=asked.autoscale,
+            regret=asked.regret,
         )
 
 

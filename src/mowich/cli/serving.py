@@ -33,6 +33,8 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
             trace_out=asked.trace_out,
             sessions_out=asked.sessions_out,
             draws=asked.draws,
+            autoscale=asked.autoscale,
+            regret=asked.regret,
         )
 
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)

@@ -18,7 +18,9 @@ from mowich.requests.fields import (
     number,
     path,
     read_mapping,
+    read_names,
     read_scenario_file,
+    read_word,
     texts,
     whole,
     word,
@@ -183,19 +185,33 @@ REPLAYS = whole(
 SESSIONS_OUT = path(
     "sessions_out", "One line per session of agents or of a trace of sessions.", metavar="FILE.csv", edges=_OPEN
 )
+SCALING_RULES = ("inside", "queue", "sla", "forecast")
+"""By what replicas come and go (docs/autoscaling.md)."""
+AUTOSCALE: Field[tuple[str, ...]] = Field(
+    name="autoscale",
+    parse=lambda value: tuple(read_word(name, SCALING_RULES, "rule") for name in read_names(value)),
+    kind="names",
+    help="Rules of autoscaling in place of the scenario's: inside, queue, sla, forecast; the first is played.",
+    metavar="RULES",
+    default=(),
+    words=SCALING_RULES,
+)
+REGRET = flag("regret", "What autoscaling paid beyond the best in hindsight: plays the load again, 10 to 20 times.")
 TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=_OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficRequest(Asked):
     """A traffic to play out. requests_out, trace_out, sessions_out: files to write; draws: for the ranges (None: as its
-    length allows)."""
+    length allows); autoscale: rules instead of the scenario's; regret: of autoscaling."""
 
     scenario: Path
     requests_out: Path | None
     trace_out: Path | None
     sessions_out: Path | None
     draws: int | None
+    autoscale: tuple[str, ...]
+    regret: bool
 
 
 def _traffic(reader: QuestionReader) -> TrafficRequest:
@@ -206,7 +222,10 @@ def _traffic(reader: QuestionReader) -> TrafficRequest:
 
 TRAFFIC = Schema(
     name="traffic",
-    fields=(PLAYED, REQUESTS_OUT, SESSIONS_OUT, TRACE_OUT, REPLAYS, *OF_FACTS, JSON, PLAIN, QUIET, OUT),
+    fields=(
+        *(PLAYED, REQUESTS_OUT, SESSIONS_OUT, TRACE_OUT, REPLAYS, AUTOSCALE, REGRET, *OF_FACTS),
+        *(JSON, PLAIN, QUIET, OUT),
+    ),
     make=_traffic,
     help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
     short="Serving traffic: queues, tails, goodput, cost.",

@@ -181,7 +181,8 @@ def _scenario(inputs: Result, result: Result) -> Values:
 
 
 def _traffic(inputs: Result, result: Result) -> Values:
-    return {**_scenario(inputs, result), "draws": inputs.get("draws")}
+    rules = {"autoscale": inputs.get("rules", ()), "regret": bool(inputs.get("regret"))}
+    return {**_scenario(inputs, result), "draws": inputs.get("draws"), **rules}
 
 
 def _model(inputs: Result, result: Result) -> Values:

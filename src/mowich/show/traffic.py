@@ -31,7 +31,7 @@ def traffic_page(result: Result, run: Run) -> Page:
     where += _apart(inputs)
     scale = inputs.get("autoscale")
     if scale:
-        where += f", from {scale['least']} to {scale['most']} as the load asks for"
+        where += _from_to(scale)
     return Page(
         title=str(inputs.get("name", "Traffic")),
         sentences=(_sentence(result),),
@@ -46,24 +46,156 @@ def traffic_page(result: Result, run: Run) -> Page:
         parts=(
             Words(text=where, kind="job", gap=True),
             _seen(result),
+            *_scaled_tables(result),
             *paragraphs(_remarks(result, run), "basis", gap=True),
             *paragraphs(result.get("warnings", ()), "warning"),
         ),
         charts=LateCharts(
-            lambda: [
-                charts.stacked_bars(
-                    f"{name[0].upper()}{name[1:]}: percentiles",
-                    "",
-                    list(_MARKS),
-                    {name: [found[m] * 1e3 for m in _MARKS]},
-                    unit="ms",
-                )
-                for name, (_, found) in _times(result).items()
-                if found["mean"] is not None  # nothing was answered
-            ]
+            lambda: (
+                [
+                    charts.stacked_bars(
+                        f"{name[0].upper()}{name[1:]}: percentiles",
+                        "",
+                        list(_MARKS),
+                        {name: [found[m] * 1e3 for m in _MARKS]},
+                        unit="ms",
+                    )
+                    for name, (_, found) in _times(result).items()
+                    if found["mean"] is not None  # nothing was answered
+                ]
+                + _scaled_charts(result)
+            )
         ),
         inputs=inputs,
     )
+
+
+def _from_to(scale: Result) -> str:
+    """Between which numbers of replicas, and by which rule."""
+    by = scale.get("by", "inside")
+    rule = {"inside": "as the load asks for", "queue": "by what waits", "sla": "by limits on times"}.get(
+        by if isinstance(by, str) else by[0], "by a forecast"
+    )
+    if isinstance(scale["least"], dict):
+        numbers = " and ".join(f"{scale['least'][pool]} to {scale['most'][pool]} for {pool}" for pool in scale["least"])
+        return f", from {numbers}, {rule}"
+    return f", from {scale['least']} to {scale['most']} {rule}"
+
+
+def _scaled_tables(result: Result) -> list[Table]:
+    """Rules beside each other, and what the rule paid beyond the best in hindsight."""
+    scaling = result.get("scaling") or {}
+    out = []
+    if rows := scaling.get("rules"):
+        has_regret = "regret_frac" in rows[0]
+        out.append(
+            Table(
+                title="Rules over the same load",
+                columns=[
+                    *(Column(name=name, right=False) for name in ("rule",)),
+                    *(
+                        Column(name=name)
+                        for name in ("within SLO", "chip-hours", "$", "TTFT p99", "TPOT p99", "ordered")
+                    ),
+                    *([Column(name="regret")] if has_regret else []),
+                ],
+                rows=[
+                    [
+                        row["by"],
+                        percent(row["goodput_frac"]),
+                        number_text(row["chip_hours"]),
+                        number_text(row["usd"]),
+                        seconds(row["ttft_p99_s"]),
+                        seconds(row["tpot_p99_s"]),
+                        str(row["scale_ups"]),
+                        *([percent(row["regret_frac"])] if has_regret else []),
+                    ]
+                    for row in rows
+                ],
+                elsewhere="--json",
+            )
+        )
+    if regret := scaling.get("regret"):
+        names = {"rule": "this rule", "constant": "best constant number", "hindsight": "best in hindsight"} | {
+            "known_rate": "by limits, rate known"
+        }
+        out.append(
+            Table(
+                title=f"Regret: the cheapest that keeps {percent(regret['goodput_frac'])} within the SLO",
+                columns=[
+                    Column(name="replicas", right=False),
+                    *(Column(name=name) for name in ("within SLO", "chip-hours", "$")),
+                ],
+                rows=[
+                    [
+                        words + (f" ({', '.join(map(str, one['replicas']))})" if "replicas" in one else ""),
+                        percent(one["goodput_frac"]),
+                        number_text(one["chip_hours"]),
+                        number_text(one["usd"]),
+                    ]
+                    for key, words in names.items()
+                    if (one := regret[key]) is not None
+                ],
+                elsewhere="--json",
+            )
+        )
+    return out
+
+
+def _scaled_charts(result: Result) -> list[charts.Chart]:
+    """Load and replicas over time, of each pool."""
+    out = []
+    for name, pool in (result.get("scaling") or {}).get("pools", {}).items():
+        looks = pool["timeline"]
+        if len(looks) < 2:
+            continue
+        most = max(1, *(look["inside"] for look in looks))
+        top = max(look["paid"] for look in looks)
+        lines = {
+            "wanted": [look["wanted"] for look in looks],
+            "serving": [look["up"] for look in looks],
+            "paid": [look["paid"] for look in looks],
+            f"requests inside ({sig(most)} at most)": [top * look["inside"] / most for look in looks],
+        }
+        hours = [look["at_s"] / 3600.0 for look in looks]
+        out.append(
+            charts.points(
+                f"Load and replicas over time{'' if name == 'replica' else f', {name}'}",
+                "requests inside are drawn to the height of the most replicas",
+                {k: [(x, y, k) for x, y in zip(hours, ys, strict=True)] for k, ys in lines.items()},
+                x="hours",
+                y="replicas",
+                line=True,
+                from_zero=True,
+            )
+        )
+    return out
+
+
+def _regretted(result: Result) -> list[str]:
+    """What came and went, and what it cost."""
+    scaling = result.get("scaling")
+    if not scaling:
+        return []
+    price = "" if scaling["usd_per_day"] is None else f", ${sig(scaling['usd_per_day'])} a day"
+    hours = [hour for hour in scaling["hours"] if hour["goodput_frac"] is not None]
+    worst = min(hours, key=lambda hour: hour["goodput_frac"], default=None)
+    lines = [f"{sig(scaling['chip_hours'])} chip-hours paid for{price}; {scaling['scale_downs']} replicas sent away"]
+    if worst is not None and len(hours) > 1:
+        at = f"{sig(worst['from_s'] / 3600.0)} h"
+        lines.append(f"worst hour begins at {at}: {percent(worst['goodput_frac'])} of its requests within the SLO")
+    if start := scaling.get("start_s"):
+        parts = ", ".join(f"{name} {seconds(part)}" for name, part in start["breakdown"].items() if part)
+        ends = f"{seconds(start['low'])}-{seconds(start['high'])}"
+        lines.append(f"a replica starts in {seconds(start['value'])} ({ends}): {parts}")
+    if regret := scaling.get("regret"):
+        short = regret["short_frac"]
+        lines.append(
+            f"regret {sig(regret['chip_hours'])} chip-hours: {percent(regret['frac'])} of what the rule paid, over"
+            f" {regret['plays']} plays of the load"
+            + (f"; the rule lacks {percent(short)} of the asked goodput" if short > 0 else "")
+        )
+    return lines
 
 
 def _apart(inputs: Result) -> str:
@@ -131,6 +263,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f"{window}{sig(result['in_flight'])} requests inside on average, {sig(result['requests_per_s'])} answered per"
         " second",
         *([chips] if result["inputs"].get("autoscale") else []),
+        *_regretted(result),
         *_transfer(result["inputs"].get("transfer")),
         f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
         f" busy {percent(result['utilisation'])} of the time",

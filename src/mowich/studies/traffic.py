@@ -24,17 +24,23 @@ from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
 from mowich.serving.sessions import SessionLoad
+from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
+from mowich.serving.traffic.columns import added
 from mowich.serving.traffic.compiled import TIER_COLUMNS, AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
 from mowich.serving.traffic.moments import earlier
-from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play_fleet
+from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play_fleet
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.shown import Shown, plain_row
+from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_autoscale import POOLS_APART
 from mowich.studies.traffic_load import is_sessions, requests_of
 from mowich.studies.traffic_pools import Pool
+from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
+from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
 
@@ -97,11 +103,6 @@ class Figures:
         return {"mean": mean, **{f"p{round(100 * q)}": self.quantile(q) for q in (0.5, 0.9, 0.99)}}
 
 
-def added(total: float, values: Floats) -> float:
-    """A total and more, one after the other."""
-    return float(np.cumsum(np.concatenate([[total], values]))[-1])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
@@ -110,8 +111,9 @@ class TrafficResult(Shown):
     tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
     there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); seconds:
-    processor time taken, for the eye: it is no part of `to_dict`.
+    plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); scaling:
+    how replicas came and went (empty: they do not); seconds: processor time taken, for the eye: it is no part of
+    `to_dict`.
 
     Units: seconds; shares.
 
@@ -159,11 +161,13 @@ class TrafficResult(Shown):
     load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     sessions: Mapping[str, object] | None = None
+    scaling: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
-        return [plain_row({k: v for k, v in self.to_dict().items() if k not in ("inputs", "measured", "warnings")})]
+        left_out = ("inputs", "measured", "scaling", "warnings")
+        return [plain_row({k: v for k, v in self.to_dict().items() if k not in left_out})]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/traffic@1` contract."""
@@ -174,7 +178,7 @@ class TrafficResult(Shown):
             if name in _OF_TIERS and not self.cached_of:
                 continue
             value = getattr(self, name)
-            if name == "sessions" and value is None:  # of other loads there are none
+            if name in ("sessions", "scaling") and not value:  # of other loads there are none
                 continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
@@ -185,7 +189,8 @@ class TrafficResult(Shown):
 @dataclass(slots=True)
 class _Tally:
     """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
-    times, s; file: where each has a line (None: nowhere); tasks: of a load of sessions, what is kept of these."""
+    times, s; file: where each has a line (None: nowhere); tasks: of a load of sessions, what is kept of these; bins: by
+    width in s, requests that stand in the times and those of them within the limits, by bin of arrival."""
 
     slo: Mapping[str, float]
     counted: Sequence[float] = (0.0, math.inf)
@@ -206,6 +211,7 @@ class _Tally:
     preemptions: int = 0
     failures: int = 0
     last_s: float = 0.0
+    bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
 
     def add(self, answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
         """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
@@ -229,6 +235,11 @@ class _Tally:
         self.good += int(is_good.sum())
         if self.tasks is not None:
             self.tasks.add(answers, is_good)
+        for width_s, bins in self.bins.items():
+            places = (arrival[stands] / width_s).astype(np.int64)
+            for count, some in ((0, places), (1, places[is_good[stands]])):
+                for k, n in zip(*(column.tolist() for column in np.unique(some, return_counts=True)), strict=True):
+                    bins.setdefault(k, [0, 0])[count] += n
         self.answered += len(answers)
         self.inside_s = added(self.inside_s, e2e)
         self.tokens += int(output.sum())
@@ -241,18 +252,40 @@ class _Tally:
             self.file.writelines(map(_REQUEST_LINE.__mod__, zip(names, *columns, strict=True)))
 
 
-def simulate_traffic(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Played:
+    """A traffic that was played. span_s: from the first arrival to the last token; seconds:
+    processor time taken."""
+
+    tally: _Tally
+    fleet: PlayedFleet
+    span_s: float
+    seconds: float
+
+    @property
+    def pools(self) -> tuple[tuple[Sequence[ReplicaRecord], ScaledPool | None], ...]:
+        """Replicas, and the rule that they come and go by (None: all are there), of each pool."""
+        fleet = self.fleet
+        both = ((fleet.replicas, fleet.scaled), (fleet.decoders, fleet.scaled_decoders))
+        return both if fleet.decoders else both[:1]
+
+    def paid_s(self) -> list[float]:
+        """Seconds of replicas that were paid for, of each pool. One that does not scale is there from the first arrival
+        to the last token."""
+        last_s = self.tally.last_s
+        return [self.span_s * len(rs) if rule is None else rule.paid_until(last_s) for rs, rule in self.pools]
+
+
+def _play(
     scenario: TrafficScenario,
-    facts: Facts,
     *,
     requests_out: Path | None = None,
     trace_out: Path | None = None,
     sessions_out: Path | None = None,
     cutoff: Cutoff | None = None,
-) -> TrafficResult:
-    """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
-    (Chrome trace events); sessions_out: one CSV line per session; cutoff: when to stop before the end (the result is of
-    what was answered until then). Raises UserError for a bad trace or a request that the cache cannot hold."""
+    bins_s: Sequence[float] = (),
+) -> _Played:
+    """Play a scenario once. bins_s: widths of bins in which requests are counted. As `simulate_traffic`."""
     _check_sessions(scenario, sessions_out)
     file: IO[str] | None = None
     if requests_out is not None:
@@ -267,6 +300,7 @@ def simulate_traffic(
         tasks = SessionTally(load=load, limit_s=limit, begin_s=counted[0], end_s=counted[1])
     tally = _Tally(scenario.slo, counted, file, tasks)
     begin = time.process_time()
+    tally.bins = {width: {} for width in bins_s}
     setup = _setup(scenario, is_traced=trace_out is not None)
     try:
         fleet = play_fleet(setup, load, tally.add, cutoff)
@@ -281,22 +315,61 @@ def simulate_traffic(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    everyone = [*fleet.replicas, *fleet.decoders]
+    span_s = max(tally.last_s - (fleet.first_s or 0.0), 1e-12)
+    played = _Played(tally=tally, fleet=fleet, span_s=span_s, seconds=seconds)
     if trace_out is not None:
-        write_timeline(trace_out, fleet.timelines)
+        write_timeline(
+            trace_out,
+            fleet.timelines,
+            dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=True)),
+        )
     if tasks is not None and sessions_out is not None:
         tasks.write(sessions_out)
     if tasks is not None and "task" in scenario.slo:
         tally.good = tasks.good
-    start = fleet.first_s or 0.0
-    span = max(tally.last_s - start, 1e-12)
-    # a pool that does not scale is there from the first arrival to the last token
-    paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
-    pools = list(zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False))
-    busy = _busy(pools, paid_s / len(everyone))
-    chips = scenario.chips
-    used = float(chips) if fleet.scaled is None else chips * paid_s / (len(everyone) * span)
-    joule, usd_per_s = _costs(scenario, facts, used / chips, pools, span)
+    return played
+
+
+def _pool_names(scenario: TrafficScenario) -> tuple[str, ...]:
+    return ("replica",) if scenario.decode is None else POOLS_APART
+
+
+def simulate_traffic(
+    scenario: TrafficScenario,
+    facts: Facts,
+    *,
+    requests_out: Path | None = None,
+    trace_out: Path | None = None,
+    sessions_out: Path | None = None,
+    cutoff: Cutoff | None = None,
+) -> TrafficResult:
+    """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
+    (Chrome trace events); sessions_out: one CSV line per session; cutoff: when to stop before the end (the result is of
+    what was answered until then). Raises UserError for a bad trace or a request that the cache cannot hold."""
+    is_scaled = scenario.autoscale is not None
+    played = _play(
+        scenario,
+        requests_out=requests_out,
+        trace_out=trace_out,
+        sessions_out=sessions_out,
+        cutoff=cutoff,
+        bins_s=[HOUR_S] if is_scaled else [],
+    )
+    tasks = played.tally.tasks
+    tally, fleet, span = played.tally, played.fleet, played.span_s
+    everyone = [*fleet.replicas, *fleet.decoders]
+    paid_s = played.paid_s()
+    pools = [(pool, rs) for pool, (rs, _) in zip(scenario.pools, played.pools, strict=True)]
+    there_s = [span if rule is None else paid / len(rs) for paid, (rs, rule) in zip(paid_s, played.pools, strict=True)]
+    busy = _busy(pools, there_s)
+    chips, used = scenario.chips, float(scenario.chips)
+    shares = dict.fromkeys(scenario.chips_of, 1.0)  # of the time for which the chips of a system were paid for
+    if is_scaled:
+        for system in shares:
+            here = [(pool.chips, s) for (pool, _), s in zip(pools, there_s, strict=True) if pool.system.id == system]
+            shares[system] = sum(n * s for n, s in here) / (sum(n for n, _ in here) * span)
+        used = sum(n * shares[system] for system, n in scenario.chips_of.items())
+    joule, usd_per_s = _costs(scenario, facts, shares, pools, there_s, span)
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
@@ -324,11 +397,11 @@ def simulate_traffic(
         chips_of=scenario.chips_of,
         is_mixed=len(scenario.chips_of) > 1,
         usd_per_h=None if usd_per_s is None else usd_per_s * HOUR_S,
-        scale_ups=0 if fleet.scaled is None else fleet.scaled.orders,
+        scale_ups=sum(rule.orders for _, rule in played.pools if rule is not None),
         makespan_s=span,
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
-        seconds=seconds,
+        seconds=played.seconds,
         coverage=_coverage(
             [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
             inside=tally.inside_s / span,
@@ -344,6 +417,7 @@ def simulate_traffic(
             usd=None if usd_per_s is None else usd_per_s * span,
         ),
         **_of_tiers(tally, _tiering(scenario.serve), fleet.replicas),
+        scaling=_scaling(scenario, played, usd_per_s) if is_scaled else {},
     )
 
 
@@ -407,8 +481,146 @@ def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
         way=scenario.transfer,
         failures=scenario.failures,
         rule=scenario.autoscale,
+        decode_rule=scenario.autoscale_decode,
         is_traced=is_traced,
     )
+
+
+TIMELINE_POINTS = 400
+"""Of replicas over time, beside those at which their number changed."""
+
+
+def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None) -> dict[str, object]:
+    """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
+    paid_s, tally = played.paid_s(), played.tally
+    chips = [pool.chips / pool.replicas for pool in scenario.pools]
+    pools: dict[str, object] = {}
+    for name, each, paid, (_, rule) in zip(_pool_names(scenario), chips, paid_s, played.pools, strict=True):
+        assert rule is not None
+        pools[name] = {
+            "chips_each": each,
+            "replicas_mean": paid / played.span_s,
+            "replicas_most": max((look.paid for look in rule.log), default=rule.rule.least),
+            "scale_ups": rule.orders,
+            "scale_downs": rule.gone,
+            "timeline": _timeline(rule.log),
+        }
+    hours = [
+        {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
+        for k, (n, good) in sorted(tally.bins[HOUR_S].items())
+    ]
+    out: dict[str, object] = {
+        "chip_hours": sum(n * s for n, s in zip(chips, paid_s, strict=True)) / HOUR_S,
+        "usd_per_day": None if usd_per_s is None else usd_per_s * DAY_S,
+        "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
+        "pools": pools,
+        "hours": hours,
+    }
+    if scenario.scaling is not None and scenario.scaling.start is not None:
+        out["start_s"] = scenario.scaling.start.to_dict()
+    return out
+
+
+def _timeline(looks: Sequence[PoolLook]) -> list[dict[str, float]]:
+    """The looks at which the number of replicas changed, and others evenly, about `TIMELINE_POINTS` of these: requests
+    that came since the point before, and the most replicas wanted since then; the rest as it is at the look."""
+    step = max(1, math.ceil(len(looks) / TIMELINE_POINTS))
+    out: list[dict[str, float]] = []
+    came = wanted = 0
+    before = (-1, -1)
+    for i, look in enumerate(looks):
+        came, wanted = came + look.came, max(wanted, look.wanted)
+        if (look.up, look.paid) != before or i % step == step - 1 or i == len(looks) - 1:
+            out.append(
+                {
+                    "at_s": look.at_s,
+                    "came": came,
+                    "inside": look.inside,
+                    "wanted": wanted,
+                    "up": look.up,
+                    "paid": look.paid,
+                }
+            )
+            came = wanted = 0
+            before = (look.up, look.paid)
+    return out
+
+
+def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResult) -> TrafficResult:
+    """The result with its rule beside others of the scenario, and the regret of each, where that was asked for."""
+    scaling = scenario.scaling
+    if scaling is None or (len(scaling.rules) == 1 and not scaling.regret):
+        return result
+    every_s = next(iter(scaling.rules.values()))[0].every_s
+    bin_s = bin_width_s(every_s, result.makespan_s + every_s)
+    from mowich.economics import money
+
+    chips = tuple(pool.chips / pool.replicas for pool in scenario.pools)
+    rates = {name: money.price(facts, name, term=scenario.price).rate.value for name in scenario.chips_of}
+    seconds = 0.0
+
+    def play(rules: Sequence[Autoscale], how: str) -> tuple[Play, _Played]:
+        nonlocal seconds
+        asked = replace(scenario, autoscale=rules[0], autoscale_decode=rules[1] if len(rules) > 1 else None)
+        played = _play(asked, bins_s=[bin_s])
+        seconds += played.seconds
+        paid = [n * s for n, s in zip(chips, played.paid_s(), strict=True)]
+        bins, tally = played.tally.bins[bin_s], played.tally
+        usd: float | None = 0.0
+        for pool, held in zip(scenario.pools, paid, strict=True):
+            rate = rates[pool.system.id]
+            usd = None if usd is None or rate is None else usd + rate * held
+        return Play(
+            how=how,
+            goodput=tally.good / max(1, tally.e2e.count),
+            chip_s=sum(paid),
+            usd=usd,
+            asked={k: n for k, (n, _) in bins.items()},
+            kept={k: good for k, (_, good) in bins.items()},
+        ), played
+
+    plays: dict[str, Play] = {}
+    rows: list[dict[str, object]] = []
+    counts: list[float] = []
+    for name, rules in scaling.rules.items():
+        plays[name], played = play(rules, "rule")
+        rule = played.fleet.scaled
+        assert rule is not None
+        counts = counts or [0.0, *(float(look.came) for look in rule.log[1:])]
+        rows.append(
+            {
+                "by": name,
+                **plays[name].to_dict(),
+                **({} if scenario.slo else {"goodput_frac": None}),
+                "ttft_p99_s": played.tally.ttft.quantile(0.99),
+                "tpot_p99_s": played.tally.tpot.quantile(0.99),
+                "scale_ups": sum(rule.orders for _, rule in played.pools if rule is not None),
+                "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
+            }
+        )
+    told = dict(result.scaling)
+    if scaling.regret:
+        limits = tuple(scenario.slo.get(name, math.inf) for name in ("ttft", "tpot", "e2e"))
+        first = plays[next(iter(plays))]
+        hindsight = Hindsight(
+            rule=next(iter(scaling.rules.values())),
+            chips=chips,
+            bin_s=bin_s,
+            bins=max(first.asked, default=0) + 1,
+            limits_s=(limits[0], limits[1], limits[2]),
+            play=lambda rules, how: play(rules, how)[0],
+            known=None if scaling.known is None else scaling.known(counts),
+            where=f"{scenario.inputs['scenario']} autoscale.regret",
+        )
+        hindsight.plays.extend(plays.values())
+        hindsight.learn(min(play.goodput for play in plays.values()))
+        for row, one in zip(rows, plays.values(), strict=True):
+            found = regret_of(hindsight, one, scaling.goodput)
+            told.setdefault("regret", found)
+            row |= {"regret_chip_hours": found["chip_hours"], "regret_frac": found["frac"]}
+    if len(rows) > 1:
+        told["rules"] = rows
+    return replace(result, scaling=told, seconds=result.seconds + seconds)
 
 
 def _coverage(
@@ -440,30 +652,35 @@ PlayedPools = Sequence[tuple[Pool, Sequence[ReplicaRecord]]]
 """Pools, each with what its replicas did."""
 
 
-def _busy(pools: PlayedPools, there_s: float) -> float:
-    """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
-    chips = sum(pool.chips for pool, _ in pools)
+def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:
+    """Share of the time of the chips of pools in which they worked; there_s: for which a replica of each was there."""
+    weights = [pool.chips * (s / max(there_s)) for (pool, _), s in zip(pools, there_s, strict=True)]
     return sum(
-        pool.chips / chips * sum(r.busy_s for r in replicas) / (len(replicas) * there_s) for pool, replicas in pools
+        weight / sum(weights) * sum(r.busy_s for r in replicas) / (len(replicas) * s)
+        for weight, (_, replicas), s in zip(weights, pools, there_s, strict=True)
     )
 
 
 def _costs(
     scenario: TrafficScenario,
     facts: Facts,
-    paid: float,
-    pools: Sequence[tuple[Pool, Sequence[ReplicaRecord]]],
+    shares: Mapping[str, float],
+    pools: PlayedPools,
+    there_s: Sequence[float],
     span: float,
 ) -> tuple[float | None, float | None]:
-    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
-    share of the span in which chips were there. None where a system has no power or no price."""
+    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. shares: of
+    the span in which the chips of a system were there; there_s: for which a replica of each pool was. None where a
+    system has no power or no price."""
     from mowich.economics import money
 
     site = energy.read_site(facts)
     joule: float | None = 0.0
     usd: float | None = 0.0
     for system, chips in scenario.chips_of.items():
-        busy = _busy([(pool, replicas) for pool, replicas in pools if pool.system.id == system], span * paid)
+        paid = shares[system]
+        here = [i for i, (pool, _) in enumerate(pools) if pool.system.id == system]
+        busy = _busy([pools[i] for i in here], [there_s[i] for i in here])
         draw, rate = energy.drawn_power(facts, system), money.price(facts, system, term=scenario.price).rate
         watts, idle_share = draw.power.value, draw.idle_share.value
         if joule is None or watts is None or site.pue.value is None or idle_share is None:
@@ -475,9 +692,11 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: Sequence[Replica]) -> None:
+def write_timeline(
+    path: Path, replicas: Sequence[Replica], scaled: Mapping[str, ScaledPool | None] | None = None
+) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
-    slice."""
+    slice. scaled: pools by name, of which those that come and go have their numbers as counters."""
     import json
 
     with path.open("w", encoding="utf-8") as file:
@@ -501,6 +720,12 @@ def write_timeline(path: Path, replicas: Sequence[Replica]) -> None:
                             "args": {"steps": steps},
                         }
                     )
+                )
+        for name, pool in (scaled or {}).items():
+            for look in () if pool is None else pool.log:
+                numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
+                lines.append(
+                    json.dumps({"ph": "C", "pid": 1, "name": f"{name}s", "ts": look.at_s * 1e6, "args": numbers})
                 )
         file.write(",\n".join(lines) + "\n]}\n")
 
@@ -615,16 +840,20 @@ def traffic(
     trace_out: Path | None = None,
     sessions_out: Path | None = None,
     draws: int | None = None,
+    autoscale: Sequence[str] = (),
+    regret: bool = False,
 ) -> TrafficResult:
     """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
-    `RANGED` requests)."""
-    scenario = read_traffic(path, facts)
-    if draws is not None:
-        scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
+    `RANGED` requests); autoscale: rules in the place of those of the file, the first is played and the others are
+    compared; regret: what each paid beyond the best in hindsight."""
+    scenario = read_traffic(path, facts, rules=autoscale, regret=regret)
+    again: dict[str, object] = {} if draws is None else {"draws": draws}
+    again |= ({"rules": list(autoscale)} if autoscale else {}) | ({"regret": True} if regret else {})
+    scenario = replace(scenario, inputs={**scenario.inputs, **again})
     result = simulate_traffic(
         scenario, facts, requests_out=requests_out, trace_out=trace_out, sessions_out=sessions_out
     )
-    result = replace(result, measured=_measured(scenario, result))
+    result = compared_rules(scenario, facts, replace(result, measured=_measured(scenario, result)))
     if draws is None:
         draws = REDRAWS if result.requests <= RANGED else 0
         if not draws:
@@ -632,4 +861,5 @@ def traffic(
             result = replace(result, warnings=(*result.warnings, said))
     trace = scenario.requests["trace"]
     question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    question += [",".join(autoscale), regret] if autoscale or regret else []
     return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts, question=question)

@@ -26,6 +26,7 @@ from mowich.software.engine import engine_for, engine_names
 from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
+from mowich.studies.traffic_autoscale import Scaling, ScalingAsk, make_scaling, read_scaling
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_pools import (
     Draft,
@@ -43,7 +44,8 @@ from mowich.studies.traffic_scheduler import SchedulerReader, default_rules
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficScenario:
     """A scenario file, resolved. price: the kind of price; has_front: times are the user's, not the engine's own;
-    inputs: what was asked and filled in, to run it again; chips_of: of each system."""
+    inputs: what was asked and filled in, to run it again; chips_of: of each system; autoscale, autoscale_decode: the
+    rules that replicas (and decoders, where they are apart) come and go by; scaling: all that was asked of rules."""
 
     name: str
     system: System
@@ -59,6 +61,8 @@ class TrafficScenario:
     has_front: bool
     inputs: Mapping[str, object]
     chips_of: Mapping[str, int]
+    autoscale_decode: Autoscale | None = None
+    scaling: Scaling | None = None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -90,16 +94,19 @@ class _Asked:
     route: str
     requests: Traffic
     failures: tuple[Failure, ...]
-    autoscale: Autoscale | None
+    scaling: ScalingAsk | None
     price: str
     with_front: bool
 
 
-def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> TrafficScenario:
+def read_traffic(
+    path: str | Path, facts: Facts, model: Model | None = None, *, rules: Sequence[str] = (), regret: bool = False
+) -> TrafficScenario:
     """A scenario: a file, or its text where that begins with a brace. model: the one that it names, where it was read
-    before. Raises UserErrors, each with file:line."""
+    before; rules: of autoscaling, instead of those that it names; regret: asked for beside it. Raises UserErrors, each
+    with file:line."""
     root = read_scenario(path)
-    asked = _asked(root, path, facts)
+    asked = _asked(root, path, facts, rules, regret)
     where = "the scenario" if is_inline(path) else str(path)
     model = model or load_model(asked.model)
     system = resolve(facts, asked.on)
@@ -135,7 +142,7 @@ def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> 
         check_settings(decode.plan.launch.stated(), decode.engine, where=f"{where} disaggregated.decode_plan")
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
-    most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
+    most = asked.scaling.most[0] if asked.scaling else asked.replicas or max(1, machine.devices // plan.devices)
 
     serves = engine
 
@@ -166,6 +173,11 @@ def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> 
     )
     _check_failures(asked.failures, (behind or serve).replicas, where)
     transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
+    scaling = None
+    if asked.scaling is not None:
+        front = asked.with_front
+        scaling = make_scaling(asked.scaling, facts, pools, asked.slo, transfer, has_front=front, where=where)
+    first = () if scaling is None else next(iter(scaling.rules.values()))
     return TrafficScenario(
         name=asked.name,
         system=machine,
@@ -176,15 +188,17 @@ def read_traffic(path: str | Path, facts: Facts, model: Model | None = None) -> 
         slo=asked.slo,
         route=asked.route,
         failures=asked.failures,
-        autoscale=asked.autoscale,
+        autoscale=first[0] if first else None,
+        autoscale_decode=first[1] if len(first) > 1 else None,
+        scaling=scaling,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation),
+        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, scaling),
         chips_of=chips_by_system(pools),
     )
 
 
-def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
+def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], regret: bool) -> _Asked:
     """The file, but for what its plans say. Raises UserErrors."""
     root.need("model", "on", "traffic")
     inline = is_inline(path)
@@ -221,7 +235,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         route=root.text("route", "round-robin", allowed=ROUTES),
         requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
         failures=tuple(failures),
-        autoscale=_autoscale(root, apart),
+        scaling=read_scaling(root, apart, facts, slo, rules=rules, regret=regret),
         price=root.text("price", "default", allowed=TERMS),
         with_front=root.flag("front_end", True),
     )
@@ -236,31 +250,6 @@ def _release(root: Node) -> str | None:
     if isinstance(given, float):  # 0.10 and 0.1 are one number
         root.problem("release", "is text, not a number", given=given, fix=f'release: "{given:g}"')
     return None if given is None or isinstance(given, float) else str(given)
-
-
-def _autoscale(root: Node, apart: Node) -> Autoscale | None:
-    """The rule that replicas come and go by. It has no defaults: each of its numbers decides the answer."""
-    if "autoscale" not in root:
-        return None
-    node = root.node("autoscale")
-    node.need("least", "most", "inside", "every", "start", "hold")
-    least, most = int(node.count("least", 1)), int(node.count("most", 1))
-    if "most" in node and most < least:
-        node.problem("most", "is below least", given=most, allowed=f"at least {least}")
-    if apart.keys():
-        node.problem(None, "replicas of prefill and decode apart do not come and go", fix="leave out disaggregated")
-    if "replicas" in root:
-        node.problem(None, "decides how many replicas there are", fix="leave out replicas")
-    out = Autoscale(
-        least=least,
-        most=max(least, most),
-        inside=node.count("inside", 1.0, minimum=0.1, whole=False),
-        every_s=node.quantity("every", "s", 1.0, minimum=0.1) or 1.0,
-        start_s=node.quantity("start", "s", 0.0) or 0.0,
-        hold_s=node.quantity("hold", "s", 0.0) or 0.0,
-    )
-    node.done()
-    return out
 
 
 def _speculation(node: Node) -> Speculation:
@@ -353,6 +342,7 @@ def _inputs(
     decode: Pool | None,
     transfer: Transfer | None,
     speculation: Speculation,
+    scaling: Scaling | None,
 ) -> dict[str, object]:
     """What was asked and filled in."""
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
@@ -361,7 +351,7 @@ def _inputs(
         for k, v in asked.requests.items()
         if k not in UNSEEN
     }
-    rule, draft = asked.autoscale, speculation.draft
+    draft = speculation.draft
     tiers = None if serve.tiering is None else tiering_inputs(serve.tiering)
     return {
         "scenario": path,
@@ -384,7 +374,7 @@ def _inputs(
         "draft": (
             {"model": draft.model.name, "tokens": draft.tokens, "acceptance": draft.acceptance} if draft else None
         ),
-        "autoscale": {f: getattr(rule, f) for f in rule.__slots__} if rule else None,
+        "autoscale": scaling.echo if scaling else None,
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),

@@ -42,6 +42,11 @@ class RequestColumns:
             yield UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
 
 
+def added(total: float, values: Floats) -> float:
+    """A total and more, one after the other."""
+    return float(np.cumsum(np.concatenate([[total], values]))[-1])
+
+
 _P = ParamSpec("_P")
 
 

@@ -24,8 +24,8 @@ from mowich.compiled import CompiledLibrary, CompiledStruct, by_reference, c_str
 from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
 from mowich.serving.sessions import SessionColumns
-from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
-from mowich.serving.traffic.columns import Counts, RequestColumns
+from mowich.serving.traffic.autoscale import Autoscale, ScaledPool, SinceLook
+from mowich.serving.traffic.columns import Counts, RequestColumns, added
 from mowich.serving.traffic.policies import ADMISSIONS, KEYED, RETRACT, ROUTES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
@@ -47,7 +47,7 @@ TRAFFIC_LIBRARY = CompiledLibrary(
         ctypes.c_void_p: "open 1",
         ctypes.c_int: "feed 2 drain 1 converse 2",
         ctypes.c_int64: "answers 2 bins 5",
-        None: "close 1 totals 2 replicas 2 take 3 up 3",
+        None: "close 1 totals 2 replicas 2 take 4 up 3 came 2",
     },
     worth_saying=20_000,  # requests
 )
@@ -115,8 +115,8 @@ _Limit = c_struct(TrafficStruct, "traffic.h:Limit", "is_there ttft_s tpot_s enou
 _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
-    "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen tiering"
-    " decode_tiering way talks graph limit losses look_every_s",
+    "replicas decoders route has_front n_losses scales scales_decoders rules decode_rules times decode_times seen"
+    " decode_seen tiering decode_tiering way talks graph limit losses look_every_s",
     "look_every_s",
 )
 _Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
@@ -172,8 +172,8 @@ class ReplicaGroup:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSetup:
     """What a fleet is made of, whoever plays it. decode: a pool of their own when prefill and decode are apart; way: of
-    a cache between them; rule: that replicas come and go by (None: all are there); is_traced: whether every step is
-    kept."""
+    a cache between them; rule, decode_rule: that replicas and decoders come and go by (None: all are there); is_traced:
+    whether every step is kept."""
 
     serve: ReplicaGroup
     decode: ReplicaGroup | None = None
@@ -181,6 +181,7 @@ class FleetSetup:
     way: CacheWay | None = None
     failures: tuple[Failure, ...] = ()
     rule: Autoscale | None = None
+    decode_rule: Autoscale | None = None
     is_traced: bool = False
 
 
@@ -205,10 +206,12 @@ def compiled_library(setup: FleetSetup) -> ctypes.CDLL | None:
 
 @dataclass(slots=True)
 class PlayedReplica:
-    """What a replica of the compiled fleet did and holds: a row of `TOLD`. Its rule of autoscaling sets `up_s`."""
+    """What a replica of the compiled fleet did and holds: a row of `TOLD`. Its rule of autoscaling sets `up_s`.
+    blocks: of its cache."""
 
     fleet: CompiledFleet
     index: int
+    blocks: int
 
     def _told(self, name: str) -> float:
         return float(self.fleet.told[name][self.index])
@@ -232,6 +235,18 @@ class PlayedReplica:
     @property
     def load(self) -> int:
         return int(self._told("load"))
+
+    @property
+    def waits(self) -> int:
+        return int(self._told("waiting"))
+
+    @property
+    def queued_tokens(self) -> int:
+        return int(self._told("queued_tokens"))
+
+    @property
+    def kv_share(self) -> float:
+        return int(self._told("blocks_used")) / self.blocks
 
     @property
     def up_s(self) -> float:
@@ -258,13 +273,19 @@ class CompiledFleet:
     ) -> None:
         """limit: (TTFT in s, TPOT in s, how many requests beyond one of them are enough to stop)."""
         self.library = library
-        decode, rule = setup.decode, setup.rule
+        decode, behind = setup.decode, setup.decode or setup.serve
         self._names = BlockNames()
         self._decoders = decode.count if decode else 0
         self.told = np.zeros(setup.serve.count + self._decoders, TOLD)
-        self.replicas = [PlayedReplica(self, i) for i in range(setup.serve.count)]
-        self.decoders = [PlayedReplica(self, setup.serve.count + i) for i in range(self._decoders)]
-        self.scaled = None if rule is None else ScaledPool(rule=rule, replicas=self.replicas)
+        everyone = range(len(self.told))
+        first, blocks, blocks_behind = setup.serve.count, setup.serve.scheduler.blocks, behind.scheduler.blocks
+        self.replicas = [PlayedReplica(self, i, blocks) for i in everyone[:first]]
+        self.decoders = [PlayedReplica(self, i, blocks_behind) for i in everyone[first:]]
+        pools = ((setup.rule, self.replicas), (setup.decode_rule, self.decoders))
+        self.scaled, self.scaled_decoders = (
+            None if rule is None else ScaledPool(rule=rule, replicas=replicas) for rule, replicas in pools
+        )
+        self._came = [0, 0, 0, 0]
         self._talks = _talks(follow) if isinstance(follow, Conversations) else None
         self._graph = _graph(follow, self._names) if isinstance(follow, SessionColumns) else None
         given = self._talks or self._graph
@@ -273,7 +294,7 @@ class CompiledFleet:
         self._ids: list[str] = follow.ids if isinstance(follow, SessionColumns) else []
         self.is_stopped = False
         losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
-        behind = decode or setup.serve
+        rule = setup.rule or setup.decode_rule
         self._given = _Given.of(
             None,
             replicas=setup.serve.count,
@@ -281,6 +302,8 @@ class CompiledFleet:
             route=ROUTES.index(setup.route),
             has_front=setup.serve.seen is not None,
             n_losses=len(setup.failures),
+            scales=setup.rule is not None,
+            scales_decoders=setup.decode_rule is not None,
             rules=_rules(setup.serve.scheduler),
             decode_rules=_rules(behind.scheduler),
             times=_times(setup.serve.times),
@@ -332,7 +355,11 @@ class CompiledFleet:
         while True:
             status = function(self.address, *given)
             self.library.traffic_replicas(self.address, self.told.ctypes.data)
-            yield self._answers()
+            answers = self._answers()
+            for pool in (self.scaled, self.scaled_decoders):
+                if pool is not None:
+                    _count(pool.seen, answers)
+            yield answers
             if status == _LOOK:
                 self._look()
             elif status != _MORE:
@@ -372,16 +399,35 @@ class CompiledFleet:
         return late, slow
 
     def _look(self) -> None:
-        """Let the rule of autoscaling look."""
-        assert self.scaled is not None
-        self.scaled.look()
+        """Let the rules of autoscaling look."""
+        out = np.zeros(4, np.int64)
+        self.library.traffic_came(self.address, out.ctypes.data)
+        came = out.tolist()
+        for i, pool in enumerate((self.scaled, self.scaled_decoders)):
+            if pool is not None:
+                pool.seen.came, pool.seen.prompt = (came[2 * i + k] - self._came[2 * i + k] for k in (0, 1))
+                pool.look()
+        self._came = came
         self._take()
 
     def _take(self) -> None:
         """Tell which replicas take requests."""
-        if self.scaled is not None:
-            which = np.array(self.scaled.there, np.int64)
-            self.library.traffic_take(self.address, len(which), which.ctypes.data)
+        for decodes, pool in enumerate((self.scaled, self.scaled_decoders)):
+            if pool is not None:
+                which = np.array(pool.there, np.int64)
+                self.library.traffic_take(self.address, decodes, len(which), which.ctypes.data)
+
+
+def _count(seen: SinceLook, answers: AnswerColumns) -> None:
+    """Count answered requests for the next look, one after the other: `SinceLook.answers`."""
+    arrival, first, last = (answers[name] for name in ("arrival_s", "first_token_s", "last_token_s"))
+    output = answers["output"]
+    later = output > 1
+    seen.answered += len(answers)
+    seen.output += int(output.sum())
+    seen.ttft_s = added(seen.ttft_s, first - arrival)
+    seen.e2e_s = added(seen.e2e_s, last - arrival)
+    seen.tpot_s = added(seen.tpot_s, (last - first)[later] / (output[later] - 1))
 
 
 def counted_in_bins(bins: Counts, values: Floats, floor: float, width: float) -> Counts:

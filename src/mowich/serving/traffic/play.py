@@ -77,14 +77,15 @@ class ReplicaRecord(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class PlayedFleet:
-    """What was played. taken: requests that came; first_s: when the first came (None: none did); scaled: replicas that
-    came and went; timelines: replicas with their steps, where these were kept."""
+    """What was played. taken: requests that came; first_s: when the first came (None: none did); scaled,
+    scaled_decoders: those that came and went; timelines: replicas with their steps, where these were kept."""
 
     replicas: Sequence[ReplicaRecord]
     decoders: Sequence[ReplicaRecord]
     taken: int
     first_s: float | None
     scaled: ScaledPool | None
+    scaled_decoders: ScaledPool | None
     timelines: Sequence[Replica] = field(default_factory=list)
 
 
@@ -110,6 +111,7 @@ def play_fleet(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff |
         taken=fleet.taken,
         first_s=fleet.first_s,
         scaled=fleet.scaled,
+        scaled_decoders=fleet.scaled_decoders,
     )
 
 
@@ -150,6 +152,7 @@ def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | No
         taken=count,
         first_s=first,
         scaled=fleet.scaled,
+        scaled_decoders=fleet.scaled_decoders,
         timelines=[*fleet.replicas, *fleet.decoders],
     )
 
@@ -182,14 +185,17 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
 
     seen = setup.serve.seen
     serve = pool(setup.serve, "prefill" if setup.decode else "replica")
+    decoders = pool(setup.decode, "decode") if setup.decode else []
+    rule, behind = setup.rule, setup.decode_rule
     return ReplicaFleet(
         replicas=serve,
-        decoders=pool(setup.decode, "decode") if setup.decode else [],
+        decoders=decoders,
         route=setup.route,
         front=None if seen is None else seen.front,
         failures=setup.failures,
         transfer_s=(lambda tokens: 0.0) if setup.way is None else setup.way.seconds,
-        scaled=None if setup.rule is None else ScaledPool(rule=setup.rule, replicas=serve),
+        scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
+        scaled_decoders=None if behind is None else ScaledPool(rule=behind, replicas=decoders),
     )
 
 

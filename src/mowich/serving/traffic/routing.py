@@ -30,7 +30,8 @@ class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
     scheduled (None: none); follow: what is asked because a request was answered (None: requests do not depend on
-    answers); scaled: the rule that replicas come and go by (None: all are there)."""
+    answers); scaled, scaled_decoders: the rules that replicas and decoders come and go by, which look together (None:
+    all are there)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -40,6 +41,7 @@ class ReplicaFleet:
     failures: tuple[Failure, ...] = ()
     follow: Follow | None = None
     scaled: ScaledPool | None = None
+    scaled_decoders: ScaledPool | None = None
     _next: int = 0
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
@@ -49,6 +51,13 @@ class ReplicaFleet:
     def __post_init__(self) -> None:
         for replica in self.replicas if self.decoders else ():
             replica.handoff = self._hand_off
+        for pool in self._scaled():
+            for replica in [*self.replicas, *self.decoders]:
+                replica.on_done = _told(replica.on_done, pool)
+
+    def _scaled(self) -> list[ScaledPool]:
+        """The pools that come and go by a rule."""
+        return [pool for pool in (self.scaled, self.scaled_decoders) if pool is not None]
 
     def _hand_off(self, at: float, one: Slot) -> float:
         travel = self.transfer_s(one.need)
@@ -75,7 +84,11 @@ class ReplicaFleet:
         """Give caches that have arrived by `at` to the decoders."""
         while earlier(self._moving.next_s) <= at < math.inf:
             when, one = self._moving.pop()
-            target = self._choose(self.decoders, when, one.request, self._next_decoder)
+            pool, rule = self.decoders, self.scaled_decoders
+            if rule is not None:
+                pool = [self.decoders[i] for i in rule.open(when)]
+                rule.seen.arrives(one.request)
+            target = self._choose(pool, when, one.request, self._next_decoder)
             self._next_decoder += 1
             one.swapped = one.moved = True
             one.request.decoder = target.index
@@ -83,7 +96,10 @@ class ReplicaFleet:
 
     def _submit(self, at: float, request: UserRequest) -> Replica:
         """Give a request to a replica: to which."""
-        pool = self.replicas if self.scaled is None else [self.replicas[i] for i in self.scaled.open(at)]
+        pool = self.replicas
+        if self.scaled is not None:
+            pool = [self.replicas[i] for i in self.scaled.open(at)]
+            self.scaled.seen.arrives(request)
         target = pool[0] if len(pool) == 1 else self._choose(pool, at, request, self._next)
         self._next += 1
         target.submit(request, at)
@@ -189,15 +205,21 @@ class ReplicaFleet:
         return done
 
     def _look_s(self) -> float:
-        """When the rule of autoscaling looks next; inf where there is none."""
-        return math.inf if self.scaled is None else self.scaled.look_s
+        """When the rules of autoscaling look next; inf where there is none."""
+        rule = self.scaled or self.scaled_decoders
+        return math.inf if rule is None else rule.look_s
 
     def _look(self) -> None:
-        """Let the rule of autoscaling look."""
-        assert self.scaled is not None
+        """Let the rules of autoscaling look."""
+        at = self._look_s()
         for replica in self.replicas:
-            replica.advance(self.scaled.look_s)
-        self.scaled.look()
+            replica.advance(at)
+        if self.decoders:
+            self._deliver(at)
+            for replica in self.decoders:
+                replica.advance(at)
+        for pool in self._scaled():
+            pool.look()
 
     def _strike(self, failure: Failure) -> None:
         pool = self.decoders or self.replicas
@@ -208,3 +230,14 @@ class ReplicaFleet:
         victim.advance(failure.at_s)
         for request in victim.fail(failure.at_s, failure.down_s):
             self._submit(failure.at_s, request)
+
+
+def _told(tell: Callable[[UserRequest], None] | None, pool: ScaledPool) -> Callable[[UserRequest], None]:
+    """What is done with an answered request: it is told of, and counted for the pool's next look."""
+
+    def done(request: UserRequest) -> None:
+        if tell is not None:
+            tell(request)
+        pool.seen.answers(request)
+
+    return done

@@ -122,6 +122,16 @@ class State:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots) + len(self.loading)
 
+    @property
+    def waits(self) -> int:
+        """Requests in the queue."""
+        return len(self.waiting)
+
+    @property
+    def kv_share(self) -> float:
+        """Share of the cache's blocks in use; idle ones, which give way, are left out."""
+        return self._used(self.D) / self._cap
+
     def load_at(self, at: float) -> int:
         """Requests inside at a time that the running step may have passed: prompts that it hands on are here until it
         ends."""

@@ -31,11 +31,13 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     file = File(given)
     if not is_inline(given) and not file.is_file():
         return None
-    scenario = traffic_scenario.read_traffic(file, facts)
+    rules = tuple(result["inputs"].get("rules", ()))
+    scenario = traffic_scenario.read_traffic(file, facts, rules=rules)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # ranges take many runs
-        return flat_numbers(study.traffic(file, known, draws=draws).to_dict())
+        regret = bool(result["inputs"].get("regret"))
+        return flat_numbers(study.traffic(file, known, draws=draws, autoscale=rules, regret=regret).to_dict())
 
     def symbols(known: Facts) -> dict[str, float]:
         idle = {energy.drawn_power(known, system).idle_share.value or 0.0 for system in scenario.chips_of}

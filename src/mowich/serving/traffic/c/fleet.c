@@ -190,13 +190,37 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
     return emptiest;
 }
 
+/* ScaledPool.open: of replicas that take requests, those that are up, else all. */
+static Replica **open_at(Fleet *fleet, Replica **pool, int64_t *n, double at)
+{
+    int64_t n_up = 0;
+    for (int64_t i = 0; i < *n; i++)
+        if (earlier(pool[i]->up_s) <= at)
+            fleet->is_up[n_up++] = pool[i];
+    if (!n_up)
+        return pool;
+    *n = n_up;
+    return fleet->is_up;
+}
+
+/* SinceLook.arrives */
+static void arrives(Fleet *fleet, int decodes, const Sequence *one)
+{
+    fleet->came[decodes]++;
+    fleet->came_tokens[decodes] += one->prompt;
+}
+
 static void deliver(Fleet *fleet, double at)
 {
     while (earlier(agenda_next_s(&fleet->moving)) <= at && at < INFINITY) {
         Entry entry = agenda_pop(&fleet->moving);
         Sequence *one = entry.item;
-        Replica *target =
-            choose(fleet, fleet->open_decoders, fleet->given.decoders, entry.at_s, one, fleet->next_decoder);
+        Replica **pool = fleet->open_decoders;
+        int64_t n = fleet->n_open_decoders;
+        if (fleet->given.scales_decoders)
+            pool = open_at(fleet, pool, &n, entry.at_s);
+        arrives(fleet, 1, one);
+        Replica *target = choose(fleet, pool, n, entry.at_s, one, fleet->next_decoder);
         fleet->next_decoder++;
         one->is_swapped = one->is_moved = 1;
         one->decoder = target->index;
@@ -207,16 +231,10 @@ static void deliver(Fleet *fleet, double at)
 static Replica *submit(Fleet *fleet, double at, Sequence *one)
 {
     Replica **pool = fleet->open_to;
-    int64_t n = fleet->n_open, n_up = 0;
-    if (fleet->given.look_every_s > 0) {
-        for (int64_t i = 0; i < n; i++)
-            if (earlier(pool[i]->up_s) <= at)
-                fleet->is_up[n_up++] = pool[i];
-        if (n_up) {
-            pool = fleet->is_up;
-            n = n_up;
-        }
-    }
+    int64_t n = fleet->n_open;
+    if (fleet->given.scales)
+        pool = open_at(fleet, pool, &n, at);
+    arrives(fleet, 0, one);
     Replica *target = choose(fleet, pool, n, at, one, fleet->next);
     fleet->next++;
     replica_submit(target, one, at, 0);
@@ -250,6 +268,11 @@ static int look(Fleet *fleet)
     double at = (double)fleet->looks * fleet->given.look_every_s;
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], at);
+    if (fleet->given.decoders) {
+        deliver(fleet, at);
+        for (int64_t i = 0; i < fleet->given.decoders; i++)
+            replica_advance(&fleet->decoders[i], at);
+    }
     return LOOK;
 }
 
@@ -323,6 +346,7 @@ static int begin(Fleet *fleet, const Given *given)
     for (int64_t i = 0; i < given->decoders; i++)
         fleet->open_decoders[i] = &fleet->decoders[i];
     fleet->n_open = given->replicas;
+    fleet->n_open_decoders = given->decoders;
     for (int64_t i = 0; i < n; i++) {
         fleet->due[i] = INFINITY;
         fleet->stuck[i] = 0;
@@ -519,21 +543,31 @@ EXPORT void traffic_replicas(const Fleet *fleet, Told *out)
             written[2], r->steps,
             r->events, r->prompt_tokens, r->served,       replica_load(r),
             r->queued_tokens,            r->s->is_priority ? r->n_waiting : r->queue.count,
-            r->blocks_private + cache_used_blocks(&r->cache),
+            replica_used_now(r),
         };
     }
 }
 
-/* Which replicas take requests from now on, in the order in which routes see them. */
-EXPORT void traffic_take(Fleet *fleet, int64_t n, const int64_t *which)
+/* Which replicas (or decoders) take requests from now on, in the order in which routes see them. */
+EXPORT void traffic_take(Fleet *fleet, int64_t decodes, int64_t n, const int64_t *which)
 {
-    fleet->n_open = n;
+    *(decodes ? &fleet->n_open_decoders : &fleet->n_open) = n;
     for (int64_t i = 0; i < n; i++)
-        fleet->open_to[i] = &fleet->replicas[which[i]];
+        (decodes ? fleet->open_decoders : fleet->open_to)[i] =
+            &(decodes ? fleet->decoders : fleet->replicas)[which[i]];
+}
+
+/* Requests given to replicas and to decoders so far, and tokens of their prompts, in turn. */
+EXPORT void traffic_came(const Fleet *fleet, int64_t *out)
+{
+    for (int decodes = 0; decodes < 2; decodes++) {
+        out[2 * decodes] = fleet->came[decodes];
+        out[2 * decodes + 1] = fleet->came_tokens[decodes];
+    }
 }
 
 /* A replica serves from then on. */
 EXPORT void traffic_up(Fleet *fleet, int64_t replica, const double *up_s)
 {
-    fleet->replicas[replica].up_s = *up_s;
+    fleet->everyone[replica].up_s = *up_s;
 }

@@ -258,6 +258,12 @@ int64_t replica_used(const Replica *r, int64_t D)
     return r->blocks_private + cache_used_blocks(&r->cache) + decoding_blocks(r, D);
 }
 
+/* Blocks in use now. */
+int64_t replica_used_now(const Replica *r)
+{
+    return used(r, r->D);
+}
+
 static double bound(const Replica *r, int64_t D)
 {
     double n = (double)r->slots.count;

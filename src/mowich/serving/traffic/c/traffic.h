@@ -269,6 +269,7 @@ int64_t replica_load(const Replica *r);
 double replica_tokens_here(Replica *r, const Sequence *one);
 int64_t replica_load_at(const Replica *r, double at);
 double replica_tokens_ahead(Replica *r, const Sequence *one, double at);
+int64_t replica_used_now(const Replica *r);
 double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
 /* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */
@@ -357,7 +358,7 @@ typedef struct {
 } Limit;
 
 typedef struct {
-    int64_t replicas, decoders, route, has_front, n_losses;
+    int64_t replicas, decoders, route, has_front, n_losses, scales, scales_decoders;
     const Rules *rules, *decode_rules;
     const Times *times, *decode_times;
     const Seen *seen, *decode_seen;
@@ -389,7 +390,8 @@ typedef struct Fleet {
     Replica *everyone, *replicas, *decoders; /* decoders: part of everyone */
     int64_t n_everyone;
     Replica **open_to, **open_decoders, **up, **is_up; /* pools that take requests, and room to choose from them */
-    int64_t n_open;
+    int64_t n_open, n_open_decoders;
+    int64_t came[2], came_tokens[2]; /* requests given to replicas and to decoders so far, and tokens of their prompts */
     int64_t next, next_decoder, looks, taken, made, started;
     double now;
     Agenda moving, coming, pending, beside;

@@ -253,6 +253,79 @@ _RATE_ROW = [
     ),
 ]
 
+_PLAYED = (
+    R("goodput_frac", "1", "share of the requests within every limit", "simulation: counted in that play"),
+    R(
+        "chip_hours",
+        "chip-h",
+        "chip-hours that were paid for",
+        "simulation: replicas from order to leave x their chips",
+    ),
+    R("usd", "USD", "price of these chip-hours", "inside: chip-hours of each system x its price"),
+)
+"""Of a load that was played under a rule."""
+
+_SCALING = (
+    R(
+        "chip_hours",
+        "chip-h",
+        "chip-hours that were paid for",
+        "simulation: replicas from order to leave x their chips",
+    ),
+    R("usd_per_day", "USD/day", "price of a day at the mean of the chips that were there", "inside: usd_per_h x 24"),
+    R("scale_downs", "1", "replicas that autoscaling sent away", "simulation: counted"),
+    R("start_s", "s", "from the order of a replica to its first request", "inside: sum of its parts"),
+    R("start_s breakdown *", "s", "a part of the start of a replica", "lookup: facts serving.startup, weights / rate"),
+    R("pools * chips_each", "chips", "chips of a replica", "lookup: the plan"),
+    R("pools * replicas_mean", "1", "replicas that were paid for, on average", "simulation: paid time / makespan"),
+    R("pools * replicas_most", "1", "most replicas paid for at a look", "simulation: counted"),
+    R("pools * scale_ups", "1", "replicas of the pool that were ordered", "simulation: counted"),
+    R("pools * scale_downs", "1", "replicas of the pool that were sent away", "simulation: counted"),
+    R("pools * timeline * at_s", "s", "when a look was", "simulation: where the number of replicas changed, or evenly"),
+    R("pools * timeline * came", "1", "requests that came since the point before", "simulation: counted"),
+    R("pools * timeline * inside", "1", "requests inside at the look", "simulation: counted"),
+    R("pools * timeline * wanted", "1", "most replicas wanted since the point before", "simulation: counted"),
+    R("pools * timeline * *", "1", "replicas that serve, or are paid for, at the look", "simulation: counted"),
+    R("hours * from_s", "s", "when an hour of the traffic begins", "count: of hours"),
+    R("hours * requests", "requests", "requests that came in the hour", "simulation: counted"),
+    R("hours * goodput_frac", "1", "share of them within every limit", "simulation: counted"),
+    *under("rules *", _PLAYED),
+    R("rules * ttft_p99_s", "s", "99th percentile of the time to first token", "simulation: of all requests"),
+    R("rules * tpot_p99_s", "s", "99th percentile of the time per output token", "simulation: of all requests"),
+    R("rules * scale_ups", "1", "replicas that the rule ordered", "simulation: counted"),
+    R("rules * scale_downs", "1", "replicas that the rule sent away", "simulation: counted"),
+    R("rules * regret_chip_hours", "chip-h", "chip-hours beyond the best in hindsight", "search: as scaling.regret"),
+    R("rules * regret_frac", "1", "share of its chip-hours that the best in hindsight saves", "search: as above"),
+    R(
+        "regret goodput_frac",
+        "1",
+        "share of requests within limits that hindsight has to keep",
+        "lookup: goodput of the rule",
+    ),
+    *(rule for name in ("rule", "constant", "hindsight", "known_rate") for rule in under(f"regret {name}", _PLAYED)),
+    R(
+        "regret constant replicas *",
+        "1",
+        "the constant number of replicas",
+        "search: the cheapest that keeps the goodput",
+    ),
+    R(
+        "regret chip_hours",
+        "chip-h",
+        "what the rule paid beyond the best in hindsight",
+        "= rule.chip_hours - hindsight.chip_hours",
+    ),
+    R("regret frac", "1", "share of what the rule paid", "= chip_hours / rule.chip_hours"),
+    R(
+        "regret short_frac",
+        "1",
+        "goodput that the rule lacks of what was asked",
+        "inside: asked goodput less the rule's",
+    ),
+    R("regret plays", "1", "times that the load was played", "search: counted"),
+)
+"""Of replicas that come and go."""
+
 SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
     "serve": (
         *under("rows *", SERVE_ROW),
@@ -325,6 +398,7 @@ SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
             "simulation: sum over systems of chips x price per chip-hour, at the mean of the chips that were there",
         ),
         R("scale_ups", "1", "replicas that autoscaling ordered", "simulation: counted"),
+        *under("scaling", _SCALING),
         *under("ttft_s", _TIMES),
         *under("tpot_s", _TIMES),
         *under("e2e_s", _TIMES),
