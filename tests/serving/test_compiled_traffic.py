@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -21,6 +22,7 @@ from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY, AnswerColumns, Flee
 from mowich.serving.traffic.play import play_fleet
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
+from pace import allowed_s
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC_LIBRARY), reason="no C compiler")
 QUICK = 60
@@ -166,3 +168,23 @@ def test_what_is_not_compiled_is_played_by_python(tmp_path: Path, monkeypatch: p
     assert compiled.why_not_compiled(setup) == ""
     assert compiled.why_not_compiled(replace(setup, is_traced=True)) == "a timeline of every step"
     assert compiled.compiled_library(replace(setup, is_traced=True)) is None
+
+
+@needs_compiled
+def test_a_hundred_thousand_requests_take_less_than_a_second() -> None:
+    """Eight seconds for a million."""
+    d, scheduler = drawn_traffic.Draw(0), Scheduler(budget=2048)
+    group = ReplicaGroup(count=4, times=drawn_traffic.drawn_times(d, scheduler), scheduler=scheduler, seen=None)
+    prompt, output = lengths("lognormal(1k, p95 4k)", ""), lengths("lognormal(200, p95 600)", "")
+    count = 0
+
+    def tell(answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
+        nonlocal count
+        count += len(answers)
+
+    begin = time.process_time()
+    load = draw_columns(rate=8.0, requests=100_000, prompt=prompt, output=output)
+    play_fleet(FleetSetup(serve=group, route="least-loaded"), load, tell)
+    seconds = time.process_time() - begin
+    assert count == 100_000
+    assert seconds < allowed_s(0.8, seconds)
