@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -14,12 +16,13 @@ import pytest
 import compiled_code
 import drawn_traffic
 from mowich.errors import UserError
-from mowich.serving.arrivals import draw_columns, lengths
+from mowich.serving.arrivals import MOST_PLAIN, draw_columns, lengths
 from mowich.serving.traffic import compiled
 from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY, AnswerColumns, FleetSetup, ReplicaGroup, TrafficStruct
 from mowich.serving.traffic.play import play_fleet
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
+from pace import allowed_s
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC_LIBRARY), reason="no C compiler")
 QUICK = 60
@@ -64,7 +67,7 @@ def assert_equal(
         (python, n), (found, _) = (played(seed, code, monkeypatch, drawn) for code in ("python", "compiled"))
         assert found == python, seed
         counts += n
-    assert (counts * least > np.array([20, 100, 3, 1]) * len(seeds)).all(), counts
+    assert (counts * least > np.array([20, 100, 0.5, 0.5]) * len(seeds)).all(), counts
 
 
 @needs_compiled
@@ -127,14 +130,22 @@ def test_functions_take_as_many_arguments_as_in_c() -> None:
             assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
 
 
+def test_a_drawn_length_beyond_all_numbers_stays_a_number() -> None:
+    wide = lengths("lognormal(10, p95 1e9)", "")
+    columns = list(draw_columns(rate=1.0, requests=20_000, prompt=wide, output=wide))
+    for one in (np.concatenate([c.prompt for c in columns]), np.concatenate([c.output for c in columns])):
+        assert one.min() == 1
+        assert one.max() == MOST_PLAIN
+
+
 def test_blocks_keep_their_names_whatever_these_are() -> None:
     names = compiled.BlockNames()
     assert names.of([3, 1, -2]).tolist() == [3, 1, -2]
-    odd = names.of([2**70, "a", 3.0, 2.5, True, "a", 2**70]).tolist()
+    odd = names.of([2**70, "a", 3.0, 2.5, True, "a", 2**70, math.inf]).tolist()
     assert odd[1:5] == [odd[5], 3, odd[3], 1]
     assert odd[0] == odd[6]
-    assert len({odd[0], odd[1], odd[3]}) == 3
-    assert min(odd[0], odd[1], odd[3]) >= compiled.OWN_NAMES
+    assert len({odd[0], odd[1], odd[3], odd[7]}) == 4
+    assert min(odd[0], odd[1], odd[3], odd[7]) >= compiled.OWN_NAMES
 
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,3 +185,23 @@ def test_what_is_not_compiled_is_played_by_python(tmp_path: Path, monkeypatch: p
     assert compiled.why_not_compiled(setup) == ""
     assert compiled.why_not_compiled(replace(setup, is_traced=True)) == "a timeline of every step"
     assert compiled.compiled_library(replace(setup, is_traced=True)) is None
+
+
+@needs_compiled
+def test_a_hundred_thousand_requests_take_less_than_a_second() -> None:
+    """Eight seconds for a million."""
+    d, scheduler = drawn_traffic.Draw(0), Scheduler(budget=2048)
+    group = ReplicaGroup(count=4, times=drawn_traffic.drawn_times(d, scheduler), scheduler=scheduler, seen=None)
+    prompt, output = lengths("lognormal(1k, p95 4k)", ""), lengths("lognormal(200, p95 600)", "")
+    count = 0
+
+    def tell(answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
+        nonlocal count
+        count += len(answers)
+
+    begin = time.process_time()
+    load = draw_columns(rate=8.0, requests=100_000, prompt=prompt, output=output)
+    play_fleet(FleetSetup(serve=group, route="least-loaded"), load, tell)
+    seconds = time.process_time() - begin
+    assert count == 100_000
+    assert seconds < allowed_s(0.8, seconds)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -230,13 +230,18 @@ def _form(columns: list[str], path: Path) -> TraceForm:
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
+def _are_names(hashes: object) -> TypeGuard[Sequence[int]]:
+    """Whether these can be names of blocks."""
+    return isinstance(hashes, list | tuple) and not {list, dict} & set(map(type, hashes))
+
+
 def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> _Line:
     hashes = (row.get(form.hashes) if form.hashes else None) or ()
     called = row.get("request_id", _NO_ID)
     name = None if called is _NO_ID else str(called)
     at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
     if (  # as most lines are
-        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple))
+        (type(at) is int and 0 <= at < MOST_PLAIN and _are_names(hashes))
         and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
         and (type(output) is int and 0 < output <= MOST_TOKENS)
     ):
@@ -250,7 +255,7 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
     for key in (form.prompt, form.output):
         number = token_count(row.get(key), f"{where}, column {key}", least=key == form.prompt)
         lengths.append(max(1, number))
-    if not isinstance(hashes, list | tuple):
+    if not _are_names(hashes):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
     return _Line(arrival, lengths[0], lengths[1], hashes, name)
 
@@ -385,8 +390,8 @@ def draw_columns(
             yield RequestColumns(
                 first=made,
                 arrival_s=at[:n],
-                prompt=ins[:n].astype(np.int64),
-                output=np.maximum(1, outs[:n].astype(np.int64)),
+                prompt=np.minimum(ins[:n], MOST_PLAIN).astype(np.int64),
+                output=np.maximum(1, np.minimum(outs[:n], MOST_PLAIN).astype(np.int64)),
                 priority=ranks[:n],
                 names_at=np.concatenate([[0], np.cumsum(has_prefix) * len(prefix)]),
                 names=list(prefix) * int(has_prefix.sum()),
