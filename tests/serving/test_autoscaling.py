@@ -423,3 +423,21 @@ def test_too_many_numbers_for_regret_and_an_unknown_start_are_refused() -> None:
             FACTS, "tpu-v7", 1e9, StartupAsk(weights="store", rate_Bps=None, machine_s=0.0, compiled=True), "here"
         )
     assert math.isfinite(PROFILE.rate(1e9, 1e9, 1e-9, 1e-9))
+
+
+@pytest.mark.slow
+def test_the_day_of_the_page_is_what_it_says() -> None:
+    """The table of docs/autoscaling.md is that of its scenario, as its script writes it."""
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "autoscaling.md").read_text(encoding="utf-8")
+    scaling: Any = traffic(root / "scenarios" / "day-burst.yaml", FACTS, draws=0).scaling
+    for row in scaling["rules"]:
+        told = next(
+            line for line in page.splitlines() if line.startswith(f"| `{row['by']}` | {row['goodput_frac']:.1%} ")
+        )
+        assert f" {row['chip_hours']:.1f} " in told
+        assert row["regret_frac"] >= 0.0
+    regret = scaling["regret"]
+    assert regret["short_frac"] == pytest.approx(0.99 - scaling["rules"][0]["goodput_frac"])
+    assert regret["hindsight"]["chip_hours"] < regret["rule"]["chip_hours"] < regret["constant"]["chip_hours"]
+    assert regret["known_rate"]["goodput_frac"] > regret["rule"]["goodput_frac"]
