@@ -33,9 +33,12 @@ ARRIVING = 0.95
 COUNTED = 3000
 """Requests that stand in the times."""
 
-MOST_PLAYED, MOST_AT_ONCE = 15_000, 120_000
-"""Requests of a run with a longer warm-up: what needs more is told as overloaded; and of a first run: what needs more
-is not played."""
+MOST_PLAYED = 120_000
+"""Requests of a run at most: a larger plan is not played."""
+
+CROWDED = 3.0
+"""A plan is overloaded where its requests take more than so many times as long as in the steady load, or come to no
+steady state in two runs."""
 
 SEEDS, PARTS = 64, 8
 """Draws of arrivals to choose from, and parts of a run in which they keep to their rate."""
@@ -128,7 +131,7 @@ def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
         ask = replace(ask, job=replace(ask.job, cached=row.cached_frac, cached_by=None))
     per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")
     request_s = ttft + (ask.job.output - 1.0) * tpot
-    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), COUNTED).last_s > MOST_AT_ONCE:
+    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), COUNTED).last_s > MOST_PLAYED:
         return None
     try:
         text, result = _steady(ask, row, per_s, request_s)
@@ -158,14 +161,15 @@ def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
 def _steady(ask: ArrivalsAsk, row: ServeRow, per_s: float, request_s: float) -> tuple[str, TrafficResult | None]:
     """(scenario, what it shows) of a run that is warm before requests are counted; None where no run is. request_s:
     seconds of a request in a steady load."""
-    load, most = ServeLoad(rate=per_s), math.inf
-    while True:
+    load, steady_s = ServeLoad(rate=per_s), request_s
+    for _ in range(2):
         timing = Timing.of(per_s, request_s, load, COUNTED)
         text = ask.text(row, load, timing)
-        if per_s * timing.last_s > most:
-            return text, None
         result = simulate_traffic(read_traffic(text, ask.facts, ask.model), ask.facts)
         seen_s = result.e2e_s["mean"] or math.inf
+        if seen_s > CROWDED * steady_s:
+            break
         if seen_s <= SETTLED * timing.request_s:
             return text, result
-        request_s, most = LONGER * seen_s, max(MOST_PLAYED, LONGER * result.requests)
+        request_s = LONGER * seen_s
+    return text, None
