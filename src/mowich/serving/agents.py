@@ -87,6 +87,7 @@ class _Drawn:
     returned: list[int]
     pauses: list[float]
     gaps: list[float]
+    branches: list[bool]
 
 
 def _whole(values: np.ndarray) -> list[int]:
@@ -155,6 +156,8 @@ class Agents:
                 returned[here] = tool.tokens(more, int(here.sum()))
         pauses = self.think(rng, count).tolist()
         gaps = rng.exponential(1.0, max(1, count)).tolist()
+        chance = 0.0 if kind.subagents is None else kind.subagents.chance
+        branches = np.random.default_rng([self.seed, 5, k]).random(total) < chance
         thinking = [0] * total if kind.thinking is None else _whole(kind.thinking(more, total))
         return _Drawn(
             turns=turns,
@@ -166,6 +169,7 @@ class Agents:
             returned=returned.astype(int).tolist(),
             pauses=pauses,
             gaps=gaps,
+            branches=branches.tolist(),
         )
 
     def load(self) -> SessionLoad:
@@ -257,7 +261,8 @@ class _Script:
             last, said = found
             context = said if kind.keeps_thinking or not think else context.grown(answer)
             after, need = ((last, drawn.tool_s[i]),), 0
-            branches = self._branches(i - first, last, context) if i + 1 < first + turns else None
+            starts = drawn.branches[i] and i + 1 < first + turns
+            branches = self._branches(i - first, last, context) if starts else None
             if branches is None:
                 context = context.grown(drawn.returned[i]) if drawn.returned[i] else context
             else:
@@ -275,14 +280,11 @@ class _Script:
         )
 
     def _branches(self, turn: int, asked: int, context: Context) -> tuple[list[int], int] | None:
-        """Sub-agents after a turn: (their last calls, tokens that go into the next prompt); None where it has none."""
+        """Sub-agents: (their last calls, tokens that go into the next prompt); None where none has room."""
         subs = self.kind.subagents
-        if subs is None:
-            return None
+        assert subs is not None
         seeds = (self.agents.seed, 4, self.number, turn)
         rng = np.random.default_rng(seeds)
-        if rng.random() >= subs.chance:
-            return None
         ends, returns = [], []
         for branch in range(int(subs.count(rng, 1)[0])):
             own = np.random.default_rng((*seeds, branch))

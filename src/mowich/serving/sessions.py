@@ -71,10 +71,12 @@ from other tiers, tools and thought between an answer and the next prompt."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedSession:
-    """What happened to a session. parts: seconds of the critical path by `TASK_PARTS`; their sum is end_s - begin_s."""
+    """What happened to a session. name, kind, is_cut: as of `CallSession`; parts: seconds of the critical path by
+    `TASK_PARTS`; their sum is end_s - begin_s."""
 
-    index: int
-    session: CallSession
+    name: str
+    kind: str
+    is_cut: bool
     begin_s: float
     end_s: float
     parts: dict[str, float]
@@ -103,7 +105,7 @@ class AnsweredCall(Protocol):
     def output(self) -> int: ...
 
 
-def ended_session(number: int, session: CallSession, answered: Mapping[int, AnsweredCall]) -> EndedSession:
+def ended_session(session: CallSession, answered: Mapping[int, AnsweredCall]) -> EndedSession:
     """A session whose calls were answered, with the parts of its critical path: from its last answer back, each call
     with what it came after."""
     parts = dict.fromkeys(TASK_PARTS, 0.0)
@@ -128,8 +130,9 @@ def ended_session(number: int, session: CallSession, answered: Mapping[int, Answ
         parts["tools"] += one.arrival_s - (answered[i].arrival_s if from_start else answered[i].last_token_s)
     some = answered.values()
     return EndedSession(
-        index=number,
-        session=session,
+        name=session.name,
+        kind=session.kind,
+        is_cut=session.is_cut,
         begin_s=begin,
         end_s=end,
         parts=parts,
@@ -217,6 +220,18 @@ class SessionLoad:
     is_whole: bool = True
     _made: int = 0
     _live: dict[int, _Live] = field(default_factory=dict)
+    _scripts: dict[int, CallSession] = field(default_factory=dict)
+
+    def script(self, number: int) -> CallSession | None:
+        """The session of a number, made once."""
+        found = self._scripts.get(number)
+        if found is None and (found := self.make(number)) is not None:
+            self._scripts[number] = found
+        return found
+
+    def forget(self, number: int) -> None:
+        """A session that is over is not asked for again."""
+        self._scripts.pop(number, None)
 
     def begin_times(self) -> Iterator[float]:
         """When the sessions begin that wait for no other, s."""
@@ -256,6 +271,8 @@ class SessionLoad:
             out += self._begin(number + self.users, end + live.session.pause_s)
         if not live.open:
             del self._live[number]
+            if not self.is_whole:  # nobody tallies these
+                self.forget(number)
         return out
 
     def _begin(self, number: int, at: float) -> list[UserRequest]:
@@ -263,7 +280,7 @@ class SessionLoad:
         out: list[UserRequest] = []
         if self._made >= self.most or earlier(at) > self.until_s:
             return out
-        session = self.make(number)
+        session = self.script(number)
         if session is None:
             return out
         n = len(session.calls)
@@ -310,7 +327,7 @@ class SessionLoad:
         """All sessions as columns; None where they are too many."""
         sessions: list[CallSession] = []
         left = MOST_NAMES
-        while left >= 0 and (one := self.make(len(sessions))) is not None:
+        while left >= 0 and (one := self.script(len(sessions))) is not None:
             sessions.append(one)
             left -= sum(len(call.hashes) + len(call.later) for call in one.calls)
         if left < 0:

@@ -56,7 +56,7 @@ class SessionTally:
         columns = (answers[name].tolist() for name in ("conversation", "turn", *_AnsweredRow._fields))
         for number, turn, *row, good in zip(*columns, is_good.tolist(), strict=True):
             if number not in self._open:
-                session = self.load.make(number)
+                session = self.load.script(number)
                 assert session is not None
                 self._open[number] = session, {}, []
             session, rows, goods = self._open[number]
@@ -64,11 +64,12 @@ class SessionTally:
             goods.append(good)
             if len(rows) == len(session.calls):
                 del self._open[number]
-                self._end(ended_session(number, session, rows), goods.count(True))
+                self.load.forget(number)
+                self._end(ended_session(session, rows), goods.count(True))
 
     def _end(self, one: EndedSession, good: int) -> None:
         self.ended.append(one)
-        if not one.session.is_cut and one.end_s - one.begin_s <= self.limit_s:
+        if not one.is_cut and one.end_s - one.begin_s <= self.limit_s:
             self.good += good
             self.kept += self.counts(one)
 
@@ -78,22 +79,22 @@ class SessionTally:
 
     def figures(self, *, is_limited: bool) -> dict[str, object]:
         """What is told of sessions, but for what they cost."""
-        done = [one for one in self.ended if not one.session.is_cut]
+        done = [one for one in self.ended if not one.is_cut]
         counted = [one for one in done if self.counts(one)]
         n = sum(map(self.counts, self.ended))
         out: dict[str, object] = {
             "begun": len(self.ended),
             "completed": len(done),
             "counted": len(counted),
-            "cut": sum(one.session.is_cut for one in self.ended),
+            "cut": sum(one.is_cut for one in self.ended),
             "task_s": marks([one.end_s - one.begin_s for one in counted]),
             "parts_s": {part: _mean([one.parts[part] for one in counted]) for part in TASK_PARTS},
             **_lengths(counted),
             "goodput_frac": self.kept / n if is_limited and n else None,
         }
-        kinds = sorted({one.session.kind for one in self.ended})
+        kinds = sorted({one.kind for one in self.ended})
         if len(kinds) > 1:
-            of = {kind: [one for one in counted if one.session.kind == kind] for kind in kinds}
+            of = {kind: [one for one in counted if one.kind == kind] for kind in kinds}
             out["of"] = {
                 kind: {
                     "counted": len(some),
@@ -109,13 +110,13 @@ class SessionTally:
         with path.open("w", encoding="utf-8") as file:
             file.write(",".join(SESSION_COLUMNS) + "\n")
             for one in self.ended:
-                name = one.session.name.replace(",", " ")
+                name = one.name.replace(",", " ")
                 times = ",".join(
                     f"{x:.6f}" for x in (one.begin_s, one.end_s, *(one.parts[part] for part in TASK_PARTS))
                 )
                 file.write(
-                    f"{name},{one.session.kind},{times},{one.calls},{one.prompt},{one.cached},{one.output},"
-                    f"{int(not one.session.is_cut)}\n"
+                    f"{name},{one.kind},{times},{one.calls},{one.prompt},{one.cached},{one.output},"
+                    f"{int(not one.is_cut)}\n"
                 )
 
 
