@@ -334,8 +334,13 @@ def lengths(text: object, where: str) -> Draw:
         raise UserError("the second number is below the first", where=where, given=text)
     if kind == "uniform":
         return lambda rng, n: rng.integers(int(a), int(b) + 1, n)
-    sigma = math.log(b / a) / NormalDist().inv_cdf(0.95)
+    sigma = lognormal_sigma(a, b)
     return lambda rng, n: np.maximum(1, np.rint(a * np.exp(sigma * rng.standard_normal(n))))
+
+
+def lognormal_sigma(median: float, p95: float) -> float:
+    """Standard deviation of the logarithm of what has this median and 95th percentile."""
+    return math.log(p95 / median) / NormalDist().inv_cdf(0.95)
 
 
 ARRIVALS = ("poisson", "fixed", "gamma")

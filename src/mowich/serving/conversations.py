@@ -12,14 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
-from mowich.serving.arrivals import Draw
+from mowich.serving.arrivals import Draw, lognormal_sigma
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 from mowich.serving.traffic.requests import UserRequest
@@ -56,7 +55,7 @@ def pauses(text: object, where: str) -> Pauses:
     if kind == "uniform":
         return lambda rng, n: rng.uniform(a, rest[0], n)
     if kind == "lognormal":
-        sigma = math.log(rest[0] / a) / NormalDist().inv_cdf(0.95)
+        sigma = lognormal_sigma(a, rest[0])
         return lambda rng, n: a * np.exp(sigma * rng.standard_normal(n))
     return lambda rng, n: np.full(n, a)
 
