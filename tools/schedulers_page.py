@@ -13,6 +13,7 @@ from pages import write
 from mowich.facts import Facts, load_facts
 from mowich.files import parse_yaml
 from mowich.plans.schedulers import newest_release_numbers, option_table, release_ranges
+from mowich.serving.conversations import Conversations
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot
 from mowich.serving.traffic.routing import ReplicaFleet
@@ -50,11 +51,12 @@ Written by `tools/schedulers_page.py` (`make docs`). Do not edit.
 |--|--|--|--|--|
 {ranges}
 
-The table is [facts/serving/schedulers.yaml](facts.md); each cell has its source there (`mowich facts list serving.schedulers`). An engine that is not named (`jax-tpu`, `vllm-2023`) is played by the
+The table is [facts/serving/schedulers.yaml](facts.md); each cell has its source there (`mowich facts show serving.schedulers`). An engine that is not named (`jax-tpu`, `vllm-2023`) is played by the
 loop with its own budget: the next piece of a prompt must fit, and the last that came is preempted.
 
 - **let in when**: "next piece" needs room for the tokens of the next step. "prompt" needs room for the whole prompt. "prompt and answer, others expected" (SGLang) needs room for
   prompt and answer, beside a part of what the decoding requests are still to write. That part is 0.7 x `schedule_conservativeness` when the engine was idle. It falls to 0.14 of that within 600 decode steps.
+  With attention data parallelism SGLang multiplies it by 0.3.
   "prompt and answer" (TensorRT-LLM) needs room for prompt and answer beside all that the others may still write. `STATIC_BATCH` also waits until nothing is inside.
 - **The answer that is counted** is the limit that the request states. `traffic: {{max_tokens: 4k}}` says that clients state 4,096 whatever they get; without it each request
   states the length of its own answer, as benchmarks do.
@@ -253,7 +255,9 @@ def near_full(facts: Facts, engine: str, release: str | None) -> tuple[TrafficSc
     scenario = replace(base, serve=replace(base.serve, scheduler=scheduler))
     replica = Recorded(0, scenario.serve.times, scheduler)
     replica.noted, replica.put_out = [], []
-    list(ReplicaFleet(replicas=[replica]).run(requests_of(scenario.requests, scheduler.hash_block, 0)[0]))
+    columns = requests_of(scenario.requests, scheduler.hash_block, 0)
+    assert not isinstance(columns, Conversations)
+    list(ReplicaFleet(replicas=[replica]).run(one for some in columns for one in some.requests()))
     return scenario, replica
 
 

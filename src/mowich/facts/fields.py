@@ -76,7 +76,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         FactField(unit="s", high=1.0, above=False),
     ),
     (r"serving\.profiles\..*", FactField(high=100.0)),
-    (r"serving\.schedulers\..*\.(chunks|mixes|ratio|ratio_least)", _share(zero=True)),
+    (r"serving\.schedulers\..*\.(chunks|mixes|ratio|ratio_dp|ratio_least)", _share(zero=True)),
     (r"serving\.schedulers\..*", _count(1e6)),
     (r"serving\..*\.capture", FactField(unit="tokens", high=1e6, above=False)),
     (r"serving\..*\.(activation_passes|ep_uneven|launch_ep)", FactField(high=1e4, above=False)),

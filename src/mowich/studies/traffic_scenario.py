@@ -16,7 +16,7 @@ from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings, check_settings, read_setting
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
-from mowich.plans.schedulers import family_of, scheduler_of
+from mowich.plans.schedulers import scheduler_of
 from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.traffic.autoscale import Autoscale
@@ -38,7 +38,7 @@ from mowich.studies.traffic_pools import (
     make_transfer,
     network_Bps,
 )
-from mowich.studies.traffic_scheduler import SchedulerReader, default_rules
+from mowich.studies.traffic_scheduler import SchedulerReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def read_traffic(
             engine,
             plan,
             replicas,
-            scheduler if own is None or family_of(engine) == own.family else default_rules(scheduler, facts, engine),
+            reader.of_pool(scheduler, engine, plan.dp),
             facts,
             blocks=blocks,
             apart=decode is not None,

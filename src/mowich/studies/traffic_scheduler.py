@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mowich.facts import Facts
 from mowich.plans.launch_settings import LaunchSettings
-from mowich.plans.schedulers import EngineScheduler, foreign_option, scheduler_of
+from mowich.plans.schedulers import EngineScheduler, family_of, foreign_option, scheduler_of
 from mowich.scenario import Node
 from mowich.serving.traffic.policies import ADMISSIONS, PREEMPTIONS, RETRACT, SCHEDULER_POLICIES, Scheduler
 from mowich.software.engine import packs_prompts
@@ -41,6 +41,7 @@ class SchedulerReader:
     facts: Facts
     engine: str
     own: EngineScheduler | None
+    conservativeness: float = 1.0
 
     def spelled(self, option: str) -> str:
         """The key under which an option stands: the common one, or the engine's word where that is given."""
@@ -99,6 +100,24 @@ class SchedulerReader:
         chosen = self._cached(chosen, is_trace=is_trace)
         return self._compiled(self._own_rules(chosen))
 
+    def of_pool(self, scheduler: Scheduler, engine: str, dp: int) -> Scheduler:
+        """The scheduler of a pool of workers with attention data parallelism of `dp`: a pool of another engine has that
+        one's rules, at its newest release, and of the keys those that all engines have."""
+        own = self.own
+        if family_of(engine) != (own.family if own else None):
+            own = scheduler_of(self.facts, engine)
+            other = default_rules(scheduler, self.facts, engine)
+            if "preemption" in self.node:
+                other = replace(other, preemption=scheduler.preemption)
+            if scheduler.policy == "priority":
+                other = replace(other, policy=scheduler.policy)
+            scheduler = replace(other, compiled=0, slot=0, prompt_buckets=(), token_buckets=())
+        times = self.conservativeness
+        if dp > 1 and own is not None and (share := own.number(self.facts, "ratio_dp")) is not None:
+            times *= share
+        ratio = min(scheduler.ratio * times, 1.0)
+        return replace(scheduler, ratio=ratio, ratio_least=ratio * scheduler.ratio_least / scheduler.ratio)
+
     def _policy(self, default: str) -> str:
         """The order of the queue."""
         key = self.spelled("policy")
@@ -124,9 +143,7 @@ class SchedulerReader:
         if self.has("long_prefill_token_threshold"):
             chosen = replace(chosen, long_prompt=self.count("long_prefill_token_threshold", 0, minimum=0))
         if self.has("schedule_conservativeness"):
-            times = node.number("schedule_conservativeness", 1.0, low=0.01, high=100.0)
-            ratio = min(chosen.ratio * times, 1.0)
-            chosen = replace(chosen, ratio=ratio, ratio_least=ratio * chosen.ratio_least / chosen.ratio)
+            self.conservativeness = node.number("schedule_conservativeness", 1.0, low=0.01, high=100.0)
         if self.has("max_prefill_tokens"):
             chosen = replace(chosen, budget=min(chosen.budget, self.count("max_prefill_tokens", chosen.budget)))
         return chosen
