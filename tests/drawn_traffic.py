@@ -127,6 +127,7 @@ def drawn_rules(d: Draw) -> dict[str, Any]:
         "preemption": "retract",
         "admission": d.one("expected", "expected", "chunk"),
         "ratio": d.one(0.7, 0.35, 1.0),
+        "ratio_least": d.one(0.05, 0.1),
         "ratio_steps": d.one(20, 600),
         "retract_ahead": d.one(1, 20),
         "answer_clip": d.one(30, 4096),

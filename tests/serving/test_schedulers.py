@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,10 @@ TIMES = StepTimes(
     window_pairs=(),
     kv_B=1.0,
 )
+
+
+FALLING: dict[str, Any] = {"ratio": 0.7, "ratio_least": 0.1, "ratio_steps": 60}
+"""A part of the answers to come that soon falls, as SGLang's does."""
 
 
 class Watched(Replica):
@@ -98,6 +103,8 @@ def drawn_scheduler(rng: np.random.Generator, **fixed: object) -> Scheduler:
         "prefix_cache": one(True, False),
         "hash_block": 32,
         "accepted": one(1.0, 1.7),
+        "ratio": one(0.7, 1.0),
+        "ratio_least": 0.1,
         "ratio_steps": one(20, 600),
         "retract_ahead": one(1, 20),
         "answer_limit": one(0, 100),
@@ -142,14 +149,14 @@ def test_rules_of_admission_order_what_is_inside() -> None:
     for seed in range(12):
         for admission in put_out:
             requests = load(seed, rate=60.0)
-            served(Scheduler(budget=256, blocks=60, block=16, admission=admission, ratio_steps=60), requests)
+            served(Scheduler(budget=256, blocks=60, block=16, admission=admission, **FALLING), requests)
             put_out[admission] += sum(r.preemptions for r in requests)
     assert put_out["chunk"] > put_out["expected"] > put_out["answer"] == 0
 
 
 def test_a_stated_limit_holds_back_as_a_longer_answer_would() -> None:
     for admission in ("expected", "answer"):
-        scheduler = Scheduler(budget=256, blocks=80, block=16, admission=admission)
+        scheduler = Scheduler(budget=256, blocks=80, block=16, admission=admission, **FALLING)
         waits = []
         for limit in (0, 300):
             requests = load(3, rate=60.0)

@@ -72,8 +72,8 @@ class Scheduler:
     enough: float = math.inf
     admission: str = "chunk"
     answer_limit: int = 0
-    ratio: float = 0.7
-    ratio_least: float = 0.098
+    ratio: float = 1.0
+    ratio_least: float = 1.0
     ratio_steps: int = 600
     retract_ahead: int = 1
     retract_steps: int = 20
