@@ -104,7 +104,7 @@ def answers(kind: type[Replica], seed: int) -> tuple[list[UserRequest], Replica]
 
 def test_leaps_give_the_times_of_one_step_at_a_time() -> None:
     preempted = waited = 0
-    for seed in range(80):
+    for seed in range(140):
         (leapt, one), (stepped, other) = answers(Replica, seed), answers(Stepwise, seed)
         assert len(leapt) == len(stepped)
         for a, b in zip(leapt, stepped, strict=True):
