@@ -57,7 +57,7 @@ class Serve(TypedDict, total=False):
         osl: tokens of an answer, "1k".
         ttft: most seconds to the first token, "2s".
         tpot: most seconds per token, "30ms".
-        cached: share of prompts in the prefix cache, 0.6 or "60%".
+        cached: share of prompts in the prefix cache, 0.6 or "60%", or a trace or scenario that it follows from.
         accept: tokens kept per speculative step.
         engine: "vllm", "sglang", "trtllm", "neuron", ...
         rate: a load, requests per second, "20rps".

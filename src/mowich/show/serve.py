@@ -89,6 +89,7 @@ def serve_page(result: Result, run: Run) -> Page:
         *paragraphs(preferred_lines(result), "note"),
     ]
     parts += [*_best(rows[0]), *_modes(named)] if is_plan and rows[0].get("feasible") else []
+    parts += paragraphs(_kept(named), "note")
     parts += paragraphs(_measured_rows(named[:1] if is_plan else named, is_plan=is_plan), "note")
     parts += paragraphs(_arrivals(result, inputs), "note")
     parts += _front(front) if front else []
@@ -125,13 +126,17 @@ def requests_line(inputs: Result, run: Run) -> str:
         f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens and answers of"
         f" {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
     )
-    return text + (f"; {_cached(inputs)} of prompts cached" if inputs.get("cached") else "")
+    cached = inputs.get("cached")
+    if isinstance(cached, str):
+        return f"{text}; prompts cached: what the memory left keeps of {cached}"
+    return text + (f"; {percent(cached)} of prompts cached" if cached else "")
 
 
-def _cached(inputs: Result) -> str:
-    """The share of prompts that is cached, or what it follows from."""
-    cached = inputs.get("cached") or 0.0
-    return f"what the memory left keeps of {cached}" if isinstance(cached, str) else percent(cached)
+def _kept(named: Sequence[tuple[str, Result]]) -> list[str]:
+    """The share of prompt tokens that each row finds in its cache, where that follows from a trace."""
+    found = {name: percent(row["cached_frac"]) for name, row in named if row.get("cached_frac") is not None}
+    said = ", ".join(f"{name} {share}" for name, share in found.items())
+    return [f"prompt tokens that the memory left keeps: {said}"] if found else []
 
 
 def _strip(result: Result) -> list[tuple[str, str]]:
@@ -146,7 +151,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
         ("output, tokens", f"{inputs['osl']:g}"),
         ("TTFT limit", limit("ttft_s")),
         ("TPOT limit", limit("tpot_s")),
-        ("prompts cached", _cached(inputs)),
+        ("prompts cached", cached if isinstance(cached := inputs.get("cached") or 0.0, str) else percent(cached)),
         ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
         ("kind of price", term_words(inputs.get("price_term"))),
         ("facts", str(result.get("facts_hash") or "")),
@@ -160,8 +165,6 @@ def _best(row: Result) -> list[Part]:
         f"ranges (90%) of the first: TTFT {ranged_seconds(estimate_of(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
         f" {interval(estimate_of(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
     )
-    if row.get("cached_frac") is not None:
-        text += f"; the memory that it leaves keeps {percent(row['cached_frac'])} of prompt tokens"
     return [Words(text=text, kind="note", gap=True)]
 
 
