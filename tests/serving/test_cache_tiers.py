@@ -82,7 +82,7 @@ def hits(requests: list[UserRequest]) -> int:
     return sum(r.cached for r in requests)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), answers=st.booleans(), blocks=st.integers(36, 90))
 def test_what_is_cached_begins_at_the_beginning(seed: int, answers: bool, blocks: int) -> None:
     """A block stands for all tokens before it, so none is kept whose beginning was evicted: also of answers."""
@@ -121,7 +121,7 @@ def test_a_block_is_found_once_it_is_computed() -> None:
 POLICIES = st.sampled_from(WRITES)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10_000), small=st.integers(1, 30), more=st.integers(1, 30), write=POLICIES, below=st.booleans()
 )
@@ -144,7 +144,7 @@ def test_more_capacity_never_gives_fewer_hits(seed: int, small: int, more: int, 
     assert hits(alone[0]) <= hits(alone[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), overlap=st.sampled_from(OVERLAPS), load=st.sampled_from(LOADS))
 def test_a_faster_link_gives_no_later_first_token(seed: int, overlap: str, load: str) -> None:
     def mean_s(Bps: float) -> float:
@@ -158,7 +158,7 @@ def test_a_faster_link_gives_no_later_first_token(seed: int, overlap: str, load:
     assert times[1] <= 1.03 * times[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     blocks=st.integers(40, 120),
