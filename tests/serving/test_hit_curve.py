@@ -15,6 +15,9 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.fields import Edge
+from mowich.requests.jobs import PLAN
+from mowich.requests.schema import QuestionSource
 from mowich.serving.hit_curve import hit_curve
 from mowich.serving.traffic.requests import UserRequest
 from mowich.studies.hit_curves import read_hit_curve
@@ -134,3 +137,9 @@ def test_what_is_no_share_and_no_file_is_said(cached: str) -> None:
     with pytest.raises((UserError, UserErrors)) as caught:
         mowich.plan("llama-3.1-8b", "h100:8", serve={"isl": "2k", "osl": 100, "cached": cached})
     assert "cached" in caught.value.line()
+
+
+def test_a_file_is_not_for_the_server(log: str) -> None:
+    body = {"model": "llama-3.1-8b", "on": "h100:8", "serve": {"isl": "2k", "osl": 100, "cached": log}}
+    with pytest.raises((UserError, UserErrors), match=r"serve\.cached: not a share"):
+        PLAN.read(body, QuestionSource(edge=Edge.KEY, facts=FACTS))
