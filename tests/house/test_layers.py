@@ -183,7 +183,6 @@ def test_no_circle_of_files() -> None:
 CLOSED_BY_TYPES = {
     frozenset({"mowich.models.model", "mowich.models.storage", "mowich.models.view"}),
     frozenset({"mowich.studies.compare", "mowich.studies.plan"}),
-    frozenset({"mowich.studies.random_arrivals", "mowich.studies.serving_plan"}),
 }
 """Circles that an import under `if TYPE_CHECKING` closes: files that know one another's types. They only become
 fewer."""

@@ -22,6 +22,7 @@ from mowich.models.model import Model
 from mowich.requests.loads import ServeLoad
 from mowich.requests.scenarios import TRAFFIC
 from mowich.serving.search import MOST_USERS, ServeJob
+from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text
 from mowich.studies.serving_plan import ServeRow
 from mowich.studies.traffic import TrafficResult, simulate_traffic
@@ -61,27 +62,6 @@ def even_seed(requests: int) -> int:
         for seed in range(SEEDS)
     ]
     return far.index(min(far))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RandomArrivals:
-    """A plan under Poisson arrivals. share: of its steady rate; requests_per_s: that arrive; ttft_s, tpot_s: means;
-    p99_ttft_s, p99_tpot_s: 99th percentiles; is_overloaded: they came to no steady state, and the times are unknown;
-    command: that plays the same."""
-
-    share: float
-    requests_per_s: float
-    ttft_s: Estimate
-    tpot_s: Estimate
-    p99_ttft_s: Estimate
-    p99_tpot_s: Estimate
-    is_overloaded: bool
-    command: str
-
-    def to_dict(self) -> dict[str, object]:
-        """As in `mowich/plan@1`."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Required, TypedDict
+from typing import Required, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
+from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.hit_curves import read_hit_curve
 from mowich.studies.outcome import cost_of
@@ -43,9 +44,6 @@ from mowich.studies.serving import Deployment, deploy, tabled_shares, with_table
 from mowich.studies.stack_support import told_support
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
 from mowich.units import show_gib
-
-if TYPE_CHECKING:
-    from mowich.studies.random_arrivals import RandomArrivals
 
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""

@@ -1,0 +1,28 @@
+"""What random arrivals do to a plan, as it stands in its row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mowich.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomArrivals:
+    """A plan under Poisson arrivals. share: of its steady rate; requests_per_s: that arrive; ttft_s, tpot_s: means;
+    p99_ttft_s, p99_tpot_s: 99th percentiles; is_overloaded: they came to no steady state, and the times are unknown;
+    command: that plays the same."""
+
+    share: float
+    requests_per_s: float
+    ttft_s: Estimate
+    tpot_s: Estimate
+    p99_ttft_s: Estimate
+    p99_tpot_s: Estimate
+    is_overloaded: bool
+    command: str
+
+    def to_dict(self) -> dict[str, object]:
+        """As in `mowich/plan@1`."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}
