@@ -127,10 +127,24 @@ def _remarks(result: Result, run: Run) -> list[str]:
         *_left_over(result),
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
+        *_disturbed(result.get("disturbed")),
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
         *([line] if (line := measured_line(result.get("measured"))) else []),
         f"{result['events']} events ({result['steps']} engine steps){took}",
+    ]
+
+
+def _disturbed(felt: Result | None) -> list[str]:
+    """What users felt of replicas that went."""
+    if not felt:
+        return []
+    if not felt["requests"]:
+        return ["replicas went and no request felt it"]
+    return [
+        f"{felt['requests']:,} requests ({percent(felt['frac'])}) were inside a replica that went: p99 of them TTFT"
+        f" {seconds(felt['ttft_s']['p99'])}, end to end {seconds(felt['e2e_s']['p99'])}; {felt['moves']:,} went on"
+        " elsewhere"
     ]
 
 

@@ -55,6 +55,10 @@ REQUEST_COLUMNS = (
 )
 
 
+_WHERE_ASKED = ("disturbed",)
+"""Keys of a result that only some scenarios have."""
+
+
 class Figures:
     """Mean and percentiles of positive numbers in bounded memory."""
 
@@ -104,7 +108,8 @@ class TrafficResult(Shown):
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    plan; disturbed: requests whose replica went before they were answered (empty: none goes);
+    seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -147,6 +152,7 @@ class TrafficResult(Shown):
     seconds: float
     coverage: Mapping[str, float]
     measured: Mapping[str, object] = field(default_factory=dict)
+    disturbed: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
@@ -157,9 +163,9 @@ class TrafficResult(Shown):
         """The `mowich/traffic@1` contract."""
         out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
-            if name == "seconds":  # the same question gives the same bytes
-                continue
             value = getattr(self, name)
+            if name == "seconds" or (name in _WHERE_ASKED and not value):  # the same question gives the same bytes
+                continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
@@ -182,7 +188,21 @@ class _Tally:
     cached: int = 0
     preemptions: int = 0
     failures: int = 0
+    moves: int = 0
+    disturbed_ttft: Figures = field(default_factory=Figures)
+    disturbed_e2e: Figures = field(default_factory=Figures)
     last_s: float = 0.0
+
+    def disturbed(self) -> dict[str, object]:
+        """What users felt of replicas that went."""
+        felt = self.disturbed_e2e.count
+        return {
+            "requests": felt,
+            "frac": felt / max(1, self.e2e.count),
+            "moves": self.moves,
+            "ttft_s": self.disturbed_ttft.to_dict(),
+            "e2e_s": self.disturbed_e2e.to_dict(),
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -294,6 +314,7 @@ def simulate_traffic(
             inside=tally.inside_s / span,
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
+        disturbed=tally.disturbed() if scenario.outages.is_asked else {},
     )
 
 
@@ -318,6 +339,9 @@ def _teller(
             tally.queue.add(r.scheduled_s - r.arrival_s)
             if r.output > 1:
                 tally.tpot.add(tpot)
+            if r.failures or r.moves:
+                tally.disturbed_ttft.add(ttft)
+                tally.disturbed_e2e.add(e2e)
             tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
         if cutoff is not None:
             cutoff.saw(ttft, tpot)
@@ -328,6 +352,7 @@ def _teller(
         tally.cached += r.cached
         tally.preemptions += r.preemptions
         tally.failures += r.failures
+        tally.moves += r.moves
         tally.last_s = max(tally.last_s, r.last_token_s)
         if file is not None:
             file.write(
@@ -366,7 +391,9 @@ def _fleet(
         decoders=pool(scenario.decode, "decode") if scenario.decode else [],
         route=scenario.route,
         front=scenario.serve.seen.front if scenario.has_front else None,
-        failures=scenario.failures,
+        failures=scenario.outages.failures,
+        chance=scenario.outages.chance,
+        recovery=scenario.outages.recovery,
         transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
         follow=follow,
         scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
@@ -473,13 +500,19 @@ def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, 
     """The result with the 90% interval of every time: the same traffic with all steps at both ends of their interval
     (`step_widths`), and `draws` other draws of it (none of a trace); both in quadrature, in logarithms."""
     low, high = (simulate_traffic(_shifted(scenario, result, facts, end), facts) for end in (-1, 1))
-    seed = scenario.requests.get("seed")
+    seed, chance = scenario.requests.get("seed"), scenario.outages.chance
     others = []
-    if seed is not None:
+    if seed is not None or chance is not None:
         for i in steps(range(draws), "simulating other draws"):
-            requests = scenario.requests.copy()
-            requests["seed"] = seed + i + 1
-            others.append(simulate_traffic(replace(scenario, requests=requests), facts))
+            other = scenario
+            if seed is not None:
+                requests = scenario.requests.copy()
+                requests["seed"] = seed + i + 1
+                other = replace(other, requests=requests)
+            if chance is not None:
+                again = replace(chance, seed=chance.seed + i + 1)
+                other = replace(other, outages=replace(scenario.outages, chance=again))
+            others.append(simulate_traffic(other, facts))
     return replace(
         result,
         ranges=ranges_of(result, low, high, others),

@@ -20,11 +20,11 @@ from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
-from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names, packs_prompts
 from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
+from mowich.studies.traffic_outages import AskedOutages, ResolvedOutages, read_outages, resolve_outages
 from mowich.studies.traffic_pools import (
     Draft,
     Pool,
@@ -49,7 +49,7 @@ class TrafficScenario:
     requests: Traffic
     slo: Mapping[str, float]
     route: str
-    failures: tuple[Failure, ...]
+    outages: ResolvedOutages
     autoscale: Autoscale | None
     price: str
     has_front: bool
@@ -84,7 +84,7 @@ class _Asked:
     replicas: int | None
     route: str
     requests: Traffic
-    failures: tuple[Failure, ...]
+    outages: AskedOutages
     autoscale: Autoscale | None
     price: str
     with_front: bool
@@ -145,7 +145,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     _check_chips(
         pools, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
     )
-    _check_failures(asked.failures, (behind or serve).replicas, where)
+    outages = resolve_outages(asked.outages, behind or serve, facts, where)
     transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
     return TrafficScenario(
         name=asked.name,
@@ -156,11 +156,11 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         requests=asked.requests,
         slo=asked.slo,
         route=asked.route,
-        failures=asked.failures,
+        outages=outages,
         autoscale=asked.autoscale,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation),
+        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, outages),
         chips_of=chips_by_system(pools),
     )
 
@@ -173,18 +173,6 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
     slo_node, fail = root.node("slo"), root.node("failures")
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
-    failures = []
-    for _, one in fail.nodes():
-        one.need("at", "replica", "down")
-        failures.append(
-            Failure(
-                at_s=one.quantity("at", "s", 0.0) or 0.0,
-                replica=int(one.count("replica", 0.0, minimum=0)),
-                down_s=one.quantity("down", "s", 0.0) or 0.0,
-            )
-        )
-        one.done()
-    fail.done()
     apart = root.node("disaggregated")
     asked = _Asked(
         root=root,
@@ -200,7 +188,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         replicas=int(root.count("replicas", 0.0)) if "replicas" in root else None,
         route=root.text("route", "round-robin", allowed=ROUTES),
         requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
-        failures=tuple(failures),
+        outages=read_outages(fail),
         autoscale=_autoscale(root, apart),
         price=root.text("price", "default", allowed=TERMS),
         with_front=root.flag("front_end", True),
@@ -307,15 +295,6 @@ def _check_chips(pools: Sequence[Pool], systems: Mapping[str, System], where: st
             )
 
 
-def _check_failures(failures: Sequence[Failure], replicas: int, where: str) -> None:
-    """Raise UserError for a failure of a replica that is not there."""
-    for failure in failures:
-        if failure.replica >= replicas:
-            raise UserError(
-                "no such replica", where=f"{where} failures", given=failure.replica, allowed=f"0 to {replicas - 1}"
-            )
-
-
 def _inputs(
     path: str,
     asked: _Asked,
@@ -325,6 +304,7 @@ def _inputs(
     decode: Pool | None,
     transfer: Transfer | None,
     speculation: Speculation,
+    outages: ResolvedOutages,
 ) -> dict[str, object]:
     """What was asked and filled in."""
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
@@ -358,6 +338,7 @@ def _inputs(
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),
+        **({"failures": gone} if (gone := outages.to_dict()) else {}),
     }
 
 

@@ -45,10 +45,9 @@ class ScaledPool:
         self.since = dict.fromkeys(range(self.rule.least), 0.0)
         self.most_at_once = self.rule.least
 
-    def open(self, at: float) -> list[Replica]:
-        """Replicas that take requests at a time: those that are up, else those that soon are."""
-        there = [self.replicas[i] for i in self.since if i not in self.leaving]
-        return [r for r in there if earlier(r.up_s) <= at] or there
+    def there(self) -> list[Replica]:
+        """Replicas that take requests, now or soon."""
+        return [self.replicas[i] for i in self.since if i not in self.leaving]
 
     def look(self, at: float) -> None:
         """Count what is inside and order or dismiss."""

@@ -7,7 +7,7 @@ import math
 from collections import deque
 
 from mowich.serving.traffic.cache import PrefixCache
-from mowich.serving.traffic.moments import Agenda, earlier
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.state import State
 from mowich.serving.traffic.times import _between
@@ -371,6 +371,13 @@ class Replica(State):
             self.window_sums[k] -= min(context, width)
         return context
 
+    def _stop(self, one: Slot) -> None:
+        """Take a sequence out of the decoding batch, to go on from what it has said."""
+        context = self._leave(one)
+        one.left = max(1, round((one.finish - self.D) * self.s.accepted))
+        one.need = round(context)
+        one.finish = -1
+
     def _tick(self, k: int) -> None:
         """The batch has made k decode steps: contexts grow, sequences that are done leave."""
         a = self.s.accepted
@@ -485,10 +492,7 @@ class Replica(State):
                 last = max(self.slots.values(), key=lambda q: (q.request.priority, q.order)).order
             one = self.slots[last]
             decoding -= self._decoding_blocks(self.D + 1, one)
-            context = self._leave(one)
-            one.left = max(1, round((one.finish - self.D) * self.s.accepted))
-            one.need = round(context)
-            one.finish = -1
+            self._stop(one)
             one.request.preemptions += 1
             self._unshare(one)
             if self.s.preemption == "swap":
@@ -512,15 +516,15 @@ class Replica(State):
         self._again(one)
         return True
 
-    def fail(self, at: float, down_s: float) -> list[UserRequest]:
-        """Lose everything at `at`, be down for `down_s`; what was inside, to be sent again from the start."""
-        lost = [one.request for one in self.slots.values()] + [one.request for one in self.prefilling]
-        lost += (
-            [one.request for one in self.waiting]
-            if isinstance(self.waiting, deque)
-            else [item[2].request for item in self.waiting]
-        )
-        self.slots.clear()
+    def fail(self, at: float, down_s: float) -> list[Slot]:
+        """Go down at `at` for `down_s`; what was inside, none of it with a block here. Those are `swapped` that have
+        their whole cache, were it kept."""
+        for one in list(self.slots.values()):
+            self._stop(one)
+            one.swapped = True
+            self.prefilling.append(one)
+        waiting = self.waiting if isinstance(self.waiting, deque) else [item[2] for item in self.waiting]
+        inside = [*self.prefilling, *waiting]
         self.decoding.clear()
         self.prefilling.clear()
         self.waiting.clear()
@@ -528,12 +532,12 @@ class Replica(State):
         self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
-        self.up_s = at + down_s
+        self.up_s = max(self.up_s, at + down_s)
         self.t = max(self.t, at)
-        for request in lost:
-            request.failures += 1
-        again = Agenda([(r.arrival_s, r) for r in lost])
-        return [again.pop()[1] for _ in lost]
+        for one in inside:
+            one.done = one.blocks = one.hit = 0
+            one.shared = ()
+        return inside
 
 
 def _until(k: int, first: float, grow: float, gap: float) -> tuple[int, float]:

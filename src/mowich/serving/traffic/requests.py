@@ -10,7 +10,8 @@ class UserRequest:
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
     turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
-    (below 0 where the correction says that prompts are faster than the steps)."""
+    (below 0 where the correction says that prompts are faster than the steps); failures: times it was lost and asked
+    again; moves: times it went on in another replica."""
 
     __slots__ = (
         "arrival_s",
@@ -24,6 +25,7 @@ class UserRequest:
         "last_token_s",
         "late_s",
         "later",
+        "moves",
         "output",
         "preemptions",
         "priority",
@@ -40,7 +42,7 @@ class UserRequest:
         self.hashes, self.priority = hashes, priority
         self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
         self.replica = self.decoder = -1
-        self.cached = self.preemptions = self.failures = 0
+        self.cached = self.preemptions = self.failures = self.moves = 0
         self.late_s = 0.0
         self.later: tuple[int, ...] = ()
         self.conversation = self.turn = 0
