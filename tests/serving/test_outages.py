@@ -14,7 +14,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.arrivals import draw, lengths
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
-from mowich.serving.traffic.outages import MOVES, Chance, Failure, Recovery, drawn_failures, rolling
+from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, drawn_failures, rolling
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -109,7 +109,7 @@ def test_no_request_is_lost_or_answered_twice() -> None:
             recovery=Recovery(
                 detect_s=some(0.0, 0.0, 0.1, 2.0),
                 retry_s=some(0.0, 0.2),
-                moves=some(*MOVES),
+                moves=some(*RECOVERIES),
                 move_s=lambda tokens: 1e-4 * tokens,
             ),
             follow=follow,
@@ -151,7 +151,7 @@ def test_a_drain_with_a_long_deadline_loses_no_token(route: str) -> None:
 def test_a_short_deadline_moves_the_rest() -> None:
     """With their caches: no prompt is read again; by replay only what was read is; from the start, most is."""
     read = {}
-    for moves in MOVES:
+    for moves in RECOVERIES:
         drain = Failure(at_s=1.0, replica=0, down_s=0.5, drain_s=0.05)
         done, pool = played(load(), PLAIN, failures=(drain,), recovery=Recovery(moves=moves))
         again = [r for r in done if r.failures or r.moves]

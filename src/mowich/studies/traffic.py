@@ -31,6 +31,7 @@ from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_adapters import TenantTally
 from mowich.studies.traffic_load import requests_of
 from mowich.studies.traffic_pools import Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
@@ -55,7 +56,7 @@ REQUEST_COLUMNS = (
 )
 
 
-_WHERE_ASKED = ("disturbed",)
+_WHERE_ASKED = ("disturbed", "tenants")
 """Keys of a result that only some scenarios have."""
 
 
@@ -109,6 +110,7 @@ class TrafficResult(Shown):
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
     plan; disturbed: requests whose replica went before they were answered (empty: none goes);
+    tenants: loads of LoRA adapters, and the spread between those who ask for them (empty: there are none);
     seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
@@ -153,6 +155,7 @@ class TrafficResult(Shown):
     coverage: Mapping[str, float]
     measured: Mapping[str, object] = field(default_factory=dict)
     disturbed: Mapping[str, object] = field(default_factory=dict)
+    tenants: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
@@ -191,6 +194,7 @@ class _Tally:
     moves: int = 0
     disturbed_ttft: Figures = field(default_factory=Figures)
     disturbed_e2e: Figures = field(default_factory=Figures)
+    tenants: TenantTally = field(default_factory=TenantTally)
     last_s: float = 0.0
 
     def disturbed(self) -> dict[str, object]:
@@ -315,6 +319,7 @@ def simulate_traffic(
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
         disturbed=tally.disturbed() if scenario.outages.is_asked else {},
+        tenants=tally.tenants.to_dict(everyone) if scenario.serve.times.adapters is not None else {},
     )
 
 
@@ -328,6 +333,7 @@ def _teller(
     ttft_limit, tpot_limit, e2e_limit = (
         scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
     )
+    has_tenants = scenario.serve.times.adapters is not None
     begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
 
     def done(r: UserRequest) -> None:
@@ -339,6 +345,8 @@ def _teller(
             tally.queue.add(r.scheduled_s - r.arrival_s)
             if r.output > 1:
                 tally.tpot.add(tpot)
+            if has_tenants:
+                tally.tenants.add(r.adapter, ttft, e2e)
             if r.failures or r.moves:
                 tally.disturbed_ttft.add(ttft)
                 tally.disturbed_e2e.add(e2e)

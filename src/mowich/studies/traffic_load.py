@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
 from mowich.errors import UserError
 from mowich.scenario import Node
+from mowich.serving.adapters import ADAPTER_TARGETS
 from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
 from mowich.serving.conversations import Conversations, Pauses, pauses
 from mowich.serving.rate_curve import RateCurve
+from mowich.serving.tenants import MOST_ADAPTERS, Follow, Tenants, popularity
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
-Follow = Callable[[UserRequest], UserRequest | None]
-"""What the user of an answered request asks next."""
-
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
 """Keys of a load that hold what its words were read into, not the words."""
+
+
+class AdapterLoad(TypedDict):
+    """LoRA adapters of a load: how many, in words how the requests are spread over them, the share of requests without
+    one, the rank, and the products that have one."""
+
+    count: int
+    popularity: str
+    base: float
+    rank: int
+    targets: str
 
 
 class Traffic(TypedDict, total=False):
@@ -53,8 +63,11 @@ class Traffic(TypedDict, total=False):
     turns: str
     think: str
     counted: list[float]
+    adapters: AdapterLoad
 
 
+MOST_RANK = 1024
+"""Of an adapter."""
 MOST_REQUESTS = 100_000_000
 """Of a load that is drawn: an hour of work and more."""
 
@@ -75,6 +88,28 @@ def read_load(node: Node, folder: Path) -> Traffic:
             window.problem("to", "must be after from", given=window.raw("to"))
         out["counted"] = [begin, math.inf if end is None else end]
         window.done()
+    if "adapters" in node:
+        out["adapters"] = _adapters(node.node("adapters"))
+    node.done()
+    return out
+
+
+def _adapters(node: Node) -> AdapterLoad:
+    """LoRA adapters that the requests ask for."""
+    node.need("count", "rank", "targets")
+    count = int(node.count("count", 1, maximum=MOST_ADAPTERS))
+    words = node.text("popularity", "uniform")
+    try:
+        popularity(words, 1)
+    except UserError as error:
+        node.problem("popularity", error.what, given=words, allowed=error.allowed)
+    out: AdapterLoad = {
+        "count": count,
+        "popularity": words,
+        "base": node.number("base", 0.0, low=0.0, high=1.0),
+        "rank": int(node.count("rank", 16, minimum=0, maximum=MOST_RANK)),
+        "targets": node.text("targets", ADAPTER_TARGETS[0], allowed=ADAPTER_TARGETS),
+    }
     node.done()
     return out
 
@@ -216,6 +251,16 @@ def _lengths(node: Node, key: str) -> Draw | None:
 def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
     """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
     longest: tokens of a request that the cache still holds."""
+    starts, follow = _requests(r, block, longest)
+    if "adapters" not in r or not r["adapters"]["rank"]:
+        return starts, follow
+    of = r["adapters"]
+    shares = popularity(of["popularity"], of["count"])
+    return Tenants(shares, of["base"], r.get("users", 0), r.get("seed", 0)).among(starts, follow)
+
+
+def _requests(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
+    """The same before adapters are given."""
     if r["trace"]:
         return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
     if "turn_counts" in r and r["turn_counts"] is not None:

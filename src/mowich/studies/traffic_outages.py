@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.scenario import Node
-from mowich.serving.traffic.outages import MOVES, Chance, Failure, Recovery, rolling
+from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, rolling
 from mowich.software.vendors import failure_class
 from mowich.studies.traffic_pools import Pool, make_transfer
 from mowich.training.faults import mtbf_s, read_fault_rates
 
-OF_FACTS = "facts"
+_BY_FACTS = "facts"
 """The word for a rate of failures by `facts/reliability`."""
 
 
@@ -65,7 +65,7 @@ def read_outages(node: Node) -> AskedOutages:
     recovery = Recovery(
         detect_s=node.quantity("detect", "s", 0.0) or 0.0,
         retry_s=node.quantity("retry", "s", 0.0) or 0.0,
-        moves=node.text("moves", "restart", allowed=MOVES),
+        moves=node.text("moves", "restart", allowed=RECOVERIES),
     )
     if "retry" in node and recovery.moves != "restart":
         node.problem("retry", "is of users who ask again", given=node.raw("retry"), fix="moves: restart")
@@ -80,7 +80,7 @@ def read_outages(node: Node) -> AskedOutages:
             node.problem(key, "is of failures by chance", given=node.raw(key), fix="mtbf: facts")
     if "mtbf" in node:
         node.need("down")
-        by_facts = node.raw("mtbf") == OF_FACTS
+        by_facts = node.raw("mtbf") == _BY_FACTS
         out = replace(
             out,
             mtbf_s=None if by_facts else node.quantity("mtbf", "s", 1.0, minimum=1e-3),

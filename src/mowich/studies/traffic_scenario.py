@@ -23,6 +23,7 @@ from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLIC
 from mowich.software.engine import engine_for, engine_names, packs_prompts
 from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
+from mowich.studies.traffic_adapters import read_adapters
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_outages import AskedOutages, ResolvedOutages, read_outages, resolve_outages
 from mowich.studies.traffic_pools import (
@@ -108,6 +109,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     asked.speculation.done()
     asked.plan.done()
     scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
+    adapters = read_adapters(asked.scheduler, asked.requests.get("adapters"), facts, engine)
     blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
     share = (
         asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
@@ -136,6 +138,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
             blocks=blocks,
             apart=decode is not None,
             speculation=speculation,
+            adapters=adapters,
             where=where,
         )
 
@@ -339,6 +342,11 @@ def _inputs(
         "price_term": asked.price,
         "front_s": list(front),
         **({"failures": gone} if (gone := outages.to_dict()) else {}),
+        **(
+            {"adapter_costs": {f: getattr(costs, f) for f in costs.__slots__}}
+            if (costs := serve.times.adapters)
+            else {}
+        ),
     }
 
 

@@ -19,7 +19,7 @@ from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot
 
-MOVES = ("restart", "replay", "cache")
+RECOVERIES = ("restart", "replay", "cache")
 """What becomes of a sequence whose replica goes. restart: it is asked again from its prompt; replay: another replica
 reads the prompt and what was said, and goes on; cache: as replay, but the cache of one that is drained moves there."""
 
@@ -37,7 +37,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """detect_s: from a loss until the router knows; retry_s: until a user asks again; moves: see `MOVES`; move_s:
+    """detect_s: from a loss until the router knows; retry_s: until a user asks again; moves: see `RECOVERIES`; move_s:
     seconds to move the cache of so many tokens to another replica."""
 
     detect_s: float = 0.0

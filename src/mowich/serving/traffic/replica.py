@@ -51,7 +51,7 @@ class Replica(State):
             heapq.heappush(self.waiting, (request.priority, one.order, one))
 
     def _again(self, one: Slot) -> None:
-        """Put a preempted sequence at the head of the queue."""
+        """Put a sequence that was preempted or skipped at the head of the queue."""
         self.queued_tokens += one.need
         if isinstance(self.waiting, deque):
             self.waiting.appendleft(one)
@@ -110,6 +110,7 @@ class Replica(State):
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
         own = self._own_room() if self._batches > 1 else max(room, 0)
+        skipped: list[Slot] = []
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
@@ -117,10 +118,14 @@ class Replica(State):
                 break
             one = self._head()
             request = one.request
+            if self.adapters is not None and not self.adapters.admits(request.adapter):
+                skipped.append(self._pop())  # others of the queue may go first
+                continue
             if one.swapped:
                 if not self._fits(-(-math.ceil(one.need + s.accepted) // s.block)):
                     break
                 self._pop()
+                self._take_adapter(one)
                 self._resume(one)
                 entered = True
                 continue
@@ -148,6 +153,7 @@ class Replica(State):
                 request.scheduled_s = self.t
                 request.replica = self.index
                 request.cached = hit
+            self._take_adapter(one)
             one.done = hit
             one.shared = shared
             if shared:
@@ -160,7 +166,14 @@ class Replica(State):
             self.prefilling.append(one)
             self._sizes += one.size
             room -= first
+        for one in reversed(skipped):
+            self._again(one)
         return entered
+
+    def _take_adapter(self, one: Slot) -> None:
+        """Bring the adapter of a sequence that joins the batch to the device; the step waits for it."""
+        if self.adapters is not None:
+            self.t += self.adapters.enter(one.request.adapter)
 
     def _hold(self, one: Slot, tokens: int) -> None:
         """Give a prefilling sequence the private blocks of `tokens` tokens."""
@@ -198,6 +211,8 @@ class Replica(State):
             mean = n / s.groups * s.verified + max(tokens / self._batches, longest / s.groups) * s.stages
             body = times.of_tokens(v + held * s.stages, mean)
         last = len(times.sampled) - 1
+        if self.adapters is not None:
+            body += self.adapters.extra_s(v + tokens)
         seconds = (
             body
             + times.sampled[min(n + finishing if self._is_one_group else self._fullest(n + finishing), last)]
@@ -347,6 +362,9 @@ class Replica(State):
         self._join(one)
 
     def _unshare(self, one: Slot) -> None:
+        """Give back what a sequence that leaves the batch shared with others: its adapter, and blocks of its prompt."""
+        if self.adapters is not None:
+            self.adapters.leave(one.request.adapter)
         if one.shared:
             self.cache.release(one.shared)
             one.shared, one.hit = (), 0
@@ -530,6 +548,8 @@ class Replica(State):
         self.waiting.clear()
         self.queued_tokens = 0
         self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
+        if self.adapters is not None:
+            self.adapters.clear()
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
         self.up_s = max(self.up_s, at + down_s)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mowich.serving.traffic.adapters import BASE
+
 
 class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
@@ -11,9 +13,10 @@ class UserRequest:
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
     turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
     (below 0 where the correction says that prompts are faster than the steps); failures: times it was lost and asked
-    again; moves: times it went on in another replica."""
+    again; moves: times it went on in another replica; adapter: the LoRA adapter that it asks for."""
 
     __slots__ = (
+        "adapter",
         "arrival_s",
         "cached",
         "conversation",
@@ -46,6 +49,7 @@ class UserRequest:
         self.late_s = 0.0
         self.later: tuple[int, ...] = ()
         self.conversation = self.turn = 0
+        self.adapter = BASE
 
 
 class Slot:

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from mowich.serving.traffic.adapters import Adapters
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import Slot, UserRequest
@@ -29,6 +30,7 @@ class State:
         "_sized",
         "_sizes",
         "_waits_from",
+        "adapters",
         "blocks_private",
         "busy_s",
         "cache",
@@ -78,6 +80,7 @@ class State:
         self.prefilling: deque[Slot] = deque()
         self.waiting: list[tuple[float, int, Slot]] | deque[Slot] = [] if scheduler.policy == "priority" else deque()
         self.cache = PrefixCache(max(1, scheduler.hash_block // scheduler.block), scheduler.host_blocks)
+        self.adapters = None if times.adapters is None else Adapters(times.adapters)
         self.blocks_private = 0
         self.window_sums = [0.0] * len(times.windows)
         self.busy_s = 0.0
@@ -176,15 +179,17 @@ class State:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
         without correction and without the extra time of verifying."""
         verified, times = self.s.verified, self.times
-        if self._is_one_group and verified == 1.0 and times.reading is None:  # the common case, without a call
+        if self._is_one_group and verified == 1.0 and times.reading is None and self.adapters is None:
+            # the common case, without a call
             seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
             return seconds if not times.windows else seconds + self._windows_s(more)
         fullest = self._fullest(n)
-        return (
+        seconds = (
             times.of_tokens(fullest * verified, n / self.s.groups * verified)
             + times.sampled[fullest]
             + self._reading_s(n, more)
         )
+        return seconds if self.adapters is None else seconds + self.adapters.extra_s(fullest * verified)
 
     def _until_full(self, most: int, prompt: Slot | None = None, take: int = 0, *, decodes: bool = True) -> int:
         """The most steps, up to `most`, after which the cache still holds the batch; idle blocks give way. prompt: what
