@@ -167,6 +167,7 @@ class _Asked:
     engine: str
     plans: tuple[ServePlan, ...]
     accept: float | None
+    drafts: int = 0
 
     def __hash__(self) -> int:
         return hash((id(self.model), self.system.id, self.engine, self.accept))
@@ -175,15 +176,23 @@ class _Asked:
         return (
             isinstance(other, _Asked)
             and self.model is other.model
-            and (self.engine, self.accept, self.system, self.plans)
-            == (other.engine, other.accept, other.system, other.plans)
+            and (self.engine, self.accept, self.drafts, self.system, self.plans)
+            == (other.engine, other.accept, other.drafts, other.system, other.plans)
         )
 
 
 def deploy(
-    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, *, accept: float | None = None
+    model: Model,
+    system: System,
+    engine: str,
+    plans: Sequence[ServePlan],
+    facts: Facts,
+    *,
+    accept: float | None = None,
+    drafts: int = 0,
 ) -> Deployment:
-    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation).
+    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation); drafts:
+    tokens that are guessed for it (0: not stated).
 
     The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
     text in both directions: it has no cache and makes no tokens one after another.
@@ -194,7 +203,9 @@ def deploy(
             where="a model to serve",
             allowed="decoders",
         )
-    return _deploy(facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept))
+    return _deploy(
+        facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept, drafts=drafts)
+    )
 
 
 def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Served]:
@@ -210,6 +221,7 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
             plan=p,
             speculates=asked.accept is not None,
             accept=asked.accept,
+            drafts=asked.drafts,
             released=released,
             has_own=own,
             stated=here,
@@ -271,7 +283,10 @@ def moved_facts(d: Deployment, facts: Facts) -> MovedFacts:
     """The workers of a deployment with every fact that they are made of at each of its `facts.moves.nudges`. facts:
     those of the deployment."""
     accept = float(d.table.accept[0]) if d.table.speculates[0] else None
-    return _moved(facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept))
+    drafts = int(d.table.drafts[0])
+    return _moved(
+        facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept, drafts=drafts)
+    )
 
 
 def worker_rows(d: Deployment) -> tuple[WorkerRows, ...]:

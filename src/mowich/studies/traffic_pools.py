@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,15 +29,19 @@ NOMINAL_TOKENS = 2048.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A small model that proposes `tokens` tokens a step, each accepted with probability `acceptance` after those
-    before it."""
+    """A small model that proposes `tokens` tokens a step. acceptance: probability of each after those before it; kept:
+    tokens kept of a step where shares by position are stated."""
 
     model: Model
     tokens: int
-    acceptance: float
+    acceptance: float | None
+    kept: float | None = None
 
     @property
     def accepted(self) -> float:
+        if self.kept is not None:
+            return self.kept
+        assert self.acceptance is not None
         return accepted_tokens(self.acceptance, self.tokens)
 
 
@@ -54,10 +58,13 @@ def accepted_tokens(acceptance: float, tokens: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speculation:
-    """Speculative decoding: tokens kept per step, stated, or of a draft model; neither: none."""
+    """Speculative decoding: tokens kept per step, stated, or of a draft model; neither: none. drafts: tokens guessed
+    for the stated ones (0: not stated); words: what they were read from."""
 
     accept: float | None = None
     draft: Draft | None = None
+    drafts: int = 0
+    words: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +108,7 @@ def make_pool(
     UserError where the weights and adapters leave no room."""
     draft = speculation.draft
     accept = speculation.accept if draft is None else draft.accepted
-    deployment = deploy(model, system, engine, [plan], facts, accept=accept)
+    deployment = deploy(model, system, engine, [plan], facts, accept=accept, drafts=speculation.drafts)
     small = None
     if draft is not None:
         small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)

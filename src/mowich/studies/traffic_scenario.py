@@ -18,6 +18,7 @@ from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings, check_se
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
+from mowich.serving.acceptance import MOST_DRAFTED, POSITIONS, kept_of, published_tables
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
 from mowich.software.engine import engine_for, engine_names, packs_prompts
@@ -105,7 +106,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     prefill_replicas = int(asked.apart.count("prefill", 1)) if decode is not None else 0
     stated_Bps = asked.apart.quantity("transfer", "B/s", minimum=1.0)
     asked.apart.done()
-    speculation = _speculation(asked.speculation)
+    speculation = _speculation(asked.speculation, facts)
     asked.speculation.done()
     asked.plan.done()
     scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
@@ -226,24 +227,70 @@ def _autoscale(root: Node, apart: Node) -> Autoscale | None:
     return out
 
 
-def _speculation(node: Node) -> Speculation:
-    """Speculative decoding: tokens kept per step, or a draft model."""
-    if "draft" not in node:
-        for key in ("tokens", "acceptance"):
-            if key in node:
-                node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
-        return Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
-    node.need("tokens", "acceptance")
-    if "accepted" in node:
-        node.problem("accepted", "follows from tokens and acceptance of the draft model", fix="leave it out")
-    tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED))
-    acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
-    draft = node.parsed("draft", lambda name: load_model(str(name)))
-    return Speculation(draft=None if draft is None else Draft(model=draft, tokens=tokens, acceptance=acceptance))
+def _speculation(node: Node, facts: Facts) -> Speculation:
+    """Speculative decoding: tokens kept per step, shares by position, a published table, or a draft model."""
+    known = ("accepted", "accepted_by_position", "published", "acceptance")
+    ways = [key for key in known if node.raw(key) is not None]
+    if len(ways) > 1:
+        node.problem(ways[1], f"{ways[0]} says already what is accepted", given=node.raw(ways[1]), fix="leave one out")
+    by_position = _by_position(node)
+    tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED)) if "tokens" in node else None
+    if "published" in node:
+        return _published(node, tokens, facts)
+    if "draft" in node:
+        if "accepted" in node:
+            node.problem("accepted", "follows from what is accepted of the draft model", fix="leave it out")
+        if by_position is None:
+            node.need("tokens", "acceptance")
+        elif tokens is not None and tokens != by_position.drafts:
+            node.problem("tokens", "is not the number of positions", given=tokens, allowed=str(by_position.drafts))
+        draft = node.parsed("draft", lambda name: load_model(str(name)))
+        acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
+        if draft is None:
+            return Speculation()
+        if by_position is not None:
+            small = Draft(model=draft, tokens=by_position.drafts, acceptance=None, kept=by_position.accept)
+            return Speculation(draft=small, words=by_position.words)
+        return Speculation(draft=Draft(model=draft, tokens=tokens or 1, acceptance=acceptance))
+    for key in ("tokens", "acceptance"):
+        if key in node:
+            node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
+    return by_position or Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
 
 
-MOST_DRAFTED = 15
-"""Tokens that a draft model proposes at most: with the one of the large model, 16 a step."""
+def _by_position(node: Node) -> Speculation | None:
+    """What is accepted at each position of a draft; None where it is not stated."""
+    if "accepted_by_position" not in node:
+        if "positions" in node:
+            node.problem("positions", "is of accepted_by_position", given=node.raw("positions"), fix="leave it out")
+        return None
+    shares, positions = node.raw("accepted_by_position"), node.text("positions", POSITIONS[0], allowed=POSITIONS)
+    try:
+        accept = kept_of(shares, positions)
+    except UserError as error:
+        node.problem("accepted_by_position", error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+        return None
+    assert isinstance(shares, list)
+    words = {"accepted_by_position": shares, "positions": positions, "accepted": accept}
+    return Speculation(accept=accept, drafts=len(shares), words=words)
+
+
+def _published(node: Node, tokens: int | None, facts: Facts) -> Speculation:
+    """A table of lengths that were published."""
+    node.need("tokens")
+    tables = published_tables(facts)
+    name = node.text("published", "", allowed=sorted(tables))
+    if "draft" in node:
+        node.problem("draft", "is in the published table", given=node.raw("draft"), fix="leave it out")
+    if not name or tokens is None:
+        return Speculation()
+    lengths = tables[name]
+    if tokens not in lengths:
+        allowed = ", ".join(map(str, lengths))
+        node.problem("tokens", f"{name} was not measured with so many tokens", given=tokens, allowed=allowed)
+        return Speculation()
+    accept = facts.number(lengths[tokens])
+    return Speculation(accept=accept, drafts=tokens, words={"published": name, "tokens": tokens, "accepted": accept})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +388,7 @@ def _inputs(
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),
+        **({"speculation": dict(speculation.words)} if speculation.words else {}),
         **({"failures": gone} if (gone := outages.to_dict()) else {}),
         **(
             {"adapter_costs": {f: getattr(costs, f) for f in costs.__slots__}}
