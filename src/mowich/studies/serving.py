@@ -367,8 +367,16 @@ def check_layout(model: Model, system: System, plan: ServePlan, where: str) -> N
             allowed=" ".join(map(str, legal)),
         )
     experts = max((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), default=1)
-    if plan.ep > 1 and (experts % plan.ep or (plan.tp * plan.dp) % plan.ep):
-        raise UserError(f"ep={plan.ep} must divide {experts} experts and tp x dp = {plan.tp * plan.dp}", where=where)
+    held = f"{experts} experts and {plan.redundant} copies" if plan.redundant else f"{experts} experts"
+    if plan.ep > 1 and ((experts + plan.redundant) % plan.ep or (plan.tp * plan.dp) % plan.ep):
+        raise UserError(f"ep={plan.ep} must divide {held} and tp x dp = {plan.tp * plan.dp}", where=where)
+    if plan.launch.redundant_experts is not None and (plan.ep == 1 or experts == 1):
+        raise UserError(
+            "there are no experts to place" if experts == 1 else "experts are not spread over ranks",
+            where=where,
+            given=f"redundant_experts: {plan.launch.redundant_experts}",
+            fix="leave it out" if experts == 1 else "ep: 8",
+        )
     if plan.weights not in WEIGHTS:
         raise unknown("format of weights", plan.weights, WEIGHTS, where=where)
     if plan.kv not in KV:

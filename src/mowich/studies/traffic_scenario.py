@@ -108,7 +108,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     asked.apart.done()
     speculation = _speculation(asked.speculation, facts)
     asked.speculation.done()
-    asked.plan.done()
+    asked.plan.done(SETTING_NAMES)
     scheduler = _scheduler(asked.scheduler, facts, engine, plan.launch)
     adapters = read_adapters(asked.scheduler, asked.requests.get("adapters"), facts, engine)
     blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
