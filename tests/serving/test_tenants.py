@@ -13,7 +13,7 @@ import pytest
 from drawn_loads import drawn_load
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts, load_facts
-from mowich.serving.arrivals import draw, lengths
+from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.tenants import Tenants, popularity
 from mowich.serving.traffic.adapters import BASE, AdapterCosts, Adapters
@@ -78,7 +78,8 @@ def test_no_batch_holds_more_adapters_than_it_may_and_all_are_answered() -> None
 
         asked = drawn_load(rng, seed, rate=20.0, requests=40, prompt="uniform(8, 200)", output="uniform(1, 60)")
         tenants = Tenants(popularity(some("uniform", "zipf(1.3)"), 9), base=some(0.0, 0.3), seed=seed)
-        requests, _ = tenants.among(iter(asked), None)
+        for i, one in enumerate(asked):
+            tenants.give(one, i)
         scheduler = Scheduler(
             budget=64,
             max_sequences=some(2, 12),
@@ -94,7 +95,7 @@ def test_no_batch_holds_more_adapters_than_it_may_and_all_are_answered() -> None
         behind = [Watched(i, TIMES, scheduler, on_done=done.append) for i in range(some(0, 0, 1))]
         for one in (*pool, *behind):
             one.most = 0
-        list(ReplicaFleet(replicas=pool, decoders=behind, transfer_s=lambda n: 1e-5 * n).run(requests))
+        list(ReplicaFleet(replicas=pool, decoders=behind, transfer_s=lambda n: 1e-5 * n).run(asked))
         assert sorted(int(r.id) for r in done) == list(range(40)), seed
         for one in (*pool, *behind):
             assert one.adapters is not None
@@ -153,17 +154,16 @@ def test_tenants_are_drawn_by_their_popularity_and_keep_their_adapter() -> None:
         users=5,
         shared_prefix=64,
         block=32,
+        tenants=Tenants(popularity("uniform", 9)),
     )
-    starts, after = Tenants(popularity("uniform", 9), users=5).among(talks.starts(), talks.after)
-    assert after is not None
     names: dict[int, set[int]] = {}
-    now = list(starts)
+    now = list(talks.starts())
     while now:
         one = now.pop()
         one.last_token_s = one.arrival_s + 1.0
         names.setdefault(one.adapter, set()).update((*one.hashes, *one.later))
         names.setdefault(100 + one.conversation % 5, set()).add(one.adapter)
-        if (more := after(one)) is not None:
+        if (more := talks.after(one)) is not None:
             now.append(more)
     assert all(len(names[100 + user]) == 1 for user in range(5))
     apart = [found for key, found in names.items() if key < 100]
@@ -175,12 +175,13 @@ def test_a_prefix_is_shared_within_an_adapter_only() -> None:
     """Hits of a common system prompt fall with the number of adapters; requests and lengths stay as they were."""
     hits = []
     for count in (1, 4, 40):
-        asked = list(
-            draw(rate=2.0, requests=60, prompt=lengths(200, ""), output=lengths(5, ""), shared_prefix=160, block=32)
+        tenants = Tenants(popularity("uniform", count))
+        drawn = draw_columns(
+            rate=2.0, requests=60, prompt=lengths(200, ""), output=lengths(5, ""), shared_prefix=160, block=32
         )
-        requests, _ = Tenants(popularity("uniform", count)).among(iter(asked), None)
+        asked = [one for columns in drawn for one in tenants.columns(columns).requests()]
         pool = [Replica(0, TIMES, Scheduler(prefix_cache=True, hash_block=32, blocks=5000))]
-        list(ReplicaFleet(replicas=pool).run(requests))
+        list(ReplicaFleet(replicas=pool).run(asked))
         hits.append(sum(r.cached for r in asked))
     assert hits == sorted(hits, reverse=True)
     assert hits[0] > hits[1] > hits[2]

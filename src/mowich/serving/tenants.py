@@ -5,17 +5,15 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from mowich.errors import UserError
 from mowich.serving.traffic.adapters import BASE
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.requests import UserRequest
-
-Follow = Callable[[UserRequest], UserRequest | None]
-"""What the user of an answered request asks next."""
 
 MOST_ADAPTERS = 100_000
 MOST_SKEW = 10.0
@@ -46,20 +44,22 @@ def popularity(text: object, count: int, where: str = "") -> list[float]:
     return shares
 
 
-@dataclass
+@dataclass(slots=True)
 class Tenants:
-    """Gives requests their adapters. shares: of the requests, by adapter; base: share that takes the base model; users:
-    that ask without end, each with one adapter (0: each conversation, or each request, has its own)."""
+    """Gives requests their adapters. shares: of the requests, by adapter; base: share that takes the base model. A user
+    who asks without end is a tenant, else each conversation, else each request."""
 
     shares: list[float]
     base: float = 0.0
-    users: int = 0
     seed: int = 0
+    _up_to: list[float] = field(init=False)
+    _random: np.random.Generator = field(init=False)
+    _drawn: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._up_to = list(itertools.accumulate(self.shares))
         self._random = np.random.default_rng([self.seed, _STREAM])
-        self._drawn: list[int] = []
+        self._drawn = []
 
     def of(self, i: int) -> int:
         """The adapter of the i-th tenant that comes."""
@@ -70,26 +70,20 @@ class Tenants:
                 self._drawn.append(BASE if rest < 0.0 else min(bisect.bisect_right(self._up_to, rest), last))
         return self._drawn[i]
 
-    def give(self, request: UserRequest, i: int) -> UserRequest:
-        """Its adapter, and names of its blocks that no other adapter shares: what an adapter computes is its own."""
+    def name(self, block: Any, adapter: int) -> Any:
+        """A name of a block that no other adapter shares: what an adapter computes is its own. Traces may call a block
+        otherwise than by a number."""
+        return block * (len(self.shares) + 1) + adapter + 1 if isinstance(block, int) else (block, adapter)
+
+    def give(self, request: UserRequest, i: int) -> None:
+        """Give a request the adapter of the i-th tenant, and its blocks names of their own."""
         request.adapter = self.of(i)
-        many, own = len(self.shares) + 1, request.adapter + 1
-        request.hashes = tuple(name * many + own for name in request.hashes)
-        request.later = tuple(name * many + own for name in request.later)
-        return request
+        request.hashes = tuple(self.name(block, request.adapter) for block in request.hashes)
+        request.later = tuple(self.name(block, request.adapter) for block in request.later)
 
-    def among(
-        self, requests: Iterator[UserRequest], follow: Follow | None
-    ) -> tuple[Iterator[UserRequest], Follow | None]:
-        """The same requests, and what follows them, with their adapters."""
-        if follow is None:
-            return (self.give(request, i) for i, request in enumerate(requests)), None
-
-        def talk(request: UserRequest) -> UserRequest:
-            return self.give(request, request.conversation % self.users if self.users else request.conversation)
-
-        def after(request: UserRequest) -> UserRequest | None:
-            more = follow(request)
-            return None if more is None else talk(more)
-
-        return map(talk, requests), after
+    def columns(self, requests: RequestColumns) -> RequestColumns:
+        """The same for requests of which each is of a tenant of its own."""
+        given = [self.of(requests.first + i) for i in range(len(requests))]
+        owners = np.repeat(given, np.diff(requests.names_at)).tolist()
+        names = [self.name(block, own) for block, own in zip(requests.names, owners, strict=True)]
+        return replace(requests, adapter=np.array(given, np.int64), names=names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -17,16 +17,16 @@ from typing import IO
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
-from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
@@ -58,6 +58,7 @@ REQUEST_COLUMNS = (
 
 _WHERE_ASKED = ("disturbed", "tenants")
 """Keys of a result that only some scenarios have."""
+_REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
 
 
 class Figures:
@@ -65,42 +66,38 @@ class Figures:
 
     def __init__(self) -> None:
         self.count, self.total = 0, 0.0
-        self._exact: list[float] | None = []
-        self._bins: dict[int, int] = {}
+        self._exact: list[Floats] | None = []
+        self._bins = np.zeros(0, np.int64)
 
-    def add(self, value: float) -> None:
-        self.count += 1
-        self.total += value
+    def add(self, values: Floats) -> None:
+        """A column of them."""
+        self.count += len(values)
+        self.total = added(self.total, values)
         if self._exact is not None:
-            self._exact.append(value)
-            if len(self._exact) > EXACT:
-                old, self._exact = self._exact, None
-                for x in old:
-                    self._bin(x)
-        else:
-            self._bin(value)
-
-    def _bin(self, value: float) -> None:
-        at = int(math.log(max(value, FLOOR) / FLOOR) / BIN)
-        self._bins[at] = self._bins.get(at, 0) + 1
+            self._exact.append(values)
+            if self.count > EXACT:
+                values, self._exact = np.concatenate(self._exact), None
+        if self._exact is None:
+            self._bins = counted_in_bins(self._bins, values, FLOOR, BIN)
 
     def quantile(self, share: float) -> float | None:
         """Linear between ranks while exact, to 0.25% afterwards; None when empty."""
         if not self.count:
             return None
         if self._exact is not None:
-            return float(np.quantile(np.array(self._exact), share))
-        wanted, seen = share * (self.count - 1), 0
-        for at in sorted(self._bins):
-            seen += self._bins[at]
-            if seen > wanted:
-                return FLOOR * math.exp((at + 0.5) * BIN)
-        return None
+            return float(np.quantile(np.concatenate(self._exact), share))
+        at = int(np.searchsorted(np.cumsum(self._bins), share * (self.count - 1), side="right"))
+        return FLOOR * math.exp((at + 0.5) * BIN)
 
     def to_dict(self) -> dict[str, float | None]:
         """mean, p50, p90, p99."""
         mean = self.total / self.count if self.count else None
         return {"mean": mean, **{f"p{round(100 * q)}": self.quantile(q) for q in (0.5, 0.9, 0.99)}}
+
+
+def added(total: float, values: Floats) -> float:
+    """A total and more, one after the other."""
+    return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +174,13 @@ class TrafficResult(Shown):
 
 @dataclass(slots=True)
 class _Tally:
-    """What is kept of finished requests."""
+    """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
+    times, s; file: where each has a line (None: nowhere)."""
 
+    slo: Mapping[str, float]
+    counted: Sequence[float] = (0.0, math.inf)
+    file: IO[str] | None = None
+    has_tenants: bool = False
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
@@ -208,29 +210,39 @@ class _Tally:
             "e2e_s": self.disturbed_e2e.to_dict(),
         }
 
-
-@dataclass(slots=True, kw_only=True)
-class Cutoff:
-    """When a traffic need not be played to its end: as soon as so many requests are beyond a limit that its 99th
-    percentile is, whatever comes. Those of the warm-up stand among them: workers that began empty are less full than in
-    the steady state. most: requests that can come; late, slow: those beyond ttft_s, tpot_s."""
-
-    ttft_s: float
-    tpot_s: float
-    most: float
-    late: int = 0
-    slow: int = 0
-
-    def saw(self, ttft_s: float, tpot_s: float) -> None:
-        """A request was answered."""
-        self.late += ttft_s > self.ttft_s
-        self.slow += tpot_s > self.tpot_s
-
-    @property
-    def broken(self) -> tuple[bool, bool]:
-        """Whether the limit on the first token, and that on later ones, is broken for certain."""
-        enough = 1.0 + 0.01 * self.most
-        return self.late > enough, self.slow > enough
+    def add(self, answers: Answers, id_of: Callable[[int], str]) -> None:
+        """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
+        if not len(answers):
+            return
+        arrival, first, last = (answers[name] for name in ("arrival_s", "first_token_s", "last_token_s"))
+        output = answers["output"]
+        ttft, e2e = first - arrival, last - arrival
+        tpot = np.where(output > 1, (last - first) / np.maximum(output - 1, 1), 0.0)
+        begin, end = map(earlier, self.counted)
+        stands = (arrival >= begin) & (arrival < end)
+        is_good = stands
+        for name, time_s in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
+            is_good = is_good & (time_s <= self.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN))
+        self.ttft.add(ttft[stands])
+        self.e2e.add(e2e[stands])
+        self.queue.add((answers["scheduled_s"] - arrival)[stands])
+        self.tpot.add(tpot[stands & (output > 1)])
+        self.good += int(is_good.sum())
+        self.answered += len(answers)
+        self.inside_s = added(self.inside_s, e2e)
+        self.tokens += int(output.sum())
+        felt = stands & ((answers["failures"] > 0) | (answers["moves"] > 0))
+        self.disturbed_ttft.add(ttft[felt])
+        self.disturbed_e2e.add(e2e[felt])
+        if self.has_tenants:
+            self.tenants.add(answers["adapter"][stands], ttft[stands], e2e[stands])
+        for name in ("prompt", "cached", "preemptions", "failures", "moves"):
+            setattr(self, name, getattr(self, name) + int(answers[name].sum()))
+        self.last_s = max(self.last_s, float(last.max()))
+        if self.file is not None:
+            names = [id_of(number) for number in answers["id"].tolist()]
+            columns = (answers[name].tolist() for name in REQUEST_COLUMNS[1:])
+            self.file.writelines(map(_REQUEST_LINE.__mod__, zip(names, *columns, strict=True)))
 
 
 def simulate_traffic(
@@ -244,20 +256,18 @@ def simulate_traffic(
     """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
     (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
     UserError for a bad trace or a request that the cache cannot hold."""
-    tally = _Tally()
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    done = _teller(tally, scenario, file, cutoff)
-    fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
-    begin, count, first = time.process_time(), 0, None
+    has_tenants = scenario.serve.times.adapters is not None
+    tally = _Tally(scenario.slo, scenario.requests.get("counted", (0.0, math.inf)), file, has_tenants)
+    begin = time.process_time()
+    s = scenario.serve.scheduler
+    load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    setup = _setup(scenario, is_traced=trace_out is not None)
     try:
-        for request in fleet.run(starts):
-            first = request.arrival_s if first is None else first
-            count += 1
-            if cutoff is not None and any(cutoff.broken):
-                break
+        fleet = play(setup, load, tally.add, cutoff)
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -271,8 +281,8 @@ def simulate_traffic(
     seconds = time.process_time() - begin
     everyone = [*fleet.replicas, *fleet.decoders]
     if trace_out is not None:
-        write_timeline(trace_out, everyone)
-    start = first or 0.0
+        write_timeline(trace_out, fleet.timelines)
+    start = fleet.first_s or 0.0
     span = max(tally.last_s - start, 1e-12)
     # a pool that does not scale is there from the first arrival to the last token
     paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
@@ -284,7 +294,7 @@ def simulate_traffic(
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
-        requests=count,
+        requests=fleet.taken,
         completed=tally.answered,
         counted=tally.e2e.count,
         ttft_s=tally.ttft.to_dict(),
@@ -319,97 +329,35 @@ def simulate_traffic(
             context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
         ),
         disturbed=tally.disturbed() if scenario.outages.is_asked else {},
-        tenants=tally.tenants.to_dict(everyone) if scenario.serve.times.adapters is not None else {},
+        tenants=tally.tenants.to_dict([r.adapter_loads for r in everyone]) if has_tenants else {},
     )
 
 
 HOUR_S = 3600.0
 
 
-def _teller(
-    tally: _Tally, scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None
-) -> Callable[[UserRequest], None]:
-    """What is done with a finished request."""
-    ttft_limit, tpot_limit, e2e_limit = (
-        scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
-    )
-    has_tenants = scenario.serve.times.adapters is not None
-    begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
+def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
+    """The replicas of a scenario."""
 
-    def done(r: UserRequest) -> None:
-        ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
-        tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
-        if begin <= r.arrival_s < end:
-            tally.ttft.add(ttft)
-            tally.e2e.add(e2e)
-            tally.queue.add(r.scheduled_s - r.arrival_s)
-            if r.output > 1:
-                tally.tpot.add(tpot)
-            if has_tenants:
-                tally.tenants.add(r.adapter, ttft, e2e)
-            if r.failures or r.moves:
-                tally.disturbed_ttft.add(ttft)
-                tally.disturbed_e2e.add(e2e)
-            tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
-        if cutoff is not None:
-            cutoff.saw(ttft, tpot)
-        tally.answered += 1
-        tally.inside_s += e2e
-        tally.tokens += r.output
-        tally.prompt += r.prompt
-        tally.cached += r.cached
-        tally.preemptions += r.preemptions
-        tally.failures += r.failures
-        tally.moves += r.moves
-        tally.last_s = max(tally.last_s, r.last_token_s)
-        if file is not None:
-            file.write(
-                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
-                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
-            )
+    def workers(p: Pool) -> Workers:
+        seen = p.seen if scenario.has_front else None
+        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
 
-    return done
-
-
-def _fleet(
-    scenario: TrafficScenario, done: Callable[[UserRequest], None], *, is_traced: bool
-) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
-    """(the replicas, ready; the requests that come to them)."""
-
-    def pool(p: Pool, word: str) -> list[Replica]:
-        return [
-            Replica(
-                i,
-                p.times,
-                p.scheduler,
-                on_done=done,
-                trace=is_traced,
-                name=f"{word} {i}",
-                seen=p.seen if scenario.has_front else None,
-            )
-            for i in range(p.replicas)
-        ]
-
-    s = scenario.serve.scheduler
-    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
-    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
-    rule = scenario.autoscale
-    return ReplicaFleet(
-        replicas=serve,
-        decoders=pool(scenario.decode, "decode") if scenario.decode else [],
+    return FleetSetup(
+        serve=workers(scenario.serve),
+        decode=workers(scenario.decode) if scenario.decode else None,
         route=scenario.route,
-        front=scenario.serve.seen.front if scenario.has_front else None,
+        way=scenario.transfer,
         failures=scenario.outages.failures,
         chance=scenario.outages.chance,
         recovery=scenario.outages.recovery,
-        transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
-        follow=follow,
-        scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
-    ), starts
+        rule=scenario.autoscale,
+        is_traced=is_traced,
+    )
 
 
 def _coverage(
-    pools: Sequence[tuple[Pool | None, Sequence[Replica]]], *, inside: float, context: float
+    pools: Sequence[tuple[Pool | None, Sequence[ReplicaRecord]]], *, inside: float, context: float
 ) -> dict[str, float]:
     """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
     was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
@@ -433,7 +381,11 @@ def _coverage(
     return out
 
 
-def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> float:
+PlayedPools = Sequence[tuple[Pool, Sequence[ReplicaRecord]]]
+"""Pools, each with what its replicas did."""
+
+
+def _busy(pools: PlayedPools, there_s: float) -> float:
     """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
     chips = sum(pool.chips for pool, _ in pools)
     return sum(
@@ -442,7 +394,11 @@ def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> fl
 
 
 def _costs(
-    scenario: TrafficScenario, facts: Facts, paid: float, pools: Sequence[tuple[Pool, Sequence[Replica]]], span: float
+    scenario: TrafficScenario,
+    facts: Facts,
+    paid: float,
+    pools: Sequence[tuple[Pool, Sequence[ReplicaRecord]]],
+    span: float,
 ) -> tuple[float | None, float | None]:
     """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
     share of the span in which chips were there. None where a system has no power or no price."""
@@ -464,7 +420,7 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: list[Replica]) -> None:
+def write_timeline(path: Path, replicas: Sequence[Replica]) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
     slice."""
     import json

@@ -8,12 +8,13 @@ from typing import cast
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.scenario import Node
 from mowich.serving.adapters import Targets, adapter_B, adapter_shapes, narrow_products_s, token_s
 from mowich.serving.traffic.adapters import BASE, AdapterCosts
-from mowich.serving.traffic.replica import Replica
+from mowich.serving.traffic.columns import Counts
 from mowich.studies.serving import Deployment
 from mowich.studies.traffic_load import MOST_RANK, AdapterLoad
 
@@ -88,19 +89,21 @@ class TenantTally:
     ttft: dict[int, list[float]] = field(default_factory=dict)
     e2e: dict[int, list[float]] = field(default_factory=dict)
 
-    def add(self, adapter: int, ttft_s: float, e2e_s: float) -> None:
-        self.ttft.setdefault(adapter, []).append(ttft_s)
-        self.e2e.setdefault(adapter, []).append(e2e_s)
+    def add(self, adapters: Counts, ttft_s: Floats, e2e_s: Floats) -> None:
+        """Columns of answered requests."""
+        for times, values in ((self.ttft, ttft_s), (self.e2e, e2e_s)):
+            for adapter, value in zip(adapters.tolist(), values.tolist(), strict=True):
+                times.setdefault(adapter, []).append(value)
 
-    def to_dict(self, replicas: Sequence[Replica]) -> dict[str, object]:
+    def to_dict(self, loads: Sequence[tuple[int, int]]) -> dict[str, object]:
         """adapters that were asked for, loads to devices and reads from disk, and of the tenants with FEWEST requests
-        at least: how many, and the best, the median and the worst of their 99th percentiles."""
-        held = [r.adapters for r in replicas if r.adapters is not None]
+        at least: how many, and the best, the median and the worst of their 99th percentiles. loads: of each replica,
+        and how many of them were read from disk."""
         many = [tenant for tenant, times in self.e2e.items() if len(times) >= FEWEST]
         out: dict[str, object] = {
             "adapters": sum(1 for tenant in self.e2e if tenant != BASE),
-            "loads": sum(one.loads for one in held),
-            "reads": sum(one.reads for one in held),
+            "loads": sum(number for number, _ in loads),
+            "reads": sum(number for _, number in loads),
             "counted": len(many),
         }
         for name, times in (("p99_ttft_s", self.ttft), ("p99_e2e_s", self.e2e)):

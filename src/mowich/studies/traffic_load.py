@@ -11,11 +11,11 @@ from typing import Required, TypedDict
 from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.adapters import ADAPTER_TARGETS
-from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
+from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, pauses
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.tenants import MOST_ADAPTERS, Follow, Tenants, popularity
-from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.tenants import MOST_ADAPTERS, Tenants, popularity
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.units import parse
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
@@ -248,26 +248,29 @@ def _lengths(node: Node, key: str) -> Draw | None:
         return None
 
 
-def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
-    """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
-    longest: tokens of a request that the cache still holds."""
-    starts, follow = _requests(r, block, longest)
+def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
+    """Requests in order of arrival; or conversations, where what comes depends on answers. block: tokens that a hash
+    names; longest: tokens of a request that the cache still holds."""
+    load = _requests(r, block, longest)
     if "adapters" not in r or not r["adapters"]["rank"]:
-        return starts, follow
+        return load
     of = r["adapters"]
-    shares = popularity(of["popularity"], of["count"])
-    return Tenants(shares, of["base"], r.get("users", 0), r.get("seed", 0)).among(starts, follow)
+    tenants = Tenants(popularity(of["popularity"], of["count"]), of["base"], r.get("seed", 0))
+    if isinstance(load, Conversations):
+        load.tenants = tenants
+        return load
+    return map(tenants.columns, load)
 
 
-def _requests(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
+def _requests(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
     """The same before adapters are given."""
     if r["trace"]:
-        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
+        return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
     if "turn_counts" in r and r["turn_counts"] is not None:
         think = r["pauses"]
         assert think is not None
         rate = r.get("curve") or r.get("rate")
-        talks = Conversations(
+        return Conversations(
             requests=r["requests"],
             prompt=r["prompt_lengths"],
             output=r["output_lengths"],
@@ -282,10 +285,9 @@ def _requests(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserReques
             block=block,
             longest=longest,
         )
-        return talks.starts(), talks.after
     rate = r.get("curve") or r["rate"]
     assert not isinstance(rate, dict)
-    return draw(
+    return draw_columns(
         rate=rate,
         requests=r["requests"],
         prompt=r["prompt_lengths"],
@@ -297,4 +299,4 @@ def _requests(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserReques
         priorities=r["priorities"],
         block=block,
         until_s=r.get("duration", math.inf),
-    ), None
+    )

@@ -36,7 +36,6 @@ class ReplicaFleet:
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
     _coming: Agenda[UserRequest] = field(default_factory=Agenda)
-    _looks: int = 0
     _now: float = 0.0
     _outages: Outages | None = None
 
@@ -80,7 +79,7 @@ class ReplicaFleet:
         """The replicas of a pool that the router sends to: those that are up, else those that soon are."""
         if self._outages is not None and pool[0] in self._outages.pool:
             return self._outages.open(pool, at)
-        return pool if self.scaled is None else [r for r in pool if earlier(r.up_s) <= at] or pool
+        return pool
 
     def _deliver(self, at: float) -> None:
         """Give caches that have arrived by `at` to the decoders."""
@@ -96,7 +95,10 @@ class ReplicaFleet:
             self._next_decoder += 1
             request.decoder = target.index
         else:
-            there = self.replicas if self.scaled is None else self.scaled.there()
+            there = self.replicas
+            if self.scaled is not None:
+                goes = self._outages is not None
+                there = [self.replicas[i] for i in (self.scaled.there if goes else self.scaled.open(at))]
             target = self._choose(there, at, request, self._next)
             self._next += 1
         if self._outages is not None and target in self._outages.pool:
@@ -215,16 +217,14 @@ class ReplicaFleet:
 
     def _look_s(self) -> float:
         """When the rule of autoscaling looks next; inf where there is none."""
-        return math.inf if self.scaled is None else (self._looks + 1) * self.scaled.rule.every_s
+        return math.inf if self.scaled is None else self.scaled.look_s
 
     def _look(self) -> None:
         """Let the rule of autoscaling look."""
         assert self.scaled is not None
-        self._looks += 1
-        at = self._looks * self.scaled.rule.every_s
         for replica in self.replicas:
-            replica.advance(at)
-        self.scaled.look(at)
+            replica.advance(self.scaled.look_s)
+        self.scaled.look()
 
     def _settle(self, at: float) -> None:
         """Play everything that is before a time outside of replicas."""

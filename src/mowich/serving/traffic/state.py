@@ -100,6 +100,11 @@ class State:
         self.spans: list[tuple[float, float, int, int, int]] | None = [] if trace else None
 
     @property
+    def adapter_loads(self) -> tuple[int, int]:
+        """Times that an adapter was brought to the device, and those of them that it was read from disk."""
+        return (0, 0) if self.adapters is None else (self.adapters.loads, self.adapters.reads)
+
+    @property
     def load(self) -> int:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots)
@@ -170,10 +175,10 @@ class State:
 
     def _windows_s(self, more: float) -> float:
         """The part of it in layers with a window."""
-        return sum(
-            each * (held + min(more, width))
-            for (width, each), held in zip(self.times.windows, self.window_sums, strict=True)
-        )
+        seconds = 0.0
+        for (width, each), held in zip(self.times.windows, self.window_sums, strict=True):
+            seconds += each * (held + min(more, width))
+        return seconds
 
     def _plain_s(self, n: int, more: float = 0.0) -> float:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
