@@ -13,6 +13,8 @@ import numpy as np
 from mowich.serving.anchors import NO_SHIFT, ShiftAlong
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
+from mowich.serving.tenants import Tenants, popularity
+from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, Workers
@@ -128,7 +130,17 @@ def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
         tpot=drawn_shift(d),
         reading=drawn_grid(d, 0, 5) if grid else None,
         asking=drawn_grid(d, 4, 0) if grid else None,
+        adapters=drawn_adapters(d),
     )
+
+
+def drawn_adapters(d: Draw) -> AdapterCosts | None:
+    if d.one(True, True, False):
+        return None
+    slots = d.one(1, 2, 4)
+    seconds = (d.between(0.0, 1e-3), d.between(0.0, 1e-3), d.between(0.0, 1e-5), d.between(0.0, 0.01), 0.05)
+    names = ("fixed_s", "each_s", "token_s", "load_s", "read_s")
+    return AdapterCosts(slots=slots, host=slots + d.one(0, 3), **dict(zip(names, seconds, strict=True)))
 
 
 def drawn_workers(d: Draw, like: Workers | None, seen: bool) -> Workers:
@@ -178,9 +190,16 @@ def drawn_requests(d: Draw) -> DrawnLoad:
     """A load that can be had twice: requests at a rate, some with the same blocks, or users who wait for answers."""
     rate, requests = d.one(0.8, 6.0, 60.0), d.one(12, 40, 80)
     prompt, output = d.one("uniform(1, 200)", "96", "lognormal(40, p95 150)"), d.one("uniform(1, 150)", "1", "30")
+    shares = popularity(d.one("uniform", "zipf(1.2)"), d.one(1, 5, 9))
+    base = d.one(0.0, 0.3, 1.0)
+
+    def tenants() -> Tenants:
+        return Tenants(shares, base, d.seed)
+
     if d.one(True, False, False):
         users = d.one(0, 3, 10)
         return lambda: Conversations(
+            tenants=tenants(),
             requests=requests,
             prompt=lengths(prompt, ""),
             output=lengths(output, ""),
@@ -199,6 +218,7 @@ def drawn_requests(d: Draw) -> DrawnLoad:
     named = d.rng.integers(0, 6, requests)
 
     def load() -> Iterator[RequestColumns]:
+        give = tenants()
         for columns in draw_columns(
             rate=rate,
             requests=requests,
@@ -213,8 +233,10 @@ def drawn_requests(d: Draw) -> DrawnLoad:
                 [(i % int(families)) * 100 + k for k in range(min(int(named[i]), p // HASHED))]
                 for i, p in enumerate(columns.prompt.tolist())
             ]
-            yield replace(
-                columns, names=list(itertools.chain.from_iterable(names)), names_at=np.cumsum([0, *map(len, names)])
+            yield give.columns(
+                replace(
+                    columns, names=list(itertools.chain.from_iterable(names)), names_at=np.cumsum([0, *map(len, names)])
+                )
             )
 
     return load

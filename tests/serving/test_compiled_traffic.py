@@ -40,7 +40,7 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
     except CacheTooSmallError as error:
         return [*shown, str(error)], count
     everyone = [*fleet.replicas, *fleet.decoders]
-    shown += [(r.busy_s, r.steps, r.events) for r in everyone]
+    shown += [(r.busy_s, r.steps, r.events, r.adapter_loads) for r in everyone]
     shown += [fleet.taken, fleet.first_s, cutoff and (cutoff.late, cutoff.slow)]
     if fleet.scaled is not None:
         shown += [fleet.scaled.orders, fleet.scaled.paid_until(100.0), fleet.scaled.looks]

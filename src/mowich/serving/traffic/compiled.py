@@ -64,15 +64,22 @@ _Shift = c_struct(
     "user_reach prompt_reach constant",
 )
 _Uneven = c_struct(TrafficStruct, "traffic.h:Uneven", "rows columns x0 y0 logs")
+_AdapterCosts = c_struct(
+    TrafficStruct,
+    "traffic.h:AdapterCosts",
+    "slots host fixed_s each_s token_s load_s read_s",
+    "fixed_s each_s token_s load_s read_s",
+)
 _Times = c_struct(
     TrafficStruct,
     "traffic.h:Times",
     "n_tokens n_sampled n_experts n_windows n_window_pairs tokens sampled experts windows window_pairs per_context"
-    " prefill_step pair kv_B few_launches many_launches capture half prompt_token verify tpot reading asking",
+    " prefill_step pair kv_B few_launches many_launches capture half prompt_token verify tpot reading asking adapters",
     "per_context prefill_step pair kv_B few_launches many_launches capture half prompt_token verify",
     tpot=_Shift,
     reading=_Uneven,
     asking=_Uneven,
+    adapters=_AdapterCosts,
 )
 _Seen = c_struct(
     TrafficStruct,
@@ -93,7 +100,8 @@ _Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s lat
 _Talks = c_struct(
     TrafficStruct,
     "traffic.h:Talks",
-    "requests n users n_starts shared_prefix block longest prompts outputs turns firsts pauses starts until_s",
+    "requests n users n_starts shared_prefix block longest n_adapters prompts outputs turns firsts pauses starts"
+    " adapters until_s",
     "until_s",
 )
 _Limit = c_struct(TrafficStruct, "traffic.h:Limit", "is_there ttft_s tpot_s enough", "ttft_s tpot_s enough")
@@ -104,7 +112,9 @@ _Given = c_struct(
     " losses look_every_s",
     "look_every_s",
 )
-_Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
+_Requests = c_struct(
+    TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names adapter"
+)
 ANSWER = np.dtype(
     [
         *((name, np.int64) for name in ("id", "prompt", "output", "replica", "cached", "preemptions", "failures")),
@@ -117,7 +127,7 @@ TOLD = np.dtype(
     [
         *((name, np.float64) for name in ("t", "busy_s", "up_s")),
         *((name, np.int64) for name in ("steps", "events", "prompt_tokens", "served", "load")),
-        *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used")),
+        *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used", "loads", "reads")),
     ]
 )
 """What each replica did and holds: traffic.h:Told."""
@@ -170,8 +180,6 @@ def why_not_compiled(setup: FleetSetup) -> str:
     """What of a fleet the C code does not do; "" where it does all."""
     if setup.is_traced:
         return "a timeline of every step"
-    if setup.serve.times.adapters is not None:
-        return "LoRA adapters"
     if setup.failures or setup.chance is not None:
         return "replicas that go"
     return ""
@@ -210,7 +218,7 @@ class PlayedReplica:
 
     @property
     def adapter_loads(self) -> tuple[int, int]:
-        return (0, 0)
+        return int(self._told("loads")), int(self._told("reads"))
 
     @property
     def up_s(self) -> float:
@@ -449,6 +457,9 @@ def _times(times: StepTimes) -> Any:
         tpot=_shift(times.tpot),
         reading=_uneven(times.reading),
         asking=_uneven(times.asking),
+        adapters=_AdapterCosts(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        if times.adapters is None
+        else _AdapterCosts.of(times.adapters),
     )
 
 
@@ -462,4 +473,14 @@ def _way(way: CacheWay) -> Any:
 
 def _talks(talks: Conversations) -> Any:
     starts = np.array(list(islice(talks.begins(), talks.requests)), np.float64)
-    return _Talks.of(talks, **talks.columns(), n=talks.requests, n_starts=len(starts), starts=starts)
+    tenants = talks.tenants
+    given = [] if tenants is None else [tenants.of(i) for i in range(talks.users or talks.requests)]
+    return _Talks.of(
+        talks,
+        **talks.columns(),
+        n=talks.requests,
+        n_starts=len(starts),
+        starts=starts,
+        n_adapters=0 if tenants is None else len(tenants.shares),
+        adapters=None if tenants is None else np.array(given, np.int64),
+    )

@@ -352,6 +352,8 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
         one->prompt = requests->prompt[i];
         one->output = requests->output[i];
         one->priority = requests->priority[i];
+        if (requests->adapter)
+            one->adapter = requests->adapter[i];
         int64_t begin = requests->names_at[i], names = requests->names_at[i + 1] - begin;
         if (fleet->wants_names && names) {
             sequence_names(fleet, one, names);
@@ -492,6 +494,7 @@ EXPORT void traffic_replicas(const Fleet *fleet, Told *out)
             r->events, r->prompt_tokens, r->served,       replica_load(r),
             r->queued_tokens,            r->s->is_priority ? r->n_waiting : r->queue.count,
             r->blocks_private + cache_used_blocks(&r->cache),
+            r->adapters.loads, r->adapters.reads,
         };
     }
 }

@@ -285,14 +285,15 @@ static double plain_s(const Replica *r, int64_t n, double more)
 {
     const Times *times = r->times;
     double verified = r->s->verified;
-    if (r->is_one_group && verified == 1.0 && !times->reading.rows) {
+    if (r->is_one_group && verified == 1.0 && !times->reading.rows && !r->has_adapters) {
         double seconds = entry_of(r, times->tokens, times->n_tokens, n) +
                          entry_of(r, times->sampled, times->n_sampled, n) + times->per_context * (r->S + more);
         return times->n_windows ? seconds + windows_s(r, more) : seconds;
     }
     int64_t full = fullest(r, n);
-    return of_tokens(times, (double)full * verified, (double)n / (double)r->s->groups * verified) +
-           entry_of(r, times->sampled, times->n_sampled, full) + reading_s(r, n, more);
+    double seconds = of_tokens(times, (double)full * verified, (double)n / (double)r->s->groups * verified) +
+                     entry_of(r, times->sampled, times->n_sampled, full) + reading_s(r, n, more);
+    return r->has_adapters ? seconds + adapters_extra_s(&r->adapters, (double)full * verified) : seconds;
 }
 
 /* Blocks in use after k steps: see `until_full`. */
@@ -325,6 +326,8 @@ static int64_t until_full(Replica *r, int64_t at_most, const Sequence *prompt, i
 
 static void unshare(Replica *r, Sequence *one)
 {
+    if (r->has_adapters)
+        adapters_leave(&r->adapters, one->adapter);
     if (one->n_shared) {
         cache_release(&r->cache, one->names, one->n_shared);
         one->n_shared = one->hit = 0;
@@ -481,6 +484,12 @@ static void hold(Replica *r, Sequence *one, int64_t tokens)
     one->blocks = want;
 }
 
+static void take_adapter(Replica *r, const Sequence *one)
+{
+    if (r->has_adapters)
+        r->t += adapters_enter(&r->adapters, one->adapter);
+}
+
 static int admit(Replica *r)
 {
     const Rules *s = r->s;
@@ -489,16 +498,22 @@ static int admit(Replica *r)
         room = (int64_t)((double)s->budget - (double)r->slots.count * s->verified);
     int entered = 0;
     int64_t own = r->batches > 1 ? own_room(r) : most_of(room, 0);
+    List skipped = {NULL, NULL, 0};
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         room -= s->chunks ? least_of(q->need - q->done, own) : q->need - q->done;
     while (waiting(r) && room > 0 && r->slots.count + r->prefilling.count < s->max_sequences) {
         if (!s->packs && r->prefilling.count >= r->batches)
             break;
         Sequence *one = head_of(r);
+        if (r->has_adapters && !adapters_admit(&r->adapters, one->adapter)) {
+            push_last(&skipped, pop(r));
+            continue;
+        }
         if (one->is_swapped) {
             if (!fits(r, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block)))
                 break;
             pop(r);
+            take_adapter(r, one);
             resume(r, one);
             entered = 1;
             continue;
@@ -527,6 +542,7 @@ static int admit(Replica *r)
             one->replica = r->index;
             one->cached = hit;
         }
+        take_adapter(r, one);
         one->done = hit;
         one->n_shared = shared;
         if (shared) {
@@ -540,6 +556,11 @@ static int admit(Replica *r)
         push_last(&r->prefilling, one);
         r->sizes += one->size;
         room -= first;
+    }
+    while (skipped.last) {
+        Sequence *one = skipped.last;
+        take_out(&skipped, one);
+        again(r, one);
     }
     return entered;
 }
@@ -802,6 +823,8 @@ static int mixed(Replica *r, double until)
         double mean = (double)n / groups * s->verified + most(tokens / batches, (double)got.longest / groups) * stages;
         body = of_tokens(times, v + held * stages, mean);
     }
+    if (r->has_adapters)
+        body += adapters_extra_s(&r->adapters, v + tokens);
     int64_t sampled = r->is_one_group ? n + got.done : fullest(r, n + got.done);
     double seconds = body + times->sampled[least_of(sampled, times->n_sampled - 1)] + extra;
     if (n) {
@@ -897,6 +920,9 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
     r->batches = s->groups * s->stages;
     r->own_budget = s->budget / r->batches;
     r->cap = s->blocks;
+    r->has_adapters = times->adapters.slots > 0;
+    r->adapters.escape = &fleet->escape;
+    r->adapters.costs = &times->adapters;
     cache_open(&r->cache, &fleet->escape, most_of(1, s->hash_block / s->block), s->host_blocks);
     size_t sums = (size_t)times->n_windows * sizeof *r->window_sums;
     r->window_sums = grown(&fleet->escape, NULL, sums);
@@ -906,6 +932,7 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
 void replica_close(Replica *r)
 {
     cache_close(&r->cache);
+    adapters_close(&r->adapters);
     free(r->heap);
     free(r->decoding);
     free(r->window_sums);
@@ -930,6 +957,7 @@ int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost)
     r->slots = r->prefilling = r->queue = (List){NULL, NULL, 0};
     r->n_waiting = r->n_decoding = r->queued_tokens = r->blocks_private = 0;
     cache_clear(&r->cache);
+    adapters_clear(&r->adapters);
     r->S = r->sizes = 0.0;
     for (int64_t k = 0; k < r->times->n_windows; k++)
         r->window_sums[k] = 0.0;

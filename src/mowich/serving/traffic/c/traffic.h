@@ -47,6 +47,12 @@ typedef struct {
     const double *logs;
 } Uneven;
 
+/* AdapterCosts of adapters.py; slots 0: there are no adapters. */
+typedef struct {
+    int64_t slots, host;
+    double fixed_s, each_s, token_s, load_s, read_s;
+} AdapterCosts;
+
 typedef struct {
     int64_t n_tokens, n_sampled, n_experts, n_windows, n_window_pairs;
     const double *tokens, *sampled, *experts;
@@ -54,6 +60,7 @@ typedef struct {
     double per_context, prefill_step, pair, kv_B, few_launches, many_launches, capture, half, prompt_token, verify;
     Shift tpot;
     Uneven reading, asking;
+    AdapterCosts adapters;
 } Times;
 
 typedef struct {
@@ -108,6 +115,24 @@ static inline int64_t cache_used_blocks(const Cache *cache)
 {
     return cache->used * cache->each;
 }
+
+/* adapters.c: Adapters ----------------------------------------------------------------------------------------- */
+
+/* active: sequences under way of each adapter; n_active: adapters with any. */
+typedef struct {
+    Escape *escape;
+    const AdapterCosts *costs;
+    int64_t *active, *device, *host;
+    char *is_on_device, *is_on_host;
+    int64_t known, n_active, n_device, n_host, loads, reads;
+} Adapters;
+
+int adapters_admit(const Adapters *adapters, int64_t adapter);
+double adapters_enter(Adapters *adapters, int64_t adapter);
+void adapters_leave(Adapters *adapters, int64_t adapter);
+void adapters_clear(Adapters *adapters);
+double adapters_extra_s(const Adapters *adapters, double tokens);
+void adapters_close(Adapters *adapters);
 
 /* replica.c: Replica, State ------------------------------------------------------------------------------------ */
 
@@ -172,6 +197,8 @@ typedef struct Replica {
     double *travels;
     int64_t ended_room;
     Cache cache;
+    int has_adapters;
+    Adapters adapters;
 } Replica;
 
 void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen);
@@ -235,9 +262,10 @@ typedef struct {
 
 /* conversations.py. starts: when those begin that wait for no answer, s. */
 typedef struct {
-    int64_t requests, n, users, n_starts, shared_prefix, block, longest;
+    int64_t requests, n, users, n_starts, shared_prefix, block, longest, n_adapters;
     const int64_t *prompts, *outputs, *turns, *firsts;
     const double *pauses, *starts;
+    const int64_t *adapters; /* of each user, or each conversation; NULL: the base model */
     double until_s;
 } Talks;
 
@@ -264,12 +292,13 @@ typedef struct {
     int64_t n, first_id;
     const double *arrival_s;
     const int64_t *prompt, *output, *priority, *names_at, *names;
+    const int64_t *adapter; /* NULL: the base model */
 } Requests;
 
 /* What a replica did. */
 typedef struct {
     double t, busy_s, up_s;
-    int64_t steps, events, prompt_tokens, served, load, queued_tokens, waiting, blocks_used;
+    int64_t steps, events, prompt_tokens, served, load, queued_tokens, waiting, blocks_used, loads, reads;
 } Told;
 
 typedef struct Fleet {
