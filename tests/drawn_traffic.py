@@ -18,7 +18,7 @@ from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, Workers
-from mowich.serving.traffic.outages import Failure
+from mowich.serving.traffic.outages import RECOVERIES, Failure, Recovery
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -170,8 +170,19 @@ def drawn_setup(d: Draw) -> FleetSetup:
     kept = d.one(((1.0, math.inf),), ((0.4, 64.0), (0.6, math.inf)))
     way = DrawnWay(kept=kept, token_s=d.between(0.0, 1e-4), state_s=d.one(0.0, 1e-3), latency_s=d.one(0.0, 1e-3))
     failures = tuple(
-        Failure(at_s=d.between(0.1, 5.0), replica=int(d.rng.integers(victims)), down_s=d.between(0.0, 2.0))
-        for _ in range(d.one(0, 0, 1, 3))
+        Failure(
+            at_s=d.between(0.1, 5.0),
+            replica=int(d.rng.integers(victims)),
+            down_s=d.between(0.0, 2.0),
+            drain_s=d.one(None, 0.0, d.between(0.0, 4.0)),
+        )
+        for _ in range(d.one(0, 0, 1, 3, 8))
+    )
+    recovery = Recovery(
+        detect_s=d.one(0.0, 0.0, d.between(0.0, 1.0)),
+        retry_s=d.one(0.0, 0.1),
+        moves=d.one(*RECOVERIES),
+        way=d.one(None, way),
     )
     return FleetSetup(
         serve=serve,
@@ -179,6 +190,7 @@ def drawn_setup(d: Draw) -> FleetSetup:
         route=d.one(*ROUTES),
         way=way if decode and d.one(True, True, False) else None,
         failures=failures,
+        recovery=recovery,
         rule=rule,
     )
 

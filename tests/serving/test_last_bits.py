@@ -206,7 +206,7 @@ def scenario(asked: Mapping[str, Any]) -> TrafficScenario:
             failures=tuple(
                 Failure(at_s=at, replica=failing, down_s=down, drain_s=drain) for at, down, drain in asked["failures"]
             ),
-            recovery=Recovery(detect_s=asked["detect_s"], moves=asked["moves"], move_s=lambda tokens: tokens * 1e-4),
+            recovery=Recovery(detect_s=asked["detect_s"], moves=asked["moves"], way=between),
         ),
         autoscale=rule,
         has_front=bool(front),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from drawn_loads import drawn_load
+from drawn_traffic import DrawnWay
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.arrivals import draw, lengths
@@ -110,7 +112,7 @@ def test_no_request_is_lost_or_answered_twice() -> None:
                 detect_s=some(0.0, 0.0, 0.1, 2.0),
                 retry_s=some(0.0, 0.2),
                 moves=some(*RECOVERIES),
-                move_s=lambda tokens: 1e-4 * tokens,
+                way=DrawnWay(kept=((1.0, math.inf),), token_s=1e-4, state_s=0.0, latency_s=0.0),
             ),
             follow=follow,
             scales=not decoders and some(False, False, True),

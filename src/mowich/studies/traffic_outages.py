@@ -130,6 +130,5 @@ def resolve_outages(asked: AskedOutages, pool: Pool, facts: Facts, where: str) -
         chance = Chance(mtbf_s=mean, down_s=asked.chance_down_s, seed=asked.seed)
     recovery = asked.recovery
     if recovery.moves == "cache" and asked.is_asked:
-        way = make_transfer(facts, pool.deployment.model, pool, pool, None)
-        recovery = replace(recovery, move_s=way.seconds)
+        recovery = replace(recovery, way=make_transfer(facts, pool.deployment.model, pool, pool, None))
     return ResolvedOutages(failures=failures, chance=chance, recovery=recovery)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
 from mowich.serving.traffic.columns import Counts, RequestColumns
-from mowich.serving.traffic.outages import Chance, Failure, Recovery
+from mowich.serving.traffic.outages import RECOVERIES, CacheWay, Chance, Failure, Recovery
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
@@ -95,7 +95,7 @@ _Rules = c_struct(
     " groups stages interval wait host_Bps verified accepted enough",
     "host_Bps verified accepted enough",
 )
-_Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s replica", "at_s down_s")
+_Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s drain_s replica", "at_s down_s drain_s")
 _Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s latency_s", "token_s state_s latency_s")
 _Talks = c_struct(
     TrafficStruct,
@@ -109,8 +109,8 @@ _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
     "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen way talks limit"
-    " losses look_every_s",
-    "look_every_s",
+    " losses look_every_s moves move_way detect_s retry_s",
+    "look_every_s detect_s retry_s",
 )
 _Requests = c_struct(
     TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names adapter"
@@ -132,21 +132,6 @@ TOLD = np.dtype(
 )
 """What each replica did and holds: traffic.h:Told."""
 Answers = NDArray[np.void]
-
-
-class CacheWay(Protocol):
-    """The way of a cache from prefill to decode: `Transfer`. token_s: of a token that all layers send, s; kept: (share
-    of a token's bytes, the most tokens that the layers with it keep)."""
-
-    def seconds(self, tokens: int) -> float: ...
-    @property
-    def kept(self) -> tuple[tuple[float, float], ...]: ...
-    @property
-    def token_s(self) -> float: ...
-    @property
-    def state_s(self) -> float: ...
-    @property
-    def latency_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +165,8 @@ def why_not_compiled(setup: FleetSetup) -> str:
     """What of a fleet the C code does not do; "" where it does all."""
     if setup.is_traced:
         return "a timeline of every step"
-    if setup.failures or setup.chance is not None:
-        return "replicas that go"
+    if setup.chance is not None:
+        return "failures by chance"
     return ""
 
 
@@ -257,7 +242,10 @@ class CompiledFleet:
         self.first_s: float | None = float(starts[0]) if len(starts) else None
         self._ids: list[str] = []
         self.is_stopped = False
-        losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
+        losses = (_Loss * len(setup.failures))(
+            *(_Loss(f.at_s, f.down_s, -1.0 if f.drain_s is None else f.drain_s, f.replica) for f in setup.failures)
+        )
+        how = setup.recovery
         behind = decode or setup.serve
         self._given = _Given.of(
             None,
@@ -277,6 +265,10 @@ class CompiledFleet:
             limit=_Limit(0, 0.0, 0.0, 0.0) if limit is None else _Limit(1, *limit),
             losses=losses,
             look_every_s=0.0 if rule is None else rule.every_s,
+            moves=RECOVERIES.index(how.moves),
+            move_way=None if how.way is None else _way(how.way),
+            detect_s=how.detect_s,
+            retry_s=how.retry_s,
         )
         self.address = library.traffic_open(by_reference(self._given))
         if not self.address:

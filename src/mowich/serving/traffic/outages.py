@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -35,15 +36,30 @@ class Failure:
     drain_s: float | None = None
 
 
+class CacheWay(Protocol):
+    """The way of a cache from prefill to decode: `Transfer`. token_s: of a token that all layers send, s; kept: (share
+    of a token's bytes, the most tokens that the layers with it keep)."""
+
+    def seconds(self, tokens: int) -> float: ...
+    @property
+    def kept(self) -> tuple[tuple[float, float], ...]: ...
+    @property
+    def token_s(self) -> float: ...
+    @property
+    def state_s(self) -> float: ...
+    @property
+    def latency_s(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """detect_s: from a loss until the router knows; retry_s: until a user asks again; moves: see `RECOVERIES`; move_s:
-    seconds to move the cache of so many tokens to another replica."""
+    """detect_s: from a loss until the router knows; retry_s: until a user asks again; moves: see `RECOVERIES`; way: of
+    a cache to another replica (None: it takes no time)."""
 
     detect_s: float = 0.0
     retry_s: float = 0.0
     moves: str = "restart"
-    move_s: Callable[[int], float] = lambda tokens: 0.0
+    way: CacheWay | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +155,7 @@ class Outages:
     def open(self, there: list[Replica], at: float) -> list[Replica]:
         """The replicas of the pool, of those that are there, that the router sends to: all that it takes to be up; else
         those that soon are; else those that are drained, which hold what comes until they are back."""
-        for i in self.drains:
+        for i in list(self.drains):
             self.pool[i].advance(at)
         self.look()
         serving = [r for r in there if r.index not in self.drains]
@@ -160,8 +176,9 @@ class Outages:
     def look(self) -> bool:
         """End the drains whose last answer has ended; whether there was one."""
         empty = [d for d in self.drains.values() if not self.pool[d.failure.replica].load]
-        for drain in empty:
-            self._end(drain, max(drain.from_s, self.pool[drain.failure.replica].t))
+        for drain in empty:  # what one sends on may end another
+            if self.drains.get(drain.failure.replica) is drain:
+                self._end(drain, max(drain.from_s, self.pool[drain.failure.replica].t))
         return bool(empty)
 
     def _strike(self, failure: Failure, at: float) -> None:
@@ -203,7 +220,7 @@ class Outages:
 
     def _recover(self, at: float, inside: Sequence[Slot], *, is_lost: bool) -> None:
         """Let sequences go on elsewhere, the first to arrive first. is_lost: whether their caches are."""
-        moves = self.recovery.moves
+        moves, way = self.recovery.moves, self.recovery.way
         again = Agenda([(one.request.arrival_s, one) for one in inside])
         for one in [again.pop()[1] for _ in inside]:
             when = at
@@ -214,7 +231,7 @@ class Outages:
                 one.request.moves += 1
                 one.swapped = one.moved = one.swapped and moves == "cache" and not is_lost
                 if one.moved:
-                    when = at + self.recovery.move_s(one.need)
+                    when = at + (0.0 if way is None else way.seconds(one.need))
             if when > at:
                 self._pending.put(when, partial(self._sent, one))
             else:

@@ -106,16 +106,17 @@ static int is_settled(const Fleet *fleet)
 
 /* pools ------------------------------------------------------------------------------------------------------- */
 
+double way_s(const Way *way, int64_t tokens)
+{
+    double sent = 0.0;
+    for (int64_t k = 0; k < way->n_kept; k++)
+        sent += way->kept[2 * k] * least((double)tokens, way->kept[2 * k + 1]);
+    return way->latency_s + sent * way->token_s + way->state_s;
+}
+
 double fleet_hand_off(Fleet *fleet, double at, Sequence *one)
 {
-    const Way *way = fleet->given.way;
-    double travel = 0.0;
-    if (way) {
-        double sent = 0.0;
-        for (int64_t k = 0; k < way->n_kept; k++)
-            sent += way->kept[2 * k] * least((double)one->need, way->kept[2 * k + 1]);
-        travel = way->latency_s + sent * way->token_s + way->state_s;
-    }
+    double travel = fleet->given.way ? way_s(fleet->given.way, one->need) : 0.0;
     agenda_put(&fleet->moving, at + travel, one);
     return travel;
 }
@@ -134,21 +135,16 @@ static Replica *least_loaded(Replica **pool, int64_t n)
     return best;
 }
 
-static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const Sequence *one, int64_t turn)
+static int is_victim(const Fleet *fleet, const Replica *r)
 {
-    if (n == 1)
-        return pool[0];
+    return (r >= fleet->decoders) == (fleet->given.decoders > 0);
+}
+
+/* Of the replicas that the router sends to, the one that a request goes to. */
+static Replica *best_of(const Fleet *fleet, Replica **up, int64_t n_up, const Sequence *one, int64_t turn)
+{
     if (fleet->given.route == ROUND_ROBIN)
-        return pool[turn % n];
-    int64_t n_up = 0;
-    for (int64_t i = 0; i < n; i++)
-        replica_advance(pool[i], at);
-    for (int64_t i = 0; i < n; i++)
-        if (earlier(pool[i]->up_s) <= at)
-            fleet->up[n_up++] = pool[i];
-    Replica **up = n_up ? fleet->up : pool;
-    if (!n_up)
-        n_up = n;
+        return up[turn % n_up];
     if (fleet->given.route == KV) {
         Replica *best = up[0];
         double ahead = replica_tokens_ahead(best, one);
@@ -180,51 +176,65 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
     return emptiest;
 }
 
-static void deliver(Fleet *fleet, double at)
+static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const Sequence *one, int64_t turn)
+{
+    if (n == 1 && !goes(fleet))
+        return pool[0];
+    if (fleet->given.route != ROUND_ROBIN)
+        for (int64_t i = 0; i < n; i++)
+            replica_advance(pool[i], at);
+    Replica **up = pool;
+    int64_t n_up = n;
+    if (goes(fleet) && is_victim(fleet, pool[0])) {
+        up = grown(&fleet->escape, NULL, (size_t)n * sizeof *up); /* choices may nest */
+        n_up = outages_open_to(fleet, pool, n, at, up);
+        Replica *found = best_of(fleet, up, n_up, one, turn);
+        free(up);
+        return found;
+    }
+    return best_of(fleet, up, n_up, one, turn);
+}
+void fleet_deliver(Fleet *fleet, double at)
 {
     while (earlier(agenda_next_s(&fleet->moving)) <= at && at < INFINITY) {
         Entry entry = agenda_pop(&fleet->moving);
         Sequence *one = entry.item;
-        Replica *target =
-            choose(fleet, fleet->open_decoders, fleet->given.decoders, entry.at_s, one, fleet->next_decoder);
-        fleet->next_decoder++;
         one->is_swapped = one->is_moved = 1;
+        fleet_give(fleet, entry.at_s, one, 1);
+    }
+}
+
+Replica *fleet_give(Fleet *fleet, double at, Sequence *one, int is_begun)
+{
+    Replica *target;
+    if (is_begun && one->is_moved && fleet->given.decoders) {
+        target = choose(fleet, fleet->open_decoders, fleet->given.decoders, at, one, fleet->next_decoder);
+        fleet->next_decoder++;
         one->decoder = target->index;
-        replica_submit(target, one, entry.at_s, 1);
-    }
-}
-
-static Replica *submit(Fleet *fleet, double at, Sequence *one)
-{
-    Replica **pool = fleet->open_to;
-    int64_t n = fleet->n_open, n_up = 0;
-    if (fleet->given.look_every_s > 0) {
-        for (int64_t i = 0; i < n; i++)
-            if (earlier(pool[i]->up_s) <= at)
-                fleet->is_up[n_up++] = pool[i];
-        if (n_up) {
-            pool = fleet->is_up;
-            n = n_up;
+    } else {
+        Replica **pool = fleet->open_to;
+        int64_t n = fleet->n_open, n_up = 0;
+        if (fleet->given.look_every_s > 0 && !goes(fleet)) {
+            for (int64_t i = 0; i < n; i++)
+                if (earlier(pool[i]->up_s) <= at)
+                    fleet->is_up[n_up++] = pool[i];
+            if (n_up) {
+                pool = fleet->is_up;
+                n = n_up;
+            }
         }
+        target = choose(fleet, pool, n, at, one, fleet->next);
+        fleet->next++;
     }
-    Replica *target = choose(fleet, pool, n, at, one, fleet->next);
-    fleet->next++;
-    replica_submit(target, one, at, 0);
+    if (goes(fleet) && is_victim(fleet, target)) {
+        if (!is_begun)
+            sequence_begin(one);
+        is_begun = 1;
+        if (!outages_take(fleet, target, one))
+            return NULL;
+    }
+    replica_submit(target, one, at, is_begun);
     return target;
-}
-
-static void strike(Fleet *fleet, const Loss *loss)
-{
-    for (int64_t i = 0; i < fleet->given.replicas; i++)
-        replica_advance(&fleet->replicas[i], loss->at_s);
-    deliver(fleet, loss->at_s);
-    Replica *victim = &(fleet->given.decoders ? fleet->decoders : fleet->replicas)[loss->replica];
-    replica_advance(victim, loss->at_s);
-    Sequence **lost;
-    int64_t n = replica_fail(victim, loss->at_s, loss->down_s, &lost);
-    for (int64_t i = 0; i < n; i++)
-        submit(fleet, loss->at_s, lost[i]);
-    free(lost);
 }
 
 static double look_s(const Fleet *fleet)
@@ -267,6 +277,7 @@ EXPORT void traffic_close(Fleet *fleet)
     free(fleet->due);
     free(fleet->stuck);
     free(fleet->answers);
+    outages_close(fleet);
     free(fleet);
 }
 
@@ -312,8 +323,7 @@ static int begin(Fleet *fleet, const Given *given)
         fleet->due[i] = INFINITY;
         fleet->stuck[i] = 0;
     }
-    for (int64_t i = 0; i < given->n_losses; i++)
-        agenda_put(&fleet->pending, given->losses[i].at_s, (void *)&given->losses[i]);
+    outages_open(fleet);
     return 1;
 }
 
@@ -340,11 +350,11 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
         if (earlier(look_s(fleet)) <= at)
             return look(fleet);
         while (earlier(agenda_next_s(&fleet->pending)) <= at)
-            strike(fleet, agenda_pop(&fleet->pending).item);
+            outages_play(fleet);
         if (fleet->given.decoders) {
             for (int64_t k = 0; k < fleet->given.replicas; k++)
                 replica_advance(&fleet->replicas[k], at);
-            deliver(fleet, at);
+            fleet_deliver(fleet, at);
         }
         Sequence *one = fleet_sequence(fleet);
         one->id = requests->first_id + i;
@@ -360,7 +370,7 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
             memcpy(one->names, requests->names + begin, (size_t)names * sizeof *one->names);
             one->n_names = names;
         }
-        submit(fleet, at, one);
+        fleet_give(fleet, at, one, 0);
         fleet->fed++;
         fleet->taken++;
         if (is_settled(fleet))
@@ -376,11 +386,11 @@ EXPORT int traffic_drain(Fleet *fleet)
     if (setjmp(fleet->escape.to))
         return fleet->escape.status;
     while (agenda_next_s(&fleet->pending) < INFINITY)
-        strike(fleet, agenda_pop(&fleet->pending).item);
+        outages_play(fleet);
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], INFINITY);
     while (agenda_next_s(&fleet->moving) < INFINITY)
-        deliver(fleet, agenda_next_s(&fleet->moving));
+        fleet_deliver(fleet, agenda_next_s(&fleet->moving));
     for (int64_t i = 0; i < fleet->given.decoders; i++)
         replica_advance(&fleet->decoders[i], INFINITY);
     return DONE;
@@ -437,6 +447,8 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
             fleet->now = soonest;
             fleet->stuck[i] = (char)replica_play(&fleet->everyone[i], fleet->stuck[i]);
             fleet->due[i] = replica_due_s(&fleet->everyone[i], fleet->stuck[i]);
+            if (fleet->n_draining && outages_look(fleet))
+                renew_due(fleet, NULL);
             continue;
         }
         if (at == INFINITY)
@@ -448,16 +460,16 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
             return look(fleet);
         }
         if (earlier(agenda_next_s(&fleet->pending)) <= at)
-            strike(fleet, agenda_pop(&fleet->pending).item);
+            outages_play(fleet);
         else if (earlier(agenda_next_s(&fleet->moving)) <= at)
-            deliver(fleet, at);
+            fleet_deliver(fleet, at);
         else if (fleet->start && earlier(starts_s) <= at) {
             one = fleet->start;
             fleet->start = talks_start(fleet);
         } else
             one = agenda_pop(&fleet->coming).item;
-        Replica *target = one ? submit(fleet, at, one) : NULL;
-        renew_due(fleet, target);
+        Replica *target = one ? fleet_give(fleet, at, one, 0) : NULL;
+        renew_due(fleet, goes(fleet) ? NULL : target);
         if (one) {
             fleet->taken++;
             if (is_settled(fleet))

@@ -44,6 +44,21 @@ static void take_out(List *list, Sequence *one)
     list->count--;
 }
 
+void list_put(List *list, Sequence *one)
+{
+    push_last(list, one);
+}
+
+/* Put those of another list behind, in their order. */
+void list_join(List *list, const List *more)
+{
+    for (Sequence *one = more->first; one;) {
+        Sequence *next = one->after;
+        push_last(list, one);
+        one = next;
+    }
+}
+
 /* Heaps as heapq has them: what fails leaves them in their order. */
 static int waits_before(const Waiting *a, const Waiting *b)
 {
@@ -356,6 +371,14 @@ static double leave_batch(Replica *r, Sequence *one)
     return context;
 }
 
+static void stop(Replica *r, Sequence *one)
+{
+    double context = leave_batch(r, one);
+    one->left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
+    one->need = (int64_t)rint(context);
+    one->finish = -1;
+}
+
 static void join(Replica *r, Sequence *one)
 {
     r->blocks_private -= one->blocks;
@@ -443,10 +466,7 @@ static void make_room(Replica *r)
                 if (q->priority > one->priority || (q->priority == one->priority && q->order > one->order))
                     one = q;
         decoding -= blocks_of(r, one, r->D + 1);
-        double context = leave_batch(r, one);
-        one->left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
-        one->need = (int64_t)rint(context);
-        one->finish = -1;
+        stop(r, one);
         one->preemptions++;
         unshare(r, one);
         if (r->s->is_swap) {
@@ -940,20 +960,18 @@ void replica_close(Replica *r)
     free(r->travels);
 }
 
-int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost)
+void replica_fail(Replica *r, double at, double down_s, List *inside)
 {
-    Escape *escape = r->cache.escape;
-    int64_t n = replica_load(r), i = 0;
-    Sequence **all = grown(escape, NULL, (size_t)n * sizeof *all);
-    *lost = all;
-    for (Sequence *q = r->slots.first; q; q = q->after)
-        all[i++] = q;
-    for (Sequence *q = r->prefilling.first; q; q = q->after)
-        all[i++] = q;
-    for (Sequence *q = r->queue.first; q; q = q->after)
-        all[i++] = q;
+    while (r->slots.first) {
+        Sequence *one = r->slots.first;
+        stop(r, one);
+        one->is_swapped = 1;
+        push_last(&r->prefilling, one);
+    }
+    *inside = r->prefilling;
+    list_join(inside, &r->queue);
     for (int64_t k = 0; k < r->n_waiting; k++)
-        all[i++] = r->heap[k].one;
+        push_last(inside, r->heap[k].one);
     r->slots = r->prefilling = r->queue = (List){NULL, NULL, 0};
     r->n_waiting = r->n_decoding = r->queued_tokens = r->blocks_private = 0;
     cache_clear(&r->cache);
@@ -961,17 +979,8 @@ int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost)
     r->S = r->sizes = 0.0;
     for (int64_t k = 0; k < r->times->n_windows; k++)
         r->window_sums[k] = 0.0;
-    r->up_s = at + down_s;
+    r->up_s = most(r->up_s, at + down_s);
     r->t = most(r->t, at);
-    Agenda by_arrival;
-    agenda_open(&by_arrival, escape);
-    for (i = 0; i < n; i++) {
-        all[i]->failures++;
-        all[i]->decodes_in = NULL;
-        agenda_put(&by_arrival, all[i]->arrival_s, all[i]);
-    }
-    for (i = 0; i < n; i++)
-        all[i] = agenda_pop(&by_arrival).item;
-    agenda_close(&by_arrival);
-    return n;
+    for (Sequence *q = inside->first; q; q = q->after)
+        q->done = q->blocks = q->hit = q->n_shared = 0;
 }

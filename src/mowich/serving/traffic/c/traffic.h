@@ -209,8 +209,10 @@ int64_t replica_load(const Replica *r);
 double replica_tokens_ahead(const Replica *r, const Sequence *one);
 double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
-/* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */
-int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost);
+/* Go down; what was inside is put into `inside`. */
+void replica_fail(Replica *r, double at, double down_s, List *inside);
+void list_put(List *list, Sequence *one);
+void list_join(List *list, const List *more);
 
 /* agenda.c: moments.py ----------------------------------------------------------------------------------------- */
 
@@ -248,10 +250,14 @@ typedef struct {
     double arrival_s, scheduled_s, first_token_s, last_token_s;
 } Answer;
 
+/* A failure; drain_s below 0: at once. */
 typedef struct {
-    double at_s, down_s;
+    double at_s, down_s, drain_s;
     int64_t replica;
 } Loss;
+
+/* Something that happens to replicas that go. */
+typedef struct Event Event;
 
 /* The way of a cache from prefill to decode. kept: (share, most tokens) in turn; token_s: of one token. */
 typedef struct {
@@ -285,6 +291,9 @@ typedef struct {
     const Limit *limit;
     const Loss *losses;
     double look_every_s; /* 0: nobody looks */
+    int64_t moves;       /* RECOVERIES of outages.py */
+    const Way *move_way;
+    double detect_s, retry_s;
 } Given;
 
 /* Requests in order of arrival. names_at: where the names of each begin, and where those of the last end. */
@@ -323,14 +332,35 @@ typedef struct Fleet {
     int64_t bad_id, bad_prompt, bad_output, bad_tokens;
     Sequence *start; /* the next that begins a conversation */
     int has_begun, has_looked, wants_names;
+    Replica *victims; /* replicas that go: part of everyone */
+    Event **drains, **unseen, *events;
+    int64_t *draining; /* those with a drain under way, the first to begin first */
+    int64_t n_draining;
 } Fleet;
 
 _Noreturn void too_small(Fleet *fleet, const Sequence *one, int64_t tokens);
 double fleet_hand_off(Fleet *fleet, double at, Sequence *one);
 void fleet_answered(Fleet *fleet, Replica *r, Sequence *one);
 Sequence *fleet_sequence(Fleet *fleet);
+/* Give a request (is_begun: with its place in a replica) to a replica: to which; NULL: to none yet. */
+Replica *fleet_give(Fleet *fleet, double at, Sequence *one, int is_begun);
+void fleet_deliver(Fleet *fleet, double at);
+double way_s(const Way *way, int64_t tokens);
 void sequence_begin(Sequence *one);
 void sequence_names(Fleet *fleet, Sequence *one, int64_t count);
+
+/* outages.c: Outages ------------------------------------------------------------------------------------------- */
+
+void outages_open(Fleet *fleet);
+void outages_close(Fleet *fleet);
+void outages_play(Fleet *fleet);
+int outages_look(Fleet *fleet);
+int64_t outages_open_to(Fleet *fleet, Replica **there, int64_t n, double at, Replica **out);
+int outages_take(Fleet *fleet, const Replica *target, Sequence *one);
+static inline int goes(const Fleet *fleet)
+{
+    return fleet->given.n_losses > 0;
+}
 
 /* talks.c: conversations.py ------------------------------------------------------------------------------------ */
 
