@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mowich
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
@@ -133,3 +134,10 @@ def test_bad_copies_say_where(tmp_path: Path, old: str, new: str, said: str) -> 
     with pytest.raises((UserError, UserErrors)) as caught:
         read_traffic(path, FACTS)
     assert said in caught.value.line()
+
+
+def test_a_dense_model_has_no_experts_to_place() -> None:
+    job = {"isl": "1k", "osl": 100, "engine": "sglang"}
+    with pytest.raises((UserError, UserErrors), match=r"has no experts to place") as caught:
+        mowich.plan("llama-3.1-8b", "h100:2", serve=job, set={"plan.redundant_experts": 8})
+    assert "plan.redundant_experts" in caught.value.line()
