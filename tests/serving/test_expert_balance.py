@@ -139,5 +139,5 @@ def test_bad_copies_say_where(tmp_path: Path, old: str, new: str, said: str) -> 
 def test_a_dense_model_has_no_experts_to_place() -> None:
     job = {"isl": "1k", "osl": 100, "engine": "sglang"}
     with pytest.raises((UserError, UserErrors), match=r"has no experts to place") as caught:
-        mowich.plan("llama-3.1-8b", "h100:2", serve=job, set={"plan.redundant_experts": 8})
-    assert "plan.redundant_experts" in caught.value.line()
+        mowich.plan("llama-3.1-8b", "h100:2", serve=job, fixed={"redundant_experts": "8"})
+    assert "fixed.redundant_experts" in caught.value.line()
