@@ -135,7 +135,7 @@ def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
 
 
 def drawn_adapters(d: Draw) -> AdapterCosts | None:
-    if d.one(True, True, False):
+    if d.one(True, True, True, False):
         return None
     slots = d.one(1, 2, 4)
     seconds = (d.between(0.0, 1e-3), d.between(0.0, 1e-3), d.between(0.0, 1e-5), d.between(0.0, 0.01), 0.05)

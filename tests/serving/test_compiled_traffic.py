@@ -27,16 +27,16 @@ QUICK = 60
 
 def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], np.ndarray]:
     """(all that a drawn fleet shows, played by one of the codes; of all answered requests: how many, tokens from the
-    cache, preemptions, failures)."""
+    cache, preemptions, times lost, times moved)."""
     monkeypatch.setenv(TRAFFIC.variable, code)
     d = drawn_traffic.Draw(seed)
     setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn_traffic.drawn_requests(d), drawn_traffic.drawn_cutoff(d)
     shown: list[object] = []
-    count = np.zeros(4, np.int64)
+    count = np.zeros(5, np.int64)
 
     def tell(answers: Answers, id_of: Callable[[int], str]) -> None:
         shown.extend((id_of(row[0]), *row[1:]) for row in answers.tolist())
-        count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures"))]
+        count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures", "moves"))]
 
     cutoff = copy(cutoff)
     try:
@@ -53,12 +53,12 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
 
 def assert_equal(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both codes show the same, to the last bit (no value is compared with a margin)."""
-    counts = np.zeros(4, np.int64)
+    counts = np.zeros(5, np.int64)
     for seed in seeds:
         (python, n), (found, _) = (played(seed, code, monkeypatch) for code in ("python", "compiled"))
         assert found == python, seed
         counts += n
-    assert (counts > np.array([20, 100, 5, 1]) * len(seeds)).all(), counts
+    assert (counts > np.array([20, 100, 4, 1, 1]) * len(seeds)).all(), counts
 
 
 @needs_compiled
