@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from drawn_traffic import DrawnWay
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.arrivals import draw, lengths
+from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
 from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, drawn_failures, rolling
 from mowich.serving.traffic.policies import ROUTES, Scheduler
@@ -39,13 +41,17 @@ TIMES = StepTimes(
 )
 
 
+ADAPTERS = AdapterCosts(slots=2, host=3, fixed_s=1e-3, each_s=1e-3, token_s=1e-6, load_s=5e-3, read_s=2e-2)
+
+
 def played(
     requests: list[UserRequest], scheduler: Scheduler, *, replicas: int = 2, decoders: int = 0, **fleet: Any
 ) -> tuple[list[UserRequest], list[Replica]]:
     """(the requests in the order in which they were answered, the replicas)."""
     done: list[UserRequest] = []
-    pool = [Replica(i, TIMES, scheduler, on_done=done.append) for i in range(replicas)]
-    behind = [Replica(i, TIMES, scheduler, on_done=done.append) for i in range(decoders)]
+    times = replace(TIMES, adapters=fleet.pop("adapters", None))
+    pool = [Replica(i, times, scheduler, on_done=done.append) for i in range(replicas)]
+    behind = [Replica(i, times, scheduler, on_done=done.append) for i in range(decoders)]
     if fleet.pop("scales", False):
         rule = Autoscale(least=1, most=replicas, inside=4, every_s=0.5, start_s=0.3, hold_s=1.0)
         fleet["scaled"] = ScaledPool(rule=rule, replicas=pool)
@@ -57,7 +63,7 @@ def follow_up(request: UserRequest) -> UserRequest | None:
     if request.turn == 2:
         return None
     more = UserRequest(f"{request.id}+", request.last_token_s + 0.1, request.prompt + 10, request.output)
-    more.turn = request.turn + 1
+    more.turn, more.adapter = request.turn + 1, request.adapter
     return more
 
 
@@ -73,6 +79,8 @@ def test_no_request_is_lost_or_answered_twice() -> None:
         asked = drawn_load(
             rng, seed, rate=some(5.0, 20.0), requests=30, prompt="uniform(8, 200)", output="uniform(1, 60)"
         )
+        for one in asked:
+            one.adapter = int(rng.integers(-1, 6))
         follow = some(None, None, follow_up)
         decoders = some(0, 0, 1, 2)
         replicas = some(1, 2, 3)
@@ -115,6 +123,7 @@ def test_no_request_is_lost_or_answered_twice() -> None:
                 way=DrawnWay(kept=((1.0, math.inf),), token_s=1e-4, state_s=0.0, latency_s=0.0),
             ),
             follow=follow,
+            adapters=some(None, None, ADAPTERS),
             scales=not decoders and some(False, False, True),
         )
         expected = {r.id + "+" * k for r in asked for k in range(1 if follow is None else 3)}
@@ -123,6 +132,7 @@ def test_no_request_is_lost_or_answered_twice() -> None:
             assert r.arrival_s <= r.scheduled_s <= r.first_token_s <= r.last_token_s, seed
             assert r.output == 1 or r.last_token_s > r.first_token_s, seed
         for one in everyone:
+            assert one.adapters is None or not one.adapters.active, seed
             assert (one.load, one.blocks_private, one.cache.used_blocks, one._used(one.D)) == (0, 0, 0, 0), seed
         felt += sum(r.failures for r in done)
         moved += sum(r.moves for r in done)
