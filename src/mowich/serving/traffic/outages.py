@@ -161,6 +161,11 @@ class Outages:
         serving = [r for r in there if r.index not in self.drains]
         return [r for r in serving if r.index in self._unseen or earlier(r.up_s) <= at] or serving or there
 
+    def lost(self, replica: Replica) -> tuple[int, int]:
+        """Requests, and their tokens, that are lost in a replica and not yet known to be: the router counts them."""
+        inside = self._unseen.get(replica.index, ())
+        return len(inside), sum(one.need for one in inside)
+
     def takes(self, target: Replica, one: Slot) -> bool:
         """Whether a replica that the router has chosen takes a sequence; one that is lost and not yet known to be loses
         it, one that is drained holds it."""

@@ -68,12 +68,21 @@ class ReplicaFleet:
         if self.route == "round-robin":
             return up[turn % len(up)]
         if self.route == "kv":
-            return min(up, key=lambda r: r.tokens_ahead(request))
+            return min(up, key=lambda r: r.tokens_ahead(request) + self._lost(r)[1])
         if self.route == "prefix" and request.hashes:
-            best = max(up, key=lambda r: (r.cache.match(request.hashes)[0], -r.load))
-            if best.cache.match(request.hashes)[0] > 0 and best.load <= 2 * min(r.load for r in up) + 4:
+            best = max(up, key=lambda r: (r.cache.match(request.hashes)[0], -self._load(r)))
+            if best.cache.match(request.hashes)[0] > 0 and self._load(best) <= 2 * min(map(self._load, up)) + 4:
                 return best
-        return min(up, key=lambda r: r.load)
+        return min(up, key=self._load)
+
+    def _load(self, replica: Replica) -> int:
+        """Requests inside, as the router knows them."""
+        return replica.load + self._lost(replica)[0]
+
+    def _lost(self, replica: Replica) -> tuple[int, int]:
+        """Requests, and their tokens, that the router takes to be inside a replica that is lost."""
+        outages = self._outages
+        return (0, 0) if outages is None or replica not in outages.pool else outages.lost(replica)
 
     def _open(self, pool: list[Replica], at: float) -> list[Replica]:
         """The replicas of a pool that the router sends to: those that are up, else those that soon are."""

@@ -121,23 +121,38 @@ double fleet_hand_off(Fleet *fleet, double at, Sequence *one)
     return travel;
 }
 
-static Replica *least_loaded(Replica **pool, int64_t n)
+static int is_victim(const Fleet *fleet, const Replica *r)
+{
+    return (r >= fleet->decoders) == (fleet->given.decoders > 0);
+}
+
+/* Requests inside, as the router knows them. */
+static int64_t load_of(const Fleet *fleet, const Replica *r)
+{
+    int64_t tokens;
+    return replica_load(r) + (goes(fleet) && is_victim(fleet, r) ? outages_lost(fleet, r, &tokens) : 0);
+}
+
+static double ahead_of(const Fleet *fleet, const Replica *r, const Sequence *one)
+{
+    int64_t tokens = 0;
+    if (goes(fleet) && is_victim(fleet, r))
+        outages_lost(fleet, r, &tokens);
+    return replica_tokens_ahead(r, one) + (double)tokens;
+}
+
+static Replica *least_loaded(const Fleet *fleet, Replica **pool, int64_t n)
 {
     Replica *best = pool[0];
-    int64_t load = replica_load(best);
+    int64_t load = load_of(fleet, best);
     for (int64_t i = 1; i < n; i++) {
-        int64_t own = replica_load(pool[i]);
+        int64_t own = load_of(fleet, pool[i]);
         if (own < load) {
             best = pool[i];
             load = own;
         }
     }
     return best;
-}
-
-static int is_victim(const Fleet *fleet, const Replica *r)
-{
-    return (r >= fleet->decoders) == (fleet->given.decoders > 0);
 }
 
 /* Of the replicas that the router sends to, the one that a request goes to. */
@@ -147,9 +162,9 @@ static Replica *best_of(const Fleet *fleet, Replica **up, int64_t n_up, const Se
         return up[turn % n_up];
     if (fleet->given.route == KV) {
         Replica *best = up[0];
-        double ahead = replica_tokens_ahead(best, one);
+        double ahead = ahead_of(fleet, best, one);
         for (int64_t i = 1; i < n_up; i++) {
-            double own = replica_tokens_ahead(up[i], one);
+            double own = ahead_of(fleet, up[i], one);
             if (own < ahead) {
                 best = up[i];
                 ahead = own;
@@ -157,12 +172,12 @@ static Replica *best_of(const Fleet *fleet, Replica **up, int64_t n_up, const Se
         }
         return best;
     }
-    Replica *emptiest = least_loaded(up, n_up);
+    Replica *emptiest = least_loaded(fleet, up, n_up);
     if (fleet->given.route == PREFIX && one->n_names) {
         Replica *best = NULL;
         int64_t most_here = 0, load = 0;
         for (int64_t i = 0; i < n_up; i++) {
-            int64_t here, away, own = replica_load(up[i]);
+            int64_t here, away, own = load_of(fleet, up[i]);
             cache_match(&up[i]->cache, one->names, one->n_names, &here, &away);
             if (!best || here > most_here || (here == most_here && own < load)) {
                 best = up[i];
@@ -170,7 +185,7 @@ static Replica *best_of(const Fleet *fleet, Replica **up, int64_t n_up, const Se
                 load = own;
             }
         }
-        if (most_here > 0 && load <= 2 * replica_load(emptiest) + 4)
+        if (most_here > 0 && load <= 2 * load_of(fleet, emptiest) + 4)
             return best;
     }
     return emptiest;

@@ -218,6 +218,17 @@ int64_t outages_open_to(Fleet *fleet, Replica **there, int64_t n, double at, Rep
     return n;
 }
 
+int64_t outages_lost(const Fleet *fleet, const Replica *r, int64_t *tokens)
+{
+    const Event *lost = fleet->unseen[r->index];
+    *tokens = 0;
+    if (!lost)
+        return 0;
+    for (const Sequence *one = lost->inside.first; one; one = one->after)
+        *tokens += one->need;
+    return lost->inside.count;
+}
+
 int outages_take(Fleet *fleet, const Replica *target, Sequence *one)
 {
     Event *lost = fleet->unseen[target->index], *drain = fleet->drains[target->index];

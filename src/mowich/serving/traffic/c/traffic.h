@@ -357,6 +357,8 @@ void outages_play(Fleet *fleet);
 int outages_look(Fleet *fleet);
 int64_t outages_open_to(Fleet *fleet, Replica **there, int64_t n, double at, Replica **out);
 int outages_take(Fleet *fleet, const Replica *target, Sequence *one);
+/* Requests that are lost in a replica and not yet known to be, and their tokens. */
+int64_t outages_lost(const Fleet *fleet, const Replica *r, int64_t *tokens);
 static inline int goes(const Fleet *fleet)
 {
     return fleet->given.n_losses > 0;
