@@ -18,7 +18,7 @@ from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, Workers
-from mowich.serving.traffic.outages import RECOVERIES, Failure, Recovery
+from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -190,6 +190,7 @@ def drawn_setup(d: Draw) -> FleetSetup:
         route=d.one(*ROUTES),
         way=way if decode and d.one(True, True, False) else None,
         failures=failures,
+        chance=d.one(None, None, Chance(mtbf_s=d.one(0.5, 3.0), down_s=d.between(0.0, 0.5), seed=d.seed)),
         recovery=recovery,
         rule=rule,
     )

@@ -17,6 +17,7 @@ from mowich.errors import UserError
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.traffic import compiled
 from mowich.serving.traffic.compiled import TRAFFIC, Answers, FleetSetup, TrafficStruct, Workers
+from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import play
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
@@ -41,7 +42,7 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
     cutoff = copy(cutoff)
     try:
         fleet = play(setup, load(), tell, cutoff)
-    except CacheTooSmallError as error:
+    except (CacheTooSmallError, NeverAnsweredError) as error:
         return [*shown, str(error)], count
     everyone = [*fleet.replicas, *fleet.decoders]
     shown += [(r.busy_s, r.steps, r.events, r.adapter_loads) for r in everyone]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import compiled_code
 from drawn_loads import drawn_load
 from drawn_traffic import DrawnWay
 from mowich.errors import UserError, UserErrors
@@ -18,6 +19,7 @@ from mowich.facts import load_facts
 from mowich.serving.arrivals import draw, lengths
 from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
+from mowich.serving.traffic.compiled import TRAFFIC
 from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, drawn_failures, rolling
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import Replica
@@ -286,3 +288,20 @@ def test_bad_outages_say_where(tmp_path: Path, old: str, new: str, said: str) ->
     with pytest.raises((UserError, UserErrors)) as caught:
         read_traffic(path, FACTS)
     assert said in caught.value.line()
+
+
+@pytest.mark.parametrize("code", ["python", "compiled"])
+def test_a_request_that_is_never_answered_between_failures_is_said(
+    tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code == "compiled" and not compiled_code.available(TRAFFIC):
+        pytest.skip("no C compiler")
+    monkeypatch.setenv(TRAFFIC.variable, code)
+    path = tmp_path / "s.yaml"
+    text = SCENARIO.split("failures:")[0].replace("output: 100", "output: 2000").replace("requests: 80", "requests: 2")
+    path.write_text(text + "failures: {mtbf: 500 ms, down: 1 ms}\n")
+    with pytest.raises(UserError, match="has lost its replica 1000 times") as caught:
+        traffic(path, FACTS, draws=0)
+    assert "s.yaml" in caught.value.line()
+    path.write_text(text + "failures: {mtbf: 2 s, down: 1 ms, moves: replay}\n")  # a part of an answer is kept
+    assert traffic(path, FACTS, draws=0).completed == 2

@@ -25,6 +25,7 @@ from mowich.progress import steps
 from mowich.serving.anchors import METRICS
 from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.shown import Shown, plain_row
@@ -268,6 +269,13 @@ def simulate_traffic(
     setup = _setup(scenario, is_traced=trace_out is not None)
     try:
         fleet = play(setup, load, tally.add, cutoff)
+    except NeverAnsweredError as error:
+        raise UserError(
+            str(error),
+            where=str(scenario.inputs["scenario"]),
+            fix="more time between failures, shorter answers, or failures: {moves: replay}",
+            code=EXIT_INFEASIBLE,
+        ) from None
     except CacheTooSmallError as error:
         raise UserError(
             str(error),

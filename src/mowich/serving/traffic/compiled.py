@@ -25,14 +25,24 @@ from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
 from mowich.serving.traffic.columns import Counts, RequestColumns
-from mowich.serving.traffic.outages import RECOVERIES, CacheWay, Chance, Failure, Recovery
+from mowich.serving.traffic.outages import (
+    RECOVERIES,
+    CacheWay,
+    Chance,
+    Failure,
+    NeverAnsweredError,
+    Recovery,
+    drawn_failures,
+)
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 
-_DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND = range(7)
+_DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND, _CHANCE, _NEVER = range(9)
+DRAWN_AT_ONCE = 64
+"""Failures by chance that are drawn at once."""
 AT_ONCE = 1 << 16
 """Answered requests of conversations that are taken at once."""
 
@@ -45,7 +55,7 @@ TRAFFIC = CompiledLibrary(
         ctypes.c_void_p: "open 1",
         ctypes.c_int: "feed 2 drain 1 converse 2",
         ctypes.c_int64: "answers 2 bins 5",
-        None: "close 1 totals 2 replicas 2 take 3 up 3",
+        None: "close 1 totals 2 replicas 2 take 3 up 3 drawn 3",
     },
     worth_saying=20_000,  # requests
 )
@@ -107,7 +117,7 @@ _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
     "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen way talks limit"
-    " losses look_every_s moves move_way detect_s retry_s",
+    " losses look_every_s moves move_way detect_s retry_s has_chance",
     "look_every_s detect_s retry_s",
 )
 _Requests = c_struct(
@@ -163,8 +173,6 @@ def why_not_compiled(setup: FleetSetup) -> str:
     """What of a fleet the C code does not do; "" where it does all."""
     if setup.is_traced:
         return "a timeline of every step"
-    if setup.chance is not None:
-        return "failures by chance"
     return ""
 
 
@@ -240,9 +248,9 @@ class CompiledFleet:
         self.first_s: float | None = float(starts[0]) if len(starts) else None
         self._ids: list[str] = []
         self.is_stopped = False
-        losses = (_Loss * len(setup.failures))(
-            *(_Loss(f.at_s, f.down_s, -1.0 if f.drain_s is None else f.drain_s, f.replica) for f in setup.failures)
-        )
+        losses = _losses(setup.failures)
+        victims = self._decoders or setup.serve.count
+        self._chance = None if setup.chance is None else drawn_failures(victims, setup.chance)
         how = setup.recovery
         behind = decode or setup.serve
         self._given = _Given.of(
@@ -267,11 +275,13 @@ class CompiledFleet:
             move_way=None if how.way is None else _way(how.way),
             detect_s=how.detect_s,
             retry_s=how.retry_s,
+            has_chance=setup.chance is not None,
         )
         self.address = library.traffic_open(by_reference(self._given))
         if not self.address:
             raise MemoryError
         self._take()
+        self._draw()
 
     def __del__(self) -> None:
         if getattr(self, "address", None):
@@ -307,11 +317,15 @@ class CompiledFleet:
             yield self._answers()
             if status == _LOOK:
                 self._look()
+            elif status == _CHANCE:
+                self._draw()
             elif status != _MORE:
                 break
         if status == _TOO_SMALL:
             _, _, _, number, prompt, output, tokens = self._totals()
             raise CacheTooSmallError(UserRequest(self.id_of(number), 0.0, prompt, output), tokens)
+        if status == _NEVER:
+            raise NeverAnsweredError(UserRequest(self.id_of(self._totals()[3]), 0.0, 1, 1))
         if status == _BEYOND:
             raise IndexError("a batch beyond the tables of step times")
         self.is_stopped = status == _STOPPED
@@ -342,6 +356,12 @@ class CompiledFleet:
         """Answered requests beyond the limit on the first token, and on later ones."""
         _, late, slow, *_ = self._totals()
         return late, slow
+
+    def _draw(self) -> None:
+        """Draw the next failures by chance."""
+        if self._chance is not None:
+            self._drawn = _losses(list(islice(self._chance, DRAWN_AT_ONCE)))
+            self.library.traffic_drawn(self.address, DRAWN_AT_ONCE, self._drawn)
 
     def _look(self) -> None:
         """Let the rule of autoscaling look."""
@@ -399,6 +419,13 @@ class BlockNames:
 
 OWN_NAMES = 1 << 62
 """Numbers of blocks below this are names of their own."""
+
+
+def _losses(failures: Sequence[Failure]) -> Any:
+    """Failures as an array; it stays with the caller."""
+    return (_Loss * len(failures))(
+        *(_Loss(f.at_s, f.down_s, -1.0 if f.drain_s is None else f.drain_s, f.replica) for f in failures)
+    )
 
 
 def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:

@@ -18,11 +18,22 @@ import numpy as np
 
 from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.replica import Replica
-from mowich.serving.traffic.requests import Slot
+from mowich.serving.traffic.requests import Slot, UserRequest
 
 RECOVERIES = ("restart", "replay", "cache")
 """What becomes of a sequence whose replica goes. restart: it is asked again from its prompt; replay: another replica
 reads the prompt and what was said, and goes on; cache: as replay, but the cache of one that is drained moves there."""
+
+
+MOST_TRIES = 1000
+"""Times that a request may lose its replica: one that needs more is never answered between failures."""
+
+
+class NeverAnsweredError(Exception):
+    """A request whose replicas go again and again before it is answered."""
+
+    def __init__(self, request: UserRequest) -> None:
+        super().__init__(f"request {request.id} has lost its replica {MOST_TRIES} times and was never answered")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +240,8 @@ class Outages:
         again = Agenda([(one.request.arrival_s, one) for one in inside])
         for one in [again.pop()[1] for _ in inside]:
             when = at
+            if one.request.failures + one.request.moves >= MOST_TRIES:
+                raise NeverAnsweredError(one.request)
             if moves == "restart":
                 one.request.failures += 1
                 one, when = Slot(one.request, 0), at + self.recovery.retry_s

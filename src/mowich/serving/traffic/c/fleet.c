@@ -364,8 +364,11 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
         double at = arrival + (fleet->given.has_front ? front_before(fleet->given.seen, requests->prompt[i]) : 0.0);
         if (earlier(look_s(fleet)) <= at)
             return look(fleet);
-        while (earlier(agenda_next_s(&fleet->pending)) <= at)
+        while (earlier(outages_next_s(fleet)) <= at) {
             outages_play(fleet);
+            if (wants_draws(fleet))
+                return CHANCE;
+        }
         if (fleet->given.decoders) {
             for (int64_t k = 0; k < fleet->given.replicas; k++)
                 replica_advance(&fleet->replicas[k], at);
@@ -395,13 +398,25 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
     return DONE;
 }
 
+/* Whether a request is inside. */
+static int has_work(const Fleet *fleet)
+{
+    for (int64_t i = 0; i < fleet->n_everyone; i++)
+        if (replica_load(&fleet->everyone[i]))
+            return 1;
+    return agenda_next_s(&fleet->moving) < INFINITY;
+}
+
 /* Serve to the end what has come. */
 EXPORT int traffic_drain(Fleet *fleet)
 {
     if (setjmp(fleet->escape.to))
         return fleet->escape.status;
-    while (agenda_next_s(&fleet->pending) < INFINITY)
+    while (agenda_next_s(&fleet->pending) < INFINITY || (outages_drawn_s(fleet) < INFINITY && has_work(fleet))) {
         outages_play(fleet);
+        if (wants_draws(fleet))
+            return CHANCE;
+    }
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], INFINITY);
     while (agenda_next_s(&fleet->moving) < INFINITY)
@@ -449,6 +464,8 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
         renew_due(fleet, NULL);
     }
     while (fleet->n_answers < answers) {
+        if (wants_draws(fleet))
+            return CHANCE;
         double starts_s = fleet->start ? ready_s(fleet, fleet->start) : INFINITY;
         double at = least(least(least(starts_s, agenda_next_s(&fleet->coming)), agenda_next_s(&fleet->moving)),
                           agenda_next_s(&fleet->pending));
@@ -456,7 +473,7 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
         for (int64_t i = 0; i < fleet->n_everyone; i++)
             soonest = least(soonest, fleet->due[i]);
         if (at < INFINITY || soonest < INFINITY)
-            at = least(at, look_s(fleet));
+            at = least(least(at, look_s(fleet)), outages_drawn_s(fleet));
         if (soonest < earlier(at)) {
             int64_t i = soonest_of(fleet);
             fleet->now = soonest;
@@ -474,7 +491,7 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
             fleet->has_looked = 1;
             return look(fleet);
         }
-        if (earlier(agenda_next_s(&fleet->pending)) <= at)
+        if (earlier(outages_next_s(fleet)) <= at)
             outages_play(fleet);
         else if (earlier(agenda_next_s(&fleet->moving)) <= at)
             fleet_deliver(fleet, at);

@@ -1,4 +1,4 @@
-/* Replicas that go, lost at once or drained: outages.py. Failures by chance are left to the Python code. */
+/* Replicas that go, lost at once or drained: outages.py. Failures by chance are drawn in Python. */
 #include "traffic.h"
 
 #include <math.h>
@@ -84,6 +84,11 @@ static void recover(Fleet *fleet, double at, List *inside, int is_lost)
     for (int64_t i = 0; i < n; i++) {
         Sequence *one = agenda_pop(&again).item;
         double when = at;
+        if (one->failures + one->moves >= MOST_TRIES) {
+            fleet->bad_id = one->id;
+            agenda_close(&again);
+            leave(&fleet->escape, NEVER);
+        }
         if (moves == RESTART) {
             one->failures++;
             sequence_begin(one);
@@ -167,14 +172,36 @@ static void strike(Fleet *fleet, const Loss *loss, double at)
     }
 }
 
-void outages_play(Fleet *fleet)
+static void settle(Fleet *fleet, double at)
 {
-    Entry entry = agenda_pop(&fleet->pending);
-    Event *event = entry.item;
-    double at = entry.at_s;
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], at);
     fleet_deliver(fleet, at);
+}
+
+double outages_drawn_s(const Fleet *fleet)
+{
+    return fleet->next_drawn < fleet->n_drawn ? fleet->drawn[fleet->next_drawn].at_s : INFINITY;
+}
+
+/* When the next thing happens, by chance or not. */
+double outages_next_s(const Fleet *fleet)
+{
+    return least(agenda_next_s(&fleet->pending), outages_drawn_s(fleet));
+}
+
+void outages_play(Fleet *fleet)
+{
+    if (outages_drawn_s(fleet) < earlier(agenda_next_s(&fleet->pending))) {
+        const Loss *loss = &fleet->drawn[fleet->next_drawn++];
+        settle(fleet, loss->at_s);
+        strike(fleet, loss, loss->at_s);
+        return;
+    }
+    Entry entry = agenda_pop(&fleet->pending);
+    Event *event = entry.item;
+    double at = entry.at_s;
+    settle(fleet, at);
     if (event->kind == STRIKE)
         strike(fleet, event->loss, at);
     else if (event->kind == SENT)
@@ -227,6 +254,14 @@ int64_t outages_lost(const Fleet *fleet, const Replica *r, int64_t *tokens)
     for (const Sequence *one = lost->inside.first; one; one = one->after)
         *tokens += one->need;
     return lost->inside.count;
+}
+
+/* Failures by chance that come after those that were drawn; they stay with the caller. */
+EXPORT void traffic_drawn(Fleet *fleet, int64_t n, const Loss *losses)
+{
+    fleet->drawn = losses;
+    fleet->n_drawn = n;
+    fleet->next_drawn = 0;
 }
 
 int outages_take(Fleet *fleet, const Replica *target, Sequence *one)

@@ -15,8 +15,10 @@
 #endif
 
 /* What an entry returns. TOO_SMALL: a request that the cache cannot hold; LOOK: autoscaling looks; MORE: answered
- * requests are to be taken; STOPPED: the rest need not be played; BEYOND: a table has no entry for this batch. */
-enum { DONE, NO_MEMORY, TOO_SMALL, LOOK, MORE, STOPPED, BEYOND };
+ * requests are to be taken; STOPPED: the rest need not be played; BEYOND: a table has no entry for this batch; CHANCE:
+ * the next failures by chance are to be drawn; NEVER: a request that is never answered between failures. */
+enum { DONE, NO_MEMORY, TOO_SMALL, LOOK, MORE, STOPPED, BEYOND, CHANCE, NEVER };
+#define MOST_TRIES 1000
 
 /* Routes, as ROUTES of policies.py. */
 enum { ROUND_ROBIN, LEAST_LOADED, PREFIX, KV };
@@ -294,6 +296,7 @@ typedef struct {
     int64_t moves;       /* RECOVERIES of outages.py */
     const Way *move_way;
     double detect_s, retry_s;
+    int64_t has_chance; /* whether replicas fail by chance */
 } Given;
 
 /* Requests in order of arrival. names_at: where the names of each begin, and where those of the last end. */
@@ -336,6 +339,8 @@ typedef struct Fleet {
     Event **drains, **unseen, *events;
     int64_t *draining; /* those with a drain under way, the first to begin first */
     int64_t n_draining;
+    const Loss *drawn; /* failures by chance, as far as they are drawn */
+    int64_t n_drawn, next_drawn;
 } Fleet;
 
 _Noreturn void too_small(Fleet *fleet, const Sequence *one, int64_t tokens);
@@ -361,8 +366,14 @@ int outages_take(Fleet *fleet, const Replica *target, Sequence *one);
 int64_t outages_lost(const Fleet *fleet, const Replica *r, int64_t *tokens);
 static inline int goes(const Fleet *fleet)
 {
-    return fleet->given.n_losses > 0;
+    return fleet->given.n_losses > 0 || fleet->given.has_chance;
 }
+static inline int wants_draws(const Fleet *fleet)
+{
+    return fleet->given.has_chance && fleet->next_drawn == fleet->n_drawn;
+}
+double outages_drawn_s(const Fleet *fleet);
+double outages_next_s(const Fleet *fleet);
 
 /* talks.c: conversations.py ------------------------------------------------------------------------------------ */
 
