@@ -19,7 +19,7 @@ from mowich.facts import load_facts
 from mowich.serving.arrivals import draw, lengths
 from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
-from mowich.serving.traffic.compiled import TRAFFIC
+from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY
 from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, drawn_failures, rolling
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.replica import Replica
@@ -294,9 +294,9 @@ def test_bad_outages_say_where(tmp_path: Path, old: str, new: str, said: str) ->
 def test_a_request_that_is_never_answered_between_failures_is_said(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if code == "compiled" and not compiled_code.available(TRAFFIC):
+    if code == "compiled" and not compiled_code.available(TRAFFIC_LIBRARY):
         pytest.skip("no C compiler")
-    monkeypatch.setenv(TRAFFIC.variable, code)
+    monkeypatch.setenv(TRAFFIC_LIBRARY.variable, code)
     path = tmp_path / "s.yaml"
     text = SCENARIO.split("failures:")[0].replace("output: 100", "output: 2000").replace("requests: 80", "requests: 2")
     path.write_text(text + "failures: {mtbf: 500 ms, down: 1 ms}\n")
