@@ -14,7 +14,7 @@ import pytest
 import compiled_code
 import drawn_traffic
 from mowich.errors import UserError
-from mowich.serving.arrivals import draw_columns, lengths
+from mowich.serving.arrivals import MOST_PLAIN, draw_columns, lengths
 from mowich.serving.traffic import compiled
 from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY, AnswerColumns, FleetSetup, ReplicaGroup, TrafficStruct
 from mowich.serving.traffic.outages import NeverAnsweredError
@@ -109,6 +109,14 @@ def test_functions_take_as_many_arguments_as_in_c() -> None:
         if name != "sources":
             function = getattr(library, f"traffic_{name}")
             assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
+
+
+def test_a_drawn_length_beyond_all_numbers_stays_a_number() -> None:
+    wide = lengths("lognormal(10, p95 1e9)", "")
+    columns = list(draw_columns(rate=1.0, requests=20_000, prompt=wide, output=wide))
+    for one in (np.concatenate([c.prompt for c in columns]), np.concatenate([c.output for c in columns])):
+        assert one.min() == 1
+        assert one.max() == MOST_PLAIN
 
 
 def test_blocks_keep_their_names_whatever_these_are() -> None:

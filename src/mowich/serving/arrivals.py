@@ -376,8 +376,8 @@ def draw_columns(
             yield RequestColumns(
                 first=made,
                 arrival_s=at[:n],
-                prompt=ins[:n].astype(np.int64),
-                output=np.maximum(1, outs[:n].astype(np.int64)),
+                prompt=np.minimum(ins[:n], MOST_PLAIN).astype(np.int64),
+                output=np.maximum(1, np.minimum(outs[:n], MOST_PLAIN).astype(np.int64)),
                 priority=ranks[:n],
                 names_at=np.concatenate([[0], np.cumsum(has_prefix) * len(prefix)]),
                 names=list(prefix) * int(has_prefix.sum()),
