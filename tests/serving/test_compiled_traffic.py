@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -122,11 +123,11 @@ def test_a_drawn_length_beyond_all_numbers_stays_a_number() -> None:
 def test_blocks_keep_their_names_whatever_these_are() -> None:
     names = compiled.BlockNames()
     assert names.of([3, 1, -2]).tolist() == [3, 1, -2]
-    odd = names.of([2**70, "a", 3.0, 2.5, True, "a", 2**70]).tolist()
+    odd = names.of([2**70, "a", 3.0, 2.5, True, "a", 2**70, math.inf]).tolist()
     assert odd[1:5] == [odd[5], 3, odd[3], 1]
     assert odd[0] == odd[6]
-    assert len({odd[0], odd[1], odd[3]}) == 3
-    assert min(odd[0], odd[1], odd[3]) >= compiled.OWN_NAMES
+    assert len({odd[0], odd[1], odd[3], odd[7]}) == 4
+    assert min(odd[0], odd[1], odd[3], odd[7]) >= compiled.OWN_NAMES
 
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,7 +328,7 @@ def test_block_hashes_are_a_list(tmp_path: Path) -> None:
     row = '{{"timestamp": 1, "input_length": 9, "output_length": 5, "hash_ids": {}}}\n'
     for none in ("null", "[]", '""'):
         assert next(read_trace(write(tmp_path / "none.jsonl", row.format(none)))).hashes == ()
-    for wrong in ("3", '"0 1 2"'):
+    for wrong in ("3", '"0 1 2"', "[[1]]", '[0, {"a": 1}]'):
         with pytest.raises(UserError, match=r"t\.jsonl:1, column hash_ids: not a list of block hashes"):
             next(read_trace(write(tmp_path / "t.jsonl", row.format(wrong))))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -225,13 +225,18 @@ def _form(columns: list[str], path: Path) -> TraceForm:
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
+def _are_names(hashes: object) -> TypeGuard[Sequence[int]]:
+    """Whether these can be names of blocks."""
+    return isinstance(hashes, list | tuple) and not {list, dict} & set(map(type, hashes))
+
+
 def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> _Line:
     hashes = (row.get(form.hashes) if form.hashes else None) or ()
     called = row.get("request_id", _NO_ID)
     name = None if called is _NO_ID else str(called)
     at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
     if (  # as most lines are
-        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple))
+        (type(at) is int and 0 <= at < MOST_PLAIN and _are_names(hashes))
         and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
         and (type(output) is int and 0 < output <= MOST_TOKENS)
     ):
@@ -256,7 +261,7 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
             allowed = f"at most {MOST_TOKENS:,} tokens"
             raise UserError("too long", where=f"{where}, column {key}", given=value, allowed=allowed)
         lengths.append(max(1, number))
-    if not isinstance(hashes, list | tuple):
+    if not _are_names(hashes):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
     return _Line(arrival, lengths[0], lengths[1], hashes, name)
 

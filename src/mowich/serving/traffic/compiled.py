@@ -411,7 +411,9 @@ class BlockNames:
         return np.array([self._number(name) for name in names], np.int64)
 
     def _number(self, name: object) -> int:
-        if isinstance(name, int | float) and name == int(name) and -OWN_NAMES <= name < OWN_NAMES:
+        if isinstance(name, float) and name.is_integer():
+            name = int(name)
+        if isinstance(name, int) and -OWN_NAMES <= name < OWN_NAMES:
             return int(name)
         return self._known.setdefault(name, OWN_NAMES + len(self._known))
 
