@@ -16,14 +16,16 @@ from mowich.serving.anchors import NO_SHIFT, ShiftAlong
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
+from mowich.serving.tenants import Tenants, popularity
+from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
 from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, LoadPredictor, Noise
+from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery
 from mowich.serving.traffic.planner import ByInside, ByQueue, ByTimes, PoolView, ReplicaPlanner
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
-from mowich.serving.traffic.routing import Failure
 from mowich.serving.traffic.tiers import LOADS, OVERLAPS, WRITES, CacheTier, Tiering
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
@@ -180,7 +182,17 @@ def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
         tpot=drawn_shift(d),
         reading=drawn_grid(d, 0, 5) if grid else None,
         asking=drawn_grid(d, 4, 0) if grid else None,
+        adapters=drawn_adapters(d),
     )
+
+
+def drawn_adapters(d: Draw) -> AdapterCosts | None:
+    if d.one(True, True, True, False):
+        return None
+    slots = d.one(1, 2, 4)
+    seconds = (d.between(0.0, 1e-3), d.between(0.0, 1e-3), d.between(0.0, 1e-5), d.between(0.0, 0.01), 0.05)
+    names = ("fixed_s", "each_s", "token_s", "load_s", "read_s")
+    return AdapterCosts(slots=slots, host=slots + d.one(0, 3), **dict(zip(names, seconds, strict=True)))
 
 
 def drawn_workers(d: Draw, like: ReplicaGroup | None, seen: bool) -> ReplicaGroup:
@@ -269,8 +281,19 @@ def drawn_setup(d: Draw) -> FleetSetup:
     kept = d.one(((1.0, math.inf),), ((0.4, 64.0), (0.6, math.inf)))
     way = DrawnWay(kept=kept, token_s=d.between(0.0, 1e-4), state_s=d.one(0.0, 1e-3), latency_s=d.one(0.0, 1e-3))
     failures = tuple(
-        Failure(at_s=d.between(0.1, 5.0), replica=int(d.rng.integers(victims)), down_s=d.between(0.0, 2.0))
-        for _ in range(d.one(0, 0, 1, 3))
+        Failure(
+            at_s=d.between(0.1, 5.0),
+            replica=int(d.rng.integers(victims)),
+            down_s=d.between(0.0, 2.0),
+            drain_s=d.one(None, 0.0, d.between(0.0, 4.0)),
+        )
+        for _ in range(d.one(0, 0, 1, 3, 8))
+    )
+    recovery = Recovery(
+        detect_s=d.one(0.0, 0.0, d.between(0.0, 1.0)),
+        retry_s=d.one(0.0, 0.1),
+        moves=d.one(*RECOVERIES),
+        way=d.one(None, way),
     )
     return FleetSetup(
         serve=serve,
@@ -278,6 +301,8 @@ def drawn_setup(d: Draw) -> FleetSetup:
         route=d.one(*ROUTES),
         way=way if decode and d.one(True, True, False) else None,
         failures=failures,
+        chance=d.one(None, None, Chance(mtbf_s=d.one(0.5, 3.0), down_s=d.between(0.0, 0.5), seed=d.seed)),
+        recovery=recovery,
         rule=rule,
         decode_rule=decode_rule,
     )
@@ -370,9 +395,16 @@ def drawn_requests(d: Draw) -> DrawnLoad:
     """A load that can be had twice: requests at a rate, some with the same blocks, or users who wait for answers."""
     rate, requests = d.one(2.0, 12.0, 150.0), d.one(12, 40, 80)
     prompt, output = d.one("uniform(1, 200)", "96", "lognormal(40, p95 150)"), d.one("uniform(1, 150)", "1", "30")
+    shares = popularity(d.one("uniform", "zipf(1.2)"), d.one(1, 5, 9))
+    base = d.one(0.0, 0.3, 1.0)
+
+    def tenants() -> Tenants:
+        return Tenants(shares, base, d.seed)
+
     if d.one(True, False, False):
         users = d.one(0, 3, 10)
         return lambda: Conversations(
+            tenants=tenants(),
             requests=requests,
             prompt=lengths(prompt, ""),
             output=lengths(output, ""),
@@ -391,6 +423,7 @@ def drawn_requests(d: Draw) -> DrawnLoad:
     named = d.rng.integers(0, 6, requests)
 
     def load() -> Iterator[RequestColumns]:
+        give = tenants()
         for columns in draw_columns(
             rate=rate,
             requests=requests,
@@ -405,8 +438,10 @@ def drawn_requests(d: Draw) -> DrawnLoad:
                 [(i % int(families)) * 100 + k for k in range(min(int(named[i]), p // HASHED))]
                 for i, p in enumerate(columns.prompt.tolist())
             ]
-            yield replace(
-                columns, names=list(itertools.chain.from_iterable(names)), names_at=np.cumsum([0, *map(len, names)])
+            yield give.columns(
+                replace(
+                    columns, names=list(itertools.chain.from_iterable(names)), names_at=np.cumsum([0, *map(len, names)])
+                )
             )
 
     return load

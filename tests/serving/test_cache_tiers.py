@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.outages import Failure
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import Failure, ReplicaFleet
+from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.serving.traffic.tiers import LOADS, OVERLAPS, WRITES, CacheTier, Tiering, stores_of
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.traffic import traffic

@@ -19,6 +19,7 @@ from mowich.errors import UserError
 from mowich.serving.arrivals import MOST_PLAIN, draw_columns, lengths
 from mowich.serving.traffic import compiled
 from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY, AnswerColumns, FleetSetup, ReplicaGroup, TrafficStruct
+from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import play_fleet
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
@@ -31,24 +32,24 @@ DrawnBy = Callable[[drawn_traffic.Draw], drawn_traffic.DrawnLoad]
 
 def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch, drawn: DrawnBy) -> tuple[list[object], np.ndarray]:
     """(all that a drawn fleet shows, played by one of the codes; of all answered requests: how many, tokens from the
-    cache, preemptions, failures)."""
+    cache, preemptions, times lost, times moved)."""
     monkeypatch.setenv(TRAFFIC_LIBRARY.variable, code)
     d = drawn_traffic.Draw(seed)
     setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn(d), drawn_traffic.drawn_cutoff(d)
     shown: list[object] = []
-    count = np.zeros(4, np.int64)
+    count = np.zeros(5, np.int64)
 
     def tell(answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
         shown.extend((id_of(row[0]), *row[1:]) for row in answers.tolist())
-        count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures"))]
+        count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures", "moves"))]
 
     cutoff = copy(cutoff)
     try:
         fleet = play_fleet(setup, load(), tell, cutoff)
-    except CacheTooSmallError as error:
+    except (CacheTooSmallError, NeverAnsweredError) as error:
         return [*shown, str(error)], count
     everyone = [*fleet.replicas, *fleet.decoders]
-    shown += [(r.busy_s, r.steps, r.events) for r in everyone]
+    shown += [(r.busy_s, r.steps, r.events, r.adapter_loads) for r in everyone]
     shown += [moved for r in everyone for moved in r.moved_B if any(moved)]
     shown += [fleet.taken, fleet.first_s, cutoff and (cutoff.late, cutoff.slow)]
     for pool in (fleet.scaled, fleet.scaled_decoders):
@@ -62,12 +63,12 @@ def assert_equal(
 ) -> None:
     """Both codes show the same, to the last bit (no value is compared with a margin). least: of what must happen, a
     part of what does with requests at a rate."""
-    counts = np.zeros(4, np.int64)
+    counts = np.zeros(5, np.int64)
     for seed in seeds:
         (python, n), (found, _) = (played(seed, code, monkeypatch, drawn) for code in ("python", "compiled"))
         assert found == python, seed
         counts += n
-    assert (counts * least > np.array([20, 100, 0.5, 0.5]) * len(seeds)).all(), counts
+    assert (counts * least > np.array([20, 100, 0.5, 0.5, 0.5]) * len(seeds)).all(), counts
 
 
 @needs_compiled

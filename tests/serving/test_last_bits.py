@@ -21,12 +21,13 @@ from mowich.serving.arrivals import lengths
 from mowich.serving.conversations import pauses
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.autoscale import Autoscale
+from mowich.serving.traffic.outages import Failure, Recovery
 from mowich.serving.traffic.policies import ROUTES, Scheduler
-from mowich.serving.traffic.routing import Failure
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.waits import Front
 from mowich.studies.traffic import simulate_traffic
 from mowich.studies.traffic_load import Traffic
+from mowich.studies.traffic_outages import ResolvedOutages
 from mowich.studies.traffic_pools import Pool, Transfer
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
@@ -141,7 +142,9 @@ def drawn(seed: int) -> dict[str, Any]:
         "transfer_s": some(0.01, 0.05),
         "front": some(None, None, Front(0.5, 0.001, 1e-6, 0.5)),
         "route": some(*ROUTES),
-        "failures": some((), (), ((1.0, 0.5), (2.0, 0.1))),
+        "failures": some((), ((1.0, 0.5, None), (2.0, 0.1, None)), ((1.0, 0.5, some(0.2, 3.0)), (2.5, 0.1, None))),
+        "detect_s": some(0.0, 0.1),
+        "moves": some("restart", "replay", "cache"),
         "autoscale": some((), (), (1.0, 0.5, 1.0, some(2.0, 3.0, 0.1))),  # every, start, hold, inside
         "load": load,
         "slo": {"ttft": 10 * step_s, "tpot": step_s},
@@ -199,7 +202,12 @@ def scenario(asked: Mapping[str, Any]) -> TrafficScenario:
         requests=requests,
         slo=asked["slo"],
         route=asked["route"],
-        failures=tuple(Failure(at_s=at, replica=failing, down_s=down) for at, down in asked["failures"]),
+        outages=ResolvedOutages(
+            failures=tuple(
+                Failure(at_s=at, replica=failing, down_s=down, drain_s=drain) for at, down, drain in asked["failures"]
+            ),
+            recovery=Recovery(detect_s=asked["detect_s"], moves=asked["moves"], way=between),
+        ),
         autoscale=rule,
         has_front=bool(front),
     )

@@ -26,10 +26,11 @@ from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.outages import Failure
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import Failure, ReplicaFleet
+from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.serving.traffic.tiers import CacheTier, TierStore
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy

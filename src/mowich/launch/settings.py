@@ -31,6 +31,11 @@ def settings_arguments(engine: str) -> tuple[PlanArgument, ...]:
             if value is True:
                 words[name][False] = False
         out += [PlanArgument(field=_field(setting, n), name=n, words=w, is_open=True) for n, w in words.items()]
+        if "beside" in own:
+            alone: dict[FieldValue, FieldValue] = {True: True, False: False}
+            out.append(
+                PlanArgument(field=_field(setting, own["beside"]), name=own["beside"], words=alone, is_open=True)
+            )
         if "number" in own:
             absent = own.get("absent")
             out.append(
@@ -50,7 +55,10 @@ def settings_out(engine: str, fields: FieldValues) -> FieldValues:
     for setting, value in stated.items():
         spec = setting_arguments(engine)[setting].get("words", {}).get(str(value))
         name, written = (_NUMBER, value) if spec is None else _split(spec)
-        out[_field(setting, name)] = written
+        if (beside := setting_arguments(engine)[setting].get("beside")) is not None:
+            out[_field(setting, beside)] = True
+        if beside is None or value != 0:
+            out[_field(setting, name)] = written
     return out
 
 
@@ -69,4 +77,6 @@ def settings_in(engine: str, own: FieldValues) -> FieldValues:
             out[setting] = number
         elif said:
             out[setting] = said[0]
+        elif "beside" in table and own.get(_field(setting, table["beside"])):
+            out[setting] = 0
     return out

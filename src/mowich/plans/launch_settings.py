@@ -17,7 +17,7 @@ from mowich.errors import UserError
 SettingValue = int | float | str
 """A value of a setting."""
 
-SETTING_NAMES = ("graphs", "interval", "wait", "balance", "moe", "budget", "memory")
+SETTING_NAMES = ("graphs", "interval", "wait", "balance", "moe", "budget", "memory", "redundant_experts")
 """Settings of a plan, as `--set plan.NAME` has them."""
 
 
@@ -36,6 +36,7 @@ class SettingArguments(TypedDict, total=False):
     number: str
     read: Mapping[str, str]
     absent: SettingValue
+    beside: str
     source: str
     why: str
 
@@ -117,7 +118,8 @@ class LaunchSettings:
     "piecewise" (all steps), or the most tokens of a step with prompts that is a graph; interval: steps between two
     looks for new requests; wait: steps that a first prompt waits for others; balance: steps after which ranks of
     data-parallel attention no longer wait until each has a prompt; moe: kernels of the experts; budget: prompt tokens
-    of a step at most; memory: share of the memory that the engine takes."""
+    of a step at most; memory: share of the memory that the engine takes; redundant_experts: copies of experts of a
+    layer, which are placed by load (0: placed by load, without copies)."""
 
     graphs: str | int | None = None
     interval: int | None = None
@@ -126,6 +128,7 @@ class LaunchSettings:
     moe: str | None = None
     budget: float | None = None
     memory: float | None = None
+    redundant_experts: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> LaunchSettings:

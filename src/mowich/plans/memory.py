@@ -456,7 +456,8 @@ def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> 
 def weights_B(s: Shapes, notes: Notes | None = None) -> Floats:
     """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
     the head."""
-    experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
+    held = np.where(s.experts > 0, s.experts + s.redundant, 0.0)
+    experts = np.sum(s.moe_layers * held * s.W_expert, axis=0) * s.b_expert
     return told(notes, "weights", served_weights_B, unit="B")(
         linear=s.W_linear, b=s.b_linear, experts_B=experts, ranks=s.tp * s.dp, pp=s.pp, head=s.W_head
     )
@@ -468,7 +469,7 @@ def served_weights_B(linear: Floats, b: Floats, experts_B: Floats, ranks: Floats
     T = (linear * b + experts_B / ranks) / pp + 4 * head / min(pp, 2)
 
     linear, head: weights of all layers, and of the head, in 16 bit and as large as the embedding; b: bytes of a weight;
-    experts_B: of all experts, over the ranks of a stage.
+    experts_B: of all experts and copies of them, over the ranks of a stage.
 
     Units: b B, experts_B B.
     """

@@ -364,6 +364,11 @@ class ServePlan:
         """Ranks that cut one expert: tp x dp / ep."""
         return max(1, self.tp * self.dp // self.ep)
 
+    @property
+    def redundant(self) -> int:
+        """Copies of experts of a layer beside one of each, where experts are spread over ranks."""
+        return (self.launch.redundant_experts or 0) if self.ep > 1 else 0
+
     @classmethod
     def from_dict(cls, data: Result) -> ServePlan:
         """The plan that `to_dict` wrote. Raises KeyError for a field that is not there."""
@@ -411,7 +416,7 @@ def stated_plan(plan: Plan | ServePlan, lnc: int) -> Mapping[str, int | bool | f
 @dataclass(frozen=True, slots=True)
 class ServePlans(Columns):
     """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV. What engines are
-    started with is not in them: the work is the same."""
+    started with is not in them, but for copies of experts (`redundant`): the work is the same."""
 
     tp: PlanColumn
     pp: PlanColumn
@@ -420,6 +425,7 @@ class ServePlans(Columns):
     ep: PlanColumn
     weights: PlanColumn
     kv: PlanColumn
+    redundant: PlanColumn
 
     def __len__(self) -> int:
         return len(self.tp)

@@ -27,7 +27,8 @@ class Shapes(Columns):
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
     prompt token, over all layers; kernels: that a step launches; uncaptured: more of a step with a prompt, which
     captured graphs leave out. linear_*: sums over the products of all layers, as
-    `Sides` [2, n]; expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
+    `Sides` [2, n]; redundant: copies of experts of a layer beside one of each;
+    expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
     expert_ragged: 1 where their rows are no whole lines; expert_width: elements of a token that an expert takes.
     As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
     sides on one rank [p, n]; att_heads, att_cached: heads of queries and of keys on one rank, att_dim: their width, 0
@@ -57,6 +58,7 @@ class Shapes(Columns):
     uncaptured: Floats
     moe_layers: Floats
     experts: Floats
+    redundant: Floats
     top_k: Floats
     W_expert: Floats
     expert_inner: Floats
@@ -195,6 +197,7 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
         f_token=flop_token,
         moe_layers=moe_rows[0],
         experts=moe_rows[1],
+        redundant=plans.redundant,
         top_k=moe_rows[2],
         W_expert=moe_rows[3],
         expert_inner=moe_rows[4],

@@ -508,7 +508,7 @@ def read_work(
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
     fixed = _choices(reader, settings.plan, chosen, serving=serving)
     term = asked_kind(reader, settings)
-    _check_settings(reader, fixed, engines)
+    _check_settings(reader, model, fixed, engines)
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
@@ -541,9 +541,21 @@ def _engines_of(facts: Facts, systems: Sequence[str], engine: str | None) -> tup
     return tuple(dict.fromkeys(engine_for(facts, resolve(facts, system), engine) for system in systems))
 
 
-def _check_settings(reader: QuestionReader, fixed: Mapping[str, Sequence[int | str]], engines: Sequence[str]) -> None:
-    """A problem for each setting that an engine does not have."""
+def _check_settings(
+    reader: QuestionReader, model: Model | None, fixed: Mapping[str, Sequence[int | str]], engines: Sequence[str]
+) -> None:
+    """A problem for each setting that an engine, or a model, does not have."""
+    from mowich.models.model import Moe
     from mowich.plans.launch_settings import SETTING_NAMES, check_settings
+
+    if "redundant_experts" in fixed and model and not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+        with reader.watch():
+            raise UserError(
+                f"{model.name} has no experts to place",
+                field="plan.redundant_experts",
+                given=fixed["redundant_experts"][0],
+                fix="leave it out",
+            )
 
     for setting in (name for name in SETTING_NAMES if name in fixed):
         for engine in engines:

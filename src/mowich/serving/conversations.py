@@ -21,6 +21,8 @@ from mowich.errors import UserError
 from mowich.serving.arrivals import Draw, lognormal_sigma
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
+from mowich.serving.tenants import Tenants
+from mowich.serving.traffic.adapters import BASE
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
@@ -94,6 +96,7 @@ class Conversations:
     shared_prefix: int = 0
     block: int = 512
     longest: int = 10**9
+    tenants: Tenants | None = None
     _prompts: list[int] = field(init=False)
     _outputs: list[int] = field(init=False)
     _pauses: list[float] = field(init=False)
@@ -144,6 +147,7 @@ class Conversations:
         """A conversation, as the chain that it is."""
         common = tuple(range(self.shared_prefix // self.block))
         said = Context(SessionBlocks(talk, self.block, len(common)), common)
+        adapter = BASE if self.tenants is None else self.tenants.of(talk % self.users if self.users else talk)
         calls: list[SessionCall] = []
         i = first = self._firsts[talk % len(self._firsts)]
         for turn in range(self._turns[talk % len(self._turns)]):
@@ -152,10 +156,12 @@ class Conversations:
                 break
             asked = said.grown(self._prompts[at])
             said = asked.grown(self._outputs[at])
-            later = said.names[len(asked.names) :]
+            hashes, later = asked.names, said.names[len(asked.names) :]
+            if self.tenants is not None:
+                hashes, later = (tuple(self.tenants.name(b, adapter) for b in names) for names in (hashes, later))
             after = ((turn - 1, self._pauses[i]),) if turn else ()
             calls.append(
-                SessionCall(prompt=asked.tokens, output=self._outputs[at], hashes=asked.names, later=later, after=after)
+                SessionCall(prompt=asked.tokens, output=self._outputs[at], hashes=hashes, later=later, after=after)
             )
             i = at
-        return CallSession(calls=calls, pause_s=self._pauses[i], last=len(calls) - 1)
+        return CallSession(calls=calls, pause_s=self._pauses[i], last=len(calls) - 1, adapter=adapter)

@@ -23,6 +23,7 @@ from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
 from mowich.plans.shapes import quantises_attention
+from mowich.serving.expert_balance import expected_imbalance
 from mowich.software.all_reduce import NUM_LINES, measured_all_reduce
 from mowich.software.engine import (
     AROUND,
@@ -86,6 +87,8 @@ def kept_tokens(drafts: Floats, answer: Floats, kept: Floats, repeats: Floats) -
 _SETTINGS: Mapping[str, float] = {"interval": 1.0, "wait": 0.0, "balance": 0.0, "graphs": 0.0}
 """Settings whose number is a constant of a step, or of what is around it -> that of an engine that has no such setting:
 it looks for requests in every step, lets none wait, and captures no steps with prompts."""
+_PLACED = ("expert_skew", "expert_drift", "rebalance", "rebalance_steps")
+"""Constants of experts that are placed by load, facts of `serving.experts`."""
 USUAL_EXPERTS = {"trtllm": "trtllm"}
 """Engine -> the kernels of experts that its constants are of."""
 _KINDS = ("dense", "moe", "mla", "hybrid")
@@ -218,6 +221,8 @@ def _setting_paths(case: Served) -> dict[str, str]:
         out["moe_layer"] = experts
     elif launch.moe is not None and launch.moe != USUAL_EXPERTS.get(case.engine):
         out["moe_layer"] = f"serving.common.experts_{launch.moe}"
+    if launch.redundant_experts is not None:
+        out |= {name: f"serving.experts.{name.removeprefix('expert_')}" for name in _PLACED}
     return out
 
 
@@ -356,6 +361,23 @@ class ConstantTable:
         at["kernel"] = at["kernel"] + np.nan_to_num(stated["eager"]) * at["prefill_kernel"]
         at["prefill_kernel"] = at["prefill_kernel"] * (1.0 - share)
         at["visible_tokens"] = (1.0 - share) * at["visible_tokens"] + share * at["visible_captured"]
+        if "expert_skew" in at:
+            self._balance(at)
+
+    def _balance(self, at: dict[str, Floats]) -> None:
+        """Experts that are placed by load: the busiest rank as `expected_imbalance` has it, and the time of placing
+        them anew on the steps between two times."""
+        copies, experts, ep = (self.settings[name] for name in ("redundant_experts", "experts", "ep"))
+        stated = ~np.isnan(copies) & (experts > 0) & (ep > 1)
+        shape = np.shape(at["ep_imbalance"])
+        out = np.array(at["ep_imbalance"], dtype=np.float64)
+        skew, drift = (np.broadcast_to(at[name], shape) for name in ("expert_skew", "expert_drift"))
+        for i in np.argwhere(np.broadcast_to(stated, shape)):
+            n = i[-1]
+            of_plan = (int(experts[n]), int(ep[n]), int(copies[n]))
+            out[tuple(i)] = expected_imbalance(*of_plan, float(skew[tuple(i)]), float(drift[tuple(i)]))
+        at["ep_imbalance"] = out
+        at["step"] = at["step"] + np.where(stated, at["rebalance"] / at["rebalance_steps"], 0.0)
 
 
 def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
@@ -366,8 +388,15 @@ def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
     words = {"off": 0.0, "decode": 0.0, "piecewise": 1.0}
     out = {
         name: np.array([np.nan if (v := getattr(s, name)) is None else float(v) for s in launches])
-        for name in ("interval", "wait", "balance", "budget", "memory")
+        for name in ("interval", "wait", "balance", "budget", "memory", "redundant_experts")
     }
+    of_model: dict[int, float] = {}
+    for case in cases:
+        if id(case.model) not in of_model:
+            ffns = (layer.ffn for layer in case.model.layers)
+            of_model[id(case.model)] = float(max((f.num_experts for f in ffns if isinstance(f, Moe)), default=0))
+    out["experts"] = np.array([of_model[id(c.model)] for c in cases])
+    out["ep"] = np.array([float(c.plan.ep) for c in cases])
     out["graphs"] = np.array([words.get(str(s.graphs), np.nan if s.graphs is None else 0.0) for s in launches])
     sizes = {"off": 0.0, "decode": 0.0, "piecewise": np.nan, "None": np.nan}
     out["sizes"] = np.array([sizes[w] if (w := str(s.graphs)) in sizes else float(s.graphs or 0) for s in launches])

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.serving.traffic.adapters import BASE
 from mowich.serving.traffic.columns import Counts
 from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.requests import UserRequest
@@ -53,7 +54,7 @@ class SessionCall:
 class CallSession:
     """Calls, each behind those that it waits for. at_s: when it began, as recorded; pause_s: from its end until its
     user begins another; last: the call whose answer ends it (None: the last answer of all); is_cut: whether calls were
-    left out because a prompt outgrew the cache."""
+    left out because a prompt outgrew the cache; adapter: the LoRA adapter that its calls ask for."""
 
     calls: Sequence[SessionCall]
     name: str = ""
@@ -62,6 +63,7 @@ class CallSession:
     pause_s: float = 0.0
     last: int | None = None
     is_cut: bool = False
+    adapter: int = BASE
 
 
 TASK_PARTS = ("model", "queue", "loads", "tools")
@@ -317,6 +319,7 @@ class SessionLoad:
         request = UserRequest(call.name or str(self._made), at, call.prompt, call.output, call.hashes)
         request.later = call.later
         request.conversation, request.turn = number, i
+        request.adapter = live.session.adapter
         self._made += 1
         live.open += 1
         out.append(request)

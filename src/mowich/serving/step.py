@@ -210,6 +210,11 @@ def _visited(s: Shapes, c: EngineCosts, m: Floats) -> Floats:
     return np.maximum(active_experts(s.experts, s.top_k, np.maximum(m * s.dp, 1e-9) ** c.expert_spread), 1e-9)
 
 
+def _copies(s: Shapes) -> Floats:
+    """Copies of an expert that ranks hold, mean over the experts [k, n]: 1 where none is redundant."""
+    return np.asarray(1.0 + np.where(s.experts > 0, s.redundant / np.maximum(s.experts, 1.0), 0.0))
+
+
 def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
@@ -218,6 +223,7 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     rows = M * s.top_k
     slow = np.where(s.ep > 1, c.ep_imbalance * busiest_rank(A, s.experts, s.ep, c.ep_uneven), 1.0)
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
+    A = A * _copies(s)  # they share the rows of an expert, and each is read
     local = A / s.ep  # visited experts that a rank has a part of
     h = c.columns_half
     sides = s.W_expert * s.ep / ranks + h * (s.expert_inner + s.expert_outer) + 2.0 * h * h
@@ -427,7 +433,7 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str
     with_moe = notes if moe_layers[0] > 0 and (moe_layer[0] > 0 or visit[0] > 0 or launch[0] > 0) else None
     local = zero
     if np.any(visit > 0):  # of a layer with experts, in the mean of their kinds; a rank is as late as one that has one
-        each = np.where(s.moe_layers > 0, np.maximum(_visited(s, c, w.m) / s.ep, 1.0), 0.0)
+        each = np.where(s.moe_layers > 0, np.maximum(_visited(s, c, w.m) * _copies(s) / s.ep, 1.0), 0.0)
         local = np.sum(s.moe_layers * each, axis=0) / np.maximum(moe_layers, 1.0)
     return {
         "layers": told(with_moe, "layers", moe_layers_s)(

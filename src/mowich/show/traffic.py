@@ -272,6 +272,8 @@ def _remarks(result: Result, run: Run) -> list[str]:
         *_tasks(result.get("sessions")),
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
+        *_disturbed(result.get("disturbed")),
+        *_tenants(result.get("tenants")),
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
         *([line] if (line := measured_line(result.get("measured"))) else []),
@@ -314,6 +316,33 @@ def _tasks(sessions: Result | None) -> list[str]:
         if one["counted"]
     ]
     return out
+
+
+def _disturbed(felt: Result | None) -> list[str]:
+    """What users felt of replicas that went."""
+    if not felt:
+        return []
+    if not felt["requests"]:
+        return ["replicas went and no request felt it"]
+    return [
+        f"{felt['requests']:,} requests ({percent(felt['frac'])}) were inside a replica that went: p99 of them TTFT"
+        f" {seconds(felt['ttft_s']['p99'])}, end to end {seconds(felt['e2e_s']['p99'])}; {felt['moves']:,} went on"
+        " elsewhere"
+    ]
+
+
+def _tenants(seen: Result | None) -> list[str]:
+    """LoRA adapters, and the spread between tenants."""
+    if not seen:
+        return []
+    ttft, e2e = seen["p99_ttft_s"], seen["p99_e2e_s"]
+    spread = (
+        f"; p99 of the worst of {seen['counted']:,} tenants: TTFT {seconds(ttft['worst'])} (median tenant"
+        f" {seconds(ttft['median'])}), end to end {seconds(e2e['worst'])} ({seconds(e2e['median'])})"
+        if seen["counted"]
+        else ""
+    )
+    return [f"{seen['adapters']:,} LoRA adapters: {seen['loads']:,} loads, {seen['reads']:,} of them from disk{spread}"]
 
 
 def _left_over(result: Result) -> list[str]:

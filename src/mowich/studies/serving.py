@@ -168,6 +168,7 @@ class _Asked:
     plans: tuple[ServePlan, ...]
     accept: float | None
     release: str = ""
+    drafts: int = 0
 
     def __hash__(self) -> int:
         return hash((id(self.model), self.system.id, self.engine, self.accept))
@@ -176,8 +177,8 @@ class _Asked:
         return (
             isinstance(other, _Asked)
             and self.model is other.model
-            and (self.engine, self.release, self.accept, self.system, self.plans)
-            == (other.engine, other.release, other.accept, other.system, other.plans)
+            and (self.engine, self.release, self.accept, self.drafts, self.system, self.plans)
+            == (other.engine, other.release, other.accept, other.drafts, other.system, other.plans)
         )
 
 
@@ -189,10 +190,12 @@ def deploy(
     facts: Facts,
     *,
     accept: float | None = None,
+    drafts: int = 0,
     release: str = "",
 ) -> Deployment:
-    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation); release: of
-    the engine, which its all-reduces hang on ("": the newest).
+    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation); drafts:
+    tokens that are guessed for it (0: not stated); release: of the engine, which its all-reduces hang on ("": the
+    newest).
 
     The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
     text in both directions: it has no cache and makes no tokens one after another.
@@ -204,7 +207,16 @@ def deploy(
             allowed="decoders",
         )
     return _deploy(
-        facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept, release=release)
+        facts,
+        _Asked(
+            model=model,
+            system=system,
+            engine=engine,
+            plans=tuple(plans),
+            accept=accept,
+            release=release,
+            drafts=drafts,
+        ),
     )
 
 
@@ -222,6 +234,7 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
             speculates=asked.accept is not None,
             accept=asked.accept,
             release=asked.release,
+            drafts=asked.drafts,
             released=released,
             has_own=own,
             stated=here,
@@ -283,7 +296,10 @@ def moved_facts(d: Deployment, facts: Facts) -> MovedFacts:
     """The workers of a deployment with every fact that they are made of at each of its `facts.moves.nudges`. facts:
     those of the deployment."""
     accept = float(d.table.accept[0]) if d.table.speculates[0] else None
-    return _moved(facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept))
+    drafts = int(d.table.drafts[0])
+    return _moved(
+        facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept, drafts=drafts)
+    )
 
 
 def worker_rows(d: Deployment) -> tuple[WorkerRows, ...]:
@@ -364,8 +380,16 @@ def check_layout(model: Model, system: System, plan: ServePlan, where: str) -> N
             allowed=" ".join(map(str, legal)),
         )
     experts = max((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), default=1)
-    if plan.ep > 1 and (experts % plan.ep or (plan.tp * plan.dp) % plan.ep):
-        raise UserError(f"ep={plan.ep} must divide {experts} experts and tp x dp = {plan.tp * plan.dp}", where=where)
+    held = f"{experts} experts and {plan.redundant} copies" if plan.redundant else f"{experts} experts"
+    if plan.ep > 1 and ((experts + plan.redundant) % plan.ep or (plan.tp * plan.dp) % plan.ep):
+        raise UserError(f"ep={plan.ep} must divide {held} and tp x dp = {plan.tp * plan.dp}", where=where)
+    if plan.launch.redundant_experts is not None and (plan.ep == 1 or experts == 1):
+        raise UserError(
+            "there are no experts to place" if experts == 1 else "experts are not spread over ranks",
+            where=where,
+            given=f"redundant_experts: {plan.launch.redundant_experts}",
+            fix="leave it out" if experts == 1 else "ep: 8",
+        )
     if plan.weights not in WEIGHTS:
         raise unknown("format of weights", plan.weights, WEIGHTS, where=where)
     if plan.kv not in KV:

@@ -28,6 +28,7 @@ from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
 from mowich.serving.traffic.columns import added
 from mowich.serving.traffic.compiled import TIER_COLUMNS, AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play_fleet
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.tiers import Tiering, tiering_of
@@ -36,6 +37,7 @@ from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_adapters import TenantTally
 from mowich.studies.traffic_autoscale import POOLS_APART
 from mowich.studies.traffic_load import is_sessions, requests_of
 from mowich.studies.traffic_pools import Pool
@@ -66,6 +68,8 @@ REQUEST_COLUMNS = (
 )
 
 
+_WHERE_ASKED = ("disturbed", "scaling", "sessions", "tenants")
+"""Keys of a result that only some scenarios have."""
 _REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
 
 
@@ -112,8 +116,9 @@ class TrafficResult(Shown):
     there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
     measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
     plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); scaling:
-    how replicas came and went (empty: they do not); seconds: processor time taken, for the eye: it is no part of
-    `to_dict`.
+    how replicas came and went (empty: they do not); disturbed: requests whose replica went before they were answered
+    (empty: none goes); tenants: loads of LoRA adapters, and the spread between those who ask for them (empty: there are
+    none); seconds: processor time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -162,6 +167,8 @@ class TrafficResult(Shown):
     measured: Mapping[str, object] = field(default_factory=dict)
     sessions: Mapping[str, object] | None = None
     scaling: Mapping[str, object] = field(default_factory=dict)
+    disturbed: Mapping[str, object] = field(default_factory=dict)
+    tenants: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
@@ -178,7 +185,7 @@ class TrafficResult(Shown):
             if name in _OF_TIERS and not self.cached_of:
                 continue
             value = getattr(self, name)
-            if name in ("sessions", "scaling") and not value:  # of other loads there are none
+            if name in _WHERE_ASKED and not value:  # of other loads there are none
                 continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
@@ -196,6 +203,7 @@ class _Tally:
     counted: Sequence[float] = (0.0, math.inf)
     file: IO[str] | None = None
     tasks: SessionTally | None = None
+    has_tenants: bool = False
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
@@ -210,8 +218,23 @@ class _Tally:
     cached: int = 0
     preemptions: int = 0
     failures: int = 0
+    moves: int = 0
+    disturbed_ttft: Figures = field(default_factory=Figures)
+    disturbed_e2e: Figures = field(default_factory=Figures)
+    tenants: TenantTally = field(default_factory=TenantTally)
     last_s: float = 0.0
     bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
+
+    def disturbed(self) -> dict[str, object]:
+        """What users felt of replicas that went."""
+        felt = self.disturbed_e2e.count
+        return {
+            "requests": felt,
+            "frac": felt / max(1, self.e2e.count),
+            "moves": self.moves,
+            "ttft_s": self.disturbed_ttft.to_dict(),
+            "e2e_s": self.disturbed_e2e.to_dict(),
+        }
 
     def add(self, answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
         """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
@@ -243,7 +266,12 @@ class _Tally:
         self.answered += len(answers)
         self.inside_s = added(self.inside_s, e2e)
         self.tokens += int(output.sum())
-        for name in ("prompt", "cached", "preemptions", "failures"):
+        felt = stands & ((answers["failures"] > 0) | (answers["moves"] > 0))
+        self.disturbed_ttft.add(ttft[felt])
+        self.disturbed_e2e.add(e2e[felt])
+        if self.has_tenants:
+            self.tenants.add(answers["adapter"][stands], ttft[stands], e2e[stands])
+        for name in ("prompt", "cached", "preemptions", "failures", "moves"):
             setattr(self, name, getattr(self, name) + int(answers[name].sum()))
         self.last_s = max(self.last_s, float(last.max()))
         if self.file is not None:
@@ -298,12 +326,19 @@ def _play(
     if isinstance(load, SessionLoad):
         limit = scenario.slo.get("task", math.inf) * (1.0 + LIMIT_MARGIN)
         tasks = SessionTally(load=load, limit_s=limit, begin_s=counted[0], end_s=counted[1])
-    tally = _Tally(scenario.slo, counted, file, tasks)
+    tally = _Tally(scenario.slo, counted, file, tasks, scenario.serve.times.adapters is not None)
     begin = time.process_time()
     tally.bins = {width: {} for width in bins_s}
     setup = _setup(scenario, is_traced=trace_out is not None)
     try:
         fleet = play_fleet(setup, load, tally.add, cutoff)
+    except NeverAnsweredError as error:
+        raise UserError(
+            str(error),
+            where=str(scenario.inputs["scenario"]),
+            fix="more time between failures, shorter answers, or failures: {moves: replay}",
+            code=EXIT_INFEASIBLE,
+        ) from None
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -418,6 +453,8 @@ def simulate_traffic(
         ),
         **_of_tiers(tally, _tiering(scenario.serve), fleet.replicas),
         scaling=_scaling(scenario, played, usd_per_s) if is_scaled else {},
+        disturbed=tally.disturbed() if scenario.outages.is_asked else {},
+        tenants=tally.tenants.to_dict([r.adapter_loads for r in everyone]) if tally.has_tenants else {},
     )
 
 
@@ -479,7 +516,9 @@ def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
         decode=workers(scenario.decode) if scenario.decode else None,
         route=scenario.route,
         way=scenario.transfer,
-        failures=scenario.failures,
+        failures=scenario.outages.failures,
+        chance=scenario.outages.chance,
+        recovery=scenario.outages.recovery,
         rule=scenario.autoscale,
         decode_rule=scenario.autoscale_decode,
         is_traced=is_traced,
@@ -752,13 +791,19 @@ def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, 
     """The result with the 90% interval of every time: the same traffic with all steps at both ends of their interval
     (`step_widths`), and `draws` other draws of it (none of a trace); both in quadrature, in logarithms."""
     low, high = (simulate_traffic(_shifted(scenario, result, facts, end), facts) for end in (-1, 1))
-    seed = scenario.requests.get("seed")
+    seed, chance = scenario.requests.get("seed"), scenario.outages.chance
     others = []
-    if seed is not None:
+    if seed is not None or chance is not None:
         for i in steps(range(draws), "simulating other draws"):
-            requests = scenario.requests.copy()
-            requests["seed"] = seed + i + 1
-            others.append(simulate_traffic(replace(scenario, requests=requests), facts))
+            other = scenario
+            if seed is not None:
+                requests = scenario.requests.copy()
+                requests["seed"] = seed + i + 1
+                other = replace(other, requests=requests)
+            if chance is not None:
+                again = replace(chance, seed=chance.seed + i + 1)
+                other = replace(other, outages=replace(scenario.outages, chance=again))
+            others.append(simulate_traffic(other, facts))
     return replace(
         result,
         ranges=ranges_of(result, low, high, others),

@@ -13,18 +13,31 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.scenario import Node
+from mowich.serving.adapters import ADAPTER_TARGETS
 from mowich.serving.agents import AgentKind, Agents
 from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, begins_at, pauses
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.session_traces import SessionForm, read_sessions, session_form
 from mowich.serving.sessions import SessionLoad
+from mowich.serving.tenants import MOST_ADAPTERS, Tenants, popularity
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
 from mowich.units import parse
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "kinds", "form")
 """Keys of a load that hold what its words were read into, not the words."""
+
+
+class AdapterLoad(TypedDict):
+    """LoRA adapters of a load: how many, in words how the requests are spread over them, the share of requests without
+    one, the rank, and the products that have one."""
+
+    count: int
+    popularity: str
+    base: float
+    rank: int
+    targets: str
 
 
 class Traffic(TypedDict, total=False):
@@ -65,12 +78,15 @@ class Traffic(TypedDict, total=False):
     kinds: list[AgentKind]
     form: SessionForm | None
     deltas: bool
+    adapters: AdapterLoad
 
 
 MOST_ANSWERED = 2**20
 """Tokens of an answer that a request may state as its limit."""
 MOST_SESSIONS = 1_000_000
 """Of agents."""
+MOST_RANK = 1024
+"""Of an adapter."""
 MOST_REQUESTS = 100_000_000
 """Of a load that is drawn: an hour of work and more."""
 
@@ -99,6 +115,30 @@ def read_load(node: Node, folder: Path) -> Traffic:
             window.problem("to", "must be after from", given=window.raw("to"))
         out["counted"] = [begin, math.inf if end is None else end]
         window.done()
+    if "adapters" in node:
+        out["adapters"] = _adapters(node.node("adapters"))
+        if is_sessions(out):
+            node.problem("adapters", "is not for sessions of agents", given=node.raw("adapters"), fix="leave it out")
+    node.done()
+    return out
+
+
+def _adapters(node: Node) -> AdapterLoad:
+    """LoRA adapters that the requests ask for."""
+    node.need("count", "rank", "targets")
+    count = int(node.count("count", 1, maximum=MOST_ADAPTERS))
+    words = node.text("popularity", "uniform")
+    try:
+        popularity(words, 1)
+    except UserError as error:
+        node.problem("popularity", error.what, given=words, allowed=error.allowed)
+    out: AdapterLoad = {
+        "count": count,
+        "popularity": words,
+        "base": node.number("base", 0.0, low=0.0, high=1.0),
+        "rank": int(node.count("rank", 16, minimum=0, maximum=MOST_RANK)),
+        "targets": node.text("targets", ADAPTER_TARGETS[0], allowed=ADAPTER_TARGETS),
+    }
     node.done()
     return out
 
@@ -278,6 +318,19 @@ def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns
     that a hash names; longest: tokens of a request that the cache still holds."""
     if is_sessions(r):
         return _sessions(r, block, longest)
+    load = _requests(r, block, longest)
+    if "adapters" not in r or not r["adapters"]["rank"]:
+        return load
+    of = r["adapters"]
+    tenants = Tenants(popularity(of["popularity"], of["count"]), of["base"], r.get("seed", 0))
+    if isinstance(load, Conversations):
+        load.tenants = tenants
+        return load
+    return map(tenants.columns, load)
+
+
+def _requests(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
+    """The same before adapters are given."""
     if r["trace"]:
         return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
     if "turn_counts" in r and r["turn_counts"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from mowich.serving.traffic.tiers import Tiering
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.studies.serving import Deployment, deploy
+from mowich.studies.traffic_adapters import AskedAdapters, adapter_costs
 
 NOMINAL_TOKENS = 2048.0
 """Tokens of a request, for the room that a deployment leaves for caches."""
@@ -29,15 +30,19 @@ NOMINAL_TOKENS = 2048.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A small model that proposes `tokens` tokens a step, each accepted with probability `acceptance` after those
-    before it."""
+    """A small model that proposes `tokens` tokens a step. acceptance: probability of each after those before it; kept:
+    tokens kept of a step where shares by position are stated."""
 
     model: Model
     tokens: int
-    acceptance: float
+    acceptance: float | None
+    kept: float | None = None
 
     @property
     def accepted(self) -> float:
+        if self.kept is not None:
+            return self.kept
+        assert self.acceptance is not None
         return accepted_tokens(self.acceptance, self.tokens)
 
 
@@ -54,10 +59,13 @@ def accepted_tokens(acceptance: float, tokens: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speculation:
-    """Speculative decoding: tokens kept per step, stated, or of a draft model; neither: none."""
+    """Speculative decoding: tokens kept per step, stated, or of a draft model; neither: none. drafts: tokens guessed
+    for the stated ones (0: not stated); words: what they were read from."""
 
     accept: float | None = None
     draft: Draft | None = None
+    drafts: int = 0
+    words: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +104,24 @@ def make_pool(
     blocks: int | None,
     apart: bool,
     speculation: Speculation,
+    adapters: AskedAdapters | None = None,
     where: str,
     release: str = "",
 ) -> Pool:
     """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds); release: of
-    the engine ("": the newest). Raises UserError where the weights leave no room."""
+    the engine ("": the newest). Raises UserError where the weights and adapters leave no room."""
     draft = speculation.draft
     accept = speculation.accept if draft is None else draft.accepted
-    deployment = deploy(model, system, engine, [plan], facts, accept=accept, release=release)
+    deployment = deploy(model, system, engine, [plan], facts, accept=accept, drafts=speculation.drafts, release=release)
     small = None
     if draft is not None:
         small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)
-    room = blocks if blocks is not None else _blocks(deployment, small, scheduler.block)
+    own_B = 0.0 if adapters is None else adapters.slots * adapters.bytes_of(deployment)
+    room = blocks if blocks is not None else _blocks(deployment, small, scheduler.block, own_B)
     if room < 1:
+        what = "weights leave" if adapters is None else "weights and adapters leave"
         raise UserError(
-            f"{model.name} does not fit: weights leave no room for a cache",
+            f"{model.name} does not fit: {what} no room for a cache",
             where=where,
             given=str(plan),
             fix="more devices per worker or smaller weights",
@@ -139,6 +150,8 @@ def make_pool(
     if draft is not None and small is not None:
         plain = replace(whole, verified=1.0, accepted=1.0)
         times = times.with_draft(StepTimes.of(small.shapes, small.costs, small.around, plain), draft.tokens)
+    if adapters is not None:
+        times = replace(times, adapters=adapter_costs(adapters, deployment, facts, where))
     return Pool(
         plan=plan,
         replicas=replicas,
@@ -179,14 +192,17 @@ def _started(scheduler: Scheduler, d: Deployment) -> Scheduler:
     )
 
 
-def _blocks(d: Deployment, draft: Deployment | None, block: int) -> int:
-    """Blocks of cache of one rank group; a draft model's weights and its cache of the same tokens are beside."""
+def _blocks(d: Deployment, draft: Deployment | None, block: int, adapters_B: float) -> int:
+    """Blocks of cache of one rank group; adapters (bytes of each device), a draft model's weights and its cache of the
+    same tokens are beside."""
     room = d.blocks(0, NOMINAL_TOKENS, block)
-    if draft is None:
+    if draft is None and not adapters_B:
         return room
     tokens = np.array([NOMINAL_TOKENS])
-    own, small = (float(kv_B_per_sequence(one.shapes, tokens)[0]) / NOMINAL_TOKENS for one in (d, draft))
-    free = room * block * own - float(weights_B(draft.shapes)[0])
+    own, small = (
+        0.0 if one is None else float(kv_B_per_sequence(one.shapes, tokens)[0]) / NOMINAL_TOKENS for one in (d, draft)
+    )
+    free = room * block * own - (0.0 if draft is None else float(weights_B(draft.shapes)[0])) - adapters_B
     return max(0, int(free / (own + small) / block))
 
 

@@ -19,15 +19,17 @@ from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.plans.schedulers import scheduler_of
 from mowich.requests import jobs
 from mowich.scenario import Node, is_inline, read_scenario
+from mowich.serving.acceptance import MOST_DRAFTED, POSITIONS, kept_of, published_tables
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import ROUTES, told_fields
-from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names
 from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
+from mowich.studies.traffic_adapters import read_adapters
 from mowich.studies.traffic_autoscale import Scaling, ScalingAsk, make_scaling, read_scaling
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
+from mowich.studies.traffic_outages import AskedOutages, ResolvedOutages, read_outages, resolve_outages
 from mowich.studies.traffic_pools import (
     Draft,
     Pool,
@@ -55,7 +57,7 @@ class TrafficScenario:
     requests: Traffic
     slo: Mapping[str, float]
     route: str
-    failures: tuple[Failure, ...]
+    outages: ResolvedOutages
     autoscale: Autoscale | None
     price: str
     has_front: bool
@@ -93,7 +95,7 @@ class _Asked:
     replicas: int | None
     route: str
     requests: Traffic
-    failures: tuple[Failure, ...]
+    outages: AskedOutages
     scaling: ScalingAsk | None
     price: str
     with_front: bool
@@ -117,15 +119,16 @@ def read_traffic(
     prefill_replicas = int(asked.apart.count("prefill", 1)) if decode is not None else 0
     stated_Bps = asked.apart.quantity("transfer", "B/s", minimum=1.0)
     asked.apart.done()
-    speculation = _speculation(asked.speculation)
+    speculation = _speculation(asked.speculation, facts)
     asked.speculation.done()
-    asked.plan.done()
+    asked.plan.done(SETTING_NAMES)
     own = root.parsed("release", lambda release: scheduler_of(facts, engine, str(release))) if asked.release else None
     own = own or scheduler_of(facts, engine)
     reader = SchedulerReader(node=asked.scheduler, facts=facts, engine=engine, own=own)
     scheduler = reader.scheduler(
         plan.launch, asked.requests.get("max_tokens", 0), is_trace=bool(asked.requests["trace"])
     )
+    adapters = read_adapters(asked.scheduler, asked.requests.get("adapters"), facts, engine)
     given = reader.spelled("kv_blocks")
     blocks = int(asked.scheduler.count(given, 0)) if given in asked.scheduler else None
     tiering = _tiering(asked.scheduler, has_cache=scheduler.prefix_cache)
@@ -158,6 +161,7 @@ def read_traffic(
             blocks=blocks,
             apart=decode is not None,
             speculation=speculation,
+            adapters=adapters,
             where=where,
             release=(asked.release or "") if engine == serves else "",
         )
@@ -171,7 +175,7 @@ def read_traffic(
     _check_chips(
         pools, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
     )
-    _check_failures(asked.failures, (behind or serve).replicas, where)
+    outages = resolve_outages(asked.outages, behind or serve, facts, where)
     transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
     scaling = None
     if asked.scaling is not None:
@@ -187,13 +191,13 @@ def read_traffic(
         requests=asked.requests,
         slo=asked.slo,
         route=asked.route,
-        failures=asked.failures,
+        outages=outages,
         autoscale=first[0] if first else None,
         autoscale_decode=first[1] if len(first) > 1 else None,
         scaling=scaling,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, scaling),
+        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, scaling, outages),
         chips_of=chips_by_system(pools),
     )
 
@@ -206,18 +210,6 @@ def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], reg
     slo_node, fail = root.node("slo"), root.node("failures")
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
-    failures = []
-    for _, one in fail.nodes():
-        one.need("at", "replica", "down")
-        failures.append(
-            Failure(
-                at_s=one.quantity("at", "s", 0.0) or 0.0,
-                replica=int(one.count("replica", 0.0, minimum=0)),
-                down_s=one.quantity("down", "s", 0.0) or 0.0,
-            )
-        )
-        one.done()
-    fail.done()
     apart = root.node("disaggregated")
     asked = _Asked(
         root=root,
@@ -234,7 +226,7 @@ def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], reg
         replicas=int(root.count("replicas", 0.0)) if "replicas" in root else None,
         route=root.text("route", "round-robin", allowed=ROUTES),
         requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
-        failures=tuple(failures),
+        outages=read_outages(fail),
         scaling=read_scaling(root, apart, facts, slo, rules=rules, regret=regret),
         price=root.text("price", "default", allowed=TERMS),
         with_front=root.flag("front_end", True),
@@ -252,24 +244,70 @@ def _release(root: Node) -> str | None:
     return None if given is None or isinstance(given, float) else str(given)
 
 
-def _speculation(node: Node) -> Speculation:
-    """Speculative decoding: tokens kept per step, or a draft model."""
-    if "draft" not in node:
-        for key in ("tokens", "acceptance"):
-            if key in node:
-                node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
-        return Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
-    node.need("tokens", "acceptance")
-    if "accepted" in node:
-        node.problem("accepted", "follows from tokens and acceptance of the draft model", fix="leave it out")
-    tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED))
-    acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
-    draft = node.parsed("draft", lambda name: load_model(str(name)))
-    return Speculation(draft=None if draft is None else Draft(model=draft, tokens=tokens, acceptance=acceptance))
+def _speculation(node: Node, facts: Facts) -> Speculation:
+    """Speculative decoding: tokens kept per step, shares by position, a published table, or a draft model."""
+    known = ("accepted", "accepted_by_position", "published", "acceptance")
+    ways = [key for key in known if node.raw(key) is not None]
+    if len(ways) > 1:
+        node.problem(ways[1], f"{ways[0]} says already what is accepted", given=node.raw(ways[1]), fix="leave one out")
+    by_position = _by_position(node)
+    tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED)) if "tokens" in node else None
+    if "published" in node:
+        return _published(node, tokens, facts)
+    if "draft" in node:
+        if "accepted" in node:
+            node.problem("accepted", "follows from what is accepted of the draft model", fix="leave it out")
+        if by_position is None:
+            node.need("tokens", "acceptance")
+        elif tokens is not None and tokens != by_position.drafts:
+            node.problem("tokens", "is not the number of positions", given=tokens, allowed=str(by_position.drafts))
+        draft = node.parsed("draft", lambda name: load_model(str(name)))
+        acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
+        if draft is None:
+            return Speculation()
+        if by_position is not None:
+            small = Draft(model=draft, tokens=by_position.drafts, acceptance=None, kept=by_position.accept)
+            return Speculation(draft=small, words=by_position.words)
+        return Speculation(draft=Draft(model=draft, tokens=tokens or 1, acceptance=acceptance))
+    for key in ("tokens", "acceptance"):
+        if key in node:
+            node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
+    return by_position or Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
 
 
-MOST_DRAFTED = 15
-"""Tokens that a draft model proposes at most: with the one of the large model, 16 a step."""
+def _by_position(node: Node) -> Speculation | None:
+    """What is accepted at each position of a draft; None where it is not stated."""
+    if "accepted_by_position" not in node:
+        if "positions" in node:
+            node.problem("positions", "is of accepted_by_position", given=node.raw("positions"), fix="leave it out")
+        return None
+    shares, positions = node.raw("accepted_by_position"), node.text("positions", POSITIONS[0], allowed=POSITIONS)
+    try:
+        accept = kept_of(shares, positions)
+    except UserError as error:
+        node.problem("accepted_by_position", error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+        return None
+    assert isinstance(shares, list)
+    words = {"accepted_by_position": shares, "positions": positions, "accepted": accept}
+    return Speculation(accept=accept, drafts=len(shares), words=words)
+
+
+def _published(node: Node, tokens: int | None, facts: Facts) -> Speculation:
+    """A table of lengths that were published."""
+    node.need("tokens")
+    tables = published_tables(facts)
+    name = node.text("published", "", allowed=sorted(tables))
+    if "draft" in node:
+        node.problem("draft", "is in the published table", given=node.raw("draft"), fix="leave it out")
+    if not name or tokens is None:
+        return Speculation()
+    lengths = tables[name]
+    if tokens not in lengths:
+        allowed = ", ".join(map(str, lengths))
+        node.problem("tokens", f"{name} was not measured with so many tokens", given=tokens, allowed=allowed)
+        return Speculation()
+    accept = facts.number(lengths[tokens])
+    return Speculation(accept=accept, drafts=tokens, words={"published": name, "tokens": tokens, "accepted": accept})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,15 +362,6 @@ def _check_chips(pools: Sequence[Pool], systems: Mapping[str, System], where: st
             )
 
 
-def _check_failures(failures: Sequence[Failure], replicas: int, where: str) -> None:
-    """Raise UserError for a failure of a replica that is not there."""
-    for failure in failures:
-        if failure.replica >= replicas:
-            raise UserError(
-                "no such replica", where=f"{where} failures", given=failure.replica, allowed=f"0 to {replicas - 1}"
-            )
-
-
 def _inputs(
     path: str,
     asked: _Asked,
@@ -343,6 +372,7 @@ def _inputs(
     transfer: Transfer | None,
     speculation: Speculation,
     scaling: Scaling | None,
+    outages: ResolvedOutages,
 ) -> dict[str, object]:
     """What was asked and filled in."""
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
@@ -379,6 +409,13 @@ def _inputs(
         "price_term": asked.price,
         "front_s": list(front),
         **({} if tiers is None else {"cache_tiers": tiers}),
+        **({"speculation": dict(speculation.words)} if speculation.words else {}),
+        **({"failures": gone} if (gone := outages.to_dict()) else {}),
+        **(
+            {"adapter_costs": {f: getattr(costs, f) for f in costs.__slots__}}
+            if (costs := serve.times.adapters)
+            else {}
+        ),
     }
 
 

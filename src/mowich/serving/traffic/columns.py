@@ -19,7 +19,8 @@ Counts = NDArray[np.int64]
 class RequestColumns:
     """Requests in order of arrival [n]. first: how many came before them; arrival_s: s; prompt, output: tokens;
     priority: lower goes first; names: of the blocks of their prompts, one after the other; names_at [n + 1]: where
-    those of each begin, and where the last end; ids: what they are called (None: by their number)."""
+    those of each begin, and where the last end; ids: what they are called (None: by their number);
+    adapter: LoRA adapters that they ask for (None: the base model)."""
 
     first: int
     arrival_s: Floats
@@ -29,6 +30,7 @@ class RequestColumns:
     names_at: Counts
     names: Sequence[int]
     ids: Sequence[str] | None = None
+    adapter: Counts | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -39,7 +41,10 @@ class RequestColumns:
         ends = self.names_at.tolist()
         columns = (self.arrival_s, self.prompt, self.output, self.priority)
         for i, (at, prompt, output, rank) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
-            yield UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
+            one = UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
+            if self.adapter is not None:
+                one.adapter = int(self.adapter[i])
+            yield one
 
 
 def added(total: float, values: Floats) -> float:

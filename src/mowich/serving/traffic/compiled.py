@@ -11,10 +11,10 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,25 @@ from mowich.serving.conversations import Conversations
 from mowich.serving.sessions import SessionColumns
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool, SinceLook
 from mowich.serving.traffic.columns import Counts, RequestColumns, added
+from mowich.serving.traffic.outages import (
+    RECOVERIES,
+    CacheWay,
+    Chance,
+    Failure,
+    NeverAnsweredError,
+    Recovery,
+    drawn_failures,
+)
 from mowich.serving.traffic.policies import ADMISSIONS, KEYED, RETRACT, ROUTES, Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import Failure
 from mowich.serving.traffic.tiers import WRITES, Tiering, stores_of, tiering_of
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 
-_DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND = range(7)
+_DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND, _CHANCE, _NEVER = range(9)
+DRAWN_AT_ONCE = 64
+"""Failures by chance that are drawn at once."""
 _AT_ONCE = 1 << 16
 """Answered requests of conversations that are taken at once."""
 
@@ -47,7 +57,7 @@ TRAFFIC_LIBRARY = CompiledLibrary(
         ctypes.c_void_p: "open 1",
         ctypes.c_int: "feed 2 drain 1 converse 2",
         ctypes.c_int64: "answers 2 bins 5",
-        None: "close 1 totals 2 replicas 2 take 4 up 3 came 2",
+        None: "close 1 totals 2 replicas 2 take 4 up 3 came 2 drawn 3",
     },
     worth_saying=20_000,  # requests
 )
@@ -64,15 +74,22 @@ _Shift = c_struct(
     "user_reach prompt_reach constant",
 )
 _Uneven = c_struct(TrafficStruct, "traffic.h:Uneven", "rows columns x0 y0 logs")
+_AdapterCosts = c_struct(
+    TrafficStruct,
+    "traffic.h:AdapterCosts",
+    "slots host fixed_s each_s token_s load_s read_s",
+    "fixed_s each_s token_s load_s read_s",
+)
 _Times = c_struct(
     TrafficStruct,
     "traffic.h:Times",
     "n_tokens n_sampled n_experts n_windows n_window_pairs tokens sampled experts windows window_pairs per_context"
-    " prefill_step pair kv_B few_launches many_launches capture half prompt_token verify tpot reading asking",
+    " prefill_step pair kv_B few_launches many_launches capture half prompt_token verify tpot reading asking adapters",
     "per_context prefill_step pair kv_B few_launches many_launches capture half prompt_token verify",
     tpot=_Shift,
     reading=_Uneven,
     asking=_Uneven,
+    adapters=_AdapterCosts,
 )
 _Seen = c_struct(
     TrafficStruct,
@@ -96,12 +113,13 @@ _Tier = c_struct(
     "read_Bps write_Bps latency_s name_B",
 )
 _Tiering = c_struct(TrafficStruct, "traffic.h:Tiering", "n_tiers is_faster by_layers prefetch tiers")
-_Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s replica", "at_s down_s")
+_Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s drain_s replica", "at_s down_s drain_s")
 _Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s latency_s", "token_s state_s latency_s")
 _Talks = c_struct(
     TrafficStruct,
     "traffic.h:Talks",
-    "requests n users n_starts shared_prefix block longest prompts outputs turns firsts pauses starts until_s",
+    "requests n users n_starts shared_prefix block longest n_adapters prompts outputs turns firsts pauses starts"
+    " adapters until_s",
     "until_s",
 )
 _Graph = c_struct(
@@ -116,16 +134,19 @@ _Given = c_struct(
     TrafficStruct,
     "traffic.h:Given",
     "replicas decoders route has_front n_losses scales scales_decoders rules decode_rules times decode_times seen"
-    " decode_seen tiering decode_tiering way talks graph limit losses look_every_s",
-    "look_every_s",
+    " decode_seen tiering decode_tiering way talks graph limit losses look_every_s moves move_way detect_s retry_s"
+    " has_chance",
+    "look_every_s detect_s retry_s",
 )
-_Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
+_Requests = c_struct(
+    TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names adapter"
+)
 TIER_COLUMNS = ("tier_1", "tier_2", "tier_3")
 """Tokens of a request that were in each tier of the cache."""
 ANSWER = np.dtype(
     [
         *((name, np.int64) for name in ("id", "prompt", "output", "replica", "cached", "preemptions", "failures")),
-        *((name, np.int64) for name in ("conversation", "turn", *TIER_COLUMNS)),
+        *((name, np.int64) for name in ("conversation", "turn", *TIER_COLUMNS, "moves", "adapter")),
         *((name, np.float64) for name in ("arrival_s", "scheduled_s", "first_token_s", "last_token_s", "loads_s")),
     ]
 )
@@ -135,26 +156,11 @@ TOLD = np.dtype(
         *((name, np.float64) for name in ("t", "busy_s", "up_s")),
         *((f"{what}_{k}", np.float64) for k in (1, 2, 3) for what in ("read", "written")),
         *((name, np.int64) for name in ("steps", "events", "prompt_tokens", "served", "load")),
-        *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used")),
+        *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used", "loads", "reads")),
     ]
 )
 """What each replica did and holds: traffic.h:Told."""
 AnswerColumns = NDArray[np.void]
-
-
-class CacheWay(Protocol):
-    """The way of a cache from prefill to decode: `Transfer`. token_s: of a token that all layers send, s; kept: (share
-    of a token's bytes, the most tokens that the layers with it keep)."""
-
-    def seconds(self, tokens: int) -> float: ...
-    @property
-    def kept(self) -> tuple[tuple[float, float], ...]: ...
-    @property
-    def token_s(self) -> float: ...
-    @property
-    def state_s(self) -> float: ...
-    @property
-    def latency_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,14 +178,16 @@ class ReplicaGroup:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSetup:
     """What a fleet is made of, whoever plays it. decode: a pool of their own when prefill and decode are apart; way: of
-    a cache between them; rule, decode_rule: that replicas and decoders come and go by (None: all are there); is_traced:
-    whether every step is kept."""
+    a cache between them; failures, chance, recovery: replicas that go; rule, decode_rule: that replicas and decoders
+    come and go by (None: all are there); is_traced: whether every step is kept."""
 
     serve: ReplicaGroup
     decode: ReplicaGroup | None = None
     route: str = "round-robin"
     way: CacheWay | None = None
     failures: tuple[Failure, ...] = ()
+    chance: Chance | None = None
+    recovery: Recovery = field(default_factory=Recovery)
     rule: Autoscale | None = None
     decode_rule: Autoscale | None = None
     is_traced: bool = False
@@ -249,6 +257,10 @@ class PlayedReplica:
         return int(self._told("blocks_used")) / self.blocks
 
     @property
+    def adapter_loads(self) -> tuple[int, int]:
+        return int(self._told("loads")), int(self._told("reads"))
+
+    @property
     def up_s(self) -> float:
         return self._told("up_s")
 
@@ -293,7 +305,10 @@ class CompiledFleet:
         self.first_s: float | None = float(starts[0]) if len(starts) else None
         self._ids: list[str] = follow.ids if isinstance(follow, SessionColumns) else []
         self.is_stopped = False
-        losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
+        losses = _losses(setup.failures)
+        victims = self._decoders or setup.serve.count
+        self._chance = None if setup.chance is None else drawn_failures(victims, setup.chance)
+        how = setup.recovery
         rule = setup.rule or setup.decode_rule
         self._given = _Given.of(
             None,
@@ -318,11 +333,17 @@ class CompiledFleet:
             limit=_Limit(0, 0.0, 0.0, 0.0) if limit is None else _Limit(1, *limit),
             losses=losses,
             look_every_s=0.0 if rule is None else rule.every_s,
+            moves=RECOVERIES.index(how.moves),
+            move_way=None if how.way is None else _way(how.way),
+            detect_s=how.detect_s,
+            retry_s=how.retry_s,
+            has_chance=setup.chance is not None,
         )
         self.address = library.traffic_open(by_reference(self._given))
         if not self.address:
             raise MemoryError
         self._take()
+        self._draw()
 
     def __del__(self) -> None:
         if getattr(self, "address", None):
@@ -362,11 +383,15 @@ class CompiledFleet:
             yield answers
             if status == _LOOK:
                 self._look()
+            elif status == _CHANCE:
+                self._draw()
             elif status != _MORE:
                 break
         if status == _TOO_SMALL:
             _, _, _, number, prompt, output, tokens = self._totals()
             raise CacheTooSmallError(UserRequest(self.id_of(number), 0.0, prompt, output), tokens)
+        if status == _NEVER:
+            raise NeverAnsweredError(UserRequest(self.id_of(self._totals()[3]), 0.0, 1, 1))
         if status == _BEYOND:
             raise IndexError("a batch beyond the tables of step times")
         self.is_stopped = status == _STOPPED
@@ -397,6 +422,12 @@ class CompiledFleet:
         """Answered requests beyond the limit on the first token, and on later ones."""
         _, late, slow, *_ = self._totals()
         return late, slow
+
+    def _draw(self) -> None:
+        """Draw the next failures by chance."""
+        if self._chance is not None:
+            self._drawn = _losses(list(islice(self._chance, DRAWN_AT_ONCE)))
+            self.library.traffic_drawn(self.address, DRAWN_AT_ONCE, self._drawn)
 
     def _look(self) -> None:
         """Let the rules of autoscaling look."""
@@ -475,6 +506,13 @@ class BlockNames:
 
 OWN_NAMES = 1 << 62
 """Numbers of blocks below this are names of their own."""
+
+
+def _losses(failures: Sequence[Failure]) -> Any:
+    """Failures as an array; it stays with the caller."""
+    return (_Loss * len(failures))(
+        *(_Loss(f.at_s, f.down_s, -1.0 if f.drain_s is None else f.drain_s, f.replica) for f in failures)
+    )
 
 
 def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:
@@ -556,6 +594,9 @@ def _times(times: StepTimes) -> TrafficStruct:
         tpot=_shift(times.tpot),
         reading=_uneven(times.reading),
         asking=_uneven(times.asking),
+        adapters=_AdapterCosts(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        if times.adapters is None
+        else _AdapterCosts.of(times.adapters),
     )
 
 
@@ -569,7 +610,17 @@ def _way(way: CacheWay) -> TrafficStruct:
 
 def _talks(talks: Conversations) -> TrafficStruct:
     starts = np.array(list(islice(talks.begins(), talks.requests)), np.float64)
-    return _Talks.of(talks, **talks.columns(), n=talks.requests, n_starts=len(starts), starts=starts)
+    tenants = talks.tenants
+    given = [] if tenants is None else [tenants.of(i) for i in range(talks.users or talks.requests)]
+    return _Talks.of(
+        talks,
+        **talks.columns(),
+        n=talks.requests,
+        n_starts=len(starts),
+        starts=starts,
+        n_adapters=0 if tenants is None else len(tenants.shares),
+        adapters=None if tenants is None else np.array(given, np.int64),
+    )
 
 
 def _graph(columns: SessionColumns, names: BlockNames) -> TrafficStruct:

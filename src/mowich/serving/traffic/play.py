@@ -73,6 +73,8 @@ class ReplicaRecord(Protocol):
     def events(self) -> int: ...
     @property
     def moved_B(self) -> list[tuple[float, float]]: ...
+    @property
+    def adapter_loads(self) -> tuple[int, int]: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,6 +195,8 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
         route=setup.route,
         front=None if seen is None else seen.front,
         failures=setup.failures,
+        chance=setup.chance,
+        recovery=setup.recovery,
         transfer_s=(lambda tokens: 0.0) if setup.way is None else setup.way.seconds,
         scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
         scaled_decoders=None if behind is None else ScaledPool(rule=behind, replicas=decoders),

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections import deque
 
-from mowich.serving.traffic.moments import Agenda, earlier
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import RETRACT
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.scheduling import (
@@ -54,7 +54,7 @@ class Replica(State):
             self._check_buckets(one)
         if not self.load:
             self.ratio_start, self.ratio_from = self.s.ratio, self.D
-        if self.tiering.prefetch and sequence is None and request.hashes:
+        if self.tiering.prefetch and not one.moved and request.hashes:
             self._prefetch(request)
         if not self.waiting:
             self._waits_from = self.steps
@@ -140,7 +140,7 @@ class Replica(State):
         coming = self.cache.coming
         names = one.shared[: one.hit // self.cache.each]
         there = next((k for k, name in enumerate(names) if name in coming), len(names))
-        self._unshare(one, there * self.s.hash_block)
+        self._release(one, there * self.s.hash_block)
         one.fetched, one.done = False, 0
 
     def drain(self) -> None:
@@ -175,6 +175,7 @@ class Replica(State):
             own = min(own, s.long_prompt)
         if s.policy in ("lpm", "dfs-weight"):
             order_queue(self)
+        skipped: list[Slot] = []
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
@@ -182,6 +183,9 @@ class Replica(State):
                 break
             one = self._head()
             request = one.request
+            if self.adapters is not None and not self.adapters.admits(request.adapter):
+                skipped.append(self._pop())  # others of the queue may go first
+                continue
             if one.swapped:
                 free = room_left(self, one, -(-math.ceil(one.need + s.accepted) // s.block), 0, 0)
                 if free < 0:
@@ -189,6 +193,7 @@ class Replica(State):
                 self._pop()
                 if self.cache.idle:
                     self.cache.shrink(free, self.t)
+                self._take_adapter(one)
                 self._resume(one)
                 entered = True
                 continue
@@ -228,12 +233,15 @@ class Replica(State):
             if request.scheduled_s < 0:
                 request.scheduled_s = self.t
                 request.replica = self.index
+            self._take_adapter(one)
             one.done = hit
             one.began_s = self.t
             self._hold(one, hit + first)
             self.prefilling.append(one)
             self._sizes += one.size
             room -= first
+        for one in reversed(skipped):
+            self._queue(one, is_first=True)
         return entered
 
     def _found(self, one: Slot) -> tuple[int, int, list[int]]:
@@ -308,6 +316,11 @@ class Replica(State):
                     cache.coming[name] = end
                     cache.evicted(first, first.keep(name, end), now)
 
+    def _take_adapter(self, one: Slot) -> None:
+        """Bring the adapter of a sequence that joins the batch to the device; the step waits for it."""
+        if self.adapters is not None:
+            self.t += self.adapters.enter(one.request.adapter)
+
     def _hold(self, one: Slot, tokens: int) -> None:
         """Give a prefilling sequence the blocks of `tokens` tokens: those that are full through the prefix cache."""
         full = min(tokens // self.s.hash_block, len(one.shared)) if one.shared else 0
@@ -358,6 +371,8 @@ class Replica(State):
             mean = n / s.groups * s.verified + max(padded / self._batches, longest / s.groups) * s.stages
             body = times.of_tokens(v + held * s.stages, mean)
         last = len(times.sampled) - 1
+        if self.adapters is not None:
+            body += self.adapters.extra_s(v + padded)
         seconds = (
             body
             + times.sampled[min(n + finishing if self._is_one_group else self._fullest(n + finishing), last)]
@@ -516,7 +531,14 @@ class Replica(State):
         self._join(one)
 
     def _unshare(self, one: Slot, tokens: int) -> None:
-        """Give back what a sequence holds through the prefix cache; the first `tokens` tokens of it are there."""
+        """Give back what a sequence that leaves the batch shared with others: its adapter, and what it holds through
+        the prefix cache; the first `tokens` tokens of it are there."""
+        if self.adapters is not None:
+            self.adapters.leave(one.request.adapter)
+        self._release(one, tokens)
+
+    def _release(self, one: Slot, tokens: int) -> None:
+        """Give back what a sequence holds through the prefix cache."""
         if one.hit:
             held = one.hit // self.cache.each
             self.cache.release(one.shared[:held], min(held, tokens // self.s.hash_block))
@@ -541,6 +563,13 @@ class Replica(State):
         for k, (width, _) in enumerate(self.times.windows):
             self.window_sums[k] -= min(context, width)
         return context
+
+    def _stop(self, one: Slot) -> None:
+        """Take a sequence out of the decoding batch, to go on from what it has said."""
+        context = self._leave(one)
+        one.left = min(one.left, max(1, round((one.finish - self.D) * self.s.accepted)))  # the last step writes less
+        one.need = round(context)
+        one.finish = -1
 
     def _tick(self, k: int) -> None:
         """The batch has made k decode steps: contexts grow, sequences that are done leave."""
@@ -684,10 +713,7 @@ class Replica(State):
 
     def _put_out(self, one: Slot) -> None:
         """Take a decoding sequence out of the cache. What it wrote stays a part of its prompt."""
-        context = self._leave(one)
-        one.left = min(one.left, max(1, round((one.finish - self.D) * self.s.accepted)))  # the last step writes less
-        one.need = round(context)
-        one.finish = -1
+        self._stop(one)
         one.request.preemptions += 1
         self._unshare(one, one.need)
         self.events += 1
@@ -725,16 +751,15 @@ class Replica(State):
         self._queue(one, is_first=self.s.preemption != RETRACT)
         return True
 
-    def fail(self, at: float, down_s: float) -> list[UserRequest]:
-        """Lose everything at `at`, be down for `down_s`; what was inside, to be sent again from the start."""
-        lost = [one.request for one in self.slots.values()] + [one.request for one in self.prefilling]
-        lost += [item[2].request for item in self.loading]
-        lost += (
-            [one.request for one in self.waiting]
-            if isinstance(self.waiting, deque)
-            else [item[2].request for item in self.waiting]
-        )
-        self.slots.clear()
+    def fail(self, at: float, down_s: float) -> list[Slot]:
+        """Go down at `at` for `down_s`; what was inside, none of it with a block here. Those are `swapped` that have
+        their whole cache, were it kept."""
+        for one in list(self.slots.values()):
+            self._stop(one)
+            one.swapped = True
+            self.prefilling.append(one)
+        waiting = self.waiting if isinstance(self.waiting, deque) else [item[2] for item in self.waiting]
+        inside = [*self.prefilling, *(item[2] for item in sorted(self.loading)), *waiting]
         self.decoding.clear()
         self.prefilling.clear()
         self.waiting.clear()
@@ -742,14 +767,16 @@ class Replica(State):
         self.held.clear()
         self.queued_tokens = 0
         self.cache = self.cache.lost()
+        if self.adapters is not None:
+            self.adapters.clear()
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
-        self.up_s = at + down_s
+        self.up_s = max(self.up_s, at + down_s)
         self.t = max(self.t, at)
-        for request in lost:
-            request.failures += 1
-        again = Agenda([(r.arrival_s, r) for r in lost])
-        return [again.pop()[1] for _ in lost]
+        for one in inside:
+            one.done = one.blocks = one.hit = 0
+            one.shared, one.fetched = (), False
+        return inside
 
 
 def _until(k: int, first: float, grow: float, gap: float) -> tuple[int, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mowich.serving.traffic.adapters import BASE
+
 
 class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
@@ -11,9 +13,11 @@ class UserRequest:
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
     turn: which session it is of, and which call of it; tier_1, tier_2, tier_3: of its cached tokens, those that a tier
     had; loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's (below 0 where the
-    correction says that prompts are faster than the steps)."""
+    correction says that prompts are faster than the steps); failures: times it was lost and asked again; moves: times
+    it went on in another replica; adapter: the LoRA adapter that it asks for."""
 
     __slots__ = (
+        "adapter",
         "arrival_s",
         "cached",
         "conversation",
@@ -26,6 +30,7 @@ class UserRequest:
         "late_s",
         "later",
         "loads_s",
+        "moves",
         "output",
         "preemptions",
         "priority",
@@ -45,11 +50,12 @@ class UserRequest:
         self.hashes, self.priority = hashes, priority
         self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
         self.replica = self.decoder = -1
-        self.cached = self.preemptions = self.failures = 0
+        self.cached = self.preemptions = self.failures = self.moves = 0
         self.late_s = self.loads_s = 0.0
         self.later: tuple[int, ...] = ()
         self.tier_1 = self.tier_2 = self.tier_3 = 0
         self.conversation = self.turn = 0
+        self.adapter = BASE
 
 
 class Slot:

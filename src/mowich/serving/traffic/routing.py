@@ -1,4 +1,4 @@
-"""Replicas together: routing, prefill and decode apart, failures, and users who wait for an answer."""
+"""Replicas together: routing, prefill and decode apart, replicas that go, and users who wait for an answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.moments import Agenda, earlier
+from mowich.serving.traffic.outages import Chance, Failure, Outages, Recovery, drawn_failures
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.waits import Front
@@ -16,22 +17,14 @@ Follow = Callable[[UserRequest], Iterable[UserRequest]]
 """What is asked because a request was answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Replica `replica` of the decoding (or only) pool is lost at `at_s` and is back after `down_s`."""
-
-    at_s: float
-    replica: int
-    down_s: float
-
-
 @dataclass(slots=True)
 class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
-    scheduled (None: none); follow: what is asked because a request was answered (None: requests do not depend on
-    answers); scaled, scaled_decoders: the rules that replicas and decoders come and go by, which look together (None:
-    all are there)."""
+    scheduled (None: none); failures: replicas of the decoding (or only) pool that go, chance: and when by chance,
+    recovery: what becomes of their requests; follow: what is asked because a request was answered (None: requests do
+    not depend on answers); scaled, scaled_decoders: the rules that replicas and decoders come and go by, which look
+    together (None: all are there)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -39,6 +32,8 @@ class ReplicaFleet:
     transfer_s: Callable[[int], float] = lambda tokens: 0.0
     front: Front[float] | None = None
     failures: tuple[Failure, ...] = ()
+    chance: Chance | None = None
+    recovery: Recovery = field(default_factory=Recovery)
     follow: Follow | None = None
     scaled: ScaledPool | None = None
     scaled_decoders: ScaledPool | None = None
@@ -47,6 +42,7 @@ class ReplicaFleet:
     _moving: Agenda[Slot] = field(default_factory=Agenda)
     _coming: Agenda[UserRequest] = field(default_factory=Agenda)
     _now: float = 0.0
+    _outages: Outages | None = None
 
     def __post_init__(self) -> None:
         for replica in self.replicas if self.decoders else ():
@@ -54,6 +50,16 @@ class ReplicaFleet:
         for pool in self._scaled():
             for replica in [*self.replicas, *self.decoders]:
                 replica.on_done = _told(replica.on_done, pool)
+        if self.failures or self.chance is not None:
+            victims = self.decoders or self.replicas
+            self._outages = Outages(
+                pool=victims,
+                recovery=self.recovery,
+                settle=self._settle,
+                send=lambda at, one: self._give(at, one.request, one),
+                drawn=iter(()) if self.chance is None else drawn_failures(len(victims), self.chance),
+            )
+            self._outages.plan(self.failures)
 
     def _scaled(self) -> list[ScaledPool]:
         """The pools that come and go by a rule."""
@@ -65,44 +71,66 @@ class ReplicaFleet:
         return travel
 
     def _choose(self, pool: list[Replica], at: float, request: UserRequest, turn: int) -> Replica:
-        if len(pool) == 1:
+        if len(pool) == 1 and self._outages is None:
             return pool[0]
+        if self.route != "round-robin":
+            for replica in pool:
+                replica.advance(at)
+        up = self._open(pool, at)
         if self.route == "round-robin":
-            return pool[turn % len(pool)]
-        for replica in pool:
-            replica.advance(at)
-        up = [r for r in pool if earlier(r.up_s) <= at] or pool
+            return up[turn % len(up)]
         if self.route == "kv":
-            return min(up, key=lambda r: r.tokens_ahead(request, at))
+            return min(up, key=lambda r: r.tokens_ahead(request, at) + self._lost(r)[1])
         if self.route == "prefix" and request.hashes:
-            here, _, best = max(((r.tokens_here(request), -r.load_at(at), r) for r in up), key=lambda found: found[:2])
-            if here > 0 and best.load_at(at) <= 2 * min(r.load_at(at) for r in up) + 4:
+            here, _, best = max(
+                ((r.tokens_here(request), -self._load(r, at), r) for r in up), key=lambda found: found[:2]
+            )
+            if here > 0 and self._load(best, at) <= 2 * min(self._load(r, at) for r in up) + 4:
                 return best
-        return min(up, key=lambda r: r.load_at(at))
+        return min(up, key=lambda r: self._load(r, at))
+
+    def _load(self, replica: Replica, at: float) -> int:
+        """Requests inside, as the router knows them."""
+        return replica.load_at(at) + self._lost(replica)[0]
+
+    def _lost(self, replica: Replica) -> tuple[int, int]:
+        """Requests, and their tokens, that the router takes to be inside a replica that is lost."""
+        outages = self._outages
+        return (0, 0) if outages is None or replica not in outages.pool else outages.lost(replica)
+
+    def _open(self, pool: list[Replica], at: float) -> list[Replica]:
+        """The replicas of a pool that the router sends to: those that are up, else those that soon are."""
+        if self._outages is not None and pool[0] in self._outages.pool:
+            return self._outages.open(pool, at)
+        return pool
 
     def _deliver(self, at: float) -> None:
         """Give caches that have arrived by `at` to the decoders."""
         while earlier(self._moving.next_s) <= at < math.inf:
             when, one = self._moving.pop()
-            pool, rule = self.decoders, self.scaled_decoders
-            if rule is not None:
-                pool = [self.decoders[i] for i in rule.open(when)]
-                rule.seen.arrives(one.request)
-            target = self._choose(pool, when, one.request, self._next_decoder)
-            self._next_decoder += 1
             one.swapped = one.moved = True
-            one.request.decoder = target.index
-            target.submit(one.request, when, one)
+            self._give(when, one.request, one)
 
-    def _submit(self, at: float, request: UserRequest) -> Replica:
-        """Give a request to a replica: to which."""
-        pool = self.replicas
-        if self.scaled is not None:
-            pool = [self.replicas[i] for i in self.scaled.open(at)]
-            self.scaled.seen.arrives(request)
-        target = pool[0] if len(pool) == 1 else self._choose(pool, at, request, self._next)
-        self._next += 1
-        target.submit(request, at)
+    def _give(self, at: float, request: UserRequest, one: Slot | None = None) -> Replica | None:
+        """Give a request, or a sequence that has begun elsewhere, to a replica: to which (None: to none yet)."""
+        decodes = one is not None and one.moved and bool(self.decoders)
+        pool, rule = (self.decoders, self.scaled_decoders) if decodes else (self.replicas, self.scaled)
+        if rule is not None:
+            goes = self._outages is not None and self._outages.pool is pool  # then these say who is up
+            pool = [pool[i] for i in (rule.there if goes else rule.open(at))]
+            rule.seen.arrives(request)
+        if decodes:
+            target = self._choose(pool, at, request, self._next_decoder)
+            self._next_decoder += 1
+            request.decoder = target.index
+        else:
+            target = self._choose(pool, at, request, self._next)
+            self._next += 1
+        if self._outages is not None and target in self._outages.pool:
+            one = Slot(request, 0) if one is None else one
+            if not self._outages.takes(target, one):
+                return None
+        target.submit(request, at, one)
         return target
 
     def run(self, requests: Iterable[UserRequest]) -> Iterator[UserRequest]:
@@ -111,27 +139,32 @@ class ReplicaFleet:
         if self.follow is not None or self._shares_tiers():
             yield from self._converse(requests, self.follow or (lambda request: ()))
             return
-        pending = Agenda([(f.at_s, f) for f in self.failures])
+        outages = self._outages
         for request in requests:
             at = self._ready_s(request)
             while earlier(self._look_s()) <= at:
                 self._look()
-            while earlier(pending.next_s) <= at:
-                self._strike(pending.pop()[1])
+            while outages is not None and earlier(min(outages.planned_s, outages.drawn_s)) <= at:
+                outages.play()
             if self.decoders:
                 for replica in self.replicas:
                     replica.advance(at)
                 self._deliver(at)
-            self._submit(at, request)
+            self._give(at, request)
             yield request
-        while pending:
-            self._strike(pending.pop()[1])
+        while outages is not None and (outages.planned_s < math.inf or (outages.drawn_s < math.inf and self._has_work)):
+            outages.play()
         for replica in self.replicas:
             replica.drain()
         while self._moving:
             self._deliver(self._moving.next_s)
         for replica in self.decoders:
             replica.drain()
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether a request is inside."""
+        return bool(self._moving) or any(r.load for r in (*self.replicas, *self.decoders))
 
     def _shares_tiers(self) -> bool:
         """Whether replicas write to one tier: then what one of them does is seen by the others, in order of time."""
@@ -144,7 +177,7 @@ class ReplicaFleet:
         everyone = [*self.replicas, *self.decoders]
         for replica in everyone:
             replica.on_done = self._answered(replica.on_done, follow)
-        pending = Agenda([(f.at_s, f) for f in self.failures])
+        outages = self._outages
         starts = iter(requests)
         start = next(starts, None)
         stuck = [False] * len(everyone)
@@ -154,11 +187,11 @@ class ReplicaFleet:
                 math.inf if start is None else self._ready_s(start),
                 self._coming.next_s,
                 self._moving.next_s,
-                pending.next_s,
+                math.inf if outages is None else outages.planned_s,
             )
             soonest = min(due)
             if at < math.inf or soonest < math.inf:
-                at = min(at, self._look_s())
+                at = min(at, self._look_s(), math.inf if outages is None else outages.drawn_s)
             if soonest < earlier(at):
                 i = due.index(soonest)
                 if i and earlier(min(due[:i])) <= soonest:
@@ -166,6 +199,9 @@ class ReplicaFleet:
                 self._now = soonest
                 stuck[i] = everyone[i].play(is_stuck=stuck[i])
                 due[i] = everyone[i].due_s(is_stuck=stuck[i])
+                if outages is not None and outages.look():
+                    stuck = [False] * len(everyone)
+                    due = [r.due_s(is_stuck=False) for r in everyone]
                 continue
             if at == math.inf:
                 return
@@ -173,17 +209,17 @@ class ReplicaFleet:
             request: UserRequest | None = None
             if earlier(self._look_s()) <= at:
                 self._look()
-            elif earlier(pending.next_s) <= at:
-                self._strike(pending.pop()[1])
+            elif outages is not None and earlier(min(outages.planned_s, outages.drawn_s)) <= at:
+                outages.play()
             elif earlier(self._moving.next_s) <= at:
                 self._deliver(at)
             elif start is not None and earlier(self._ready_s(start)) <= at:
                 request, start = start, next(starts, None)
             else:
                 request = self._coming.pop()[1]
-            target = None if request is None else self._submit(at, request)
+            target = None if request is None else self._give(at, request)
             for i, replica in enumerate(everyone):  # those that this has moved on to their event, or past it
-                if target is None or replica is target or replica.t >= earlier(due[i]):
+                if target is None or outages is not None or replica is target or replica.t >= earlier(due[i]):
                     stuck[i] = False
                     due[i] = replica.due_s(is_stuck=False)
             if request is not None:
@@ -221,15 +257,11 @@ class ReplicaFleet:
         for pool in self._scaled():
             pool.look()
 
-    def _strike(self, failure: Failure) -> None:
-        pool = self.decoders or self.replicas
+    def _settle(self, at: float) -> None:
+        """Play everything that is before a time outside of replicas."""
         for replica in self.replicas:
-            replica.advance(failure.at_s)
-        self._deliver(failure.at_s)
-        victim = pool[failure.replica]
-        victim.advance(failure.at_s)
-        for request in victim.fail(failure.at_s, failure.down_s):
-            self._submit(failure.at_s, request)
+            replica.advance(at)
+        self._deliver(at)
 
 
 def _told(tell: Callable[[UserRequest], None] | None, pool: ScaledPool) -> Callable[[UserRequest], None]:

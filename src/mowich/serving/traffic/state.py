@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from mowich.serving.traffic.adapters import Adapters
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import KEYED, Scheduler, bucket_of
@@ -32,6 +33,7 @@ class State:
         "_sized",
         "_sizes",
         "_waits_from",
+        "adapters",
         "blocks_private",
         "busy_s",
         "cache",
@@ -94,6 +96,7 @@ class State:
         each = max(1, scheduler.hash_block // scheduler.block)
         self.tiering = tiering_of(scheduler, times.kv_B) if tiering is None else tiering
         self.cache = PrefixCache(each, stores_of(self.tiering, name_B, 1)[0] if stores is None else stores)
+        self.adapters = None if times.adapters is None else Adapters(times.adapters)
         self.loading: list[tuple[float, int, Slot]] = []  # what has come of a tier, when, in order of it
         self.held: dict[int, Slot] = {}  # those of the queue, and on their way to it, that hold blocks
         self._layers_s = 0.0
@@ -116,6 +119,11 @@ class State:
         self._sizes = 0.0  # sum of the sizes of prompts under way and decoding
         self._cap = scheduler.blocks
         self.spans: list[tuple[float, float, int, int, int]] | None = [] if trace else None
+
+    @property
+    def adapter_loads(self) -> tuple[int, int]:
+        """Times that an adapter was brought to the device, and those of them that it was read from disk."""
+        return (0, 0) if self.adapters is None else (self.adapters.loads, self.adapters.reads)
 
     @property
     def load(self) -> int:
@@ -255,15 +263,17 @@ class State:
         verified, times = self.s.verified, self.times
         if self.s.compiled:
             return self._compiled_s(more)
-        if self._is_one_group and verified == 1.0 and times.reading is None:  # the common case, without a call
+        if self._is_one_group and verified == 1.0 and times.reading is None and self.adapters is None:
+            # the common case, without a call
             seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
             return seconds if not times.windows else seconds + self._windows_s(more)
         fullest = self._fullest(n)
-        return (
+        seconds = (
             times.of_tokens(fullest * verified, n / self.s.groups * verified)
             + times.sampled[fullest]
             + self._reading_s(n, more)
         )
+        return seconds if self.adapters is None else seconds + self.adapters.extra_s(fullest * verified)
 
     def _longest(self) -> float:
         """Tokens of the longest decoding sequence."""
@@ -285,7 +295,7 @@ class State:
         seconds += times.reading_s(fullest, float(fullest * bucket))
         for width, each in times.windows:
             seconds += each * fullest * min(float(bucket), width)
-        return seconds
+        return seconds if self.adapters is None else seconds + self.adapters.extra_s(fullest * verified)
 
     def _compiled_prompts(self, longest: int) -> tuple[int, float]:
         """(tokens, seconds of their attention) of a step of the graph for prompts of which the longest has so many

@@ -13,6 +13,7 @@ from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
 from mowich.serving.anchors import NO_SHIFT, ShiftAlong
 from mowich.serving.step import step, total
+from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.unevenness import Unevenness
 from mowich.serving.waits import Front
@@ -38,7 +39,7 @@ class StepTimes:
     of a step that verifies several tokens over that of a plain one; tpot: what measured rows shift
     steps by. reading, asking: where operator tables hold the attention of layers without a window: of decodes, by
     sequences and their mean context; of prompts, by tokens and by twice the attended tokens over them (None: in
-    proportion)."""
+    proportion). adapters: what LoRA adapters take (None: there are none)."""
 
     tokens: list[float]
     sampled: list[float]
@@ -57,6 +58,7 @@ class StepTimes:
     tpot: ShiftAlong = NO_SHIFT
     reading: Unevenness | None = None
     asking: Unevenness | None = None
+    adapters: AdapterCosts | None = None
 
     @classmethod
     def of(

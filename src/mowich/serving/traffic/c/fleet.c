@@ -29,7 +29,7 @@ Sequence *fleet_sequence(Fleet *fleet)
     one->names = names;
     one->names_room = room;
     one->scheduled_s = one->first_token_s = one->last_token_s = -1.0;
-    one->replica = one->decoder = -1;
+    one->replica = one->decoder = one->adapter = -1;
     return one;
 }
 
@@ -83,8 +83,8 @@ void fleet_answered(Fleet *fleet, Replica *r, Sequence *one)
     fleet->answers[fleet->n_answers++] = (Answer){
         one->id,          one->prompt,       one->output,        one->replica,       one->cached,
         one->preemptions, one->failures,     one->conversation,  one->turn,          one->tiers[0],
-        one->tiers[1],    one->tiers[2],     one->arrival_s,     one->scheduled_s,   one->first_token_s,
-        one->last_token_s, one->loads_s,
+        one->tiers[1],    one->tiers[2],     one->moves,         one->adapter,       one->arrival_s,
+        one->scheduled_s, one->first_token_s, one->last_token_s, one->loads_s,
     };
     const Limit *limit = fleet->given.limit;
     if (limit->is_there) {
@@ -115,26 +115,47 @@ static int is_settled(const Fleet *fleet)
 
 /* pools ------------------------------------------------------------------------------------------------------- */
 
+double way_s(const Way *way, int64_t tokens)
+{
+    double sent = 0.0;
+    for (int64_t k = 0; k < way->n_kept; k++)
+        sent += way->kept[2 * k] * least((double)tokens, way->kept[2 * k + 1]);
+    return way->latency_s + sent * way->token_s + way->state_s;
+}
+
 double fleet_hand_off(Fleet *fleet, double at, Sequence *one)
 {
-    const Way *way = fleet->given.way;
-    double travel = 0.0;
-    if (way) {
-        double sent = 0.0;
-        for (int64_t k = 0; k < way->n_kept; k++)
-            sent += way->kept[2 * k] * least((double)one->need, way->kept[2 * k + 1]);
-        travel = way->latency_s + sent * way->token_s + way->state_s;
-    }
+    double travel = fleet->given.way ? way_s(fleet->given.way, one->need) : 0.0;
     agenda_put(&fleet->moving, at + travel, one);
     return travel;
 }
 
-static Replica *least_loaded(Replica **pool, int64_t n, double at)
+static int is_victim(const Fleet *fleet, const Replica *r)
+{
+    return (r >= fleet->decoders) == (fleet->given.decoders > 0);
+}
+
+/* Requests inside, as the router knows them. */
+static int64_t load_of(const Fleet *fleet, const Replica *r, double at)
+{
+    int64_t tokens;
+    return replica_load_at(r, at) + (goes(fleet) && is_victim(fleet, r) ? outages_lost(fleet, r, &tokens) : 0);
+}
+
+static double ahead_of(const Fleet *fleet, const Replica *r, const Sequence *one, double at)
+{
+    int64_t tokens = 0;
+    if (goes(fleet) && is_victim(fleet, r))
+        outages_lost(fleet, r, &tokens);
+    return replica_tokens_ahead(r, one, at) + (double)tokens;
+}
+
+static Replica *least_loaded(const Fleet *fleet, Replica **pool, int64_t n, double at)
 {
     Replica *best = pool[0];
-    int64_t load = replica_load_at(best, at);
+    int64_t load = load_of(fleet, best, at);
     for (int64_t i = 1; i < n; i++) {
-        int64_t own = replica_load_at(pool[i], at);
+        int64_t own = load_of(fleet, pool[i], at);
         if (own < load) {
             best = pool[i];
             load = own;
@@ -143,26 +164,16 @@ static Replica *least_loaded(Replica **pool, int64_t n, double at)
     return best;
 }
 
-static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const Sequence *one, int64_t turn)
+/* Of the replicas that the router sends to, the one that a request goes to. */
+static Replica *best_of(const Fleet *fleet, Replica **up, int64_t n_up, double at, const Sequence *one, int64_t turn)
 {
-    if (n == 1)
-        return pool[0];
     if (fleet->given.route == ROUND_ROBIN)
-        return pool[turn % n];
-    int64_t n_up = 0;
-    for (int64_t i = 0; i < n; i++)
-        replica_advance(pool[i], at);
-    for (int64_t i = 0; i < n; i++)
-        if (earlier(pool[i]->up_s) <= at)
-            fleet->up[n_up++] = pool[i];
-    Replica **up = n_up ? fleet->up : pool;
-    if (!n_up)
-        n_up = n;
+        return up[turn % n_up];
     if (fleet->given.route == KV) {
         Replica *best = up[0];
-        double ahead = replica_tokens_ahead(best, one, at);
+        double ahead = ahead_of(fleet, best, one, at);
         for (int64_t i = 1; i < n_up; i++) {
-            double own = replica_tokens_ahead(up[i], one, at);
+            double own = ahead_of(fleet, up[i], one, at);
             if (own < ahead) {
                 best = up[i];
                 ahead = own;
@@ -170,13 +181,13 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
         }
         return best;
     }
-    Replica *emptiest = least_loaded(up, n_up, at);
+    Replica *emptiest = least_loaded(fleet, up, n_up, at);
     if (fleet->given.route == PREFIX && one->n_names) {
         Replica *best = NULL;
         int64_t load = 0;
         double most_here = 0.0;
         for (int64_t i = 0; i < n_up; i++) {
-            int64_t own = replica_load_at(up[i], at);
+            int64_t own = load_of(fleet, up[i], at);
             double here = replica_tokens_here(up[i], one);
             if (!best || here > most_here || (here == most_here && own < load)) {
                 best = up[i];
@@ -184,7 +195,7 @@ static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const
                 load = own;
             }
         }
-        if (most_here > 0 && load <= 2 * replica_load_at(emptiest, at) + 4)
+        if (most_here > 0 && load <= 2 * load_of(fleet, emptiest, at) + 4)
             return best;
     }
     return emptiest;
@@ -210,49 +221,54 @@ static void arrives(Fleet *fleet, int decodes, const Sequence *one)
     fleet->came_tokens[decodes] += one->prompt;
 }
 
-static void deliver(Fleet *fleet, double at)
+static Replica *choose(Fleet *fleet, Replica **pool, int64_t n, double at, const Sequence *one, int64_t turn)
+{
+    if (n == 1 && !goes(fleet))
+        return pool[0];
+    if (fleet->given.route != ROUND_ROBIN)
+        for (int64_t i = 0; i < n; i++)
+            replica_advance(pool[i], at);
+    if (!goes(fleet) || !is_victim(fleet, pool[0]))
+        return best_of(fleet, pool, n, at, one, turn);
+    Replica **up = grown(&fleet->escape, NULL, (size_t)n * sizeof *up); /* choices may nest */
+    int64_t n_up = outages_open_to(fleet, pool, n, at, up);
+    Replica *found = best_of(fleet, up, n_up, at, one, turn);
+    free(up);
+    return found;
+}
+
+void fleet_deliver(Fleet *fleet, double at)
 {
     while (earlier(agenda_next_s(&fleet->moving)) <= at && at < INFINITY) {
         Entry entry = agenda_pop(&fleet->moving);
         Sequence *one = entry.item;
-        Replica **pool = fleet->open_decoders;
-        int64_t n = fleet->n_open_decoders;
-        if (fleet->given.scales_decoders)
-            pool = open_at(fleet, pool, &n, entry.at_s);
-        arrives(fleet, 1, one);
-        Replica *target = choose(fleet, pool, n, entry.at_s, one, fleet->next_decoder);
-        fleet->next_decoder++;
         one->is_swapped = one->is_moved = 1;
-        one->decoder = target->index;
-        replica_submit(target, one, entry.at_s, 1);
+        fleet_give(fleet, entry.at_s, one, 1);
     }
 }
 
-static Replica *submit(Fleet *fleet, double at, Sequence *one)
+Replica *fleet_give(Fleet *fleet, double at, Sequence *one, int is_begun)
 {
-    Replica **pool = fleet->open_to;
-    int64_t n = fleet->n_open;
-    if (fleet->given.scales)
+    int decodes = is_begun && one->is_moved && fleet->given.decoders > 0;
+    Replica **pool = decodes ? fleet->open_decoders : fleet->open_to;
+    int64_t n = decodes ? fleet->n_open_decoders : fleet->n_open;
+    int64_t *next = decodes ? &fleet->next_decoder : &fleet->next;
+    if ((decodes ? fleet->given.scales_decoders : fleet->given.scales) && !(goes(fleet) && is_victim(fleet, pool[0])))
         pool = open_at(fleet, pool, &n, at);
-    arrives(fleet, 0, one);
-    Replica *target = choose(fleet, pool, n, at, one, fleet->next);
-    fleet->next++;
-    replica_submit(target, one, at, 0);
+    arrives(fleet, decodes, one);
+    Replica *target = choose(fleet, pool, n, at, one, *next);
+    ++*next;
+    if (decodes)
+        one->decoder = target->index;
+    if (goes(fleet) && is_victim(fleet, target)) {
+        if (!is_begun)
+            sequence_begin(one);
+        is_begun = 1;
+        if (!outages_take(fleet, target, one))
+            return NULL;
+    }
+    replica_submit(target, one, at, is_begun);
     return target;
-}
-
-static void strike(Fleet *fleet, const Loss *loss)
-{
-    for (int64_t i = 0; i < fleet->given.replicas; i++)
-        replica_advance(&fleet->replicas[i], loss->at_s);
-    deliver(fleet, loss->at_s);
-    Replica *victim = &(fleet->given.decoders ? fleet->decoders : fleet->replicas)[loss->replica];
-    replica_advance(victim, loss->at_s);
-    Sequence **lost;
-    int64_t n = replica_fail(victim, loss->at_s, loss->down_s, &lost);
-    for (int64_t i = 0; i < n; i++)
-        submit(fleet, loss->at_s, lost[i]);
-    free(lost);
 }
 
 static double look_s(const Fleet *fleet)
@@ -269,7 +285,7 @@ static int look(Fleet *fleet)
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], at);
     if (fleet->given.decoders) {
-        deliver(fleet, at);
+        fleet_deliver(fleet, at);
         for (int64_t i = 0; i < fleet->given.decoders; i++)
             replica_advance(&fleet->decoders[i], at);
     }
@@ -301,6 +317,7 @@ EXPORT void traffic_close(Fleet *fleet)
     free(fleet->due);
     free(fleet->stuck);
     free(fleet->answers);
+    outages_close(fleet);
     free(fleet);
 }
 
@@ -351,8 +368,7 @@ static int begin(Fleet *fleet, const Given *given)
         fleet->due[i] = INFINITY;
         fleet->stuck[i] = 0;
     }
-    for (int64_t i = 0; i < given->n_losses; i++)
-        agenda_put(&fleet->pending, given->losses[i].at_s, (void *)&given->losses[i]);
+    outages_open(fleet);
     return 1;
 }
 
@@ -378,12 +394,15 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
         double at = arrival + (fleet->given.has_front ? front_before(fleet->given.seen, requests->prompt[i]) : 0.0);
         if (earlier(look_s(fleet)) <= at)
             return look(fleet);
-        while (earlier(agenda_next_s(&fleet->pending)) <= at)
-            strike(fleet, agenda_pop(&fleet->pending).item);
+        while (earlier(outages_next_s(fleet)) <= at) {
+            outages_play(fleet);
+            if (wants_draws(fleet))
+                return CHANCE;
+        }
         if (fleet->given.decoders) {
             for (int64_t k = 0; k < fleet->given.replicas; k++)
                 replica_advance(&fleet->replicas[k], at);
-            deliver(fleet, at);
+            fleet_deliver(fleet, at);
         }
         Sequence *one = fleet_sequence(fleet);
         one->id = requests->first_id + i;
@@ -391,13 +410,15 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
         one->prompt = requests->prompt[i];
         one->output = requests->output[i];
         one->priority = requests->priority[i];
+        if (requests->adapter)
+            one->adapter = requests->adapter[i];
         int64_t begin = requests->names_at[i], names = requests->names_at[i + 1] - begin;
         if (fleet->wants_names && names) {
             sequence_names(fleet, one, names);
             memcpy(one->names, requests->names + begin, (size_t)names * sizeof *one->names);
             one->n_names = names;
         }
-        submit(fleet, at, one);
+        fleet_give(fleet, at, one, 0);
         fleet->fed++;
         fleet->taken++;
         if (is_settled(fleet))
@@ -407,17 +428,29 @@ EXPORT int traffic_feed(Fleet *fleet, const Requests *requests)
     return DONE;
 }
 
+/* Whether a request is inside. */
+static int has_work(const Fleet *fleet)
+{
+    for (int64_t i = 0; i < fleet->n_everyone; i++)
+        if (replica_load(&fleet->everyone[i]))
+            return 1;
+    return agenda_next_s(&fleet->moving) < INFINITY;
+}
+
 /* Serve to the end what has come. */
 EXPORT int traffic_drain(Fleet *fleet)
 {
     if (setjmp(fleet->escape.to))
         return fleet->escape.status;
-    while (agenda_next_s(&fleet->pending) < INFINITY)
-        strike(fleet, agenda_pop(&fleet->pending).item);
+    while (agenda_next_s(&fleet->pending) < INFINITY || (outages_drawn_s(fleet) < INFINITY && has_work(fleet))) {
+        outages_play(fleet);
+        if (wants_draws(fleet))
+            return CHANCE;
+    }
     for (int64_t i = 0; i < fleet->given.replicas; i++)
         replica_advance(&fleet->replicas[i], INFINITY);
     while (agenda_next_s(&fleet->moving) < INFINITY)
-        deliver(fleet, agenda_next_s(&fleet->moving));
+        fleet_deliver(fleet, agenda_next_s(&fleet->moving));
     for (int64_t i = 0; i < fleet->given.decoders; i++)
         replica_advance(&fleet->decoders[i], INFINITY);
     return DONE;
@@ -467,6 +500,8 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
         renew_due(fleet, NULL);
     }
     while (fleet->n_answers < answers) {
+        if (wants_draws(fleet))
+            return CHANCE;
         double starts_s = fleet->start ? ready_s(fleet, fleet->start) : INFINITY;
         double at = least(least(least(starts_s, agenda_next_s(&fleet->coming)), agenda_next_s(&fleet->moving)),
                           agenda_next_s(&fleet->pending));
@@ -474,12 +509,14 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
         for (int64_t i = 0; i < fleet->n_everyone; i++)
             soonest = least(soonest, fleet->due[i]);
         if (at < INFINITY || soonest < INFINITY)
-            at = least(at, look_s(fleet));
+            at = least(least(at, look_s(fleet)), outages_drawn_s(fleet));
         if (soonest < earlier(at)) {
             int64_t i = soonest_of(fleet);
             fleet->now = soonest;
             fleet->stuck[i] = (char)replica_play(&fleet->everyone[i], fleet->stuck[i]);
             fleet->due[i] = replica_due_s(&fleet->everyone[i], fleet->stuck[i]);
+            if (fleet->n_draining && outages_look(fleet))
+                renew_due(fleet, NULL);
             continue;
         }
         if (at == INFINITY)
@@ -490,17 +527,17 @@ EXPORT int traffic_converse(Fleet *fleet, int64_t answers)
             fleet->has_looked = 1;
             return look(fleet);
         }
-        if (earlier(agenda_next_s(&fleet->pending)) <= at)
-            strike(fleet, agenda_pop(&fleet->pending).item);
+        if (earlier(outages_next_s(fleet)) <= at)
+            outages_play(fleet);
         else if (earlier(agenda_next_s(&fleet->moving)) <= at)
-            deliver(fleet, at);
+            fleet_deliver(fleet, at);
         else if (fleet->start && earlier(starts_s) <= at) {
             one = fleet->start;
             fleet->start = next_start(fleet);
         } else
             one = agenda_pop(&fleet->coming).item;
-        Replica *target = one ? submit(fleet, at, one) : NULL;
-        renew_due(fleet, target);
+        Replica *target = one ? fleet_give(fleet, at, one, 0) : NULL;
+        renew_due(fleet, goes(fleet) ? NULL : target);
         if (one) {
             fleet->taken++;
             if (is_settled(fleet))
@@ -542,8 +579,8 @@ EXPORT void traffic_replicas(const Fleet *fleet, Told *out)
             written[0], read[1],         written[1],      read[2],
             written[2], r->steps,
             r->events, r->prompt_tokens, r->served,       replica_load(r),
-            r->queued_tokens,            r->s->is_priority ? r->n_waiting : r->queue.count,
-            replica_used_now(r),
+            r->queued_tokens,            r->s->is_keyed ? r->n_waiting : r->queue.count,
+            replica_used_now(r), r->adapters.loads, r->adapters.reads,
         };
     }
 }

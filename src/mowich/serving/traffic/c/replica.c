@@ -44,6 +44,21 @@ static void take_out(List *list, Sequence *one)
     list->count--;
 }
 
+void list_put(List *list, Sequence *one)
+{
+    push_last(list, one);
+}
+
+/* Put those of another list behind, in their order. */
+void list_join(List *list, const List *more)
+{
+    for (Sequence *one = more->first; one;) {
+        Sequence *next = one->after;
+        push_last(list, one);
+        one = next;
+    }
+}
+
 /* Heaps as heapq has them: what fails leaves them in their order. */
 static int waits_before(const Waiting *a, const Waiting *b)
 {
@@ -261,7 +276,7 @@ int64_t replica_used(const Replica *r, int64_t D)
 /* Blocks in use now. */
 int64_t replica_used_now(const Replica *r)
 {
-    return used(r, r->D);
+    return replica_used(r, r->D);
 }
 
 static double bound(const Replica *r, int64_t D)
@@ -344,14 +359,15 @@ static double plain_s(const Replica *r, int64_t n, double more)
 {
     const Times *times = r->times;
     double verified = r->s->verified;
-    if (r->is_one_group && verified == 1.0 && !times->reading.rows) {
+    if (r->is_one_group && verified == 1.0 && !times->reading.rows && !r->has_adapters) {
         double seconds = entry_of(r, times->tokens, times->n_tokens, n) +
                          entry_of(r, times->sampled, times->n_sampled, n) + times->per_context * (r->S + more);
         return times->n_windows ? seconds + windows_s(r, more) : seconds;
     }
     int64_t full = fullest(r, n);
-    return of_tokens(times, (double)full * verified, (double)n / (double)r->s->groups * verified) +
-           entry_of(r, times->sampled, times->n_sampled, full) + reading_s(r, n, more);
+    double seconds = of_tokens(times, (double)full * verified, (double)n / (double)r->s->groups * verified) +
+                     entry_of(r, times->sampled, times->n_sampled, full) + reading_s(r, n, more);
+    return r->has_adapters ? seconds + adapters_extra_s(&r->adapters, (double)full * verified) : seconds;
 }
 
 /* Blocks in use after k steps: see `until_full`. */
@@ -382,13 +398,22 @@ static int64_t until_full(Replica *r, int64_t at_most, const Sequence *prompt, i
 
 /* who comes and goes ------------------------------------------------------------------------------------------ */
 
-static void unshare(Replica *r, Sequence *one, int64_t tokens)
+/* Give back what a sequence holds through the prefix cache; the first `tokens` tokens of it are there. */
+static void release(Replica *r, Sequence *one, int64_t tokens)
 {
     if (one->hit) {
         int64_t held = one->hit / r->cache.each;
         cache_release(&r->cache, one->names, held, least_of(held, tokens / r->s->hash_block));
     }
     one->n_shared = one->hit = 0;
+}
+
+/* The same, and its adapter, of a sequence that leaves the batch. */
+static void unshare(Replica *r, Sequence *one, int64_t tokens)
+{
+    if (r->has_adapters)
+        adapters_leave(&r->adapters, one->adapter);
+    release(r, one, tokens);
 }
 
 static void finish(Replica *r, Sequence *one)
@@ -411,6 +436,15 @@ static double leave_batch(Replica *r, Sequence *one)
     for (int64_t k = 0; k < r->times->n_windows; k++)
         r->window_sums[k] -= least(context, r->times->windows[2 * k]);
     return context;
+}
+
+static void stop(Replica *r, Sequence *one)
+{
+    double context = leave_batch(r, one);
+    int64_t left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
+    one->left = least_of(one->left, left);
+    one->need = (int64_t)rint(context);
+    one->finish = -1;
 }
 
 static void join(Replica *r, Sequence *one)
@@ -506,7 +540,7 @@ static void drop_held(Replica *r)
     int64_t held = one->hit / r->cache.each, there = 0;
     while (there < held && !names_find(&r->cache.coming, one->names[there]))
         there++;
-    unshare(r, one, there * r->s->hash_block);
+    release(r, one, there * r->s->hash_block);
     one->is_fetched = 0;
     one->done = 0;
 }
@@ -537,11 +571,7 @@ static void arrive(Replica *r)
 
 static void put_out(Replica *r, Sequence *one)
 {
-    double context = leave_batch(r, one);
-    int64_t left = most_of(1, (int64_t)rint((double)(one->finish - r->D) * r->s->accepted));
-    one->left = least_of(one->left, left);
-    one->need = (int64_t)rint(context);
-    one->finish = -1;
+    stop(r, one);
     one->preemptions++;
     unshare(r, one, one->need);
     r->events++;
@@ -762,6 +792,12 @@ static void prefetch(Replica *r, const Sequence *one)
     }
 }
 
+static void take_adapter(Replica *r, const Sequence *one)
+{
+    if (r->has_adapters)
+        r->t += adapters_enter(&r->adapters, one->adapter);
+}
+
 static int admit(Replica *r)
 {
     const Rules *s = r->s;
@@ -774,12 +810,17 @@ static int admit(Replica *r)
     int64_t own = r->batches > 1 ? own_room(r) : most_of(room, 0);
     if (s->long_prompt)
         own = least_of(own, s->long_prompt);
+    List skipped = {NULL, NULL, 0};
     for (const Sequence *q = r->prefilling.first; q; q = q->after)
         room -= s->chunks ? least_of(q->need - q->done, own) : q->need - q->done;
     while (waiting(r) && room > 0 && r->slots.count + r->prefilling.count < s->max_sequences) {
         if (!s->packs && r->prefilling.count >= r->batches)
             break;
         Sequence *one = head_of(r);
+        if (r->has_adapters && !adapters_admit(&r->adapters, one->adapter)) {
+            push_last(&skipped, pop(r));
+            continue;
+        }
         if (one->is_swapped) {
             int64_t left = room_left(r, one, ceil_div((int64_t)ceil((double)one->need + s->accepted), s->block), 0, 0);
             if (left < 0)
@@ -787,6 +828,7 @@ static int admit(Replica *r)
             pop(r);
             if (r->cache.idle.count)
                 cache_shrink(&r->cache, left, r->t);
+            take_adapter(r, one);
             resume(r, one);
             entered = 1;
             continue;
@@ -831,6 +873,7 @@ static int admit(Replica *r)
             one->scheduled_s = r->t;
             one->replica = r->index;
         }
+        take_adapter(r, one);
         one->done = hit;
         one->began_s = r->t;
         hold(r, one, hit + first);
@@ -838,10 +881,15 @@ static int admit(Replica *r)
         r->sizes += one->size;
         room -= first;
     }
+    while (skipped.last) {
+        Sequence *one = skipped.last;
+        take_out(&skipped, one);
+        queue(r, one, 1);
+    }
     return entered;
 }
 
-void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
+void replica_submit(Replica *r, Sequence *one, double at, int is_begun)
 {
     if (r->t < at) {
         replica_advance(r, at);
@@ -849,7 +897,7 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
             r->t = at;
     }
     r->order++;
-    if (!is_moved)
+    if (!is_begun)
         sequence_begin(one);
     one->order = r->order;
     one->seen_after = -1;
@@ -860,7 +908,7 @@ void replica_submit(Replica *r, Sequence *one, double at, int is_moved)
         r->ratio_start = r->s->ratio;
         r->ratio_from = r->D;
     }
-    if (r->tiering->prefetch && !is_moved && one->n_names)
+    if (r->tiering->prefetch && !one->is_moved && one->n_names)
         prefetch(r, one);
     if (!waiting(r))
         r->waits_from = r->steps;
@@ -1115,6 +1163,8 @@ static int mixed(Replica *r, double until)
         double mean = (double)n / groups * s->verified + most(tokens / batches, (double)got.longest / groups) * stages;
         body = of_tokens(times, v + held * stages, mean);
     }
+    if (r->has_adapters)
+        body += adapters_extra_s(&r->adapters, v + tokens);
     int64_t sampled = r->is_one_group ? n + got.done : fullest(r, n + got.done);
     double seconds = body + times->sampled[least_of(sampled, times->n_sampled - 1)] + extra;
     if (n) {
@@ -1231,6 +1281,9 @@ void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s
     r->batches = s->groups * s->stages;
     r->own_budget = s->budget / r->batches;
     r->cap = s->blocks;
+    r->has_adapters = times->adapters.slots > 0;
+    r->adapters.escape = &fleet->escape;
+    r->adapters.costs = &times->adapters;
     cache_open(&r->cache, &fleet->escape, most_of(1, s->hash_block / s->block), tiering);
     size_t sums = (size_t)times->n_windows * sizeof *r->window_sums;
     r->window_sums = grown(&fleet->escape, NULL, sums);
@@ -1242,6 +1295,7 @@ void replica_close(Replica *r)
     cache_close(&r->cache);
     free(r->loading);
     free(r->held);
+    adapters_close(&r->adapters);
     free(r->heap);
     free(r->decoding);
     free(r->window_sums);
@@ -1249,40 +1303,30 @@ void replica_close(Replica *r)
     free(r->travels);
 }
 
-int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost)
+void replica_fail(Replica *r, double at, double down_s, List *inside)
 {
-    Escape *escape = r->cache.escape;
-    int64_t n = replica_load(r), i = 0;
-    Sequence **all = grown(escape, NULL, (size_t)n * sizeof *all);
-    *lost = all;
-    for (Sequence *q = r->slots.first; q; q = q->after)
-        all[i++] = q;
-    for (Sequence *q = r->prefilling.first; q; q = q->after)
-        all[i++] = q;
+    while (r->slots.first) {
+        Sequence *one = r->slots.first;
+        stop(r, one);
+        one->is_swapped = 1;
+        push_last(&r->prefilling, one);
+    }
+    *inside = r->prefilling;
     for (int64_t k = 0; k < r->n_loading; k++)
-        all[i++] = r->loading[k].one;
-    for (Sequence *q = r->queue.first; q; q = q->after)
-        all[i++] = q;
+        push_last(inside, r->loading[k].one);
+    list_join(inside, &r->queue);
     for (int64_t k = 0; k < r->n_waiting; k++)
-        all[i++] = r->heap[k].one;
+        push_last(inside, r->heap[k].one);
     r->slots = r->prefilling = r->queue = (List){NULL, NULL, 0};
     r->n_waiting = r->n_decoding = r->queued_tokens = r->blocks_private = 0;
     r->n_loading = r->n_held = 0;
     cache_lose(&r->cache);
+    adapters_clear(&r->adapters);
     r->S = r->sizes = 0.0;
     for (int64_t k = 0; k < r->times->n_windows; k++)
         r->window_sums[k] = 0.0;
-    r->up_s = at + down_s;
+    r->up_s = most(r->up_s, at + down_s);
     r->t = most(r->t, at);
-    Agenda by_arrival;
-    agenda_open(&by_arrival, escape);
-    for (i = 0; i < n; i++) {
-        all[i]->failures++;
-        all[i]->decodes_in = NULL;
-        agenda_put(&by_arrival, all[i]->arrival_s, all[i]);
-    }
-    for (i = 0; i < n; i++)
-        all[i] = agenda_pop(&by_arrival).item;
-    agenda_close(&by_arrival);
-    return n;
+    for (Sequence *q = inside->first; q; q = q->after)
+        q->done = q->blocks = q->hit = q->n_shared = q->is_fetched = 0;
 }

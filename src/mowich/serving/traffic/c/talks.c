@@ -7,9 +7,10 @@ static int64_t place_of(const Talks *talks, int64_t talk, int64_t turn)
     return (talks->firsts[talk % talks->n] + turn) % talks->n;
 }
 
-static int64_t name_of(const Talks *talks, int64_t talk, int64_t block)
+static int64_t name_of(const Talks *talks, int64_t talk, int64_t block, int64_t adapter)
 {
-    return block < talks->shared_prefix / talks->block ? block : -1 - (talk * 1000003 + block);
+    int64_t name = block < talks->shared_prefix / talks->block ? block : -1 - (talk * 1000003 + block);
+    return talks->adapters ? name * (talks->n_adapters + 1) + adapter + 1 : name;
 }
 
 static Sequence *turn_of(Fleet *fleet, int64_t talk, int64_t turn, double at, int64_t said)
@@ -21,6 +22,8 @@ static Sequence *turn_of(Fleet *fleet, int64_t talk, int64_t turn, double at, in
     one->arrival_s = at;
     one->prompt = said + talks->prompts[i];
     one->output = talks->outputs[i];
+    if (talks->adapters)
+        one->adapter = talks->adapters[talks->users ? talk % talks->users : talk];
     one->conversation = talk;
     one->turn = turn;
     if (fleet->wants_names) {
@@ -29,7 +32,7 @@ static Sequence *turn_of(Fleet *fleet, int64_t talk, int64_t turn, double at, in
         one->n_names = one->prompt / talks->block;
         one->n_later = spoken - one->n_names;
         for (int64_t k = 0; k < spoken; k++)
-            one->names[k] = name_of(talks, talk, k);
+            one->names[k] = name_of(talks, talk, k, one->adapter);
     }
     return one;
 }

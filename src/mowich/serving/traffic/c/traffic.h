@@ -15,8 +15,10 @@
 #endif
 
 /* What an entry returns. TOO_SMALL: a request that the cache cannot hold; LOOK: autoscaling looks; MORE: answered
- * requests are to be taken; STOPPED: the rest need not be played; BEYOND: a table has no entry for this batch. */
-enum { DONE, NO_MEMORY, TOO_SMALL, LOOK, MORE, STOPPED, BEYOND };
+ * requests are to be taken; STOPPED: the rest need not be played; BEYOND: a table has no entry for this batch; CHANCE:
+ * the next failures by chance are to be drawn; NEVER: a request that is never answered between failures. */
+enum { DONE, NO_MEMORY, TOO_SMALL, LOOK, MORE, STOPPED, BEYOND, CHANCE, NEVER };
+#define MOST_TRIES 1000
 
 /* Routes, as ROUTES of policies.py. */
 enum { ROUND_ROBIN, LEAST_LOADED, PREFIX, KV };
@@ -47,6 +49,12 @@ typedef struct {
     const double *logs;
 } Uneven;
 
+/* AdapterCosts of adapters.py; slots 0: there are no adapters. */
+typedef struct {
+    int64_t slots, host;
+    double fixed_s, each_s, token_s, load_s, read_s;
+} AdapterCosts;
+
 typedef struct {
     int64_t n_tokens, n_sampled, n_experts, n_windows, n_window_pairs;
     const double *tokens, *sampled, *experts;
@@ -54,6 +62,7 @@ typedef struct {
     double per_context, prefill_step, pair, kv_B, few_launches, many_launches, capture, half, prompt_token, verify;
     Shift tpot;
     Uneven reading, asking;
+    AdapterCosts adapters;
 } Times;
 
 typedef struct {
@@ -174,6 +183,24 @@ static inline int64_t cache_used_blocks(const Cache *cache)
     return cache->used * cache->each;
 }
 
+/* adapters.c: Adapters ----------------------------------------------------------------------------------------- */
+
+/* active: sequences under way of each adapter; n_active: adapters with any. */
+typedef struct {
+    Escape *escape;
+    const AdapterCosts *costs;
+    int64_t *active, *device, *host;
+    char *is_on_device, *is_on_host;
+    int64_t known, n_active, n_device, n_host, loads, reads;
+} Adapters;
+
+int adapters_admit(const Adapters *adapters, int64_t adapter);
+double adapters_enter(Adapters *adapters, int64_t adapter);
+void adapters_leave(Adapters *adapters, int64_t adapter);
+void adapters_clear(Adapters *adapters);
+double adapters_extra_s(const Adapters *adapters, double tokens);
+void adapters_close(Adapters *adapters);
+
 /* replica.c: Replica, State ------------------------------------------------------------------------------------ */
 
 struct Replica;
@@ -183,7 +210,7 @@ struct Fleet;
 typedef struct Sequence {
     int64_t id, prompt, output, priority, conversation, turn;
     double arrival_s, scheduled_s, first_token_s, last_token_s, late_s, loads_s;
-    int64_t replica, decoder, cached, preemptions, failures, tiers[3];
+    int64_t replica, decoder, cached, preemptions, failures, moves, adapter, tiers[3];
     int64_t *names; /* of the prompt's blocks, then of those that the answer fills */
     int64_t n_names, n_later, names_room;
     /* the slot */
@@ -258,12 +285,14 @@ typedef struct Replica {
     double *travels;
     int64_t ended_room;
     Cache cache;
+    int has_adapters;
+    Adapters adapters;
 } Replica;
 
 void replica_open(Replica *r, struct Fleet *fleet, int64_t index, const Rules *s, const Times *times, const Seen *seen,
                   const Tiering *tiering);
 void replica_close(Replica *r);
-void replica_submit(Replica *r, Sequence *one, double at, int is_moved);
+void replica_submit(Replica *r, Sequence *one, double at, int is_begun);
 void replica_advance(Replica *r, double until);
 int64_t replica_load(const Replica *r);
 double replica_tokens_here(Replica *r, const Sequence *one);
@@ -272,8 +301,10 @@ double replica_tokens_ahead(Replica *r, const Sequence *one, double at);
 int64_t replica_used_now(const Replica *r);
 double replica_due_s(Replica *r, int is_stuck);
 int replica_play(Replica *r, int is_stuck);
-/* Lose everything; what was inside is put into `lost`, in the order in which it is sent again. */
-int64_t replica_fail(Replica *r, double at, double down_s, Sequence ***lost);
+/* Go down; what was inside is put into `inside`. */
+void replica_fail(Replica *r, double at, double down_s, List *inside);
+void list_put(List *list, Sequence *one);
+void list_join(List *list, const List *more);
 
 int64_t replica_used(const Replica *r, int64_t D);
 int64_t replica_free(const Replica *r, int64_t more);
@@ -319,13 +350,18 @@ Entry agenda_pop(Agenda *agenda);
 /* What is told of an answered request. */
 typedef struct {
     int64_t id, prompt, output, replica, cached, preemptions, failures, conversation, turn, tier_1, tier_2, tier_3;
+    int64_t moves, adapter;
     double arrival_s, scheduled_s, first_token_s, last_token_s, loads_s;
 } Answer;
 
+/* A failure; drain_s below 0: at once. */
 typedef struct {
-    double at_s, down_s;
+    double at_s, down_s, drain_s;
     int64_t replica;
 } Loss;
+
+/* Something that happens to replicas that go. */
+typedef struct Event Event;
 
 /* The way of a cache from prefill to decode. kept: (share, most tokens) in turn; token_s: of one token. */
 typedef struct {
@@ -336,9 +372,10 @@ typedef struct {
 
 /* conversations.py. starts: when those begin that wait for no answer, s. */
 typedef struct {
-    int64_t requests, n, users, n_starts, shared_prefix, block, longest;
+    int64_t requests, n, users, n_starts, shared_prefix, block, longest, n_adapters;
     const int64_t *prompts, *outputs, *turns, *firsts;
     const double *pauses, *starts;
+    const int64_t *adapters; /* of each user, or each conversation; NULL: the base model */
     double until_s;
 } Talks;
 
@@ -369,6 +406,10 @@ typedef struct {
     const Limit *limit;
     const Loss *losses;
     double look_every_s; /* 0: nobody looks */
+    int64_t moves;       /* RECOVERIES of outages.py */
+    const Way *move_way;
+    double detect_s, retry_s;
+    int64_t has_chance; /* whether replicas fail by chance */
 } Given;
 
 /* Requests in order of arrival. names_at: where the names of each begin, and where those of the last end. */
@@ -376,12 +417,13 @@ typedef struct {
     int64_t n, first_id;
     const double *arrival_s;
     const int64_t *prompt, *output, *priority, *names_at, *names;
+    const int64_t *adapter; /* NULL: the base model */
 } Requests;
 
 /* What a replica did. */
 typedef struct {
     double t, busy_s, up_s, read_1, written_1, read_2, written_2, read_3, written_3;
-    int64_t steps, events, prompt_tokens, served, load, queued_tokens, waiting, blocks_used;
+    int64_t steps, events, prompt_tokens, served, load, queued_tokens, waiting, blocks_used, loads, reads;
 } Told;
 
 typedef struct Fleet {
@@ -411,14 +453,45 @@ typedef struct Fleet {
     int64_t bad_id, bad_prompt, bad_output, bad_tokens;
     Sequence *start; /* the next that begins a conversation */
     int has_begun, has_looked, wants_names;
+    Replica *victims; /* replicas that go: part of everyone */
+    Event **drains, **unseen, *events;
+    int64_t *draining; /* those with a drain under way, the first to begin first */
+    int64_t n_draining;
+    const Loss *drawn; /* failures by chance, as far as they are drawn */
+    int64_t n_drawn, next_drawn;
 } Fleet;
 
 _Noreturn void too_small(Fleet *fleet, const Sequence *one, int64_t tokens);
 double fleet_hand_off(Fleet *fleet, double at, Sequence *one);
 void fleet_answered(Fleet *fleet, Replica *r, Sequence *one);
 Sequence *fleet_sequence(Fleet *fleet);
+/* Give a request (is_begun: with its place in a replica) to a replica: to which; NULL: to none yet. */
+Replica *fleet_give(Fleet *fleet, double at, Sequence *one, int is_begun);
+void fleet_deliver(Fleet *fleet, double at);
+double way_s(const Way *way, int64_t tokens);
 void sequence_begin(Sequence *one);
 void sequence_names(Fleet *fleet, Sequence *one, int64_t count);
+
+/* outages.c: Outages ------------------------------------------------------------------------------------------- */
+
+void outages_open(Fleet *fleet);
+void outages_close(Fleet *fleet);
+void outages_play(Fleet *fleet);
+int outages_look(Fleet *fleet);
+int64_t outages_open_to(Fleet *fleet, Replica **there, int64_t n, double at, Replica **out);
+int outages_take(Fleet *fleet, const Replica *target, Sequence *one);
+/* Requests that are lost in a replica and not yet known to be, and their tokens. */
+int64_t outages_lost(const Fleet *fleet, const Replica *r, int64_t *tokens);
+static inline int goes(const Fleet *fleet)
+{
+    return fleet->given.n_losses > 0 || fleet->given.has_chance;
+}
+static inline int wants_draws(const Fleet *fleet)
+{
+    return fleet->given.has_chance && fleet->next_drawn == fleet->n_drawn;
+}
+double outages_drawn_s(const Fleet *fleet);
+double outages_next_s(const Fleet *fleet);
 
 /* talks.c: conversations.py ------------------------------------------------------------------------------------ */
 
