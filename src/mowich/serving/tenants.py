@@ -6,7 +6,7 @@ import bisect
 import itertools
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -70,10 +70,11 @@ class Tenants:
                 self._drawn.append(BASE if rest < 0.0 else min(bisect.bisect_right(self._up_to, rest), last))
         return self._drawn[i]
 
-    def name(self, block: Any, adapter: int) -> Any:
+    def name(self, block: int, adapter: int) -> int:
         """A name of a block that no other adapter shares: what an adapter computes is its own. Traces may call a block
         otherwise than by a number."""
-        return block * (len(self.shares) + 1) + adapter + 1 if isinstance(block, int) else (block, adapter)
+        named: object = block
+        return block * (len(self.shares) + 1) + adapter + 1 if isinstance(named, int) else cast(int, (block, adapter))
 
     def give(self, request: UserRequest, i: int) -> None:
         """Give a request the adapter of the i-th tenant, and its blocks names of their own."""

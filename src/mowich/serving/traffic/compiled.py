@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -508,7 +507,7 @@ OWN_NAMES = 1 << 62
 """Numbers of blocks below this are names of their own."""
 
 
-def _losses(failures: Sequence[Failure]) -> Any:
+def _losses(failures: Sequence[Failure]) -> ctypes.Array[TrafficStruct]:
     """Failures as an array; it stays with the caller."""
     return (_Loss * len(failures))(
         *(_Loss(f.at_s, f.down_s, -1.0 if f.drain_s is None else f.drain_s, f.replica) for f in failures)
