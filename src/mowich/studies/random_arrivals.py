@@ -37,7 +37,7 @@ COUNTED = 3000
 MOST_PLAYED = 120_000
 """Requests of a run at most: a larger plan is not played."""
 
-CROWDED = 3.0
+CROWDED = 2.0
 """A plan is overloaded where its requests take more than so many times as long as in the steady load, or come to no
 steady state in two runs."""
 
