@@ -261,7 +261,7 @@ int64_t replica_used(const Replica *r, int64_t D)
 /* Blocks in use now. */
 int64_t replica_used_now(const Replica *r)
 {
-    return used(r, r->D);
+    return replica_used(r, r->D);
 }
 
 static double bound(const Replica *r, int64_t D)
