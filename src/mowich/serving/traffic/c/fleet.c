@@ -542,7 +542,7 @@ EXPORT void traffic_replicas(const Fleet *fleet, Told *out)
             written[0], read[1],         written[1],      read[2],
             written[2], r->steps,
             r->events, r->prompt_tokens, r->served,       replica_load(r),
-            r->queued_tokens,            r->s->is_priority ? r->n_waiting : r->queue.count,
+            r->queued_tokens,            r->s->is_keyed ? r->n_waiting : r->queue.count,
             replica_used_now(r),
         };
     }
