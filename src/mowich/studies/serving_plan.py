@@ -30,13 +30,13 @@ from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
 from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
+from mowich.serving.hit_curve import HitCurve
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
-from mowich.studies.hit_curves import read_hit_curve
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
@@ -239,6 +239,12 @@ def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool
     return bool(modes & {"any", "aggregated"}), bool(modes & {"any", "disaggregated"})
 
 
+def _curve(path: str) -> HitCurve:
+    from mowich.studies.hit_curves import read_hit_curve  # not above: readers of traces take 40 ms to load
+
+    return read_hit_curve(path)
+
+
 def solve_serving(
     model: Model,
     name: str,
@@ -267,7 +273,7 @@ def solve_serving(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    curve = None if job.cached_by is None else read_hit_curve(job.cached_by)
+    curve = None if job.cached_by is None else _curve(job.cached_by)
     modes = {"apart": apart, "together": together, "with_front": with_front}
     got = search_serving(system, w, job, top=top, margin=margin, curve=curve, **modes, **narrowed(plans, fixed))
     if got.best:
