@@ -2,7 +2,7 @@
 
 A config's `vision_config` or `audio_config` becomes an `Encoder`: layers with exact shapes, as a decoder has them,
 that attend in both directions, and products before them (patches, convolutions) and behind them (merging of patches,
-the projection to the text model's width). Each family is one row of `FAMILIES`: its reader and its rule of how a picture is
+the projection to the text model's width). Each family is one row of `FAMILIES`: its reader, and how a picture is
 resized and how many tokens it makes. What no row describes is refused by the name of its key: a wrong guess would look
 like an answer. Numbers that no config holds (limits of pixels, of tiles) are facts: `serving.encoders.*`.
 Structure and rules are those of transformers 5.24; parameters are compared with it (tests/models/test_encoders.py).

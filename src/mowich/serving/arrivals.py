@@ -1,9 +1,9 @@
 """Where requests come from: public traces, read line by line in bounded memory, or distributions.
 
-Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens,
-num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as
-JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The format is told by the first line.
-Every complaint names file and line.
+Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens; NumImages in that of multimodal models), processed
+CSV (arrived_at, num_prefill_tokens, num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length,
+hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The
+format is told by the first line. Every complaint names file and line.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.rate_curve import RateCurve
+from mowich.serving.traffic.encoders import Media
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
@@ -33,7 +34,8 @@ from mowich.units import parse_count
 @dataclass(frozen=True, slots=True)
 class TraceForm:
     """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes,
-    whether lines may be out of order because they are a log by request (read whole and sorted)."""
+    whether lines may be out of order because they are a log by request (read whole and sorted), the column of
+    images in a request."""
 
     name: str
     time: tuple[str, ...]
@@ -42,9 +44,11 @@ class TraceForm:
     unit_s: tuple[float, ...]
     hashes: str | None = None
     is_log: bool = False
+    images: str | None = None
 
 
 FORMS = (
+    TraceForm("azure-multimodal", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,), images="NumImages"),
     TraceForm("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
     TraceForm("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
     TraceForm("mooncake", ("timestamp",), "input_length", "output_length", (1e-3,), hashes="hash_ids"),
@@ -165,16 +169,20 @@ def _json(text: str, path: Path, line: int) -> Mapping[str, object]:
 
 def _form(columns: list[str], path: Path) -> TraceForm:
     for form in FORMS:
-        if form.prompt in columns and form.output in columns and any(name in columns for name in form.time):
+        has_images = form.images is None or form.images in columns
+        if has_images and form.prompt in columns and form.output in columns and any(c in columns for c in form.time):
             return form
-    best = max(FORMS, key=lambda f: sum(name in columns for name in (*f.time, f.prompt, f.output)))
+    best = max(
+        (f for f in FORMS if f.images is None),
+        key=lambda f: sum(name in columns for name in (*f.time, f.prompt, f.output)),
+    )
     needed = (best.time[0], best.prompt, best.output)
     missing = [name for name in needed if name not in columns]
     if len(missing) < len(needed):
         raise UserError(
             f"missing columns: {', '.join(missing)}", where=f"{path}:1", allowed=f"{best.name}: {', '.join(needed)}"
         )
-    known = "; ".join(f"{f.name}: {f.time[0]}, {f.prompt}, {f.output}" for f in FORMS)
+    known = "; ".join(f"{f.name}: {f.time[0]}, {f.prompt}, {f.output}" for f in FORMS if f.images is None)
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
@@ -203,7 +211,30 @@ def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, 
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
     blocks: tuple[int, ...] = tuple(hashes)
-    return UserRequest(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
+    request = UserRequest(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
+    images = _images(row, form, where)
+    if images:
+        request.media = Media(tuple((0, -1) for _ in range(images)))
+    return request
+
+
+MOST_IMAGES = 10_000
+"""Images of a request."""
+
+
+def _images(row: Mapping[str, object], form: TraceForm, where: str) -> int:
+    """Images of a line of a trace; 0 where it has no such column."""
+    if form.images is None:
+        return 0
+    value = row.get(form.images)
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = -1
+    if not 0 <= count <= MOST_IMAGES:
+        allowed = f"a whole number, 0 to {MOST_IMAGES:,}"
+        raise UserError("not a number of images", where=f"{where}, column {form.images}", given=value, allowed=allowed)
+    return count
 
 
 def _time(value: object, where: str, name: str) -> float:

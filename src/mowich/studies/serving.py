@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mowich.facts import Facts, Watched
 from mowich.facts.load import once_for
 from mowich.facts.moves import nudges
 from mowich.machines.system import System, resolve
+from mowich.models.encoder import Encoder
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
@@ -33,7 +34,16 @@ from mowich.serving.anchors import (
     class_of_plan,
     class_of_worker,
 )
-from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.encoding import EncoderParallel, EncoderWork, encoder_plan
+from mowich.serving.engines import (
+    ConstantTable,
+    Served,
+    architecture,
+    constant_columns,
+    has_own,
+    link_Bps,
+    stated_facts,
+)
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts, newest_release
@@ -44,7 +54,8 @@ BLOCK = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Worker plans of one model, machine and engine as columns, with everything that their times depend on."""
+    """Worker plans of one model, machine and engine as columns, with everything that their times depend on. beside_B:
+    of each device that an encoder takes (None: there is none)."""
 
     model: Model
     system: System
@@ -58,6 +69,13 @@ class Deployment:
     table: ConstantTable
     has_own: bool
     anchors: Anchors
+    beside_B: Floats | None = None
+
+    def with_beside(self, beside_B: Floats) -> Deployment:
+        """The same with so many bytes of each device taken by an encoder and its embeddings [n]: kept as the engine
+        keeps its own."""
+        around = replace(self.around, reserve_B=self.around.reserve_B + beside_B)
+        return replace(self, around=around, beside_B=beside_B)
 
     @property
     def coverage(self) -> dict[str, float]:
@@ -217,6 +235,23 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
         for p in asked.plans
         for system in systems
     ]
+
+
+def encoder_work(
+    encoder: Encoder,
+    system: System,
+    engine: str,
+    plans: Sequence[ServePlan],
+    parallel: EncoderParallel | None,
+    facts: Facts,
+) -> EncoderWork:
+    """An encoder on workers of plans, a column each. parallel: how it is spread over their ranks."""
+    spread = [encoder_plan(encoder, p, parallel) for p in plans]
+    cut = tuple(p for p, _ in spread)
+    asked = _Asked(model=encoder.tower("the"), system=system, engine=engine, plans=cut, accept=None)
+    costs = constant_columns(_cases(facts, asked, [system])).constants(facts.number)[0]
+    links = np.array([link_Bps(system, max(2, p.tp)) for p in plans])
+    return EncoderWork.of(encoder, spread, costs, links)
 
 
 @once_for(12)

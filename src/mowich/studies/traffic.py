@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
 from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.encoders import EncoderTimes, EncoderWorker
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -31,8 +32,9 @@ from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_encoding import media_figures
 from mowich.studies.traffic_load import requests_of
-from mowich.studies.traffic_pools import Pool
+from mowich.studies.traffic_pools import EncodePool, Pool
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 _SCHEMA = "mowich/traffic@1"
@@ -102,9 +104,10 @@ class Figures:
 class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
-    makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
-    measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    makespan; media: of images and sound, and the parts of the time to first token (empty: text alone); chips_mean: that
+    were paid for at a time; chips_of: by system; is_mixed: whether they are of several; measured: how far away measured
+    rows are from the pool that decodes, and the nearest of them, as in the rows of a plan; seconds: processor time
+    taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -146,6 +149,7 @@ class TrafficResult(Shown):
     steps: int
     seconds: float
     coverage: Mapping[str, float]
+    media: Mapping[str, object] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -157,13 +161,20 @@ class TrafficResult(Shown):
         """The `mowich/traffic@1` contract."""
         out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
-            if name == "seconds":  # the same question gives the same bytes
-                continue
             value = getattr(self, name)
+            if name == "seconds" or (name == "media" and not value):  # the same question gives the same bytes
+                continue
             out[name] = (
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
         return out
+
+
+MEDIA_SUMS = (
+    *("requests", "items", "tokens", "counted"),
+    *("encoder_queue", "encoder", "embedding_transfer", "queue", "prompt"),
+)
+"""What is summed over the requests of a load with images or sound; the last five are parts of a time to first token."""
 
 
 @dataclass(slots=True)
@@ -183,6 +194,29 @@ class _Tally:
     preemptions: int = 0
     failures: int = 0
     last_s: float = 0.0
+    media: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEDIA_SUMS, 0.0))
+
+    def saw_media(self, r: UserRequest, *, is_counted: bool) -> None:
+        """Add the media of a finished request of a load that has some, and the parts of its time to first token."""
+        sums, media = self.media, r.media
+        if media is not None:
+            sums["requests"] += 1
+            sums["items"] += len(media.items)
+            sums["tokens"] += media.tokens
+        if not is_counted:
+            return
+        apart = media is not None and media.ready_s >= 0
+        parts = {
+            "encoder_queue": media.wait_s if media is not None else 0.0,
+            "encoder": media.encode_s if media is not None else 0.0,
+            "embedding_transfer": media.travel_s if media is not None else 0.0,
+            "queue": r.scheduled_s - (media.ready_s if media is not None and apart else r.arrival_s),
+        }
+        sums["counted"] += 1
+        sums["prompt"] += r.first_token_s - r.arrival_s
+        for name, seconds in parts.items():
+            sums[name] += seconds
+            sums["prompt"] -= seconds
 
 
 @dataclass(slots=True, kw_only=True)
@@ -245,14 +279,20 @@ def simulate_traffic(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    everyone = [*fleet.replicas, *fleet.decoders]
+    apart = [] if fleet.encoders is None else fleet.encoders.workers
+    everyone: list[Replica | EncoderWorker] = [*fleet.replicas, *fleet.decoders, *apart]
     if trace_out is not None:
         write_timeline(trace_out, everyone)
     start = first or 0.0
     span = max(tally.last_s - start, 1e-12)
     # a pool that does not scale is there from the first arrival to the last token
     paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
-    pools = list(zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False))
+    pools: list[tuple[Pool | EncodePool, Sequence[Busy]]] = list(
+        zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False)
+    )
+    encoding = scenario.encoding
+    if encoding is not None and encoding.pool is not None:
+        pools.append((encoding.pool, apart))
     busy = _busy(pools, paid_s / len(everyone))
     chips = scenario.chips
     used = float(chips) if fleet.scaled is None else chips * paid_s / (len(everyone) * span)
@@ -289,6 +329,13 @@ def simulate_traffic(
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
         seconds=seconds,
+        media={}
+        if encoding is None
+        else media_figures(
+            apart or [r.encoder for r in fleet.replicas if r.encoder is not None],
+            tally.media,
+            paid_s / len(everyone),
+        ),
         coverage=_coverage(
             [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
             inside=tally.inside_s / span,
@@ -312,7 +359,10 @@ def _teller(
     def done(r: UserRequest) -> None:
         ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
         tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
-        if begin <= r.arrival_s < end:
+        is_counted = begin <= r.arrival_s < end
+        if scenario.encoding is not None:
+            tally.saw_media(r, is_counted=is_counted)
+        if is_counted:
             tally.ttft.add(ttft)
             tally.e2e.add(e2e)
             tally.queue.add(r.scheduled_s - r.arrival_s)
@@ -343,7 +393,10 @@ def _fleet(
 ) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
     """(the replicas, ready; the requests that come to them)."""
 
-    def pool(p: Pool, word: str) -> list[Replica]:
+    encoding = scenario.encoding
+    here = None if encoding is None or encoding.pool is not None else encoding.times()
+
+    def pool(p: Pool, word: str, times: EncoderTimes | None = None) -> list[Replica]:
         return [
             Replica(
                 i,
@@ -353,13 +406,15 @@ def _fleet(
                 trace=is_traced,
                 name=f"{word} {i}",
                 seen=p.seen if scenario.has_front else None,
+                encoder=None if times is None else EncoderWorker(times),
             )
             for i in range(p.replicas)
         ]
 
     s = scenario.serve.scheduler
-    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
-    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
+    draws = None if encoding is None else encoding.draws(scenario.requests.get("seed", 0))
+    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block, draws)
+    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica", here)
     rule = scenario.autoscale
     return ReplicaFleet(
         replicas=serve,
@@ -370,6 +425,7 @@ def _fleet(
         transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
         follow=follow,
         scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
+        encoders=None if encoding is None else encoding.workers_apart(),
     ), starts
 
 
@@ -398,7 +454,13 @@ def _coverage(
     return out
 
 
-def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> float:
+class Busy(Protocol):
+    """A worker, by how long it worked, s."""
+
+    busy_s: float
+
+
+def _busy(pools: Sequence[tuple[Pool | EncodePool, Sequence[Busy]]], there_s: float) -> float:
     """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
     chips = sum(pool.chips for pool, _ in pools)
     return sum(
@@ -407,7 +469,11 @@ def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> fl
 
 
 def _costs(
-    scenario: TrafficScenario, facts: Facts, paid: float, pools: Sequence[tuple[Pool, Sequence[Replica]]], span: float
+    scenario: TrafficScenario,
+    facts: Facts,
+    paid: float,
+    pools: Sequence[tuple[Pool | EncodePool, Sequence[Busy]]],
+    span: float,
 ) -> tuple[float | None, float | None]:
     """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
     share of the span in which chips were there. None where a system has no power or no price."""
@@ -429,7 +495,7 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: list[Replica]) -> None:
+def write_timeline(path: Path, replicas: Sequence[Replica | EncoderWorker]) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
     slice."""
     import json
@@ -522,8 +588,15 @@ def _shifted(scenario: TrafficScenario, result: TrafficResult, facts: Facts, end
         seen = replace(pool.seen, ttft=replace(pool.seen.ttft, constant=pool.seen.ttft.constant + first))
         return replace(pool, times=pool.times.scaled(step), seen=seen)
 
+    encoding = scenario.encoding
+    if encoding is not None:  # its times rest on the constants of the steps of prompts
+        first = step_widths(scenario.serve, result, facts)[0][end > 0] * end
+        encoding = encoding.scaled(first)
     return replace(
-        scenario, serve=moved(scenario.serve), decode=None if scenario.decode is None else moved(scenario.decode)
+        scenario,
+        serve=moved(scenario.serve),
+        decode=None if scenario.decode is None else moved(scenario.decode),
+        encoding=encoding,
     )
 
 
@@ -573,4 +646,6 @@ def traffic(
             result = replace(result, warnings=(*result.warnings, said))
     trace = scenario.requests["trace"]
     question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    if scenario.encoding is not None:
+        question.append(repr(scenario.encoding.items))
     return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts, question=question)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Required, TypedDict
@@ -12,6 +13,7 @@ from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
 from mowich.serving.conversations import Conversations, Pauses, pauses
+from mowich.serving.media import MediaDraws, MediaLoad
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
@@ -19,15 +21,15 @@ from mowich.units import parse
 Follow = Callable[[UserRequest], UserRequest | None]
 """What the user of an answered request asks next."""
 
-UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
+UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "media")
 """Keys of a load that hold what its words were read into, not the words."""
 
 
 class Traffic(TypedDict, total=False):
     """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
     or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
-    without end; prompt, output, turns, think: in words; duration: nobody comes later, s; counted: arrivals between
-    these times stand in the figures, s."""
+    without end; prompt, output, turns, think, images, audio: in words; media: what the last two were read into;
+    duration: nobody comes later, s; counted: arrivals between these times stand in the figures, s."""
 
     trace: Required[str | None]
     limit: int | None
@@ -53,6 +55,9 @@ class Traffic(TypedDict, total=False):
     turns: str
     think: str
     counted: list[float]
+    images: dict[str, object]
+    audio: dict[str, object]
+    media: tuple[MediaLoad, ...]
 
 
 MOST_REQUESTS = 100_000_000
@@ -68,6 +73,7 @@ def read_load(node: Node, folder: Path) -> Traffic:
         out["speed"] = node.count("speed", 1.0, minimum=1e-6, whole=False)
     else:
         _drawn(node, out)
+    _media(node, out)
     if "counted" in node:
         window = node.node("counted")
         begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")
@@ -213,9 +219,91 @@ def _lengths(node: Node, key: str) -> Draw | None:
         return None
 
 
-def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
+SIZE = re.compile(r"\s*(\d+)\s*[xX]\s*(\d+)\s*")
+MOST_PIXELS, MOST_SOUND_S = 100_000, 86_400.0
+"""Of a side of an image; of a piece of sound: a day."""
+
+
+def read_size(value: object) -> tuple[float, float]:
+    """Width and height in pixels, of "1024x768". Raises UserError.
+
+    >>> read_size("1024x768")
+    (1024.0, 768.0)
+    """
+    found = SIZE.fullmatch(str(value))
+    sides = [int(side) for side in found.groups()] if found else []
+    if not sides or not all(1 <= side <= MOST_PIXELS for side in sides):
+        raise UserError("not a size of an image", given=value, allowed="width x height in pixels, such as 1024x768")
+    return float(sides[0]), float(sides[1])
+
+
+def _media(node: Node, out: Traffic) -> None:
+    """The images and the sound of requests."""
+    found: list[MediaLoad] = []
+    for key in ("images", "audio"):
+        if key not in node:
+            continue
+        if "turns" in node:
+            node.problem(key, "is not for conversations of several turns", fix="leave turns out")
+        one = node.node(key)
+        one.need("size" if key == "images" else "length")
+        of_trace = out["trace"] is not None and key == "images"
+        if of_trace and "per_request" in one:
+            one.problem("per_request", "is a column of the trace (NumImages)", fix="leave it out")
+        is_none = str(one.raw("per_request")) == "0"
+        draw = None
+        if not of_trace:
+            draw = _lengths(one, "per_request") if "per_request" in one and not is_none else lengths(1, "")
+        size = one.parsed("size", read_size) if key == "images" else None
+        seconds = one.quantity("length", "s", minimum=1e-3) if key == "audio" else None
+        if seconds is not None and seconds > MOST_SOUND_S:
+            one.problem("length", "is too long", given=one.raw("length"), allowed="at most 24 h")
+        share = one.number("share", 1.0, low=0.0, high=1.0)
+        distinct = int(one.count("distinct", 1)) if "distinct" in one else None
+        in_prompt = one.flag("in_prompt", False)
+        one.done(("per_request", "distinct"))
+        if share == 0.0 or is_none:  # text alone
+            continue
+        words = {name: one.raw(name) for name in one}
+        out["images" if key == "images" else "audio"] = words
+        load = MediaLoad(
+            kind="image" if key == "images" else "audio",
+            size=size or (seconds or 1.0, 0.0),
+            per_request=draw,
+            share=share,
+            distinct=distinct,
+            in_prompt=in_prompt,
+            words=words,
+        )
+        found.append(load)
+    if found:
+        out["media"] = tuple(found)
+
+
+def requests_of(
+    r: Traffic, block: int, longest: int, media: MediaDraws | None = None
+) -> tuple[Iterator[UserRequest], Follow | None]:
     """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
-    longest: tokens of a request that the cache still holds."""
+    longest: tokens of a request that the cache still holds; media: what gives them their images and their sound."""
+    starts, follow = _text_of(r, block, longest)
+    if media is None:
+        return starts if not r["trace"] else map(_without_images, starts), follow
+    return media.of_all(starts, by_user=follow is not None), None if follow is None else media.of_next(follow)
+
+
+def _without_images(request: UserRequest) -> UserRequest:
+    """The request, which has none. Raises UserError for one of a trace that has some."""
+    if request.media is not None:
+        raise UserError(
+            "a request of the trace has images, and the scenario does not say how large they are",
+            given=f"{len(request.media.items)} in request {request.id}",
+            fix="traffic.images: {size: 1024x1024}",
+        )
+    return request
+
+
+def _text_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
+    """The same as text alone."""
     if r["trace"]:
         return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
     if "turn_counts" in r and r["turn_counts"] is not None:

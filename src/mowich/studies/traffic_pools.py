@@ -94,12 +94,15 @@ def make_pool(
     apart: bool,
     speculation: Speculation,
     where: str,
+    beside_B: float = 0.0,
 ) -> Pool:
-    """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds). Raises
-    UserError where the weights leave no room."""
+    """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds); beside_B: of
+    a device that an encoder takes. Raises UserError where the weights leave no room."""
     draft = speculation.draft
     accept = speculation.accept if draft is None else draft.accepted
     deployment = deploy(model, system, engine, [plan], facts, accept=accept)
+    if beside_B:
+        deployment = deployment.with_beside(np.array([beside_B]))
     small = None
     if draft is not None:
         small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)
@@ -165,6 +168,27 @@ def _blocks(d: Deployment, draft: Deployment | None, block: int) -> int:
     own, small = (float(kv_B_per_sequence(one.shapes, tokens)[0]) / NOMINAL_TOKENS for one in (d, draft))
     free = room * block * own - float(weights_B(draft.shapes)[0])
     return max(0, int(free / (own + small) / block))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodePool:
+    """Workers that encode alone. replicas: how many; embedding_B: bytes of one embedding; Bps: at which they travel."""
+
+    plan: ServePlan
+    system: System
+    replicas: int
+    embedding_B: float
+    Bps: float
+
+    @property
+    def chips(self) -> float:
+        """Chips of its workers; a part of one where workers share a chip."""
+        return self.replicas * self.plan.devices / self.system.devices_per_chip
+
+    def travel_s(self, embeddings: int) -> float:
+        """Of so many embeddings to a worker that reads them, each of whose ranks takes all."""
+        sent_B = self.embedding_B * embeddings
+        return float(handed_s(sent_B, sent_B, self.plan.devices, self.Bps, self.Bps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +281,7 @@ def network_Bps(facts: Facts, system: System) -> float:
     return system.levels[-1].bandwidth_Bps * share
 
 
-def chips_by_system(pools: Sequence[Pool]) -> Mapping[str, int]:
+def chips_by_system(pools: Sequence[Pool | EncodePool]) -> Mapping[str, int]:
     """Chips that the workers of each system use, whole ones."""
     used: dict[str, float] = {}
     for pool in pools:

@@ -24,9 +24,11 @@ from mowich.serving.traffic.routing import Failure
 from mowich.software.engine import engine_for, engine_names, packs_prompts
 from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
+from mowich.studies.traffic_encoding import ENCODE_KEYS, Encoding, make_encoding, read_encoding
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_pools import (
     Draft,
+    EncodePool,
     Pool,
     Speculation,
     Transfer,
@@ -39,7 +41,8 @@ from mowich.studies.traffic_pools import (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficScenario:
     """A scenario file, resolved. price: the kind of price; has_front: times are the user's, not the engine's own;
-    inputs: what was asked and filled in, to run it again; chips_of: of each system."""
+    inputs: what was asked and filled in, to run it again; chips_of: of each system; encoding: of images and sound
+    (None: text alone)."""
 
     name: str
     system: System
@@ -55,6 +58,7 @@ class TrafficScenario:
     has_front: bool
     inputs: Mapping[str, object]
     chips_of: Mapping[str, int]
+    encoding: Encoding | None = None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -80,6 +84,7 @@ class _Asked:
     scheduler: Node
     apart: Node
     speculation: Node
+    encoder: Node
     slo: Mapping[str, float]
     replicas: int | None
     route: str
@@ -103,6 +108,9 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     decode = _decoders(asked.apart, facts, system, machine, engine, plan, model)
     prefill_replicas = int(asked.apart.count("prefill", 1)) if decode is not None else 0
     stated_Bps = asked.apart.quantity("transfer", "B/s", minimum=1.0)
+    encoders = read_encoding(
+        asked.encoder, asked.apart, asked.requests, model, facts, lambda node: _plan(node, ServePlan(tp=1))
+    )
     asked.apart.done()
     speculation = _speculation(asked.speculation)
     asked.speculation.done()
@@ -124,7 +132,13 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
 
-    def pool(system: System, engine: str, plan: ServePlan, replicas: int) -> Pool:
+    encoding = None
+    if encoders is not None:
+        encoding = make_encoding(
+            encoders, machine, engine, plan, scheduler, facts, stated_Bps=stated_Bps, where=f"{where} disaggregated"
+        )
+
+    def pool(system: System, engine: str, plan: ServePlan, replicas: int, beside_B: float = 0.0) -> Pool:
         return make_pool(
             model,
             system,
@@ -137,11 +151,14 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
             apart=decode is not None,
             speculation=speculation,
             where=where,
+            beside_B=beside_B,
         )
 
-    serve = pool(machine, engine, plan, prefill_replicas or most)
+    serve = pool(machine, engine, plan, prefill_replicas or most, 0.0 if encoding is None else encoding.beside_B)
     behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
-    pools = [serve] if behind is None else [serve, behind]
+    pools: list[Pool | EncodePool] = [serve] if behind is None else [serve, behind]
+    if encoding is not None and encoding.pool is not None:
+        pools.append(encoding.pool)
     _check_chips(
         pools, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
     )
@@ -160,8 +177,9 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         autoscale=asked.autoscale,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation),
+        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, encoding),
         chips_of=chips_by_system(pools),
+        encoding=encoding,
     )
 
 
@@ -196,6 +214,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         scheduler=root.node("scheduler"),
         apart=apart,
         speculation=root.node("speculation"),
+        encoder=root.node("encoder"),
         slo=slo,
         replicas=int(root.count("replicas", 0.0)) if "replicas" in root else None,
         route=root.text("route", "round-robin", allowed=ROUTES),
@@ -219,7 +238,7 @@ def _autoscale(root: Node, apart: Node) -> Autoscale | None:
     least, most = int(node.count("least", 1)), int(node.count("most", 1))
     if "most" in node and most < least:
         node.problem("most", "is below least", given=most, allowed=f"at least {least}")
-    if apart.keys():
+    if set(apart.keys()) - set(ENCODE_KEYS):
         node.problem(None, "replicas of prefill and decode apart do not come and go", fix="leave out disaggregated")
     if "replicas" in root:
         node.problem(None, "decides how many replicas there are", fix="leave out replicas")
@@ -270,7 +289,7 @@ def _decoders(
     node: Node, facts: Facts, system: System, machine: System, engine: str, plan: ServePlan, model: Model
 ) -> _Decoders | None:
     """The pool that decodes apart, on the same system or, with decode_on, on another; None where there is none."""
-    if not node.keys():
+    if not node.keys() or ("encode" in node and set(node.keys()) <= set(ENCODE_KEYS)):
         return None
     node.need("prefill", "decode")
     inner = node.node("decode_plan")
@@ -293,7 +312,7 @@ def _decoders(
     return out
 
 
-def _check_chips(pools: Sequence[Pool], systems: Mapping[str, System], where: str) -> None:
+def _check_chips(pools: Sequence[Pool | EncodePool], systems: Mapping[str, System], where: str) -> None:
     """Raise UserError where workers need more devices than their system has."""
     for name, system in systems.items():
         here = [p for p in pools if p.system.id == name]
@@ -325,6 +344,7 @@ def _inputs(
     decode: Pool | None,
     transfer: Transfer | None,
     speculation: Speculation,
+    encoding: Encoding | None,
 ) -> dict[str, object]:
     """What was asked and filled in."""
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
@@ -358,6 +378,7 @@ def _inputs(
         "traffic": requests,
         "price_term": asked.price,
         "front_s": list(front),
+        **({} if encoding is None else {"encoder": encoding.to_dict()}),
     }
 
 

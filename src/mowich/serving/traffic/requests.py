@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+from mowich.serving.traffic.encoders import Media
+
 
 class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
-    (below 0 where the correction says that prompts are faster than the steps)."""
+    turn: which one it is of a user's, from 0; media: its pictures and sound (None: text alone); late_s: from the
+    engine's time of a token to the user's (below 0 where the correction says that prompts are faster than the
+    steps)."""
 
     __slots__ = (
         "arrival_s",
@@ -24,6 +27,7 @@ class UserRequest:
         "last_token_s",
         "late_s",
         "later",
+        "media",
         "output",
         "preemptions",
         "priority",
@@ -44,6 +48,7 @@ class UserRequest:
         self.late_s = 0.0
         self.later: tuple[int, ...] = ()
         self.conversation = self.turn = 0
+        self.media: Media | None = None
 
 
 class Slot:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.encoders import EncoderWorker
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -33,6 +34,7 @@ class State:
         "busy_s",
         "cache",
         "decoding",
+        "encoder",
         "events",
         "handoff",
         "index",
@@ -65,9 +67,11 @@ class State:
         trace: bool = False,
         name: str = "replica",
         seen: Seen | None = None,
+        encoder: EncoderWorker | None = None,
     ) -> None:
         self.index, self.times, self.s, self.name = index, times, scheduler, name
         self.handoff, self.on_done, self.seen = handoff, on_done, seen
+        self.encoder = encoder
         self.t = 0.0
         self.up_s = 0.0
         self.D = 0

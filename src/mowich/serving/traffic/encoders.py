@@ -1,0 +1,104 @@
+"""Encoders of images and of sound in a simulated traffic: before a prompt on its own worker, or on workers apart."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+MediaItem = tuple[int, int]
+"""(kind, name): which of the scenario's media it is, and which one of them; the same name is the same picture."""
+
+
+class Media:
+    """The pictures and the sound of a request. tokens: embeddings of all; encode_s: its encoding; wait_s, travel_s:
+    before an encoder apart, and of its embeddings from there; ready_s: when these have arrived, -1 until then."""
+
+    __slots__ = ("encode_s", "items", "ready_s", "tokens", "travel_s", "wait_s")
+
+    def __init__(self, items: tuple[MediaItem, ...], tokens: int = 0) -> None:
+        self.items, self.tokens = items, tokens
+        self.encode_s = self.wait_s = self.travel_s = 0.0
+        self.ready_s = -1.0
+
+
+class EncoderTimes:
+    """Seconds of encoding so many items of each kind together, each worked out once. tokens: embeddings of an item of
+    each kind; most: embeddings that the cache of an encoder holds, and of prompts under way."""
+
+    __slots__ = ("_known", "_law", "most", "tokens")
+
+    def __init__(self, tokens: Sequence[int], law: Callable[[tuple[int, ...]], float], most: int) -> None:
+        self.tokens, self._law, self.most = tuple(tokens), law, most
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def seconds(self, counts: tuple[int, ...]) -> float:
+        """Of so many items of each kind."""
+        found = self._known.get(counts)
+        if found is None:
+            found = self._known[counts] = self._law(counts) if any(counts) else 0.0
+        return found
+
+
+class EncoderWorker:
+    """An encoder with the embeddings that it still holds; the ones used longest ago make room. free_s: when it has
+    worked off what it was given; reused, encoded: items found there, and items that were not."""
+
+    __slots__ = ("_held", "_kept", "busy_s", "encoded", "events", "free_s", "name", "reused", "spans", "steps", "times")
+
+    def __init__(self, times: EncoderTimes, name: str = "encode") -> None:
+        self.times, self.name = times, name
+        self.spans: list[tuple[float, float, int, int, int]] | None = None
+        self.events = self.steps = self.reused = self.encoded = 0
+        self.busy_s = self.free_s = 0.0
+        self._kept: OrderedDict[MediaItem, int] = OrderedDict()
+        self._held = 0
+
+    def forget(self) -> None:
+        """Lose what it holds, as a worker that fails does."""
+        self._kept.clear()
+        self._held = 0
+
+    def take(self, media: Media) -> float:
+        """Seconds of encoding what it does not hold of a request."""
+        counts = [0] * len(self.times.tokens)
+        kept = self._kept
+        for item in media.items:
+            if item in kept:
+                kept.move_to_end(item)
+                self.reused += 1
+                continue
+            counts[item[0]] += 1
+            self.encoded += 1
+            tokens = self.times.tokens[item[0]]
+            if tokens <= self.times.most:
+                kept[item] = tokens
+                self._held += tokens
+            while self._held > self.times.most:
+                self._held -= kept.popitem(last=False)[1]
+        return self.times.seconds(tuple(counts))
+
+
+class EncoderPool:
+    """Encoders on workers of their own: each request goes to the one that is free first, and its embeddings travel to
+    where its prompt is read. travel_s: seconds of so many embeddings."""
+
+    __slots__ = ("travel_s", "workers")
+
+    def __init__(self, workers: list[EncoderWorker], travel_s: Callable[[int], float]) -> None:
+        self.workers, self.travel_s = workers, travel_s
+
+    def encode(self, at: float, media: Media) -> float:
+        """Encode a request that comes at `at`: when its embeddings have arrived."""
+        worker = self.workers[0]
+        for other in self.workers:
+            if other.free_s < worker.free_s:
+                worker = other
+        start = max(at, worker.free_s)
+        seconds = worker.take(media)
+        worker.free_s = start + seconds
+        worker.busy_s += seconds
+        worker.events += 1
+        worker.steps += 1
+        media.wait_s, media.encode_s, media.travel_s = start - at, seconds, self.travel_s(media.tokens)
+        media.ready_s = worker.free_s + media.travel_s
+        return media.ready_s
