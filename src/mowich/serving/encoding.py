@@ -31,6 +31,21 @@ _WHOLE = ("patches", "conv")
 """Products that every rank has whole: engines do not cut convolutions."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedImages:
+    """The images of each request of a job: how many, of which width and height in pixels; tokens: that all of them
+    stand for in a prompt."""
+
+    count: float
+    width: float
+    height: float
+    tokens: float
+
+    def to_dict(self) -> dict[str, float]:
+        """As in the inputs of results."""
+        return {"count": self.count, "width": self.width, "height": self.height, "tokens": self.tokens}
+
+
 def gather_s(bytes_: Floats | float, ranks: Floats, Bps: Floats) -> Floats:
     """Seconds until every rank has the embeddings that all ranks made.
 

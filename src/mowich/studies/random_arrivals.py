@@ -49,7 +49,7 @@ def random_arrivals(model: Model, system: System, row: ServeRow, job: ServeJob, 
     if plan is None or ttft is None or tpot is None or rate is None:
         return None
     per_s = ARRIVING * rate * row.chips_requested / job.output
-    w = worker(deploy(model, system, row.engine, [plan], facts, accept=job.accept), job)
+    w = worker(deploy(model, system, row.engine, [plan], facts, accept=job.accept, images=job.images), job)
     groups = row.replicas["decode"] * plan.dp
     most = MOST_CROWDED * row.batch / plan.dp + MOST_WAITING / groups
     users = np.unique(np.append(ladder(most), [row.batch / plan.dp, most]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Required, TypedDict
@@ -16,7 +15,7 @@ from mowich.serving.conversations import Conversations, Pauses, pauses
 from mowich.serving.media import MediaDraws, MediaLoad
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.requests import UserRequest
-from mowich.units import parse
+from mowich.units import parse, parse_pixels
 
 Follow = Callable[[UserRequest], UserRequest | None]
 """What the user of an answered request asks next."""
@@ -219,22 +218,8 @@ def _lengths(node: Node, key: str) -> Draw | None:
         return None
 
 
-SIZE = re.compile(r"\s*(\d+)\s*[xX]\s*(\d+)\s*")
-MOST_PIXELS, MOST_SOUND_S = 100_000, 86_400.0
-"""Of a side of an image; of a piece of sound: a day."""
-
-
-def read_size(value: object) -> tuple[float, float]:
-    """Width and height in pixels, of "1024x768". Raises UserError.
-
-    >>> read_size("1024x768")
-    (1024.0, 768.0)
-    """
-    found = SIZE.fullmatch(str(value))
-    sides = [int(side) for side in found.groups()] if found else []
-    if not sides or not all(1 <= side <= MOST_PIXELS for side in sides):
-        raise UserError("not a size of an image", given=value, allowed="width x height in pixels, such as 1024x768")
-    return float(sides[0]), float(sides[1])
+MOST_SOUND_S = 86_400.0
+"""Of a piece of sound: a day."""
 
 
 def _media(node: Node, out: Traffic) -> None:
@@ -254,7 +239,7 @@ def _media(node: Node, out: Traffic) -> None:
         draw = None
         if not of_trace:
             draw = _lengths(one, "per_request") if "per_request" in one and not is_none else lengths(1, "")
-        size = one.parsed("size", read_size) if key == "images" else None
+        size = one.parsed("size", parse_pixels) if key == "images" else None
         seconds = one.quantity("length", "s", minimum=1e-3) if key == "audio" else None
         if seconds is not None and seconds > MOST_SOUND_S:
             one.problem("length", "is too long", given=one.raw("length"), allowed="at most 24 h")
