@@ -3,7 +3,7 @@
     python tools/check_wheel.py dist/mowich-*.whl
 
 A file that .gitignore matches is left out of a wheel without a word, and facts are files: so each file under src/mowich
-is looked for, and each file of the wheel must be one of them, the wheel's own record, or the kernel clock that was
+is looked for, and each file of the wheel must be one of them, the wheel's own record, or a library that was
 compiled for it, which a wheel without a C compiler lacks.
 """
 
@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPILED = "mowich/neuroncore/clock/_clock.so"
+COMPILED = {"mowich/neuroncore/clock/_clock.so", "mowich/serving/traffic/_traffic.so"}
 
 
 def problems(wheel: Path) -> list[str]:
@@ -26,12 +26,14 @@ def problems(wheel: Path) -> list[str]:
     wanted = {
         p.relative_to(source).as_posix(): p
         for p in (source / "mowich").rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith("_clock.so")
+        if p.is_file()
+        and "__pycache__" not in p.parts
+        and p.relative_to(source).as_posix().removesuffix(".new") not in COMPILED
     }
     beside = [p for n in ("kernels", "scenarios") for p in (ROOT / n).rglob("*.*") if "__pycache__" not in p.parts]
     wanted |= {f"mowich/{p.relative_to(ROOT).as_posix()}": p for p in beside}
     with zipfile.ZipFile(wheel) as file:
-        held = set(file.namelist()) - {COMPILED}
+        held = set(file.namelist()) - COMPILED
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]
         out += [f"not in src: {name}" for name in sorted(held - set(wanted)) if not name.startswith(record)]
         out += [

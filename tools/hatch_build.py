@@ -1,8 +1,11 @@
-"""Compiles the kernel clock (src/mowich/neuroncore/clock/c) when Mowich is built or installed, where a C compiler is.
+"""Compiles the kernel clock (src/mowich/neuroncore/clock/c) and the simulation of traffic (src/mowich/serving/traffic/c)
+when Mowich is built or installed, where a C compiler is.
 
-Without a compiler, or where it fails, the wheel holds Python alone and the clock's Python code runs; one line on
-stderr says so. The library is no extension module of Python: it is loaded with ctypes, and one serves every version of
+Without a compiler, or where it fails, the wheel holds Python alone and the Python code of both runs; a line on stderr
+says so. The libraries are no extension modules of Python: they are loaded with ctypes, and one serves every version of
 Python on its platform. MOWICH_CLOCK=python asks for a wheel of Python alone, for every platform.
+
+    python tools/hatch_build.py     compiles beside the sources again, for an editable install that is there
 """
 
 from __future__ import annotations
@@ -19,10 +22,17 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PLACE = Path("mowich/neuroncore/clock")
-LIBRARY = "_clock.so"
-FLAGS = ("-std=c99", "-O3", "-fwrapv", "-fPIC", "-shared", "-fvisibility=hidden", "-s")
+LIBRARIES = {
+    "mowich/neuroncore/clock/_clock.so": "kernel clock",
+    "mowich/serving/traffic/_traffic.so": "simulation of traffic",
+}
+"""Libraries, each beside the folder `c` of its sources, with what it does."""
+FLAGS = ("-std=c99", "-O3", "-fwrapv", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-s")
+"""Products and sums of floats are rounded apart, as Python does."""
 COMPILERS = ("cc", "gcc", "clang")
+VARIABLE = "MOWICH_CLOCK"
+UNWANTED = f"{VARIABLE}=python"
+SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
 def compilers() -> list[list[str]]:
@@ -33,7 +43,7 @@ def compilers() -> list[list[str]]:
 
 
 def digest(sources: Path) -> str:
-    """As mowich.neuroncore.clock.compiled has it, which cannot be imported yet."""
+    """As mowich.compiled has it, which cannot be imported yet."""
     made = hashlib.sha256()
     for path in sorted(sources.iterdir()):
         if path.suffix in (".c", ".h"):
@@ -50,8 +60,8 @@ def compiled(sources: Path, target: Path) -> str:
     files = sorted(str(path) for path in sources.glob("*.c"))
     for compiler in found:
         with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / LIBRARY
-            command = [*compiler, *FLAGS, f'-DCLOCK_SOURCES="{digest(sources)}"', *files, "-o", str(made)]
+            made = Path(folder) / target.name
+            command = [*compiler, *FLAGS, f'-DCOMPILED_SOURCES="{digest(sources)}"', *files, "-lm", "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0 and made.exists():
                 # in one step: a process that runs may have loaded the one that is there
@@ -64,30 +74,47 @@ def compiled(sources: Path, target: Path) -> str:
     return problem
 
 
-class ClockHook(BuildHookInterface[Any]):
+def compiled_beside(library: str, *, is_wanted: bool) -> str:
+    """Compile a library beside its sources, or remove it where it cannot be. Returns what is wrong."""
+    beside = SOURCE / library
+    problem = compiled(beside.parent / "c", beside) if is_wanted else UNWANTED
+    if problem:
+        beside.unlink(missing_ok=True)
+        complain(library, problem)
+    return problem
+
+
+def complain(library: str, problem: str) -> None:
+    print(f"mowich: the {LIBRARIES[library]} runs in Python, slower: {problem}", file=sys.stderr)
+
+
+class CompiledHook(BuildHookInterface[Any]):
     """Called by hatchling for each wheel, editable ones too."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and put the library into the wheel; an editable install finds it beside the sources."""
-        root = Path(self.root)
-        sources = root / "src" / PLACE / "c"
-        beside = root / "src" / PLACE / LIBRARY
-        is_editable = version == "editable"
+        """Compile, and put the libraries into the wheel; an editable install finds them beside the sources."""
+        source = Path(self.root) / "src"
+        is_wanted = f"{VARIABLE}={os.environ.get(VARIABLE)}" != UNWANTED
         self.folder = tempfile.mkdtemp()
-        target = beside if is_editable else Path(self.folder) / LIBRARY
-        is_wanted = os.environ.get("MOWICH_CLOCK") != "python"
-        problem = compiled(sources, target) if is_wanted else "MOWICH_CLOCK=python"
-        if problem:
-            if is_editable:
-                beside.unlink(missing_ok=True)
-            print(f"mowich: the kernel clock runs in Python, slower: {problem}", file=sys.stderr)
-            return
-        if not is_editable:
-            build_data["force_include"][str(target)] = (PLACE / LIBRARY).as_posix()
-        build_data["pure_python"] = False
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"py3-none-{platform}"
+        for library in LIBRARIES:
+            if version == "editable":
+                problem = compiled_beside(library, is_wanted=is_wanted)
+            else:
+                target = Path(self.folder) / Path(library).name
+                problem = compiled((source / library).parent / "c", target) if is_wanted else UNWANTED
+                if problem:
+                    complain(library, problem)
+                else:
+                    build_data["force_include"][str(target)] = library
+            if not problem:
+                build_data["pure_python"] = False
+                platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+                build_data["tag"] = f"py3-none-{platform}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """The library is in the wheel."""
+        """The libraries are in the wheel."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(len([one for one in LIBRARIES if compiled_beside(one, is_wanted=True)]))

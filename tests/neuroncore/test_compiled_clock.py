@@ -1,5 +1,5 @@
-"""The wheel: the package and the compiled clock. How that clock is built and found, and what happens without it. Its
-results: tests/property/."""
+"""The wheel: the package and the compiled code. How that code is built and found, and what happens without it. Its
+results: tests/property/test_clock_compiled.py, tests/serving/test_compiled_traffic.py."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import compiled_clock
+import compiled_code
+from mowich.compiled import source_digest
 from mowich.errors import UserError
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.trace import Trace
+from mowich.serving.traffic.compiled import TRAFFIC
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMBER = "mowich/neuroncore/clock/_clock.so"
-needs_compiler = pytest.mark.skipif(not compiled_clock.build_hook().compilers(), reason="no C compiler")
+LIBRARIES = (compiled.CLOCK, TRAFFIC)
+MEMBERS = {one: one.path.relative_to(ROOT / "src").as_posix() for one in LIBRARIES}
+needs_compiler = pytest.mark.skipif(not compiled_code.build_hook().compilers(), reason="no C compiler")
 
 
 def check_wheel() -> ModuleType:
@@ -45,7 +47,7 @@ def build(folder: Path, **environment: str) -> tuple[Path, list[str]]:
     done = subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")
-    return wheel, [line for line in done.stderr.splitlines() if "clock" in line]
+    return wheel, [line for line in done.stderr.splitlines() if line.startswith("mowich:")]
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +75,26 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, list[st
 
 
 @needs_compiler
-def test_a_wheel_holds_the_compiled_clock_and_stays_small(built: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_a_wheel_holds_the_compiled_code_and_stays_small(built: tuple[Path, list[str]], tmp_path: Path) -> None:
     wheel, said = built
     assert said == []
     assert wheel.name.startswith("mowich-")
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
-    with zipfile.ZipFile(wheel) as file:
-        assert sum(i.compress_size for i in file.infolist() if "/clock/" in i.filename) < 200_000
-        library = tmp_path / "_clock.so"
-        library.write_bytes(file.read(MEMBER))
-    program = f"""
+    for one, member in MEMBERS.items():
+        with zipfile.ZipFile(wheel) as file:
+            folder = f"/{one.path.parent.name}/"
+            assert sum(i.compress_size for i in file.infolist() if folder in i.filename) < 200_000
+            library = tmp_path / one.path.name
+            library.write_bytes(file.read(member))
+        program = f"""
 import ctypes
-library = ctypes.CDLL({str(library)!r})
-library.clock_sources.restype = ctypes.c_char_p
-print(library.clock_sources().decode())
+sources = ctypes.CDLL({str(library)!r}).{one.prefix}_sources
+sources.restype = ctypes.c_char_p
+print(sources().decode())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == compiled.source_digest()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == source_digest(one.sources)
 
 
 @pytest.mark.parametrize(
@@ -102,21 +106,21 @@ def test_what_keeps_it_from_being_compiled_is_said(
 ) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv(variable, value)
-    assert compiled_clock.build_hook().compiled(compiled.SOURCES, tmp_path / "_clock.so") == says
+    assert compiled_code.build_hook().compiled(compiled.CLOCK.sources, tmp_path / "_clock.so") == says
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("environment", "says"), [({"PATH": ""}, "no C compiler"), ({"MOWICH_CLOCK": "python"}, "MOWICH_CLOCK=python")]
 )
-def test_without_it_the_wheel_is_python_alone_and_one_line_says_so(
+def test_without_it_the_wheel_is_python_alone_and_a_line_for_each_says_so(
     tmp_path: Path, environment: dict[str, str], says: str
 ) -> None:
     wheel, said = build(tmp_path, **environment)
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert said == [f"mowich: the kernel clock runs in Python, slower: {says}"]
+    assert said == [f"mowich: the {one.what} runs in Python, slower: {says}" for one in LIBRARIES]
     with zipfile.ZipFile(wheel) as file:
-        assert MEMBER not in file.namelist()
+        assert not set(MEMBERS.values()) & set(file.namelist())
 
 
 @needs_compiler
@@ -127,21 +131,20 @@ def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None
         (tmp_path / name).mkdir()
     for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
-    package = tmp_path / "src" / "mowich" / "neuroncore" / "clock"
-    shutil.copytree(compiled.SOURCES, package / "c")
+    for one in LIBRARIES:
+        shutil.copytree(one.sources, (tmp_path / "src" / MEMBERS[one]).parent / "c")
     (tmp_path / "src" / "mowich" / "__init__.py").touch()
     program = "from hatchling.build import build_editable; build_editable('dist')"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (package / "_clock.so").exists()
+    assert all((tmp_path / "src" / member).exists() for member in MEMBERS.values())
 
 
 def no_library(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """As in a process that finds this library, or none."""
     monkeypatch.delenv("MOWICH_CLOCK", raising=False)
-    monkeypatch.setattr(compiled, "LIBRARY", place)
-    monkeypatch.setattr(compiled, "loaded", cache(compiled.loaded.__wrapped__))
-    monkeypatch.setattr(compiled, "say", cache(compiled.say.__wrapped__))
+    monkeypatch.setattr(compiled.CLOCK, "path", place)
+    monkeypatch.setattr(compiled.CLOCK, "_said", set())
 
 
 def test_python_says_once_and_on_stderr_that_it_is_slow(
@@ -167,10 +170,10 @@ def test_python_says_once_and_on_stderr_that_it_is_slow(
 @needs_compiler
 def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "_clock.so"
-    hook = compiled_clock.build_hook()
+    hook = compiled_code.build_hook()
     monkeypatch.setattr(hook, "digest", lambda _: "of yesterday")
     monkeypatch.setattr(hook, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in hook.FLAGS))
-    assert hook.compiled(compiled.SOURCES, target) == ""
+    assert hook.compiled(compiled.CLOCK.sources, target) == ""
     no_library(monkeypatch, target)
     assert compiled.library() is None
     assert compiled.loaded()[1] == "_clock.so was compiled from other sources: install again"
@@ -182,7 +185,7 @@ def test_a_broken_library_is_not_used(tmp_path: Path, monkeypatch: pytest.Monkey
     no_library(monkeypatch, broken)
     assert compiled.library() is None
     monkeypatch.setenv("MOWICH_CLOCK", "compiled")
-    with pytest.raises(UserError, match=r"there is no compiled clock: _clock\.so: "):
+    with pytest.raises(UserError, match=r"there is no compiled kernel clock: _clock\.so: "):
         compiled.library()
 
 
@@ -192,6 +195,6 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOWICH_CLOCK", "rust")
     with pytest.raises(UserError, match="MOWICH_CLOCK=rust"):
         compiled.library()
-    if compiled_clock.available():
+    if compiled_code.available(compiled.CLOCK):
         monkeypatch.setenv("MOWICH_CLOCK", "compiled")
         assert compiled.library() is not None

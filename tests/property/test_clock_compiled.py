@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import random
-import re
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -29,9 +28,9 @@ from mowich.neuroncore.memory import Record
 from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Patterns, Trace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import compiled_clock
+import compiled_code
 
-pytestmark = pytest.mark.skipif(not compiled_clock.available(), reason="no C compiler")
+pytestmark = pytest.mark.skipif(not compiled_code.available(compiled.CLOCK), reason="no C compiler")
 TARGETS = {2: "trn1", 3: "trn2", 4: "trn3"}
 SIZES = ((128, 512, 4), (128, 2048, 2), (64, 96, 4), (33, 640, 2), (128, 9000, 4), (1, 300, 4))
 """Partitions, elements in each, bytes of one."""
@@ -262,36 +261,19 @@ def same_schedule(programs: list[Program], generation: int, options: ClockOption
     return found
 
 
-def fields_in_c(place: str) -> list[str]:
-    """The fields of a struct of the C code, each of 64 bits. place: "file.c:Name"."""
-    file, name = place.split(":")
-    text = re.sub(r"/\*.*?\*/", "", (compiled.SOURCES / file).read_text(), flags=re.DOTALL)
-    body = re.search(r"typedef struct \{([^}]*)\} " + name + ";", text)
-    assert body, place
-    out = []
-    for declared in body[1].split(";")[:-1]:
-        kind, names = re.fullmatch(r"\s*((?:const )?\w+)\s(.*)", declared, flags=re.DOTALL).groups()  # type: ignore[union-attr]
-        for field in names.split(","):
-            assert "*" in field or kind == "int64_t", (place, declared)
-            out.append(field.replace("const", "").strip(" *\n"))
-    return out
-
-
 @pytest.mark.parametrize("struct", compiled.Struct.__subclasses__(), ids=lambda struct: struct.__name__)
 def test_structs_are_those_of_the_c_code(struct: type[compiled.Struct]) -> None:
-    assert [name for name, _ in struct._fields_] == fields_in_c(struct.__name__)
+    found = compiled_code.fields_in_c(compiled.CLOCK, struct.__name__)
+    assert [name for name, _ in struct._fields_] == [name for name, _ in found]
+    assert {kind for _, kind in found} <= {"int64_t", "*"}
 
 
 def test_functions_take_as_many_arguments_as_in_c() -> None:
-    text = "".join(path.read_text() for path in sorted(compiled.SOURCES.glob("*.c")))
-    found = {
-        name: (arguments.count(",") + 1, result)
-        for result, name, arguments in re.findall(r"EXPORT (\w+) \*?clock_(\w+)\(([^)]*)\)", text)
-        if name != "sources"
-    }
     results = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "void": None}
     library = compiled.loaded()[0]
-    for name, (arguments, result) in found.items():
+    for name, (arguments, result) in compiled_code.functions_in_c(compiled.CLOCK).items():
+        if name == "sources":
+            continue
         function = getattr(library, f"clock_{name}")
         assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
 

@@ -340,11 +340,11 @@ def test_long_traces_stream(tmp_path: Path) -> None:
         file.writelines(f"{i},10,2\n" for i in range(50_000))
     assert len(list(itertools.islice(read_trace(path), 3))) == 3
     figures = Figures()
-    for i in range(EXACT + 50_000):
-        figures.add(1.0 + i / (EXACT + 50_000))
+    for chunk in np.array_split(1.0 + np.arange(EXACT + 50_000) / (EXACT + 50_000), 100):
+        figures.add(chunk)
     assert figures.quantile(0.5) == pytest.approx(1.5, rel=0.003)
     assert figures.to_dict()["mean"] == pytest.approx(1.5, rel=1e-4)
-    assert len(figures._bins) < 400
+    assert np.count_nonzero(figures._bins) < 400
 
 
 def test_distributions() -> None:

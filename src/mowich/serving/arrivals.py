@@ -1,31 +1,33 @@
 """Where requests come from: public traces, read line by line in bounded memory, or distributions.
 
-Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens; NumImages in that of multimodal models), processed
-CSV (arrived_at, num_prefill_tokens, num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length,
-hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The
-format is told by the first line. Every complaint names file and line.
+Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens,
+and NumImages in that of multimodal models), processed CSV (arrived_at, num_prefill_tokens,
+num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as
+JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The format is told by the first line.
+Every complaint names file and line.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.traffic.encoders import Media
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
@@ -63,6 +65,8 @@ FORMS = (
 )
 """In the order tried; the first whose columns the first line has."""
 
+_NO_ID = object()
+
 LOG_LIMIT = 1_000_000
 """Most lines of a log by request, which is sorted in memory."""
 
@@ -71,56 +75,99 @@ MAX_HEADER = 1_000_000
 """Characters of the first line of a trace."""
 
 
-def read_trace(
+CHUNK = 4096
+"""Requests that are drawn or read at once."""
+
+
+def read_trace_columns(
     path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
-) -> Iterator[UserRequest]:
-    """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded.
+) -> Iterator[RequestColumns]:
+    """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded;
+    `CHUNK` lines at a time.
 
     Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length
     below 1 (an output of 0 counts as 1), times that go back.
     """
     with open_lines(path) as file:
         rows, form = _rows(file, path)
-        if form.is_log:
-            yield from _sorted_log(rows, form, path, limit, speed)
-            return
-        start = last = -math.inf
-        count = 0
-        for line, row in rows:
-            request = _request(row, form, path, line, count)
-            if request.arrival_s < last:
-                raise UserError(
-                    "times go back", where=f"{path}:{line}", given=row[form.time[0]], fix="sort the trace by time"
-                )
-            if start == -math.inf:
-                start = request.arrival_s if from_first else 0.0
-            last = request.arrival_s
-            request.arrival_s = (request.arrival_s - start) / speed
-            yield request
-            count += 1
-            if limit is not None and count >= limit:
-                return
+        found = (_sorted_log if form.is_log else _in_order)(rows, form, path, limit)
+        start, count = math.nan, 0
+        while lines := list(itertools.islice(found, CHUNK)):
+            if not count:
+                start = lines[0].at_s if from_first else 0.0
+            yield _columns(lines, count, start, speed)
+            count += len(lines)
         if not count:
             raise UserError("no requests after the header", where=f"{path}:1")
 
 
-def _sorted_log(
-    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None, speed: float
+def read_trace(
+    path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
 ) -> Iterator[UserRequest]:
-    out: list[UserRequest] = []
+    """The requests of `read_trace_columns`, one by one."""
+    for columns in read_trace_columns(path, limit=limit, speed=speed, from_first=from_first):
+        yield from columns.requests()
+
+
+class _Line(NamedTuple):
+    """A request as a line of a trace has it. id: None where it has none; images: how many it has."""
+
+    at_s: float
+    prompt: int
+    output: int
+    names: Sequence[int]
+    id: str | None
+    images: int = 0
+
+
+def _columns(lines: Sequence[_Line], first: int, start_s: float, speed: float) -> RequestColumns:
+    ats, prompts, outputs, names, ids, images = zip(*lines, strict=True)
+    return RequestColumns(
+        first=first,
+        arrival_s=(np.array(ats) - start_s) / speed,
+        prompt=np.array(prompts, np.int64),
+        output=np.array(outputs, np.int64),
+        priority=np.zeros(len(lines), np.int64),
+        names_at=np.cumsum([0, *map(len, names)]),
+        names=list(itertools.chain.from_iterable(names)),
+        ids=[str(first + i) if name is None else name for i, name in enumerate(ids)]
+        if any(name is not None for name in ids)
+        else None,
+        images=np.array(images, np.int64) if any(images) else None,
+    )
+
+
+def _in_order(
+    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None
+) -> Iterator[_Line]:
+    """The lines of a trace that is in order of time."""
+    last = -math.inf
+    for line, row in rows if limit is None else itertools.islice(rows, limit):
+        one = _line(row, form, path, line)
+        if one.at_s < last:
+            raise UserError(
+                "times go back", where=f"{path}:{line}", given=row[form.time[0]], fix="sort the trace by time"
+            )
+        last = one.at_s
+        yield one
+
+
+def _sorted_log(
+    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None
+) -> Iterator[_Line]:
+    """The lines of a log by request. One that has no name is called by where it stood."""
+    out: list[_Line] = []
     for line, row in rows:
-        out.append(_request(row, form, path, line, len(out)))
+        one = _line(row, form, path, line)
+        out.append(one if one.id is not None else one._replace(id=str(len(out))))
         if len(out) > LOG_LIMIT:
             raise UserError(
                 f"a log of more than {LOG_LIMIT} requests cannot be sorted in memory",
                 where=str(path),
                 fix="write it as a trace in order of time",
             )
-    out.sort(key=lambda r: r.arrival_s)
-    start = out[0].arrival_s
-    for request in out[:limit]:
-        request.arrival_s = (request.arrival_s - start) / speed
-        yield request
+    out.sort(key=lambda one: one.at_s)
+    return iter(out[:limit])
 
 
 def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, object]]], TraceForm]:
@@ -186,7 +233,7 @@ def _form(columns: list[str], path: Path) -> TraceForm:
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
-def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, count: int) -> UserRequest:
+def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> _Line:
     where = f"{path}:{line}"
     at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
     if at is None:
@@ -210,12 +257,9 @@ def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, 
     hashes = (row.get(form.hashes) if form.hashes else None) or ()
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
-    blocks: tuple[int, ...] = tuple(hashes)
-    request = UserRequest(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
-    images = _images(row, form, where)
-    if images:
-        request.media = Media(tuple((0, -1) for _ in range(images)))
-    return request
+    called = row.get("request_id", _NO_ID)
+    own = None if called is _NO_ID else str(called)
+    return _Line(arrival, lengths[0], lengths[1], hashes, own, _images(row, form, where))
 
 
 MOST_IMAGES = 10_000
@@ -303,7 +347,7 @@ def lengths(text: object, where: str) -> Draw:
 ARRIVALS = ("poisson", "fixed", "gamma")
 
 
-def draw(
+def draw_columns(
     *,
     rate: float | RateCurve,
     requests: int,
@@ -316,19 +360,19 @@ def draw(
     priorities: int = 1,
     block: int = 512,
     until_s: float = math.inf,
-) -> Iterator[UserRequest]:
-    """`requests` requests at `rate` per second, none later than until_s. fixed: even gaps; poisson: exponential
-    gaps; gamma: gaps of coefficient of variation `cv`.
+) -> Iterator[RequestColumns]:
+    """`requests` requests at `rate` per second, none later than until_s, `CHUNK` at a time. fixed: even gaps; poisson:
+    exponential gaps; gamma: gaps of coefficient of variation `cv`.
 
     shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
     """
     rng = np.random.default_rng(seed)
     curve = rate if isinstance(rate, RateCurve) else None
     rate = 1.0 if isinstance(rate, RateCurve) else rate  # along a curve, gaps are in requests expected
-    now, made, chunk = 0.0, 0, 4096
-    prefix = tuple(range(shared_prefix // block))
+    now, made = 0.0, 0
+    prefix = range(shared_prefix // block)
     while made < requests:
-        n = min(chunk, requests - made)
+        n = min(CHUNK, requests - made)
         if arrivals == "fixed":
             gaps = np.full(n, 1.0 / rate)
         elif arrivals == "poisson":
@@ -337,11 +381,33 @@ def draw(
             shape = 1.0 / cv**2
             gaps = rng.gamma(shape, 1.0 / (rate * shape), n)
         ins, outs = prompt(rng, n), output(rng, n)
-        ranks = rng.integers(0, priorities, n) if priorities > 1 else np.zeros(n, dtype=int)
-        for gap, i, o, rank in zip(gaps.tolist(), ins.tolist(), outs.tolist(), ranks.tolist(), strict=True):
-            now += gap
-            at = now if curve is None else curve.time_of(now)
-            if earlier(at) > until_s or at == math.inf:
-                return
-            yield UserRequest(str(made), at, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
-            made += 1
+        ranks = rng.integers(0, priorities, n) if priorities > 1 else np.zeros(n, np.int64)
+        gaps[0] += now
+        at = np.cumsum(gaps)  # one after the other, as a clock
+        now = float(at[-1])
+        if curve is not None:
+            at = np.array([curve.time_of(count) for count in at.tolist()])
+        late = (earlier(at) > until_s) | (at == math.inf)
+        is_last = bool(late.any())
+        if is_last:
+            n = int(np.argmax(late))
+        if n:
+            has_prefix = ins[:n] > shared_prefix if prefix else np.zeros(n, bool)
+            yield RequestColumns(
+                first=made,
+                arrival_s=at[:n],
+                prompt=ins[:n].astype(np.int64),
+                output=np.maximum(1, outs[:n].astype(np.int64)),
+                priority=ranks[:n],
+                names_at=np.concatenate([[0], np.cumsum(has_prefix) * len(prefix)]),
+                names=list(prefix) * int(has_prefix.sum()),
+            )
+        if is_last:
+            return
+        made += n
+
+
+def draw(**load: Any) -> Iterator[UserRequest]:
+    """The requests of `draw_columns`, one by one."""
+    for columns in draw_columns(**load):
+        yield from columns.requests()

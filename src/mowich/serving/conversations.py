@@ -7,12 +7,14 @@ is asked the same questions.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
@@ -84,26 +86,39 @@ class Conversations:
         self._pauses = self.think(rng, n).tolist()
         self._gaps = rng.exponential(1.0, n).tolist()
 
-    def starts(self) -> Iterator[UserRequest]:
-        """The first turns that do not wait for an answer, in order of arrival."""
+    def begins(self) -> Iterator[float]:
+        """When those begin that do not wait for an answer, s."""
         if self.users:
             for user in range(self.users):
                 at = self.ramp_up_s * user / self.users
-                if self._made >= self.requests or earlier(at) > self.until_s:
+                if earlier(at) > self.until_s:
                     return
-                yield self._turn(user, 0, at, 0)
+                yield at
             return
         assert self.rate is not None
         mean = sum(self._turns) / len(self._turns)
         curve = self.rate if isinstance(self.rate, RateCurve) else RateCurve((0.0,), (self.rate,))
-        begun, come = 0.0, 0
-        while self._made < self.requests:
+        begun = 0.0
+        for come in itertools.count():
             begun += self._gaps[come % len(self._gaps)]
             at = curve.time_of(begun * mean)
             if earlier(at) > self.until_s or math.isinf(at):
                 return
-            yield self._turn(come, 0, at, 0)
-            come += 1
+            yield at
+
+    def starts(self) -> Iterator[UserRequest]:
+        """The first turns that do not wait for an answer, in order of arrival."""
+        for talk, at in enumerate(self.begins()):
+            if self._made >= self.requests:
+                return
+            yield self._turn(talk, 0, at, 0)
+
+    def columns(self) -> dict[str, NDArray[np.int64] | Floats]:
+        """What was drawn."""
+        whole = {"prompts": self._prompts, "outputs": self._outputs, "turns": self._turns, "firsts": self._firsts}
+        columns: dict[str, NDArray[np.int64] | Floats] = {k: np.array(v, np.int64) for k, v in whole.items()}
+        columns["pauses"] = np.array(self._pauses, np.float64)
+        return columns
 
     def after(self, request: UserRequest) -> UserRequest | None:
         """What the user of an answered request asks next; None: nothing."""

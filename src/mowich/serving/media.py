@@ -10,7 +10,7 @@ import numpy as np
 from mowich.facts import Facts
 from mowich.models.encoder import EncodedItem, Encoder, Kind
 from mowich.serving.arrivals import Draw
-from mowich.serving.traffic.encoders import Media, MediaItem
+from mowich.serving.traffic.encoders import EncoderPool, EncoderTimes, EncoderWorker, Media, MediaItem
 from mowich.serving.traffic.requests import UserRequest
 
 _CHUNK = 4096
@@ -99,6 +99,24 @@ class MediaDraws:
             return None if more is None else self.give(more, more.conversation)
 
         return then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetMedia:
+    """The media of a load and their encoders, as a fleet has them. draws: what gives requests theirs; times: of an
+    encoder; apart: workers that encode alone, 0: those that read prompts encode; travel_s: of so many embeddings from
+    there; see: what is done with an answered request."""
+
+    draws: MediaDraws
+    times: EncoderTimes
+    apart: int
+    travel_s: Callable[[int], float]
+    see: Callable[[UserRequest], None]
+
+    def pool(self) -> EncoderPool | None:
+        """The workers that encode alone, idle."""
+        workers = [EncoderWorker(self.times, f"encode {i}") for i in range(self.apart)]
+        return EncoderPool(workers, self.travel_s) if workers else None
 
 
 _ITEMS, _SEEDS = 1 << 20, 1 << 50

@@ -16,9 +16,10 @@ from mowich.facts import Facts
 from mowich.progress import tell
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
+from mowich.serving.traffic.play import Cutoff
 from mowich.studies.rate_scenario import Timing, WorkerGroup, scenario_text
 from mowich.studies.rate_sides import RateCandidate, requests_per_s, unlike_prices
-from mowich.studies.traffic import REDRAWS, Cutoff, TrafficResult, simulate_traffic
+from mowich.studies.traffic import REDRAWS, TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 BUDGET = 120_000

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.autoscale import ScaledPool
-from mowich.serving.traffic.encoders import EncoderTimes, EncoderWorker
+from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
 from mowich.serving.traffic.moments import earlier
+from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
-from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
@@ -57,47 +57,46 @@ REQUEST_COLUMNS = (
 )
 
 
+_REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
+
+
 class Figures:
     """Mean and percentiles of positive numbers in bounded memory."""
 
     def __init__(self) -> None:
         self.count, self.total = 0, 0.0
-        self._exact: list[float] | None = []
-        self._bins: dict[int, int] = {}
+        self._exact: list[Floats] | None = []
+        self._bins = np.zeros(0, np.int64)
 
-    def add(self, value: float) -> None:
-        self.count += 1
-        self.total += value
+    def add(self, values: Floats) -> None:
+        """A column of them."""
+        self.count += len(values)
+        self.total = added(self.total, values)
         if self._exact is not None:
-            self._exact.append(value)
-            if len(self._exact) > EXACT:
-                old, self._exact = self._exact, None
-                for x in old:
-                    self._bin(x)
-        else:
-            self._bin(value)
-
-    def _bin(self, value: float) -> None:
-        at = int(math.log(max(value, FLOOR) / FLOOR) / BIN)
-        self._bins[at] = self._bins.get(at, 0) + 1
+            self._exact.append(values)
+            if self.count > EXACT:
+                values, self._exact = np.concatenate(self._exact), None
+        if self._exact is None:
+            self._bins = counted_in_bins(self._bins, values, FLOOR, BIN)
 
     def quantile(self, share: float) -> float | None:
         """Linear between ranks while exact, to 0.25% afterwards; None when empty."""
         if not self.count:
             return None
         if self._exact is not None:
-            return float(np.quantile(np.array(self._exact), share))
-        wanted, seen = share * (self.count - 1), 0
-        for at in sorted(self._bins):
-            seen += self._bins[at]
-            if seen > wanted:
-                return FLOOR * math.exp((at + 0.5) * BIN)
-        return None
+            return float(np.quantile(np.concatenate(self._exact), share))
+        at = int(np.searchsorted(np.cumsum(self._bins), share * (self.count - 1), side="right"))
+        return FLOOR * math.exp((at + 0.5) * BIN)
 
     def to_dict(self) -> dict[str, float | None]:
         """mean, p50, p90, p99."""
         mean = self.total / self.count if self.count else None
         return {"mean": mean, **{f"p{round(100 * q)}": self.quantile(q) for q in (0.5, 0.9, 0.99)}}
+
+
+def added(total: float, values: Floats) -> float:
+    """A total and more, one after the other."""
+    return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +178,12 @@ MEDIA_SUMS = (
 
 @dataclass(slots=True)
 class _Tally:
-    """What is kept of finished requests."""
+    """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
+    times, s; file: where each has a line (None: nowhere)."""
 
+    slo: Mapping[str, float]
+    counted: Sequence[float] = (0.0, math.inf)
+    file: IO[str] | None = None
     ttft: Figures = field(default_factory=Figures)
     tpot: Figures = field(default_factory=Figures)
     e2e: Figures = field(default_factory=Figures)
@@ -196,14 +199,15 @@ class _Tally:
     last_s: float = 0.0
     media: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEDIA_SUMS, 0.0))
 
-    def saw_media(self, r: UserRequest, *, is_counted: bool) -> None:
+    def saw_media(self, r: UserRequest) -> None:
         """Add the media of a finished request of a load that has some, and the parts of its time to first token."""
         sums, media = self.media, r.media
         if media is not None:
             sums["requests"] += 1
             sums["items"] += len(media.items)
             sums["tokens"] += media.tokens
-        if not is_counted:
+        begin, end = map(earlier, self.counted)
+        if not begin <= r.arrival_s < end:
             return
         apart = media is not None and media.ready_s >= 0
         parts = {
@@ -218,29 +222,34 @@ class _Tally:
             sums[name] += seconds
             sums["prompt"] -= seconds
 
-
-@dataclass(slots=True, kw_only=True)
-class Cutoff:
-    """When a traffic need not be played to its end: as soon as so many requests are beyond a limit that its 99th
-    percentile is, whatever comes. Those of the warm-up stand among them: workers that began empty are less full than in
-    the steady state. most: requests that can come; late, slow: those beyond ttft_s, tpot_s."""
-
-    ttft_s: float
-    tpot_s: float
-    most: float
-    late: int = 0
-    slow: int = 0
-
-    def saw(self, ttft_s: float, tpot_s: float) -> None:
-        """A request was answered."""
-        self.late += ttft_s > self.ttft_s
-        self.slow += tpot_s > self.tpot_s
-
-    @property
-    def broken(self) -> tuple[bool, bool]:
-        """Whether the limit on the first token, and that on later ones, is broken for certain."""
-        enough = 1.0 + 0.01 * self.most
-        return self.late > enough, self.slow > enough
+    def add(self, answers: Answers, id_of: Callable[[int], str]) -> None:
+        """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
+        if not len(answers):
+            return
+        arrival, first, last = (answers[name] for name in ("arrival_s", "first_token_s", "last_token_s"))
+        output = answers["output"]
+        ttft, e2e = first - arrival, last - arrival
+        tpot = np.where(output > 1, (last - first) / np.maximum(output - 1, 1), 0.0)
+        begin, end = map(earlier, self.counted)
+        stands = (arrival >= begin) & (arrival < end)
+        is_good = stands
+        for name, time_s in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
+            is_good = is_good & (time_s <= self.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN))
+        self.ttft.add(ttft[stands])
+        self.e2e.add(e2e[stands])
+        self.queue.add((answers["scheduled_s"] - arrival)[stands])
+        self.tpot.add(tpot[stands & (output > 1)])
+        self.good += int(is_good.sum())
+        self.answered += len(answers)
+        self.inside_s = added(self.inside_s, e2e)
+        self.tokens += int(output.sum())
+        for name in ("prompt", "cached", "preemptions", "failures"):
+            setattr(self, name, getattr(self, name) + int(answers[name].sum()))
+        self.last_s = max(self.last_s, float(last.max()))
+        if self.file is not None:
+            names = [id_of(number) for number in answers["id"].tolist()]
+            columns = (answers[name].tolist() for name in REQUEST_COLUMNS[1:])
+            self.file.writelines(map(_REQUEST_LINE.__mod__, zip(names, *columns, strict=True)))
 
 
 def simulate_traffic(
@@ -254,20 +263,17 @@ def simulate_traffic(
     """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
     (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
     UserError for a bad trace or a request that the cache cannot hold."""
-    tally = _Tally()
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    done = _teller(tally, scenario, file, cutoff)
-    fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
-    begin, count, first = time.process_time(), 0, None
+    tally = _Tally(scenario.slo, scenario.requests.get("counted", (0.0, math.inf)), file)
+    begin = time.process_time()
+    s = scenario.serve.scheduler
+    load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    setup = _setup(scenario, tally, is_traced=trace_out is not None)
     try:
-        for request in fleet.run(starts):
-            first = request.arrival_s if first is None else first
-            count += 1
-            if cutoff is not None and any(cutoff.broken):
-                break
+        fleet = play(setup, load, tally.add, cutoff)
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -279,18 +285,18 @@ def simulate_traffic(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    apart = [] if fleet.encoders is None else fleet.encoders.workers
-    everyone: list[Replica | EncoderWorker] = [*fleet.replicas, *fleet.decoders, *apart]
+    encoding = scenario.encoding
+    apart = fleet.encoders if encoding is not None and encoding.pool is not None else ()
+    everyone: list[ReplicaRecord] = [*fleet.replicas, *fleet.decoders, *apart]
     if trace_out is not None:
-        write_timeline(trace_out, everyone)
-    start = first or 0.0
+        write_timeline(trace_out, fleet.timelines)
+    start = fleet.first_s or 0.0
     span = max(tally.last_s - start, 1e-12)
     # a pool that does not scale is there from the first arrival to the last token
     paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
-    pools: list[tuple[Pool | EncodePool, Sequence[Busy]]] = list(
+    pools: list[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]] = list(
         zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False)
     )
-    encoding = scenario.encoding
     if encoding is not None and encoding.pool is not None:
         pools.append((encoding.pool, apart))
     busy = _busy(pools, paid_s / len(everyone))
@@ -300,7 +306,7 @@ def simulate_traffic(
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
-        requests=count,
+        requests=fleet.taken,
         completed=tally.answered,
         counted=tally.e2e.count,
         ttft_s=tally.ttft.to_dict(),
@@ -329,13 +335,7 @@ def simulate_traffic(
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
         seconds=seconds,
-        media={}
-        if encoding is None
-        else media_figures(
-            apart or [r.encoder for r in fleet.replicas if r.encoder is not None],
-            tally.media,
-            paid_s / len(everyone),
-        ),
+        media={} if encoding is None else media_figures(fleet.encoders, tally.media, paid_s / len(everyone)),
         coverage=_coverage(
             [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
             inside=tally.inside_s / span,
@@ -347,90 +347,29 @@ def simulate_traffic(
 HOUR_S = 3600.0
 
 
-def _teller(
-    tally: _Tally, scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None
-) -> Callable[[UserRequest], None]:
-    """What is done with a finished request."""
-    ttft_limit, tpot_limit, e2e_limit = (
-        scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
-    )
-    begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
+def _setup(scenario: TrafficScenario, tally: _Tally, *, is_traced: bool) -> FleetSetup:
+    """The replicas of a scenario. tally: what sees its images and its sound."""
 
-    def done(r: UserRequest) -> None:
-        ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
-        tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
-        is_counted = begin <= r.arrival_s < end
-        if scenario.encoding is not None:
-            tally.saw_media(r, is_counted=is_counted)
-        if is_counted:
-            tally.ttft.add(ttft)
-            tally.e2e.add(e2e)
-            tally.queue.add(r.scheduled_s - r.arrival_s)
-            if r.output > 1:
-                tally.tpot.add(tpot)
-            tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
-        if cutoff is not None:
-            cutoff.saw(ttft, tpot)
-        tally.answered += 1
-        tally.inside_s += e2e
-        tally.tokens += r.output
-        tally.prompt += r.prompt
-        tally.cached += r.cached
-        tally.preemptions += r.preemptions
-        tally.failures += r.failures
-        tally.last_s = max(tally.last_s, r.last_token_s)
-        if file is not None:
-            file.write(
-                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
-                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
-            )
+    def workers(p: Pool) -> Workers:
+        seen = p.seen if scenario.has_front else None
+        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
 
-    return done
-
-
-def _fleet(
-    scenario: TrafficScenario, done: Callable[[UserRequest], None], *, is_traced: bool
-) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
-    """(the replicas, ready; the requests that come to them)."""
-
-    encoding = scenario.encoding
-    here = None if encoding is None or encoding.pool is not None else encoding.times()
-
-    def pool(p: Pool, word: str, times: EncoderTimes | None = None) -> list[Replica]:
-        return [
-            Replica(
-                i,
-                p.times,
-                p.scheduler,
-                on_done=done,
-                trace=is_traced,
-                name=f"{word} {i}",
-                seen=p.seen if scenario.has_front else None,
-                encoder=None if times is None else EncoderWorker(times),
-            )
-            for i in range(p.replicas)
-        ]
-
-    s = scenario.serve.scheduler
-    draws = None if encoding is None else encoding.draws(scenario.requests.get("seed", 0))
-    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block, draws)
-    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica", here)
-    rule = scenario.autoscale
-    return ReplicaFleet(
-        replicas=serve,
-        decoders=pool(scenario.decode, "decode") if scenario.decode else [],
+    return FleetSetup(
+        serve=workers(scenario.serve),
+        decode=workers(scenario.decode) if scenario.decode else None,
         route=scenario.route,
-        front=scenario.serve.seen.front if scenario.has_front else None,
+        way=scenario.transfer,
         failures=scenario.failures,
-        transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
-        follow=follow,
-        scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
-        encoders=None if encoding is None else encoding.workers_apart(),
-    ), starts
+        rule=scenario.autoscale,
+        is_traced=is_traced,
+        media=None
+        if scenario.encoding is None
+        else scenario.encoding.of_fleet(scenario.requests.get("seed", 0), tally.saw_media),
+    )
 
 
 def _coverage(
-    pools: Sequence[tuple[Pool | None, Sequence[Replica]]], *, inside: float, context: float
+    pools: Sequence[tuple[Pool | None, Sequence[ReplicaRecord]]], *, inside: float, context: float
 ) -> dict[str, float]:
     """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
     was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
@@ -454,13 +393,11 @@ def _coverage(
     return out
 
 
-class Busy(Protocol):
-    """A worker, by how long it worked, s."""
-
-    busy_s: float
+PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
+"""Pools, each with what its replicas did."""
 
 
-def _busy(pools: Sequence[tuple[Pool | EncodePool, Sequence[Busy]]], there_s: float) -> float:
+def _busy(pools: PlayedPools, there_s: float) -> float:
     """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
     chips = sum(pool.chips for pool, _ in pools)
     return sum(
@@ -472,7 +409,7 @@ def _costs(
     scenario: TrafficScenario,
     facts: Facts,
     paid: float,
-    pools: Sequence[tuple[Pool | EncodePool, Sequence[Busy]]],
+    pools: PlayedPools,
     span: float,
 ) -> tuple[float | None, float | None]:
     """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
@@ -495,7 +432,7 @@ def _costs(
     return joule, usd
 
 
-def write_timeline(path: Path, replicas: Sequence[Replica | EncoderWorker]) -> None:
+def write_timeline(path: Path, replicas: Sequence[Replica]) -> None:
     """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
     slice."""
     import json

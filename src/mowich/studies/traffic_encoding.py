@@ -14,9 +14,10 @@ from mowich.plans.plan import ServePlan
 from mowich.scenario import Node
 from mowich.serving.encoding import EMBEDDING_B, ENCODER_PARALLEL, EncoderParallel, EncoderWork, can_cut
 from mowich.serving.engines import link_Bps
-from mowich.serving.media import MediaDraws, MediaLoad
-from mowich.serving.traffic.encoders import EncoderPool, EncoderTimes, EncoderWorker
+from mowich.serving.media import FleetMedia, MediaDraws, MediaLoad
+from mowich.serving.traffic.encoders import EncoderTimes, EncoderWorker
 from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.requests import UserRequest
 from mowich.studies.serving import encoder_work
 from mowich.studies.traffic_load import Traffic
 from mowich.studies.traffic_pools import EncodePool
@@ -68,17 +69,17 @@ class Encoding:
 
         return EncoderTimes([item.tokens for item in self.items], law, self.most)
 
-    def draws(self, seed: int) -> MediaDraws:
-        """What gives requests their media."""
-        return MediaDraws(self.loads, self.items, seed)
-
-    def workers_apart(self) -> EncoderPool | None:
-        """The workers that encode alone, idle."""
-        if self.pool is None:
-            return None
-        times = self.times()
-        workers = [EncoderWorker(times, f"encode {i}") for i in range(self.pool.replicas)]
-        return EncoderPool(workers, self.pool.travel_s)
+    def of_fleet(self, seed: int, see: Callable[[UserRequest], None]) -> FleetMedia:
+        """The media of a load and their encoders, for a simulation. seed: of the load; see: what is done with an
+        answered request."""
+        pool = self.pool
+        return FleetMedia(
+            draws=MediaDraws(self.loads, self.items, seed),
+            times=self.times(),
+            apart=0 if pool is None else pool.replicas,
+            travel_s=(lambda embeddings: 0.0) if pool is None else pool.travel_s,
+            see=see,
+        )
 
     def scaled(self, log: float) -> Encoding:
         """All times of encoding times e^log."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Required, TypedDict
 
 from mowich.errors import UserError
 from mowich.scenario import Node
-from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
+from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, pauses
-from mowich.serving.media import MediaDraws, MediaLoad
+from mowich.serving.media import MediaLoad
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.columns import RequestColumns
 from mowich.units import parse, parse_pixels
-
-Follow = Callable[[UserRequest], UserRequest | None]
-"""What the user of an answered request asks next."""
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "media")
 """Keys of a load that hold what its words were read into, not the words."""
@@ -265,37 +262,29 @@ def _media(node: Node, out: Traffic) -> None:
         out["media"] = tuple(found)
 
 
-def requests_of(
-    r: Traffic, block: int, longest: int, media: MediaDraws | None = None
-) -> tuple[Iterator[UserRequest], Follow | None]:
-    """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
-    longest: tokens of a request that the cache still holds; media: what gives them their images and their sound."""
-    starts, follow = _text_of(r, block, longest)
-    if media is None:
-        return starts if not r["trace"] else map(_without_images, starts), follow
-    return media.of_all(starts, by_user=follow is not None), None if follow is None else media.of_next(follow)
+def _without_images(chunks: Iterator[RequestColumns]) -> Iterator[RequestColumns]:
+    """The requests of a trace, none of which has images. Raises UserError for one that has some."""
+    for columns in chunks:
+        if columns.images is not None:
+            raise UserError(
+                "a request of the trace has images, and the scenario does not say how large they are",
+                given=f"{columns.images.sum()} in requests {columns.first} to {columns.first + len(columns) - 1}",
+                fix="traffic.images: {size: 1024x1024}",
+            )
+        yield columns
 
 
-def _without_images(request: UserRequest) -> UserRequest:
-    """The request, which has none. Raises UserError for one of a trace that has some."""
-    if request.media is not None:
-        raise UserError(
-            "a request of the trace has images, and the scenario does not say how large they are",
-            given=f"{len(request.media.items)} in request {request.id}",
-            fix="traffic.images: {size: 1024x1024}",
-        )
-    return request
-
-
-def _text_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
-    """The same as text alone."""
+def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
+    """Requests in order of arrival; or conversations, where what comes depends on answers. block: tokens that a hash
+    names; longest: tokens of a request that the cache still holds."""
     if r["trace"]:
-        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
+        found = read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
+        return found if any(load.kind == "image" for load in r.get("media", ())) else _without_images(found)
     if "turn_counts" in r and r["turn_counts"] is not None:
         think = r["pauses"]
         assert think is not None
         rate = r.get("curve") or r.get("rate")
-        talks = Conversations(
+        return Conversations(
             requests=r["requests"],
             prompt=r["prompt_lengths"],
             output=r["output_lengths"],
@@ -310,10 +299,9 @@ def _text_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest
             block=block,
             longest=longest,
         )
-        return talks.starts(), talks.after
     rate = r.get("curve") or r["rate"]
     assert not isinstance(rate, dict)
-    return draw(
+    return draw_columns(
         rate=rate,
         requests=r["requests"],
         prompt=r["prompt_lengths"],
@@ -325,4 +313,4 @@ def _text_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest
         priorities=r["priorities"],
         block=block,
         until_s=r.get("duration", math.inf),
-    ), None
+    )

@@ -209,9 +209,15 @@ class Transfer:
 
     def seconds(self, tokens: int) -> float:
         """Of the cache of so many tokens. Layers with a window send no more than their window."""
-        sent = sum(share * min(tokens, most) for share, most in self.kept)
-        cache = sent * (self.sent_B / self.Bps + self.convert_s)
-        return float(cache_transfer_s(cache, self.state_s, self.latency_s))
+        sent = 0.0
+        for share, most in self.kept:
+            sent += share * min(tokens, most)
+        return float(cache_transfer_s(sent * self.token_s, self.state_s, self.latency_s))
+
+    @property
+    def token_s(self) -> float:
+        """Seconds of a token that all layers send."""
+        return self.sent_B / self.Bps + self.convert_s
 
     @property
     def windowed_share(self) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mowich.serving.traffic.moments import earlier
-from mowich.serving.traffic.replica import Replica
 
 REPLICA_MARGIN = 1e-9
 """Of a number of replicas: one more is not wanted for it."""
@@ -27,17 +28,28 @@ class Autoscale:
     hold_s: float
 
 
+class ScaledReplica(Protocol):
+    """What a rule sees of a replica, and sets. load: requests inside; up_s: when it serves, s."""
+
+    up_s: float
+
+    @property
+    def load(self) -> int: ...
+
+
 @dataclass(slots=True)
 class ScaledPool:
     """The replicas under a rule; the first `least` are there from the start. since: when each was ordered (None: not
-    there); leaving: those that take no more requests; paid_s: seconds paid for of those that are gone."""
+    there); leaving: those that take no more requests; paid_s: seconds paid for of those that are gone; looks: so
+    far."""
 
     rule: Autoscale
-    replicas: list[Replica]
+    replicas: Sequence[ScaledReplica]
     since: dict[int, float] = field(default_factory=dict)
     leaving: set[int] = field(default_factory=set)
     paid_s: float = 0.0
     orders: int = 0
+    looks: int = 0
     most_at_once: int = 0
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -45,14 +57,25 @@ class ScaledPool:
         self.since = dict.fromkeys(range(self.rule.least), 0.0)
         self.most_at_once = self.rule.least
 
-    def open(self, at: float) -> list[Replica]:
-        """Replicas that take requests at a time: those that are up, else those that soon are."""
-        there = [self.replicas[i] for i in self.since if i not in self.leaving]
-        return [r for r in there if earlier(r.up_s) <= at] or there
+    @property
+    def there(self) -> list[int]:
+        """Replicas that take requests, once they are up."""
+        return [i for i in self.since if i not in self.leaving]
 
-    def look(self, at: float) -> None:
+    def open(self, at: float) -> list[int]:
+        """Replicas that take requests at a time: those that are up, else those that soon are."""
+        there = self.there
+        return [i for i in there if earlier(self.replicas[i].up_s) <= at] or there
+
+    @property
+    def look_s(self) -> float:
+        """When it looks next, s."""
+        return (self.looks + 1) * self.rule.every_s
+
+    def look(self) -> None:
         """Count what is inside and order or dismiss."""
-        rule = self.rule
+        rule, at = self.rule, self.look_s
+        self.looks += 1
         for i in [i for i in self.leaving if not self.replicas[i].load]:
             self.paid_s += at - self.since.pop(i)
             self.leaving.discard(i)
@@ -62,7 +85,7 @@ class ScaledPool:
         while self._wanted[0][0] < earlier(at - rule.hold_s):
             self._wanted.popleft()
         want = max(wanted for _, wanted in self._wanted)
-        there = [i for i in self.since if i not in self.leaving]
+        there = self.there
         for i in sorted(self.leaving):  # one that was leaving stays
             if len(there) < now:
                 self.leaving.discard(i)

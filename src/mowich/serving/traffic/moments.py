@@ -20,16 +20,19 @@ import math
 from collections import deque
 from typing import Generic, TypeVar
 
+from mowich.arrays import Floats
+
 SAME_S = 1e-9
 """A step takes thousands of times as long."""
 SAME_SHARE = 1e-12
 """Share of a time by which sums of it may differ: rounding of a day of steps."""
 
 T = TypeVar("T")
+S = TypeVar("S", float, Floats)
 
 
-def earlier(at_s: float) -> float:
-    """The moment before which everything is earlier than `at_s`, s.
+def earlier(at_s: S) -> S:
+    """The moment before which everything is earlier than `at_s`, s (a number, or a column).
 
     Example:
         >>> 0.1 + 0.2 < earlier(0.3 + 1e-12), 0.2 < earlier(0.3)

@@ -214,14 +214,15 @@ class Replica(State):
         own = self._own_room() if self._batches > 1 else room
         has_entered = self._looks() and self._admit()
         tokens, extra, longest, slowest, done = self._taken(room, own)
+        while not tokens and not self.slots:  # prompts under way fill the cache: the last one gives way to the others
+            if not self._drop_last():
+                raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
+            tokens, extra, longest, slowest, done = self._taken(room, own)
         finishing = len(done)
         if not tokens:
-            if self.slots and self.prefilling and not has_entered:
+            if self.prefilling and not has_entered:
                 return False
-            if self.slots:  # a sequence has entered the batch: one step, and look again
-                self._leap(self.t)
-            elif not self._drop_last():
-                raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
+            self._leap(self.t)  # a sequence has entered the batch: one step, and look again
             return True
         v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
         if self._batches == 1:
@@ -353,7 +354,10 @@ class Replica(State):
                 decode_s=plain,
                 step_s=plain * self.times.verify,
             )
-            request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
+            whole = 0.0
+            for part in parts.values():
+                whole += part
+            request.first_token_s = one.began_s - parts["front_end"] + correction * whole
         request.late_s = request.first_token_s - travel - self.t
 
     def _join(self, one: Slot) -> None:
@@ -409,7 +413,10 @@ class Replica(State):
         a = self.s.accepted
         n = len(self.slots)
         for i, (width, _) in enumerate(self.times.windows):
-            self.window_sums[i] = sum(min(one.origin + a * (self.D + k), width) for one in self.slots.values())
+            held = 0.0
+            for one in self.slots.values():
+                held += min(one.origin + a * (self.D + k), width)
+            self.window_sums[i] = held
         self.D += k
         self.S += n * k * a
         decoding = self.decoding

@@ -44,7 +44,6 @@ class ReplicaFleet:
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
     _coming: Agenda[UserRequest] = field(default_factory=Agenda)
-    _looks: int = 0
     _now: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,7 +83,7 @@ class ReplicaFleet:
 
     def _submit(self, at: float, request: UserRequest) -> Replica:
         """Give a request to a replica: to which."""
-        pool = self.replicas if self.scaled is None else self.scaled.open(at)
+        pool = self.replicas if self.scaled is None else [self.replicas[i] for i in self.scaled.open(at)]
         target = pool[0] if len(pool) == 1 else self._choose(pool, at, request, self._next)
         self._next += 1
         target.submit(request, at)
@@ -208,16 +207,14 @@ class ReplicaFleet:
 
     def _look_s(self) -> float:
         """When the rule of autoscaling looks next; inf where there is none."""
-        return math.inf if self.scaled is None else (self._looks + 1) * self.scaled.rule.every_s
+        return math.inf if self.scaled is None else self.scaled.look_s
 
     def _look(self) -> None:
         """Let the rule of autoscaling look."""
         assert self.scaled is not None
-        self._looks += 1
-        at = self._looks * self.scaled.rule.every_s
         for replica in self.replicas:
-            replica.advance(at)
-        self.scaled.look(at)
+            replica.advance(self.scaled.look_s)
+        self.scaled.look()
 
     def _strike(self, failure: Failure) -> None:
         pool = self.decoders or self.replicas

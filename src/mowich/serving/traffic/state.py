@@ -171,10 +171,10 @@ class State:
 
     def _windows_s(self, more: float) -> float:
         """The part of it in layers with a window."""
-        return sum(
-            each * (held + min(more, width))
-            for (width, each), held in zip(self.times.windows, self.window_sums, strict=True)
-        )
+        seconds = 0.0
+        for (width, each), held in zip(self.times.windows, self.window_sums, strict=True):
+            seconds += each * (held + min(more, width))
+        return seconds
 
     def _plain_s(self, n: int, more: float = 0.0) -> float:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),

@@ -1,11 +1,11 @@
-/* Which sources the library was compiled from: CLOCK_SOURCES is given by whoever compiles it (tools/hatch_build.py). */
+/* Which sources the library was compiled from: COMPILED_SOURCES is given by whoever compiles it (tools/hatch_build.py). */
 #include "memory.h"
 
-#ifndef CLOCK_SOURCES
-#define CLOCK_SOURCES ""
+#ifndef COMPILED_SOURCES
+#define COMPILED_SOURCES ""
 #endif
 
 EXPORT const char *clock_sources(void)
 {
-    return CLOCK_SOURCES;
+    return COMPILED_SOURCES;
 }

@@ -1,0 +1,459 @@
+"""The simulation of traffic compiled from C. The sources are in `c/`; how they are compiled, found and called:
+`mowich.compiled`.
+
+The Python code of this package is the rule: `ReplicaFleet`, `Replica` and what they hold. `CompiledFleet` plays the
+same to the last bit. MOWICH_TRAFFIC=python asks for the Python code, MOWICH_TRAFFIC=compiled refuses to run without the
+compiled one. `why_not_compiled` says what the C code does not do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.compiled import CompiledLibrary, CompiledStruct, by_reference, c_struct, done
+from mowich.serving.anchors import ShiftAlong
+from mowich.serving.conversations import Conversations
+from mowich.serving.media import FleetMedia
+from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
+from mowich.serving.traffic.columns import Counts, RequestColumns
+from mowich.serving.traffic.policies import ROUTES, Scheduler
+from mowich.serving.traffic.replica import CacheTooSmallError
+from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.routing import Failure
+from mowich.serving.traffic.times import Seen, StepTimes
+from mowich.serving.traffic.unevenness import Unevenness
+
+_DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND = range(7)
+WORTH_SAYING = 20_000
+"""Requests from which on a user may wait noticeably longer for the Python code."""
+AT_ONCE = 1 << 16
+"""Answered requests of conversations that are taken at once."""
+
+TRAFFIC = CompiledLibrary(
+    what="simulation of traffic",
+    path=Path(__file__).parent / "_traffic.so",
+    prefix="traffic",
+    variable="MOWICH_TRAFFIC",
+    functions={
+        ctypes.c_void_p: "open 1",
+        ctypes.c_int: "feed 2 drain 1 converse 2",
+        ctypes.c_int64: "answers 2 bins 5",
+        None: "close 1 totals 2 replicas 2 take 3 up 3",
+    },
+    worth_saying=WORTH_SAYING,
+)
+
+
+class TrafficStruct(CompiledStruct):
+    """A struct of the simulation of traffic."""
+
+
+_Shift = c_struct(
+    TrafficStruct,
+    "traffic.h:Shift",
+    "users prompts user_at prompt_at parts user_reach prompt_reach constant is_shifted",
+    "user_reach prompt_reach constant",
+)
+_Uneven = c_struct(TrafficStruct, "traffic.h:Uneven", "rows columns x0 y0 logs")
+_Times = c_struct(
+    TrafficStruct,
+    "traffic.h:Times",
+    "n_tokens n_sampled n_experts n_windows n_window_pairs tokens sampled experts windows window_pairs per_context"
+    " prefill_step pair kv_B few_launches many_launches capture half prompt_token verify tpot reading asking",
+    "per_context prefill_step pair kv_B few_launches many_launches capture half prompt_token verify",
+    tpot=_Shift,
+    reading=_Uneven,
+    asking=_Uneven,
+)
+_Seen = c_struct(
+    TrafficStruct,
+    "traffic.h:Seen",
+    "step_share front_s front_token_s visible_tokens ttft",
+    "step_share front_s front_token_s visible_tokens",
+    ttft=_Shift,
+)
+_Rules = c_struct(
+    TrafficStruct,
+    "traffic.h:Rules",
+    "budget max_sequences blocks block chunks mixes packs is_priority is_swap prefix_cache hash_block host_blocks"
+    " groups stages interval wait host_Bps verified accepted enough",
+    "host_Bps verified accepted enough",
+)
+_Loss = c_struct(TrafficStruct, "traffic.h:Loss", "at_s down_s replica", "at_s down_s")
+_Way = c_struct(TrafficStruct, "traffic.h:Way", "n_kept kept token_s state_s latency_s", "token_s state_s latency_s")
+_Talks = c_struct(
+    TrafficStruct,
+    "traffic.h:Talks",
+    "requests n users n_starts shared_prefix block longest prompts outputs turns firsts pauses starts until_s",
+    "until_s",
+)
+_Limit = c_struct(TrafficStruct, "traffic.h:Limit", "is_there ttft_s tpot_s enough", "ttft_s tpot_s enough")
+_Given = c_struct(
+    TrafficStruct,
+    "traffic.h:Given",
+    "replicas decoders route has_front n_losses rules decode_rules times decode_times seen decode_seen way talks limit"
+    " losses look_every_s",
+    "look_every_s",
+)
+_Requests = c_struct(TrafficStruct, "traffic.h:Requests", "n first_id arrival_s prompt output priority names_at names")
+ANSWER = np.dtype(
+    [
+        *((name, np.int64) for name in ("id", "prompt", "output", "replica", "cached", "preemptions", "failures")),
+        *((name, np.int64) for name in ("conversation", "turn")),
+        *((name, np.float64) for name in ("arrival_s", "scheduled_s", "first_token_s", "last_token_s")),
+    ]
+)
+"""Answered requests, in the order of their ends: traffic.h:Answer."""
+TOLD = np.dtype(
+    [
+        *((name, np.float64) for name in ("t", "busy_s", "up_s")),
+        *((name, np.int64) for name in ("steps", "events", "prompt_tokens", "served", "load")),
+        *((name, np.int64) for name in ("queued_tokens", "waiting", "blocks_used")),
+    ]
+)
+"""What each replica did and holds: traffic.h:Told."""
+Answers = NDArray[np.void]
+
+
+class CacheWay(Protocol):
+    """The way of a cache from prefill to decode: `Transfer`. token_s: of a token that all layers send, s; kept: (share
+    of a token's bytes, the most tokens that the layers with it keep)."""
+
+    def seconds(self, tokens: int) -> float: ...
+    @property
+    def kept(self) -> tuple[tuple[float, float], ...]: ...
+    @property
+    def token_s(self) -> float: ...
+    @property
+    def state_s(self) -> float: ...
+    @property
+    def latency_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Replicas of one kind. seen: what users see beyond the engine's own times (None: these times)."""
+
+    count: int
+    times: StepTimes
+    scheduler: Scheduler
+    seen: Seen | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSetup:
+    """What a fleet is made of, whoever plays it. decode: a pool of their own when prefill and decode are apart; way: of
+    a cache between them; rule: that replicas come and go by (None: all are there); is_traced: whether every step is
+    kept; media: images and sound of requests, with their encoders (None: text alone)."""
+
+    serve: Workers
+    decode: Workers | None = None
+    route: str = "round-robin"
+    way: CacheWay | None = None
+    failures: tuple[Failure, ...] = ()
+    rule: Autoscale | None = None
+    is_traced: bool = False
+    media: FleetMedia | None = None
+
+
+def why_not_compiled(setup: FleetSetup) -> str:
+    """What of a fleet the C code does not do; "" where it does all."""
+    if setup.is_traced:
+        return "a timeline of every step"
+    if setup.media is not None:
+        return "images and sound"
+    return ""
+
+
+def compiled_library(setup: FleetSetup) -> ctypes.CDLL | None:
+    """The compiled code, where it plays this fleet."""
+    return None if why_not_compiled(setup) else TRAFFIC.library()
+
+
+@dataclass(slots=True)
+class PlayedReplica:
+    """What a replica of the compiled fleet did and holds: a row of `TOLD`. Its rule of autoscaling sets `up_s`."""
+
+    fleet: CompiledFleet
+    index: int
+
+    def _told(self, name: str) -> Any:
+        return self.fleet.told[name][self.index].item()
+
+    @property
+    def busy_s(self) -> float:
+        return float(self._told("busy_s"))
+
+    @property
+    def steps(self) -> int:
+        return int(self._told("steps"))
+
+    @property
+    def events(self) -> int:
+        return int(self._told("events"))
+
+    @property
+    def load(self) -> int:
+        return int(self._told("load"))
+
+    @property
+    def up_s(self) -> float:
+        return float(self._told("up_s"))
+
+    @up_s.setter
+    def up_s(self, at_s: float) -> None:
+        self.fleet.told["up_s"][self.index] = at_s
+        self.fleet.library.traffic_up(self.fleet.address, self.index, by_reference(ctypes.c_double(at_s)))
+
+
+class CompiledFleet:
+    """`ReplicaFleet`, played by the C code. late, slow: answered requests beyond either limit.
+
+    Example: `for answers in fleet.run(columns): ...`, once; then `replicas`, `decoders` and `taken` say what it did.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        setup: FleetSetup,
+        talks: Conversations | None = None,
+        limit: tuple[float, float, float] | None = None,
+    ) -> None:
+        """limit: (TTFT in s, TPOT in s, how many requests beyond one of them are enough to stop)."""
+        self.library = library
+        decode, rule = setup.decode, setup.rule
+        self._names = BlockNames()
+        self._decoders = decode.count if decode else 0
+        self.told = np.zeros(setup.serve.count + self._decoders, TOLD)
+        self.replicas = [PlayedReplica(self, i) for i in range(setup.serve.count)]
+        self.decoders = [PlayedReplica(self, setup.serve.count + i) for i in range(self._decoders)]
+        self.scaled = None if rule is None else ScaledPool(rule=rule, replicas=self.replicas)
+        self._talks = None if talks is None else _talks(talks)
+        starts = [] if self._talks is None else self._talks.made_of[self._talks.own_fields.index("starts")]
+        self.first_s: float | None = float(starts[0]) if len(starts) else None
+        self._ids: list[str] = []
+        self.is_stopped = False
+        losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
+        behind = decode or setup.serve
+        self._given = _Given.of(
+            None,
+            replicas=setup.serve.count,
+            decoders=self._decoders,
+            route=ROUTES.index(setup.route),
+            has_front=setup.serve.seen is not None,
+            n_losses=len(setup.failures),
+            rules=_rules(setup.serve.scheduler),
+            decode_rules=_rules(behind.scheduler),
+            times=_times(setup.serve.times),
+            decode_times=_times(behind.times),
+            seen=_seen(setup.serve.seen),
+            decode_seen=_seen(behind.seen),
+            way=None if setup.way is None else _way(setup.way),
+            talks=self._talks,
+            limit=_Limit(0, 0.0, 0.0, 0.0) if limit is None else _Limit(1, *limit),
+            losses=losses,
+            look_every_s=0.0 if rule is None else rule.every_s,
+        )
+        self.address = library.traffic_open(by_reference(self._given))
+        if not self.address:
+            raise MemoryError
+        self._take()
+
+    def __del__(self) -> None:
+        if getattr(self, "address", None):
+            self.library.traffic_close(self.address)
+            self.address = None
+
+    def run(self, chunks: Iterable[RequestColumns] = ()) -> Iterator[Answers]:
+        """Serve requests to the end, or until the limit is passed; yields those that were answered, in the order of
+        their ends. Raises CacheTooSmallError, MemoryError."""
+        if self._talks is not None:
+            yield from self._play(self.library.traffic_converse, AT_ONCE)
+            return
+        for chunk in chunks:
+            if self.first_s is None:
+                self.first_s = float(chunk.arrival_s[0])
+            if chunk.ids is not None:
+                self._ids += chunk.ids
+            given = _Requests.of(chunk, n=len(chunk), first_id=chunk.first, names=self._names.of(chunk.names))
+            yield from self._play(self.library.traffic_feed, by_reference(given))
+            if self.is_stopped:
+                return
+        yield from self._play(self.library.traffic_drain)
+
+    def id_of(self, number: int) -> str:
+        """What a request is called."""
+        return self._ids[number] if self._ids else str(number)
+
+    def _play(self, function: Any, *given: object) -> Iterator[Answers]:
+        """Call until it is done, and look where it is time to."""
+        while True:
+            status = function(self.address, *given)
+            self.library.traffic_replicas(self.address, self.told.ctypes.data)
+            yield self._answers()
+            if status == _LOOK:
+                self._look()
+            elif status != _MORE:
+                break
+        if status == _TOO_SMALL:
+            _, _, _, number, prompt, output, tokens = self._totals()
+            raise CacheTooSmallError(UserRequest(self.id_of(number), 0.0, prompt, output), tokens)
+        if status == _BEYOND:
+            raise IndexError("a batch beyond the tables of step times")
+        self.is_stopped = status == _STOPPED
+        if not self.is_stopped:
+            done(status)
+
+    def _answers(self) -> Answers:
+        where = ctypes.c_void_p()
+        n = self.library.traffic_answers(self.address, by_reference(where))
+        out = np.empty(n, ANSWER)
+        if n:
+            ctypes.memmove(out.ctypes.data, where, out.nbytes)
+        return out
+
+    def _totals(self) -> list[int]:
+        out = np.zeros(7, np.int64)
+        self.library.traffic_totals(self.address, out.ctypes.data)
+        found: list[int] = out.tolist()
+        return found
+
+    @property
+    def taken(self) -> int:
+        """Requests that came."""
+        return self._totals()[0]
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """Answered requests beyond the limit on the first token, and on later ones."""
+        _, late, slow, *_ = self._totals()
+        return late, slow
+
+    def _look(self) -> None:
+        """Let the rule of autoscaling look."""
+        assert self.scaled is not None
+        self.scaled.look()
+        self._take()
+
+    def _take(self) -> None:
+        """Tell which replicas take requests."""
+        if self.scaled is not None:
+            which = np.array(self.scaled.there, np.int64)
+            self.library.traffic_take(self.address, len(which), which.ctypes.data)
+
+
+def counted_in_bins(bins: Counts, values: Floats, floor: float, width: float) -> Counts:
+    """Counts of bins with those of more values: the first begins at `floor`, each is `width` wide in logarithms."""
+    most = math.log(max(float(values.max(initial=floor)), floor) / floor) / width
+    out = np.zeros(max(len(bins), int(most) + 2), np.int64)
+    out[: len(bins)] = bins
+    library = TRAFFIC.library()
+    if library is None:
+        for value in values.tolist():
+            out[int(math.log(max(value, floor) / floor) / width)] += 1
+    else:
+        held = np.ascontiguousarray(values)
+        ends = np.array([floor, width])
+        library.traffic_bins(held.ctypes.data, len(held), ends.ctypes.data, out.ctypes.data, len(out))
+    return out
+
+
+class BlockNames:
+    """Names of blocks as 64-bit numbers: whole numbers are their own, whatever else a trace calls a block gets one."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, int] = {}
+
+    def of(self, names: Sequence[object] | Counts) -> Counts:
+        """One number for each, the same for the same."""
+        if not len(names):
+            return np.zeros(0, np.int64)
+        if all(type(name) is int for name in names):
+            try:
+                found = np.array(names, np.int64)
+                if int(found.max()) < OWN_NAMES:
+                    return found
+            except OverflowError:
+                pass
+        return np.array([self._number(name) for name in names], np.int64)
+
+    def _number(self, name: object) -> int:
+        if isinstance(name, int | float) and name == int(name) and -OWN_NAMES <= name < OWN_NAMES:
+            return int(name)
+        return self._known.setdefault(name, OWN_NAMES + len(self._known))
+
+
+OWN_NAMES = 1 << 62
+"""Numbers of blocks below this are names of their own."""
+
+
+def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:
+    return np.array(pairs, np.float64).ravel()
+
+
+def _rules(s: Scheduler) -> Any:
+    return _Rules.of(s, is_priority=s.policy == "priority", is_swap=s.preemption == "swap")
+
+
+def _shift(shift: ShiftAlong) -> Any:
+    return _Shift.of(
+        shift,
+        users=len(shift.users),
+        prompts=len(shift.prompts),
+        user_at=np.array(shift.users, np.float64),
+        prompt_at=np.array(shift.prompts, np.float64),
+        parts=np.array(shift.parts, np.float64),
+        user_reach=shift.reach[0],
+        prompt_reach=shift.reach[1],
+        is_shifted=bool(shift.parts),
+    )
+
+
+def _uneven(grid: Unevenness | None) -> Any:
+    if grid is None:
+        return _Uneven(0, 0, 0, 0, 0)
+    return _Uneven.of(grid, rows=len(grid.logs), columns=len(grid.logs[0]), logs=np.array(grid.logs, np.float64))
+
+
+def _times(times: StepTimes) -> Any:
+    return _Times.of(
+        times,
+        n_tokens=len(times.tokens),
+        n_sampled=len(times.sampled),
+        n_experts=len(times.experts),
+        n_windows=len(times.windows),
+        n_window_pairs=len(times.window_pairs),
+        tokens=np.array(times.tokens, np.float64),
+        sampled=np.array(times.sampled, np.float64),
+        experts=np.array(times.experts, np.float64),
+        windows=_pairs(times.windows),
+        window_pairs=_pairs(times.window_pairs),
+        few_launches=times.launches[0],
+        many_launches=times.launches[1],
+        tpot=_shift(times.tpot),
+        reading=_uneven(times.reading),
+        asking=_uneven(times.asking),
+    )
+
+
+def _seen(seen: Seen | None) -> Any:
+    return None if seen is None else _Seen.of(seen.front, ttft=_shift(seen.ttft))
+
+
+def _way(way: CacheWay) -> Any:
+    return _Way.of(way, n_kept=len(way.kept), kept=_pairs(way.kept))
+
+
+def _talks(talks: Conversations) -> Any:
+    starts = np.array(list(islice(talks.begins(), talks.requests)), np.float64)
+    return _Talks.of(talks, **talks.columns(), n=talks.requests, n_starts=len(starts), starts=starts)
