@@ -46,6 +46,12 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
     "traffic": ("traffic", "{tmp}/chat.yaml"),
+    "traffic-images": ("traffic", "{tmp}/images.yaml", "--draws", "0"),
+    "plan-images": (
+        *("plan", "qwen3.5-2b", *SERVE, "--on", "h100:1", "--top", "1", "--set", "plan.tp=1"),
+        *("--images", "2", "--image-size", "640x480"),
+    ),
+    "model-images": ("model", "qwen3.5-2b"),
     "fleet": (
         "fleet",
         str(ROOT / "scenarios" / "startup.yaml"),
@@ -198,6 +204,11 @@ def write_inputs(tmp: Path) -> None:
     chat = (ROOT / "scenarios" / "chat-llama-70b.yaml").read_text(encoding="utf-8")
     assert "requests: 4000" in chat
     (tmp / "chat.yaml").write_text(chat.replace("requests: 4000", "requests: 400"), encoding="utf-8")
+    (tmp / "images.yaml").write_text(
+        "mowich: 1\nmodel: qwen3.5-2b\non: h100:2\nreplicas: 1\ndisaggregated: {encode: 1}\n"
+        "traffic: {rate: 4, requests: 20, prompt: 100, output: 10, images: {size: 640x480}}\n",
+        encoding="utf-8",
+    )
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
