@@ -250,3 +250,20 @@ def test_a_wrong_key_is_one_line_with_its_place(load: dict[str, Any], more: dict
     lines = str(caught.value).splitlines()
     assert any(said in line for line in lines), lines
     assert len(lines) == 1
+
+
+def test_a_model_with_ears_and_eyes_encodes_both(tmp_path: Path) -> None:
+    """Qwen3-Omni: an image and five seconds of sound; each kind by its own encoder, the weights of both in memory."""
+    known = json.loads((Path(__file__).resolve().parents[1] / "fixtures" / "encoders.json").read_text())["models"]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(known["Qwen3-Omni-30B-A3B"]["config"]))
+    media = {"images": {"size": "640x480"}, "audio": {"length": "5 s"}}
+    both = played({**media, "requests": 4, "rate": 0.2}, model=str(config))
+    stated = {m["kind"]: m for m in both["inputs"]["encoder"]["media"]}
+    assert set(stated) == {"image", "audio"}
+    assert stated["audio"]["tokens"] == 65  # five chunks of a hundred frames, 13 each
+    alone = sum(m["one_s"] for m in stated.values())
+    assert both["media"]["ttft_parts_s"]["encoder"] == pytest.approx(alone)
+    params = sum(known["Qwen3-Omni-30B-A3B"]["params"].values())
+    assert both["inputs"]["encoder"]["weights_B"] == EMBEDDING_B * params
+    assert both["prompt_mean"] == 300 + stated["image"]["prompt_tokens"] + 65
