@@ -79,7 +79,7 @@ def test_windows_leave_attention_out() -> None:
     """Qwen2.5-VL: 4 of 32 layers see the whole picture, the others 64 patches; by hand."""
     encoder = encoder_of(model("Qwen2.5-VL-7B"), "image")
     item = encoder.image(896, 896, FACTS)
-    cores = sum(layer.count * layer.mixer.core_flop_per_token(item.span) for layer in encoder.layers)
+    cores = sum(layer.count * layer.attention.core_flop_per_token(item.span) for layer in encoder.layers)
     assert cores == 4 * 1280 * (4 * 4096 + 28 * 64)
 
 

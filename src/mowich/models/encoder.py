@@ -14,18 +14,17 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.attention import Attention
 from mowich.models.ffn import Mlp
-from mowich.models.model import Layer, Model
 from mowich.models.reader import ConfigReader
 
-Kind = Literal["image", "audio"]
-CONFIG_OF: Mapping[Kind, str] = {"image": "vision_config", "audio": "audio_config"}
-MAX_LAYERS = 1000
+MediaKind = Literal["image", "audio"]
+CONFIG_OF: Mapping[MediaKind, str] = {"image": "vision_config", "audio": "audio_config"}
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +35,26 @@ class EncoderProduct:
     n: int
     k: int
     rows: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderLayer:
+    """A kind of layer and how many of them: attention in both directions, then a feed-forward block. norm_params:
+    weights of its norms and other small vectors."""
+
+    count: int
+    attention: Attention
+    mlp: Mlp
+    norm_params: int
+
+    def params(self, hidden: int) -> int:
+        """Weights of one layer."""
+        return self.attention.params(hidden) + self.mlp.params(hidden) + self.norm_params
+
+    def flop_per_position(self, hidden: int, span: float) -> float:
+        """Forward FLOP of one layer for a position that attends to `span`."""
+        matrices = self.attention.matmul_params(hidden) + self.mlp.matmul_params(hidden)
+        return 2.0 * matrices + self.attention.core_flop_per_token(span)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +69,7 @@ class EncodedItem:
     prompt: int
 
 
-Rule = Callable[["Encoder", float, float, Callable[[str], float]], EncodedItem]
+ItemRule = Callable[["Encoder", float, float, Callable[[str], float]], EncodedItem]
 """(encoder, width and height in pixels, or seconds and 0, a number of the family's facts) -> the item."""
 
 
@@ -71,14 +90,14 @@ class Encoder:
         1024
     """
 
-    kind: Kind
+    kind: MediaKind
     family: str
     hidden: int
-    layers: tuple[Layer, ...]
+    layers: tuple[EncoderLayer, ...]
     products: tuple[EncoderProduct, ...]
     params: int
     out: int
-    item: Rule
+    item: ItemRule
     patch: int = 0
     merge: int = 1
     side: int = 0
@@ -103,30 +122,27 @@ class Encoder:
         """Forward FLOP of an item: 2 for each weight that a position uses, and the scores and values of attention in
         both directions."""
         beside = sum(2.0 * p.rows * p.n * p.k for p in self.products)
-        of_layers = sum(layer.count * layer.flop_per_token(item.span) for layer in self.layers)
+        of_layers = sum(layer.count * layer.flop_per_position(self.hidden, item.span) for layer in self.layers)
         return item.positions * (beside + of_layers)
 
-    def tower(self, name: str) -> Model:
-        """The layers as a model, for the functions that take one."""
-        return Model(
-            name=f"{name} {self.kind} encoder",
-            architecture="encoder",
-            hidden=self.hidden,
-            vocab=0,
-            layers=self.layers,
-            tied_embeddings=True,
-            embedding_params=0,
-            head_params=0,
-            final_norm_params=0,
-        )
+
+class HasMedia(Protocol):
+    """A model, as far as its encoders go: its name and width, and the config around it (None: it has none)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def media(self) -> Mapping[str, object] | None: ...
 
 
-def encoder_kinds(model: Model) -> tuple[Kind, ...]:
+def encoder_kinds(model: HasMedia) -> tuple[MediaKind, ...]:
     """What a model's config describes an encoder of."""
     return tuple(kind for kind in CONFIG_OF if _section(model.media or {}, kind) is not None)
 
 
-def encoder_of(model: Model, kind: Kind) -> Encoder:
+def encoder_of(model: HasMedia, kind: MediaKind) -> Encoder:
     """The encoder of images or of sound of a model. Raises UserError where its config describes none, and for a key
     that is missing, wrong or not understood."""
     config = model.media or {}
@@ -151,7 +167,7 @@ def encoder_of(model: Model, kind: Kind) -> Encoder:
     return replace(encoder, family=row.limits or name, item=row.item)
 
 
-def _section(config: Mapping[str, object], kind: Kind) -> Mapping[str, object] | None:
+def _section(config: Mapping[str, object], kind: MediaKind) -> Mapping[str, object] | None:
     found = config.get(CONFIG_OF[kind])
     return found if isinstance(found, Mapping) else None
 
@@ -188,7 +204,7 @@ class _Around:
     """What stands around an encoder's section: the whole config, the text model."""
 
     config: Mapping[str, object]
-    model: Model
+    model: HasMedia
 
     def reader(self, where: str) -> ConfigReader:
         return ConfigReader(self.config, where, str(self.config.get("model_type")))
@@ -213,12 +229,12 @@ def _layer(
     qk_norm: Literal["none", "head", "full"] = "none",
     norms: int = 0,
     window: int | None = None,
-) -> Layer:
+) -> EncoderLayer:
     """A layer that attends in both directions. norms: weights of its norms and other small vectors."""
     width = head_dim or hidden // max(heads, 1)
-    return Layer(
+    return EncoderLayer(
         count=count,
-        mixer=Attention(
+        attention=Attention(
             kind="gqa",
             num_heads=heads,
             num_kv_heads=kv_heads or heads,
@@ -230,16 +246,15 @@ def _layer(
             causal=False,
             window=window,
         ),
-        ffn=Mlp(ffn=ffn, gated=gated, bias=bias if mlp_bias is None else mlp_bias),
+        mlp=Mlp(ffn=ffn, gated=gated, bias=bias if mlp_bias is None else mlp_bias),
         norm_params=norms,
-        hidden=hidden,
     )
 
 
 def _made(
-    kind: Kind,
+    kind: MediaKind,
     hidden: int,
-    layers: tuple[Layer, ...],
+    layers: tuple[EncoderLayer, ...],
     products: tuple[EncoderProduct, ...],
     *,
     other: int,
@@ -255,7 +270,7 @@ def _made(
         hidden=hidden,
         layers=layers,
         products=products,
-        params=sum(layer.count * layer.params for layer in layers) + of_products + other,
+        params=sum(layer.count * layer.params(hidden) for layer in layers) + of_products + other,
         out=out,
         item=_free_size,
         **sizes,
@@ -424,7 +439,7 @@ def _text_hidden(around: _Around) -> int:
 
 
 def _qwen2_vl(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("embed_dim"), c.count("depth", maximum=MAX_LAYERS)
+    hidden, depth = c.count("embed_dim"), c.count("depth", maximum=_MOST_LAYERS)
     out, patch, merge = c.count("hidden_size"), c.count("patch_size"), c.count("spatial_merge_size")
     frames, ratio = c.count("temporal_patch_size", default=2), c.count("mlp_ratio", default=4)
     layer = _layer(depth, hidden, _heads(c, hidden, "num_heads"), hidden * ratio, norms=4 * hidden)
@@ -435,7 +450,7 @@ def _qwen2_vl(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _qwen2_5_vl(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=_MOST_LAYERS)
     out, patch, merge = (
         c.count("out_hidden_size"),
         c.count("patch_size", "spatial_patch_size"),
@@ -458,7 +473,7 @@ def _qwen2_5_vl(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _qwen3_vl(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=_MOST_LAYERS)
     out, patch, merge = c.count("out_hidden_size"), c.count("patch_size"), c.count("spatial_merge_size")
     frames, positions = c.count("temporal_patch_size", default=2), c.count("num_position_embeddings")
     deep = c.get("deepstack_visual_indexes", default=[])
@@ -475,7 +490,7 @@ def _qwen3_vl(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _glm4v(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("depth", maximum=_MOST_LAYERS)
     out, patch, merge = c.count("out_hidden_size"), c.count("patch_size"), c.count("spatial_merge_size")
     frames, context = c.count("temporal_patch_size", default=2), c.count("intermediate_size")
     positions = (c.count("image_size") // patch) ** 2
@@ -503,7 +518,7 @@ def _glm4v(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _gemma3(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=_MOST_LAYERS)
     patch, side, out = c.count("patch_size"), c.count("image_size"), _text_hidden(around)
     tokens = around.reader(c.where).count("mm_tokens_per_image", default=256)
     layer = _layer(
@@ -519,7 +534,7 @@ def _gemma3(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _gemma4(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=_MOST_LAYERS)
     patch, merge, out = c.count("patch_size"), c.count("pooling_kernel_size"), _text_hidden(around)
     heads, width = c.count("num_attention_heads"), c.count("head_dim")
     tokens = around.reader(c.where).count("vision_soft_tokens_per_image", default=280)
@@ -545,7 +560,7 @@ def _gemma4(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _mistral3(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=_MOST_LAYERS)
     patch, side, out = c.count("patch_size"), c.count("image_size"), _text_hidden(around)
     outside = around.reader(c.where)
     merge, bias = outside.count("spatial_merge_size", default=2), outside.flag("multimodal_projector_bias")
@@ -571,7 +586,7 @@ def _mistral3(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _llama4(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=_MOST_LAYERS)
     patch, side, out = c.count("patch_size"), c.count("image_size"), _text_hidden(around)
     ffn, between = c.count("intermediate_size"), c.count("projector_input_dim")
     behind, seen = c.count("projector_output_dim"), c.count("vision_output_dim")
@@ -604,7 +619,7 @@ def _first(value: object) -> object:
 
 
 def _internvl(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("hidden_size"), c.count("num_hidden_layers", maximum=_MOST_LAYERS)
     out = _text_hidden(around)
     patch, side = (c.whole(_first(c.get(k)), k) for k in ("patch_size", "image_size"))
     merge = _merge_of(around.reader(c.where), "downsample_ratio", 0.5)
@@ -637,7 +652,7 @@ def _internvl(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _kimi(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("vt_hidden_size"), c.count("vt_num_hidden_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("vt_hidden_size"), c.count("vt_num_hidden_layers", maximum=_MOST_LAYERS)
     patch, merge = (
         c.count("patch_size"),
         c.whole(_first(c.get("merge_kernel_size", default=[2, 2])), "merge_kernel_size"),
@@ -657,7 +672,7 @@ def _kimi(c: ConfigReader, around: _Around) -> Encoder:
 
 
 def _qwen2_audio(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("d_model"), c.count("encoder_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("d_model"), c.count("encoder_layers", maximum=_MOST_LAYERS)
     mel, seats, out = c.count("num_mel_bins"), c.count("max_source_positions"), _text_hidden(around)
     heads = _heads(c, hidden, "encoder_attention_heads")
     layer = _layer(depth, hidden, heads, c.count("encoder_ffn_dim"), norms=3 * hidden)  # keys have no bias
@@ -674,7 +689,7 @@ _CHUNK_S, _CHUNKS_PER_WINDOW = 2, 8
 
 
 def _qwen3_omni_audio(c: ConfigReader, around: _Around) -> Encoder:
-    hidden, depth = c.count("d_model"), c.count("encoder_layers", maximum=MAX_LAYERS)
+    hidden, depth = c.count("d_model"), c.count("encoder_layers", maximum=_MOST_LAYERS)
     mel, down, out = c.count("num_mel_bins"), c.count("downsample_hidden_size"), c.count("output_dim")
     chunk, inside = _CHUNK_S * c.count("n_window"), c.count("n_window_infer", default=0, minimum=0)
     heads = _heads(c, hidden, "encoder_attention_heads")
@@ -702,11 +717,11 @@ class _Family:
     """A reader of a config's section, the rule of its items, the facts with its limits ("": of its own name)."""
 
     read: Callable[[ConfigReader, _Around], Encoder]
-    item: Rule
+    item: ItemRule
     limits: str = ""
 
 
-FAMILIES: Mapping[tuple[str, Kind], _Family] = {
+FAMILIES: Mapping[tuple[str, MediaKind], _Family] = {
     ("qwen2_vl", "image"): _Family(_qwen2_vl, _free_size),
     ("qwen2_5_vl", "image"): _Family(_qwen2_5_vl, _free_size, "qwen2_vl"),
     ("qwen3_vl", "image"): _Family(_qwen3_vl, _free_size),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.models.attention import Attention
+from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
 
@@ -95,7 +96,6 @@ def _encoders(model: Model, facts: Facts | None) -> dict[str, dict[str, object]]
     """What encoders a model has: parameters, and tokens and work of one picture or piece of sound; the reason where one
     is not understood."""
     from mowich.facts import load_facts
-    from mowich.models.encoder import encoder_kinds, encoder_of
 
     out: dict[str, dict[str, object]] = {}
     for kind in encoder_kinds(model):

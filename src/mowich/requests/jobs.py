@@ -211,7 +211,7 @@ FIXED: Field[dict[str, str]] = Field(
 )
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
-PICTURED = (IMAGES, IMAGE_SIZE)
+WITH_IMAGES = (IMAGES, IMAGE_SIZE)
 TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
 JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
@@ -391,7 +391,7 @@ def _with_images(reader: QuestionReader, job: ServeJob | None, model: Model | No
     from mowich.models.encoder import encoder_of
     from mowich.serving.encoding import ServedImages
 
-    has_count, has_size = (reader.given(field) is not None for field in PICTURED)
+    has_count, has_size = (reader.given(field) is not None for field in WITH_IMAGES)
     if has_count and not has_size:
         reader.missing(IMAGE_SIZE, f" with {reader.said(IMAGES)}")
     elif has_size and not has_count:
@@ -597,7 +597,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
-        only_of(reader, (*SERVED, *PICTURED), "serving", SERVES)
+        only_of(reader, (*SERVED, *WITH_IMAGES), "serving", SERVES)
     from mowich.software.vendors import HAND_TUNED
 
     stack = reader.get(TRAINING_STACK)
@@ -615,7 +615,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
     else:
-        only_of(reader, (*SERVED, *PICTURED, *LOADED), "serving", SERVES)
+        only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", SERVES)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
     if load is not None and reader.given(IMAGES) is not None:
         reader.add("is not for a load", IMAGES, given=reader.given(IMAGES), fix="mowich traffic has traffic.images")
@@ -657,7 +657,7 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *PICTURED, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
@@ -671,7 +671,7 @@ _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *PICTURED, *LOADED, *TRAINED),
+        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),

@@ -17,6 +17,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.models.encoder import EncodedItem, Encoder
+from mowich.models.model import Layer, Model
 from mowich.operators.law import Sides
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
@@ -58,6 +59,25 @@ def gather_s(bytes_: Floats | float, ranks: Floats, Bps: Floats) -> Floats:
     return np.asarray(bytes_ * (1.0 - 1.0 / ranks) / Bps)
 
 
+def tower(encoder: Encoder) -> Model:
+    """The layers of an encoder as a model, for the functions that take one."""
+    layers = [
+        Layer(count=x.count, mixer=x.attention, ffn=x.mlp, norm_params=x.norm_params, hidden=encoder.hidden)
+        for x in encoder.layers
+    ]
+    return Model(
+        name=f"{encoder.kind} encoder",
+        architecture="encoder",
+        hidden=encoder.hidden,
+        vocab=0,
+        layers=tuple(layers),
+        tied_embeddings=True,
+        embedding_params=0,
+        head_params=0,
+        final_norm_params=0,
+    )
+
+
 def can_cut(encoder: Encoder, tp: int) -> bool:
     """Whether so many ranks can cut the encoder's weights: they divide its heads."""
     return all(layer.attention.num_heads % tp == 0 for layer in encoder.layers)
@@ -90,7 +110,7 @@ class EncoderWork:
     ) -> EncoderWork:
         """On workers of plans, each with the ranks that share its pictures (`encoder_plan`)."""
         columns = ServePlans.of([plan for plan, _ in plans])
-        base = shapes(encoder.tower("the"), columns)
+        base = shapes(tower(encoder), columns)
         rows: dict[float, list[tuple[Floats, Floats]]] = {}
         for p in encoder.products:
             cut = np.ones(len(plans)) if p.name.startswith(_WHOLE) else columns.tp

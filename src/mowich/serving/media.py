@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.facts import Facts
-from mowich.models.encoder import EncodedItem, Encoder, Kind
+from mowich.models.encoder import EncodedItem, Encoder, MediaKind
 from mowich.serving.arrivals import Draw
 from mowich.serving.traffic.encoders import EncoderPool, EncoderTimes, EncoderWorker, Media, MediaItem
 from mowich.serving.traffic.requests import UserRequest
@@ -25,7 +25,7 @@ class MediaLoad:
     there are, drawn evenly (None: each is new); in_prompt: whether the lengths of prompts have their tokens already;
     words: as it was asked."""
 
-    kind: Kind
+    kind: MediaKind
     size: tuple[float, float]
     per_request: Draw | None
     share: float = 1.0

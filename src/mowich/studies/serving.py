@@ -34,7 +34,7 @@ from mowich.serving.anchors import (
     class_of_plan,
     class_of_worker,
 )
-from mowich.serving.encoding import EMBEDDING_B, EncoderParallel, EncoderWork, ServedImages, encoder_plan
+from mowich.serving.encoding import EMBEDDING_B, EncoderParallel, EncoderWork, ServedImages, encoder_plan, tower
 from mowich.serving.engines import (
     ConstantTable,
     Served,
@@ -266,7 +266,7 @@ def encoder_work(
     """An encoder on workers of plans, a column each. parallel: how it is spread over their ranks."""
     spread = [encoder_plan(encoder, p, parallel) for p in plans]
     cut = tuple(p for p, _ in spread)
-    asked = _Asked(model=encoder.tower("the"), system=system, engine=engine, plans=cut, accept=None)
+    asked = _Asked(model=tower(encoder), system=system, engine=engine, plans=cut, accept=None)
     costs = constant_columns(_cases(facts, asked, [system])).constants(facts.number)[0]
     links = np.array([link_Bps(system, max(2, p.tp)) for p in plans])
     return EncoderWork.of(encoder, spread, costs, links)
