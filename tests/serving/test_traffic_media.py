@@ -85,7 +85,8 @@ def test_parts_of_the_first_token_sum_and_are_those_of_the_laws(where: dict[str,
     model, system = load_model(MODEL), resolve(FACTS, ON)
     encoder = encoder_of(model, "image")
     item = encoder.image(1024, 1024, FACTS)
-    law = float(encoder_work(encoder, system, "vllm", [ServePlan()], None, FACTS).seconds([(item, 2.0)])[0])
+    on_each = 2.0 / where.get("disaggregated", {}).get("encode", 1)  # images of a request are dealt out
+    law = float(encoder_work(encoder, system, "vllm", [ServePlan()], None, FACTS).seconds([(item, on_each)])[0])
     assert parts["encoder"] == pytest.approx(law, rel=1e-9)
     assert parts["encoder_queue"] == 0.0
     sent = 2 * item.tokens * encoder.out * EMBEDDING_B
@@ -177,6 +178,19 @@ def test_requests_leave_an_encoder_apart_in_the_order_in_which_they_are_ready() 
     assert [r.scheduled_s for r in images] == pytest.approx([0.6, 1.1])
     waits = [r.media.wait_s for r in images if r.media is not None]
     assert waits == pytest.approx([0.0, 0.4])
+
+
+def test_images_of_a_request_are_dealt_out_over_encoders_apart() -> None:
+    """Five images on two encoders, one of which is busy for the time of two: three begin at once, two wait for it."""
+    times = EncoderTimes([100], lambda counts: 1.0 * counts[0], 10_000)
+    pool = EncoderPool([EncoderWorker(times), EncoderWorker(times)], lambda tokens: 0.5)
+    before = Media(tuple((0, i) for i in range(2)), 200)
+    assert pool.encode(0.0, before) == 1.5  # one each
+    pool.workers[0].free_s = 2.0
+    media = Media(tuple((0, 10 + i) for i in range(5)), 500)
+    assert pool.encode(0.0, media) == pytest.approx(4.0 + 0.5)
+    assert [w.free_s for w in pool.workers] == [4.0, 4.0]
+    assert (media.wait_s, media.encode_s, media.travel_s) == (1.0, 3.0, 0.5)
 
 
 def test_users_who_wait_ask_with_images_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -10,8 +11,9 @@ MediaItem = tuple[int, int]
 
 
 class Media:
-    """The pictures and the sound of a request. tokens: embeddings of all; encode_s: its encoding; wait_s, travel_s:
-    before an encoder apart, and of its embeddings from there; ready_s: when these have arrived, -1 until then."""
+    """The pictures and the sound of a request. tokens: embeddings of all; encode_s: its encoding, from the first of
+    them to the last; wait_s, travel_s: before an encoder apart, and of its embeddings from there; ready_s: when these
+    have arrived, -1 until then."""
 
     __slots__ = ("encode_s", "items", "ready_s", "tokens", "travel_s", "wait_s")
 
@@ -38,6 +40,10 @@ class EncoderTimes:
             found = self._known[counts] = self._law(counts) if any(counts) else 0.0
         return found
 
+    def one_s(self, kind: int) -> float:
+        """Of one item of a kind."""
+        return self.seconds(tuple(int(k == kind) for k in range(len(self.tokens))))
+
 
 class EncoderWorker:
     """An encoder with the embeddings that it still holds; the ones used longest ago make room. free_s: when it has
@@ -58,11 +64,11 @@ class EncoderWorker:
         self._kept.clear()
         self._held = 0
 
-    def take(self, media: Media) -> float:
-        """Seconds of encoding what it does not hold of a request."""
+    def take(self, items: Sequence[MediaItem]) -> float:
+        """Seconds of encoding together those that it does not hold."""
         counts = [0] * len(self.times.tokens)
         kept = self._kept
-        for item in media.items:
+        for item in items:
             if item in kept:
                 kept.move_to_end(item)
                 self.reused += 1
@@ -79,8 +85,9 @@ class EncoderWorker:
 
 
 class EncoderPool:
-    """Encoders on workers of their own: each request goes to the one that is free first, and its embeddings travel to
-    where its prompt is read. travel_s: seconds of so many embeddings."""
+    """Encoders on workers of their own. The items of a request are dealt out, each to the worker that would begin it
+    first; a worker encodes its part of a request together. All embeddings travel when the last is there. travel_s:
+    seconds of so many embeddings."""
 
     __slots__ = ("travel_s", "workers")
 
@@ -89,16 +96,24 @@ class EncoderPool:
 
     def encode(self, at: float, media: Media) -> float:
         """Encode a request that comes at `at`: when its embeddings have arrived."""
-        worker = self.workers[0]
-        for other in self.workers:
-            if other.free_s < worker.free_s:
-                worker = other
-        start = max(at, worker.free_s)
-        seconds = worker.take(media)
-        worker.free_s = start + seconds
-        worker.busy_s += seconds
-        worker.events += 1
-        worker.steps += 1
-        media.wait_s, media.encode_s, media.travel_s = start - at, seconds, self.travel_s(media.tokens)
-        media.ready_s = worker.free_s + media.travel_s
+        workers = self.workers
+        free = [max(at, worker.free_s) for worker in workers]
+        dealt: list[list[MediaItem]] = [[] for _ in workers]
+        for item in media.items:
+            i = free.index(min(free))
+            dealt[i].append(item)
+            free[i] += workers[i].times.one_s(item[0])
+        first, last = math.inf, at
+        for worker, items in zip(workers, dealt, strict=True):
+            if not items:
+                continue
+            start = max(at, worker.free_s)
+            seconds = worker.take(items)
+            worker.free_s = start + seconds
+            worker.busy_s += seconds
+            worker.events += 1
+            worker.steps += 1
+            first, last = min(first, start), max(last, worker.free_s)
+        media.wait_s, media.encode_s, media.travel_s = first - at, last - first, self.travel_s(media.tokens)
+        media.ready_s = last + media.travel_s
         return media.ready_s

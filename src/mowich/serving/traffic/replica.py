@@ -183,7 +183,7 @@ class Replica(State):
         for one in ones:
             media = one.request.media
             assert media is not None
-            seconds = encoder.take(media)
+            seconds = encoder.take(media.items)
             whole, longest = whole + seconds, max(longest, seconds)
             if one.request.first_token_s < 0:
                 media.encode_s += seconds
