@@ -66,6 +66,8 @@ FORMS = (
 """In the order tried; the first whose columns the first line has."""
 
 _NO_ID = object()
+MOST_PLAIN = 1 << 53
+"""Whole numbers below this are floats without a rounding."""
 
 LOG_LIMIT = 1_000_000
 """Most lines of a log by request, which is sorted in memory."""
@@ -203,9 +205,14 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, o
     return cells(), form
 
 
+_DECODER = json.JSONDecoder()
+
+
 def _json(text: str, path: Path, line: int) -> Mapping[str, object]:
     try:
-        row = json.loads(text)
+        row, end = _DECODER.raw_decode(text)
+        if text[end:].strip():
+            row = json.loads(text)
     except (ValueError, RecursionError) as error:
         why = getattr(error, "msg", "nested too deep, or a number of too many digits")
         raise UserError(f"not JSON: {why}", where=f"{path}:{line}") from None
@@ -234,32 +241,39 @@ def _form(columns: list[str], path: Path) -> TraceForm:
 
 
 def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> _Line:
+    hashes = (row.get(form.hashes) if form.hashes else None) or ()
+    called = row.get("request_id", _NO_ID)
+    name = None if called is _NO_ID else str(called)
+    at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
+    if (  # as most lines are
+        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple))
+        and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
+        and (type(output) is int and 0 < output <= MOST_TOKENS)
+    ):
+        return _Line(at * form.unit_s[0], prompt, output, hashes, name)
     where = f"{path}:{line}"
-    at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
-    if at is None:
+    which = next((i for i, key in enumerate(form.time) if row.get(key) not in (None, "")), None)
+    if which is None:
         raise UserError(f"missing {form.time[0]}", where=where)
-    arrival = _time(row[form.time[at]], where, form.time[at]) * form.unit_s[at]
+    arrival = _time(row[form.time[which]], where, form.time[which]) * form.unit_s[which]
     lengths = []
-    for name in (form.prompt, form.output):
-        value = row.get(name)
+    for key in (form.prompt, form.output):
+        value = row.get(key)
         try:
             number = int(str(value) if isinstance(value, str | bool) else value)  # type: ignore[call-overload]
         except (TypeError, ValueError, OverflowError):
-            raise UserError("not a whole number", where=f"{where}, column {name}", given=value) from None
+            raise UserError("not a whole number", where=f"{where}, column {key}", given=value) from None
         if isinstance(value, float) and value != number:
-            raise UserError("not a whole number", where=f"{where}, column {name}", given=value)
-        if number < 0 or (number == 0 and name == form.prompt):
-            raise UserError("a length must be at least 1", where=f"{where}, column {name}", given=value)
+            raise UserError("not a whole number", where=f"{where}, column {key}", given=value)
+        if number < 0 or (number == 0 and key == form.prompt):
+            raise UserError("a length must be at least 1", where=f"{where}, column {key}", given=value)
         if number > MOST_TOKENS:
             allowed = f"at most {MOST_TOKENS:,} tokens"
-            raise UserError("too long", where=f"{where}, column {name}", given=value, allowed=allowed)
+            raise UserError("too long", where=f"{where}, column {key}", given=value, allowed=allowed)
         lengths.append(max(1, number))
-    hashes = (row.get(form.hashes) if form.hashes else None) or ()
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
-    called = row.get("request_id", _NO_ID)
-    own = None if called is _NO_ID else str(called)
-    return _Line(arrival, lengths[0], lengths[1], hashes, own, _images(row, form, where))
+    return _Line(arrival, lengths[0], lengths[1], hashes, name, _images(row, form, where))
 
 
 MOST_IMAGES = 10_000

@@ -378,7 +378,7 @@ class BlockNames:
         """One number for each, the same for the same."""
         if not len(names):
             return np.zeros(0, np.int64)
-        if all(type(name) is int for name in names):
+        if set(map(type, names)) == {int}:
             try:
                 found = np.array(names, np.int64)
                 if int(found.max()) < OWN_NAMES:
