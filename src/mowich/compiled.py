@@ -15,7 +15,6 @@ import os
 import sys
 from array import array
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError
+from mowich.progress import IS_QUIET
 
 DONE, NO_MEMORY = range(2)
 """What a call returns in every library."""
-IS_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-"""Whether stderr is for errors only (--quiet)."""
 
 
 def source_digest(sources: Path) -> str:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 Listener = Callable[[int, str, int, int], None]
 """Level, what goes on, items done, and of how many (0: not known). "" ends a level."""
 
+IS_QUIET: ContextVar[bool] = ContextVar("mowich_quiet", default=False)
+"""Whether stderr is for errors only (--quiet)."""
 _LISTENER: ContextVar[Listener | None] = ContextVar("mowich_listener", default=None)
 _LEVEL: ContextVar[int] = ContextVar("mowich_level", default=0)
 

@@ -22,6 +22,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.trace import Trace
+from mowich.progress import IS_QUIET
 from mowich.serving.traffic.compiled import TRAFFIC
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,9 +154,9 @@ def test_python_says_once_and_on_stderr_that_it_is_slow(
     no_library(monkeypatch, tmp_path / "none.so")
     for _ in range(1000):
         assert compiled.library(100) is None
-    quiet = compiled.IS_QUIET.set(True)
+    quiet = IS_QUIET.set(True)
     assert compiled.library(compiled.WORTH_SAYING) is None
-    compiled.IS_QUIET.reset(quiet)
+    IS_QUIET.reset(quiet)
     assert capsys.readouterr() == ("", "")
     for _ in range(3):
         assert compiled.library(compiled.WORTH_SAYING) is None

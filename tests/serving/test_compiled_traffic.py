@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from copy import copy
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import pytest
 import compiled_code
 import drawn_traffic
 from mowich.errors import UserError
+from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.traffic import compiled
-from mowich.serving.traffic.compiled import TRAFFIC, Answers, TrafficStruct
+from mowich.serving.traffic.compiled import TRAFFIC, Answers, FleetSetup, TrafficStruct, Workers
 from mowich.serving.traffic.play import play
+from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC), reason="no C compiler")
@@ -122,3 +126,34 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOWICH_TRAFFIC", "rust")
     with pytest.raises(UserError, match="MOWICH_TRAFFIC=rust"):
         TRAFFIC.library()
+
+
+def test_python_says_once_that_a_long_traffic_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MOWICH_TRAFFIC", raising=False)
+    monkeypatch.setattr(TRAFFIC, "path", tmp_path / "none.so")
+    monkeypatch.setattr(TRAFFIC, "_said", set())
+    monkeypatch.setattr(TRAFFIC, "worth_saying", 50)
+    d = drawn_traffic.Draw(0)
+    scheduler = Scheduler(max_sequences=3)
+    workers = Workers(count=1, times=drawn_traffic.drawn_times(d, scheduler), scheduler=scheduler, seen=None)
+    for requests, note in ((49, ""), (50, NOTE), (50, "")):
+        load = draw_columns(rate=10.0, requests=requests, prompt=lengths(1, ""), output=lengths(1, ""))
+        play(FleetSetup(serve=workers), load, lambda answers, id_of: None)
+        assert capsys.readouterr() == ("", note)
+
+
+NOTE = (
+    "note: the simulation of traffic runs in Python, slowly: Mowich was installed without a C compiler, or not"
+    " installed\n"
+)
+
+
+def test_what_is_not_compiled_is_played_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeline holds every step."""
+    monkeypatch.setenv("MOWICH_TRAFFIC", "compiled" if compiled_code.available(TRAFFIC) else "")
+    setup = drawn_traffic.drawn_setup(drawn_traffic.Draw(0))
+    assert compiled.why_not_compiled(setup) == ""
+    assert compiled.why_not_compiled(replace(setup, is_traced=True)) == "a timeline of every step"
+    assert compiled.compiled_library(replace(setup, is_traced=True)) is None

@@ -11,10 +11,8 @@ from mowich.requests import kernels
 @verb(kernel_app, kernels.LAYER, "layer")
 def kernel_layer(asked: kernels.LayerRequest) -> None:
     """A step of a model, part by part."""
-    from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.studies.answers import layer_timed
 
-    IS_QUIET.set(asked.form.quiet)
     with progress(asked.form.quiet) as line:
         line(f"timing the kernels of a layer of {asked.model_given}")
         found = layer_timed(asked)

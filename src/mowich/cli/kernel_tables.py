@@ -15,13 +15,11 @@ from mowich.requests import kernels
 def kernel_tables(asked: kernels.TablesRequest) -> None:
     """Make the tables, or check them."""
     from mowich.examples import folder_of
-    from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.operators.tables import schema
     from mowich.studies import kernel_tables as study
 
     ops, chips, quiet, folder = asked.ops, asked.chips, asked.form.quiet, asked.folder or schema.FOLDER
     sources = asked.kernels or folder_of("kernels")
-    IS_QUIET.set(quiet)
     if asked.check:
         with progress(quiet):
             found = study.check_tables(sources, folder, ops, chips, asked.sample)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.kept import keep_last
-from mowich.progress import listening
+from mowich.progress import IS_QUIET, listening
 from mowich.shown import Result
 
 if TYPE_CHECKING:
@@ -135,10 +135,12 @@ def duration(seconds: float) -> str:
 def progress(quiet: bool) -> Iterator[Progress]:
     """Show on stderr what the block says of itself."""
     line = Progress(quiet)
+    is_quiet = IS_QUIET.set(quiet)
     try:
         with listening(line.heard):
             yield line
     finally:
+        IS_QUIET.reset(is_quiet)
         line.close()
 
 

@@ -48,8 +48,8 @@ def as_scripts_expect(
     back. quiet: without its warnings; for_programs: the answer on stdout is for programs: what the script prints goes
     to stderr."""
     import mowich.nki
-    from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.nki.runtime import launches
+    from mowich.progress import IS_QUIET
 
     is_quiet = IS_QUIET.set(quiet)
     said = redirect_stdout(sys.stderr) if for_programs else nullcontext()

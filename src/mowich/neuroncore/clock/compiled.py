@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.compiled import (
-    IS_QUIET,
     CompiledLibrary,
     CompiledStruct,
     address,
@@ -28,7 +27,7 @@ from mowich.compiled import (
     is_done,
 )
 
-__all__ = ["IS_QUIET", "address", "begin", "by_reference", "done", "is_done"]
+__all__ = ["address", "begin", "by_reference", "done", "is_done"]
 
 DONE, NO_MEMORY, UNSUPPORTED, STUCK = range(4)
 WORTH_SAYING = 50_000

@@ -34,8 +34,6 @@ from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 
 _DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND = range(7)
-WORTH_SAYING = 20_000
-"""Requests from which on a user may wait noticeably longer for the Python code."""
 AT_ONCE = 1 << 16
 """Answered requests of conversations that are taken at once."""
 
@@ -50,7 +48,7 @@ TRAFFIC = CompiledLibrary(
         ctypes.c_int64: "answers 2 bins 5",
         None: "close 1 totals 2 replicas 2 take 3 up 3",
     },
-    worth_saying=WORTH_SAYING,
+    worth_saying=20_000,  # requests
 )
 
 

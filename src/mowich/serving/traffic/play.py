@@ -14,7 +14,6 @@ from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import (
     ANSWER,
     TRAFFIC,
-    WORTH_SAYING,
     Answers,
     CompiledFleet,
     FleetSetup,
@@ -142,7 +141,7 @@ def _python(
         for request in fleet.run(requests):
             first = request.arrival_s if first is None else first
             count += 1
-            if count == WORTH_SAYING:
+            if count == TRAFFIC.worth_saying:
                 TRAFFIC.library(count)
             if cutoff is not None and any(cutoff.broken):
                 break
