@@ -86,7 +86,7 @@ def drawn_scheduler(d: Draw) -> Scheduler:
     return Scheduler(
         budget=d.one(24, 64, 200) * groups * stages,
         max_sequences=d.one(3, 8, 24) * groups,
-        blocks=d.one(30, 60, 120, 1000),
+        blocks=d.one(30, 36, 60, 500),
         block=BLOCK,
         chunks=d.one(False, True, True),
         mixes=d.one(False, True, True),
@@ -176,7 +176,7 @@ DrawnLoad = Callable[[], Iterator[RequestColumns] | Conversations]
 
 def drawn_requests(d: Draw) -> DrawnLoad:
     """A load that can be had twice: requests at a rate, some with the same blocks, or users who wait for answers."""
-    rate, requests = d.one(0.8, 6.0, 60.0), d.one(12, 40, 80)
+    rate, requests = d.one(2.0, 12.0, 150.0), d.one(12, 40, 80)
     prompt, output = d.one("uniform(1, 200)", "96", "lognormal(40, p95 150)"), d.one("uniform(1, 150)", "1", "30")
     if d.one(True, False, False):
         users = d.one(0, 3, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +25,18 @@ needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC), reason
 QUICK = 60
 
 
-def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], int]:
-    """(all that a drawn fleet shows, played by one of the codes; how many requests were answered)."""
+def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], np.ndarray]:
+    """(all that a drawn fleet shows, played by one of the codes; of all answered requests: how many, tokens from the
+    cache, preemptions, failures)."""
     monkeypatch.setenv(TRAFFIC.variable, code)
     d = drawn_traffic.Draw(seed)
     setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn_traffic.drawn_requests(d), drawn_traffic.drawn_cutoff(d)
     shown: list[object] = []
-    count = 0
+    count = np.zeros(4, np.int64)
 
-    def tell(answers: Answers, id_of: object) -> None:
-        nonlocal count
-        for row in answers.tolist():
-            shown.append((id_of(row[0]), *row[1:]))  # type: ignore[operator]
-            count += 1
+    def tell(answers: Answers, id_of: Callable[[int], str]) -> None:
+        shown.extend((id_of(row[0]), *row[1:]) for row in answers.tolist())
+        count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures"))]
 
     cutoff = copy(cutoff)
     try:
@@ -53,12 +53,12 @@ def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[
 
 def assert_equal(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both codes show the same, to the last bit (no value is compared with a margin)."""
-    answered = 0
+    counts = np.zeros(4, np.int64)
     for seed in seeds:
         (python, n), (found, _) = (played(seed, code, monkeypatch) for code in ("python", "compiled"))
         assert found == python, seed
-        answered += n
-    assert answered > 10 * len(seeds)
+        counts += n
+    assert (counts > np.array([20, 100, 5, 1]) * len(seeds)).all(), counts
 
 
 @needs_compiled
