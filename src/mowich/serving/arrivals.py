@@ -246,7 +246,7 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
     name = None if called is _NO_ID else str(called)
     at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
     if (  # as most lines are
-        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple))
+        (type(at) is int and 0 <= at < MOST_PLAIN and isinstance(hashes, list | tuple) and form.images is None)
         and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
         and (type(output) is int and 0 < output <= MOST_TOKENS)
     ):
