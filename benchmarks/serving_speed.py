@@ -1,4 +1,4 @@
-"""Serving search beside AIConfigurator, and the speed of the traffic simulation.
+"""Serving search beside AIConfigurator.
 
     python benchmarks/serving_speed.py [--python PYTHON_WITH_AICONFIGURATOR]
 
@@ -6,7 +6,6 @@ Searches, both programs in fresh processes, processor time of the whole process 
 DeepSeek-V3 on 32 H200, ISL 4000, OSL 1000, TTFT 2 s, TPOT 30 ms. AIConfigurator (PyPI `aiconfigurator`, 0.12.0 when
 this was written) is skipped where the given interpreter lacks it. Distinct worker configurations: (plan, batch) points
 that were evaluated; AIConfigurator's 476 and 3,811 were counted by a study of its sweep and are not counted again here.
-Traffic: Llama-2-70B on four A100 at 2 requests/s, lengths of chat (median 1,000 in and 200 out).
 """
 
 from __future__ import annotations
@@ -18,21 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 SEARCHES = (
     ("llama-3.1-70b", "meta-llama/Meta-Llama-3.1-70B", ("--set", "plan.weights=bf16"), 476),
     ("deepseek-v3", "deepseek-ai/DeepSeek-V3", (), 3811),
 )
-TRAFFIC = """mowich: 1
-model: llama2-70b
-on: a100:4
-engine: vllm
-plan: {tp: 4}
-scheduler: {max_num_batched_tokens: 2048}
-traffic: {rate: 2, requests: 40000, prompt: "lognormal(1k, p95 4k)", output: "lognormal(200, p95 600)"}
-slo: {ttft: 2 s, tpot: 100 ms}
-"""
 
 
 def cpu(command: list[str]) -> tuple[float, float, subprocess.CompletedProcess[str]]:
@@ -122,17 +111,6 @@ def main() -> int:
                     f"  aiconfigurator {slow:.2f} s ({wall:.2f} s wall), {points} distinct worker points:"
                     f" {slow / seconds:.0f} times ours"
                 )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "traffic.yaml"
-        path.write_text(TRAFFIC, encoding="utf-8")
-        from mowich.facts import load_facts
-        from mowich.studies.traffic import traffic
-
-        result = traffic(path, load_facts())
-        print(
-            f"traffic: {result.requests / result.seconds:.0f} requests per processor second ({result.events} events,"
-            f" busy {result.utilisation:.0%})"
-        )
     return 0
 
 

@@ -15,7 +15,7 @@ from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.columns import RequestColumns
-from mowich.serving.traffic.compiled import FleetSetup, Workers
+from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
 from mowich.serving.traffic.play import Cutoff
 from mowich.serving.traffic.policies import ROUTES, Scheduler
 from mowich.serving.traffic.routing import Failure
@@ -131,13 +131,13 @@ def drawn_times(d: Draw, s: Scheduler) -> StepTimes:
     )
 
 
-def drawn_workers(d: Draw, like: Workers | None, seen: bool) -> Workers:
+def drawn_workers(d: Draw, like: ReplicaGroup | None, seen: bool) -> ReplicaGroup:
     scheduler = drawn_scheduler(d)
     if like is not None:  # one engine, or another of the same cache
         same = like.scheduler
         scheduler = d.one(same, replace(scheduler, prefix_cache=same.prefix_cache))
     front = Front(d.one(0.5, 0.75), d.between(0.0, 0.01), d.between(0.0, 1e-5), d.between(0.0, 2.0))
-    return Workers(
+    return ReplicaGroup(
         count=d.one(1, 1, 2, 3, 5),
         times=drawn_times(d, scheduler),
         scheduler=scheduler,

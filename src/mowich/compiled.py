@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, SupportsFloat, SupportsInt, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mowich.errors import UserError
 from mowich.progress import IS_QUIET
 
-DONE, NO_MEMORY = range(2)
+_DONE, _NO_MEMORY = range(2)
 """What a call returns in every library."""
 
 
@@ -111,9 +111,9 @@ class CompiledLibrary:
 
 def done(status: int) -> bool:
     """Whether the compiled code did it; False where the Python code has to. Raises MemoryError."""
-    if status == NO_MEMORY:
+    if status == _NO_MEMORY:
         raise MemoryError
-    return status == DONE
+    return status == _DONE
 
 
 def is_done(function: Callable[..., int], *given: object) -> bool:
@@ -140,12 +140,13 @@ def begin(column: NDArray[np.generic]) -> int:
 by_reference = ctypes.byref
 
 
-def _word(given: Any) -> int:
+def _word(given: object) -> int:
     """An integer, or where a column or a struct begins."""
-    if type(given) is array or type(given) is np.ndarray or given is None:
+    if given is None or isinstance(given, array | np.ndarray):
         return address(given)
     if isinstance(given, ctypes.Structure | ctypes.Array):
         return ctypes.addressof(given)
+    assert isinstance(given, SupportsInt)
     return int(given)
 
 
@@ -161,22 +162,27 @@ class CompiledStruct(ctypes.Structure):
     def of(cls, owner: object, **given: object) -> Self:
         """One of these values and columns, and for the other fields of those that an object has under their names."""
         found = [given[name] if name in given else getattr(owner, name) for name in cls.own_fields]
-        made = cls(*map(_given, cls._fields_, found))
+        made = cls(*(_given(field[1], x) for field, x in zip(cls._fields_, found, strict=True)))
         made.made_of = tuple(found)
         return made
 
 
-def _given(declared: Any, given: Any) -> Any:
+def _given(kind: type[object], given: object) -> object:
     """What a field of a struct is set to."""
-    _, kind = declared
     if issubclass(kind, ctypes.Structure):
         return given
-    return float(given) if kind is ctypes.c_double else _word(given)
+    if kind is ctypes.c_double:
+        assert isinstance(given, SupportsFloat)
+        return float(given)
+    return _word(given)
+
+
+StructT = TypeVar("StructT", bound=CompiledStruct)
 
 
 def c_struct(
-    base: type[CompiledStruct], place: str, fields: str, floats: str = "", **structs: type[ctypes.Structure]
-) -> Any:
+    base: type[StructT], place: str, fields: str, floats: str = "", **structs: type[ctypes.Structure]
+) -> type[StructT]:
     """The struct at a place in `c` ("file.c:Name"), with these fields: 64-bit integers and addresses, floats where they
     are among these, structs where they are given (tests compare them with the C code)."""
     kinds = {**dict.fromkeys(floats.split(), ctypes.c_double), **structs}

@@ -16,31 +16,31 @@ import drawn_traffic
 from mowich.errors import UserError
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.traffic import compiled
-from mowich.serving.traffic.compiled import TRAFFIC, Answers, FleetSetup, TrafficStruct, Workers
-from mowich.serving.traffic.play import play
+from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY, AnswerColumns, FleetSetup, ReplicaGroup, TrafficStruct
+from mowich.serving.traffic.play import play_fleet
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import CacheTooSmallError
 
-needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC), reason="no C compiler")
+needs_compiled = pytest.mark.skipif(not compiled_code.available(TRAFFIC_LIBRARY), reason="no C compiler")
 QUICK = 60
 
 
 def played(seed: int, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], np.ndarray]:
     """(all that a drawn fleet shows, played by one of the codes; of all answered requests: how many, tokens from the
     cache, preemptions, failures)."""
-    monkeypatch.setenv(TRAFFIC.variable, code)
+    monkeypatch.setenv(TRAFFIC_LIBRARY.variable, code)
     d = drawn_traffic.Draw(seed)
     setup, load, cutoff = drawn_traffic.drawn_setup(d), drawn_traffic.drawn_requests(d), drawn_traffic.drawn_cutoff(d)
     shown: list[object] = []
     count = np.zeros(4, np.int64)
 
-    def tell(answers: Answers, id_of: Callable[[int], str]) -> None:
+    def tell(answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
         shown.extend((id_of(row[0]), *row[1:]) for row in answers.tolist())
         count[:] += [len(answers), *(answers[name].sum() for name in ("cached", "preemptions", "failures"))]
 
     cutoff = copy(cutoff)
     try:
-        fleet = play(setup, load(), tell, cutoff)
+        fleet = play_fleet(setup, load(), tell, cutoff)
     except CacheTooSmallError as error:
         return [*shown, str(error)], count
     everyone = [*fleet.replicas, *fleet.decoders]
@@ -78,7 +78,7 @@ def test_figures_are_counted_in_the_same_bins(monkeypatch: pytest.MonkeyPatch) -
     values = np.random.default_rng(1).lognormal(0.0, 5.0, 5000)
     bins = []
     for code in ("python", "compiled"):
-        monkeypatch.setenv(TRAFFIC.variable, code)
+        monkeypatch.setenv(TRAFFIC_LIBRARY.variable, code)
         bins.append(compiled.counted_in_bins(np.zeros(0, np.int64), values, 1e-7, 0.0025))
     assert np.array_equal(*bins)
     assert bins[0].sum() == len(values)
@@ -87,7 +87,7 @@ def test_figures_are_counted_in_the_same_bins(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("struct", TrafficStruct.__subclasses__(), ids=lambda struct: struct.__name__)
 def test_structs_are_those_of_the_c_code(struct: type[TrafficStruct]) -> None:
     kinds = {ctypes.c_double: ("double",), ctypes.c_int64: ("int64_t", "*")}
-    found = compiled_code.fields_in_c(TRAFFIC, struct.__name__)
+    found = compiled_code.fields_in_c(TRAFFIC_LIBRARY, struct.__name__)
     assert [name for name, _ in struct._fields_] == [name for name, _ in found]
     for (name, kind), (_, in_c) in zip(struct._fields_, found, strict=True):
         assert in_c in kinds.get(kind, (kind.__name__.split(":")[-1],)), name
@@ -96,15 +96,15 @@ def test_structs_are_those_of_the_c_code(struct: type[TrafficStruct]) -> None:
 @pytest.mark.parametrize(("rows", "name"), [(compiled.ANSWER, "Answer"), (compiled.TOLD, "Told")])
 def test_rows_are_those_of_the_c_code(rows: np.dtype[np.void], name: str) -> None:
     kinds = {"double": np.float64, "int64_t": np.int64}
-    found = compiled_code.fields_in_c(TRAFFIC, f"traffic.h:{name}")
+    found = compiled_code.fields_in_c(TRAFFIC_LIBRARY, f"traffic.h:{name}")
     assert [(n, rows[n].type) for n in rows.names or ()] == [(n, kinds[kind]) for n, kind in found]
 
 
 @needs_compiled
 def test_functions_take_as_many_arguments_as_in_c() -> None:
     results = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "void": None, "Fleet*": ctypes.c_void_p}
-    library = TRAFFIC.loaded()[0]
-    for name, (arguments, result) in compiled_code.functions_in_c(TRAFFIC).items():
+    library = TRAFFIC_LIBRARY.loaded()[0]
+    for name, (arguments, result) in compiled_code.functions_in_c(TRAFFIC_LIBRARY).items():
         if name != "sources":
             function = getattr(library, f"traffic_{name}")
             assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
@@ -122,25 +122,25 @@ def test_blocks_keep_their_names_whatever_these_are() -> None:
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOWICH_TRAFFIC", "python")
-    assert TRAFFIC.library() is None
+    assert TRAFFIC_LIBRARY.library() is None
     monkeypatch.setenv("MOWICH_TRAFFIC", "rust")
     with pytest.raises(UserError, match="MOWICH_TRAFFIC=rust"):
-        TRAFFIC.library()
+        TRAFFIC_LIBRARY.library()
 
 
 def test_python_says_once_that_a_long_traffic_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MOWICH_TRAFFIC", raising=False)
-    monkeypatch.setattr(TRAFFIC, "path", tmp_path / "none.so")
-    monkeypatch.setattr(TRAFFIC, "_said", set())
-    monkeypatch.setattr(TRAFFIC, "worth_saying", 50)
+    monkeypatch.setattr(TRAFFIC_LIBRARY, "path", tmp_path / "none.so")
+    monkeypatch.setattr(TRAFFIC_LIBRARY, "_said", set())
+    monkeypatch.setattr(TRAFFIC_LIBRARY, "worth_saying", 50)
     d = drawn_traffic.Draw(0)
     scheduler = Scheduler(max_sequences=3)
-    workers = Workers(count=1, times=drawn_traffic.drawn_times(d, scheduler), scheduler=scheduler, seen=None)
+    workers = ReplicaGroup(count=1, times=drawn_traffic.drawn_times(d, scheduler), scheduler=scheduler, seen=None)
     for requests, note in ((49, ""), (50, NOTE), (50, "")):
         load = draw_columns(rate=10.0, requests=requests, prompt=lengths(1, ""), output=lengths(1, ""))
-        play(FleetSetup(serve=workers), load, lambda answers, id_of: None)
+        play_fleet(FleetSetup(serve=workers), load, lambda answers, id_of: None)
         assert capsys.readouterr() == ("", note)
 
 
@@ -152,7 +152,7 @@ NOTE = (
 
 def test_what_is_not_compiled_is_played_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A timeline holds every step."""
-    monkeypatch.setenv("MOWICH_TRAFFIC", "compiled" if compiled_code.available(TRAFFIC) else "")
+    monkeypatch.setenv("MOWICH_TRAFFIC", "compiled" if compiled_code.available(TRAFFIC_LIBRARY) else "")
     setup = drawn_traffic.drawn_setup(drawn_traffic.Draw(0))
     assert compiled.why_not_compiled(setup) == ""
     assert compiled.why_not_compiled(replace(setup, is_traced=True)) == "a timeline of every step"

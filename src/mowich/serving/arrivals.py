@@ -20,16 +20,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.rate_curve import RateCurve
-from mowich.serving.traffic.columns import RequestColumns
+from mowich.serving.traffic.columns import RequestColumns, one_by_one
 from mowich.serving.traffic.moments import earlier
-from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
 
 
@@ -77,7 +76,7 @@ MAX_HEADER = 1_000_000
 """Characters of the first line of a trace."""
 
 
-CHUNK = 4096
+_CHUNK = 4096
 """Requests that are drawn or read at once."""
 
 
@@ -85,7 +84,7 @@ def read_trace_columns(
     path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
 ) -> Iterator[RequestColumns]:
     """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded;
-    `CHUNK` lines at a time.
+    some thousands at a time.
 
     Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length
     below 1 (an output of 0 counts as 1), times that go back.
@@ -94,7 +93,7 @@ def read_trace_columns(
         rows, form = _rows(file, path)
         found = (_sorted_log if form.is_log else _in_order)(rows, form, path, limit)
         start, count = math.nan, 0
-        while lines := list(itertools.islice(found, CHUNK)):
+        while lines := list(itertools.islice(found, _CHUNK)):
             if not count:
                 start = lines[0].at_s if from_first else 0.0
             yield _columns(lines, count, start, speed)
@@ -103,12 +102,8 @@ def read_trace_columns(
             raise UserError("no requests after the header", where=f"{path}:1")
 
 
-def read_trace(
-    path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
-) -> Iterator[UserRequest]:
-    """The requests of `read_trace_columns`, one by one."""
-    for columns in read_trace_columns(path, limit=limit, speed=speed, from_first=from_first):
-        yield from columns.requests()
+read_trace = one_by_one(read_trace_columns)
+"""The requests of `read_trace_columns`, one by one."""
 
 
 class _Line(NamedTuple):
@@ -375,7 +370,7 @@ def draw_columns(
     block: int = 512,
     until_s: float = math.inf,
 ) -> Iterator[RequestColumns]:
-    """`requests` requests at `rate` per second, none later than until_s, `CHUNK` at a time. fixed: even gaps; poisson:
+    """`requests` requests at `rate` per second, none later than until_s, some thousands at a time. fixed: even gaps; poisson:
     exponential gaps; gamma: gaps of coefficient of variation `cv`.
 
     shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
@@ -386,7 +381,7 @@ def draw_columns(
     now, made = 0.0, 0
     prefix = range(shared_prefix // block)
     while made < requests:
-        n = min(CHUNK, requests - made)
+        n = min(_CHUNK, requests - made)
         if arrivals == "fixed":
             gaps = np.full(n, 1.0 / rate)
         elif arrivals == "poisson":
@@ -421,7 +416,5 @@ def draw_columns(
         made += n
 
 
-def draw(**load: Any) -> Iterator[UserRequest]:
-    """The requests of `draw_columns`, one by one."""
-    for columns in draw_columns(**load):
-        yield from columns.requests()
+draw = one_by_one(draw_columns)
+"""The requests of `draw_columns`, one by one."""

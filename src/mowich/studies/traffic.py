@@ -23,9 +23,9 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
 from mowich.serving.anchors import METRICS
-from mowich.serving.traffic.compiled import Answers, FleetSetup, Workers, counted_in_bins
+from mowich.serving.traffic.compiled import AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
 from mowich.serving.traffic.moments import earlier
-from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play
+from mowich.serving.traffic.play import Cutoff, ReplicaRecord, play_fleet
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.shown import Shown, plain_row
@@ -222,7 +222,7 @@ class _Tally:
             sums[name] += seconds
             sums["prompt"] -= seconds
 
-    def add(self, answers: Answers, id_of: Callable[[int], str]) -> None:
+    def add(self, answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
         """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
         if not len(answers):
             return
@@ -273,7 +273,7 @@ def simulate_traffic(
     load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
     setup = _setup(scenario, tally, is_traced=trace_out is not None)
     try:
-        fleet = play(setup, load, tally.add, cutoff)
+        fleet = play_fleet(setup, load, tally.add, cutoff)
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -350,9 +350,9 @@ HOUR_S = 3600.0
 def _setup(scenario: TrafficScenario, tally: _Tally, *, is_traced: bool) -> FleetSetup:
     """The replicas of a scenario. tally: what sees its images and its sound."""
 
-    def workers(p: Pool) -> Workers:
+    def workers(p: Pool) -> ReplicaGroup:
         seen = p.seen if scenario.has_front else None
-        return Workers(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
+        return ReplicaGroup(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen)
 
     return FleetSetup(
         serve=workers(scenario.serve),

@@ -74,8 +74,7 @@ class Struct(CompiledStruct):
 
 
 def _struct(place: str, fields: str) -> type[Struct]:
-    made: type[Struct] = c_struct(Struct, place, fields)
-    return made
+    return c_struct(Struct, place, fields)
 
 
 ProgramGiven = _struct(

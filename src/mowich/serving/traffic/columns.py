@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,14 @@ class RequestColumns:
             yield one
 
 
-def no_names(n: int) -> Counts:
-    """`names_at` of n requests without names."""
-    return np.zeros(n + 1, np.int64)
+_P = ParamSpec("_P")
+
+
+def one_by_one(columns: Callable[_P, Iterator[RequestColumns]]) -> Callable[_P, Iterator[UserRequest]]:
+    """A function that gives the same requests one by one."""
+
+    def requests(*args: _P.args, **kwargs: _P.kwargs) -> Iterator[UserRequest]:
+        for chunk in columns(*args, **kwargs):
+            yield from chunk.requests()
+
+    return requests

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,10 @@ from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.traffic.unevenness import Unevenness
 
 _DONE, _NO_MEMORY, _TOO_SMALL, _LOOK, _MORE, _STOPPED, _BEYOND = range(7)
-AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 16
 """Answered requests of conversations that are taken at once."""
 
-TRAFFIC = CompiledLibrary(
+TRAFFIC_LIBRARY = CompiledLibrary(
     what="simulation of traffic",
     path=Path(__file__).parent / "_traffic.so",
     prefix="traffic",
@@ -120,7 +120,7 @@ TOLD = np.dtype(
     ]
 )
 """What each replica did and holds: traffic.h:Told."""
-Answers = NDArray[np.void]
+AnswerColumns = NDArray[np.void]
 
 
 class CacheWay(Protocol):
@@ -139,7 +139,7 @@ class CacheWay(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
+class ReplicaGroup:
     """Replicas of one kind. seen: what users see beyond the engine's own times (None: these times)."""
 
     count: int
@@ -154,8 +154,8 @@ class FleetSetup:
     a cache between them; rule: that replicas come and go by (None: all are there); is_traced: whether every step is
     kept; media: images and sound of requests, with their encoders (None: text alone)."""
 
-    serve: Workers
-    decode: Workers | None = None
+    serve: ReplicaGroup
+    decode: ReplicaGroup | None = None
     route: str = "round-robin"
     way: CacheWay | None = None
     failures: tuple[Failure, ...] = ()
@@ -175,7 +175,7 @@ def why_not_compiled(setup: FleetSetup) -> str:
 
 def compiled_library(setup: FleetSetup) -> ctypes.CDLL | None:
     """The compiled code, where it plays this fleet."""
-    return None if why_not_compiled(setup) else TRAFFIC.library()
+    return None if why_not_compiled(setup) else TRAFFIC_LIBRARY.library()
 
 
 @dataclass(slots=True)
@@ -185,12 +185,12 @@ class PlayedReplica:
     fleet: CompiledFleet
     index: int
 
-    def _told(self, name: str) -> Any:
-        return self.fleet.told[name][self.index].item()
+    def _told(self, name: str) -> float:
+        return float(self.fleet.told[name][self.index])
 
     @property
     def busy_s(self) -> float:
-        return float(self._told("busy_s"))
+        return self._told("busy_s")
 
     @property
     def steps(self) -> int:
@@ -206,7 +206,7 @@ class PlayedReplica:
 
     @property
     def up_s(self) -> float:
-        return float(self._told("up_s"))
+        return self._told("up_s")
 
     @up_s.setter
     def up_s(self, at_s: float) -> None:
@@ -237,8 +237,7 @@ class CompiledFleet:
         self.decoders = [PlayedReplica(self, setup.serve.count + i) for i in range(self._decoders)]
         self.scaled = None if rule is None else ScaledPool(rule=rule, replicas=self.replicas)
         self._talks = None if talks is None else _talks(talks)
-        starts = [] if self._talks is None else self._talks.made_of[self._talks.own_fields.index("starts")]
-        self.first_s: float | None = float(starts[0]) if len(starts) else None
+        self.first_s: float | None = None if talks is None else next(talks.begins(), None)
         self._ids: list[str] = []
         self.is_stopped = False
         losses = (_Loss * len(setup.failures))(*(_Loss(f.at_s, f.down_s, f.replica) for f in setup.failures))
@@ -272,11 +271,11 @@ class CompiledFleet:
             self.library.traffic_close(self.address)
             self.address = None
 
-    def run(self, chunks: Iterable[RequestColumns] = ()) -> Iterator[Answers]:
+    def run(self, chunks: Iterable[RequestColumns] = ()) -> Iterator[AnswerColumns]:
         """Serve requests to the end, or until the limit is passed; yields those that were answered, in the order of
         their ends. Raises CacheTooSmallError, MemoryError."""
         if self._talks is not None:
-            yield from self._play(self.library.traffic_converse, AT_ONCE)
+            yield from self._play(self.library.traffic_converse, _AT_ONCE)
             return
         for chunk in chunks:
             if self.first_s is None:
@@ -293,7 +292,7 @@ class CompiledFleet:
         """What a request is called."""
         return self._ids[number] if self._ids else str(number)
 
-    def _play(self, function: Any, *given: object) -> Iterator[Answers]:
+    def _play(self, function: Callable[..., int], *given: object) -> Iterator[AnswerColumns]:
         """Call until it is done, and look where it is time to."""
         while True:
             status = function(self.address, *given)
@@ -312,7 +311,7 @@ class CompiledFleet:
         if not self.is_stopped:
             done(status)
 
-    def _answers(self) -> Answers:
+    def _answers(self) -> AnswerColumns:
         where = ctypes.c_void_p()
         n = self.library.traffic_answers(self.address, by_reference(where))
         out = np.empty(n, ANSWER)
@@ -355,7 +354,7 @@ def counted_in_bins(bins: Counts, values: Floats, floor: float, width: float) ->
     most = math.log(max(float(values.max(initial=floor)), floor) / floor) / width
     out = np.zeros(max(len(bins), int(most) + 2), np.int64)
     out[: len(bins)] = bins
-    library = TRAFFIC.library()
+    library = TRAFFIC_LIBRARY.library()
     if library is None:
         for value in values.tolist():
             out[int(math.log(max(value, floor) / floor) / width)] += 1
@@ -399,11 +398,11 @@ def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:
     return np.array(pairs, np.float64).ravel()
 
 
-def _rules(s: Scheduler) -> Any:
+def _rules(s: Scheduler) -> TrafficStruct:
     return _Rules.of(s, is_priority=s.policy == "priority", is_swap=s.preemption == "swap")
 
 
-def _shift(shift: ShiftAlong) -> Any:
+def _shift(shift: ShiftAlong) -> TrafficStruct:
     return _Shift.of(
         shift,
         users=len(shift.users),
@@ -417,13 +416,13 @@ def _shift(shift: ShiftAlong) -> Any:
     )
 
 
-def _uneven(grid: Unevenness | None) -> Any:
+def _uneven(grid: Unevenness | None) -> TrafficStruct:
     if grid is None:
         return _Uneven(0, 0, 0, 0, 0)
     return _Uneven.of(grid, rows=len(grid.logs), columns=len(grid.logs[0]), logs=np.array(grid.logs, np.float64))
 
 
-def _times(times: StepTimes) -> Any:
+def _times(times: StepTimes) -> TrafficStruct:
     return _Times.of(
         times,
         n_tokens=len(times.tokens),
@@ -444,14 +443,14 @@ def _times(times: StepTimes) -> Any:
     )
 
 
-def _seen(seen: Seen | None) -> Any:
+def _seen(seen: Seen | None) -> TrafficStruct | None:
     return None if seen is None else _Seen.of(seen.front, ttft=_shift(seen.ttft))
 
 
-def _way(way: CacheWay) -> Any:
+def _way(way: CacheWay) -> TrafficStruct:
     return _Way.of(way, n_kept=len(way.kept), kept=_pairs(way.kept))
 
 
-def _talks(talks: Conversations) -> Any:
+def _talks(talks: Conversations) -> TrafficStruct:
     starts = np.array(list(islice(talks.begins(), talks.requests)), np.float64)
     return _Talks.of(talks, **talks.columns(), n=talks.requests, n_starts=len(starts), starts=starts)

@@ -13,11 +13,11 @@ from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.serving.traffic.compiled import (
     ANSWER,
-    TRAFFIC,
-    Answers,
+    TRAFFIC_LIBRARY,
+    AnswerColumns,
     CompiledFleet,
     FleetSetup,
-    Workers,
+    ReplicaGroup,
     compiled_library,
 )
 from mowich.serving.traffic.encoders import EncoderWorker
@@ -25,11 +25,11 @@ from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 
-Tell = Callable[[Answers, Callable[[int], str]], None]
+Tell = Callable[[AnswerColumns, Callable[[int], str]], None]
 """What is done with answered requests, in the order of their ends: the requests, what one of them is called by its
 number."""
 
-AT_ONCE = 4096
+_AT_ONCE = 4096
 """Answered requests that the Python code tells of at once."""
 
 
@@ -87,7 +87,7 @@ class PlayedFleet:
     encoders: Sequence[EncoderWorker] = ()
 
 
-def play(
+def play_fleet(
     setup: FleetSetup, load: Iterable[RequestColumns] | Conversations, tell: Tell, cutoff: Cutoff | None = None
 ) -> PlayedFleet:
     """Serve a load to its end, or until the cutoff. Raises CacheTooSmallError; UserError for a bad trace."""
@@ -126,7 +126,7 @@ def _python(
             media.see(r)
         if cutoff is not None:
             cutoff.saw(r)
-        if len(answered) >= AT_ONCE:
+        if len(answered) >= _AT_ONCE:
             flush()
 
     fleet = python_fleet(setup, done)
@@ -141,8 +141,8 @@ def _python(
         for request in fleet.run(requests):
             first = request.arrival_s if first is None else first
             count += 1
-            if count == TRAFFIC.worth_saying:
-                TRAFFIC.library(count)
+            if count == TRAFFIC_LIBRARY.worth_saying:
+                TRAFFIC_LIBRARY.library(count)
             if cutoff is not None and any(cutoff.broken):
                 break
     finally:
@@ -168,7 +168,7 @@ def _one_by_one(chunks: Iterable[RequestColumns]) -> Iterator[UserRequest]:
 def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> ReplicaFleet:
     """The fleet of the Python code. done: what is done with an answered request."""
 
-    def pool(w: Workers, word: str) -> list[Replica]:
+    def pool(w: ReplicaGroup, word: str) -> list[Replica]:
         return [
             Replica(i, w.times, w.scheduler, on_done=done, trace=setup.is_traced, name=f"{word} {i}", seen=w.seen)
             for i in range(w.count)
@@ -192,7 +192,7 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
     )
 
 
-def as_answers(requests: Sequence[UserRequest]) -> Answers:
+def as_answers(requests: Sequence[UserRequest]) -> AnswerColumns:
     """Answered requests as columns; the number of each is its place among them."""
     out = np.empty(len(requests), ANSWER)
     for name in ANSWER.names or ():
