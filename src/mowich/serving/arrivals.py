@@ -370,7 +370,7 @@ def draw_columns(
     block: int = 512,
     until_s: float = math.inf,
 ) -> Iterator[RequestColumns]:
-    """`requests` requests at `rate` per second, none later than until_s, some thousands at a time. fixed: even gaps; poisson:
+    """`requests` requests at `rate` per second, none later than until_s, in chunks. fixed: even gaps; poisson:
     exponential gaps; gamma: gaps of coefficient of variation `cv`.
 
     shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
