@@ -18,6 +18,7 @@ from mowich.models import load_model
 from mowich.models.encoder import encoder_of
 from mowich.plans.plan import ServePlan
 from mowich.serving.encoding import EMBEDDING_B
+from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup, why_not_compiled
 from mowich.serving.traffic.encoders import EncoderPool, EncoderTimes, EncoderWorker, Media
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
@@ -281,3 +282,12 @@ def test_a_model_with_ears_and_eyes_encodes_both(tmp_path: Path) -> None:
     params = sum(known["Qwen3-Omni-30B-A3B"]["params"].values())
     assert both["inputs"]["encoder"]["weights_B"] == EMBEDDING_B * params
     assert both["prompt_mean"] == 300 + stated["image"]["prompt_tokens"] + 65
+
+
+def test_what_the_compiled_code_does_not_play_is_named() -> None:
+    """Images are played by the Python code; a model that could read some is compiled where its load is text."""
+    for load, said in (({}, ""), ({"images": IMAGES}, "images and sound")):
+        found = read_traffic(scenario(load), FACTS)
+        media = None if found.encoding is None else found.encoding.of_fleet(0, lambda request: None)
+        serve = ReplicaGroup(count=1, times=found.serve.times, scheduler=found.serve.scheduler, seen=found.serve.seen)
+        assert why_not_compiled(FleetSetup(serve=serve, media=media)) == said
