@@ -67,12 +67,14 @@ def traffic_page(result: Result, run: Run) -> Page:
 
 
 def _apart(inputs: Result) -> str:
-    """The pool that decodes, where it is another."""
+    """The pools that decode and that encode, where they are others."""
+    encoders = (inputs.get("encoder") or {"workers": 0})["workers"]
+    behind = f", {counted(encoders, 'worker')} for images and sound" if encoders else ""
     if not inputs["decode_plan"]:
-        return ""
+        return behind
     there = inputs.get("decode_system")
     where = f" on {there}, engine {inputs['decode_engine']}" if there != inputs["system"] else ""
-    return f" for prefill and {inputs['decode_replicas']} for decode{where}"
+    return f" for prefill and {inputs['decode_replicas']} for decode{where}{behind}"
 
 
 def _sentence(result: Result) -> str:
