@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mowich
+from mowich.cli.app import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
@@ -82,6 +85,24 @@ def test_plan_and_traffic_agree_on_a_lone_request_with_images() -> None:
     played = traffic(json.dumps(scenario), FACTS, draws=0)
     assert played.ttft_s["mean"] == pytest.approx(row.ttft_s.value, rel=0.05)
     assert played.tpot_s["mean"] == pytest.approx(row.tpot_s.value, rel=0.05)
+
+
+def test_random_arrivals_of_a_plan_are_those_of_its_traffic() -> None:
+    found = planned(images=2, image_size="640x480").to_dict()["plans"][0]["random_arrivals"]
+    text = shlex.split(found["command"])[-1]
+    assert json.loads(text)["traffic"]["images"] == {"size": "640x480", "per_request": 2}
+    played = traffic(text, FACTS, draws=0)
+    assert played.ttft_s["mean"] == pytest.approx(found["ttft_s"]["value"])
+    assert played.tpot_s["p99"] == pytest.approx(found["p99_tpot_s"]["value"])
+    cached = planned(images=2, image_size="640x480", cached=0.5).to_dict()["plans"][0]
+    assert cached.get("random_arrivals") is None
+
+
+def test_the_share_of_a_file_is_of_text_alone(tmp_path: Path) -> None:
+    trace = tmp_path / "requests.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 64, "output_length": 8, "hash_ids": [1]}\n')
+    words = ["plan", MODEL, "--on", ON, "--serve", "--isl", "1k", "--osl", "100", "--cached", str(trace)]
+    assert run([*words, "--images", "2", "--image-size", "640x480"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def scenario(load: dict[str, Any] | None = None, **more: Any) -> str:
     drawn = {"rate": 4, "requests": 40, "arrivals": "fixed", "prompt": 300, "output": 20, **(load or {})}
     drawn = {k: v for k, v in drawn.items() if v is not None}
     base = {"mowich": 1, "model": MODEL, "on": ON, "engine": "vllm", "replicas": 1, "traffic": drawn, **more}
-    return json.dumps(base)
+    return json.dumps({k: v for k, v in base.items() if v is not None})
 
 
 def played(load: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -234,6 +234,36 @@ def test_ranks_that_share_images_take_the_time_of_one() -> None:
     assert all((b > a).all() for a, b in itertools.pairwise(seconds))
 
 
+AGENTS = {"one": {"prompt": 100, "turns": 2, "output": 20}}
+SESSIONS = {"agents": AGENTS, "sessions": 4, **dict.fromkeys(("requests", "arrivals", "prompt", "output"))}
+SCALED = {"least": 1, "most": 2, "inside": 2, "every": "1 s", "start": "1 s", "hold": "2 s"}
+BY_LIMITS = {k: v for k, v in SCALED.items() if k != "inside"} | {"by": "sla"}
+SCALES = {"replicas": None, "slo": {"ttft": "1 s"}}
+
+
+def test_encoders_apart_are_paid_for_beside_replicas_that_come_and_go() -> None:
+    load = {"images": IMAGES, "rate": 40, "requests": 200, "output": 200}
+    found = played(load, replicas=None, autoscale=SCALED, disaggregated={"encode": 2})
+    assert found["scale_ups"] > 0
+    pool = found["scaling"]["pools"]["replica"]
+    chips = pool["chips_each"] * pool["replicas_mean"] + 2
+    assert found["chips_mean"] == pytest.approx(chips)
+    assert found["scaling"]["chip_hours"] == pytest.approx(chips * found["makespan_s"] / 3600)
+
+
+def test_a_tier_that_replicas_share_changes_nothing_at_encoders_apart() -> None:
+    load = {"images": IMAGES, "rate": 200, "shared_prefix": 256, "requests": 60}
+    more: dict[str, Any] = {"replicas": 2, "disaggregated": {"encode": 1}}
+    alone, shared = (
+        played(load, scheduler={"prefix_cache": True, **tiers}, **more)
+        for tiers in ({}, {"cache_tiers": {"remote": {"capacity": "10 GB"}}})
+    )
+    for name in ("encoder", "encoder_queue", "embedding_transfer"):
+        one, other = (found["media"]["ttft_parts_s"][name] for found in (alone, shared))
+        assert other == pytest.approx(one, rel=1e-12)  # they are summed in the order of the answers
+        assert one > 0
+
+
 @pytest.mark.parametrize(
     ("load", "more", "said"),
     [
@@ -247,6 +277,9 @@ def test_ranks_that_share_images_take_the_time_of_one() -> None:
         ({"audio": {"length": "10 s"}}, {}, "reads no sound"),
         ({"audio": {"length": "2 d"}}, {}, "traffic.audio.length"),
         ({"images": IMAGES, "turns": 2, "arrivals": None}, {}, "is not for conversations of several turns"),
+        ({"images": IMAGES, **SESSIONS}, {}, "traffic.images: is not for sessions"),
+        ({"images": IMAGES}, {**SCALES, "autoscale": BY_LIMITS}, "does not know encoders"),
+        ({"images": IMAGES}, {**SCALES, "autoscale": {**SCALED, "regret": True}}, "leave regret out"),
         ({"images": IMAGES}, {"encoder": {"parallel": "both"}}, "encoder.parallel"),
         ({"images": IMAGES}, {"encoder": {"paralel": "data"}}, "did you mean 'parallel'"),
         ({"images": IMAGES}, {"encoder": {"max_tokens": 0}}, "encoder.max_tokens"),
