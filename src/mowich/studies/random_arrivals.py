@@ -103,10 +103,12 @@ class ArrivalsAsk:
 
 def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
     """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, is too
-    large to play, or has no worker that a request of the scenario has room in."""
+    large to play, has cached images, or has no worker that a request of the scenario has room in."""
     ttft, tpot, rate = row.ttft_s.value, row.tpot_s.value, row.tokens_per_s_per_chip.value
     if row.decode is None or ttft is None or tpot is None or not rate:
         return None
+    if ask.job.images is not None and ask.job.cached:
+        return None  # a scenario has no share of a prompt with images
     if row.cached_frac is not None:
         ask = replace(ask, job=replace(ask.job, cached=row.cached_frac, cached_by=None))
     per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")

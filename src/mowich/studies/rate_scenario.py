@@ -99,7 +99,11 @@ def scenario_text(
         traffic |= {"users": load.users, "think": _seconds(load.think_s), "ramp_up": _seconds(timing.ramp_s)}
         asked = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
         traffic |= {"requests": min(MOST_ASKED, math.ceil(asked))}  # more than come before the end
-    traffic |= {"prompt": int(job.prompt), "output": _answers(int(job.output)), "seed": seed}
+    text = job.prompt - (0.0 if job.images is None else job.images.tokens)
+    traffic |= {"prompt": int(text), "output": _answers(int(job.output)), "seed": seed}
+    if job.images is not None:
+        size = f"{job.images.width:.0f}x{job.images.height:.0f}"
+        traffic["images"] = {"size": size, "per_request": int(job.images.count)}
     traffic |= {"duration": _seconds(timing.last_s)}
     traffic |= {"counted": {"from": _seconds(timing.begin_s), "to": _seconds(timing.end_s)}}
     out: dict[str, object] = {

@@ -216,6 +216,7 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
         capacity_B=d.system.hbm_usable_B,
         tpot=tpot,
         ttft=ttft,
+        encode_s=d.encode_s,
     )
 
 
@@ -271,7 +272,7 @@ def solve_serving(
             [],
             _nothing(),
         )
-    d = deploy(model, system, engine, plans, facts, accept=job.accept)
+    d = deploy(model, system, engine, plans, facts, accept=job.accept, images=job.images)
     w = worker(d, job)
     curve = None if job.cached_by is None else _curve(job.cached_by)
     modes = {"apart": apart, "together": together, "with_front": with_front}
@@ -484,7 +485,8 @@ def serving_inputs(
     return {
         **model.inputs(),
         "task": "serve",
-        "isl": job.prompt,
+        "isl": job.prompt if job.images is None else job.prompt - job.images.tokens,
+        **({} if job.images is None else {"images": job.images.to_dict()}),
         "osl": job.output,
         "ttft_s": number(job.ttft_s),
         "tpot_s": number(job.tpot_s),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.serving.traffic.encoders import Media
 from mowich.serving.traffic.requests import UserRequest
 
 Counts = NDArray[np.int64]
@@ -19,7 +20,8 @@ Counts = NDArray[np.int64]
 class RequestColumns:
     """Requests in order of arrival [n]. first: how many came before them; arrival_s: s; prompt, output: tokens;
     priority: lower goes first; names: of the blocks of their prompts, one after the other; names_at [n + 1]: where
-    those of each begin, and where the last end; ids: what they are called (None: by their number)."""
+    those of each begin, and where the last end; ids: what they are called (None: by their number); images: how many
+    they have (None: none has any)."""
 
     first: int
     arrival_s: Floats
@@ -29,6 +31,7 @@ class RequestColumns:
     names_at: Counts
     names: Sequence[int]
     ids: Sequence[str] | None = None
+    images: Counts | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -39,7 +42,10 @@ class RequestColumns:
         ends = self.names_at.tolist()
         columns = (self.arrival_s, self.prompt, self.output, self.priority)
         for i, (at, prompt, output, rank) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
-            yield UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
+            one = UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
+            if self.images is not None and self.images[i]:
+                one.media = Media(((0, -1),) * int(self.images[i]))
+            yield one
 
 
 def added(total: float, values: Floats) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.encoders import EncoderPool
 from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
@@ -31,7 +32,7 @@ class ReplicaFleet:
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
     scheduled (None: none); follow: what is asked because a request was answered (None: requests do not depend on
     answers); scaled, scaled_decoders: the rules that replicas and decoders come and go by, which look together (None:
-    all are there)."""
+    all are there); encoders: of pictures and sound, on workers of their own (None: replicas encode)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -42,6 +43,7 @@ class ReplicaFleet:
     follow: Follow | None = None
     scaled: ScaledPool | None = None
     scaled_decoders: ScaledPool | None = None
+    encoders: EncoderPool | None = None
     _next: int = 0
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
@@ -112,7 +114,7 @@ class ReplicaFleet:
             yield from self._converse(requests, self.follow or (lambda request: ()))
             return
         pending = Agenda([(f.at_s, f) for f in self.failures])
-        for request in requests:
+        for request in requests if self.encoders is None else self._encoded(requests, self.encoders):
             at = self._ready_s(request)
             while earlier(self._look_s()) <= at:
                 self._look()
@@ -132,6 +134,17 @@ class ReplicaFleet:
             self._deliver(self._moving.next_s)
         for replica in self.decoders:
             replica.drain()
+
+    def _encoded(self, requests: Iterable[UserRequest], encoders: EncoderPool) -> Iterator[UserRequest]:
+        """The requests in the order in which their prompts can be read, once encoders apart have done their part."""
+        ready: Agenda[UserRequest] = Agenda()
+        for request in requests:
+            at = self._ready_s(request)
+            while earlier(ready.next_s) <= at:
+                yield ready.pop()[1]
+            ready.put(at if request.media is None else encoders.encode(at, request.media), request)
+        while ready:
+            yield ready.pop()[1]
 
     def _shares_tiers(self) -> bool:
         """Whether replicas write to one tier: then what one of them does is seen by the others, in order of time."""
@@ -181,6 +194,10 @@ class ReplicaFleet:
                 request, start = start, next(starts, None)
             else:
                 request = self._coming.pop()[1]
+            media = None if request is None or self.encoders is None else request.media
+            if self.encoders is not None and request is not None and media is not None and media.ready_s < 0:
+                self._coming.put(self.encoders.encode(at, media), request)
+                request = None
             target = None if request is None else self._submit(at, request)
             for i, replica in enumerate(everyone):  # those that this has moved on to their event, or past it
                 if target is None or replica is target or replica.t >= earlier(due[i]):
@@ -190,7 +207,9 @@ class ReplicaFleet:
                 yield request
 
     def _ready_s(self, request: UserRequest) -> float:
-        """When a request can be scheduled: after its time in front of the engine."""
+        """When a request can be scheduled: after its time in front of the engine, and at an encoder apart."""
+        if request.media is not None and request.media.ready_s >= 0:
+            return request.media.ready_s
         return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
 
     def _answered(self, tell: Callable[[UserRequest], None] | None, follow: Follow) -> Callable[[UserRequest], None]:
