@@ -22,7 +22,7 @@ SETTLED, LONGER = 1.3, 1.5
 """A run is a steady state where its requests take at most so many times of what its warm-up was made for. Else it is
 played again with a warm-up for so many times of what they took."""
 
-VARIED = 0.2
+ANSWERS_VARY = 0.2
 """Share by which an answer may be shorter or longer than the mean. Answers of one length that began together end
 together, and a router that knows the fewest then sends the next ones together: a convoy that grows with the length of
 the run, and that no traffic with answers of their own lengths shows."""
@@ -147,7 +147,7 @@ def _answers(mean: int) -> int | str:
     >>> _answers(500), _answers(4)
     ('uniform(400, 600)', 4)
     """
-    more = int(VARIED * mean)
+    more = int(ANSWERS_VARY * mean)
     return f"uniform({mean - more}, {mean + more})" if more else mean
 
 
