@@ -102,7 +102,9 @@ def calibrate_log(
     points: list[CalibratedPoint] = []
     logs: dict[str, list[float]] = {"before": [], "after": [], "held": []}
     for name, half, is_held in zip(("first half", "second half"), halves, (False, True), strict=True):
-        for what, m, b, a in zip(_SHOWN, measured.figures(half), before.figures(half), after.figures(half), strict=True):
+        for what, m, b, a in zip(
+            _SHOWN, measured.figures(half), before.figures(half), after.figures(half), strict=True
+        ):
             point = MeasuredPoint(
                 where=f"{log}, {name}",
                 kind="requests",
