@@ -27,7 +27,10 @@ LIBRARIES = {
     "mowich/serving/traffic/_traffic.so": "simulation of traffic",
 }
 """Libraries, each beside the folder `c` of its sources, with what it does."""
-FLAGS = ("-std=c99", "-O3", "-fwrapv", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-s")
+FLAGS = (
+    *("-std=c99", "-O3", "-fwrapv", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-s"),
+    "-Werror=implicit-function-declaration",  # else a function that is not there is missed only when the code is loaded
+)
 """Products and sums of floats are rounded apart, as Python does."""
 COMPILERS = ("cc", "gcc", "clang")
 VARIABLE = "MOWICH_CLOCK"

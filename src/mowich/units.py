@@ -305,3 +305,21 @@ def show_count(value: float) -> str:
             number = value / scale
             return f"{number:.4g}{name}"
     return f"{value:.15g}"
+
+
+_PIXELS = re.compile(r"\s*(\d+)\s*[xX]\s*(\d+)\s*")
+MOST_PIXELS = 100_000
+"""Of a side of an image."""
+
+
+def parse_pixels(text: object) -> tuple[float, float]:
+    """Width and height in pixels, of "1024x768". Raises UserError.
+
+    >>> parse_pixels("1024x768")
+    (1024.0, 768.0)
+    """
+    found = _PIXELS.fullmatch(str(text))
+    sides = [float(side) for side in found.groups() if len(side) < len(str(MOST_PIXELS)) + 1] if found else []
+    if len(sides) != 2 or not all(1 <= side <= MOST_PIXELS for side in sides):
+        raise UserError("not a size of an image", given=text, allowed="width x height in pixels, such as 1024x768")
+    return sides[0], sides[1]

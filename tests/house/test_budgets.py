@@ -23,6 +23,8 @@ TANGLED = {
     "violations": "goes through every rule of a fleet once more, in their order, sharing nothing with the solver",
     "formulate": "writes one programme: its variables, its rows, its goals",
     "serve_row": "holds the ways to make a served row again, as closures over the same row",
+    "_admit": "lets requests into a step of an engine, rule by rule in its order; C has the same lines",
+    "_mixed": "is one step with prompts: room, prompts, times, ends; C has the same lines",
     "create_app": "holds the routes of the server, each a function of a few lines",
 }
 """Functions of complexity above 15 outside the NeuronCore, and why they stay whole."""

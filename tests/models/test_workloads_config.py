@@ -37,6 +37,11 @@ def test_every_architecture_has_a_golden_count() -> None:
     vision_or_same = {
         "qwen3_vl_text",
         "qwen3_vl_moe_text",
+        "qwen2_vl_text",
+        "qwen2_5_vl_text",
+        "qwen3_omni_moe_text",
+        "glm4v_text",
+        "glm4v_moe_text",
         "mimo",
         "mimo_v2",
         "ministral",

@@ -16,7 +16,7 @@ from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.serving.traffic.times import StepTimes
-from mowich.studies.rate_scenario import VARIED
+from mowich.studies.rate_scenario import ANSWERS_VARY
 from mowich.studies.serving_plan import ServeResult, ServeRow
 from mowich.studies.traffic import TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import read_traffic
@@ -145,7 +145,7 @@ def mean_wait_s(replicas: int, lengths: tuple[int, int], requests: int, seed: in
 
 def test_answers_of_one_length_form_convoys_and_answers_that_vary_do_not() -> None:
     """Why a plan is played with answers that vary: what began together ends together, and is then sent together."""
-    more = int(VARIED * 200)
+    more = int(ANSWERS_VARY * 200)
     early, late = np.mean([mean_wait_s(16, (200, 201), 4000, seed) for seed in range(2)], axis=0)
     assert late > 1.1 * early
     early, late = np.mean([mean_wait_s(16, (200 - more, 201 + more), 4000, seed) for seed in range(2)], axis=0)

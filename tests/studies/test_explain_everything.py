@@ -48,6 +48,12 @@ VERBS: dict[str, tuple[str, ...]] = {
     "traffic": ("traffic", "{tmp}/chat.yaml"),
     "traffic-agents": ("traffic", "{tmp}/agents.yaml", "--draws", "1"),
     "traffic-scaled": ("traffic", "{tmp}/scaled.yaml", "--draws", "0"),
+    "traffic-images": ("traffic", "{tmp}/images.yaml", "--draws", "0"),
+    "plan-images": (
+        *("plan", "qwen3.5-2b", *SERVE, "--on", "h100:1", "--top", "1", "--set", "plan.tp=1"),
+        *("--images", "2", "--image-size", "640x480"),
+    ),
+    "model-images": ("model", "qwen3.5-2b"),
     "fleet": (
         "fleet",
         str(ROOT / "scenarios" / "startup.yaml"),
@@ -216,6 +222,11 @@ def write_inputs(tmp: Path) -> None:
         "{mowich: 1, model: llama-3.1-8b, on: 'h200:1', slo: {task: 9 s}, traffic: {users: 4, sessions: 8, agents: {"
         "coder: {share: 50%, system: 1k, prompt: 500, turns: 3, output: 60, tools: {shell: {time: 1 s, tokens: 200}}},"
         "clerk: {share: 50%, prompt: 400, turns: 1, output: 30}}}}",
+        encoding="utf-8",
+    )
+    (tmp / "images.yaml").write_text(
+        "mowich: 1\nmodel: qwen3.5-2b\non: h100:2\nreplicas: 1\ndisaggregated: {encode: 1}\n"
+        "traffic: {rate: 4, requests: 20, prompt: 100, output: 10, images: {size: 640x480}}\n",
         encoding="utf-8",
     )
     with validate.published().open(encoding="utf-8", newline="") as file:

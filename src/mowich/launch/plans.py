@@ -76,7 +76,8 @@ def _served(inputs: Result, row: Result, system: System, per_server: int, layers
     def pool(role: str) -> LaunchedPool:
         plan = {**row[role], "weights": row[role]["precision"]}
         fields: FieldValues = {name: plan[name] for name in (*SERVED_FIELDS, *SETTING_NAMES) if name in plan}
-        fields["context"] = math.ceil(inputs["isl"] + inputs["osl"])
+        seen = (inputs.get("images") or {"tokens": 0.0})["tokens"]
+        fields["context"] = math.ceil(inputs["isl"] + seen + inputs["osl"])
         if role == "decode":
             fields["sequences"] = math.ceil(round(row["batch"] / plan["dp"], 6))
         if plan.get("lnc"):

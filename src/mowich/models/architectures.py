@@ -241,6 +241,22 @@ _LIKE_DEEPSEEK = {"num_experts": "n_routed_experts", "num_shared_experts": "n_sh
 _QWEN3_MOE = replace(_QWEN3, ffn=_sparse_step, defaults={"num_key_value_heads": 4})
 
 
+_GLM4 = replace(
+    _LLAMA,
+    norms=4,
+    qkv_bias=("attention_bias", True),
+    out_bias=False,
+    mlp_bias=False,
+    defaults={"head_dim": 128, "num_key_value_heads": 2},
+)
+_GLM4_MOE = Architecture(
+    ffn=_leading_dense,
+    qkv_bias="attention_bias",
+    qk_norm="head",
+    qk_norm_if="use_qk_norm",
+    defaults={"first_k_dense_replace": 1, "n_shared_experts": 1},
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA,
     "mistral": Architecture(windows=_all_sliding, window_default=4096, defaults={"num_key_value_heads": 8}),
@@ -248,11 +264,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     "ministral3": Architecture(windows=_all_sliding, defaults={"num_key_value_heads": 8, "head_dim": 128}),
     "mixtral": Architecture(windows=_all_sliding, ffn=_all_experts, defaults={"num_key_value_heads": 8}),
     "qwen2": replace(_QWEN, qkv_bias=True),
+    "qwen2_vl_text": replace(_QWEN, qkv_bias=True),
+    "qwen2_5_vl_text": replace(_QWEN, qkv_bias=True),
     "qwen2_moe": replace(_QWEN, qkv_bias=("qkv_bias", True), ffn=_sparse_step),
     "qwen3": _QWEN3,
     "qwen3_moe": _QWEN3_MOE,
     "qwen3_vl_text": replace(_QWEN3, windows=_full),
     "qwen3_vl_moe_text": replace(_QWEN3, windows=_full, ffn=_sparse_step),
+    "qwen3_omni_moe_text": replace(_QWEN3, windows=_full, ffn=_sparse_step),
     "gpt_oss": Architecture(
         windows=_every(2),
         window_default=128,
@@ -292,14 +311,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "solar_open": Architecture(ffn=_leading_dense, qkv_bias="attention_bias", defaults={"head_dim": 128}),
     "minimax_m2": Architecture(ffn=_all_experts, qk_norm="full", defaults={"head_dim": 128}),
-    "glm4": replace(
-        _LLAMA,
-        norms=4,
-        qkv_bias=("attention_bias", True),
-        out_bias=False,
-        mlp_bias=False,
-        defaults={"head_dim": 128, "num_key_value_heads": 2},
-    ),
+    "glm4": _GLM4,
+    "glm4v_text": replace(_GLM4, defaults={"num_key_value_heads": 2}),
     "glm": replace(
         _LLAMA,
         qkv_bias=("attention_bias", True),
@@ -307,13 +320,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         mlp_bias=False,
         defaults={"head_dim": 128, "num_key_value_heads": 2},
     ),
-    "glm4_moe": Architecture(
-        ffn=_leading_dense,
-        qkv_bias="attention_bias",
-        qk_norm="head",
-        qk_norm_if="use_qk_norm",
-        defaults={"first_k_dense_replace": 1, "n_shared_experts": 1},
-    ),
+    "glm4_moe": _GLM4_MOE,
+    "glm4v_moe_text": _GLM4_MOE,
     "gemma": _GEMMA,
     "gemma2": replace(_GEMMA, norms=4, windows=_every(2), window_default=4096),
     "gemma3_text": replace(
@@ -470,6 +478,13 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 WRAPPERS = {
+    "qwen2_vl": "qwen2_vl_text",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_audio": "qwen2",
+    "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
+    "internvl": "qwen2",
+    "glm4v": "glm4v_text",
+    "glm4v_moe": "glm4v_moe_text",
     "qwen3_vl": "qwen3_vl_text",
     "qwen3_vl_moe": "qwen3_vl_moe_text",
     "gemma3": "gemma3_text",

@@ -72,6 +72,9 @@ def model_from_config(
     Raises UserError for an architecture that is not known (with what it may be read as), for missing keys, for sizes
     that contradict each other, and for keys of structure that the architecture it is read as has not.
     """
+    thinker = data.get("thinker_config")  # of a model that also speaks: the part that reads and writes text
+    if isinstance(thinker, Mapping):
+        data = {"torch_dtype": data.get("torch_dtype"), **thinker}
     model_type = str(data.get("model_type") or "")
     if not model_type and not read_as:
         raise UserError(
@@ -111,11 +114,19 @@ def model_from_config(
         _possible(reader, model)
         if read_as:
             _all_structure(reader, read_as)
-        return replace(model, storage=read_storage(data, model, name))
+        return replace(model, storage=read_storage(data, model, name), media=_media(data))
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, re.error) as error:
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()
         raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
+
+
+def _media(data: Mapping[str, object]) -> Mapping[str, object] | None:
+    """What says which encoders a model has: the whole config, or in a model that ships what stands under `media`."""
+    of = data.get("media")
+    if isinstance(of, Mapping):
+        return of
+    return data if any(isinstance(data.get(key), Mapping) for key in ("vision_config", "audio_config")) else None
 
 
 def _all_structure(c: ConfigReader, read_as: str) -> None:

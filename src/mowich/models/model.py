@@ -115,7 +115,7 @@ class Layer:
 
 @lru_cache(maxsize=64)
 def _shapes(model: Model) -> list[str]:
-    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in ("source", "config")]
+    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in ("source", "config", "media")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +164,8 @@ class Model:
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
     """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
     for a model that ships."""
+    media: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
+    """The config around the text model where it describes encoders of images or of sound (`models.encoder`)."""
 
     def digested(self) -> object:
         """What the digest of an answer has of a model: its shapes, and not where and how it was read."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from mowich.errors import UserError
 from mowich.models.attention import Attention
+from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
 
 if TYPE_CHECKING:  # a model shows itself through this module
+    from mowich.facts import Facts
     from mowich.models.model import Layer, Model
 
 _SCHEMA = "mowich/model@1"
@@ -75,10 +78,47 @@ class ModelView:
     weight_bytes: dict[str, float]
     weight_bytes_assumed: str
     layers: tuple[LayerView, ...]
+    encoders: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """The `mowich/model@1` JSON."""
-        return {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some."""
+        out = {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+        if not self.encoders:
+            del out["encoders"]
+        return out
+
+
+SHOWN_PIXELS, SHOWN_SECONDS = 1024, 10.0
+"""Sides of the picture, and length of the sound, that an encoder's work is shown for."""
+
+
+def _encoders(model: Model, facts: Facts | None) -> dict[str, dict[str, object]]:
+    """What encoders a model has: parameters, and tokens and work of one picture or piece of sound; the reason where one
+    is not understood."""
+    from mowich.facts import load_facts
+
+    out: dict[str, dict[str, object]] = {}
+    for kind in encoder_kinds(model):
+        try:
+            encoder = encoder_of(model, kind)
+        except UserError as error:
+            out[kind] = {"reason": error.what}
+            continue
+        known = facts or load_facts()
+        is_image = kind == "image"
+        item = encoder.image(SHOWN_PIXELS, SHOWN_PIXELS, known) if is_image else encoder.audio(SHOWN_SECONDS, known)
+        out[kind] = {
+            "of": f"{SHOWN_PIXELS} x {SHOWN_PIXELS} pixels" if is_image else f"{SHOWN_SECONDS:g} s",
+            "params": encoder.params,
+            "num_layers": encoder.num_layers,
+            "hidden": encoder.hidden,
+            "positions": item.positions,
+            "tokens": item.tokens,
+            "prompt_tokens": item.prompt,
+            "flop": encoder.flop(item),
+            "embedding_elements": encoder.out,
+        }
+    return out
 
 
 RECURRENT_NAMES = {
@@ -139,8 +179,11 @@ def ffn_name(f: Mlp | Moe) -> str:
     return f"MoE {f.top_k} of {f.num_experts} x {f.ffn}{latent}{shared}"
 
 
-def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float = 2.0) -> ModelView:
-    """The figures of `model` for sequences of `seq` tokens (4,096, or the model's context if that is shorter)."""
+def model_view(
+    model: Model, *, seq: int | None = None, bytes_per_element: float = 2.0, facts: Facts | None = None
+) -> ModelView:
+    """The figures of `model` for sequences of `seq` tokens (4,096, or the model's context if that is shorter). facts:
+    with the limits of encoders (None: as shipped)."""
     tokens = seq or min(DEFAULT_SEQ, model.max_seq or DEFAULT_SEQ)
 
     def row(layer: Layer) -> LayerView:
@@ -190,4 +233,5 @@ def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float
         weight_bytes={name: size for name, size in model.weight_bytes().items() if size},
         weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
+        encoders=_encoders(model, facts),
     )

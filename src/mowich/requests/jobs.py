@@ -72,7 +72,7 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
-from mowich.units import is_digits, parse_batch, parse_count
+from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -126,6 +126,16 @@ ACCEPT = number(
     metavar="N",
     group="serve",
     example="2.3",
+)
+IMAGES = count("images", "Serving: images of a request, 2.", high=10_000, metavar="N", group="serve", example="2")
+IMAGE_SIZE: Field[tuple[float, float]] = Field(
+    name="image_size",
+    parse=parse_pixels,
+    kind="quantity",
+    help="Serving: pixels of an image, 1024x768.",
+    metavar="WxH",
+    group="serve",
+    example="1024x768",
 )
 SERVING_ENGINE = word(
     "engine",
@@ -220,6 +230,7 @@ FIXED: Field[dict[str, str]] = Field(
 )
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
+WITH_IMAGES = (IMAGES, IMAGE_SIZE)
 TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
 JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
@@ -385,12 +396,47 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
     cached = reader.get(CACHED)
     if isl is None or osl is None:
         return None
-    limits = {"ttft_s": ttft or math.inf, "tpot_s": tpot or math.inf}
     if isinstance(cached, str) and reader.edge is Edge.KEY:
         reader.add("not a share", CACHED, given=cached, allowed="a share such as 0.6 or 60%")
         cached = None
     by, share_ = (cached, 0.0) if isinstance(cached, str) else (None, cached or 0.0)
-    return ServeJob(prompt=isl, output=osl, cached=share_, cached_by=by, accept=accept, **limits)
+    return ServeJob(
+        prompt=isl,
+        output=osl,
+        cached=share_,
+        cached_by=by,
+        accept=accept,
+        ttft_s=ttft or math.inf,
+        tpot_s=tpot or math.inf,
+    )
+
+
+def _with_images(reader: QuestionReader, job: ServeJob | None, model: Model | None, facts: Facts) -> ServeJob | None:
+    """The serving job with the images of its requests, where some are asked for."""
+    from mowich.models.encoder import encoder_of
+    from mowich.serving.encoding import ServedImages
+
+    has_count, has_size = (reader.given(field) is not None for field in WITH_IMAGES)
+    if has_count and not has_size:
+        reader.missing(IMAGE_SIZE, f" with {reader.said(IMAGES)}")
+    elif has_size and not has_count:
+        reader.missing(IMAGES, f" with {reader.said(IMAGE_SIZE)}")
+    count, size = (reader.get(IMAGES), reader.get(IMAGE_SIZE)) if has_count and has_size else (None, None)
+    if job is None or model is None or not count or size is None:
+        return job
+    if job.cached_by is not None:
+        reader.add("is of text alone", CACHED, given=job.cached_by, allowed=f"with {reader.said(IMAGES)}, a share: 60%")
+        return job
+    with reader.watch(IMAGES):
+        item = encoder_of(model, "image").image(size[0], size[1], facts)
+        tokens = float(count * item.prompt)
+        images = ServedImages(count=count, width=size[0], height=size[1], tokens=tokens)
+        reader.note(
+            f"{reader.said(IMAGES)} {count:g} of {size[0]:.0f} x {size[1]:.0f} pixels are {tokens:,.0f} tokens of a"
+            " prompt beside its text"
+        )
+        return replace(job, images=images, prompt=job.prompt + tokens)
+    return job
 
 
 def read_systems(
@@ -490,6 +536,8 @@ def read_work(
     model = model or asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=needs_tokens and not fits)
     serve = read_serve(reader) if serving and not fits else None
+    if serving and not fits and IMAGES in reader.schema.fields:
+        serve = _with_images(reader, serve, model, settings.facts)
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
     if stack == HAND_TUNED and not by_hand and not serving:
@@ -589,7 +637,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
-        only_of(reader, SERVED, "serving", SERVES)
+        only_of(reader, (*SERVED, *WITH_IMAGES), "serving", SERVES)
     from mowich.software.vendors import HAND_TUNED
 
     stack = reader.get(TRAINING_STACK)
@@ -607,8 +655,10 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
     else:
-        only_of(reader, (*SERVED, *LOADED), "serving", SERVES)
+        only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", SERVES)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
+    if load is not None and reader.given(IMAGES) is not None:
+        reader.add("is not for a load", IMAGES, given=reader.given(IMAGES), fix="mowich traffic has traffic.images")
     file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
     if file is not None and file.suffix not in (".json", ".svg"):
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
@@ -647,7 +697,7 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
@@ -661,7 +711,7 @@ _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
+        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),

@@ -1,10 +1,10 @@
 """Where requests come from: public traces, read line by line in bounded memory, or distributions.
 
-Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens,
-num_decode_tokens), BurstGPT CSV (Timestamp, Request tokens, Response tokens), Mooncake JSONL (timestamp in ms,
-input_length, output_length, hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or
-queued_ts or arrival_time_ns; hash_ids where prompts share blocks). The format is told by the first line; traces of
-sessions are read in `session_traces`.
+Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens, and NumImages in that of multimodal models), processed
+CSV (arrived_at, num_prefill_tokens, num_decode_tokens), BurstGPT CSV (Timestamp, Request tokens, Response tokens),
+Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as JSONL (input_toks,
+output_toks, arrival_time or queued_ts or arrival_time_ns; hash_ids where prompts share blocks). The format is told by
+the first line; traces of sessions are read in `session_traces`.
 Every complaint names file and line.
 """
 
@@ -36,7 +36,8 @@ from mowich.units import parse_count
 @dataclass(frozen=True, slots=True)
 class TraceForm:
     """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes,
-    whether lines may be out of order because they are a log by request (read whole and sorted)."""
+    whether lines may be out of order because they are a log by request (read whole and sorted), the column of
+    images in a request."""
 
     name: str
     time: tuple[str, ...]
@@ -45,9 +46,11 @@ class TraceForm:
     unit_s: tuple[float, ...]
     hashes: str | None = None
     is_log: bool = False
+    images: str | None = None
 
 
 FORMS = (
+    TraceForm("azure-multimodal", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,), images="NumImages"),
     TraceForm("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
     TraceForm("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
     TraceForm("burstgpt", ("Timestamp",), "Request tokens", "Response tokens", (1.0,)),
@@ -107,17 +110,18 @@ read_trace = one_by_one(read_trace_columns)
 
 
 class _Line(NamedTuple):
-    """A request as a line of a trace has it. id: None where it has none."""
+    """A request as a line of a trace has it. id: None where it has none; images: how many it has."""
 
     at_s: float
     prompt: int
     output: int
     names: Sequence[int]
     id: str | None
+    images: int = 0
 
 
 def _columns(lines: Sequence[_Line], first: int, start_s: float, speed: float) -> RequestColumns:
-    ats, prompts, outputs, names, ids = zip(*lines, strict=True)
+    ats, prompts, outputs, names, ids, images = zip(*lines, strict=True)
     return RequestColumns(
         first=first,
         arrival_s=(np.array(ats) - start_s) / speed,
@@ -129,6 +133,7 @@ def _columns(lines: Sequence[_Line], first: int, start_s: float, speed: float) -
         ids=[str(first + i) if name is None else name for i, name in enumerate(ids)]
         if any(name is not None for name in ids)
         else None,
+        images=np.array(images, np.int64) if any(images) else None,
     )
 
 
@@ -217,16 +222,20 @@ def json_line(text: str, path: Path, line: int) -> Mapping[str, object]:
 
 def _form(columns: list[str], path: Path) -> TraceForm:
     for form in FORMS:
-        if form.prompt in columns and form.output in columns and any(name in columns for name in form.time):
+        has_images = form.images is None or form.images in columns
+        if has_images and form.prompt in columns and form.output in columns and any(c in columns for c in form.time):
             return form
-    best = max(FORMS, key=lambda f: sum(name in columns for name in (*f.time, f.prompt, f.output)))
+    best = max(
+        (f for f in FORMS if f.images is None),
+        key=lambda f: sum(name in columns for name in (*f.time, f.prompt, f.output)),
+    )
     needed = (best.time[0], best.prompt, best.output)
     missing = [name for name in needed if name not in columns]
     if len(missing) < len(needed):
         raise UserError(
             f"missing columns: {', '.join(missing)}", where=f"{path}:1", allowed=f"{best.name}: {', '.join(needed)}"
         )
-    known = "; ".join(f"{f.name}: {f.time[0]}, {f.prompt}, {f.output}" for f in FORMS)
+    known = "; ".join(f"{f.name}: {f.time[0]}, {f.prompt}, {f.output}" for f in FORMS if f.images is None)
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
@@ -241,7 +250,7 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
     name = None if called is _NO_ID else str(called)
     at, prompt, output = row.get(form.time[0]), row.get(form.prompt), row.get(form.output)
     if (  # as most lines are
-        (type(at) is int and 0 <= at < MOST_PLAIN and _are_names(hashes))
+        (type(at) is int and 0 <= at < MOST_PLAIN and _are_names(hashes) and form.images is None)
         and (type(prompt) is int and 0 < prompt <= MOST_TOKENS)
         and (type(output) is int and 0 < output <= MOST_TOKENS)
     ):
@@ -257,7 +266,26 @@ def _line(row: Mapping[str, object], form: TraceForm, path: Path, line: int) -> 
         lengths.append(max(1, number))
     if not _are_names(hashes):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
-    return _Line(arrival, lengths[0], lengths[1], hashes, name)
+    return _Line(arrival, lengths[0], lengths[1], hashes, name, _images(row, form, where))
+
+
+MOST_IMAGES = 10_000
+"""Images of a request."""
+
+
+def _images(row: Mapping[str, object], form: TraceForm, where: str) -> int:
+    """Images of a line of a trace; 0 where it has no such column."""
+    if form.images is None:
+        return 0
+    value = row.get(form.images)
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = -1
+    if not 0 <= count <= MOST_IMAGES:
+        allowed = f"a whole number, 0 to {MOST_IMAGES:,}"
+        raise UserError("not a number of images", where=f"{where}, column {form.images}", given=value, allowed=allowed)
+    return count
 
 
 def token_count(value: object, where: str, *, least: int = 1) -> int:

@@ -25,6 +25,7 @@ from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import by_time, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.anchors import Loads
+from mowich.serving.encoding import ServedImages
 from mowich.serving.hit_curve import HitCurve
 from mowich.serving.pairs import Prefill, queued_prompt_s, worker_counts
 from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
@@ -43,7 +44,8 @@ FRONT = 24
 class ServeJob:
     """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt
     in the prefix cache; cached_by: a trace or a scenario that it follows from, with the memory of a plan; accept:
-    tokens kept per step of speculative decoding (None: none)."""
+    tokens kept per step of speculative decoding (None: none); images: of a request, whose tokens are in `prompt` (None:
+    text alone)."""
 
     prompt: float
     output: float
@@ -52,13 +54,14 @@ class ServeJob:
     cached: float = 0.0
     cached_by: str | None = None
     accept: float | None = None
+    images: ServedImages | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). whole: shapes on one device,
     with the caches of each plan; hbm_Bps: of a device; tpot, ttft: what measured rows shift each plan by where its
-    workers prefill and decode, at any load."""
+    workers prefill and decode, at any load; encode_s: of each plan, for the images of a request (None: text alone)."""
 
     plans: tuple[ServePlan, ...]
     shapes: Shapes
@@ -71,6 +74,7 @@ class Worker:
     capacity_B: float
     tpot: Loads
     ttft: Loads
+    encode_s: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +137,16 @@ def left_tokens(s: Shapes, e: Engine, job: ServeJob, users: Floats, capacity_B: 
     return np.asarray(np.maximum(free_B / np.maximum(token_B, 1e-9) - users * job.output / 2.0, 0.0) * s.dp)
 
 
-def closed_load(job: ServeJob, users: Floats, verified: Floats, accepted: Floats, cached: Floats | None = None) -> Load:
+def closed_load(
+    job: ServeJob,
+    users: Floats,
+    verified: Floats,
+    accepted: Floats,
+    cached: Floats | None = None,
+    encode_s: Floats | float = 0.0,
+) -> Load:
     """A closed loop without end of so many users for each rank group. cached: share of a prompt in the prefix cache, by
-    case (None: that of the job)."""
+    case (None: that of the job); encode_s: of the images of a request."""
     zero = 0 * users
     return Load(
         users=users,
@@ -146,6 +157,7 @@ def closed_load(job: ServeJob, users: Floats, verified: Floats, accepted: Floats
         accepted=accepted,
         rounds=zero + math.inf,
         is_static=zero,
+        encode_s=encode_s,
     )
 
 
@@ -207,7 +219,12 @@ class _Columns:
 
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
-        return closed_load(self.job, users, self.verified, self.accepted, self.cached(users))
+        return closed_load(self.job, users, self.verified, self.accepted, self.cached(users), self.encode_s)
+
+    @property
+    def encode_s(self) -> Floats | float:
+        """Seconds of encoding the images of a request; 0 for text alone."""
+        return 0.0 if self.worker.encode_s is None else self.worker.encode_s[self.rows]
 
     def loop(self, users: Floats, prompts: Sequence[PromptSteps]) -> Steady:
         """The steady state of workers that prefill and decode, by the constants. prompts: steps of every plan."""
@@ -218,6 +235,8 @@ class _Columns:
     def together(self, steady: Steady, users: Floats) -> tuple[Floats, Floats]:
         """(TTFT, TPOT) of workers that prefill and decode."""
         ttft, tpot = (np.exp(metric.at(self.rows, users)) for metric in (self.worker.ttft, self.worker.tpot))
+        if self.worker.encode_s is not None:  # measured rows are of text: they shift no encoder
+            return (steady.ttft_s - self.encode_s) * ttft + self.encode_s, steady.tpot_s * tpot
         return steady.ttft_s * ttft, steady.tpot_s * tpot
 
     def alone(self, users: Floats, parts: dict[str, Floats] | None = None) -> Floats:
@@ -428,6 +447,7 @@ def _together(
             front=np.zeros(len(rows)),
             transfer=np.zeros(len(rows)),
             service=np.zeros(len(rows)),
+            encode=np.zeros(len(rows)),
         ), steady
 
     points, first = at(rows, users)
@@ -449,7 +469,8 @@ def _together(
 @dataclass(frozen=True, slots=True)
 class _Points(Columns):
     """Candidates as columns. front, transfer, service: parts of the TTFT where prefill has workers of its own, seconds:
-    the front end, the transfer of the cache, the prompt's own steps; the rest of it is the queue."""
+    the front end, the transfer of the cache, the prompt's own steps (encoding, `encode`, among them); the rest of it is
+    the queue."""
 
     prefill: NDArray[np.int_]
     decode: NDArray[np.intp]
@@ -464,6 +485,7 @@ class _Points(Columns):
     front: Floats
     transfer: Floats
     service: Floats
+    encode: Floats
 
 
 def _with_edges(
@@ -545,6 +567,7 @@ def _apart(
         front=made.front[live],
         transfer=transfer[live],
         service=made.service[live],
+        encode=np.zeros(int(live.sum())) if w.encode_s is None else w.encode_s[fits[p][live]],
     ), len(live)
 
 
@@ -613,7 +636,9 @@ def _answer(
     if ttft_parts:
         ttft_parts["correction"] = ttft - sum(ttft_parts.values())
     else:
-        known = {"front_end": p.front[i], "prefill": p.service[i], "kv_transfer": p.transfer[i]}
+        known = {"front_end": p.front[i], "prefill": p.service[i] - p.encode[i], "kv_transfer": p.transfer[i]}
+        if p.encode[i] > 0:
+            known["encoder"] = p.encode[i]
         ttft_parts = {name: float(seconds) for name, seconds in known.items()}
         ttft_parts["queue"] = ttft - sum(ttft_parts.values())
     return Found(

@@ -45,7 +45,8 @@ class Load(Columns):
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean
     tokens; cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted
     per step (1, 1 without speculation); rounds: requests per user, for the start burst (inf: none); is_static: 1
-    for a static batch that starts together and is not refilled."""
+    for a static batch that starts together and is not refilled; encode_s: of the images of a request, before its
+    prompt on the same worker."""
 
     users: Floats
     prompt: Floats
@@ -55,6 +56,11 @@ class Load(Columns):
     accepted: Floats
     rounds: Floats
     is_static: Floats
+    encode_s: Floats | float = 0.0
+
+    @property
+    def has_images(self) -> bool:
+        return bool(np.any(np.asarray(self.encode_s) > 0))
 
 
 def per_token_s(step: Floats, mtp_cost: Floats | float, accepted: Floats) -> Floats:
@@ -241,6 +247,8 @@ class Prompting:
                 finishing=done[rows],
                 kernels=at.kernels,
             )
+            if self.load.has_images:  # each step has its share of the encoding of the prompts that it carries
+                parts["encoder"] = np.broadcast_to(at.load.encode_s, len(rows)) * done[rows]
             found.append((rows, parts))
         self.known.append(PromptSteps(n, tokens, done, _whole(found)))
         return self.known[-1]
@@ -379,7 +387,8 @@ def _balance(at: _Loop, rounds: int, held: Settled | None, notes: Notes | None) 
 
 def _prefill_s(at: _Loop, of: _Balance, notes: Notes | None) -> Floats:
     """Seconds of a prompt's own steps; a static batch prefills all its prompts at once, or one by one."""
-    load, own = at.load, told(notes, "prefill", prompt_s)(step=total(of.one.parts), steps=of.one.steps_each)
+    parts = {name: seconds for name, seconds in of.one.parts.items() if name != "encoder"}
+    load, own = at.load, told(notes, "prefill", prompt_s)(step=total(parts), steps=of.one.steps_each)
     if not np.any(at.static):
         return own
     at_once, new = np.where(at.e.packs > 0.5, load.users, 1.0), np.maximum(load.prompt * (1.0 - load.cached), 1.0)
@@ -412,7 +421,7 @@ def _first_token(
     e, load, N = at.e, at.load, at.users
     one_prompt = np.maximum(at.each, of.extra)
     if held is None:
-        per_request = load.output * of.tpot + prefill
+        per_request = load.output * of.tpot + prefill + load.encode_s
         busy = np.minimum(1.0, at.unless_static((N - 1.0) * one_prompt / per_request))
     else:
         per_request, busy = held.per_request, held.busy
@@ -441,6 +450,12 @@ def _first_token(
         "front_end": told(notes, "front_end", front_end_s)(fixed=e.front_s, token=e.front_token_s, prompt=load.prompt),
         "visibility": told(notes, "visibility", visibility_s)(tokens=e.visible_tokens, step=of.verified),
     }
+    if load.has_images:
+        parts["encoder"] = np.broadcast_to(np.asarray(load.encode_s), np.shape(prefill))
+        if notes is not None:
+            notes.add(
+                "encoder", parts["encoder"], "s", words="the images of a request on its worker (serving/encoding.py)"
+            )
     parts = {name: x if name in ("prefill", "lockstep") else at.unless_static(x) for name, x in parts.items()}
     waits = np.asarray(sum(parts.values()))
     point = Settled(N, of.began, of.seen, busy, per_request, waits, decoding) if held is None else held

@@ -58,12 +58,15 @@ def _work(inputs: Result, result: Result) -> Values:
 
 def _served(inputs: Result, result: Result) -> dict[str, object]:
     engines = {s.get("engine") for s in inputs["systems"]}
+    images = inputs.get("images")
+    width, height = (images[side] for side in ("width", "height")) if images else (0.0, 0.0)
     return {
         "serve": True,
         **{name: inputs.get(name) for name in ("isl", "osl", "accept")},
         "ttft": inputs.get("ttft_s"),
         "tpot": inputs.get("tpot_s"),
         "kv": inputs.get("kv_tokens"),
+        **({} if images is None else {"images": images["count"], "image_size": f"{width:.0f}x{height:.0f}"}),
         "cached": inputs.get("cached") or None,
         "engine": inputs.get("software")
         or (engines.pop() if len(engines) == 1 and result["schema"] != "mowich/compare@1" else None),

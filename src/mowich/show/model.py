@@ -118,7 +118,26 @@ def _lines(r: Result) -> list[tuple[str, str]]:
         out.append(
             ("multi-token head", f"{r['mtp_layers']} layer(s), {r['mtp_params']:,} parameters, not in the count")
         )
-    return out
+    return out + [line for kind, one in r.get("encoders", {}).items() for line in _encoder_lines(kind, one)]
+
+
+def _encoder_lines(kind: str, one: Result) -> list[tuple[str, str]]:
+    """An encoder in words: what it is made of, and what one picture or piece of sound makes and takes."""
+    if "reason" in one:
+        return [(f"{kind} encoder", f"not read: {one['reason']}")]
+    marks = one["prompt_tokens"] - one["tokens"]
+    beside = f" and {marks:,} marks" if marks else ""
+    return [
+        (
+            f"{kind} encoder",
+            f"{one['params']:,} parameters, not in the count; {one['num_layers']} layers, hidden {one['hidden']}",
+        ),
+        (
+            "",
+            f"{one['of']}: {one['tokens']:,} tokens{beside} of {one['positions']:,} positions,"
+            f" {show(one['flop'], 'FLOP')}",
+        ),
+    ]
 
 
 def _figure(key: str, value: float) -> str:

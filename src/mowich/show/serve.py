@@ -123,8 +123,8 @@ def requests_line(inputs: Result, run: Run) -> str:
         f"{name} {seconds(inputs[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if inputs.get(key)
     ]
     text = (
-        f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens and answers of"
-        f" {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
+        f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens{images_words(inputs)} and"
+        f" answers of {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
     )
     cached = inputs.get("cached")
     if isinstance(cached, str):
@@ -137,6 +137,17 @@ def _kept(named: Sequence[tuple[str, Result]]) -> list[str]:
     found = {name: percent(row["cached_frac"]) for name, row in named if row.get("cached_frac") is not None}
     said = ", ".join(f"{name} {share}" for name, share in found.items())
     return [f"prompt tokens that the memory left keeps: {said}"] if found else []
+
+
+def images_words(inputs: Result) -> str:
+    """The images beside the text of a prompt."""
+    images = inputs.get("images")
+    if not images:
+        return ""
+    return (
+        f" with {images['count']:g} images of {images['width']:.0f} x {images['height']:.0f} pixels"
+        f" ({images['tokens']:,.0f} tokens)"
+    )
 
 
 def _strip(result: Result) -> list[tuple[str, str]]:

@@ -199,12 +199,14 @@ def _regretted(result: Result) -> list[str]:
 
 
 def _apart(inputs: Result) -> str:
-    """The pool that decodes, where it is another."""
+    """The pools that decode and that encode, where they are others."""
+    encoders = (inputs.get("encoder") or {"workers": 0})["workers"]
+    behind = f", {counted(encoders, 'worker')} for images and sound" if encoders else ""
     if not inputs["decode_plan"]:
-        return ""
+        return behind
     there = inputs.get("decode_system")
     where = f" on {there}, engine {inputs['decode_engine']}" if there != inputs["system"] else ""
-    return f" for prefill and {inputs['decode_replicas']} for decode{where}"
+    return f" for prefill and {inputs['decode_replicas']} for decode{where}{behind}"
 
 
 def _sentence(result: Result) -> str:
@@ -265,6 +267,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         *([chips] if result["inputs"].get("autoscale") else []),
         *_regretted(result),
         *_transfer(result["inputs"].get("transfer")),
+        *_media(result),
         f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
         f" busy {percent(result['utilisation'])} of the time",
         *_left_over(result),
@@ -371,6 +374,41 @@ def _tiers(result: Result) -> list[str]:
         "" if wait["mean"] is None else f"; requests wait {seconds(wait['mean'])} for them, p99 {seconds(wait['p99'])}"
     )
     return [f"prompt tokens found: {where}; {moved}{waits}"]
+
+
+_KINDS = {"image": "an image", "audio": "a piece of sound"}
+_PARTS = {
+    "queue": "queue",
+    "encoder_queue": "queue of the encoder",
+    "encoder": "encoder",
+    "embedding_transfer": "transfer of embeddings",
+    "prompt": "prompt and front end",
+}
+"""Parts of a mean time to first token, in words."""
+
+
+def _media(result: Result) -> list[str]:
+    """Images and sound, and the parts of the time to first token; nothing for text alone."""
+    media, asked = result.get("media"), result["inputs"].get("encoder")
+    if not media or not asked:
+        return []
+    each = "; ".join(
+        f"{_KINDS[m['kind']]} is {counted(m['prompt_tokens'], 'token')} of a prompt and"
+        f" {seconds(m['one_s'])} of an encoder"
+        for m in asked["media"]
+    )
+    where = (
+        f"{counted(asked['workers'], 'worker')} of {counted(asked['devices'], 'device')}"
+        if asked["workers"]
+        else "the workers that read prompts"
+    )
+    parts = ", ".join(f"{words} {seconds(media['ttft_parts_s'][name])}" for name, words in _PARTS.items())
+    return [
+        f"{media['items']:,} images or pieces of sound in {media['requests']:,} requests, {media['tokens']:,} tokens,"
+        f" {percent(media['reused_frac'])} of them encoded before; {each}",
+        f"encoded by {where}, busy with that {percent(media['encoder_utilisation'])} of the time;"
+        f" mean time to first token: {parts}",
+    ]
 
 
 def _transfer(way: Result | None) -> list[str]:

@@ -32,15 +32,15 @@ from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
 """Columns of a log, in seconds of one clock."""
-LEAST = 20
+_LEAST = 20
 """Requests of a log."""
 OF_PROMPTS = tuple(name for name in PROFILE_FACTORS if name.startswith(("prompt", "launches")))
 OF_DECODES = tuple(name for name in PROFILE_FACTORS if name not in OF_PROMPTS and name != "sweep_attention")
-FITTED = ("mean TTFT", "mean TPOT", "mean end to end")
-SHOWN = (*FITTED, "p99 end to end")
-NOISE, PULL = 0.02, 0.3
+_FITTED = ("mean TTFT", "mean TPOT", "mean end to end")
+_SHOWN = (*_FITTED, "p99 end to end")
+_NOISE, PULL = 0.02, 0.3
 """Spreads, ln: of a figure that no factor explains, and of a factor before the log."""
-ROUNDS, DELTA, ENDS = 6, 0.05, (math.log(0.4), math.log(2.5))
+_ROUNDS, _DELTA, _ENDS = 6, 0.05, (math.log(0.4), math.log(2.5))
 WORSE = "factors that fit the first half of the requests make the second half worse: today's constants are kept"
 
 
@@ -53,7 +53,7 @@ class _Seen:
     e2e: Floats
 
     def figures(self, half: slice) -> Floats:
-        """What a half of the requests saw: `SHOWN`."""
+        """What a half of the requests saw: `_SHOWN`."""
         e2e = self.e2e[half]
         return np.array([self.ttft[half].mean(), self.tpot[half].mean(), e2e.mean(), np.quantile(e2e, 0.99)])
 
@@ -102,7 +102,9 @@ def calibrate_log(
     points: list[CalibratedPoint] = []
     logs: dict[str, list[float]] = {"before": [], "after": [], "held": []}
     for name, half, is_held in zip(("first half", "second half"), halves, (False, True), strict=True):
-        for what, m, b, a in zip(SHOWN, measured.figures(half), before.figures(half), after.figures(half), strict=True):
+        for what, m, b, a in zip(
+            _SHOWN, measured.figures(half), before.figures(half), after.figures(half), strict=True
+        ):
             point = MeasuredPoint(
                 where=f"{log}, {name}",
                 kind="requests",
@@ -118,9 +120,9 @@ def calibrate_log(
             logs["before"].append(math.log(b / m))
             logs["after"].append(math.log(a / m))
             logs["held"].append(math.log(a / m) if is_held else math.nan)
-    unseen = np.array(logs["held"][len(SHOWN) :])
-    helps = float(np.abs(unseen).mean()) < float(np.abs(logs["before"][len(SHOWN) :]).mean())
-    half_width = 1.645 * max(NOISE, float(np.sqrt((unseen**2).mean())))
+    unseen = np.array(logs["held"][len(_SHOWN) :])
+    helps = float(np.abs(unseen).mean()) < float(np.abs(logs["before"][len(_SHOWN) :]).mean())
+    half_width = 1.645 * max(_NOISE, float(np.sqrt((unseen**2).mean())))
     fitted = [
         _fact(facts, path, value * math.exp(x), half_width)
         for group, value, x in zip(paths, start, theta, strict=True)
@@ -174,17 +176,17 @@ def _fact(facts: Facts, path: str, value: float, half: float) -> FittedFact:
 
 def _fitted(figures: Callable[[Floats], Floats], measured: Floats) -> Floats:
     """ln of both factors: least squares of the figures that are fitted, each factor pulled to today's."""
-    n, theta = len(FITTED), np.zeros(2)
+    n, theta = len(_FITTED), np.zeros(2)
     best, least = theta, math.inf
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         here = np.log(figures(theta)[:n])
-        cost = float((((np.log(measured[:n]) - here) / NOISE) ** 2).sum() + ((theta / PULL) ** 2).sum())
+        cost = float((((np.log(measured[:n]) - here) / _NOISE) ** 2).sum() + ((theta / PULL) ** 2).sum())
         if cost < least:
             best, least = theta, cost
-        slopes = np.array([(np.log(figures(theta + step)[:n]) - here) / DELTA for step in DELTA * np.eye(2)]).T
-        rows = np.vstack([slopes / NOISE, np.eye(2) / PULL])
-        right = np.concatenate([(np.log(measured[:n]) - here) / NOISE, -theta / PULL])
-        theta = np.clip(theta + np.linalg.lstsq(rows, right, rcond=None)[0], *ENDS)
+        slopes = np.array([(np.log(figures(theta + step)[:n]) - here) / _DELTA for step in _DELTA * np.eye(2)]).T
+        rows = np.vstack([slopes / _NOISE, np.eye(2) / PULL])
+        right = np.concatenate([(np.log(measured[:n]) - here) / _NOISE, -theta / PULL])
+        theta = np.clip(theta + np.linalg.lstsq(rows, right, rcond=None)[0], *_ENDS)
     return best
 
 
@@ -229,9 +231,9 @@ def _measured(log: Path) -> tuple[list[str], _Seen]:
             if not times[0] <= times[1] <= times[2] < math.inf:
                 raise UserError("its times are not in order", where=where, given=times, allowed=" <= ".join(TIMES))
             found.append((times[0], times[1], times[2], output, str(row.get("request_id", len(found)))))
-    if len(found) < LEAST:
+    if len(found) < _LEAST:
         raise UserError(
-            "too few requests to hold half of them out", where=str(log), given=len(found), allowed=f"{LEAST}"
+            "too few requests to hold half of them out", where=str(log), given=len(found), allowed=f"{_LEAST}"
         )
     found.sort(key=lambda one: one[0])
     numbers = np.array([one[:4] for one in found])

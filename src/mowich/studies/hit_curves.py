@@ -46,6 +46,8 @@ def _read(path: str, changed: int, size: int) -> HitCurve:
     scheduler = root.node("scheduler")
     block = int(scheduler.count("block_size", BLOCK))
     block = int(scheduler.count("hash_block", Scheduler().hash_block if load["trace"] else block))
+    if load.get("media"):
+        root.node("traffic").problem(None, "has images or sound: the share of their prompts is not known", fix="60%")
     root.node("traffic").stop()
     return hit_curve(arrival_order(requests_of(load, block, 10**9)), block)
 

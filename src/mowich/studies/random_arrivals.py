@@ -31,17 +31,17 @@ from mowich.studies.traffic_scenario import read_traffic
 ARRIVING = 0.95
 """Share of a plan's rate at which requests arrive."""
 
-COUNTED = 3000
+_COUNTED = 3000
 """Requests that stand in the times."""
 
 MOST_PLAYED = 120_000
 """Requests of a run at most: a larger plan is not played."""
 
-CROWDED = 3.0
+CROWDED = 2.0
 """A plan is overloaded where its requests take more than so many times as long as in the steady load, or come to no
 steady state in two runs."""
 
-SEEDS, PARTS = 64, 8
+_SEEDS, _PARTS = 64, 8
 """Draws of arrivals to choose from, and parts of a run in which they keep to their rate."""
 
 OVERLOADED = "overloaded: requests that arrive at random come faster than they are answered"
@@ -49,17 +49,17 @@ OVERLOADED = "overloaded: requests that arrive at random come faster than they a
 
 @cache
 def even_seed(requests: int) -> int:
-    """Of `SEEDS` draws the one whose arrivals keep closest to their rate in every part of a run of so many requests: a
+    """Of `_SEEDS` draws the one whose arrivals keep closest to their rate in every part of a run of so many requests: a
     few thousand that come 2% faster by chance would make tokens several per cent slower.
 
     >>> even_seed(4000) == even_seed(4000)
     True
     """
-    n = min(max(requests, PARTS), 4096)
-    marks = np.arange(1, PARTS + 1) * n // PARTS
+    n = min(max(requests, _PARTS), 4096)
+    marks = np.arange(1, _PARTS + 1) * n // _PARTS
     far = [
         float(np.abs(np.cumsum(np.random.default_rng(seed).exponential(1.0, n))[marks - 1] - marks).max())
-        for seed in range(SEEDS)
+        for seed in range(_SEEDS)
     ]
     return far.index(min(far))
 
@@ -103,15 +103,17 @@ class ArrivalsAsk:
 
 def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
     """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, is too
-    large to play, or has no worker that a request of the scenario has room in."""
+    large to play, has cached images, or has no worker that a request of the scenario has room in."""
     ttft, tpot, rate = row.ttft_s.value, row.tpot_s.value, row.tokens_per_s_per_chip.value
     if row.decode is None or ttft is None or tpot is None or not rate:
         return None
+    if ask.job.images is not None and ask.job.cached:
+        return None  # a scenario has no share of a prompt with images
     if row.cached_frac is not None:
         ask = replace(ask, job=replace(ask.job, cached=row.cached_frac, cached_by=None))
     per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")
     request_s = ttft + (ask.job.output - 1.0) * tpot
-    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), COUNTED).last_s > MOST_PLAYED:
+    if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), _COUNTED).last_s > MOST_PLAYED:
         return None
     try:
         text, result = _steady(ask, row, per_s, request_s)
@@ -143,7 +145,7 @@ def _steady(ask: ArrivalsAsk, row: ServeRow, per_s: float, request_s: float) -> 
     seconds of a request in a steady load."""
     load, steady_s = ServeLoad(rate=per_s), request_s
     for _ in range(2):
-        timing = Timing.of(per_s, request_s, load, COUNTED)
+        timing = Timing.of(per_s, request_s, load, _COUNTED)
         text = ask.text(row, load, timing)
         result = simulate_traffic(read_traffic(text, ask.facts, ask.model), ask.facts)
         seen_s = result.e2e_s["mean"] or math.inf

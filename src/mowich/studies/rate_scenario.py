@@ -22,7 +22,7 @@ SETTLED, LONGER = 1.3, 1.5
 """A run is a steady state where its requests take at most so many times of what its warm-up was made for. Else it is
 played again with a warm-up for so many times of what they took."""
 
-VARIED = 0.2
+ANSWERS_VARY = 0.2
 """Share by which an answer may be shorter or longer than the mean. Answers of one length that began together end
 together, and a router that knows the fewest then sends the next ones together: a convoy that grows with the length of
 the run, and that no traffic with answers of their own lengths shows."""
@@ -99,7 +99,11 @@ def scenario_text(
         traffic |= {"users": load.users, "think": _seconds(load.think_s), "ramp_up": _seconds(timing.ramp_s)}
         asked = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
         traffic |= {"requests": min(MOST_ASKED, math.ceil(asked))}  # more than come before the end
-    traffic |= {"prompt": int(job.prompt), "output": _answers(int(job.output)), "seed": seed}
+    text = job.prompt - (0.0 if job.images is None else job.images.tokens)
+    traffic |= {"prompt": int(text), "output": _answers(int(job.output)), "seed": seed}
+    if job.images is not None:
+        size = f"{job.images.width:.0f}x{job.images.height:.0f}"
+        traffic["images"] = {"size": size, "per_request": int(job.images.count)}
     traffic |= {"duration": _seconds(timing.last_s)}
     traffic |= {"counted": {"from": _seconds(timing.begin_s), "to": _seconds(timing.end_s)}}
     out: dict[str, object] = {
@@ -143,7 +147,7 @@ def _answers(mean: int) -> int | str:
     >>> _answers(500), _answers(4)
     ('uniform(400, 600)', 4)
     """
-    more = int(VARIED * mean)
+    more = int(ANSWERS_VARY * mean)
     return f"uniform({mean - more}, {mean + more})" if more else mean
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mowich.facts import Facts, Watched
 from mowich.facts.load import once_for
 from mowich.facts.moves import nudges
 from mowich.machines.system import System, resolve
+from mowich.models.encoder import Encoder, encoder_of
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
@@ -33,7 +34,16 @@ from mowich.serving.anchors import (
     class_of_plan,
     class_of_worker,
 )
-from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.encoding import EMBEDDING_B, EncoderParallel, EncoderWork, ServedImages, encoder_plan, tower
+from mowich.serving.engines import (
+    ConstantTable,
+    Served,
+    architecture,
+    constant_columns,
+    has_own,
+    link_Bps,
+    stated_facts,
+)
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts, newest_release
@@ -44,7 +54,9 @@ BLOCK = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Worker plans of one model, machine and engine as columns, with everything that their times depend on."""
+    """Worker plans of one model, machine and engine as columns, with everything that their times depend on. beside_B:
+    of each device that an encoder takes (None: there is none); encode_s: of the images of a request [n] (None: they are
+    no part of a job)."""
 
     model: Model
     system: System
@@ -58,6 +70,14 @@ class Deployment:
     table: ConstantTable
     has_own: bool
     anchors: Anchors
+    beside_B: Floats | None = None
+    encode_s: Floats | None = None
+
+    def with_beside(self, beside_B: Floats, encode_s: Floats | None = None) -> Deployment:
+        """The same with so many bytes of each device taken by an encoder and its embeddings [n]: kept as the engine
+        keeps its own. encode_s: of the images of a request [n]."""
+        around = replace(self.around, reserve_B=self.around.reserve_B + beside_B)
+        return replace(self, around=around, beside_B=beside_B, encode_s=encode_s)
 
     @property
     def coverage(self) -> dict[str, float]:
@@ -192,10 +212,11 @@ def deploy(
     accept: float | None = None,
     drafts: int = 0,
     release: str = "",
+    images: ServedImages | None = None,
 ) -> Deployment:
     """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation); drafts:
     tokens that are guessed for it (0: not stated); release: of the engine, which its all-reduces hang on ("": the
-    newest).
+    newest); images: of each request, with their encoder on the workers (None: text alone).
 
     The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
     text in both directions: it has no cache and makes no tokens one after another.
@@ -206,7 +227,7 @@ def deploy(
             where="a model to serve",
             allowed="decoders",
         )
-    return _deploy(
+    d = _deploy(
         facts,
         _Asked(
             model=model,
@@ -218,6 +239,14 @@ def deploy(
             drafts=drafts,
         ),
     )
+    if images is None:
+        return d
+    encoder = encoder_of(model, "image")
+    item = encoder.image(images.width, images.height, facts)
+    work = encoder_work(encoder, system, engine, plans, None, facts, release)
+    held = np.maximum(d.around.budget, item.tokens)
+    beside_B = work.weights_B + EMBEDDING_B * encoder.out * held
+    return d.with_beside(beside_B, work.seconds([(item, images.count)]))
 
 
 def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Served]:
@@ -242,6 +271,25 @@ def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Serve
         for p in asked.plans
         for system in systems
     ]
+
+
+def encoder_work(
+    encoder: Encoder,
+    system: System,
+    engine: str,
+    plans: Sequence[ServePlan],
+    parallel: EncoderParallel | None,
+    facts: Facts,
+    release: str = "",
+) -> EncoderWork:
+    """An encoder on workers of plans, a column each. parallel: how it is spread over their ranks; release: of the
+    engine."""
+    spread = [encoder_plan(encoder, p, parallel) for p in plans]
+    cut = tuple(p for p, _ in spread)
+    asked = _Asked(model=tower(encoder), system=system, engine=engine, plans=cut, accept=None, release=release)
+    costs = constant_columns(_cases(facts, asked, [system])).constants(facts.number)[0]
+    links = np.array([link_Bps(system, max(2, p.tp)) for p in plans])
+    return EncoderWork.of(encoder, spread, costs, links)
 
 
 @once_for(12)
@@ -269,7 +317,8 @@ def _deploy(facts: Facts, asked: _Asked) -> Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRows:
-    """One worker plan under several sets of facts, a row each [n]. usable_B: memory of a device."""
+    """One worker plan under several sets of facts, a row each [n]. usable_B: memory of a device; encode_s: of the
+    images of a request."""
 
     plan: ServePlan
     shapes: Shapes
@@ -278,9 +327,17 @@ class WorkerRows:
     verified: Floats
     accepted: Floats
     usable_B: Floats
+    encode_s: Floats | float = 0.0
 
     def __len__(self) -> int:
         return len(self.usable_B)
+
+    def with_images(self, d: Deployment, i: int) -> WorkerRows:
+        """The rows with what the encoder of plan i of a deployment takes, whatever the facts."""
+        if d.beside_B is None or d.encode_s is None:
+            return self
+        around = replace(self.around, reserve_B=self.around.reserve_B + float(d.beside_B[i]))
+        return replace(self, around=around, encode_s=np.full(len(self), float(d.encode_s[i])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,15 +354,19 @@ def moved_facts(d: Deployment, facts: Facts) -> MovedFacts:
     those of the deployment."""
     accept = float(d.table.accept[0]) if d.table.speculates[0] else None
     drafts = int(d.table.drafts[0])
-    return _moved(
+    found = _moved(
         facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept, drafts=drafts)
     )
+    return replace(found, plans=tuple(rows.with_images(d, i) for i, rows in enumerate(found.plans)))
 
 
 def worker_rows(d: Deployment) -> tuple[WorkerRows, ...]:
     """The worker plans of a deployment as they are, a row each."""
     usable = np.array([d.system.hbm_usable_B])
-    return _by_plan(d.plans, d.shapes, d.costs, d.around, d.verified, d.accepted, usable)
+    rows = _by_plan(d.plans, d.shapes, d.costs, d.around, d.verified, d.accepted, usable)
+    if d.encode_s is None:
+        return rows
+    return tuple(replace(one, encode_s=d.encode_s[i : i + 1]) for i, one in enumerate(rows))
 
 
 def _rows(facts: Facts, asked: _Asked, under: Sequence[tuple[Facts, System]]) -> tuple[WorkerRows, ...]:

@@ -30,13 +30,13 @@ from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
 from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
+from mowich.serving.hit_curve import HitCurve
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
-from mowich.studies.hit_curves import read_hit_curve
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
@@ -216,6 +216,7 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
         capacity_B=d.system.hbm_usable_B,
         tpot=tpot,
         ttft=ttft,
+        encode_s=d.encode_s,
     )
 
 
@@ -237,6 +238,12 @@ def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool
     """Whether workers that do both, and pools of prefill and of decode, are searched."""
     modes = set(fixed.get("mode", ("any",)))
     return bool(modes & {"any", "aggregated"}), bool(modes & {"any", "disaggregated"})
+
+
+def _curve(path: str) -> HitCurve:
+    from mowich.studies.hit_curves import read_hit_curve  # not above: readers of traces take 40 ms to load
+
+    return read_hit_curve(path)
 
 
 def solve_serving(
@@ -265,9 +272,9 @@ def solve_serving(
             [],
             _nothing(),
         )
-    d = deploy(model, system, engine, plans, facts, accept=job.accept)
+    d = deploy(model, system, engine, plans, facts, accept=job.accept, images=job.images)
     w = worker(d, job)
-    curve = None if job.cached_by is None else read_hit_curve(job.cached_by)
+    curve = None if job.cached_by is None else _curve(job.cached_by)
     modes = {"apart": apart, "together": together, "with_front": with_front}
     got = search_serving(system, w, job, top=top, margin=margin, curve=curve, **modes, **narrowed(plans, fixed))
     if got.best:
@@ -478,7 +485,8 @@ def serving_inputs(
     return {
         **model.inputs(),
         "task": "serve",
-        "isl": job.prompt,
+        "isl": job.prompt if job.images is None else job.prompt - job.images.tokens,
+        **({} if job.images is None else {"images": job.images.to_dict()}),
         "osl": job.output,
         "ttft_s": number(job.ttft_s),
         "tpot_s": number(job.tpot_s),

@@ -27,10 +27,12 @@ from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
 from mowich.serving.traffic.columns import added
 from mowich.serving.traffic.compiled import TIER_COLUMNS, AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
+from mowich.serving.traffic.encoders import EncoderWorker
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play_fleet
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
+from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.shown import Shown, plain_row
 from mowich.studies.footing import DAY_S
@@ -39,8 +41,9 @@ from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
 from mowich.studies.traffic_adapters import TenantTally
 from mowich.studies.traffic_autoscale import POOLS_APART
+from mowich.studies.traffic_encoding import media_figures
 from mowich.studies.traffic_load import is_sessions, requests_of
-from mowich.studies.traffic_pools import Pool
+from mowich.studies.traffic_pools import EncodePool, Pool
 from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
 from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
@@ -68,7 +71,7 @@ REQUEST_COLUMNS = (
 )
 
 
-_WHERE_ASKED = ("disturbed", "scaling", "sessions", "tenants")
+_WHERE_ASKED = ("disturbed", "media", "scaling", "sessions", "tenants")
 """Keys of a result that only some scenarios have."""
 _REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
 
@@ -113,12 +116,13 @@ class TrafficResult(Shown):
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; cached_of: shares of the prompt tokens that were in the device's memory and in each tier; tier_read_B,
     tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
-    there; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
-    measured: how far away measured rows are from the pool that decodes, and the nearest of them, as in the rows of a
-    plan; sessions: of a load of sessions, the time to a task, its parts and its cost (None: of another load); scaling:
-    how replicas came and went (empty: they do not); disturbed: requests whose replica went before they were answered
-    (empty: none goes); tenants: loads of LoRA adapters, and the spread between those who ask for them (empty: there are
-    none); seconds: processor time taken, for the eye: it is no part of `to_dict`.
+    there; media: of images and sound, and the parts of the time to first token (empty: text alone); chips_mean: that
+    were paid for at a time; chips_of: by system; is_mixed: whether they are of several; measured: how far away measured
+    rows are from the pool that decodes, and the nearest of them, as in the rows of a plan; sessions: of a load of
+    sessions, the time to a task, its parts and its cost (None: of another load); scaling: how replicas came and went
+    (empty: they do not); disturbed: requests whose replica went before they were answered (empty: none goes); tenants:
+    loads of LoRA adapters, and the spread between those who ask for them (empty: there are none); seconds: processor
+    time taken, for the eye: it is no part of `to_dict`.
 
     Units: seconds; shares.
 
@@ -164,6 +168,7 @@ class TrafficResult(Shown):
     tier_read_B: Mapping[str, float] = field(default_factory=dict)
     tier_written_B: Mapping[str, float] = field(default_factory=dict)
     load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
+    media: Mapping[str, object] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     sessions: Mapping[str, object] | None = None
     scaling: Mapping[str, object] = field(default_factory=dict)
@@ -191,6 +196,13 @@ class TrafficResult(Shown):
                 dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             )
         return out
+
+
+MEDIA_SUMS = (
+    *("requests", "items", "tokens", "counted"),
+    *("encoder_queue", "encoder", "embedding_transfer", "queue", "prompt"),
+)
+"""What is summed over the requests of a load with images or sound; the last five are parts of a time to first token."""
 
 
 @dataclass(slots=True)
@@ -224,6 +236,30 @@ class _Tally:
     tenants: TenantTally = field(default_factory=TenantTally)
     last_s: float = 0.0
     bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
+    media: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEDIA_SUMS, 0.0))
+
+    def saw_media(self, r: UserRequest) -> None:
+        """Add the media of a finished request of a load that has some, and the parts of its time to first token."""
+        sums, media = self.media, r.media
+        if media is not None:
+            sums["requests"] += 1
+            sums["items"] += len(media.items)
+            sums["tokens"] += media.tokens
+        begin, end = map(earlier, self.counted)
+        if not begin <= r.arrival_s < end:
+            return
+        apart = media is not None and media.ready_s >= 0
+        parts = {
+            "encoder_queue": media.wait_s if media is not None else 0.0,
+            "encoder": media.encode_s if media is not None else 0.0,
+            "embedding_transfer": media.travel_s if media is not None else 0.0,
+            "queue": r.scheduled_s - (media.ready_s if media is not None and apart else r.arrival_s),
+        }
+        sums["counted"] += 1
+        sums["prompt"] += r.first_token_s - r.arrival_s
+        for name, seconds in parts.items():
+            sums[name] += seconds
+            sums["prompt"] -= seconds
 
     def disturbed(self) -> dict[str, object]:
         """What users felt of replicas that went."""
@@ -283,19 +319,21 @@ class _Tally:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Played:
     """A traffic that was played. span_s: from the first arrival to the last token; seconds:
-    processor time taken."""
+    processor time taken; apart: encoders on workers of their own."""
 
     tally: _Tally
     fleet: PlayedFleet
     span_s: float
     seconds: float
+    apart: Sequence[EncoderWorker]
 
     @property
     def pools(self) -> tuple[tuple[Sequence[ReplicaRecord], ScaledPool | None], ...]:
-        """Replicas, and the rule that they come and go by (None: all are there), of each pool."""
+        """Replicas, and the rule that they come and go by (None: all are there), of each pool; encoders apart come
+        last."""
         fleet = self.fleet
         both = ((fleet.replicas, fleet.scaled), (fleet.decoders, fleet.scaled_decoders))
-        return both if fleet.decoders else both[:1]
+        return (*(both if fleet.decoders else both[:1]), *([(self.apart, None)] if self.apart else []))
 
     def paid_s(self) -> list[float]:
         """Seconds of replicas that were paid for, of each pool. One that does not scale is there from the first arrival
@@ -329,7 +367,7 @@ def _play(
     tally = _Tally(scenario.slo, counted, file, tasks, scenario.serve.times.adapters is not None)
     begin = time.process_time()
     tally.bins = {width: {} for width in bins_s}
-    setup = _setup(scenario, is_traced=trace_out is not None)
+    setup = _setup(scenario, tally, is_traced=trace_out is not None)
     try:
         fleet = play_fleet(setup, load, tally.add, cutoff)
     except NeverAnsweredError as error:
@@ -351,12 +389,13 @@ def _play(
             file.close()
     seconds = time.process_time() - begin
     span_s = max(tally.last_s - (fleet.first_s or 0.0), 1e-12)
-    played = _Played(tally=tally, fleet=fleet, span_s=span_s, seconds=seconds)
+    apart = fleet.encoders if scenario.encoding is not None and scenario.encoding.pool is not None else ()
+    played = _Played(tally=tally, fleet=fleet, span_s=span_s, seconds=seconds, apart=apart)
     if trace_out is not None:
         write_timeline(
             trace_out,
             fleet.timelines,
-            dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=True)),
+            dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=False)),
         )
     if tasks is not None and sessions_out is not None:
         tasks.write(sessions_out)
@@ -392,9 +431,9 @@ def simulate_traffic(
     )
     tasks = played.tally.tasks
     tally, fleet, span = played.tally, played.fleet, played.span_s
-    everyone = [*fleet.replicas, *fleet.decoders]
+    everyone: list[ReplicaRecord] = [*fleet.replicas, *fleet.decoders, *played.apart]
     paid_s = played.paid_s()
-    pools = [(pool, rs) for pool, (rs, _) in zip(scenario.pools, played.pools, strict=True)]
+    pools = [(pool, rs) for pool, (rs, _) in zip(scenario.every_pool, played.pools, strict=True)]
     there_s = [span if rule is None else paid / len(rs) for paid, (rs, rule) in zip(paid_s, played.pools, strict=True)]
     busy = _busy(pools, there_s)
     chips, used = scenario.chips, float(scenario.chips)
@@ -437,6 +476,9 @@ def simulate_traffic(
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
         seconds=played.seconds,
+        media={}
+        if scenario.encoding is None
+        else media_figures(fleet.encoders, tally.media, there_s[-1 if played.apart else 0]),
         coverage=_coverage(
             [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
             inside=tally.inside_s / span,
@@ -504,8 +546,8 @@ def _tiering(p: Pool) -> Tiering:
     return tiering_of(p.scheduler, p.times.kv_B) if p.tiering is None else p.tiering
 
 
-def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
-    """The replicas of a scenario."""
+def _setup(scenario: TrafficScenario, tally: _Tally, *, is_traced: bool) -> FleetSetup:
+    """The replicas of a scenario. tally: what sees its images and its sound."""
 
     def workers(p: Pool) -> ReplicaGroup:
         seen = p.seen if scenario.has_front else None
@@ -522,6 +564,9 @@ def _setup(scenario: TrafficScenario, *, is_traced: bool) -> FleetSetup:
         rule=scenario.autoscale,
         decode_rule=scenario.autoscale_decode,
         is_traced=is_traced,
+        media=None
+        if scenario.encoding is None
+        else scenario.encoding.of_fleet(scenario.requests.get("seed", 0), tally.saw_media),
     )
 
 
@@ -532,9 +577,10 @@ TIMELINE_POINTS = 400
 def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None) -> dict[str, object]:
     """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
     paid_s, tally = played.paid_s(), played.tally
-    chips = [pool.chips / pool.replicas for pool in scenario.pools]
+    chips = [pool.chips / pool.replicas for pool in scenario.every_pool]
     pools: dict[str, object] = {}
-    for name, each, paid, (_, rule) in zip(_pool_names(scenario), chips, paid_s, played.pools, strict=True):
+    # encoders apart, the last pool, do not scale
+    for name, each, paid, (_, rule) in zip(_pool_names(scenario), chips, paid_s, played.pools, strict=False):
         assert rule is not None
         pools[name] = {
             "chips_each": each,
@@ -603,10 +649,11 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
         asked = replace(scenario, autoscale=rules[0], autoscale_decode=rules[1] if len(rules) > 1 else None)
         played = _play(asked, bins_s=[bin_s])
         seconds += played.seconds
-        paid = [n * s for n, s in zip(chips, played.paid_s(), strict=True)]
+        each = [pool.chips / pool.replicas for pool in scenario.every_pool]
+        paid = [n * s for n, s in zip(each, played.paid_s(), strict=True)]
         bins, tally = played.tally.bins[bin_s], played.tally
         usd: float | None = 0.0
-        for pool, held in zip(scenario.pools, paid, strict=True):
+        for pool, held in zip(scenario.every_pool, paid, strict=True):
             rate = rates[pool.system.id]
             usd = None if usd is None or rate is None else usd + rate * held
         return Play(
@@ -687,7 +734,7 @@ def _coverage(
     return out
 
 
-PlayedPools = Sequence[tuple[Pool, Sequence[ReplicaRecord]]]
+PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
 """Pools, each with what its replicas did."""
 
 
@@ -848,8 +895,15 @@ def _shifted(scenario: TrafficScenario, result: TrafficResult, facts: Facts, end
         seen = replace(pool.seen, ttft=replace(pool.seen.ttft, constant=pool.seen.ttft.constant + first))
         return replace(pool, times=pool.times.scaled(step), seen=seen)
 
+    encoding = scenario.encoding
+    if encoding is not None:  # its times rest on the constants of the steps of prompts
+        first = step_widths(scenario.serve, result, facts)[0][end > 0] * end
+        encoding = encoding.scaled(first)
     return replace(
-        scenario, serve=moved(scenario.serve), decode=None if scenario.decode is None else moved(scenario.decode)
+        scenario,
+        serve=moved(scenario.serve),
+        decode=None if scenario.decode is None else moved(scenario.decode),
+        encoding=encoding,
     )
 
 
@@ -907,4 +961,6 @@ def traffic(
     trace = scenario.requests["trace"]
     question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
     question += [",".join(autoscale), regret] if autoscale or regret else []
+    if scenario.encoding is not None:
+        question.append(repr(scenario.encoding.items))
     return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts, question=question)

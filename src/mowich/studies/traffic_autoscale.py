@@ -20,6 +20,7 @@ from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead, LastSeen, LoadPredictor, Noise
 from mowich.serving.traffic.planner import ByQueue, ByTimes, ReplicaPlanner, ReplicaProfile, prompts_per_s
 from mowich.studies.traffic_pools import Pool, Transfer
+from mowich.studies.traffic_pools import is_apart as prefill_is_apart
 
 POOLS_APART = ("prefill", "decode")
 """Where they are apart."""
@@ -96,7 +97,7 @@ def read_scaling(
     named = node.names("by", SCALING_RULES) or SCALING_RULES[:1]
     # an unknown name is told of, and needs no keys
     named = tuple(dict.fromkeys(name for name in rules or named if name in SCALING_RULES))
-    is_apart = bool(apart.keys())
+    is_apart = prefill_is_apart(apart)
     node.need("least", "every", "start", "hold", *(["inside"] if "inside" in named else []))
     least = _counts(node, "least", is_apart, whole=True)
     most = _most(node, apart, is_apart)

@@ -17,15 +17,16 @@ from mowich.serving.adapters import ADAPTER_TARGETS
 from mowich.serving.agents import AgentKind, Agents
 from mowich.serving.arrivals import ARRIVALS, Draw, draw_columns, lengths, read_trace_columns
 from mowich.serving.conversations import Conversations, Pauses, begins_at, pauses
+from mowich.serving.media import MediaLoad
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.session_traces import SessionForm, read_sessions, session_form
 from mowich.serving.sessions import SessionLoad
 from mowich.serving.tenants import MOST_ADAPTERS, Tenants, popularity
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
-from mowich.units import parse
+from mowich.units import parse, parse_pixels
 
-UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "kinds", "form")
+UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "kinds", "form", "media")
 """Keys of a load that hold what its words were read into, not the words."""
 
 
@@ -43,10 +44,10 @@ class AdapterLoad(TypedDict):
 class Traffic(TypedDict, total=False):
     """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
     or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
-    without end; prompt, output, turns, think: in words; duration: nobody comes later, s; counted: arrivals between
-    these times stand in the figures, s; max_tokens: the limit on an answer that requests state. sessions: of agents, or
-    of a trace of sessions, in all; agents: their kinds, in words; form: the format of a trace of sessions; deltas:
-    whether its lines hold what a turn adds."""
+    without end; prompt, output, turns, think, images, audio: in words; media: what the last two were read into;
+    duration: nobody comes later, s; counted: arrivals between these times stand in the figures, s; max_tokens: the
+    limit on an answer that requests state. sessions: of agents, or of a trace of sessions, in all; agents: their kinds,
+    in words; form: the format of a trace of sessions; deltas: whether its lines hold what a turn adds."""
 
     trace: Required[str | None]
     limit: int | None
@@ -79,6 +80,9 @@ class Traffic(TypedDict, total=False):
     form: SessionForm | None
     deltas: bool
     adapters: AdapterLoad
+    images: dict[str, object]
+    audio: dict[str, object]
+    media: tuple[MediaLoad, ...]
 
 
 MOST_ANSWERED = 2**20
@@ -106,6 +110,7 @@ def read_load(node: Node, folder: Path) -> Traffic:
         _agents(node, out)
     else:
         _drawn(node, out)
+    _media(node, out)
     if "max_tokens" in node:
         out["max_tokens"] = int(node.count("max_tokens", 1, maximum=MOST_ANSWERED))
     if "counted" in node:
@@ -313,6 +318,67 @@ SIGMAS = 6.0
 """How far above its mean the number of arrivals is allowed to be, in standard deviations: never reached in practice."""
 
 
+MOST_SOUND_S = 86_400.0
+"""Of a piece of sound: a day."""
+
+
+def _media(node: Node, out: Traffic) -> None:
+    """The images and the sound of requests."""
+    found: list[MediaLoad] = []
+    for key in ("images", "audio"):
+        if key not in node:
+            continue
+        if "turns" in node:
+            node.problem(key, "is not for conversations of several turns", fix="leave turns out")
+        elif is_sessions(out):
+            node.problem(key, "is not for sessions", fix="leave it out")
+        one = node.node(key)
+        one.need("size" if key == "images" else "length")
+        of_trace = out["trace"] is not None and key == "images"
+        if of_trace and "per_request" in one:
+            one.problem("per_request", "is a column of the trace (NumImages)", fix="leave it out")
+        is_none = str(one.raw("per_request")) == "0"
+        draw = None
+        if not of_trace:
+            draw = read_lengths(one, "per_request") if "per_request" in one and not is_none else lengths(1, "")
+        size = one.parsed("size", parse_pixels) if key == "images" else None
+        seconds = one.quantity("length", "s", minimum=1e-3) if key == "audio" else None
+        if seconds is not None and seconds > MOST_SOUND_S:
+            one.problem("length", "is too long", given=one.raw("length"), allowed="at most 24 h")
+        share = one.number("share", 1.0, low=0.0, high=1.0)
+        distinct = int(one.count("distinct", 1)) if "distinct" in one else None
+        in_prompt = one.flag("in_prompt", False)
+        one.done(("per_request", "distinct"))
+        if share == 0.0 or is_none:  # text alone
+            continue
+        words = {name: one.raw(name) for name in one}
+        out["images" if key == "images" else "audio"] = words
+        load = MediaLoad(
+            kind="image" if key == "images" else "audio",
+            size=size or (seconds or 1.0, 0.0),
+            per_request=draw,
+            share=share,
+            distinct=distinct,
+            in_prompt=in_prompt,
+            words=words,
+        )
+        found.append(load)
+    if found:
+        out["media"] = tuple(found)
+
+
+def _without_images(chunks: Iterator[RequestColumns]) -> Iterator[RequestColumns]:
+    """The requests of a trace, none of which has images. Raises UserError for one that has some."""
+    for columns in chunks:
+        if columns.images is not None:
+            raise UserError(
+                "a request of the trace has images, and the scenario does not say how large they are",
+                given=f"{columns.images.sum()} in requests {columns.first} to {columns.first + len(columns) - 1}",
+                fix="traffic.images: {size: 1024x1024}",
+            )
+        yield columns
+
+
 def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations | SessionLoad:
     """Requests in order of arrival; or conversations or sessions, where what comes depends on answers. block: tokens
     that a hash names; longest: tokens of a request that the cache still holds."""
@@ -332,7 +398,8 @@ def requests_of(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns
 def _requests(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] | Conversations:
     """The same before adapters are given."""
     if r["trace"]:
-        return read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
+        found = read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
+        return found if any(load.kind == "image" for load in r.get("media", ())) else _without_images(found)
     if "turn_counts" in r and r["turn_counts"] is not None:
         think = r["pauses"]
         assert think is not None

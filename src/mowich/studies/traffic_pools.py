@@ -15,6 +15,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
+from mowich.scenario import Node
 from mowich.serving.anchors import METRICS
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
@@ -24,6 +25,8 @@ from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.traffic_adapters import AskedAdapters, adapter_costs
 
+ENCODE_KEYS = ("encode", "encode_plan", "transfer")
+"""Keys of `disaggregated` that encoders on workers of their own have, where prompts and answers stay together."""
 NOMINAL_TOKENS = 2048.0
 """Tokens of a request, for the room that a deployment leaves for caches."""
 
@@ -107,12 +110,16 @@ def make_pool(
     adapters: AskedAdapters | None = None,
     where: str,
     release: str = "",
+    beside_B: float = 0.0,
 ) -> Pool:
     """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds); release: of
-    the engine ("": the newest). Raises UserError where the weights and adapters leave no room."""
+    the engine ("": the newest); beside_B: of a device that an encoder takes. Raises UserError where the weights and
+    adapters leave no room."""
     draft = speculation.draft
     accept = speculation.accept if draft is None else draft.accepted
     deployment = deploy(model, system, engine, [plan], facts, accept=accept, drafts=speculation.drafts, release=release)
+    if beside_B:
+        deployment = deployment.with_beside(np.array([beside_B]))
     small = None
     if draft is not None:
         small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)
@@ -204,6 +211,33 @@ def _blocks(d: Deployment, draft: Deployment | None, block: int, adapters_B: flo
     )
     free = room * block * own - (0.0 if draft is None else float(weights_B(draft.shapes)[0])) - adapters_B
     return max(0, int(free / (own + small) / block))
+
+
+def is_apart(node: Node) -> bool:
+    """Whether a scenario's `disaggregated` has prefill and decode apart; encoders alone may be."""
+    keys = set(node.keys())
+    return bool(keys) and not ("encode" in keys and keys <= set(ENCODE_KEYS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodePool:
+    """Workers that encode alone. replicas: how many; embedding_B: bytes of one embedding; Bps: at which they travel."""
+
+    plan: ServePlan
+    system: System
+    replicas: int
+    embedding_B: float
+    Bps: float
+
+    @property
+    def chips(self) -> float:
+        """Chips of its workers; a part of one where workers share a chip."""
+        return self.replicas * self.plan.devices / self.system.devices_per_chip
+
+    def travel_s(self, embeddings: int) -> float:
+        """Of so many embeddings to a worker that reads them, each of whose ranks takes all."""
+        sent_B = self.embedding_B * embeddings
+        return float(handed_s(sent_B, sent_B, self.plan.devices, self.Bps, self.Bps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +336,7 @@ def network_Bps(facts: Facts, system: System) -> float:
     return system.levels[-1].bandwidth_Bps * share
 
 
-def chips_by_system(pools: Sequence[Pool]) -> Mapping[str, int]:
+def chips_by_system(pools: Sequence[Pool | EncodePool]) -> Mapping[str, int]:
     """Chips that the workers of each system use, whole ones."""
     used: dict[str, float] = {}
     for pool in pools:

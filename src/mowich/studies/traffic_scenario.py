@@ -28,14 +28,17 @@ from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
 from mowich.studies.traffic_adapters import read_adapters
 from mowich.studies.traffic_autoscale import Scaling, ScalingAsk, make_scaling, read_scaling
+from mowich.studies.traffic_encoding import Encoding, make_encoding, read_encoding
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
 from mowich.studies.traffic_outages import AskedOutages, ResolvedOutages, read_outages, resolve_outages
 from mowich.studies.traffic_pools import (
     Draft,
+    EncodePool,
     Pool,
     Speculation,
     Transfer,
     chips_by_system,
+    is_apart,
     make_pool,
     make_transfer,
     network_Bps,
@@ -47,7 +50,8 @@ from mowich.studies.traffic_scheduler import SchedulerReader
 class TrafficScenario:
     """A scenario file, resolved. price: the kind of price; has_front: times are the user's, not the engine's own;
     inputs: what was asked and filled in, to run it again; chips_of: of each system; autoscale, autoscale_decode: the
-    rules that replicas (and decoders, where they are apart) come and go by; scaling: all that was asked of rules."""
+    rules that replicas (and decoders, where they are apart) come and go by; scaling: all that was asked of rules;
+    encoding: of images and sound (None: text alone)."""
 
     name: str
     system: System
@@ -65,15 +69,25 @@ class TrafficScenario:
     chips_of: Mapping[str, int]
     autoscale_decode: Autoscale | None = None
     scaling: Scaling | None = None
+    encoding: Encoding | None = None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         return (self.serve,) if self.decode is None else (self.serve, self.decode)
 
     @property
+    def every_pool(self) -> tuple[Pool | EncodePool, ...]:
+        """The pools, and encoders on workers of their own, which come last."""
+        return _with_encoders(self.pools, self.encoding)
+
+    @property
     def chips(self) -> int:
         """Chips of all pools; with autoscaling, at its most."""
         return sum(self.chips_of.values())
+
+
+def _with_encoders(pools: Sequence[Pool], encoding: Encoding | None) -> tuple[Pool | EncodePool, ...]:
+    return tuple(pools) if encoding is None or encoding.pool is None else (*pools, encoding.pool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +105,7 @@ class _Asked:
     scheduler: Node
     apart: Node
     speculation: Node
+    encoder: Node
     slo: Mapping[str, float]
     replicas: int | None
     route: str
@@ -118,6 +133,9 @@ def read_traffic(
     decode = _decoders(asked.apart, facts, system, machine, engine, plan, model)
     prefill_replicas = int(asked.apart.count("prefill", 1)) if decode is not None else 0
     stated_Bps = asked.apart.quantity("transfer", "B/s", minimum=1.0)
+    encoders = read_encoding(
+        asked.encoder, asked.apart, asked.requests, model, facts, lambda node: _plan(node, ServePlan(tp=1))
+    )
     asked.apart.done()
     speculation = _speculation(asked.speculation, facts)
     asked.speculation.done()
@@ -149,7 +167,21 @@ def read_traffic(
 
     serves = engine
 
-    def pool(system: System, engine: str, plan: ServePlan, replicas: int) -> Pool:
+    encoding = None
+    if encoders is not None:
+        encoding = make_encoding(
+            encoders,
+            machine,
+            engine,
+            plan,
+            scheduler,
+            facts,
+            stated_Bps=stated_Bps,
+            release=asked.release or "",
+            where=f"{where} disaggregated",
+        )
+
+    def pool(system: System, engine: str, plan: ServePlan, replicas: int, beside_B: float = 0.0) -> Pool:
         return make_pool(
             model,
             system,
@@ -164,16 +196,18 @@ def read_traffic(
             adapters=adapters,
             where=where,
             release=(asked.release or "") if engine == serves else "",
+            beside_B=beside_B,
         )
 
-    serve = pool(machine, engine, plan, prefill_replicas or most)
+    serve = pool(machine, engine, plan, prefill_replicas or most, 0.0 if encoding is None else encoding.beside_B)
     if tiering is not None and tiering.tiers:
         tiers = make_tiering(tiering, facts, machine, plan, network_Bps(facts, machine))
         serve = replace(serve, tiering=tiers)
     behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
     pools = [serve] if behind is None else [serve, behind]
+    every_pool = _with_encoders(pools, encoding)
     _check_chips(
-        pools, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
+        every_pool, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
     )
     outages = resolve_outages(asked.outages, behind or serve, facts, where)
     transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
@@ -197,8 +231,11 @@ def read_traffic(
         scaling=scaling,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation, scaling, outages),
-        chips_of=chips_by_system(pools),
+        inputs=_inputs(
+            str(path), asked, model, system, serve, behind, transfer, speculation, scaling, outages, encoding
+        ),
+        chips_of=chips_by_system(every_pool),
+        encoding=encoding,
     )
 
 
@@ -211,6 +248,13 @@ def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], reg
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
     apart = root.node("disaggregated")
+    requests = read_load(root.node("traffic"), Path() if inline else Path(path).parent)
+    scaling = read_scaling(root, apart, facts, slo, rules=rules, regret=regret)
+    by_times = [] if scaling is None else [rule for rule in scaling.rules if rule in ("sla", "forecast")]
+    if scaling is not None and requests.get("media") and (by_times or scaling.regret):
+        given = by_times[0] if by_times else "regret"  # what they know of a replica is of text alone
+        fix = "by: inside, or queue" if by_times else "leave regret out"
+        scaling.node.problem(None, "does not know encoders of images and sound", given=given, fix=fix)
     asked = _Asked(
         root=root,
         name=root.text("name", "traffic" if inline else Path(path).stem),
@@ -222,12 +266,13 @@ def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], reg
         scheduler=root.node("scheduler"),
         apart=apart,
         speculation=root.node("speculation"),
+        encoder=root.node("encoder"),
         slo=slo,
         replicas=int(root.count("replicas", 0.0)) if "replicas" in root else None,
         route=root.text("route", "round-robin", allowed=ROUTES),
-        requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
+        requests=requests,
         outages=read_outages(fail),
-        scaling=read_scaling(root, apart, facts, slo, rules=rules, regret=regret),
+        scaling=scaling,
         price=root.text("price", "default", allowed=TERMS),
         with_front=root.flag("front_end", True),
     )
@@ -325,7 +370,7 @@ def _decoders(
     node: Node, facts: Facts, system: System, machine: System, engine: str, plan: ServePlan, model: Model
 ) -> _Decoders | None:
     """The pool that decodes apart, on the same system or, with decode_on, on another; None where there is none."""
-    if not node.keys():
+    if not is_apart(node):
         return None
     node.need("prefill", "decode")
     inner = node.node("decode_plan")
@@ -348,7 +393,7 @@ def _decoders(
     return out
 
 
-def _check_chips(pools: Sequence[Pool], systems: Mapping[str, System], where: str) -> None:
+def _check_chips(pools: Sequence[Pool | EncodePool], systems: Mapping[str, System], where: str) -> None:
     """Raise UserError where workers need more devices than their system has."""
     for name, system in systems.items():
         here = [p for p in pools if p.system.id == name]
@@ -373,6 +418,7 @@ def _inputs(
     speculation: Speculation,
     scaling: Scaling | None,
     outages: ResolvedOutages,
+    encoding: Encoding | None,
 ) -> dict[str, object]:
     """What was asked and filled in."""
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
@@ -416,6 +462,7 @@ def _inputs(
             if (costs := serve.times.adapters)
             else {}
         ),
+        **({} if encoding is None else {"encoder": encoding.to_dict()}),
     }
 
 

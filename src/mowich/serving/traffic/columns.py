@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.serving.traffic.encoders import Media
 from mowich.serving.traffic.requests import UserRequest
 
 Counts = NDArray[np.int64]
@@ -20,7 +21,7 @@ class RequestColumns:
     """Requests in order of arrival [n]. first: how many came before them; arrival_s: s; prompt, output: tokens;
     priority: lower goes first; names: of the blocks of their prompts, one after the other; names_at [n + 1]: where
     those of each begin, and where the last end; ids: what they are called (None: by their number);
-    adapter: LoRA adapters that they ask for (None: the base model)."""
+    adapter: LoRA adapters that they ask for (None: the base model); images: how many they have (None: none has any)."""
 
     first: int
     arrival_s: Floats
@@ -31,6 +32,7 @@ class RequestColumns:
     names: Sequence[int]
     ids: Sequence[str] | None = None
     adapter: Counts | None = None
+    images: Counts | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -44,6 +46,8 @@ class RequestColumns:
             one = UserRequest(ids[i], at, prompt, output, tuple(self.names[ends[i] : ends[i + 1]]), rank)
             if self.adapter is not None:
                 one.adapter = int(self.adapter[i])
+            if self.images is not None and self.images[i]:
+                one.media = Media(((0, -1),) * int(self.images[i]))
             yield one
 
 

@@ -22,6 +22,7 @@ from mowich.arrays import Floats
 from mowich.compiled import CompiledLibrary, CompiledStruct, by_reference, c_struct, done
 from mowich.serving.anchors import ShiftAlong
 from mowich.serving.conversations import Conversations
+from mowich.serving.media import FleetMedia
 from mowich.serving.sessions import SessionColumns
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool, SinceLook
 from mowich.serving.traffic.columns import Counts, RequestColumns, added
@@ -178,7 +179,8 @@ class ReplicaGroup:
 class FleetSetup:
     """What a fleet is made of, whoever plays it. decode: a pool of their own when prefill and decode are apart; way: of
     a cache between them; failures, chance, recovery: replicas that go; rule, decode_rule: that replicas and decoders
-    come and go by (None: all are there); is_traced: whether every step is kept."""
+    come and go by (None: all are there); is_traced: whether every step is kept; media: images and sound of requests,
+    with their encoders (None: text alone)."""
 
     serve: ReplicaGroup
     decode: ReplicaGroup | None = None
@@ -190,6 +192,7 @@ class FleetSetup:
     rule: Autoscale | None = None
     decode_rule: Autoscale | None = None
     is_traced: bool = False
+    media: FleetMedia | None = None
 
 
 def why_not_compiled(setup: FleetSetup) -> str:
@@ -203,6 +206,8 @@ def why_not_compiled(setup: FleetSetup) -> str:
             return "a queue in the order of what is cached"
     if any(tier.is_shared for w in (setup.serve, setup.decode) if w and w.tiering for tier in w.tiering.tiers):
         return "a tier of the cache that replicas share"
+    if setup.media is not None:
+        return "images and sound"
     return ""
 
 

@@ -21,6 +21,7 @@ from mowich.serving.traffic.compiled import (
     ReplicaGroup,
     compiled_library,
 )
+from mowich.serving.traffic.encoders import EncoderWorker
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
@@ -80,7 +81,8 @@ class ReplicaRecord(Protocol):
 @dataclass(slots=True, kw_only=True)
 class PlayedFleet:
     """What was played. taken: requests that came; first_s: when the first came (None: none did); scaled,
-    scaled_decoders: those that came and went; timelines: replicas with their steps, where these were kept."""
+    scaled_decoders: those that came and went; timelines: replicas with their steps, where these were kept; encoders:
+    that images and sound were encoded by, apart or with the replicas."""
 
     replicas: Sequence[ReplicaRecord]
     decoders: Sequence[ReplicaRecord]
@@ -89,6 +91,7 @@ class PlayedFleet:
     scaled: ScaledPool | None
     scaled_decoders: ScaledPool | None
     timelines: Sequence[Replica] = field(default_factory=list)
+    encoders: Sequence[EncoderWorker] = ()
 
 
 PlayedLoad = Iterable[RequestColumns] | Conversations | SessionLoad
@@ -119,6 +122,7 @@ def play_fleet(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff |
 
 def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None) -> PlayedFleet:
     answered: list[UserRequest] = []
+    media = setup.media
 
     def flush() -> None:
         tell(as_answers(answered), [r.id for r in answered].__getitem__)
@@ -126,17 +130,22 @@ def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | No
 
     def done(r: UserRequest) -> None:
         answered.append(r)
+        if media is not None:
+            media.see(r)
         if cutoff is not None:
             cutoff.saw(r)
         if len(answered) >= _AT_ONCE:
             flush()
 
     fleet = python_fleet(setup, done)
+    starts: Iterator[UserRequest]
     if isinstance(load, Conversations | SessionLoad):
-        fleet.follow = load.after
+        fleet.follow = load.after if media is None else media.draws.of_next(load.after)
         starts = load.starts()
     else:
         starts = _one_by_one(load)
+    if media is not None:
+        starts = media.draws.of_all(starts, by_user=fleet.follow is not None)
     count, first = 0, None
     try:
         for request in fleet.run(starts):
@@ -156,6 +165,9 @@ def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | No
         scaled=fleet.scaled,
         scaled_decoders=fleet.scaled_decoders,
         timelines=[*fleet.replicas, *fleet.decoders],
+        encoders=[r.encoder for r in fleet.replicas if r.encoder is not None]
+        if fleet.encoders is None
+        else fleet.encoders.workers,
     )
 
 
@@ -185,10 +197,14 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
             for i in range(w.count)
         ]
 
-    seen = setup.serve.seen
+    seen, media = setup.serve.seen, setup.media
     serve = pool(setup.serve, "prefill" if setup.decode else "replica")
     decoders = pool(setup.decode, "decode") if setup.decode else []
     rule, behind = setup.rule, setup.decode_rule
+    apart = None if media is None else media.pool()
+    if media is not None and apart is None:
+        for replica in serve:
+            replica.encoder = EncoderWorker(media.times)
     return ReplicaFleet(
         replicas=serve,
         decoders=decoders,
@@ -200,6 +216,7 @@ def python_fleet(setup: FleetSetup, done: Callable[[UserRequest], None]) -> Repl
         transfer_s=(lambda tokens: 0.0) if setup.way is None else setup.way.seconds,
         scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
         scaled_decoders=None if behind is None else ScaledPool(rule=behind, replicas=decoders),
+        encoders=apart,
     )
 
 

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections import deque
 
+from mowich.serving.traffic.encoders import EncoderWorker, Media
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import RETRACT
 from mowich.serving.traffic.requests import Slot, UserRequest
@@ -33,7 +34,8 @@ class CacheTooSmallError(Exception):
 class Replica(State):
     """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose
     prompt is done are handed to `handoff` where decoding is elsewhere, which says how long their cache travels. seen:
-    what users see beyond the engine's own times (None: these times)."""
+    what users see beyond the engine's own times (None: these times); encoder: of pictures and sound, which runs before
+    the step in which a prompt begins (None: elsewhere, or text alone)."""
 
     __slots__ = ()
 
@@ -170,6 +172,7 @@ class Replica(State):
         if s.verified > 1 and s.mixes:
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
+        before = len(self.prefilling)
         own = self._own_room() if self._batches > 1 else max(room, 0)
         if s.long_prompt:
             own = min(own, s.long_prompt)
@@ -197,6 +200,8 @@ class Replica(State):
                 self._resume(one)
                 entered = True
                 continue
+            if self.encoder is not None and request.media is not None and not self._has_room_for(request.media):
+                break
             hit, found, new = one.done, one.hit // self.cache.each, 0
             away: list[int] = []
             if s.prefix_cache and request.hashes and not one.fetched:
@@ -242,6 +247,8 @@ class Replica(State):
             room -= first
         for one in reversed(skipped):
             self._queue(one, is_first=True)
+        if self.encoder is not None and len(self.prefilling) > before:
+            self._encode(self.encoder, before)
         return entered
 
     def _found(self, one: Slot) -> tuple[int, int, list[int]]:
@@ -320,6 +327,32 @@ class Replica(State):
         """Bring the adapter of a sequence that joins the batch to the device; the step waits for it."""
         if self.adapters is not None:
             self.t += self.adapters.enter(one.request.adapter)
+
+    def _has_room_for(self, media: Media) -> bool:
+        """Whether the encoder's cache holds the embeddings of one more prompt beside those under way; one alone always
+        has room."""
+        held = sum(one.request.media.tokens for one in self.prefilling if one.request.media is not None)
+        return not held or self.encoder is None or held + media.tokens <= self.encoder.times.most
+
+    def _encode(self, encoder: EncoderWorker, before: int) -> None:
+        """Encode what the prompts that have entered bring, all but the first `before` under way: the step that begins
+        them waits. Rank groups encode side by side, each request in one of them."""
+        ones = [one for one in list(self.prefilling)[before:] if one.request.media is not None]
+        whole = longest = 0.0
+        for one in ones:
+            media = one.request.media
+            assert media is not None
+            seconds = encoder.take(media.items)
+            whole, longest = whole + seconds, max(longest, seconds)
+            if one.request.first_token_s < 0:
+                media.encode_s += seconds
+        stall = max(longest, whole / self.s.groups)
+        if stall > 0.0:
+            self.t += stall
+            self.busy_s += stall
+            encoder.busy_s += stall
+            for one in ones:
+                one.began_s = self.t
 
     def _hold(self, one: Slot, tokens: int) -> None:
         """Give a prefilling sequence the blocks of `tokens` tokens: those that are full through the prefix cache."""
@@ -769,6 +802,8 @@ class Replica(State):
         self.cache = self.cache.lost()
         if self.adapters is not None:
             self.adapters.clear()
+        if self.encoder is not None:
+            self.encoder.forget()
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
         self.up_s = max(self.up_s, at + down_s)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 
 from mowich.serving.traffic.adapters import BASE
+from mowich.serving.traffic.encoders import Media
 
 
 class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
-    turn: which session it is of, and which call of it; tier_1, tier_2, tier_3: of its cached tokens, those that a tier
-    had; loads_s: that it waited for a tier; late_s: from the engine's time of a token to the user's (below 0 where the
-    correction says that prompts are faster than the steps); failures: times it was lost and asked again; moves: times
-    it went on in another replica; adapter: the LoRA adapter that it asks for."""
+    turn: which session it is of, and which call of it; media: its pictures and sound (None: text alone); tier_1,
+    tier_2, tier_3: of its cached tokens, those that a tier had; loads_s: that it waited for a tier; late_s: from the
+    engine's time of a token to the user's (below 0 where the correction says that prompts are faster than the steps);
+    failures: times it was lost and asked again; moves: times it went on in another replica; adapter: the LoRA adapter
+    that it asks for."""
 
     __slots__ = (
         "adapter",
@@ -30,6 +32,7 @@ class UserRequest:
         "late_s",
         "later",
         "loads_s",
+        "media",
         "moves",
         "output",
         "preemptions",
@@ -56,6 +59,7 @@ class UserRequest:
         self.tier_1 = self.tier_2 = self.tier_3 = 0
         self.conversation = self.turn = 0
         self.adapter = BASE
+        self.media: Media | None = None
 
 
 class Slot:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.encoders import EncoderPool
 from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.outages import Chance, Failure, Outages, Recovery, drawn_failures
 from mowich.serving.traffic.replica import Replica
@@ -24,7 +25,7 @@ class ReplicaFleet:
     scheduled (None: none); failures: replicas of the decoding (or only) pool that go, chance: and when by chance,
     recovery: what becomes of their requests; follow: what is asked because a request was answered (None: requests do
     not depend on answers); scaled, scaled_decoders: the rules that replicas and decoders come and go by, which look
-    together (None: all are there)."""
+    together (None: all are there); encoders: of pictures and sound, on workers of their own (None: replicas encode)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -37,6 +38,7 @@ class ReplicaFleet:
     follow: Follow | None = None
     scaled: ScaledPool | None = None
     scaled_decoders: ScaledPool | None = None
+    encoders: EncoderPool | None = None
     _next: int = 0
     _next_decoder: int = 0
     _moving: Agenda[Slot] = field(default_factory=Agenda)
@@ -140,7 +142,7 @@ class ReplicaFleet:
             yield from self._converse(requests, self.follow or (lambda request: ()))
             return
         outages = self._outages
-        for request in requests:
+        for request in requests if self.encoders is None else self._encoded(requests, self.encoders):
             at = self._ready_s(request)
             while earlier(self._look_s()) <= at:
                 self._look()
@@ -165,6 +167,17 @@ class ReplicaFleet:
     def _has_work(self) -> bool:
         """Whether a request is inside."""
         return bool(self._moving) or any(r.load for r in (*self.replicas, *self.decoders))
+
+    def _encoded(self, requests: Iterable[UserRequest], encoders: EncoderPool) -> Iterator[UserRequest]:
+        """The requests in the order in which their prompts can be read, once encoders apart have done their part."""
+        ready: Agenda[UserRequest] = Agenda()
+        for request in requests:
+            at = self._ready_s(request)
+            while earlier(ready.next_s) <= at:
+                yield ready.pop()[1]
+            ready.put(at if request.media is None else encoders.encode(at, request.media), request)
+        while ready:
+            yield ready.pop()[1]
 
     def _shares_tiers(self) -> bool:
         """Whether replicas write to one tier: then what one of them does is seen by the others, in order of time."""
@@ -217,6 +230,10 @@ class ReplicaFleet:
                 request, start = start, next(starts, None)
             else:
                 request = self._coming.pop()[1]
+            media = None if request is None or self.encoders is None else request.media
+            if self.encoders is not None and request is not None and media is not None and media.ready_s < 0:
+                self._coming.put(self.encoders.encode(at, media), request)
+                request = None
             target = None if request is None else self._give(at, request)
             for i, replica in enumerate(everyone):  # those that this has moved on to their event, or past it
                 if target is None or outages is not None or replica is target or replica.t >= earlier(due[i]):
@@ -226,7 +243,9 @@ class ReplicaFleet:
                 yield request
 
     def _ready_s(self, request: UserRequest) -> float:
-        """When a request can be scheduled: after its time in front of the engine."""
+        """When a request can be scheduled: after its time in front of the engine, and at an encoder apart."""
+        if request.media is not None and request.media.ready_s >= 0:
+            return request.media.ready_s
         return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
 
     def _answered(self, tell: Callable[[UserRequest], None] | None, follow: Follow) -> Callable[[UserRequest], None]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mowich.serving.traffic.adapters import Adapters
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.encoders import EncoderWorker
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import KEYED, Scheduler, bucket_of
 from mowich.serving.traffic.requests import Slot, UserRequest
@@ -38,6 +39,7 @@ class State:
         "busy_s",
         "cache",
         "decoding",
+        "encoder",
         "events",
         "handed",
         "handed_s",
@@ -80,9 +82,11 @@ class State:
         seen: Seen | None = None,
         tiering: Tiering | None = None,
         stores: tuple[TierStore, ...] | None = None,
+        encoder: EncoderWorker | None = None,
     ) -> None:
         self.index, self.times, self.s, self.name = index, times, scheduler, name
         self.handoff, self.on_done, self.seen = handoff, on_done, seen
+        self.encoder = encoder
         self.t = 0.0
         self.up_s = 0.0
         self.D = 0

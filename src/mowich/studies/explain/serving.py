@@ -21,6 +21,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
+from mowich.serving.encoding import ServedImages
 from mowich.serving.pairs import Prefill, paired_tokens_per_s, prompts_queue_s, queued_prompt_s
 from mowich.serving.search import Found, ServeJob, closed_load, search_serving
 from mowich.serving.steady import Prompting, Settled, Steady, closed_loop, decode_step, token_parts
@@ -62,8 +63,10 @@ def _job(inputs: Result, row: Result) -> ServeJob:
     def limit(x: float | None) -> float:
         return math.inf if x is None else float(x)
 
+    images = None if inputs.get("images") is None else ServedImages(**inputs["images"])
     return ServeJob(
-        prompt=float(inputs["isl"]),
+        images=images,
+        prompt=float(inputs["isl"]) + (0.0 if images is None else images.tokens),
         output=float(inputs["osl"]),
         ttft_s=limit(inputs.get("ttft_s")),
         tpot_s=limit(inputs.get("tpot_s")),
@@ -107,7 +110,7 @@ def record_loop(rows: WorkerRows, job: ServeJob, users: float, held: Settled | N
         rows.shapes,
         rows.costs,
         rows.around,
-        closed_load(job, np.full(len(rows), users), rows.verified, rows.accepted),
+        closed_load(job, np.full(len(rows), users), rows.verified, rows.accepted, encode_s=rows.encode_s),
         rows.usable_B,
     )
     return closed_loop(*at, held=point, notes=notes)
@@ -120,13 +123,15 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
     parts = decode_step(
         decode.shapes,
         decode.costs,
-        closed_load(job, zero + at.users, decode.verified, decode.accepted),
+        closed_load(job, zero + at.users, decode.verified, decode.accepted, encode_s=decode.encode_s),
         zero + at.users,
         of_step,
     )
     of_token = total(token_parts(parts, decode.around, decode.accepted, notes, of_step))
     s, c, e = prefill.shapes, prefill.costs, prefill.around
-    lone = Prompting(s, c, e, closed_load(job, zero + 1.0, prefill.verified, prefill.accepted), zero).steps(zero)
+    lone = Prompting(
+        s, c, e, closed_load(job, zero + 1.0, prefill.verified, prefill.accepted, encode_s=prefill.encode_s), zero
+    ).steps(zero)
     made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, notes)
     at_decode, at_prefill = (at.whole.take(np.full(n, i)) for i in (0, len(at.whole) - 1))
     made.transfer(at_prefill, at_decode, decode.shapes, job.prompt, decode.costs.hbm_Bps, notes)
@@ -227,7 +232,8 @@ class ServedRow:
 
     def deployment(self, known: Facts) -> Deployment:
         system = resolve(known, self.row["system_id"], chips=self.chips)
-        return deploy(self.model, system, self.row["engine"], self.plans, known, accept=self.job.accept)
+        accept, images = self.job.accept, self.job.images
+        return deploy(self.model, system, self.row["engine"], self.plans, known, accept=accept, images=images)
 
     def break_even(self, name: str, tokens_per_s: float, known: Facts, notes: Notes | None = None) -> BreakEven | None:
         """Where the row equals the best other one. tokens_per_s: of all chips."""

@@ -8,6 +8,46 @@ from mowich.studies.explain.rules.rule import R, Rule
 
 MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/model@1": (
+        R(
+            "encoders * params",
+            "1",
+            "parameters of this encoder, not counted in params",
+            "count: counted from its config",
+        ),
+        *(
+            R(
+                f"encoders * {k}",
+                "1",
+                f"{k} of this encoder",
+                "lookup: read from its section of the model's config.json",
+            )
+            for k in ("num_layers", "hidden")
+        ),
+        *(
+            R(
+                f"encoders * {k}",
+                unit,
+                f"{says} of the picture or the sound that is named beside it",
+                "inside: by the family's rule of how a picture is resized and cut (models/encoder.py)",
+            )
+            for k, unit, says in (
+                ("positions", "tokens", "positions that the encoder's layers compute"),
+                ("tokens", "tokens", "tokens that come out"),
+                ("prompt_tokens", "tokens", "tokens of a prompt"),
+            )
+        ),
+        R(
+            "encoders * flop",
+            "FLOP",
+            "forward work of that picture or sound",
+            "inside: 2 x positions x weights, and scores and values of attention in both directions",
+        ),
+        R(
+            "encoders * embedding_elements",
+            "1",
+            "elements of the embedding of a token, with those for deeper layers of the text model",
+            "count: counted from its config",
+        ),
         R("seq", "tokens", "length that FLOP and bytes are given for", "lookup: as asked: --seq, else 4096"),
         *(
             R(k, "1", f"{k} of the configuration", "lookup: read from the model's config.json")
