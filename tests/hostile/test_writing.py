@@ -27,6 +27,10 @@ LASTING = ["open", "close", "open", "fsync", "close", "replace", "open", "fsync"
 """Those of one file, in order: the new file, its bytes on the disk, its name, the folder on the disk."""
 
 COMPARE = ("compare", "llama-3.2-1b", "--train", "--seq", "4k", "--batch", "64seqs", "--tokens", "1B", "--on", "h100:8")
+TRAFFIC = (
+    "{mowich: 1, model: llama-3.1-8b, on: 'h100:1', plan: {tp: 1, weights: bf16},"
+    " traffic: {rate: 1, requests: 5, prompt: 100, output: 5}}"
+)
 KERNEL = str(ROOT / "kernels" / "softmax.py")
 VERBS: dict[str, tuple[str, ...]] = {
     "compare": (*COMPARE, "--out", "{file}"),
@@ -34,6 +38,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--out", "{file}"),
     "report": ("report", "{folder}/saved.json", "--html", "{file}"),
     "fleet": ("fleet", str(ROOT / "scenarios" / "startup.yaml"), "--lp", "--draws", "1", "--rates-out", "{file}"),
+    "traffic": ("traffic", TRAFFIC, "--draws", "0", "--requests-out", "{file}"),
+    "trace": ("traffic", TRAFFIC, "--draws", "0", "--trace-out", "{file}"),
     "calibrate": ("calibrate", "{folder}/rows.csv", "--out", "{file}"),
     "profile": ("kernel", "profile", KERNEL, "--trace", "{file}"),
     "page": ("kernel", "profile", KERNEL, "--html", "{file}"),
@@ -147,7 +153,9 @@ def test_links_rights_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
 
 def command(verb: str, folder: Path) -> tuple[list[str], Path]:
     """(The words of a command, the file that it writes)."""
-    words = [word.format(file=folder / "out" / "made", folder=folder) if "{f" in word else word for word in VERBS[verb]]
+    words = [
+        word.replace("{file}", str(folder / "out" / "made")).replace("{folder}", str(folder)) for word in VERBS[verb]
+    ]
     return [*words, "-q"], Path(next(w for w in words if w.startswith(str(folder / "out"))))
 
 
@@ -216,7 +224,7 @@ OF_OUR_OWN = {
     "show/render/frame.py": "a temporary folder",
     "cli/app.py": "/dev/null",
     "nki/arguments.py": "memory, or a temporary file",
-    "studies/traffic.py": "lines as requests are answered",
+    "studies/traffic.py": "the new file, line by line",
     "studies/sweep_files.py": "lines are added, and one that was cut short is none",
     "writing.py": "the new file",
 }

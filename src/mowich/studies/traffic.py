@@ -48,6 +48,7 @@ from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
 from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
+from mowich.writing import told_unwritable, whole_file, write_file
 
 _SCHEMA = "mowich/traffic@1"
 _OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
@@ -353,10 +354,28 @@ def _play(
 ) -> _Played:
     """Play a scenario once. bins_s: widths of bins in which requests are counted. As `simulate_traffic`."""
     _check_sessions(scenario, sessions_out)
-    file: IO[str] | None = None
-    if requests_out is not None:
-        file = requests_out.open("w", encoding="utf-8", newline="")
+    outs = (trace_out, sessions_out)
+    if requests_out is None:
+        return _told(scenario, None, outs, cutoff, bins_s)
+    with (
+        told_unwritable(where=str(requests_out)),
+        whole_file(requests_out) as new,
+        new.open("w", encoding="utf-8", newline="") as file,
+    ):
         file.write(",".join(REQUEST_COLUMNS) + "\n")
+        return _told(scenario, file, outs, cutoff, bins_s)
+
+
+def _told(
+    scenario: TrafficScenario,
+    file: IO[str] | None,
+    outs: tuple[Path | None, Path | None],
+    cutoff: Cutoff | None,
+    bins_s: Sequence[float],
+) -> _Played:
+    """Play a scenario once and tell of it. file: gets a line for each answered request; outs: for the timeline, and for
+    sessions."""
+    trace_out, sessions_out = outs
     s = scenario.serve.scheduler
     load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
     counted = scenario.requests.get("counted", (0.0, math.inf))
@@ -384,9 +403,6 @@ def _play(
             fix="more memory for the cache, or shorter requests",
             code=EXIT_INFEASIBLE,
         ) from None
-    finally:
-        if file is not None:
-            file.close()
     seconds = time.process_time() - begin
     span_s = max(tally.last_s - (fleet.first_s or 0.0), 1e-12)
     apart = fleet.encoders if scenario.encoding is not None and scenario.encoding.pool is not None else ()
@@ -785,35 +801,32 @@ def write_timeline(
     slice. scaled: pools by name, of which those that come and go have their numbers as counters."""
     import json
 
-    with path.open("w", encoding="utf-8") as file:
-        file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
-        lines = [
-            json.dumps({"ph": "M", "pid": 1, "tid": i, "name": "thread_name", "args": {"name": r.name}})
-            for i, r in enumerate(replicas)
-        ]
-        for i, r in enumerate(replicas):
-            for start, seconds, n, prompt, steps in r.spans or ():
-                name = f"{prompt} prompt + {n} decode" if prompt else f"{n} decode"
-                lines.append(
-                    json.dumps(
-                        {
-                            "ph": "X",
-                            "pid": 1,
-                            "tid": i,
-                            "name": name,
-                            "ts": start * 1e6,
-                            "dur": seconds * 1e6,
-                            "args": {"steps": steps},
-                        }
-                    )
+    lines = [
+        json.dumps({"ph": "M", "pid": 1, "tid": i, "name": "thread_name", "args": {"name": r.name}})
+        for i, r in enumerate(replicas)
+    ]
+    for i, r in enumerate(replicas):
+        for start, seconds, n, prompt, k in r.spans or ():
+            name = f"{prompt} prompt + {n} decode" if prompt else f"{n} decode"
+            lines.append(
+                json.dumps(
+                    {
+                        "ph": "X",
+                        "pid": 1,
+                        "tid": i,
+                        "name": name,
+                        "ts": start * 1e6,
+                        "dur": seconds * 1e6,
+                        "args": {"steps": k},
+                    }
                 )
-        for name, pool in (scaled or {}).items():
-            for look in () if pool is None else pool.log:
-                numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
-                lines.append(
-                    json.dumps({"ph": "C", "pid": 1, "name": f"{name}s", "ts": look.at_s * 1e6, "args": numbers})
-                )
-        file.write(",\n".join(lines) + "\n]}\n")
+            )
+    for name, pool in (scaled or {}).items():
+        for look in () if pool is None else pool.log:
+            numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
+            lines.append(json.dumps({"ph": "C", "pid": 1, "name": f"{name}s", "ts": look.at_s * 1e6, "args": numbers}))
+    begin, end = '{"displayTimeUnit":"ms","traceEvents":[\n', "\n]}\n"
+    write_file(path, begin + ",\n".join(lines) + end, where=str(path))
 
 
 RANGED = 20_000

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mowich.serving.sessions import TASK_PARTS, CallSession, EndedSession, SessionLoad, ended_session
 from mowich.serving.traffic.compiled import AnswerColumns
 from mowich.serving.traffic.moments import earlier
+from mowich.writing import write_file
 
 SESSION_COLUMNS = (
     *("id", "kind", "begin_s", "end_s"),
@@ -107,17 +108,13 @@ class SessionTally:
 
     def write(self, path: Path) -> None:
         """A line for each session, in the order in which they ended."""
-        with path.open("w", encoding="utf-8") as file:
-            file.write(",".join(SESSION_COLUMNS) + "\n")
-            for one in self.ended:
-                name = one.name.replace(",", " ")
-                times = ",".join(
-                    f"{x:.6f}" for x in (one.begin_s, one.end_s, *(one.parts[part] for part in TASK_PARTS))
-                )
-                file.write(
-                    f"{name},{one.kind},{times},{one.calls},{one.prompt},{one.cached},{one.output},"
-                    f"{int(not one.is_cut)}\n"
-                )
+        lines = [",".join(SESSION_COLUMNS)]
+        for one in self.ended:
+            name = one.name.replace(",", " ")
+            times = ",".join(f"{x:.6f}" for x in (one.begin_s, one.end_s, *(one.parts[part] for part in TASK_PARTS)))
+            counts = f"{one.calls},{one.prompt},{one.cached},{one.output},{int(not one.is_cut)}"
+            lines.append(f"{name},{one.kind},{times},{counts}")
+        write_file(path, "\n".join(lines) + "\n", where=str(path))
 
 
 def _lengths(some: Sequence[EndedSession]) -> dict[str, object]:
