@@ -93,7 +93,7 @@ class Kalman:
         >>> for value in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0):
         ...     seen.add(value)
         >>> round(seen.ahead(2), 1)
-        10.0
+        9.5
     """
 
     noise: Noise
