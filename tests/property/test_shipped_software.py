@@ -183,7 +183,7 @@ def test_the_megakernel_that_ships_stands_beside_the_model_and_the_chip_that_it_
     assert status_of(known, "serving.nxdi-megakernel") == "maintenance"
     assert known.fact("serving.nxdi-megakernel.ships").address.endswith("tutorial-gpt-oss-120b-8k1k-trn3.html")
     for model, on in (("gpt-oss-120b", "trn3:8"), ("gpt-oss-120b", "trn2:16"), ("llama-3.1-8b", "trn3:8")):
-        assert run(f"plan {model} --serve --isl 8k --osl 1k --on {on} --top 1".split()) == 0
+        assert run(f"plan {model} --serve --isl 8k --osl 1k --on {on} --tpot 30ms --top 1".split()) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert "vLLM Neuron 0.29.0.1.2.0, Neuron 2.33.0 of 19 October 2026 (beta; read 2026-12-01)" in said
         assert ("a decode megakernel" in said and "LNC 1" in said) == (model == "gpt-oss-120b" and on == "trn3:8")
