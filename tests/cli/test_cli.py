@@ -285,7 +285,7 @@ def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[s
         code, out, _ = run(capsys, *verb, "--help")
         assert code == 0
         assert "Example: mowich" in out
-        assert len(out.splitlines()) <= 67  # plan has the options of training, of serving, of images, of a load and of facts
+        assert len(out.splitlines()) <= 67  # plan: of training, serving, images, a load, facts
 
 
 def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -339,7 +339,8 @@ def test_a_row_at_its_break_even_costs_and_draws_what_the_best_other_row_does(
 def test_cores_of_a_device_are_a_choice_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """LNC 1: twice the devices of a chip, half of the memory each; the plan says it, and only where there are logical
     cores."""
-    ask = "plan gpt-oss-120b --serve --isl 8k --osl 1k --tpot 30ms --on {} --set plan.tp=8 --set plan.mode=aggregated --json --top 1"
+    ask = "plan gpt-oss-120b --serve --isl 8k --osl 1k --tpot 30ms --on {} --set plan.tp=8 --top 1 --json"
+    ask += " --set plan.mode=aggregated"
     found = {}
     for on, lnc in (("trn3-gen1:16", 1), ("trn3-gen1:16", 2), ("trn3-gen1:16", None), ("h100:16", None)):
         more = ["--set", f"plan.lnc={lnc}"] if lnc else []
