@@ -377,7 +377,7 @@ def _tiers(result: Result) -> list[str]:
 
 
 _KINDS = {"image": "an image", "audio": "a piece of sound"}
-_PARTS = {
+_MEDIA_PARTS = {
     "queue": "queue",
     "encoder_queue": "queue of the encoder",
     "encoder": "encoder",
@@ -402,7 +402,7 @@ def _media(result: Result) -> list[str]:
         if asked["workers"]
         else "the workers that read prompts"
     )
-    parts = ", ".join(f"{words} {seconds(media['ttft_parts_s'][name])}" for name, words in _PARTS.items())
+    parts = ", ".join(f"{words} {seconds(media['ttft_parts_s'][name])}" for name, words in _MEDIA_PARTS.items())
     return [
         f"{media['items']:,} images or pieces of sound in {media['requests']:,} requests, {media['tokens']:,} tokens,"
         f" {percent(media['reused_frac'])} of them encoded before; {each}",
