@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +215,17 @@ def test_more_replicas_share_the_work_and_failures_cost() -> None:
 
     assert last(2) < 0.6 * last(1)
     assert last(2, (Failure(at_s=1.0, replica=0, down_s=5.0),)) > last(2)
+
+
+def test_step_times_of_one_case_are_made_once() -> None:
+    """Of a case that differs in one cost, or in one limit of the scheduler, they are others."""
+    d = deploy(load_model("llama-3.1-8b"), resolve(FACTS, "h200:1"), "vllm", [ServePlan(tp=1)], FACTS)
+    small = Scheduler(budget=512, max_sequences=8)
+    times = StepTimes.of(d.shapes, d.costs, d.around, small)
+    assert StepTimes.of(d.shapes, d.costs, d.around, small) is times
+    slower = replace(d.costs, step=d.costs.step + 0.001)
+    assert StepTimes.of(d.shapes, slower, d.around, small).sampled[1] == pytest.approx(times.sampled[1] + 0.001)
+    assert len(StepTimes.of(d.shapes, d.costs, d.around, replace(small, max_sequences=9)).sampled) == 10
 
 
 def test_agrees_with_the_steady_state_at_low_load() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -65,7 +67,12 @@ class StepTimes:
         cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: ShiftAlong | None = None
     ) -> StepTimes:
         """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share
-        a group's sequences evenly."""
+        a group's sequences evenly. Those of the last cases are kept: a search plays a plan with many numbers of
+        workers, and the rows of an answer share workers."""
+        return _kept_times(pickle.dumps((s, c, e, scheduler, tpot)))
+
+    @classmethod
+    def _made(cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: ShiftAlong | None) -> StepTimes:
         v, stages = scheduler.verified, scheduler.stages
         most = -(-scheduler.max_sequences // scheduler.groups)
         limit = scheduler.budget // scheduler.groups + math.ceil(most * v) + stages + 1
@@ -214,6 +221,12 @@ class StepTimes:
         for width, each in self.window_pairs:
             seconds += tokens * min(mean, width) * each * short
         return seconds
+
+
+@lru_cache(maxsize=32)
+def _kept_times(case: bytes) -> StepTimes:
+    """case: what `StepTimes.of` is given, whole."""
+    return StepTimes._made(*pickle.loads(case))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
