@@ -307,7 +307,7 @@ def show_count(value: float) -> str:
     return f"{value:.15g}"
 
 
-_PIXELS = re.compile(r"\s*(\d+)\s*[xX]\s*(\d+)\s*")
+_PIXELS = re.compile(r"\s*([0-9]+)\s*[xX]\s*([0-9]+)\s*")
 MOST_PIXELS = 100_000
 """Of a side of an image."""
 

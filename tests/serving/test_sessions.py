@@ -361,6 +361,11 @@ def test_figures_of_sessions(tmp_path: Path) -> None:
         ),
         (
             "turns: 3",
+            "turns: 3\n      subagents: {chance: 0.2, count: 1M, turns: 1, prompt: 9, output: 9, returns: 9}",
+            "agents.coder.subagents.count: too many at once, got '1M'; allowed: at most 1,000",
+        ),
+        (
+            "turns: 3",
             "turns: 3\n      compact: {at: 1k, to: 100}",
             "compact.at: leaves no room for a task",
         ),

@@ -79,7 +79,8 @@ def test_no_batch_holds_more_adapters_than_it_may_and_all_are_answered() -> None
         asked = drawn_load(rng, seed, rate=20.0, requests=40, prompt="uniform(8, 200)", output="uniform(1, 60)")
         tenants = Tenants(popularity(some("uniform", "zipf(1.3)"), 9), base=some(0.0, 0.3), seed=seed)
         for i, one in enumerate(asked):
-            tenants.give(one, i)
+            one.adapter = tenants.of(i)
+            one.hashes = tuple(tenants.name(block, one.adapter) for block in one.hashes)
         scheduler = Scheduler(
             budget=64,
             max_sequences=some(2, 12),

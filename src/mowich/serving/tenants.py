@@ -13,7 +13,6 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.serving.traffic.adapters import BASE
 from mowich.serving.traffic.columns import RequestColumns
-from mowich.serving.traffic.requests import UserRequest
 
 MOST_ADAPTERS = 100_000
 MOST_SKEW = 10.0
@@ -30,7 +29,7 @@ def popularity(text: object, count: int, where: str = "") -> list[float]:
     >>> [round(share, 3) for share in popularity("zipf(1)", 3)]
     [0.545, 0.273, 0.182]
     """
-    match = re.fullmatch(r"\s*zipf\s*\(\s*(\d+\.?\d*)\s*\)\s*", str(text))
+    match = re.fullmatch(r"\s*zipf\s*\(\s*([0-9]+\.?[0-9]*)\s*\)\s*", str(text))
     if str(text).strip() == "uniform":
         skew = 0.0
     elif match and float(match[1]) <= MOST_SKEW:
@@ -76,14 +75,8 @@ class Tenants:
         named: object = block
         return block * (len(self.shares) + 1) + adapter + 1 if isinstance(named, int) else cast(int, (block, adapter))
 
-    def give(self, request: UserRequest, i: int) -> None:
-        """Give a request the adapter of the i-th tenant, and its blocks names of their own."""
-        request.adapter = self.of(i)
-        request.hashes = tuple(self.name(block, request.adapter) for block in request.hashes)
-        request.later = tuple(self.name(block, request.adapter) for block in request.later)
-
     def columns(self, requests: RequestColumns) -> RequestColumns:
-        """The same for requests of which each is of a tenant of its own."""
+        """Requests, each of a tenant of its own, with their adapters, and names of blocks of their own."""
         given = [self.of(requests.first + i) for i in range(len(requests))]
         owners = np.repeat(given, np.diff(requests.names_at)).tolist()
         names = [self.name(block, own) for block, own in zip(requests.names, owners, strict=True)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.agents import JOINS, AgentKind, Subagents, Tool
@@ -128,6 +130,8 @@ def _subagents(node: Node) -> Subagents | None:
     system = int(node.count("system", 0, minimum=0)) if "system" in node else None
     node.done()
     drawn = {key: draw for key, draw in found.items() if draw is not None}
+    if "count" in drawn and drawn["count"](np.random.default_rng(0), MOST_TOGETHER).max() > MOST_TOGETHER:
+        node.problem("count", "too many at once", given=node.raw("count"), allowed=f"at most {MOST_TOGETHER:,}")
     if len(drawn) < len(found):
         return None
     return Subagents(chance=chance, join=join, system=system, **drawn)
