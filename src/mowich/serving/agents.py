@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.serving.arrivals import Draw
 from mowich.serving.conversations import Pauses, begins_at
 from mowich.serving.rate_curve import RateCurve
@@ -94,6 +96,12 @@ def _whole(values: np.ndarray) -> list[int]:
     return [max(1, int(v)) for v in values.tolist()]
 
 
+def _chosen(shares: list[float], draws: Floats) -> NDArray[np.int64]:
+    """Which of some kinds each draw of 0 to 1 is, by their shares of the whole."""
+    bounds = np.cumsum(shares)
+    return np.minimum(np.searchsorted(bounds / bounds[-1], draws, side="right"), len(shares) - 1)
+
+
 @dataclass(slots=True, kw_only=True)
 class Agents:
     """Sessions of agents. sessions: in all; users: each with one at a time, the first evenly over ramp_up_s; or rate:
@@ -123,10 +131,7 @@ class Agents:
         if len(kinds) == 1:
             chosen = [0] * n
         else:
-            shares = np.array([kind.share for kind in kinds])
-            bounds = np.cumsum(shares / shares.sum())
-            picks = np.random.default_rng([self.seed, 0]).random(n)
-            chosen = np.minimum(np.searchsorted(bounds, picks, side="right"), len(kinds) - 1).tolist()
+            chosen = _chosen([kind.share for kind in kinds], np.random.default_rng([self.seed, 0]).random(n)).tolist()
         counts = [0] * len(kinds)
         self._kind_of = []
         for k in chosen:
@@ -144,10 +149,7 @@ class Agents:
         tool_s, returned = np.zeros(total), np.zeros(total)
         used = np.zeros(total, dtype=int)
         if len(kind.tools) > 1:
-            bounds = np.cumsum([tool.share for tool in kind.tools])
-            used = np.minimum(
-                np.searchsorted(bounds / bounds[-1], more.random(total), side="right"), len(kind.tools) - 1
-            )
+            used = _chosen([tool.share for tool in kind.tools], more.random(total))
         for i, tool in enumerate(kind.tools):
             here = used == i
             own = rng if len(kind.tools) == 1 else more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mowich.machines.system import System, parse_spec
@@ -81,8 +82,7 @@ def _tidy(seconds: float) -> float:
 def scenario_text(
     model: str,
     *,
-    front: WorkerGroup,
-    behind: WorkerGroup | None,
+    groups: Sequence[WorkerGroup],
     job: ServeJob,
     load: ServeLoad,
     timing: Timing,
@@ -90,8 +90,10 @@ def scenario_text(
     seed: int,
     sequences: int | None = None,
 ) -> str:
-    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over. term: the
-    kind of price; sequences: of a rank group at most (None: as a scenario has it)."""
+    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over. groups:
+    those that do prompts and answers, or prompts and then answers; term: the kind of price; sequences: of a rank group
+    at most (None: as a scenario has it)."""
+    front, behind = groups[0], groups[1] if len(groups) > 1 else None
     traffic: dict[str, object] = {}
     if load.rate is not None:
         traffic |= {"rate": int(load.rate) if load.rate == int(load.rate) else load.rate}

@@ -114,8 +114,7 @@ class RateSearch:
         ]
         return scenario_text(
             self.model_given,
-            front=groups[0],
-            behind=groups[1] if len(groups) > 1 else None,
+            groups=groups,
             job=self.job,
             load=load,
             timing=timing,

@@ -66,15 +66,7 @@ class PrefixCache:
 
     def take(self, names: Sequence[int], now: float) -> None:
         """Use blocks that were found once more."""
-        self.changes += 1
-        used, idle = self.used, self.idle
-        for name in names:
-            count = used.get(name)
-            if count is None:
-                idle.pop(name, None)
-                used[name] = 1
-            else:
-                used[name] = count + 1
+        self._use(names)
         for store in self.tiers:
             store.touch(reversed(names))
             if store.tier.write == "second_use":
@@ -83,6 +75,10 @@ class PrefixCache:
 
     def add(self, names: Sequence[int], now: float) -> None:
         """Use blocks that are computed now; one that is there already is shared."""
+        self._use(names)
+        self._through(names, now)
+
+    def _use(self, names: Sequence[int]) -> None:
         self.changes += 1
         used, idle = self.used, self.idle
         for name in names:
@@ -92,7 +88,6 @@ class PrefixCache:
                 used[name] = 1
             else:
                 used[name] = count + 1
-        self._through(names, now)
 
     def release(self, names: Sequence[int], computed: int | None = None) -> None:
         """Use these blocks once less; the last user leaves them idle, but for those after the first `computed`, which

@@ -50,8 +50,8 @@ class LastSeen:
 
 
 @dataclass(slots=True)
-class Average:
-    """The mean of the last `window` numbers."""
+class _Window:
+    """Keeps the last `window` numbers."""
 
     window: int
     seen: deque[float] = field(default_factory=deque)
@@ -60,6 +60,11 @@ class Average:
         self.seen.append(value)
         if len(self.seen) > self.window:
             self.seen.popleft()
+
+
+@dataclass(slots=True)
+class Average(_Window):
+    """The mean of the last `window` numbers."""
 
     def ahead(self, looks: int) -> float:
         return _mean(self.seen)
@@ -126,17 +131,9 @@ STATIONARY = 0.95
 
 
 @dataclass(slots=True)
-class Arima:
+class Arima(_Window):
     """ARIMA(1, 1, 0) with a drift, by least squares over the last `window` numbers: each difference is a share of the
     one before it, and a constant."""
-
-    window: int
-    seen: deque[float] = field(default_factory=deque)
-
-    def add(self, value: float) -> None:
-        self.seen.append(value)
-        if len(self.seen) > self.window:
-            self.seen.popleft()
 
     def ahead(self, looks: int) -> float:
         y = list(self.seen)
