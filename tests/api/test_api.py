@@ -219,3 +219,16 @@ def test_traffic_of_a_scenario(tmp_path: Path) -> None:
     planned = mowich.plan("llama-3.1-8b", "trn3:1", serve={"isl": 500, "osl": 50}).rows[0].tpot_s.coverage
     assert set(coverage) == set(planned) == {"simulated kernels", "fitted"}
     assert sum(coverage.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, 3.5, [], {}])
+def test_a_model_that_is_none_is_refused_in_one_line(wrong: object) -> None:
+    with pytest.raises(UserError, match="not a model"):
+        mowich.load(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["acme.yaml", 3, ["acme.yaml"]])
+def test_facts_by_their_file_name_say_what_reads_them(wrong: object) -> None:
+    with pytest.raises(UserError, match="not facts") as told:
+        mowich.prices("trn3", facts=wrong)  # type: ignore[arg-type]
+    assert "load_facts" in str(told.value)

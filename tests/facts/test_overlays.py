@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mowich.errors import UserError
 from mowich.facts import load_facts
 
 PRICE = 'trn3-gen2: {{value: "${price}/chip/h", grade: user}}\n'
@@ -41,3 +42,14 @@ def test_a_relative_name_is_of_the_current_folder(tmp_path: Path, monkeypatch: p
         monkeypatch.chdir(folder)
         found.append(_price("my-facts")[0])
     assert found == [pytest.approx(1.25), pytest.approx(2.25)]
+
+
+@pytest.mark.parametrize("made", ["a folder", "an empty mapping"])
+def test_an_overlay_without_facts_is_refused(made: str, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    if made == "an empty mapping":
+        given.write_text("{}\n", encoding="utf-8")
+    else:
+        given.mkdir()
+    with pytest.raises(UserError, match="holds no facts"):
+        load_facts([given])

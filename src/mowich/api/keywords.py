@@ -96,6 +96,8 @@ Q = TypeVar("Q")
 @contextmanager
 def keywords_asked(schema: Schema[Q], facts: Facts | None, **given: object) -> Iterator[Q]:
     """The request that keywords ask for; what the block refuses is told in the names of the keywords."""
+    if not isinstance(facts, Facts | None):
+        raise UserError("not facts", where="facts", given=facts, fix='mowich.load_facts(["overlay.yaml"])')
     source = QuestionSource(edge=Edge.KEYWORD, facts=facts or _facts.load_facts())
     with schema.told(Edge.KEYWORD):
         yield schema.read(given, source)

@@ -16,6 +16,7 @@ from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import brief as about
 from mowich.requests import gaps, jobs, machines
+from mowich.requests.common import model_name
 from mowich.requests.fields import Edge
 from mowich.shown import Text
 from mowich.studies import answers
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mowich.studies.value import ValueStudy
 
 
-def load(model: str) -> Model:
+def load(model: str | Path) -> Model:
     """A model by name or from a file.
 
     Args:
@@ -46,7 +47,7 @@ def load(model: str) -> Model:
         >>> mowich.load("llama-3.1-8b").params
         8030261248
     """
-    return models.load_model(model)
+    return models.load_model(model_name(model))
 
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:

@@ -23,13 +23,25 @@ def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
 
     try:
         if path.is_dir() or not (path.is_symlink() or exists(path)):
-            return path, check_files(path, known, is_overlay=True)
+            return path, check_files(path, known, is_overlay=True) or _without_facts(path, path)
         root = unfold(path)
     except UserErrors as errors:
         return path, list(errors.errors)
     except UserError as error:
         return path, [error]
-    return root, [_in_file(error, root, path) for error in check_files(root, known, is_overlay=True)]
+    found = [_in_file(error, root, path) for error in check_files(root, known, is_overlay=True)]
+    return root, found or _without_facts(root, path)
+
+
+def _without_facts(root: Path, path: Path) -> list[UserError]:
+    """What is to be said of an overlay that changes nothing: a folder above the right one, or an empty file."""
+    if any(next((root / kind).glob("*.yaml"), None) for kind in FACT_KINDS) or any(root.glob("*.yaml")):
+        return []
+    return [
+        UserError(
+            "holds no facts", where=str(path), allowed=" ".join([*(f"{kind}/" for kind in FACT_KINDS), "aliases.yaml"])
+        )
+    ]
 
 
 def _in_file(error: UserError, root: Path, file: Path) -> UserError:

@@ -30,6 +30,7 @@ from mowich.models.architectures import (
 from mowich.models.likeness import looks_like
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.reader import MAX_SIZE, ConfigReader
+from mowich.models.stated_keys import stated_errors
 from mowich.models.storage import read_storage
 
 MAX_LAYERS = 10_000
@@ -109,6 +110,7 @@ def model_from_config(
     filled = dict(arch.defaults)
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
     reader = ConfigReader(filled, where, inner)
+    reader.errors += stated_errors(filled, where)
     try:
         model = replace(_build(reader, arch, name, source), read_as=read_as)
         _possible(reader, model)

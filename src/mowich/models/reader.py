@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mowich.errors import UserError, UserErrors
+from mowich.models.stated_keys import HEAD_MOST
 
 MAX_SIZE = 10**9
 """Largest size, count or length that a config may hold: none is a hundredth of it."""
@@ -58,6 +59,7 @@ class ConfigReader:
     def whole(self, value: object, key: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """A whole number that stands under `key`, at the top or inside a group. What is wrong is collected, and
         `minimum` goes on."""
+        maximum = min(maximum, HEAD_MOST) if key.endswith("head_dim") else maximum
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < minimum:
             what = f"'{key}' must be a whole number, at least {minimum}"
         elif value > maximum:

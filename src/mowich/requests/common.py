@@ -126,9 +126,18 @@ def _load(reader: QuestionReader, value: object) -> Model:
         return value
     if reader.source.load is not None:
         return reader.source.load(value)
+    return load_model(model_name(value))
+
+
+def model_name(value: object) -> str:
+    """What names a model, as text. Raises UserError for anything but text and a path.
+
+    >>> model_name(Path("config.json"))
+    'config.json'
+    """
     if not isinstance(value, str | Path):
         raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
-    return load_model(str(value))
+    return str(value)
 
 
 def asked_model(reader: QuestionReader) -> Model | None:
