@@ -313,3 +313,42 @@ def test_a_platform_without_limits_says_so(
     assert code == 0
     assert json.loads(out)
     assert err.splitlines()[0] == "note: this platform has no limits for a process: --timeout and --memory are not kept"
+
+
+ENDS = {
+    "closes stdout": ("sys.stdout.close()", 0, ""),
+    "has no stdout": ("sys.stdout = sys.stderr = None", 0, ""),
+    "closes both": ("sys.stderr.close(); sys.stdout.close()", 0, ""),
+    "ends the process": ("os._exit(0)", 2, "SystemExit"),
+    "exits": ("sys.exit(0)", 2, "SystemExit"),
+}
+
+
+@pytest.mark.parametrize("way", sorted(ENDS))
+def test_a_kernel_that_ends_its_process_or_its_streams_still_has_an_answer_or_a_line(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    does, code, line = ENDS[way]
+    file = tmp_path / "guest.py"
+    file.write_text(_GUEST.format(does=does), encoding="utf-8")
+    assert cli.run(["kernel", "run", str(file), "-k", "copied", "a=float32[128,64]", "--json"]) == code
+    said = capsys.readouterr()
+    assert line in said.err
+    assert ('"schema"' in said.out) == (code == 0)
+
+
+_GUEST = """
+import os, sys
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+@nki.jit
+def copied(a):
+    {does}
+    out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=a)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+"""

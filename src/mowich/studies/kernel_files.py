@@ -17,9 +17,9 @@ import types
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import numpy as np
 
@@ -52,7 +52,6 @@ def as_scripts_expect(
     from mowich.progress import IS_QUIET
 
     is_quiet = IS_QUIET.set(quiet)
-    said = redirect_stdout(sys.stderr) if for_programs else nullcontext()
     environment = {"NKI_SIMULATOR": "1"}
     if target:
         environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target
@@ -65,7 +64,7 @@ def as_scripts_expect(
     os.environ.update(environment)
     launches.target, launches.lnc, launches.version = target, lnc, version
     try:
-        with said, warnings.catch_warnings(), mowich.nki.installed(replace=True):
+        with _lent_process(for_programs), warnings.catch_warnings(), mowich.nki.installed(replace=True):
             warnings.showwarning = _warning_quiet if quiet else _warning
             yield
     finally:
@@ -79,6 +78,39 @@ def as_scripts_expect(
                 os.environ.pop(k, None)
             else:
                 os.environ[k] = v
+
+
+class _Lent:
+    """A stream that a user's code may close: ours stays open."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+@contextmanager
+def _lent_process(for_programs: bool) -> Iterator[None]:
+    """What a user's code may close, replace or end, without that its answer is lost: the streams are copies, and
+    `os._exit` ends the code as `sys.exit` does. In processes that it starts all is as it was."""
+    out, error, leave, process = sys.stdout, sys.stderr, os._exit, os.getpid()
+
+    def ended(status: int) -> NoReturn:
+        if os.getpid() != process:
+            leave(status)
+        raise SystemExit(status)
+
+    sys.stderr = _Lent(error)
+    sys.stdout = sys.stderr if for_programs else _Lent(out)
+    os._exit = ended
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr, os._exit = out, error, leave
 
 
 def _warning(
