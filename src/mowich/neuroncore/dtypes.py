@@ -225,6 +225,15 @@ _LIMITS: dict[np.dtype[np.generic], tuple[float, float]] = {
 }
 
 
+def int_limits(dtype: DType) -> tuple[float, float]:
+    """Least and largest number of a format of whole numbers; for others there are no such bounds.
+
+    >>> int_limits(int8)
+    (-128.0, 127.0)
+    """
+    return _LIMITS.get(dtype.dtype, (-np.inf, np.inf))
+
+
 def to_f32(array: Array, dtype: DType) -> NDArray[np.float32]:
     """Stored elements -> float32, exactly (32-bit integers round to nearest even). May return the array itself, never
     write to it."""

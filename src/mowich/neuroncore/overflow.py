@@ -1,5 +1,5 @@
-"""Numbers that are too large for an 8-bit format and become infinity or NaN on writing: counted where a check of
-kernels looks for them."""
+"""Numbers that are too large for their format. Those that become infinity or NaN in 8 bits on writing are counted where
+a check of kernels looks for them; a constant that its tile cannot hold is told at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mowich.arrays import Array
-from mowich.neuroncore.dtypes import DType, float8_e4m3, float8_e4m3fn, float8_e5m2
+from mowich.neuroncore.dtypes import DType, float8_e4m3, float8_e4m3fn, float8_e5m2, int_limits
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core
@@ -35,3 +35,15 @@ def look(core: Core, values: Array, made: Array, dtype: DType) -> None:
             count=count,
             of=lost.size,
         )
+
+
+def look_at_constant(core: Core, value: float, made: Array, dtype: DType) -> None:
+    """Warn of a number in the text of a kernel that a tile of this format does not hold. made: as it is written."""
+    if not abs(value) < np.finfo(np.float32).max:
+        return
+    low, high = int_limits(dtype)
+    kept = float(made.reshape(-1)[0])
+    if low <= value <= high and np.isfinite(kept):
+        return
+    bounds = f", which holds {low:.0f} to {high:.0f}" if dtype.is_int else ""
+    core.warn("out of format", f"{value:g} is written as {kept:g}: the tile is {dtype}{bounds}")

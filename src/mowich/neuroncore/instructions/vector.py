@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import integers, ops
+from mowich.neuroncore import integers, ops, overflow
 from mowich.neuroncore.access import read_tile, storage_of, tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, round_tf32, tfloat32
@@ -185,14 +185,12 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
         write_tile(dst, np.zeros((), dst.dtype.dtype))
         return
     if dst.dtype.is_int:
-        write_tile(
-            dst,
-            np.broadcast_to(
-                cast(np.asarray([int(value) if float(value).is_integer() else value]), dst.dtype), dst.shape
-            ),
-        )
+        number = np.asarray([int(value) if float(value).is_integer() else value])
     else:
-        write_tile(dst, np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
+        number = np.asarray([float(value)], np.float32)
+    made = cast(number, dst.dtype)
+    overflow.look_at_constant(storage_of(dst).core, float(value), made, dst.dtype)
+    write_tile(dst, np.broadcast_to(made, dst.shape))
 
 
 @instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name | dtype")
