@@ -32,6 +32,7 @@ def _told(dtype: dtypes.DType, value: float) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = mowich.run_kernel(filled, np.zeros((2, 2), np.float32), target="trn3")
+    assert isinstance(result, mowich.nki.Result)
     return [line for line in result.warnings if "is written as" in line]
 
 
