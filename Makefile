@@ -8,7 +8,7 @@ JOBS   ?= 2
 # compiled is what is imported, when it is: pip would compile everything, half a minute for torch
 PIP    := -m pip install --quiet --disable-pip-version-check --no-compile
 # what is locked comes from the lock alone, each file with one of its hashes
-LOCKED := $(PIP) --require-hashes --only-binary :all:
+LOCKED := tools/install_locked.py
 
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
@@ -190,6 +190,7 @@ lock:
 	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock
 	build/lock/bin/uv $(HASH) requirements-site.txt -o requirements-site.lock
 	build/lock/bin/uv $(HASH) tests/web/requirements.txt -o tests/web/requirements.lock
+	echo "$(UV)" | build/lock/bin/uv $(HASH) - -o requirements-uv.lock
 	rm -rf build/lock
 
 # the bill of materials: what requirements.lock names, in CycloneDX 1.6

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -19,16 +20,22 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-ray.lock", "requirements-site.lock")
+UV_LOCK = "requirements-uv.lock"
 
 
-@pytest.fixture(scope="module")
-def supply() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("supply", ROOT / "tools" / "supply.py")
+def loaded(name: str) -> ModuleType:
+    """A tool, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def supply() -> ModuleType:
+    return loaded("supply")
 
 
 def pins(file: str) -> dict[tuple[str, str], set[str]]:
@@ -43,10 +50,10 @@ def pins(file: str) -> dict[tuple[str, str], set[str]]:
     return out
 
 
-@pytest.mark.parametrize("file", LOCKS)
-def test_every_pin_has_hashes(file: str) -> None:
+@pytest.mark.parametrize(("file", "least"), [*((lock, 16) for lock in LOCKS), (UV_LOCK, 1)])
+def test_every_pin_has_hashes(file: str, least: int) -> None:
     found = pins(file)
-    assert len(found) > 15
+    assert len(found) >= least
     assert [pin for pin, hashes in found.items() if not hashes] == []
 
 
@@ -79,10 +86,33 @@ def test_what_the_project_asks_for_is_locked() -> None:
 
 def test_make_installs_what_is_locked_with_hashes_alone() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "--require-hashes" in re.search(r"^LOCKED := (.*)$", text, re.MULTILINE)[1]  # type: ignore[index]
+    assert re.search(r"^LOCKED := (.*)$", text, re.MULTILINE)[1] == "tools/install_locked.py"  # type: ignore[index]
     uses = [line for line in text.splitlines() if re.search(r"-r requirements[\w-]*\.lock", line)]
     assert len(uses) >= 5
     assert [line for line in uses if "$(LOCKED)" not in line] == []
+
+
+@pytest.mark.parametrize("failing", [(), ("uv",), ("pip",), ("uv", "pip")])
+def test_what_is_locked_is_installed_by_uv_or_else_by_pip(
+    failing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every install is by hash; it fails only where none of the two can."""
+    tool = loaded("install_locked")
+    monkeypatch.setattr(tool, "UV_FOLDER", tmp_path / "build" / "uv")
+    ran: list[str] = []
+
+    def run(words: Sequence[object], check: bool) -> subprocess.CompletedProcess[str]:
+        assert {"--require-hashes", "--only-binary"} <= {*words}
+        ran.append("uv" if str(words[0]).endswith("uv") else "pip")
+        if "--target" in words:
+            Path(str(words[words.index("--target") + 1])).mkdir()
+        elif ran[-1] in failing:
+            return subprocess.CompletedProcess([], 1)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    assert tool.main(["-r", "requirements.lock"]) == (failing == ("uv", "pip"))
+    assert ran == (["pip", "uv"] if "uv" not in failing else ["pip", "uv", "pip"])
 
 
 def test_the_bill_of_materials_is_the_lock() -> None:

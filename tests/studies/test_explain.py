@@ -47,8 +47,14 @@ def result(facts: Facts) -> dict[str, Any]:
     return json.loads(json.dumps(found.to_dict()))  # type: ignore[no-any-return]
 
 
+EXPLAINERS: dict[int, Explainer] = {}
+"""id of a result, which its explainer holds -> the explainer, which keeps what it made of the row for the next
+metric."""
+
+
 def ask(result: dict[str, Any], metric: str, facts: Facts) -> Explanation:
-    return explain(result, metric, facts, model=MODEL, sensitivity=False)
+    explainer = EXPLAINERS.setdefault(id(result), Explainer(result, facts, MODEL))
+    return explainer.explain(metric, sensitivity=False)
 
 
 def number(term: Term, name: str) -> float:

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -35,11 +36,16 @@ def ratio(x: Estimate) -> float:
     return x.high / x.low
 
 
+@cache
+def compared(model: str, chips: int) -> mowich.api.Comparison:
+    return mowich.compare(model, SYSTEMS, train=dict(JOBS[model]), chips=chips)
+
+
 @pytest.mark.parametrize(
-    "model", [m if i % 3 == 0 else pytest.param(m, marks=pytest.mark.slow) for i, m in enumerate(JOBS)]
+    "model", [m if m == "llama-3.1-405b" else pytest.param(m, marks=pytest.mark.slow) for m in JOBS]
 )
 def test_ranges_at_a_million_chips_are_finite_and_no_narrower_than_at_16384(model: str) -> None:
-    small, large = (mowich.compare(model, SYSTEMS, train=dict(JOBS[model]), chips=n).rows for n in (MEASURED, MILLION))
+    small, large = (compared(model, n).rows for n in (MEASURED, MILLION))
     for few, many in zip(small, large, strict=True):
         assert many.chips_requested == MILLION
         assert many.survival == "elastic"
@@ -52,7 +58,7 @@ def test_ranges_at_a_million_chips_are_finite_and_no_narrower_than_at_16384(mode
 
 
 def test_only_machines_beyond_one_fabric_say_that_fabrics_are_joined() -> None:
-    found = mowich.compare("llama-3.1-405b", SYSTEMS, train=dict(JOBS["llama-3.1-405b"]), chips=MILLION)
+    found = compared("llama-3.1-405b", MILLION)
     said = [w.split(":")[0] for w in found.warnings if "fabrics of" in w]
     assert said == ["ironwood", "gb300"]
 

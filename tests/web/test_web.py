@@ -35,6 +35,7 @@ from server_here import Here
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 COMPARE = {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": 64, "train": TRAIN}
+SMALL = {**COMPARE, "on": ["trn2:4", "h100:8"], "chips": None}
 SERVE = {
     "model": "llama-3.1-8b",
     "on": ["trn2-server", "h100"],
@@ -158,8 +159,8 @@ def test_near_says_that_it_is_not_the_whole_search(client: TestClient) -> None:
 
 
 def test_explain_and_report(client: TestClient) -> None:
-    why = client.post("/api/explain", json={"ask": COMPARE, "metric": "h100.step_s"}).json()["result"]
-    row = client.post("/api/compare", json=COMPARE).json()["result"]["rows"][1]
+    why = client.post("/api/explain", json={"ask": SMALL, "metric": "h100.step_s"}).json()["result"]
+    row = client.post("/api/compare", json=SMALL).json()["result"]["rows"][1]
     assert sum(why["parts"].values()) == pytest.approx(row["step_s"]["value"])
     assert why["terms"]
     assert all({"name", "value", "unit", "formula"} <= t.keys() for t in why["terms"])
@@ -167,13 +168,13 @@ def test_explain_and_report(client: TestClient) -> None:
     assert named
     assert named <= why["fact_labels"].keys()  # the page says each in words
     assert not [words for words in why["fact_labels"].values() if "_" in words]
-    page = client.post("/api/report", json=COMPARE)
+    page = client.post("/api/report", json=SMALL)
     assert page.headers["content-type"].startswith("text/html")
     assert "llama-3.1-8b" in page.text
-    more = client.post("/api/deepen", json=COMPARE).json()
+    more = client.post("/api/deepen", json=SMALL).json()
     assert any("nearest measured" in t["title"] for t in more["view"]["tables"])
     assert more["view"]["charts"]
-    wrong = client.post("/api/explain", json={"ask": COMPARE, "metric": "h100.colour"})
+    wrong = client.post("/api/explain", json={"ask": SMALL, "metric": "h100.colour"})
     assert wrong.status_code == 422
 
 

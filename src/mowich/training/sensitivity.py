@@ -133,6 +133,19 @@ def noted_on(evaluate: Callable[[Platform, Notes], object], system: Platform, fa
     return notes.with_facts()
 
 
+def moved_numbers(
+    evaluate: Callable[[Platform], Sequence[float] | np.ndarray], found: Ends, chips: int
+) -> tuple[float, dict[tuple[str, int], float]]:
+    """(a number of the machine as it is, what it is under each move by (fact path, which of its ways)), in one
+    evaluation of all moves that stack."""
+    column = np.ravel(evaluate(replace(found.stacked, chips=chips)))  # a single number where no row moves it
+    first, *rest = np.broadcast_to(column, (1 + len(found.moved),)).tolist()
+    out = dict(zip(found.moved, rest, strict=True))
+    for path, way, system in found.alone:
+        out[path, way] = float(np.ravel(evaluate(replace(system, chips=chips)))[0])
+    return first, out
+
+
 def moves(
     model: Model,
     job: TrainJob,
@@ -146,19 +159,15 @@ def moves(
 ) -> Moves:
     """(fact path, change of ln seconds per token at its low end, at its high end) of a fixed plan, largest first;
     changes below `least` are left out."""
-    found = ends(facts, system_id, stack_name)
     plans = Plans.of([plan])
 
-    def log_times(system: Platform) -> list[float]:
-        step = step_time(model, replace(system, chips=chips), job, plans)
-        return [math.log(x) for x in np.ravel(step.total_s / step.tokens)]  # a column only where a row moves it
+    def per_token(system: Platform) -> np.ndarray:
+        step = step_time(model, system, job, plans)
+        return np.asarray(step.total_s / step.tokens)
 
-    times = log_times(found.stacked)
-    times = times * (1 + len(found.moved)) if len(times) == 1 else times
+    now, moved = moved_numbers(per_token, ends(facts, system_id, stack_name), chips)
     change: dict[str, list[float]] = {}
-    for (path, is_high), time in zip(found.moved, times[1:], strict=True):
-        change.setdefault(path, [0.0, 0.0])[is_high] = time - times[0]
-    for path, is_high, system in found.alone:
-        change.setdefault(path, [0.0, 0.0])[is_high] = log_times(system)[0] - times[0]
+    for (path, is_high), time in moved.items():
+        change.setdefault(path, [0.0, 0.0])[is_high] = math.log(time) - math.log(now)
     out = [(path, low, high) for path, (low, high) in change.items() if max(abs(low), abs(high)) > least]
     return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 
+import numpy as np
+
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, Term, exact, told
 from mowich.facts import Facts
+from mowich.facts.moves import nudges
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
@@ -27,7 +30,7 @@ from mowich.studies.footing import RunBudget
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.studies.outcome import SystemAsk, step_outcome
 from mowich.training import longrun
-from mowich.training.sensitivity import noted_on
+from mowich.training.sensitivity import ends, moved_numbers, noted_on
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
 from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
@@ -191,6 +194,7 @@ class _Row:
     def terms(
         self,
         recorded: Callable[[Recorder], Notes],
+        recipe: Callable[[], Notes],
         name: ResultPath,
         notes: Notes,
     ) -> None:
@@ -201,39 +205,45 @@ class _Row:
             whole = recorded(hand_tuned_terms if tuned else record_step).terms
             wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
             notes.terms |= {k: t for k, t in whole.items() if k.startswith(wanted)}
+            if name == ("step_s",) and not self.hand_tuned:
+                notes.terms |= recipe().terms
         elif first in MEMORY_NAMES:
             notes.terms |= plan_memory_terms(recorded(record_memory), name)
 
-    def _record_recipe(self, known: Facts, notes: Notes) -> None:
-        """Record what the release is worth that the software is set as: the time of the same plan with the one before
-        it, over that with it."""
-        machine = self.platform(known)
-        release = release_of_plans(known, machine.vendor, machine.stack.name)
-        earlier = None if release is None else before(known, release)
-        while earlier is not None and switches_of(known, earlier, machine.recipes) == switches_of(
-            known, str(release), machine.recipes
+    def recipe(self, facts: Facts) -> Notes:
+        """What the release is worth that the software is set as, and the facts that move it: the time of the same plan
+        with the one before it, over that with it."""
+        machine, notes = self.platform(facts), Notes()
+        release = release_of_plans(facts, machine.vendor, machine.stack.name)
+        earlier = None if release is None else before(facts, release)
+        while earlier is not None and switches_of(facts, earlier, machine.recipes) == switches_of(
+            facts, str(release), machine.recipes
         ):
-            earlier = before(known, earlier)
+            earlier = before(facts, earlier)
         if earlier is None:
-            return
-        other = equip(
-            known.with_values({f"vendors.{vendor_id(machine.vendor)}.{RELEASE}": earlier}),
-            machine.id,
-            chips=machine.chips,
-            stack=stack_of_release(known, earlier),
+            return notes
+        set_back = facts.with_values({f"vendors.{vendor_id(machine.vendor)}.{RELEASE}": earlier})
+        stack = stack_of_release(facts, earlier)
+        other = equip(set_back, machine.id, chips=machine.chips, stack=stack)
+        (then, under_then), (now, under_now) = (
+            moved_numbers(self._step_times, ends(known, side.id, side.stack.name, nudges), side.chips)
+            for known, side in ((set_back, other), (facts, machine))
         )
-        notes.add(
-            "recipe",
-            self._step(other).total_s / self._step(machine).total_s,
-            "x",
-            words=f"time of this plan with the recipes of {earlier}, over that with those of {release}",
-        )
+        words = f"time of this plan with the recipes of {earlier}, over that with those of {release}"
+        notes.add("recipe", then / now, "x", words=words)
+        for move in dict.fromkeys((*under_now, *under_then)):
+            own = Notes()
+            own.add("recipe", under_then.get(move, then) / under_now.get(move, now), "x")
+            notes.learn(move[0], own)
+        return notes.with_facts()
+
+    def _step_times(self, machine: Platform) -> np.ndarray:
+        """Seconds of a step on each row of a machine."""
+        return np.asarray(step_time(self.model, machine, self.job, Plans.of([self.plan])).total_s)
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the time of the step and the goodput that the row says."""
         first, system = str(name[0]), str(self.row["system_id"])
-        if name == ("step_s",) and not self.hand_tuned:
-            self._record_recipe(known, notes)
         if first == "usd_per_mtok":
             told(notes, first, money.usd_per_mtok, unit=money.PER_MTOK, note="chips used and idle are paid for")(
                 price=money.price(known, system, term=self.term, notes=notes).rate,
@@ -310,7 +320,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         at=at,
         numbers=made.numbers,
         record=made.record,
-        terms=partial(made.terms, cache(partial(made.recorded, facts))),
+        terms=partial(made.terms, cache(partial(made.recorded, facts)), cache(partial(made.recipe, facts))),
         symbols=symbols,
         title=str(row["display"]),
     )
