@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
@@ -118,7 +117,7 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         tensor_s=number("tensor"),
         sync_colocated=facts.text(of("sync_colocated")),
         sync_split=facts.text(of("sync_split")),
-        order=cast(BatchOrder, order),
+        order=order,
         partial=number("partial") > 0.0,
         staleness=round(number("staleness")),
         hides_passes=number("hides_passes") > 0.0,
