@@ -67,7 +67,7 @@ def test_a_batch_takes_what_it_takes_token_by_token(
         most=np.array([float(most)]),
     )
     played = [
-        max(_played(times, np.ceil(lengths.draw(samples, rng)), 50.0, most) for _ in range(workers)) for _ in range(6)
+        max(_played(times, np.ceil(lengths.at(rng.random(samples))), 50.0, most) for _ in range(workers)) for _ in range(6)
     ]
     assert found.makespan_s[0] == pytest.approx(np.mean(played), rel=0.05 if most == samples else 0.12)
 
