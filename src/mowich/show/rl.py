@@ -245,13 +245,13 @@ def _next(result: Result, saved: str) -> str:
 def _columns() -> list[Column]:
     return [
         Column(name="run", right=False),
-        Column(name="runs", right=False, wide=True),
+        Column(name="possible", right=False, wide=True),
         Column(name="chips", keep=20, wide=True),
-        Column(name="rollouts", right=False, keep=0),
-        Column(name="trainer", right=False, keep=0),
+        Column(name="rollout plan", right=False, keep=0),
+        Column(name="trainer plan", right=False, keep=0),
         Column(name="step", unit="s", short="step s", format="spread", marked=True),
-        Column(name="trainer waits", unit="%", short="waits", format="percent", scale=100.0, keep=40),
-        Column(name="rollouts idle", unit="%", short="idle", format="percent", scale=100.0, keep=30),
+        Column(name="trainer waits", unit="%", short="trainer waits", format="percent", scale=100.0, keep=40),
+        Column(name="rollouts idle", unit="%", short="rollouts idle", format="percent", scale=100.0, keep=30),
         Column(name="tokens/s/chip", short="tok/s/chip", format="number", keep=5),
         Column(name="$/Mtok", format="interval"),
         Column(name="price", right=False, keep=9),
@@ -264,9 +264,8 @@ def _columns() -> list[Column]:
 def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> Table:
     """The main table: a row a run."""
     rows = result["rows"]
-    legend = ["waits: of the trainer   idle: of rollouts   ? unknown   90% ranges"]
-    if any(ranks.best is not None for ranks in found.values()):
-        legend.insert(0, "← best   ~ range overlaps with the best: not ranked")
+    is_ranked = any(ranks.best is not None for ranks in found.values())
+    legend = "← best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges"
     return Table(
         title="Runs" if len(rows) > 1 else "Answer",
         columns=_columns(),
@@ -275,13 +274,13 @@ def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking])
             for place, (row, name, label) in enumerate(zip(rows, names, labels(rows), strict=True))
         ],
         note=NOTE_MARKED if len(rows) > 1 else NOTE,
-        legend=legend,
+        legend=[legend] if is_ranked else [],
         gap=False,
         details=Details(
             title="Plans",
-            when="rollouts",
+            when="rollout plan",
             rows=[_detail(row, name) for row, name in zip(rows, names, strict=True) if runs(row)],
-            instead_of=("rollouts", "trainer", "price", "J/token", "tok/s/chip", "binds"),
+            instead_of=("rollout plan", "trainer plan", "price", "J/token", "tok/s/chip", "binds"),
         ),
     )
 
@@ -392,11 +391,11 @@ def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
             columns=[
                 Column(name="run", right=False),
                 Column(name="longest answer", unit="s", short="longest s", format="number"),
-                Column(name="staleness, mean", short="stale", format="number"),
-                Column(name="at most"),
+                Column(name="staleness", format="number"),
+                Column(name="largest staleness", short="largest"),
                 Column(name="sync by", right=False, keep=1),
-                Column(name="seen", unit="s", short="seen s", format="number", keep=9),
-                Column(name="hidden", unit="s", short="hidden s", format="number", keep=8),
+                Column(name="sync seen", unit="s", short="seen s", format="number", keep=9),
+                Column(name="sync hidden", unit="s", short="hidden s", format="number", keep=8),
             ],
             rows=[
                 [
