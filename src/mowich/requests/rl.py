@@ -186,6 +186,11 @@ class RlRequest(Asked):
     places: Mapping[str, str] = field(default_factory=dict)
     again: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def step_samples(self) -> int:
+        """Samples of a step."""
+        return self.prompts * self.samples
+
     def job(self) -> RlJob:
         """The run without machines; a judge's rate and chips are not in it."""
         from mowich.rl.job import Environment, Pass, RlJob
