@@ -22,10 +22,10 @@ class Framework:
     """A release of a framework. generation, training, passes: what its steps take over those of the same software in
     benchmarks of it; switch_s: of a colocated step beside its refit, sleep, wake and offload; tensor_s: of each tensor
     of a checkpoint that a sync hands over by itself; forward: passes before an update, by default; sync: its method, of
-    `rl.sync.METHODS`, by placement; order, partial, staleness: of its asynchronous runs, where they state none; hides_passes: forward passes run while rollouts
-    still do; overlaps_sync: the trainer goes on while weights travel; other_s: what else it takes in each step;
-    memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides; paths:
-    of the fact behind each of these, by name of the fact."""
+    `rl.sync.METHODS`, by placement; order, partial, staleness: of its asynchronous runs, where they state none;
+    hides_passes: forward passes run while rollouts still do; overlaps_sync: the trainer goes on while weights travel;
+    memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides;
+    other_s: what else it takes in each step; paths: of the fact behind each of these, by name of the fact."""
 
     name: str
     display: str
