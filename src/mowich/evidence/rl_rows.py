@@ -21,6 +21,7 @@ from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.model import Model
 from mowich.models.task import Lora
+from mowich.operators.tables.schema import FORMAT_B
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, TrainJob, one_of
 from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import BatchOrder, Environment, Pass, Placement, RlJob
@@ -82,8 +83,9 @@ RL = TableForm(
 """The columns of measured steps; each phase that a row states gives one result. Beside those of published rows:
 acceptance, turns, call_s, reward_s, for runs that state them."""
 
-_COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned", re.IGNORECASE)
-"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of."""
+_COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from the chip", re.IGNORECASE)
+"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
+kernels that were made for another generation of chips."""
 
 _UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
 """Words of `doubts` for a total of tokens that does not go with the mean length."""
@@ -102,7 +104,8 @@ class RlSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlCase:
-    """A row, read. chip, source, family: in the row's words; job: of a step; update: of a trainer's micro-batch;
+    """A row, read. chip, source, family: in the row's words; release: of the framework, "" : none with a number is
+    stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for each;
     rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
     scored, with the reason; inferred: "field=value (how)"; pair: what a synchronous and an asynchronous run of one
     table have in common; doubts: in the row's words."""
@@ -112,11 +115,13 @@ class RlCase:
     source: str
     family: str
     framework: Framework
+    release: str
     model: Model
     trainer: RlSide
     rollouts: RlSide | None
     job: RlJob | None
     update: TrainJob | None
+    saves_B: float
     memory_share: float | None
     measured: Mapping[str, float]
     skip: Mapping[str, str]
@@ -128,7 +133,7 @@ class RlCase:
     @property
     def software(self) -> str:
         """ "NeMo RL v0.6": the framework and its release, where the row states one."""
-        return f"{self.framework.display} {self.framework.release}".strip()
+        return f"{self.framework.display} {self.release}".strip()
 
 
 def is_rl(columns: Collection[str]) -> bool:
@@ -198,7 +203,8 @@ class _Reader:
         trains, makes = self.devices(is_alone=kind == "trainer_only", placement=placement)
         job = self.job(framework, placement) if kind == "step" else None
         update = self.update(trains) if kind == "trainer_only" else None
-        trainer = RlSide(system_id=system_id, devices=trains, software=self.stack(), plan=self.trainer_plan(trains))
+        stack = self.stack(framework)
+        trainer = RlSide(system_id=system_id, devices=trains, software=stack, plan=self.trainer_plan(trains, stack))
         rollouts = None
         if kind == "step":
             engine, plan = self.engine(framework), self.worker_plan()
@@ -211,11 +217,13 @@ class _Reader:
             source=self.text("source"),
             family=self.text("family") or f"{self.text('model')} | {self.text('hardware')}",
             framework=framework,
+            release=self.release(),
             model=model,
             trainer=trainer,
             rollouts=rollouts,
             job=job,
             update=update,
+            saves_B=self.saves_B(model, framework) if update else 0.0,
             memory_share=self.number("gen_mem_util"),
             measured=measured,
             skip=self.skip(measured, placement),
@@ -226,15 +234,19 @@ class _Reader:
         )
 
     def framework(self) -> Framework:
-        word, release = self.text("framework"), self.text("framework_version")
-        numbered = release if re.match(r"v?\d", release) else ""
-        if release and not numbered:
-            self.fill("release", "the newest", f"'{release}' has no number")
+        word, stated = self.text("framework"), self.text("framework_version")
+        if stated and not self.release():
+            self.fill("release", "the newest", f"'{stated}' has no number")
         try:
-            return read_framework(self.facts, word, numbered)
+            return read_framework(self.facts, word, self.release())
         except UserError:
             self.fill("framework", "unstated", f"no facts of '{word}'")
             return read_framework(self.facts, "")
+
+    def release(self) -> str:
+        """The release of the framework, where the row states its number."""
+        stated = self.text("framework_version")
+        return stated if re.match(r"v?\d", stated) else ""
 
     def model(self) -> Model | None:
         for word in filter(None, (self.text("hf_model"), self.text("model"))):
@@ -359,10 +371,15 @@ class _Reader:
             return not re.search(r"no partial", self.text("async_mode"))
         return framework.partial
 
-    def stack(self) -> str:
-        """The training stack that the row names, "" : as the framework."""
+    def stack(self, framework: Framework) -> str:
+        """The training stack that the row names; else the framework's."""
         word = self.text("train_backend").casefold()
-        return "megatron" if "megatron" in word else "pytorch-fsdp" if "fsdp" in word or "dtensor" in word else ""
+        if "megatron" in word:
+            return "megatron"
+        if "fsdp" in word or "dtensor" in word:
+            return framework.stack if framework.stack.startswith("pytorch") else "pytorch-fsdp"
+        self.fill("stack", framework.stack, f"default of {framework.display}")
+        return framework.stack
 
     def engine(self, framework: Framework) -> str:
         word = self.text("gen_engine")
@@ -371,7 +388,7 @@ class _Reader:
         self.fill("engine", framework.engine, f"default of {framework.display}")
         return framework.engine
 
-    def trainer_plan(self, devices: int) -> Plan | None:
+    def trainer_plan(self, devices: int, stack: str) -> Plan | None:
         """The plan that the row states; None where it states no degree."""
         tp, cp, pp, ep = (self.count(f"train_{name}") for name in ("tp", "cp", "pp", "ep"))
         if not devices or not self.text("train_tp"):
@@ -383,7 +400,7 @@ class _Reader:
             raise refusal("n_gpus_train", str(devices), f"a multiple of tp x cp x pp, {inner}")
         vpp, again = self.count("train_vpp"), self.text("recompute")
         precision = self.text("train_precision") or "bf16"
-        is_megatron = self.stack() != "pytorch-fsdp"
+        is_megatron = not stack.startswith("pytorch")
         sp = switch_of("sequence_parallel", self.text("sequence_parallel")) if is_megatron else False
         return Plan(
             tp=tp,
@@ -424,12 +441,22 @@ class _Reader:
             lora=Lora(rank=int(rank[1])) if rank else None,
         )
 
+    def saves_B(self, model: Model, framework: Framework) -> float:
+        """Bytes of weights that a trainer of full weights writes for the workers, for each micro-batch. Its benchmark
+        runs steps of `_MICRO_BATCHES`, and writes after each."""
+        if "file_rate" not in framework.paths or not re.search(r"\bRL Full\b", self.text("notes")):
+            return 0.0
+        return FORMAT_B["bf16"] * model.params / _MICRO_BATCHES
+
     def skip(self, measured: Mapping[str, float], placement: str) -> dict[str, str]:
         """Columns whose time is of no phase of a step."""
         if placement == "split" and "gen_time_s" in measured:
             return {"gen_time_s": "generation of a split run is hidden: the trainer's waiting is scored"}
         return {}
 
+
+_MICRO_BATCHES = 2
+"""Of a step of prime-rl's benchmark (benchmarks/scripts/run_single_benchmark.py, micro_batches)."""
 
 _IN_PAIR = (
     "source",

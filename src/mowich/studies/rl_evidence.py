@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from mowich.errors import UserError
-from mowich.estimate import Estimate
+from mowich.estimate import Estimate, Notes
 from mowich.evidence.residual import step_interval
 from mowich.evidence.rl_rows import PHASES, RL, RlCase, read_rl_row
 from mowich.evidence.row_checks import PublishedRow
@@ -70,7 +70,7 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
         ),
         facts=facts,
         framework=case.framework.name,
-        framework_release=case.framework.release,
+        framework_release=case.release,
     )
 
 
@@ -99,6 +99,13 @@ def score_rl(rows: Sequence[PublishedRow], facts: Facts) -> tuple[list[RowResult
         if "step_time_s" in case.measured and found["step_time_s"].value is not None:
             steps.append((case, case.measured["step_time_s"], found["step_time_s"].value))
     return results, tuple(_ordered(steps))
+
+
+def record_rl(row: PublishedRow, facts: Facts, notes: Notes) -> None:
+    """The laws of a row of a whole step, as they are called; of other rows none."""
+    case = read_rl_row(row, facts)
+    if not isinstance(case, str) and case.job is not None:
+        assess(ask_of_case(case, facts), notes=notes)
 
 
 _WORDS = (
@@ -140,20 +147,31 @@ def _sum(parts: Sequence[Estimate]) -> Estimate:
 
 
 def _update(case: RlCase, facts: Facts) -> Found:
-    """A micro-batch of a trainer that ran alone, forward and backward, without its optimizer."""
+    """A micro-batch of a trainer that ran alone, with its share of the step's end: the optimizer, and the weights that
+    it writes for workers."""
     assert case.update is not None
-    stack = case.trainer.software or case.framework.stack
-    platform = equip(facts, case.trainer.system_id, chips=case.trainer.devices, stack=stack)
     plan = case.trainer.plan
     assert isinstance(plan, Plan)
+    factor = facts.fact(case.framework.paths["training"])
+    platform = equip(facts, case.trainer.system_id, chips=case.trainer.devices, stack=case.trainer.software)
     step = predict_step(case.model, platform, case.update, plan)
-    seconds = (step.total_s - step.breakdown["optimizer"]) * case.framework.training
+    at = case.framework.training
     faster, slower = step_interval(step.breakdown, case.model, platform, facts, case.inferred)
-    fact = facts.fact(case.framework.paths["training"])
-    least, most = ((end or case.framework.training) / case.framework.training for end in (fact.low, fact.high))
-    low = seconds * math.exp(-math.hypot(faster, math.log(least)))
-    high = seconds * math.exp(math.hypot(slower, math.log(most)))
-    return {"train_time_s": Estimate(value=seconds, unit="s", low=low, high=high, grade="C")}
+    faster = math.hypot(faster, math.log(at / (factor.low or at)))
+    slower = math.hypot(slower, math.log((factor.high or at) / at))
+    saved = [0.0, 0.0, 0.0]
+    if case.saves_B:
+        rate = facts.fact(case.framework.paths["file_rate"])
+        saved = [case.saves_B / float(end or 1.0) for end in (rate.value, rate.high, rate.low)]
+    seconds = step.total_s * at
+    whole = Estimate(
+        value=seconds + saved[0],
+        unit="s",
+        low=seconds * math.exp(-faster) + saved[1],
+        high=seconds * math.exp(slower) + saved[2],
+        grade="C",
+    )
+    return {"train_time_s": whole}
 
 
 def _scored(case: RlCase, column: str, found: Found) -> RowResult:
