@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import AS, FORM, LEGEND, SEED, Asked, asked_model, form_of, loaded, words_of_model
+from mowich.requests.common import (
+    AS,
+    FORM,
+    LEGEND,
+    SEED,
+    Asked,
+    asked_model,
+    asked_software,
+    form_of,
+    loaded,
+    words_of_model,
+)
 from mowich.requests.fields import Edge, Field, read_count
 from mowich.requests.rl_fields import (
     ACCEPTANCE,
@@ -528,7 +539,6 @@ def _choices(
 
 def _software(reader: QuestionReader, facts: Facts) -> Framework:
     """The framework, or the one of a run that names none; engine and stack are checked too."""
-    from mowich.requests.common import asked_software
     from mowich.rl.frameworks import read_framework
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
@@ -634,6 +644,8 @@ def _plain(value: object) -> object:
 
 
 def _rl(reader: QuestionReader) -> RlRequest:
+    from mowich.rl.sync import METHODS
+
     again = _given(reader)
     has_file = _lay_scenario(reader)
     reader.read_all()
@@ -674,6 +686,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
     rollout_plan, trainer_plan = _plans(reader)
+    sync = asked_software(reader, SYNC, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
     reader.stop()
     assert model is not None
@@ -711,7 +724,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         trainer_plan=trainer_plan,
         framework="" if reader.given(FRAMEWORK) is None else framework.name,
         framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
-        sync=reader.get(SYNC) or "",
+        sync=sync,
         link_Bps=reader.get(LINK),
         turns=reader.get(TURNS) or 1.0,
         call_s=call_s,

@@ -29,7 +29,7 @@ def row_dict(row: RlRow) -> dict[str, object]:
     ask, makes, trains = row.ask, row.ask.rollouts, row.ask.trainer
     lnc = {side.on: resolve(ask.facts, f"{side.system_id}:{side.chips}").lnc for side in (makes, trains)}
     parts = {name: part.to_dict() for name, part in row.parts.items()}
-    values = {name: part.value for name, part in row.parts.items() if part.value is not None}
+    values: dict[str, float] = {name: part.value for name, part in row.parts.items() if part.value is not None}
     is_known = row.step_s.value is not None and len(values) == len(row.parts)
     return {
         "name": row_name(row),
