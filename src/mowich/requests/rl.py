@@ -95,6 +95,8 @@ if TYPE_CHECKING:
     from mowich.scenario import Node
 
 T = TypeVar("T")
+_Choices = dict[str, tuple[int | str, ...]]
+"""Choices of a plan, by its field."""
 
 
 # ---- the request
@@ -518,10 +520,8 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
 
 
 def _choices(
-    reader: QuestionReader,
-    of: Field[dict[str, str]],
-    parse: Callable[[Mapping[str, str]], dict[str, tuple[int | str, ...]]],
-) -> dict[str, tuple[int | str, ...]]:
+    reader: QuestionReader, of: Field[dict[str, str]], parse: Callable[[Mapping[str, str]], _Choices]
+) -> _Choices:
     """The choices of a plan; what is wrong is noted with the field."""
     given = reader.get(of)
     if given is None:
@@ -627,7 +627,8 @@ def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
 def _given(reader: QuestionReader) -> dict[str, object]:
     """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
     left = {f.name for f in (*FORM, LEGEND, TIMELINE, *OF_FACTS)}
-    values = {f.name: reader.given(f) for f in RL.fields if f.name not in left and reader.given(f) not in (None, False)}
+    asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
+    values = {f.name: value for f, value in asked if value is not None and value != f.default}
     if QUESTION.name in values:
         values[QUESTION.name] = words_of_model(reader)
     return {name: _plain(value) for name, value in values.items()}
@@ -685,7 +686,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
     (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
-    rollout_plan, trainer_plan = _plans(reader)
+    rollout_plan, trainer_plan = _plans(reader, taken)
     sync = asked_software(reader, SYNC, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
     reader.stop()
@@ -754,7 +755,9 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     return names
 
 
-def _plans(reader: QuestionReader) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
+def _plans(
+    reader: QuestionReader, taken: _Assumed
+) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
     """(choices of a worker's plan, of the trainer's)."""
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
@@ -764,7 +767,10 @@ def _plans(reader: QuestionReader) -> tuple[dict[str, tuple[int | str, ...]], di
         if name in rollout:
             allowed = "tp, pp, dp, ep, weights, kv"
             reader.add("is no choice of rollouts", ROLLOUT_PLAN, given=name, allowed=allowed)
-    return rollout, _choices(reader, TRAINER_PLAN, parse_fixed)
+    trainer = _choices(reader, TRAINER_PLAN, parse_fixed)
+    if "precision" not in trainer:
+        taken.words.append("updates in bf16")
+    return rollout, {"precision": ("bf16",), **trainer}
 
 
 RL = Schema(
