@@ -1,339 +1,89 @@
 """rl: one run of reinforcement learning, or the search for its split over vendors.
 
-The fields are told once. Options, keywords of Python and bodies are views of them as of every verb, and so are the keys
-of a scenario (`KEYS`): a file gives values to the same reader, which says file and line in the place of an option.
-What is given beside a file wins over it.
+A scenario gives its values to the same reader as options and keywords do, which says file and line in the place of an
+option. What is given beside a file wins over it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import AS, FORM, LEGEND, MODEL, SEED, Asked, asked_model, form_of, loaded, words_of_model
-from mowich.requests.fields import (
-    TYPED,
-    Edge,
-    Field,
-    count,
-    flag,
-    names,
-    number,
-    path,
-    quantity,
-    read_count,
-    read_share,
-    share,
-    whole,
-    word,
+from mowich.requests.common import AS, FORM, LEGEND, SEED, Asked, asked_model, form_of, loaded, words_of_model
+from mowich.requests.fields import Edge, Field, read_count
+from mowich.requests.rl_fields import (
+    ACCEPTANCE,
+    ALGORITHM,
+    BUDGET,
+    CALL,
+    CAP,
+    CHIPS,
+    COLUMN,
+    CRITIC,
+    DAPO,
+    DRAFTS,
+    ENGINE,
+    ENVIRONMENT,
+    EPOCHS,
+    FRAMEWORK,
+    GLOBAL_BATCH,
+    GOAL,
+    GRPO,
+    JUDGE,
+    JUDGE_ON,
+    JUDGE_TOKENS,
+    KEPT_TOKENS,
+    KEYS,
+    LENGTHS_FILE,
+    LINK,
+    LONGEST_ANSWER,
+    MAX_SEQUENCE,
+    MEAN,
+    MEMORY_SHARE,
+    MOST_SAMPLES,
+    ON,
+    ORDER,
+    PARTIAL,
+    PLACEMENT,
+    PPO,
+    PROMPT,
+    PROMPTS,
+    QUANTILES,
+    QUESTION,
+    REFERENCE,
+    RELEASE,
+    REWARD,
+    ROLLOUT_PLAN,
+    ROLLOUTS_ON,
+    SAMPLES,
+    SIGMA,
+    STACK,
+    STALENESS,
+    STEP_SAMPLES,
+    SYNC,
+    TEACHER,
+    TEXT,
+    TIMELINE,
+    TRAINER_ON,
+    TRAINER_PLAN,
+    TURNS,
 )
-from mowich.requests.scenarios import YAML
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
 
 if TYPE_CHECKING:
-    from mowich.facts import Facts
+    from mowich.facts import Fact, Facts
     from mowich.models.model import Model
+    from mowich.rl.frameworks import Framework
     from mowich.rl.job import Algorithm, BatchOrder, Placement, RlJob
     from mowich.rl.lengths import Lengths
     from mowich.scenario import Node
 
 T = TypeVar("T")
-
-LONGEST_ANSWER = 1e7
-"""Most tokens of an answer."""
-MOST_SAMPLES = 1_000_000
-"""Most samples of a step."""
-MOST_STALE = 64
-_OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
-_NOT_TYPED = frozenset({Edge.KEYWORD, Edge.KEY})
-
-
-# ---- kinds of values
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def read_pairs(value: object) -> dict[str, str]:
-    """Name -> text: "tp=4,dp=2", or a mapping. A value of several choices is written with "|": "tp=4|8".
-
-    >>> read_pairs("tp=4, ep=8"), read_pairs({"tp": 4})
-    ({'tp': '4', 'ep': '8'}, {'tp': '4'})
-    """
-    if isinstance(value, str):
-        words = value.replace("|", " | ").split(",")
-        pairs = [tuple(part.strip() for part in word.partition("=")) for word in words if word.strip()]
-        for name, equals, text in pairs:
-            if not (name and equals and text):
-                raise UserError("not a list of choices", given=value, allowed="name=value with commas: tp=4,ep=8")
-        value = dict[object, object]([(name, text.replace(" | ", ",")) for name, _, text in pairs])
-        if len(value) < len(pairs):
-            raise UserError("a choice is given twice", given=", ".join(name for name, _, _ in pairs))
-    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
-        raise UserError("not a mapping of choices", given=value, allowed="{tp: 4, ep: 8}")
-    texts = {str(key).removeprefix("plan."): one for key, one in value.items()}
-    return {key: ",".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for key, one in texts.items()}
-
-
-def read_quantiles(value: object) -> dict[float, float]:
-    """Share -> tokens: "p50=900,p99=3800", or a mapping.
-
-    >>> read_quantiles({"p50": 900, "p99": "4k"})
-    {0.5: 900.0, 0.99: 4000.0}
-    """
-    out: dict[float, float] = {}
-    for name, text in read_pairs(value).items():
-        try:
-            percent = float(name.removeprefix("p"))
-        except ValueError:
-            percent = math.nan
-        if not (name.startswith("p") and 0.0 <= percent <= 100.0):
-            raise UserError("not a quantile", given=name, allowed="p0 to p100, as in p50")
-        out[percent / 100.0] = read_count(text, 1, LONGEST_ANSWER)
-    shares = sorted(out)
-    for low, high in pairwise(shares):
-        if out[high] < out[low]:
-            raise UserError(f"p{high * 100:g} is below p{low * 100:g}", given=f"{out[high]:g} and {out[low]:g} tokens")
-    if len(shares) < 2:
-        raise UserError("needs two quantiles or more", given=value, allowed="{p50: 900, p90: 2500, p100: 4096}")
-    return out
-
-
-def read_whole_share(value: object) -> float:
-    """A share above 0, up to 1."""
-    found = read_share(value, most=1.0)
-    if found == 0.0:
-        raise UserError("must be above 0", given=value, allowed="a share such as 0.6 or 60%")
-    return found
-
-
-def read_switch(value: object) -> bool:
-    """Yes or no, of a file or a flag."""
-    if not isinstance(value, bool):
-        raise UserError("yes or no", given=value, allowed="true, false")
-    return value
-
-
-@cache
-def _words(name: str) -> tuple[str, ...]:
-    """A vocabulary of `rl.job`, which brings arrays."""
-    from mowich.rl import job
-
-    return tuple(getattr(job, name))
-
-
-def _word(name: str, help: str, vocabulary: str, example: str, **more: object) -> Field[str]:
-    """A word of a vocabulary of `rl.job`."""
-    from mowich.requests.fields import read_word
-
-    return Field(
-        name=name,
-        parse=lambda value: read_word(value, _words(vocabulary), name),
-        kind="word",
-        help=help,
-        metavar="WORD",
-        example=example,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def _pairs(name: str, help: str, parse: Callable[[object], T], example: str, option: str = "") -> Field[T]:
-    return Field(name=name, parse=parse, kind="mapping", help=help, metavar="PAIRS", option=option, example=example)
-
-
-def _model(name: str, help: str, option: str = "") -> Field[object]:
-    """A further model."""
-    return Field(
-        name=name,
-        parse=lambda value: value,
-        kind="object",
-        help=help,
-        metavar="MODEL",
-        option=option,
-        example="llama-3.1-70b",
-        completes="model",
-    )
-
-
-def _switch(name: str, help: str) -> Field[bool]:
-    """Yes or no; neither where it is not given."""
-    return Field(name=name, parse=read_switch, kind="flag", help=help, negative=f"--no-{name}")
-
-
-# ---- the fields
-# ----------------------------------------------------------------------------------------------------------------------
-
-QUESTION = replace(
-    MODEL,
-    needs=False,
-    metavar="[MODEL]",
-    help="Built-in name, config.json; or a scenario: FILE.yaml, the name of one that ships, its text in braces.",
-)
-TEXT = replace(YAML, needs=False, help="A scenario as YAML (docs/rl.md), in the place of a model.")
-ALGORITHM = _word("algorithm", "grpo, ppo, dapo, distill.", "ALGORITHMS", "grpo", edges=_NOT_TYPED)
-GRPO = flag("grpo", "Groups of answers to a prompt, rewarded against each other.", edges=TYPED)
-PPO = flag("ppo", "With a critic, which is trained too.", edges=TYPED)
-DAPO = flag("dapo", "Groups that all fail or all succeed are dropped (--acceptance).", edges=TYPED)
-TEACHER = _model("teacher", "Learn from a teacher that rates the model's own answers.", option="--distill")
-CRITIC = _model("critic", "The critic of ppo, where it is another model.")
-PROMPTS = whole("prompts", "Prompts of a step.", high=MOST_SAMPLES, metavar="N", example="64")
-SAMPLES = whole("samples", "Answers to each prompt.", high=MOST_SAMPLES, metavar="N", example="32")
-STEP_SAMPLES = whole(
-    "batch", "Samples of a step, with one of the two above.", high=MOST_SAMPLES, metavar="N", example="2048"
-)
-GLOBAL_BATCH = whole(
-    "global_batch", "Samples of an optimizer step (else all of a step).", high=MOST_SAMPLES, metavar="N", example="512"
-)
-EPOCHS = whole("epochs", "How often a batch is trained on.", high=100, metavar="N", default=1, shown="1")
-MEAN = count("mean", "Mean tokens of an answer.", high=LONGEST_ANSWER, metavar="N", example="3200")
-CAP = count("cap", "Longest answer in tokens.", high=LONGEST_ANSWER, metavar="N", example="4096")
-SIGMA = number(
-    "sigma", "Spread of a lognormal length (else 0.7).", low=0.0, high=3.0, above=True, metavar="X", example="0.7"
-)
-QUANTILES = _pairs("quantiles", "Lengths in place of a mean: p50=900,p90=2500.", read_quantiles, "p50=900,p90=2500")
-LENGTHS_FILE = path("lengths", "Lengths of a run's answers: a CSV.", metavar="FILE.csv", edges=_OPEN)
-COLUMN = word("column", "Its column (else tokens).", metavar="NAME", example="tokens", edges=_OPEN)
-PROMPT = count("prompt", "Mean tokens of a prompt.", high=LONGEST_ANSWER, metavar="N", example="150")
-MAX_SEQUENCE = count(
-    "max_sequence",
-    "Longest sequence that is trained on (else prompt + cap).",
-    high=2 * LONGEST_ANSWER,
-    metavar="N",
-    example="4096",
-)
-REFERENCE = _switch("reference", "Whether a reference model reads each batch (a KL term).")
-ACCEPTANCE: Field[float] = replace(
-    share("acceptance", "Share of groups that dynamic sampling keeps: 60%.", metavar="SHARE", example="60%"),
-    parse=read_whole_share,
-)
-PLACEMENT = _word("placement", "colocated: both sides take turns on the same chips; split.", "PLACEMENTS", "split")
-STALENESS = whole(
-    "staleness",
-    "Steps by which weights that answer may be behind.",
-    low=0,
-    high=MOST_STALE,
-    metavar="N",
-    example="1",
-)
-ORDER = _word("order", "Groups that an update takes: started or finished first.", "ORDERS", "finished")
-PARTIAL = _switch("partial", "Whether new weights reach answers that are being made.")
-ON = names(
-    "on",
-    "h100:32: both sides there; with --chips: systems to split over.",
-    metavar="SYSTEMS",
-    example="h100:32",
-    completes="systems",
-)
-CHIPS = whole("chips", "Chips in all: find how many roll out and train.", low=2, metavar="N", example="512")
-GOAL = word(
-    "goal",
-    "Of the search: cost, dollars of a token; time, of a step.",
-    words=("cost", "time"),
-    what="goal",
-    metavar="WORD",
-    default="cost",
-    shown="cost",
-    example="time",
-)
-BUDGET = number(
-    "budget",
-    "With time: most dollars per million trained tokens.",
-    low=0.0,
-    above=True,
-    metavar="USD",
-    example="1.5",
-)
-ROLLOUTS_ON = word("rollouts", "Rollouts: trn3:64.", metavar="SYSTEM", example="trn3:64", completes="systems")
-TRAINER_ON = word("trainer", "Updates: gb300:72.", metavar="SYSTEM", example="gb300:72", completes="systems")
-ENGINE = word("engine", "Of rollouts: vllm, sglang, trtllm, neuron...", metavar="NAME", example="vllm")
-RELEASE = word("release", "Of the engine: 0.10.", metavar="NAME", example="0.10")
-ROLLOUT_PLAN = _pairs("rollout_plan", "Of a worker: tp=4,weights=fp8.", read_pairs, "tp=4")
-MEMORY_SHARE: Field[float] = replace(
-    share("memory_share", "Of a device that the engine may use.", metavar="SHARE", example="60%"),
-    parse=read_whole_share,
-)
-KEPT_TOKENS = number(
-    "accept",
-    "Tokens kept per speculative step.",
-    low=1.0,
-    high=16.0,
-    allowed="tokens kept per step, such as 2.3",
-    metavar="N",
-    example="2.3",
-)
-DRAFTS = whole("drafts", "Tokens drafted per speculative step.", high=32, metavar="N", example="3")
-STACK = word("stack", "Training software.", metavar="NAME", example="megatron")
-TRAINER_PLAN = _pairs("trainer_plan", "Choices: tp=2,pp=4,precision=bf16.", read_pairs, "tp=2,pp=4")
-FRAMEWORK = word("framework", "nemo-rl, verl, ... or with its release: NAME@0.5.", metavar="NAME", example="nemo-rl")
-SYNC = word("sync", "How new weights reach the workers (docs/rl.md).", metavar="METHOD", example="reshard")
-LINK = quantity("link", "B/s", "Between the sites of both sides.", metavar="RATE", example="100Gbit/s")
-TURNS = number(
-    "turns", "Of the model in a sample, tools called between.", low=1.0, high=1000.0, metavar="N", example="8"
-)
-CALL = quantity("call", "s", "Mean time of a call between two turns.", above=False, metavar="TIME", example="2s")
-REWARD = quantity("reward", "s", "Mean time until a sample's reward.", above=False, metavar="TIME", example="1s")
-JUDGE = _model("judge", "A model that rewards, on chips of its own.")
-JUDGE_ON = word("judge_on", "Its chips: h100:8.", metavar="SYSTEM", example="h100:8", completes="systems")
-JUDGE_TOKENS = count(
-    "judge_tokens", "Tokens that it writes for a sample.", high=LONGEST_ANSWER, metavar="N", example="500"
-)
-TIMELINE = path("timeline", "A few steps of the run: .json (ui.perfetto.dev) or .svg.", metavar="FILE", edges=TYPED)
-
-KEYS: Mapping[str, Field[object]] = {
-    "model": QUESTION,
-    "algorithm": ALGORITHM,
-    "teacher": TEACHER,
-    "critic": CRITIC,
-    "prompts": PROMPTS,
-    "samples": SAMPLES,
-    "batch": STEP_SAMPLES,
-    "global_batch": GLOBAL_BATCH,
-    "epochs": EPOCHS,
-    "lengths.mean": MEAN,
-    "lengths.cap": CAP,
-    "lengths.sigma": SIGMA,
-    "lengths.quantiles": QUANTILES,
-    "lengths.csv": LENGTHS_FILE,
-    "lengths.column": COLUMN,
-    "prompt": PROMPT,
-    "max_sequence": MAX_SEQUENCE,
-    "reference": REFERENCE,
-    "acceptance": ACCEPTANCE,
-    "placement": PLACEMENT,
-    "staleness": STALENESS,
-    "order": ORDER,
-    "partial": PARTIAL,
-    "on": ON,
-    "chips": CHIPS,
-    "goal": GOAL,
-    "budget": BUDGET,
-    "rollouts.on": ROLLOUTS_ON,
-    "rollouts.engine": ENGINE,
-    "rollouts.release": RELEASE,
-    "rollouts.plan": ROLLOUT_PLAN,
-    "rollouts.memory_share": MEMORY_SHARE,
-    "rollouts.accept": KEPT_TOKENS,
-    "rollouts.drafts": DRAFTS,
-    "trainer.on": TRAINER_ON,
-    "trainer.stack": STACK,
-    "trainer.plan": TRAINER_PLAN,
-    "framework": FRAMEWORK,
-    "sync.method": SYNC,
-    "sync.link": LINK,
-    "environment.turns": TURNS,
-    "environment.call": CALL,
-    "environment.reward": REWARD,
-    "environment.judge.model": JUDGE,
-    "environment.judge.on": JUDGE_ON,
-    "environment.judge.tokens": JUDGE_TOKENS,
-    "price": PRICE_KIND,
-}
-"""Key of a scenario -> the field that it gives, in the order of docs/rl.md."""
 
 
 # ---- the request
@@ -383,10 +133,11 @@ class AskedJudge:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlRequest(Asked):
     """One run, or the search for its split. systems: where both sides are (colocated), or what may be split over with
-    `chips` in all (None: no search), by the goal and within the budget, USD per million tokens; rollouts, trainer: where each side is (None: it is in `systems`); rollout_plan,
-    trainer_plan: choices as `parse_serving` and `parse_fixed` give them; framework_release: "" the newest; accept:
-    tokens kept per speculative step; call_s, reward_s: seconds; assumed: what nobody stated and was taken, in words;
-    places: how each field is spelled where the question was put; again: what was given, by field, as JSON has it."""
+    `chips` in all (None: no search), by the goal and within the budget, USD per million tokens; rollouts, trainer:
+    where each side is (None: it is in `systems`); rollout_plan, trainer_plan: choices as `parse_serving` and
+    `parse_fixed` give them; framework: "" none is stated, framework_release: "" the newest; accept: tokens kept per
+    speculative step; call_s, reward_s: seconds; assumed: what nobody stated and was taken, in words; places: how each
+    field is spelled where the question was put; again: what was given, by field, as JSON has it."""
 
     model: Model
     model_given: str
@@ -713,7 +464,7 @@ def _key(reader: QuestionReader, field: Field[object]) -> str:
     return reader.said(field).rpartition(" ")[2]
 
 
-def _placed(reader: QuestionReader, facts: Facts, taken: _Assumed) -> tuple[Placement, int]:
+def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[Placement, int]:
     """(placement, bound of staleness): what the systems say, checked against what is said of them."""
     named, chips, word = reader.given(ON), reader.given(CHIPS), reader.get(PLACEMENT)
     sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
@@ -746,13 +497,13 @@ def _placed(reader: QuestionReader, facts: Facts, taken: _Assumed) -> tuple[Plac
             fix = f"or name {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
             reader.add("both sides take turns on the same chips", STALENESS, given=bound, allowed="0", fix=fix)
         return placement, 0
-    if reader.given(STALENESS) is None:
-        taken.words.append(f"weights at most {STALE} step behind")
-    return placement, STALE if bound is None else bound
-
-
-STALE = 1
-"""Steps that weights may be behind where a split run does not say it."""
+    if bound == 0 and (reader.given(FRAMEWORK) is not None or word != "split"):
+        turns = "" if reader.given(FRAMEWORK) is not None else f"; {_key(reader, PLACEMENT)} split if that is meant"
+        fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, ON)}){turns}"
+        reader.add("leaves one side of a split idle at any time", STALENESS, given=0, fix=fix)
+    if bound is None and reader.given(STALENESS) is None:
+        taken.words.append(f"weights at most {framework.staleness} step(s) behind")
+    return placement, framework.staleness if bound is None else bound
 
 
 def _choices(
@@ -775,9 +526,10 @@ def _choices(
     return {}
 
 
-def _software(reader: QuestionReader, facts: Facts) -> tuple[str, str]:
-    """(framework, its release); engine, stack, sync method are checked too."""
+def _software(reader: QuestionReader, facts: Facts) -> Framework:
+    """The framework, or the one of a run that names none; engine and stack are checked too."""
     from mowich.requests.common import asked_software
+    from mowich.rl.frameworks import read_framework
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
 
@@ -786,18 +538,47 @@ def _software(reader: QuestionReader, facts: Facts) -> tuple[str, str]:
     name, at, release = (reader.get(FRAMEWORK) or "").partition("@")
     if at and not release:
         reader.add("names no release", FRAMEWORK, given=reader.given(FRAMEWORK), allowed=f"{name}@0.5, or {name}")
-    return name, release
+    with reader.watch(FRAMEWORK):
+        return read_framework(facts, name, release)
+    return read_framework(facts, "")
 
 
-def _environment(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge | None:
-    """The judge, where there is one; what an environment lacks is noted."""
-    if (reader.get(TURNS) or 1.0) > 1.0 and reader.given(CALL) is None:
-        reader.missing(CALL, f" with {_key(reader, TURNS)} above 1: what a call takes is of the environment")
+def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed) -> tuple[float, float]:
+    """(seconds of a call between two turns, seconds until a reward): as stated, else those of the kind of environment;
+    what it lacks is noted."""
+    from mowich.rl.environments import environment_times
+
+    call, reward, kind = reader.get(CALL), reader.get(REWARD), reader.get(ENVIRONMENT)
+    usual: dict[str, Fact | None] = {}
+    if kind is not None:
+        with reader.watch(ENVIRONMENT):
+            usual["call"], usual["reward"] = environment_times(facts, kind)
+    if (reader.get(TURNS) or 1.0) <= 1.0:
+        usual.pop("call", None)
+    elif call is None and reader.given(CALL) is None and usual.get("call") is None:
+        why = f" with {_key(reader, TURNS)} above 1: what a call takes is of the environment"
+        reader.missing(CALL, f"{why} ({_key(reader, ENVIRONMENT)} has the usual times of some)")
+    out = []
+    for name, value in (("call", call), ("reward", reward)):
+        fact = usual.get(name)
+        if value is None and fact is not None:
+            taken.words.append(
+                f"{name} of {fact.value:g} s ({fact.low or fact.value:g} to {fact.high or fact.value:g} s)"
+            )
+            value = facts.number(fact.path)
+        out.append(value or 0.0)
+    if algorithm != "distill" and reward is None and "reward" not in usual and reader.given(JUDGE) is None:
+        taken.words.append("rewards that take no time")
+    return out[0], out[1]
+
+
+def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge | None:
+    """The judge, where there is one; what it lacks is noted."""
     if reader.given(CALL) is not None and (reader.get(TURNS) or 1.0) <= 1.0:
         reader.add("is between two turns", CALL, given=reader.given(CALL), fix=f"add {reader.example(TURNS)}")
     parts = (JUDGE, JUDGE_ON, JUDGE_TOKENS)
     if algorithm == "distill":
-        for other in (REWARD, *parts, ACCEPTANCE):
+        for other in (REWARD, ENVIRONMENT, *parts, ACCEPTANCE):
             if reader.given(other) is not None:
                 reader.add("a teacher gives no rewards", other, given=reader.given(other), fix="leave it out")
     given = [f for f in parts if reader.given(f) is not None]
@@ -884,12 +665,12 @@ def _rl(reader: QuestionReader) -> RlRequest:
         reader.add("is of ppo", CRITIC, given=reader.given(CRITIC), fix="leave it out")
     if algorithm == "ppo" and reader.given(CRITIC) is None:
         taken.words.append("a critic as large as the model")
-    placement, staleness = _placed(reader, facts, taken)
+    framework = _software(reader, facts)
+    placement, staleness = _placed(reader, framework, taken)
     systems = _systems(reader, facts)
     for side in (ROLLOUTS_ON, TRAINER_ON):
         _system(reader, side, facts)
-    judge = _environment(reader, algorithm, facts)
-    framework, release = _software(reader, facts)
+    (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
     rollout_plan, trainer_plan = _plans(reader)
@@ -921,20 +702,20 @@ def _rl(reader: QuestionReader) -> RlRequest:
         acceptance=1.0 if reader.get(ACCEPTANCE) is None else reader.get(ACCEPTANCE),
         placement=placement,
         staleness=staleness,
-        order=reader.get(ORDER) or "finished",
-        partial=True if reader.given(PARTIAL) is None else reader.get(PARTIAL),
+        order=reader.get(ORDER) or framework.order,
+        partial=framework.partial if reader.given(PARTIAL) is None else reader.get(PARTIAL),
         systems=systems,
         rollout_plan=rollout_plan,
         accept=reader.get(KEPT_TOKENS),
         drafts=reader.get(DRAFTS) or 0,
         trainer_plan=trainer_plan,
-        framework=framework,
-        framework_release=release,
+        framework="" if reader.given(FRAMEWORK) is None else framework.name,
+        framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
         sync=reader.get(SYNC) or "",
         link_Bps=reader.get(LINK),
         turns=reader.get(TURNS) or 1.0,
-        call_s=reader.get(CALL) or 0.0,
-        reward_s=reader.get(REWARD) or 0.0,
+        call_s=call_s,
+        reward_s=reward_s,
         judge=judge,
         term=term,
         assumed=tuple(taken.words),
@@ -993,7 +774,7 @@ RL = Schema(
             TRAINER_ON,
         ),
         *(ENGINE, RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS, DRAFTS, STACK, TRAINER_PLAN, FRAMEWORK),
-        *(SYNC, LINK, TURNS, CALL, REWARD, JUDGE, JUDGE_ON, JUDGE_TOKENS, TIMELINE, PRICE_KIND, *OF_FACTS),
+        *(SYNC, LINK, ENVIRONMENT, TURNS, CALL, REWARD, JUDGE, JUDGE_ON, JUDGE_TOKENS, TIMELINE, PRICE_KIND, *OF_FACTS),
         *(TERM, LEGEND, *FORM, SEED),
     ),
     make=_rl,

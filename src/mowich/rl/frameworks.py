@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.rl.job import ORDERS, BatchOrder
+from mowich.rl.job import ORDERS, BatchOrder, Pass
 
 UNSTATED = "unstated"
 """The framework of a run that names none; others have its facts where they have none of their own."""
@@ -21,11 +21,11 @@ _ROOT = "rl.frameworks"
 class Framework:
     """A release of a framework. generation, training, passes: what its steps take over those of the same software in
     benchmarks of it; switch_s: of a colocated step beside its refit, sleep, wake and offload; tensor_s: of each tensor
-    of a checkpoint that a sync hands over by itself; sync: its method, of `rl.sync.METHODS`, by placement; order,
-    partial, staleness: of its asynchronous runs, where they state none; hides_passes: forward passes run while rollouts
-    still do; overlaps_sync: the trainer goes on while weights travel; other_s: what else it takes in each step;
-    memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides; paths:
-    of the fact behind each of these, by name of the fact."""
+    of a checkpoint that a sync hands over by itself; forward: passes before an update, by default; sync: its method, of
+    `rl.sync.METHODS`, by placement; order, partial, staleness: of its asynchronous runs, where they state none;
+    hides_passes: forward passes run while rollouts still do; overlaps_sync: the trainer goes on while weights travel;
+    memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides;
+    other_s: what else it takes in each step; paths: of the fact behind each of these, by name of the fact."""
 
     name: str
     display: str
@@ -35,6 +35,7 @@ class Framework:
     passes: float
     switch_s: float
     tensor_s: float
+    forward: tuple[Pass, ...]
     sync_colocated: str
     sync_split: str
     order: BatchOrder
@@ -103,6 +104,7 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
     def number(fact: str) -> float:
         return facts.number(of(fact))
 
+    forward: tuple[Pass, ...] = ("policy", "reference")
     newest = facts.get(f"{_ROOT}.{found}.release")
     order = facts.text(of("order"))
     assert order in ORDERS
@@ -115,6 +117,7 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         passes=number("passes"),
         switch_s=number("switch"),
         tensor_s=number("tensor"),
+        forward=tuple(name for name in forward if number(f"{name}_pass") > 0.0),
         sync_colocated=facts.text(of("sync_colocated")),
         sync_split=facts.text(of("sync_split")),
         order=order,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mowich.estimate import Estimate
 from mowich.machines.system import resolve
 from mowich.plans.plan import stated_plan
 from mowich.requests.rl import RlRequest
@@ -15,7 +14,6 @@ from mowich.studies.rl_row import RlRow
 from mowich.studies.rl_scenario import ask_of, scenario_keys
 
 if TYPE_CHECKING:
-    from mowich.facts import Facts
     from mowich.studies.rl_split import RlSplit
 
 

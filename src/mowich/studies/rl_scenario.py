@@ -13,12 +13,14 @@ from mowich.models.model import Model
 from mowich.plans.launch_settings import LaunchSettings
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.plans.serving_choices import DEGREES
-from mowich.requests import rl
 from mowich.requests.fields import Edge
-from mowich.requests.rl import RlRequest
+from mowich.requests.rl import RL, RlRequest
+from mowich.requests.rl_fields import JUDGE_ON, QUESTION, ROLLOUT_PLAN
 from mowich.requests.schema import QuestionSource
+from mowich.rl.frameworks import read_framework
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
+from mowich.software.vendors import of_vendor
 from mowich.studies.rl_row import RlAsk, RolloutAsk, TrainerAsk
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights, plan_serving
@@ -27,8 +29,8 @@ from mowich.studies.serving_plan import native_weights, plan_serving
 def read_rl(scenario: str | Path, facts: Facts, **given: object) -> RlRequest:
     """The question of a scenario: a file, the name of one that ships, or its text in braces. given: fields that win
     over it. Raises UserErrors, each with file and line."""
-    values = {rl.QUESTION.name: scenario, **given}
-    return rl.RL.read(values, QuestionSource(edge=Edge.KEYWORD, facts=facts))
+    values = {QUESTION.name: scenario, **given}
+    return RL.read(values, QuestionSource(edge=Edge.KEYWORD, facts=facts))
 
 
 def ask_of(asked: RlRequest) -> RlAsk:
@@ -39,8 +41,13 @@ def ask_of(asked: RlRequest) -> RlAsk:
     makes, trains = asked.rollouts or here, asked.trainer or here
     rollouts, trainer = resolve(facts, makes), resolve(facts, trains)
     is_search = asked.chips is not None
-    engine = asked.engine or ("" if is_search else engine_for(facts, rollouts, None, asked.model))
-    engine = engine and engine_for(facts, rollouts, engine, asked.model)
+    framework = read_framework(facts, asked.framework, asked.framework_release)
+    engine, stack = asked.engine or "", asked.stack
+    if asked.framework:  # frameworks bring software of GPUs; other chips run their vendor's
+        engine = engine or (framework.engine if _is_gpu(facts, rollouts) else "")
+        stack = stack or (framework.stack if _is_gpu(facts, trainer) else None)
+    if engine or not is_search:
+        engine = engine_for(facts, rollouts, engine or None, asked.model)
     plan = None if is_search else _worker_plan(asked, asked.model, rollouts)
     judge = asked.judge
     job = asked.job()
@@ -62,9 +69,7 @@ def ask_of(asked: RlRequest) -> RlAsk:
             accept=asked.accept,
             drafts=asked.drafts,
         ),
-        trainer=TrainerAsk(
-            on=trains, system_id=trainer.id, chips=trainer.chips, stack=asked.stack, fixed=asked.trainer_plan
-        ),
+        trainer=TrainerAsk(on=trains, system_id=trainer.id, chips=trainer.chips, stack=stack, fixed=asked.trainer_plan),
         facts=facts,
         framework=asked.framework,
         framework_release=asked.framework_release,
@@ -79,12 +84,16 @@ def ask_of(asked: RlRequest) -> RlAsk:
     )
 
 
+def _is_gpu(facts: Facts, system: System) -> bool:
+    return of_vendor(facts, system.vendor, "failure_class") == "gpu"
+
+
 def _worker_plan(asked: RlRequest, model: Model, system: System) -> ServePlan | None:
     """The plan of a worker where degrees are stated, those that are not are 1; None where the search finds it."""
     given = asked.rollout_plan
     if not any(name in given for name in DEGREES):
         return None
-    where = asked.said(rl.ROLLOUT_PLAN)
+    where = asked.said(ROLLOUT_PLAN)
     several = next((name for name, values in given.items() if len(values) > 1), None)
     if several is not None:
         raise UserError("one plan of a worker", where=f"{where}.{several}", given=given[several], allowed="one value")
@@ -109,7 +118,7 @@ def judged_per_s(asked: RlRequest) -> tuple[float, int]:
     chips = resolve(asked.facts, judge.on).chips
     row = plan_serving(judge.model, judge.on, job=job, facts=asked.facts, top=1).rows[0]
     if row.tokens_per_s_per_chip.value is None:
-        raise UserError("the judge does not run there", where=asked.said(rl.JUDGE_ON), given=judge.on, fix=row.reason)
+        raise UserError("the judge does not run there", where=asked.said(JUDGE_ON), given=judge.on, fix=row.reason)
     return row.tokens_per_s_per_chip.value * chips / judge.tokens, chips
 
 
