@@ -67,7 +67,8 @@ def test_a_batch_takes_what_it_takes_token_by_token(
         most=np.array([float(most)]),
     )
     played = [
-        max(_played(times, np.ceil(lengths.at(rng.random(samples))), 50.0, most) for _ in range(workers)) for _ in range(6)
+        max(_played(times, np.ceil(lengths.at(rng.random(samples))), 50.0, most) for _ in range(workers))
+        for _ in range(6)
     ]
     assert found.makespan_s[0] == pytest.approx(np.mean(played), rel=0.05 if most == samples else 0.12)
 
@@ -114,4 +115,6 @@ def test_steps_are_those_of_serving(facts: Facts, plan: ServePlan) -> None:
     shift = np.exp(w.tpot.at(np.array([0]), np.array([users])))
     assert times.seconds[i, j] == pytest.approx(float((alone * shift)[0]))
     assert times.sequences[-1] == pytest.approx(64.0 * plan.dp)
-    assert float(room_tokens(w, np.array([0]), 1000.0)[0]) == pytest.approx(16 * d.blocks(0, 1000.0) * plan.dp, rel=1e-3)
+    assert float(room_tokens(w, np.array([0]), 1000.0)[0]) == pytest.approx(
+        16 * d.blocks(0, 1000.0) * plan.dp, rel=1e-3
+    )

@@ -24,6 +24,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
 from mowich.rl.cycle import Cycle, CyclePart
+from mowich.rl.events import play
 from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
@@ -44,6 +45,12 @@ from mowich.units import show_gib
 
 TRAINERS = 6
 """Plans of a trainer, the fastest ones of a search, of which the step decides."""
+SYNCED = 12
+"""Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
+FRAMEWORKS_RUN_ON = "NVIDIA"
+"""The vendor of the chips that the stacks of frameworks in our facts are made for."""
+TRAINED_FORMAT = "bf16"
+"""Format of the weights that a trainer sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,9 +119,9 @@ class _Choice:
         return self.found.deployment.plans[self.place]
 
 
-def assess(ask: RlAsk, *, notes: Notes | None = None, spans: bool = False) -> RlRow:
-    """The answer to one run. notes: records its laws; spans: with the timeline of a few steps. A run that no plan can do
-    is a row with its reason. Raises UserError for what is asked wrongly."""
+def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
+    """The answer to one run, with the timeline of a few steps; `notes` records its laws. A run that no plan can do is a
+    row with its reason. Raises UserError for what is asked wrongly."""
     facts, job, model = ask.facts, ask.job, ask.model
     framework = read_framework(facts, ask.framework, ask.framework_release)
     roll_system = resolve(facts, ask.rollouts.system_id, chips=ask.rollouts.chips)
@@ -151,12 +158,17 @@ def assess(ask: RlAsk, *, notes: Notes | None = None, spans: bool = False) -> Rl
     if not trainer_plans:
         return without_answer(ask, f"no plan of the trainer fits the memory of {ask.trainer.on}")
     choice = _chosen(ask, framework, found, platform, trainer_plans)
-    return _row(ask, framework, platform, choice, notes, spans)
+    return _row(ask, framework, platform, choice, notes)
 
 
 def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
-    """The trainer's machine with its software: the stated stack, else the vendor's own."""
-    return resolved(ask.facts, ask.trainer.system_id, ask.trainer.chips, ask.trainer.stack)
+    """The trainer's machine with its software: the stated stack, else the framework's where it runs on that vendor's
+    chips, else the vendor's own."""
+    facts, on = ask.facts, ask.trainer
+    platform = resolved(facts, on.system_id, on.chips, on.stack)
+    if on.stack is not None or not ask.framework or platform.vendor != FRAMEWORKS_RUN_ON:
+        return platform
+    return resolved(facts, on.system_id, on.chips, framework.stack)
 
 
 def trainer_plans_of(ask: RlAsk, platform: Platform) -> tuple[Plan, ...]:
@@ -173,64 +185,64 @@ def models_of(ask: RlAsk) -> dict[Pass, Model]:
     return {name: model for name, model in own if model is not None}
 
 
+def sync_of(
+    ask: RlAsk, framework: Framework, platform: Platform, plan: Plan, system: System, served: ServePlan, workers: int
+) -> SyncSide:
+    """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's."""
+    is_colocated = ask.job.placement == "colocated"
+    method = method_of(ask.sync, framework, is_colocated=is_colocated, is_one_vendor=platform.vendor == system.vendor)
+    used = system.devices if is_colocated else workers * served.devices
+    source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
+    target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
+    return sync_side(ask.model, source, target, method, framework=framework, link_Bps=ask.link_Bps, facts=ask.facts)
+
+
 def _chosen(
     ask: RlAsk, framework: Framework, found: RolloutPlans, platform: Platform, plans: Sequence[Plan]
 ) -> _Choice:
     """The pair of plans with the shortest step in closed form; of equals the first."""
-    job, facts = ask.job, ask.facts
+    job, system = ask.job, found.deployment.system
     trainers = [trainer_side(ask.model, platform, job, p, framework, models=models_of(ask)) for p in plans]
-    places = [i for i, side in enumerate(found.sides) if side is not None]
-    syncs = {}
-    system = found.deployment.system
-    same = ask.rollouts.system_id == ask.trainer.system_id
-    method = method_of(ask.sync, framework, colocated=job.placement == "colocated", same_system=same)
-    for i in places:
-        for j, plan in enumerate(plans):
-            serve, side = found.deployment.plans[i], found.sides[i]
-            assert side is not None
-            syncs[i, j] = sync_side(
-                ask.model,
-                SyncEnd(system=platform, devices=plan.devices, plan=plan, format="bf16"),
-                SyncEnd(
-                    system=system,
-                    devices=side.workers * serve.devices,
-                    plan=serve,
-                    format=serve.weights,
-                    workers=side.workers,
-                ),
-                method,
-                framework=framework,
-                link_Bps=ask.link_Bps,
-                facts=facts,
-            )
-    pairs = list(syncs)
-    at = (
-        np.array([places.index(i) for i, _ in pairs], dtype=np.intp),
-        np.array([j for _, j in pairs], dtype=np.intp),
-        np.arange(len(pairs)),
-    )
-    rollouts = [side for side in found.sides if side is not None]
+    rollouts = [(i, side) for i, side in enumerate(found.sides) if side is not None]
     switch = framework.switch_s if job.placement == "colocated" else 0.0
-    columns = closed_columns(
-        job,
-        rollouts,
-        trainers,
-        list(syncs.values()),
-        at,
-        switch_s=switch,
-        hides_passes=framework.hides_passes,
-        other_s=framework.other_s,
-    )
-    best = int(np.argmin(columns.step_s))
-    i, j = pairs[best]
+    no_sync = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
+
+    def steps(pairs: Sequence[tuple[int, int]], syncs: Sequence[SyncSide]) -> Floats:
+        """Seconds of a step of each pair of places."""
+        at = (
+            np.array([i for i, _ in pairs], dtype=np.intp),
+            np.array([j for _, j in pairs], dtype=np.intp),
+            np.arange(len(pairs)),
+        )
+        return closed_columns(
+            job,
+            [side for _, side in rollouts],
+            trainers,
+            syncs,
+            at,
+            switch_s=switch,
+            hides_passes=framework.hides_passes,
+            other_s=framework.other_s,
+        ).step_s
+
+    pairs = [(i, j) for i in range(len(rollouts)) for j in range(len(plans))]
+    if len(pairs) > SYNCED:
+        fastest = np.argsort(steps(pairs, [no_sync] * len(pairs)), kind="stable")[:SYNCED]
+        pairs = [pairs[k] for k in sorted(fastest.tolist())]
+    syncs = []
+    for i, j in pairs:
+        place, side = rollouts[i]
+        syncs.append(sync_of(ask, framework, platform, plans[j], system, found.deployment.plans[place], side.workers))
+    best = int(np.argmin(steps(pairs, syncs)))
+    place, side = rollouts[pairs[best][0]]
     return _Choice(
         found=found,
-        place=i,
-        trainer_plan=plans[j],
+        place=place,
+        trainer_plan=plans[pairs[best][1]],
         sides=Sides(
-            rollouts=rollouts[at[0][best]],
-            trainer=trainers[j],
-            sync=syncs[i, j],
+            rollouts=side,
+            trainer=trainers[pairs[best][1]],
+            sync=syncs[best],
             switch_s=switch,
             hides_passes=framework.hides_passes,
             other_s=framework.other_s,
@@ -363,17 +375,17 @@ class _Ends:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _row(
-    ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, notes: Notes | None, spans: bool
-) -> RlRow:
+def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, notes: Notes | None) -> RlRow:
     job, facts, sides = ask.job, ask.facts, choice.sides
     closed = closed_form(job, sides, notes)
-    cycle = closed
+    cycle = play(job, sides, seed=ask.seed, spans=True)
     beyond = tuple(facts.number(f"rl.constants.residual_{end}") for end in ("faster", "slower"))
     ends = _Ends.of(job, sides, _causes(ask, framework, platform, choice), (beyond[0], beyond[1]))
     columns, grade = ends.columns, worst_grade([ask.model.graded("C"), "C" if ask.framework else "D"])
     step = ends.of_time(cycle.step_s, columns.step_s, "s", grade)
-    step = replace(step, breakdown=dict(cycle.parts), coverage={"analytic": 1.0})
+    step = replace(
+        step, breakdown={str(name): seconds for name, seconds in cycle.parts.items()}, coverage={"analytic": 1.0}
+    )
     parts: dict[CyclePart, Estimate] = {
         name: ends.of_time(seconds, columns.parts[name], "s", grade) if name in columns.parts else _exact_s(seconds)
         for name, seconds in cycle.parts.items()
