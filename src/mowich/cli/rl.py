@@ -14,6 +14,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.requests.rl import RL, RlRequest
 
 if TYPE_CHECKING:
+    from mowich.show.render.terminal import Style
     from mowich.studies.rl_answer import RlAnswer
 
 
@@ -28,7 +29,15 @@ def rl(asked: RlRequest) -> None:
         result = rl_found(asked)
     if asked.timeline is not None:
         _write_timeline(result, asked.timeline)
-    emit(result.to_dict(), form, inputs=asked.given, model=asked.model)
+
+    def drawn(how: Style) -> str:
+        from mowich.show import rl_timeline
+
+        cycle = result.rows[0].cycle
+        lines = rl_timeline.draw_timeline(() if cycle is None else cycle.spans, how)
+        return "".join(f"{line}\n" for line in ("", *lines)) if asked.timeline is not None else ""
+
+    emit(result.to_dict(), form, inputs=asked.given, model=asked.model, after=drawn)
     if not result.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
 

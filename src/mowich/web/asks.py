@@ -95,7 +95,7 @@ SizedSystem = Annotated[
 """A system with a number of chips, such as trn3-gen2:144."""
 Pairs = (
     Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9.=,| _+-]+$")]
-    | Annotated[dict[Word, Annotated[str | float, Field(union_mode="left_to_right")]], Field(max_length=16)]
+    | Annotated[dict[Word, str | int | float], Field(max_length=16)]
 )
 """Choices: tp=4,ep=8, or a mapping of them."""
 MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]

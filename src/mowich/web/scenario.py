@@ -16,6 +16,7 @@ set: {site.pue: 1.1}
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -24,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
+from mowich.requests.rl_fields import KEYS
 from mowich.scenario import Node, parse_text
 from mowich.web import asks
 from mowich.web.asks import Mistake
@@ -97,8 +99,8 @@ def rl_fields(text: str) -> dict[str, object]:
 
 def rl_yaml(fields: Mapping[str, object]) -> str:
     """The scenario of fields: each under its key."""
-    out: dict[str, object] = {}
-    for key, field in rl.KEYS.items():
+    out: dict[str, object] = {"mowich": 1}
+    for key, field in KEYS.items():
         if fields.get(field.name) is None:
             continue
         *above, own = key.split(".")
@@ -107,4 +109,5 @@ def rl_yaml(fields: Mapping[str, object]) -> str:
             inner = inner.setdefault(name, {})  # type: ignore[assignment]
         value = fields[field.name]
         inner[own] = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(out, sort_keys=False, allow_unicode=True, width=100)
+    plain = json.loads(json.dumps(out))  # values that are one object would be an anchor and its aliases
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

@@ -330,7 +330,7 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
 def rl(ask: asks.Ask, known: Knowledge) -> bytes:
     """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
     question, and the same as a scenario."""
-    from mowich.studies.rl_answer import rl as study
+    from mowich.studies.answers import rl_found
     from mowich.web.scenario import rl_fields, rl_yaml
 
     given = ask.values()
@@ -339,10 +339,11 @@ def rl(ask: asks.Ask, known: Knowledge) -> bytes:
         safe_yaml(str(text))
     got = known.read(ask)
     assert isinstance(got, RlRequest)
-    result = study(got).to_dict()
+    result = rl_found(got).to_dict()
     asked = {**({} if text is None else rl_fields(str(text))), **given}
     return reply(
         result,
+        inputs=got.given,
         notes=list(got.notes),
         command=ask.command(),
         view=view(result),
