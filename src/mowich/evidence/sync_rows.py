@@ -65,10 +65,10 @@ class SyncCase:
 
     def predicted_s(self, facts: Facts) -> float:
         """Seconds of the parts that the figure holds."""
-        return held_s(sync_times(self.model, self.source, self.target, self.method, facts=facts), self.left_out)
+        return stated_parts_s(sync_times(self.model, self.source, self.target, self.method, facts=facts), self.left_out)
 
 
-def held_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
+def stated_parts_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
     """Seconds of a sync without some of its parts."""
     return sum(seconds for part, seconds in found.parts.items() if part not in left_out)
 

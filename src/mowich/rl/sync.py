@@ -184,7 +184,7 @@ def beside_s(load: float, wire: float) -> float:
     return max(load - wire, 0.0)
 
 
-def convert_s(read_B: float, written_B: float, devices: float, hbm_Bps: float) -> float:
+def converted_s(read_B: float, written_B: float, devices: float, hbm_Bps: float) -> float:
     """Seconds to read weights in one format and write them in another, by all devices of a side, at the rate of their
     memories.
 
@@ -309,10 +309,15 @@ def _rate(system: System, level: Level) -> float:
 
 
 def _inner_Bps(system: System) -> float:
-    """Bytes/s of a device inside its scale-up domain: the slowest level of it; of a machine without one, its
-    network."""
-    inside = [level for level in system.levels if not level.is_network and level.devices > 1]
-    return min((_rate(system, level) for level in inside), default=_network_Bps(system))
+    """Bytes/s of a device inside its server: the slowest level up to the one that holds the server; of a machine whose
+    servers have no links, its network."""
+    rates = []
+    for level in system.levels[: system.fabric_level]:
+        if level.devices > 1:
+            rates.append(_rate(system, level))
+        if level.devices >= system.server_devices:
+            break
+    return min(rates, default=_network_Bps(system))
 
 
 def _network_Bps(system: System) -> float:
@@ -401,7 +406,7 @@ def sync_times(
     if source.format != target.format:
         wide = source if bytes_of(source.format) >= bytes_of(target.format) else target
         read_B = sum(weight_bytes(model, wide.format).values())
-        parts["convert"] = told(notes, "sync_convert", convert_s)(
+        parts["convert"] = told(notes, "sync_convert", converted_s)(
             read_B=read_B, written_B=load.whole_B, devices=wide.devices, hbm_Bps=wide.system.hbm_Bps
         )
     parts["gather"] = _gather(name, model, load, source, facts, notes)
@@ -563,7 +568,7 @@ def _wire(
         return law(part, part, part, rate, rate, link)
     if name == "disk":
         read = facts.number("rl.sync.disk.read")
-        return law(0.0, whole * servers, whole * servers, read, read, link)
+        return law(0.0, whole * servers, whole, read, read, link)  # the store has a copy at either site
     reached = link * facts.number("rl.sync.relay.reached") if name == "relay" else link
     crossing = law(whole / senders, whole / receivers, whole, send, receive, reached)
     fan_out = told(notes, "sync_fan_out", fan_out_s)(
