@@ -55,7 +55,7 @@ def test_a_set_fact_reaches_every_framework_without_its_own() -> None:
 
 def test_what_a_release_did() -> None:
     """What differs up to a release holds for its repairs, and not for the next one."""
-    for method, releases in {"ipc-tensors": ("v0.3", "v0.4", "0.4.9"), "ipc-buckets": ("v0.5", "v1", "")}.items():
+    for method, releases in {"ipc-tensors": ("v0.3", "v0.6", "0.6.9"), "ipc-buckets": ("v0.7", "v1", "")}.items():
         assert {read_framework(FACTS, "NeMo RL", release).sync_colocated for release in releases} == {method}
 
 
