@@ -47,10 +47,14 @@ def test_every_framework_is_whole(name: str) -> None:
 
 def test_a_set_fact_reaches_every_framework_without_its_own() -> None:
     faster = FACTS.with_values({"rl.frameworks.unstated.generation": 1.2})
-    assert all(read_framework(faster, name).generation == 1.2 for name in framework_names(FACTS))
-    own = FACTS.with_values({"rl.frameworks.verl.memory_share_colocated": 0.4})
-    assert read_framework(own, "verl").memory_share_colocated == 0.4
-    assert read_framework(own, "trl").memory_share_colocated == 0.3
+    own = {"unstated", *(name for name in framework_names(FACTS) if FACTS.get(f"rl.frameworks.{name}.generation"))}
+    assert all(
+        read_framework(faster, name).generation == 1.2 for name in {*framework_names(FACTS)} - own | {"unstated"}
+    )
+    assert own == {"nemo-rl", "unstated"}
+    stated = FACTS.with_values({"rl.frameworks.verl.memory_share_colocated": 0.4})
+    assert read_framework(stated, "verl").memory_share_colocated == 0.4
+    assert read_framework(stated, "trl").memory_share_colocated == 0.3
 
 
 def test_what_a_release_did() -> None:
