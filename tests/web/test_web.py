@@ -226,7 +226,7 @@ RUN = {
     "prompts": "16",
     "samples": 8,
     "mean": "500",
-    "cap": "1k",
+    "cap": "904",
     "on": ["h100:8"],
     "rollout_plan": {"tp": 1},
     "trainer_plan": {"tp": 1, "pp": 1, "dp": 8},

@@ -51,6 +51,9 @@ _BINDS = {
 
 _ALGORITHMS = {"grpo": "GRPO", "ppo": "PPO", "dapo": "DAPO", "distill": "distillation"}
 
+_LEAST_S = 1e-6
+"""A part of a step that takes less is none."""
+
 _MARKED = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip")
 """Measures whose best row the table marks."""
 
@@ -144,13 +147,17 @@ def _dollars(row: Result) -> str:
 
 
 def _lengths_words(inputs: Result) -> str:
-    """ "mean 3200, cap 4096 tokens", as the lengths were stated."""
+    """ "answers of 3200 tokens on average, at most 4096", as the lengths were stated."""
     given = inputs.get("lengths")
     if not isinstance(given, Mapping):
         return ""
-    said = [f"{key} {value:g}" for key, value in given.items() if isinstance(value, int | float)]
-    said += [f"by {key}" for key, value in given.items() if isinstance(value, str | Mapping)]
-    return f"; answers: {', '.join(said)} tokens" if said else ""
+    if "mean" in given:
+        said = f"answers of {float(given['mean']):g} tokens on average"
+    elif "answers" in given:
+        said = f"lengths of {int(given['answers']):,} answers of a run"
+    else:
+        said = "lengths by quantiles"
+    return said + (f", at most {float(given['cap']):g}" if given.get("cap") else "")
 
 
 def _job(inputs: Result, run: Run) -> str:
@@ -162,7 +169,7 @@ def _job(inputs: Result, run: Run) -> str:
         text += f", {prompts:,} prompts x {samples:,} answers a step"
     if inputs.get("global_batch"):
         text += f", {float(inputs['global_batch']):,.0f} answers an update"
-    text += _lengths_words(inputs)
+    text += "".join(f"; {words}" for words in (_lengths_words(inputs),) if words)
     if inputs.get("staleness"):
         text += f"; staleness at most {inputs['staleness']}"
     return text + (f"; {inputs['framework']}" if inputs.get("framework") else "")
@@ -175,7 +182,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
         ("algorithm", _ALGORITHMS.get(str(inputs.get("algorithm")), str(inputs.get("algorithm") or ""))),
         ("prompts x answers", f"{inputs.get('prompts', '?')} x {inputs.get('samples', '?')}"),
         ("answers an update", str(inputs.get("global_batch") or "")),
-        ("lengths", _lengths_words(inputs).removeprefix("; answers: ")),
+        ("lengths", _lengths_words(inputs)),
         ("framework", str(inputs.get("framework") or "none stated")),
         ("kind of price", term_words(inputs.get("price_term") or inputs.get("price") or "default")),
         ("facts", str(result.get("facts_hash") or "")),
@@ -264,6 +271,7 @@ def _columns() -> list[Column]:
 def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> Table:
     """The main table: a row a run."""
     rows = result["rows"]
+    alive = [_detail(row, name) for row, name in zip(rows, names, strict=True) if runs(row)]
     is_ranked = any(ranks.best is not None for ranks in found.values())
     legend = "← best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges"
     return Table(
@@ -279,9 +287,11 @@ def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking])
         details=Details(
             title="Plans",
             when="rollout plan",
-            rows=[_detail(row, name) for row, name in zip(rows, names, strict=True) if runs(row)],
+            rows=alive,
             instead_of=("rollout plan", "trainer plan", "price", "J/token", "tok/s/chip", "binds"),
-        ),
+        )
+        if alive
+        else None,
     )
 
 
@@ -323,8 +333,8 @@ def _detail(row: Result, name: str) -> tuple[str, list[More], list[More]]:
     """Both plans with their software, and what had no room in the table."""
     rollouts, trainer = row["rollouts"], row["trainer"]
     first = [
-        More("", f"rollouts {_rollout_words(row)}, {rollouts['engine']}"),
-        More("", f"trainer {plan_words(trainer.get('plan'))}, {trainer['stack']}"),
+        More("", ", ".join(filter(None, (f"rollouts {_rollout_words(row)}", rollouts["engine"])))),
+        More("", ", ".join(filter(None, (f"trainer {plan_words(trainer.get('plan'))}", trainer["stack"])))),
     ]
     second = [
         More("tok/s/chip", f"{number_text(estimate_of(row['tokens_per_s_per_chip']).value)} tokens/s/chip"),
@@ -403,7 +413,7 @@ def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
                     figure(row["longest_s"], f"{label}.longest_s"),
                     figure(row["staleness"]["mean"], f"{label}.staleness.mean"),
                     str(row["staleness"]["max"]),
-                    str(row["sync"]["method"]),
+                    str(row["sync"]["method"] or NOTHING),
                     figure(row["sync"]["seen_s"], f"{label}.sync.seen_s"),
                     figure(row["sync"]["hidden_s"], f"{label}.sync.hidden_s"),
                 ]
@@ -415,8 +425,9 @@ def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
 
 
 def _second(parts: Mapping[str, Result], part: str) -> float:
-    """Seconds of a part; 0 where a run has none."""
-    return (estimate_of(parts[part]).value or 0.0) if part in parts else 0.0
+    """Seconds of a part; 0 where a run has none, or no more than rounding."""
+    value = (estimate_of(parts[part]).value or 0.0) if part in parts else 0.0
+    return value if value > _LEAST_S else 0.0
 
 
 # pictures

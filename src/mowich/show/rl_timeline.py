@@ -4,6 +4,7 @@ opens, and as a picture of a page. All of `Cycle.spans`."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from mowich.rl.cycle import CYCLE_PARTS, Span
@@ -77,6 +78,12 @@ def _seen(spans: Sequence[Span]) -> list[str]:
     return [part for part in CYCLE_PARTS if part in there] + sorted(there - set(CYCLE_PARTS))
 
 
+def _from_zero(spans: Sequence[Span]) -> list[Span]:
+    """The same, the first one beginning at 0: a timeline shows steps after those that fill the pipeline."""
+    start = min((span.from_s for span in spans), default=0.0)
+    return [replace(span, from_s=span.from_s - start, to_s=span.to_s - start) for span in spans]
+
+
 def _end_s(spans: Sequence[Span]) -> float:
     return max(span.to_s for span in spans)
 
@@ -97,6 +104,7 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
     spans."""
     if not spans:
         return []
+    spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
     width, end = max(20, style.width - 13), _end_s(spans)
     at = [(lanes.index(s.lane), _LETTERS.get(s.what, "O"), s.from_s, s.to_s) for s in spans if s.lane in lanes]
@@ -112,9 +120,10 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
 
 def timeline_picture(spans: Sequence[Span]) -> Chart:
     """The picture of a page."""
+    spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
     return timeline_chart(
-        "Who does what in the first steps",
+        "Who does what in a few steps",
         "White: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
         {
             lane_words(lane): [(s.from_s, s.to_s, time_part(s.what).words) for s in spans if s.lane == lane]
@@ -130,6 +139,7 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
 
 def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
     """A drawing of its own, each span with the version of its weights."""
+    spans = _from_zero(spans)
     fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(_seen(spans)).items()}
     lanes, left, top = lanes_of(spans), 70, 28
     scale = (width - left - 10) / _end_s(spans)
