@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import AS, FORM, LEGEND, SEED, Asked, asked_model, form_of, loaded, words_of_model
+from mowich.requests.common import (
+    AS,
+    FORM,
+    LEGEND,
+    SEED,
+    Asked,
+    asked_model,
+    asked_software,
+    form_of,
+    loaded,
+    words_of_model,
+)
 from mowich.requests.fields import Edge, Field, read_count
 from mowich.requests.rl_fields import (
     ACCEPTANCE,
@@ -84,6 +95,8 @@ if TYPE_CHECKING:
     from mowich.scenario import Node
 
 T = TypeVar("T")
+_Choices = dict[str, tuple[int | str, ...]]
+"""Choices of a plan, by its field."""
 
 
 # ---- the request
@@ -507,10 +520,8 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
 
 
 def _choices(
-    reader: QuestionReader,
-    of: Field[dict[str, str]],
-    parse: Callable[[Mapping[str, str]], dict[str, tuple[int | str, ...]]],
-) -> dict[str, tuple[int | str, ...]]:
+    reader: QuestionReader, of: Field[dict[str, str]], parse: Callable[[Mapping[str, str]], _Choices]
+) -> _Choices:
     """The choices of a plan; what is wrong is noted with the field."""
     given = reader.get(of)
     if given is None:
@@ -528,7 +539,6 @@ def _choices(
 
 def _software(reader: QuestionReader, facts: Facts) -> Framework:
     """The framework, or the one of a run that names none; engine and stack are checked too."""
-    from mowich.requests.common import asked_software
     from mowich.rl.frameworks import read_framework
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
@@ -617,7 +627,8 @@ def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
 def _given(reader: QuestionReader) -> dict[str, object]:
     """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
     left = {f.name for f in (*FORM, LEGEND, TIMELINE, *OF_FACTS)}
-    values = {f.name: reader.given(f) for f in RL.fields if f.name not in left and reader.given(f) not in (None, False)}
+    asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
+    values = {f.name: value for f, value in asked if value is not None and value != f.default}
     if QUESTION.name in values:
         values[QUESTION.name] = words_of_model(reader)
     return {name: _plain(value) for name, value in values.items()}
@@ -634,6 +645,8 @@ def _plain(value: object) -> object:
 
 
 def _rl(reader: QuestionReader) -> RlRequest:
+    from mowich.rl.sync import METHODS
+
     again = _given(reader)
     has_file = _lay_scenario(reader)
     reader.read_all()
@@ -673,7 +686,8 @@ def _rl(reader: QuestionReader) -> RlRequest:
     (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
-    rollout_plan, trainer_plan = _plans(reader)
+    rollout_plan, trainer_plan = _plans(reader, taken)
+    sync = asked_software(reader, SYNC, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
     reader.stop()
     assert model is not None
@@ -711,7 +725,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         trainer_plan=trainer_plan,
         framework="" if reader.given(FRAMEWORK) is None else framework.name,
         framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
-        sync=reader.get(SYNC) or "",
+        sync=sync,
         link_Bps=reader.get(LINK),
         turns=reader.get(TURNS) or 1.0,
         call_s=call_s,
@@ -741,7 +755,9 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     return names
 
 
-def _plans(reader: QuestionReader) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
+def _plans(
+    reader: QuestionReader, taken: _Assumed
+) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
     """(choices of a worker's plan, of the trainer's)."""
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
@@ -751,7 +767,10 @@ def _plans(reader: QuestionReader) -> tuple[dict[str, tuple[int | str, ...]], di
         if name in rollout:
             allowed = "tp, pp, dp, ep, weights, kv"
             reader.add("is no choice of rollouts", ROLLOUT_PLAN, given=name, allowed=allowed)
-    return rollout, _choices(reader, TRAINER_PLAN, parse_fixed)
+    trainer = _choices(reader, TRAINER_PLAN, parse_fixed)
+    if "precision" not in trainer:
+        taken.words.append("updates in bf16")
+    return rollout, {"precision": ("bf16",), **trainer}
 
 
 RL = Schema(

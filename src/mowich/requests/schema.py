@@ -180,6 +180,8 @@ class Schema(Generic[Q_co]):
         words = ["mowich", *self.name.split()]
         for field in self.at(Edge.OPTION):
             value = flat.get(field.name)
+            if value is False and field.negative:
+                words.append(field.negative)
             if value is None or value is False or value == field.default or (not value and value != 0):
                 continue
             if field.kind == "flag":

@@ -417,6 +417,7 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
         power_basis=cost.basis,
         cycle=cycle,
         closed_s=closed.step_s,
+        sync_method=sides.sync.method,
         assumed=(*ask.assumed, *_assumed(ask, framework, platform, choice)),
     )
 

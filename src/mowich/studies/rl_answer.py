@@ -10,6 +10,8 @@ from mowich.machines.system import resolve
 from mowich.plans.plan import stated_plan
 from mowich.requests.rl import RlRequest
 from mowich.shown import Rows, Shown
+from mowich.software.engine import engine_for
+from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlRow
 from mowich.studies.rl_scenario import ask_of, scenario_keys
 
@@ -27,9 +29,10 @@ def row_name(row: RlRow) -> str:
 def row_dict(row: RlRow) -> dict[str, object]:
     """A row of mowich/rl@1."""
     ask, makes, trains = row.ask, row.ask.rollouts, row.ask.trainer
-    lnc = {side.on: resolve(ask.facts, f"{side.system_id}:{side.chips}").lnc for side in (makes, trains)}
+    maker = resolve(ask.facts, makes.system_id, chips=makes.chips)
+    machine = resolved(ask.facts, trains.system_id, trains.chips, trains.stack)
     parts = {name: part.to_dict() for name, part in row.parts.items()}
-    values = {name: part.value for name, part in row.parts.items() if part.value is not None}
+    values: dict[str, float] = {name: part.value for name, part in row.parts.items() if part.value is not None}
     is_known = row.step_s.value is not None and len(values) == len(row.parts)
     return {
         "name": row_name(row),
@@ -37,15 +40,15 @@ def row_dict(row: RlRow) -> dict[str, object]:
         "rollouts": {
             "system": makes.system_id,
             "chips": makes.chips,
-            "engine": makes.engine,
-            "plan": None if row.rollout_plan is None else stated_plan(row.rollout_plan, lnc[makes.on]),
+            "engine": engine_for(ask.facts, maker, makes.engine or None, ask.model),
+            "plan": None if row.rollout_plan is None else stated_plan(row.rollout_plan, maker.lnc),
             "workers": row.workers,
         },
         "trainer": {
             "system": trains.system_id,
             "chips": trains.chips,
-            "stack": trains.stack,
-            "plan": None if row.trainer_plan is None else stated_plan(row.trainer_plan, lnc[trains.on]),
+            "stack": machine.stack.name,
+            "plan": None if row.trainer_plan is None else stated_plan(row.trainer_plan, machine.lnc),
         },
         "chips": chips_of(row),
         "feasible": not row.reason,
@@ -60,7 +63,7 @@ def row_dict(row: RlRow) -> dict[str, object]:
         "longest_s": row.longest_s.to_dict(),
         "staleness": {"mean": row.staleness_mean.to_dict(), "max": row.staleness_max},
         "sync": {
-            "method": ask.sync or None,
+            "method": row.sync_method or ask.sync or None,
             "seen_s": row.sync_seen_s.to_dict(),
             "hidden_s": row.sync_hidden_s.to_dict(),
         },
