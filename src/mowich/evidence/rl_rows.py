@@ -1,16 +1,16 @@
 """Measured steps of reinforcement learning: the columns of a table, and one row as the run that it states.
 
 A row is a whole step (`step`), a micro-batch of the trainer (`trainer_only`), or a hand-over of weights
-(`weight_sync`). A row that does not say what decides its time is refused with the reason: without the mean length of
-its answers, the acceptance of dynamic sampling, the time of its tools, its model, its machines. The rules are about what
-a row says, never about its id, and nothing here looks at a predicted time.
+(`weight_sync`, read by `sync_rows`). A row that does not say what decides its time is refused with every reason: no
+mean length of its answers, no acceptance of dynamic sampling, no time of its tools, an unknown model or machine. The
+rules are about what a row says, never about its id, and nothing here looks at a predicted time.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mowich.errors import UserError, unknown
@@ -21,9 +21,10 @@ from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.model import Model
 from mowich.models.task import Lora
+from mowich.operators.tables.schema import FORMAT_B
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, TrainJob, one_of
-from mowich.rl.frameworks import Framework, find_framework, read_framework
-from mowich.rl.job import Environment, Pass, RlJob
+from mowich.rl.frameworks import Framework, read_framework
+from mowich.rl.job import BatchOrder, Environment, Pass, Placement, RlJob
 from mowich.rl.lengths import Lengths
 
 RowKind = Literal["step", "trainer_only", "weight_sync", "queue"]
@@ -72,7 +73,7 @@ RL = TableForm(
         "mean_gen_len",
         "gen_mem_util",
         "total_tokens_per_step",
-        "model_bytes_gb",
+        "weight_sync_s_max",
         "acceptance",
         "turns",
         "call_s",
@@ -82,26 +83,9 @@ RL = TableForm(
 """The columns of measured steps; each phase that a row states gives one result. Beside those of published rows:
 acceptance, turns, call_s, reward_s, for runs that state them."""
 
-PROMPT = "rl.constants.prompt"
-"""Fact: tokens of a prompt where a row does not say them."""
-
-SIGMA = "rl.constants.sigma"
-"""Fact: spread of the logarithm of lengths where a row states their mean and cap alone."""
-
-METHOD_WORDS: tuple[tuple[str, str], ...] = (
-    (r"reshard", "reshard"),
-    (r"delta", "delta"),
-    (r"p2p|rdma|nixl|mooncake", "rdma"),
-    (r"with checkpoint engine|host", "host"),
-    (r"disk|file system|filesystem", "disk"),
-    (r"tensor by tensor", "tensors"),
-    (r"broadcast", "broadcast"),
-    (r"^nccl (a?sync)$|packed|collective", "collective"),
-)
-"""A pattern of `sync_method` -> the method of `rl.sync` that it means; the first that fits."""
-
-_COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned", re.IGNORECASE)
-"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of."""
+_COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from the chip", re.IGNORECASE)
+"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
+kernels that were made for another generation of chips."""
 
 _UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
 """Words of `doubts` for a total of tokens that does not go with the mean length."""
@@ -120,34 +104,36 @@ class RlSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlCase:
-    """A row, read. chip, source, family: in the row's words; job: of a step; update: of a trainer's micro-batch;
-    rollouts: None where only the trainer ran; method: of the sync, "" : as the framework does it; measured: seconds by
-    column of `PHASES`; skip: columns that are not scored, with the reason; inferred: "field=value (how)"; pair: what a
-    synchronous and an asynchronous run of one table have in common; doubts: in the row's words."""
+    """A row, read. chip, source, family: in the row's words; release: of the framework, "" : none with a number is
+    stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for each;
+    rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
+    scored, with the reason; inferred: "field=value (how)"; pair: what a synchronous and an asynchronous run of one
+    table have in common; doubts: in the row's words."""
 
     id: str
-    kind: RowKind
     chip: str
     source: str
     family: str
     framework: Framework
+    release: str
     model: Model
     trainer: RlSide
     rollouts: RlSide | None
-    job: RlJob | None = None
-    update: TrainJob | None = None
-    memory_share: float | None = None
-    method: str = ""
+    job: RlJob | None
+    update: TrainJob | None
+    saves_B: float
+    memory_share: float | None
     measured: Mapping[str, float]
-    skip: Mapping[str, str] = field(default_factory=dict)
+    skip: Mapping[str, str]
     inferred: tuple[str, ...]
-    pair: tuple[str, ...] = ()
-    doubts: str = ""
+    pair: tuple[str, ...]
+    is_asynchronous: bool | None
+    doubts: str
 
     @property
     def software(self) -> str:
         """ "NeMo RL v0.6": the framework and its release, where the row states one."""
-        return f"{self.framework.display} {self.framework.release}".strip()
+        return f"{self.framework.display} {self.release}".strip()
 
 
 def is_rl(columns: Collection[str]) -> bool:
@@ -206,65 +192,66 @@ class _Reader:
         """Raises RefusedError with every reason at once."""
         check_whole(self.row, RL)
         kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
-        if kind == "queue":
-            raise RefusedError("a row of a queue states no time of a step")
         if _COMPLAINT.search(self.text("doubts")):
             self.need(f"its own doubts: {self.text('doubts')}")
-        measured = {column: float(self.row[column]) for column in PHASES if self.number(column)}
-        measured = {column: measured[column] for column in measured if kind == "step" or column in _OF_KIND[kind]}
+        wanted = ("train_time_s",) if kind == "trainer_only" else tuple(PHASES)
+        measured = {column: float(self.row[column]) for column in wanted if self.number(column)}
         if not measured:
             self.need("the row states no time that is predicted")
         framework, model, system_id = self.framework(), self.model(), self.system()
-        placement: Literal["colocated", "split"] = "colocated" if self.is_colocated() else "split"
-        trains, makes = self.devices(kind)
+        placement: Placement = "colocated" if self.text("colocated") == "yes" else "split"
+        trains, makes = self.devices(is_alone=kind == "trainer_only", placement=placement)
         job = self.job(framework, placement) if kind == "step" else None
-        trainer = RlSide(
-            system_id=system_id, devices=trains, software=self.stack(), plan=self.trainer_plan(trains, kind)
-        )
-        rollouts = None
-        if kind != "trainer_only":
-            rollouts = RlSide(
-                system_id=system_id, devices=makes, software=self.engine(framework), plan=self.worker_plan()
-            )
         update = self.update(trains) if kind == "trainer_only" else None
+        stack = self.stack(framework)
+        trainer = RlSide(system_id=system_id, devices=trains, software=stack, plan=self.trainer_plan(trains, stack))
+        rollouts = None
+        if kind == "step":
+            engine, plan = self.engine(framework), self.worker_plan()
+            rollouts = RlSide(system_id=system_id, devices=makes, software=engine, plan=plan)
         if self.missing or model is None:
             raise RefusedError("; ".join(self.missing))
         return RlCase(
             id=self.row["id"],
-            kind=kind,
             chip=self.text("hardware"),
             source=self.text("source"),
             family=self.text("family") or f"{self.text('model')} | {self.text('hardware')}",
             framework=framework,
+            release=self.release(),
             model=model,
             trainer=trainer,
             rollouts=rollouts,
             job=job,
             update=update,
+            saves_B=self.saves_B(model, framework) if update else 0.0,
             memory_share=self.number("gen_mem_util"),
-            method=self.method(kind, placement),
             measured=measured,
             skip=self.skip(measured, placement),
             inferred=tuple(self.inferred),
-            pair=self.pair(),
+            pair=tuple(self.text(column) for column in _IN_PAIR),
+            is_asynchronous=None if job is None else job.staleness > 0,
             doubts=self.text("doubts"),
         )
 
     def framework(self) -> Framework:
-        word, release = self.text("framework"), self.text("framework_version")
-        numbered = release if re.match(r"v?\d", release) else ""
-        if release and not numbered:
-            self.fill("release", "the newest", f"'{release}' has no number")
+        word, stated = self.text("framework"), self.text("framework_version")
+        if stated and not self.release():
+            self.fill("release", "the newest", f"'{stated}' has no number")
         try:
-            return read_framework(self.facts, word, numbered)
+            return read_framework(self.facts, word, self.release())
         except UserError:
             self.fill("framework", "unstated", f"no facts of '{word}'")
             return read_framework(self.facts, "")
 
+    def release(self) -> str:
+        """The release of the framework, where the row states its number."""
+        stated = self.text("framework_version")
+        return stated if re.match(r"v?\d", stated) else ""
+
     def model(self) -> Model | None:
-        for word in (self.text("hf_model"), self.text("model")):
+        for word in filter(None, (self.text("hf_model"), self.text("model"))):
             try:
-                return find_model(word) if word else None
+                return find_model(word)
             except UserError:
                 continue
         self.need(f"no model '{self.text('model')}'")
@@ -280,24 +267,18 @@ class _Reader:
             self.need(f"no machine '{self.text('hardware')}'")
             return ""
 
-    def is_colocated(self) -> bool:
-        return self.text("colocated") == "yes"
-
-    def devices(self, kind: RowKind) -> tuple[int, int]:
+    def devices(self, *, is_alone: bool, placement: Placement) -> tuple[int, int]:
         """Devices that train and that make answers."""
         trains, makes, total = (self.number(f"n_gpus_{side}") for side in ("train", "gen", "total"))
-        if self.is_colocated() or kind == "trainer_only":
+        if placement == "colocated" or is_alone:
             trains = trains or total
             makes = makes or trains
-        elif kind == "weight_sync":
-            trains = trains or _product(self.text("train_parallel_text")) or makes
-            makes = makes or _product(self.text("gen_parallel_text")) or trains
         if not trains or not makes:
             self.need("how many devices train and how many make answers is not stated")
             return 0, 0
         return round(trains), round(makes)
 
-    def job(self, framework: Framework, placement: Literal["colocated", "split"]) -> RlJob | None:
+    def job(self, framework: Framework, placement: Placement) -> RlJob | None:
         """What a step is; None where something is missing."""
         prompts, samples = self.number("prompts_per_step"), self.number("samples_per_prompt")
         mean = self.number("mean_gen_len") or self.number("mean_seq_len")
@@ -324,7 +305,7 @@ class _Reader:
         per_update = self.number("train_global_batch") or (self.number("ppo_mini_batch_prompts") or prompts) * samples
         prompt = self.prompt(batch, mean)
         stated = self.number("max_seq_len") or (self.number("max_prompt") or prompt) + cap
-        sigma = self.facts.number(SIGMA)
+        sigma = self.facts.number("rl.assumed.sigma")
         self.fill("sigma", f"{sigma:g}", "lengths beside their mean and cap are not stated")
         return RlJob(
             algorithm="dapo" if is_dynamic else "ppo" if "ppo" in algorithm.casefold() else "grpo",
@@ -352,7 +333,7 @@ class _Reader:
         total = self.number("total_tokens_per_step")
         if total and total / batch > mean and not _UNSURE_TOTAL.search(self.text("doubts")):
             return total / batch - mean
-        tokens = self.facts.number(PROMPT)
+        tokens = self.facts.number("rl.assumed.prompt")
         self.fill("prompt", f"{tokens:g}", "tokens of a prompt are not stated")
         return tokens
 
@@ -379,7 +360,7 @@ class _Reader:
             return int(stated) + 1
         return int(stated)
 
-    def order(self, framework: Framework) -> Literal["started", "finished"]:
+    def order(self, framework: Framework) -> BatchOrder:
         return "started" if re.search(r"one[- ]step[- ]off", self.text("async_mode")) else framework.order
 
     def partial(self, framework: Framework) -> bool:
@@ -390,10 +371,15 @@ class _Reader:
             return not re.search(r"no partial", self.text("async_mode"))
         return framework.partial
 
-    def stack(self) -> str:
-        """The training stack that the row names, "" : as the framework."""
+    def stack(self, framework: Framework) -> str:
+        """The training stack that the row names; else the framework's."""
         word = self.text("train_backend").casefold()
-        return "megatron" if "megatron" in word else "pytorch-fsdp" if "fsdp" in word or "dtensor" in word else ""
+        if "megatron" in word:
+            return "megatron"
+        if "fsdp" in word or "dtensor" in word:
+            return framework.stack if framework.stack.startswith("pytorch") else "pytorch-fsdp"
+        self.fill("stack", framework.stack, f"default of {framework.display}")
+        return framework.stack
 
     def engine(self, framework: Framework) -> str:
         word = self.text("gen_engine")
@@ -402,27 +388,29 @@ class _Reader:
         self.fill("engine", framework.engine, f"default of {framework.display}")
         return framework.engine
 
-    def trainer_plan(self, devices: int, kind: RowKind) -> Plan | None:
+    def trainer_plan(self, devices: int, stack: str) -> Plan | None:
         """The plan that the row states; None where it states no degree."""
-        named = dict(re.findall(r"(TP|PP|CP|EP|DP)(\d+)", self.text("train_parallel_text")))
-        degrees = {d: self.count(f"train_{d}", int(named.get(d.upper(), 0)) or 1) for d in ("tp", "cp", "pp", "ep")}
-        if not devices or not (named or self.text("train_tp")):
-            if devices and kind != "weight_sync":
+        tp, cp, pp, ep = (self.count(f"train_{name}") for name in ("tp", "cp", "pp", "ep"))
+        if not devices or not self.text("train_tp"):
+            if devices:
                 self.fill("trainer plan", "searched", "no degree is stated")
             return None
-        inner = degrees["tp"] * degrees["cp"] * degrees["pp"]
+        inner = tp * cp * pp
         if devices % inner:
             raise refusal("n_gpus_train", str(devices), f"a multiple of tp x cp x pp, {inner}")
         vpp, again = self.count("train_vpp"), self.text("recompute")
         precision = self.text("train_precision") or "bf16"
-        is_megatron = self.stack() != "pytorch-fsdp"
+        is_megatron = not stack.startswith("pytorch")
         sp = switch_of("sequence_parallel", self.text("sequence_parallel")) if is_megatron else False
         return Plan(
-            **degrees,
+            tp=tp,
+            cp=cp,
+            pp=pp,
+            ep=ep,
             dp=devices // inner,
             vpp=vpp,
             schedule="interleaved" if vpp > 1 else "1f1b",
-            sp=degrees["tp"] > 1 if sp is None else sp and degrees["tp"] > 1,
+            sp=tp > 1 if sp is None else sp and tp > 1,
             zero=1 if is_megatron else 3,
             micro_batch=self.count("micro_batch"),
             recompute=one_of("full" if "offload" in again else recompute_of(again) or "none", _RECOMPUTE, "recompute"),
@@ -432,18 +420,11 @@ class _Reader:
 
     def worker_plan(self) -> ServePlan | None:
         """The plan of one worker; None where the row states no degree."""
-        text = self.text("gen_parallel_text")
-        named = dict(re.findall(r"(TP|EP|PP)(\d+)", text))
-        weights = one_of(self.text("gen_precision") or "bf16", WEIGHTS, "format of weights")
-        if not named and not self.text("gen_tp"):
+        if not self.text("gen_tp"):
             self.fill("worker", "searched", "no degree is stated")
             return None
-        return ServePlan(
-            tp=self.count("gen_tp", int(named.get("TP", 1))),
-            pp=self.count("gen_pp", int(named.get("PP", 1))),
-            ep=self.count("gen_ep", int(named.get("EP", 1))),
-            weights=weights,
-        )
+        weights = one_of(self.text("gen_precision") or "bf16", WEIGHTS, "format of weights")
+        return ServePlan(tp=self.count("gen_tp"), pp=self.count("gen_pp"), ep=self.count("gen_ep"), weights=weights)
 
     def update(self, devices: int) -> TrainJob | None:
         """A micro-batch of each device of a trainer that ran alone."""
@@ -460,16 +441,12 @@ class _Reader:
             lora=Lora(rank=int(rank[1])) if rank else None,
         )
 
-    def method(self, kind: RowKind, placement: str) -> str:
-        word = self.text("sync_method")
-        for pattern, method in METHOD_WORDS:
-            if re.search(pattern, word, re.IGNORECASE):
-                return method
-        if placement == "colocated" and re.search(r"\bbefore\b", word):
-            return "ipc-tensors"
-        if word and kind == "weight_sync":
-            self.fill("method", "the framework's", f"'{word}' names none")
-        return ""
+    def saves_B(self, model: Model, framework: Framework) -> float:
+        """Bytes of weights that a trainer of full weights writes for the workers, for each micro-batch. Its benchmark
+        runs steps of `_MICRO_BATCHES`, and writes after each."""
+        if "file_rate" not in framework.paths or not re.search(r"\bRL Full\b", self.text("notes")):
+            return 0.0
+        return FORMAT_B["bf16"] * model.params / _MICRO_BATCHES
 
     def skip(self, measured: Mapping[str, float], placement: str) -> dict[str, str]:
         """Columns whose time is of no phase of a step."""
@@ -477,22 +454,24 @@ class _Reader:
             return {"gen_time_s": "generation of a split run is hidden: the trainer's waiting is scored"}
         return {}
 
-    def pair(self) -> tuple[str, ...]:
-        """What runs share that differ by their placement alone."""
-        shared = ("source", "framework", "framework_version", "model", "hardware", "n_gpus_total", *_BATCH)
-        return tuple(self.text(column) for column in shared)
 
+_MICRO_BATCHES = 2
+"""Of a step of prime-rl's benchmark (benchmarks/scripts/run_single_benchmark.py, micro_batches)."""
 
-_BATCH = ("prompts_per_step", "samples_per_prompt", "max_new_tokens", "max_seq_len", "gen_precision", "train_precision")
+_IN_PAIR = (
+    "source",
+    "framework",
+    "framework_version",
+    "model",
+    "hardware",
+    "n_gpus_total",
+    "prompts_per_step",
+    "samples_per_prompt",
+    "max_new_tokens",
+    "max_seq_len",
+    "gen_precision",
+    "train_precision",
+)
+"""Columns that a synchronous and an asynchronous run share which differ by their order of work alone."""
+
 _RECOMPUTE: tuple[Literal["none", "selective", "full", "experts"], ...] = ("none", "selective", "full", "experts")
-_OF_KIND: Mapping[str, tuple[str, ...]] = {"trainer_only": ("train_time_s",), "weight_sync": ("weight_sync_s",)}
-
-
-def _product(degrees: str) -> int:
-    """Devices of a plan in words: "EP4 TP2 DP2" is 4 x 2 x 2 where experts have ranks of their own; 0 of no words."""
-    found = dict(re.findall(r"(TP|PP|CP|EP|DP)(\d+)", degrees))
-    if not found:
-        return 0
-    n = {name: int(value) for name, value in found.items()}
-    dense = n.get("TP", 1) * n.get("PP", 1) * n.get("CP", 1) * n.get("DP", 1)
-    return max(dense, n.get("EP", 1) * n.get("PP", 1))

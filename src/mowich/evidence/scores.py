@@ -180,6 +180,27 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderedPair:
+    """Two measured runs that share all but the order of their work. synchronous, asynchronous: ids; measured,
+    predicted: step of the first over that of the second; doubts: of either row, in its words ("": none)."""
+
+    synchronous: str
+    asynchronous: str
+    measured: float
+    predicted: float
+    doubts: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the faster of the two is predicted to be the faster."""
+        return (self.measured > 1.0) == (self.predicted > 1.0)
+
+    def to_dict(self) -> dict[str, object]:
+        """As in the JSON contract."""
+        return {**{name: getattr(self, name) for name in self.__slots__}, "is_right": self.is_right}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
 
@@ -213,7 +234,7 @@ class Summaries(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation(Shown):
-    """All rows in file order, and their summaries.
+    """All rows in file order, and their summaries. pairs: of tables of reinforcement learning.
 
     Units: of each row's own metric; errors are ratios.
 
@@ -226,6 +247,7 @@ class Validation(Shown):
     path: str
     facts_hash: str
     rows: Rows[RowResult]
+    pairs: tuple[OrderedPair, ...] = ()
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
@@ -269,6 +291,7 @@ class Validation(Shown):
             "facts_hash": self.facts_hash,
             "rows": [r.to_dict() for r in self.rows],
             "summary": shown,
+            **({"pairs": [pair.to_dict() for pair in self.pairs]} if self.pairs else {}),
         }
 
 

@@ -25,7 +25,8 @@ class Framework:
     `rl.sync.METHODS`, by placement; order, partial, staleness: of its asynchronous runs, where they state none;
     hides_passes: forward passes run while rollouts still do; overlaps_sync: the trainer goes on while weights travel;
     memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides;
-    other_s: what else it takes in each step; paths: of the fact behind each of these, by name of the fact."""
+    other_s: what else it takes in each step; paths: of the fact behind each of these, by name of the fact, and of
+    `file_rate`, bytes/s at which it writes weights to a file, where it is known."""
 
     name: str
     display: str
@@ -105,6 +106,8 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         return facts.number(of(fact))
 
     forward: tuple[Pass, ...] = ("policy", "reference")
+    if facts.get(f"{_ROOT}.{found}.file_rate") is not None:
+        of("file_rate")
     newest = facts.get(f"{_ROOT}.{found}.release")
     order = facts.text(of("order"))
     assert order in ORDERS

@@ -40,13 +40,13 @@ class StepTable:
 
 
 def places_of(job: RlJob, side: RolloutSide) -> int:
-    """Sequences that the cache of a worker holds: those of a batch that begins together where it is fullest, or of all
-    ages in the long run, whichever are fewer; at least 1."""
+    """Sequences that the cache of a worker holds in the long run, when they are of all ages; at least 1.
+
+    places = room / (prompt + E[tokens^2] / (2 E[tokens]))
+    """
     table = job.lengths.table
-    running = 1.0 - np.arange(len(table)) / len(table)
-    together = float(np.max(running * (job.prompt + table)))
-    mixed = job.prompt + float((table**2).mean() / table.mean()) / 2.0
-    return max(1, int(min(side.most, side.room_tokens / max(together, mixed))))
+    age = float((table**2).mean() / table.mean()) / 2.0
+    return max(1, int(min(side.most, side.room_tokens / (job.prompt + age))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from mowich.estimate import Estimate, Notes, product_of, unknown_estimate, worst
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.models.model import Model
+from mowich.models.model import Model, Moe
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
 from mowich.rl.cycle import Cycle, CyclePart
@@ -34,7 +34,8 @@ from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
-from mowich.software.stack import Platform
+from mowich.software.recipes import FORMAT_OF, read_settings, switches
+from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlAsk, RlRow
 from mowich.studies.serving import Deployment, deploy
@@ -163,12 +164,18 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
 
 def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
     """The trainer's machine with its software: the stated stack, else the framework's where it runs on that vendor's
-    chips, else the vendor's own."""
+    chips, else the vendor's own. The framework's stack is set as its recipes have it."""
     facts, on = ask.facts, ask.trainer
     platform = resolved(facts, on.system_id, on.chips, on.stack)
-    if on.stack is not None or not ask.framework or platform.vendor != FRAMEWORKS_RUN_ON:
+    if not ask.framework or platform.vendor != FRAMEWORKS_RUN_ON:
         return platform
-    return resolved(facts, on.system_id, on.chips, framework.stack)
+    if on.stack is None:
+        platform = resolved(facts, on.system_id, on.chips, framework.stack)
+    recipe = facts.get(f"rl.frameworks.{framework.name}.recipe")
+    if recipe is None or platform.stack.name != framework.stack:
+        return platform
+    settings, is_moe = read_settings(str(recipe.value), recipe.path), any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
 
 
 def trainer_plans_of(ask: RlAsk, platform: Platform) -> tuple[Plan, ...]:
