@@ -35,8 +35,8 @@ _LETTERS: Mapping[str, str] = {
 _FAINTER = 0.28
 """How much fainter each further part of a group is."""
 
-MOST_LANES = 17
-"""Lanes that a page and a terminal show: the trainer and the first workers."""
+MOST_LANES = 9
+"""Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
 def spans_of(told: Sequence[Sequence[object]]) -> list[Span]:
@@ -60,15 +60,17 @@ def lane_words(lane: str) -> str:
     return f"worker {lane}" if lane.isdecimal() else lane
 
 
-def _shades(parts: Sequence[str]) -> dict[str, tuple[Colour, float]]:
+def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
     """The colour of the group of each part, by its words, and how much of paper shines through: parts of one group are
-    fainter one after another."""
-    out: dict[str, tuple[Colour, float]] = {}
-    count: dict[str, int] = {}
-    for part in parts:
+    fainter, the one that takes longest is not."""
+    took = dict.fromkeys(_seen(spans), 0.0)
+    for span in spans:
+        took[span.what] += span.to_s - span.from_s
+    out = {}
+    for part in took:
         words, group, _ = time_part(part)
-        count[group] = count.get(group, -1) + 1
-        out[words] = GROUPS[group], _FAINTER * min(count[group], 2)
+        longer = [other for other in took if time_part(other).group == group and took[other] > took[part]]
+        out[words] = GROUPS[group], _FAINTER * min(len(longer), 2)
     return out
 
 
@@ -132,7 +134,7 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
         unit="s",
         looks={
             words: {"color": colour.light, "opacity": round(1.0 - paper, 2)}
-            for words, (colour, paper) in _shades(_seen(spans)).items()
+            for words, (colour, paper) in _shades(spans).items()
         },
     )
 
@@ -140,7 +142,7 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
 def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
     """A drawing of its own, each span with the version of its weights."""
     spans = _from_zero(spans)
-    fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(_seen(spans)).items()}
+    fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(spans).items()}
     lanes, left, top = lanes_of(spans), 70, 28
     scale = (width - left - 10) / _end_s(spans)
     floor = top + row * len(lanes)

@@ -174,7 +174,10 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
     recipe = facts.get(f"rl.frameworks.{framework.name}.recipe")
     if recipe is None or platform.stack.name != framework.stack:
         return platform
-    settings, is_moe = read_settings(str(recipe.value), recipe.path), any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    settings, is_moe = (
+        read_settings(str(recipe.value), recipe.path),
+        any(isinstance(layer.ffn, Moe) for layer in ask.model.layers),
+    )
     return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
 
 
