@@ -35,7 +35,7 @@ from mowich.show.price_lines import range_of
 from mowich.show.rows import grouped_words, kinds, price_line, size_words
 from mowich.shown import Result
 from mowich.studies.explain.tree import labels
-from mowich.studies.ranking import Ranking, ranking, runs
+from mowich.studies.ranking import Ranking, names_listed, ranking, runs
 from mowich.units import sig
 
 _BINDS = {
@@ -69,8 +69,7 @@ def rl_page(result: Result, run: Run) -> Page:
         Words(text=_job(inputs, run), kind="job", gap=True),
         _answers(result, names, found),
         *(part for table in (_plans, _steps, _delays) for part in (table(alive) if alive else ())),
-        *remarks([*_reasons(rows, names), *_order(names, found)], result.get("warnings", ())),
-        *paragraphs(_assumed(rows, names), "note", heading="Assumed, as nobody stated it", gap=True),
+        *remarks([*_reasons(rows, names), *_order(names, found), *_assumed(rows, names)], result.get("warnings", ())),
         *paragraphs(_rests(rows, names, inputs), "basis", indent=0, gap=True),
         Words(text=_next(result, run.saved), kind="next", indent=0),
     ]
@@ -212,7 +211,13 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     for name, row in zip(names, rows, strict=True):
         for words in row.get("assumed", ()):
             who.setdefault(str(words), []).append(name)
-    return [words if len(whose) == len(rows) else f"{', '.join(whose)}: {words}" for words, whose in who.items()]
+    by: dict[tuple[str, ...], list[str]] = {}
+    for words, whose in who.items():
+        by.setdefault(tuple(whose), []).append(words)
+    return [
+        f"assumed, as nobody stated it{'' if len(whose) == len(rows) else f', of {names_listed(whose)}'}: {'; '.join(said)}"
+        for whose, said in by.items()
+    ]
 
 
 def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list[str]:

@@ -126,7 +126,7 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
     lanes = lanes_of(spans)[:MOST_LANES]
     return timeline_chart(
         "Who does what in a few steps",
-        "White: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
+        "Empty: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
         {
             lane_words(lane): [(s.from_s, s.to_s, time_part(s.what).words) for s in spans if s.lane == lane]
             for lane in lanes

@@ -19,7 +19,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, Notes, product_of, unknown_estimate, worst_grade
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import Level, System, resolve
 from mowich.models.model import Model, Moe
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
@@ -50,6 +50,8 @@ SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
 """The vendor of the chips that the stacks of frameworks in our facts are made for."""
+AS_RELEASED = "release"
+"""The recipe of a framework that sets its stack as the newest release of the stack is set."""
 TRAINED_FORMAT = "bf16"
 """Format of the weights that a trainer sends."""
 
@@ -92,13 +94,14 @@ def rollout_plans(
     longest = job.prompt + float(job.lengths.table[-1])
     fits = np.flatnonzero(room >= longest)
     times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most) if len(fits) else ()
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
     sides: list[RolloutSide | None] = [None] * len(stated)
     for i, taken in zip(fits.tolist(), times, strict=True):
         workers = system.devices // stated[i].devices
         if workers:
             sides[i] = RolloutSide(
                 workers=workers,
-                times=taken.scaled(framework.generation),
+                times=taken.scaled(framework.generation * (framework.experts if is_moe else 1.0)),
                 room_tokens=float(room[i]),
                 most=round(most * stated[i].dp),
                 chips=system.chips,
@@ -171,14 +174,18 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
         return platform
     if on.stack is None:
         platform = resolved(facts, on.system_id, on.chips, framework.stack)
-    recipe = facts.get(f"rl.frameworks.{framework.name}.recipe")
-    if recipe is None or platform.stack.name != framework.stack:
+    if framework.links == "server":
+        platform = replace(platform, levels=tuple(_within_server(platform, level) for level in platform.levels))
+    if framework.recipe == AS_RELEASED or platform.stack.name != framework.stack:
         return platform
-    settings, is_moe = (
-        read_settings(str(recipe.value), recipe.path),
-        any(isinstance(layer.ffn, Moe) for layer in ask.model.layers),
-    )
+    settings = read_settings(framework.recipe, framework.paths["recipe"])
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
     return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
+
+
+def _within_server(system: System, level: Level) -> Level:
+    """A level of links whose domain ends with the server; the network as it is."""
+    return level if level.is_network else replace(level, devices=min(level.devices, system.server_devices))
 
 
 def trainer_plans_of(ask: RlAsk, platform: Platform) -> tuple[Plan, ...]:
