@@ -284,6 +284,18 @@ def _scenario_of(reader: QuestionReader) -> str | Path | None:
     return None
 
 
+def _check_name(reader: QuestionReader) -> None:
+    """Stops at the name of a scenario that is nearly that of one that ships: as a model nothing is known of it."""
+    from mowich.errors import did_you_mean
+    from mowich.examples import names_of
+
+    word = reader.given(QUESTION)
+    if reader.edge is not Edge.KEY and isinstance(word, str) and word.startswith("rl-") and not Path(word).exists():
+        known = [name for name in names_of("scenarios") if name.startswith("rl-")]
+        reader.add("no scenario of this name", QUESTION, given=word, allowed=known, fix=did_you_mean(word, known))
+        reader.stop()
+
+
 def _lay_scenario(reader: QuestionReader) -> bool:
     """Take the values of the scenario that the question names; whether it names one. What is given beside wins."""
     from mowich.scenario import is_inline, parse_text, read_scenario
@@ -293,6 +305,7 @@ def _lay_scenario(reader: QuestionReader) -> bool:
         scenario = _scenario_of(reader)
     reader.stop()
     if scenario is None:
+        _check_name(reader)
         return False
     with reader.watch():
         sent = reader.given(TEXT) is not None
@@ -657,7 +670,8 @@ def _rl(reader: QuestionReader) -> RlRequest:
         reader.problems.add("each side has its own plan", where="plan", fix=f"give {of}")
     model = None
     if reader.given(QUESTION) is None:
-        reader.missing(QUESTION)
+        scenario = "a model, or a scenario such as rl-nemo-8b"
+        reader.add("is required", QUESTION, allowed=f"{scenario} (mowich example lists them)")
     elif has_file:
         model = _other_model(reader, QUESTION)
     else:

@@ -203,7 +203,14 @@ def models_of(ask: RlAsk) -> dict[Pass, Model]:
 
 
 def sync_of(
-    ask: RlAsk, framework: Framework, platform: Platform, plan: Plan, system: System, served: ServePlan, workers: int
+    ask: RlAsk,
+    framework: Framework,
+    platform: Platform,
+    plan: Plan,
+    system: System,
+    served: ServePlan,
+    workers: int,
+    notes: Notes | None = None,
 ) -> SyncSide:
     """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's."""
     is_colocated = ask.job.placement == "colocated"
@@ -211,7 +218,13 @@ def sync_of(
     used = system.devices if is_colocated else workers * served.devices
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
-    return sync_side(ask.model, source, target, method, framework=framework, link_Bps=ask.link_Bps, facts=ask.facts)
+    return sync_side(
+        *(ask.model, source, target, method),
+        framework=framework,
+        link_Bps=ask.link_Bps,
+        facts=ask.facts,
+        notes=notes,
+    )
 
 
 def _chosen(

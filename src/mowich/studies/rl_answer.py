@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from mowich.machines.system import resolve
 from mowich.plans.plan import stated_plan
 from mowich.requests.rl import RlRequest
+from mowich.rl.frameworks import read_framework
 from mowich.shown import Rows, Shown
 from mowich.software.engine import engine_for
-from mowich.studies.outcome import resolved
+from mowich.studies.rl import assess, trainer_platform
 from mowich.studies.rl_row import RlRow
 from mowich.studies.rl_scenario import ask_of, scenario_keys
 
@@ -30,7 +31,7 @@ def row_dict(row: RlRow) -> dict[str, object]:
     """A row of mowich/rl@1."""
     ask, makes, trains = row.ask, row.ask.rollouts, row.ask.trainer
     maker = resolve(ask.facts, makes.system_id, chips=makes.chips)
-    machine = resolved(ask.facts, trains.system_id, trains.chips, trains.stack)
+    machine = trainer_platform(ask, read_framework(ask.facts, ask.framework, ask.framework_release))
     parts = {name: part.to_dict() for name, part in row.parts.items()}
     values: dict[str, float] = {name: part.value for name, part in row.parts.items() if part.value is not None}
     is_known = row.step_s.value is not None and len(values) == len(row.parts)
@@ -132,8 +133,6 @@ TOP = ("step_s", "parts", "trainer_wait_frac", "staleness", "usd_per_mtok")
 
 def rl(asked: RlRequest) -> RlAnswer:
     """What a question asks for. Raises UserError for machines and plans that do not go together."""
-    from mowich.studies.rl import assess
-
     ask, split, rows = ask_of(asked), None, list[RlRow]()
     if asked.chips is None:
         rows = [assess(ask)]

@@ -20,7 +20,7 @@ from mowich.requests.schema import QuestionSource
 from mowich.rl.frameworks import read_framework
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
-from mowich.software.vendors import of_vendor
+from mowich.studies.rl import FRAMEWORKS_RUN_ON
 from mowich.studies.rl_row import RlAsk, RolloutAsk, TrainerAsk
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights, plan_serving
@@ -41,11 +41,9 @@ def ask_of(asked: RlRequest) -> RlAsk:
     makes, trains = asked.rollouts or here, asked.trainer or here
     rollouts, trainer = resolve(facts, makes), resolve(facts, trains)
     is_search = asked.chips is not None
-    framework = read_framework(facts, asked.framework, asked.framework_release)
-    engine, stack = asked.engine or "", asked.stack
-    if asked.framework:  # frameworks bring software of GPUs; other chips run their vendor's
-        engine = engine or (framework.engine if _is_gpu(facts, rollouts) else "")
-        stack = stack or (framework.stack if _is_gpu(facts, trainer) else None)
+    engine = asked.engine or ""
+    if asked.framework and not engine and rollouts.vendor == FRAMEWORKS_RUN_ON:
+        engine = read_framework(facts, asked.framework, asked.framework_release).engine
     if engine or not is_search:
         engine = engine_for(facts, rollouts, engine or None, asked.model)
     plan = None if is_search else _worker_plan(asked, asked.model, rollouts)
@@ -69,7 +67,9 @@ def ask_of(asked: RlRequest) -> RlAsk:
             accept=asked.accept,
             drafts=asked.drafts,
         ),
-        trainer=TrainerAsk(on=trains, system_id=trainer.id, chips=trainer.chips, stack=stack, fixed=asked.trainer_plan),
+        trainer=TrainerAsk(
+            on=trains, system_id=trainer.id, chips=trainer.chips, stack=asked.stack, fixed=asked.trainer_plan
+        ),
         facts=facts,
         framework=asked.framework,
         framework_release=asked.framework_release,
@@ -82,10 +82,6 @@ def ask_of(asked: RlRequest) -> RlAsk:
         judge_id="" if judge is None else resolve(facts, judge.on).id,
         assumed=asked.assumed,
     )
-
-
-def _is_gpu(facts: Facts, system: System) -> bool:
-    return of_vendor(facts, system.vendor, "failure_class") == "gpu"
 
 
 def _worker_plan(asked: RlRequest, model: Model, system: System) -> ServePlan | None:
