@@ -19,6 +19,7 @@ METRICS = ("usd_per_mtok", "step_s")
 def contenders(draw: st.DrawFn, least: int = 1) -> list[Contender]:
     """Rows with values, ranges, chips and prices of any kind, mostly on equal terms."""
     rows = []
+    quotes = {name: draw(st.sampled_from(TERMS[:1] * 6 + TERMS)) for name in "abc"}
     for i in range(draw(st.integers(least, 6))):
         value = draw(st.floats(0.1, 10.0))
         width = draw(st.floats(1.0, 1.8))
@@ -28,7 +29,7 @@ def contenders(draw: st.DrawFn, least: int = 1) -> list[Contender]:
                 label=f"row {i}",
                 estimate=Estimate(value=value, unit="s", low=value / width, high=value * width),
                 chips=draw(st.sampled_from([64, 65, 128])),
-                quotes={name: draw(st.sampled_from(TERMS[:1] * 6 + TERMS)) for name in systems},
+                quotes={name: quotes[name] for name in systems},
             )
         )
     return rows

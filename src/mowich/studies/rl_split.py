@@ -48,8 +48,8 @@ def not_told_apart(a: Contender, b: Contender, metric: str) -> str:
 
 
 def split_ranking(rows: Sequence[Contender], metric: str) -> Ranking:
-    """Which of some rows is best by dollars of a token or by step time, both of which are the less the better, and which
-    others are not told apart from it. Two rows are compared by what they are alone: no third row changes that."""
+    """Which of some rows is best by dollars of a token or by step time, both of which are the less the better, and
+    which others are not told apart from it. Two rows are compared by what they are alone: no third row changes that."""
     known = [i for i, row in enumerate(rows) if row.estimate.value is not None]
     if not known:
         return Ranking(metric=metric, why_not="no row has a known value")
