@@ -282,6 +282,34 @@ def whole_s(base: Floats, jitter: Floats, software: Floats) -> Floats:
     return np.asarray(base + jitter + software)
 
 
+def forward_pass_s(g: Floats, pp: Floats, forward: Floats, slower: Floats | float) -> Floats:
+    """Seconds of a forward pass over a batch, without gradients: micro-batches follow one another through the stages.
+
+    T = (g + pp - 1) * forward * slower
+
+    g: micro-batches; forward: of one through the fullest stage; slower: the software over the tuned reference.
+
+    Units: forward s.
+
+    >>> float(forward_pass_s(g=16.0, pp=4.0, forward=0.25, slower=1.0))
+    4.75
+    """
+    return np.asarray((g + pp - 1.0) * forward * slower)
+
+
+def forward_time(model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None) -> Floats:
+    """Seconds of a forward pass over the batch of a job under each plan [n], without gradients: what log-probabilities
+    of a batch take. Columns in, columns out; `notes` (one plan only) records the term."""
+
+    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
+        forward = stage_times(model, part, job, plans).forward_s
+        slower = 1.0 / (part.stack.speed * part.efficiency.framework_carry)
+        law = told(notes, "forward_pass", forward_pass_s)
+        return {"forward": law(g=micro_batches_of(job, plans), pp=plans.pp, forward=forward, slower=slower)}
+
+    return by_slice(system, p, on)["forward"]
+
+
 @dataclass(frozen=True, slots=True)
 class OneStep:
     """`StepTime` of a single plan, as floats."""

@@ -1,0 +1,417 @@
+"""A step of reinforcement learning in closed form, for columns of candidates.
+
+Colocated, or split without staleness, both sides take turns. Split with staleness, rollouts go on while the trainer
+trains, and a step takes the longest of three times: what the trainer needs, what rollouts need for a batch, and what
+the bound on versions leaves. `rl.events` plays the same; docs/rl.md says where both differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.rl.cycle import Binds, Cycle, CyclePart
+from mowich.rl.job import PASSES, RlJob
+from mowich.rl.lengths import Lengths
+from mowich.rl.rollout import CELLS, Curve, batch_times, places_of, stack_ids, steady_rate
+from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
+
+ROUNDS = 24
+"""Halvings of the search for the pace of rollouts: 1e-7 of a batch."""
+MOST_BATCHES = 12
+"""Batches under way at once that are looked at one by one; of more, all ages are alike."""
+
+
+def turns_s(
+    generation: Floats, reward: Floats, passes: Floats, training: Floats, sync: Floats, switch: Floats, other: Floats
+) -> Floats:
+    """Seconds of a step whose sides take turns.
+
+    T = generation + reward + passes + training + sync + switch + other
+
+    generation: until the last answer of the batch; reward: from there to the last reward; switch: of chips from one
+    side to the other and back, where both share them.
+
+    Units: generation s, reward s, passes s, training s, sync s, switch s, other s.
+
+    >>> float(turns_s(generation=50.0, reward=1.0, passes=9.0, training=28.0, sync=4.0, switch=8.0, other=0.0))
+    100.0
+    """
+    return np.asarray(generation + reward + passes + training + sync + switch + other)
+
+
+def bound_by_staleness_s(batch: Floats, trainer: Floats, travel: Floats, staleness: float) -> Floats:
+    """Seconds of a step that the bound on versions leaves: a batch is begun with weights that are `staleness` versions
+    old when it is trained on, so that many steps and its own hold making it, training on it, and sending the weights.
+
+    T = (batch + trainer + travel) / (staleness + 1)
+
+    batch: from the first token of a batch to its last reward, beside others; trainer: it is held by a step; travel:
+    weights are on the way, beyond what holds the trainer.
+
+    Units: batch s, trainer s, travel s.
+
+    >>> float(bound_by_staleness_s(batch=100.0, trainer=40.0, travel=0.0, staleness=1.0))
+    70.0
+    """
+    return np.asarray((batch + trainer + travel) / (staleness + 1.0))
+
+
+def rollouts_s(samples: float, workers: Floats, rate: Floats, held: Floats) -> Floats:
+    """Seconds in which workers that are always full make the answers of a step.
+
+    T = samples / (workers * rate) + held
+
+    rate: answers per second of a worker; held: workers wait for new weights.
+
+    Units: held s.
+
+    >>> float(rollouts_s(samples=2048.0, workers=8.0, rate=5.12, held=1.0))
+    51.0
+    """
+    return np.asarray(samples / (workers * rate) + held)
+
+
+def split_s(trainer: Floats, rollouts: Floats, bound: Floats) -> Floats:
+    """Seconds of a step whose sides run beside each other.
+
+    T = max(trainer, max(rollouts, bound))
+
+    Units: trainer s, rollouts s, bound s.
+    """
+    return np.asarray(np.maximum(trainer, np.maximum(rollouts, bound)))
+
+
+def staleness_mean(behind: Floats, period: Floats, staleness: float) -> Floats:
+    """Versions between the weights that make a token and those that train on it, by Little's law: steps that end while
+    it waits, at most the bound.
+
+    T = min(behind / period, staleness)
+
+    behind: mean seconds from a token to the update that trains on it, where versions do not wait for batches.
+
+    Units: behind s, period s.
+    """
+    return np.asarray(np.minimum(behind / period, staleness))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleColumns:
+    """`rl.cycle.Cycle` of candidates, columns [n]. parts: seconds, sum to step_s; binds: places in `BINDING`."""
+
+    step_s: Floats
+    parts: Mapping[CyclePart, Floats]
+    binds: NDArray[np.intp]
+    trainer_wait_frac: Floats
+    rollout_idle_frac: Floats
+    longest_s: Floats
+    staleness_mean: Floats
+    sync_seen_s: Floats
+    sync_hidden_s: Floats
+
+
+BINDING: tuple[Binds, ...] = ("trainer", "rollouts", "staleness", "longest answer", "reward", "turns")
+"""What a step waits for, by the places in `CycleColumns.binds`."""
+
+
+@lru_cache(maxsize=64)
+def curve_of(lengths: Lengths) -> Curve:
+    """`Curve.of`, kept."""
+    return Curve.of(lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """Columns of trainers and syncs. update, passes: seconds; trainer, rollouts, whole: of a sync."""
+
+    update: Floats
+    passes: Mapping[str, Floats]
+    trainer: Floats
+    rollouts: Floats
+    whole: Floats
+
+    @property
+    def busy(self) -> Floats:
+        """Seconds in which a trainer computes."""
+        return self.update + sum(self.passes.values(), start=np.zeros_like(self.update))
+
+
+def closed_form(job: RlJob, sides: Sides) -> Cycle:
+    """A step in closed form: `closed_columns` of one candidate."""
+    c = closed_columns(
+        job,
+        [sides.rollouts],
+        [sides.trainer],
+        [sides.sync],
+        (np.zeros(1, np.intp), np.zeros(1, np.intp), np.zeros(1, np.intp)),
+        switch_s=sides.switch_s,
+        hides_passes=sides.hides_passes,
+        other_s=sides.other_s,
+    )
+    return Cycle(
+        step_s=float(c.step_s[0]),
+        parts={name: float(x[0]) for name, x in c.parts.items()},
+        binds=BINDING[int(c.binds[0])],
+        trainer_wait_frac=float(c.trainer_wait_frac[0]),
+        rollout_idle_frac=float(c.rollout_idle_frac[0]),
+        longest_tokens=job.lengths.longest_of(job.rolled),
+        longest_s=float(c.longest_s[0]),
+        staleness_mean=float(c.staleness_mean[0]),
+        staleness_max=float(job.staleness),
+        sync_seen_s=float(c.sync_seen_s[0]),
+        sync_hidden_s=float(c.sync_hidden_s[0]),
+        rolled_tokens=job.rolled * job.lengths.mean,
+    )
+
+
+def closed_columns(
+    job: RlJob,
+    rollouts: Sequence[RolloutSide],
+    trainers: Sequence[TrainerSide],
+    syncs: Sequence[SyncSide],
+    at: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]],
+    *,
+    switch_s: Floats | float = 0.0,
+    hides_passes: bool = False,
+    other_s: float = 0.0,
+) -> CycleColumns:
+    """Steps of candidates in closed form. at: places of each candidate's sides in the three lists; the rest as in
+    `Sides`, of all candidates. A batch is integrated once for each rollout side."""
+    of_rollout, of_trainer, of_sync = at
+    made = _Rollouts.of(job, rollouts)
+    names = [name for name in PASSES if name in job.passes]
+    t = _Trainer(
+        update=np.array([x.update_s for x in trainers])[of_trainer],
+        passes={name: np.array([x.passes_s.get(name, 0.0) for x in trainers])[of_trainer] for name in names},
+        trainer=np.array([x.trainer_s for x in syncs])[of_sync],
+        rollouts=np.array([x.rollouts_s for x in syncs])[of_sync],
+        whole=np.array([x.whole_s for x in syncs])[of_sync],
+    )
+    zero = np.zeros(len(of_rollout))
+    if job.placement == "colocated" or job.staleness == 0:
+        return _in_turns(job, made.take(of_rollout), t, zero + switch_s, hides_passes, zero + other_s)
+    return _side_by_side(job, made, of_rollout, t, hides_passes, zero + other_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rollouts:
+    """A batch on each rollout side by itself, columns: `rollout.BatchTimes`, and the sides. rate: answers per second of
+    a worker that runs as many sequences as fit; fits: those."""
+
+    sides: tuple[RolloutSide, ...]
+    workers: Floats
+    makespan_s: Floats
+    running: Floats
+    places: Floats
+    longest_s: Floats
+    rate: Floats
+    fits: Floats
+
+    @classmethod
+    def of(cls, job: RlJob, sides: Sequence[RolloutSide]) -> _Rollouts:
+        curve = curve_of(job.lengths)
+        n = len(sides)
+        workers, room, most = (
+            np.array([float(getattr(x, name)) for x in sides]) for name in ("workers", "room_tokens", "most")
+        )
+        out = {name: np.empty(n) for name in ("makespan_s", "running", "places", "longest_s", "rate", "fits")}
+        first, which = stack_ids([x.times for x in sides])
+        calls = calls_s(job)
+        for i, place in enumerate(first):
+            rows = np.flatnonzero(which == i)
+            times = sides[place].times
+            w = np.minimum(workers[rows], np.ceil(job.rolled))
+            batch = batch_times(
+                times,
+                curve,
+                samples=np.ceil(job.rolled / w - 1e-9),
+                workers=w,
+                prompt=job.prompt,
+                room_tokens=room[rows],
+                most=most[rows],
+                call_s=calls,
+            )
+            under_way = (job.staleness + 1.0) * job.rolled / workers[rows]
+            fits = places_of(curve, np.maximum(under_way, 1.0), job.prompt, room[rows], most[rows])
+            out["rate"][rows] = steady_rate(times, curve, prompt=job.prompt, running=fits, call_s=calls)
+            out["fits"][rows] = fits
+            for name in ("makespan_s", "running", "places", "longest_s"):
+                out[name][rows] = getattr(batch, name)
+        return cls(tuple(sides), workers, **out)
+
+    def take(self, rows: NDArray[np.intp]) -> _Rollouts:
+        """The columns at `rows`."""
+        names = ("workers", "makespan_s", "running", "places", "longest_s", "rate", "fits")
+        return _Rollouts(self.sides, *(getattr(self, name)[rows] for name in names))
+
+
+def calls_s(job: RlJob) -> float:
+    """Seconds that a sample waits for calls of tools, all turns together."""
+    return max(0.0, job.environment.turns - 1.0) * job.environment.call_s
+
+
+def _rewards_s(job: RlJob, generation: Floats) -> Floats:
+    """Seconds from the last answer to the last reward: a judge that is slower than the answers come falls behind."""
+    judged = job.rolled / job.environment.judged_per_s
+    return np.asarray(job.environment.reward_s + np.maximum(0.0, judged - generation))
+
+
+def _in_turns(
+    job: RlJob, made: _Rollouts, t: _Trainer, switch: Floats, hides_passes: bool, other: Floats
+) -> CycleColumns:
+    generation = made.makespan_s
+    reward = _rewards_s(job, generation)
+    is_split = job.placement == "split"
+    hidden = hides_passes and is_split
+    passes = {name: x * (0.0 if hidden else 1.0) for name, x in t.passes.items()}
+    seen = sum(passes.values(), start=np.zeros_like(generation))
+    switch = np.zeros_like(generation) if is_split else switch
+    step = turns_s(generation, reward, seen, t.update, t.whole, switch, other)
+    parts: dict[CyclePart, Floats] = {
+        "generation": generation,
+        "reward": reward,
+        **passes,  # type: ignore[dict-item]
+        "training": t.update,
+        "sync": t.whole,
+        "switch": switch,
+        "other": other,
+    }
+    waits = generation + reward + np.maximum(t.whole - t.trainer, 0.0) if is_split else reward
+    of = step if is_split else generation
+    return CycleColumns(
+        step_s=step,
+        parts=parts,
+        binds=np.full(len(step), BINDING.index("turns")),
+        trainer_wait_frac=waits / step,
+        rollout_idle_frac=1.0 - made.running * generation / (made.places * of),
+        longest_s=made.longest_s,
+        staleness_mean=np.zeros_like(step),
+        sync_seen_s=t.whole,
+        sync_hidden_s=np.zeros_like(step),
+    )
+
+
+def _side_by_side(
+    job: RlJob, made: _Rollouts, of_rollout: NDArray[np.intp], t: _Trainer, hides_passes: bool, other: Floats
+) -> CycleColumns:
+    curve, eta = curve_of(job.lengths), float(job.staleness)
+    m = made.take(of_rollout)
+    busy = t.busy + t.trainer + other
+    loop = busy - (sum(t.passes.values(), start=np.zeros_like(busy)) if hides_passes else 0.0)
+    travel = np.maximum(t.whole - t.trainer, 0.0)
+    full = rollouts_s(job.rolled, m.workers, m.rate, t.rollouts)
+    judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
+    floor = np.maximum(busy, np.maximum(full, judged))
+    batch, period, mean_run = (np.empty_like(full) for _ in range(3))
+    first, which = stack_ids([made.sides[i].times for i in of_rollout.tolist()])
+    behind = np.empty_like(full)
+    for i, place in enumerate(first):
+        rows = np.flatnonzero(which == i)
+        pace = _Pace(job, curve, made.sides[int(of_rollout[place])].times, m.take(rows))
+        found = pace.settle(floor[rows], loop[rows] + travel[rows] + job.environment.reward_s, t.rollouts[rows], eta)
+        batch[rows], period[rows], mean_run[rows], behind[rows] = found
+    bound = bound_by_staleness_s(batch + job.environment.reward_s, loop, travel, eta)
+    step = split_s(busy, np.maximum(full, judged), bound)
+    wait = step - busy
+    terms = np.stack([busy, full, bound, judged])
+    largest = np.argmax(terms, axis=0)
+    alone = np.array(
+        [float(x.times.step_s(1.0, job.prompt + curve.edges[-1] / 2.0)) / x.times.tokens_per_step for x in made.sides]
+    )
+    is_tail = (largest == 2) & (alone[of_rollout] * job.lengths.longest_of(job.rolled) > 0.5 * batch)
+    binds = np.where(is_tail, BINDING.index("longest answer"), np.array([0, 1, 2, 4])[largest])
+    parts: dict[CyclePart, Floats] = {
+        "generation": wait,
+        **t.passes,  # type: ignore[dict-item]
+        "training": t.update,
+        "sync": t.trainer,
+        "other": other,
+    }
+    return CycleColumns(
+        step_s=step,
+        parts=parts,
+        binds=binds,
+        trainer_wait_frac=wait / step,
+        rollout_idle_frac=np.clip(1.0 - mean_run / m.fits, 0.0, 1.0),
+        longest_s=m.longest_s,
+        staleness_mean=_staleness(job, curve, m, behind, step, largest, eta),
+        sync_seen_s=t.trainer,
+        sync_hidden_s=np.maximum(t.whole - t.trainer, 0.0),
+    )
+
+
+def _staleness(
+    job: RlJob, curve: Curve, m: _Rollouts, behind: Floats, step: Floats, largest: Floats, eta: float
+) -> Floats:
+    """Where the bound or the trainer binds, a batch is begun as soon as its version is there: it is trained on eta
+    versions later. Tokens after the first version change are of newer weights, where those reach running answers."""
+    late = behind / step  # versions that come while an answer is made, mean over tokens
+    begun = eta - np.floor(late) if not job.partial else np.maximum(eta - late, 0.0)
+    free = staleness_mean(behind + 0.5 * step, step, eta)
+    return np.where(largest == 1, free, begun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Rollouts that never stop: batches begin one after the other, `ahead` tokens of a sequence apart, so that answers
+    of several batches run at once. All times repeat with each batch."""
+
+    job: RlJob
+    curve: Curve
+    times: TokenTimes
+    made: _Rollouts
+
+    def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """(seconds from one batch to the next, seconds of a batch, mean sequences of a worker, mean seconds from the
+        start of an answer to a token of it), where so many tokens lie between the starts of two batches [n]."""
+        job, curve = self.job, self.curve
+        n = job.rolled / self.made.workers
+        edges = ahead[:, None] * (np.arange(CELLS + 1) / CELLS)
+        width = ahead[:, None] / CELLS
+        older = np.arange(MOST_BATCHES)[None, :, None] * ahead[:, None, None]
+        where = edges[:, None, :] + older
+        below = np.interp(where, curve.edges, curve.below)
+        weighed = np.interp(where, curve.edges, curve.weighed)
+        last = ahead[:, None] * MOST_BATCHES  # older ones are alike
+        rest = (curve.mean - np.interp(last, curve.edges, curve.below)) / ahead[:, None]
+        share = np.diff(below, axis=2).sum(axis=1) / width + rest
+        tokens = np.diff(weighed, axis=2).sum(axis=1) / width + rest * curve.edges[-1]
+        own = n[:, None] * share
+        held = job.prompt + np.where(share > 1e-12, tokens / np.maximum(share, 1e-12), 0.0)
+        running = np.clip(own, 1.0, np.maximum(self.made.fits, 1.0)[:, None])
+        k = self.times.tokens_per_step
+        each = self.times.step_s(running, np.minimum(held, job.prompt + curve.edges[-1])) / k
+        read = n * job.prompt * self.times.prompt_s
+        seconds = (each * np.minimum(own, 1.0)) * width
+        period = seconds.sum(axis=1) + read
+        longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
+        turns, part = np.divmod(longest, ahead)
+        ends = np.concatenate([np.zeros_like(ahead)[:, None], np.cumsum(each * width, axis=1)], axis=1)
+        whole = ends[:, -1]
+        within = np.array([np.interp(p, e, s) for p, e, s in zip(part, edges, ends, strict=True)])
+        calls = calls_s(job)
+        batch = turns * whole + within + read * np.maximum(1.0, turns) + calls
+        mean = (seconds * own).sum(axis=1) / np.maximum(period, 1e-300)
+        token = whole / ahead * (curve.age + 0.0)
+        return period, batch, mean, token
+
+    def settle(self, floor: Floats, beside: Floats, held: Floats, eta: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """(seconds of a batch, seconds from one to the next, mean sequences of a worker, mean seconds until a token)
+        where rollouts keep the pace of the step. floor: the least time of a step by its other terms; beside: what the
+        trainer and weights on their way take; held: rollouts wait for weights."""
+        longest = float(self.curve.edges[-1])
+        low, high = np.full_like(floor, longest / MOST_BATCHES / 4.0), np.full_like(floor, longest)
+        for _ in range(ROUNDS):
+            ahead = np.sqrt(low * high)
+            period, batch, _, _ = self.at(ahead)
+            step = np.maximum(floor, (batch + beside + held) / (eta + 1.0))
+            is_slow = period + held > step
+            high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)
+        period, batch, mean, token = self.at(low)
+        step = np.maximum(floor, (batch + beside + held) / (eta + 1.0))
+        return batch + held, period, np.minimum(mean * period / step, mean), token
