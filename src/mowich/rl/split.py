@@ -1,8 +1,8 @@
 """How many chips of which vendor make answers, and how many train: candidates of a split as columns.
 
 A side is some chips of one system with a plan; a candidate is a side that makes answers and a side that trains. Here
-are the sizes of a side, the candidates within a number of chips, and what their step times say: the order of a goal and
-the front of dollars against step time. No facts and no laws of time: seconds arrive as columns
+are the sizes of a side, the candidates within a number of chips, and what their step times say: the order of a goal,
+the front of dollars against step time, and what cannot be on it. No facts and no laws of time: seconds arrive as columns
 (`schedule.closed_columns`).
 """
 
@@ -16,106 +16,120 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.plans.search import by_time, rising, spread_out
+from mowich.plans.search import by_time, powers, rising, spread_out
 
 Places = NDArray[np.intp]
 
 SplitGoal = Literal["cost", "time"]
 SPLIT_GOALS: tuple[SplitGoal, ...] = get_args(SplitGoal)
-"""What a split is chosen by. cost: least dollars of a trained token, of candidates that use the chips asked for; time:
-the shortest step, of candidates that cost no more than a budget."""
+"""What a split is chosen by. cost: the least dollars of a trained token; time: the shortest step, of candidates that
+cost no more than a budget."""
 
-SIZES = 12
-"""Sizes of a side that are tried at first. Those between are tried beside the best ones."""
-
-_UNITS, _PARTS = 4, 8
-"""Whole units (racks, UltraServers) from which sides are counted in them; below that, a side is counted in so many
-parts of the chips asked for, each of whole servers."""
+SIZES = 10
+"""Numbers of whole units of a side that are tried at first. Those between are tried beside the best ones."""
 
 
-def size_step(*, server: int, unit: int, most: int) -> int:
-    """Chips that the sizes of a side are multiples of: whole units where `most` chips hold several, else whole servers,
-    about an eighth of `most`. server, unit: chips of one of either.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legal:
+    """Chips that a side may have. server, unit: chips of one of either (a unit is a rack, an UltraServer, a pod); most:
+    all there are. Up to one unit it has whole servers, beyond it whole units."""
 
-    >>> size_step(server=4, unit=72, most=512), size_step(server=4, unit=9216, most=512)
-    (72, 64)
-    >>> size_step(server=8, unit=8, most=16)
-    8
-    """
-    if most >= _UNITS * unit:
-        return unit
-    step = min(server, max(most, 1))
-    while 2 * step * _PARTS <= most and 2 * step <= unit:
-        step *= 2
-    return step
+    server: int
+    unit: int
+    most: int
 
+    def at_most(self, chips: int) -> int:
+        """The largest size of at most so many chips; 0 for none.
 
-def side_sizes(step: int, most: int, tried: int = SIZES) -> list[int]:
-    """Multiples of a step up to `most` chips; of many, `tried` that lie evenly.
+        >>> [Legal(server=4, unit=72, most=512).at_most(n) for n in (3, 50, 72, 200, 9999)]
+        [0, 48, 72, 144, 504]
+        """
+        step = self.unit if chips >= self.unit else self.server
+        return min(chips, self.most) // step * step
 
-    >>> side_sizes(64, 256), side_sizes(8, 1024, tried=3)
-    ([64, 128, 192, 256], [8, 520, 1024])
-    """
-    return spread_out(range(step, most + 1, step), tried)
+    def first(self, tried: int = SIZES) -> list[int]:
+        """Sizes to begin with: servers by doubling up to a unit, then whole units, of many some that lie evenly.
 
+        >>> Legal(server=4, unit=72, most=300).first()
+        [4, 8, 16, 32, 64, 72, 144, 216, 288]
+        """
+        servers = [self.server * n for n in powers(min(self.unit, self.most) // self.server)]
+        units = spread_out(range(self.unit, self.most + 1, self.unit), tried)
+        return sorted({*servers, *units})
 
-def sizes_beside(sizes: Sequence[int], best: Sequence[int], step: int) -> list[int]:
-    """Multiples of a step halfway between the best of the sizes that were tried and their neighbours, where one lies
-    between.
+    def beside(self, sizes: Sequence[int], best: Sequence[int]) -> list[int]:
+        """Sizes halfway between the best of those that were tried and their neighbours, where one lies between.
 
-    >>> sizes_beside([64, 256, 512], [256], 64)
-    [128, 384]
-    """
-    known = sorted({0, *sizes})
-    found = set()
-    for size in best:
-        at = known.index(size)
-        for one, other in ((at - 1, at), (at, at + 1)):
-            if other < len(known):
-                found.add((known[one] + known[other]) // 2 // step * step)
-    return sorted(found - set(known))
+        >>> Legal(server=4, unit=72, most=1000).beside([16, 72, 360], [72])
+        [44, 216]
+        """
+        known = sorted({0, *sizes})
+        found = set()
+        for at in map(known.index, best):
+            for one, other in ((at - 1, at), (at, at + 1)):
+                if other < len(known):
+                    found.add(self.at_most((known[one] + known[other]) // 2))
+        return sorted(found - set(known))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SideColumns:
-    """What one side of a split may be. system: place of its system among those asked for [n]; chips: paid for, with
-    those that its plan leaves idle [n]; usd_per_s: of all of them, NaN where no price is known [n]; step: chips that
-    its sizes are multiples of [n]."""
+    """What one side may be. system: place of its system among those asked for [n]; chips: paid for, with those that its
+    plan leaves idle [n]; usd_per_s: of all of them, NaN where no price is known [n]; least_s: of a step, whatever the
+    other side is [n]."""
 
     system: Places
     chips: Places
     usd_per_s: Floats
-    step: Places
+    least_s: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidates:
     """Pairs of sides. rollouts, trainer: their places among the choices of either side [n]; chips: of both [n];
-    usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; fills: neither side
-    could have a step more [n]."""
+    usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; least_s: a step takes
+    at least [n]."""
 
     rollouts: Places
     trainer: Places
     chips: Places
     usd_per_s: Floats
     systems: Places
-    fills: NDArray[np.bool_]
+    least_s: Floats
 
     def __len__(self) -> int:
         return len(self.rollouts)
 
+    def take(self, rows: Places) -> Candidates:
+        """The candidates at `rows`."""
+        names = ("rollouts", "trainer", "chips", "usd_per_s", "systems", "least_s")
+        return Candidates(**{name: getattr(self, name)[rows] for name in names})
+
     @classmethod
-    def within(cls, rollouts: SideColumns, trainers: SideColumns, most: int) -> Candidates:
-        """All pairs that have at most so many chips together."""
+    def apart(cls, rollouts: SideColumns, trainers: SideColumns, most: int) -> Candidates:
+        """All pairs that have at most so many chips together, each side its own."""
         i, j = np.nonzero(rollouts.chips[:, None] + trainers.chips[None, :] <= most)
-        chips = rollouts.chips[i] + trainers.chips[j]
         return cls(
             rollouts=i,
             trainer=j,
-            chips=chips,
+            chips=rollouts.chips[i] + trainers.chips[j],
             usd_per_s=rollouts.usd_per_s[i] + trainers.usd_per_s[j],
             systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
-            fills=chips + np.minimum(rollouts.step[i], trainers.step[j]) > most,
+            least_s=np.maximum(rollouts.least_s[i], trainers.least_s[j]),
+        )
+
+    @classmethod
+    def in_turns(cls, rollouts: SideColumns, trainers: SideColumns) -> Candidates:
+        """All pairs that are on the same chips."""
+        same = rollouts.system[:, None] == trainers.system[None, :]
+        i, j = np.nonzero(same & (rollouts.chips[:, None] == trainers.chips[None, :]))
+        return cls(
+            rollouts=i,
+            trainer=j,
+            chips=trainers.chips[j],
+            usd_per_s=trainers.usd_per_s[j],
+            systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
+            least_s=rollouts.least_s[i] + trainers.least_s[j],
         )
 
 
@@ -132,6 +146,18 @@ def usd_per_mtok(usd_per_s: Floats, step_s: Floats, tokens: float) -> Floats:
     return np.asarray(usd_per_s * step_s / tokens * 1e6)
 
 
+def is_beaten(least_s: Floats, least_usd: Floats, step_s: Floats, usd: Floats) -> NDArray[np.bool_]:
+    """Which candidates cannot be on the front, by the least that they may take and cost [n]: one of those that are known
+    (step_s, usd [m]) takes and costs no more.
+
+    >>> is_beaten(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.array([2.0, 4.0]), np.array([8.0, 5.0])).tolist()
+    [False, True]
+    """
+    order = np.argsort(step_s, kind="stable")
+    cheapest = np.minimum.accumulate(np.append(np.inf, usd[order]))
+    return np.asarray(cheapest[np.searchsorted(step_s[order], least_s, side="right")] <= least_usd)
+
+
 def front_of(step_s: Floats, usd: Floats) -> list[int]:
     """Places of the candidates that no other beats in both step time and dollars, fastest first. Where no price is
     known, the fastest alone.
@@ -139,12 +165,12 @@ def front_of(step_s: Floats, usd: Floats) -> list[int]:
     >>> front_of(np.array([3.0, 1.0, 2.0]), np.array([5.0, 9.0, 9.0]))
     [1, 0]
     """
-    known = np.flatnonzero(np.isfinite(step_s) & np.isfinite(usd))
-    if not len(known):
-        known = np.flatnonzero(np.isfinite(step_s))
-        return [int(known[by_time(step_s[known])[0]])] if len(known) else []
-    order = known[by_time(step_s[known], usd[known])]
-    return rising(order, 1.0 / np.maximum(usd, 1e-300))
+    runs = np.isfinite(step_s)
+    known = np.flatnonzero(runs & np.isfinite(usd))
+    if len(known):
+        return rising(known[by_time(step_s[known], usd[known])], 1.0 / np.maximum(usd, 1e-300))
+    known = np.flatnonzero(runs)
+    return [int(known[by_time(step_s[known])[0]])] if len(known) else []
 
 
 def by_goal(
@@ -154,9 +180,7 @@ def by_goal(
     of: places of the rollouts' system and of the trainer's; budget: dollars of a million tokens, of the goal "time".
     Where their price is not known, "cost" is the shortest step too."""
     may = np.isfinite(step_s) & (found.systems == np.array(of)).all(axis=1)
-    if goal == "cost":
-        may &= found.fills
-    elif np.isfinite(budget):
+    if goal == "time" and np.isfinite(budget):
         may &= usd <= budget
     at = np.flatnonzero(may)
     priced = goal == "cost" and bool(np.isfinite(usd[at]).all())

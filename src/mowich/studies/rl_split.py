@@ -8,7 +8,8 @@ a decision over the estimates of these rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -20,16 +21,13 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate
 from mowich.machines.system import System, resolve
-from mowich.models.model import as_trained
 from mowich.plans.plan import Plan, ServePlan
 from mowich.progress import steps, tell
 from mowich.rl.frameworks import Framework, read_framework
-from mowich.rl.rollout import room_tokens, token_times
 from mowich.rl.schedule import closed_columns
-from mowich.rl.sides import RolloutSide, SyncSide, TokenTimes, TrainerSide
+from mowich.rl.sides import RolloutSide, SyncSide, TrainerSide
 from mowich.rl.split import (
     Candidates,
-    Places,
     SideColumns,
     SplitGoal,
     by_goal,
@@ -40,16 +38,15 @@ from mowich.rl.split import (
     usd_per_mtok,
 )
 from mowich.rl.sync import SyncEnd, method_of, sync_side
-from mowich.rl.trainer import step_job, trainer_side
+from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
 from mowich.software.engine import engine_for
-from mowich.software.stack import Platform, equip
+from mowich.software.stack import Platform
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
-from mowich.studies.rl import assess
+from mowich.studies.rl import assess, models_of, rollout_plans, trainer_plans_of, trainer_platform, without_answer
 from mowich.studies.rl_row import RlAsk, RlRow
-from mowich.studies.serving import Deployment, deploy
+from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import searched_plans, worker
-from mowich.training.search import search
 from mowich.units import show
 
 SplitKind = Literal["two vendors", "one vendor", "colocated"]
@@ -130,9 +127,9 @@ def verdict_text(rows: Sequence[Contender], ranked: Ranking) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitAsk:
-    """One search. base: the run, split, with what was stated of either side (its systems and chips are not read); chips:
-    at most so many in all; systems: among which; goal: what is chosen by; budget: dollars of a million trained tokens,
-    of the goal "time"."""
+    """One search. base: the run, split, with what was stated of either side (its systems and chips are not read);
+    chips: at most so many in all; systems: among which; goal: what is chosen by; budget: dollars of a million trained
+    tokens, of the goal "time"."""
 
     base: RlAsk
     chips: int
@@ -148,7 +145,7 @@ class SplitAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRow:
-    """The best run of its kind. row: as `mowich rl` answers it; prices: of its systems, by name, as their labels say."""
+    """The best run of its kind. row: as `mowich rl` answers it; prices: of its systems, by name, as labels say."""
 
     kind: SplitKind
     row: RlRow
@@ -176,8 +173,8 @@ class SplitRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontPoint:
-    """A candidate that no other beats in both step time and dollars, in closed form. usd_per_mtok: NaN where no price is
-    known."""
+    """A candidate that no other beats in both step time and dollars, in closed form. usd_per_mtok: NaN where no price
+    is known."""
 
     rollouts: str
     rollout_chips: int
@@ -206,15 +203,15 @@ class FrontPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlSplit:
-    """The best run of each kind, those over two vendors first, who of them is best, and the front of all candidates with
-    at most the chips asked for. evaluated: candidates in closed form."""
+    """The best run of each kind, those over two vendors first, who of them is best, and the front of all candidates
+    with at most the chips asked for. evaluated: candidates in closed form."""
 
     ask: SplitAsk
     rows: tuple[SplitRow, ...]
     front: tuple[FrontPoint, ...]
     evaluated: int
 
-    @cached_property
+    @property
     def contenders(self) -> tuple[Contender, ...]:
         """What the decision reads of the rows."""
         return tuple(row.contender(self.ask.metric) for row in self.rows)
@@ -277,7 +274,7 @@ class _Trainer:
     side: TrainerSide
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Vendor:
     """One system as either side: the front of its plans of a worker, and its fastest plan of a trainer at any number of
     chips."""
@@ -286,7 +283,6 @@ class _Vendor:
     place: int
     name: str
     framework: Framework
-    trained: dict[int, _Trainer | None] = field(default_factory=dict)
 
     @cached_property
     def system(self) -> System:
@@ -314,109 +310,267 @@ class _Vendor:
         return math.nan if value is None else value
 
     @cached_property
-    def workers(self) -> list[tuple[ServePlan, TokenTimes, float, int]]:
-        """(plan, steps, tokens that the cache holds, most sequences) of the plans on the front of the search for serving:
-        none is faster for a user and makes more tokens."""
-        base, job = self.ask.base, self.ask.base.job
-        serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=base.rollouts.accept)
-        plans = searched_plans(base.model, self.system, job.prompt, base.facts, base.rollouts.fixed)
+    def workers(self) -> list[tuple[ServePlan, RolloutSide]]:
+        """Plans on the front of the search for serving (none is faster for a user and makes more tokens), each with as
+        many workers as all chips hold."""
+        base, job, asked = self.ask.base, self.ask.base.job, self.ask.base.rollouts
+        plans = (
+            [asked.plan] if asked.plan else searched_plans(base.model, self.system, job.prompt, base.facts, asked.fixed)
+        )
+        made = {
+            "engine": self.engine,
+            "release": asked.release,
+            "memory_share": asked.memory_share,
+            "accept": asked.accept,
+            "drafts": asked.drafts,
+        }
+        if len(plans) > 1:
+            serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
+            d = deploy(
+                base.model,
+                self.system,
+                self.engine,
+                plans,
+                base.facts,
+                accept=asked.accept,
+                drafts=asked.drafts,
+                release=asked.release,
+            )
+            found = search_serving(self.system, worker(d, serve), serve, apart=False)
+            plans = [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
         if not plans:
             return []
-        d = _deployed(base, self.system, self.engine, plans)
-        w = worker(d, serve)
-        found = search_serving(self.system, w, serve, apart=False)
-        chosen = np.array(sorted({f.decode for f in (*found.best, *found.front)}), dtype=np.intp)
-        if not len(chosen):
-            return []
-        tokens = job.prompt + job.lengths.mean
-        most = self.most
-        times = token_times(w, chosen, prompt=job.prompt, longest=job.prompt + job.lengths.cap, most=most)
-        room = room_tokens(w, chosen, tokens)
-        return [
-            (plans[i], t.scaled(self.framework.generation), float(r), round(most * plans[i].dp))
-            for i, t, r in zip(chosen.tolist(), times, room, strict=True)
-        ]
+        sides = rollout_plans(base.model, self.system, job, plans, self.framework, base.facts, **made)
+        pairs = zip(sides.deployment.plans, sides.sides, strict=True)
+        return [(plan, side) for plan, side in pairs if side is not None]
 
-    @property
-    def most(self) -> float:
-        """Sequences that a rank group of a worker runs at once."""
-        return 256.0
-
-    def rollouts(self, chips: int) -> Iterator[_Rollouts]:
+    def rollouts(self, chips: int) -> list[_Rollouts]:
         """The choices of so many chips: whole workers of each plan, the rest stands idle."""
-        for plan, times, room, most in self.workers:
-            workers = chips * self.system.devices_per_chip // plan.devices
-            if workers and room > 0.0:
-                side = RolloutSide(workers=workers, times=times, room_tokens=room, most=most, chips=chips)
-                yield _Rollouts(self.place, plan, side)
+        found = []
+        for plan, side in self.workers:
+            if workers := chips * self.system.devices_per_chip // plan.devices:
+                found.append(_Rollouts(self.place, plan, replace(side, workers=workers, chips=chips)))
+        return found
 
     def trainer(self, chips: int) -> _Trainer | None:
-        """The fastest plan of a trainer of so many chips; None where none fits."""
-        if chips not in self.trained:
-            self.trained[chips] = self._trainer(chips)
-        return self.trained[chips]
-
-    def _trainer(self, chips: int) -> _Trainer | None:
+        """Of the fastest plans of a trainer of so many chips the one that is least busy; None where none fits."""
         base = self.ask.base
-        model = as_trained(base.model)
-        system = equip(base.facts, self.name, chips=chips, stack=base.trainer.stack)
+        asked = replace(base.trainer, system_id=self.system.id, chips=chips)
+        own = replace(base, trainer=asked)
+        system = trainer_platform(own, self.framework)
         try:
-            found = search(model, system, step_job(base.job), fixed=base.trainer.fixed)
+            plans = trainer_plans_of(own, system)
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
             return None
-        if not found.best:
+        sides = [
+            trainer_side(base.model, system, base.job, plan, self.framework, models=models_of(base)) for plan in plans
+        ]
+        if not sides:
             return None
-        plan = found.best[0].plan
-        models = {name: m for name, m in (("critic", base.critic), ("teacher", base.teacher)) if m is not None}
-        side = trainer_side(model, system, base.job, plan, self.framework, models=models)  # type: ignore[arg-type]
-        return _Trainer(self.place, plan, system, side)
-
-
-def _deployed(base: RlAsk, system: System, engine: str, plans: Sequence[ServePlan]) -> Deployment:
-    asked = base.rollouts
-    return deploy(
-        base.model, system, engine, plans, base.facts, accept=asked.accept, drafts=asked.drafts, release=asked.release
-    )
+        best = min(range(len(sides)), key=lambda i: sides[i].busy_s)
+        return _Trainer(self.place, plans[best], system, replace(sides[best], chips=chips))
 
 
 @dataclass(kw_only=True)
 class _Table:
-    """The candidates that were evaluated, and what they are made of. It grows while sizes are tried."""
+    """The choices of either side at the sizes that were tried, and the candidates that were evaluated. It grows."""
 
     ask: SplitAsk
     vendors: Sequence[_Vendor]
     framework: Framework
     rollouts: list[_Rollouts] = field(default_factory=list)
     trainers: list[_Trainer] = field(default_factory=list)
-    known: set[tuple[int, int]] = field(default_factory=set)
-    pairs: list[tuple[int, int]] = field(default_factory=list)
-    step_s: list[float] = field(default_factory=list)
+    tried: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    seconds: dict[tuple[int, int], float] = field(default_factory=dict)
 
-    def grow(self, rollouts: Mapping[int, Sequence[int]], trainers: Mapping[int, Sequence[int]]) -> None:
-        """Take sizes of either side, by place of the vendor, and evaluate the pairs that are new."""
-        have = {(r.vendor, r.side.chips) for r in self.rollouts}
-        more = [(v, n) for v, sizes in rollouts.items() for n in sizes if (v, n) not in have]
-        self.rollouts += [choice for v, n in more for choice in self.vendors[v].rollouts(n)]
-        have = {(t.vendor, t.side.chips) for t in self.trainers}
-        found = [self.vendors[v].trainer(n) for v, sizes in trainers.items() for n in sizes if (v, n) not in have]
-        self.trainers += [t for t in found if t is not None]
-        pairs = self.candidates(every=True)
-        new = [p for p in zip(pairs.rollouts.tolist(), pairs.trainer.tolist(), strict=True) if p not in self.known]
-        if not new:
-            return
-        i, j = np.array(new, dtype=np.intp).T
-        syncs = [self.sync(self.rollouts[a], self.trainers[b]) for a, b in new]
-        columns = closed_columns(
-            self.ask.base.job,
-            [r.side for r in self.rollouts],
-            [t.side for t in self.trainers],
-            syncs,
-            (i, j, np.arange(len(new), dtype=np.intp)),
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
+    def with_rollouts(self, vendor: int, sizes: Sequence[int]) -> bool:
+        """Take sizes of the side that makes answers; whether one of them is new."""
+        new = self._new("rollouts", vendor, sizes)
+        self.rollouts += [choice for n in new for choice in self.vendors[vendor].rollouts(n)]
+        return bool(new)
+
+    def with_trainers(self, vendor: int, sizes: Sequence[int]) -> bool:
+        """Take sizes of the side that trains; whether one of them is new."""
+        new = self._new("trainer", vendor, sizes)
+        self.trainers += [choice for n in new if (choice := self.vendors[vendor].trainer(n)) is not None]
+        return bool(new)
+
+    def _new(self, side: str, vendor: int, sizes: Sequence[int]) -> list[int]:
+        known = self.tried.setdefault((side, vendor), set())
+        new = sorted(set(sizes) - known)
+        known.update(new)
+        return new
+
+    def with_all_used(self) -> None:
+        """Beside each size of a trainer, the most chips that rollouts may have then."""
+        for vendor in self.vendors:
+            left = {self.ask.chips - trainer.side.chips for trainer in self.trainers}
+            self.with_rollouts(vendor.place, sorted({n // vendor.step * vendor.step for n in left} - {0}))
+
+    def with_finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
+        """Take sizes beside those of the best candidates; whether one of them is new."""
+        found = False
+        for vendor in self.vendors:
+            made = [r.side.chips for r, _ in best if r.vendor == vendor.place]
+            trained = [t.side.chips for _, t in best if t.vendor == vendor.place]
+            known = [sorted(self.tried[side, vendor.place]) for side in ("rollouts", "trainer")]
+            found |= self.with_rollouts(vendor.place, sizes_beside(known[0], made, vendor.step))
+            found |= self.with_trainers(vendor.place, sizes_beside(known[1], trained, vendor.step))
+        return found
+
+    def evaluated(self) -> tuple[Candidates, Floats, Floats]:
+        """Every candidate within the chips: (pairs, step times, dollars of a million tokens), in closed form."""
+        ask, job = self.ask, self.ask.base.job
+        found = Candidates.within(self._columns(self.rollouts), self._columns(self.trainers), ask.chips)
+        pairs = list(zip(found.rollouts.tolist(), found.trainer.tolist(), strict=True))
+        if new := [pair for pair in pairs if pair not in self.seconds]:
+            i, j = np.array(new, dtype=np.intp).T
+            columns = closed_columns(
+                job,
+                [r.side for r in self.rollouts],
+                [t.side for t in self.trainers],
+                [self.sync(self.rollouts[a], self.trainers[b]) for a, b in new],
+                (i, j, np.arange(len(new))),
+                hides_passes=self.framework.hides_passes,
+                other_s=self.framework.other_s,
+            )
+            self.seconds.update(zip(new, columns.step_s.tolist(), strict=True))
+        step_s = np.array([self.seconds[pair] for pair in pairs])
+        return found, step_s, usd_per_mtok(found.usd_per_s, step_s, job.tokens)
+
+    def _columns(self, choices: Sequence[_Rollouts] | Sequence[_Trainer]) -> SideColumns:
+        vendors = [self.vendors[choice.vendor] for choice in choices]
+        chips = np.array([choice.side.chips for choice in choices], dtype=np.intp)
+        return SideColumns(
+            system=np.array([v.place for v in vendors], dtype=np.intp),
+            chips=chips,
+            usd_per_s=chips * np.array([v.usd_per_chip_s for v in vendors]),
+            step=np.array([v.step for v in vendors], dtype=np.intp),
         )
-        self.known.update(new)
-        self.pairs += new
-        self.step_s += columns.step_s.tolist()
+
+    def sync(self, made: _Rollouts, trained: _Trainer) -> SyncSide:
+        """What new weights take between both."""
+        base, system = self.ask.base, self.vendors[made.vendor].system
+        is_one_vendor = system.vendor == trained.system.vendor
+        return sync_side(
+            base.model,
+            SyncEnd(
+                system=trained.system,
+                devices=trained.plan.devices,
+                plan=trained.plan,
+                format="bf16",
+            ),
+            SyncEnd(
+                system=replace(system, chips=made.side.chips),
+                devices=made.side.workers * made.plan.devices,
+                plan=made.plan,
+                format=made.plan.weights,
+                workers=made.side.workers,
+            ),
+            method_of(base.sync, self.framework, is_colocated=False, is_one_vendor=is_one_vendor),
+            framework=self.framework,
+            link_Bps=base.link_Bps,
+            facts=base.facts,
+        )
+
+
+def find_split(ask: SplitAsk) -> RlSplit:
+    """The best run over each pair of systems, and on each of them with chips that take turns. Raises UserError for a
+    system that is not known."""
+    base = ask.base
+    framework = read_framework(base.facts, base.framework, base.framework_release)
+    vendors = [
+        _Vendor(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(dict.fromkeys(ask.systems))
+    ]
+    table = _Table(ask=ask, vendors=vendors, framework=framework)
+    for vendor in steps(vendors, "searching plans"):
+        tell(f"on {vendor.name}")
+        sizes = side_sizes(vendor.step, ask.chips)
+        table.with_rollouts(vendor.place, sizes)
+        table.with_trainers(vendor.place, sizes)
+    for _ in range(FINER):
+        table.with_all_used()
+        found, step_s, usd = table.evaluated()
+        best = _best_of_kinds(table, found, step_s, usd)
+        if not table.with_finer(
+            [(table.rollouts[found.rollouts[k]], table.trainers[found.trainer[k]]) for k in best.values()]
+        ):
+            break
+    rows = [_row(table, found, best.get((a.place, b.place)), a, b) for a in vendors for b in vendors]
+    rows += [_in_turns(vendor) for vendor in vendors]
+    order = {"two vendors": 0, "one vendor": 1, "colocated": 2}
+    unknown = [getattr(row.row, ask.metric).value is None for row in rows]
+    values = [
+        math.inf if none else float(getattr(row.row, ask.metric)) for row, none in zip(rows, unknown, strict=True)
+    ]
+    places = sorted(range(len(rows)), key=lambda i: (order[rows[i].kind], values[i]))
+    return RlSplit(
+        ask=ask,
+        rows=tuple(rows[i] for i in places),
+        front=tuple(_point(table, found, step_s, usd, k) for k in front_of(step_s, usd)),
+        evaluated=len(table.seconds),
+    )
+
+
+def _best_of_kinds(table: _Table, found: Candidates, step_s: Floats, usd: Floats) -> dict[tuple[int, int], int]:
+    """(place of the rollouts' system, of the trainer's) -> place of the best candidate of both."""
+    ask = table.ask
+    kinds = [(a.place, b.place) for a in table.vendors for b in table.vendors]
+    orders = {of: by_goal(ask.goal, found, step_s, usd, of=of, budget=ask.budget) for of in kinds}
+    return {of: int(order[0]) for of, order in orders.items() if len(order)}
+
+
+def _row(table: _Table, found: Candidates, place: int | None, a: _Vendor, b: _Vendor) -> SplitRow:
+    """The best candidate of two systems as a run, or why there is none."""
+    base = table.ask.base
+    half = max(a.step, b.step)
+    made = replace(base.rollouts, on=a.name, system_id=a.system.id, chips=half, engine=a.engine)
+    trained = replace(base.trainer, on=b.name, system_id=b.system.id, chips=half)
+    if place is None:
+        run = without_answer(
+            replace(base, rollouts=made, trainer=trained),
+            f"no plans of rollouts on {a.name} and training on {b.name} fit {table.ask.chips:,} chips"
+            + (" within the budget" if table.ask.goal == "time" and math.isfinite(table.ask.budget) else ""),
+        )
+    else:
+        r, t = table.rollouts[found.rollouts[place]], table.trainers[found.trainer[place]]
+        made = replace(made, chips=r.side.chips, plan=r.plan)
+        trained = replace(trained, chips=t.side.chips, plan=t.plan)
+        run = assess(replace(base, rollouts=made, trainer=trained))
+    prices = {v.name: v.price.label for v in (a, b)}
+    return SplitRow(kind="one vendor" if a is b else "two vendors", row=run, prices=prices)
+
+
+def _in_turns(vendor: _Vendor) -> SplitRow:
+    """The same work on chips of one system that make answers and train in turns."""
+    base = vendor.ask.base
+    chips = max(vendor.step, vendor.ask.chips // vendor.step * vendor.step)
+    on = {"on": vendor.name, "system_id": vendor.system.id, "chips": chips}
+    run = assess(
+        replace(
+            base,
+            job=replace(base.job, placement="colocated", staleness=0),
+            rollouts=replace(base.rollouts, engine=vendor.engine, **on),
+            trainer=replace(base.trainer, **on),
+            link_Bps=None,
+            sync="",
+        )
+    )
+    return SplitRow(kind="colocated", row=run, prices={vendor.name: vendor.price.label})
+
+
+def _point(table: _Table, found: Candidates, step_s: Floats, usd: Floats, place: int) -> FrontPoint:
+    r, t = table.rollouts[found.rollouts[place]], table.trainers[found.trainer[place]]
+    return FrontPoint(
+        rollouts=table.vendors[r.vendor].name,
+        rollout_chips=r.side.chips,
+        rollout_plan=r.plan,
+        workers=r.side.workers,
+        trainer=table.vendors[t.vendor].name,
+        trainer_chips=t.side.chips,
+        trainer_plan=t.plan,
+        step_s=float(step_s[place]),
+        usd_per_mtok=float(usd[place]),
+    )
