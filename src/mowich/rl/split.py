@@ -2,8 +2,8 @@
 
 A side is some chips of one system with a plan; a candidate is a side that makes answers and a side that trains. Here
 are the sizes of a side, the candidates within a number of chips, and what their step times say: the order of a goal,
-the front of dollars against step time, and what cannot be on it. No facts and no laws of time: seconds arrive as columns
-(`schedule.closed_columns`).
+the front of dollars against step time, and what cannot be on it. No facts and no laws of time: seconds arrive as
+columns (`schedule.closed_columns`).
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def usd_per_mtok(usd_per_s: Floats, step_s: Floats, tokens: float) -> Floats:
 
 
 def is_beaten(least_s: Floats, least_usd: Floats, step_s: Floats, usd: Floats) -> NDArray[np.bool_]:
-    """Which candidates cannot be on the front, by the least that they may take and cost [n]: one of those that are known
-    (step_s, usd [m]) takes and costs no more.
+    """Which candidates cannot be on the front, by the least that they may take and cost [n]: one of those that are
+    known (step_s, usd [m]) takes and costs no more.
 
     >>> is_beaten(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.array([2.0, 4.0]), np.array([8.0, 5.0])).tolist()
     [False, True]

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,17 +24,18 @@ from mowich.machines.system import System, resolve
 from mowich.plans.plan import Plan, ServePlan
 from mowich.progress import steps, tell
 from mowich.rl.frameworks import Framework, read_framework
+from mowich.rl.job import RlJob
 from mowich.rl.schedule import closed_columns
 from mowich.rl.sides import RolloutSide, SyncSide, TrainerSide
 from mowich.rl.split import (
     Candidates,
+    Legal,
+    Places,
     SideColumns,
     SplitGoal,
     by_goal,
     front_of,
-    side_sizes,
-    size_step,
-    sizes_beside,
+    is_beaten,
     usd_per_mtok,
 )
 from mowich.rl.sync import SyncEnd, method_of, sync_side
@@ -276,17 +277,17 @@ class _Trainer:
 
 @dataclass(kw_only=True)
 class _Vendor:
-    """One system as either side: the front of its plans of a worker, and its fastest plan of a trainer at any number of
-    chips."""
+    """One system as either side: the front of its plans of a worker, and its best plan of a trainer of any size."""
 
     ask: SplitAsk
     place: int
     name: str
     framework: Framework
+    trained: dict[int, _Trainer | None] = field(default_factory=dict)
 
     @cached_property
     def system(self) -> System:
-        """All the chips that rollouts could have."""
+        """All the chips that may be asked for."""
         return resolve(self.ask.base.facts, self.name, chips=self.ask.chips)
 
     @cached_property
@@ -295,10 +296,10 @@ class _Vendor:
         return engine_for(base.facts, self.system, base.rollouts.engine or None, base.model)
 
     @cached_property
-    def step(self) -> int:
-        """Chips that the sizes of a side are multiples of."""
-        server = self.system.chips_per_server
-        return size_step(server=server, unit=self.system.chips_per_unit, most=self.ask.chips)
+    def legal(self) -> Legal:
+        """Sizes of either side."""
+        system = self.system
+        return Legal(server=min(system.chips_per_server, system.chips), unit=system.chips_per_unit, most=system.chips)
 
     @cached_property
     def price(self) -> money.Price:
@@ -310,53 +311,50 @@ class _Vendor:
         return math.nan if value is None else value
 
     @cached_property
-    def workers(self) -> list[tuple[ServePlan, RolloutSide]]:
-        """Plans on the front of the search for serving (none is faster for a user and makes more tokens), each with as
-        many workers as all chips hold."""
+    def plans(self) -> list[ServePlan]:
+        """Plans of a worker on the front of the search for serving: none is faster for a user and makes more tokens."""
         base, job, asked = self.ask.base, self.ask.base.job, self.ask.base.rollouts
-        plans = (
-            [asked.plan] if asked.plan else searched_plans(base.model, self.system, job.prompt, base.facts, asked.fixed)
-        )
-        made = {
-            "engine": self.engine,
-            "release": asked.release,
-            "memory_share": asked.memory_share,
-            "accept": asked.accept,
-            "drafts": asked.drafts,
-        }
-        if len(plans) > 1:
-            serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
-            d = deploy(
-                base.model,
-                self.system,
-                self.engine,
-                plans,
-                base.facts,
-                accept=asked.accept,
-                drafts=asked.drafts,
-                release=asked.release,
-            )
-            found = search_serving(self.system, worker(d, serve), serve, apart=False)
-            plans = [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
+        if asked.plan is not None:
+            return [asked.plan]
+        plans = searched_plans(base.model, self.system, job.prompt, base.facts, asked.fixed)
         if not plans:
             return []
-        sides = rollout_plans(base.model, self.system, job, plans, self.framework, base.facts, **made)
-        pairs = zip(sides.deployment.plans, sides.sides, strict=True)
-        return [(plan, side) for plan, side in pairs if side is not None]
+        how = {"accept": asked.accept, "drafts": asked.drafts, "release": asked.release}
+        serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
+        d = deploy(base.model, self.system, self.engine, plans, base.facts, **how)  # type: ignore[arg-type]
+        found = search_serving(self.system, worker(d, serve), serve, apart=False)
+        return [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
 
-    def rollouts(self, chips: int) -> list[_Rollouts]:
-        """The choices of so many chips: whole workers of each plan, the rest stands idle."""
-        found = []
-        for plan, side in self.workers:
-            if workers := chips * self.system.devices_per_chip // plan.devices:
-                found.append(_Rollouts(self.place, plan, replace(side, workers=workers, chips=chips)))
-        return found
+    def workers(self, job: RlJob) -> list[tuple[ServePlan, RolloutSide]]:
+        """The plans of a worker with what it takes in a run, where it has room."""
+        base, asked = self.ask.base, self.ask.base.rollouts
+        if not self.plans:
+            return []
+        found = rollout_plans(
+            base.model,
+            self.system,
+            job,
+            self.plans,
+            self.framework,
+            base.facts,
+            engine=self.engine,
+            release=asked.release,
+            memory_share=asked.memory_share,
+            accept=asked.accept,
+            drafts=asked.drafts,
+        )
+        pairs = zip(found.deployment.plans, found.sides, strict=True)
+        return [(plan, side) for plan, side in pairs if side is not None]
 
     def trainer(self, chips: int) -> _Trainer | None:
         """Of the fastest plans of a trainer of so many chips the one that is least busy; None where none fits."""
+        if chips not in self.trained:
+            self.trained[chips] = self._trainer(chips)
+        return self.trained[chips]
+
+    def _trainer(self, chips: int) -> _Trainer | None:
         base = self.ask.base
-        asked = replace(base.trainer, system_id=self.system.id, chips=chips)
-        own = replace(base, trainer=asked)
+        own = replace(base, trainer=replace(base.trainer, system_id=self.system.id, chips=chips))
         system = trainer_platform(own, self.framework)
         try:
             plans = trainer_plans_of(own, system)
@@ -364,116 +362,169 @@ class _Vendor:
             if error.code != EXIT_INFEASIBLE:
                 raise
             return None
-        sides = [
-            trainer_side(base.model, system, base.job, plan, self.framework, models=models_of(base)) for plan in plans
-        ]
-        if not sides:
+        made = [trainer_side(base.model, system, base.job, p, self.framework, models=models_of(base)) for p in plans]
+        if not made:
             return None
-        best = min(range(len(sides)), key=lambda i: sides[i].busy_s)
-        return _Trainer(self.place, plans[best], system, replace(sides[best], chips=chips))
+        best = min(range(len(made)), key=lambda i: made[i].busy_s)
+        return _Trainer(self.place, plans[best], system, replace(made[best], chips=chips))
+
+
+_NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
+_NO_TRAINER = TrainerSide(update_s=0.0, passes_s={}, chips=0)
 
 
 @dataclass(kw_only=True)
 class _Table:
-    """The choices of either side at the sizes that were tried, and the candidates that were evaluated. It grows."""
+    """The choices of either side at the sizes that were tried, and the candidates that were evaluated. It grows while
+    sizes are tried. job: split, or in turns on the same chips; alone_s: a step of each choice of rollouts with a
+    trainer that takes no time; seconds: steps by (place of the rollouts, of the trainer)."""
 
     ask: SplitAsk
+    job: RlJob
     vendors: Sequence[_Vendor]
     framework: Framework
     rollouts: list[_Rollouts] = field(default_factory=list)
+    alone_s: list[float] = field(default_factory=list)
     trainers: list[_Trainer] = field(default_factory=list)
-    tried: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    sizes: dict[int, list[int]] = field(default_factory=dict)
+    workers: dict[int, list[tuple[ServePlan, RolloutSide]]] = field(default_factory=dict)
     seconds: dict[tuple[int, int], float] = field(default_factory=dict)
 
-    def with_rollouts(self, vendor: int, sizes: Sequence[int]) -> bool:
-        """Take sizes of the side that makes answers; whether one of them is new."""
-        new = self._new("rollouts", vendor, sizes)
-        self.rollouts += [choice for n in new for choice in self.vendors[vendor].rollouts(n)]
+    def take(self, vendor: _Vendor, sizes: Sequence[int]) -> bool:
+        """Try sizes of a system as either side; whether one of them is new."""
+        known = self.sizes.setdefault(vendor.place, [])
+        new = sorted({n for n in sizes if n} - set(known))
+        self.sizes[vendor.place] = sorted([*known, *new])
+        if vendor.place not in self.workers:
+            self.workers[vendor.place] = vendor.workers(self.job)
+        made = []
+        for chips in new:
+            for plan, side in self.workers[vendor.place]:
+                if workers := chips * vendor.system.devices_per_chip // plan.devices:
+                    made.append(_Rollouts(vendor.place, plan, replace(side, workers=workers, chips=chips)))
+            if (trainer := vendor.trainer(chips)) is not None:
+                self.trainers.append(trainer)
+        self.rollouts += made
+        if made:
+            at, none = np.arange(len(made)), np.zeros(len(made), dtype=np.intp)
+            alone = self._closed([r.side for r in made], [_NO_TRAINER], [_NO_SYNC], (at, none, none))
+            self.alone_s += alone.tolist()
         return bool(new)
 
-    def with_trainers(self, vendor: int, sizes: Sequence[int]) -> bool:
-        """Take sizes of the side that trains; whether one of them is new."""
-        new = self._new("trainer", vendor, sizes)
-        self.trainers += [choice for n in new if (choice := self.vendors[vendor].trainer(n)) is not None]
-        return bool(new)
-
-    def _new(self, side: str, vendor: int, sizes: Sequence[int]) -> list[int]:
-        known = self.tried.setdefault((side, vendor), set())
-        new = sorted(set(sizes) - known)
-        known.update(new)
-        return new
-
-    def with_all_used(self) -> None:
-        """Beside each size of a trainer, the most chips that rollouts may have then."""
-        for vendor in self.vendors:
-            left = {self.ask.chips - trainer.side.chips for trainer in self.trainers}
-            self.with_rollouts(vendor.place, sorted({n // vendor.step * vendor.step for n in left} - {0}))
-
-    def with_finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
-        """Take sizes beside those of the best candidates; whether one of them is new."""
+    def finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
+        """Try sizes beside those of the best candidates, and the most chips that each leaves to the other side; whether
+        one of them is new."""
         found = False
-        for vendor in self.vendors:
-            made = [r.side.chips for r, _ in best if r.vendor == vendor.place]
-            trained = [t.side.chips for _, t in best if t.vendor == vendor.place]
-            known = [sorted(self.tried[side, vendor.place]) for side in ("rollouts", "trainer")]
-            found |= self.with_rollouts(vendor.place, sizes_beside(known[0], made, vendor.step))
-            found |= self.with_trainers(vendor.place, sizes_beside(known[1], trained, vendor.step))
+        for v in self.vendors:
+            used = {r.side.chips for r, _ in best if r.vendor == v.place}
+            used |= {t.side.chips for _, t in best if t.vendor == v.place}
+            left = [v.legal.at_most(self.ask.chips - side.chips) for r, t in best for side in (r.side, t.side)]
+            found |= self.take(v, [*v.legal.beside(self.sizes[v.place], sorted(used)), *left])
         return found
 
-    def evaluated(self) -> tuple[Candidates, Floats, Floats]:
-        """Every candidate within the chips: (pairs, step times, dollars of a million tokens), in closed form."""
-        ask, job = self.ask, self.ask.base.job
-        found = Candidates.within(self._columns(self.rollouts), self._columns(self.trainers), ask.chips)
+    def candidates(self) -> tuple[Candidates, Floats, Floats]:
+        """Every candidate within the chips: (pairs, step times, dollars of a million tokens), in closed form. Those
+        that another one of the same systems beats whatever they take are left out (their time is infinite)."""
+        made, trained = self._columns(self.rollouts, self.alone_s), self._columns(self.trainers, self._least_s())
+        if self.job.placement == "colocated":
+            found = Candidates.in_turns(made, trained)
+        else:
+            found = Candidates.apart(made, trained, self.ask.chips)
         pairs = list(zip(found.rollouts.tolist(), found.trainer.tolist(), strict=True))
-        if new := [pair for pair in pairs if pair not in self.seconds]:
-            i, j = np.array(new, dtype=np.intp).T
-            columns = closed_columns(
-                job,
-                [r.side for r in self.rollouts],
-                [t.side for t in self.trainers],
-                [self.sync(self.rollouts[a], self.trainers[b]) for a, b in new],
-                (i, j, np.arange(len(new))),
-                hides_passes=self.framework.hides_passes,
-                other_s=self.framework.other_s,
-            )
-            self.seconds.update(zip(new, columns.step_s.tolist(), strict=True))
-        step_s = np.array([self.seconds[pair] for pair in pairs])
-        return found, step_s, usd_per_mtok(found.usd_per_s, step_s, job.tokens)
+        step_s = np.array([self.seconds.get(pair, np.inf) for pair in pairs])
+        least_usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, found.least_s, self.job.tokens))
+        usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, step_s, self.job.tokens))
+        while True:
+            wave: list[int] = []
+            for of in np.unique(found.systems, axis=0):
+                mine = (found.systems == of).all(axis=1)
+                known = mine & np.isfinite(step_s)
+                rest = mine & ~np.isfinite(step_s)
+                rest[rest] = ~is_beaten(found.least_s[rest], least_usd[rest], step_s[known], usd[known])
+                left = np.flatnonzero(rest)
+                wave += left[front_of(found.least_s[left], least_usd[left])].tolist()
+            if not wave:
+                return found, step_s, usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
+            step_s[wave] = self._evaluate([pairs[k] for k in wave])
+            usd[wave] = np.nan_to_num(found.usd_per_s[wave] * step_s[wave] / self.job.tokens * 1e6)
 
-    def _columns(self, choices: Sequence[_Rollouts] | Sequence[_Trainer]) -> SideColumns:
+    def _evaluate(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Step times of some pairs, which are kept."""
+        first, i = np.unique([a for a, _ in pairs], return_inverse=True)
+        syncs = [self.sync(self.rollouts[a], self.trainers[b]) for a, b in pairs]
+        at = i, np.array([b for _, b in pairs], dtype=np.intp), np.arange(len(pairs))
+        sides = [self.rollouts[a].side for a in first]
+        found: list[float] = self._closed(sides, [t.side for t in self.trainers], syncs, at).tolist()
+        self.seconds.update(zip(pairs, found, strict=True))
+        return found
+
+    def _closed(
+        self,
+        rollouts: Sequence[RolloutSide],
+        trainers: Sequence[TrainerSide],
+        syncs: Sequence[SyncSide],
+        at: tuple[Places, Places, Places],
+    ) -> Floats:
+        is_colocated = self.job.placement == "colocated"
+        return closed_columns(
+            self.job,
+            rollouts,
+            trainers,
+            syncs,
+            at,
+            switch_s=self.framework.switch_s if is_colocated else 0.0,
+            hides_passes=self.framework.hides_passes,
+            other_s=self.framework.other_s,
+        ).step_s
+
+    def _least_s(self) -> list[float]:
+        """Seconds of a step that each trainer takes at least, whatever makes its answers."""
+        return [t.side.update_s if self.framework.hides_passes else t.side.busy_s for t in self.trainers]
+
+    def _columns(self, choices: Sequence[_Rollouts] | Sequence[_Trainer], least_s: Sequence[float]) -> SideColumns:
         vendors = [self.vendors[choice.vendor] for choice in choices]
         chips = np.array([choice.side.chips for choice in choices], dtype=np.intp)
         return SideColumns(
             system=np.array([v.place for v in vendors], dtype=np.intp),
             chips=chips,
             usd_per_s=chips * np.array([v.usd_per_chip_s for v in vendors]),
-            step=np.array([v.step for v in vendors], dtype=np.intp),
+            least_s=np.array(least_s),
         )
 
     def sync(self, made: _Rollouts, trained: _Trainer) -> SyncSide:
         """What new weights take between both."""
         base, system = self.ask.base, self.vendors[made.vendor].system
         is_one_vendor = system.vendor == trained.system.vendor
+        is_colocated = self.job.placement == "colocated"
         return sync_side(
             base.model,
             SyncEnd(
                 system=trained.system,
-                devices=trained.plan.devices,
+                devices=trained.system.devices if is_colocated else trained.plan.devices,
                 plan=trained.plan,
                 format="bf16",
             ),
             SyncEnd(
                 system=replace(system, chips=made.side.chips),
-                devices=made.side.workers * made.plan.devices,
+                devices=trained.system.devices if is_colocated else made.side.workers * made.plan.devices,
                 plan=made.plan,
                 format=made.plan.weights,
                 workers=made.side.workers,
             ),
-            method_of(base.sync, self.framework, is_colocated=False, is_one_vendor=is_one_vendor),
+            method_of(
+                "" if is_colocated else base.sync,
+                self.framework,
+                is_colocated=is_colocated,
+                is_one_vendor=is_one_vendor,
+            ),
             framework=self.framework,
-            link_Bps=base.link_Bps,
+            link_Bps=None if is_colocated else base.link_Bps,
             facts=base.facts,
         )
+
+    def choices(self, found: Candidates, place: int) -> tuple[_Rollouts, _Trainer]:
+        """Both sides of a candidate."""
+        return self.rollouts[found.rollouts[place]], self.trainers[found.trainer[place]]
 
 
 def find_split(ask: SplitAsk) -> RlSplit:
@@ -481,88 +532,76 @@ def find_split(ask: SplitAsk) -> RlSplit:
     system that is not known."""
     base = ask.base
     framework = read_framework(base.facts, base.framework, base.framework_release)
-    vendors = [
-        _Vendor(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(dict.fromkeys(ask.systems))
-    ]
-    table = _Table(ask=ask, vendors=vendors, framework=framework)
+    names = tuple(dict.fromkeys(ask.systems))
+    vendors = [_Vendor(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(names)]
+    in_turns = replace(base.job, placement="colocated", staleness=0)
+    apart, turns = (_Table(ask=ask, job=job, vendors=vendors, framework=framework) for job in (base.job, in_turns))
     for vendor in steps(vendors, "searching plans"):
         tell(f"on {vendor.name}")
-        sizes = side_sizes(vendor.step, ask.chips)
-        table.with_rollouts(vendor.place, sizes)
-        table.with_trainers(vendor.place, sizes)
-    for _ in range(FINER):
-        table.with_all_used()
-        found, step_s, usd = table.evaluated()
-        best = _best_of_kinds(table, found, step_s, usd)
-        if not table.with_finer(
-            [(table.rollouts[found.rollouts[k]], table.trainers[found.trainer[k]]) for k in best.values()]
-        ):
-            break
-    rows = [_row(table, found, best.get((a.place, b.place)), a, b) for a in vendors for b in vendors]
-    rows += [_in_turns(vendor) for vendor in vendors]
-    order = {"two vendors": 0, "one vendor": 1, "colocated": 2}
-    unknown = [getattr(row.row, ask.metric).value is None for row in rows]
-    values = [
-        math.inf if none else float(getattr(row.row, ask.metric)) for row, none in zip(rows, unknown, strict=True)
+        for table in (apart, turns):
+            table.take(vendor, vendor.legal.first())
+    rows = [
+        *_rows_of(apart, [(a, b) for a in vendors for b in vendors]),
+        *_rows_of(turns, [(v, v) for v in vendors]),
     ]
-    places = sorted(range(len(rows)), key=lambda i: (order[rows[i].kind], values[i]))
+    found, step_s, usd = apart.candidates()
+    order: tuple[SplitKind, ...] = get_args(SplitKind)
+    known = [getattr(row.row, ask.metric).value for row in rows]
+    places = sorted(
+        range(len(rows)), key=lambda i: (order.index(rows[i].kind), math.inf if known[i] is None else known[i])
+    )
     return RlSplit(
         ask=ask,
         rows=tuple(rows[i] for i in places),
-        front=tuple(_point(table, found, step_s, usd, k) for k in front_of(step_s, usd)),
-        evaluated=len(table.seconds),
+        front=tuple(_point(apart, found, step_s, usd, k) for k in front_of(step_s, usd)),
+        evaluated=len(apart.seconds) + len(turns.seconds),
     )
 
 
-def _best_of_kinds(table: _Table, found: Candidates, step_s: Floats, usd: Floats) -> dict[tuple[int, int], int]:
-    """(place of the rollouts' system, of the trainer's) -> place of the best candidate of both."""
+def _rows_of(table: _Table, kinds: Sequence[tuple[_Vendor, _Vendor]]) -> list[SplitRow]:
+    """The best run of each pair of systems, sizes refined beside the best ones."""
     ask = table.ask
-    kinds = [(a.place, b.place) for a in table.vendors for b in table.vendors]
-    orders = {of: by_goal(ask.goal, found, step_s, usd, of=of, budget=ask.budget) for of in kinds}
-    return {of: int(order[0]) for of, order in orders.items() if len(order)}
+    for i in range(FINER + 1):
+        found, step_s, usd = table.candidates()
+        orders = {
+            (a.place, b.place): by_goal(ask.goal, found, step_s, usd, of=(a.place, b.place), budget=ask.budget)
+            for a, b in kinds
+        }
+        if i == FINER or not table.finer([table.choices(found, order[0]) for order in orders.values() if len(order)]):
+            break
+    out = []
+    for a, b in kinds:
+        order = orders[a.place, b.place]
+        chosen = table.choices(found, order[0]) if len(order) else None
+        out.append(_row(table, a, b, chosen))
+    return out
 
 
-def _row(table: _Table, found: Candidates, place: int | None, a: _Vendor, b: _Vendor) -> SplitRow:
-    """The best candidate of two systems as a run, or why there is none."""
-    base = table.ask.base
-    half = max(a.step, b.step)
-    made = replace(base.rollouts, on=a.name, system_id=a.system.id, chips=half, engine=a.engine)
-    trained = replace(base.trainer, on=b.name, system_id=b.system.id, chips=half)
-    if place is None:
-        run = without_answer(
-            replace(base, rollouts=made, trainer=trained),
-            f"no plans of rollouts on {a.name} and training on {b.name} fit {table.ask.chips:,} chips"
-            + (" within the budget" if table.ask.goal == "time" and math.isfinite(table.ask.budget) else ""),
-        )
+def _row(table: _Table, a: _Vendor, b: _Vendor, chosen: tuple[_Rollouts, _Trainer] | None) -> SplitRow:
+    """A candidate of two systems as a run, or why there is none."""
+    ask, base = table.ask, table.ask.base
+    is_colocated = table.job.placement == "colocated"
+    made = replace(base.rollouts, on=a.name, system_id=a.system.id, engine=a.engine)
+    trained = replace(base.trainer, on=b.name, system_id=b.system.id)
+    run = replace(base, job=table.job, **({"sync": "", "link_Bps": None} if is_colocated else {}))  # type: ignore[arg-type]
+    if chosen is None:
+        where = a.name if is_colocated else f"{a.name} for rollouts and {b.name} for training"
+        limit = " within the budget" if ask.goal == "time" and math.isfinite(ask.budget) else ""
+        why = f"no plans fit at most {ask.chips:,} chips of {where}{limit}"
+        row = without_answer(replace(run, rollouts=made, trainer=trained), why)
     else:
-        r, t = table.rollouts[found.rollouts[place]], table.trainers[found.trainer[place]]
-        made = replace(made, chips=r.side.chips, plan=r.plan)
-        trained = replace(trained, chips=t.side.chips, plan=t.plan)
-        run = assess(replace(base, rollouts=made, trainer=trained))
-    prices = {v.name: v.price.label for v in (a, b)}
-    return SplitRow(kind="one vendor" if a is b else "two vendors", row=run, prices=prices)
-
-
-def _in_turns(vendor: _Vendor) -> SplitRow:
-    """The same work on chips of one system that make answers and train in turns."""
-    base = vendor.ask.base
-    chips = max(vendor.step, vendor.ask.chips // vendor.step * vendor.step)
-    on = {"on": vendor.name, "system_id": vendor.system.id, "chips": chips}
-    run = assess(
-        replace(
-            base,
-            job=replace(base.job, placement="colocated", staleness=0),
-            rollouts=replace(base.rollouts, engine=vendor.engine, **on),
-            trainer=replace(base.trainer, **on),
-            link_Bps=None,
-            sync="",
+        r, t = chosen
+        made, trained = (
+            replace(made, chips=r.side.chips, plan=r.plan),
+            replace(trained, chips=t.side.chips, plan=t.plan),
         )
-    )
-    return SplitRow(kind="colocated", row=run, prices={vendor.name: vendor.price.label})
+        row = assess(replace(run, rollouts=made, trainer=trained))
+    kind: SplitKind = "colocated" if is_colocated else "one vendor" if a is b else "two vendors"
+    return SplitRow(kind=kind, row=row, prices={v.name: v.price.label for v in (a, b)})
 
 
 def _point(table: _Table, found: Candidates, step_s: Floats, usd: Floats, place: int) -> FrontPoint:
-    r, t = table.rollouts[found.rollouts[place]], table.trainers[found.trainer[place]]
+    r, t = table.choices(found, place)
     return FrontPoint(
         rollouts=table.vendors[r.vendor].name,
         rollout_chips=r.side.chips,
