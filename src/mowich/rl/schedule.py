@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
@@ -141,8 +142,8 @@ class _Trainer:
         return self.update + sum(self.passes.values(), start=np.zeros_like(self.update))
 
 
-def closed_form(job: RlJob, sides: Sides) -> Cycle:
-    """A step in closed form: `closed_columns` of one candidate."""
+def closed_form(job: RlJob, sides: Sides, notes: Notes | None = None) -> Cycle:
+    """A step in closed form: `closed_columns` of one candidate; `notes` records its laws."""
     c = closed_columns(
         job,
         [sides.rollouts],
@@ -152,6 +153,7 @@ def closed_form(job: RlJob, sides: Sides) -> Cycle:
         switch_s=sides.switch_s,
         hides_passes=sides.hides_passes,
         other_s=sides.other_s,
+        notes=notes,
     )
     return Cycle(
         step_s=float(c.step_s[0]),
@@ -178,10 +180,12 @@ def closed_columns(
     *,
     switch_s: Floats | float = 0.0,
     hides_passes: bool = False,
-    other_s: float = 0.0,
+    other_s: Floats | float = 0.0,
+    notes: Notes | None = None,
 ) -> CycleColumns:
     """Steps of candidates in closed form. at: places of each candidate's sides in the three lists; the rest as in
-    `Sides`, of all candidates. A batch is integrated once for each rollout side."""
+    `Sides`, of all candidates. A batch is integrated once for each rollout side. `notes` (one candidate only) records
+    the laws."""
     of_rollout, of_trainer, of_sync = at
     made = _Rollouts.of(job, rollouts)
     names = [name for name in PASSES if name in job.passes]
@@ -194,8 +198,8 @@ def closed_columns(
     )
     zero = np.zeros(len(of_rollout))
     if job.placement == "colocated" or job.staleness == 0:
-        return _in_turns(job, made.take(of_rollout), t, zero + switch_s, hides_passes, zero + other_s)
-    return _side_by_side(job, made, of_rollout, t, hides_passes, zero + other_s)
+        return _in_turns(job, made.take(of_rollout), t, zero + switch_s, hides_passes, zero + other_s, notes)
+    return _side_by_side(job, made, of_rollout, t, hides_passes, zero + other_s, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +266,7 @@ def _rewards_s(job: RlJob, generation: Floats) -> Floats:
 
 
 def _in_turns(
-    job: RlJob, made: _Rollouts, t: _Trainer, switch: Floats, hides_passes: bool, other: Floats
+    job: RlJob, made: _Rollouts, t: _Trainer, switch: Floats, hides_passes: bool, other: Floats, notes: Notes | None
 ) -> CycleColumns:
     generation = made.makespan_s
     reward = _rewards_s(job, generation)
@@ -271,7 +275,9 @@ def _in_turns(
     passes = {name: x * (0.0 if hidden else 1.0) for name, x in t.passes.items()}
     seen = sum(passes.values(), start=np.zeros_like(generation))
     switch = np.zeros_like(generation) if is_split else switch
-    step = turns_s(generation, reward, seen, t.update, t.whole, switch, other)
+    step = told(notes, "step", turns_s)(
+        generation=generation, reward=reward, passes=seen, training=t.update, sync=t.whole, switch=switch, other=other
+    )
     parts: dict[CyclePart, Floats] = {
         "generation": generation,
         "reward": reward,
@@ -297,14 +303,20 @@ def _in_turns(
 
 
 def _side_by_side(
-    job: RlJob, made: _Rollouts, of_rollout: NDArray[np.intp], t: _Trainer, hides_passes: bool, other: Floats
+    job: RlJob,
+    made: _Rollouts,
+    of_rollout: NDArray[np.intp],
+    t: _Trainer,
+    hides_passes: bool,
+    other: Floats,
+    notes: Notes | None,
 ) -> CycleColumns:
     curve, eta = curve_of(job.lengths), float(job.staleness)
     m = made.take(of_rollout)
     busy = t.busy + t.trainer + other
     loop = busy - (sum(t.passes.values(), start=np.zeros_like(busy)) if hides_passes else 0.0)
     travel = np.maximum(t.whole - t.trainer, 0.0)
-    full = rollouts_s(job.rolled, m.workers, m.rate, t.rollouts)
+    full = told(notes, "rollouts", rollouts_s)(samples=job.rolled, workers=m.workers, rate=m.rate, held=t.rollouts)
     judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
     floor = np.maximum(busy, np.maximum(full, judged))
     batch, period, mean_run = (np.empty_like(full) for _ in range(3))
@@ -315,8 +327,10 @@ def _side_by_side(
         pace = _Pace(job, curve, made.sides[int(of_rollout[place])].times, m.take(rows))
         found = pace.settle(floor[rows], loop[rows] + travel[rows] + job.environment.reward_s, t.rollouts[rows], eta)
         batch[rows], period[rows], mean_run[rows], behind[rows] = found
-    bound = bound_by_staleness_s(batch + job.environment.reward_s, loop, travel, eta)
-    step = split_s(busy, np.maximum(full, judged), bound)
+    bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
+        batch=batch + job.environment.reward_s, trainer=loop, travel=travel, staleness=eta
+    )
+    step = told(notes, "step", split_s)(trainer=busy, rollouts=np.maximum(full, judged), bound=bound)
     wait = step - busy
     terms = np.stack([busy, full, bound, judged])
     largest = np.argmax(terms, axis=0)
