@@ -22,8 +22,8 @@ Places = NDArray[np.intp]
 
 SplitGoal = Literal["cost", "time"]
 SPLIT_GOALS: tuple[SplitGoal, ...] = get_args(SplitGoal)
-"""What a split is chosen by. cost: the least dollars of a trained token; time: the shortest step, of candidates that
-cost no more than a budget."""
+"""What a split is chosen by. cost: the least dollars of a trained token, of candidates that use the chips asked for;
+time: the shortest step, of candidates that cost no more than a budget."""
 
 SIZES = 10
 """Numbers of whole units of a side that are tried at first. Those between are tried beside the best ones."""
@@ -46,6 +46,10 @@ class Legal:
         """
         step = self.unit if chips >= self.unit else self.server
         return min(chips, self.most) // step * step
+
+    def more(self, chips: int) -> int:
+        """Chips that the next larger size has more."""
+        return self.server if chips + self.server <= self.unit else self.unit - chips % self.unit
 
     def first(self, tried: int = SIZES) -> list[int]:
         """Sizes to begin with: servers by doubling up to a unit, then whole units, of many some that lie evenly.
@@ -75,11 +79,12 @@ class Legal:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SideColumns:
     """What one side may be. system: place of its system among those asked for [n]; chips: paid for, with those that its
-    plan leaves idle [n]; usd_per_s: of all of them, NaN where no price is known [n]; least_s: of a step, whatever the
-    other side is [n]."""
+    plan leaves idle [n]; more: that the next larger size has beyond them [n]; usd_per_s: of all of them, NaN where no
+    price is known [n]; least_s: of a step, whatever the other side is [n]."""
 
     system: Places
     chips: Places
+    more: Places
     usd_per_s: Floats
     least_s: Floats
 
@@ -88,7 +93,7 @@ class SideColumns:
 class Candidates:
     """Pairs of sides. rollouts, trainer: their places among the choices of either side [n]; chips: of both [n];
     usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; least_s: a step takes
-    at least [n]."""
+    at least [n]; fills: neither side could be larger within the chips [n]."""
 
     rollouts: Places
     trainer: Places
@@ -96,14 +101,10 @@ class Candidates:
     usd_per_s: Floats
     systems: Places
     least_s: Floats
+    fills: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.rollouts)
-
-    def take(self, rows: Places) -> Candidates:
-        """The candidates at `rows`."""
-        names = ("rollouts", "trainer", "chips", "usd_per_s", "systems", "least_s")
-        return Candidates(**{name: getattr(self, name)[rows] for name in names})
 
     @classmethod
     def apart(cls, rollouts: SideColumns, trainers: SideColumns, most: int) -> Candidates:
@@ -116,12 +117,13 @@ class Candidates:
             usd_per_s=rollouts.usd_per_s[i] + trainers.usd_per_s[j],
             systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
             least_s=np.maximum(rollouts.least_s[i], trainers.least_s[j]),
+            fills=rollouts.chips[i] + trainers.chips[j] + np.minimum(rollouts.more[i], trainers.more[j]) > most,
         )
 
     @classmethod
-    def in_turns(cls, rollouts: SideColumns, trainers: SideColumns) -> Candidates:
-        """All pairs that are on the same chips."""
-        same = rollouts.system[:, None] == trainers.system[None, :]
+    def in_turns(cls, rollouts: SideColumns, trainers: SideColumns, most: int) -> Candidates:
+        """All pairs that are on the same chips, at most so many."""
+        same = (rollouts.system[:, None] == trainers.system[None, :]) & (trainers.chips <= most)[None, :]
         i, j = np.nonzero(same & (rollouts.chips[:, None] == trainers.chips[None, :]))
         return cls(
             rollouts=i,
@@ -130,6 +132,7 @@ class Candidates:
             usd_per_s=trainers.usd_per_s[j],
             systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
             least_s=rollouts.least_s[i] + trainers.least_s[j],
+            fills=trainers.chips[j] + trainers.more[j] > most,
         )
 
 
@@ -174,15 +177,32 @@ def front_of(step_s: Floats, usd: Floats) -> list[int]:
 
 
 def by_goal(
-    goal: SplitGoal, found: Candidates, step_s: Floats, usd: Floats, *, of: tuple[int, int], budget: float = np.inf
+    goal: SplitGoal,
+    found: Candidates,
+    step_s: Floats,
+    usd: Floats,
+    *,
+    of: tuple[int, int],
+    budget: float = np.inf,
+    margin: float = 0.0,
 ) -> Places:
-    """Places of the candidates of one pair of systems that a goal allows, best first; of equals those with fewer chips.
+    """Places of the candidates of one pair of systems that a goal allows, best first. Those that are within a share
+    `margin` of the best count as equal to it, and are ordered by the other measure; of equals those with fewer chips
+    come first.
+
     of: places of the rollouts' system and of the trainer's; budget: dollars of a million tokens, of the goal "time".
-    Where their price is not known, "cost" is the shortest step too."""
+    Where their price is not known, "cost" is the shortest step too; where none uses the chips asked for, it takes
+    fewer."""
     may = np.isfinite(step_s) & (found.systems == np.array(of)).all(axis=1)
-    if goal == "time" and np.isfinite(budget):
+    if goal == "cost":
+        may &= found.fills | ~(may & found.fills).any()
+    elif np.isfinite(budget):
         may &= usd <= budget
     at = np.flatnonzero(may)
     priced = goal == "cost" and bool(np.isfinite(usd[at]).all())
     first, second = (usd, step_s) if priced else (step_s, np.nan_to_num(usd))
-    return at[by_time(first[at], second[at], found.chips[at].astype(np.float64))]
+    chips = found.chips.astype(np.float64)
+    order = at[by_time(first[at], second[at], chips[at])]
+    near = first[order] <= first[order[:1]].sum() * (1.0 + margin)
+    equal, rest = order[near], order[~near]
+    return np.concatenate([equal[by_time(second[equal], first[equal], chips[equal])], rest])

@@ -21,6 +21,7 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate
 from mowich.machines.system import System, resolve
+from mowich.plans import preference
 from mowich.plans.plan import Plan, ServePlan
 from mowich.progress import steps, tell
 from mowich.rl.frameworks import Framework, read_framework
@@ -129,8 +130,8 @@ def verdict_text(rows: Sequence[Contender], ranked: Ranking) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitAsk:
     """One search. base: the run, split, with what was stated of either side (its systems and chips are not read);
-    chips: at most so many in all; systems: among which; goal: what is chosen by; budget: dollars of a million trained
-    tokens, of the goal "time"."""
+    chips: so many in all, or at most (`SplitGoal`); systems: among which; goal: what is chosen by; budget: dollars of a
+    million trained tokens, of the goal "time"."""
 
     base: RlAsk
     chips: int
@@ -187,6 +188,11 @@ class FrontPoint:
     step_s: float
     usd_per_mtok: float
 
+    @property
+    def label(self) -> str:
+        """ "rollouts on trn3:64, training on gb300:72"."""
+        return f"rollouts on {self.rollouts}:{self.rollout_chips}, training on {self.trainer}:{self.trainer_chips}"
+
     def to_dict(self) -> dict[str, object]:
         """A point of the contract."""
         return {
@@ -227,6 +233,16 @@ class RlSplit:
         """The decision in words."""
         return verdict_text(self.contenders, self.ranking)
 
+    @property
+    def cheaper(self) -> str:
+        """Where fewer chips cost less than the best row, in words; "" where none do."""
+        known = [row.row.usd_per_mtok.value for row in self.rows if row.row.usd_per_mtok.value is not None]
+        last = self.front[-1] if self.front else None
+        if last is None or not known or not last.usd_per_mtok < min(known):
+            return ""
+        cost = show(last.usd_per_mtok, "USD/Mtok")
+        return f"Fewer chips cost less: {last.label} cost {cost}, at {show(last.step_s, 's')} a step."
+
     def best_of(self, *kinds: SplitKind) -> SplitRow | None:
         """The best row of some kinds, by the number that decides; None where none has it."""
         known = [row for row in self.rows if row.kind in kinds and getattr(row.row, self.ask.metric).value is not None]
@@ -243,6 +259,7 @@ class RlSplit:
             "best": found.best,
             "not_told_apart": list(found.close),
             "verdict": self.verdict,
+            "cheaper": self.cheaper,
             "rows": [{"kind": row.kind, "label": row.label, "chips": row.chips} for row in self.rows],
             "front": [point.to_dict() for point in self.front],
             "evaluated": self.evaluated,
@@ -386,40 +403,53 @@ class _Table:
     rollouts: list[_Rollouts] = field(default_factory=list)
     alone_s: list[float] = field(default_factory=list)
     trainers: list[_Trainer] = field(default_factory=list)
-    sizes: dict[int, list[int]] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     workers: dict[int, list[tuple[ServePlan, RolloutSide]]] = field(default_factory=dict)
     seconds: dict[tuple[int, int], float] = field(default_factory=dict)
 
-    def take(self, vendor: _Vendor, sizes: Sequence[int]) -> bool:
+    def take(self, vendor: _Vendor, rollouts: Sequence[int], trainers: Sequence[int]) -> bool:
         """Try sizes of a system as either side; whether one of them is new."""
-        known = self.sizes.setdefault(vendor.place, [])
-        new = sorted({n for n in sizes if n} - set(known))
-        self.sizes[vendor.place] = sorted([*known, *new])
-        if vendor.place not in self.workers:
-            self.workers[vendor.place] = vendor.workers(self.job)
-        made = []
-        for chips in new:
-            for plan, side in self.workers[vendor.place]:
+        made: list[_Rollouts] = []
+        more, new = self._new("rollouts", vendor, rollouts), self._new("trainer", vendor, trainers)
+        for chips in more:
+            for plan, side in self._workers(vendor):
                 if workers := chips * vendor.system.devices_per_chip // plan.devices:
                     made.append(_Rollouts(vendor.place, plan, replace(side, workers=workers, chips=chips)))
-            if (trainer := vendor.trainer(chips)) is not None:
-                self.trainers.append(trainer)
         self.rollouts += made
         if made:
             at, none = np.arange(len(made)), np.zeros(len(made), dtype=np.intp)
             alone = self._closed([r.side for r in made], [_NO_TRAINER], [_NO_SYNC], (at, none, none))
             self.alone_s += alone.tolist()
-        return bool(new)
+        trained = [vendor.trainer(chips) for chips in new]
+        self.trainers += [trainer for trainer in trained if trainer is not None]
+        return bool(more or new)
+
+    def _new(self, side: str, vendor: _Vendor, sizes: Sequence[int]) -> list[int]:
+        known = self.sizes.setdefault((side, vendor.place), set())
+        new = sorted({n for n in sizes if n} - known)
+        known.update(new)
+        return new
+
+    def _workers(self, vendor: _Vendor) -> list[tuple[ServePlan, RolloutSide]]:
+        if vendor.place not in self.workers:
+            self.workers[vendor.place] = vendor.workers(self.job)
+        return self.workers[vendor.place]
+
+    def filled(self) -> None:
+        """Beside each size of a trainer, try the most chips that rollouts may have then."""
+        left = {self.ask.chips - trainer.side.chips for trainer in self.trainers}
+        for v in self.vendors:
+            self.take(v, sorted({v.legal.at_most(n) for n in left}), ())
 
     def finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
-        """Try sizes beside those of the best candidates, and the most chips that each leaves to the other side; whether
-        one of them is new."""
+        """Try sizes beside those of the best candidates; whether one of them is new."""
         found = False
         for v in self.vendors:
-            used = {r.side.chips for r, _ in best if r.vendor == v.place}
-            used |= {t.side.chips for _, t in best if t.vendor == v.place}
-            left = [v.legal.at_most(self.ask.chips - side.chips) for r, t in best for side in (r.side, t.side)]
-            found |= self.take(v, [*v.legal.beside(self.sizes[v.place], sorted(used)), *left])
+            made, trained = (sorted(self.sizes[side, v.place]) for side in ("rollouts", "trainer"))
+            made = v.legal.beside(made, [r.side.chips for r, _ in best if r.vendor == v.place])
+            trained = v.legal.beside(trained, [t.side.chips for _, t in best if t.vendor == v.place])
+            both = sorted({*made, *trained}) if self.job.placement == "colocated" else None
+            found |= self.take(v, both or made, both or trained)
         return found
 
     def candidates(self) -> tuple[Candidates, Floats, Floats]:
@@ -427,14 +457,14 @@ class _Table:
         that another one of the same systems beats whatever they take are left out (their time is infinite)."""
         made, trained = self._columns(self.rollouts, self.alone_s), self._columns(self.trainers, self._least_s())
         if self.job.placement == "colocated":
-            found = Candidates.in_turns(made, trained)
+            found = Candidates.in_turns(made, trained, self.ask.chips)
         else:
             found = Candidates.apart(made, trained, self.ask.chips)
         pairs = list(zip(found.rollouts.tolist(), found.trainer.tolist(), strict=True))
         step_s = np.array([self.seconds.get(pair, np.inf) for pair in pairs])
         least_usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, found.least_s, self.job.tokens))
         usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, step_s, self.job.tokens))
-        while True:
+        for is_first in (True, False):  # what may be best, then what it does not beat
             wave: list[int] = []
             for of in np.unique(found.systems, axis=0):
                 mine = (found.systems == of).all(axis=1)
@@ -442,11 +472,11 @@ class _Table:
                 rest = mine & ~np.isfinite(step_s)
                 rest[rest] = ~is_beaten(found.least_s[rest], least_usd[rest], step_s[known], usd[known])
                 left = np.flatnonzero(rest)
-                wave += left[front_of(found.least_s[left], least_usd[left])].tolist()
-            if not wave:
-                return found, step_s, usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
-            step_s[wave] = self._evaluate([pairs[k] for k in wave])
-            usd[wave] = np.nan_to_num(found.usd_per_s[wave] * step_s[wave] / self.job.tokens * 1e6)
+                wave += left[front_of(found.least_s[left], least_usd[left])].tolist() if is_first else left.tolist()
+            if wave:
+                step_s[wave] = self._evaluate([pairs[k] for k in wave])
+                usd[wave] = np.nan_to_num(usd_per_mtok(found.usd_per_s[wave], step_s[wave], self.job.tokens))
+        return found, step_s, usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
 
     def _evaluate(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
         """Step times of some pairs, which are kept."""
@@ -487,6 +517,7 @@ class _Table:
         return SideColumns(
             system=np.array([v.place for v in vendors], dtype=np.intp),
             chips=chips,
+            more=np.array([v.legal.more(n) for v, n in zip(vendors, chips.tolist(), strict=True)], dtype=np.intp),
             usd_per_s=chips * np.array([v.usd_per_chip_s for v in vendors]),
             least_s=np.array(least_s),
         )
@@ -539,7 +570,7 @@ def find_split(ask: SplitAsk) -> RlSplit:
     for vendor in steps(vendors, "searching plans"):
         tell(f"on {vendor.name}")
         for table in (apart, turns):
-            table.take(vendor, vendor.legal.first())
+            table.take(vendor, vendor.legal.first(), vendor.legal.first())
     rows = [
         *_rows_of(apart, [(a, b) for a in vendors for b in vendors]),
         *_rows_of(turns, [(v, v) for v in vendors]),
@@ -560,11 +591,15 @@ def find_split(ask: SplitAsk) -> RlSplit:
 
 def _rows_of(table: _Table, kinds: Sequence[tuple[_Vendor, _Vendor]]) -> list[SplitRow]:
     """The best run of each pair of systems, sizes refined beside the best ones."""
-    ask = table.ask
+    ask, near = table.ask, preference.margin(table.ask.base.facts)
     for i in range(FINER + 1):
+        if table.job.placement == "split":
+            table.filled()
         found, step_s, usd = table.candidates()
         orders = {
-            (a.place, b.place): by_goal(ask.goal, found, step_s, usd, of=(a.place, b.place), budget=ask.budget)
+            (a.place, b.place): by_goal(
+                ask.goal, found, step_s, usd, of=(a.place, b.place), budget=ask.budget, margin=near
+            )
             for a, b in kinds
         }
         if i == FINER or not table.finer([table.choices(found, order[0]) for order in orders.values() if len(order)]):
