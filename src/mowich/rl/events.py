@@ -191,7 +191,8 @@ def _behind(setup: RunSetup, played: Played, warmup: int) -> tuple[float, float]
     step, counted = _trained(setup, played, warmup)
     made_steps = setup.draws.tokens[counted] / setup.gain
     mean = float((step[counted] * made_steps - played.made[counted]).sum() / made_steps.sum())
-    return max(mean, 0.0), float((step[counted] - played.version[counted]).max())
+    most = float((step[counted] - played.version[counted]).max())
+    return min(max(mean, 0.0), most), most
 
 
 def _spans(job: RlJob, sides: Sides, setup: RunSetup, played: Played, column: dict[str, Floats]) -> tuple[Span, ...]:
@@ -201,7 +202,7 @@ def _spans(job: RlJob, sides: Sides, setup: RunSetup, played: Played, column: di
     out = []
 
     def tell(lane: str, what: str, version: int, from_s: float, seconds: float) -> float:
-        if seconds > 0.0:
+        if from_s + seconds > from_s:
             out.append(Span(lane=lane, what=what, version=version, from_s=from_s, to_s=from_s + seconds))
         return from_s + max(seconds, 0.0)
 
