@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_the_bound_on_staleness_by_hand(staleness: int) -> None:
 
 
 def test_the_trainer_binds_by_hand() -> None:
-    """An update of 20 s, answers of 10 s: all tokens are made before the next version, so each is `staleness` behind."""
+    """An update of 20 s, answers of 10 s: all tokens are made before the next version, as stale as may be."""
     cycle = play(job_of(fixed_lengths(1000.0), staleness=2), sides_of(constant_times(0.01), update_s=20.0, sync_s=1.0))
     assert (cycle.step_s, cycle.binds) == (pytest.approx(21.0), "trainer")
     assert cycle.staleness_mean == pytest.approx(2.0)
@@ -179,7 +180,7 @@ def test_dynamic_sampling_rolls_more_and_trains_on_as_much() -> None:
         job = job_of(SPREAD, prompts=10, acceptance=0.4, staleness=staleness)
         setup, run = played(job, sides_of(constant_times(0.01)), 6)
         assert np.bincount(run.trained[run.trained >= 0]).tolist() == [10] * 6
-        assert not setup.draws.kept[run.trained >= 0].min() == 0
+        assert setup.draws.kept[run.trained >= 0].all()
         cycle = play(job, sides_of(constant_times(0.01)))
         assert cycle.rolled_tokens == pytest.approx(2.5 * 40 * SPREAD.mean, rel=1e-2)
 
@@ -234,7 +235,7 @@ def test_a_timeline_shows_the_trainer_without_gaps() -> None:
     job = job_of(SPREAD, staleness=1, environment=Environment(reward_s=0.2))
     sides = sides_of(times_of(0.01, 1e-3, 0.0), passes_s=0.5, sync_s=0.5)
     spans = [span for span in play(job, sides, spans=True).spans if span.lane == "trainer"]
-    assert all(a.to_s == pytest.approx(b.from_s) for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.to_s == pytest.approx(b.from_s) for a, b in pairwise(spans))
     assert {span.what for span in spans} <= set(CYCLE_PARTS)
 
 
@@ -252,5 +253,5 @@ def test_ten_thousand_samples_in_a_second() -> None:
     """Of processor time, draws and all."""
     job = job_of(Lengths.lognormal(mean=3000.0, cap=8192.0, sigma=0.7), prompts=64, samples=16, staleness=1)
     sides = sides_of(times_of(0.01, 1e-4, 1e-8), workers=8, most=256, update_s=20.0)
-    with within(1.3):
-        play(job, sides)  # 13,000 samples: 6 steps before, 6 counted, 1 ahead
+    with within(0.9):
+        play(job, sides)  # 9,216 samples: 4 steps before, 4 counted, 1 ahead

@@ -22,10 +22,12 @@ from mowich.rl.run import Run
 from mowich.rl.setup import STEP, Played, RunSetup
 from mowich.rl.sides import Sides
 
-LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 6, 48, 4096
+LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 4, 48, 4096
 """Steps that a mean is over: as many as have enough samples, within these."""
 SLIGHT_WAIT = 0.01
 """A trainer that waits for less than this share of a step binds."""
+ROUNDING = 1e-9
+"""Shares of a step below this are none."""
 SPAN_STEPS, SPAN_WORKERS = 3, 16
 """What a timeline shows."""
 
@@ -89,9 +91,11 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
     parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
     parts["reward"] = _mean(waits["reward"])
     parts["sync"] += _mean(waits["sync"])
+    enough_s = ROUNDING * sum(parts.values())
+    parts = {part: s if s > enough_s else 0.0 for part, s in parts.items()}
     step_s = 0.0
-    for part in CYCLE_PARTS:
-        step_s += parts[part]
+    for s in parts.values():
+        step_s += s
     played_s = float(column["free_s"][-1] - column["free_s"][warmup]) / len(after_s)
     in_hand_s = parts["generation"] + parts["reward"] if job.placement == "colocated" else played_s
     wait_s = parts["reward"]
@@ -106,17 +110,22 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
         step_s=step_s,
         parts=parts,
         binds=_binds(setup, waits, step_s),
-        trainer_wait_frac=wait_s / step_s,
-        rollout_idle_frac=min(max(1.0 - busy_s / (places * in_hand_s), 0.0), 1.0),
+        trainer_wait_frac=_seen(wait_s / step_s),
+        rollout_idle_frac=_seen(min(1.0 - busy_s / (places * in_hand_s), 1.0)),
         longest_tokens=float(setup.draws.tokens[longest].mean()),
         longest_s=float((played.end_s - played.start_s)[longest].mean()),
         staleness_mean=behind[0],
         staleness_max=behind[1],
         sync_seen_s=parts["sync"],
-        sync_hidden_s=max(0.0, setup.whole_s - parts["sync"]),
+        sync_hidden_s=step_s * _seen((setup.whole_s - parts["sync"]) / step_s),
         rolled_tokens=rolled,
         spans=_spans(job, sides, setup, played, column) if spans else (),
     )
+
+
+def _seen(share: float) -> float:
+    """A share that is not below 0, and none where it is rounding."""
+    return share if share > ROUNDING else 0.0
 
 
 def _mean(values: Floats) -> float:
@@ -192,7 +201,7 @@ def _behind(setup: RunSetup, played: Played, warmup: int) -> tuple[float, float]
     made_steps = setup.draws.tokens[counted] / setup.gain
     mean = float((step[counted] * made_steps - played.made[counted]).sum() / made_steps.sum())
     most = float((step[counted] - played.version[counted]).max())
-    return min(max(mean, 0.0), most), most
+    return min(_seen(mean), most), most
 
 
 def _spans(job: RlJob, sides: Sides, setup: RunSetup, played: Played, column: dict[str, Floats]) -> tuple[Span, ...]:
