@@ -6,26 +6,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.rl.job import ORDERS, BatchOrder
+from mowich.rl.job import ORDERS, BatchOrder, Pass
 
 UNSTATED = "unstated"
 """The framework of a run that names none; others have its facts where they have none of their own."""
 
 _ROOT = "rl.frameworks"
 
+Links = Literal["domain", "server"]
+LINKS: tuple[Links, ...] = get_args(Links)
+"""How far links within a scale-up domain reach for collectives of the trainer: in the whole domain, or in a server; the
+rest goes over the network."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """A release of a framework. generation, training, passes: what its steps take over those of the same software in
-    benchmarks of it; switch_s: of a colocated step beside its refit, sleep, wake and offload; tensor_s: of each tensor
-    of a checkpoint that a sync hands over by itself; sync: its method, of `rl.sync.METHODS`, by placement; order,
-    partial, staleness: of its asynchronous runs, where they state none; hides_passes: forward passes run while rollouts
-    still do; overlaps_sync: the trainer goes on while weights travel; other_s: what else it takes in each step;
-    memory_share: of a device, that the engine may use, by placement; engine, stack: its software of both sides; paths:
-    of the fact behind each of these, by name of the fact."""
+    benchmarks of it; experts: what rollouts of mixtures of experts take over that; switch_s: of a colocated step beside
+    its refit, sleep, wake and offload; tensor_s: of each tensor of a checkpoint that a sync hands over by itself;
+    forward: passes before an update, by default; sync: its method, of `rl.sync.METHODS`, by placement; order, partial,
+    staleness: of its asynchronous runs, where they state none; hides_passes: forward passes run while rollouts still
+    do; overlaps_sync: the trainer goes on while weights travel; memory_share: of a device, that the engine may use, by
+    placement; engine, stack: its software of both sides; recipe: settings of the stack (`software.recipes`), "release":
+    as its newest release has them; links: see `Links`; other_s: what else it takes in each step; paths: of the fact
+    behind each of these, by name of the fact, and of `file_rate`, bytes/s at which it writes weights to a file, where
+    it is known."""
 
     name: str
     display: str
@@ -33,8 +42,10 @@ class Framework:
     generation: float
     training: float
     passes: float
+    experts: float
     switch_s: float
     tensor_s: float
+    forward: tuple[Pass, ...]
     sync_colocated: str
     sync_split: str
     order: BatchOrder
@@ -46,6 +57,8 @@ class Framework:
     memory_share_split: float
     engine: str
     stack: str
+    recipe: str
+    links: Links
     other_s: float
     paths: Mapping[str, str]
 
@@ -103,9 +116,13 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
     def number(fact: str) -> float:
         return facts.number(of(fact))
 
+    forward: tuple[Pass, ...] = ("policy", "reference")
+    if facts.get(f"{_ROOT}.{found}.file_rate") is not None:
+        of("file_rate")
     newest = facts.get(f"{_ROOT}.{found}.release")
-    order = facts.text(of("order"))
+    order, links = facts.text(of("order")), facts.text(of("links"))
     assert order in ORDERS
+    assert links in LINKS
     return Framework(
         name=found,
         display=facts.text(f"{_ROOT}.{found}.display"),
@@ -113,8 +130,10 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         generation=number("generation"),
         training=number("training"),
         passes=number("passes"),
+        experts=number("experts"),
         switch_s=number("switch"),
         tensor_s=number("tensor"),
+        forward=tuple(name for name in forward if number(f"{name}_pass") > 0.0),
         sync_colocated=facts.text(of("sync_colocated")),
         sync_split=facts.text(of("sync_split")),
         order=order,
@@ -126,6 +145,8 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         memory_share_split=number("memory_share_split"),
         engine=facts.text(of("engine")),
         stack=facts.text(of("stack")),
+        recipe=facts.text(of("recipe")),
+        links=links,
         other_s=number("other"),
         paths=paths,
     )

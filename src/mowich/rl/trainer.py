@@ -7,7 +7,7 @@ exchange tokens of experts in every layer wait for the fullest of their micro-ba
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -25,6 +25,8 @@ from mowich.rl.sides import TrainerSide
 from mowich.software.stack import Platform
 from mowich.training.step import forward_time, step_time
 
+FILLED_UP = 0.125
+"""Share by which the micro-batches of an update may differ from those that its sequences fill, in a search."""
 MOST_PACKED = 512
 """Sequences that are packed one by one to see how full micro-batches become; more are in proportion."""
 
@@ -121,24 +123,38 @@ def trainer_side(
     among them is trained too."""
     own = models or {}
     one = Plans.of([replace(plan, micro_batch=1)])
+    trainer, passer = (slowed(system, by) for by in (framework.training, framework.passes))
     update = packed_job(job, plan, job.global_batch)
     trained = [model] + [own.get("critic", model)] * (job.trained - 1)
-    each = [
-        float(step_time(m, system, update, one, notes if i == 0 else None).total_s[0]) for i, m in enumerate(trained)
-    ]
+    update_s = 0.0
+    for i, m in enumerate(trained):
+        update_s += float(step_time(m, trainer, update, one, notes if i == 0 else None).total_s[0])
     whole = packed_job(job, plan, float(job.batch))
     forward: dict[int, float] = {}
     for name in job.passes:
         m = own.get(name, model)
         if id(m) not in forward:
-            forward[id(m)] = float(forward_time(m, system, whole, one, notes if m is model else None)[0])
+            forward[id(m)] = float(forward_time(m, passer, whole, one, notes if m is model else None)[0])
     return TrainerSide(
-        update_s=job.updates * sum(each) * framework.training,
-        passes_s={name: forward[id(own.get(name, model))] * framework.passes for name in job.passes},
+        update_s=job.updates * update_s,
+        passes_s={name: forward[id(own.get(name, model))] for name in job.passes},
         chips=system.chips,
     )
 
 
-def step_job(job: RlJob, plans: Sequence[Plan] = ()) -> TrainJob:
-    """The job that plans of a trainer are searched for: an optimizer step, packed for the average plan."""
-    return packed_job(job, plans[0] if plans else Plan(), job.global_batch)
+def slowed(system: Platform, by: float) -> Platform:
+    """A machine whose software takes so many times as long on its devices; transfers take what they take."""
+    return replace(system, stack=replace(system.stack, speed=system.stack.speed / by))
+
+
+def step_job(job: RlJob) -> TrainJob:
+    """The job that plans of a trainer are searched for: an optimizer step in micro-batches of the longest sequence. A
+    trainer fills up its last micro-batches, so a number of them near the packed one is legal too."""
+    bins = packed(job.lengths, job.prompt, job.most, job.global_batch)
+    return TrainJob(
+        tokens=bins.share * job.global_batch * bins.mean,
+        seq=max(1, round(job.most)),
+        batch_seqs=max(1.0, round(bins.share * job.global_batch)),
+        batch_tolerance=FILLED_UP,
+        document=document_tokens(job.lengths, job.prompt),
+    )

@@ -19,8 +19,8 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, Notes, product_of, unknown_estimate, worst_grade
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
-from mowich.models.model import Model
+from mowich.machines.system import Level, System, resolve
+from mowich.models.model import Model, Moe
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
 from mowich.rl.cycle import Cycle, CyclePart
@@ -34,7 +34,8 @@ from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
-from mowich.software.stack import Platform
+from mowich.software.recipes import FORMAT_OF, read_settings, switches
+from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlAsk, RlRow
 from mowich.studies.serving import Deployment, deploy
@@ -49,6 +50,8 @@ SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
 """The vendor of the chips that the stacks of frameworks in our facts are made for."""
+AS_RELEASED = "release"
+"""The recipe of a framework that sets its stack as the newest release of the stack is set."""
 TRAINED_FORMAT = "bf16"
 """Format of the weights that a trainer sends."""
 
@@ -90,14 +93,16 @@ def rollout_plans(
     room = room_tokens(w, np.arange(len(stated)), job.prompt + mean)
     longest = job.prompt + float(job.lengths.table[-1])
     fits = np.flatnonzero(room >= longest)
-    times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most) if len(fits) else ()
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    slower = framework.generation * (framework.experts if is_moe else 1.0)
+    times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most, slower=slower) if len(fits) else ()
     sides: list[RolloutSide | None] = [None] * len(stated)
     for i, taken in zip(fits.tolist(), times, strict=True):
         workers = system.devices // stated[i].devices
         if workers:
             sides[i] = RolloutSide(
                 workers=workers,
-                times=taken.scaled(framework.generation),
+                times=taken,
                 room_tokens=float(room[i]),
                 most=round(most * stated[i].dp),
                 chips=system.chips,
@@ -163,12 +168,25 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
 
 def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
     """The trainer's machine with its software: the stated stack, else the framework's where it runs on that vendor's
-    chips, else the vendor's own."""
+    chips, else the vendor's own. The framework's stack is set as its recipes have it."""
     facts, on = ask.facts, ask.trainer
     platform = resolved(facts, on.system_id, on.chips, on.stack)
-    if on.stack is not None or not ask.framework or platform.vendor != FRAMEWORKS_RUN_ON:
+    if not ask.framework or platform.vendor != FRAMEWORKS_RUN_ON:
         return platform
-    return resolved(facts, on.system_id, on.chips, framework.stack)
+    if on.stack is None:
+        platform = resolved(facts, on.system_id, on.chips, framework.stack)
+    if framework.links == "server":
+        platform = replace(platform, levels=tuple(_within_server(platform, level) for level in platform.levels))
+    if framework.recipe == AS_RELEASED or platform.stack.name != framework.stack:
+        return platform
+    settings = read_settings(framework.recipe, framework.paths["recipe"])
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
+
+
+def _within_server(system: System, level: Level) -> Level:
+    """A level of links whose domain ends with the server; the network as it is."""
+    return level if level.is_network else replace(level, devices=min(level.devices, system.server_devices))
 
 
 def trainer_plans_of(ask: RlAsk, platform: Platform) -> tuple[Plan, ...]:
@@ -186,7 +204,14 @@ def models_of(ask: RlAsk) -> dict[Pass, Model]:
 
 
 def sync_of(
-    ask: RlAsk, framework: Framework, platform: Platform, plan: Plan, system: System, served: ServePlan, workers: int
+    ask: RlAsk,
+    framework: Framework,
+    platform: Platform,
+    plan: Plan,
+    system: System,
+    served: ServePlan,
+    workers: int,
+    notes: Notes | None = None,
 ) -> SyncSide:
     """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's."""
     is_colocated = ask.job.placement == "colocated"
@@ -194,7 +219,13 @@ def sync_of(
     used = system.devices if is_colocated else workers * served.devices
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
-    return sync_side(ask.model, source, target, method, framework=framework, link_Bps=ask.link_Bps, facts=ask.facts)
+    return sync_side(
+        *(ask.model, source, target, method),
+        framework=framework,
+        link_Bps=ask.link_Bps,
+        facts=ask.facts,
+        notes=notes,
+    )
 
 
 def _chosen(
@@ -417,6 +448,7 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
         power_basis=cost.basis,
         cycle=cycle,
         closed_s=closed.step_s,
+        sync_method=sides.sync.method,
         assumed=(*ask.assumed, *_assumed(ask, framework, platform, choice)),
     )
 

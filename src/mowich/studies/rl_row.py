@@ -74,9 +74,9 @@ class RlAsk:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlRow:
     """The answer to one `RlAsk`. parts: of a step, their values sum to that of step_s; cycle: as the events gave it;
-    closed_s: the same step in closed form; tokens_per_s_per_chip: trained tokens, prompts with them, over all chips;
-    usd_per_mtok: of a million trained tokens; assumed: what nobody stated and was taken, with its range, in words;
-    reason: why there is no answer ("" : there is one)."""
+    closed_s: the same step in closed form; sync_method: how new weights reach the workers; tokens_per_s_per_chip:
+    trained tokens, prompts with them, over all chips; usd_per_mtok: of a million trained tokens; assumed: what nobody
+    stated and was taken, with its range, in words; reason: why there is no answer ("" : there is one)."""
 
     ask: RlAsk
     reason: str
@@ -100,4 +100,5 @@ class RlRow:
     power_basis: energy.PowerBasis | None
     cycle: Cycle | None
     closed_s: float | None
+    sync_method: str = ""
     assumed: tuple[str, ...] = ()

@@ -35,14 +35,19 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
     from mowich.evidence.energy_rows import is_energy, validate_energy
+    from mowich.evidence.rl_rows import is_rl
     from mowich.evidence.rows import read_cases
+    from mowich.studies.rl_evidence import record_rl, score_rl
 
     serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
+    reinforced = is_rl(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         if metered:
             (made,) = validate_energy(rows, known)
+        elif reinforced:
+            made = next(r for r in score_rl(rows, known)[0] if r.metric == row["metric"])
         elif serving:
             made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
         else:
@@ -73,7 +78,9 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
         return notes
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        if metered:
+        if reinforced and name[0] != "measured":
+            record_rl(cells, facts, notes)
+        if metered or reinforced:
             return
         if name[0] == "memory":
             case = read_cases(rows, facts)[0]
