@@ -449,14 +449,16 @@ class _Table:
             self.take(v, sorted({v.legal.at_most(n) for n in left}), ())
 
     def finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
-        """Try sizes beside those of the best candidates; whether one of them is new."""
+        """Try sizes beside those of the best candidates, and the most chips that their rollouts leave to a trainer;
+        whether one of them is new."""
         found = False
         for v in self.vendors:
             made, trained = (sorted(self.sizes[side, v.place]) for side in ("rollouts", "trainer"))
             made = v.legal.beside(made, [r.side.chips for r, _ in best if r.vendor == v.place])
             trained = v.legal.beside(trained, [t.side.chips for _, t in best if t.vendor == v.place])
+            left = [v.legal.at_most(self.ask.chips - r.side.chips) for r, t in best if t.vendor == v.place]
             both = sorted({*made, *trained}) if self.job.placement == "colocated" else None
-            found |= self.take(v, both or made, both or trained)
+            found |= self.take(v, both or made, both or [*trained, *left])
         return found
 
     def candidates(self) -> tuple[Candidates, Floats, Floats]:
