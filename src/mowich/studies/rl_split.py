@@ -2,7 +2,8 @@
 alone and beside chips that take turns.
 
 The fronts of both searches (plans of a worker by tokens, plans of a trainer by step time) are paired at every size, the
-closed form prunes, and the answer to each pair of systems is a run like any other (`studies.rl.assess`). Who is best is
+closed form prunes, the events play the best few, and the answer to each pair of systems is a run like any other
+(`studies.rl.assess`). Who is best is
 a decision over the estimates of these rows.
 """
 
@@ -23,11 +24,13 @@ from mowich.estimate import Estimate
 from mowich.machines.system import System, resolve
 from mowich.plans import preference
 from mowich.plans.plan import Plan, ServePlan
+from mowich.plans.search import by_time
 from mowich.progress import steps, tell
+from mowich.rl.events import play
 from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import RlJob
 from mowich.rl.schedule import closed_columns
-from mowich.rl.sides import RolloutSide, SyncSide, TrainerSide
+from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 from mowich.rl.split import (
     Candidates,
     Legal,
@@ -276,6 +279,9 @@ class RlSplit:
 # ---- the search
 # ----------------------------------------------------------------------------------------------------------------------
 
+PLAYED = 3
+"""Candidates of a pair of systems, the best ones in closed form, that the events play."""
+
 FINER = 4
 """How often sizes between those that were tried are tried, beside the best ones."""
 
@@ -504,14 +510,13 @@ class _Table:
         syncs: Sequence[SyncSide],
         at: tuple[Places, Places, Places],
     ) -> Floats:
-        is_colocated = self.job.placement == "colocated"
         return closed_columns(
             self.job,
             rollouts,
             trainers,
             syncs,
             at,
-            switch_s=self.framework.switch_s if is_colocated else 0.0,
+            switch_s=self._switch_s,
             hides_passes=self.framework.hides_passes,
             other_s=self.framework.other_s,
         ).step_s
@@ -536,6 +541,21 @@ class _Table:
         system = replace(self.vendors[made.vendor].system, chips=made.side.chips)
         run = _run(self.ask.base, self.job)
         return sync_of(run, self.framework, trained.system, trained.plan, system, made.plan, made.side.workers)
+
+    def sides(self, made: _Rollouts, trained: _Trainer) -> Sides:
+        """What a step of a candidate is made of."""
+        return Sides(
+            rollouts=made.side,
+            trainer=trained.side,
+            sync=self.sync(made, trained),
+            switch_s=self._switch_s,
+            hides_passes=self.framework.hides_passes,
+            other_s=self.framework.other_s,
+        )
+
+    @property
+    def _switch_s(self) -> float:
+        return self.framework.switch_s if self.job.placement == "colocated" else 0.0
 
     def choices(self, found: Candidates, place: int) -> tuple[_Rollouts, _Trainer]:
         """Both sides of a candidate."""
@@ -593,12 +613,19 @@ def _rows_of(table: _Table, kinds: Sequence[tuple[_Vendor, _Vendor]]) -> list[Sp
         }
         if i == FINER or not table.finer([table.choices(found, order[0]) for order in orders.values() if len(order)]):
             break
-    out = []
-    for a, b in kinds:
-        order = orders[a.place, b.place]
-        chosen = table.choices(found, order[0]) if len(order) else None
-        out.append(_row(table, a, b, chosen))
-    return out
+    return [_row(table, a, b, _played(table, found, orders[a.place, b.place][:PLAYED])) for a, b in kinds]
+
+
+def _played(table: _Table, found: Candidates, order: Places) -> tuple[_Rollouts, _Trainer] | None:
+    """Of the best few candidates in closed form, the best as the events play them; None for none. order: their places,
+    best first."""
+    few = [table.choices(found, place) for place in order]
+    if len(few) < 2:
+        return few[0] if few else None
+    step_s = np.array([play(table.job, table.sides(r, t), seed=table.ask.base.seed).step_s for r, t in few])
+    usd = usd_per_mtok(found.usd_per_s[order], step_s, table.job.tokens)
+    by_usd = table.ask.goal == "cost" and bool(np.isfinite(usd).all())
+    return few[int(by_time(usd if by_usd else step_s)[0])]
 
 
 def _row(table: _Table, a: _Vendor, b: _Vendor, chosen: tuple[_Rollouts, _Trainer] | None) -> SplitRow:
