@@ -119,6 +119,7 @@ def answer(*rows: dict[str, Any], timeline: Sequence[Any] = (), split: Any = Non
             "staleness": 1,
             "framework": "nemo-rl",
             "price_term": "tco",
+            "asked": {"model": "qwen3-30b-a3b", "prompts": 64, "samples": 32, "mean": 3200, "cap": 4096, "on": ["h100:32"]},
             "set": [],
             **inputs,
         },
