@@ -226,10 +226,10 @@ RUN = {
     "prompts": "16",
     "samples": 8,
     "mean": "500",
-    "cap": "1k",
+    "cap": "904",
     "on": ["h100:8"],
     "rollout_plan": {"tp": 1},
-    "trainer_plan": {"tp": 1, "pp": 1, "dp": 8},
+    "trainer_plan": {"tp": 1},
 }
 
 
@@ -242,6 +242,7 @@ def test_a_run_of_learning_is_the_same_by_fields_as_a_scenario_and_by_the_comman
     theirs = said_by_cli(body["command"])
     assert body["result"]["rows"] == theirs["rows"]
     assert body["result"]["facts_read"] == theirs["facts_read"]
+    assert "\non:" in body["yaml"]
     as_text = client.post("/api/rl", json={"yaml": body["yaml"]}).json()
     assert as_text["result"]["rows"] == body["result"]["rows"]
     assert as_text["yaml"] == body["yaml"]

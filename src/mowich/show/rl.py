@@ -4,12 +4,13 @@ one run or of the runs beside a split of chips."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mowich.economics.money import term_words
 from mowich.show import charts, charts_parts, rl_timeline
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of
-from mowich.show.formats import interval, number_text
+from mowich.show.formats import interval, number_text, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import (
     NOTE,
@@ -17,9 +18,7 @@ from mowich.show.page import (
     NOTHING,
     Cell,
     Column,
-    Details,
     LateCharts,
-    More,
     Page,
     Part,
     Run,
@@ -36,7 +35,7 @@ from mowich.show.price_lines import range_of
 from mowich.show.rows import grouped_words, kinds, price_line, size_words
 from mowich.shown import Result
 from mowich.studies.explain.tree import labels
-from mowich.studies.ranking import Ranking, ranking, runs
+from mowich.studies.ranking import Ranking, names_listed, ranking, runs
 from mowich.units import sig
 
 _BINDS = {
@@ -51,6 +50,12 @@ _BINDS = {
 
 _ALGORITHMS = {"grpo": "GRPO", "ppo": "PPO", "dapo": "DAPO", "distill": "distillation"}
 
+_LEAST_S = 1e-6
+"""A part of a step that takes less is none."""
+
+MOST_RANGES = 3
+"""Runs up to which the table of parts has room for ranges."""
+
 _MARKED = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip")
 """Measures whose best row the table marks."""
 
@@ -59,13 +64,12 @@ def rl_page(result: Result, run: Run) -> Page:
     """A run on given machines, or a split of chips beside the runs that it is better than."""
     rows, inputs = result["rows"], result["inputs"]
     names, found = row_names(rows), _rankings(result)
+    alive = [(name, label, row) for name, label, row in zip(names, labels(rows), rows, strict=True) if runs(row)]
     parts: list[Part] = [
         Words(text=_job(inputs, run), kind="job", gap=True),
         _answers(result, names, found),
-        *_steps(rows, names),
-        *_delays(rows, names),
-        *remarks([*_reasons(rows, names), *_order(names, found)], result.get("warnings", ())),
-        *paragraphs(_assumed(rows, names), "note", heading="Assumed, as nobody stated it", gap=True),
+        *(part for table in (_plans, _steps, _delays) for part in (table(alive) if alive else ())),
+        *remarks([*_reasons(rows, names), *_order(names, found), *_assumed(rows, names)], result.get("warnings", ())),
         *paragraphs(_rests(rows, names, inputs), "basis", indent=0, gap=True),
         Words(text=_next(result, run.saved), kind="next", indent=0),
     ]
@@ -144,13 +148,17 @@ def _dollars(row: Result) -> str:
 
 
 def _lengths_words(inputs: Result) -> str:
-    """ "mean 3200, cap 4096 tokens", as the lengths were stated."""
+    """ "answers of 3200 tokens on average, at most 4096", as the lengths were stated."""
     given = inputs.get("lengths")
     if not isinstance(given, Mapping):
         return ""
-    said = [f"{key} {value:g}" for key, value in given.items() if isinstance(value, int | float)]
-    said += [f"by {key}" for key, value in given.items() if isinstance(value, str | Mapping)]
-    return f"; answers: {', '.join(said)} tokens" if said else ""
+    if "mean" in given:
+        said = f"answers of {float(given['mean']):g} tokens on average"
+    elif "answers" in given:
+        said = f"lengths of {int(given['answers']):,} answers of a run"
+    else:
+        said = "lengths by quantiles"
+    return said + (f", at most {float(given['cap']):g}" if given.get("cap") else "")
 
 
 def _job(inputs: Result, run: Run) -> str:
@@ -162,7 +170,7 @@ def _job(inputs: Result, run: Run) -> str:
         text += f", {prompts:,} prompts x {samples:,} answers a step"
     if inputs.get("global_batch"):
         text += f", {float(inputs['global_batch']):,.0f} answers an update"
-    text += _lengths_words(inputs)
+    text += "".join(f"; {words}" for words in (_lengths_words(inputs),) if words)
     if inputs.get("staleness"):
         text += f"; staleness at most {inputs['staleness']}"
     return text + (f"; {inputs['framework']}" if inputs.get("framework") else "")
@@ -175,7 +183,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
         ("algorithm", _ALGORITHMS.get(str(inputs.get("algorithm")), str(inputs.get("algorithm") or ""))),
         ("prompts x answers", f"{inputs.get('prompts', '?')} x {inputs.get('samples', '?')}"),
         ("answers an update", str(inputs.get("global_batch") or "")),
-        ("lengths", _lengths_words(inputs).removeprefix("; answers: ")),
+        ("lengths", _lengths_words(inputs)),
         ("framework", str(inputs.get("framework") or "none stated")),
         ("kind of price", term_words(inputs.get("price_term") or inputs.get("price") or "default")),
         ("facts", str(result.get("facts_hash") or "")),
@@ -203,7 +211,13 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     for name, row in zip(names, rows, strict=True):
         for words in row.get("assumed", ()):
             who.setdefault(str(words), []).append(name)
-    return [words if len(whose) == len(rows) else f"{', '.join(whose)}: {words}" for words, whose in who.items()]
+    by: dict[tuple[str, ...], list[str]] = {}
+    for words, whose in who.items():
+        by.setdefault(tuple(whose), []).append(words)
+    return [
+        f"assumed, as nobody stated it{'' if len(whose) == len(rows) else f', of {names_listed(whose)}'}: {'; '.join(said)}"
+        for whose, said in by.items()
+    ]
 
 
 def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list[str]:
@@ -245,10 +259,7 @@ def _next(result: Result, saved: str) -> str:
 def _columns() -> list[Column]:
     return [
         Column(name="run", right=False),
-        Column(name="possible", right=False, wide=True),
         Column(name="chips", keep=20, wide=True),
-        Column(name="rollout plan", right=False, keep=0),
-        Column(name="trainer plan", right=False, keep=0),
         Column(name="step", unit="s", short="step s", format="spread", marked=True),
         Column(name="trainer waits", unit="%", short="trainer waits", format="percent", scale=100.0, keep=40),
         Column(name="rollouts idle", unit="%", short="rollouts idle", format="percent", scale=100.0, keep=30),
@@ -276,63 +287,59 @@ def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking])
         note=NOTE_MARKED if len(rows) > 1 else NOTE,
         legend=[legend] if is_ranked else [],
         gap=False,
-        details=Details(
-            title="Plans",
-            when="rollout plan",
-            rows=[_detail(row, name) for row, name in zip(rows, names, strict=True) if runs(row)],
-            instead_of=("rollout plan", "trainer plan", "price", "J/token", "tok/s/chip", "binds"),
-        ),
     )
 
 
 def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ranking]) -> list[Cell]:
-    """One run; of one that is not possible the reason stands behind "no"."""
+    """One run; of one that is not possible the reason stands behind that."""
     is_run = runs(row)
 
-    def of(data: Result | None, metric: str, *, marked: bool = False) -> Cell:
+    def of(metric: str, *, marked: bool = False) -> Cell:
         ranks = found.get(metric) if marked else None
         known = ranks is not None and ranks.best is not None
         mark = ranks.mark(place) if ranks is not None and known else None
-        return figure(data, f"{label}.{metric}", mark, None if is_run else NOTHING)
+        return figure(row[metric], f"{label}.{metric}", mark, None if is_run else NOTHING)
 
+    price = str(row.get("price") or "")
     return [
         name,
-        TextCell("yes" if row.get("feasible") else "no", str(row.get("reason") or "")),
         f"{_paid(row):,}",
-        _rollout_words(row) if is_run else NOTHING,
-        plan_words(row["trainer"].get("plan")),
-        of(row["step_s"], "step_s", marked=True) if is_run else TextCell("not possible", str(row.get("reason") or "")),
-        of(row["trainer_wait_frac"], "trainer_wait_frac"),
-        of(row["rollout_idle_frac"], "rollout_idle_frac"),
-        of(row["tokens_per_s_per_chip"], "tokens_per_s_per_chip", marked=True),
-        of(row["usd_per_mtok"], "usd_per_mtok", marked=True),
-        TextCell(terms_cell(str(row.get("price") or ""), short=True), str(row.get("price") or "")),
-        of(row["J_per_token"], "J_per_token"),
+        of("step_s", marked=True) if is_run else TextCell("not possible", str(row.get("reason") or "")),
+        of("trainer_wait_frac"),
+        of("rollout_idle_frac"),
+        of("tokens_per_s_per_chip", marked=True),
+        of("usd_per_mtok", marked=True),
+        TextCell(terms_cell(price, short=True), price),
+        of("J_per_token"),
         estimate_of(row["step_s"]).grade if is_run else NOTHING,
         str(row.get("binds") or NOTHING),
     ]
 
 
-def _rollout_words(row: Result) -> str:
-    """ "8 x (tp4 fp8/fp8)": workers and their plan."""
-    side = row["rollouts"]
-    return f"{side['workers']} x ({plan_words(side.get('plan'))})"
+def _plans(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
+    """Plans and software of both sides."""
 
+    def words(side: Result, software: str, count: str = "") -> str:
+        return ", ".join(filter(None, (count + plan_words(side.get("plan")), side.get(software))))
 
-def _detail(row: Result, name: str) -> tuple[str, list[More], list[More]]:
-    """Both plans with their software, and what had no room in the table."""
-    rollouts, trainer = row["rollouts"], row["trainer"]
-    first = [
-        More("", f"rollouts {_rollout_words(row)}, {rollouts['engine']}"),
-        More("", f"trainer {plan_words(trainer.get('plan'))}, {trainer['stack']}"),
+    return [
+        Table(
+            title="Plans",
+            columns=[
+                Column(name="run", right=False),
+                Column(name="rollout plan", right=False, keep=0, below=True),
+                Column(name="trainer plan", right=False, keep=0, below=True),
+            ],
+            rows=[
+                [
+                    name,
+                    words(row["rollouts"], "engine", f"{row['rollouts']['workers']} x "),
+                    words(row["trainer"], "stack"),
+                ]
+                for name, _, row in alive
+            ],
+        )
     ]
-    second = [
-        More("tok/s/chip", f"{number_text(estimate_of(row['tokens_per_s_per_chip']).value)} tokens/s/chip"),
-        More("J/token", f"{number_text(estimate_of(row['J_per_token']).value)} J/token"),
-        More("price", f"price: {terms_cell(str(row.get('price') or ''))}"),
-        More("binds", f"binds: {row['binds']}"),
-    ]
-    return name, first, second
 
 
 def parts_of(row: Result) -> dict[str, Result]:
@@ -342,26 +349,26 @@ def parts_of(row: Result) -> dict[str, Result]:
     return {own.get(name, name): data for name, data in row["parts"].items()}
 
 
-def _steps(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
+def _steps(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     """The parts of a step, which sum to it: a line each, a column for each run."""
-    alive = [(name, parts_of(row), row) for name, row in zip(names, rows, strict=True) if runs(row)]
-    known = [part for part in charts_parts.PARTS_OF_TIME if any(_second(parts, part) for _, parts, _ in alive)]
-    if not known:
-        return []
-    labelled = dict(zip(names, labels(rows), strict=True))
+    parts = [parts_of(row) for _, _, row in alive]
+    known = [part for part in charts_parts.PARTS_OF_TIME if any(_second(one, part) for one in parts)]
+
+    def cell(data: Result, metric: str) -> Cell:
+        found = figure(data, metric)
+        if len(alive) <= MOST_RANGES:
+            return found
+        return TextCell(number_text(found.estimate.value), f"90% range {interval(found.estimate)}", metric)
+
     lines: list[list[Cell]] = []
     for part in known:
         key = "generation" if part == "answers_wait" else part
-        lines.append(
-            [
-                charts_parts.time_part(part).words,
-                *(
-                    figure(parts[part], f"{labelled[name]}.parts.{key}") if _second(parts, part) else NOTHING
-                    for name, parts, _ in alive
-                ),
-            ]
-        )
-    lines.append(["step", *(figure(row["step_s"], f"{labelled[name]}.step_s") for name, _, row in alive)])
+        found = [
+            cell(one[part], f"{label}.parts.{key}") if _second(one, part) else NOTHING
+            for one, (_, label, _) in zip(parts, alive, strict=True)
+        ]
+        lines.append([charts_parts.time_part(part).words, *found])
+    lines.append(["step", *(cell(row["step_s"], f"{label}.step_s") for _, label, row in alive)])
     return [
         Words(text="where a step goes, s:", kind="caption", gap=True),
         Table(
@@ -379,11 +386,8 @@ def _steps(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
     ]
 
 
-def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
+def _delays(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     """The longest answer, how old the weights are, what of a sync is seen."""
-    alive = [(name, label, row) for name, label, row in zip(names, labels(rows), rows, strict=True) if runs(row)]
-    if not alive:
-        return []
     return [
         Words(text="longest answer, age of the weights in versions, weight synchronisation:", kind="caption", gap=True),
         Table(
@@ -403,7 +407,7 @@ def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
                     figure(row["longest_s"], f"{label}.longest_s"),
                     figure(row["staleness"]["mean"], f"{label}.staleness.mean"),
                     str(row["staleness"]["max"]),
-                    str(row["sync"]["method"]),
+                    str(row["sync"]["method"] or NOTHING),
                     figure(row["sync"]["seen_s"], f"{label}.sync.seen_s"),
                     figure(row["sync"]["hidden_s"], f"{label}.sync.hidden_s"),
                 ]
@@ -415,8 +419,9 @@ def _delays(rows: Sequence[Result], names: Sequence[str]) -> list[Part]:
 
 
 def _second(parts: Mapping[str, Result], part: str) -> float:
-    """Seconds of a part; 0 where a run has none."""
-    return (estimate_of(parts[part]).value or 0.0) if part in parts else 0.0
+    """Seconds of a part; 0 where a run has none, or no more than rounding."""
+    value = (estimate_of(parts[part]).value or 0.0) if part in parts else 0.0
+    return value if value > _LEAST_S else 0.0
 
 
 # pictures
@@ -442,14 +447,21 @@ def _looks(rows: Sequence[tuple[str, Result]]) -> dict[str, SystemLook]:
 
 
 def _step_bars(rows: Sequence[tuple[str, Result]]) -> Chart:
-    """Bars of the parts of a step."""
-    times = []
+    """Bars of the parts of a step; the groups of parts are another way to draw them."""
+    times, most = [], []
     for name, row in rows:
         parts = {part: _second(parts_of(row), part) for part in parts_of(row)}
         times.append((name, {**row["step_s"], "breakdown": {part: value for part, value in parts.items() if value}}))
-    return charts_parts.time_bars(
+        first = max(parts, key=lambda part: parts[part])
+        share = f"{percent(parts[first] / sum(parts.values()))}"
+        most.append((charts_parts.time_part(first).words, share))
+    bars = charts_parts.time_bars(
         "Where a step goes", "What the trainer's chips do or wait for. The line is the 90% range.", times, unit="s"
     )
+    views = dict(sorted(bars.views.items(), key=lambda view: not view[0].startswith("all")))
+    same = {words for words, _ in most}
+    finding = f"Most goes to {most[0][0]}: {most[0][1]}" if len(same) == 1 else ""
+    return replace(bars, option=views["all parts"], views=views, finding=finding)
 
 
 def _cost_against_time(

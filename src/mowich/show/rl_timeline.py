@@ -4,6 +4,7 @@ opens, and as a picture of a page. All of `Cycle.spans`."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from mowich.rl.cycle import CYCLE_PARTS, Span
@@ -34,8 +35,8 @@ _LETTERS: Mapping[str, str] = {
 _FAINTER = 0.28
 """How much fainter each further part of a group is."""
 
-MOST_LANES = 17
-"""Lanes that a page and a terminal show: the trainer and the first workers."""
+MOST_LANES = 9
+"""Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
 def spans_of(told: Sequence[Sequence[object]]) -> list[Span]:
@@ -59,15 +60,17 @@ def lane_words(lane: str) -> str:
     return f"worker {lane}" if lane.isdecimal() else lane
 
 
-def _shades(parts: Sequence[str]) -> dict[str, tuple[Colour, float]]:
+def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
     """The colour of the group of each part, by its words, and how much of paper shines through: parts of one group are
-    fainter one after another."""
-    out: dict[str, tuple[Colour, float]] = {}
-    count: dict[str, int] = {}
-    for part in parts:
+    fainter, the one that takes longest is not."""
+    took = dict.fromkeys(_seen(spans), 0.0)
+    for span in spans:
+        took[span.what] += span.to_s - span.from_s
+    out = {}
+    for part in took:
         words, group, _ = time_part(part)
-        count[group] = count.get(group, -1) + 1
-        out[words] = GROUPS[group], _FAINTER * min(count[group], 2)
+        longer = [other for other in took if time_part(other).group == group and took[other] > took[part]]
+        out[words] = GROUPS[group], _FAINTER * min(len(longer), 2)
     return out
 
 
@@ -75,6 +78,12 @@ def _seen(spans: Sequence[Span]) -> list[str]:
     """Parts that are there, in print order; parts that are not known behind them."""
     there = {span.what for span in spans}
     return [part for part in CYCLE_PARTS if part in there] + sorted(there - set(CYCLE_PARTS))
+
+
+def _from_zero(spans: Sequence[Span]) -> list[Span]:
+    """The same, the first one beginning at 0: a timeline shows steps after those that fill the pipeline."""
+    start = min((span.from_s for span in spans), default=0.0)
+    return [replace(span, from_s=span.from_s - start, to_s=span.to_s - start) for span in spans]
 
 
 def _end_s(spans: Sequence[Span]) -> float:
@@ -97,6 +106,7 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
     spans."""
     if not spans:
         return []
+    spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
     width, end = max(20, style.width - 13), _end_s(spans)
     at = [(lanes.index(s.lane), _LETTERS.get(s.what, "O"), s.from_s, s.to_s) for s in spans if s.lane in lanes]
@@ -112,10 +122,11 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
 
 def timeline_picture(spans: Sequence[Span]) -> Chart:
     """The picture of a page."""
+    spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
     return timeline_chart(
-        "Who does what in the first steps",
-        "White: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
+        "Who does what in a few steps",
+        "Empty: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
         {
             lane_words(lane): [(s.from_s, s.to_s, time_part(s.what).words) for s in spans if s.lane == lane]
             for lane in lanes
@@ -123,14 +134,15 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
         unit="s",
         looks={
             words: {"color": colour.light, "opacity": round(1.0 - paper, 2)}
-            for words, (colour, paper) in _shades(_seen(spans)).items()
+            for words, (colour, paper) in _shades(spans).items()
         },
     )
 
 
 def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
     """A drawing of its own, each span with the version of its weights."""
-    fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(_seen(spans)).items()}
+    spans = _from_zero(spans)
+    fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(spans).items()}
     lanes, left, top = lanes_of(spans), 70, 28
     scale = (width - left - 10) / _end_s(spans)
     floor = top + row * len(lanes)

@@ -461,7 +461,8 @@ def _assumed(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choi
     """What nobody stated of the machines and the software."""
     out, facts = [], ask.facts
     if not ask.framework:
-        low, high = (facts.fact(framework.paths["generation"]).low, facts.fact(framework.paths["generation"]).high)
+        fact = facts.fact(framework.paths["generation"])  # one that was set has no range
+        low, high = fact.low or framework.generation, fact.high or framework.generation
         out.append(
             f"no framework is stated: both sides take {framework.generation:.2g} times ({low:.2g} to {high:.2g}) what"
             " the same software takes in benchmarks"
@@ -520,7 +521,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         rates.append(found.rate.scaled(count, found.rate.unit))
         labels.append(found.label)
         draw = energy.drawn_power(ask.facts, on[what])
-        working = count * (1.0 - idle.get(what, 0.0))
+        working = count * (1.0 - float(idle.get(what, 0.0)))
         powered = energy.powered_chips(working, count - working, draw.idle_share)
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)

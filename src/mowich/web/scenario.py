@@ -17,6 +17,7 @@ set: {site.pue: 1.1}
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -27,6 +28,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
 from mowich.requests.rl_fields import KEYS
 from mowich.scenario import Node, parse_text
+from mowich.units import is_digits
 from mowich.web import asks
 from mowich.web.asks import Mistake
 
@@ -108,6 +110,10 @@ def rl_yaml(fields: Mapping[str, object]) -> str:
         for name in above:
             inner = inner.setdefault(name, {})  # type: ignore[assignment]
         value = fields[field.name]
-        inner[own] = list(value) if isinstance(value, tuple) else value
+        inner[own] = int(value) if isinstance(value, str) and is_digits(value) else value
     plain = json.loads(json.dumps(out))  # values that are one object would be an anchor and its aliases
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    return _ON_KEY.sub(r"\1on:", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+
+
+_ON_KEY = re.compile(r"(?m)^( *)'on':")
+"""YAML of old reads a bare `on` as yes; scenarios here do not."""

@@ -330,6 +330,7 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
 def rl(ask: asks.Ask, known: Knowledge) -> bytes:
     """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
     question, and the same as a scenario."""
+    from mowich.show.command import command_of
     from mowich.studies.answers import rl_found
     from mowich.web.scenario import rl_fields, rl_yaml
 
@@ -345,7 +346,7 @@ def rl(ask: asks.Ask, known: Knowledge) -> bytes:
         result,
         inputs=got.given,
         notes=list(got.notes),
-        command=ask.command(),
+        command=command_of({**result, "inputs": {"asked": asked}}),
         view=view(result),
         asked=asked,
         yaml=rl_yaml(asked),

@@ -54,7 +54,7 @@ export async function show() {
 
 // ---- the form --------------------------------------------------------------------------------------------------------------------------
 
-const words = (key) => key.replaceAll("_", " ");
+const words = (key) => `${key[0].toUpperCase()}${key.slice(1)}`.replaceAll("_", " ");
 const shown = (value) => (value === undefined || value === null ? "" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k}=${Array.isArray(v) ? v.join("|") : v}`).join(", ") : String(value));
 const types = (field) => [field, ...(field.anyOf ?? [])].map((one) => one.type);
 
