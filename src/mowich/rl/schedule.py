@@ -332,7 +332,8 @@ def _side_by_side(
         for rows in parts_of
     ]
     back = np.argsort(np.concatenate(parts_of))
-    batch, ahead, running, token = (np.concatenate(column)[back] for column in zip(*settled, strict=True))
+    batch, ahead, running = (np.concatenate(column)[back] for column in zip(*settled, strict=True))
+    token, longest = m.fits / m.rate / curve.mean, job.lengths.longest_of(job.rolled)  # of workers that are full
     bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
         batch=batch + job.environment.reward_s, trainer=busy - hidden, travel=travel, staleness=eta
     )
@@ -342,7 +343,7 @@ def _side_by_side(
     alone = [
         float(x.times.step_s(1.0, job.prompt + curve.edges[-1] / 2.0)) / x.times.tokens_per_step for x in made.sides
     ]
-    is_tail = (largest == 2) & (np.array(alone)[of_rollout] * job.lengths.longest_of(job.rolled) > 0.5 * batch)
+    is_tail = (largest == 2) & (np.array(alone)[of_rollout] * longest > 0.5 * batch)
     parts: dict[CyclePart, Floats] = {
         "generation": wait,
         **t.passes,  # type: ignore[dict-item]
@@ -352,7 +353,7 @@ def _side_by_side(
     }
     versions = np.where(
         largest == 1,
-        staleness_mean(busy + travel + batch - (curve.age * token if job.partial else 0.0), step, eta),
+        staleness_mean(busy + travel + token * (longest - (curve.age if job.partial else 0.0)), step, eta),
         _begun_at_a_version(curve, ahead, eta) if job.partial else eta,
     )
     return CycleColumns(
@@ -362,7 +363,7 @@ def _side_by_side(
         trainer_wait_frac=wait / step,
         rollout_idle_frac=np.clip(1.0 - running / step, 0.0, 1.0),
         longest_s=m.longest_s,
-        staleness_mean=versions,
+        staleness_mean=np.clip(versions, 0.0, eta),
         sync_seen_s=t.trainer,
         sync_hidden_s=travel,
     )
@@ -398,10 +399,9 @@ class _Pace:
         longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
         return cls(job, curve, sides[0].times, job.rolled / workers, room, most, longest)
 
-    def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats]:
         """(seconds from one batch to the next, seconds of a batch, sequences of a worker times seconds in that, over
-        those that it runs at most, seconds of a token), where so many tokens lie between the starts of two batches
-        [n]."""
+        those that it runs at most), where so many tokens lie between the starts of two batches [n]."""
         job, curve = self.job, self.curve
         width = ahead[:, None] / CELLS
         edges = width * np.arange(CELLS + 1)
@@ -425,18 +425,19 @@ class _Pace:
         whole = ends[:, -1]
         batch = turns * whole + within + read * np.maximum(1.0, turns) + calls_s(job)
         busy = (seconds * np.minimum(own, fits)).sum(axis=1) / np.minimum(own, fits).max(axis=1)
-        return seconds.sum(axis=1) + read, batch, busy, whole / ahead
+        return seconds.sum(axis=1) + read, batch, busy
 
-    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """(seconds of a batch, tokens from one to the next, `busy` of `at`, seconds of a token) where rollouts keep the
-        pace of the step. floor: the least time of a step by its other terms; beside: what the trainer and weights on
+    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats]:
+        """(seconds of a batch, tokens from one to the next, `busy` of `at`) where rollouts keep the pace of the step.
+        floor: the least time of a step by its other terms; beside: what the trainer and weights on
         their way take; held: rollouts wait for weights."""
         under_way, longest = self.job.staleness + 1.0, float(self.curve.edges[-1])
-        low, high = np.full_like(floor, longest / under_way), np.full_like(floor, longest)
-        for _ in range(ROUNDS):
-            ahead = 0.5 * (low + high)
-            period, batch, _, _ = self.at(ahead)
+        low = np.full_like(floor, longest / under_way)
+        ahead = high = np.full_like(floor, longest)  # at first one batch after the other
+        for _ in range(ROUNDS + 1):
+            period, batch, _ = self.at(ahead)
             is_slow = period + held > np.maximum(floor, (batch + beside + held) / under_way)
             high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)
-        _, batch, busy, token = self.at(low)
-        return batch + held, low, busy, token
+            ahead = 0.5 * (low + high)
+        _, batch, busy = self.at(low)
+        return batch + held, low, busy

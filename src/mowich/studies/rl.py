@@ -521,7 +521,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         rates.append(found.rate.scaled(count, found.rate.unit))
         labels.append(found.label)
         draw = energy.drawn_power(ask.facts, on[what])
-        working = count * (1.0 - idle.get(what, 0.0))
+        working = count * (1.0 - float(idle.get(what, 0.0)))
         powered = energy.powered_chips(working, count - working, draw.idle_share)
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)
