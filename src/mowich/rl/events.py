@@ -22,7 +22,7 @@ from mowich.rl.job import RlJob
 from mowich.rl.setup import STEP, Played, RunSetup
 from mowich.rl.sides import Sides
 
-LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 8, 48, 8192
+LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 8, 256, 16384
 """Steps that a mean is over: as many as have enough samples, within these."""
 SLIGHT_WAIT = 0.01
 """A trainer that waits for less than this share of a step binds."""
