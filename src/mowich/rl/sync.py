@@ -112,6 +112,11 @@ class SyncEnd:
     format: str
     workers: int = 1
 
+    @property
+    def chips(self) -> int:
+        """Chips of the side; either side of colocated chips may group their cores in its own way."""
+        return -(-self.devices // self.system.devices_per_chip)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncTimes:
@@ -478,11 +483,11 @@ def check_method(method: str, source: SyncEnd, target: SyncEnd) -> tuple[SyncMet
     if name is None:
         raise unknown("method of weight synchronisation", method, METHODS, field="method")
     way = WAYS[name]
-    if way.is_colocated and (source.system.id != target.system.id or source.devices != target.devices):
+    if way.is_colocated and (source.system.id != target.system.id or source.chips != target.chips):
         raise UserError(
             f"'{name}' needs trainer and workers on the same chips",
             field="method",
-            given=f"{source.system.id}, {source.devices} devices, and {target.system.id}, {target.devices}",
+            given=f"{source.system.id}, {source.chips} chips, and {target.system.id}, {target.chips}",
             allowed=[known for known in METHODS if not WAYS[known].is_colocated],
         )
     if source.system.vendor != target.system.vendor and not way.spans_vendors:
