@@ -23,7 +23,7 @@ from mowich.models.model import Model
 from mowich.models.storage import component_params
 from mowich.models.tensors import component_tensors, scale_tensors
 from mowich.plans.plan import Plan, ServePlan
-from mowich.rl.frameworks import Framework
+from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.sync import (
     METHODS,
     SYNC_PARTS,
@@ -136,22 +136,9 @@ def test_frameworks_state_seconds_of_a_tensor_and_what_goes_on(facts: Facts, fra
 
 
 @pytest.fixture
-def framework() -> Framework:
-    return Framework(
-        name="own",
-        display="Own",
-        release="1",
-        generation=1.0,
-        training=1.0,
-        passes=1.0,
-        switch_s=0.0,
-        tensor_s=0.002,
-        sync_colocated="ipc-tensors",
-        sync_split="reshard",
-        order="finished",
-        partial=True,
-        hides_passes=False,
-        overlaps_sync=False,
+def framework(facts: Facts) -> Framework:
+    return replace(
+        read_framework(facts, ""), tensor_s=0.002, sync_colocated="ipc-tensors", sync_split="reshard", partial=True
     )
 
 

@@ -47,7 +47,7 @@ _MACHINE = r"(chips|systems)\..*"
 
 _TABLE: tuple[tuple[str, FactField], ...] = (
     # software of reinforcement learning: switches are 0 or 1, and what is not spent is 0
-    (r"rl\..*\.(partial|hides_passes|overlaps_sync|memory_share(_\w+)?)", _share(zero=True)),
+    (r"rl\..*\.(partial|hides_passes|overlaps_sync|\w+_pass|memory_share(_\w+)?)", _share(zero=True)),
     (r"rl\..*\.(generation|training|passes)", FactField(unit="", high=100.0)),
     (r"rl\..*", FactField(above=False)),
     # an observation is kept as it was made: it may be 0, or count in per cent

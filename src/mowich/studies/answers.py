@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         machines,
         prices,
         results,
+        rl,
         tuning,
     )
     from mowich.studies.advise.advise import KernelAdvice
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
+    from mowich.studies.rl_answer import RlAnswer
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.staleness import Staleness
@@ -271,6 +273,14 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
         engine=asked.engine,
         fixed=asked.fixed,
     )
+
+
+@heard(again=True)
+def rl_found(asked: rl.RlRequest) -> RlAnswer:
+    """What a run of reinforcement learning comes to, or the split that a search finds."""
+    from mowich.studies.rl_answer import rl as study
+
+    return study(asked)
 
 
 @heard()

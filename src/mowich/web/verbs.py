@@ -19,6 +19,7 @@ from mowich.models.model import Model
 from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
+from mowich.requests.rl import RlRequest
 from mowich.show.json import with_inputs
 from mowich.shown import Result
 from mowich.units import is_digits
@@ -212,10 +213,8 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     from mowich.studies.explain import Explainer
 
     got = known.read(ask)
-    if isinstance(got, scenarios.FleetRequest):
-        return Explainer(result, got.facts, None)
-    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest)
-    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest) else None)
+    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest | scenarios.FleetRequest | RlRequest)
+    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest | RlRequest) else None)
 
 
 def plan(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -325,6 +324,32 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         inputs=got.given,
         view=view(result),
         command="mowich fleet scenario.yaml" + (" --lp" if got.relaxed else f" --gap {got.gap:g}"),
+    )
+
+
+def rl(ask: asks.Ask, known: Knowledge) -> bytes:
+    """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
+    question, and the same as a scenario."""
+    from mowich.show.command import command_of
+    from mowich.studies.answers import rl_found
+    from mowich.web.scenario import rl_fields, rl_yaml
+
+    given = ask.values()
+    text = given.pop("yaml", None)
+    if text is not None:
+        safe_yaml(str(text))
+    got = known.read(ask)
+    assert isinstance(got, RlRequest)
+    result = rl_found(got).to_dict()
+    asked = {**({} if text is None else rl_fields(str(text))), **given}
+    return reply(
+        result,
+        inputs=got.given,
+        notes=list(got.notes),
+        command=command_of({**result, "inputs": {"asked": asked}}),
+        view=view(result),
+        asked=asked,
+        yaml=rl_yaml(asked),
     )
 
 
@@ -509,6 +534,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         brief,
         first,
         fleet,
+        rl,
         collective,
         goodput,
         prices,
