@@ -214,10 +214,8 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     by: dict[tuple[str, ...], list[str]] = {}
     for words, whose in who.items():
         by.setdefault(tuple(whose), []).append(words)
-    return [
-        f"assumed, as nobody stated it{'' if len(whose) == len(rows) else f', of {names_listed(whose)}'}: {'; '.join(said)}"
-        for whose, said in by.items()
-    ]
+    of = {whose: "" if len(whose) == len(rows) else f", of {names_listed(whose)}" for whose in by}
+    return [f"assumed, as nobody stated it{of[whose]}: {'; '.join(said)}" for whose, said in by.items()]
 
 
 def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list[str]:
