@@ -87,6 +87,9 @@ _COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from
 """Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
 kernels that were made for another generation of chips."""
 
+_NUMBERED = re.compile(r"v?\d")
+"""How a release with a number begins."""
+
 _UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
 """Words of `doubts` for a total of tokens that does not go with the mean length."""
 
@@ -104,9 +107,9 @@ class RlSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlCase:
-    """A row, read. chip, source, family: in the row's words; release: of the framework, "" : none with a number is
-    stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for each;
-    rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
+    """A row, read. chip, source, family, software: in the row's words; release: of the framework, "" : none with a
+    number is stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for
+    each; rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
     scored, with the reason; inferred: "field=value (how)"; pair: what a synchronous and an asynchronous run of one
     table have in common; doubts: in the row's words."""
 
@@ -114,6 +117,7 @@ class RlCase:
     chip: str
     source: str
     family: str
+    software: str
     framework: Framework
     release: str
     model: Model
@@ -130,10 +134,25 @@ class RlCase:
     is_asynchronous: bool | None
     doubts: str
 
-    @property
-    def software(self) -> str:
-        """ "NeMo RL v0.6": the framework and its release, where the row states one."""
-        return f"{self.framework.display} {self.release}".strip()
+
+def hardware_of(row: PublishedRow) -> str:
+    """The hardware of a row; what stands in brackets is a remark.
+
+    >>> hardware_of({"hardware": "H100 (not re-checked)"})
+    'H100'
+    """
+    return re.sub(r"\s*\(.*", "", row.get("hardware") or "").strip()
+
+
+def family_of(row: PublishedRow) -> str:
+    """Model and hardware of a row, as its table groups them."""
+    return row.get("family") or f"{row.get('model') or '?'} | {hardware_of(row) or '?'}"
+
+
+def software_of(row: PublishedRow) -> str:
+    """ "NeMo RL v0.6": the framework in the row's words, with the number of its release where it states one."""
+    stated = row.get("framework_version") or ""
+    return f"{row.get('framework') or '?'} {stated if _NUMBERED.match(stated) else ''}".strip()
 
 
 def is_rl(columns: Collection[str]) -> bool:
@@ -193,7 +212,7 @@ class _Reader:
         check_whole(self.row, RL)
         kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
         if _COMPLAINT.search(self.text("doubts")):
-            self.need(f"its own doubts: {self.text('doubts')}")
+            self.need(f"its own doubts: {self.text('doubts').replace(';', ',')}")
         wanted = ("train_time_s",) if kind == "trainer_only" else tuple(PHASES)
         measured = {column: float(self.row[column]) for column in wanted if self.number(column)}
         if not measured:
@@ -213,9 +232,10 @@ class _Reader:
             raise RefusedError("; ".join(self.missing))
         return RlCase(
             id=self.row["id"],
-            chip=self.text("hardware"),
+            chip=hardware_of(self.row),
             source=self.text("source"),
-            family=self.text("family") or f"{self.text('model')} | {self.text('hardware')}",
+            family=family_of(self.row),
+            software=software_of(self.row),
             framework=framework,
             release=self.release(),
             model=model,
@@ -246,7 +266,7 @@ class _Reader:
     def release(self) -> str:
         """The release of the framework, where the row states its number."""
         stated = self.text("framework_version")
-        return stated if re.match(r"v?\d", stated) else ""
+        return stated if _NUMBERED.match(stated) else ""
 
     def model(self) -> Model | None:
         for word in filter(None, (self.text("hf_model"), self.text("model"))):
@@ -258,8 +278,8 @@ class _Reader:
         return None
 
     def system(self) -> str:
-        """The machine; what stands in brackets is a remark."""
-        word = re.sub(r"\s*\(.*", "", self.text("hardware"))
+        """The machine."""
+        word = hardware_of(self.row)
         slice_ = re.fullmatch(r"TPU (v\w+)-\d+", word)
         try:
             return resolve(self.facts, slice_[1] if slice_ else word).id

@@ -26,15 +26,18 @@ SEQUENCES, CONTEXTS = 20, 8
 """Places of the table of a worker's steps: running sequences by tokens of their caches."""
 LEAST_CONTEXT = 64.0
 """The shortest cache in that table, tokens."""
+WIRES = ("tp", "ep", "cp", "pp")
+"""Parts of a worker's step that are transfers."""
 CELLS = 64
 """Cells into which the tokens of the longest answer are cut."""
 
 
 def token_times(
-    w: Worker, plans: NDArray[np.intp], *, prompt: float, longest: float, most: float
+    w: Worker, plans: NDArray[np.intp], *, prompt: float, longest: float, most: float, slower: float = 1.0
 ) -> tuple[TokenTimes, ...]:
     """Steps of a worker of each of `plans` (places in `w`). prompt: mean tokens of a prompt; longest: tokens of the
-    longest sequence; most: sequences that a rank group of a worker runs at once.
+    longest sequence; most: sequences that a rank group of a worker runs at once; slower: the engine's software over that
+    of its benchmarks, which makes no transfer longer.
 
     With attention data parallelism the groups share the sequences evenly, and at least one runs in each. Measured rows
     near a plan shift its steps, as they do in `plan --serve`. Prompts are read in steps of the engine's budget.
@@ -48,7 +51,8 @@ def token_times(
     users = np.tile(np.repeat(n, len(context)), len(plans))
     held = np.tile(context, len(n) * len(plans))
     verified, accepted = (np.broadcast_to(x, len(w.plans)) for x in (w.verified, w.accepted))
-    decode = total(step(s, c, n=users / np.maximum(1.0, s.pp), context=held, verify=verified[rows]))
+    parts = step(s, c, n=users / np.maximum(1.0, s.pp), context=held, verify=verified[rows])
+    decode = total({name: x * (1.0 if name in WIRES else slower) for name, x in parts.items()})
     seconds = decode * w.around.take(rows).mtp_cost * np.exp(w.tpot.at(rows, users))
     per_prompt = _prompt_token_s(w, plans, prompt)
     shape = (len(plans), len(n), len(context))
@@ -57,7 +61,7 @@ def token_times(
             sequences=n * groups[i],
             context=context,
             seconds=seconds.reshape(shape)[i],
-            prompt_s=float(per_prompt[i]),
+            prompt_s=float(per_prompt[i]) * slower,
             tokens_per_step=float(accepted[plan]),
         )
         for i, plan in enumerate(plans)

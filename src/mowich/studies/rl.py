@@ -93,15 +93,16 @@ def rollout_plans(
     room = room_tokens(w, np.arange(len(stated)), job.prompt + mean)
     longest = job.prompt + float(job.lengths.table[-1])
     fits = np.flatnonzero(room >= longest)
-    times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most) if len(fits) else ()
     is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    slower = framework.generation * (framework.experts if is_moe else 1.0)
+    times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most, slower=slower) if len(fits) else ()
     sides: list[RolloutSide | None] = [None] * len(stated)
     for i, taken in zip(fits.tolist(), times, strict=True):
         workers = system.devices // stated[i].devices
         if workers:
             sides[i] = RolloutSide(
                 workers=workers,
-                times=taken.scaled(framework.generation * (framework.experts if is_moe else 1.0)),
+                times=taken,
                 room_tokens=float(room[i]),
                 most=round(most * stated[i].dp),
                 chips=system.chips,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import PHASES, RL, RlCase, read_rl_row
+from mowich.evidence.rl_rows import PHASES, RL, RlCase, family_of, hardware_of, read_rl_row, software_of
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import OrderedPair, RowResult
 from mowich.evidence.sync_rows import read_sync
@@ -124,8 +125,11 @@ _WORDS = (
 
 
 def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
+    """A row without figures, once for each phase that it states."""
+    whole = {**row, "chip": hardware_of(row), "stack": software_of(row)}
     stated = [column for column in PHASES if row.get(column)] or ["none"]
-    return [RowResult.unsupported(row, metric=column, source=row.get("source", ""), reason=reason) for column in stated]
+    found = [RowResult.unsupported(whole, metric=column, source=row["source"], reason=reason) for column in stated]
+    return [replace(one, kind=family_of(row)) for one in found]
 
 
 def _phases(case: RlCase, row: RlRow) -> Found | str:
@@ -201,16 +205,16 @@ def _sync(row: PublishedRow, facts: Facts) -> RowResult:
         case = read_sync(row, facts)
         value = case.predicted_s(facts)
     except UserError as error:
-        return _refused({**row, "weight_sync_s": row["weight_sync_s"] or "1"}, error.line())[-1]
+        return _refused({**row, **dict.fromkeys(PHASES, ""), "weight_sync_s": "stated"}, error.line())[0]
     half = facts.number(f"rl.sync.{case.method}.residual")
     predicted = Estimate(value=value, unit="s", low=value * math.exp(-half), high=value * math.exp(half), grade="C")
     return _result(
         id=case.id,
         metric="weight_sync_s",
-        chip=row["hardware"],
+        chip=hardware_of(row),
         source=row["source"],
-        kind=row["family"] or f"{row['model']} | {row['hardware']}",
-        stack=f"{row['framework']}, {case.method}",
+        kind=family_of(row),
+        stack=f"{software_of(row)}, {case.method}",
         inferred=(),
         measured=case.measured_s,
         predicted=predicted,
