@@ -61,6 +61,11 @@ class Node:
         """File and line of a key, or of the mapping itself."""
         return f"{self._file}:{self.line(key) + 1}"
 
+    @property
+    def file(self) -> str:
+        """The name of the file, as errors have it."""
+        return self._file
+
     def name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 

@@ -167,6 +167,27 @@ def test_rollouts_and_updates_keep_step() -> None:
         assert share["rl.rollouts", period] == pytest.approx(share["rl.updates", period])
 
 
+def test_the_checker_counts_steps_of_both() -> None:
+    """All rollouts in one period and all updates in the other are no run: neither trains on what the other makes."""
+    p = problem(
+        [reinforce("rl", 10 * LENGTH_S, 10 * LENGTH_S, 2)],
+        [choice("trn2", 2, offer("trn2", "rent", 1, 2, supply=20))],
+        2,
+    )
+    table = speeds({("rl.rollouts", "trn2"): 1, ("rl.updates", "trn2"): 1})
+    orders = {("trn2", "rent", "cloud", t): 20.0 for t in (0, 1)}
+    stack = p.choices[0].stack
+
+    def said(rollouts: tuple[float, float], updates: tuple[float, float]) -> list[str]:
+        work = {("rl.rollouts", "trn2", t): n for t, n in enumerate(rollouts)}
+        work |= {("rl.updates", "trn2", t): n for t, n in enumerate(updates)}
+        return violations(p, table, orders=orders, work=work, keeps={("rl", stack): 1.0})
+
+    assert said((4, 6), (4, 6)) == []
+    assert said((10, 0), (0, 10)) == ["rl: its tasks keep step for 0 of it"]
+    assert said((7, 3), (3, 7)) == ["rl: its tasks keep step for 0.6 of it"]
+
+
 def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
     """Owned chips draw 1 kW each under a cap of 5 kW; the rest is rented at 4: one more kW saves 4 less the 1 that
     owning costs."""

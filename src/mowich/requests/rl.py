@@ -721,6 +721,8 @@ def _rl(reader: QuestionReader) -> RlRequest:
         prompts=prompts,
         samples=samples,
         global_batch=global_batch,
+        epochs=reader.get(EPOCHS) or 1,
+        goal=reader.get(GOAL) or "cost",
         lengths=lengths,
         prompt=prompt,
         max_sequence=most,

@@ -178,7 +178,7 @@ STEP_SAMPLES = whole(
 GLOBAL_BATCH = whole(
     "global_batch", "Samples of an optimizer step (else all of a step).", high=MOST_SAMPLES, metavar="N", example="512"
 )
-EPOCHS = whole("epochs", "How often a batch is trained on.", high=100, metavar="N", default=1, shown="1")
+EPOCHS = whole("epochs", "How often a batch is trained on.", high=100, metavar="N", shown="1", example="1")
 MEAN = count("mean", "Mean tokens of an answer.", high=LONGEST_ANSWER, metavar="N", example="3200")
 CAP = count("cap", "Longest answer in tokens.", high=LONGEST_ANSWER, metavar="N", example="4096")
 SIGMA = number(
@@ -225,7 +225,6 @@ GOAL = word(
     words=("cost", "time"),
     what="goal",
     metavar="WORD",
-    default="cost",
     shown="cost",
     example="time",
 )

@@ -1,0 +1,75 @@
+"""The search for a split: who is best is a decision over estimates, and no candidate that is left out is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mowich.economics.money import Quote
+from mowich.estimate import Estimate
+from mowich.studies.rl_split import Contender, not_told_apart, split_ranking, verdict_text
+
+TERMS = (Quote("tco", False), Quote("tco", True), Quote("1y", False), None)
+METRICS = ("usd_per_mtok", "step_s")
+
+
+@st.composite
+def contenders(draw: st.DrawFn, least: int = 1) -> list[Contender]:
+    """Rows with values, ranges, chips and prices of any kind, mostly on equal terms."""
+    rows = []
+    quotes = {name: draw(st.sampled_from(TERMS[:1] * 6 + TERMS)) for name in "abc"}
+    for i in range(draw(st.integers(least, 6))):
+        value = draw(st.floats(0.1, 10.0))
+        width = draw(st.floats(1.0, 1.8))
+        systems = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2))
+        rows.append(
+            Contender(
+                label=f"row {i}",
+                estimate=Estimate(value=value, unit="s", low=value / width, high=value * width),
+                chips=draw(st.sampled_from([64, 65, 128])),
+                quotes={name: quotes[name] for name in systems},
+            )
+        )
+    return rows
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=contenders(2), metric=st.sampled_from(METRICS), gone=st.integers(0, 5), less=st.floats(0.3, 1.0))
+def test_the_decision_is_of_pairs_and_monotone(rows: list[Contender], metric: str, gone: int, less: float) -> None:
+    """A row that is not best may go or come without a word about the others changing; a best row that becomes better
+    stays best, and no more rows are near it."""
+    found = split_ranking(rows, metric)
+    assert found.best is not None
+    best, labels = rows[found.best], {rows[i].label for i in found.close}
+    assert best.estimate.value == min(float(row.estimate) for row in rows)
+    dropped = rows[gone % len(rows)]
+    if dropped is not best:
+        rest = [row for row in rows if row is not dropped]
+        again = split_ranking(rest, metric)
+        assert rest[again.best or 0] is best
+        assert {rest[i].label for i in again.close} == labels - {dropped.label}
+    better = [replace(row, estimate=row.estimate.scaled(less, "s")) if row is best else row for row in rows]
+    improved = split_ranking(better, metric)
+    assert improved.best == found.best
+    assert set(improved.close) <= set(found.close)
+    said = verdict_text(rows, found)
+    assert said.startswith("No winner") == bool(found.close)
+    assert all(rows[i].label in said for i in (found.best, *found.close))
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=contenders(2), metric=st.sampled_from(METRICS))
+def test_two_rows_are_told_apart_alike_from_either_side(rows: list[Contender], metric: str) -> None:
+    a, b = rows[:2]
+    assert bool(not_told_apart(a, b, metric)) == bool(not_told_apart(b, a, metric))
+    if a.estimate.overlaps(b.estimate):
+        assert not_told_apart(a, b, metric)
+
+
+def test_nothing_known_is_not_ranked() -> None:
+    unknown = Contender(
+        label="a", estimate=Estimate(value=None, unit="s", grade="D", reason="no plan"), chips=8, quotes={}
+    )
+    assert verdict_text([unknown], split_ranking([unknown], "step_s")) == "Not ranked: no row has a known value."
