@@ -9,10 +9,13 @@ import io
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from test_escaped import BAD, OBEYED, Ran
 
+from mowich import cli
 from mowich.rl.cycle import CYCLE_PARTS
 from mowich.show import rl_timeline
 from mowich.show.charts_parts import time_part
@@ -24,6 +27,7 @@ from mowich.show.rl import parts_of, row_names
 from mowich.show.verbs import page_of
 from rl_answers import answer, drawn, estimate, impossible, row, spans
 
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 SEEDS = range(12)
 MOST_WORDS = 12
 
@@ -141,6 +145,46 @@ def test_the_picture_of_a_timeline_has_a_colour_for_each_part_and_no_lane_overla
     for lane, _, _, start, end in spans():
         lanes.setdefault(lane, []).append((start, end))
     assert all(a[1] <= b[0] for own in lanes.values() for a, b in pairwise(sorted(own)))
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_words_of_a_file_are_words_in_every_medium(bad: str) -> None:
+    """A stored answer may say anything where it has words."""
+    text = BAD[bad]
+    spoiled = row(assumed=[text], binds=text, price=text, sync=row()["sync"] | {"method": text}, name=text)
+    spoiled["rollouts"] |= {"engine": text, "system": text}
+    spoiled["trainer"] |= {"stack": text}
+    lanes = [[text, "training", 1, 0.0, 1.0], ["trainer", text, 1, 0.0, 1.0]]
+    none = impossible("trn3:64", "h100:8") | {"reason": text}
+    result = answer(spoiled, none, row(), timeline=lanes, model=text, framework=text)
+    page = page_of(result)
+    found = rl_timeline.spans_of(lanes)
+    for style in (Style(width=80), Style(width=200), Style(unicode=False)):
+        assert not OBEYED.search(terminal(page, style))
+        assert not OBEYED.search("\n".join(map(style.text, rl_timeline.draw_timeline(found, style))))
+    assert not any(cell.strip('"').startswith("=") for line in csv_of(page).splitlines() for cell in line.split(","))
+    ran = Ran()
+    ran.feed(render_html(result))
+    assert ran.found == []
+    if not OBEYED.search(text):
+        ElementTree.fromstring(rl_timeline.to_svg(found, text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.glob("rl-*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_run_has_a_page_and_a_report(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, drawing = tmp_path / "r.json", tmp_path / "steps.svg"
+    assert cli.run(["rl", str(scenario), "--out", str(saved), "--timeline", str(drawing), "-q"]) == 0
+    result = json.loads(saved.read_text(encoding="utf-8"))
+    page = page_of(result)
+    assert page.headline in words(capsys.readouterr().out)
+    assert len(page.headline.split()) <= MOST_WORDS
+    assert max(map(len, terminal(page, Style(width=80)).splitlines())) <= 80
+    assert cli.run(["report", str(saved), "-q"]) == 0
+    assert page.headline in html.unescape(saved.with_suffix(".html").read_text(encoding="utf-8"))
+    assert len(ElementTree.parse(drawing).findall("{*}rect")) > len(result["timeline"])
 
 
 def test_an_unknown_number_is_a_question_mark() -> None:
