@@ -39,13 +39,20 @@ from mowich.rl.split import (
     is_beaten,
     usd_per_mtok,
 )
-from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
 from mowich.software.engine import engine_for
 from mowich.software.stack import Platform
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
-from mowich.studies.rl import assess, models_of, rollout_plans, trainer_plans_of, trainer_platform, without_answer
+from mowich.studies.rl import (
+    assess,
+    models_of,
+    rollout_plans,
+    sync_of,
+    trainer_plans_of,
+    trainer_platform,
+    without_answer,
+)
 from mowich.studies.rl_row import RlAsk, RlRow
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import searched_plans, worker
@@ -524,38 +531,18 @@ class _Table:
 
     def sync(self, made: _Rollouts, trained: _Trainer) -> SyncSide:
         """What new weights take between both."""
-        base, system = self.ask.base, self.vendors[made.vendor].system
-        is_one_vendor = system.vendor == trained.system.vendor
-        is_colocated = self.job.placement == "colocated"
-        return sync_side(
-            base.model,
-            SyncEnd(
-                system=trained.system,
-                devices=trained.system.devices if is_colocated else trained.plan.devices,
-                plan=trained.plan,
-                format="bf16",
-            ),
-            SyncEnd(
-                system=replace(system, chips=made.side.chips),
-                devices=trained.system.devices if is_colocated else made.side.workers * made.plan.devices,
-                plan=made.plan,
-                format=made.plan.weights,
-                workers=made.side.workers,
-            ),
-            method_of(
-                "" if is_colocated else base.sync,
-                self.framework,
-                is_colocated=is_colocated,
-                is_one_vendor=is_one_vendor,
-            ),
-            framework=self.framework,
-            link_Bps=None if is_colocated else base.link_Bps,
-            facts=base.facts,
-        )
+        system = replace(self.vendors[made.vendor].system, chips=made.side.chips)
+        run = _run(self.ask.base, self.job)
+        return sync_of(run, self.framework, trained.system, trained.plan, system, made.plan, made.side.workers)
 
     def choices(self, found: Candidates, place: int) -> tuple[_Rollouts, _Trainer]:
         """Both sides of a candidate."""
         return self.rollouts[found.rollouts[place]], self.trainers[found.trainer[place]]
+
+
+def _run(base: RlAsk, job: RlJob) -> RlAsk:
+    """The run with another schedule; on the same chips nothing crosses between sites."""
+    return replace(base, job=job) if job.placement == "split" else replace(base, job=job, sync="", link_Bps=None)
 
 
 def find_split(ask: SplitAsk) -> RlSplit:
@@ -618,7 +605,7 @@ def _row(table: _Table, a: _Vendor, b: _Vendor, chosen: tuple[_Rollouts, _Traine
     is_colocated = table.job.placement == "colocated"
     made = replace(base.rollouts, on=a.name, system_id=a.system.id, engine=a.engine)
     trained = replace(base.trainer, on=b.name, system_id=b.system.id)
-    run = replace(base, job=table.job, **({"sync": "", "link_Bps": None} if is_colocated else {}))  # type: ignore[arg-type]
+    run = _run(base, table.job)
     if chosen is None:
         where = a.name if is_colocated else f"{a.name} for rollouts and {b.name} for training"
         limit = " within the budget" if ask.goal == "time" and math.isfinite(ask.budget) else ""
