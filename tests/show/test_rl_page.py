@@ -71,12 +71,13 @@ def test_few_words_name_the_cheapest_and_count_who_overlaps(seed: int) -> None:
     page, rows = page_of(result), result["rows"]
     priced = [i for i, found in enumerate(rows) if found["feasible"] and found["usd_per_mtok"]["value"] is not None]
     if len(rows) < 2 or len(priced) < 2:
-        assert not page.headline.startswith("Cheapest")
+        assert not page.headline.startswith(("Cheapest", "No winner"))
         return
     best = min(priced, key=lambda i: rows[i]["usd_per_mtok"]["value"])
     close = [i for i in priced if i != best and rows[i]["usd_per_mtok"]["low"] <= rows[best]["usd_per_mtok"]["high"]]
-    assert page.headline.startswith(f"Cheapest: {row_names(rows)[best]}, ")
-    assert (f"; {len(close)} overlap" in page.headline) == bool(close)
+    begins = "No winner; least" if close else "Cheapest"
+    assert page.headline.startswith(f"{begins}: {row_names(rows)[best]}, ")
+    assert (f"; {len(close)} close" in page.headline) == bool(close)
     assert any("no order is known" in note for note in page.said("note")) == bool(close)
     assert page.marks["usd_per_mtok"][best] == "best"
     assert all((page.marks["usd_per_mtok"][i] == "close") == (i in close) for i in priced if i != best)
@@ -97,6 +98,28 @@ def test_runs_on_the_same_chips_have_names_of_their_own() -> None:
     assert names == ["trn3:64 + gb300:72", "trn3:64 + gb300:72 (2)", "gb300:72 colocated", "trn3:64 + gb300:72 (3)"]
     dollars = next(iter(page_of(answer(row(), row())).charts))
     assert len(dollars.rows) == 2
+
+
+@pytest.mark.parametrize("metric", ["usd_per_mtok", "step_s"])
+@pytest.mark.parametrize("close", [(), (0, 2)])
+def test_the_decision_of_a_search_is_the_page_s(metric: str, close: tuple[int, ...]) -> None:
+    front = [
+        {"rollouts": {"system": "trn3", "chips": 8 * i}, "trainer": {"system": "gb300", "chips": 4}}
+        | {"step_s": 100.0 / i, "usd_per_mtok": 0.1 * i}
+        for i in range(1, 20)
+    ]
+    split = {"metric": metric, "best": 1, "not_told_apart": list(close), "verdict": "So it is.", "cheaper": "Less."}
+    page = page_of(answer(row(), row(usd=0.9, by=1.01), row(""), split={**split, "front": front}))
+    word = "fastest" if metric == "step_s" else "least" if close else "cheapest"
+    assert word in page.headline.lower()
+    assert ("No winner" in page.headline) == bool(close)
+    assert len(page.headline.split()) <= MOST_WORDS
+    assert page.marks[metric] == ["close" if i in close else "best" if i == 1 else "" for i in range(3)]
+    assert {"So it is.", "Less."} <= set(page.said("note"))
+    picture = next(c for c in page.charts if c.title.startswith("Dollars"))
+    assert len(picture.rows) == 3 + len(front)
+    lines = terminal(page, Style()).splitlines()
+    assert sum("trn3:" in line and "gb300:4" in line for line in lines) == 8
 
 
 def test_what_is_not_possible_says_why_and_prices_on_unlike_terms_are_not_ranked() -> None:

@@ -69,13 +69,16 @@ def rl_page(result: Result, run: Run) -> Page:
         Words(text=_job(inputs, run), kind="job", gap=True),
         _answers(result, names, found),
         *(part for table in (_plans, _steps, _delays) for part in (table(alive) if alive else ())),
-        *remarks([*_reasons(rows, names), *_order(names, found), *_assumed(rows, names)], result.get("warnings", ())),
+        *_front(result),
+        *remarks(
+            [*_reasons(rows, names), *_order(result, names, found), *_assumed(rows, names)], result.get("warnings", ())
+        ),
         *paragraphs(_rests(rows, names, inputs), "basis", indent=0, gap=True),
         Words(text=_next(result, run.saved), kind="next", indent=0),
     ]
     return Page(
         title=f"{inputs.get('model')}: reinforcement learning",
-        sentences=(_sentence(rows, names, found),),
+        sentences=(_sentence(result, names, found),),
         assumptions=_strip(result),
         parts=parts,
         charts=LateCharts(lambda: _pictures(result, names, found)),
@@ -115,26 +118,40 @@ def _paid(row: Result) -> int:
 
 
 def _rankings(result: Result) -> dict[str, Ranking]:
-    """Who is best by a measure, by the rule of every comparison, or why nobody is."""
-    rows, names = result["rows"], row_names(result["rows"])
+    """Who is best by a measure, or why nobody is: as the search for a split decided, else by the rule of every
+    comparison."""
+    rows, names, split = result["rows"], row_names(result["rows"]), result.get("split")
     rivals = [
         {**row, "system": name, "system_id": row["trainer"]["system"], "chips_requested": _paid(row)}
         for row, name in zip(rows, names, strict=True)
     ]
     compared: Result = {"rows": rivals, "inputs": {}}
-    return {metric: ranking(compared, metric) for metric in _MARKED} if len(rows) > 1 else {}
+    found = {metric: ranking(compared, metric) for metric in _MARKED} if len(rows) > 1 else {}
+    if split:
+        metric = str(split["metric"])
+        found[metric] = Ranking(metric=metric, best=split["best"], close=tuple(split["not_told_apart"]))
+    return found
+
+
+def _decided(result: Result, found: Mapping[str, Ranking]) -> Ranking | None:
+    """The ranking by what the question asks for: cost, or time."""
+    return found.get(str((result.get("split") or {}).get("metric") or "usd_per_mtok"))
 
 
 # words
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _sentence(rows: Sequence[Result], names: Sequence[str], found: Mapping[str, Ranking]) -> str:
+def _sentence(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> str:
     """The answer in at most twelve words."""
-    costs = found.get("usd_per_mtok")
-    if costs is not None and costs.best is not None:
-        close = f"; {len(costs.close)} overlap{'s' * (len(costs.close) == 1)}" if costs.close else ""
-        return f"Cheapest: {names[costs.best]}, {_dollars(rows[costs.best])}{close}."
+    rows, ranks = result["rows"], _decided(result, found)
+    if ranks is not None and ranks.best is not None:
+        row, is_time = rows[ranks.best], ranks.metric == "step_s"
+        number = f"{interval(estimate_of(row['step_s']))} s" if is_time else _dollars(row)
+        if ranks.close:
+            least = "fastest" if is_time else "least"
+            return f"No winner; {least}: {names[ranks.best]}, {number}; {len(ranks.close)} close."
+        return f"{'Fastest' if is_time else 'Cheapest'}: {names[ranks.best]}, {number}."
     row = next((row for row in rows if runs(row)), None)
     if row is None:
         return "This run is not possible as stated; the row says why." if len(rows) == 1 else "None of these runs."
@@ -144,7 +161,8 @@ def _sentence(rows: Sequence[Result], names: Sequence[str], found: Mapping[str, 
 
 
 def _dollars(row: Result) -> str:
-    return f"${interval(estimate_of(row['usd_per_mtok']))} per Mtok"
+    value, _, ends = interval(estimate_of(row["usd_per_mtok"])).partition(" ")
+    return f"${value}/Mtok {ends}".rstrip()
 
 
 def _lengths_words(inputs: Result) -> str:
@@ -194,15 +212,17 @@ def _reasons(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     return [f"{name}: {row['reason']}" for name, row in zip(names, rows, strict=True) if row.get("reason")]
 
 
-def _order(names: Sequence[str], found: Mapping[str, Ranking]) -> list[str]:
+def _order(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> list[str]:
     """Of which runs no order is known."""
-    costs = found.get("usd_per_mtok")
-    if costs is None or (costs.best is not None and not costs.close):
+    ranks, split = _decided(result, found), result.get("split")
+    if split:
+        return [text for text in (str(split["verdict"]), str(split.get("cheaper") or "")) if text]
+    if ranks is None or (ranks.best is not None and not ranks.close):
         return []
-    if costs.best is None:
-        return [f"cost is not ranked: {costs.why_not}"]
-    those = ", ".join(names[i] for i in costs.close)
-    return [f"the 90% ranges of {those} overlap with that of {names[costs.best]}: no order is known"]
+    if ranks.best is None:
+        return [f"cost is not ranked: {ranks.why_not}"]
+    those = ", ".join(names[i] for i in ranks.close)
+    return [f"the 90% ranges of {those} overlap with that of {names[ranks.best]}: no order is known"]
 
 
 def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
@@ -340,6 +360,35 @@ def _plans(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     ]
 
 
+def _points(result: Result) -> list[tuple[str, str, float, float | None]]:
+    """The front of a search in closed form: (rollouts, trainer, seconds of a step, dollars of a million tokens)."""
+    front = (result.get("split") or {}).get("front") or ()
+    return [(_chips(p["rollouts"]), _chips(p["trainer"]), p["step_s"], p["usd_per_mtok"]) for p in front]
+
+
+def _front(result: Result) -> list[Part]:
+    """Splits that no other beats in both time and dollars."""
+    found = _points(result)
+    if not found:
+        return []
+    return [
+        Words(text="splits that no other beats in both time and cost, in closed form:", kind="caption", gap=True),
+        Table(
+            title="Front: no other split beats both, in closed form",
+            columns=[
+                *(Column(name=name, right=False) for name in ("rollouts on", "trainer on")),
+                Column(name="step", unit="s", short="step s"),
+                Column(name="$/Mtok"),
+            ],
+            rows=[[made, trained, number_text(step), number_text(usd)] for made, trained, step, usd in found],
+            gap=False,
+            most=8,
+            thinned=True,
+            elsewhere="--json",
+        ),
+    ]
+
+
 def parts_of(row: Result) -> dict[str, Result]:
     """Parts of a step by their names among all times: what a split trainer waits for answers is no generation of its
     own."""
@@ -432,7 +481,7 @@ def _pictures(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         return []
     looks = _looks(rows)
     out = [
-        *_cost_against_time(rows, found, names, looks),
+        *_cost_against_time(result, rows, found, names, looks),
         _step_bars(rows),
     ]
     spans = rl_timeline.spans_of(result.get("timeline") or ())
@@ -463,18 +512,22 @@ def _step_bars(rows: Sequence[tuple[str, Result]]) -> Chart:
 
 
 def _cost_against_time(
+    result: Result,
     rows: Sequence[tuple[str, Result]],
     found: Mapping[str, Ranking],
     names: Sequence[str],
     looks: Mapping[str, SystemLook],
 ) -> list[Chart]:
-    """Dollars of a token against seconds of a step, a dot a run with its ranges."""
+    """Dollars of a token against seconds of a step, a dot a run with its ranges, and the front of a search."""
     priced = [(name, row) for name, row in rows if estimate_of(row["usd_per_mtok"]).value is not None]
-    if len(priced) < 2:
+    front = [(step, usd, f"{made} + {trained}") for made, trained, step, usd in _points(result) if usd is not None]
+    if len(priced) + len(front) < 2:
         return []
-    costs = found.get("usd_per_mtok")
-    said = f"Cheapest: {names[costs.best]}" if costs is not None and costs.best is not None else ""
-    said += " (ranges overlap: no order is known)" if costs is not None and costs.close and said else ""
+    ranks = _decided(result, found)
+    said = ""
+    if ranks is not None and ranks.best is not None:
+        best = names[ranks.best]
+        said = f"No winner: {len(ranks.close)} beside {best}" if ranks.close else f"Best: {best}"
     dots = {
         name: [(float(estimate_of(row["step_s"])), float(estimate_of(row["usd_per_mtok"])), name)]
         for name, row in priced
@@ -482,7 +535,8 @@ def _cost_against_time(
     return [
         charts.points(
             "Dollars of a million trained tokens against the time of a step",
-            "Down and left is better. Lines are 90% ranges.",
+            "Down and left is better. Lines are 90% ranges."
+            + (" Hollow: splits that no other beats in both." if front else ""),
             dots,
             x="s per step",
             y="$ per million tokens",
@@ -491,6 +545,8 @@ def _cost_against_time(
                 name: [(range_of(estimate_of(row["step_s"])), range_of(estimate_of(row["usd_per_mtok"])))]
                 for name, row in priced
             },
+            hollow={"front": front} if front else None,
+            hollow_is="in closed form",
             finding=said,
         )
     ]

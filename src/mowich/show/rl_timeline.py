@@ -113,7 +113,7 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
     said = [f"{_LETTERS.get(part, 'O')} {time_part(part).words}" for part in _seen(spans)]
     return [
         *(
-            f"  {lane_words(lane):>10} {row}"
+            style.text(f"  {lane_words(lane):>10} {row}")
             for lane, row in zip(lanes, letters(at, len(lanes), end, width), strict=True)
         ),
         *wrap(f"{', '.join(said)}, . waits; {sig(end)} s across", style),
