@@ -140,7 +140,7 @@ def test_every_part_of_a_step_has_words_of_its_own() -> None:
 @pytest.mark.parametrize("workers", [1, 3, 40])
 def test_a_timeline_has_every_span_in_every_form(workers: int) -> None:
     told = spans(workers)
-    found = rl_timeline.spans_of(told)
+    found = rl_timeline.spans_of(told, "colocated")
     events = json.loads(rl_timeline.to_trace(found, "a <run>"))["traceEvents"]
     slices = [event for event in events if event["ph"] == "X"]
     assert [(e["cat"], e["args"]["version"], round(e["ts"]), round(e["dur"])) for e in slices] == [
@@ -156,6 +156,15 @@ def test_a_timeline_has_every_span_in_every_form(workers: int) -> None:
         assert max(map(len, lines)) <= width
         assert len(lines) >= min(workers + 1, rl_timeline.MOST_LANES)
     assert rl_timeline.draw_timeline([], Style()) == []
+
+
+def test_a_split_trainer_waits_on_its_lane_and_workers_make_answers() -> None:
+    told = [["trainer", "generation", 1, 0.0, 4.0], ["trainer", "training", 1, 4.0, 8.0], ["0", "generation", 1, 0, 8]]
+    split, colocated = (rl_timeline.spans_of(told, placement) for placement in ("split", "colocated"))
+    assert [span.what for span in split] == ["answers_wait", "training", "generation"]
+    assert [span.what for span in colocated] == ["generation", "training", "generation"]
+    lanes = [rl_timeline.draw_timeline(spans, Style(width=33))[0].split() for spans in (split, colocated)]
+    assert [row for _, row in lanes] == ["." * 10 + "U" * 10, "G" * 10 + "U" * 10]
 
 
 def test_the_picture_of_a_timeline_has_a_colour_for_each_part_and_no_lane_overlaps() -> None:
@@ -181,7 +190,7 @@ def test_words_of_a_file_are_words_in_every_medium(bad: str) -> None:
     none = impossible("trn3:64", "h100:8") | {"reason": text}
     result = answer(spoiled, none, row(), timeline=lanes, model=text, framework=text)
     page = page_of(result)
-    found = rl_timeline.spans_of(lanes)
+    found = rl_timeline.spans_of(lanes, "split")
     for style in (Style(width=80), Style(width=200), Style(unicode=False)):
         assert not OBEYED.search(terminal(page, style))
         assert not OBEYED.search("\n".join(map(style.text, rl_timeline.draw_timeline(found, style))))

@@ -3,6 +3,7 @@ one run or of the runs beside a split of chips."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -238,10 +239,22 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     return [f"assumed, as nobody stated it{of[whose]}: {'; '.join(said)}" for whose, said in by.items()]
 
 
+def _prices(rows: Sequence[Result]) -> list[Result]:
+    """Each system once with the label of its price: those of a row stand in the order of its sides."""
+    found: dict[tuple[str, str], Result] = {}
+    for row in rows:
+        sides = [str(row[side]["system"]).partition(":")[0] for side in ("rollouts", "trainer")]
+        labels_of = [label.strip() for label in str(row.get("price") or "").split(";")]
+        for system, label in zip(dict.fromkeys([*sides, "the judge"]), labels_of, strict=False):
+            if label:
+                found.setdefault((system, label), {"system": system, "price": label})
+    return list(found.values())
+
+
 def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list[str]:
     """Prices, constants, and how far the closed form is from what was played out."""
-    priced = [{"system": name, "price": row.get("price") or ""} for name, row in zip(names, rows, strict=True)]
-    said = [price_line(priced, inputs)] if any(row["price"] for row in priced) else []
+    priced = _prices(rows)
+    said = [price_line(priced, inputs)] if priced else []
     covered = {
         name: kinds(step.coverage)
         for name, row in zip(names, rows, strict=True)
@@ -249,13 +262,13 @@ def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list
     }
     if covered:
         said.append(f"Times rest on constants: {'; '.join(grouped_words(covered))}.")
-    closed = [
-        f"{sig(row['closed_form_s'])} s{f' for {name}' if len(rows) > 1 else ''}"
-        for name, row in zip(names, rows, strict=True)
-        if row.get("closed_form_s") and runs(row)
-    ]
-    if closed:
-        said.append(f"Steps were played out answer by answer; the closed form gives {', '.join(closed)}.")
+    closed = [(row["closed_form_s"], estimate_of(row["step_s"])) for row in rows if row.get("closed_form_s")]
+    played = [(form, float(step)) for form, step in closed if step.value]
+    if len(played) == 1:
+        said.append(f"The step was played out answer by answer; the closed form gives {sig(played[0][0])} s.")
+    elif played:
+        apart = max(max(form, step) / min(form, step) for form, step in played) - 1.0
+        said.append(f"Steps were played out answer by answer; the closed form is within {percent(apart)} of each.")
     return said
 
 
@@ -265,7 +278,7 @@ def _next(result: Result, saved: str) -> str:
     at = next((f"{label}." for label, row in zip(labels(rows), rows, strict=True) if runs(row)), None)
     if at is None:
         return "Next: more chips, a smaller --max-sequence, or mowich fit MODEL --on SYSTEM --train ..."
-    save, number = "" if saved else "add --out r.json, then ", f"{at if len(rows) > 1 else ''}step_s"
+    save, number = "" if saved else "add --out r.json, then ", shlex.quote(f"{at if len(rows) > 1 else ''}step_s")
     more = "--timeline FILE.json draws some steps" if len(rows) == 1 else "--rollouts A:N --trainer B:M plays one out"
     return f"Next: {save}mowich explain {saved or 'r.json'} {number}  |  {more}"
 
@@ -452,17 +465,23 @@ def _delays(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
                 [
                     name,
                     figure(row["longest_s"], f"{label}.longest_s"),
-                    figure(row["staleness"]["mean"], f"{label}.staleness.mean"),
+                    figure(_rounded(row["staleness"]["mean"]), f"{label}.staleness.mean"),
                     str(row["staleness"]["max"]),
                     str(row["sync"]["method"] or NOTHING),
-                    figure(row["sync"]["seen_s"], f"{label}.sync.seen_s"),
-                    figure(row["sync"]["hidden_s"], f"{label}.sync.hidden_s"),
+                    figure(_rounded(row["sync"]["seen_s"]), f"{label}.sync.seen_s"),
+                    figure(_rounded(row["sync"]["hidden_s"]), f"{label}.sync.hidden_s"),
                 ]
                 for name, label, row in alive
             ],
             gap=False,
         ),
     ]
+
+
+def _rounded(data: Result) -> Result:
+    """A number that is no more than rounding is nothing."""
+    is_none = data["value"] is not None and abs(data["value"]) < _LEAST_S
+    return {**data, "value": 0.0, "low": 0.0, "high": 0.0} if is_none else data
 
 
 def _second(parts: Mapping[str, Result], part: str) -> float:
@@ -484,7 +503,7 @@ def _pictures(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         *_cost_against_time(result, rows, found, names, looks),
         _step_bars(rows),
     ]
-    spans = rl_timeline.spans_of(result.get("timeline") or ())
+    spans = rl_timeline.spans_of(result.get("timeline") or (), str(result["rows"][0]["placement"]))
     return [*out, rl_timeline.timeline_picture(spans)] if spans else out
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from mowich.rl.cycle import CYCLE_PARTS, Span
+from mowich.rl.cycle import Span
 from mowich.show.charts import Chart
-from mowich.show.charts_parts import time_part
+from mowich.show.charts_parts import PARTS_OF_TIME, time_part
 from mowich.show.charts_time import timeline_chart
 from mowich.show.colours import GROUPS, PAPER, Colour, between
 from mowich.show.render.terminal import Style, wrap
@@ -19,6 +19,7 @@ from mowich.units import sig
 TRAINER = "trainer"
 
 _LETTERS: Mapping[str, str] = {
+    "answers_wait": ".",
     "generation": "G",
     "reward": "W",
     "policy": "P",
@@ -39,12 +40,19 @@ MOST_LANES = 9
 """Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
-def spans_of(told: Sequence[Sequence[object]]) -> list[Span]:
-    """Spans from the JSON of an answer: [lane, what, version, from_s, to_s] each."""
-    return [
+def named(spans: Sequence[Span], placement: str) -> list[Span]:
+    """The same by the names of `charts_parts`: what a split trainer does while answers are made is waiting."""
+    waits = (TRAINER, "generation") if placement == "split" else None
+    return [replace(span, what="answers_wait") if (span.lane, span.what) == waits else span for span in spans]
+
+
+def spans_of(told: Sequence[Sequence[object]], placement: str) -> list[Span]:
+    """Spans from the JSON of an answer: [lane, what, version, from_s, to_s] each; placement: of its run."""
+    found = [
         Span(lane=str(lane), what=str(what), version=int(str(version)), from_s=float(str(start)), to_s=float(str(end)))
         for lane, what, version, start, end in told
     ]
+    return named(found, placement)
 
 
 def lanes_of(spans: Sequence[Span]) -> list[str]:
@@ -77,7 +85,7 @@ def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
 def _seen(spans: Sequence[Span]) -> list[str]:
     """Parts that are there, in print order; parts that are not known behind them."""
     there = {span.what for span in spans}
-    return [part for part in CYCLE_PARTS if part in there] + sorted(there - set(CYCLE_PARTS))
+    return [part for part in PARTS_OF_TIME if part in there] + sorted(there - set(PARTS_OF_TIME))
 
 
 def _from_zero(spans: Sequence[Span]) -> list[Span]:
@@ -110,7 +118,7 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
     lanes = lanes_of(spans)[:MOST_LANES]
     width, end = max(20, style.width - 13), _end_s(spans)
     at = [(lanes.index(s.lane), _LETTERS.get(s.what, "O"), s.from_s, s.to_s) for s in spans if s.lane in lanes]
-    said = [f"{_LETTERS.get(part, 'O')} {time_part(part).words}" for part in _seen(spans)]
+    said = [f"{_LETTERS.get(part, 'O')} {time_part(part).words}" for part in _seen(spans) if part != "answers_wait"]
     return [
         *(
             style.text(f"  {lane_words(lane):>10} {row}")
