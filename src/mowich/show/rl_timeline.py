@@ -74,12 +74,13 @@ def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
     took = dict.fromkeys(_seen(spans), 0.0)
     for span in spans:
         took[span.what] += span.to_s - span.from_s
-    out = {}
-    for part in took:
+    out: dict[str, tuple[Colour, float]] = {}
+    count: dict[str, int] = {}
+    for part in sorted(took, key=lambda part: -took[part]):
         words, group, _ = time_part(part)
-        longer = [other for other in took if time_part(other).group == group and took[other] > took[part]]
-        out[words] = GROUPS[group], _FAINTER * min(len(longer), 2)
-    return out
+        count[group] = count.get(group, -1) + 1
+        out[words] = GROUPS[group], _FAINTER * min(count[group], 2)
+    return {words: out[words] for words in (time_part(part).words for part in took)}
 
 
 def _seen(spans: Sequence[Span]) -> list[str]:
@@ -167,7 +168,7 @@ def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 2
         )
         if wide > 14:
             out.append(f'<text x="{x + 2:.2f}" y="{y + 14}" fill="white">{span.version}</text>')
-    out += svg_legend(fills, left, floor + 4, step=210)
+    out += svg_legend(fills, left, floor + 4, step=(width - left) // len(fills))
     out.append(
         f'<text x="{left}" y="{floor + 38}">{sig(_end_s(spans))} s across; a number: the version of weights</text>'
     )
