@@ -47,15 +47,19 @@ def test_every_framework_is_whole(name: str) -> None:
 
 def test_a_set_fact_reaches_every_framework_without_its_own() -> None:
     faster = FACTS.with_values({"rl.frameworks.unstated.generation": 1.2})
-    assert all(read_framework(faster, name).generation == 1.2 for name in framework_names(FACTS))
-    own = FACTS.with_values({"rl.frameworks.verl.memory_share_colocated": 0.4})
-    assert read_framework(own, "verl").memory_share_colocated == 0.4
-    assert read_framework(own, "trl").memory_share_colocated == 0.3
+    own = {"unstated", *(name for name in framework_names(FACTS) if FACTS.get(f"rl.frameworks.{name}.generation"))}
+    assert all(
+        read_framework(faster, name).generation == 1.2 for name in {*framework_names(FACTS)} - own | {"unstated"}
+    )
+    assert own == {"nemo-rl", "unstated"}
+    stated = FACTS.with_values({"rl.frameworks.verl.memory_share_colocated": 0.4})
+    assert read_framework(stated, "verl").memory_share_colocated == 0.4
+    assert read_framework(stated, "trl").memory_share_colocated == 0.3
 
 
 def test_what_a_release_did() -> None:
     """What differs up to a release holds for its repairs, and not for the next one."""
-    for method, releases in {"ipc-tensors": ("v0.3", "v0.4", "0.4.9"), "ipc-buckets": ("v0.5", "v1", "")}.items():
+    for method, releases in {"ipc-tensors": ("v0.3", "v0.6", "0.6.9"), "ipc-buckets": ("v0.7", "v1", "")}.items():
         assert {read_framework(FACTS, "NeMo RL", release).sync_colocated for release in releases} == {method}
 
 

@@ -17,7 +17,7 @@ from mowich.machines.system import resolve
 from mowich.models.builtin import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, one_of
-from mowich.rl.sync import SyncEnd, SyncMethod, SyncPart, SyncTimes, sync_times
+from mowich.rl.sync import WAYS, SyncEnd, SyncMethod, SyncPart, SyncTimes, sync_times, weight_bytes
 
 _METHODS: Mapping[tuple[str, str], SyncMethod] = {
     ("NeMo RL", "NCCL reshard"): "reshard",
@@ -34,7 +34,7 @@ _METHODS: Mapping[tuple[str, str], SyncMethod] = {
     ("miles", "NCCL broadcast"): "broadcast",
     ("miles", "RDMA p2p"): "rdma",
     ("miles", "disk delta"): "delta",
-    ("verl", "without checkpoint engine"): "broadcast",
+    ("verl", "without checkpoint engine"): "tensors",
     ("verl", "with checkpoint engine"): "host",
 }
 """(framework, its words for the method) -> method. Every expert sent whole to each rank is a broadcast: a device
@@ -65,10 +65,10 @@ class SyncCase:
 
     def predicted_s(self, facts: Facts) -> float:
         """Seconds of the parts that the figure holds."""
-        return held_s(sync_times(self.model, self.source, self.target, self.method, facts=facts), self.left_out)
+        return stated_parts_s(sync_times(self.model, self.source, self.target, self.method, facts=facts), self.left_out)
 
 
-def held_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
+def stated_parts_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
     """Seconds of a sync without some of its parts."""
     return sum(seconds for part, seconds in found.parts.items() if part not in left_out)
 
@@ -98,13 +98,21 @@ def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
     dp = max(1, senders // (inner * trained["pp"]))
     trainer = Plan(tp=trained["tp"], pp=trained["pp"], cp=trained["cp"], dp=dp, ep=trained["ep"])
     low = float(row["weight_sync_s"])
+    machine = resolve(facts, name, chips=receivers)
+    least_s = sum(weight_bytes(model, form).values()) / max(level.bandwidth_Bps for level in machine.levels)
+    if not WAYS[method].is_colocated and not WAYS[method].slices and low < least_s:
+        raise UserError(
+            "shorter than a device takes to receive the weights over its links: a part of a sync",
+            given=f"{low:g} s",
+            allowed=f"at least {least_s:.2g} s",
+        )
     sent = form if row["framework"] == "checkpoint-engine" else row["train_precision"] or "bf16"
     return SyncCase(
         id=row["id"],
         model=model,
         source=SyncEnd(system=resolve(facts, name, chips=senders), devices=senders, plan=trainer, format=sent),
         target=SyncEnd(
-            system=resolve(facts, name, chips=receivers),
+            system=machine,
             devices=receivers,
             plan=plan,
             format=form,

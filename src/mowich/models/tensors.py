@@ -18,7 +18,7 @@ from mowich.models.recurrent import Recurrent
 QUANTISED = ("mixer", "mlp", "experts", "shared")
 """Components whose matrices a checkpoint below 16 bits quantises; the others stay in 16 bits."""
 
-CORRECTED = ("deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm4_moe", "glm4_moe_lite", "minimax_m2")
+CORRECTED = ("deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm4_moe", "minimax_m2")
 """Architectures whose routers have a correction of the scores as a tensor of the checkpoint. It is a buffer, so that
 `Model.params` does not count it."""
 

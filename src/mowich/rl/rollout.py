@@ -36,8 +36,8 @@ def token_times(
     w: Worker, plans: NDArray[np.intp], *, prompt: float, longest: float, most: float, slower: float = 1.0
 ) -> tuple[TokenTimes, ...]:
     """Steps of a worker of each of `plans` (places in `w`). prompt: mean tokens of a prompt; longest: tokens of the
-    longest sequence; most: sequences that a rank group of a worker runs at once; slower: the engine's software over that
-    of its benchmarks, which makes no transfer longer.
+    longest sequence; most: sequences that a rank group of a worker runs at once; slower: the engine's software over
+    that of its benchmarks, which makes no transfer longer.
 
     With attention data parallelism the groups share the sequences evenly, and at least one runs in each. Measured rows
     near a plan shift its steps, as they do in `plan --serve`. Prompts are read in steps of the engine's budget.

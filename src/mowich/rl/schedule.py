@@ -22,10 +22,8 @@ from mowich.rl.lengths import Lengths
 from mowich.rl.rollout import CELLS, Curve, batch_times, places_of, stack_ids, steady_rate
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
 
-ROUNDS = 24
-"""Halvings of the search for the pace of rollouts: 1e-7 of a batch."""
-MOST_BATCHES = 12
-"""Batches under way at once that are looked at one by one; of more, all ages are alike."""
+ROUNDS = 14
+"""Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
 
 
 def turns_s(
@@ -271,23 +269,28 @@ def _in_turns(
     generation = made.makespan_s
     reward = _rewards_s(job, generation)
     is_split = job.placement == "split"
-    hidden = hides_passes and is_split
-    passes = {name: x * (0.0 if hidden else 1.0) for name, x in t.passes.items()}
-    seen = sum(passes.values(), start=np.zeros_like(generation))
+    passes = sum(t.passes.values(), start=np.zeros_like(generation))
+    hidden = np.minimum(passes, generation) if hides_passes and is_split else np.zeros_like(generation)
     switch = np.zeros_like(generation) if is_split else switch
     step = told(notes, "step", turns_s)(
-        generation=generation, reward=reward, passes=seen, training=t.update, sync=t.whole, switch=switch, other=other
+        generation=generation - hidden,
+        reward=reward,
+        passes=passes,
+        training=t.update,
+        sync=t.whole,
+        switch=switch,
+        other=other,
     )
     parts: dict[CyclePart, Floats] = {
-        "generation": generation,
+        "generation": generation - hidden,
         "reward": reward,
-        **passes,  # type: ignore[dict-item]
+        **t.passes,  # type: ignore[dict-item]
         "training": t.update,
         "sync": t.whole,
         "switch": switch,
         "other": other,
     }
-    waits = generation + reward + np.maximum(t.whole - t.trainer, 0.0) if is_split else reward
+    waits = generation - hidden + reward + np.maximum(t.whole - t.trainer, 0.0) if is_split else reward
     of = step if is_split else generation
     return CycleColumns(
         step_s=step,
@@ -314,31 +317,32 @@ def _side_by_side(
     curve, eta = curve_of(job.lengths), float(job.staleness)
     m = made.take(of_rollout)
     busy = t.busy + t.trainer + other
-    loop = busy - (sum(t.passes.values(), start=np.zeros_like(busy)) if hides_passes else 0.0)
+    hidden = sum(t.passes.values(), start=np.zeros_like(busy)) if hides_passes else np.zeros_like(busy)
     travel = np.maximum(t.whole - t.trainer, 0.0)
     full = told(notes, "rollouts", rollouts_s)(samples=job.rolled, workers=m.workers, rate=m.rate, held=t.rollouts)
     judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
     floor = np.maximum(busy, np.maximum(full, judged))
-    batch, period, mean_run = (np.empty_like(full) for _ in range(3))
+    beside = busy - hidden + travel + job.environment.reward_s
     first, which = stack_ids([made.sides[i].times for i in of_rollout.tolist()])
-    behind = np.empty_like(full)
-    for i, place in enumerate(first):
-        rows = np.flatnonzero(which == i)
-        pace = _Pace(job, curve, made.sides[int(of_rollout[place])].times, m.take(rows))
-        found = pace.settle(floor[rows], loop[rows] + travel[rows] + job.environment.reward_s, t.rollouts[rows], eta)
-        batch[rows], period[rows], mean_run[rows], behind[rows] = found
+    parts_of = [np.flatnonzero(which == i) for i in range(len(first))]
+    settled = [
+        _Pace.of(job, curve, [made.sides[i] for i in of_rollout[rows].tolist()]).settle(
+            floor[rows], beside[rows], t.rollouts[rows]
+        )
+        for rows in parts_of
+    ]
+    back = np.argsort(np.concatenate(parts_of))
+    batch, ahead, running, token = (np.concatenate(column)[back] for column in zip(*settled, strict=True))
     bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
-        batch=batch + job.environment.reward_s, trainer=loop, travel=travel, staleness=eta
+        batch=batch + job.environment.reward_s, trainer=busy - hidden, travel=travel, staleness=eta
     )
     step = told(notes, "step", split_s)(trainer=busy, rollouts=np.maximum(full, judged), bound=bound)
     wait = step - busy
-    terms = np.stack([busy, full, bound, judged])
-    largest = np.argmax(terms, axis=0)
-    alone = np.array(
-        [float(x.times.step_s(1.0, job.prompt + curve.edges[-1] / 2.0)) / x.times.tokens_per_step for x in made.sides]
-    )
-    is_tail = (largest == 2) & (alone[of_rollout] * job.lengths.longest_of(job.rolled) > 0.5 * batch)
-    binds = np.where(is_tail, BINDING.index("longest answer"), np.array([0, 1, 2, 4])[largest])
+    largest = np.argmax(np.stack([busy, full, bound, judged]), axis=0)
+    alone = [
+        float(x.times.step_s(1.0, job.prompt + curve.edges[-1] / 2.0)) / x.times.tokens_per_step for x in made.sides
+    ]
+    is_tail = (largest == 2) & (np.array(alone)[of_rollout] * job.lengths.longest_of(job.rolled) > 0.5 * batch)
     parts: dict[CyclePart, Floats] = {
         "generation": wait,
         **t.passes,  # type: ignore[dict-item]
@@ -346,86 +350,93 @@ def _side_by_side(
         "sync": t.trainer,
         "other": other,
     }
+    versions = np.where(
+        largest == 1,
+        staleness_mean(busy + travel + batch - (curve.age * token if job.partial else 0.0), step, eta),
+        _begun_at_a_version(curve, ahead, eta) if job.partial else eta,
+    )
     return CycleColumns(
         step_s=step,
         parts=parts,
-        binds=binds,
+        binds=np.where(is_tail, BINDING.index("longest answer"), np.array([0, 1, 2, 4])[largest]),
         trainer_wait_frac=wait / step,
-        rollout_idle_frac=np.clip(1.0 - mean_run / m.fits, 0.0, 1.0),
+        rollout_idle_frac=np.clip(1.0 - running / step, 0.0, 1.0),
         longest_s=m.longest_s,
-        staleness_mean=_staleness(job, curve, m, behind, step, largest, eta),
+        staleness_mean=versions,
         sync_seen_s=t.trainer,
-        sync_hidden_s=np.maximum(t.whole - t.trainer, 0.0),
+        sync_hidden_s=travel,
     )
 
 
-def _staleness(
-    job: RlJob, curve: Curve, m: _Rollouts, behind: Floats, step: Floats, largest: Floats, eta: float
-) -> Floats:
-    """Where the bound or the trainer binds, a batch is begun as soon as its version is there: it is trained on eta
-    versions later. Tokens after the first version change are of newer weights, where those reach running answers."""
-    late = behind / step  # versions that come while an answer is made, mean over tokens
-    begun = eta - np.floor(late) if not job.partial else np.maximum(eta - late, 0.0)
-    free = staleness_mean(behind + 0.5 * step, step, eta)
-    return np.where(largest == 1, free, begun)
+def _begun_at_a_version(curve: Curve, ahead: Floats, eta: float) -> Floats:
+    """Mean versions between a token and its update, where every batch is begun as soon as its version is there: eta,
+    less one for the tokens that are made after each later version. ahead: tokens of a sequence in a step."""
+    later = np.arange(1.0, eta + 1.0)[None, :] * ahead[:, None]
+    return np.asarray(eta - (1.0 - np.interp(later, curve.edges, curve.below) / curve.mean).sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """Rollouts that never stop: batches begin one after the other, `ahead` tokens of a sequence apart, so that answers
-    of several batches run at once. All times repeat with each batch."""
+    """Rollouts that never stop, on workers of one kind of steps, columns [n]: batches begin one after the other,
+    `ahead` tokens of a sequence apart, so that answers of up to staleness + 1 batches run at once. All times repeat
+    with each batch. each: samples of a batch on a worker; longest: tokens of the longest answer of a batch."""
 
     job: RlJob
     curve: Curve
     times: TokenTimes
-    made: _Rollouts
+    each: Floats
+    room: Floats
+    most: Floats
+    longest: float
+
+    @classmethod
+    def of(cls, job: RlJob, curve: Curve, sides: Sequence[RolloutSide]) -> _Pace:
+        """Of candidates that share their steps."""
+        workers, room, most = (
+            np.array([float(getattr(x, name)) for x in sides]) for name in ("workers", "room_tokens", "most")
+        )
+        longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
+        return cls(job, curve, sides[0].times, job.rolled / workers, room, most, longest)
 
     def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """(seconds from one batch to the next, seconds of a batch, mean sequences of a worker, mean seconds from the
-        start of an answer to a token of it), where so many tokens lie between the starts of two batches [n]."""
+        """(seconds from one batch to the next, seconds of a batch, sequences of a worker times seconds in that, over
+        those that it runs at most, seconds of a token), where so many tokens lie between the starts of two batches
+        [n]."""
         job, curve = self.job, self.curve
-        n = job.rolled / self.made.workers
-        edges = ahead[:, None] * (np.arange(CELLS + 1) / CELLS)
         width = ahead[:, None] / CELLS
-        older = np.arange(MOST_BATCHES)[None, :, None] * ahead[:, None, None]
-        where = edges[:, None, :] + older
-        below = np.interp(where, curve.edges, curve.below)
-        weighed = np.interp(where, curve.edges, curve.weighed)
-        last = ahead[:, None] * MOST_BATCHES  # older ones are alike
-        rest = (curve.mean - np.interp(last, curve.edges, curve.below)) / ahead[:, None]
-        share = np.diff(below, axis=2).sum(axis=1) / width + rest
-        tokens = np.diff(weighed, axis=2).sum(axis=1) / width + rest * curve.edges[-1]
-        own = n[:, None] * share
-        held = job.prompt + np.where(share > 1e-12, tokens / np.maximum(share, 1e-12), 0.0)
-        running = np.clip(own, 1.0, np.maximum(self.made.fits, 1.0)[:, None])
-        k = self.times.tokens_per_step
-        each = self.times.step_s(running, np.minimum(held, job.prompt + curve.edges[-1])) / k
-        read = n * job.prompt * self.times.prompt_s
-        seconds = (each * np.minimum(own, 1.0)) * width
-        period = seconds.sum(axis=1) + read
-        longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
-        turns, part = np.divmod(longest, ahead)
-        ends = np.concatenate([np.zeros_like(ahead)[:, None], np.cumsum(each * width, axis=1)], axis=1)
+        edges = width * np.arange(CELLS + 1)
+        where = edges[:, None, :] + np.arange(job.staleness + 1.0)[None, :, None] * ahead[:, None, None]
+        below, weighed = (np.interp(where, curve.edges, x) for x in (curve.below, curve.weighed))
+        share = np.diff(below, axis=2).sum(axis=1) / width
+        tokens = np.diff(weighed, axis=2).sum(axis=1) / width
+        own = self.each[:, None] * share
+        held = job.prompt + np.minimum(tokens / np.maximum(share, 1e-12), curve.edges[-1])
+        fits = np.maximum(np.minimum(self.room[:, None] / held, self.most[:, None]), 1.0)
+        running = np.clip(own, 1.0, fits)
+        step = self.times.step_s(running, held) / self.times.tokens_per_step
+        queued = np.maximum(own / running, 1.0)  # the others wait for a place
+        seconds = step * queued * np.minimum(own, 1.0) * width
+        read = self.each * job.prompt * self.times.prompt_s
+        ends = np.concatenate([np.zeros_like(width), np.cumsum(step * queued * width, axis=1)], axis=1)
+        turns, part = np.divmod(self.longest, ahead)
+        cell = np.minimum((part / width[:, 0]).astype(np.intp), CELLS - 1)[:, None]
+        begin, end = np.take_along_axis(ends, cell, axis=1), np.take_along_axis(ends, cell + 1, axis=1)
+        within = (begin + (end - begin) * (part[:, None] / width - cell))[:, 0]
         whole = ends[:, -1]
-        within = np.array([np.interp(p, e, s) for p, e, s in zip(part, edges, ends, strict=True)])
-        calls = calls_s(job)
-        batch = turns * whole + within + read * np.maximum(1.0, turns) + calls
-        mean = (seconds * own).sum(axis=1) / np.maximum(period, 1e-300)
-        token = whole / ahead * (curve.age + 0.0)
-        return period, batch, mean, token
+        batch = turns * whole + within + read * np.maximum(1.0, turns) + calls_s(job)
+        busy = (seconds * np.minimum(own, fits)).sum(axis=1) / np.minimum(own, fits).max(axis=1)
+        return seconds.sum(axis=1) + read, batch, busy, whole / ahead
 
-    def settle(self, floor: Floats, beside: Floats, held: Floats, eta: float) -> tuple[Floats, Floats, Floats, Floats]:
-        """(seconds of a batch, seconds from one to the next, mean sequences of a worker, mean seconds until a token)
-        where rollouts keep the pace of the step. floor: the least time of a step by its other terms; beside: what the
-        trainer and weights on their way take; held: rollouts wait for weights."""
-        longest = float(self.curve.edges[-1])
-        low, high = np.full_like(floor, longest / MOST_BATCHES / 4.0), np.full_like(floor, longest)
+    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """(seconds of a batch, tokens from one to the next, `busy` of `at`, seconds of a token) where rollouts keep the
+        pace of the step. floor: the least time of a step by its other terms; beside: what the trainer and weights on
+        their way take; held: rollouts wait for weights."""
+        under_way, longest = self.job.staleness + 1.0, float(self.curve.edges[-1])
+        low, high = np.full_like(floor, longest / under_way), np.full_like(floor, longest)
         for _ in range(ROUNDS):
-            ahead = np.sqrt(low * high)
+            ahead = 0.5 * (low + high)
             period, batch, _, _ = self.at(ahead)
-            step = np.maximum(floor, (batch + beside + held) / (eta + 1.0))
-            is_slow = period + held > step
+            is_slow = period + held > np.maximum(floor, (batch + beside + held) / under_way)
             high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)
-        period, batch, mean, token = self.at(low)
-        step = np.maximum(floor, (batch + beside + held) / (eta + 1.0))
-        return batch + held, period, np.minimum(mean * period / step, mean), token
+        _, batch, busy, token = self.at(low)
+        return batch + held, low, busy, token

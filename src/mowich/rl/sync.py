@@ -174,6 +174,22 @@ def load_s(tensors: float, tensor_s: float) -> float:
     return tensors * tensor_s
 
 
+def load_each_s(experts: float, expert_s: float, others: float, other_s: float) -> float:
+    """Seconds in which tensors are handed over one by one, a call each. An engine looks for the place of a tensor of an
+    expert among all experts of a layer, so that it takes longer than another.
+
+    T = experts * expert_s + others * other_s
+
+    experts, others: tensors of one device, scales among them.
+
+    Units: expert_s s, other_s s.
+
+    >>> round(load_each_s(18432, 1e-3, 435, 0.25e-3), 1)
+    18.5
+    """
+    return experts * expert_s + others * other_s
+
+
 def beside_s(load: float, wire: float) -> float:
     """Seconds of loading that remain once the bytes are there, where both go bucket by bucket beside each other.
 
@@ -184,7 +200,7 @@ def beside_s(load: float, wire: float) -> float:
     return max(load - wire, 0.0)
 
 
-def convert_s(read_B: float, written_B: float, devices: float, hbm_Bps: float) -> float:
+def converted_s(read_B: float, written_B: float, devices: float, hbm_Bps: float) -> float:
     """Seconds to read weights in one format and write them in another, by all devices of a side, at the rate of their
     memories.
 
@@ -246,13 +262,14 @@ def scanned_s(whole_B: float, scan_Bps: float) -> float:
 class _Load:
     """What is sent and taken. whole_B: the model in the format that is sent; sliced_whole_B: of the components that a
     device takes its share of, sliced_B: that share; rest_B: of the others; taken: tensors that a device loads by name,
-    scales too; unsliced: those that are no matrix of such a component."""
+    scales too; experts: those of experts; unsliced: those that are no matrix of such a component."""
 
     whole_B: float
     sliced_whole_B: float
     sliced_B: float
     rest_B: float
     taken: float
+    experts: float
     unsliced: float
 
     @property
@@ -298,6 +315,7 @@ def _load(model: Model, form: str, plan: ServePlan, way: _Way) -> _Load:
         sliced_B=sum(whole / cuts[name] for name, whole in sliced.items()),
         rest_B=sum(parts.values()) - sum(sliced.values()),
         taken=sum(held.values()) + sum(scaled.values()),
+        experts=held.get("experts", 0.0) + scaled.get("experts", 0.0),
         unsliced=sum(n for name, n in held.items() if name not in way.slices) + sum(scaled.values()),
     )
 
@@ -309,10 +327,15 @@ def _rate(system: System, level: Level) -> float:
 
 
 def _inner_Bps(system: System) -> float:
-    """Bytes/s of a device inside its scale-up domain: the slowest level of it; of a machine without one, its
-    network."""
-    inside = [level for level in system.levels if not level.is_network and level.devices > 1]
-    return min((_rate(system, level) for level in inside), default=_network_Bps(system))
+    """Bytes/s of a device inside its server: the slowest level up to the one that holds the server; of a machine whose
+    servers have no links, its network."""
+    rates = []
+    for level in system.levels[: system.fabric_level]:
+        if level.devices > 1:
+            rates.append(_rate(system, level))
+        if level.devices >= system.server_devices:
+            break
+    return min(rates, default=_network_Bps(system))
 
 
 def _network_Bps(system: System) -> float:
@@ -401,16 +424,23 @@ def sync_times(
     if source.format != target.format:
         wide = source if bytes_of(source.format) >= bytes_of(target.format) else target
         read_B = sum(weight_bytes(model, wide.format).values())
-        parts["convert"] = told(notes, "sync_convert", convert_s)(
+        parts["convert"] = told(notes, "sync_convert", converted_s)(
             read_B=read_B, written_B=load.whole_B, devices=wide.devices, hbm_Bps=wide.system.hbm_Bps
         )
     parts["gather"] = _gather(name, model, load, source, facts, notes)
     parts["wire"] = _wire(name, model, load, source, target, facts, link, notes)
-    tensor_s = (
-        framework.tensor_s if framework and framework.tensor_s and _is_one_by_one(name) else _tensor_s(facts, name)
-    )
     taken = load.unsliced if name == "reshard" else load.taken
-    parts["load"] = told(notes, "sync_load", load_s)(tensors=taken, tensor_s=tensor_s)
+    if name in ("tensors", "ipc-tensors"):
+        expert_s = framework.tensor_s if framework and framework.tensor_s else number("tensor")
+        parts["load"] = told(notes, "sync_load", load_each_s)(
+            experts=load.experts,
+            expert_s=expert_s,
+            others=taken - load.experts,
+            other_s=min(expert_s, number("other")),
+        )
+    else:
+        tensor_s = number("tensor") if facts.get(f"{at}.tensor") else facts.number("rl.sync.common.load_tensor")
+        parts["load"] = told(notes, "sync_load", load_s)(tensors=taken, tensor_s=tensor_s)
     if name == "host":
         parts["load"] = told(notes, "sync_load_seen", beside_s)(load=parts["load"], wire=parts["wire"])
     held = [part for part in way.trainer if part != "wire" or not (framework and framework.overlaps_sync)]
@@ -487,17 +517,6 @@ def _worker_plan(target: SyncEnd) -> ServePlan:
     return plan if isinstance(plan, ServePlan) else ServePlan(tp=plan.tp, pp=plan.pp, dp=plan.dp, ep=plan.ep)
 
 
-def _is_one_by_one(name: SyncMethod) -> bool:
-    """Whether tensors are handed over one by one."""
-    return name in ("tensors", "ipc-tensors")
-
-
-def _tensor_s(facts: Facts, name: SyncMethod) -> float:
-    """Seconds of a tensor: of the method where it has its own, else of an engine that loads by name."""
-    own = f"rl.sync.{name}.tensor"
-    return facts.number(own if facts.get(own) else "rl.sync.common.load_tensor")
-
-
 def _gather(name: SyncMethod, model: Model, load: _Load, source: SyncEnd, facts: Facts, notes: Notes | None) -> float:
     """Seconds until what is to be sent is together: in devices, in their hosts, or as the weights that changed."""
     if name == "reshard":
@@ -563,7 +582,7 @@ def _wire(
         return law(part, part, part, rate, rate, link)
     if name == "disk":
         read = facts.number("rl.sync.disk.read")
-        return law(0.0, whole * servers, whole * servers, read, read, link)
+        return law(0.0, whole * servers, whole, read, read, link)  # the store has a copy at either site
     reached = link * facts.number("rl.sync.relay.reached") if name == "relay" else link
     crossing = law(whole / senders, whole / receivers, whole, send, receive, reached)
     fan_out = told(notes, "sync_fan_out", fan_out_s)(

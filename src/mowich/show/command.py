@@ -134,6 +134,9 @@ def _value(inputs: Result, result: Result) -> Values:
 
 
 def _collective(inputs: Result, result: Result) -> Values:
+    if inputs["kind"] == machines.WEIGHTS_KIND:
+        own = ("kind", "on", "to", "method", "worker", "weights")
+        return {**{name: inputs.get(name) for name in own}, "model": inputs["model"], "link": inputs["link_Bps"]}
     return {
         **{name: inputs.get(name) for name in ("kind", "on", "group", "network", "oversubscription", "beside")},
         "sizes": [f"{r['bytes']}B" for r in result["rows"]],

@@ -339,9 +339,23 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
 
 @heard(again=True)
 def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
-    """The time of a collective for each size."""
+    """The time of a collective for each size; of weights, of a sync by each method."""
     from mowich.studies.collectives import collective
 
+    if asked.model is not None:
+        from mowich.plans.plan import WEIGHTS, one_of
+        from mowich.studies.weight_sync import weight_sync
+
+        return weight_sync(
+            asked.facts,
+            asked.model,
+            asked.on,
+            asked.to,
+            method=asked.method,
+            link_Bps=asked.link_Bps,
+            worker=asked.worker,
+            weights=one_of(asked.weights, WEIGHTS, "format of weights"),
+        )
     return collective(
         asked.facts,
         asked.kind,

@@ -84,8 +84,9 @@ def make_source(
     }
     if schema in whole:
         return whole[schema](result, facts)
+    if schema == "mowich/collective@1":
+        return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
-        "mowich/collective@1": collective.collective_row,
         "mowich/goodput@1": goodput.goodput_row,
         "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,
