@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mowich.errors import UserError, unknown
 from mowich.requests.common import (
@@ -172,7 +172,7 @@ class RlRequest(Asked):
     partial: bool
     systems: tuple[str, ...]
     chips: int | None
-    goal: str
+    goal: Literal["cost", "time"]
     budget: float | None
     rollouts: str | None
     trainer: str | None
@@ -722,7 +722,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         samples=samples,
         global_batch=global_batch,
         epochs=reader.get(EPOCHS) or 1,
-        goal=reader.get(GOAL) or "cost",
+        goal="time" if reader.get(GOAL) == "time" else "cost",
         lengths=lengths,
         prompt=prompt,
         max_sequence=most,

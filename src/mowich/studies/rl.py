@@ -461,7 +461,8 @@ def _assumed(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choi
     """What nobody stated of the machines and the software."""
     out, facts = [], ask.facts
     if not ask.framework:
-        low, high = (facts.fact(framework.paths["generation"]).low, facts.fact(framework.paths["generation"]).high)
+        fact = facts.fact(framework.paths["generation"])  # one that was set has no range
+        low, high = fact.low or framework.generation, fact.high or framework.generation
         out.append(
             f"no framework is stated: both sides take {framework.generation:.2g} times ({low:.2g} to {high:.2g}) what"
             " the same software takes in benchmarks"

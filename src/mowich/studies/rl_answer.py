@@ -139,8 +139,8 @@ def rl(asked: RlRequest) -> RlAnswer:
     else:
         from mowich.studies.rl_split import SplitAsk, find_split
 
-        budget = {} if asked.budget is None else {"budget": asked.budget}
-        split = find_split(SplitAsk(base=ask, chips=asked.chips, systems=asked.systems, goal=asked.goal, **budget))
+        found = SplitAsk(base=ask, chips=asked.chips, systems=asked.systems, goal=asked.goal)
+        split = find_split(found if asked.budget is None else replace(found, budget=asked.budget))
         rows = [row.row for row in split.rows]
     inputs = {**scenario_keys(asked), "asked": dict(asked.again), **model_inputs(asked)}
     return RlAnswer(rows=Rows(rows), split=split, inputs=inputs, facts_hash=asked.facts.hash())

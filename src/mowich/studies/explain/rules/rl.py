@@ -46,4 +46,28 @@ _ROW = (
     ),
 )
 
-RL_RULES: Mapping[str, tuple[Rule, ...]] = {"mowich/rl@1": (*_TOP, *under("rows *", _ROW))}
+_SPLIT = (
+    R("chips", "chips", "chips in all", "lookup: the question"),
+    R("budget", "USD/Mtok", "most dollars per million trained tokens", "lookup: the question"),
+    R("best", "1", "place of the best row, from 0", "search: the least of the metric among the rows"),
+    R("not_told_apart *", "1", "place of a row whose range overlaps that of the best", "count: of overlapping ranges"),
+    R("rows * chips", "chips", "chips of the row", "search: whole servers and units within the chips"),
+    R("front * rollouts plan *", "1", "a choice of the plan of a worker", CHOSEN_BY_SEARCH),
+    R("front * trainer plan *", "1", "a choice of the plan of the trainer", CHOSEN_BY_SEARCH),
+    R("front * rollouts workers", "1", "copies of the engine", "count: devices of the side / of a worker"),
+    R("front * * chips", "chips", "chips of the side", "search: sizes that nothing beats in time and cost"),
+    R("front * step_s", "s", "time of a step there", "search: in closed form, of every candidate"),
+    R("front * usd_per_mtok", "USD/Mtok", "cost of a million trained tokens there", "search: as its step"),
+    R("evaluated", "1", "candidates that were worked out in closed form", "count: sizes x plans of both sides"),
+)
+"""What the search for a split says beside its rows."""
+
+RL_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/rl@1": (
+        *_TOP,
+        *under("rows *", _ROW),
+        *under("split", _SPLIT),
+        R("timeline * 2", "1", "version of the weights of a stretch of time", _PLAYED),
+        R("timeline * *", "s", "when a stretch of time begins or ends", _PLAYED),
+    ),
+}
