@@ -15,8 +15,9 @@ from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.rl.job import RlJob
 from mowich.rl.lengths import Lengths
+from mowich.rl.schedule import closed_form
 from mowich.rl.split import Legal
-from mowich.studies import rl_split
+from mowich.studies import rl_split, split_table
 from mowich.studies.rl import without_answer
 from mowich.studies.rl_row import RlAsk, RlRow, RolloutAsk, TrainerAsk
 from mowich.studies.rl_split import (
@@ -130,6 +131,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RlAsk]:
         return without_answer(ask, "not answered here")
 
     monkeypatch.setattr(rl_split, "assess", note)
+    monkeypatch.setattr(rl_split, "play", lambda job, sides, seed: closed_form(job, sides))
     return runs
 
 
@@ -141,7 +143,7 @@ def test_no_candidate_that_is_left_out_is_better(
     quick = find_split(ask)
     found = list(asked)
     asked.clear()
-    monkeypatch.setattr(rl_split, "is_beaten", lambda least_s, *_: np.zeros(len(least_s), dtype=bool))
+    monkeypatch.setattr(split_table, "is_beaten", lambda least_s, *_: np.zeros(len(least_s), dtype=bool))
     monkeypatch.setattr(Legal, "first", lambda legal: [n for n in range(1, 21) if legal.at_most(n) == n])
     every = find_split(ask)
     assert every.evaluated > quick.evaluated

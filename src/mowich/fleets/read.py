@@ -55,7 +55,7 @@ def _run_of(node: Node) -> str:
     run = node.raw("run")
     if isinstance(run, Mapping):
         return json.dumps({"mowich": FORMAT, **run}, default=str)
-    beside = Path(node.place().rpartition(":")[0]).parent / str(run)
+    beside = Path(node.file).parent / str(run)
     return str(beside) if beside.is_file() else str(run)
 
 

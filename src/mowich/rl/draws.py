@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +35,29 @@ class Draws:
         return np.searchsorted(self.ends, np.arange(len(self.kept)), side="right")
 
     @classmethod
-    def of(cls, job: RlJob, steps: int, seed: int) -> Draws:
-        """Samples of so many steps. Every share of the lengths comes once, in drawn order, so the mean is met; groups
-        that are dropped are drawn within their step."""
-        ends = np.floor(np.arange(1, steps + 1) * (job.prompts / job.acceptance) + 1e-9).astype(np.int64)
+    def of(cls, job: RlJob, steps: int, period: int, seed: int) -> Draws:
+        """Samples of so many steps, of which the first `period` come again and again. Within these every share of the
+        lengths comes once, in drawn order, so the mean is met; groups that are dropped are drawn within their step."""
+        ends = np.floor(np.arange(1, period + 1) * (job.prompts / job.acceptance) + 1e-9).astype(np.int64)
         groups = int(ends[-1])
         lengths, turns, groups_at = (np.random.default_rng((seed, part)) for part in range(3))
-        tokens = job.lengths.at(_shares(lengths.random(groups * job.samples)))
+        tokens = np.maximum(job.lengths.at(_shares(lengths.random(groups * job.samples))), 1.0)
         least = math.floor(job.environment.turns)
         more = _shares(turns.random(len(tokens))) < job.environment.turns - least
         kept = np.ones(groups, np.int64)
         order = groups_at.random(groups)
-        for step, end in enumerate(ends.tolist()):
-            begin = int(ends[step - 1]) if step else 0
+        for begin, end in pairwise((0, *ends.tolist())):
             kept[begin + np.argsort(order[begin:end], kind="stable")[job.prompts :]] = 0
-        return cls(job.samples, np.maximum(tokens, 1.0), least + more.astype(np.int64), kept, ends)
+        again = -(-steps // period)
+        all_ends = (ends + groups * np.arange(again)[:, None]).ravel()[:steps]
+        n = int(all_ends[-1])
+        return cls(
+            job.samples,
+            np.tile(tokens, again)[: n * job.samples],
+            np.tile(least + more.astype(np.int64), again)[: n * job.samples],
+            np.tile(kept, again)[:n],
+            all_ends,
+        )
 
 
 def _shares(drawn: Floats) -> Floats:

@@ -1,7 +1,10 @@
 """A step of a run, by playing it: `run` plays, this says how long for and what it comes to.
 
-Lengths are those of the job's distribution, each share of it once, in drawn order. Calls, rewards and a judge take
-their mean times. Dynamic sampling drops its share of the groups of each step, drawn.
+Lengths are those of the job's distribution, each share of it once, in drawn order, and then the same again. Calls,
+rewards and a judge take their mean times. Dynamic sampling drops its share of the groups of each step, drawn.
+
+At the start staleness + 1 batches begin at once. They stay together for long: so many steps follow closely, then the
+trainer waits. So steps are counted in whole waves of staleness + 1.
 """
 
 from __future__ import annotations
@@ -32,11 +35,11 @@ def play(
     sides: Sides,
     *,
     steps: int | None = None,
-    warmup: int | None = None,
     seed: int = 0,
     spans: bool = False,
 ) -> Cycle:
-    """A step of a run, mean over `steps` after `warmup` of them (None: enough). spans: with a timeline of the last few.
+    """A step of a run, mean over `steps` of them (None: enough), rounded up to whole waves. With staleness as many are
+    played before. spans: with a timeline of the last few.
 
     step = generation + reward + passes + training + sync + switch + other. The trainer waits for generation and reward.
     What binds: both sides' turns; the trainer, where it waits for less than 1% of the step; else what it waits for
@@ -58,12 +61,11 @@ def play(
     >>> round(cycle.step_s, 6), {part: round(s, 6) for part, s in cycle.parts.items() if s}
     (15.0, {'generation': 10.0, 'policy': 1.0, 'training': 3.0, 'sync': 1.0})
     """
-    turns = job.placement == "colocated" or job.staleness == 0
-    if warmup is None:
-        warmup = 0 if turns else job.staleness + 3
-    if steps is None:
-        steps = min(max(LEAST_STEPS, math.ceil(ENOUGH_SAMPLES / job.batch)), MOST_STEPS)
-    setup = RunSetup.of(job, sides, warmup + steps, seed)
+    wave = job.staleness + 1
+    steps = min(max(LEAST_STEPS, math.ceil(ENOUGH_SAMPLES / job.batch)), MOST_STEPS) if steps is None else steps
+    steps = math.ceil(steps / wave) * wave
+    warmup = 0 if job.placement == "colocated" or job.staleness == 0 else steps
+    setup = RunSetup.of(job, sides, warmup + steps, steps, seed)
     return _cycle(job, sides, setup, _played(setup), warmup, spans=spans)
 
 
@@ -77,16 +79,21 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
     after_s = column["free_s"][warmup + 1 :]
     waits = _waits(setup, column, warmup)
     parts: dict[CyclePart, float] = dict.fromkeys(CYCLE_PARTS, 0.0)
-    parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
-    parts["reward"] = _mean(waits["reward"])
     for one, seconds in sides.trainer.passes_s.items():
         parts[one] = seconds
     parts["training"], parts["switch"], parts["other"] = setup.update_s, setup.switch_s, setup.other_s
-    parts["sync"] = max(0.0, _mean(after_s - at["trained_s"] - setup.switch_s + waits["sync"]))
+    parts["sync"] = max(0.0, _mean(after_s - at["trained_s"] - setup.switch_s))
+    rolled = _rolled(setup, warmup)
+    if not setup.takes_turns:
+        waits = _in_the_long_run(waits, column, warmup, rolled)
+    parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
+    parts["reward"] = _mean(waits["reward"])
+    parts["sync"] += _mean(waits["sync"])
     step_s = 0.0
     for part in CYCLE_PARTS:
         step_s += parts[part]
-    in_hand_s = parts["generation"] + parts["reward"] if job.placement == "colocated" else step_s
+    played_s = float(column["free_s"][-1] - column["free_s"][warmup]) / len(after_s)
+    in_hand_s = parts["generation"] + parts["reward"] if job.placement == "colocated" else played_s
     wait_s = parts["reward"]
     if job.placement == "split":
         wait_s += parts["generation"] + _mean(waits["sync"])
@@ -95,8 +102,6 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
     places = setup.workers * float(column["most_running"][warmup + 1 :].max())
     longest = _longest(setup, played, warmup)
     behind = _behind(setup, played, warmup)
-    chunk = np.repeat(setup.draws.step_of, setup.draws.samples)
-    rolled = float(setup.draws.tokens[(chunk >= warmup) & (chunk < setup.steps)].sum()) / len(after_s)
     return Cycle(
         step_s=step_s,
         parts=parts,
@@ -137,6 +142,25 @@ def _waits(setup: RunSetup, column: dict[str, Floats], warmup: int) -> dict[str,
     left = left - sync
     slack = np.clip(at["slack_enough_s"] - at["slack_free_s"], 0.0, left)
     return {"rollouts": left - slack, "staleness": slack, "longest answer": longest, "reward": reward, "sync": sync}
+
+
+def _rolled(setup: RunSetup, warmup: int) -> float:
+    """Tokens of the answers that are made for a step."""
+    step = np.repeat(setup.draws.step_of, setup.draws.samples)
+    return float(setup.draws.tokens[(step >= warmup) & (step < setup.steps)].sum()) / (setup.steps - warmup)
+
+
+def _in_the_long_run(
+    waits: dict[str, Floats], column: dict[str, Floats], warmup: int, rolled: float
+) -> dict[str, Floats]:
+    """Waits, so that rollouts make as many tokens as are trained on. In some steps they make more or fewer, of answers
+    that are not finished. step = seconds * rolled / made, of so many steps; the trainer's own work stays."""
+    seconds, made = (float(column[name][-1] - column[name][warmup]) for name in ("free_s", "tokens"))
+    waited = float(sum(waits.values(), start=np.zeros(1)).sum())
+    own = seconds - waited
+    steps = len(column["free_s"]) - 1 - warmup
+    by = max(seconds * rolled * steps / made - own, 0.0) / max(waited, 1e-300)
+    return {cause: values * by for cause, values in waits.items()}
 
 
 def _binds(setup: RunSetup, waits: dict[str, Floats], step_s: float) -> Binds:

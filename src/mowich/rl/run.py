@@ -40,8 +40,8 @@ class RolloutWorker:
     running sequences less what all gained by the clock; held, calls: tokens and number of sequences that wait for a
     call; ends: (clock at its end, order of admission, sample); back, queue: samples that come from a call, and that
     wait; in_hand: all its samples; version: of its weights; made: what turns version times clock into the sum of
-    versions over steps; busy_s: of its sequences; stamp: of its next event, until, is_over: where that is, and whether
-    the cache is full there."""
+    versions over steps; busy_s, gained: seconds and steps of all its sequences; stamp: of its next event, until,
+    is_over: where that is, and whether the cache is full there."""
 
     number: int
     steps: float = 0.0
@@ -58,6 +58,7 @@ class RolloutWorker:
     version: int = 0
     made: float = 0.0
     busy_s: float = 0.0
+    gained: float = 0.0
     stamp: int = 0
     until: float = 0.0
     is_over: bool = False
@@ -80,6 +81,7 @@ class RunStep:
     held_s: float = 0.0
     delivered_s: float = 0.0
     busy_s: float = 0.0
+    tokens: float = 0.0
     most_running: int = 0
 
 
@@ -215,7 +217,9 @@ class Run:
                 begin = max(w.at_s, w.free_s)
                 if self.now > begin:
                     gained = self.clock.steps(w.running, self.mean_context(w), self.now - begin)
-                    w.steps = min(w.steps + gained, w.until)
+                    gained = min(gained, w.until - w.steps)
+                    w.gained += w.running * gained
+                    w.steps += gained
             w.at_s = self.now
 
     def plan_next(self, w: RolloutWorker) -> None:
@@ -276,6 +280,7 @@ class Run:
     def reached(self, w: RolloutWorker) -> None:
         """What a worker planned has come."""
         w.busy_s += w.running * (self.now - w.at_s)
+        w.gained += w.running * (w.until - w.steps)
         w.steps, w.at_s = w.until, self.now
         if w.is_over:
             newest = max(w.ends, key=lambda end: end[1])
@@ -350,7 +355,9 @@ class Run:
         step.free_s, step.slack_free_s, step.most_running = self.now, self.slack_s, self.most_running
         self.most_running = 0
         for w in self.workers:
-            step.busy_s += w.busy_s + w.running * (self.now - w.at_s)
+            self.advance(w)
+            step.busy_s += w.busy_s
+            step.tokens += w.gained * s.gain
             self.most_running = max(self.most_running, w.running)
         if self.step == s.steps:
             self.is_done = True

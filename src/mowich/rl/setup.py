@@ -83,10 +83,10 @@ class RunSetup:
     switch_s: float
 
     @classmethod
-    def of(cls, job: RlJob, sides: Sides, steps: int, seed: int) -> RunSetup:
+    def of(cls, job: RlJob, sides: Sides, steps: int, period: int, seed: int) -> RunSetup:
         """Of a job on its sides, for so many steps."""
         rollouts, trainer, sync, environment = sides.rollouts, sides.trainer, sides.sync, job.environment
-        draws = Draws.of(job, steps + job.staleness, seed)
+        draws = Draws.of(job, steps + job.staleness, period, seed)
         places = places_of(job, rollouts)
         is_colocated = job.placement == "colocated"
         passes_s = 0.0
@@ -150,10 +150,11 @@ STEP = (
     "held_s",
     "delivered_s",
     "busy_s",
+    "tokens",
     "most_running",
 )
 """Columns of a step. free_s: the trainer waits from then; ready_s: its batch is there; answered_s: last answer of it;
 enough_s: as many groups as a batch has are there, whichever; slack_*: seconds until then (free, enough) in which no
 sample waited for a place; passed_s: end of the passes; trained_s: of the update; sent_s: the sync begins; held_s: the
-workers are held; delivered_s: they have the weights; busy_s: seconds of all sequences until free_s; most_running:
+workers are held; delivered_s: they have the weights; busy_s, tokens: of all sequences until free_s; most_running:
 sequences that a worker ran at once until then, since the step before."""

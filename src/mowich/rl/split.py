@@ -94,7 +94,7 @@ class SideColumns:
 class Candidates:
     """Pairs of sides. rollouts, trainer: their places among the choices of either side [n]; chips: of both [n];
     usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; least_s: a step takes
-    at least [n]; fills: neither side could be larger within the chips [n]."""
+    at least [n]; fills: the next larger size of rollouts would go beyond the chips asked for [n]."""
 
     rollouts: Places
     trainer: Places
@@ -118,7 +118,7 @@ class Candidates:
             usd_per_s=rollouts.usd_per_s[i] + trainers.usd_per_s[j],
             systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
             least_s=np.maximum(rollouts.least_s[i], trainers.least_s[j]),
-            fills=rollouts.chips[i] + trainers.chips[j] + np.minimum(rollouts.more[i], trainers.more[j]) > most,
+            fills=rollouts.chips[i] + trainers.chips[j] + rollouts.more[i] > most,
         )
 
     @classmethod
