@@ -205,12 +205,12 @@ def _list(field: Asked[object]) -> tuple[TypeForm, int]:
 
 def _json_type(field: Asked[object]) -> TypeForm:
     """The type of a field in JSON."""
-    if field.completes == "model":
-        return ModelGiven
     if field.name == "yaml":
         return Yaml
     if field.kind in ("texts", "names"):
         return GenericAlias(tuple, (_list(field)[0], ...))
+    if field.completes == "model":
+        return ModelGiven
     if field.kind == "mapping":
         return Pairs
     if field.kind == "quantity" and field.unit:
