@@ -19,10 +19,10 @@ from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, places_of, steady_rate
+from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, fitting_sequences, steady_rate
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 
-ROUNDS = 14
+_ROUNDS = 14
 """Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
 
 
@@ -236,7 +236,7 @@ class _Rollouts:
             call_s=calls,
         )
         under_way = np.maximum((job.staleness + 1.0) * job.rolled / workers, 1.0)
-        fits = places_of(curve, under_way, job.prompt, room, most)
+        fits = fitting_sequences(curve, under_way, job.prompt, room, most)
         return cls(
             times=times,
             workers=workers,
@@ -424,7 +424,7 @@ class _Pace:
         under_way, longest = self.job.staleness + 1.0, float(self.curve.edges[-1])
         low = np.full_like(floor, longest / under_way)
         ahead = high = np.full_like(floor, longest)  # at first one batch after the other
-        for _ in range(ROUNDS + 1):
+        for _ in range(_ROUNDS + 1):
             period, batch, _ = self.at(ahead)
             is_slow = period + held > np.maximum(floor, (batch + beside + held) / under_way)
             high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)
