@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
-from mowich.requests.rl_fields import KEYS
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.scenario import Node, parse_text
 from mowich.units import is_digits
 from mowich.web import asks
@@ -102,7 +102,7 @@ def rl_fields(text: str) -> dict[str, object]:
 def rl_yaml(fields: Mapping[str, object]) -> str:
     """The scenario of fields: each under its key."""
     out: dict[str, object] = {"mowich": 1}
-    for key, field in KEYS.items():
+    for key, field in SCENARIO_KEYS.items():
         if fields.get(field.name) is None:
             continue
         *above, own = key.split(".")
