@@ -244,8 +244,8 @@ class RlRequest(Asked):
 
 
 def scenario_values(root: Node, folder: Path = Path()) -> tuple[dict[str, object], dict[str, str]]:
-    """What a mapping gives by the keys of `SCENARIO_KEYS`: (values by field, place of every field). Keys that are none of them
-    are noted as problems. folder: that a CSV of lengths is relative to."""
+    """What a mapping gives by the keys of `SCENARIO_KEYS`: (values by field, place of every field). Keys that are none
+    of them are noted as problems. folder: that a CSV of lengths is relative to."""
     values: dict[str, object] = {}
     places: dict[str, str] = {}
     nodes: dict[str, Node] = {"": root}
@@ -780,9 +780,7 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     return names
 
 
-def _plans(
-    reader: QuestionReader, taken: _Assumed
-) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
+def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]:
     """(choices of a worker's plan, of the trainer's)."""
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
@@ -801,48 +799,12 @@ def _plans(
 RL = Schema(
     name="rl",
     fields=(
-        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES),
-        *(GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN, MAX_SEQUENCE),
-        *(
-            HAS_REFERENCE,
-            ACCEPTANCE,
-            PLACEMENT,
-            STALENESS,
-            ORDER,
-            PARTIAL,
-            BOTH_ON,
-            SPLIT_CHIPS,
-            GOAL,
-            MOST_USD,
-            ROLLOUTS_ON,
-            TRAINER_ON,
-        ),
-        *(
-            ROLLOUT_ENGINE,
-            ENGINE_RELEASE,
-            ROLLOUT_PLAN,
-            MEMORY_SHARE,
-            KEPT_TOKENS,
-            DRAFTS,
-            TRAINER_STACK,
-            TRAINER_PLAN,
-            FRAMEWORK,
-        ),
-        *(
-            SYNC_METHOD,
-            SITES_LINK,
-            ENVIRONMENT,
-            TURNS,
-            CALL,
-            REWARD,
-            JUDGE_MODEL,
-            JUDGE_ON,
-            JUDGE_TOKENS,
-            STEPS_TIMELINE,
-            PRICE_KIND,
-            *OF_FACTS,
-        ),
-        *(TERM, LEGEND, *FORM, SEED),
+        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES),
+        *(STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN),
+        *(MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS, ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL),
+        *(MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS),
+        *(DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK, ENVIRONMENT, TURNS, CALL, REWARD),
+        *(JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS, STEPS_TIMELINE, PRICE_KIND, *OF_FACTS, TERM, LEGEND, *FORM, SEED),
     ),
     make=_rl,
     help=(

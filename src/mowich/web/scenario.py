@@ -94,7 +94,7 @@ def rl_fields(text: str) -> dict[str, object]:
     """The fields that a scenario of reinforcement learning gives. Raises UserErrors with the lines of all mistakes."""
     root = parse_text(text, "scenario")
     root.text("name")
-    values, _ = rl.values_of(root)
+    values, _ = rl.scenario_values(root)
     root.stop()
     return values
 
