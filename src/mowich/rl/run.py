@@ -134,7 +134,7 @@ class Run:
         self.ends: list[int] = draws.ends.tolist()
         self.step_of: list[int] = draws.step_of.tolist()
         self.turns: list[int] = draws.turns.tolist()
-        self.turn_steps: list[float] = (draws.tokens / draws.turns / s.gain).tolist()
+        self.turn_steps: list[float] = setup.turn_steps.tolist()
         self.rest = list(self.turn_steps)
         self.context = [s.prompt] * samples
         self.entered = [0.0] * samples

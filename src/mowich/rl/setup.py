@@ -86,6 +86,11 @@ class RunSetup:
     whole_s: float
     switch_s: float
 
+    @property
+    def turn_steps(self) -> Floats:
+        """Steps of each turn of each sample."""
+        return np.asarray(self.draws.tokens / self.draws.turns / self.gain)
+
     @classmethod
     def of(cls, job: RlJob, sides: Sides, steps: int, period: int, seed: int) -> RunSetup:
         """Of a job on its sides, for so many steps."""
