@@ -299,6 +299,16 @@ def test_fields_of_a_run_go_through_its_scenario_and_back(seed: int) -> None:
     assert rl_yaml(rl_fields(text)) == text
 
 
+def test_fields_of_every_shipped_run_are_a_body(client: TestClient) -> None:
+    found = client.get("/api/scenarios?verb=rl").json()["result"]["scenarios"]
+    assert len(found) >= 5
+    for scenario in found:
+        assert scenario["command"] == f"mowich rl {scenario['name']}"
+        asked = rl_fields(scenario["text"])
+        assert asks.RlBody.model_validate(asked).values().keys() == asked.keys()
+        assert rl_fields(rl_yaml(asked)) == asked
+
+
 def test_every_field_of_a_run_that_a_body_takes_has_a_meaning_and_a_type_in_the_openapi(client: TestClient) -> None:
     told = client.get("/openapi.json").json()["components"]["schemas"]["Rl"]["properties"]
     wanted = {field.name for field in SCENARIO_KEYS.values() if Edge.KEY in field.edges}

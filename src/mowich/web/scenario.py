@@ -91,12 +91,17 @@ def body_problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
 
 
 def rl_fields(text: str) -> dict[str, object]:
-    """The fields that a scenario of reinforcement learning gives. Raises UserErrors with the lines of all mistakes."""
+    """The fields that a scenario of reinforcement learning gives, as a body has them. Raises UserErrors with the lines
+    of all mistakes."""
     root = parse_text(text, "scenario")
     root.text("name")
     values, _ = rl.scenario_values(root)
     root.stop()
-    return values
+    lists = {field.name for field in KEYS.values() if field.kind in ("names", "texts")}
+    return {
+        name: [word.strip() for word in value.split(",")] if name in lists and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def rl_yaml(fields: Mapping[str, object]) -> str:
