@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.rl_rows import PHASES, RL, RlCase, read_rl_row
+from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, read_rl_row
 from mowich.evidence.scores import OrderedPair, Validation
 from mowich.facts import load_facts
 from mowich.show.page import Run
@@ -304,7 +304,7 @@ def test_explained(scored: Validation) -> None:
 def test_columns_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing columns: framework, model, hardware"):
         validate(write(tmp_path / "few.csv", {"id": "a", "row_kind": "step"}), FACTS)
-    assert set(PHASES) <= set(RL.numbers)
+    assert set(PHASES) <= set(RL_TABLE.numbers)
 
 
 # published rows

@@ -272,6 +272,15 @@ def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:
     assert LENGTHS_FILE not in RL.at(Edge.KEY)
 
 
+def test_the_page_has_every_key_of_a_scenario_with_its_option() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`--[^|]*|MODEL) \|", page, re.MULTILINE))
+    assert list(rows) == list(KEYS)
+    for key, field in KEYS.items():
+        if field in RL.at(Edge.OPTION) and not field.is_argument:
+            assert rows[key] == f"`{field.flag}`", key
+
+
 def test_a_task_of_plan_that_is_reinforcement_learning_leads_here(capsys: pytest.CaptureFixture[str]) -> None:
     words = "plan llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --task grpo"
     assert run(words.split()) == EXIT_BAD_INPUT

@@ -144,7 +144,8 @@ def test_what_binds_in_plain_cases() -> None:
     rollouts = closed_form(replace(job, staleness=4), replace(quick, rollouts=replace(sides.rollouts, most=8)))
     assert rollouts.binds == "rollouts"
     assert rollouts.step_s == pytest.approx(32 / (8 / 10.0))  # eight at a time, ten seconds each
-    bound = closed_form(job, replace(sides, trainer=replace(sides.trainer, update_s=4.0)))
+    roomy = replace(sides, rollouts=replace(sides.rollouts, most=64))
+    bound = closed_form(job, replace(roomy, trainer=replace(sides.trainer, update_s=4.0)))
     assert bound.binds in ("staleness", "longest answer")
     assert bound.step_s == pytest.approx((10.0 + 4.0) / 2.0, rel=1e-3)
     judged = replace(job, environment=Environment(judged_per_s=0.5, judge_chips=1))

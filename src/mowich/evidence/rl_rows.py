@@ -41,7 +41,7 @@ PHASES: Mapping[str, str] = {
 }
 """Column of seconds -> the phase that it times. exposed: that the trainer waits for answers."""
 
-RL = TableForm(
+RL_TABLE = TableForm(
     required=("id", "row_kind", "framework", "model", "hardware"),
     metrics=tuple(PHASES),
     counts=(
@@ -135,21 +135,21 @@ class RlCase:
     doubts: str
 
 
-def hardware_of(row: PublishedRow) -> str:
+def row_hardware(row: PublishedRow) -> str:
     """The hardware of a row; what stands in brackets is a remark.
 
-    >>> hardware_of({"hardware": "H100 (not re-checked)"})
+    >>> row_hardware({"hardware": "H100 (not re-checked)"})
     'H100'
     """
     return re.sub(r"\s*\(.*", "", row.get("hardware") or "").strip()
 
 
-def family_of(row: PublishedRow) -> str:
+def row_family(row: PublishedRow) -> str:
     """Model and hardware of a row, as its table groups them."""
-    return row.get("family") or f"{row.get('model') or '?'} | {hardware_of(row) or '?'}"
+    return row.get("family") or f"{row.get('model') or '?'} | {row_hardware(row) or '?'}"
 
 
-def software_of(row: PublishedRow) -> str:
+def row_software(row: PublishedRow) -> str:
     """ "NeMo RL v0.6": the framework in the row's words, with the number of its release where it states one."""
     stated = row.get("framework_version") or ""
     return f"{row.get('framework') or '?'} {stated if _NUMBERED.match(stated) else ''}".strip()
@@ -169,7 +169,7 @@ def check_rl_row(row: PublishedRow, where: str) -> list[UserError]:
     if row.get("colocated", "") not in ("", "yes", "no"):
         place = f"{where}, column colocated"
         errors.append(UserError("yes or no", where=place, given=row["colocated"], allowed="yes, no"))
-    return errors + not_numbers(row, RL.numbers, where)
+    return errors + not_numbers(row, RL_TABLE.numbers, where)
 
 
 def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
@@ -209,7 +209,7 @@ class _Reader:
     # ---- the row
     def case(self) -> RlCase:
         """Raises RefusedError with every reason at once."""
-        check_whole(self.row, RL)
+        check_whole(self.row, RL_TABLE)
         kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
         if _COMPLAINT.search(self.text("doubts")):
             self.need(f"its own doubts: {self.text('doubts').replace(';', ',')}")
@@ -232,10 +232,10 @@ class _Reader:
             raise RefusedError("; ".join(self.missing))
         return RlCase(
             id=self.row["id"],
-            chip=hardware_of(self.row),
+            chip=row_hardware(self.row),
             source=self.text("source"),
-            family=family_of(self.row),
-            software=software_of(self.row),
+            family=row_family(self.row),
+            software=row_software(self.row),
             framework=framework,
             release=self.release(),
             model=model,
@@ -279,7 +279,7 @@ class _Reader:
 
     def system(self) -> str:
         """The machine."""
-        word = hardware_of(self.row)
+        word = row_hardware(self.row)
         slice_ = re.fullmatch(r"TPU (v\w+)-\d+", word)
         try:
             return resolve(self.facts, slice_[1] if slice_ else word).id

@@ -19,7 +19,7 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import collective_rows, forward_passes, serving_validate
 from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import RL, check_rl_row, is_rl
+from mowich.evidence.rl_rows import RL_TABLE, check_rl_row, is_rl
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_plan import memory_of
 from mowich.evidence.row_rules import TRAINING, is_time
@@ -74,7 +74,7 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
             )
         if is_rl(columns):
-            rows = _rows(checked_rows(name, "reinforcement learning", columns, reader, RL, check_rl_row))
+            rows = _rows(checked_rows(name, "reinforcement learning", columns, reader, RL_TABLE, check_rl_row))
             return [{**row, "chip": row["hardware"]} for row in rows]
         if is_energy(columns):
             return _rows(checked_rows(name, "energy", columns, reader, ENERGY, check_energy_row))

@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.rl.compiled import played
 from mowich.rl.cycle import CYCLE_PARTS, Binds, Cycle, CyclePart, Span
 from mowich.rl.job import RlJob
-from mowich.rl.run import Run
 from mowich.rl.setup import STEP, Played, RunSetup
 from mowich.rl.sides import Sides
 
-LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 6, 48, 4096
+LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 8, 256, 16384
 """Steps that a mean is over: as many as have enough samples, within these."""
 SLIGHT_WAIT = 0.01
 """A trainer that waits for less than this share of a step binds."""
+ROUNDING = 1e-9
+"""Shares of a step below this are none."""
 SPAN_STEPS, SPAN_WORKERS = 3, 16
 """What a timeline shows."""
 
@@ -66,15 +68,11 @@ def play(
     steps = math.ceil(steps / wave) * wave
     warmup = 0 if job.placement == "colocated" or job.staleness == 0 else steps
     setup = RunSetup.of(job, sides, warmup + steps, steps, seed)
-    return _cycle(job, sides, setup, _played(setup), warmup, spans=spans)
+    return _cycle(job, sides, setup, played(setup), warmup, spans=spans)
 
 
-def _played(setup: RunSetup) -> Played:
-    return Run(setup).play()
-
-
-def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: int, *, spans: bool) -> Cycle:
-    column = {name: played.steps[:, i] for i, name in enumerate(STEP)}
+def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: Played, warmup: int, *, spans: bool) -> Cycle:
+    column = {name: run.steps[:, i] for i, name in enumerate(STEP)}
     at = {name: values[warmup:-1] for name, values in column.items()}
     after_s = column["free_s"][warmup + 1 :]
     waits = _waits(setup, column, warmup)
@@ -89,9 +87,11 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
     parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
     parts["reward"] = _mean(waits["reward"])
     parts["sync"] += _mean(waits["sync"])
+    enough_s = ROUNDING * sum(parts.values())
+    parts = {part: s if s > enough_s else 0.0 for part, s in parts.items()}
     step_s = 0.0
-    for part in CYCLE_PARTS:
-        step_s += parts[part]
+    for s in parts.values():
+        step_s += s
     played_s = float(column["free_s"][-1] - column["free_s"][warmup]) / len(after_s)
     in_hand_s = parts["generation"] + parts["reward"] if job.placement == "colocated" else played_s
     wait_s = parts["reward"]
@@ -100,23 +100,28 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, played: Played, warmup: in
         wait_s += parts["sync"] - setup.trainer_s if setup.takes_turns else 0.0
     busy_s = (column["busy_s"][-1] - column["busy_s"][warmup]) / len(after_s)
     places = setup.workers * float(column["most_running"][warmup + 1 :].max())
-    longest = _longest(setup, played, warmup)
-    behind = _behind(setup, played, warmup)
+    longest = _longest(setup, run, warmup)
+    behind = _behind(setup, run, warmup)
     return Cycle(
         step_s=step_s,
         parts=parts,
         binds=_binds(setup, waits, step_s),
-        trainer_wait_frac=wait_s / step_s,
-        rollout_idle_frac=min(max(1.0 - busy_s / (places * in_hand_s), 0.0), 1.0),
+        trainer_wait_frac=_seen(wait_s / step_s),
+        rollout_idle_frac=_seen(min(1.0 - busy_s / (places * in_hand_s), 1.0)),
         longest_tokens=float(setup.draws.tokens[longest].mean()),
-        longest_s=float((played.end_s - played.start_s)[longest].mean()),
+        longest_s=float((run.end_s - run.start_s)[longest].mean()),
         staleness_mean=behind[0],
         staleness_max=behind[1],
         sync_seen_s=parts["sync"],
-        sync_hidden_s=max(0.0, setup.whole_s - parts["sync"]),
+        sync_hidden_s=step_s * _seen((setup.whole_s - parts["sync"]) / step_s),
         rolled_tokens=rolled,
-        spans=_spans(job, sides, setup, played, column) if spans else (),
+        spans=_spans(job, sides, setup, run, column) if spans else (),
     )
+
+
+def _seen(share: float) -> float:
+    """A share that is not below 0, and none where it is rounding."""
+    return share if share > ROUNDING else 0.0
 
 
 def _mean(values: Floats) -> float:
@@ -173,35 +178,36 @@ def _binds(setup: RunSetup, waits: dict[str, Floats], step_s: float) -> Binds:
     return max(causes, key=means.__getitem__)
 
 
-def _trained(setup: RunSetup, played: Played, warmup: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+def _trained(setup: RunSetup, run: Played, warmup: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """(step that trained on each sample, the samples of counted steps)."""
-    step = np.repeat(played.trained, setup.draws.samples)
+    step = np.repeat(run.trained, setup.draws.samples)
     return step, np.flatnonzero(step >= warmup)
 
 
-def _longest(setup: RunSetup, played: Played, warmup: int) -> NDArray[np.intp]:
+def _longest(setup: RunSetup, run: Played, warmup: int) -> NDArray[np.intp]:
     """The longest sample of each step."""
-    step, counted = _trained(setup, played, warmup)
+    step, counted = _trained(setup, run, warmup)
     order = counted[np.lexsort((setup.draws.tokens[counted], step[counted]))]
     return order[np.flatnonzero(np.diff(step[order], append=setup.steps))]
 
 
-def _behind(setup: RunSetup, played: Played, warmup: int) -> tuple[float, float]:
+def _behind(setup: RunSetup, run: Played, warmup: int) -> tuple[float, float]:
     """Versions between the weights that made a token and those that train on it: mean over tokens, and most."""
-    step, counted = _trained(setup, played, warmup)
+    step, counted = _trained(setup, run, warmup)
     made_steps = setup.draws.tokens[counted] / setup.gain
-    mean = float((step[counted] * made_steps - played.made[counted]).sum() / made_steps.sum())
-    return max(mean, 0.0), float((step[counted] - played.version[counted]).max())
+    mean = float((step[counted] * made_steps - run.made[counted]).sum() / made_steps.sum())
+    most = float((step[counted] - run.version[counted]).max())
+    return min(_seen(mean), most), most
 
 
-def _spans(job: RlJob, sides: Sides, setup: RunSetup, played: Played, column: dict[str, Floats]) -> tuple[Span, ...]:
+def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: Played, column: dict[str, Floats]) -> tuple[Span, ...]:
     """The last steps: what the trainer does, when rollouts run, and of a few workers."""
     first = max(0, setup.steps - SPAN_STEPS)
     waits = _waits(setup, column, first)
     out = []
 
     def tell(lane: str, what: str, version: int, from_s: float, seconds: float) -> float:
-        if seconds > 0.0:
+        if from_s + seconds > from_s:
             out.append(Span(lane=lane, what=what, version=version, from_s=from_s, to_s=from_s + seconds))
         return from_s + max(seconds, 0.0)
 
@@ -220,23 +226,23 @@ def _spans(job: RlJob, sides: Sides, setup: RunSetup, played: Played, column: di
         tell("trainer", "switch", k + 1, now, setup.switch_s)
     begin_s, end_s = float(column["free_s"][first]), float(column["free_s"][-1])
     delivered_s = [float(at_s) for at_s in column["delivered_s"] if at_s > 0.0]
-    lanes = [("rollouts", np.arange(len(played.worker)))]
-    lanes += [(str(w), np.flatnonzero(played.worker == w)) for w in range(min(setup.workers, SPAN_WORKERS))]
+    lanes = [("rollouts", np.arange(len(run.worker)))]
+    lanes += [(str(w), np.flatnonzero(run.worker == w)) for w in range(min(setup.workers, SPAN_WORKERS))]
     for lane, samples in lanes:
-        for from_s, to_s in _busy(played, samples, begin_s, end_s):
+        for from_s, to_s in _busy(run, samples, begin_s, end_s):
             edges = [from_s, *(at_s for at_s in delivered_s if from_s < at_s < to_s), to_s]
             for a, b in pairwise(edges):
                 tell(lane, "generation", sum(at_s <= a for at_s in delivered_s), a, b - a)
     return tuple(out)
 
 
-def _busy(played: Played, samples: NDArray[np.intp], begin_s: float, end_s: float) -> list[tuple[float, float]]:
+def _busy(run: Played, samples: NDArray[np.intp], begin_s: float, end_s: float) -> list[tuple[float, float]]:
     """Stretches within two moments in which any of these samples runs."""
-    ends = np.where(played.end_s < 0.0, end_s, played.end_s)
-    some = samples[(played.start_s[samples] >= 0.0) & (ends[samples] > begin_s) & (played.start_s[samples] < end_s)]
+    ends = np.where(run.end_s < 0.0, end_s, run.end_s)
+    some = samples[(run.start_s[samples] >= 0.0) & (ends[samples] > begin_s) & (run.start_s[samples] < end_s)]
     out: list[tuple[float, float]] = []
-    for i in some[np.argsort(played.start_s[some], kind="stable")].tolist():
-        from_s, to_s = max(float(played.start_s[i]), begin_s), min(float(ends[i]), end_s)
+    for i in some[np.argsort(run.start_s[some], kind="stable")].tolist():
+        from_s, to_s = max(float(run.start_s[i]), begin_s), min(float(ends[i]), end_s)
         if out and from_s <= out[-1][1]:
             out[-1] = (out[-1][0], max(out[-1][1], to_s))
         else:

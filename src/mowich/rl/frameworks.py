@@ -12,7 +12,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.rl.job import ORDERS, BatchOrder, Pass
 
-UNSTATED = "unstated"
+NO_FRAMEWORK = "unstated"
 """The framework of a run that names none; others have its facts where they have none of their own."""
 
 _ROOT = "rl.frameworks"
@@ -76,7 +76,7 @@ def find_framework(facts: Facts, word: str) -> str:
     ('nemo-rl', 'miles', 'unstated')
     """
     if not word:
-        return UNSTATED
+        return NO_FRAMEWORK
     for name in framework_names(facts):
         also = facts.get(f"{_ROOT}.{name}.also")
         words = [name, facts.text(f"{_ROOT}.{name}.display"), *(str(also.value).split() if also else ())]
@@ -97,7 +97,7 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
     ('ipc-tensors', 'collective', 0.8)
     """
     found = find_framework(facts, name)
-    layers = [f"{_ROOT}.{found}", f"{_ROOT}.{UNSTATED}"]
+    layers = [f"{_ROOT}.{found}", f"{_ROOT}.{NO_FRAMEWORK}"]
     older = f"{_ROOT}.{found}.until"
     if release:
         asked = _number(release)

@@ -94,6 +94,65 @@ def room_tokens(w: Worker, plans: NDArray[np.intp], tokens: float) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StepColumns:
+    """`TokenTimes` of several workers at once, a row each [n, ...]: sequences [n, a], context [n, b], seconds
+    [n, a, b], prompt_s and tokens_per_step [n]. Shorter tables repeat their last place."""
+
+    sequences: Floats
+    context: Floats
+    seconds: Floats
+    prompt_s: Floats
+    tokens_per_step: Floats
+
+    @classmethod
+    def of(cls, times: Sequence[TokenTimes]) -> StepColumns:
+        """A row for each."""
+        a, b = (max(len(getattr(t, name)) for t in times) for name in ("sequences", "context"))
+        return cls(
+            sequences=np.stack([_to(t.sequences, a) for t in times]),
+            context=np.stack([_to(t.context, b) for t in times]),
+            seconds=np.stack([_to(_to(t.seconds, a).T, b).T for t in times]),
+            prompt_s=np.array([t.prompt_s for t in times]),
+            tokens_per_step=np.array([t.tokens_per_step for t in times]),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> StepColumns:
+        """The rows at these places."""
+        return StepColumns(
+            self.sequences[rows],
+            self.context[rows],
+            self.seconds[rows],
+            self.prompt_s[rows],
+            self.tokens_per_step[rows],
+        )
+
+    def step_s(self, sequences: Floats, context: Floats) -> Floats:
+        """Seconds of a step of each worker at several points [n, points]; as `TokenTimes.step_s`."""
+        i, u = _cells(self.sequences, sequences)
+        j, v = _cells(self.context, context)
+        rows = np.arange(len(self.seconds))[:, None]
+        i1, j1 = np.minimum(i + 1, self.seconds.shape[1] - 1), np.minimum(j + 1, self.seconds.shape[2] - 1)
+        low = (1.0 - v) * self.seconds[rows, i, j] + v * self.seconds[rows, i, j1]
+        high = (1.0 - v) * self.seconds[rows, i1, j] + v * self.seconds[rows, i1, j1]
+        return np.asarray((1.0 - u) * low + u * high)
+
+
+def _to(table: Floats, places: int) -> Floats:
+    """A table with so many places, its last one repeated."""
+    return table if len(table) == places else table[np.minimum(np.arange(places), len(table) - 1)]
+
+
+def _cells(knots: Floats, at: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """(place of the knot below each point, share of the way to the next one) [n, points]; knots: [n, a], ascending."""
+    x = np.clip(at, knots[:, :1], knots[:, -1:])
+    last = max(0, knots.shape[1] - 2)
+    place = np.minimum((knots[:, 1:, None] <= x[:, None, :]).sum(axis=1), last)
+    below = np.take_along_axis(knots, place, axis=1)
+    above = np.take_along_axis(knots, np.minimum(place + 1, knots.shape[1] - 1), axis=1)
+    return place, (x - below) / np.maximum(above - below, 1e-300)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """How a batch runs off, by tokens. edges: of the cells [CELLS + 1]; running: answers that run in a cell, share of
     all; later: of all that run in the long run, those that have so much left; fuller: by how much more run than in the
@@ -189,7 +248,7 @@ def places_of(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats,
 
 
 def batch_times(
-    times: TokenTimes,
+    times: StepColumns,
     curve: Curve,
     *,
     samples: Floats,
@@ -199,8 +258,8 @@ def batch_times(
     most: Floats,
     call_s: float = 0.0,
 ) -> BatchTimes:
-    """A batch of which every worker has `samples`, all there at the start. call_s: seconds that each sample waits for
-    calls of tools in all, without gaining tokens.
+    """A batch of which every worker has `samples`, all there at the start. times: a row for each column; call_s:
+    seconds that each sample waits for calls of tools in all, without gaining tokens.
 
     While more wait than fit, `places` run: their work is what is left of all tokens when the last has begun. Then the
     worker runs off. In a cell the time of a step counts as often as anyone still runs, at as many as run then. The last
@@ -217,11 +276,10 @@ def batch_times(
     extra = fullest(w) * np.sqrt(places) * np.maximum(curve.fuller, 0.0)
     beside = np.maximum(own / np.maximum(someone, 1e-300), 1.0) + extra
     context = np.minimum(prompt + renewed * curve.age + curve.middle, prompt + curve.edges[-1])
-    read_s = n * prompt * times.prompt_s
+    read_s, k = n * prompt * times.prompt_s[:, None], times.tokens_per_step[:, None]
     decodes: Floats = np.ones_like(n)  # share of the running sequences that wait for no call
     for _ in range(1 + (call_s > 0)):
-        k = times.tokens_per_step
-        full_s = times.step_s(np.maximum(places * decodes, 1.0), prompt + curve.age) / k * queued
+        full_s = times.step_s(np.maximum(places * decodes, 1.0), np.full_like(n, prompt + curve.age)) / k * queued
         pace = times.step_s(np.maximum(beside * decodes, 1.0), context) / k
         mine = times.step_s(np.maximum(own * decodes, 1.0), context) / k
         tail_s = (pace * anyone).sum(axis=1, keepdims=True) * curve.width
@@ -242,23 +300,11 @@ def _none_left(left: Floats, samples: Floats) -> Floats:
     return np.asarray(samples * np.log1p(-np.minimum(left, 1.0 - 1e-15)))
 
 
-def steady_rate(times: TokenTimes, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
     """Answers per second of a worker that always runs so many sequences, of all ages [n].
 
     T = running / (mean * step / tokens_per_step + calls + running * prompt * prompt_token)
     """
-    each = curve.mean * times.step_s(running, prompt + curve.age) / times.tokens_per_step
+    context = np.full((len(running), 1), prompt + curve.age)
+    each = curve.mean * times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
     return np.asarray(running / (each + call_s + running * prompt * times.prompt_s))
-
-
-def stack_ids(items: Sequence[object]) -> tuple[list[int], NDArray[np.intp]]:
-    """(first place of each distinct object, place among those of every one), by identity."""
-    known: dict[int, int] = {}
-    first: list[int] = []
-    which = np.empty(len(items), dtype=np.intp)
-    for i, item in enumerate(items):
-        if id(item) not in known:
-            known[id(item)] = len(first)
-            first.append(i)
-        which[i] = known[id(item)]
-    return first, which

@@ -38,10 +38,10 @@ _WORKER, _RETURN, _GROUP, _TRAINED, _FREE, _HOLD, _LOADED, _DELIVERED = range(8)
 class RolloutWorker:
     """steps: its clock; at_s: the time of that; free_s: it decodes from then on; offset: tokens in the caches of its
     running sequences less what all gained by the clock; held, calls: tokens and number of sequences that wait for a
-    call; ends: (clock at its end, order of admission, sample); back, queue: samples that come from a call, and that
-    wait; in_hand: all its samples; version: of its weights; made: what turns version times clock into the sum of
-    versions over steps; busy_s, gained: seconds and steps of all its sequences; stamp: of its next event, until,
-    is_over: where that is, and whether the cache is full there."""
+    call; ends: a heap of (clock at its end, order of admission, sample); newest: of (order, sample), the newest last;
+    back, queue: samples that come from a call, and that wait; in_hand: all its samples; version: of its weights; made:
+    what turns version times clock into the sum of versions over steps; busy_s, gained: seconds and steps of all its
+    sequences; stamp: of its next event, until, is_over: where that is, and whether the cache is full there."""
 
     number: int
     steps: float = 0.0
@@ -52,6 +52,7 @@ class RolloutWorker:
     held: float = 0.0
     calls: int = 0
     ends: list[tuple[float, int, int]] = field(default_factory=list)
+    newest: list[tuple[int, int]] = field(default_factory=list)
     back: deque[int] = field(default_factory=deque)
     queue: deque[int] = field(default_factory=deque)
     in_hand: int = 0
@@ -133,11 +134,13 @@ class Run:
         self.ends: list[int] = draws.ends.tolist()
         self.step_of: list[int] = draws.step_of.tolist()
         self.turns: list[int] = draws.turns.tolist()
-        self.turn_steps: list[float] = (draws.tokens / draws.turns / s.gain).tolist()
+        self.turn_steps: list[float] = setup.turn_steps.tolist()
         self.rest = list(self.turn_steps)
         self.context = [s.prompt] * samples
         self.entered = [0.0] * samples
+        self.end_at = [0.0] * samples
         self.made_before = [0.0] * samples
+        self.order_of = [0] * samples  # of its admission, 0 where it does not run
         self.worker = [-1] * samples
         self.version_of = [-1] * samples
         self.start_s = [-1.0] * samples
@@ -227,6 +230,8 @@ class Run:
         w.stamp += 1
         if not w.running:
             return
+        while w.ends[0][1] != self.order_of[w.ends[0][2]]:
+            heappop(w.ends)
         w.until, w.is_over = w.ends[0][0], False
         if w.running > 1:
             full = (self.setup.room_tokens - w.held - w.offset) / (w.running * self.setup.gain)
@@ -260,7 +265,10 @@ class Run:
             self.entered[i] = w.steps
             self.made_before[i] = w.made + w.version * w.steps
             self.order += 1
-            heappush(w.ends, (w.steps + self.rest[i], self.order, i))
+            self.order_of[i] = self.order
+            self.end_at[i] = w.steps + self.rest[i]
+            heappush(w.ends, (self.end_at[i], self.order, i))
+            w.newest.append((self.order, i))
             w.offset += self.context[i] - s.gain * w.steps
             w.running += 1
         self.most_running = max(self.most_running, w.running)
@@ -272,8 +280,10 @@ class Run:
         gain = self.setup.gain
         w.offset -= self.context[i] - gain * self.entered[i]
         w.running -= 1
+        self.order_of[i] = 0
         if not w.running:
             w.offset = 0.0
+            w.newest.clear()
         self.context[i] += gain * (w.steps - self.entered[i])
         self.made[i] += (w.made + w.version * w.steps) - self.made_before[i]
 
@@ -283,16 +293,18 @@ class Run:
         w.gained += w.running * (w.until - w.steps)
         w.steps, w.at_s = w.until, self.now
         if w.is_over:
-            newest = max(w.ends, key=lambda end: end[1])
-            w.ends.remove(newest)
-            heapify(w.ends)
-            self.leave(w, newest[2])
-            self.rest[newest[2]] = newest[0] - w.steps
-            w.queue.appendleft(newest[2])
+            order, i = w.newest.pop()
+            while order != self.order_of[i]:
+                order, i = w.newest.pop()
+            self.leave(w, i)
+            self.rest[i] = self.end_at[i] - w.steps
+            w.queue.appendleft(i)
             self.queued += 1
         else:
             while w.ends and w.ends[0][0] <= w.steps:
-                self.turn_done(w, heappop(w.ends)[2])
+                _, order, i = heappop(w.ends)
+                if order == self.order_of[i]:
+                    self.turn_done(w, i)
             self.admit(w)
             self.load_if_empty(w)
         self.plan_next(w)

@@ -39,6 +39,10 @@ class StepTable:
         return cls(context, np.ascontiguousarray(step_s), slope, spent)
 
 
+MOST_PLACES = 1 << 40
+"""Of a cache that is never full."""
+
+
 def places_of(job: RlJob, side: RolloutSide) -> int:
     """Sequences that the cache of a worker holds in the long run, when they are of all ages; at least 1.
 
@@ -46,7 +50,7 @@ def places_of(job: RlJob, side: RolloutSide) -> int:
     """
     table = job.lengths.table
     age = float((table**2).mean() / table.mean()) / 2.0
-    return max(1, int(min(side.most, side.room_tokens / (job.prompt + age))))
+    return max(1, int(min(side.room_tokens / (job.prompt + age), MOST_PLACES)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +86,11 @@ class RunSetup:
     whole_s: float
     switch_s: float
 
+    @property
+    def turn_steps(self) -> Floats:
+        """Steps of each turn of each sample."""
+        return np.asarray(self.draws.tokens / self.draws.turns / self.gain)
+
     @classmethod
     def of(cls, job: RlJob, sides: Sides, steps: int, period: int, seed: int) -> RunSetup:
         """Of a job on its sides, for so many steps."""
@@ -94,7 +103,7 @@ class RunSetup:
             passes_s += seconds
         return cls(
             draws=draws,
-            table=StepTable.of(rollouts, min(places, len(draws.tokens))),
+            table=StepTable.of(rollouts, min(rollouts.most, places, len(draws.tokens))),
             steps=steps,
             workers=rollouts.workers,
             prompts=job.prompts,

@@ -46,6 +46,8 @@ from mowich.units import show_gib
 
 TRAINERS = 6
 """Plans of a trainer, the fastest ones of a search, of which the step decides."""
+MADE = 24
+"""Plans of rollout workers, the fastest ones beside one trainer, that are paired with all plans of it."""
 SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
@@ -256,7 +258,12 @@ def _chosen(
             other_s=framework.other_s,
         ).step_s
 
-    pairs = [(i, j) for i in range(len(rollouts)) for j in range(len(plans))]
+    everywhere: Sequence[int] = range(len(rollouts))
+    if len(rollouts) > MADE:
+        quickest = min(range(len(plans)), key=lambda j: trainers[j].busy_s)
+        beside = steps([(i, quickest) for i in everywhere], [no_sync] * len(rollouts))
+        everywhere = sorted(np.argsort(beside, kind="stable")[:MADE].tolist())
+    pairs = [(i, j) for i in everywhere for j in range(len(plans))]
     if len(pairs) > SYNCED:
         fastest = np.argsort(steps(pairs, [no_sync] * len(pairs)), kind="stable")[:SYNCED]
         pairs = [pairs[k] for k in sorted(fastest.tolist())]
@@ -521,7 +528,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         rates.append(found.rate.scaled(count, found.rate.unit))
         labels.append(found.label)
         draw = energy.drawn_power(ask.facts, on[what])
-        working = count * (1.0 - idle.get(what, 0.0))
+        working = count * (1.0 - float(idle.get(what, 0.0)))
         powered = energy.powered_chips(working, count - working, draw.idle_share)
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)

@@ -14,7 +14,7 @@ from itertools import product
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import PHASES, RL, RlCase, family_of, hardware_of, read_rl_row, software_of
+from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, read_rl_row, row_family, row_hardware, row_software
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import OrderedPair, RowResult
 from mowich.evidence.sync_rows import read_sync
@@ -38,10 +38,10 @@ PARTS_OF: Mapping[str, tuple[CyclePart, ...]] = {
 """Column of a phase -> the parts of a step that it times. Of a row that times the reference apart, the
 log-probabilities are the policy's."""
 
-APART = 0.10
+DIFFERS_BY = 0.10
 """Two measured steps that differ by less are in no order."""
 
-Found = dict[str, Estimate]
+PhaseTimes = dict[str, Estimate]
 """Column of a phase -> what is predicted."""
 
 
@@ -81,7 +81,7 @@ def score_rl(rows: Sequence[PublishedRow], facts: Facts) -> tuple[list[RowResult
     results: list[RowResult] = []
     steps: list[tuple[RlCase, float, float]] = []
     for row in rows:
-        whole = {**dict.fromkeys((*RL.required, *RL.numbers, *_WORDS), ""), **row}
+        whole = {**dict.fromkeys((*RL_TABLE.required, *RL_TABLE.numbers, *_WORDS), ""), **row}
         if whole["row_kind"] == "weight_sync":
             results.append(_sync(whole, facts))
             continue
@@ -126,13 +126,13 @@ _WORDS = (
 
 def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
     """A row without figures, once for each phase that it states."""
-    whole = {**row, "chip": hardware_of(row), "stack": software_of(row)}
+    whole = {**row, "chip": row_hardware(row), "stack": row_software(row)}
     stated = [column for column in PHASES if row.get(column)] or ["none"]
     found = [RowResult.unsupported(whole, metric=column, source=row["source"], reason=reason) for column in stated]
-    return [replace(one, kind=family_of(row)) for one in found]
+    return [replace(one, kind=row_family(row)) for one in found]
 
 
-def _phases(case: RlCase, row: RlRow) -> Found | str:
+def _phases(case: RlCase, row: RlRow) -> PhaseTimes | str:
     """What is predicted of each phase of a step; the reason where there is no answer."""
     if row.reason:
         return row.reason
@@ -150,7 +150,7 @@ def _sum(parts: Sequence[Estimate]) -> Estimate:
     return Estimate(value=value, unit="s", low=low, high=high, grade=grade)
 
 
-def _update(case: RlCase, facts: Facts) -> Found:
+def _update(case: RlCase, facts: Facts) -> PhaseTimes:
     """A micro-batch of a trainer that ran alone, with its share of the step's end: the optimizer, and the weights that
     it writes for workers."""
     assert case.update is not None
@@ -178,7 +178,7 @@ def _update(case: RlCase, facts: Facts) -> Found:
     return {"train_time_s": whole}
 
 
-def _scored(case: RlCase, column: str, found: Found) -> RowResult:
+def _scored(case: RlCase, column: str, found: PhaseTimes) -> RowResult:
     """One phase of a row."""
     predicted, measured = found.get(column), case.measured[column]
     reason = case.skip.get(column, "")
@@ -211,10 +211,10 @@ def _sync(row: PublishedRow, facts: Facts) -> RowResult:
     return _result(
         id=case.id,
         metric="weight_sync_s",
-        chip=hardware_of(row),
+        chip=row_hardware(row),
         source=row["source"],
-        kind=family_of(row),
-        stack=f"{software_of(row)}, {case.method}",
+        kind=row_family(row),
+        stack=f"{row_software(row)}, {case.method}",
         inferred=(),
         measured=case.measured_s,
         predicted=predicted,
@@ -260,14 +260,14 @@ def _result(
 
 def _ordered(steps: Iterable[tuple[RlCase, float, float]]) -> Iterable[OrderedPair]:
     """Synchronous against asynchronous runs of one table that share all else, where the steps differ by more than
-    `APART`."""
+    `DIFFERS_BY`."""
     groups: dict[tuple[str, ...], list[tuple[RlCase, float, float]]] = {}
     for step in steps:
         groups.setdefault(step[0].pair, []).append(step)
     for found in groups.values():
         split = [s for s in found if s[0].is_asynchronous]
         for one, other in product((s for s in found if not s[0].is_asynchronous), split):
-            if abs(math.log(one[1] / other[1])) > math.log1p(APART):
+            if abs(math.log(one[1] / other[1])) > math.log1p(DIFFERS_BY):
                 yield OrderedPair(
                     synchronous=one[0].id,
                     asynchronous=other[0].id,
