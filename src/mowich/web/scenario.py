@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
-from mowich.requests.rl_fields import KEYS
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.scenario import Node, parse_text
 from mowich.units import is_digits
 from mowich.web import asks
@@ -95,7 +95,7 @@ def rl_fields(text: str) -> dict[str, object]:
     of all mistakes."""
     root = parse_text(text, "scenario")
     root.text("name")
-    values, _ = rl.values_of(root)
+    values, _ = rl.scenario_values(root)
     root.stop()
     lists = {field.name for field in KEYS.values() if field.kind in ("names", "texts")}
     return {
@@ -107,7 +107,7 @@ def rl_fields(text: str) -> dict[str, object]:
 def rl_yaml(fields: Mapping[str, object]) -> str:
     """The scenario of fields: each under its key."""
     out: dict[str, object] = {"mowich": 1}
-    for key, field in KEYS.items():
+    for key, field in SCENARIO_KEYS.items():
         if fields.get(field.name) is None:
             continue
         *above, own = key.split(".")
