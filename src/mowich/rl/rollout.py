@@ -300,11 +300,23 @@ def _none_left(left: Floats, samples: Floats) -> Floats:
     return np.asarray(samples * np.log1p(-np.minimum(left, 1.0 - 1e-15)))
 
 
-def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+def answers_per_s(running: Floats, answer: Floats, calls: Floats | float, read: Floats) -> Floats:
     """Answers per second of a worker that always runs so many sequences, of all ages [n].
 
-    T = running / (mean * step / tokens_per_step + calls + running * prompt * prompt_token)
+    T = running / (answer + calls + running * read)
+
+    answer: all steps of an answer; calls: it waits for tools; read: its prompt, while no sequence gains tokens.
+
+    Units: answer s, calls s, read s.
+
+    >>> float(answers_per_s(running=100.0, answer=20.0, calls=0.0, read=0.05))
+    4.0
     """
+    return np.asarray(running / (answer + calls + running * read))
+
+
+def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+    """`answers_per_s` of workers whose sequences are as old as they are in the long run [n]."""
     context = np.full((len(running), 1), prompt + curve.age)
-    each = curve.mean * times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
-    return np.asarray(running / (each + call_s + running * prompt * times.prompt_s))
+    step = times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
+    return answers_per_s(running, curve.mean * step, call_s, prompt * times.prompt_s)
