@@ -52,6 +52,8 @@ SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
 """The vendor of the chips that the stacks of frameworks in our facts are made for."""
+USUAL_METHODS = ("broadcast", "reshard", "relay")
+"""Ways of bringing weights to workers of one's own vendor, of which a run has the quickest that states none."""
 AS_RELEASED = "release"
 """The recipe of a framework that sets its stack as the newest release of the stack is set."""
 TRAINED_FORMAT = "bf16"
@@ -215,19 +217,28 @@ def sync_of(
     workers: int,
     notes: Notes | None = None,
 ) -> SyncSide:
-    """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's."""
+    """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's. Where
+    neither is stated, and both sides stand apart on one vendor's chips, by the one of `USUAL_METHODS` that holds them
+    least."""
     is_colocated = ask.job.placement == "colocated"
-    method = method_of(ask.sync, framework, is_colocated=is_colocated, is_one_vendor=platform.vendor == system.vendor)
+    is_one_vendor = platform.vendor == system.vendor
+    method = method_of(ask.sync, framework, is_colocated=is_colocated, is_one_vendor=is_one_vendor)
     used = system.devices if is_colocated else workers * served.devices
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
-    return sync_side(
-        *(ask.model, source, target, method),
-        framework=framework,
-        link_Bps=ask.link_Bps,
-        facts=ask.facts,
-        notes=notes,
-    )
+
+    def by(name: str, told_to: Notes | None = None) -> SyncSide:
+        return sync_side(
+            *(ask.model, source, target, name),
+            framework=framework,
+            link_Bps=ask.link_Bps,
+            facts=ask.facts,
+            notes=told_to,
+        )
+
+    if not (ask.sync or ask.framework or is_colocated) and is_one_vendor:
+        method = min(map(by, USUAL_METHODS), key=lambda side: (side.trainer_s + side.rollouts_s, side.whole_s)).method
+    return by(method, notes)
 
 
 def _chosen(
@@ -491,6 +502,8 @@ def _assumed(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choi
                 f"the trainer's plan is stated, and by our account it needs {show_gib(need)} of a device that has"
                 f" {show_gib(platform.hbm_usable_B)}"
             )
+    if not ask.sync and not ask.framework:
+        out.append(f"new weights reach the workers by {choice.sides.sync.method}")
     if ask.job.placement == "colocated":
         out.append("weights and optimizer of the trainer are in host memory while answers are made")
     return out
