@@ -48,6 +48,8 @@ TRAINERS = 6
 """Plans of a trainer, the fastest ones of a search, of which the step decides."""
 MADE = 24
 """Plans of rollout workers, the fastest ones beside one trainer, that are paired with all plans of it."""
+SIMPLER = 0.01
+"""Share of the shortest step within which smaller workers come first."""
 SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
@@ -244,7 +246,8 @@ def sync_of(
 def _chosen(
     ask: RlAsk, framework: Framework, found: RolloutPlans, platform: Platform, plans: Sequence[Plan]
 ) -> _Choice:
-    """The pair of plans with the shortest step in closed form; of equals the first."""
+    """The pair of plans with the shortest step in closed form; of those within `SIMPLER` of it the one whose workers
+    are smallest."""
     job, system = ask.job, found.deployment.system
     trainers = [trainer_side(ask.model, platform, job, p, framework, models=models_of(ask)) for p in plans]
     rollouts = [(i, side) for i, side in enumerate(found.sides) if side is not None]
@@ -282,7 +285,9 @@ def _chosen(
     for i, j in pairs:
         place, side = rollouts[i]
         syncs.append(sync_of(ask, framework, platform, plans[j], system, found.deployment.plans[place], side.workers))
-    best = int(np.argmin(steps(pairs, syncs)))
+    seconds = steps(pairs, syncs)
+    near = np.flatnonzero(seconds <= (1.0 + SIMPLER) * seconds.min()).tolist()
+    best = min(near, key=lambda k: (found.deployment.plans[rollouts[pairs[k][0]][0]].devices, seconds[k]))
     place, side = rollouts[pairs[best][0]]
     return _Choice(
         found=found,
