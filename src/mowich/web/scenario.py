@@ -97,7 +97,7 @@ def rl_fields(text: str) -> dict[str, object]:
     root.text("name")
     values, _ = rl.scenario_values(root)
     root.stop()
-    lists = {field.name for field in KEYS.values() if field.kind in ("names", "texts")}
+    lists = {field.name for field in SCENARIO_KEYS.values() if field.kind in ("names", "texts")}
     return {
         name: [word.strip() for word in value.split(",")] if name in lists and isinstance(value, str) else value
         for name, value in values.items()
