@@ -17,8 +17,8 @@ from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rl import RL, RlRequest, read_lengths
-from mowich.requests.rl_fields import KEYS, LENGTHS_FILE
+from mowich.requests.rl import RL, RlRequest, read_run_lengths
+from mowich.requests.rl_fields import LENGTHS_FILE, SCENARIO_KEYS
 from mowich.requests.schema import QuestionSource
 from mowich.show.command import command_of
 
@@ -96,13 +96,15 @@ def test_every_edge_reads_the_same_run(facts: Facts, data: st.DataObject) -> Non
     """A scenario, options, keywords and a body are one question."""
     more = data.draw(st.lists(st.sampled_from(sorted(EXTRA)), unique=True, max_size=6))
     keys = {**RUN, **{key: data.draw(EXTRA[key], label=key) for key in more}}
-    by_name = {KEYS[key].name: value for key, value in keys.items()}
+    by_name = {SCENARIO_KEYS[key].name: value for key, value in keys.items()}
     called = read(by_name, Edge.KEYWORD, facts)
     filed = read({"model": yaml.safe_dump(nested(keys), default_flow_style=True, width=1e9)}, Edge.KEYWORD, facts)
     sent = read({"yaml": yaml.safe_dump(nested(keys))}, Edge.KEY, facts)
-    lined = read({KEYS[key].name: typed(KEYS[key], value) for key, value in keys.items()}, Edge.OPTION, facts)
+    lined = read(
+        {SCENARIO_KEYS[key].name: typed(SCENARIO_KEYS[key], value) for key, value in keys.items()}, Edge.OPTION, facts
+    )
     assert compared(called) == compared(filed) == compared(sent) == compared(lined)
-    assert filed.said(KEYS["lengths.mean"]).endswith(":1 lengths.mean")
+    assert filed.said(SCENARIO_KEYS["lengths.mean"]).endswith(":1 lengths.mean")
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -111,7 +113,7 @@ def test_a_run_is_asked_again_by_its_command(facts: Facts, data: st.DataObject) 
     """What a result keeps of its question is written as a command line that reads the same run."""
     more = data.draw(st.lists(st.sampled_from(sorted(EXTRA)), unique=True, max_size=6))
     keys = {**RUN, **{key: data.draw(EXTRA[key], label=key) for key in more}}
-    asked = read({KEYS[key].name: value for key, value in keys.items()}, Edge.KEYWORD, facts)
+    asked = read({SCENARIO_KEYS[key].name: value for key, value in keys.items()}, Edge.KEYWORD, facts)
     words = shlex.split(command_of({"schema": "mowich/rl@1", "inputs": {"asked": asked.again}}))
     assert words[:3] == ["mowich", "rl", "llama-3.1-8b"]
     assert compared(read(parsed(words[3:]), Edge.OPTION, facts)) == compared(asked)
@@ -212,14 +214,14 @@ SAID: list[tuple[dict[str, object], str]] = [
 
 @pytest.mark.parametrize(("more", "said"), SAID, ids=lambda x: str(x)[:40])
 def test_what_does_not_go_together_is_told_by_keyword(facts: Facts, more: dict[str, object], said: str) -> None:
-    values = {KEYS[key].name: value for key, value in SPLIT.items()} | more
+    values = {SCENARIO_KEYS[key].name: value for key, value in SPLIT.items()} | more
     with pytest.raises(UserError) as error:
         read({name: value for name, value in values.items() if value is not None}, Edge.KEYWORD, facts)
     assert any(line.startswith(said) for line in error.value.line().splitlines()), error.value.line()
 
 
 def test_a_split_in_turns_can_be_meant(facts: Facts) -> None:
-    values = {KEYS[key].name: value for key, value in SPLIT.items()}
+    values = {SCENARIO_KEYS[key].name: value for key, value in SPLIT.items()}
     asked = read({**values, "staleness": 0, "placement": "split"}, Edge.KEYWORD, facts)
     assert (asked.staleness, asked.placement) == (0, "split")
 
@@ -237,12 +239,12 @@ def test_what_is_given_beside_a_scenario_wins_and_is_told_by_its_own_name(
 
 
 def test_what_nobody_stated_is_told_with_its_range(facts: Facts) -> None:
-    asked = read({KEYS[key].name: value for key, value in RUN.items()}, Edge.KEYWORD, facts)
+    asked = read({SCENARIO_KEYS[key].name: value for key, value in RUN.items()}, Edge.KEYWORD, facts)
     told = "; ".join(asked.assumed)
     for words in ("sigma 0.7 (0.4 to", "prompts of 120 tokens (80 to 180)", "updates in bf16", "reference model"):
         assert words in told
     stated = {"sigma": 0.7, "prompt": 120, "reference": True, "trainer_plan": {"precision": "bf16"}, "reward": 0.0}
-    quiet = read({**{KEYS[key].name: value for key, value in RUN.items()}, **stated}, Edge.KEYWORD, facts)
+    quiet = read({**{SCENARIO_KEYS[key].name: value for key, value in RUN.items()}, **stated}, Edge.KEYWORD, facts)
     assert quiet.assumed == ("sequences of up to 4216 tokens in training",)
     assert compared(quiet) == compared(asked) | {"assumed": quiet.assumed}
 
@@ -253,16 +255,16 @@ def test_lengths_of_a_run_come_from_a_column(tmp_path_factory: Any, tokens: list
     file: Path = tmp_path_factory.mktemp("lengths") / "run.csv"
     rows = [f"{i},{n}" for i, n in enumerate(tokens)]
     file.write_text("id,tokens\n" + "\n".join(rows) + "\n")
-    assert read_lengths(file, "tokens") == tuple(map(float, tokens))
+    assert read_run_lengths(file, "tokens") == tuple(map(float, tokens))
     at = data.draw(st.integers(0, len(rows) - 1))
     bad = data.draw(st.sampled_from(["", "x", "-3", "0", "1.5", "1e9"]))
     rows[at] = f"{at},{bad}"
     file.write_text("id,tokens\n" + "\n".join(rows) + "\n")
     with pytest.raises(UserError) as error:
-        read_lengths(file, "tokens")
+        read_run_lengths(file, "tokens")
     assert error.value.line().startswith(f"{file}:{at + 2} tokens: ")
     with pytest.raises(UserError, match=r"unknown column 'token'.*did you mean 'tokens'"):
-        read_lengths(file, "token")
+        read_run_lengths(file, "token")
 
 
 def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:
@@ -275,8 +277,8 @@ def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:
 def test_the_page_has_every_key_of_a_scenario_with_its_option() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`--[^|]*|MODEL) \|", page, re.MULTILINE))
-    assert list(rows) == list(KEYS)
-    for key, field in KEYS.items():
+    assert list(rows) == list(SCENARIO_KEYS)
+    for key, field in SCENARIO_KEYS.items():
         if field in RL.at(Edge.OPTION) and not field.is_argument:
             assert rows[key] == f"`{field.flag}`", key
 

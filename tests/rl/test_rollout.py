@@ -12,7 +12,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import Curve, batch_times, fullest, room_tokens, token_times
+from mowich.rl.rollout import Curve, StepColumns, batch_times, fullest_worker, room_tokens, token_times
 from mowich.rl.sides import TokenTimes
 from mowich.serving.search import ServeJob
 from mowich.serving.step import step, total
@@ -58,7 +58,7 @@ def test_a_batch_takes_what_it_takes_token_by_token(
     lengths = Lengths.lognormal(mean=80.0, cap=200.0, sigma=spread)
     most, rng = max(1, round(share * samples)), np.random.default_rng(seed)
     found = batch_times(
-        times,
+        StepColumns.of([times]),
         Curve.of(lengths),
         samples=np.array([float(samples)]),
         workers=np.array([float(workers)]),
@@ -79,7 +79,7 @@ def test_a_fuller_cache_never_makes_a_batch_slower() -> None:
     curve = Curve.of(Lengths.lognormal(mean=800.0, cap=2000.0, sigma=0.7))
     room = np.geomspace(3e3, 1e6, 40)
     found = batch_times(
-        _times(1e-2, 1e-5, 1e-9),
+        StepColumns.of([_times(1e-2, 1e-5, 1e-9)] * 40),
         curve,
         samples=np.full(40, 100.0),
         workers=np.full(40, 4.0),
@@ -102,7 +102,7 @@ def test_tokens_below_a_curve_are_those_of_its_answers() -> None:
 
 def test_the_fullest_worker_is_that_of_normal_draws() -> None:
     drawn = np.random.default_rng(1).normal(size=(4000, 32)).max(axis=1).mean()
-    assert fullest(np.array([32.0]))[0] == pytest.approx(drawn, rel=0.02)
+    assert fullest_worker(np.array([32.0]))[0] == pytest.approx(drawn, rel=0.02)
 
 
 @pytest.mark.parametrize("plan", [ServePlan(tp=2), ServePlan(tp=1, dp=4, ep=4), ServePlan(tp=2, pp=2)])
@@ -120,3 +120,18 @@ def test_steps_are_those_of_serving(facts: Facts, plan: ServePlan) -> None:
     assert float(room_tokens(w, np.array([0]), 1000.0)[0]) == pytest.approx(
         16 * d.blocks(0, 1000.0) * plan.dp, rel=1e-3
     )
+
+
+def test_columns_of_workers_are_their_tables() -> None:
+    rng = np.random.default_rng(3)
+    tables = [
+        TokenTimes(np.array([1.0]), np.array([1.0]), np.array([[0.01]]), prompt_s=0.0),
+        _times(1e-2, 1e-5, 1e-9),
+        TokenTimes(np.array([1.0, 8.0, 64.0]), np.array([64.0, 512.0, 4096.0]), rng.random((3, 3)), prompt_s=1e-5),
+    ]
+    columns = StepColumns.of(tables)
+    n, context = rng.uniform(0.5, 700.0, (3, 50)), rng.uniform(0.0, 9000.0, (3, 50))
+    n[:, :4], context[:, :4] = [1.0, 8.0, 64.0, 512.0], [64.0, 512.0, 4096.0, 1.0]
+    for row, table in enumerate(tables):
+        assert columns.step_s(n, context)[row] == pytest.approx(table.step_s(n[row], context[row]), rel=1e-12)
+    assert columns.take(np.array([2])).step_s(n[2:], context[2:]) == pytest.approx(columns.step_s(n, context)[2:])

@@ -17,7 +17,7 @@ from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.evidence.sync_rows import SyncCase, read_sync
 from mowich.facts import Facts
-from mowich.machines.system import Level, System, resolve
+from mowich.machines.system import Level, System, logical_cores, resolve
 from mowich.models.builtin import load_model
 from mowich.models.model import Model
 from mowich.models.storage import component_params
@@ -162,6 +162,15 @@ def test_methods_that_do_not_lead_there_are_refused(facts: Facts) -> None:
     there = replace(target, system=resolve(facts, "trn3", chips=16))
     with pytest.raises(UserError, match="'reshard' does not span two vendors"):
         sync_times(model, source, there, "reshard", facts=facts)
+
+
+def test_colocated_sides_may_group_cores_of_their_chips_in_their_own_way(facts: Facts) -> None:
+    machine = resolve(facts, "trn3", chips=16)
+    split = logical_cores(facts, machine, 1)
+    assert split.devices > machine.devices
+    source = SyncEnd(system=machine, devices=machine.devices, plan=Plan(dp=machine.devices), format="bf16")
+    target = SyncEnd(system=split, devices=split.devices, plan=ServePlan(tp=8), format="bf16", workers=16)
+    assert sync_times(load_model("llama-3.1-8b"), source, target, "ipc-buckets", facts=facts).whole_s > 0.0
 
 
 def test_laws_are_told(facts: Facts) -> None:

@@ -9,10 +9,13 @@ import io
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from test_escaped import BAD, OBEYED, Ran
 
+from mowich import cli
 from mowich.rl.cycle import CYCLE_PARTS
 from mowich.show import rl_timeline
 from mowich.show.charts_parts import time_part
@@ -24,6 +27,7 @@ from mowich.show.rl import parts_of, row_names
 from mowich.show.verbs import page_of
 from rl_answers import answer, drawn, estimate, impossible, row, spans
 
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 SEEDS = range(12)
 MOST_WORDS = 12
 
@@ -67,12 +71,13 @@ def test_few_words_name_the_cheapest_and_count_who_overlaps(seed: int) -> None:
     page, rows = page_of(result), result["rows"]
     priced = [i for i, found in enumerate(rows) if found["feasible"] and found["usd_per_mtok"]["value"] is not None]
     if len(rows) < 2 or len(priced) < 2:
-        assert not page.headline.startswith("Cheapest")
+        assert not page.headline.startswith(("Cheapest", "No winner"))
         return
     best = min(priced, key=lambda i: rows[i]["usd_per_mtok"]["value"])
     close = [i for i in priced if i != best and rows[i]["usd_per_mtok"]["low"] <= rows[best]["usd_per_mtok"]["high"]]
-    assert page.headline.startswith(f"Cheapest: {row_names(rows)[best]}, ")
-    assert (f"; {len(close)} overlap" in page.headline) == bool(close)
+    begins = "No winner; least" if close else "Cheapest"
+    assert page.headline.startswith(f"{begins}: {row_names(rows)[best]}, ")
+    assert (f"; {len(close)} close" in page.headline) == bool(close)
     assert any("no order is known" in note for note in page.said("note")) == bool(close)
     assert page.marks["usd_per_mtok"][best] == "best"
     assert all((page.marks["usd_per_mtok"][i] == "close") == (i in close) for i in priced if i != best)
@@ -95,6 +100,28 @@ def test_runs_on_the_same_chips_have_names_of_their_own() -> None:
     assert len(dollars.rows) == 2
 
 
+@pytest.mark.parametrize("metric", ["usd_per_mtok", "step_s"])
+@pytest.mark.parametrize("close", [(), (0, 2)])
+def test_the_decision_of_a_search_is_the_page_s(metric: str, close: tuple[int, ...]) -> None:
+    front = [
+        {"rollouts": {"system": "trn3", "chips": 8 * i}, "trainer": {"system": "gb300", "chips": 4}}
+        | {"step_s": 100.0 / i, "usd_per_mtok": 0.1 * i}
+        for i in range(1, 20)
+    ]
+    split = {"metric": metric, "best": 1, "not_told_apart": list(close), "verdict": "So it is.", "cheaper": "Less."}
+    page = page_of(answer(row(), row(usd=0.9, by=1.01), row(""), split={**split, "front": front}))
+    word = "fastest" if metric == "step_s" else "least" if close else "cheapest"
+    assert word in page.headline.lower()
+    assert ("No winner" in page.headline) == bool(close)
+    assert len(page.headline.split()) <= MOST_WORDS
+    assert page.marks[metric] == ["close" if i in close else "best" if i == 1 else "" for i in range(3)]
+    assert {"So it is.", "Less."} <= set(page.said("note"))
+    picture = next(c for c in page.charts if c.title.startswith("Dollars"))
+    assert len(picture.rows) == 3 + len(front)
+    lines = terminal(page, Style()).splitlines()
+    assert sum("trn3:" in line and "gb300:4" in line for line in lines) == 8
+
+
 def test_what_is_not_possible_says_why_and_prices_on_unlike_terms_are_not_ranked() -> None:
     alone = page_of(answer(impossible("trn3:64", "h100:8")))
     assert "not possible" in alone.headline
@@ -113,7 +140,7 @@ def test_every_part_of_a_step_has_words_of_its_own() -> None:
 @pytest.mark.parametrize("workers", [1, 3, 40])
 def test_a_timeline_has_every_span_in_every_form(workers: int) -> None:
     told = spans(workers)
-    found = rl_timeline.spans_of(told)
+    found = rl_timeline.spans_of(told, "colocated")
     events = json.loads(rl_timeline.to_trace(found, "a <run>"))["traceEvents"]
     slices = [event for event in events if event["ph"] == "X"]
     assert [(e["cat"], e["args"]["version"], round(e["ts"]), round(e["dur"])) for e in slices] == [
@@ -131,6 +158,15 @@ def test_a_timeline_has_every_span_in_every_form(workers: int) -> None:
     assert rl_timeline.draw_timeline([], Style()) == []
 
 
+def test_a_split_trainer_waits_on_its_lane_and_workers_make_answers() -> None:
+    told = [["trainer", "generation", 1, 0.0, 4.0], ["trainer", "training", 1, 4.0, 8.0], ["0", "generation", 1, 0, 8]]
+    split, colocated = (rl_timeline.spans_of(told, placement) for placement in ("split", "colocated"))
+    assert [span.what for span in split] == ["answers_wait", "training", "generation"]
+    assert [span.what for span in colocated] == ["generation", "training", "generation"]
+    lanes = [rl_timeline.draw_timeline(spans, Style(width=33))[0].split() for spans in (split, colocated)]
+    assert [row for _, row in lanes] == ["." * 10 + "U" * 10, "G" * 10 + "U" * 10]
+
+
 def test_the_picture_of_a_timeline_has_a_colour_for_each_part_and_no_lane_overlaps() -> None:
     page = page_of(answer(row(), timeline=spans(40)))
     picture = next(c for c in page.charts if c.title.startswith("Who does what"))
@@ -141,6 +177,46 @@ def test_the_picture_of_a_timeline_has_a_colour_for_each_part_and_no_lane_overla
     for lane, _, _, start, end in spans():
         lanes.setdefault(lane, []).append((start, end))
     assert all(a[1] <= b[0] for own in lanes.values() for a, b in pairwise(sorted(own)))
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_words_of_a_file_are_words_in_every_medium(bad: str) -> None:
+    """A stored answer may say anything where it has words."""
+    text = BAD[bad]
+    spoiled = row(assumed=[text], binds=text, price=text, sync=row()["sync"] | {"method": text}, name=text)
+    spoiled["rollouts"] |= {"engine": text, "system": text}
+    spoiled["trainer"] |= {"stack": text}
+    lanes = [[text, "training", 1, 0.0, 1.0], ["trainer", text, 1, 0.0, 1.0]]
+    none = impossible("trn3:64", "h100:8") | {"reason": text}
+    result = answer(spoiled, none, row(), timeline=lanes, model=text, framework=text)
+    page = page_of(result)
+    found = rl_timeline.spans_of(lanes, "split")
+    for style in (Style(width=80), Style(width=200), Style(unicode=False)):
+        assert not OBEYED.search(terminal(page, style))
+        assert not OBEYED.search("\n".join(map(style.text, rl_timeline.draw_timeline(found, style))))
+    assert not any(cell.strip('"').startswith("=") for line in csv_of(page).splitlines() for cell in line.split(","))
+    ran = Ran()
+    ran.feed(render_html(result))
+    assert ran.found == []
+    if not OBEYED.search(text):
+        ElementTree.fromstring(rl_timeline.to_svg(found, text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.glob("rl-*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_run_has_a_page_and_a_report(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, drawing = tmp_path / "r.json", tmp_path / "steps.svg"
+    assert cli.run(["rl", str(scenario), "--out", str(saved), "--timeline", str(drawing), "-q"]) == 0
+    result = json.loads(saved.read_text(encoding="utf-8"))
+    page = page_of(result)
+    assert page.headline in words(capsys.readouterr().out)
+    assert len(page.headline.split()) <= MOST_WORDS
+    assert max(map(len, terminal(page, Style(width=80)).splitlines())) <= 80
+    assert cli.run(["report", str(saved), "-q"]) == 0
+    assert page.headline in html.unescape(saved.with_suffix(".html").read_text(encoding="utf-8"))
+    assert len(ElementTree.parse(drawing).findall("{*}rect")) > len(result["timeline"])
 
 
 def test_an_unknown_number_is_a_question_mark() -> None:

@@ -75,6 +75,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
     "collective-weights": (
         *("collective", "weights", "--on", "h100:16", "--model", "qwen3-30b-a3b", "--to", "trn3:32"),
+        *("--method", "host"),
     ),
     "collective-nccl": ("collective", "all-reduce", "--on", "h100:64", "--bytes", "1GiB"),
     "collective-a2a": ("collective", "all-to-all", "--on", "ironwood:64", "--bytes", "1MiB"),

@@ -24,7 +24,7 @@ from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
-from mowich.requests.rl_fields import KEYS
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
 from mowich.web.reading import Knowledge
@@ -292,16 +292,26 @@ def test_fields_of_a_run_go_through_its_scenario_and_back(seed: int) -> None:
         "share": "60%",
         "count": "4k",
     }
-    chosen = [field for field in KEYS.values() if field.name != "lengths" and dice.random() < 0.5]
+    chosen = [field for field in SCENARIO_KEYS.values() if field.name != "lengths" and dice.random() < 0.5]
     fields = {field.name: kinds.get(field.kind, "llama-3.1-8b") for field in chosen}
     text = rl_yaml(fields)
     assert rl_fields(text) == fields
     assert rl_yaml(rl_fields(text)) == text
 
 
+def test_fields_of_every_shipped_run_are_a_body(client: TestClient) -> None:
+    found = client.get("/api/scenarios?verb=rl").json()["result"]["scenarios"]
+    assert len(found) >= 5
+    for scenario in found:
+        assert scenario["command"] == f"mowich rl {scenario['name']}"
+        asked = rl_fields(scenario["text"])
+        assert asks.RlBody.model_validate(asked).values().keys() == asked.keys()
+        assert rl_fields(rl_yaml(asked)) == asked
+
+
 def test_every_field_of_a_run_that_a_body_takes_has_a_meaning_and_a_type_in_the_openapi(client: TestClient) -> None:
     told = client.get("/openapi.json").json()["components"]["schemas"]["Rl"]["properties"]
-    wanted = {field.name for field in KEYS.values() if Edge.KEY in field.edges}
+    wanted = {field.name for field in SCENARIO_KEYS.values() if Edge.KEY in field.edges}
     assert wanted <= set(told)
     assert [name for name in wanted if not told[name].get("description")] == []
 

@@ -47,7 +47,7 @@ def explain(
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
-    """Predicted against measured for a table of training or serving measurements.
+    """Predicted against measured for a table of measurements: training, serving, reinforcement learning.
 
     Args:
         path: a CSV file; None takes the published rows that ship.

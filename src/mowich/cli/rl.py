@@ -33,9 +33,11 @@ def rl(asked: RlRequest) -> None:
     def drawn(how: Style) -> str:
         from mowich.show import rl_timeline
 
-        cycle = result.rows[0].cycle
-        lines = rl_timeline.draw_timeline(() if cycle is None else cycle.spans, how)
-        return "".join(f"{line}\n" for line in ("", *lines)) if asked.timeline is not None else ""
+        row = result.rows[0]
+        if asked.timeline is None or row.cycle is None:
+            return ""
+        lines = rl_timeline.draw_timeline(rl_timeline.named(row.cycle.spans, row.ask.job.placement), how)
+        return "".join(f"{line}\n" for line in ("", *lines))
 
     emit(result.to_dict(), form, inputs=asked.given, model=asked.model, after=drawn)
     if not result.is_feasible:
@@ -51,4 +53,5 @@ def _write_timeline(result: RlAnswer, file: Path) -> None:
     if row.cycle is None or not row.cycle.spans:
         raise UserError("no step was played", field=f"timeline {file}", fix=row.reason or None)
     draw = rl_timeline.to_svg if file.suffix == ".svg" else rl_timeline.to_trace
-    write_file(file, draw(row.cycle.spans, row.ask.model.name), field=f"timeline {file}")
+    spans = rl_timeline.named(row.cycle.spans, row.ask.job.placement)
+    write_file(file, draw(spans, row.ask.model.name), field=f"timeline {file}")

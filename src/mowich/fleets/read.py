@@ -49,13 +49,13 @@ _COUNTED = re.compile(r"\s*(\S+)\s+(chip|unit)s?\s*")
 """A count that says of what: "512 chips"."""
 
 
-def _run_of(node: Node, file: str) -> str:
+def _run_of(node: Node) -> str:
     """The scenario of a run of reinforcement learning: the path of its file, beside that of the fleet unless it is
     absolute or ships, or its text where it stands in the fleet."""
     run = node.raw("run")
     if isinstance(run, Mapping):
         return json.dumps({"mowich": FORMAT, **run}, default=str)
-    beside = Path(file).parent / str(run)
+    beside = Path(node.file).parent / str(run)
     return str(beside) if beside.is_file() else str(run)
 
 
@@ -317,7 +317,7 @@ class _Reader:
             return [replace(asked, tokens_per_s=rate)]
         if "run" in node:
             node.need("tokens")
-            run = _run_of(node, self.root.file)
+            run = _run_of(node)
             return [task(part, "tokens", {"do": part, "run": run, "chips": chips}) for part in ("rollouts", "updates")]
         node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
         return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]

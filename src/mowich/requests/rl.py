@@ -22,65 +22,65 @@ from mowich.requests.common import (
     asked_model,
     asked_software,
     form_of,
-    loaded,
+    loaded_model,
     words_of_model,
 )
 from mowich.requests.fields import Edge, Field, read_count
 from mowich.requests.rl_fields import (
     ACCEPTANCE,
     ALGORITHM,
-    BUDGET,
+    BOTH_ON,
     CALL,
-    CAP,
-    CHIPS,
     COLUMN,
     CRITIC,
     DAPO,
     DRAFTS,
-    ENGINE,
+    ENGINE_RELEASE,
     ENVIRONMENT,
     EPOCHS,
     FRAMEWORK,
     GLOBAL_BATCH,
     GOAL,
     GRPO,
-    JUDGE,
+    HAS_REFERENCE,
+    JUDGE_MODEL,
     JUDGE_ON,
     JUDGE_TOKENS,
     KEPT_TOKENS,
-    KEYS,
+    LENGTH_CAP,
     LENGTHS_FILE,
-    LINK,
     LONGEST_ANSWER,
     MAX_SEQUENCE,
     MEAN,
     MEMORY_SHARE,
     MOST_SAMPLES,
-    ON,
+    MOST_USD,
     ORDER,
     PARTIAL,
     PLACEMENT,
     PPO,
-    PROMPT,
-    PROMPTS,
+    PROMPT_MEAN,
+    PROMPT_SAMPLES,
     QUANTILES,
     QUESTION,
-    REFERENCE,
-    RELEASE,
     REWARD,
+    ROLLOUT_ENGINE,
     ROLLOUT_PLAN,
     ROLLOUTS_ON,
-    SAMPLES,
+    SCENARIO_KEYS,
     SIGMA,
-    STACK,
+    SITES_LINK,
+    SPLIT_CHIPS,
     STALENESS,
+    STEP_PROMPTS,
     STEP_SAMPLES,
-    SYNC,
+    STEPS_TIMELINE,
+    SYNC_METHOD,
     TEACHER,
     TEXT,
-    TIMELINE,
     TRAINER_ON,
     TRAINER_PLAN,
+    TRAINER_STACK,
     TURNS,
 )
 from mowich.requests.schema import QuestionReader, Schema
@@ -243,13 +243,13 @@ class RlRequest(Asked):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def values_of(root: Node, folder: Path = Path()) -> tuple[dict[str, object], dict[str, str]]:
-    """What a mapping gives by the keys of `KEYS`: (values by field, place of every field). Keys that are none of them
-    are noted as problems. folder: that a CSV of lengths is relative to."""
+def scenario_values(root: Node, folder: Path = Path()) -> tuple[dict[str, object], dict[str, str]]:
+    """What a mapping gives by the keys of `SCENARIO_KEYS`: (values by field, place of every field). Keys that are none
+    of them are noted as problems. folder: that a CSV of lengths is relative to."""
     values: dict[str, object] = {}
     places: dict[str, str] = {}
     nodes: dict[str, Node] = {"": root}
-    for key, of in KEYS.items():
+    for key, of in SCENARIO_KEYS.items():
         above, _, own = key.rpartition(".")
         if above not in nodes:
             outer, _, name = above.rpartition(".")
@@ -311,7 +311,7 @@ def _lay_scenario(reader: QuestionReader) -> bool:
         sent = reader.given(TEXT) is not None
         root = parse_text(str(scenario), "the scenario") if sent else read_scenario(scenario)
         root.text("name")
-        values, places = values_of(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
+        values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
         if reader.edge is Edge.KEY and LENGTHS_FILE.name in values:
             root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
         root.stop()
@@ -370,19 +370,19 @@ def _algorithm(reader: QuestionReader, taken: _Assumed) -> Algorithm:
 
 def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int, int, int]:
     """(prompts, samples of each, samples of an optimizer step)."""
-    prompts, samples, batch = reader.get(PROMPTS), reader.get(SAMPLES), reader.get(STEP_SAMPLES)
-    has = [reader.given(f) is not None for f in (PROMPTS, SAMPLES, STEP_SAMPLES)]
+    prompts, samples, batch = reader.get(STEP_PROMPTS), reader.get(PROMPT_SAMPLES), reader.get(STEP_SAMPLES)
+    has = [reader.given(f) is not None for f in (STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES)]
     if not has[1] and sum(has) == 1 and algorithm in ("ppo", "distill"):
         samples, has[1] = 1, True
         taken.words.append("one answer to each prompt")
     if sum(has) < 2:
-        for need, there in zip((PROMPTS, SAMPLES), has[:2], strict=True):
-            if not there and not (need is PROMPTS and has[2]):
+        for need, there in zip((STEP_PROMPTS, PROMPT_SAMPLES), has[:2], strict=True):
+            if not there and not (need is STEP_PROMPTS and has[2]):
                 reader.missing(need)
         return 1, 1, 1
     if all(has) and prompts and samples and batch and batch != prompts * samples:
         reader.add("is not prompts x samples", STEP_SAMPLES, given=batch, allowed=str(prompts * samples))
-    for other, value, name in ((PROMPTS, prompts, "prompts"), (SAMPLES, samples, "samples")):
+    for other, value, name in ((STEP_PROMPTS, prompts, "prompts"), (PROMPT_SAMPLES, samples, "samples")):
         if batch and value and sum(has) == 2 and reader.given(other) is not None and batch % value:
             reader.add(f"is no multiple of {name}", STEP_SAMPLES, given=batch, allowed=f"a multiple of {value}")
     if batch and not has[0] and samples:
@@ -393,7 +393,9 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
         return 1, 1, 1
     step = prompts * samples
     if step > MOST_SAMPLES:
-        reader.add(f"{prompts} x {samples} samples are too many", PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}")
+        reader.add(
+            f"{prompts} x {samples} samples are too many", STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}"
+        )
     each = taken.take(GLOBAL_BATCH, step, f"one optimizer step of all {step} samples")
     if step % each:
         near = sorted((d for d in _divisors(step)), key=lambda d: abs(math.log(d / each)))[:2]
@@ -415,7 +417,12 @@ def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLeng
     """The lengths of answers; None where something is wrong, which is noted."""
     before = len(reader.problems.found)
     ways = [f for f in (MEAN, QUANTILES, LENGTHS_FILE) if reader.given(f) is not None]
-    mean, cap, quantiles, file = reader.get(MEAN), reader.get(CAP), reader.get(QUANTILES), reader.get(LENGTHS_FILE)
+    mean, cap, quantiles, file = (
+        reader.get(MEAN),
+        reader.get(LENGTH_CAP),
+        reader.get(QUANTILES),
+        reader.get(LENGTHS_FILE),
+    )
     if not ways:
         others = f"{_key(reader, QUANTILES)}, or {_key(reader, LENGTHS_FILE)} of a run"
         fix = f"for example {reader.example(MEAN)}; or {others}"
@@ -429,23 +436,23 @@ def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLeng
     tokens = None
     if file is not None:
         with reader.watch(LENGTHS_FILE):
-            tokens = read_lengths(file, reader.get(COLUMN) or "tokens")
-    if cap is None and reader.given(CAP) is None:
+            tokens = read_run_lengths(file, reader.get(COLUMN) or "tokens")
+    if cap is None and reader.given(LENGTH_CAP) is None:
         if tokens is not None:
             cap = max(tokens)
             taken.words.append(f"cap {cap:g} tokens, the longest answer of {file}")
         elif quantiles is not None and 1.0 in quantiles:
             cap = quantiles[1.0]
         else:
-            reader.missing(CAP, ": the longest answer ends a batch")
+            reader.missing(LENGTH_CAP, ": the longest answer ends a batch")
     longest = mean if mean is not None else None
     if quantiles is not None and cap is not None and min(quantiles.values()) >= cap:
         longest = min(quantiles.values())
     if longest is not None and cap is not None and longest >= cap:
         reader.add(
             "is not above the mean length" if mean is not None else "cuts every answer",
-            CAP,
-            given=reader.given(CAP),
+            LENGTH_CAP,
+            given=reader.given(LENGTH_CAP),
             allowed=f"above {longest:g} tokens",
         )
     sigma = None
@@ -457,7 +464,7 @@ def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLeng
     return AskedLengths(cap=cap, mean=mean, sigma=sigma, quantiles=quantiles, tokens=tokens)
 
 
-def read_lengths(file: Path, column: str) -> tuple[float, ...]:
+def read_run_lengths(file: Path, column: str) -> tuple[float, ...]:
     """Tokens of the answers of a run: a column of a CSV. Raises UserError with the line of a cell that is no count."""
     import csv
 
@@ -492,31 +499,33 @@ def _key(reader: QuestionReader, field: Field[object]) -> str:
 
 def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[Placement, int]:
     """(placement, bound of staleness): what the systems say, checked against what is said of them."""
-    named, chips, word = reader.given(ON), reader.given(CHIPS), reader.get(PLACEMENT)
+    named, chips, word = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS), reader.get(PLACEMENT)
     sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
     placement: Placement = "split" if sides or chips is not None else "colocated"
     if named is not None and sides:
-        reader.add("is where both sides are", ON, given=named, fix=f"leave it out, or {_key(reader, sides[0])}")
+        reader.add("is where both sides are", BOTH_ON, given=named, fix=f"leave it out, or {_key(reader, sides[0])}")
     elif not sides and named is None:
         both = f"{_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
-        fix = f"for example {reader.example(ON)}, or {both}"
-        reader.add("is required: where does it run?", ON, fix=fix)
+        fix = f"for example {reader.example(BOTH_ON)}, or {both}"
+        reader.add("is required: where does it run?", BOTH_ON, fix=fix)
     elif len(sides) == 1:
         reader.missing(TRAINER_ON if sides[0] is ROLLOUTS_ON else ROLLOUTS_ON, f" with {_key(reader, sides[0])}")
     elif chips is not None and sides:
-        reader.add("is for a search", CHIPS, given=chips, fix=f"name systems: {reader.example(ON)}")
-    elif named is not None and chips is None and len(reader.get(ON) or ()) != 1:
-        reader.add("several systems are split over", ON, given=named, fix=f"add {reader.example(CHIPS)}")
-    for other in (GOAL, BUDGET):
+        reader.add("is for a search", SPLIT_CHIPS, given=chips, fix=f"name systems: {reader.example(BOTH_ON)}")
+    elif named is not None and chips is None and len(reader.get(BOTH_ON) or ()) != 1:
+        reader.add("several systems are split over", BOTH_ON, given=named, fix=f"add {reader.example(SPLIT_CHIPS)}")
+    for other in (GOAL, MOST_USD):
         if chips is None and reader.given(other) is not None:
-            reader.add("is of a search", other, given=reader.given(other), fix=f"add {reader.example(CHIPS)}")
-    if reader.given(BUDGET) is not None and reader.get(GOAL) != "time":
-        reader.add("is of the goal time", BUDGET, given=reader.given(BUDGET), fix=f"{_key(reader, GOAL)} time")
+            reader.add("is of a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
+    if reader.given(MOST_USD) is not None and reader.get(GOAL) != "time":
+        reader.add("is of the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
     if chips is not None and word is not None:
         reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
     elif word is not None and word != placement:
         why = f"needs {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
-        reader.add(why if word == "split" else f"needs {_key(reader, ON)}: one set of chips", PLACEMENT, given=word)
+        reader.add(
+            why if word == "split" else f"needs {_key(reader, BOTH_ON)}: one set of chips", PLACEMENT, given=word
+        )
     bound = reader.get(STALENESS)
     if placement == "colocated":
         if bound:
@@ -525,7 +534,7 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
         return placement, 0
     if bound == 0 and (reader.given(FRAMEWORK) is not None or word != "split"):
         turns = "" if reader.given(FRAMEWORK) is not None else f"; {_key(reader, PLACEMENT)} split if that is meant"
-        fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, ON)}){turns}"
+        fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, BOTH_ON)}){turns}"
         reader.add("leaves one side of a split idle at any time", STALENESS, given=0, fix=fix)
     if bound is None and reader.given(STALENESS) is None:
         taken.words.append(f"weights at most {framework.staleness} step(s) behind")
@@ -556,8 +565,8 @@ def _software(reader: QuestionReader, facts: Facts) -> Framework:
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
 
-    asked_software(reader, ENGINE, "engine", lambda: engine_names(facts))
-    asked_software(reader, STACK, "software stack", lambda: stack_names(facts))
+    asked_software(reader, ROLLOUT_ENGINE, "engine", lambda: engine_names(facts))
+    asked_software(reader, TRAINER_STACK, "software stack", lambda: stack_names(facts))
     name, at, release = (reader.get(FRAMEWORK) or "").partition("@")
     if at and not release:
         reader.add("names no release", FRAMEWORK, given=reader.given(FRAMEWORK), allowed=f"{name}@0.5, or {name}")
@@ -590,7 +599,7 @@ def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed
             )
             value = facts.number(fact.path)
         out.append(value or 0.0)
-    if algorithm != "distill" and reward is None and "reward" not in usual and reader.given(JUDGE) is None:
+    if algorithm != "distill" and reward is None and "reward" not in usual and reader.given(JUDGE_MODEL) is None:
         taken.words.append("rewards that take no time")
     return out[0], out[1]
 
@@ -599,7 +608,7 @@ def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge |
     """The judge, where there is one; what it lacks is noted."""
     if reader.given(CALL) is not None and (reader.get(TURNS) or 1.0) <= 1.0:
         reader.add("is between two turns", CALL, given=reader.given(CALL), fix=f"add {reader.example(TURNS)}")
-    parts = (JUDGE, JUDGE_ON, JUDGE_TOKENS)
+    parts = (JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS)
     if algorithm == "distill":
         for other in (REWARD, ENVIRONMENT, *parts, ACCEPTANCE):
             if reader.given(other) is not None:
@@ -610,7 +619,7 @@ def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge |
     for need in parts:
         if need not in given:
             reader.missing(need, f" with {_key(reader, given[0])}")
-    model = _other_model(reader, JUDGE)
+    model = _other_model(reader, JUDGE_MODEL)
     on, tokens = reader.get(JUDGE_ON), reader.get(JUDGE_TOKENS)
     _system(reader, JUDGE_ON, facts)
     return None if model is None or on is None or tokens is None else AskedJudge(model=model, on=on, tokens=tokens)
@@ -621,7 +630,7 @@ def _other_model(reader: QuestionReader, of: Field[object]) -> Model | None:
     if value is None:
         return None
     with reader.watch(of):
-        return loaded(reader, value)
+        return loaded_model(reader, value)
     return None
 
 
@@ -639,7 +648,7 @@ def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
 
 def _given(reader: QuestionReader) -> dict[str, object]:
     """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
-    left = {f.name for f in (*FORM, LEGEND, TIMELINE, *OF_FACTS)}
+    left = {f.name for f in (*FORM, LEGEND, STEPS_TIMELINE, *OF_FACTS)}
     asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
     values = {f.name: value for f, value in asked if value is not None and value != f.default}
     if QUESTION.name in values:
@@ -680,7 +689,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
     prompts, samples, global_batch = _batch(reader, algorithm, taken)
     lengths = _lengths(reader, facts, taken)
     known, words = _number_of(facts, "prompt", "prompts of", " tokens")
-    prompt = taken.take(PROMPT, known, words)
+    prompt = taken.take(PROMPT_MEAN, known, words)
     longest = prompt + (0.0 if lengths is None else lengths.cap)
     most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
     if lengths is not None and reader.given(MAX_SEQUENCE) is not None and most < prompt + (lengths.mean or 0.0):
@@ -701,14 +710,14 @@ def _rl(reader: QuestionReader) -> RlRequest:
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
     rollout_plan, trainer_plan = _plans(reader, taken)
-    sync = asked_software(reader, SYNC, "method of weight synchronisation", lambda: METHODS) or ""
+    sync = asked_software(reader, SYNC_METHOD, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
     reader.stop()
     assert model is not None
     assert lengths is not None
     has_reference = algorithm in ("grpo", "ppo")
     kl = "a reference model reads each batch" if has_reference else "no reference model"
-    reference = taken.take(REFERENCE, has_reference, kl)
+    reference = taken.take(HAS_REFERENCE, has_reference, kl)
     return reader.fill(
         RlRequest,
         form=form,
@@ -742,7 +751,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         framework="" if reader.given(FRAMEWORK) is None else framework.name,
         framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
         sync=sync,
-        link_Bps=reader.get(LINK),
+        link_Bps=reader.get(SITES_LINK),
         turns=reader.get(TURNS) or 1.0,
         call_s=call_s,
         reward_s=reward_s,
@@ -758,22 +767,20 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     """The systems of both sides, or those to split over; names of these have no size."""
     from mowich.machines.system import resolve
 
-    names = reader.get(ON) or ()
+    names = reader.get(BOTH_ON) or ()
     for name in names:
-        with reader.watch(ON):
+        with reader.watch(BOTH_ON):
             resolve(facts, name)
-            if reader.given(CHIPS) is not None and any(mark in name for mark in ":*"):
+            if reader.given(SPLIT_CHIPS) is not None and any(mark in name for mark in ":*"):
                 raise UserError(
                     "the search says how many", given=name, allowed=name.partition(":")[0].partition("*")[0]
                 )
     for twice in dict.fromkeys(n for n in names if names.count(n) > 1):
-        reader.add(f"'{twice}' is named twice", ON)
+        reader.add(f"'{twice}' is named twice", BOTH_ON)
     return names
 
 
-def _plans(
-    reader: QuestionReader, taken: _Assumed
-) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int | str, ...]]]:
+def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]:
     """(choices of a worker's plan, of the trainer's)."""
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
@@ -792,25 +799,12 @@ def _plans(
 RL = Schema(
     name="rl",
     fields=(
-        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, PROMPTS, SAMPLES, STEP_SAMPLES),
-        *(GLOBAL_BATCH, EPOCHS, MEAN, CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT, MAX_SEQUENCE),
-        *(
-            REFERENCE,
-            ACCEPTANCE,
-            PLACEMENT,
-            STALENESS,
-            ORDER,
-            PARTIAL,
-            ON,
-            CHIPS,
-            GOAL,
-            BUDGET,
-            ROLLOUTS_ON,
-            TRAINER_ON,
-        ),
-        *(ENGINE, RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS, DRAFTS, STACK, TRAINER_PLAN, FRAMEWORK),
-        *(SYNC, LINK, ENVIRONMENT, TURNS, CALL, REWARD, JUDGE, JUDGE_ON, JUDGE_TOKENS, TIMELINE, PRICE_KIND, *OF_FACTS),
-        *(TERM, LEGEND, *FORM, SEED),
+        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES),
+        *(STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN),
+        *(MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS, ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL),
+        *(MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS),
+        *(DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK, ENVIRONMENT, TURNS, CALL, REWARD),
+        *(JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS, STEPS_TIMELINE, PRICE_KIND, *OF_FACTS, TERM, LEGEND, *FORM, SEED),
     ),
     make=_rl,
     help=(

@@ -1,6 +1,6 @@
 """The fields of a question of reinforcement learning, and the keys of a scenario that give them.
 
-They are told once: options, keywords of Python, bodies and keys of a scenario (`KEYS`) are views of them.
+They are told once: options, keywords of Python, bodies and keys of a scenario (`SCENARIO_KEYS`) are views of them.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ PPO = flag("ppo", "With a critic, which is trained too.", edges=TYPED)
 DAPO = flag("dapo", "Groups that all fail or all succeed are dropped (--acceptance).", edges=TYPED)
 TEACHER = _model("teacher", "Learn from a teacher that rates the model's own answers.", option="--distill")
 CRITIC = _model("critic", "The critic of ppo, where it is another model.")
-PROMPTS = whole("prompts", "Prompts of a step.", high=MOST_SAMPLES, metavar="N", example="64")
-SAMPLES = whole("samples", "Answers to each prompt.", high=MOST_SAMPLES, metavar="N", example="32")
+STEP_PROMPTS = whole("prompts", "Prompts of a step.", high=MOST_SAMPLES, metavar="N", example="64")
+PROMPT_SAMPLES = whole("samples", "Answers to each prompt.", high=MOST_SAMPLES, metavar="N", example="32")
 STEP_SAMPLES = whole(
     "batch", "Samples of a step, with one of the two above.", high=MOST_SAMPLES, metavar="N", example="2048"
 )
@@ -180,14 +180,14 @@ GLOBAL_BATCH = whole(
 )
 EPOCHS = whole("epochs", "How often a batch is trained on.", high=100, metavar="N", shown="1", example="1")
 MEAN = count("mean", "Mean tokens of an answer.", high=LONGEST_ANSWER, metavar="N", example="3200")
-CAP = count("cap", "Longest answer in tokens.", high=LONGEST_ANSWER, metavar="N", example="4096")
+LENGTH_CAP = count("cap", "Longest answer in tokens.", high=LONGEST_ANSWER, metavar="N", example="4096")
 SIGMA = number(
     "sigma", "Spread of a lognormal length (else 0.7).", low=0.0, high=3.0, above=True, metavar="X", example="0.7"
 )
 QUANTILES = _pairs("quantiles", "Lengths in place of a mean: p50=900,p90=2500.", read_quantiles, "p50=900,p90=2500")
 LENGTHS_FILE = path("lengths", "Lengths of a run's answers: a CSV.", metavar="FILE.csv", edges=_OPEN)
 COLUMN = word("column", "Its column (else tokens).", metavar="NAME", example="tokens", edges=_OPEN)
-PROMPT = count("prompt", "Mean tokens of a prompt.", high=LONGEST_ANSWER, metavar="N", example="150")
+PROMPT_MEAN = count("prompt", "Mean tokens of a prompt.", high=LONGEST_ANSWER, metavar="N", example="150")
 MAX_SEQUENCE = count(
     "max_sequence",
     "Longest sequence that is trained on (else prompt + cap).",
@@ -195,7 +195,7 @@ MAX_SEQUENCE = count(
     metavar="N",
     example="4096",
 )
-REFERENCE = _switch("reference", "Whether a reference model reads each batch (a KL term).")
+HAS_REFERENCE = _switch("reference", "Whether a reference model reads each batch (a KL term).")
 ACCEPTANCE: Field[float] = replace(
     share("acceptance", "Share of groups that dynamic sampling keeps: 60%.", metavar="SHARE", example="60%"),
     parse=read_whole_share,
@@ -211,14 +211,14 @@ STALENESS = whole(
 )
 ORDER = _word("order", "Groups that an update takes: started or finished first.", "ORDERS", "finished")
 PARTIAL = _switch("partial", "Whether new weights reach answers that are being made.")
-ON = names(
+BOTH_ON = names(
     "on",
     "h100:32: both sides there; with --chips: systems to split over.",
     metavar="SYSTEMS",
     example="h100:32",
     completes="systems",
 )
-CHIPS = whole("chips", "Chips in all: find how many roll out and train.", low=2, metavar="N", example="512")
+SPLIT_CHIPS = whole("chips", "Chips in all: find how many roll out and train.", low=2, metavar="N", example="512")
 GOAL = word(
     "goal",
     "Of the search: cost, dollars of a token; time, of a step.",
@@ -228,7 +228,7 @@ GOAL = word(
     shown="cost",
     example="time",
 )
-BUDGET = number(
+MOST_USD = number(
     "budget",
     "With time: most dollars per million trained tokens.",
     low=0.0,
@@ -238,8 +238,8 @@ BUDGET = number(
 )
 ROLLOUTS_ON = word("rollouts", "Rollouts: trn3:64.", metavar="SYSTEM", example="trn3:64", completes="systems")
 TRAINER_ON = word("trainer", "Updates: gb300:72.", metavar="SYSTEM", example="gb300:72", completes="systems")
-ENGINE = word("engine", "Of rollouts: vllm, sglang, trtllm, neuron...", metavar="NAME", example="vllm")
-RELEASE = word("release", "Of the engine: 0.10.", metavar="NAME", example="0.10")
+ROLLOUT_ENGINE = word("engine", "Of rollouts: vllm, sglang, trtllm, neuron...", metavar="NAME", example="vllm")
+ENGINE_RELEASE = word("release", "Of the engine: 0.10.", metavar="NAME", example="0.10")
 ROLLOUT_PLAN = _pairs("rollout_plan", "Of a worker: tp=4,weights=fp8.", read_pairs, "tp=4")
 MEMORY_SHARE: Field[float] = replace(
     share("memory_share", "Of a device that the engine may use.", metavar="SHARE", example="60%"),
@@ -255,70 +255,72 @@ KEPT_TOKENS = number(
     example="2.3",
 )
 DRAFTS = whole("drafts", "Tokens drafted per speculative step.", high=32, metavar="N", example="3")
-STACK = word("stack", "Training software.", metavar="NAME", example="megatron")
+TRAINER_STACK = word("stack", "Training software.", metavar="NAME", example="megatron")
 TRAINER_PLAN = _pairs("trainer_plan", "Choices: tp=2,pp=4,precision=bf16.", read_pairs, "tp=2,pp=4")
 FRAMEWORK = word("framework", "nemo-rl, verl, ... or with its release: NAME@0.5.", metavar="NAME", example="nemo-rl")
-SYNC = word("sync", "How new weights reach the workers (docs/rl.md).", metavar="METHOD", example="reshard")
-LINK = quantity("link", "B/s", "Between the sites of both sides.", metavar="RATE", example="100Gbit/s")
+SYNC_METHOD = word("sync", "How new weights reach the workers (docs/rl.md).", metavar="METHOD", example="reshard")
+SITES_LINK = quantity("link", "B/s", "Between the sites of both sides.", metavar="RATE", example="100Gbit/s")
 ENVIRONMENT = word("environment", "math, code, python, shell, swe: its usual times.", metavar="KIND", example="swe")
 TURNS = number(
     "turns", "Of the model in a sample, tools called between.", low=1.0, high=1000.0, metavar="N", example="8"
 )
 CALL = quantity("call", "s", "Mean time of a call between two turns.", above=False, metavar="TIME", example="2s")
 REWARD = quantity("reward", "s", "Mean time until a sample's reward.", above=False, metavar="TIME", example="1s")
-JUDGE = _model("judge", "A model that rewards, on chips of its own.")
+JUDGE_MODEL = _model("judge", "A model that rewards, on chips of its own.")
 JUDGE_ON = word("judge_on", "Its chips: h100:8.", metavar="SYSTEM", example="h100:8", completes="systems")
 JUDGE_TOKENS = count(
     "judge_tokens", "Tokens that it writes for a sample.", high=LONGEST_ANSWER, metavar="N", example="500"
 )
-TIMELINE = path("timeline", "A few steps of the run: .json (ui.perfetto.dev) or .svg.", metavar="FILE", edges=TYPED)
+STEPS_TIMELINE = path(
+    "timeline", "A few steps of the run: .json (ui.perfetto.dev) or .svg.", metavar="FILE", edges=TYPED
+)
 
-KEYS: Mapping[str, Field[object]] = {
+SCENARIO_KEYS: Mapping[str, Field[object]] = {
     "model": QUESTION,
     "algorithm": ALGORITHM,
     "teacher": TEACHER,
     "critic": CRITIC,
-    "prompts": PROMPTS,
-    "samples": SAMPLES,
+    "prompts": STEP_PROMPTS,
+    "samples": PROMPT_SAMPLES,
     "batch": STEP_SAMPLES,
     "global_batch": GLOBAL_BATCH,
     "epochs": EPOCHS,
     "lengths.mean": MEAN,
-    "lengths.cap": CAP,
+    "lengths.cap": LENGTH_CAP,
     "lengths.sigma": SIGMA,
     "lengths.quantiles": QUANTILES,
     "lengths.csv": LENGTHS_FILE,
     "lengths.column": COLUMN,
-    "prompt": PROMPT,
+    "prompt": PROMPT_MEAN,
     "max_sequence": MAX_SEQUENCE,
-    "reference": REFERENCE,
+    "reference": HAS_REFERENCE,
     "acceptance": ACCEPTANCE,
     "placement": PLACEMENT,
     "staleness": STALENESS,
     "order": ORDER,
     "partial": PARTIAL,
-    "on": ON,
-    "chips": CHIPS,
+    "on": BOTH_ON,
+    "chips": SPLIT_CHIPS,
     "goal": GOAL,
-    "budget": BUDGET,
+    "budget": MOST_USD,
     "rollouts.on": ROLLOUTS_ON,
-    "rollouts.engine": ENGINE,
-    "rollouts.release": RELEASE,
+    "rollouts.engine": ROLLOUT_ENGINE,
+    "rollouts.release": ENGINE_RELEASE,
     "rollouts.plan": ROLLOUT_PLAN,
     "rollouts.memory_share": MEMORY_SHARE,
     "rollouts.accept": KEPT_TOKENS,
     "rollouts.drafts": DRAFTS,
     "trainer.on": TRAINER_ON,
-    "trainer.stack": STACK,
+    "trainer.stack": TRAINER_STACK,
     "trainer.plan": TRAINER_PLAN,
     "framework": FRAMEWORK,
-    "sync.method": SYNC,
-    "sync.link": LINK,
+    "sync.method": SYNC_METHOD,
+    "sync.link": SITES_LINK,
     "environment.kind": ENVIRONMENT,
     "environment.turns": TURNS,
     "environment.call": CALL,
     "environment.reward": REWARD,
-    "environment.judge.model": JUDGE,
+    "environment.judge.model": JUDGE_MODEL,
     "environment.judge.on": JUDGE_ON,
     "environment.judge.tokens": JUDGE_TOKENS,
     "price": PRICE_KIND,

@@ -22,11 +22,11 @@ from mowich.rl.sides import TokenTimes
 from mowich.serving.search import Worker
 from mowich.serving.step import step, total
 
-SEQUENCES, CONTEXTS = 20, 8
+_SEQUENCES, _CONTEXTS = 20, 8
 """Places of the table of a worker's steps: running sequences by tokens of their caches."""
-LEAST_CONTEXT = 64.0
+_LEAST_CONTEXT = 64.0
 """The shortest cache in that table, tokens."""
-WIRES = ("tp", "ep", "cp", "pp")
+_WIRES = ("tp", "ep", "cp", "pp")
 """Parts of a worker's step that are transfers."""
 CELLS = 64
 """Cells into which the tokens of the longest answer are cut."""
@@ -43,8 +43,8 @@ def token_times(
     near a plan shift its steps, as they do in `plan --serve`. Prompts are read in steps of the engine's budget.
     """
     groups = w.shapes.dp[plans]
-    n = np.geomspace(1.0, np.maximum(most, 2.0), SEQUENCES)  # of a rank group
-    context = np.geomspace(LEAST_CONTEXT, max(longest, 2.0 * LEAST_CONTEXT), CONTEXTS)
+    n = np.geomspace(1.0, np.maximum(most, 2.0), _SEQUENCES)  # of a rank group
+    context = np.geomspace(_LEAST_CONTEXT, max(longest, 2.0 * _LEAST_CONTEXT), _CONTEXTS)
     cells = len(n) * len(context)
     rows = np.repeat(plans, cells)
     s, c = w.shapes.take(rows), w.costs.take(rows)
@@ -52,7 +52,7 @@ def token_times(
     held = np.tile(context, len(n) * len(plans))
     verified, accepted = (np.broadcast_to(x, len(w.plans)) for x in (w.verified, w.accepted))
     parts = step(s, c, n=users / np.maximum(1.0, s.pp), context=held, verify=verified[rows])
-    decode = total({name: x * (1.0 if name in WIRES else slower) for name, x in parts.items()})
+    decode = total({name: x * (1.0 if name in _WIRES else slower) for name, x in parts.items()})
     seconds = decode * w.around.take(rows).mtp_cost * np.exp(w.tpot.at(rows, users))
     per_prompt = _prompt_token_s(w, plans, prompt)
     shape = (len(plans), len(n), len(context))
@@ -91,6 +91,65 @@ def room_tokens(w: Worker, plans: NDArray[np.intp], tokens: float) -> Floats:
     free = serving_memory_B(s, w.around.take(plans), w.capacity_B)["kv"]
     each = kv_B_per_sequence(s, np.full(len(plans), tokens)) / tokens
     return np.asarray(np.where(free > 0, free / np.maximum(each, 1e-9), 0.0) * s.dp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepColumns:
+    """`TokenTimes` of several workers at once, a row each [n, ...]: sequences [n, a], context [n, b], seconds
+    [n, a, b], prompt_s and tokens_per_step [n]. Shorter tables repeat their last place."""
+
+    sequences: Floats
+    context: Floats
+    seconds: Floats
+    prompt_s: Floats
+    tokens_per_step: Floats
+
+    @classmethod
+    def of(cls, times: Sequence[TokenTimes]) -> StepColumns:
+        """A row for each."""
+        a, b = (max(len(getattr(t, name)) for t in times) for name in ("sequences", "context"))
+        return cls(
+            sequences=np.stack([_to(t.sequences, a) for t in times]),
+            context=np.stack([_to(t.context, b) for t in times]),
+            seconds=np.stack([_to(_to(t.seconds, a).T, b).T for t in times]),
+            prompt_s=np.array([t.prompt_s for t in times]),
+            tokens_per_step=np.array([t.tokens_per_step for t in times]),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> StepColumns:
+        """The rows at these places."""
+        return StepColumns(
+            self.sequences[rows],
+            self.context[rows],
+            self.seconds[rows],
+            self.prompt_s[rows],
+            self.tokens_per_step[rows],
+        )
+
+    def step_s(self, sequences: Floats, context: Floats) -> Floats:
+        """Seconds of a step of each worker at several points [n, points]; as `TokenTimes.step_s`."""
+        i, u = _cells(self.sequences, sequences)
+        j, v = _cells(self.context, context)
+        rows = np.arange(len(self.seconds))[:, None]
+        i1, j1 = np.minimum(i + 1, self.seconds.shape[1] - 1), np.minimum(j + 1, self.seconds.shape[2] - 1)
+        low = (1.0 - v) * self.seconds[rows, i, j] + v * self.seconds[rows, i, j1]
+        high = (1.0 - v) * self.seconds[rows, i1, j] + v * self.seconds[rows, i1, j1]
+        return np.asarray((1.0 - u) * low + u * high)
+
+
+def _to(table: Floats, places: int) -> Floats:
+    """A table with so many places, its last one repeated."""
+    return table if len(table) == places else table[np.minimum(np.arange(places), len(table) - 1)]
+
+
+def _cells(knots: Floats, at: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """(place of the knot below each point, share of the way to the next one) [n, points]; knots: [n, a], ascending."""
+    x = np.clip(at, knots[:, :1], knots[:, -1:])
+    last = max(0, knots.shape[1] - 2)
+    place = np.minimum((knots[:, 1:, None] <= x[:, None, :]).sum(axis=1), last)
+    below = np.take_along_axis(knots, place, axis=1)
+    above = np.take_along_axis(knots, np.minimum(place + 1, knots.shape[1] - 1), axis=1)
+    return place, (x - below) / np.maximum(above - below, 1e-300)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,10 +226,10 @@ class BatchTimes:
     longest_s: Floats
 
 
-def fullest(workers: Floats) -> Floats:
+def fullest_worker(workers: Floats) -> Floats:
     """By how many standard deviations the fullest of so many workers lies above the mean (Blom).
 
-    >>> fullest(np.array([1.0, 16.0])).round(2).tolist()
+    >>> fullest_worker(np.array([1.0, 16.0])).round(2).tolist()
     [0.0, 1.77]
     """
     inverse = NormalDist().inv_cdf
@@ -178,7 +237,7 @@ def fullest(workers: Floats) -> Floats:
     return np.array([known[x] for x in np.ravel(workers).tolist()]).reshape(np.shape(workers))
 
 
-def places_of(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats, most: Floats) -> Floats:
+def fitting_sequences(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats, most: Floats) -> Floats:
     """Sequences that a worker runs at once, of so many samples that wait for it: those whose caches fit. Samples that
     begin together are old together; later they are of all ages."""
     fill = float(np.max(curve.running * (prompt + curve.edges[1:])))
@@ -189,7 +248,7 @@ def places_of(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats,
 
 
 def batch_times(
-    times: TokenTimes,
+    times: StepColumns,
     curve: Curve,
     *,
     samples: Floats,
@@ -199,29 +258,28 @@ def batch_times(
     most: Floats,
     call_s: float = 0.0,
 ) -> BatchTimes:
-    """A batch of which every worker has `samples`, all there at the start. call_s: seconds that each sample waits for
-    calls of tools in all, without gaining tokens.
+    """A batch of which every worker has `samples`, all there at the start. times: a row for each column; call_s:
+    seconds that each sample waits for calls of tools in all, without gaining tokens.
 
     While more wait than fit, `places` run: their work is what is left of all tokens when the last has begun. Then the
     worker runs off. In a cell the time of a step counts as often as anyone still runs, at as many as run then. The last
     of all workers is the fullest one, and has the longest answer.
     """
     n, w = (np.asarray(x, dtype=np.float64)[:, None] for x in (samples, workers))
-    places = places_of(curve, np.asarray(samples), prompt, np.asarray(room_tokens), np.asarray(most))[:, None]
+    places = fitting_sequences(curve, np.asarray(samples), prompt, np.asarray(room_tokens), np.asarray(most))[:, None]
     renewed = np.clip((n - places) / places, 0.0, 1.0)
     left = (1.0 - renewed) * curve.running + renewed * curve.later  # share of the places that still run
     # tokens of each place until the last has begun
     queued = np.maximum(n * curve.mean / places - left.sum(axis=1, keepdims=True) * curve.width, 0.0)
     own = places * left
     someone, anyone = (-np.expm1(_none_left(left, x)) for x in (places, places * w))
-    extra = fullest(w) * np.sqrt(places) * np.maximum(curve.fuller, 0.0)
+    extra = fullest_worker(w) * np.sqrt(places) * np.maximum(curve.fuller, 0.0)
     beside = np.maximum(own / np.maximum(someone, 1e-300), 1.0) + extra
     context = np.minimum(prompt + renewed * curve.age + curve.middle, prompt + curve.edges[-1])
-    read_s = n * prompt * times.prompt_s
+    read_s, k = n * prompt * times.prompt_s[:, None], times.tokens_per_step[:, None]
     decodes: Floats = np.ones_like(n)  # share of the running sequences that wait for no call
     for _ in range(1 + (call_s > 0)):
-        k = times.tokens_per_step
-        full_s = times.step_s(np.maximum(places * decodes, 1.0), prompt + curve.age) / k * queued
+        full_s = times.step_s(np.maximum(places * decodes, 1.0), np.full_like(n, prompt + curve.age)) / k * queued
         pace = times.step_s(np.maximum(beside * decodes, 1.0), context) / k
         mine = times.step_s(np.maximum(own * decodes, 1.0), context) / k
         tail_s = (pace * anyone).sum(axis=1, keepdims=True) * curve.width
@@ -242,23 +300,23 @@ def _none_left(left: Floats, samples: Floats) -> Floats:
     return np.asarray(samples * np.log1p(-np.minimum(left, 1.0 - 1e-15)))
 
 
-def steady_rate(times: TokenTimes, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+def answers_per_s(running: Floats, answer: Floats, calls: Floats | float, read: Floats) -> Floats:
     """Answers per second of a worker that always runs so many sequences, of all ages [n].
 
-    T = running / (mean * step / tokens_per_step + calls + running * prompt * prompt_token)
+    T = running / (answer + calls + running * read)
+
+    answer: all steps of an answer; calls: it waits for tools; read: its prompt, while no sequence gains tokens.
+
+    Units: answer s, calls s, read s.
+
+    >>> float(answers_per_s(running=100.0, answer=20.0, calls=0.0, read=0.05))
+    4.0
     """
-    each = curve.mean * times.step_s(running, prompt + curve.age) / times.tokens_per_step
-    return np.asarray(running / (each + call_s + running * prompt * times.prompt_s))
+    return np.asarray(running / (answer + calls + running * read))
 
 
-def stack_ids(items: Sequence[object]) -> tuple[list[int], NDArray[np.intp]]:
-    """(first place of each distinct object, place among those of every one), by identity."""
-    known: dict[int, int] = {}
-    first: list[int] = []
-    which = np.empty(len(items), dtype=np.intp)
-    for i, item in enumerate(items):
-        if id(item) not in known:
-            known[id(item)] = len(first)
-            first.append(i)
-        which[i] = known[id(item)]
-    return first, which
+def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+    """`answers_per_s` of workers whose sequences are as old as they are in the long run [n]."""
+    context = np.full((len(running), 1), prompt + curve.age)
+    step = times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
+    return answers_per_s(running, curve.mean * step, call_s, prompt * times.prompt_s)

@@ -8,7 +8,7 @@ the bound on versions leaves. `rl.events` plays the same; docs/rl.md says where 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -19,10 +19,10 @@ from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import CELLS, Curve, batch_times, places_of, stack_ids, steady_rate
-from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
+from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, fitting_sequences, steady_rate
+from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 
-ROUNDS = 14
+_ROUNDS = 14
 """Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
 
 
@@ -197,16 +197,18 @@ def closed_columns(
     zero = np.zeros(len(of_rollout))
     if job.placement == "colocated" or job.staleness == 0:
         return _in_turns(job, made.take(of_rollout), t, zero + switch_s, hides_passes, zero + other_s, notes)
-    return _side_by_side(job, made, of_rollout, t, hides_passes, zero + other_s, notes)
+    return _side_by_side(job, made.take(of_rollout), t, hides_passes, zero + other_s, notes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rollouts:
-    """A batch on each rollout side by itself, columns: `rollout.BatchTimes`, and the sides. rate: answers per second of
+    """Rollout sides as columns, and a batch on each by itself (`rollout.BatchTimes`). rate: answers per second of
     a worker that runs as many sequences as fit; fits: those."""
 
-    sides: tuple[RolloutSide, ...]
+    times: StepColumns
     workers: Floats
+    room: Floats
+    most: Floats
     makespan_s: Floats
     running: Floats
     places: Floats
@@ -216,40 +218,43 @@ class _Rollouts:
 
     @classmethod
     def of(cls, job: RlJob, sides: Sequence[RolloutSide]) -> _Rollouts:
-        curve = curve_of(job.lengths)
-        n = len(sides)
+        """A row for each side."""
+        curve, calls = curve_of(job.lengths), calls_s(job)
         workers, room, most = (
             np.array([float(getattr(x, name)) for x in sides]) for name in ("workers", "room_tokens", "most")
         )
-        out = {name: np.empty(n) for name in ("makespan_s", "running", "places", "longest_s", "rate", "fits")}
-        first, which = stack_ids([x.times for x in sides])
-        calls = calls_s(job)
-        for i, place in enumerate(first):
-            rows = np.flatnonzero(which == i)
-            times = sides[place].times
-            w = np.minimum(workers[rows], np.ceil(job.rolled))
-            batch = batch_times(
-                times,
-                curve,
-                samples=np.ceil(job.rolled / w - 1e-9),
-                workers=w,
-                prompt=job.prompt,
-                room_tokens=room[rows],
-                most=most[rows],
-                call_s=calls,
-            )
-            under_way = (job.staleness + 1.0) * job.rolled / workers[rows]
-            fits = places_of(curve, np.maximum(under_way, 1.0), job.prompt, room[rows], most[rows])
-            out["rate"][rows] = steady_rate(times, curve, prompt=job.prompt, running=fits, call_s=calls)
-            out["fits"][rows] = fits
-            for name in ("makespan_s", "running", "places", "longest_s"):
-                out[name][rows] = getattr(batch, name)
-        return cls(tuple(sides), workers, **out)
+        times = StepColumns.of([x.times for x in sides])
+        used = np.minimum(workers, np.ceil(job.rolled))
+        batch = batch_times(
+            times,
+            curve,
+            samples=np.ceil(job.rolled / used - 1e-9),
+            workers=used,
+            prompt=job.prompt,
+            room_tokens=room,
+            most=most,
+            call_s=calls,
+        )
+        under_way = np.maximum((job.staleness + 1.0) * job.rolled / workers, 1.0)
+        fits = fitting_sequences(curve, under_way, job.prompt, room, most)
+        return cls(
+            times=times,
+            workers=workers,
+            room=room,
+            most=most,
+            makespan_s=batch.makespan_s,
+            running=batch.running,
+            places=batch.places,
+            longest_s=batch.longest_s,
+            rate=steady_rate(times, curve, prompt=job.prompt, running=fits, call_s=calls),
+            fits=fits,
+        )
 
     def take(self, rows: NDArray[np.intp]) -> _Rollouts:
         """The columns at `rows`."""
-        names = ("workers", "makespan_s", "running", "places", "longest_s", "rate", "fits")
-        return _Rollouts(self.sides, *(getattr(self, name)[rows] for name in names))
+        return _Rollouts(
+            self.times.take(rows), *(getattr(self, f.name)[rows] for f in fields(self) if f.name != "times")
+        )
 
 
 def calls_s(job: RlJob) -> float:
@@ -307,15 +312,13 @@ def _in_turns(
 
 def _side_by_side(
     job: RlJob,
-    made: _Rollouts,
-    of_rollout: NDArray[np.intp],
+    m: _Rollouts,
     t: _Trainer,
     hides_passes: bool,
     other: Floats,
     notes: Notes | None,
 ) -> CycleColumns:
     curve, eta = curve_of(job.lengths), float(job.staleness)
-    m = made.take(of_rollout)
     busy = t.busy + t.trainer + other
     hidden = sum(t.passes.values(), start=np.zeros_like(busy)) if hides_passes else np.zeros_like(busy)
     travel = np.maximum(t.whole - t.trainer, 0.0)
@@ -323,16 +326,7 @@ def _side_by_side(
     judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
     floor = np.maximum(busy, np.maximum(full, judged))
     beside = busy - hidden + travel + job.environment.reward_s
-    first, which = stack_ids([made.sides[i].times for i in of_rollout.tolist()])
-    parts_of = [np.flatnonzero(which == i) for i in range(len(first))]
-    settled = [
-        _Pace.of(job, curve, [made.sides[i] for i in of_rollout[rows].tolist()]).settle(
-            floor[rows], beside[rows], t.rollouts[rows]
-        )
-        for rows in parts_of
-    ]
-    back = np.argsort(np.concatenate(parts_of))
-    batch, ahead, running = (np.concatenate(column)[back] for column in zip(*settled, strict=True))
+    batch, ahead, running = _Pace.of(job, curve, m).settle(floor, beside, t.rollouts)
     token, longest = m.fits / m.rate / curve.mean, job.lengths.longest_of(job.rolled)  # of workers that are full
     bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
         batch=batch + job.environment.reward_s, trainer=busy - hidden, travel=travel, staleness=eta
@@ -340,10 +334,9 @@ def _side_by_side(
     step = told(notes, "step", split_s)(trainer=busy, rollouts=np.maximum(full, judged), bound=bound)
     wait = step - busy
     largest = np.argmax(np.stack([busy, full, bound, judged]), axis=0)
-    alone = [
-        float(x.times.step_s(1.0, job.prompt + curve.edges[-1] / 2.0)) / x.times.tokens_per_step for x in made.sides
-    ]
-    is_tail = (largest == 2) & (np.array(alone)[of_rollout] * longest > 0.5 * batch)
+    half_way = np.full((len(step), 1), job.prompt + 0.5 * curve.edges[-1])
+    alone = m.times.step_s(np.ones((len(step), 1)), half_way)[:, 0] / m.times.tokens_per_step
+    is_tail = (largest == 2) & (alone * longest > 0.5 * batch)
     parts: dict[CyclePart, Floats] = {
         "generation": wait,
         **t.passes,  # type: ignore[dict-item]
@@ -378,26 +371,23 @@ def _begun_at_a_version(curve: Curve, ahead: Floats, eta: float) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """Rollouts that never stop, on workers of one kind of steps, columns [n]: batches begin one after the other,
+    """Rollouts that never stop, columns [n]: batches begin one after the other,
     `ahead` tokens of a sequence apart, so that answers of up to staleness + 1 batches run at once. All times repeat
     with each batch. each: samples of a batch on a worker; longest: tokens of the longest answer of a batch."""
 
     job: RlJob
     curve: Curve
-    times: TokenTimes
+    times: StepColumns
     each: Floats
     room: Floats
     most: Floats
     longest: float
 
     @classmethod
-    def of(cls, job: RlJob, curve: Curve, sides: Sequence[RolloutSide]) -> _Pace:
-        """Of candidates that share their steps."""
-        workers, room, most = (
-            np.array([float(getattr(x, name)) for x in sides]) for name in ("workers", "room_tokens", "most")
-        )
+    def of(cls, job: RlJob, curve: Curve, m: _Rollouts) -> _Pace:
+        """Of these sides."""
         longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
-        return cls(job, curve, sides[0].times, job.rolled / workers, room, most, longest)
+        return cls(job, curve, m.times, job.rolled / m.workers, m.room, m.most, longest)
 
     def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats]:
         """(seconds from one batch to the next, seconds of a batch, sequences of a worker times seconds in that, over
@@ -413,7 +403,7 @@ class _Pace:
         held = job.prompt + np.minimum(tokens / np.maximum(share, 1e-12), curve.edges[-1])
         fits = np.maximum(np.minimum(self.room[:, None] / held, self.most[:, None]), 1.0)
         running = np.clip(own, 1.0, fits)
-        step = self.times.step_s(running, held) / self.times.tokens_per_step
+        step = self.times.step_s(running, held) / self.times.tokens_per_step[:, None]
         queued = np.maximum(own / running, 1.0)  # the others wait for a place
         seconds = step * queued * np.minimum(own, 1.0) * width
         read = self.each * job.prompt * self.times.prompt_s
@@ -434,7 +424,7 @@ class _Pace:
         under_way, longest = self.job.staleness + 1.0, float(self.curve.edges[-1])
         low = np.full_like(floor, longest / under_way)
         ahead = high = np.full_like(floor, longest)  # at first one batch after the other
-        for _ in range(ROUNDS + 1):
+        for _ in range(_ROUNDS + 1):
             period, batch, _ = self.at(ahead)
             is_slow = period + held > np.maximum(floor, (batch + beside + held) / under_way)
             high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)

@@ -52,14 +52,15 @@ class Legal:
         return self.server if chips + self.server <= self.unit else self.unit - chips % self.unit
 
     def first(self, tried: int = SIZES) -> list[int]:
-        """Sizes to begin with: servers by doubling up to a unit, then whole units, of many some that lie evenly.
+        """Sizes to begin with: servers by doubling up to a unit, then whole units, of many some that lie evenly; the
+        largest of all.
 
-        >>> Legal(server=4, unit=72, most=300).first()
-        [4, 8, 16, 32, 64, 72, 144, 216, 288]
+        >>> Legal(server=4, unit=72, most=300).first(), Legal(server=4, unit=72, most=20).first()
+        ([4, 8, 16, 32, 64, 72, 144, 216, 288], [4, 8, 16, 20])
         """
         servers = [self.server * n for n in powers(min(self.unit, self.most) // self.server)]
         units = spread_out(range(self.unit, self.most + 1, self.unit), tried)
-        return sorted({*servers, *units})
+        return sorted({*servers, *units, self.at_most(self.most)} - {0})
 
     def beside(self, sizes: Sequence[int], best: Sequence[int]) -> list[int]:
         """Sizes halfway between the best of those that were tried and their neighbours, where one lies between.
@@ -93,7 +94,7 @@ class SideColumns:
 class Candidates:
     """Pairs of sides. rollouts, trainer: their places among the choices of either side [n]; chips: of both [n];
     usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; least_s: a step takes
-    at least [n]; fills: neither side could be larger within the chips [n]."""
+    at least [n]; fills: the next larger size of rollouts would go beyond the chips asked for [n]."""
 
     rollouts: Places
     trainer: Places
@@ -117,7 +118,7 @@ class Candidates:
             usd_per_s=rollouts.usd_per_s[i] + trainers.usd_per_s[j],
             systems=np.stack([rollouts.system[i], trainers.system[j]], axis=1),
             least_s=np.maximum(rollouts.least_s[i], trainers.least_s[j]),
-            fills=rollouts.chips[i] + trainers.chips[j] + np.minimum(rollouts.more[i], trainers.more[j]) > most,
+            fills=rollouts.chips[i] + trainers.chips[j] + rollouts.more[i] > most,
         )
 
     @classmethod

@@ -6,8 +6,9 @@ by name). Bytes follow from the formats, tensors from the model, links from both
 from facts (`rl.sync.METHOD.*`). The slower side sets the wire: what a device of the trainer sends, what a device of a
 worker receives, and what crosses a link between sites.
 
-The narrower of both formats is sent, and whoever has the wider one converts. A format below 16 bits brings a scale
-beside each matrix, so that twice as many tensors are loaded.
+Between chips the narrower of both formats is sent, and whoever has the wider one converts. A format below 16 bits
+brings a scale beside each matrix, so that twice as many tensors are loaded. On the same chips the trainer's format is
+handed over, and the engine converts.
 """
 
 from __future__ import annotations
@@ -112,6 +113,11 @@ class SyncEnd:
     format: str
     workers: int = 1
 
+    @property
+    def chips(self) -> int:
+        """Chips of the side; either side of colocated chips may group their cores in its own way."""
+        return -(-self.devices // self.system.devices_per_chip)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncTimes:
@@ -172,6 +178,22 @@ def load_s(tensors: float, tensor_s: float) -> float:
     2.08
     """
     return tensors * tensor_s
+
+
+def exported_s(experts: float, export_s: float) -> float:
+    """Seconds in which a trainer makes tensors of the checkpoint of its experts, one by one: gathered among the devices
+    that share them, cut out and named.
+
+    T = experts * export_s
+
+    experts: tensors of all experts of the model.
+
+    Units: export_s s.
+
+    >>> round(exported_s(18432, 0.48e-3), 1)
+    8.8
+    """
+    return experts * export_s
 
 
 def load_each_s(experts: float, expert_s: float, others: float, other_s: float) -> float:
@@ -413,7 +435,7 @@ def sync_times(
     def number(what: str) -> float:
         return facts.number(f"{at}.{what}")
 
-    sent_as = min((source.format, target.format), key=bytes_of)
+    sent_as = source.format if way.is_colocated else min((source.format, target.format), key=bytes_of)
     load = _load(model, sent_as, _worker_plan(target), way)
     crosses = link_Bps is not None or source.system.vendor != target.system.vendor
     link = (facts.number("rl.sync.common.link") if link_Bps is None else link_Bps) if crosses else math.inf
@@ -478,11 +500,11 @@ def check_method(method: str, source: SyncEnd, target: SyncEnd) -> tuple[SyncMet
     if name is None:
         raise unknown("method of weight synchronisation", method, METHODS, field="method")
     way = WAYS[name]
-    if way.is_colocated and (source.system.id != target.system.id or source.devices != target.devices):
+    if way.is_colocated and (source.system.id != target.system.id or source.chips != target.chips):
         raise UserError(
             f"'{name}' needs trainer and workers on the same chips",
             field="method",
-            given=f"{source.system.id}, {source.devices} devices, and {target.system.id}, {target.devices}",
+            given=f"{source.system.id}, {source.chips} chips, and {target.system.id}, {target.chips}",
             allowed=[known for known in METHODS if not WAYS[known].is_colocated],
         )
     if source.system.vendor != target.system.vendor and not way.spans_vendors:
@@ -535,7 +557,13 @@ def _gather(name: SyncMethod, model: Model, load: _Load, source: SyncEnd, facts:
             words = "the slower of the copy to the hosts and the writing of the store"
             notes.add("sync_gather", max(copied, written), "s", words=words, copied=copied, written=written)
         return max(copied, written)
-    return _gathered_s(source, load.whole_B, notes)
+    gathered = _gathered_s(source, load.whole_B, notes)
+    if not WAYS[name].is_colocated:
+        return gathered
+    experts = component_tensors(model).get("experts")
+    return gathered + told(notes, "sync_export", exported_s)(
+        experts=experts.tensors if experts else 0, export_s=facts.number(f"rl.sync.{name}.export")
+    )
 
 
 def _wire(

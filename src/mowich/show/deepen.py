@@ -118,7 +118,7 @@ def _places(explainer: Explainer) -> Iterable[tree.ResultPath]:
             continue
         if (
             "breakdown" not in path
-            and path[0] not in ("pareto", "why", "front")
+            and path[0] not in ("pareto", "why", "front", "split")
             and any(step in SOURCED for step in path)
         ):
             yield path

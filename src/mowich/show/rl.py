@@ -3,6 +3,7 @@ one run or of the runs beside a split of chips."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -69,13 +70,16 @@ def rl_page(result: Result, run: Run) -> Page:
         Words(text=_job(inputs, run), kind="job", gap=True),
         _answers(result, names, found),
         *(part for table in (_plans, _steps, _delays) for part in (table(alive) if alive else ())),
-        *remarks([*_reasons(rows, names), *_order(names, found), *_assumed(rows, names)], result.get("warnings", ())),
+        *_front(result),
+        *remarks(
+            [*_reasons(rows, names), *_order(result, names, found), *_assumed(rows, names)], result.get("warnings", ())
+        ),
         *paragraphs(_rests(rows, names, inputs), "basis", indent=0, gap=True),
         Words(text=_next(result, run.saved), kind="next", indent=0),
     ]
     return Page(
         title=f"{inputs.get('model')}: reinforcement learning",
-        sentences=(_sentence(rows, names, found),),
+        sentences=(_sentence(result, names, found),),
         assumptions=_strip(result),
         parts=parts,
         charts=LateCharts(lambda: _pictures(result, names, found)),
@@ -115,26 +119,40 @@ def _paid(row: Result) -> int:
 
 
 def _rankings(result: Result) -> dict[str, Ranking]:
-    """Who is best by a measure, by the rule of every comparison, or why nobody is."""
-    rows, names = result["rows"], row_names(result["rows"])
+    """Who is best by a measure, or why nobody is: as the search for a split decided, else by the rule of every
+    comparison."""
+    rows, names, split = result["rows"], row_names(result["rows"]), result.get("split")
     rivals = [
         {**row, "system": name, "system_id": row["trainer"]["system"], "chips_requested": _paid(row)}
         for row, name in zip(rows, names, strict=True)
     ]
     compared: Result = {"rows": rivals, "inputs": {}}
-    return {metric: ranking(compared, metric) for metric in _MARKED} if len(rows) > 1 else {}
+    found = {metric: ranking(compared, metric) for metric in _MARKED} if len(rows) > 1 else {}
+    if split:
+        metric = str(split["metric"])
+        found[metric] = Ranking(metric=metric, best=split["best"], close=tuple(split["not_told_apart"]))
+    return found
+
+
+def _decided(result: Result, found: Mapping[str, Ranking]) -> Ranking | None:
+    """The ranking by what the question asks for: cost, or time."""
+    return found.get(str((result.get("split") or {}).get("metric") or "usd_per_mtok"))
 
 
 # words
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _sentence(rows: Sequence[Result], names: Sequence[str], found: Mapping[str, Ranking]) -> str:
+def _sentence(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> str:
     """The answer in at most twelve words."""
-    costs = found.get("usd_per_mtok")
-    if costs is not None and costs.best is not None:
-        close = f"; {len(costs.close)} overlap{'s' * (len(costs.close) == 1)}" if costs.close else ""
-        return f"Cheapest: {names[costs.best]}, {_dollars(rows[costs.best])}{close}."
+    rows, ranks = result["rows"], _decided(result, found)
+    if ranks is not None and ranks.best is not None:
+        row, is_time = rows[ranks.best], ranks.metric == "step_s"
+        number = f"{interval(estimate_of(row['step_s']))} s" if is_time else _dollars(row)
+        if ranks.close:
+            least = "fastest" if is_time else "least"
+            return f"No winner; {least}: {names[ranks.best]}, {number}; {len(ranks.close)} close."
+        return f"{'Fastest' if is_time else 'Cheapest'}: {names[ranks.best]}, {number}."
     row = next((row for row in rows if runs(row)), None)
     if row is None:
         return "This run is not possible as stated; the row says why." if len(rows) == 1 else "None of these runs."
@@ -144,7 +162,8 @@ def _sentence(rows: Sequence[Result], names: Sequence[str], found: Mapping[str, 
 
 
 def _dollars(row: Result) -> str:
-    return f"${interval(estimate_of(row['usd_per_mtok']))} per Mtok"
+    value, _, ends = interval(estimate_of(row["usd_per_mtok"])).partition(" ")
+    return f"${value}/Mtok {ends}".rstrip()
 
 
 def _lengths_words(inputs: Result) -> str:
@@ -194,15 +213,17 @@ def _reasons(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     return [f"{name}: {row['reason']}" for name, row in zip(names, rows, strict=True) if row.get("reason")]
 
 
-def _order(names: Sequence[str], found: Mapping[str, Ranking]) -> list[str]:
+def _order(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> list[str]:
     """Of which runs no order is known."""
-    costs = found.get("usd_per_mtok")
-    if costs is None or (costs.best is not None and not costs.close):
+    ranks, split = _decided(result, found), result.get("split")
+    if split:
+        return [text for text in (str(split["verdict"]), str(split.get("cheaper") or "")) if text]
+    if ranks is None or (ranks.best is not None and not ranks.close):
         return []
-    if costs.best is None:
-        return [f"cost is not ranked: {costs.why_not}"]
-    those = ", ".join(names[i] for i in costs.close)
-    return [f"the 90% ranges of {those} overlap with that of {names[costs.best]}: no order is known"]
+    if ranks.best is None:
+        return [f"cost is not ranked: {ranks.why_not}"]
+    those = ", ".join(names[i] for i in ranks.close)
+    return [f"the 90% ranges of {those} overlap with that of {names[ranks.best]}: no order is known"]
 
 
 def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
@@ -214,16 +235,26 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     by: dict[tuple[str, ...], list[str]] = {}
     for words, whose in who.items():
         by.setdefault(tuple(whose), []).append(words)
-    return [
-        f"assumed, as nobody stated it{'' if len(whose) == len(rows) else f', of {names_listed(whose)}'}: {'; '.join(said)}"
-        for whose, said in by.items()
-    ]
+    of = {whose: "" if len(whose) == len(rows) else f", of {names_listed(whose)}" for whose in by}
+    return [f"assumed, as nobody stated it{of[whose]}: {'; '.join(said)}" for whose, said in by.items()]
+
+
+def _prices(rows: Sequence[Result]) -> list[Result]:
+    """Each system once with the label of its price: those of a row stand in the order of its sides."""
+    found: dict[tuple[str, str], Result] = {}
+    for row in rows:
+        sides = [str(row[side]["system"]).partition(":")[0] for side in ("rollouts", "trainer")]
+        labels_of = [label.strip() for label in str(row.get("price") or "").split(";")]
+        for system, label in zip(dict.fromkeys([*sides, "the judge"]), labels_of, strict=False):
+            if label:
+                found.setdefault((system, label), {"system": system, "price": label})
+    return list(found.values())
 
 
 def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list[str]:
     """Prices, constants, and how far the closed form is from what was played out."""
-    priced = [{"system": name, "price": row.get("price") or ""} for name, row in zip(names, rows, strict=True)]
-    said = [price_line(priced, inputs)] if any(row["price"] for row in priced) else []
+    priced = _prices(rows)
+    said = [price_line(priced, inputs)] if priced else []
     covered = {
         name: kinds(step.coverage)
         for name, row in zip(names, rows, strict=True)
@@ -231,13 +262,13 @@ def _rests(rows: Sequence[Result], names: Sequence[str], inputs: Result) -> list
     }
     if covered:
         said.append(f"Times rest on constants: {'; '.join(grouped_words(covered))}.")
-    closed = [
-        f"{sig(row['closed_form_s'])} s{f' for {name}' if len(rows) > 1 else ''}"
-        for name, row in zip(names, rows, strict=True)
-        if row.get("closed_form_s") and runs(row)
-    ]
-    if closed:
-        said.append(f"Steps were played out answer by answer; the closed form gives {', '.join(closed)}.")
+    closed = [(row["closed_form_s"], estimate_of(row["step_s"])) for row in rows if row.get("closed_form_s")]
+    played = [(form, float(step)) for form, step in closed if step.value]
+    if len(played) == 1:
+        said.append(f"The step was played out answer by answer; the closed form gives {sig(played[0][0])} s.")
+    elif played:
+        apart = max(max(form, step) / min(form, step) for form, step in played) - 1.0
+        said.append(f"Steps were played out answer by answer; the closed form is within {percent(apart)} of each.")
     return said
 
 
@@ -247,7 +278,7 @@ def _next(result: Result, saved: str) -> str:
     at = next((f"{label}." for label, row in zip(labels(rows), rows, strict=True) if runs(row)), None)
     if at is None:
         return "Next: more chips, a smaller --max-sequence, or mowich fit MODEL --on SYSTEM --train ..."
-    save, number = "" if saved else "add --out r.json, then ", f"{at if len(rows) > 1 else ''}step_s"
+    save, number = "" if saved else "add --out r.json, then ", shlex.quote(f"{at if len(rows) > 1 else ''}step_s")
     more = "--timeline FILE.json draws some steps" if len(rows) == 1 else "--rollouts A:N --trainer B:M plays one out"
     return f"Next: {save}mowich explain {saved or 'r.json'} {number}  |  {more}"
 
@@ -342,6 +373,35 @@ def _plans(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     ]
 
 
+def _points(result: Result) -> list[tuple[str, str, float, float | None]]:
+    """The front of a search in closed form: (rollouts, trainer, seconds of a step, dollars of a million tokens)."""
+    front = (result.get("split") or {}).get("front") or ()
+    return [(_chips(p["rollouts"]), _chips(p["trainer"]), p["step_s"], p["usd_per_mtok"]) for p in front]
+
+
+def _front(result: Result) -> list[Part]:
+    """Splits that no other beats in both time and dollars."""
+    found = _points(result)
+    if not found:
+        return []
+    return [
+        Words(text="splits that no other beats in both time and cost, in closed form:", kind="caption", gap=True),
+        Table(
+            title="Front: no other split beats both, in closed form",
+            columns=[
+                *(Column(name=name, right=False) for name in ("rollouts on", "trainer on")),
+                Column(name="step", unit="s", short="step s"),
+                Column(name="$/Mtok"),
+            ],
+            rows=[[made, trained, number_text(step), number_text(usd)] for made, trained, step, usd in found],
+            gap=False,
+            most=8,
+            thinned=True,
+            elsewhere="--json",
+        ),
+    ]
+
+
 def parts_of(row: Result) -> dict[str, Result]:
     """Parts of a step by their names among all times: what a split trainer waits for answers is no generation of its
     own."""
@@ -405,17 +465,23 @@ def _delays(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
                 [
                     name,
                     figure(row["longest_s"], f"{label}.longest_s"),
-                    figure(row["staleness"]["mean"], f"{label}.staleness.mean"),
+                    figure(_rounded(row["staleness"]["mean"]), f"{label}.staleness.mean"),
                     str(row["staleness"]["max"]),
                     str(row["sync"]["method"] or NOTHING),
-                    figure(row["sync"]["seen_s"], f"{label}.sync.seen_s"),
-                    figure(row["sync"]["hidden_s"], f"{label}.sync.hidden_s"),
+                    figure(_rounded(row["sync"]["seen_s"]), f"{label}.sync.seen_s"),
+                    figure(_rounded(row["sync"]["hidden_s"]), f"{label}.sync.hidden_s"),
                 ]
                 for name, label, row in alive
             ],
             gap=False,
         ),
     ]
+
+
+def _rounded(data: Result) -> Result:
+    """A number that is no more than rounding is nothing."""
+    is_none = data["value"] is not None and abs(data["value"]) < _LEAST_S
+    return {**data, "value": 0.0, "low": 0.0, "high": 0.0} if is_none else data
 
 
 def _second(parts: Mapping[str, Result], part: str) -> float:
@@ -434,10 +500,10 @@ def _pictures(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         return []
     looks = _looks(rows)
     out = [
-        *_cost_against_time(rows, found, names, looks),
+        *_cost_against_time(result, rows, found, names, looks),
         _step_bars(rows),
     ]
-    spans = rl_timeline.spans_of(result.get("timeline") or ())
+    spans = rl_timeline.spans_of(result.get("timeline") or (), str(result["rows"][0]["placement"]))
     return [*out, rl_timeline.timeline_picture(spans)] if spans else out
 
 
@@ -465,18 +531,22 @@ def _step_bars(rows: Sequence[tuple[str, Result]]) -> Chart:
 
 
 def _cost_against_time(
+    result: Result,
     rows: Sequence[tuple[str, Result]],
     found: Mapping[str, Ranking],
     names: Sequence[str],
     looks: Mapping[str, SystemLook],
 ) -> list[Chart]:
-    """Dollars of a token against seconds of a step, a dot a run with its ranges."""
+    """Dollars of a token against seconds of a step, a dot a run with its ranges, and the front of a search."""
     priced = [(name, row) for name, row in rows if estimate_of(row["usd_per_mtok"]).value is not None]
-    if len(priced) < 2:
+    front = [(step, usd, f"{made} + {trained}") for made, trained, step, usd in _points(result) if usd is not None]
+    if len(priced) + len(front) < 2:
         return []
-    costs = found.get("usd_per_mtok")
-    said = f"Cheapest: {names[costs.best]}" if costs is not None and costs.best is not None else ""
-    said += " (ranges overlap: no order is known)" if costs is not None and costs.close and said else ""
+    ranks = _decided(result, found)
+    said = ""
+    if ranks is not None and ranks.best is not None:
+        best = names[ranks.best]
+        said = f"No winner: {len(ranks.close)} beside {best}" if ranks.close else f"Best: {best}"
     dots = {
         name: [(float(estimate_of(row["step_s"])), float(estimate_of(row["usd_per_mtok"])), name)]
         for name, row in priced
@@ -484,7 +554,8 @@ def _cost_against_time(
     return [
         charts.points(
             "Dollars of a million trained tokens against the time of a step",
-            "Down and left is better. Lines are 90% ranges.",
+            "Down and left is better. Lines are 90% ranges."
+            + (" Hollow: splits that no other beats in both." if front else ""),
             dots,
             x="s per step",
             y="$ per million tokens",
@@ -493,6 +564,8 @@ def _cost_against_time(
                 name: [(range_of(estimate_of(row["step_s"])), range_of(estimate_of(row["usd_per_mtok"])))]
                 for name, row in priced
             },
+            hollow={"front": front} if front else None,
+            hollow_is="in closed form",
             finding=said,
         )
     ]

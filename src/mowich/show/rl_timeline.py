@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from mowich.rl.cycle import CYCLE_PARTS, Span
+from mowich.rl.cycle import Span
 from mowich.show.charts import Chart
-from mowich.show.charts_parts import time_part
+from mowich.show.charts_parts import PARTS_OF_TIME, time_part
 from mowich.show.charts_time import timeline_chart
 from mowich.show.colours import GROUPS, PAPER, Colour, between
 from mowich.show.render.terminal import Style, wrap
@@ -19,6 +19,7 @@ from mowich.units import sig
 TRAINER = "trainer"
 
 _LETTERS: Mapping[str, str] = {
+    "answers_wait": ".",
     "generation": "G",
     "reward": "W",
     "policy": "P",
@@ -39,12 +40,19 @@ MOST_LANES = 9
 """Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
-def spans_of(told: Sequence[Sequence[object]]) -> list[Span]:
-    """Spans from the JSON of an answer: [lane, what, version, from_s, to_s] each."""
-    return [
+def named(spans: Sequence[Span], placement: str) -> list[Span]:
+    """The same by the names of `charts_parts`: what a split trainer does while answers are made is waiting."""
+    waits = (TRAINER, "generation") if placement == "split" else None
+    return [replace(span, what="answers_wait") if (span.lane, span.what) == waits else span for span in spans]
+
+
+def spans_of(told: Sequence[Sequence[object]], placement: str) -> list[Span]:
+    """Spans from the JSON of an answer: [lane, what, version, from_s, to_s] each; placement: of its run."""
+    found = [
         Span(lane=str(lane), what=str(what), version=int(str(version)), from_s=float(str(start)), to_s=float(str(end)))
         for lane, what, version, start, end in told
     ]
+    return named(found, placement)
 
 
 def lanes_of(spans: Sequence[Span]) -> list[str]:
@@ -66,18 +74,19 @@ def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
     took = dict.fromkeys(_seen(spans), 0.0)
     for span in spans:
         took[span.what] += span.to_s - span.from_s
-    out = {}
-    for part in took:
+    out: dict[str, tuple[Colour, float]] = {}
+    count: dict[str, int] = {}
+    for part in sorted(took, key=lambda part: -took[part]):
         words, group, _ = time_part(part)
-        longer = [other for other in took if time_part(other).group == group and took[other] > took[part]]
-        out[words] = GROUPS[group], _FAINTER * min(len(longer), 2)
-    return out
+        count[group] = count.get(group, -1) + 1
+        out[words] = GROUPS[group], _FAINTER * min(count[group], 2)
+    return {words: out[words] for words in (time_part(part).words for part in took)}
 
 
 def _seen(spans: Sequence[Span]) -> list[str]:
     """Parts that are there, in print order; parts that are not known behind them."""
     there = {span.what for span in spans}
-    return [part for part in CYCLE_PARTS if part in there] + sorted(there - set(CYCLE_PARTS))
+    return [part for part in PARTS_OF_TIME if part in there] + sorted(there - set(PARTS_OF_TIME))
 
 
 def _from_zero(spans: Sequence[Span]) -> list[Span]:
@@ -110,10 +119,10 @@ def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
     lanes = lanes_of(spans)[:MOST_LANES]
     width, end = max(20, style.width - 13), _end_s(spans)
     at = [(lanes.index(s.lane), _LETTERS.get(s.what, "O"), s.from_s, s.to_s) for s in spans if s.lane in lanes]
-    said = [f"{_LETTERS.get(part, 'O')} {time_part(part).words}" for part in _seen(spans)]
+    said = [f"{_LETTERS.get(part, 'O')} {time_part(part).words}" for part in _seen(spans) if part != "answers_wait"]
     return [
         *(
-            f"  {lane_words(lane):>10} {row}"
+            style.text(f"  {lane_words(lane):>10} {row}")
             for lane, row in zip(lanes, letters(at, len(lanes), end, width), strict=True)
         ),
         *wrap(f"{', '.join(said)}, . waits; {sig(end)} s across", style),
@@ -159,7 +168,7 @@ def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 2
         )
         if wide > 14:
             out.append(f'<text x="{x + 2:.2f}" y="{y + 14}" fill="white">{span.version}</text>')
-    out += svg_legend(fills, left, floor + 4, step=210)
+    out += svg_legend(fills, left, floor + 4, step=(width - left) // len(fills))
     out.append(
         f'<text x="{left}" y="{floor + 38}">{sig(_end_s(spans))} s across; a number: the version of weights</text>'
     )

@@ -207,7 +207,7 @@ def svg_legend(fills: Mapping[str, str], left: int, y: int, step: int = LEGEND_S
     for i, (name, colour) in enumerate(fills.items()):
         x = left + step * i
         yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>'
-        yield f'<text x="{x + 14}" y="{y + 9}">{name}</text>'
+        yield f'<text x="{x + 14}" y="{y + 9}">{escape(name)}</text>'
 
 
 def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:

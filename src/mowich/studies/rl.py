@@ -34,7 +34,7 @@ from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
-from mowich.software.recipes import FORMAT_OF, read_settings, switches
+from mowich.software.recipes import FORMAT_OF, recipe_settings, switches
 from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlAsk, RlRow
@@ -46,6 +46,8 @@ from mowich.units import show_gib
 
 TRAINERS = 6
 """Plans of a trainer, the fastest ones of a search, of which the step decides."""
+MADE = 24
+"""Plans of rollout workers, the fastest ones beside one trainer, that are paired with all plans of it."""
 SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
@@ -179,7 +181,7 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
         platform = replace(platform, levels=tuple(_within_server(platform, level) for level in platform.levels))
     if framework.recipe == AS_RELEASED or platform.stack.name != framework.stack:
         return platform
-    settings = read_settings(framework.recipe, framework.paths["recipe"])
+    settings = recipe_settings(framework.recipe, framework.paths["recipe"])
     is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
     return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
 
@@ -256,7 +258,12 @@ def _chosen(
             other_s=framework.other_s,
         ).step_s
 
-    pairs = [(i, j) for i in range(len(rollouts)) for j in range(len(plans))]
+    everywhere: Sequence[int] = range(len(rollouts))
+    if len(rollouts) > MADE:
+        quickest = min(range(len(plans)), key=lambda j: trainers[j].busy_s)
+        beside = steps([(i, quickest) for i in everywhere], [no_sync] * len(rollouts))
+        everywhere = sorted(np.argsort(beside, kind="stable")[:MADE].tolist())
+    pairs = [(i, j) for i in everywhere for j in range(len(plans))]
     if len(pairs) > SYNCED:
         fastest = np.argsort(steps(pairs, [no_sync] * len(pairs)), kind="stable")[:SYNCED]
         pairs = [pairs[k] for k in sorted(fastest.tolist())]
@@ -526,7 +533,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)
     tokens = ask.job.tokens
-    rate, power = summed(rates), summed(powers)
+    rate, power = sum_of_estimates(rates), sum_of_estimates(powers)
     dollars = product_of([(rate, 1.0), (step, 1.0)], "USD/Mtok").scaled(1e6 / tokens, "USD/Mtok")
     joules = product_of([(site.pue, 1.0), (power, 1.0), (step, 1.0)], "J/token").scaled(1.0 / tokens, "J/token")
     return _Cost(
@@ -537,12 +544,12 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
     )
 
 
-def summed(parts: Sequence[Estimate]) -> Estimate:
+def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
     """The sum of independent numbers: their ranges combine by squares.
 
     >>> from mowich.estimate import exact
     >>> both = [Estimate(value=10.0, unit="W", low=7.0, high=13.0), Estimate(value=10.0, unit="W", low=6.0, high=14.0)]
-    >>> total = summed(both)
+    >>> total = sum_of_estimates(both)
     >>> total.value, total.low, total.high
     (20.0, 15.0, 25.0)
     """

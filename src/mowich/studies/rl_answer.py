@@ -51,7 +51,7 @@ def row_dict(row: RlRow) -> dict[str, object]:
             "stack": machine.stack.name,
             "plan": None if row.trainer_plan is None else stated_plan(row.trainer_plan, machine.lnc),
         },
-        "chips": chips_of(row),
+        "chips": _chips_of(row),
         "feasible": not row.reason,
         "reason": row.reason or None,
         "step_s": (replace(row.step_s, breakdown=values) if is_known else row.step_s).to_dict(),
@@ -76,7 +76,7 @@ def row_dict(row: RlRow) -> dict[str, object]:
     }
 
 
-def chips_of(row: RlRow) -> int:
+def _chips_of(row: RlRow) -> int:
     """Chips that are paid for: of both sides, and of a judge."""
     ask = row.ask
     both = ask.rollouts.chips + (0 if ask.job.placement == "colocated" else ask.trainer.chips)
@@ -112,7 +112,7 @@ class RlAnswer(Shown):
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/rl@1; the numbers of the first row stand at the top too."""
         rows = [row_dict(row) for row in self.rows]
-        top = {name: rows[0][name] for name in TOP} if rows else {}
+        top = {name: rows[0][name] for name in FIRST_ROW} if rows else {}
         cycle = self.rows[0].cycle if self.rows else None
         spans = () if cycle is None else cycle.spans
         return {
@@ -127,7 +127,7 @@ class RlAnswer(Shown):
         }
 
 
-TOP = ("step_s", "parts", "trainer_wait_frac", "staleness", "usd_per_mtok")
+FIRST_ROW = ("step_s", "parts", "trainer_wait_frac", "staleness", "usd_per_mtok")
 """Numbers of the first row that stand at the top of the answer too."""
 
 

@@ -2,53 +2,34 @@
 alone and beside chips that take turns.
 
 The fronts of both searches (plans of a worker by tokens, plans of a trainer by step time) are paired at every size, the
-closed form prunes, and the answer to each pair of systems is a run like any other (`studies.rl.assess`). Who is best is
-a decision over the estimates of these rows.
+closed form prunes, the events play the best few, and the answer to each pair of systems is a run like any other
+(`studies.rl.assess`). Who is best is a decision over the estimates of these rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from mowich.arrays import Floats
 from mowich.economics import money
-from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate
-from mowich.machines.system import System, resolve
 from mowich.plans import preference
 from mowich.plans.plan import Plan, ServePlan
+from mowich.plans.search import by_time
 from mowich.progress import steps, tell
-from mowich.rl.frameworks import Framework, read_framework
-from mowich.rl.job import RlJob
-from mowich.rl.schedule import closed_columns
-from mowich.rl.sides import RolloutSide, SyncSide, TrainerSide
-from mowich.rl.split import (
-    Candidates,
-    Legal,
-    Places,
-    SideColumns,
-    SplitGoal,
-    by_goal,
-    front_of,
-    is_beaten,
-    usd_per_mtok,
-)
-from mowich.rl.sync import SyncEnd, method_of, sync_side
-from mowich.rl.trainer import trainer_side
-from mowich.serving.search import ServeJob, search_serving
-from mowich.software.engine import engine_for
-from mowich.software.stack import Platform
+from mowich.rl.events import play
+from mowich.rl.frameworks import read_framework
+from mowich.rl.split import Candidates, Places, by_goal, front_of, usd_per_mtok
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
-from mowich.studies.rl import assess, models_of, rollout_plans, trainer_plans_of, trainer_platform, without_answer
-from mowich.studies.rl_row import RlAsk, RlRow
-from mowich.studies.serving import deploy
-from mowich.studies.serving_plan import searched_plans, worker
+from mowich.studies.rl import assess, without_answer
+from mowich.studies.rl_row import RlRow
+from mowich.studies.split_table import RolloutChoice, SplitSystem, SplitTable, TrainerChoice, run_of
+from mowich.studies.split_table import SplitAsk as SplitAsk
 from mowich.units import show
 
 SplitKind = Literal["two vendors", "one vendor", "colocated"]
@@ -125,24 +106,6 @@ def verdict_text(rows: Sequence[Contender], ranked: Ranking) -> str:
 
 # ---- the question and its answer
 # ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitAsk:
-    """One search. base: the run, split, with what was stated of either side (its systems and chips are not read);
-    chips: so many in all, or at most (`SplitGoal`); systems: among which; goal: what is chosen by; budget: dollars of a
-    million trained tokens, of the goal "time"."""
-
-    base: RlAsk
-    chips: int
-    systems: tuple[str, ...]
-    goal: SplitGoal = "cost"
-    budget: float = math.inf
-
-    @property
-    def metric(self) -> str:
-        """The number of a row that decides."""
-        return "usd_per_mtok" if self.goal == "cost" else "step_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,293 +232,11 @@ class RlSplit:
 # ---- the search
 # ----------------------------------------------------------------------------------------------------------------------
 
+PLAYED = 3
+"""Candidates of a pair of systems, the best ones in closed form, that the events play."""
+
 FINER = 4
 """How often sizes between those that were tried are tried, beside the best ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rollouts:
-    """One choice of the side that makes answers. vendor: place of its system."""
-
-    vendor: int
-    plan: ServePlan
-    side: RolloutSide
-
-
-@dataclass(frozen=True, slots=True)
-class _Trainer:
-    """One choice of the side that trains. vendor: place of its system."""
-
-    vendor: int
-    plan: Plan
-    system: Platform
-    side: TrainerSide
-
-
-@dataclass(kw_only=True)
-class _Vendor:
-    """One system as either side: the front of its plans of a worker, and its best plan of a trainer of any size."""
-
-    ask: SplitAsk
-    place: int
-    name: str
-    framework: Framework
-    trained: dict[int, _Trainer | None] = field(default_factory=dict)
-
-    @cached_property
-    def system(self) -> System:
-        """All the chips that may be asked for."""
-        return resolve(self.ask.base.facts, self.name, chips=self.ask.chips)
-
-    @cached_property
-    def engine(self) -> str:
-        base = self.ask.base
-        return engine_for(base.facts, self.system, base.rollouts.engine or None, base.model)
-
-    @cached_property
-    def legal(self) -> Legal:
-        """Sizes of either side."""
-        system = self.system
-        return Legal(server=min(system.chips_per_server, system.chips), unit=system.chips_per_unit, most=system.chips)
-
-    @cached_property
-    def price(self) -> money.Price:
-        return money.price(self.ask.base.facts, self.system.id, term=self.ask.base.term)
-
-    @property
-    def usd_per_chip_s(self) -> float:
-        value = self.price.rate.value
-        return math.nan if value is None else value
-
-    @cached_property
-    def plans(self) -> list[ServePlan]:
-        """Plans of a worker on the front of the search for serving: none is faster for a user and makes more tokens."""
-        base, job, asked = self.ask.base, self.ask.base.job, self.ask.base.rollouts
-        if asked.plan is not None:
-            return [asked.plan]
-        plans = searched_plans(base.model, self.system, job.prompt, base.facts, asked.fixed)
-        if not plans:
-            return []
-        how = {"accept": asked.accept, "drafts": asked.drafts, "release": asked.release}
-        serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
-        d = deploy(base.model, self.system, self.engine, plans, base.facts, **how)  # type: ignore[arg-type]
-        found = search_serving(self.system, worker(d, serve), serve, apart=False)
-        return [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
-
-    def workers(self, job: RlJob) -> list[tuple[ServePlan, RolloutSide]]:
-        """The plans of a worker with what it takes in a run, where it has room."""
-        base, asked = self.ask.base, self.ask.base.rollouts
-        if not self.plans:
-            return []
-        found = rollout_plans(
-            base.model,
-            self.system,
-            job,
-            self.plans,
-            self.framework,
-            base.facts,
-            engine=self.engine,
-            release=asked.release,
-            memory_share=asked.memory_share,
-            accept=asked.accept,
-            drafts=asked.drafts,
-        )
-        pairs = zip(found.deployment.plans, found.sides, strict=True)
-        return [(plan, side) for plan, side in pairs if side is not None]
-
-    def trainer(self, chips: int) -> _Trainer | None:
-        """Of the fastest plans of a trainer of so many chips the one that is least busy; None where none fits."""
-        if chips not in self.trained:
-            self.trained[chips] = self._trainer(chips)
-        return self.trained[chips]
-
-    def _trainer(self, chips: int) -> _Trainer | None:
-        base = self.ask.base
-        own = replace(base, trainer=replace(base.trainer, system_id=self.system.id, chips=chips))
-        system = trainer_platform(own, self.framework)
-        try:
-            plans = trainer_plans_of(own, system)
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
-            return None
-        made = [trainer_side(base.model, system, base.job, p, self.framework, models=models_of(base)) for p in plans]
-        if not made:
-            return None
-        best = min(range(len(made)), key=lambda i: made[i].busy_s)
-        return _Trainer(self.place, plans[best], system, replace(made[best], chips=chips))
-
-
-_NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
-_NO_TRAINER = TrainerSide(update_s=0.0, passes_s={}, chips=0)
-
-
-@dataclass(kw_only=True)
-class _Table:
-    """The choices of either side at the sizes that were tried, and the candidates that were evaluated. It grows while
-    sizes are tried. job: split, or in turns on the same chips; alone_s: a step of each choice of rollouts with a
-    trainer that takes no time; seconds: steps by (place of the rollouts, of the trainer)."""
-
-    ask: SplitAsk
-    job: RlJob
-    vendors: Sequence[_Vendor]
-    framework: Framework
-    rollouts: list[_Rollouts] = field(default_factory=list)
-    alone_s: list[float] = field(default_factory=list)
-    trainers: list[_Trainer] = field(default_factory=list)
-    sizes: dict[tuple[str, int], set[int]] = field(default_factory=dict)
-    workers: dict[int, list[tuple[ServePlan, RolloutSide]]] = field(default_factory=dict)
-    seconds: dict[tuple[int, int], float] = field(default_factory=dict)
-
-    def take(self, vendor: _Vendor, rollouts: Sequence[int], trainers: Sequence[int]) -> bool:
-        """Try sizes of a system as either side; whether one of them is new."""
-        made: list[_Rollouts] = []
-        more, new = self._new("rollouts", vendor, rollouts), self._new("trainer", vendor, trainers)
-        for chips in more:
-            for plan, side in self._workers(vendor):
-                if workers := chips * vendor.system.devices_per_chip // plan.devices:
-                    made.append(_Rollouts(vendor.place, plan, replace(side, workers=workers, chips=chips)))
-        self.rollouts += made
-        if made:
-            at, none = np.arange(len(made)), np.zeros(len(made), dtype=np.intp)
-            alone = self._closed([r.side for r in made], [_NO_TRAINER], [_NO_SYNC], (at, none, none))
-            self.alone_s += alone.tolist()
-        trained = [vendor.trainer(chips) for chips in new]
-        self.trainers += [trainer for trainer in trained if trainer is not None]
-        return bool(more or new)
-
-    def _new(self, side: str, vendor: _Vendor, sizes: Sequence[int]) -> list[int]:
-        known = self.sizes.setdefault((side, vendor.place), set())
-        new = sorted({n for n in sizes if n} - known)
-        known.update(new)
-        return new
-
-    def _workers(self, vendor: _Vendor) -> list[tuple[ServePlan, RolloutSide]]:
-        if vendor.place not in self.workers:
-            self.workers[vendor.place] = vendor.workers(self.job)
-        return self.workers[vendor.place]
-
-    def filled(self) -> None:
-        """Beside each size of a trainer, try the most chips that rollouts may have then."""
-        left = {self.ask.chips - trainer.side.chips for trainer in self.trainers}
-        for v in self.vendors:
-            self.take(v, sorted({v.legal.at_most(n) for n in left}), ())
-
-    def finer(self, best: Sequence[tuple[_Rollouts, _Trainer]]) -> bool:
-        """Try sizes beside those of the best candidates; whether one of them is new."""
-        found = False
-        for v in self.vendors:
-            made, trained = (sorted(self.sizes[side, v.place]) for side in ("rollouts", "trainer"))
-            made = v.legal.beside(made, [r.side.chips for r, _ in best if r.vendor == v.place])
-            trained = v.legal.beside(trained, [t.side.chips for _, t in best if t.vendor == v.place])
-            both = sorted({*made, *trained}) if self.job.placement == "colocated" else None
-            found |= self.take(v, both or made, both or trained)
-        return found
-
-    def candidates(self) -> tuple[Candidates, Floats, Floats]:
-        """Every candidate within the chips: (pairs, step times, dollars of a million tokens), in closed form. Those
-        that another one of the same systems beats whatever they take are left out (their time is infinite)."""
-        made, trained = self._columns(self.rollouts, self.alone_s), self._columns(self.trainers, self._least_s())
-        if self.job.placement == "colocated":
-            found = Candidates.in_turns(made, trained, self.ask.chips)
-        else:
-            found = Candidates.apart(made, trained, self.ask.chips)
-        pairs = list(zip(found.rollouts.tolist(), found.trainer.tolist(), strict=True))
-        step_s = np.array([self.seconds.get(pair, np.inf) for pair in pairs])
-        least_usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, found.least_s, self.job.tokens))
-        usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, step_s, self.job.tokens))
-        for is_first in (True, False):  # what may be best, then what it does not beat
-            wave: list[int] = []
-            for of in np.unique(found.systems, axis=0):
-                mine = (found.systems == of).all(axis=1)
-                known = mine & np.isfinite(step_s)
-                rest = mine & ~np.isfinite(step_s)
-                rest[rest] = ~is_beaten(found.least_s[rest], least_usd[rest], step_s[known], usd[known])
-                left = np.flatnonzero(rest)
-                wave += left[front_of(found.least_s[left], least_usd[left])].tolist() if is_first else left.tolist()
-            if wave:
-                step_s[wave] = self._evaluate([pairs[k] for k in wave])
-                usd[wave] = np.nan_to_num(usd_per_mtok(found.usd_per_s[wave], step_s[wave], self.job.tokens))
-        return found, step_s, usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
-
-    def _evaluate(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
-        """Step times of some pairs, which are kept."""
-        first, i = np.unique([a for a, _ in pairs], return_inverse=True)
-        syncs = [self.sync(self.rollouts[a], self.trainers[b]) for a, b in pairs]
-        at = i, np.array([b for _, b in pairs], dtype=np.intp), np.arange(len(pairs))
-        sides = [self.rollouts[a].side for a in first]
-        found: list[float] = self._closed(sides, [t.side for t in self.trainers], syncs, at).tolist()
-        self.seconds.update(zip(pairs, found, strict=True))
-        return found
-
-    def _closed(
-        self,
-        rollouts: Sequence[RolloutSide],
-        trainers: Sequence[TrainerSide],
-        syncs: Sequence[SyncSide],
-        at: tuple[Places, Places, Places],
-    ) -> Floats:
-        is_colocated = self.job.placement == "colocated"
-        return closed_columns(
-            self.job,
-            rollouts,
-            trainers,
-            syncs,
-            at,
-            switch_s=self.framework.switch_s if is_colocated else 0.0,
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
-        ).step_s
-
-    def _least_s(self) -> list[float]:
-        """Seconds of a step that each trainer takes at least, whatever makes its answers."""
-        return [t.side.update_s if self.framework.hides_passes else t.side.busy_s for t in self.trainers]
-
-    def _columns(self, choices: Sequence[_Rollouts] | Sequence[_Trainer], least_s: Sequence[float]) -> SideColumns:
-        vendors = [self.vendors[choice.vendor] for choice in choices]
-        chips = np.array([choice.side.chips for choice in choices], dtype=np.intp)
-        return SideColumns(
-            system=np.array([v.place for v in vendors], dtype=np.intp),
-            chips=chips,
-            more=np.array([v.legal.more(n) for v, n in zip(vendors, chips.tolist(), strict=True)], dtype=np.intp),
-            usd_per_s=chips * np.array([v.usd_per_chip_s for v in vendors]),
-            least_s=np.array(least_s),
-        )
-
-    def sync(self, made: _Rollouts, trained: _Trainer) -> SyncSide:
-        """What new weights take between both."""
-        base, system = self.ask.base, self.vendors[made.vendor].system
-        is_one_vendor = system.vendor == trained.system.vendor
-        is_colocated = self.job.placement == "colocated"
-        return sync_side(
-            base.model,
-            SyncEnd(
-                system=trained.system,
-                devices=trained.system.devices if is_colocated else trained.plan.devices,
-                plan=trained.plan,
-                format="bf16",
-            ),
-            SyncEnd(
-                system=replace(system, chips=made.side.chips),
-                devices=trained.system.devices if is_colocated else made.side.workers * made.plan.devices,
-                plan=made.plan,
-                format=made.plan.weights,
-                workers=made.side.workers,
-            ),
-            method_of(
-                "" if is_colocated else base.sync,
-                self.framework,
-                is_colocated=is_colocated,
-                is_one_vendor=is_one_vendor,
-            ),
-            framework=self.framework,
-            link_Bps=None if is_colocated else base.link_Bps,
-            facts=base.facts,
-        )
-
-    def choices(self, found: Candidates, place: int) -> tuple[_Rollouts, _Trainer]:
-        """Both sides of a candidate."""
-        return self.rollouts[found.rollouts[place]], self.trainers[found.trainer[place]]
 
 
 def find_split(ask: SplitAsk) -> RlSplit:
@@ -564,9 +245,9 @@ def find_split(ask: SplitAsk) -> RlSplit:
     base = ask.base
     framework = read_framework(base.facts, base.framework, base.framework_release)
     names = tuple(dict.fromkeys(ask.systems))
-    vendors = [_Vendor(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(names)]
+    vendors = [SplitSystem(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(names)]
     in_turns = replace(base.job, placement="colocated", staleness=0)
-    apart, turns = (_Table(ask=ask, job=job, vendors=vendors, framework=framework) for job in (base.job, in_turns))
+    apart, turns = (SplitTable(ask=ask, job=job, vendors=vendors, framework=framework) for job in (base.job, in_turns))
     for vendor in steps(vendors, "searching plans"):
         tell(f"on {vendor.name}")
         for table in (apart, turns):
@@ -589,7 +270,7 @@ def find_split(ask: SplitAsk) -> RlSplit:
     )
 
 
-def _rows_of(table: _Table, kinds: Sequence[tuple[_Vendor, _Vendor]]) -> list[SplitRow]:
+def _rows_of(table: SplitTable, kinds: Sequence[tuple[SplitSystem, SplitSystem]]) -> list[SplitRow]:
     """The best run of each pair of systems, sizes refined beside the best ones."""
     ask, near = table.ask, preference.margin(table.ask.base.facts)
     for i in range(FINER + 1):
@@ -604,21 +285,30 @@ def _rows_of(table: _Table, kinds: Sequence[tuple[_Vendor, _Vendor]]) -> list[Sp
         }
         if i == FINER or not table.finer([table.choices(found, order[0]) for order in orders.values() if len(order)]):
             break
-    out = []
-    for a, b in kinds:
-        order = orders[a.place, b.place]
-        chosen = table.choices(found, order[0]) if len(order) else None
-        out.append(_row(table, a, b, chosen))
-    return out
+    return [_row(table, a, b, _played(table, found, orders[a.place, b.place][:PLAYED])) for a, b in kinds]
 
 
-def _row(table: _Table, a: _Vendor, b: _Vendor, chosen: tuple[_Rollouts, _Trainer] | None) -> SplitRow:
+def _played(table: SplitTable, found: Candidates, order: Places) -> tuple[RolloutChoice, TrainerChoice] | None:
+    """Of the best few candidates in closed form, the best as the events play them; None for none. order: their places,
+    best first."""
+    few = [table.choices(found, place) for place in order]
+    if len(few) < 2:
+        return few[0] if few else None
+    step_s = np.array([play(table.job, table.sides(r, t), seed=table.ask.base.seed).step_s for r, t in few])
+    usd = usd_per_mtok(found.usd_per_s[order], step_s, table.job.tokens)
+    by_usd = table.ask.goal == "cost" and bool(np.isfinite(usd).all())
+    return few[int(by_time(usd if by_usd else step_s)[0])]
+
+
+def _row(
+    table: SplitTable, a: SplitSystem, b: SplitSystem, chosen: tuple[RolloutChoice, TrainerChoice] | None
+) -> SplitRow:
     """A candidate of two systems as a run, or why there is none."""
     ask, base = table.ask, table.ask.base
     is_colocated = table.job.placement == "colocated"
     made = replace(base.rollouts, on=a.name, system_id=a.system.id, engine=a.engine)
     trained = replace(base.trainer, on=b.name, system_id=b.system.id)
-    run = replace(base, job=table.job, **({"sync": "", "link_Bps": None} if is_colocated else {}))  # type: ignore[arg-type]
+    run = run_of(base, table.job)
     if chosen is None:
         where = a.name if is_colocated else f"{a.name} for rollouts and {b.name} for training"
         limit = " within the budget" if ask.goal == "time" and math.isfinite(ask.budget) else ""
@@ -635,7 +325,7 @@ def _row(table: _Table, a: _Vendor, b: _Vendor, chosen: tuple[_Rollouts, _Traine
     return SplitRow(kind=kind, row=row, prices={v.name: v.price.label for v in (a, b)})
 
 
-def _point(table: _Table, found: Candidates, step_s: Floats, usd: Floats, place: int) -> FrontPoint:
+def _point(table: SplitTable, found: Candidates, step_s: Floats, usd: Floats, place: int) -> FrontPoint:
     r, t = table.choices(found, place)
     return FrontPoint(
         rollouts=table.vendors[r.vendor].name,

@@ -69,10 +69,10 @@ def _quantity(value: object) -> float | str:
 
 _Quantity = Annotated[
     Annotated[float, Field(strict=True)]
-    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _-]+$")],
+    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _/-]+$")],
     BeforeValidator(_quantity, json_schema_input_type=str | float),
 ]
-"""2 s, $2M, or a number in SI."""
+"""2 s, $2M, 100 Gbit/s, or a number in SI."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+@-]*$")]
 SystemName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
 ModelName = Annotated[
@@ -205,12 +205,12 @@ def _list(field: Asked[object]) -> tuple[TypeForm, int]:
 
 def _json_type(field: Asked[object]) -> TypeForm:
     """The type of a field in JSON."""
-    if field.completes == "model":
-        return ModelGiven
     if field.name == "yaml":
         return Yaml
     if field.kind in ("texts", "names"):
         return GenericAlias(tuple, (_list(field)[0], ...))
+    if field.completes == "model":
+        return ModelGiven
     if field.kind == "mapping":
         return Pairs
     if field.kind == "quantity" and field.unit:

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
-from mowich.requests.rl_fields import KEYS
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.scenario import Node, parse_text
 from mowich.units import is_digits
 from mowich.web import asks
@@ -91,18 +91,23 @@ def body_problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
 
 
 def rl_fields(text: str) -> dict[str, object]:
-    """The fields that a scenario of reinforcement learning gives. Raises UserErrors with the lines of all mistakes."""
+    """The fields that a scenario of reinforcement learning gives, as a body has them. Raises UserErrors with the lines
+    of all mistakes."""
     root = parse_text(text, "scenario")
     root.text("name")
-    values, _ = rl.values_of(root)
+    values, _ = rl.scenario_values(root)
     root.stop()
-    return values
+    lists = {field.name for field in SCENARIO_KEYS.values() if field.kind in ("names", "texts")}
+    return {
+        name: [word.strip() for word in value.split(",")] if name in lists and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def rl_yaml(fields: Mapping[str, object]) -> str:
     """The scenario of fields: each under its key."""
     out: dict[str, object] = {"mowich": 1}
-    for key, field in KEYS.items():
+    for key, field in SCENARIO_KEYS.items():
         if fields.get(field.name) is None:
             continue
         *above, own = key.split(".")

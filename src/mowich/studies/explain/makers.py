@@ -28,7 +28,7 @@ from mowich.studies.explain import (
 )
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
-from mowich.studies.rl_answer import TOP
+from mowich.studies.rl_answer import FIRST_ROW
 
 
 def place_of(result: Result, path: ResultPath) -> ResultPath | None:
@@ -39,7 +39,7 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
     if schema == "mowich/calibrate@1":
         return None  # its files may be elsewhere, and a fit is no single formula
     if schema == "mowich/rl@1" and path[0] != "rows":
-        return () if path[0] in TOP and result["rows"] else None
+        return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
     if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
