@@ -326,11 +326,12 @@ def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choic
     step = predict_step(ask.model, platform, job, choice.trainer_plan)
     faster, slower = step_interval(step.breakdown, ask.model, platform, facts)
     out.append(_Cause("training", _paced(sides, trainer=math.exp(-faster)), _paced(sides, trainer=math.exp(slower))))
-    for name in ("generation", "training", "passes", "switch", "other"):
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    for name in ("generation", *(("experts",) if is_moe else ()), "training", "passes", "switch", "other"):
         fact = facts.fact(framework.paths[name])
         now = facts.number(fact.path)
         low, high = (fact.low if fact.low is not None else now), (fact.high if fact.high is not None else now)
-        if name == "generation":
+        if name in ("generation", "experts"):
             out.append(_Cause(name, _paced(sides, rollouts=low / now), _paced(sides, rollouts=high / now)))
         elif name == "training":
             out.append(_Cause(name, _paced(sides, update=low / now), _paced(sides, update=high / now)))
