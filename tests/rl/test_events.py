@@ -244,6 +244,15 @@ def test_a_timeline_shows_the_trainer_without_gaps() -> None:
     assert {span.what for span in spans} <= set(CYCLE_PARTS)
 
 
+def test_a_timeline_shows_a_whole_wave() -> None:
+    """Five batches begin together and end together: of five steps one waits, for as long as all of them do."""
+    cycle = play(job_of(fixed_lengths(1000.0), staleness=4), sides_of(constant_times(0.01), update_s=1.0), spans=True)
+    trainer = [span for span in cycle.spans if span.lane == "trainer"]
+    waits = [span.to_s - span.from_s for span in trainer if span.what == "generation"]
+    assert max(waits) > 0.9 * sum(waits) > 0.0
+    assert sum(waits) / (trainer[-1].to_s - trainer[0].from_s) == pytest.approx(cycle.trainer_wait_frac, rel=1e-3)
+
+
 def test_draws_are_the_lengths_and_coupled() -> None:
     """Each share of the lengths once in a run; a longer distribution makes every single answer longer."""
     job, sides = job_of(SPREAD, prompts=64), sides_of(constant_times(0.01))
