@@ -124,11 +124,7 @@ def kept_scores(found: Validation, rows: Sequence[Mapping[str, str]], facts: Fac
     errors, covered = left_out_errors([r for r in rows if r["row_kind"] == "step"], facts)
     everything = np.expm1(np.abs(np.concatenate([*map(np.array, errors.values())])))
     own = [r for r in found.rows if r.metric == STEP and r.chip == "H100" and "DeepSeek" not in r.kind]
-    reasons = Counter(
-        one
-        for _, reason in dict.fromkeys((r.id, r.reason) for r in found.rows if r.reason)
-        for one in str(reason).split("; ")
-    )
+    refusals = dict.fromkeys((r.id, str(r.reason)) for r in found.rows if r.reason)
     sure = [pair for pair in found.pairs or () if not pair.doubts]
     refused = {r.id for r in found.rows} - {r.id for r in found.rows if r.status == "ok"}
     return {
@@ -152,8 +148,23 @@ def kept_scores(found: Validation, rows: Sequence[Mapping[str, str]], facts: Fac
             "right": sum(p.is_right for p in sure),
             "doubtful": len(found.pairs or ()) - len(sure),
         },
-        "reasons": [[n, reason] for reason, n in sorted(reasons.items(), key=lambda kv: (-kv[1], kv[0]))],
+        "reasons": counted(one for _, reason in refusals for one in reason.split("; ")),
     }
+
+
+def counted(reasons: Iterable[str]) -> list[dict[str, object]]:
+    """Reasons with their rows, the most frequent first; what differs by row (a name, a doubt) stands beside its reason."""
+    groups: dict[str, Counter[str]] = {}
+    for reason in reasons:
+        words, quote, rest = reason.removeprefix("its own ").partition(" '")
+        if words.startswith("doubts: "):
+            words, rest = "doubts", words.removeprefix("doubts: ") + quote + rest
+        groups.setdefault(words.removesuffix(", got"), Counter())[rest.rstrip("'")] += 1
+    ranked = sorted(groups.items(), key=lambda kv: (-kv[1].total(), kv[0]))
+    return [
+        {"rows": found.total(), "reason": words, "of": [name for name, _ in found.most_common() if name]}
+        for words, found in ranked
+    ]
 
 
 def percent(value: object) -> str:
@@ -187,7 +198,7 @@ def section() -> list[str]:
         "",
         "| family left out | n | median |",
         "|--|--|--|",
-        *(f"| {f['family']} | {f['n']} | {percent(f['median'])} |" for f in kept["families"]),
+        *(f"| {f['family'].replace(' | ', ' on ')} | {f['n']} | {percent(f['median'])} |" for f in kept["families"]),
         "",
         f"**Order.** Of {pairs['sure']} pairs of a synchronous and an asynchronous run that share all else, differ by more than 10% and have no doubts, {pairs['right']} are predicted in the right order; {pairs['doubtful']} more have doubts of their own.",
         "",
@@ -195,7 +206,7 @@ def section() -> list[str]:
         "",
         "| rows | reason |",
         "|--|--|",
-        *(f"| {n} | {reason} |" for n, reason in kept["reasons"]),
+        *(f"| {r['rows']} | {r['reason']}{': ' if r['of'] else ''}{', '.join(r['of'])} |" for r in kept["reasons"]),
     ]
     return lines
 

@@ -75,8 +75,8 @@ def test_the_struct_is_that_of_the_c_code() -> None:
     told = compiled_code.fields_in_c(RUN_LIBRARY, "run.c:Setup")
     assert [name for name, _ in told] == list(SETUP.own_fields)
     kinds = dict(told)
-    for name, kind in SETUP._fields_:
-        assert (kinds[name] == "double") == (kind.__name__ == "c_double"), name
+    for field in SETUP._fields_:
+        assert (kinds[field[0]] == "double") == (field[1].__name__ == "c_double"), field[0]
     assert [name for name, _ in compiled_code.fields_in_c(RUN_LIBRARY, "run.c:Step")] == list(STEP)
     assert compiled_code.functions_in_c(RUN_LIBRARY) == {"play": (1, "int")}
 

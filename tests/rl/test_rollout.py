@@ -12,7 +12,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import Curve, StepColumns, batch_times, fullest, room_tokens, token_times
+from mowich.rl.rollout import Curve, StepColumns, batch_times, fullest_worker, room_tokens, token_times
 from mowich.rl.sides import TokenTimes
 from mowich.serving.search import ServeJob
 from mowich.serving.step import step, total
@@ -102,7 +102,7 @@ def test_tokens_below_a_curve_are_those_of_its_answers() -> None:
 
 def test_the_fullest_worker_is_that_of_normal_draws() -> None:
     drawn = np.random.default_rng(1).normal(size=(4000, 32)).max(axis=1).mean()
-    assert fullest(np.array([32.0]))[0] == pytest.approx(drawn, rel=0.02)
+    assert fullest_worker(np.array([32.0]))[0] == pytest.approx(drawn, rel=0.02)
 
 
 @pytest.mark.parametrize("plan", [ServePlan(tp=2), ServePlan(tp=1, dp=4, ep=4), ServePlan(tp=2, pp=2)])

@@ -77,6 +77,8 @@ def test_parts_sum_and_shares_are_shares(run: tuple[RlJob, Sides]) -> None:
 @settings(max_examples=15, deadline=None)
 @given(drawn_runs(), st.floats(1.0, 3.0))
 def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
+    """Within 1%: where versions come sooner, the batches of a wave run closer together, and the first one ends a little
+    later."""
     job, sides = run
     now = closed_form(job, sides).step_s
     made, t, s = sides.rollouts, sides.trainer, sides.sync
@@ -88,9 +90,9 @@ def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
         replace(sides, rollouts=replace(made, times=TIMES.scaled(1.0 / by))),
     ]
     for other in better:
-        assert closed_form(job, other).step_s <= now * (1.0 + 2e-3)
+        assert closed_form(job, other).step_s <= now * (1.0 + 1e-2)
     if job.staleness:
-        assert closed_form(replace(job, staleness=job.staleness + 1), sides).step_s <= now * (1.0 + 2e-3)
+        assert closed_form(replace(job, staleness=job.staleness + 1), sides).step_s <= now * (1.0 + 1e-2)
 
 
 @settings(max_examples=5, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mowich.rl.split import Candidates, Legal, SideColumns, by_goal, front_of, is_beaten, usd_per_mtok
+from mowich.rl.split import Candidates, Legal, SideColumns, by_goal, front_of, is_beaten, step_usd_per_mtok
 
 PRICES = np.array([3.0, 1.0, 2.0])
 """Of a chip of each of three systems."""
@@ -45,7 +45,7 @@ def test_no_pair_beats_the_chosen_one(seed: int, most: int, margin: float) -> No
                 pairs.append((i, j, left < rollouts.more[i]))
     assert [(i, j, fills) for i, j, fills in zip(found.rollouts, found.trainer, found.fills, strict=True)] == pairs
     step_s = _times(found, draw)
-    usd = usd_per_mtok(found.usd_per_s, step_s, 1e6)
+    usd = step_usd_per_mtok(found.usd_per_s, step_s, 1e6)
     budget = float(np.median(usd)) if len(usd) else np.inf
     for of in {(int(a), int(b)) for a, b in found.systems}:
         mine = (found.systems == np.array(of)).all(axis=1)
@@ -76,7 +76,7 @@ def test_more_chips_never_cost_more_at_a_step_time(seed: int, most: int, more: i
     for chips in (most, most + more):
         found = Candidates.apart(rollouts, trainers, chips)
         step_s = found.least_s * (1.0 + slower[found.rollouts, found.trainer])
-        usd = usd_per_mtok(found.usd_per_s, step_s, 1e6)
+        usd = step_usd_per_mtok(found.usd_per_s, step_s, 1e6)
         fronts.append([(step_s[k], usd[k]) for k in front_of(step_s, usd)])
     few, many = fronts
     for step, cost in few:
@@ -90,9 +90,9 @@ def test_what_is_beaten_by_its_bound_is_not_on_the_front(seed: int, most: int, s
     draw = np.random.default_rng(seed)
     found = Candidates.apart(_sides(draw, most), _sides(draw, most), most)
     step_s = _times(found, draw)
-    usd = usd_per_mtok(found.usd_per_s, step_s, 1e6)
+    usd = step_usd_per_mtok(found.usd_per_s, step_s, 1e6)
     known = draw.random(len(found)) < share
-    beaten = is_beaten(found.least_s, usd_per_mtok(found.usd_per_s, found.least_s, 1e6), step_s[known], usd[known])
+    beaten = is_beaten(found.least_s, step_usd_per_mtok(found.usd_per_s, found.least_s, 1e6), step_s[known], usd[known])
     kept = np.where(known | ~beaten, step_s, np.inf)
     both = [[(t[k], usd[k]) for k in front_of(t, usd)] for t in (step_s, kept)]
     assert both[0] == both[1]
@@ -108,7 +108,7 @@ def test_what_has_no_price_is_chosen_by_time() -> None:
     )
     found = Candidates.apart(sides, sides, 6)
     step_s = np.array([9.0, 3.0, 5.0])
-    usd = usd_per_mtok(found.usd_per_s, step_s, 1e6)
+    usd = step_usd_per_mtok(found.usd_per_s, step_s, 1e6)
     order = by_goal("cost", found, step_s, usd, of=(0, 0))
     assert [int(found.chips[k]) for k in order] == [6, 6]
     assert step_s[order[0]] == 3.0

@@ -23,7 +23,7 @@ from mowich.show.page import Words
 from mowich.show.render.csv import csv_of
 from mowich.show.render.html import render_html
 from mowich.show.render.terminal import Style, terminal
-from mowich.show.rl import parts_of, row_names
+from mowich.show.rl import row_names, step_parts
 from mowich.show.verbs import page_of
 from rl_answers import answer, drawn, estimate, impossible, row, spans
 
@@ -85,9 +85,9 @@ def test_few_words_name_the_cheapest_and_count_who_overlaps(seed: int) -> None:
 
 def test_a_split_trainer_waits_for_answers_and_a_colocated_one_makes_them() -> None:
     split, colocated = row(), row("")
-    assert "answers_wait" in parts_of(split)
-    assert "generation" not in parts_of(split)
-    assert "generation" in parts_of(colocated)
+    assert "answers_wait" in step_parts(split)
+    assert "generation" not in step_parts(split)
+    assert "generation" in step_parts(colocated)
     shown = terminal(page_of(answer(split, colocated)), Style())
     assert "wait for answers" in shown
     assert "generation of answers" in shown
@@ -141,21 +141,21 @@ def test_every_part_of_a_step_has_words_of_its_own() -> None:
 def test_a_timeline_has_every_span_in_every_form(workers: int) -> None:
     told = spans(workers)
     found = rl_timeline.spans_of(told, "colocated")
-    events = json.loads(rl_timeline.to_trace(found, "a <run>"))["traceEvents"]
+    events = json.loads(rl_timeline.trace_of_steps(found, "a <run>"))["traceEvents"]
     slices = [event for event in events if event["ph"] == "X"]
     assert [(e["cat"], e["args"]["version"], round(e["ts"]), round(e["dur"])) for e in slices] == [
         (what, version, round(1e6 * start), round(1e6 * (end - start))) for _, what, version, start, end in told
     ]
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert list(names.values()) == ["trainer", *(f"worker {i}" for i in range(workers))]
-    drawing = ElementTree.fromstring(rl_timeline.to_svg(found, "a <run>"))  # made here
+    drawing = ElementTree.fromstring(rl_timeline.svg_of_steps(found, "a <run>"))  # made here
     boxes = [e for e in drawing.iter() if e.tag.endswith("rect") and any(True for _ in e)]
     assert len(boxes) == len(told)
     for width in (80, 120):
-        lines = rl_timeline.draw_timeline(found, Style(width=width))
+        lines = rl_timeline.draw_steps(found, Style(width=width))
         assert max(map(len, lines)) <= width
         assert len(lines) >= min(workers + 1, rl_timeline.MOST_LANES)
-    assert rl_timeline.draw_timeline([], Style()) == []
+    assert rl_timeline.draw_steps([], Style()) == []
 
 
 def test_a_split_trainer_waits_on_its_lane_and_workers_make_answers() -> None:
@@ -163,7 +163,7 @@ def test_a_split_trainer_waits_on_its_lane_and_workers_make_answers() -> None:
     split, colocated = (rl_timeline.spans_of(told, placement) for placement in ("split", "colocated"))
     assert [span.what for span in split] == ["answers_wait", "training", "generation"]
     assert [span.what for span in colocated] == ["generation", "training", "generation"]
-    lanes = [rl_timeline.draw_timeline(spans, Style(width=33))[0].split() for spans in (split, colocated)]
+    lanes = [rl_timeline.draw_steps(spans, Style(width=33))[0].split() for spans in (split, colocated)]
     assert [row for _, row in lanes] == ["." * 10 + "U" * 10, "G" * 10 + "U" * 10]
 
 
@@ -193,13 +193,13 @@ def test_words_of_a_file_are_words_in_every_medium(bad: str) -> None:
     found = rl_timeline.spans_of(lanes, "split")
     for style in (Style(width=80), Style(width=200), Style(unicode=False)):
         assert not OBEYED.search(terminal(page, style))
-        assert not OBEYED.search("\n".join(map(style.text, rl_timeline.draw_timeline(found, style))))
+        assert not OBEYED.search("\n".join(map(style.text, rl_timeline.draw_steps(found, style))))
     assert not any(cell.strip('"').startswith("=") for line in csv_of(page).splitlines() for cell in line.split(","))
     ran = Ran()
     ran.feed(render_html(result))
     assert ran.found == []
     if not OBEYED.search(text):
-        ElementTree.fromstring(rl_timeline.to_svg(found, text))
+        ElementTree.fromstring(rl_timeline.svg_of_steps(found, text))
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_a_searched_plan_is_no_slower_than_a_stated_one(rows: dict[str, RlRow], 
     )
     assert free.closed_s is not None
     assert rows["colocated"].closed_s is not None
-    assert free.closed_s <= rows["colocated"].closed_s * 1.001
+    assert free.closed_s <= rows["colocated"].closed_s * 1.01
     assert any("rollout worker is searched" in line for line in free.assumed)
     assert any("trainer is searched" in line for line in free.assumed)
 

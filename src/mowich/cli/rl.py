@@ -36,7 +36,7 @@ def rl(asked: RlRequest) -> None:
         row = result.rows[0]
         if asked.timeline is None or row.cycle is None:
             return ""
-        lines = rl_timeline.draw_timeline(rl_timeline.named(row.cycle.spans, row.ask.job.placement), how)
+        lines = rl_timeline.draw_steps(rl_timeline.with_waits(row.cycle.spans, row.ask.job.placement), how)
         return "".join(f"{line}\n" for line in ("", *lines))
 
     emit(result.to_dict(), form, inputs=asked.given, model=asked.model, after=drawn)
@@ -52,6 +52,6 @@ def _write_timeline(result: RlAnswer, file: Path) -> None:
     row = result.rows[0]
     if row.cycle is None or not row.cycle.spans:
         raise UserError("no step was played", field=f"timeline {file}", fix=row.reason or None)
-    draw = rl_timeline.to_svg if file.suffix == ".svg" else rl_timeline.to_trace
-    spans = rl_timeline.named(row.cycle.spans, row.ask.job.placement)
+    draw = rl_timeline.svg_of_steps if file.suffix == ".svg" else rl_timeline.trace_of_steps
+    spans = rl_timeline.with_waits(row.cycle.spans, row.ask.job.placement)
     write_file(file, draw(spans, row.ask.model.name), field=f"timeline {file}")

@@ -284,7 +284,7 @@ class _Reader:
         try:
             return resolve(self.facts, slice_[1] if slice_ else word).id
         except UserError:
-            self.need(f"no machine '{self.text('hardware')}'")
+            self.need(f"no machine '{word}'")
             return ""
 
     def devices(self, *, is_alone: bool, placement: Placement) -> tuple[int, int]:

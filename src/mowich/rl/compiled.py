@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mowich.compiled import CompiledLibrary, CompiledStruct, by_reference, c_struct, done
-from mowich.rl.run import Run
-from mowich.rl.setup import STEP, Played, RunSetup
+from mowich.rl.run import RlRun
+from mowich.rl.setup import STEP, RunRecord, RunSetup
 
 RUN_LIBRARY = CompiledLibrary(
     what="play of reinforcement learning",
@@ -43,15 +43,15 @@ SETUP = c_struct(
 )
 
 
-def played(setup: RunSetup) -> Played:
+def played(setup: RunSetup) -> RunRecord:
     """A run, by the compiled code where it is there. Raises UserError where the environment asks for what is not there,
     MemoryError."""
     draws, table = setup.draws, setup.table
     n = len(draws.tokens)
     library = RUN_LIBRARY.library(n)
     if library is None:
-        return Run(setup).play()
-    out = Played(
+        return RlRun(setup).play()
+    out = RunRecord(
         worker=np.full(n, -1, np.int64),
         version=np.full(n, -1, np.int64),
         start_s=np.full(n, -1.0),

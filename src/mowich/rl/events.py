@@ -19,16 +19,16 @@ from mowich.arrays import Floats
 from mowich.rl.compiled import played
 from mowich.rl.cycle import CYCLE_PARTS, Binds, Cycle, CyclePart, Span
 from mowich.rl.job import RlJob
-from mowich.rl.setup import STEP, Played, RunSetup
+from mowich.rl.setup import STEP, RunRecord, RunSetup
 from mowich.rl.sides import Sides
 
-LEAST_STEPS, MOST_STEPS, ENOUGH_SAMPLES = 8, 256, 16384
+_LEAST_STEPS, _MOST_STEPS, _ENOUGH_SAMPLES = 8, 256, 32768
 """Steps that a mean is over: as many as have enough samples, within these."""
-SLIGHT_WAIT = 0.01
+_SLIGHT_WAIT = 0.01
 """A trainer that waits for less than this share of a step binds."""
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 """Shares of a step below this are none."""
-SPAN_STEPS, SPAN_WORKERS = 3, 16
+_SPAN_STEPS, _SPAN_WORKERS = 3, 16
 """What a timeline shows."""
 
 
@@ -64,14 +64,14 @@ def play(
     (15.0, {'generation': 10.0, 'policy': 1.0, 'training': 3.0, 'sync': 1.0})
     """
     wave = job.staleness + 1
-    steps = min(max(LEAST_STEPS, math.ceil(ENOUGH_SAMPLES / job.batch)), MOST_STEPS) if steps is None else steps
+    steps = min(max(_LEAST_STEPS, math.ceil(_ENOUGH_SAMPLES / job.batch)), _MOST_STEPS) if steps is None else steps
     steps = math.ceil(steps / wave) * wave
     warmup = 0 if job.placement == "colocated" or job.staleness == 0 else steps
     setup = RunSetup.of(job, sides, warmup + steps, steps, seed)
     return _cycle(job, sides, setup, played(setup), warmup, spans=spans)
 
 
-def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: Played, warmup: int, *, spans: bool) -> Cycle:
+def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, warmup: int, *, spans: bool) -> Cycle:
     column = {name: run.steps[:, i] for i, name in enumerate(STEP)}
     at = {name: values[warmup:-1] for name, values in column.items()}
     after_s = column["free_s"][warmup + 1 :]
@@ -87,7 +87,7 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: Played, warmup: int, 
     parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
     parts["reward"] = _mean(waits["reward"])
     parts["sync"] += _mean(waits["sync"])
-    enough_s = ROUNDING * sum(parts.values())
+    enough_s = _ROUNDING * sum(parts.values())
     parts = {part: s if s > enough_s else 0.0 for part, s in parts.items()}
     step_s = 0.0
     for s in parts.values():
@@ -121,7 +121,7 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: Played, warmup: int, 
 
 def _seen(share: float) -> float:
     """A share that is not below 0, and none where it is rounding."""
-    return share if share > ROUNDING else 0.0
+    return share if share > _ROUNDING else 0.0
 
 
 def _mean(values: Floats) -> float:
@@ -173,25 +173,25 @@ def _binds(setup: RunSetup, waits: dict[str, Floats], step_s: float) -> Binds:
         return "turns"
     causes: tuple[Binds, ...] = ("rollouts", "staleness", "longest answer", "reward")
     means = {cause: _mean(waits[cause]) for cause in causes}
-    if sum(means.values()) < SLIGHT_WAIT * step_s:
+    if sum(means.values()) < _SLIGHT_WAIT * step_s:
         return "trainer"
     return max(causes, key=means.__getitem__)
 
 
-def _trained(setup: RunSetup, run: Played, warmup: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+def _trained(setup: RunSetup, run: RunRecord, warmup: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """(step that trained on each sample, the samples of counted steps)."""
     step = np.repeat(run.trained, setup.draws.samples)
     return step, np.flatnonzero(step >= warmup)
 
 
-def _longest(setup: RunSetup, run: Played, warmup: int) -> NDArray[np.intp]:
+def _longest(setup: RunSetup, run: RunRecord, warmup: int) -> NDArray[np.intp]:
     """The longest sample of each step."""
     step, counted = _trained(setup, run, warmup)
     order = counted[np.lexsort((setup.draws.tokens[counted], step[counted]))]
     return order[np.flatnonzero(np.diff(step[order], append=setup.steps))]
 
 
-def _behind(setup: RunSetup, run: Played, warmup: int) -> tuple[float, float]:
+def _behind(setup: RunSetup, run: RunRecord, warmup: int) -> tuple[float, float]:
     """Versions between the weights that made a token and those that train on it: mean over tokens, and most."""
     step, counted = _trained(setup, run, warmup)
     made_steps = setup.draws.tokens[counted] / setup.gain
@@ -200,9 +200,9 @@ def _behind(setup: RunSetup, run: Played, warmup: int) -> tuple[float, float]:
     return min(_seen(mean), most), most
 
 
-def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: Played, column: dict[str, Floats]) -> tuple[Span, ...]:
+def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, column: dict[str, Floats]) -> tuple[Span, ...]:
     """The last steps: what the trainer does, when rollouts run, and of a few workers."""
-    first = max(0, setup.steps - SPAN_STEPS)
+    first = max(0, setup.steps - _SPAN_STEPS)
     waits = _waits(setup, column, first)
     out = []
 
@@ -227,7 +227,7 @@ def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: Played, column: dict[
     begin_s, end_s = float(column["free_s"][first]), float(column["free_s"][-1])
     delivered_s = [float(at_s) for at_s in column["delivered_s"] if at_s > 0.0]
     lanes = [("rollouts", np.arange(len(run.worker)))]
-    lanes += [(str(w), np.flatnonzero(run.worker == w)) for w in range(min(setup.workers, SPAN_WORKERS))]
+    lanes += [(str(w), np.flatnonzero(run.worker == w)) for w in range(min(setup.workers, _SPAN_WORKERS))]
     for lane, samples in lanes:
         for from_s, to_s in _busy(run, samples, begin_s, end_s):
             edges = [from_s, *(at_s for at_s in delivered_s if from_s < at_s < to_s), to_s]
@@ -236,7 +236,7 @@ def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: Played, column: dict[
     return tuple(out)
 
 
-def _busy(run: Played, samples: NDArray[np.intp], begin_s: float, end_s: float) -> list[tuple[float, float]]:
+def _busy(run: RunRecord, samples: NDArray[np.intp], begin_s: float, end_s: float) -> list[tuple[float, float]]:
     """Stretches within two moments in which any of these samples runs."""
     ends = np.where(run.end_s < 0.0, end_s, run.end_s)
     some = samples[(run.start_s[samples] >= 0.0) & (ends[samples] > begin_s) & (run.start_s[samples] < end_s)]

@@ -22,11 +22,11 @@ from mowich.rl.sides import TokenTimes
 from mowich.serving.search import Worker
 from mowich.serving.step import step, total
 
-SEQUENCES, CONTEXTS = 20, 8
+_SEQUENCES, _CONTEXTS = 20, 8
 """Places of the table of a worker's steps: running sequences by tokens of their caches."""
-LEAST_CONTEXT = 64.0
+_LEAST_CONTEXT = 64.0
 """The shortest cache in that table, tokens."""
-WIRES = ("tp", "ep", "cp", "pp")
+_WIRES = ("tp", "ep", "cp", "pp")
 """Parts of a worker's step that are transfers."""
 CELLS = 64
 """Cells into which the tokens of the longest answer are cut."""
@@ -43,8 +43,8 @@ def token_times(
     near a plan shift its steps, as they do in `plan --serve`. Prompts are read in steps of the engine's budget.
     """
     groups = w.shapes.dp[plans]
-    n = np.geomspace(1.0, np.maximum(most, 2.0), SEQUENCES)  # of a rank group
-    context = np.geomspace(LEAST_CONTEXT, max(longest, 2.0 * LEAST_CONTEXT), CONTEXTS)
+    n = np.geomspace(1.0, np.maximum(most, 2.0), _SEQUENCES)  # of a rank group
+    context = np.geomspace(_LEAST_CONTEXT, max(longest, 2.0 * _LEAST_CONTEXT), _CONTEXTS)
     cells = len(n) * len(context)
     rows = np.repeat(plans, cells)
     s, c = w.shapes.take(rows), w.costs.take(rows)
@@ -52,7 +52,7 @@ def token_times(
     held = np.tile(context, len(n) * len(plans))
     verified, accepted = (np.broadcast_to(x, len(w.plans)) for x in (w.verified, w.accepted))
     parts = step(s, c, n=users / np.maximum(1.0, s.pp), context=held, verify=verified[rows])
-    decode = total({name: x * (1.0 if name in WIRES else slower) for name, x in parts.items()})
+    decode = total({name: x * (1.0 if name in _WIRES else slower) for name, x in parts.items()})
     seconds = decode * w.around.take(rows).mtp_cost * np.exp(w.tpot.at(rows, users))
     per_prompt = _prompt_token_s(w, plans, prompt)
     shape = (len(plans), len(n), len(context))
@@ -226,10 +226,10 @@ class BatchTimes:
     longest_s: Floats
 
 
-def fullest(workers: Floats) -> Floats:
+def fullest_worker(workers: Floats) -> Floats:
     """By how many standard deviations the fullest of so many workers lies above the mean (Blom).
 
-    >>> fullest(np.array([1.0, 16.0])).round(2).tolist()
+    >>> fullest_worker(np.array([1.0, 16.0])).round(2).tolist()
     [0.0, 1.77]
     """
     inverse = NormalDist().inv_cdf
@@ -237,7 +237,7 @@ def fullest(workers: Floats) -> Floats:
     return np.array([known[x] for x in np.ravel(workers).tolist()]).reshape(np.shape(workers))
 
 
-def places_of(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats, most: Floats) -> Floats:
+def fitting_sequences(curve: Curve, samples: Floats, prompt: float, room_tokens: Floats, most: Floats) -> Floats:
     """Sequences that a worker runs at once, of so many samples that wait for it: those whose caches fit. Samples that
     begin together are old together; later they are of all ages."""
     fill = float(np.max(curve.running * (prompt + curve.edges[1:])))
@@ -266,14 +266,14 @@ def batch_times(
     of all workers is the fullest one, and has the longest answer.
     """
     n, w = (np.asarray(x, dtype=np.float64)[:, None] for x in (samples, workers))
-    places = places_of(curve, np.asarray(samples), prompt, np.asarray(room_tokens), np.asarray(most))[:, None]
+    places = fitting_sequences(curve, np.asarray(samples), prompt, np.asarray(room_tokens), np.asarray(most))[:, None]
     renewed = np.clip((n - places) / places, 0.0, 1.0)
     left = (1.0 - renewed) * curve.running + renewed * curve.later  # share of the places that still run
     # tokens of each place until the last has begun
     queued = np.maximum(n * curve.mean / places - left.sum(axis=1, keepdims=True) * curve.width, 0.0)
     own = places * left
     someone, anyone = (-np.expm1(_none_left(left, x)) for x in (places, places * w))
-    extra = fullest(w) * np.sqrt(places) * np.maximum(curve.fuller, 0.0)
+    extra = fullest_worker(w) * np.sqrt(places) * np.maximum(curve.fuller, 0.0)
     beside = np.maximum(own / np.maximum(someone, 1e-300), 1.0) + extra
     context = np.minimum(prompt + renewed * curve.age + curve.middle, prompt + curve.edges[-1])
     read_s, k = n * prompt * times.prompt_s[:, None], times.tokens_per_step[:, None]
@@ -300,11 +300,23 @@ def _none_left(left: Floats, samples: Floats) -> Floats:
     return np.asarray(samples * np.log1p(-np.minimum(left, 1.0 - 1e-15)))
 
 
-def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+def answers_per_s(running: Floats, answer: Floats, calls: Floats | float, read: Floats) -> Floats:
     """Answers per second of a worker that always runs so many sequences, of all ages [n].
 
-    T = running / (mean * step / tokens_per_step + calls + running * prompt * prompt_token)
+    T = running / (answer + calls + running * read)
+
+    answer: all steps of an answer; calls: it waits for tools; read: its prompt, while no sequence gains tokens.
+
+    Units: answer s, calls s, read s.
+
+    >>> float(answers_per_s(running=100.0, answer=20.0, calls=0.0, read=0.05))
+    4.0
     """
+    return np.asarray(running / (answer + calls + running * read))
+
+
+def steady_rate(times: StepColumns, curve: Curve, *, prompt: float, running: Floats, call_s: float = 0.0) -> Floats:
+    """`answers_per_s` of workers whose sequences are as old as they are in the long run [n]."""
     context = np.full((len(running), 1), prompt + curve.age)
-    each = curve.mean * times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
-    return np.asarray(running / (each + call_s + running * prompt * times.prompt_s))
+    step = times.step_s(running[:, None], context)[:, 0] / times.tokens_per_step
+    return answers_per_s(running, curve.mean * step, call_s, prompt * times.prompt_s)

@@ -28,7 +28,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 import numpy as np
 
-from mowich.rl.setup import STEP, Played, RunSetup, StepTable
+from mowich.rl.setup import STEP, RunRecord, RunSetup, StepTable
 
 _WORKER, _RETURN, _GROUP, _TRAINED, _FREE, _HOLD, _LOADED, _DELIVERED = range(8)
 """Kinds of events."""
@@ -121,7 +121,7 @@ class StepClock:
         return max(self.context[j] + 2.0 * rest / (step_s + root) - context, 0.0) / self.gain
 
 
-class Run:
+class RlRun:
     """One run. `play` plays it to its end."""
 
     def __init__(self, setup: RunSetup) -> None:
@@ -165,7 +165,7 @@ class Run:
         self.put = 0
         self.steps = [RunStep() for _ in range(s.steps + 1)]
 
-    def play(self) -> Played:
+    def play(self) -> RunRecord:
         """All steps, from the first sample to the moment at which the trainer is free after the last update."""
         self.start_groups()
         self.trainer_free()
@@ -193,7 +193,7 @@ class Run:
                 self.loaded(self.workers[who])
             else:
                 self.delivered()
-        return Played(
+        return RunRecord(
             worker=np.array(self.worker, np.int64),
             version=np.array(self.version_of, np.int64),
             start_s=np.array(self.start_s),

@@ -19,10 +19,12 @@ from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, places_of, steady_rate
+from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, fitting_sequences, steady_rate
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 
-ROUNDS = 14
+_NEAR = 0.05
+"""Rollouts whose own time is so near to the step are full, though another term binds."""
+_ROUNDS = 14
 """Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
 
 
@@ -236,7 +238,7 @@ class _Rollouts:
             call_s=calls,
         )
         under_way = np.maximum((job.staleness + 1.0) * job.rolled / workers, 1.0)
-        fits = places_of(curve, under_way, job.prompt, room, most)
+        fits = fitting_sequences(curve, under_way, job.prompt, room, most)
         return cls(
             times=times,
             workers=workers,
@@ -326,7 +328,7 @@ def _side_by_side(
     judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
     floor = np.maximum(busy, np.maximum(full, judged))
     beside = busy - hidden + travel + job.environment.reward_s
-    batch, ahead, running = _Pace.of(job, curve, m).settle(floor, beside, t.rollouts)
+    batch, ahead, running = _Pace.of(job, curve, m).settle(np.maximum(floor, beside + t.rollouts), t.rollouts)
     token, longest = m.fits / m.rate / curve.mean, job.lengths.longest_of(job.rolled)  # of workers that are full
     bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
         batch=batch + job.environment.reward_s, trainer=busy - hidden, travel=travel, staleness=eta
@@ -344,8 +346,9 @@ def _side_by_side(
         "sync": t.trainer,
         "other": other,
     }
+    is_full = (full > busy) & (full > (1.0 - _NEAR) * step)  # samples wait for a place
     versions = np.where(
-        largest == 1,
+        is_full,
         staleness_mean(busy + travel + token * (longest - (curve.age if job.partial else 0.0)), step, eta),
         _begun_at_a_version(curve, ahead, eta) if job.partial else eta,
     )
@@ -417,16 +420,15 @@ class _Pace:
         busy = (seconds * np.minimum(own, fits)).sum(axis=1) / np.minimum(own, fits).max(axis=1)
         return seconds.sum(axis=1) + read, batch, busy
 
-    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats]:
-        """(seconds of a batch, tokens from one to the next, `busy` of `at`) where rollouts keep the pace of the step.
-        floor: the least time of a step by its other terms; beside: what the trainer and weights on
-        their way take; held: rollouts wait for weights."""
-        under_way, longest = self.job.staleness + 1.0, float(self.curve.edges[-1])
-        low = np.full_like(floor, longest / under_way)
-        ahead = high = np.full_like(floor, longest)  # at first one batch after the other
-        for _ in range(ROUNDS + 1):
-            period, batch, _ = self.at(ahead)
-            is_slow = period + held > np.maximum(floor, (batch + beside + held) / under_way)
+    def settle(self, apart: Floats, held: Floats) -> tuple[Floats, Floats, Floats]:
+        """(seconds of a batch, tokens from one to the next, `busy` of `at`) where batches begin so many seconds apart.
+        Where the bound on versions binds, they come in waves: staleness + 1 batches begin as fast as the trainer takes
+        them, and the next wave waits. held: rollouts wait for weights."""
+        longest = float(self.curve.edges[-1])
+        low = np.full_like(apart, longest / (self.job.staleness + 1.0))
+        ahead = high = np.full_like(apart, longest)  # at first one batch after the other
+        for _ in range(_ROUNDS + 1):
+            is_slow = self.at(ahead)[0] + held > apart
             high, low = np.where(is_slow, ahead, high), np.where(is_slow, low, ahead)
             ahead = 0.5 * (low + high)
         _, batch, busy = self.at(low)

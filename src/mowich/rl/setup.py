@@ -43,7 +43,7 @@ MOST_PLACES = 1 << 40
 """Of a cache that is never full."""
 
 
-def places_of(job: RlJob, side: RolloutSide) -> int:
+def cache_places(job: RlJob, side: RolloutSide) -> int:
     """Sequences that the cache of a worker holds in the long run, when they are of all ages; at least 1.
 
     places = room / (prompt + E[tokens^2] / (2 E[tokens]))
@@ -96,7 +96,7 @@ class RunSetup:
         """Of a job on its sides, for so many steps."""
         rollouts, trainer, sync, environment = sides.rollouts, sides.trainer, sides.sync, job.environment
         draws = Draws.of(job, steps + job.staleness, period, seed)
-        places = places_of(job, rollouts)
+        places = cache_places(job, rollouts)
         is_colocated = job.placement == "colocated"
         passes_s = 0.0
         for seconds in trainer.passes_s.values():
@@ -132,7 +132,7 @@ class RunSetup:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Played:
+class RunRecord:
     """What came of a run. Of each sample: worker, version of the weights at its first token, start_s and end_s of it,
     made: versions of the weights summed over its steps. trained: the step that took each group, -1: none. steps: a row
     of `STEP` for each step and one more, whose free_s alone is set."""

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.plans.search import by_time, powers, rising, spread_out
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 SplitGoal = Literal["cost", "time"]
 SPLIT_GOALS: tuple[SplitGoal, ...] = get_args(SplitGoal)
 """What a split is chosen by. cost: the least dollars of a trained token, of candidates that use the chips asked for;
 time: the shortest step, of candidates that cost no more than a budget."""
 
-SIZES = 10
+FIRST_SIZES = 10
 """Numbers of whole units of a side that are tried at first. Those between are tried beside the best ones."""
 
 
@@ -51,7 +51,7 @@ class Legal:
         """Chips that the next larger size has more."""
         return self.server if chips + self.server <= self.unit else self.unit - chips % self.unit
 
-    def first(self, tried: int = SIZES) -> list[int]:
+    def first(self, tried: int = FIRST_SIZES) -> list[int]:
         """Sizes to begin with: servers by doubling up to a unit, then whole units, of many some that lie evenly; the
         largest of all.
 
@@ -83,9 +83,9 @@ class SideColumns:
     plan leaves idle [n]; more: that the next larger size has beyond them [n]; usd_per_s: of all of them, NaN where no
     price is known [n]; least_s: of a step, whatever the other side is [n]."""
 
-    system: Places
-    chips: Places
-    more: Places
+    system: Indices
+    chips: Indices
+    more: Indices
     usd_per_s: Floats
     least_s: Floats
 
@@ -96,11 +96,11 @@ class Candidates:
     usd_per_s: of both [n]; systems: places of the rollouts' system and of the trainer's [n, 2]; least_s: a step takes
     at least [n]; fills: the next larger size of rollouts would go beyond the chips asked for [n]."""
 
-    rollouts: Places
-    trainer: Places
-    chips: Places
+    rollouts: Indices
+    trainer: Indices
+    chips: Indices
     usd_per_s: Floats
-    systems: Places
+    systems: Indices
     least_s: Floats
     fills: NDArray[np.bool_]
 
@@ -137,14 +137,14 @@ class Candidates:
         )
 
 
-def usd_per_mtok(usd_per_s: Floats, step_s: Floats, tokens: float) -> Floats:
+def step_usd_per_mtok(usd_per_s: Floats, step_s: Floats, tokens: float) -> Floats:
     """Dollars of a million tokens that are trained on.
 
     usd_per_mtok = usd_per_s * step_s / tokens * 1e6
 
     tokens: of a step, prompts with them.
 
-    >>> float(usd_per_mtok(np.array([0.1]), np.array([60.0]), 12e6)[0])
+    >>> float(step_usd_per_mtok(np.array([0.1]), np.array([60.0]), 12e6)[0])
     0.5
     """
     return np.asarray(usd_per_s * step_s / tokens * 1e6)
@@ -186,7 +186,7 @@ def by_goal(
     of: tuple[int, int],
     budget: float = np.inf,
     margin: float = 0.0,
-) -> Places:
+) -> Indices:
     """Places of the candidates of one pair of systems that a goal allows, best first. Those that are within a share
     `margin` of the best count as equal to it, and are ordered by the other measure; of equals those with fewer chips
     come first.

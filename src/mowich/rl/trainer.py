@@ -20,7 +20,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.rl.frameworks import Framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import fullest
+from mowich.rl.rollout import fullest_worker
 from mowich.rl.sides import TrainerSide
 from mowich.software.stack import Platform
 from mowich.training.step import forward_time, step_time
@@ -98,7 +98,7 @@ def packed_job(job: RlJob, plan: Plan, sequences: float) -> TrainJob:
     at the pace of the rank with the most tokens."""
     bins = packed(job.lengths, job.prompt, job.most * plan.micro_batch, sequences)
     each = max(1.0, math.ceil(bins.share * sequences / plan.dp - 1e-9))  # of a rank
-    spread = float(fullest(np.array([float(plan.dp)]))[0]) * float(bins.fill.std()) / math.sqrt(each)
+    spread = float(fullest_worker(np.array([float(plan.dp)]))[0]) * float(bins.fill.std()) / math.sqrt(each)
     mean = bins.share * sequences / plan.dp / each * bins.mean  # a rank's last micro-batch may be empty
     tokens = min(max(bins.fullest_of(data_ranks(plan)), mean + spread), job.most * plan.micro_batch)
     return TrainJob(

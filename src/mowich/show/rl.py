@@ -348,27 +348,23 @@ def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ra
 
 
 def _plans(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
-    """Plans and software of both sides."""
-
-    def words(side: Result, software: str, count: str = "") -> str:
-        return ", ".join(filter(None, (count + plan_words(side.get("plan")), side.get(software))))
-
+    """Plans and software: a line each for rollouts and trainer of a run."""
+    rows: list[list[Cell]] = []
+    for name, _, row in alive:
+        made, trained = row["rollouts"], row["trainer"]
+        workers = f"{made['workers']} x {plan_words(made.get('plan'))}"
+        rows.append([name, "rollouts", workers, str(made.get("engine") or NOTHING)])
+        rows.append([name, "trainer", plan_words(trained.get("plan")), str(trained.get("stack") or NOTHING)])
     return [
         Table(
             title="Plans",
             columns=[
                 Column(name="run", right=False),
-                Column(name="rollout plan", right=False, keep=0, below=True),
-                Column(name="trainer plan", right=False, keep=0, below=True),
+                Column(name="side", right=False),
+                Column(name="plan", right=False),
+                Column(name="software", right=False, keep=1),
             ],
-            rows=[
-                [
-                    name,
-                    words(row["rollouts"], "engine", f"{row['rollouts']['workers']} x "),
-                    words(row["trainer"], "stack"),
-                ]
-                for name, _, row in alive
-            ],
+            rows=rows,
         )
     ]
 
@@ -402,7 +398,7 @@ def _front(result: Result) -> list[Part]:
     ]
 
 
-def parts_of(row: Result) -> dict[str, Result]:
+def step_parts(row: Result) -> dict[str, Result]:
     """Parts of a step by their names among all times: what a split trainer waits for answers is no generation of its
     own."""
     own = {"generation": "answers_wait"} if row["placement"] == "split" else {}
@@ -411,7 +407,7 @@ def parts_of(row: Result) -> dict[str, Result]:
 
 def _steps(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     """The parts of a step, which sum to it: a line each, a column for each run."""
-    parts = [parts_of(row) for _, _, row in alive]
+    parts = [step_parts(row) for _, _, row in alive]
     known = [part for part in charts_parts.PARTS_OF_TIME if any(_second(one, part) for one in parts)]
 
     def cell(data: Result, metric: str) -> Cell:
@@ -516,7 +512,7 @@ def _step_bars(rows: Sequence[tuple[str, Result]]) -> Chart:
     """Bars of the parts of a step; the groups of parts are another way to draw them."""
     times, most = [], []
     for name, row in rows:
-        parts = {part: _second(parts_of(row), part) for part in parts_of(row)}
+        parts = {part: _second(step_parts(row), part) for part in step_parts(row)}
         times.append((name, {**row["step_s"], "breakdown": {part: value for part, value in parts.items() if value}}))
         first = max(parts, key=lambda part: parts[part])
         share = f"{percent(parts[first] / sum(parts.values()))}"

@@ -11,7 +11,7 @@ from mowich.rl.cycle import Span
 from mowich.show.charts import Chart
 from mowich.show.charts_parts import PARTS_OF_TIME, time_part
 from mowich.show.charts_time import timeline_chart
-from mowich.show.colours import GROUPS, PAPER, Colour, between
+from mowich.show.colours import GROUPS, PAPER, Colour, mixed_colour
 from mowich.show.render.terminal import Style, wrap
 from mowich.show.timeline import letters, named_threads, slice_event, svg_head, svg_legend, trace_text
 from mowich.units import sig
@@ -40,7 +40,7 @@ MOST_LANES = 9
 """Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
-def named(spans: Sequence[Span], placement: str) -> list[Span]:
+def with_waits(spans: Sequence[Span], placement: str) -> list[Span]:
     """The same by the names of `charts_parts`: what a split trainer does while answers are made is waiting."""
     waits = (TRAINER, "generation") if placement == "split" else None
     return [replace(span, what="answers_wait") if (span.lane, span.what) == waits else span for span in spans]
@@ -52,7 +52,7 @@ def spans_of(told: Sequence[Sequence[object]], placement: str) -> list[Span]:
         Span(lane=str(lane), what=str(what), version=int(str(version)), from_s=float(str(start)), to_s=float(str(end)))
         for lane, what, version, start, end in told
     ]
-    return named(found, placement)
+    return with_waits(found, placement)
 
 
 def lanes_of(spans: Sequence[Span]) -> list[str]:
@@ -99,7 +99,7 @@ def _end_s(spans: Sequence[Span]) -> float:
     return max(span.to_s for span in spans)
 
 
-def to_trace(spans: Sequence[Span], title: str) -> str:
+def trace_of_steps(spans: Sequence[Span], title: str) -> str:
     """JSON trace events: a thread for each lane, a slice for each span."""
     lanes = lanes_of(spans)
     events = named_threads(title, [lane_words(lane) for lane in lanes])
@@ -110,7 +110,7 @@ def to_trace(spans: Sequence[Span], title: str) -> str:
     return trace_text(events)
 
 
-def draw_timeline(spans: Sequence[Span], style: Style) -> list[str]:
+def draw_steps(spans: Sequence[Span], style: Style) -> list[str]:
     """A row of characters for each lane: what it does for most of each slice of time. No lines where there are no
     spans."""
     if not spans:
@@ -148,10 +148,10 @@ def timeline_picture(spans: Sequence[Span]) -> Chart:
     )
 
 
-def to_svg(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
+def svg_of_steps(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
     """A drawing of its own, each span with the version of its weights."""
     spans = _from_zero(spans)
-    fills = {words: between(colour, PAPER, paper).light for words, (colour, paper) in _shades(spans).items()}
+    fills = {words: mixed_colour(colour, PAPER, paper).light for words, (colour, paper) in _shades(spans).items()}
     lanes, left, top = lanes_of(spans), 70, 28
     scale = (width - left - 10) / _end_s(spans)
     floor = top + row * len(lanes)

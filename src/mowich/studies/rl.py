@@ -34,7 +34,7 @@ from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
-from mowich.software.recipes import FORMAT_OF, read_settings, switches
+from mowich.software.recipes import FORMAT_OF, recipe_settings, switches
 from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlAsk, RlRow
@@ -48,10 +48,14 @@ TRAINERS = 6
 """Plans of a trainer, the fastest ones of a search, of which the step decides."""
 MADE = 24
 """Plans of rollout workers, the fastest ones beside one trainer, that are paired with all plans of it."""
+SIMPLER = 0.01
+"""Share of the shortest step within which smaller workers come first."""
 SYNCED = 12
 """Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
 """The vendor of the chips that the stacks of frameworks in our facts are made for."""
+USUAL_METHODS = ("broadcast", "reshard", "relay")
+"""Ways of bringing weights to workers of one's own vendor, of which a run has the quickest that states none."""
 AS_RELEASED = "release"
 """The recipe of a framework that sets its stack as the newest release of the stack is set."""
 TRAINED_FORMAT = "bf16"
@@ -181,7 +185,7 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
         platform = replace(platform, levels=tuple(_within_server(platform, level) for level in platform.levels))
     if framework.recipe == AS_RELEASED or platform.stack.name != framework.stack:
         return platform
-    settings = read_settings(framework.recipe, framework.paths["recipe"])
+    settings = recipe_settings(framework.recipe, framework.paths["recipe"])
     is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
     return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
 
@@ -215,25 +219,35 @@ def sync_of(
     workers: int,
     notes: Notes | None = None,
 ) -> SyncSide:
-    """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's."""
+    """Bringing weights from a trainer's plan to workers of a plan: by the stated method, or the framework's. Where
+    neither is stated, and both sides stand apart on one vendor's chips, by the one of `USUAL_METHODS` that holds them
+    least."""
     is_colocated = ask.job.placement == "colocated"
-    method = method_of(ask.sync, framework, is_colocated=is_colocated, is_one_vendor=platform.vendor == system.vendor)
+    is_one_vendor = platform.vendor == system.vendor
+    method = method_of(ask.sync, framework, is_colocated=is_colocated, is_one_vendor=is_one_vendor)
     used = system.devices if is_colocated else workers * served.devices
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
-    return sync_side(
-        *(ask.model, source, target, method),
-        framework=framework,
-        link_Bps=ask.link_Bps,
-        facts=ask.facts,
-        notes=notes,
-    )
+
+    def by(name: str, told_to: Notes | None = None) -> SyncSide:
+        return sync_side(
+            *(ask.model, source, target, name),
+            framework=framework,
+            link_Bps=ask.link_Bps,
+            facts=ask.facts,
+            notes=told_to,
+        )
+
+    if not (ask.sync or ask.framework or is_colocated) and is_one_vendor:
+        method = min(map(by, USUAL_METHODS), key=lambda side: (side.trainer_s + side.rollouts_s, side.whole_s)).method
+    return by(method, notes)
 
 
 def _chosen(
     ask: RlAsk, framework: Framework, found: RolloutPlans, platform: Platform, plans: Sequence[Plan]
 ) -> _Choice:
-    """The pair of plans with the shortest step in closed form; of equals the first."""
+    """The pair of plans with the shortest step in closed form; of those within `SIMPLER` of it the one whose workers
+    are smallest."""
     job, system = ask.job, found.deployment.system
     trainers = [trainer_side(ask.model, platform, job, p, framework, models=models_of(ask)) for p in plans]
     rollouts = [(i, side) for i, side in enumerate(found.sides) if side is not None]
@@ -271,7 +285,9 @@ def _chosen(
     for i, j in pairs:
         place, side = rollouts[i]
         syncs.append(sync_of(ask, framework, platform, plans[j], system, found.deployment.plans[place], side.workers))
-    best = int(np.argmin(steps(pairs, syncs)))
+    seconds = steps(pairs, syncs)
+    near = np.flatnonzero(seconds <= (1.0 + SIMPLER) * seconds.min()).tolist()
+    best = min(near, key=lambda k: (found.deployment.plans[rollouts[pairs[k][0]][0]].devices, seconds[k]))
     place, side = rollouts[pairs[best][0]]
     return _Choice(
         found=found,
@@ -310,11 +326,12 @@ def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choic
     step = predict_step(ask.model, platform, job, choice.trainer_plan)
     faster, slower = step_interval(step.breakdown, ask.model, platform, facts)
     out.append(_Cause("training", _paced(sides, trainer=math.exp(-faster)), _paced(sides, trainer=math.exp(slower))))
-    for name in ("generation", "training", "passes", "switch", "other"):
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    for name in ("generation", *(("experts",) if is_moe else ()), "training", "passes", "switch", "other"):
         fact = facts.fact(framework.paths[name])
         now = facts.number(fact.path)
         low, high = (fact.low if fact.low is not None else now), (fact.high if fact.high is not None else now)
-        if name == "generation":
+        if name in ("generation", "experts"):
             out.append(_Cause(name, _paced(sides, rollouts=low / now), _paced(sides, rollouts=high / now)))
         elif name == "training":
             out.append(_Cause(name, _paced(sides, update=low / now), _paced(sides, update=high / now)))
@@ -491,6 +508,8 @@ def _assumed(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choi
                 f"the trainer's plan is stated, and by our account it needs {show_gib(need)} of a device that has"
                 f" {show_gib(platform.hbm_usable_B)}"
             )
+    if not ask.sync and not ask.framework:
+        out.append(f"new weights reach the workers by {choice.sides.sync.method}")
     if ask.job.placement == "colocated":
         out.append("weights and optimizer of the trainer are in host memory while answers are made")
     return out
@@ -533,7 +552,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)
     tokens = ask.job.tokens
-    rate, power = summed(rates), summed(powers)
+    rate, power = sum_of_estimates(rates), sum_of_estimates(powers)
     dollars = product_of([(rate, 1.0), (step, 1.0)], "USD/Mtok").scaled(1e6 / tokens, "USD/Mtok")
     joules = product_of([(site.pue, 1.0), (power, 1.0), (step, 1.0)], "J/token").scaled(1.0 / tokens, "J/token")
     return _Cost(
@@ -544,12 +563,12 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
     )
 
 
-def summed(parts: Sequence[Estimate]) -> Estimate:
+def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
     """The sum of independent numbers: their ranges combine by squares.
 
     >>> from mowich.estimate import exact
     >>> both = [Estimate(value=10.0, unit="W", low=7.0, high=13.0), Estimate(value=10.0, unit="W", low=6.0, high=14.0)]
-    >>> total = summed(both)
+    >>> total = sum_of_estimates(both)
     >>> total.value, total.low, total.high
     (20.0, 15.0, 25.0)
     """

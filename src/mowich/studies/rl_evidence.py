@@ -92,7 +92,7 @@ def score_rl(rows: Sequence[PublishedRow], facts: Facts) -> tuple[list[RowResult
         try:
             found = _update(case, facts) if case.job is None else _phases(case, assess(ask_of_case(case, facts)))
         except UserError as error:
-            found = error.line()
+            found = _why(error)
         if isinstance(found, str):
             results += _refused(whole, found)
             continue
@@ -130,6 +130,11 @@ def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
     stated = [column for column in PHASES if row.get(column)] or ["none"]
     found = [RowResult.unsupported(whole, metric=column, source=row["source"], reason=reason) for column in stated]
     return [replace(one, kind=row_family(row)) for one in found]
+
+
+def _why(error: UserError) -> str:
+    """What is wrong, without what else is allowed."""
+    return error.what if error.given is None else f"{error.what}, got '{error.given}'"
 
 
 def _phases(case: RlCase, row: RlRow) -> PhaseTimes | str:
@@ -205,7 +210,7 @@ def _sync(row: PublishedRow, facts: Facts) -> RowResult:
         case = read_sync(row, facts)
         value = case.predicted_s(facts)
     except UserError as error:
-        return _refused({**row, **dict.fromkeys(PHASES, ""), "weight_sync_s": "stated"}, error.line())[0]
+        return _refused({**row, **dict.fromkeys(PHASES, ""), "weight_sync_s": "stated"}, _why(error))[0]
     half = facts.number(f"rl.sync.{case.method}.residual")
     predicted = Estimate(value=value, unit="s", low=value * math.exp(-half), high=value * math.exp(half), grade="C")
     return _result(

@@ -24,11 +24,11 @@ from mowich.plans.search import by_time
 from mowich.progress import steps, tell
 from mowich.rl.events import play
 from mowich.rl.frameworks import read_framework
-from mowich.rl.split import Candidates, Places, by_goal, front_of, usd_per_mtok
+from mowich.rl.split import Candidates, Indices, by_goal, front_of, step_usd_per_mtok
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
 from mowich.studies.rl import assess, without_answer
 from mowich.studies.rl_row import RlRow
-from mowich.studies.split_table import RolloutChoice, SplitSystem, SplitTable, TrainerChoice, run_of
+from mowich.studies.split_table import RolloutChoice, SplitSystem, SplitTable, TrainerChoice, scheduled_run
 from mowich.studies.split_table import SplitAsk as SplitAsk
 from mowich.units import show
 
@@ -232,10 +232,10 @@ class RlSplit:
 # ---- the search
 # ----------------------------------------------------------------------------------------------------------------------
 
-PLAYED = 3
+FINALISTS = 3
 """Candidates of a pair of systems, the best ones in closed form, that the events play."""
 
-FINER = 4
+SIZE_ROUNDS = 4
 """How often sizes between those that were tried are tried, beside the best ones."""
 
 
@@ -273,7 +273,7 @@ def find_split(ask: SplitAsk) -> RlSplit:
 def _rows_of(table: SplitTable, kinds: Sequence[tuple[SplitSystem, SplitSystem]]) -> list[SplitRow]:
     """The best run of each pair of systems, sizes refined beside the best ones."""
     ask, near = table.ask, preference.margin(table.ask.base.facts)
-    for i in range(FINER + 1):
+    for i in range(SIZE_ROUNDS + 1):
         if table.job.placement == "split":
             table.filled()
         found, step_s, usd = table.candidates()
@@ -283,19 +283,21 @@ def _rows_of(table: SplitTable, kinds: Sequence[tuple[SplitSystem, SplitSystem]]
             )
             for a, b in kinds
         }
-        if i == FINER or not table.finer([table.choices(found, order[0]) for order in orders.values() if len(order)]):
+        if i == SIZE_ROUNDS or not table.finer(
+            [table.choices(found, order[0]) for order in orders.values() if len(order)]
+        ):
             break
-    return [_row(table, a, b, _played(table, found, orders[a.place, b.place][:PLAYED])) for a, b in kinds]
+    return [_row(table, a, b, _played(table, found, orders[a.place, b.place][:FINALISTS])) for a, b in kinds]
 
 
-def _played(table: SplitTable, found: Candidates, order: Places) -> tuple[RolloutChoice, TrainerChoice] | None:
+def _played(table: SplitTable, found: Candidates, order: Indices) -> tuple[RolloutChoice, TrainerChoice] | None:
     """Of the best few candidates in closed form, the best as the events play them; None for none. order: their places,
     best first."""
     few = [table.choices(found, place) for place in order]
     if len(few) < 2:
         return few[0] if few else None
     step_s = np.array([play(table.job, table.sides(r, t), seed=table.ask.base.seed).step_s for r, t in few])
-    usd = usd_per_mtok(found.usd_per_s[order], step_s, table.job.tokens)
+    usd = step_usd_per_mtok(found.usd_per_s[order], step_s, table.job.tokens)
     by_usd = table.ask.goal == "cost" and bool(np.isfinite(usd).all())
     return few[int(by_time(usd if by_usd else step_s)[0])]
 
@@ -308,7 +310,7 @@ def _row(
     is_colocated = table.job.placement == "colocated"
     made = replace(base.rollouts, on=a.name, system_id=a.system.id, engine=a.engine)
     trained = replace(base.trainer, on=b.name, system_id=b.system.id)
-    run = run_of(base, table.job)
+    run = scheduled_run(base, table.job)
     if chosen is None:
         where = a.name if is_colocated else f"{a.name} for rollouts and {b.name} for training"
         limit = " within the budget" if ask.goal == "time" and math.isfinite(ask.budget) else ""

@@ -19,7 +19,7 @@ from mowich.rl.frameworks import Framework
 from mowich.rl.job import RlJob
 from mowich.rl.schedule import closed_columns
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
-from mowich.rl.split import Candidates, Legal, Places, SideColumns, SplitGoal, front_of, is_beaten, usd_per_mtok
+from mowich.rl.split import Candidates, Indices, Legal, SideColumns, SplitGoal, front_of, is_beaten, step_usd_per_mtok
 from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
 from mowich.software.engine import engine_for
@@ -239,8 +239,8 @@ class SplitTable:
             found = Candidates.apart(made, trained, self.ask.chips)
         pairs = list(zip(found.rollouts.tolist(), found.trainer.tolist(), strict=True))
         step_s = np.array([self.seconds.get(pair, np.inf) for pair in pairs])
-        least_usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, found.least_s, self.job.tokens))
-        usd = np.nan_to_num(usd_per_mtok(found.usd_per_s, step_s, self.job.tokens))
+        least_usd = np.nan_to_num(step_usd_per_mtok(found.usd_per_s, found.least_s, self.job.tokens))
+        usd = np.nan_to_num(step_usd_per_mtok(found.usd_per_s, step_s, self.job.tokens))
         for is_first in (True, False):  # what may be best, then what it does not beat
             wave: list[int] = []
             for of in np.unique(found.systems, axis=0):
@@ -252,8 +252,8 @@ class SplitTable:
                 wave += left[front_of(found.least_s[left], least_usd[left])].tolist() if is_first else left.tolist()
             if wave:
                 step_s[wave] = self._evaluate([pairs[k] for k in wave])
-                usd[wave] = np.nan_to_num(usd_per_mtok(found.usd_per_s[wave], step_s[wave], self.job.tokens))
-        return found, step_s, usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
+                usd[wave] = np.nan_to_num(step_usd_per_mtok(found.usd_per_s[wave], step_s[wave], self.job.tokens))
+        return found, step_s, step_usd_per_mtok(found.usd_per_s, step_s, self.job.tokens)
 
     def _evaluate(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
         """Step times of some pairs, which are kept."""
@@ -270,7 +270,7 @@ class SplitTable:
         rollouts: Sequence[RolloutSide],
         trainers: Sequence[TrainerSide],
         syncs: Sequence[SyncSide],
-        at: tuple[Places, Places, Places],
+        at: tuple[Indices, Indices, Indices],
     ) -> Floats:
         return closed_columns(
             self.job,
@@ -303,7 +303,7 @@ class SplitTable:
     def sync(self, made: RolloutChoice, trained: TrainerChoice) -> SyncSide:
         """What new weights take between both."""
         system = replace(self.vendors[made.vendor].system, chips=made.side.chips)
-        run = run_of(self.ask.base, self.job)
+        run = scheduled_run(self.ask.base, self.job)
         return sync_of(run, self.framework, trained.system, trained.plan, system, made.plan, made.side.workers)
 
     def sides(self, made: RolloutChoice, trained: TrainerChoice) -> Sides:
@@ -326,6 +326,6 @@ class SplitTable:
         return self.rollouts[found.rollouts[place]], self.trainers[found.trainer[place]]
 
 
-def run_of(base: RlAsk, job: RlJob) -> RlAsk:
+def scheduled_run(base: RlAsk, job: RlJob) -> RlAsk:
     """The run with another schedule; on the same chips nothing crosses between sites."""
     return replace(base, job=job) if job.placement == "split" else replace(base, job=job, sync="", link_Bps=None)

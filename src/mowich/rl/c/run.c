@@ -21,7 +21,7 @@ enum { DONE, NO_MEMORY };
 enum { WORKER, RETURN, GROUP, TRAINED, FREE, HOLD, LOADED, DELIVERED };
 #define NONE (-1)
 
-/* RunSetup and the columns of Played, of compiled.py. */
+/* RunSetup and the columns of RunRecord, of compiled.py. */
 typedef struct {
     int64_t n_samples, n_groups, n_ends, samples, steps, workers, prompts, staleness;
     int64_t takes_turns, waits_started, is_partial, hides_passes, most, places, n_context;
@@ -685,7 +685,7 @@ static void play(Run *r)
     memcpy(s->rows, r->steps, (size_t)(s->steps + 1) * sizeof *r->steps);
 }
 
-/* Play a run; the columns of Played begin as they are in run.py. */
+/* Play a run; the columns of RunRecord begin as they are in run.py. */
 EXPORT int run_play(const Setup *setup)
 {
     Run *r = calloc(1, sizeof *r);
