@@ -215,6 +215,15 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
         refused = client.post("/api/fleet", json={"yaml": f"{text}\n{line}\n"})
         assert refused.status_code == 422
         assert "files are not read" in refused.text
+    for run, why in (
+        ("/etc/hostname", "files are not read"),
+        ("{model: llama-3.1-8b, lengths: {csv: /etc/hostname}}", "files are not read"),
+        ("{model: llama-3.1-8b, environment: {judge: {model: ./config.json}}}", "unknown model"),
+    ):
+        learns = f"workloads:\n  more: {{rl: {{tokens: 1T, run: {run}}}}}\n"
+        refused = client.post("/api/fleet", json={"yaml": text.replace("workloads:\n", learns)})
+        assert refused.status_code == 422, refused.text
+        assert why in refused.text
     there = client.post("/api/fleet", json={"yaml": text.replace("llama-3.1-70b", "./config.json")})
     assert there.status_code == 422
     assert "unknown model" in there.text
