@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from mowich.errors import EXIT_INFEASIBLE
 from mowich.facts import Facts
 from mowich.requests.result_check import check_result
 from mowich.show.json import to_json
-from mowich.studies.explain import Explainer
+from mowich.studies.explain import Explainer, tree
 from mowich.studies.rl_answer import FIRST_ROW, RlAnswer
 
 RUN: dict[str, Any] = {
@@ -70,6 +71,8 @@ def test_numbers_of_an_answer_fit_together(base: dict[str, Any], more: dict[str,
     assert math.isclose(row["tokens_per_s_per_chip"]["value"] * row["chips"] * step, tokens, rel_tol=1e-6)
     assert row["staleness"]["max"] <= inputs["staleness"]
     assert row["chips"] == 2
+    assert tree.find_path(result, f"{row['name']}.step_s") == ("rows", 0, "step_s")
+    assert shlex.quote(row["name"]) == row["name"]
     assert row["sync"]["method"]
     assert set(row["rollouts"]) == {"system", "chips", "engine", "plan", "workers"}
     assert set(row["trainer"]) == {"system", "chips", "stack", "plan"}
