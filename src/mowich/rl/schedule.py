@@ -142,7 +142,7 @@ class _Trainer:
         return self.update + sum(self.passes.values(), start=np.zeros_like(self.update))
 
 
-def closed_form(job: RlJob, sides: Sides, notes: Notes | None = None) -> Cycle:
+def closed_cycle(job: RlJob, sides: Sides, notes: Notes | None = None) -> Cycle:
     """A step in closed form: `closed_columns` of one candidate; `notes` records its laws."""
     c = closed_columns(
         job,
