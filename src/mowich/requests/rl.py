@@ -795,6 +795,9 @@ def _passes(
     said = "a reference model reads each batch" if usual else "no reference model"
     reference = taken.take(HAS_REFERENCE, usual, said)
     if algorithm == "distill":
+        taken.words.append(
+            "on-policy distillation: the teacher reads the model's own answers, and nothing rewards them"
+        )
         return reference, ("teacher", "reference") if reference else ("teacher",)
     if "policy" not in framework.forward:
         taken.words.append(f"no pass of the policy before an update, as {framework.display} has it")
