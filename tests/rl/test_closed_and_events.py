@@ -9,7 +9,7 @@ from drawn_runs import drawn_run
 from mowich.rl.cycle import Cycle
 from mowich.rl.events import play
 from mowich.rl.job import RlJob
-from mowich.rl.schedule import closed_form
+from mowich.rl.schedule import closed_cycle
 
 LIGHT = (0.1, 0.2, 0.3)
 """Spreads of answers that are not heavy-tailed."""
@@ -24,7 +24,7 @@ def pairs() -> list[tuple[RlJob, Cycle, Cycle]]:
     for seed in range(80):
         job, sides = drawn_run(seed, sigmas=LIGHT)
         if min(job.batch / sides.rollouts.workers, sides.rollouts.most) >= MANY:
-            out.append((job, closed_form(job, sides), play(job, sides, steps=20)))
+            out.append((job, closed_cycle(job, sides), play(job, sides, steps=20)))
     return out
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawn_runs import drawn_run
-from mowich.rl.schedule import closed_form
+from mowich.rl.schedule import closed_cycle
 from mowich.rl.sides import SyncSide, TrainerSide
 from mowich.rl.split import Candidates, Legal, SideColumns, by_goal, front_of, is_beaten, step_usd_per_mtok
 
@@ -160,9 +160,9 @@ def test_a_step_takes_no_less_than_either_side_alone(seed: int) -> None:
     step in closed form."""
     job, sides = drawn_run(seed)
     sides = replace(sides, hides_passes=seed % 2 == 0)
-    whole = closed_form(job, sides).step_s
+    whole = closed_cycle(job, sides).step_s
     nothing = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
-    alone = closed_form(
+    alone = closed_cycle(
         job, replace(sides, trainer=TrainerSide(update_s=0.0, passes_s={}, chips=0), sync=nothing)
     ).step_s
     least = sides.trainer.update_s if sides.hides_passes else sides.trainer.busy_s

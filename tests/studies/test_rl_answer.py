@@ -43,7 +43,7 @@ def told(answer: RlAnswer) -> Any:
     return json.loads(to_json(answer.to_dict()))
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(
     base=st.sampled_from([SHARED, SPLIT]),
     more=st.fixed_dictionaries(

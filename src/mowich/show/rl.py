@@ -500,7 +500,7 @@ def _pictures(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         _step_bars(rows),
     ]
     spans = rl_timeline.spans_of(result.get("timeline") or (), str(result["rows"][0]["placement"]))
-    return [*out, rl_timeline.timeline_picture(spans)] if spans else out
+    return [*out, rl_timeline.timeline_picture(spans, names[0])] if spans else out
 
 
 def _looks(rows: Sequence[tuple[str, Result]]) -> dict[str, SystemLook]:
