@@ -309,6 +309,7 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         "serving, time per token",
         "serving, time to first token",
         "serving, tokens per second and chip",
+        "reinforcement learning, time of a step",
         "kernels, time, newer interface",
         "kernels, time, older interface",
         "collectives on Trainium, 64 MiB and more",

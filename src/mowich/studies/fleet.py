@@ -8,12 +8,13 @@ power that a scenario gives as its own.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from mowich.errors import placed
+from mowich.errors import UserError, UserErrors, placed
 from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
@@ -30,6 +31,7 @@ from mowich.plans.serving_choices import parse_serving
 from mowich.progress import steps, tell
 from mowich.requests import jobs
 from mowich.requests.fields import Field
+from mowich.scenario import is_inline
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
@@ -37,6 +39,9 @@ from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import solve_system as best_plans
 from mowich.studies.heard import note_heard
 from mowich.studies.outcome import SystemAsk
+from mowich.studies.rl_rates import rollout_rate, update_rate
+from mowich.studies.rl_row import RlAsk
+from mowich.studies.rl_scenario import ask_of, read_rl
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
@@ -235,7 +240,8 @@ def predicted_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str]
 
 def rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     """The speed of one task on one system."""
-    return _train_rate(task, choice, facts) if task.ask["do"] == "train" else _serve_rate(task, choice, facts)
+    rates = {"train": _train_rate, "serve": _serve_rate, "rollouts": _rl_rate, "updates": _rl_rate}
+    return rates[str(task.ask["do"])](task, choice, facts)
 
 
 def speeds_of(tasks: Sequence[FleetTask], choice: Choice, facts: Facts) -> dict[str, Rate]:
@@ -281,7 +287,7 @@ def _failed(task: FleetTask, choice: Choice, reason: str, chips: int) -> Rate:
 
 def _engine(task: FleetTask, choice: Choice) -> str:
     """The engine that a scenario names for what serves on a system; "" for what trains."""
-    return "" if task.ask["do"] == "train" else choice.engine
+    return "" if task.ask["do"] in ("train", "updates") else choice.engine
 
 
 def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
@@ -362,6 +368,48 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
         source="mowich plan --serve",
         engine=_engine(task, choice),
     )
+
+
+def _rl_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
+    """Rollouts or updates of a run that a scenario states, in tokens that are trained on."""
+    ask, chips = task.ask, _chips(task, choice)
+    run = _run(task, choice, facts)
+    if words := _precisions(task):
+        formats = tuple(words.split(","))
+        made = replace(run.rollouts, fixed={**run.rollouts.fixed, "weights": formats})
+        trained = replace(run.trainer, fixed={**run.trainer.fixed, "precision": formats})
+        run = replace(run, rollouts=made, trainer=trained)
+    makes = ask["do"] == "rollouts"
+    system = choice.system.id
+    found = rollout_rate(run, system, chips, engine=choice.engine) if makes else update_rate(run, system, chips)
+    if found.tokens_per_s_per_chip.value is None:
+        return _failed(task, choice, found.tokens_per_s_per_chip.reason or "no plan fits", chips)
+    return Rate(
+        task=task.name,
+        system=choice.name,
+        tokens_per_s_per_chip=found.tokens_per_s_per_chip,
+        chips=chips,
+        plan={**found.plan, **({"engine": found.engine} if found.engine else {})},
+        source="mowich rl",
+        engine=_engine(task, choice),
+    )
+
+
+def _run(task: FleetTask, choice: Choice, facts: Facts) -> RlAsk:
+    """The run of a task. Its text in braces may leave open where it runs, because the fleet says that. Raises UserError
+    for a mistake in it, at its key."""
+    text = str(task.ask["run"])
+    if not is_inline(text):
+        return ask_of(read_rl(text, facts))
+    stated = json.loads(text)
+    if not {"on", "rollouts", "trainer"} & set(stated):
+        stated |= {side: {"on": choice.system.id} for side in ("rollouts", "trainer")}
+    try:
+        return ask_of(read_rl(json.dumps(stated), facts))
+    except UserError as wrong:
+        for error in wrong.errors if isinstance(wrong, UserErrors) else [wrong]:
+            error.where = f"{task.workload}.rl.run.{(error.where or '').rpartition(' ')[2]}".rstrip(".")
+        raise
 
 
 # ---- the study
