@@ -19,13 +19,15 @@ from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, fitting_sequences, steady_rate
+from mowich.rl.rollout import Curve, StepColumns, batch_times, fitting_sequences, steady_rate
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 
+_PACE_CELLS = 32
+"""Cells into which the tokens between the starts of two batches are cut."""
 _NEAR = 0.05
 """Rollouts whose own time is so near to the step are full, though another term binds."""
-_ROUNDS = 14
-"""Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
+_ROUNDS = 11
+"""Halvings of the search for the pace of rollouts: 5e-4 of the longest answer."""
 
 
 def turns_s(
@@ -405,8 +407,8 @@ class _Pace:
         those that it runs at most, samples at most over the places for them), where so many tokens lie between the
         starts of two batches [n]."""
         job, curve = self.job, self.curve
-        width = ahead[:, None] / CELLS
-        edges = width * np.arange(CELLS + 1)
+        width = ahead[:, None] / _PACE_CELLS
+        edges = width * np.arange(_PACE_CELLS + 1)
         where = edges[:, None, :] + np.arange(job.staleness + 1.0)[None, :, None] * ahead[:, None, None]
         below, weighed = (np.interp(where, curve.edges, x) for x in (curve.below, curve.weighed))
         share = np.diff(below, axis=2).sum(axis=1) / width
@@ -421,7 +423,7 @@ class _Pace:
         read = self.each * job.prompt * self.times.prompt_s
         ends = np.concatenate([np.zeros_like(width), np.cumsum(step * queued * width, axis=1)], axis=1)
         turns, part = np.divmod(self.longest, ahead)
-        cell = np.minimum((part / width[:, 0]).astype(np.intp), CELLS - 1)[:, None]
+        cell = np.minimum((part / width[:, 0]).astype(np.intp), _PACE_CELLS - 1)[:, None]
         begin, end = np.take_along_axis(ends, cell, axis=1), np.take_along_axis(ends, cell + 1, axis=1)
         within = (begin + (end - begin) * (part[:, None] / width - cell))[:, 0]
         whole = ends[:, -1]
