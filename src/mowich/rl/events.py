@@ -106,22 +106,17 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, warmup: in
         step_s=step_s,
         parts=parts,
         binds=_binds(setup, waits, step_s),
-        trainer_wait_frac=_seen(wait_s / step_s),
-        rollout_idle_frac=_seen(min(1.0 - busy_s / (places * in_hand_s), 1.0)),
+        trainer_wait_frac=wait_s / step_s,
+        rollout_idle_frac=min(max(1.0 - busy_s / (places * in_hand_s), 0.0), 1.0),
         longest_tokens=float(setup.draws.tokens[longest].mean()),
         longest_s=float((run.end_s - run.start_s)[longest].mean()),
         staleness_mean=behind[0],
         staleness_max=behind[1],
         sync_seen_s=parts["sync"],
-        sync_hidden_s=step_s * _seen((setup.whole_s - parts["sync"]) / step_s),
+        sync_hidden_s=max(0.0, setup.whole_s - parts["sync"]),
         rolled_tokens=rolled,
         spans=_spans(job, sides, setup, run, column) if spans else (),
     )
-
-
-def _seen(share: float) -> float:
-    """A share that is not below 0, and none where it is rounding."""
-    return share if share > _ROUNDING else 0.0
 
 
 def _mean(values: Floats) -> float:
@@ -197,7 +192,7 @@ def _behind(setup: RunSetup, run: RunRecord, warmup: int) -> tuple[float, float]
     made_steps = setup.draws.tokens[counted] / setup.gain
     mean = float((step[counted] * made_steps - run.made[counted]).sum() / made_steps.sum())
     most = float((step[counted] - run.version[counted]).max())
-    return min(_seen(mean), most), most
+    return min(max(mean, 0.0), most), most
 
 
 def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, column: dict[str, Floats]) -> tuple[Span, ...]:

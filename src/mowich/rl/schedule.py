@@ -330,7 +330,7 @@ def _side_by_side(
     judged = np.full_like(full, job.rolled / job.environment.judged_per_s)
     floor = np.maximum(busy, np.maximum(full, judged))
     beside = busy - hidden + travel + job.environment.reward_s
-    batch, ahead, running = _Pace.of(job, curve, m).settle(floor, beside, t.rollouts)
+    batch, ahead, running, waits = _Pace.of(job, curve, m).settle(floor, beside, t.rollouts)
     token, longest = m.fits / m.rate / curve.mean, job.lengths.longest_of(job.rolled)  # of workers that are full
     # a batch is served before the next one: its own work on full workers, and what its last answers take longer
     served = np.maximum(job.rolled / m.workers, m.fits)
@@ -357,7 +357,7 @@ def _side_by_side(
     versions = np.where(
         is_full,
         staleness_mean(busy + travel + token * (longest - (curve.age if job.partial else 0.0)), step, eta),
-        _begun_at_a_version(curve, ahead, eta, largest == 2) if job.partial else eta,
+        _begun_at_a_version(curve, ahead, eta, (largest == 2) & ~waits) if job.partial else eta,
     )
     return CycleColumns(
         step_s=step,
@@ -431,18 +431,21 @@ class _Pace:
         busy = (seconds * np.minimum(own, fits)).sum(axis=1) / np.minimum(own, fits).max(axis=1)
         return seconds.sum(axis=1) + read, batch, busy, queued.max(axis=1)
 
-    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats]:
-        """(seconds of a batch, tokens from one to the next, `busy` of `at`). floor: the least time of a step by its
-        other terms; beside: what the trainer and weights on their way take; held: rollouts wait for weights.
+    def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        """(seconds of a batch, tokens from one to the next, `busy` of `at`, whether samples of a wave wait). floor: the
+        least time of a step by its other terms; beside: what the trainer and weights on their way take; held: rollouts
+        wait for weights.
 
         Where the bound on versions binds, batches come in waves: staleness + 1 of them begin as fast as the trainer
         takes them, and the next wave waits. Where samples of a wave wait for places, they even out: a step apart."""
-        apart = np.maximum(floor, beside + held)
-        wave = self._ahead(lambda batch: apart, held)
-        even = self._ahead(lambda batch: np.maximum(floor, (batch + beside + held) / (self.job.staleness + 1.0)), held)
-        ahead = np.where(self.at(wave)[3] > 1.0, even, wave)
+        under_way = self.job.staleness + 1.0
+        ahead = self._ahead(lambda _: np.maximum(floor, beside + held), held)
+        waits = self.at(ahead)[3] > 1.0
+        if waits.any():
+            even = self._ahead(lambda batch: np.maximum(floor, (batch + beside + held) / under_way), held)
+            ahead = np.where(waits, even, ahead)
         _, batch, busy, _ = self.at(ahead)
-        return batch + held, ahead, busy
+        return batch + held, ahead, busy, waits
 
     def _ahead(self, apart: Callable[[Floats], Floats], held: Floats) -> Floats:
         """Tokens between the starts of two batches that begin so many seconds apart, by the seconds of a batch."""
