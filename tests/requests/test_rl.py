@@ -241,9 +241,9 @@ def test_what_is_given_beside_a_scenario_wins_and_is_told_by_its_own_name(
 def test_what_nobody_stated_is_told_with_its_range(facts: Facts) -> None:
     asked = read({SCENARIO_KEYS[key].name: value for key, value in RUN.items()}, Edge.KEYWORD, facts)
     told = "; ".join(asked.assumed)
-    for words in ("sigma 0.7 (0.4 to", "prompts of 120 tokens (80 to 180)", "updates in bf16", "reference model"):
+    for words in ("sigma 0.7 (0.4 to", "prompts of 120 tokens (80 to 180)", "updates in bf16", "no reference model"):
         assert words in told
-    stated = {"sigma": 0.7, "prompt": 120, "reference": True, "trainer_plan": {"precision": "bf16"}, "reward": 0.0}
+    stated = {"sigma": 0.7, "prompt": 120, "reference": False, "trainer_plan": {"precision": "bf16"}, "reward": 0.0}
     quiet = read({**{SCENARIO_KEYS[key].name: value for key, value in RUN.items()}, **stated}, Edge.KEYWORD, facts)
     assert quiet.assumed == ("sequences of up to 4216 tokens in training",)
     assert compared(quiet) == compared(asked) | {"assumed": quiet.assumed}
@@ -265,6 +265,20 @@ def test_lengths_of_a_run_come_from_a_column(tmp_path_factory: Any, tokens: list
     assert error.value.line().startswith(f"{file}:{at + 2} tokens: ")
     with pytest.raises(UserError, match=r"unknown column 'token'.*did you mean 'tokens'"):
         read_run_lengths(file, "token")
+
+
+def test_passes_are_those_of_the_framework_unless_they_are_stated(facts: Facts) -> None:
+    values = {SCENARIO_KEYS[key].name: value for key, value in RUN.items()}
+
+    def passes(**more: object) -> tuple[str, ...]:
+        return read({**values, **more}, Edge.KEYWORD, facts).passes
+
+    assert passes(framework="nemo-rl") == ("policy", "reference")
+    assert passes(framework="nemo-rl", reference=False) == ("policy",)
+    assert passes(framework="nemo-rl", algorithm="dapo", acceptance=0.5) == ("policy",)
+    assert passes(framework="nemo-rl", algorithm="ppo") == ("policy", "reference", "critic")
+    assert passes(framework="nemo-rl", algorithm="distill", teacher="llama-3.1-70b") == ("teacher",)
+    assert passes(framework="prime-rl", reference=True) == ("reference",)
 
 
 def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:

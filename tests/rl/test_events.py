@@ -201,7 +201,7 @@ def test_passes_hide_behind_rollouts_that_still_run() -> None:
     assert colocated.step_s == pytest.approx(plain.step_s)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 def test_what_always_holds(seed: int) -> None:
     """Parts sum to the step, no part is negative, a run repeats, the bound is kept, work is conserved: every group of a
     counted step was finished first and is trained on once, tokens made are those of the answers."""
@@ -244,6 +244,15 @@ def test_a_timeline_shows_the_trainer_without_gaps() -> None:
     assert {span.what for span in spans} <= set(CYCLE_PARTS)
 
 
+def test_a_timeline_shows_a_whole_wave() -> None:
+    """Five batches begin together and end together: of five steps one waits, for as long as all of them do."""
+    cycle = play(job_of(fixed_lengths(1000.0), staleness=4), sides_of(constant_times(0.01), update_s=1.0), spans=True)
+    trainer = [span for span in cycle.spans if span.lane == "trainer"]
+    waits = [span.to_s - span.from_s for span in trainer if span.what == "generation"]
+    assert max(waits) > 0.9 * sum(waits) > 0.0
+    assert sum(waits) / (trainer[-1].to_s - trainer[0].from_s) == pytest.approx(cycle.trainer_wait_frac, rel=1e-3)
+
+
 def test_draws_are_the_lengths_and_coupled() -> None:
     """Each share of the lengths once in a run; a longer distribution makes every single answer longer."""
     job, sides = job_of(SPREAD, prompts=64), sides_of(constant_times(0.01))
@@ -259,5 +268,5 @@ def test_ten_thousand_samples_in_a_second(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(RUN_LIBRARY.variable, "python")
     job = job_of(Lengths.lognormal(mean=3000.0, cap=8192.0, sigma=0.7), prompts=64, samples=16, staleness=1)
     sides = sides_of(times_of(0.01, 1e-4, 1e-8), workers=8, most=256, update_s=20.0)
-    with within(1.7):
-        play(job, sides)  # 17,408 samples: 8 steps before, 8 counted, 1 ahead
+    with within(0.9):
+        play(job, sides, steps=4)  # 9,216 samples: 4 steps before, 4 counted, 1 ahead

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mowich.estimate import Notes
 from mowich.rl.job import Environment, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.schedule import BINDING, closed_columns, closed_form
+from mowich.rl.schedule import BINDING, closed_columns, closed_cycle
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
 
 N = np.geomspace(1.0, 1024.0, 16)
@@ -63,7 +63,7 @@ def drawn_runs(draw: st.DrawFn) -> tuple[RlJob, Sides]:
 @given(drawn_runs())
 def test_parts_sum_and_shares_are_shares(run: tuple[RlJob, Sides]) -> None:
     job, sides = run
-    found = closed_form(job, sides)
+    found = closed_cycle(job, sides)
     assert sum(found.parts.values()) == pytest.approx(found.step_s)
     assert min(found.parts.values()) >= -1e-9 * found.step_s
     assert 0.0 <= found.trainer_wait_frac < 1.0
@@ -80,7 +80,7 @@ def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
     """Within 1%: where versions come sooner, the batches of a wave run closer together, and the first one ends a little
     later."""
     job, sides = run
-    now = closed_form(job, sides).step_s
+    now = closed_cycle(job, sides).step_s
     made, t, s = sides.rollouts, sides.trainer, sides.sync
     better = [
         replace(sides, trainer=replace(t, update_s=t.update_s / by)),
@@ -90,9 +90,9 @@ def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
         replace(sides, rollouts=replace(made, times=TIMES.scaled(1.0 / by))),
     ]
     for other in better:
-        assert closed_form(job, other).step_s <= now * (1.0 + 1e-2)
+        assert closed_cycle(job, other).step_s <= now * (1.0 + 1e-2)
     if job.staleness:
-        assert closed_form(replace(job, staleness=job.staleness + 1), sides).step_s <= now * (1.0 + 1e-2)
+        assert closed_cycle(replace(job, staleness=job.staleness + 1), sides).step_s <= now * (1.0 + 1e-2)
 
 
 @settings(max_examples=5, deadline=None)
@@ -113,7 +113,9 @@ def test_a_candidate_is_a_column_of_one(runs: list[tuple[RlJob, Sides]]) -> None
         other_s=one.other_s,
     )
     for row, (i, j, k) in enumerate(pairs):
-        alone = closed_form(job, replace(one, rollouts=sides[i].rollouts, trainer=sides[j].trainer, sync=sides[k].sync))
+        alone = closed_cycle(
+            job, replace(one, rollouts=sides[i].rollouts, trainer=sides[j].trainer, sync=sides[k].sync)
+        )
         assert columns.step_s[row] == pytest.approx(alone.step_s, rel=1e-12)
         assert columns.staleness_mean[row] == pytest.approx(alone.staleness_mean, abs=1e-12)
         assert BINDING[columns.binds[row]] == alone.binds
@@ -140,20 +142,20 @@ def test_what_binds_in_plain_cases() -> None:
         trainer=TrainerSide(update_s=30.0, passes_s={"policy": 0.0}, chips=1),
         sync=SyncSide(method="reshard", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0),
     )
-    trainer = closed_form(job, sides)
+    trainer = closed_cycle(job, sides)
     assert (trainer.binds, trainer.step_s, trainer.staleness_mean) == ("trainer", pytest.approx(30.0), 1.0)
     quick = replace(sides, trainer=replace(sides.trainer, update_s=0.1))
-    rollouts = closed_form(replace(job, staleness=4), replace(quick, rollouts=replace(sides.rollouts, most=8)))
+    rollouts = closed_cycle(replace(job, staleness=4), replace(quick, rollouts=replace(sides.rollouts, most=8)))
     assert rollouts.binds == "rollouts"
     assert rollouts.step_s == pytest.approx(32 / (8 / 10.0))  # eight at a time, ten seconds each
     roomy = replace(sides, rollouts=replace(sides.rollouts, most=64))
-    bound = closed_form(job, replace(roomy, trainer=replace(sides.trainer, update_s=4.0)))
+    bound = closed_cycle(job, replace(roomy, trainer=replace(sides.trainer, update_s=4.0)))
     assert bound.binds in ("staleness", "longest answer")
     assert bound.step_s == pytest.approx((10.0 + 4.0) / 2.0, rel=1e-3)
     judged = replace(job, environment=Environment(judged_per_s=0.5, judge_chips=1))
-    assert closed_form(judged, quick).step_s == pytest.approx(64.0)
-    assert closed_form(judged, quick).binds == "reward"
-    assert closed_form(replace(judged, staleness=0), quick).parts["reward"] == pytest.approx(54.0)
+    assert closed_cycle(judged, quick).step_s == pytest.approx(64.0)
+    assert closed_cycle(judged, quick).binds == "reward"
+    assert closed_cycle(replace(judged, staleness=0), quick).parts["reward"] == pytest.approx(54.0)
 
 
 def test_laws_are_told(facts: object) -> None:
@@ -175,7 +177,7 @@ def test_laws_are_told(facts: object) -> None:
         sync=SyncSide(method="reshard", trainer_s=0.5, rollouts_s=0.5, whole_s=0.5),
     )
     notes = Notes()
-    found = closed_form(job, sides, notes)
+    found = closed_cycle(job, sides, notes)
     assert {"step", "rollouts", "bound_by_staleness"} <= set(notes.terms)
     assert notes.terms["step"].value == pytest.approx(found.step_s)
     assert notes.terms["step"].formula == "max(trainer, max(rollouts, bound))"

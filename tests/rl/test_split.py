@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn_runs import drawn_run
+from mowich.rl.schedule import closed_cycle
+from mowich.rl.sides import SyncSide, TrainerSide
 from mowich.rl.split import Candidates, Legal, SideColumns, by_goal, front_of, is_beaten, step_usd_per_mtok
 
 PRICES = np.array([3.0, 1.0, 2.0])
@@ -148,3 +152,20 @@ def test_sizes_are_legal_and_refine_to_every_one(server: int, servers: int, most
     assert not any(is_legal(n) for n in range(target + 1, min(larger, most + 1)))
     assert larger in sizes or larger > legal.at_most(most) or target == max(legal.first(tried))
     assert legal.at_most(target - 1) in {0, *sizes}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_step_takes_no_less_than_either_side_alone(seed: int) -> None:
+    """What leaves candidates out: rollouts beside a trainer that takes no time, and the trainer itself, are bounds of a
+    step in closed form."""
+    job, sides = drawn_run(seed)
+    sides = replace(sides, hides_passes=seed % 2 == 0)
+    whole = closed_cycle(job, sides).step_s
+    nothing = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
+    alone = closed_cycle(
+        job, replace(sides, trainer=TrainerSide(update_s=0.0, passes_s={}, chips=0), sync=nothing)
+    ).step_s
+    least = sides.trainer.update_s if sides.hides_passes else sides.trainer.busy_s
+    assert whole >= max(alone, least) * (1.0 - 1e-6)
+    if job.placement == "colocated":
+        assert whole >= (alone + least) * (1.0 - 1e-6)

@@ -15,7 +15,7 @@ from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.rl.job import RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.schedule import closed_form
+from mowich.rl.schedule import closed_cycle
 from mowich.rl.split import Legal
 from mowich.studies import rl_split, split_table
 from mowich.studies.rl import without_answer
@@ -131,7 +131,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RlAsk]:
         return without_answer(ask, "not answered here")
 
     monkeypatch.setattr(rl_split, "assess", note)
-    monkeypatch.setattr(rl_split, "play", lambda job, sides, seed: closed_form(job, sides))
+    monkeypatch.setattr(rl_split, "play", lambda job, sides, seed: closed_cycle(job, sides))
     return runs
 
 

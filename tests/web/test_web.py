@@ -215,6 +215,15 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
         refused = client.post("/api/fleet", json={"yaml": f"{text}\n{line}\n"})
         assert refused.status_code == 422
         assert "files are not read" in refused.text
+    for run, why in (
+        ("/etc/hostname", "files are not read"),
+        ("{model: llama-3.1-8b, lengths: {csv: /etc/hostname}}", "files are not read"),
+        ("{model: llama-3.1-8b, environment: {judge: {model: ./config.json}}}", "unknown model"),
+    ):
+        learns = f"workloads:\n  more: {{rl: {{tokens: 1T, run: {run}}}}}\n"
+        refused = client.post("/api/fleet", json={"yaml": text.replace("workloads:\n", learns)})
+        assert refused.status_code == 422, refused.text
+        assert why in refused.text
     there = client.post("/api/fleet", json={"yaml": text.replace("llama-3.1-70b", "./config.json")})
     assert there.status_code == 422
     assert "unknown model" in there.text
@@ -249,8 +258,15 @@ def test_a_run_of_learning_is_the_same_by_fields_as_a_scenario_and_by_the_comman
     with_more = client.post("/api/rl", json={"yaml": body["yaml"], "mean": "600"}).json()
     assert with_more["asked"]["mean"] == "600", "what is given beside a text wins"
     assert with_more["result"]["step_s"]["value"] > body["result"]["step_s"]["value"]
-    why = client.post("/api/explain", json={"ask": {"verb": "rl", "yaml": body["yaml"]}, "metric": "step_s"})
-    assert why.json()["result"]["estimate"]["value"] == body["result"]["step_s"]["value"]
+    metric = {"ask": {"verb": "rl", "yaml": body["yaml"]}, "metric": "parts.reward"}
+    assert client.post("/api/explain", json=metric).json()["result"]["estimate"]["value"] == 0.0
+
+
+@pytest.mark.slow
+def test_a_run_of_learning_is_explained_and_reported(client: TestClient) -> None:
+    body = client.post("/api/rl", json=RUN).json()
+    why = client.post("/api/explain", json={"ask": {"verb": "rl", **RUN}, "metric": "step_s"}).json()
+    assert why["result"]["estimate"]["value"] == body["result"]["step_s"]["value"]
     page = client.post("/api/report", json={"verb": "rl", **RUN})
     assert page.status_code == 200
     assert body["view"]["headline"] in page.text

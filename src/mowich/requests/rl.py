@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from mowich.facts import Fact, Facts
     from mowich.models.model import Model
     from mowich.rl.frameworks import Framework
-    from mowich.rl.job import Algorithm, BatchOrder, Placement, RlJob
+    from mowich.rl.job import Algorithm, BatchOrder, Pass, Placement, RlJob
     from mowich.rl.lengths import Lengths
     from mowich.scenario import Node
 
@@ -163,6 +163,7 @@ class RlRequest(Asked):
     prompt: float
     max_sequence: float
     reference: bool
+    passes: tuple[Pass, ...]
     critic: Model | None
     teacher: Model | None
     acceptance: float
@@ -206,15 +207,8 @@ class RlRequest(Asked):
 
     def job(self) -> RlJob:
         """The run without machines; a judge's rate and chips are not in it."""
-        from mowich.rl.job import Environment, Pass, RlJob
+        from mowich.rl.job import Environment, RlJob
 
-        passes: dict[Algorithm, tuple[Pass, ...]] = {
-            "grpo": ("policy",),
-            "dapo": ("policy",),
-            "ppo": ("policy", "critic"),
-            "distill": ("teacher",),
-        }
-        more: tuple[Pass, ...] = ("reference",) if self.reference else ()
         return RlJob(
             algorithm=self.algorithm,
             prompts=self.prompts,
@@ -224,7 +218,7 @@ class RlRequest(Asked):
             prompt=self.prompt,
             most=self.max_sequence,
             epochs=self.epochs,
-            passes=(*passes[self.algorithm], *more),
+            passes=self.passes,
             trained=2 if self.algorithm == "ppo" else 1,
             acceptance=self.acceptance,
             placement=self.placement,
@@ -715,9 +709,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
     reader.stop()
     assert model is not None
     assert lengths is not None
-    has_reference = algorithm in ("grpo", "ppo")
-    kl = "a reference model reads each batch" if has_reference else "no reference model"
-    reference = taken.take(HAS_REFERENCE, has_reference, kl)
+    reference, passes = _passes(reader, algorithm, framework, taken)
     return reader.fill(
         RlRequest,
         form=form,
@@ -736,6 +728,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         prompt=prompt,
         max_sequence=most,
         reference=reference,
+        passes=passes,
         critic=_other_model(reader, CRITIC),
         teacher=_other_model(reader, TEACHER),
         acceptance=1.0 if reader.get(ACCEPTANCE) is None else reader.get(ACCEPTANCE),
@@ -778,6 +771,25 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     for twice in dict.fromkeys(n for n in names if names.count(n) > 1):
         reader.add(f"'{twice}' is named twice", BOTH_ON)
     return names
+
+
+def _passes(
+    reader: QuestionReader, algorithm: str, framework: Framework, taken: _Assumed
+) -> tuple[bool, tuple[Pass, ...]]:
+    """(whether a reference model reads each batch, all passes over a batch before it is trained on)."""
+    usual = algorithm in ("grpo", "ppo") and "reference" in framework.forward
+    said = "a reference model reads each batch" if usual else "no reference model"
+    reference = taken.take(HAS_REFERENCE, usual, said)
+    if algorithm == "distill":
+        return reference, ("teacher", "reference") if reference else ("teacher",)
+    if "policy" not in framework.forward:
+        taken.words.append(f"no pass of the policy before an update, as {framework.display} has it")
+    wanted: dict[Pass, bool] = {
+        "policy": "policy" in framework.forward,
+        "reference": reference,
+        "critic": algorithm == "ppo",
+    }
+    return reference, tuple(name for name, is_there in wanted.items() if is_there)
 
 
 def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]:

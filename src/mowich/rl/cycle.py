@@ -21,7 +21,7 @@ keeps rollouts back; longest answer: the tail of a batch; reward: rewards or a j
 (colocated, or staleness 0)."""
 
 
-ROUNDED = 1e-9
+_ROUNDED = 1e-9
 """Of a step, or of 1: what is smaller is rounding."""
 
 
@@ -62,10 +62,10 @@ class Cycle:
 
     def __post_init__(self) -> None:
         """What is below a billionth of the step, or of 1, is rounding, and becomes 0."""
-        least = ROUNDED * self.step_s
+        least = _ROUNDED * self.step_s
         object.__setattr__(self, "parts", {name: s if s > least else 0.0 for name, s in self.parts.items()})
         for name, smallest in (
-            *((name, ROUNDED) for name in ("trainer_wait_frac", "rollout_idle_frac", "staleness_mean")),
+            *((name, _ROUNDED) for name in ("trainer_wait_frac", "rollout_idle_frac", "staleness_mean")),
             *((name, least) for name in ("sync_seen_s", "sync_hidden_s")),
         ):
             if getattr(self, name) <= smallest:

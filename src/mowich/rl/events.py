@@ -29,7 +29,7 @@ _SLIGHT_WAIT = 0.01
 _ROUNDING = 1e-9
 """Shares of a step below this are none."""
 _SPAN_STEPS, _SPAN_WORKERS = 3, 16
-"""What a timeline shows."""
+"""Least steps and most workers that a timeline shows."""
 
 
 def play(
@@ -201,8 +201,9 @@ def _behind(setup: RunSetup, run: RunRecord, warmup: int) -> tuple[float, float]
 
 
 def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, column: dict[str, Floats]) -> tuple[Span, ...]:
-    """The last steps: what the trainer does, when rollouts run, and of a few workers."""
-    first = max(0, setup.steps - _SPAN_STEPS)
+    """The last steps, a whole wave of them: what the trainer does, when rollouts run, and of a few workers."""
+    wave = setup.staleness + 1
+    first = max(0, setup.steps - math.ceil(_SPAN_STEPS / wave) * wave)
     waits = _waits(setup, column, first)
     out = []
 

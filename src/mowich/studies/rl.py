@@ -28,7 +28,7 @@ from mowich.rl.events import play
 from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
-from mowich.rl.schedule import CycleColumns, closed_columns, closed_form
+from mowich.rl.schedule import CycleColumns, closed_columns, closed_cycle
 from mowich.rl.sides import RolloutSide, Sides, SyncSide
 from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
@@ -432,7 +432,7 @@ class _Ends:
 
 def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, notes: Notes | None) -> RlRow:
     job, facts, sides = ask.job, ask.facts, choice.sides
-    closed = closed_form(job, sides, notes)
+    closed = closed_cycle(job, sides, notes)
     cycle = play(job, sides, seed=ask.seed, spans=True)
     beyond = tuple(facts.number(f"rl.constants.residual_{end}") for end in ("faster", "slower"))
     ends = _Ends.of(job, sides, _causes(ask, framework, platform, choice), (beyond[0], beyond[1]))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def row_name(row: RlRow) -> str:
-    """What a row is called: its chips, of rollouts first where they are apart."""
+    """What a row is called, in one word of a shell: its chips, of rollouts first where they are apart."""
     makes, trains = row.ask.rollouts, row.ask.trainer
     sized = [f"{side.system_id}:{side.chips}" for side in (makes, trains)]
-    return sized[0] if row.ask.job.placement == "colocated" else " + ".join(sized)
+    return sized[0] if row.ask.job.placement == "colocated" else "+".join(sized)
 
 
 def row_dict(row: RlRow) -> dict[str, object]:

@@ -47,6 +47,15 @@ class SplitAsk:
         """The number of a row that decides."""
         return "usd_per_mtok" if self.goal == "cost" else "step_s"
 
+    @property
+    def judge_usd_per_s(self) -> float:
+        """Dollars a second of the chips that rate answers, which are beside those that are split."""
+        base, chips = self.base, self.base.job.environment.judge_chips
+        if not (base.judge_id and chips):
+            return 0.0
+        rate = money.price(base.facts, base.judge_id, term=base.term).rate.value
+        return math.nan if rate is None else chips * rate
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutChoice:
@@ -233,6 +242,7 @@ class SplitTable:
         """Every candidate within the chips: (pairs, step times, dollars of a million tokens), in closed form. Those
         that another one of the same systems beats whatever they take are left out (their time is infinite)."""
         made, trained = self._columns(self.rollouts, self.alone_s), self._columns(self.trainers, self._least_s())
+        trained = replace(trained, usd_per_s=trained.usd_per_s + self.ask.judge_usd_per_s)
         if self.job.placement == "colocated":
             found = Candidates.in_turns(made, trained, self.ask.chips)
         else:
