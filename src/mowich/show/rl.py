@@ -385,7 +385,8 @@ def _front(result: Result) -> list[Part]:
         Table(
             title="Front: no other split beats both, in closed form",
             columns=[
-                *(Column(name=name, right=False) for name in ("rollouts on", "trainer on")),
+                Column(name="rollouts on", right=False),
+                Column(name="trainer on", right=False),
                 Column(name="step", unit="s", short="step s"),
                 Column(name="$/Mtok"),
             ],
