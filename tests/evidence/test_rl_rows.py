@@ -13,11 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, read_rl_row
+from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, check_rl_row, read_rl_row
 from mowich.evidence.scores import OrderedPair, RowResult, Validation, left_out, summarise
 from mowich.facts import Facts, load_facts
 from mowich.show.page import Run
@@ -189,6 +189,12 @@ def test_a_row_without_what_decides_is_refused(missing: str) -> None:
     assert reason in refused(COLOCATED, **cells)
 
 
+def test_a_trainer_alone_states_its_degrees() -> None:
+    """Of a whole step a plan is searched, for its chips are there to be used; a micro-batch is of one plan."""
+    assert "the degrees of the trainer are not stated" in refused(TRAINER, train_tp="")
+    assert read(COLOCATED, train_tp="").trainer.plan is None
+
+
 def test_every_reason_is_told_at_once() -> None:
     gone = {column: value for cells, _ in REASONS.values() for column, value in cells.items()}
     found = refused(COLOCATED, **gone)
@@ -224,6 +230,41 @@ def test_cells_that_cannot_be_read(tmp_path: Path, cells: Row, words: str) -> No
     assert "rl.csv:3" in str(caught.value)
     for column, text in (("n_gpus_train", "7"), ("mean_seq_len", "5000"), ("samples_per_prompt", "1.5")):
         assert column.split("_")[0] in refused({**SPLIT, "train_pp": "2"}, **{column: text})
+
+
+SYNC: Row = {
+    "id": "four",
+    "row_kind": "weight_sync",
+    "framework": "miles",
+    "model": "qwen3-30b-a3b",
+    "hardware": "H100",
+    "n_gpus_train": "16",
+    "n_gpus_gen": "16",
+    "train_parallel_text": "TP4 EP8",
+    "gen_parallel_text": "TP8 EP8",
+    "sync_method": "NCCL broadcast",
+    "weight_sync_s_max": "2.6",
+    "weight_sync_s": "2.5",
+}
+
+
+@given(
+    row=st.sampled_from([COLOCATED, SPLIT, TRAINER, SYNC]),
+    column=st.sampled_from(sorted({*COLOCATED, *SPLIT, *TRAINER, *SYNC, *RL_TABLE.numbers} - {"id", "row_kind"})),
+    cell=st.sampled_from(["", "0", "1", "3", "0.5", "1e9", "none", "fp9", "yes", "no", "TP3", "v0", "H100", "trn3"]),
+)
+@settings(max_examples=150)
+def test_any_cell_is_read_or_refused(row: Row, column: str, cell: str) -> None:
+    """A cell that no check of the table stops leaves a row that is read, or refused with a reason."""
+    changed = {**row, column: cell}
+    if check_rl_row(changed, "here"):
+        return
+    if row is SYNC:  # of which the law itself is asked: it takes no time
+        (found,), _ = score_rl([changed], FACTS)
+        assert found.reason or (found.predicted or 0.0) > 0.0
+    else:
+        case = read_rl_row(changed, FACTS)
+        assert isinstance(case, RlCase) or case
 
 
 # scores

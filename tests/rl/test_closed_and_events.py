@@ -34,8 +34,8 @@ def within(shares: list[float], share: float) -> float:
 
 
 def test_steps_agree() -> None:
-    """Sides that take turns: nearly all within 5%. With staleness three of four are: batches that begin together stay
-    together, which the closed form spreads evenly; then it is up to 12% short."""
+    """Sides that take turns: nearly all within 5%. With staleness five of six are, and none is 10% off: samples that
+    queue are served in another order than the closed form has it."""
     for has_staleness in (False, True):
         off = [
             abs(math.log(closed.step_s / played.step_s))
@@ -44,12 +44,12 @@ def test_steps_agree() -> None:
         ]
         assert len(off) > 12
         assert within(off, 0.015) > 0.5
-        assert within(off, 0.05) > (0.7 if has_staleness else 0.9)
-        assert max(off) < 0.12
+        assert within(off, 0.05) > (0.8 if has_staleness else 0.9)
+        assert max(off) < 0.1
 
 
 def test_staleness_agrees_where_the_trainer_or_the_bound_binds() -> None:
-    """Within 5%: nearly all where the trainer binds, and two of three where the bound does."""
+    """Within 5%: nearly all where the trainer binds, and seven of ten where the bound does."""
     of = [
         (played.binds, abs(closed.staleness_mean / played.staleness_mean - 1.0))
         for job, closed, played in pairs()
@@ -58,4 +58,4 @@ def test_staleness_agrees_where_the_trainer_or_the_bound_binds() -> None:
     trainer, bound = ([off for binds, off in of if binds == cause] for cause in ("trainer", "staleness"))
     assert min(len(trainer), len(bound)) > 6
     assert within(trainer, 0.05) > 0.9
-    assert within(bound, 0.05) > 0.66
+    assert within(bound, 0.05) > 0.7

@@ -178,6 +178,8 @@ def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
         return _Reader(row, facts).case()
     except RefusedError as error:
         return str(error)
+    except UserError as error:
+        return error.line()
 
 
 class _Reader:
@@ -224,6 +226,8 @@ class _Reader:
         update = self.update(trains) if kind == "trainer_only" else None
         stack = self.stack(framework)
         trainer = RlSide(system_id=system_id, devices=trains, software=stack, plan=self.trainer_plan(trains, stack))
+        if kind == "trainer_only" and trainer.plan is None:
+            self.need("the degrees of the trainer are not stated")
         rollouts = None
         if kind == "step":
             engine, plan = self.engine(framework), self.worker_plan()

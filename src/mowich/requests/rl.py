@@ -312,10 +312,31 @@ def _lay_scenario(reader: QuestionReader) -> bool:
     values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
     if reader.edge is Edge.KEY and values.pop(LENGTHS_FILE.name, None) is not None:
         root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
+    for displaced in _displaced(reader):
+        values.pop(displaced.name, None)
     reader.lay(values, places, instead=QUESTION)
     with reader.watch():
         root.stop()  # the other mistakes are told with those of keys
     return True
+
+
+_WAYS: tuple[tuple[tuple[Field[object], ...], ...], ...] = (
+    ((MEAN, SIGMA), (QUANTILES,), (LENGTHS_FILE, COLUMN)),
+    ((BOTH_ON, SPLIT_CHIPS, GOAL, MOST_USD), (ROLLOUTS_ON, TRAINER_ON)),
+    ((GRPO,), (PPO, CRITIC), (DAPO,), (TEACHER,)),
+)
+"""Ways to say one thing, each with its fields: one that is given beside a scenario takes the place of the file's."""
+
+
+def _displaced(reader: QuestionReader) -> list[Field[object]]:
+    """Fields of a scenario that what is given beside it says in another way."""
+    out: list[Field[object]] = []
+    for ways in _WAYS:
+        given = [way for way in ways if any(reader.given(f) not in (None, False) for f in way)]
+        out += [one for way in ways if given and way not in given for one in way]
+    if ROLLOUTS_ON in out:  # one set of chips, or a search: the file's split is not
+        out += [PLACEMENT] + [STALENESS] * (reader.given(SPLIT_CHIPS) is None)
+    return [*out, PLACEMENT] if BOTH_ON in out else out
 
 
 def _line_of(error: UserError) -> float:
@@ -652,7 +673,7 @@ def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
 
 def _given(reader: QuestionReader) -> dict[str, object]:
     """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
-    left = {f.name for f in (*FORM, LEGEND, STEPS_TIMELINE, *OF_FACTS)}
+    left = {f.name for f in (*FORM, LEGEND, AS, STEPS_TIMELINE, *OF_FACTS)}
     asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
     values = {f.name: value for f, value in asked if value is not None and value != f.default}
     if QUESTION.name in values:

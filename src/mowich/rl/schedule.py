@@ -19,13 +19,15 @@ from mowich.estimate import Notes, told
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.rollout import CELLS, Curve, StepColumns, batch_times, fitting_sequences, steady_rate
+from mowich.rl.rollout import Curve, StepColumns, batch_times, fitting_sequences, steady_rate
 from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
 
+_PACE_CELLS = 32
+"""Cells into which the tokens between the starts of two batches are cut."""
 _NEAR = 0.05
 """Rollouts whose own time is so near to the step are full, though another term binds."""
-_ROUNDS = 14
-"""Halvings of the search for the pace of rollouts: 1e-4 of the longest answer."""
+_ROUNDS = 11
+"""Halvings of the search for the pace of rollouts: 5e-4 of the longest answer."""
 
 
 def turns_s(
@@ -330,6 +332,11 @@ def _side_by_side(
     beside = busy - hidden + travel + job.environment.reward_s
     batch, ahead, running, waits = _Pace.of(job, curve, m).settle(floor, beside, t.rollouts)
     token, longest = m.fits / m.rate / curve.mean, job.lengths.longest_of(job.rolled)  # of workers that are full
+    # a batch is served before the next one: its own work on full workers, and what its last answers take longer
+    served = np.maximum(job.rolled / m.workers, m.fits)
+    renewed = np.clip(served / m.fits - 1.0, 0.0, 1.0)
+    left = (1.0 - renewed) * curve.mean + renewed * curve.age  # tokens of a running answer, when the last has begun
+    batch = np.minimum(batch, served / m.rate + token * (longest - left) + t.rollouts)
     bound = told(notes, "bound_by_staleness", bound_by_staleness_s)(
         batch=batch + job.environment.reward_s, trainer=busy - hidden, travel=travel, staleness=eta
     )
@@ -367,13 +374,12 @@ def _side_by_side(
 
 def _begun_at_a_version(curve: Curve, ahead: Floats, eta: float, in_waves: NDArray[np.bool_]) -> Floats:
     """Mean versions between a token and its update, where every batch is begun as soon as its version is there: eta,
-    less one for the tokens that are made after each later version. ahead: tokens of a sequence from one version to the
-    next; in_waves: the last batch of eta + 1 sees no later version while it is made, the first one sees them all."""
-    later = np.arange(1.0, eta + 1.0)[None, :]
-    seen = np.where(in_waves[:, None], 1.0 - later / (eta + 1.0), 1.0)  # share of the batches that see so many
-    return np.asarray(
-        eta - (seen * (1.0 - np.interp(later * ahead[:, None], curve.edges, curve.below) / curve.mean)).sum(axis=1)
-    )
+    less one for the tokens that are made after each later version. ahead: tokens of a sequence until the next version;
+    in_waves: the last batches of a wave see fewer of these versions than the first."""
+    later = np.arange(1.0, eta + 1.0)
+    made = 1.0 - np.interp(later[None, :] * ahead[:, None], curve.edges, curve.below) / curve.mean
+    seen = np.where(in_waves[:, None], 1.0 - later / (eta + 1.0), 1.0)
+    return np.asarray(eta - (seen * made).sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,13 +402,13 @@ class _Pace:
         longest = min(job.lengths.longest_of(job.rolled), float(curve.edges[-1]))
         return cls(job, curve, m.times, job.rolled / m.workers, m.room, m.most, longest)
 
-    def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    def at(self, ahead: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """(seconds from one batch to the next, seconds of a batch, sequences of a worker times seconds in that, over
-        those that it runs at most, whether samples wait for a place), where so many tokens lie between the starts of
-        two batches [n]."""
+        those that it runs at most, samples at most over the places for them), where so many tokens lie between the
+        starts of two batches [n]."""
         job, curve = self.job, self.curve
-        width = ahead[:, None] / CELLS
-        edges = width * np.arange(CELLS + 1)
+        width = ahead[:, None] / _PACE_CELLS
+        edges = width * np.arange(_PACE_CELLS + 1)
         where = edges[:, None, :] + np.arange(job.staleness + 1.0)[None, :, None] * ahead[:, None, None]
         below, weighed = (np.interp(where, curve.edges, x) for x in (curve.below, curve.weighed))
         share = np.diff(below, axis=2).sum(axis=1) / width
@@ -417,33 +423,32 @@ class _Pace:
         read = self.each * job.prompt * self.times.prompt_s
         ends = np.concatenate([np.zeros_like(width), np.cumsum(step * queued * width, axis=1)], axis=1)
         turns, part = np.divmod(self.longest, ahead)
-        cell = np.minimum((part / width[:, 0]).astype(np.intp), CELLS - 1)[:, None]
+        cell = np.minimum((part / width[:, 0]).astype(np.intp), _PACE_CELLS - 1)[:, None]
         begin, end = np.take_along_axis(ends, cell, axis=1), np.take_along_axis(ends, cell + 1, axis=1)
         within = (begin + (end - begin) * (part[:, None] / width - cell))[:, 0]
         whole = ends[:, -1]
         batch = turns * whole + within + read * np.maximum(1.0, turns) + calls_s(job)
         busy = (seconds * np.minimum(own, fits)).sum(axis=1) / np.minimum(own, fits).max(axis=1)
-        return seconds.sum(axis=1) + read, batch, busy, (queued > 1.0).any(axis=1)
+        return seconds.sum(axis=1) + read, batch, busy, queued.max(axis=1)
 
     def settle(self, floor: Floats, beside: Floats, held: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-        """(seconds of a batch, tokens from one to the next, `busy` of `at`, whether samples would wait for places in a
-        wave) where rollouts keep the pace of the step.
-        floor: the least time of a step by its other terms; beside: what the trainer and weights on their way take;
-        held: rollouts wait for weights.
+        """(seconds of a batch, tokens from one to the next, `busy` of `at`, whether samples of a wave wait). floor: the
+        least time of a step by its other terms; beside: what the trainer and weights on their way take; held: rollouts
+        wait for weights.
 
         Where the bound on versions binds, batches come in waves: staleness + 1 of them begin as fast as the trainer
-        takes them, and the next wave waits. Where they would wait for places, the queue spreads them evenly."""
+        takes them, and the next wave waits. Where samples of a wave wait for places, they even out: a step apart."""
         under_way = self.job.staleness + 1.0
-        wave = self._ahead(lambda _: np.maximum(floor, beside + held), held)
-        low, (_, batch, busy, waits) = wave, self.at(wave)
+        ahead = self._ahead(lambda _: np.maximum(floor, beside + held), held)
+        waits = self.at(ahead)[3] > 1.0
         if waits.any():
             even = self._ahead(lambda batch: np.maximum(floor, (batch + beside + held) / under_way), held)
-            low = np.where(waits, even, wave)
-            _, batch, busy, _ = self.at(low)
-        return batch + held, low, busy, waits
+            ahead = np.where(waits, even, ahead)
+        _, batch, busy, _ = self.at(ahead)
+        return batch + held, ahead, busy, waits
 
     def _ahead(self, apart: Callable[[Floats], Floats], held: Floats) -> Floats:
-        """Tokens from one batch to the next, where that takes as many seconds as `apart` gives of those of a batch."""
+        """Tokens between the starts of two batches that begin so many seconds apart, by the seconds of a batch."""
         longest = float(self.curve.edges[-1])
         low = np.full_like(held, longest / (self.job.staleness + 1.0))
         ahead = high = np.full_like(held, longest)  # at first one batch after the other

@@ -206,6 +206,9 @@ def _scored(case: RlCase, column: str, found: PhaseTimes) -> RowResult:
 
 def _sync(row: PublishedRow, facts: Facts) -> RowResult:
     """A hand-over of weights."""
+    stated = [cell for cell in (row["weight_sync_s"], row["weight_sync_s_max"]) if cell]
+    if not row["weight_sync_s"] or not all(map(float, stated)):
+        return _refused(row, "the row states no time that is predicted")[0]
     try:
         case = read_sync(row, facts)
         value = case.predicted_s(facts)

@@ -158,7 +158,7 @@ class SplitSystem:
         own = replace(base, trainer=replace(base.trainer, system_id=self.system.id, chips=chips))
         system = trainer_platform(own, self.framework)
         try:
-            plans = trainer_plans_of(own, system)
+            plans = trainer_plans_of(own, system)[:TRAINER_PLANS]
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
@@ -169,6 +169,9 @@ class SplitSystem:
         best = min(range(len(made)), key=lambda i: made[i].busy_s)
         return TrainerChoice(self.place, plans[best], system, replace(made[best], chips=chips))
 
+
+TRAINER_PLANS = 3
+"""Plans of a trainer, the fastest by their optimizer steps, of which forward passes too decide."""
 
 _NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
 _NO_TRAINER = TrainerSide(update_s=0.0, passes_s={}, chips=0)
