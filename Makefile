@@ -201,13 +201,13 @@ sbom:
 	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --sv 1.6 --of JSON -o sbom.cdx.json
 	rm -rf build/sbom
 
-# the install compiles the kernel clock and the simulation of traffic where a C compiler is: again when their sources change
-$(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/* src/mowich/serving/traffic/c/*)
+# the install compiles the kernel clock, the simulation of traffic and the play of RL where a C compiler is: again when their sources change
+$(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/* src/mowich/serving/traffic/c/* src/mowich/rl/c/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(LOCKED) -r requirements.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 clean:
-	rm -f src/mowich/neuroncore/clock/_clock.so src/mowich/serving/traffic/_traffic.so
+	rm -f src/mowich/neuroncore/clock/_clock.so src/mowich/serving/traffic/_traffic.so src/mowich/rl/_run.so
 	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache

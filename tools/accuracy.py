@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import rl_accuracy
 import totals
 import yaml
 from fit_training import HELD_OUT, classes_of
@@ -394,6 +395,7 @@ def page(result: Validation) -> str:
     lines += table("By size", "chips", group(result, size))
     lines += table("By source", "source", group(result, lambda r: r.source))
     lines += totals.section(load_facts())
+    lines += rl_accuracy.section()
     lines += energy_section(validate_rows("energy", load_facts())).split("\n")
     lines += ["", "## Refused rows", ""]
     reasons: dict[str, list[str]] = {}

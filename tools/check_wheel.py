@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPILED = {"mowich/neuroncore/clock/_clock.so", "mowich/serving/traffic/_traffic.so"}
+COMPILED = {"mowich/neuroncore/clock/_clock.so", "mowich/serving/traffic/_traffic.so", "mowich/rl/_run.so"}
 
 
 def problems(wheel: Path) -> list[str]:

@@ -1,7 +1,7 @@
-"""Compiles the kernel clock (src/mowich/neuroncore/clock/c) and the simulation of traffic (src/mowich/serving/traffic/c)
-when Mowich is built or installed, where a C compiler is.
+"""Compiles the kernel clock (src/mowich/neuroncore/clock/c), the simulation of traffic (src/mowich/serving/traffic/c) and
+the play of reinforcement learning (src/mowich/rl/c) when Mowich is built or installed, where a C compiler is.
 
-Without a compiler, or where it fails, the wheel holds Python alone and the Python code of both runs; a line on stderr
+Without a compiler, or where it fails, the wheel holds Python alone and the Python code of them runs; a line on stderr
 says so. The libraries are no extension modules of Python: they are loaded with ctypes, and one serves every version of
 Python on its platform. MOWICH_CLOCK=python asks for a wheel of Python alone, for every platform.
 
@@ -25,6 +25,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 LIBRARIES = {
     "mowich/neuroncore/clock/_clock.so": "kernel clock",
     "mowich/serving/traffic/_traffic.so": "simulation of traffic",
+    "mowich/rl/_run.so": "play of reinforcement learning",
 }
 """Libraries, each beside the folder `c` of its sources, with what it does."""
 FLAGS = (

@@ -104,6 +104,15 @@ GALLERY = (
         see="[serving](serving.md)",
     ),
     Picture(
+        name="rl-split",
+        question="Which chips should make answers, and which should learn from them?",
+        command="mowich rl qwen3-30b-a3b --grpo --prompts 64 --samples 32 --global-batch 512 --mean 3200 --cap 4096 --framework nemo-rl --staleness 1"
+        " --chips 64 --on gb300,trn3",
+        titles=("Dollars of a million trained tokens",),
+        say="A dot is the best run of its kind, with its ranges; an empty one is a split that no other beats in both time and cost.",
+        see="[an RL run in six commands](tutorial-rl.md)",
+    ),
+    Picture(
         name="gap",
         question="Why is one machine faster than another?",
         command="mowich gap trn3 gb300 --model llama-3.1-8b --train --tokens 1T --seq 4096 --batch 512seqs --chips 64",

@@ -9,6 +9,8 @@ The public functions mirror the verbs of the command line; each is imported when
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mowich import shown
@@ -41,6 +43,7 @@ __all__ = [
     "PowerStudy",
     "PriceStudy",
     "RateResult",
+    "RlAnswer",
     "Row",
     "Rows",
     "Serve",
@@ -80,6 +83,7 @@ __all__ = [
     "plan",
     "power",
     "prices",
+    "rl",
     "run_kernel",
     "run_layer",
     "stale_facts",
@@ -115,6 +119,7 @@ if TYPE_CHECKING:
         plan,
         power,
         prices,
+        rl,
         run_kernel,
         run_layer,
         stale_facts,
@@ -151,6 +156,7 @@ if TYPE_CHECKING:
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
+    from mowich.studies.rl_answer import RlAnswer
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.staleness import Staleness
     from mowich.studies.sweep import Sweep
@@ -184,6 +190,22 @@ def __getattr__(name: str) -> object:
 
         return importlib.import_module(f"mowich.{name}")
     raise AttributeError(f"module 'mowich' has no attribute '{name}'")
+
+
+class _Package(ModuleType):
+    """This package. A package of the same name as the verb `rl` lies in it, which Python would put in the verb's place
+    when it is imported."""
+
+    @property
+    def rl(self) -> object:
+        return __getattr__("rl")
+
+    @rl.setter
+    def rl(self, package: object) -> None:
+        return None
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

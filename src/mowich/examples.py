@@ -23,7 +23,7 @@ SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "ta
 _FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
 TASK_PREFIX = "task:"
 """What stands before the name of a task where a file is asked for."""
-_KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models"}
+_KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models", "rl": "lengths"}
 """The key of a scenario that only this verb's scenarios have."""
 
 

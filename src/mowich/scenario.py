@@ -57,6 +57,15 @@ class Node:
                     return int(name.start_mark.line)
         return int(self._node.start_mark.line) if self._node is not None else 0
 
+    def place(self, key: str | None = None) -> str:
+        """File and line of a key, or of the mapping itself."""
+        return f"{self._file}:{self.line(key) + 1}"
+
+    @property
+    def file(self) -> str:
+        """The name of the file, as errors have it."""
+        return self._file
+
     def name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 

@@ -32,6 +32,23 @@ def test_json_follows_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     assert large["binds"] == "server"
 
 
+def test_weights_have_a_row_for_each_method_whose_parts_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("collective", "weights", "--on", "h100:16", "--model", "qwen3-30b-a3b", "--to", "trn3:32", "--json")
+    code, out, err = run(capsys, *words)
+    found = json.loads(out)
+    assert code == 0
+    assert "no link between the two vendors is stated" in err
+    assert [row["algorithm"] for row in found["rows"]] == ["host", "delta", "disk", "relay"]
+    for row in found["rows"]:
+        time = row["time_s"]
+        assert sum(time["breakdown"].values()) == pytest.approx(time["value"])
+        assert time["low"] < time["value"] < time["high"]
+        assert 0.0 < max(row["trainer_s"], row["workers_s"]) <= time["value"]
+        assert row["bytes"] == 61_064_245_248
+    colocated = json.loads(run(capsys, *words[:6], "--json")[1])
+    assert [row["algorithm"] for row in colocated["rows"]] == ["ipc-buckets", "ipc-tensors"]
+
+
 def test_a_failed_link_slows_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1GiB", "--json", "-q")
     whole = json.loads(run(capsys, *words)[1])["rows"][0]
@@ -55,6 +72,18 @@ def test_a_failed_link_slows_and_is_named(capsys: pytest.CaptureFixture[str]) ->
         (("all-reduce", "--on", "trn3", "--beside", "all-to-all:0-999"), "not a range"),
         (("all-reduce", "--on", "trn3", "--group", "32", "--fail", "chip:40"), "not in the group"),
         (("all-reduce", "--on", "trn3", "--oversubscription", "0.5"), "at least 1"),
+        (("all-reduce", "--on", "trn3", "--to", "h100"), "--to: is of weights alone"),
+        (("weights", "--on", "trn3"), "--model: is required for weights"),
+        (("weights", "--on", "trn3", "--model", "llama-3.1-8b", "--bytes", "1GiB"), "--bytes: is of a collective"),
+        (("weights", "--on", "h100", "--to", "trn3", "--model", "llama-3.1-8b", "--method", "reshard"), "two vendors"),
+        (("weights", "--on", "h100", "--to", "trn3", "--model", "llama-3.1-8b", "--method", "rely"), "'relay'"),
+        (("weights", "--on", "h100", "--model", "llama-3.1-8b", "--weights", "fp9"), "did you mean 'fp8'"),
+        (("weights", "--on", "h100", "--to", "h100:1", "--model", "deepseek-v3"), "no whole number of workers"),
+        (
+            ("weights", "--on", "h100", "--to", "h100", "--model", "llama-3.1-8b", "--method", "ipc-buckets"),
+            "colocated",
+        ),
+        (("weights", "--on", "h100", "--to", "h200", "--model", "llama-3.1-8b", "--link", "100"), "unit"),
     ],
 )
 def test_bad_input_is_one_clear_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], what: str) -> None:

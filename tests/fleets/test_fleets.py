@@ -48,6 +48,8 @@ from mowich.studies import fleet as studies_fleet
 from mowich.studies import serving_plan
 from mowich.studies.fleet import Fleet, known_rates, rate, speeds_of
 from mowich.studies.fleet_design import what_if
+from mowich.studies.rl import assess
+from mowich.studies.rl_scenario import ask_of, read_rl
 
 
 def test_serving_takes_the_cheaper_token() -> None:
@@ -165,6 +167,27 @@ def test_rollouts_and_updates_keep_step() -> None:
     share = {(x.task, x.period): x.share for x in a.assign}
     for period in ("p0", "p1"):
         assert share["rl.rollouts", period] == pytest.approx(share["rl.updates", period])
+
+
+def test_the_checker_counts_steps_of_both() -> None:
+    """All rollouts in one period and all updates in the other are no run: neither trains on what the other makes."""
+    p = problem(
+        [reinforce("rl", 10 * LENGTH_S, 10 * LENGTH_S, 2)],
+        [choice("trn2", 2, offer("trn2", "rent", 1, 2, supply=20))],
+        2,
+    )
+    table = speeds({("rl.rollouts", "trn2"): 1, ("rl.updates", "trn2"): 1})
+    orders = {("trn2", "rent", "cloud", t): 20.0 for t in (0, 1)}
+    stack = p.choices[0].stack
+
+    def said(rollouts: tuple[float, float], updates: tuple[float, float]) -> list[str]:
+        work = {("rl.rollouts", "trn2", t): n for t, n in enumerate(rollouts)}
+        work |= {("rl.updates", "trn2", t): n for t, n in enumerate(updates)}
+        return violations(p, table, orders=orders, work=work, keeps={("rl", stack): 1.0})
+
+    assert said((4, 6), (4, 6)) == []
+    assert said((10, 0), (0, 10)) == ["rl: its tasks keep step for 0 of it"]
+    assert said((7, 3), (3, 7)) == ["rl: its tasks keep step for 0.6 of it"]
 
 
 def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
@@ -658,6 +681,40 @@ def test_a_knob_says_how_far_it_is_from_mattering(tmp_path: Path) -> None:
     today = what_if(made, "trn2", known).share_after["trn2"]
     assert abs(price.share_there - today) >= 0.01
     assert far_from_mattering(price.matters_at).endswith("lower")
+
+
+RUN = """{mowich: 1, name: a run, periods: {start: 2027-Q1, count: 2}, goals: [cost],
+workloads: {reasoning: {on_chips: 16, rl: {tokens: 1T, run: {
+  model: llama-3.1-8b, algorithm: grpo, prompts: 64, samples: 8, lengths: {mean: 1000, cap: 4000}, staleness: 2}}}},
+systems: {trn2: {rent: {price: $1/chip/h}}, h100: {unit_chips: 8, rent: {price: $2/chip/h}}}}"""
+
+
+def test_a_run_of_reinforcement_learning_is_rolled_out_and_trained_token_by_token() -> None:
+    """Both speeds are of tokens that are trained on: a run takes no less than its slower side and no more than both in
+    turn. The plan does as many of one as of the other in each period."""
+    known = facts.load_facts()
+    p = read_problem(RUN, known)
+    assert [(t.name, t.tokens, t.ask["chips"]) for t in p.tasks] == [
+        ("reasoning.rollouts", 1e12, 16),
+        ("reasoning.updates", 1e12, 16),
+    ]
+    table, _ = known_rates(p, known, Path(RUN), None)
+    h100 = [table[f"reasoning.{part}", "h100"].tokens_per_s_per_chip for part in ("rollouts", "updates")]
+    placed = '"rollouts": {"on": "h100:16"}, "trainer": {"on": "h100:16"}, "model"'
+    run = ask_of(read_rl(str(p.tasks[0].ask["run"]).replace('"model"', placed), known))
+    row = assess(run)
+    rolled_s, trained_s = (run.job.tokens / float(speed) / 16 for speed in h100)
+    whole_s = float(row.closed_s or 0.0)
+    synced_s = float(row.sync_seen_s) + float(row.sync_hidden_s)
+    assert max(rolled_s, trained_s) <= whole_s <= rolled_s + trained_s + synced_s
+    assert all(r.low < r.value < r.high for r in h100 if r.value and r.low and r.high)
+    a = solve_fleet(p, table)
+    share = {(x.task, x.period): 0.0 for x in a.assign}
+    for x in a.assign:
+        share[x.task, x.period] += x.share
+    assert sum(v for (task, _), v in share.items() if task == "reasoning.updates") == pytest.approx(1.0, abs=0.02)
+    for (task, period), done in share.items():
+        assert done == pytest.approx(share[task.replace("rollouts", "updates"), period], abs=1e-3)
 
 
 def test_tasks_that_differ_in_tokens_alone_are_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ LONG_PAGES = (
     "scaling.md",
     "sweeps.md",
     "tables.md",
+    "tutorial-rl.md",
     "tutorial.md",
 )
 """Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""

@@ -23,10 +23,11 @@ from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.trace import Trace
 from mowich.progress import IS_QUIET
+from mowich.rl.compiled import RUN_LIBRARY
 from mowich.serving.traffic.compiled import TRAFFIC_LIBRARY
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = (compiled.CLOCK, TRAFFIC_LIBRARY)
+LIBRARIES = (compiled.CLOCK, TRAFFIC_LIBRARY, RUN_LIBRARY)
 MEMBERS = {one: one.path.relative_to(ROOT / "src").as_posix() for one in LIBRARIES}
 needs_compiler = pytest.mark.skipif(not compiled_code.build_hook().compilers(), reason="no C compiler")
 

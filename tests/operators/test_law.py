@@ -18,6 +18,7 @@ from mowich.operators import list as operators
 from mowich.operators.rates import rates
 from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
 from mowich.plans.shapes import shapes
+from mowich.rl import rollout, schedule
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
 from mowich.training import exchange, experts, layer, stage, step
@@ -27,11 +28,12 @@ from mowich.training.step import predict_step
 FACTS = load_facts()
 STATED = [
     f
-    for module in (law, exchange, experts, layer, stage, step)
+    for module in (law, exchange, experts, layer, stage, step, rollout, schedule)
     for _, f in inspect.getmembers(module, inspect.isfunction)
     if f.__module__ == module.__name__ and "\n    T = " in str(f.__doc__) and len(inspect.signature(f).parameters) > 1
 ]
-"""The functions of operators and of a training step that state a formula of their own arguments."""
+"""The functions of operators, of a training step and of reinforcement learning that state a formula of their own
+arguments."""
 
 
 def test_the_law_states_its_formulas() -> None:

@@ -17,6 +17,10 @@ TRAIN: mowich.Train = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 SERVE: mowich.Serve = {"isl": "1k", "osl": 200}
 MODEL = "llama-3.1-8b"
 SWEEP = f"{{mowich: 1, models: {MODEL}, on: [trn3, h100], chips: [64], seq: 4096, batch: 256seqs, tokens: 1T}}"
+RUN = (
+    "{mowich: 1, model: llama-3.2-1b, prompts: 4, samples: 4, lengths: {mean: 200, cap: 400}, on: 'h100:2',"
+    " rollouts: {plan: {tp: 1}}, trainer: {plan: {tp: 1}}, environment: {kind: math}}"
+)
 
 Ask = Callable[[Facts], mowich.Shown]
 QUESTIONS: Mapping[str, Ask] = {
@@ -33,6 +37,7 @@ QUESTIONS: Mapping[str, Ask] = {
     "value": lambda facts: mowich.value("trn3:8", of="memory", models=MODEL, train=TRAIN, points=2, facts=facts),
     "fleet": lambda facts: mowich.fleet("startup", draws=0, facts=facts),
     "traffic": lambda facts: mowich.traffic("chat-llama-70b", draws=0, facts=facts),
+    "rl": lambda facts: mowich.rl(RUN, facts=facts),
     "claims": lambda facts: mowich.claims("4x", facts=facts),
     "sweep": lambda facts: mowich.sweep(SWEEP, facts=facts),
 }

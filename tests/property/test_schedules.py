@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mowich.plans import schedules
 from mowich.plans.plan import SCHEDULES, Plan, Plans
-from mowich.training.pipeline import StageTimes, Timeline, play
+from mowich.training.pipeline import StageTimes, Timeline, play_schedule
 
 CASES = [(name, 3 if name == "interleaved" else 1) for name in SCHEDULES]
 
@@ -43,7 +43,7 @@ def test_equal_stages_take_what_the_closed_form_says(
     name: str, vpp: int, half: int, rounds: int, f: float, over: float, under: float
 ) -> None:
     pp, b, w = 2 * half, f * over, f * under
-    line = play(name, pp, vpp, rounds * pp, stages(name, pp, vpp, f, b, w))
+    line = play_schedule(name, pp, vpp, rounds * pp, stages(name, pp, vpp, f, b, w))
     assert line.makespan_s == pytest.approx(closed(name, pp, vpp, rounds * pp, f, b, w), rel=1e-9)
     assert line.busiest_s == pytest.approx(rounds * pp * (f + b + w), rel=1e-9)
 
@@ -53,7 +53,7 @@ def test_equal_stages_take_what_the_closed_form_says(
 @pytest.mark.parametrize("rounds", [2, 3, 4])
 def test_transfers_delay_a_step_as_often_as_counted(name: str, vpp: int, pp: int, rounds: int) -> None:
     f, b, w, hop = 1.0, 1.3, 0.8, 0.01
-    line = play(name, pp, vpp, rounds * pp, stages(name, pp, vpp, f, b, w), hop)
+    line = play_schedule(name, pp, vpp, rounds * pp, stages(name, pp, vpp, f, b, w), hop)
     assert line.makespan_s == pytest.approx(closed(name, pp, vpp, rounds * pp, f, b, w, hop), rel=1e-9)
 
 
@@ -65,7 +65,7 @@ def test_uneven_stages_lie_inside_the_stated_bound(name: str, vpp: int, half: in
     pp, g = 2 * half, 4 * half
     scale = 1.0 + uneven * np.random.default_rng(seed).random(pp * schedules.num_chunks(name, vpp))
     some = [StageTimes(f=x, b=1.5 * x, w=0.8 * x) for x in scale]
-    line = play(name, pp, vpp, g, some)
+    line = play_schedule(name, pp, vpp, g, some)
     chunks = schedules.num_chunks(name, vpp)
     top = float(scale.max()) * chunks
     assert line.busiest_s <= line.makespan_s * (1 + 1e-9)
@@ -79,7 +79,7 @@ def test_1f1b_of_uneven_stages_takes_at_most_each_once_and_the_slowest_every_tim
 ) -> None:
     """A tighter bound than the closed form's: g T_max + the sum of the others."""
     scale = 1.0 + np.random.default_rng(seed).random(pp)
-    line = play("1f1b", pp, 1, rounds * pp, [StageTimes(f=x, b=x, w=x) for x in scale])
+    line = play_schedule("1f1b", pp, 1, rounds * pp, [StageTimes(f=x, b=x, w=x) for x in scale])
     assert line.makespan_s <= 3 * (rounds * pp * scale.max() + scale.sum() - scale.max()) * (1 + 1e-9)
 
 
@@ -89,7 +89,7 @@ def test_1f1b_with_the_head_on_the_last_stage_waits_for_the_others_once() -> Non
         plain = StageTimes(f=1.0, b=1.1, w=0.9)
         last = StageTimes(f=1.0 + head, b=1.1 + head, w=0.9 + head)
         others = (pp - 1) * (1.0 + 1.1 + 0.9)
-        total = play("1f1b", pp, 1, g, [plain] * (pp - 1) + [last]).makespan_s
+        total = play_schedule("1f1b", pp, 1, g, [plain] * (pp - 1) + [last]).makespan_s
         assert total == pytest.approx(g * (3.0 + 3 * head) + others)
 
 
@@ -98,7 +98,7 @@ def test_1f1b_with_the_head_on_the_last_stage_waits_for_the_others_once() -> Non
 @pytest.mark.parametrize("rounds", [2, 3])
 def test_held_activations_are_those_of_the_memory_model(name: str, vpp: int, pp: int, rounds: int) -> None:
     g = rounds * pp
-    line = play(name, pp, vpp, g, stages(name, pp, vpp, 1.0, 1.0, 1.0))
+    line = play_schedule(name, pp, vpp, g, stages(name, pp, vpp, 1.0, 1.0, 1.0))
     chunks = schedules.num_chunks(name, vpp)
     columns = Plans.of([Plan(pp=pp, vpp=chunks if chunks > 1 else 1, schedule=name)])
     assert max(line.peak) == schedules.in_flight(columns, np.array([float(g)]))[0]
@@ -107,7 +107,7 @@ def test_held_activations_are_those_of_the_memory_model(name: str, vpp: int, pp:
 @pytest.mark.parametrize(("name", "vpp"), CASES)
 def test_every_piece_runs_once_and_after_what_it_needs(name: str, vpp: int) -> None:
     pp, g = 4, 8
-    line = play(name, pp, vpp, g, stages(name, pp, vpp, 1.0, 1.5, 0.5), 0.1)
+    line = play_schedule(name, pp, vpp, g, stages(name, pp, vpp, 1.0, 1.5, 0.5), 0.1)
     copies = 2 if name == "dualpipe" else 1
     per_stage = g // copies
     chunks = schedules.num_chunks(name, vpp)
@@ -128,10 +128,10 @@ def shape(line: Timeline) -> str:
 
 def test_lists_are_those_of_the_papers() -> None:
     one = [StageTimes(f=1, b=1, w=1)] * 2
-    assert shape(play("gpipe", 2, 1, 2, one)) == "F0 F1 BW0 BW1"
-    assert shape(play("1f1b", 2, 1, 3, one)) == "F0 F1 BW0 F2 BW1 BW2"
-    assert shape(play("zb-h1", 2, 1, 3, one)) == "F0 F1 B0 W0 F2 B1 W1 B2 W2"
-    assert shape(play("1f1b", 1, 1, 2, one[:1])) == "F0 BW0 F1 BW1"
+    assert shape(play_schedule("gpipe", 2, 1, 2, one)) == "F0 F1 BW0 BW1"
+    assert shape(play_schedule("1f1b", 2, 1, 3, one)) == "F0 F1 BW0 F2 BW1 BW2"
+    assert shape(play_schedule("zb-h1", 2, 1, 3, one)) == "F0 F1 B0 W0 F2 B1 W1 B2 W2"
+    assert shape(play_schedule("1f1b", 1, 1, 2, one[:1])) == "F0 BW0 F1 BW1"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ VERBS = (
     "fleet_idle",
     "fleet_design",
     "gap",
+    "rl",
     "value",
     "prices",
     "goodput",

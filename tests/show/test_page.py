@@ -37,6 +37,8 @@ ASKS = {
     "fit-serve": "fit llama-3.1-8b --serve --kv 8k --on h100:8",
     "sweep": "sweep tests/golden/scenarios/sweep-training.yaml --jobs 1",
     "traffic": "traffic tests/golden/scenarios/bursts.yaml",
+    "rl": "rl rl-nemo-8b",
+    "rl-split": "rl llama-3.2-1b --prompts 16 --samples 8 --mean 500 --cap 904 --rollouts h100:2 --trainer gb300:4",
     "collective": "collective all-reduce --on trn3 --bytes 1MiB,1GiB --fail link:3",
     "goodput": "goodput --on trn3:16384 --days 10 --samples 50",
     "power": "power --on trn3,gb300 --cap 100MW --tokens-per-s 1000",

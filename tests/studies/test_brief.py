@@ -54,12 +54,13 @@ def page(known: Known) -> Brief:
 
 
 def small(facts: Facts, against: Sequence[str], settings: Sequence[str] = ()) -> Known:
-    """A brief of a small model on few sizes, without the gap, other amounts of memory and the fleet."""
+    """A brief of a small model on few sizes, without the gap, other amounts of memory, the fleet and the split."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (one_page, now, jobs):
             patch.setattr(module, "BRIEF_SIZES", SIZES)
         patch.setattr(one_page, "gap", lambda *a, **k: None)
         patch.setattr(one_page, "fleet", lambda *a, **k: None)
+        patch.setattr(one_page, "_split", lambda *a, **k: None)
         patch.setattr(one_page, "_memory", lambda *a, **k: [])
         return asked_once(facts, against=against, models=["gpt-oss-20b"], settings=settings)
 
@@ -91,7 +92,7 @@ def leaves(data: object) -> Iterator[float]:
         yield float(data)
 
 
-ANSWERS = ("compare", "value", "prices", "power")
+ANSWERS = ("compare", "value", "prices", "power", "rl")
 """Verbs whose JSON holds the numbers that cite them."""
 
 

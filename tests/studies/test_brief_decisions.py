@@ -14,6 +14,7 @@ from mowich.estimate import Estimate, exact
 from mowich.studies.brief.decisions import (
     COSTS_SOMETHING,
     NO_VERDICT,
+    NO_WINNER,
     SOME_WORK,
     AtScale,
     Elsewhere,
@@ -28,6 +29,7 @@ from mowich.studies.brief.decisions import (
     next_verdict,
     price_verdict,
     scale_verdict,
+    split_verdict,
     sure_verdict,
     work_verdict,
 )
@@ -254,3 +256,26 @@ def test_bounds_of_words_rise(question: str) -> None:
     bounds = [bound for bound, _ in LEVEL_WORDS[question]]
     assert bounds == sorted(bounds)
     assert bounds[-1] == math.inf
+
+
+@MANY
+@given(USD, st.floats(1.01, 3.0), st.lists(USD, min_size=1, max_size=2), st.floats(0.2, 1.0))
+def test_a_split_wins_where_ranges_are_apart_and_cheaper_is_never_worse(
+    usd: float, spread: float, ones: list[float], less: float
+) -> None:
+    order = ["one vendor", NO_WINNER, "two vendors"]
+    alone = {f"Brand {chr(65 + i)}": ranged(x, spread) for i, x in enumerate(ones)}
+    best = min(alone.values(), key=float)
+
+    def said(x: float) -> Verdict:
+        return split_verdict("a-model", 512, ("Brand A", "Brand B"), ranged(x, spread), alone)
+
+    verdict = said(usd)
+    assert order.index(said(usd * less).level) >= order.index(verdict.level)
+    assert (verdict.level == NO_WINNER) == ranged(usd, spread).overlaps(best)
+    of = [ranged(usd, spread), best]
+    names_only(verdict, 512, *(x for e in of for x in (e.value, e.low, e.high) if x is not None))
+    dearer = split_verdict(
+        "a-model", 512, ("Brand A", "Brand B"), ranged(usd, spread), {**alone, "Brand C": ranged(1e9)}
+    )
+    assert dearer == verdict

@@ -53,6 +53,14 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("plan", "qwen3.5-2b", *SERVE, "--on", "h100:1", "--top", "1", "--set", "plan.tp=1"),
         *("--images", "2", "--image-size", "640x480"),
     ),
+    "rl": (
+        *("rl", "llama-3.2-1b", "--grpo", "--prompts", "4", "--samples", "4", "--mean", "200", "--cap", "400"),
+        *("--rollouts", "h100:1", "--trainer", "h100:1", "--rollout-plan", "tp=1", "--trainer-plan", "tp=1"),
+    ),
+    "rl-split": (
+        *("rl", "llama-3.2-1b", "--grpo", "--prompts", "16", "--samples", "4", "--mean", "200", "--cap", "400"),
+        *("--on", "h100,trn3", "--chips", "16"),
+    ),
     "model-images": ("model", "qwen3.5-2b"),
     "fleet": (
         "fleet",
@@ -65,6 +73,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     ),
     "fleet-work": ("fleet", str(ROOT / "scenarios" / "rainier.yaml"), "--draws", "2", "--lp"),
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
+    "collective-weights": (
+        *("collective", "weights", "--on", "h100:16", "--model", "qwen3-30b-a3b", "--to", "trn3:32"),
+        *("--method", "host"),
+    ),
     "collective-nccl": ("collective", "all-reduce", "--on", "h100:64", "--bytes", "1GiB"),
     "collective-a2a": ("collective", "all-to-all", "--on", "ironwood:64", "--bytes", "1MiB"),
     "collective-fail": (
@@ -184,6 +196,7 @@ HARDWARE = {
     "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
     "prices": ("trn3.tco.silicon", "gb300.tco_total", "gb300.capital.machine"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
+    "rl": ("1.step_s", "1.parts.training", "1.usd_per_mtok"),
     "traffic-agents": ("sessions.task_s.p99", "sessions.usd_per_task", "sessions.J_per_task"),
     "traffic-scaled": ("scaling.start_s", "scaling.regret.chip_hours"),
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
@@ -202,7 +215,7 @@ every run of the tests."""
 
 LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    "value-serve",
+    *("value-serve", "rl", "rl-split"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them."""
 

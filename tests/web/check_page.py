@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("brief", "train", "serve", "kernel", "fleet", "facts", "accuracy")
+TABS = ("brief", "train", "serve", "rl", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
     f"{width} {scheme}": (width, height, scheme)
     for width, height in ((1440, 900), (1280, 900), (390, 844))
@@ -388,6 +388,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.fill("#fleet-yaml", text)
     page.wait_for_selector("#fleet-wrong:empty", state="attached")
 
+    learns(page)
+
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
     check(
@@ -700,6 +702,57 @@ def told_and_whole(page: Page, where: str) -> None:
     check(not found["cut"], f"{where}: no table is cut {found['cut'][:3] or ''}")
     untold = [head for head in found["untold"] if not PERIODS.fullmatch(head)]
     check(not untold, f"{where}: every head has its meaning {untold[:3] or ''}")
+
+
+def learns(page: Page) -> None:
+    """Runs of reinforcement learning: a scenario that ships, fields of one's own, mistakes, an explanation."""
+    goes(page, "rl")
+    page.wait_for_selector("#rl-answer[data-step]")
+    command = copied(page)
+    theirs = by_command(command)
+    check(
+        float(page.get_attribute("#rl-answer", "data-step") or "nan") == theirs["step_s"]["value"],
+        f"rl: the step of `{command}`",
+    )
+    page.locator("#rl-answer button.number[data-metric$='step_s']").first.click()
+    page.wait_for_selector("#why .big")
+    check(page.locator("#why .big").count() == 1, "rl: a number explains itself")
+    page.keyboard.press("Escape")
+    mean = page.input_value("#run-mean")
+    page.fill("#run-mean", "1")
+    page.fill("#run-cap", "1")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#rl-wrong .refused")
+    check(
+        page.inner_text("#wrong-run-cap") != "" and page.get_attribute("#run-cap", "aria-invalid") == "true",
+        "rl: a mistake is said beside its field, and the last answer stays",
+    )
+    page.fill("#run-cap", "4k")
+    page.fill("#run-mean", mean)
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#rl-wrong:empty", state="attached")
+    page.wait_for_selector("#footing:has-text('a run of your own')")
+    settled(page)
+    own = by_command(copied(page))
+    check(
+        float(page.get_attribute("#rl-answer", "data-step") or "nan") == own["step_s"]["value"],
+        "rl: a run of one's own is that of its command",
+    )
+    page.locator("details[data-fold=yaml] > summary").click()
+    text = page.input_value("#run-yaml")
+    page.fill("#run-yaml", text.replace("algorithm: grpo", "algorithm: ppo"))
+    page.click("#run-apply")
+    page.wait_for_function("() => document.getElementById('run-algorithm').value === 'ppo'")
+    settled(page)
+    check("--ppo" in copied(page), "rl: the form takes over what a text says")
+    page.locator("input[name=run-scenario]").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#footing:has-text('scenario rl-')")
+    settled(page)
+    check(
+        bool(page.evaluate("() => document.activeElement.name === 'run-scenario' && document.activeElement.checked")),
+        "rl: a scenario by arrows, and the focus stays on it",
+    )
 
 
 def looks(browser: Browser, base: str, script: str) -> None:

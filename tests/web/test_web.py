@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import subprocess
 import sys
@@ -22,11 +23,13 @@ from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.requests.brief import BriefRequest
+from mowich.requests.fields import Edge
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
 from mowich.web.reading import Knowledge
 from mowich.web.routes import MAX_BODY_B
-from mowich.web.scenario import scenario_ask
+from mowich.web.scenario import rl_fields, rl_yaml, scenario_ask
 from mowich.web.server import ServerOptions, create_app
 from mowich.web.shipped import is_current, shipped_brief
 from mowich.web.turns import RefusedRequestError
@@ -213,9 +216,121 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
         refused = client.post("/api/fleet", json={"yaml": f"{text}\n{line}\n"})
         assert refused.status_code == 422
         assert "files are not read" in refused.text
+    for run, why in (
+        ("/etc/hostname", "files are not read"),
+        ("{model: llama-3.1-8b, lengths: {csv: /etc/hostname}}", "files are not read"),
+        ("{model: llama-3.1-8b, environment: {judge: {model: ./config.json}}}", "unknown model"),
+    ):
+        learns = f"workloads:\n  more: {{rl: {{tokens: 1T, run: {run}}}}}\n"
+        refused = client.post("/api/fleet", json={"yaml": text.replace("workloads:\n", learns)})
+        assert refused.status_code == 422, refused.text
+        assert why in refused.text
     there = client.post("/api/fleet", json={"yaml": text.replace("llama-3.1-70b", "./config.json")})
     assert there.status_code == 422
     assert "unknown model" in there.text
+
+
+RUN = {
+    "model": "llama-3.1-8b",
+    "algorithm": "grpo",
+    "prompts": "16",
+    "samples": 8,
+    "mean": "500",
+    "cap": "904",
+    "on": ["h100:8"],
+    "rollout_plan": {"tp": 1},
+    "trainer_plan": {"tp": 1},
+}
+
+
+def test_a_run_of_learning_is_the_same_by_fields_as_a_scenario_and_by_the_command(client: TestClient) -> None:
+    answer = client.post("/api/rl", json=RUN)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["result"]["rows"][0]["feasible"]
+    assert body["asked"] == RUN | {"prompts": "16", "samples": "8"}
+    theirs = said_by_cli(body["command"])
+    assert body["result"]["rows"] == theirs["rows"]
+    assert body["result"]["facts_read"] == theirs["facts_read"]
+    assert "\non:" in body["yaml"]
+    as_text = client.post("/api/rl", json={"yaml": body["yaml"]}).json()
+    assert as_text["result"]["rows"] == body["result"]["rows"]
+    assert as_text["yaml"] == body["yaml"]
+    with_more = client.post("/api/rl", json={"yaml": body["yaml"], "mean": "600"}).json()
+    assert with_more["asked"]["mean"] == "600", "what is given beside a text wins"
+    assert with_more["result"]["step_s"]["value"] > body["result"]["step_s"]["value"]
+    metric = {"ask": {"verb": "rl", "yaml": body["yaml"]}, "metric": "parts.reward"}
+    assert client.post("/api/explain", json=metric).json()["result"]["estimate"]["value"] == 0.0
+
+
+@pytest.mark.slow
+def test_a_run_of_learning_is_explained_and_reported(client: TestClient) -> None:
+    body = client.post("/api/rl", json=RUN).json()
+    why = client.post("/api/explain", json={"ask": {"verb": "rl", **RUN}, "metric": "step_s"}).json()
+    assert why["result"]["estimate"]["value"] == body["result"]["step_s"]["value"]
+    page = client.post("/api/report", json={"verb": "rl", **RUN})
+    assert page.status_code == 200
+    assert body["view"]["headline"] in page.text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"mean": None}, "mean"),
+        ({"cap": "400"}, "cap"),
+        ({"global_batch": "100"}, "global_batch"),
+        ({"prompts": "65536", "samples": "2"}, "batch"),
+        ({"model": "./config.json"}, "model"),
+        ({"lengths": "/etc/hostname"}, "lengths"),
+        ({"teacher": "../x"}, "teacher"),
+        ({"yaml": "mowich: 1\nmodel: llama-3.1-8b\nlengths: {csv: /etc/hostname, cap: 9}\n"}, "csv"),
+        ({"yaml": "mowich: 1\nmodel: &a llama-3.1-8b\n"}, "anchor"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_where_it_is_wrong(
+    client: TestClient, more: dict[str, object], said: str
+) -> None:
+    body = {key: value for key, value in {**({} if "yaml" in more else RUN), **more}.items() if value is not None}
+    refused = client.post("/api/rl", json=body)
+    assert refused.status_code == 422
+    errors = refused.json()["errors"]
+    assert any(said in f"{e['where']} {e['line']}" for e in errors), errors
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fields_of_a_run_go_through_its_scenario_and_back(seed: int) -> None:
+    dice = random.Random(seed)
+    kinds = {
+        "mapping": {"tp": 4, "weights": "fp8"},
+        "flag": True,
+        "names": ["gb300", "trn3"],
+        "texts": ["gb300:8"],
+        "number": 2.5,
+        "share": "60%",
+        "count": "4k",
+    }
+    chosen = [field for field in SCENARIO_KEYS.values() if field.name != "lengths" and dice.random() < 0.5]
+    fields = {field.name: kinds.get(field.kind, "llama-3.1-8b") for field in chosen}
+    text = rl_yaml(fields)
+    assert rl_fields(text) == fields
+    assert rl_yaml(rl_fields(text)) == text
+
+
+def test_fields_of_every_shipped_run_are_a_body(client: TestClient) -> None:
+    found = client.get("/api/scenarios?verb=rl").json()["result"]["scenarios"]
+    assert len(found) >= 5
+    for scenario in found:
+        assert scenario["command"] == f"mowich rl {scenario['name']}"
+        asked = rl_fields(scenario["text"])
+        assert asks.RlBody.model_validate(asked).values().keys() == asked.keys()
+        assert rl_fields(rl_yaml(asked)) == asked
+
+
+def test_every_field_of_a_run_that_a_body_takes_has_a_meaning_and_a_type_in_the_openapi(client: TestClient) -> None:
+    told = client.get("/openapi.json").json()["components"]["schemas"]["Rl"]["properties"]
+    wanted = {field.name for field in SCENARIO_KEYS.values() if Edge.KEY in field.edges}
+    assert wanted <= set(told)
+    assert [name for name in wanted if not told[name].get("description")] == []
 
 
 def test_shipped_scenarios_bring_their_speeds_and_what_is_changed_is_predicted(client: TestClient) -> None:
@@ -598,6 +713,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "gap",
         "brief",
         "fleet",
+        "rl",
         "collective",
         "goodput",
         "explain",

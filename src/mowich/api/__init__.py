@@ -22,7 +22,7 @@ from mowich.api.kernel_verbs import (
 )
 from mowich.api.machine_verbs import claims, collective, goodput, power, prices
 from mowich.api.result_verbs import calibrate, explain, stale_facts, validate
-from mowich.api.scenario_verbs import fleet, sweep, traffic
+from mowich.api.scenario_verbs import fleet, rl, sweep, traffic
 from mowich.api.verbs import brief, compare, emit, fit, gap, load, neighbours, pareto, plan, system, value
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "plan",
     "power",
     "prices",
+    "rl",
     "run_kernel",
     "run_layer",
     "stale_facts",

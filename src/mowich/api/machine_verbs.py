@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mowich.api.keywords import keywords_asked
 from mowich.facts import Facts
+from mowich.models import Model
 from mowich.requests import machines, results
 from mowich.requests import prices as price_questions
 from mowich.studies import answers
@@ -23,7 +24,7 @@ def collective(
     kind: str,
     on: str,
     *,
-    sizes: Sequence[int | str],
+    sizes: Sequence[int | str] = machines.SIZES,
     group: int | None = None,
     network: str = "",
     oversubscription: float = 1.0,
@@ -31,13 +32,20 @@ def collective(
     beside: Sequence[str] = (),
     layer: str = "graph",
     lnc: int | None = None,
+    model: str | Model | None = None,
+    to: str = "",
+    method: str = "",
+    link_Bps: float | str | None = None,
+    worker: int | None = None,
+    weights: str = "bf16",
     facts: Facts | None = None,
 ) -> CollectiveStudy:
-    """Time of a collective among whole chips, for each size.
+    """Time of a collective among whole chips, for each size; of "weights", of a sync from a trainer to rollout workers,
+    for each method.
 
     Args:
-        kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" ...
-        on: one system, "trn3:64".
+        kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" ... or "weights".
+        on: one system, "trn3:64"; of weights the trainer's.
         sizes: bytes, or "1GiB".
         group: chips of a group; None: all.
         network: another network than the machine's own.
@@ -46,6 +54,12 @@ def collective(
         beside: other jobs on the same links.
         layer: software that calls it: "graph" (a compiled graph, on the device), "kernel", "framework".
         lnc: ranks are logical cores of so many physical ones; None: whole chips.
+        model: of weights: the model that is sent.
+        to: of weights: the machine of the rollout workers; "": the trainer's own chips.
+        method: of weights: "reshard", "rdma", "relay" ...; "": every method that leads there.
+        link_Bps: of weights: link between the sites, bytes/s or "100Gbit/s"; None: they share a network.
+        worker: of weights: chips of one rollout worker; None: the fewest that hold the weights twice.
+        weights: of weights: format that the workers serve in.
         facts: other facts than the shipped ones.
 
     Returns: a `CollectiveStudy`: `.rows`, one for each size. Units: seconds, bytes, bytes per second.
@@ -55,9 +69,18 @@ def collective(
         >>> found = mowich.collective("all-reduce", "trn3:64", sizes=["1MiB", "1GiB"])
         >>> found.rows[0].time_s.unit
         's'
+        >>> sync = mowich.collective("weights", "h100:16", model="qwen3-30b-a3b", to="trn3:32", method="relay")
+        >>> sync.rows[0].algorithm
+        'relay'
     """
-    given = {"sizes": sizes, "group": group, "network": network, "oversubscription": oversubscription}
+    given: dict[str, object] = {
+        "sizes": sizes,
+        "group": group,
+        "network": network,
+        "oversubscription": oversubscription,
+    }
     given |= {"fail": fail, "beside": beside, "layer": layer, "lnc": lnc}
+    given |= {"model": model, "to": to, "method": method, "link_Bps": link_Bps, "worker": worker, "weights": weights}
     with keywords_asked(machines.COLLECTIVE, facts, kind=kind, on=on, **given) as asked:
         return answers.collective_timed(asked)
 

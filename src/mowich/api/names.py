@@ -28,6 +28,7 @@ CLASSES = {
     "PowerStudy": "mowich.studies.power",
     "PriceStudy": "mowich.studies.prices",
     "RateResult": "mowich.studies.rates",
+    "RlAnswer": "mowich.studies.rl_answer",
     "Row": "mowich.studies.compare",
     "Rows": "mowich.shown",
     "Serve": "mowich.api.keywords",

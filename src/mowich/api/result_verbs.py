@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.api.keywords import keywords_asked
-from mowich.evidence import validate as _validate
 from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.models import Model
@@ -15,6 +14,7 @@ from mowich.requests import calibrate as measurements
 from mowich.requests import known, results
 from mowich.shown import Told
 from mowich.studies import answers
+from mowich.studies import validate as _validate
 from mowich.studies.explain import Explanation
 from mowich.studies.heard import note_heard
 
@@ -47,7 +47,7 @@ def explain(
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
-    """Predicted against measured for a table of training or serving measurements.
+    """Predicted against measured for a table of measurements: training, serving, reinforcement learning.
 
     Args:
         path: a CSV file; None takes the published rows that ship.
@@ -62,7 +62,7 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
         True
     """
     with keywords_asked(results.VALIDATE, facts, path=path) as asked:
-        return note_heard(_validate.validate_rows(asked.path, asked.facts), asked.facts, question=asked)
+        return note_heard(_validate.validate(asked.path, asked.facts), asked.facts, question=asked)
 
 
 def calibrate(

@@ -1,4 +1,4 @@
-"""Questions that a scenario file asks: traffic, sweeps, fleets."""
+"""Questions that a scenario file asks: traffic, sweeps, fleets, reinforcement learning."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, overload
 from mowich.api.keywords import keywords_asked
 from mowich.facts import Facts
 from mowich.requests import scenarios
+from mowich.requests.rl import RL
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies.fleet import Fleet
 from mowich.studies.sweep import Sweep
 
 if TYPE_CHECKING:
+    from mowich.models.model import Model
+    from mowich.studies.rl_answer import RlAnswer
     from mowich.studies.sweep_store import Parts
     from mowich.studies.traffic import TrafficResult
 
@@ -66,6 +69,132 @@ def traffic(
             autoscale=asked.autoscale,
             regret=asked.regret,
         )
+
+
+def rl(
+    model: str | Path | Model,
+    *,
+    algorithm: str | None = None,
+    teacher: str | Model | None = None,
+    critic: str | Model | None = None,
+    prompts: int | None = None,
+    samples: int | None = None,
+    batch: int | None = None,
+    global_batch: int | None = None,
+    epochs: int | None = None,
+    mean: float | str | None = None,
+    cap: float | str | None = None,
+    sigma: float | None = None,
+    quantiles: Mapping[str, float | str] | None = None,
+    lengths: str | Path | None = None,
+    column: str | None = None,
+    prompt: float | str | None = None,
+    max_sequence: float | str | None = None,
+    reference: bool | None = None,
+    acceptance: float | str | None = None,
+    placement: str | None = None,
+    staleness: int | None = None,
+    order: str | None = None,
+    partial: bool | None = None,
+    on: str | Sequence[str] | None = None,
+    chips: int | None = None,
+    goal: str | None = None,
+    budget: float | None = None,
+    rollouts: str | None = None,
+    trainer: str | None = None,
+    engine: str | None = None,
+    release: str | None = None,
+    rollout_plan: Mapping[str, object] | str | None = None,
+    memory_share: float | str | None = None,
+    accept: float | None = None,
+    drafts: int | None = None,
+    stack: str | None = None,
+    trainer_plan: Mapping[str, object] | str | None = None,
+    framework: str | None = None,
+    sync: str | None = None,
+    link: float | str | None = None,
+    environment: str | None = None,
+    turns: float | None = None,
+    call: float | str | None = None,
+    reward: float | str | None = None,
+    judge: str | Model | None = None,
+    judge_on: str | None = None,
+    judge_tokens: float | str | None = None,
+    price: str | None = None,
+    term: str = "default",
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> RlAnswer:
+    """A step of reinforcement learning on one system or several, or the split of chips that costs least.
+
+    Args:
+        model: a model; or a scenario: a file, the name of one that ships ("rl-nemo-8b"), or its text in braces. What
+            is given beside a scenario wins over it.
+        algorithm: "grpo", "ppo", "dapo" (with acceptance), "distill" (with a teacher).
+        teacher: the model that rates the answers of a distillation.
+        critic: of ppo, where it is another model than the policy.
+        prompts: of a step.
+        samples: answers to each prompt.
+        batch: samples of a step, with one of the two.
+        global_batch: samples of an optimizer step; all of a step where it is not given.
+        epochs: how often a batch is trained on.
+        mean: mean tokens of an answer.
+        cap: longest answer in tokens.
+        sigma: spread of lognormal lengths.
+        quantiles: lengths in place of a mean, {"p50": 900, "p90": 2500}.
+        lengths: a CSV with the lengths of a run's answers, in place of a mean.
+        column: of that file, "tokens" where it is not given.
+        prompt: mean tokens of a prompt.
+        max_sequence: longest sequence that is trained on.
+        reference: whether a reference model reads each batch.
+        acceptance: share of groups that dynamic sampling keeps.
+        placement: "colocated" or "split"; follows from where both sides are.
+        staleness: steps by which weights that answer may be behind.
+        order: "started" or "finished": the groups that an update takes.
+        partial: whether new weights reach answers that are being made.
+        on: where both sides are, "h100:16"; with `chips`, systems to split over.
+        chips: in all, of a search for a split.
+        goal: of the search, "cost" or "time".
+        budget: with the goal "time": most dollars per million trained tokens.
+        rollouts: where answers are made, "trn3:64".
+        trainer: where updates are made, "gb300:72".
+        engine: of rollouts, with its release.
+        release: of the engine.
+        rollout_plan: of a worker, {"tp": 4, "weights": "fp8"}; searched where it is not given.
+        memory_share: of a device, that the engine may use.
+        accept: tokens kept per speculative step.
+        drafts: tokens drafted per speculative step.
+        stack: training software.
+        trainer_plan: choices of the trainer's plan, {"tp": 2, "pp": 4}; the others are searched.
+        framework: "nemo-rl", "verl@0.5", ...
+        sync: how new weights reach the workers.
+        link: between the sites of both sides, "100Gbit/s".
+        environment: "math", "code", "python", "shell", "swe": its usual times.
+        turns: of the model in a sample, with a call of a tool between two.
+        call: mean time of such a call.
+        reward: mean time until a sample's reward.
+        judge: a model that rewards, on chips of its own.
+        judge_on: these chips.
+        judge_tokens: that it writes for a sample.
+        price: kind of price.
+        term: the same under its older name.
+        seed: of the drawn lengths.
+        facts: other facts than the shipped ones.
+
+    Returns: an `RlAnswer`: `.rows`, one for a run; of a search the split first, then what it is compared with. Units:
+        seconds, tokens, bytes/s, dollars per million trained tokens.
+
+    Example:
+        >>> import mowich
+        >>> run = mowich.rl("rl-nemo-8b")
+        >>> run.rows[0].step_s.unit, run.rows[0].staleness_max
+        ('s', 0)
+    """
+    from mowich.studies.answers import rl_found
+
+    own = {name: value for name, value in locals().items() if name not in ("facts", "rl_found")}
+    with keywords_asked(RL, facts, **own) as asked:
+        return rl_found(asked)
 
 
 @overload

@@ -202,8 +202,8 @@ def emit(
 _KEPT = {
     f"mowich/{verb}@1"
     for verb in (
-        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "fleet", "collective"),
-        *("goodput", "power", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
+        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "fleet"),
+        *("collective", "goodput", "power", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
     )
 }
 """Kinds of results that `mowich explain last` may be asked of."""

@@ -20,7 +20,7 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 from mowich.examples import file_or_example
-from mowich.requests import advising, gaps, jobs, judging, kernels, known, machines, prices, tasks, tuning
+from mowich.requests import advising, gaps, jobs, judging, kernels, known, machines, prices, rl, tasks, tuning
 from mowich.requests.common import CHART, FORM, LEGEND
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
@@ -83,6 +83,7 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=jobs.FIT),
         ToolVerb(schema=gaps.GAP),
         ToolVerb(schema=gaps.VALUE),
+        ToolVerb(schema=rl.RL),
         ToolVerb(schema=machines.COLLECTIVE),
         ToolVerb(schema=machines.GOODPUT),
         ToolVerb(schema=machines.POWER),

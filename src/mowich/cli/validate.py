@@ -11,8 +11,8 @@ from mowich.requests import results
 @verb(app, results.VALIDATE)
 def validate(asked: results.ValidateRequest) -> None:
     """Errors by chip and by source."""
-    from mowich.evidence.validate import validate_rows as study
     from mowich.studies.heard import note_heard
+    from mowich.studies.validate import validate as study
 
     form = asked.form
     with progress(form.quiet) as line:

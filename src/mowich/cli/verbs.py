@@ -17,6 +17,7 @@ from mowich.cli.options import command_word
 VERB_MODULES: Mapping[str, Sequence[str]] = {
     "plan": ("compare", "plan", "fit"),
     "serving": ("traffic",),
+    "rl": ("rl",),
     "brief": ("brief",),
     "gaps": ("gap", "value"),
     "sweep": ("sweep",),

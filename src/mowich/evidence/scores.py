@@ -180,6 +180,27 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderedPair:
+    """Two measured runs that share all but the order of their work. synchronous, asynchronous: ids; measured,
+    predicted: step of the first over that of the second; doubts: of either row, in its words ("": none)."""
+
+    synchronous: str
+    asynchronous: str
+    measured: float
+    predicted: float
+    doubts: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the faster of the two is predicted to be the faster."""
+        return (self.measured > 1.0) == (self.predicted > 1.0)
+
+    def to_dict(self) -> dict[str, object]:
+        """As in the JSON contract."""
+        return {**{name: getattr(self, name) for name in self.__slots__}, "is_right": self.is_right}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
 
@@ -209,11 +230,12 @@ class Summaries(TypedDict):
     memory: NotRequired[Summary]
     by_stack: NotRequired[dict[str, Summary]]
     by_stack_and_chip: NotRequired[dict[str, Summary]]
+    by_family: NotRequired[dict[str, Summary]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation(Shown):
-    """All rows in file order, and their summaries.
+    """All rows in file order, and their summaries. pairs: of tables of reinforcement learning, None of others.
 
     Units: of each row's own metric; errors are ratios.
 
@@ -226,11 +248,12 @@ class Validation(Shown):
     path: str
     facts_hash: str
     rows: Rows[RowResult]
+    pairs: tuple[OrderedPair, ...] | None = None
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
         sorted by name; memory, of the bytes, where rows state them; by_stack and by_stack_and_chip where rows state a
-        stack. Only answered rows are known to fit or not."""
+        stack; by_family of reinforcement learning. Only answered rows are known to fit or not."""
         found: Summaries = {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
@@ -246,6 +269,8 @@ class Validation(Shown):
         if any(r.stack for r in self.rows):
             found["by_stack"] = self.by(lambda r: r.stack)
             found["by_stack_and_chip"] = self.by(lambda r: f"{r.stack} on {r.chip}, {r.metric}")
+        if self.pairs is not None:
+            found["by_family"] = self.by(lambda r: f"{r.kind}, {r.metric}")
         return found
 
     def by(self, key: Callable[[RowResult], str]) -> dict[str, Summary]:
@@ -269,6 +294,7 @@ class Validation(Shown):
             "facts_hash": self.facts_hash,
             "rows": [r.to_dict() for r in self.rows],
             "summary": shown,
+            **({} if self.pairs is None else {"pairs": [pair.to_dict() for pair in self.pairs]}),
         }
 
 

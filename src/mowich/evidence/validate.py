@@ -19,6 +19,7 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import collective_rows, forward_passes, serving_validate
 from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
 from mowich.evidence.residual import step_interval
+from mowich.evidence.rl_rows import RL_TABLE, check_rl_row, is_rl
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_plan import memory_of
 from mowich.evidence.row_rules import TRAINING, is_time
@@ -57,8 +58,8 @@ def shipped_as(path: str | Path | None) -> str | None:
 
 
 def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
-    """Rows of a table of measurements of training, of serving, of collectives or of metered power (told apart by their
-    columns), checked at the edge.
+    """Rows of a table of measurements of training, of serving, of reinforcement learning, of collectives or of metered
+    power (told apart by their columns), checked at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
@@ -72,6 +73,9 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
             raise UserError(
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
             )
+        if is_rl(columns):
+            rows = _rows(checked_rows(name, "reinforcement learning", columns, reader, RL_TABLE, check_rl_row))
+            return [{**row, "chip": row["hardware"]} for row in rows]
         if is_energy(columns):
             return _rows(checked_rows(name, "energy", columns, reader, ENERGY, check_energy_row))
         if serving_validate.is_serving(columns):
@@ -183,7 +187,8 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 
 def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
-    UserError for a file that is not a table of measurements of training, serving or collectives; a single row that
+    UserError for a file that is not a table of measurements of training, serving or collectives (those of
+    reinforcement learning: `studies.validate`); a single row that
     cannot be modelled is answered with status "unsupported" and its reason. Rows that ship are predicted once for the
     same facts."""
     name = shipped_as(path)

@@ -47,7 +47,7 @@ LEVEL_KINDS = ("switch", "ring", "torus2d", "torus3d", "mesh", "links", "network
 _OWN = "mowich-"
 """Sources that are our own arithmetic: the formula or reason says what a locator would."""
 
-FITTED = ("devices.", "training.", "serving.")
+FITTED = ("devices.", "training.", "serving.", "rl.frameworks.", "rl.constants.", "rl.sync.")
 """Fitted constants: the value is where the fit ends, its range is what other fits gave, so the mean rule does not hold
 there."""
 

@@ -46,6 +46,10 @@ FLOPS = FactField(unit="FLOP/s", low=1e9, high=1e23, above=False)
 _MACHINE = r"(chips|systems)\..*"
 
 _TABLE: tuple[tuple[str, FactField], ...] = (
+    # software of reinforcement learning: switches are 0 or 1, and what is not spent is 0
+    (r"rl\..*\.(partial|hides_passes|overlaps_sync|\w+_pass|memory_share(_\w+)?)", _share(zero=True)),
+    (r"rl\..*\.(generation|training|passes)", FactField(unit="", high=100.0)),
+    (r"rl\..*", FactField(above=False)),
     # an observation is kept as it was made: it may be 0, or count in per cent
     (r"claims\..*|networks\.measured\..*", FactField(above=False)),
     (r"reliability\..*\.(hardware_share|gpu_share)", FactField(high=100.0, above=False)),

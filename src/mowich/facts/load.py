@@ -37,6 +37,7 @@ FACT_KINDS = (
     "serving",
     "vendors",
     "neuroncore",
+    "rl",
 )
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
 

@@ -182,8 +182,10 @@ def _of_workload(
     wrong: list[str] = []
     choices = {c.name: c for c in problem.choices}
     window = range(workload.first, workload.last + 1)
+    all_done: list[list[float]] = []
     for task in workload.tasks:
         done = [0.0] * problem.num_periods
+        all_done.append(done)
         for (name, s, t), units in work.items():
             if name != task.name or units <= 0:
                 continue
@@ -199,6 +201,8 @@ def _of_workload(
         wrong += _of_demand(problem, workload, task, done)
         if workload.kind == "train" and whole:
             wrong += _of_run(problem, task, done)
+    if workload.kind == "rl":
+        wrong += _of_steps(problem, workload, all_done)
     names = {task.name for task in workload.tasks}
     if workload.max_chips:
         for t in window:
@@ -230,6 +234,16 @@ def _of_demand(problem: FleetProblem, workload: Workload, task: FleetTask, done:
         last = problem.labels[workload.last]
         return [f"{task.name}: {share * task.tokens:g} of {task.tokens:g} tokens by {last}, at most {most:g} times"]
     return []
+
+
+def _of_steps(problem: FleetProblem, workload: Workload, done: list[list[float]]) -> list[str]:
+    """Reinforcement learning whose rollouts and updates are both done, but not in the same periods: what one has ahead
+    of the other is no step of it. done: tokens/s of each task in each period."""
+    shares = [
+        min(speed[t] / task.tokens for task, speed in zip(workload.tasks, done, strict=True)) * problem.length_s
+        for t in range(problem.num_periods)
+    ]
+    return [f"{workload.name}: its tasks keep step for {sum(shares):g} of it"] if _above(1.0, sum(shares)) else []
 
 
 def _of_run(problem: FleetProblem, task: FleetTask, done: list[float]) -> list[str]:

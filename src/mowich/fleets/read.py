@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +37,7 @@ from mowich.fleets.problem import (
     Workload,
 )
 from mowich.machines.system import System, resolve
-from mowich.scenario import Node, parse_text, read_scenario
+from mowich.scenario import FORMAT, Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
 from mowich.units import is_digits, parse, show
@@ -46,6 +47,16 @@ DEMAND_FROM = ("invented", "forecast", "ordered", "measured")
 
 _COUNTED = re.compile(r"\s*(\S+)\s+(chip|unit)s?\s*")
 """A count that says of what: "512 chips"."""
+
+
+def _run_of(node: Node) -> str:
+    """The scenario of a run of reinforcement learning: the path of its file, beside that of the fleet unless it is
+    absolute or ships, or its text where it stands in the fleet."""
+    run = node.raw("run")
+    if isinstance(run, Mapping):
+        return json.dumps({"mowich": FORMAT, **run}, default=str)
+    beside = Path(node.file).parent / str(run)
+    return str(beside) if beside.is_file() else str(run)
 
 
 def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
@@ -304,6 +315,10 @@ class _Reader:
             )
             rate = self.series(node, "tokens_per_s", 0.0) * (peak / asked.day_mean) * active
             return [replace(asked, tokens_per_s=rate)]
+        if "run" in node:
+            node.need("tokens")
+            run = _run_of(node)
+            return [task(part, "tokens", {"do": part, "run": run, "chips": chips}) for part in ("rollouts", "updates")]
         node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
         return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]
 

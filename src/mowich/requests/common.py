@@ -110,7 +110,7 @@ class Asked(Request):
     given: Mapping[str, object]
 
 
-def _loaded(reader: QuestionReader, value: object) -> Model:
+def loaded_model(reader: QuestionReader, value: object) -> Model:
     """A model that is named, or that Python gave. Raises UserError."""
     model = _load(reader, value)
     if model.read_as:
@@ -143,7 +143,7 @@ def model_name(value: object) -> str:
 def asked_model(reader: QuestionReader) -> Model | None:
     """The model that is named, or that Python gave."""
     with reader.watch(MODEL):
-        return _loaded(reader, as_asked(reader, reader.given(MODEL)))
+        return loaded_model(reader, as_asked(reader, reader.given(MODEL)))
     return None
 
 
@@ -152,7 +152,7 @@ def asked_models(reader: QuestionReader, field: Field[tuple[object, ...]]) -> tu
     out: list[Model] = []
     for value in reader.get(field) or ():
         with reader.watch(field):
-            out.append(_loaded(reader, as_asked(reader, value)))
+            out.append(loaded_model(reader, as_asked(reader, value)))
     if reader.get(field) == ():
         reader.add("names no model", field, fix=f"for example {reader.example(field)}")
     return tuple(out)

@@ -309,6 +309,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     """The training job, or None when something is wrong or missing."""
     from mowich.models.task import parse_task
     from mowich.plans.plan import TrainJob
+    from mowich.rl.job import ALGORITHMS
 
     found = len(reader.problems.found)
     for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
@@ -326,6 +327,10 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         if others and reader.given(need) is None:
             reader.missing(need, f" with {reader.said(others[0])}")
     kind, lora = parse_task("pretrain")
+    if reader.get(TASK) in ALGORITHMS:
+        word = reader.get(TASK)
+        reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (docs/rl.md)")
+        return None
     with reader.watch(TASK):
         kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK))
     if document and seq and document > seq:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import FORM, SEED, Asked, form_of
+from mowich.requests.common import FORM, MODEL, SEED, Asked, asked_model, form_of
 from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import CHIPS, ON
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of, facts_of
+
+if TYPE_CHECKING:
+    from mowich.models.model import Model
 
 _MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
@@ -19,7 +23,7 @@ _MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example
 # ---- collective
 # ----------------------------------------------------------------------------------------------------------------------
 
-_SIZES = tuple(2**k for k in range(10, 35, 3))
+SIZES = tuple(2**k for k in range(10, 35, 3))
 """Sizes where none are given: 1 KiB to 16 GiB."""
 
 
@@ -33,13 +37,13 @@ def read_sizes(value: object) -> tuple[int, ...]:
 
 _KIND = word(
     "kind",
-    "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute.",
+    "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute; weights: from a trainer to workers.",
     metavar="KIND",
     is_argument=True,
     needs=True,
     example="all-reduce",
 )
-RING = replace(_MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.")
+RING = replace(_MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips. Of weights: the trainer's.")
 _BYTES: Field[tuple[int, ...]] = Field(
     name="sizes",
     parse=read_sizes,
@@ -49,7 +53,7 @@ _BYTES: Field[tuple[int, ...]] = Field(
     metavar="SIZES",
     unit="B",
     low=1,
-    default=_SIZES,
+    default=SIZES,
     example="1GiB",
 )
 GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")
@@ -88,12 +92,57 @@ COLLECTIVE_LNC = whole(
     metavar="N",
     example="2",
 )
+SENT_MODEL = replace(
+    MODEL, is_argument=False, needs=False, option="--model", help="Of weights: the model that is sent."
+)
+TO = word(
+    "to",
+    "Of weights: machine of the rollout workers (default: the trainer's own chips).",
+    metavar="SYSTEM",
+    completes="systems",
+    default="",
+    example="trn3:32",
+)
+METHOD = word(
+    "method",
+    "Of weights: reshard, rdma, relay ... (default: every method that leads there).",
+    metavar="NAME",
+    default="",
+    example="relay",
+)
+LINK = quantity(
+    "link",
+    "B/s",
+    "Of weights: link between the sites of both machines (default: they share a network).",
+    keyword="link_Bps",
+    metavar="RATE",
+    example="100Gbit/s",
+)
+WORKER = whole(
+    "worker",
+    "Of weights: chips of one rollout worker (default: the fewest that hold the weights twice).",
+    metavar="N",
+    example="8",
+)
+_WEIGHTS = word(
+    "weights",
+    "Of weights: format that the workers serve in; the trainer has bf16.",
+    metavar="FORMAT",
+    default="bf16",
+    shown="bf16",
+    example="fp8",
+)
+_OF_WEIGHTS = (SENT_MODEL, TO, METHOD, LINK, WORKER, _WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveRequest(Asked):
     """A collective among whole chips. sizes: bytes; group: chips that take part, None: all; layer: of software that
-    calls it; lnc: physical cores of a rank, None: whole chips."""
+    calls it; lnc: physical cores of a rank, None: whole chips.
+
+    Of kind "weights": model: what is sent, None for all other kinds; to: machine of the workers, "": the trainer's own
+    chips; method: "": all that lead there; link_Bps: between the sites, None: they share a network; worker: chips of
+    one, None: the fewest that hold the weights twice; weights: format of the workers."""
 
     kind: str
     on: str
@@ -105,27 +154,54 @@ class CollectiveRequest(Asked):
     beside: tuple[str, ...]
     layer: str
     lnc: int | None
+    model: Model | None
+    to: str
+    method: str
+    link_Bps: float | None
+    worker: int | None
+    weights: str
+
+
+WEIGHTS_KIND = "weights"
+"""The kind of `mowich collective` that is no collective of one group: weights from a trainer to rollout workers."""
 
 
 def _collective(reader: QuestionReader) -> CollectiveRequest:
     asked = asked_of(reader, "a collective takes no plan and no price")
-    if reader.get(_BYTES) == ():
+    is_weights = reader.given(_KIND) == WEIGHTS_KIND
+    of_groups = (_BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, CALL_LAYER, COLLECTIVE_LNC)
+    for field in of_groups if is_weights else _OF_WEIGHTS:
+        if reader.given(field) not in (None, "", (), [], field.default):
+            what = "is of a collective of one group" if is_weights else "is of weights alone"
+            reader.add(what, field, fix=f"leave it out, or {'another' if is_weights else WEIGHTS_KIND} as the kind")
+    model = None
+    if is_weights:
+        if reader.given(SENT_MODEL) is None:
+            reader.missing(SENT_MODEL, " for weights")
+        else:
+            model = asked_model(reader)
+    elif reader.get(_BYTES) == ():
         reader.add("names no size", _BYTES, fix=f"for example {reader.example(_BYTES)}")
+    if is_weights:
+        from mowich.plans.plan import WEIGHTS, one_of
+
+        with reader.watch(_WEIGHTS):
+            one_of(reader.get(_WEIGHTS) or "", WEIGHTS, "format of weights")
     reader.stop()
-    note_shapes(reader, [str(reader.get(RING))])
-    return reader.fill(CollectiveRequest, notes=tuple(reader.notes), **asked)
+    note_shapes(reader, [str(reader.get(RING)), *([str(reader.get(TO))] if reader.get(TO) else [])])
+    return reader.fill(CollectiveRequest, notes=tuple(reader.notes), model=model, **asked)
 
 
 COLLECTIVE = Schema(
     name="collective",
     fields=(
-        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, CALL_LAYER, COLLECTIVE_LNC, *OF_FACTS),
-        *FORM,
+        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, CALL_LAYER, COLLECTIVE_LNC),
+        *(*_OF_WEIGHTS, *OF_FACTS, *FORM),
     ),
     make=_collective,
     help=(
         "Time of a collective among whole chips, for each size: algorithm, what binds, bus bandwidth, with failed"
-        " links or a job beside it."
+        " links or a job beside it. Of weights: of a sync from a trainer to rollout workers, by method."
     ),
     short="Time of a collective against size, what binds, with failed links.",
     example="mowich collective all-reduce --on trn3-gen2 --bytes 1GiB --group 144 --fail link:3",

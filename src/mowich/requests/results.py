@@ -45,8 +45,9 @@ _HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FIL
 _OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
 ROWS = path(
     "file",
-    "Measured runs; without it, the published training runs that ship; trainium-serving, trainium-collectives: those of"
-    " serving and of collectives on Trainium; energy: metered power.",
+    "Measured runs of training, serving, reinforcement learning or collectives; without it, the published training runs"
+    " that ship; trainium-serving, trainium-collectives: those of serving and of collectives on Trainium; energy:"
+    " metered power.",
     keyword="path",
     metavar="[FILE.csv]",
     is_argument=True,

@@ -47,7 +47,17 @@ class QuestionReader:
         self.problems = ProblemList()
         self.notes: list[str] = []
         self._read: dict[str, object] = {}
+        self._places: dict[str, str] = {}
         self._values = _flat(schema, values, self)
+
+    def lay(self, values: Values, places: Mapping[str, str], *, instead: Field[object]) -> None:
+        """Take the values of a file where the question gives none. places: field -> file, line and key, also of fields
+        that the file does not give; instead: the field that named the file, whose value is now the file's."""
+        unset = {f.name for f in self.schema.fields if self.given(f) is None or self.given(f) is f.default is False}
+        unset.add(instead.name)
+        self._values = {**values, **{name: value for name, value in self._values.items() if name not in unset}}
+        self._places = {name: place for name, place in places.items() if name in unset or name not in self._values}
+        self._read = {name: value for name, value in self._read.items() if name not in unset}
 
     def given(self, field: Field[object]) -> object:
         """The value as it was given; None where it was not."""
@@ -97,8 +107,8 @@ class QuestionReader:
         return f"{self.said(field)} {field.example}" if self.edge is Edge.OPTION else field.example
 
     def said(self, field: Field[object]) -> str:
-        """A field as this edge spells it."""
-        return field.spelled(self.edge)
+        """A field as this edge spells it, or its place in a file."""
+        return self._places.get(field.name) or field.spelled(self.edge)
 
     def add(self, what: str, field: Field[object], **details: Unpack[ErrorDetails]) -> None:
         """Note a problem of a field."""
@@ -170,6 +180,8 @@ class Schema(Generic[Q_co]):
         words = ["mowich", *self.name.split()]
         for field in self.at(Edge.OPTION):
             value = flat.get(field.name)
+            if value is False and field.negative:
+                words.append(field.negative)
             if value is None or value is False or value == field.default or (not value and value != 0):
                 continue
             if field.kind == "flag":

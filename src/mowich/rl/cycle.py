@@ -21,6 +21,10 @@ keeps rollouts back; longest answer: the tail of a batch; reward: rewards or a j
 (colocated, or staleness 0)."""
 
 
+_ROUNDED = 1e-9
+"""Of a step, or of 1: what is smaller is rounding."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """A stretch of a timeline. lane: "trainer", "rollouts" or a worker's number; what: a part of `CYCLE_PARTS`;
@@ -55,3 +59,14 @@ class Cycle:
     sync_hidden_s: float
     rolled_tokens: float
     spans: tuple[Span, ...] = ()
+
+    def __post_init__(self) -> None:
+        """What is below a billionth of the step, or of 1, is rounding, and becomes 0."""
+        least = _ROUNDED * self.step_s
+        object.__setattr__(self, "parts", {name: s if s > least else 0.0 for name, s in self.parts.items()})
+        for name, smallest in (
+            *((name, _ROUNDED) for name in ("trainer_wait_frac", "rollout_idle_frac", "staleness_mean")),
+            *((name, least) for name in ("sync_seen_s", "sync_hidden_s")),
+        ):
+            if getattr(self, name) <= smallest:
+                object.__setattr__(self, name, 0.0)

@@ -52,11 +52,11 @@ class Lengths:
 
     def quantile(self, share: float) -> float:
         """Length that a share of the answers stays below."""
-        return float(np.interp(share, _middles(len(self.table)), self.table))
+        return float(self.at(np.array(share)))
 
-    def draw(self, samples: int, generator: np.random.Generator) -> Floats:
-        """Lengths of so many answers, drawn [samples]."""
-        return np.asarray(np.interp(generator.random(samples), _middles(len(self.table)), self.table))
+    def at(self, shares: Floats) -> Floats:
+        """Lengths at shares of the answers (0 to 1), ascending with them."""
+        return np.asarray(np.interp(shares, _middles(len(self.table)), self.table))
 
     def scaled(self, by: float) -> Lengths:
         """All answers longer by a factor, cut at the same cap."""

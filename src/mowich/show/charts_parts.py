@@ -68,8 +68,20 @@ PARTS_OF_TIME: Mapping[str, TimePart] = {
     "prefill_queue_transfer": TimePart("prefill, queue and transfer", "waiting"),  # as older answers have it
     "front_end": TimePart("front end", "software"),
     "visibility": TimePart("until the user sees it", "software"),
+    # a step of reinforcement learning
+    "generation": TimePart("generation of answers", "memory"),
+    "answers_wait": TimePart("wait for answers", "waiting"),
+    "reward": TimePart("wait for rewards", "waiting"),
+    "policy": TimePart("log-probabilities of the policy", "compute"),
+    "reference": TimePart("log-probabilities of the reference", "compute"),
+    "critic": TimePart("values of the critic", "compute"),
+    "teacher": TimePart("log-probabilities of the teacher", "compute"),
+    "training": TimePart("updates", "compute"),
+    "sync": TimePart("weight synchronisation", "network"),
+    "switch": TimePart("sleep, wake and offload", "software"),
+    "other": TimePart("rest of the framework", "software"),
 }
-"""Parts of the times of training and of serving, by their names in answers."""
+"""Parts of the times of training, of serving and of reinforcement learning, by their names in answers."""
 
 CACHE_READ: Mapping[str, TimePart] = {"attention": TimePart("reading the cache", "memory")}
 """What attention is between tokens of an answer."""

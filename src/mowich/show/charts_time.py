@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
-from mowich.show.colours import LIMIT_MARK, SystemLook, engine_colour
+from mowich.show.colours import LIMIT_MARK, SystemLook
 
 
-def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
-    """Who is at work when: (start, end) spans, one lane each."""
-    series = []
-    for i, (name, spans) in enumerate(lanes.items()):
-        data: list[list[float | None]] = []
-        for a, b in spans:
-            data += [[a, i], [b, i], [None, None]]
-        series.append(
-            {
-                "name": name,
-                "type": "line",
-                "symbol": "none",
-                "lineStyle": {"width": 16, "color": engine_colour(name).light, "cap": "butt"},
-                "data": data,
-                "connectNulls": False,
-            }
-        )
+def timeline_chart(
+    title: str,
+    note: str,
+    lanes: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    unit: str,
+    looks: Mapping[str, Mapping[str, object]],
+) -> Chart:
+    """Who does what when: (start, end, what) spans, one lane each. looks: of all that is done, colour and opacity, in
+    the order of the legend; there is none where each lane does one thing."""
+    drawn: dict[str, list[list[float | None]]] = {what: [] for what in looks}
+    for i, spans in enumerate(lanes.values()):
+        for start, end, what in spans:
+            drawn[what] += [[start, i], [end, i], [None, None]]
+    legend = {} if set(looks) == set(lanes) else {"legend": {"bottom": 0, "icon": "roundRect"}}
+    series = [
+        {
+            "name": what,
+            "type": "line",
+            "symbol": "none",
+            "itemStyle": looks[what],
+            "lineStyle": {"width": 16, "cap": "butt", **looks[what]},
+            "data": data,
+            "connectNulls": False,
+        }
+        for what, data in drawn.items()
+    ]
     option = _base(
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
+        **legend,
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 72 if legend else 48, "containLabel": True},
         xAxis={
             "type": "value",
             "name": unit,
@@ -39,7 +50,7 @@ def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[flo
         series=series,
         tooltip={"show": False},
     )
-    busy = {name: sum(b - a for a, b in spans) for name, spans in lanes.items()}
+    busy = {name: sum(span[1] - span[0] for span in spans) for name, spans in lanes.items()}
     return Chart(
         title=title,
         note=note,
@@ -48,14 +59,14 @@ def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[flo
         rows=[
             [
                 n,
-                _text(min((a for a, _ in s), default=0.0)),
-                _text(max((b for _, b in s), default=0.0)),
+                _text(min((span[0] for span in s), default=0.0)),
+                _text(max((span[1] for span in s), default=0.0)),
                 _text(busy[n]),
                 str(len(s)),
             ]
             for n, s in lanes.items()
         ],
-        height=80 + 34 * len(lanes),
+        height=(104 if legend else 80) + 34 * len(lanes),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mowich.machines.collectives import CORE_DMA
 from mowich.machines.topology import LevelRow as Level
+from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, look_called
@@ -44,8 +45,10 @@ def span(data: Result) -> str:
 
 
 def collective_page(result: Result, run: Run) -> Page:
-    """Time and bus bandwidth of a collective against size, and what its time is made of."""
+    """Time and bus bandwidth of a collective against size, and what its time is made of; of weights by method."""
     rows, inputs = result["rows"], result["inputs"]
+    if inputs["kind"] == WEIGHTS_KIND:
+        return _weights_page(result, run)
     what = [*inputs["faults"], *(f"beside {b}" for b in inputs["beside"])]
     slow = f"{', '.join(what)}: the bytes take {_longer(result['slowdown'])} on a whole, idle machine"
     levels = [Level(**level) for level in result.get("levels") or ()]
@@ -80,6 +83,118 @@ def collective_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
     )
+
+
+# weights
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _weights_page(result: Result, run: Run) -> Page:
+    """Weights from a trainer to rollout workers: time by method, who is held by it, and what it is made of."""
+    rows, inputs = result["rows"], result["inputs"]
+    to, link = inputs["to"], inputs["link_Bps"]
+    return Page(
+        title=f"weights of {inputs['model']} from {inputs['on']} to {to or 'its own chips'}",
+        sentences=(_weights_sentence(result),),
+        assumptions=[
+            ("model", str(inputs["model"])),
+            ("trainer", f"{inputs['on']}, bf16, sharded over all of its chips"),
+            (
+                "workers",
+                f"{inputs['workers']} on {to or inputs['on']}, {inputs['worker']} chips each, {inputs['weights']}",
+            ),
+            ("link between sites", "not stated" if link is None else show(link, "B/s")),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=(
+            _methods_table(rows),
+            *paragraphs(result.get("warnings", ()), "warning", gap=True),
+            Words(text="Methods and their formulas: docs/rl-sync.md", kind="basis", gap=True),
+        ),
+        charts=LateCharts(lambda: _method_pictures(rows, look_called(str(inputs["on"])))),
+        records=rows,
+        inputs=inputs,
+    )
+
+
+_PART_WORDS = {
+    "start": "control and pause",
+    "gather": "bringing the weights together",
+    "convert": "the conversion to the engine's format",
+    "wire": "bytes between the machines",
+    "load": "loading tensors by name",
+}
+"""Parts of a sync, in words."""
+
+
+def _weights_sentence(result: Result) -> str:
+    inputs, rows = result["inputs"], result["rows"]
+    least = min(rows, key=lambda r: float(r["time_s"]["value"]))
+    among = f", the least of {len(rows)} methods" if len(rows) > 1 else ""
+    return (
+        f"weights of {inputs['model']} ({show(least['bytes'], 'B')}, {least['tensors']:,.0f} tensors a device) from"
+        f" {inputs['on']} to {inputs['to'] or 'workers on its own chips'}: {span(least['time_s'])} by"
+        f" {least['algorithm']}{among}; most of it is"
+        f" {_PART_WORDS[str(least['binds'])]}."
+    )
+
+
+def _methods_table(rows: Sequence[Result]) -> Table:
+    def line(place: int, r: Result) -> list[Cell]:
+        t = r["time_s"]
+        return [
+            str(r["algorithm"]),
+            figure(t, f"{place}.time_s", short=show(t["value"], "s")),
+            f"{show(t['low'], 's')} .. {show(t['high'], 's')}",
+            str(t["grade"]),
+            TextCell(number_text(r["trainer_s"]), "", f"{place}.trainer_s", short=show(r["trainer_s"], "s")),
+            TextCell(number_text(r["workers_s"]), "", f"{place}.workers_s", short=show(r["workers_s"], "s")),
+            _size_words(r["bytes"]),
+            f"{r['tensors']:,.0f}",
+            str(r["binds"]),
+        ]
+
+    return Table(
+        title="Methods",
+        columns=[
+            Column(name="method", right=False),
+            Column(name="time", unit="s", short="time"),
+            Column(name="90% interval", keep=2),
+            Column(name="grade"),
+            Column(name="trainer held", unit="s", short="trainer held"),
+            Column(name="workers held", unit="s", short="workers held"),
+            Column(name="size", wide=True),
+            Column(name="tensors", wide=True),
+            Column(name="binds", right=False),
+        ],
+        rows=[line(i, r) for i, r in enumerate(rows, start=1)],
+        note="Hover or focus a number for its grade and range.",
+    )
+
+
+def _method_pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
+    names = [str(r["algorithm"]) for r in rows]
+    parts = list(dict.fromkeys(k for r in rows for k in r["time_s"]["breakdown"]))
+    return [
+        charts.ranges(
+            "Time with its 90% range",
+            "",
+            [
+                (name, float(r["time_s"]["low"]), float(r["time_s"]["value"]), float(r["time_s"]["high"]))
+                for name, r in zip(names, rows, strict=True)
+            ],
+            unit="s",
+            log=True,
+            looks=dict.fromkeys(names, look),
+        ),
+        charts.stacked_bars(
+            "What the time is made of",
+            "Parts of a sync, one after another.",
+            names,
+            {k: [r["time_s"]["breakdown"].get(k, 0.0) for r in rows] for k in parts},
+            unit="s",
+        ),
+    ]
 
 
 _BINDS = {

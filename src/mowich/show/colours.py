@@ -71,7 +71,7 @@ def _colour(pair: _Pair) -> Colour:
     return Colour(pair["light"], pair["dark"])
 
 
-def _between(a: Colour, b: Colour, share: float) -> Colour:
+def mixed_colour(a: Colour, b: Colour, share: float) -> Colour:
     """A colour on the way from a to b."""
 
     def mixed(x: str, y: str) -> str:
@@ -147,7 +147,7 @@ def _chips() -> Mapping[str, SystemLook]:
             peak = facts.get(f"chips.{chip}.peak_dense.bf16")
             out[chip] = SystemLook(
                 vendor_id(vendor),
-                _between(here, after, i / len(chips)),
+                mixed_colour(here, after, i / len(chips)),
                 _file()["vendors"][vendor]["symbol"],
                 peak is None or peak.grade in ("D", None),
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
-from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, scenarios
+from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result
@@ -134,6 +134,9 @@ def _value(inputs: Result, result: Result) -> Values:
 
 
 def _collective(inputs: Result, result: Result) -> Values:
+    if inputs["kind"] == machines.WEIGHTS_KIND:
+        own = ("kind", "on", "to", "method", "worker", "weights")
+        return {**{name: inputs.get(name) for name in own}, "model": inputs["model"], "link": inputs["link_Bps"]}
     return {
         **{name: inputs.get(name) for name in ("kind", "on", "group", "network", "oversubscription", "beside")},
         "sizes": [f"{r['bytes']}B" for r in result["rows"]],
@@ -188,6 +191,21 @@ def _traffic(inputs: Result, result: Result) -> Values:
     return {**_scenario(inputs, result), "draws": inputs.get("draws"), **rules}
 
 
+def _rl(inputs: Result, result: Result) -> Values:
+    """As it was asked; an algorithm by its flag, choices of a plan as the command line writes them."""
+    asked = dict(inputs["asked"])
+    algorithm = asked.pop("algorithm", None)
+    if "yaml" in asked:
+        asked["model"] = "scenario.yaml"
+    pairs = {
+        name: ",".join(f"{key}={'|'.join(map(str, x if isinstance(x, list) else [x]))}" for key, x in value.items())
+        for name, value in asked.items()
+        if isinstance(value, Mapping)
+    }
+    flag = {algorithm: True} if algorithm not in (None, "distill") else {}
+    return {**asked, **pairs, **flag, "model": scenario_word(str(asked.get("model")))}
+
+
 def _model(inputs: Result, result: Result) -> Values:
     return {"model": str(result["name"]), "seq": result["seq"], "kv_bytes": result["bytes_per_element"]}
 
@@ -228,6 +246,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "value": (gaps.VALUE, _value),
     "sweep": (scenarios.SWEEP, _scenario),
     "traffic": (scenarios.TRAFFIC, _traffic),
+    "rl": (rl.RL, _rl),
     "fleet": (scenarios.FLEET, _fleet),
     "collective": (machines.COLLECTIVE, _collective),
     "goodput": (machines.GOODPUT, _goodput),

@@ -15,6 +15,7 @@ from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of
@@ -117,7 +118,7 @@ def _places(explainer: Explainer) -> Iterable[tree.ResultPath]:
             continue
         if (
             "breakdown" not in path
-            and path[0] not in ("pareto", "why", "front")
+            and path[0] not in ("pareto", "why", "front", "split")
             and any(step in SOURCED for step in path)
         ):
             yield path
@@ -302,10 +303,10 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
 
 def link_maps(explainer: Explainer) -> list[Chart]:
     """The machine of a collective, chip by chip and link by link, with what failed; nothing of one that is too large to
-    draw or lies in another network than its own."""
+    draw or lies in another network than its own, nor of weights between two machines."""
     inputs, facts = explainer.result["inputs"], explainer.facts
     system = resolve(facts, str(inputs["on"]))
-    if inputs["network"] or system.chips > charts_map.MOST_CHIPS:
+    if inputs["kind"] == WEIGHTS_KIND or inputs["network"] or system.chips > charts_map.MOST_CHIPS:
         return []
     return [charts_map.map_of(facts, str(inputs["on"]), [str(text) for text in inputs["faults"]])]
 

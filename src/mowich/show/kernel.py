@@ -244,7 +244,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
     pictures: list[Chart] = []
     curves = result.get("over_time")
     if curves:
-        lanes = {name: [(a * us, b * us) for a, b in spans] for name, spans in curves["engines"].items()}
+        lanes = {name: [(a * us, b * us, name) for a, b in spans] for name, spans in curves["engines"].items()}
         pictures.append(
             charts_time.timeline_chart(
                 "Who is at work when",
@@ -252,6 +252,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
                 " ui.perfetto.dev.",
                 lanes,
                 unit="us",
+                looks={name: {"color": engine_colour(name).light} for name in lanes},
             )
         )
     seconds = float(estimate_of(result["time_s"]))

@@ -4,7 +4,8 @@ chrome://tracing open (JSON trace events, microseconds; memory as counters in Gi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from itertools import pairwise
 
 from mowich.show.formats import gib
@@ -33,6 +34,9 @@ _MEMORY_FILL = {
 _MEMORY_HEIGHT = 150
 """Of the picture of memory under the lanes."""
 
+LEGEND_STEP = 120
+"""From one short name of a legend to the next."""
+
 MAX_DRAWN = 40_000
 """Operations that an SVG draws at most."""
 
@@ -42,45 +46,42 @@ def label(span: Span) -> str:
     return f"{span.op.kind}{span.op.micro}"
 
 
+def named_threads(process: str, threads: Sequence[str]) -> list[dict[str, object]]:
+    """Events that name a process and its threads, which have the numbers from 0."""
+    out: list[dict[str, object]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": process}}]
+    out += [
+        {"ph": "M", "pid": 1, "tid": i, "name": "thread_name", "args": {"name": name}} for i, name in enumerate(threads)
+    ]
+    return out
+
+
+def slice_event(
+    thread: int, name: str, category: str, start_s: float, end_s: float, **args: object
+) -> dict[str, object]:
+    """An event that lasts, on a thread."""
+    event = {"ph": "X", "pid": 1, "tid": thread, "name": name, "cat": category}
+    return {**event, "ts": start_s * 1e6, "dur": (end_s - start_s) * 1e6, **({"args": args} if args else {})}
+
+
+def trace_text(events: Sequence[dict[str, object]]) -> str:
+    """The file of a trace."""
+    return json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":")) + "\n"
+
+
 def to_trace(found: PlanTimeline) -> str:
     """JSON trace events: one thread per device, one slice per operation, the tail on every device."""
-    events: list[dict[str, object]] = [
-        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"pipeline of {found.plan}"}}
-    ]
-    for device in range(found.line.num_devices):
-        events.append(
-            {"ph": "M", "pid": 1, "tid": device, "name": "thread_name", "args": {"name": f"stage device {device}"}}
-        )
+    devices = range(found.line.num_devices)
+    events = named_threads(f"pipeline of {found.plan}", [f"stage device {device}" for device in devices])
     for span in found.line.spans:
-        events.append(
-            {
-                "ph": "X",
-                "pid": 1,
-                "tid": span.device,
-                "name": label(span),
-                "cat": _NAMES[span.op.kind],
-                "ts": span.start_s * 1e6,
-                "dur": (span.end_s - span.start_s) * 1e6,
-                "args": {"micro_batch": span.op.micro, "stage": span.op.stage, "direction": span.op.direction},
-            }
-        )
+        op = span.op
+        args = {"micro_batch": op.micro, "stage": op.stage, "direction": op.direction}
+        events.append(slice_event(span.device, label(span), _NAMES[op.kind], span.start_s, span.end_s, **args))
     start = found.line.makespan_s
     for part, seconds in found.tail_s.items():
-        for device in range(found.line.num_devices):
-            events.append(
-                {
-                    "ph": "X",
-                    "pid": 1,
-                    "tid": device,
-                    "name": part,
-                    "cat": "step",
-                    "ts": start * 1e6,
-                    "dur": seconds * 1e6,
-                }
-            )
+        events += [slice_event(device, part, "step", start, start + seconds) for device in devices]
         start += seconds
     events += _counters(found)
-    return json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":")) + "\n"
+    return trace_text(events)
 
 
 def _counters(found: PlanTimeline) -> Iterator[dict[str, object]]:
@@ -130,28 +131,42 @@ def summary(found: PlanTimeline) -> str:
     )
 
 
-def draw_timeline(found: PlanTimeline, style: Style) -> list[str]:
-    """One row of characters per device: what runs most of each slice of time. F forward, B backward, W weights, "."
-    idle; lower case: a later chunk or the second direction. Very deep pipelines show their first and last devices."""
-    line = found.line
-    width = max(20, style.width - 8)
-    cell = line.makespan_s / width
-    time: list[list[dict[str, float]]] = [[{} for _ in range(width)] for _ in range(line.num_devices)]
-    for span in line.spans:
-        kind = "B" if span.op.kind == "BW" else span.op.kind
-        letter = kind.lower() if span.op.direction or span.op.stage >= line.num_devices else kind
-        for i in range(int(span.start_s / cell), min(width - 1, int(span.end_s / cell)) + 1):
-            share = min(span.end_s, (i + 1) * cell) - max(span.start_s, i * cell)
-            here = time[span.device][i]
+def letters(spans: Iterable[tuple[int, str, float, float]], lanes: int, end_s: float, width: int) -> list[str]:
+    """A row of letters for each lane: what runs most of each slice of time, "." where nothing does for half of it.
+    spans: (lane, letter, from, to).
+
+    >>> letters([(0, "F", 0.0, 2.0), (1, "B", 2.0, 3.0)], 2, 4.0, 8)
+    ['FFFF....', '....BB..']
+    """
+    cell = end_s / width
+    time: list[list[dict[str, float]]] = [[{} for _ in range(width)] for _ in range(lanes)]
+    for lane, letter, start, end in spans:
+        for i in range(int(start / cell), min(width - 1, int(end / cell)) + 1):
+            share = min(end, (i + 1) * cell) - max(start, i * cell)
+            here = time[lane][i]
             here[letter] = here.get(letter, 0.0) + share
 
     def shown(here: dict[str, float]) -> str:
         return max(here, key=lambda k: here[k]) if sum(here.values()) >= cell / 2 else "."
 
+    return ["".join(map(shown, row)) for row in time]
+
+
+def draw_timeline(found: PlanTimeline, style: Style) -> list[str]:
+    """One row of characters per device: what runs most of each slice of time. F forward, B backward, W weights, "."
+    idle; lower case: a later chunk or the second direction. Very deep pipelines show their first and last devices."""
+    line = found.line
+    width = max(20, style.width - 8)
+    spans = []
+    for span in line.spans:
+        kind = "B" if span.op.kind == "BW" else span.op.kind
+        letter = kind.lower() if span.op.direction or span.op.stage >= line.num_devices else kind
+        spans.append((span.device, letter, span.start_s, span.end_s))
+    drawn = letters(spans, line.num_devices, line.makespan_s, width)
     devices = list(range(line.num_devices))
     if len(devices) > 16:
         devices = [*devices[:8], *devices[-8:]]
-    out = [f"  {d:>4} {''.join(shown(here) for here in time[d])}" for d in devices]
+    out = [f"  {d:>4} {drawn[d]}" for d in devices]
     return [
         *out,
         f"   GiB {_tenths(found, width)}",
@@ -175,6 +190,26 @@ def _tenths(found: PlanTimeline, width: int) -> str:
     return "".join(str(min(9, int(held / top * 10.0))) for held in most)
 
 
+def svg_head(title: str, left: int, width: int, height: int) -> Iterator[str]:
+    """The opening of a drawing: its size, white paper, its title."""
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
+        ' font-size="10">'
+    )
+    yield (
+        f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="16" font-size="12">{escape(title)}'
+        "</text>"
+    )
+
+
+def svg_legend(fills: Mapping[str, str], left: int, y: int, step: int = LEGEND_STEP) -> Iterator[str]:
+    """A box in its fill and its name for each of several. step: from one name to the next."""
+    for i, (name, colour) in enumerate(fills.items()):
+        x = left + step * i
+        yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>'
+        yield f'<text x="{x + 14}" y="{y + 9}">{escape(name)}</text>'
+
+
 def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
     """The timeline as a drawing of its own. Raises ValueError above `MAX_DRAWN` operations."""
     line = found.line
@@ -193,14 +228,7 @@ def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
 
 def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, height: int, row: int) -> Iterator[str]:
     line = found.line
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
-        ' font-size="10">'
-    )
-    yield (
-        f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="16"'
-        f' font-size="12">{summary(found)}</text>'
-    )
+    yield from svg_head(summary(found), left, width, height)
     for device in range(line.num_devices):
         yield f'<text x="4" y="{top + row * device + 14}">{device}</text>'
     for span in line.spans:
@@ -223,17 +251,8 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
             f' fill-opacity="0.5"><title>{part}</title></rect>'
         )
         start += seconds
-    x, y = left, top + row * line.num_devices + 10
-    for kind, name in _NAMES.items():
-        yield (
-            f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL[kind]}"/><text x="{x + 14}"'
-            f' y="{y + 9}">{name}</text>'
-        )
-        x += 120
-    yield (
-        f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL["tail"]}"/><text x="{x + 14}"'
-        f' y="{y + 9}">{", ".join(found.tail_s)}</text>'
-    )
+    names = {**{name: _FILL[kind] for kind, name in _NAMES.items()}, ", ".join(found.tail_s): _FILL["tail"]}
+    yield from svg_legend(names, left, top + row * line.num_devices + 10)
 
 
 def _memory_svg(found: PlanTimeline, left: int, top: int, scale: float) -> Iterator[str]:
@@ -253,17 +272,14 @@ def _memory_svg(found: PlanTimeline, left: int, top: int, scale: float) -> Itera
         ]
 
     yield f'<text x="{left}" y="{top + 10}" font-size="12">{words_of_peak(found)[0]}</text>'
-    x, below = left, [0.0] * len(levels)
+    below = [0.0] * len(levels)
     for name, colour in _MEMORY_FILL.items():
         above = [low + level.held_B[name] for low, level in zip(below, levels, strict=True)]
         points = " ".join(f"{x:.2f},{y:.2f}" for x, y in [*line(above), *reversed(line(below))])
         if above != below:
             yield f'<polygon points="{points}" fill="{colour}"><title>{name}</title></polygon>'
-        yield (
-            f'<rect x="{x}" y="{floor + 8}" width="10" height="10" fill="{colour}"/><text x="{x + 14}"'
-            f' y="{floor + 17}">{name}</text>'
-        )
-        x, below = x + 120, above
+        below = above
+    yield from svg_legend(_MEMORY_FILL, left, floor + 8)
     y = floor - memory.usable_B * per_B
     yield (
         f'<line x1="{left}" x2="{left + found.step_s * scale:.2f}" y1="{y:.2f}" y2="{y:.2f}" stroke="black"'

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from mowich.evidence.rl_rows import PHASES
 from mowich.evidence.row_rules import is_time
 from mowich.evidence.scores import FITTED_TO, KERNEL_ERRORS, TRAINIUM, LeftOut, left_out, left_out_by_chip
 from mowich.show import charts, charts_spread
@@ -48,9 +49,10 @@ def validate_page(result: Result, run: Run, *, beside: Sequence[Part] = ()) -> P
             *(_left_out() if shipped else ()),
             *beside,
             Words(text=said, kind="basis", gap=True),
-            *_summaries(result["summary"], shipped),
+            *_summaries(result["summary"], shipped, by_phase="pairs" in result),
+            *_pairs(result.get("pairs", ())),
             *_hand_tuned(result["rows"]),
-            *_refused(result["rows"]),
+            *_refused(result["rows"], by_phase="pairs" in result),
             Words(
                 text="Next: mowich validate --json (every row, what was filled in, its interval)",
                 kind="next",
@@ -158,20 +160,26 @@ def chip_name(chip: str) -> str:
     return chip.upper() if chip.islower() else chip
 
 
-def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
-    """Errors of all rows, by chip and by source."""
+def _summaries(summary: Mapping[str, Result], shipped: bool, *, by_phase: bool) -> list[Table]:
+    """Errors of all rows, by chip and by source; by_phase: of steps of reinforcement learning, by phase and family."""
     first = {"all": summary["all"], "fully specified": summary["fully_specified"]}
     if (summary.get("does_not_fit_memory") or {"n": 0})["n"]:
         first |= {NO_ROOM: summary["does_not_fit_memory"], "all others": summary["fits_memory"]}
     if "memory" in summary:
         first |= {_OF_MEMORY: summary["memory"]}
+    phases = {PHASES.get(name, name): s for name, s in summary["by_metric"].items()} if by_phase else {}
     groups: tuple[tuple[str, Mapping[str, Result]], ...] = (
         ("rows", first),
+        *([("by phase", {name: phases[name] for name in PHASES.values() if name in phases})] if phases else []),
         ("by chip", summary.get("by_chip", {})),
         ("by source", summary.get("by_source", {})),
         *(
             (words, summary[key])
-            for words, key in (("by stack", "by_stack"), ("by stack, chip and metric", "by_stack_and_chip"))
+            for words, key in (
+                ("by framework" if by_phase else "by stack", "by_stack"),
+                ("by framework, chip and phase" if by_phase else "by stack, chip and metric", "by_stack_and_chip"),
+                ("by family and phase", "by_family"),
+            )
             if key in summary
         ),
     )
@@ -192,6 +200,39 @@ def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
             note=IN_SAMPLE if shipped else "",
         )
         for word, body in groups
+    ]
+
+
+def _pairs(pairs: Sequence[Result]) -> list[Table]:
+    """Synchronous against asynchronous runs that share all else: which is faster, measured and predicted."""
+    if not pairs:
+        return []
+    sure = [pair for pair in pairs if not pair["doubts"]]
+    right = sum(pair["is_right"] for pair in sure)
+    return [
+        Table(
+            title="Synchronous against asynchronous",
+            columns=[
+                Column(name="synchronous", right=False),
+                Column(name="asynchronous", right=False),
+                Column(name="measured"),
+                Column(name="predicted"),
+                Column(name="order", right=False),
+                Column(name="doubts", right=False),
+            ],
+            rows=[
+                [
+                    pair["synchronous"],
+                    pair["asynchronous"],
+                    sig(pair["measured"]),
+                    sig(pair["predicted"]),
+                    "right" if pair["is_right"] else "wrong",
+                    pair["doubts"] or "none",
+                ]
+                for pair in pairs
+            ],
+            note=f"Step of the first over that of the second. Without doubts: {right} of {len(sure)} right.",
+        )
     ]
 
 
@@ -247,9 +288,13 @@ def _hand_tuned(rows: Sequence[Result]) -> list[Table]:
     ]
 
 
-def _refused(rows: Sequence[Result]) -> list[Words]:
-    """Why rows were refused, the most frequent reasons first."""
-    count = Counter(r["reason"] for r in rows if r["status"] != "ok" and r["reason"])
+def _refused(rows: Sequence[Result], *, by_phase: bool) -> list[Words]:
+    """Why rows were refused, the most frequent reasons first. by_phase: a row has a result for each phase, and each of
+    its reasons counts once."""
+    refused = [(r["id"], r["reason"]) for r in rows if r["status"] != "ok" and r["reason"]]
+    count = Counter(reason for _, reason in refused)
+    if by_phase:
+        count = Counter(one for _, reason in dict.fromkeys(refused) for one in reason.split("; "))
     ranked = sorted(count.items(), key=lambda kv: (-kv[1], kv[0]))[:MOST_REASONS]
     return paragraphs([f"{n} x {reason}" for reason, n in ranked], "note", heading="Refused", gap=True)
 

@@ -45,6 +45,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/fleet@1": _of("fleet"),
     "mowich/rates@1": _of("rates"),
     "mowich/traffic@1": _of("traffic"),
+    "mowich/rl@1": _of("rl"),
     "mowich/collective@1": _of("collective"),
     "mowich/goodput@1": _of("goodput"),
     "mowich/power@1": _of("power"),

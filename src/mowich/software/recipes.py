@@ -106,7 +106,7 @@ def recipe_for(facts: Facts, release: str, model: str, chip: str, precision: str
         for each in _back(facts, release):
             fact = facts.get(f"recipes.{each}.{path}")
             if fact is not None:
-                return Recipe(release, _settings(str(fact.value), fact.path), fact.path, is_default, is_moe)
+                return Recipe(release, recipe_settings(str(fact.value), fact.path), fact.path, is_default, is_moe)
     return None
 
 
@@ -118,7 +118,7 @@ def _back(facts: Facts, release: str) -> Iterator[str]:
         at = before(facts, at)
 
 
-def _settings(text: str, where: str) -> dict[str, str]:
+def recipe_settings(text: str, where: str) -> dict[str, str]:
     """ "graphs full, overlap yes" -> settings. Raises UserError for a setting or a word that is not known."""
     out = {}
     for part in text.split(","):

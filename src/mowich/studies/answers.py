@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         machines,
         prices,
         results,
+        rl,
         tuning,
     )
     from mowich.studies.advise.advise import KernelAdvice
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
+    from mowich.studies.rl_answer import RlAnswer
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.staleness import Staleness
@@ -273,6 +275,14 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     )
 
 
+@heard(again=True)
+def rl_found(asked: rl.RlRequest) -> RlAnswer:
+    """What a run of reinforcement learning comes to, or the split that a search finds."""
+    from mowich.studies.rl_answer import rl as study
+
+    return study(asked)
+
+
 @heard()
 def briefed(asked: brief.BriefRequest) -> Brief:
     """Trainium 3 on one page."""
@@ -329,9 +339,23 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
 
 @heard(again=True)
 def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
-    """The time of a collective for each size."""
+    """The time of a collective for each size; of weights, of a sync by each method."""
     from mowich.studies.collectives import collective
 
+    if asked.model is not None:
+        from mowich.plans.plan import WEIGHTS, one_of
+        from mowich.studies.weight_sync import weight_sync
+
+        return weight_sync(
+            asked.facts,
+            asked.model,
+            asked.on,
+            asked.to,
+            method=asked.method,
+            link_Bps=asked.link_Bps,
+            worker=asked.worker,
+            weights=one_of(asked.weights, WEIGHTS, "format of weights"),
+        )
     return collective(
         asked.facts,
         asked.kind,

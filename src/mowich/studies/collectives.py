@@ -8,8 +8,8 @@ nothing is fitted here.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,8 @@ def median(rows: Sequence[Compared]) -> float:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveRow:
     """One size of a collective. time_s: Estimate; busbw_Bps: nccl-tests' bus bandwidth; binds: level or link, or
-    "latency"."""
+    "latency". Of weights one method: algorithm is its name, binds its longest part; trainer_s, workers_s: seconds that
+    either side is held, None of a collective; tensors: that a device of a worker takes by name."""
 
     bytes: int
     ranks: int
@@ -127,13 +128,29 @@ class CollectiveRow:
     busbw_Bps: float
     algorithm: str
     binds: str
+    trainer_s: float | None = None
+    workers_s: float | None = None
+    tensors: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of mowich/collective@1."""
+        held = {} if self.trainer_s is None else {"trainer_s": self.trainer_s, "workers_s": self.workers_s}
+        return {
+            "bytes": self.bytes,
+            "ranks": self.ranks,
+            "time_s": self.time_s.to_dict(),
+            "busbw_Bps": self.busbw_Bps,
+            "algorithm": self.algorithm,
+            "binds": self.binds,
+            **({**held, "tensors": self.tensors} if held else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveStudy(Shown):
     """Time against size of one collective among whole chips, or among logical cores of `lnc` physical ones. slowdown:
     of the bytes' term by faults and by what runs beside; 1 where whole; layer: of software that calls it; calls: that
-    in words, "" where one layer alone is known.
+    in words, "" where one layer alone is known; asked: what only weights ask (`studies.weight_sync`).
 
     Units: seconds, bytes, bytes per second.
 
@@ -160,6 +177,7 @@ class CollectiveStudy(Shown):
     calls: str
     lnc: int | None
     facts_hash: str
+    asked: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/collective@1."""
@@ -175,23 +193,14 @@ class CollectiveStudy(Shown):
                 "lnc": self.lnc,
                 "faults": list(self.faults),
                 "beside": list(self.beside),
+                **self.asked,
             },
             "facts_hash": self.facts_hash,
             "display": self.display,
             "calls": self.calls,
             "levels": [asdict(level) for level in self.levels],
             "slowdown": self.slowdown,
-            "rows": [
-                {
-                    "bytes": r.bytes,
-                    "ranks": r.ranks,
-                    "time_s": r.time_s.to_dict(),
-                    "busbw_Bps": r.busbw_Bps,
-                    "algorithm": r.algorithm,
-                    "binds": r.binds,
-                }
-                for r in self.rows
-            ],
+            "rows": [row.to_dict() for row in self.rows],
             "warnings": list(self.warnings),
         }
 

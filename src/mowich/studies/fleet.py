@@ -8,6 +8,7 @@ power that a scenario gives as its own.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,7 @@ from mowich.plans.serving_choices import parse_serving
 from mowich.progress import steps, tell
 from mowich.requests import jobs
 from mowich.requests.fields import Field
+from mowich.scenario import is_inline
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
@@ -37,6 +39,8 @@ from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import solve_system as best_plans
 from mowich.studies.heard import note_heard
 from mowich.studies.outcome import SystemAsk
+from mowich.studies.rl_rates import rollout_rate, update_rate
+from mowich.studies.rl_scenario import ask_of, read_rl
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
@@ -235,7 +239,8 @@ def predicted_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str]
 
 def rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     """The speed of one task on one system."""
-    return _train_rate(task, choice, facts) if task.ask["do"] == "train" else _serve_rate(task, choice, facts)
+    rates = {"train": _train_rate, "serve": _serve_rate, "rollouts": _rl_rate, "updates": _rl_rate}
+    return rates[str(task.ask["do"])](task, choice, facts)
 
 
 def speeds_of(tasks: Sequence[FleetTask], choice: Choice, facts: Facts) -> dict[str, Rate]:
@@ -281,7 +286,7 @@ def _failed(task: FleetTask, choice: Choice, reason: str, chips: int) -> Rate:
 
 def _engine(task: FleetTask, choice: Choice) -> str:
     """The engine that a scenario names for what serves on a system; "" for what trains."""
-    return "" if task.ask["do"] == "train" else choice.engine
+    return "" if task.ask["do"] in ("train", "updates") else choice.engine
 
 
 def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
@@ -362,6 +367,41 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
         source="mowich plan --serve",
         engine=_engine(task, choice),
     )
+
+
+def _rl_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
+    """Rollouts or updates of a run that a scenario states, in tokens that are trained on."""
+    ask, chips = task.ask, _chips(task, choice)
+    run = ask_of(read_rl(_run_on(str(ask["run"]), choice.system.id), facts))
+    if words := _precisions(task):
+        formats = tuple(words.split(","))
+        made = replace(run.rollouts, fixed={**run.rollouts.fixed, "weights": formats})
+        trained = replace(run.trainer, fixed={**run.trainer.fixed, "precision": formats})
+        run = replace(run, rollouts=made, trainer=trained)
+    makes = ask["do"] == "rollouts"
+    system = choice.system.id
+    found = rollout_rate(run, system, chips, engine=choice.engine) if makes else update_rate(run, system, chips)
+    if found.tokens_per_s_per_chip.value is None:
+        return _failed(task, choice, found.tokens_per_s_per_chip.reason or "no plan fits", chips)
+    return Rate(
+        task=task.name,
+        system=choice.name,
+        tokens_per_s_per_chip=found.tokens_per_s_per_chip,
+        chips=chips,
+        plan={**found.plan, **({"engine": found.engine} if found.engine else {})},
+        source="mowich rl",
+        engine=_engine(task, choice),
+    )
+
+
+def _run_on(run: str, system: str) -> str:
+    """The scenario of a run; its text in braces may leave open where it runs, because the fleet says that."""
+    if not is_inline(run):
+        return run
+    stated = json.loads(run)
+    if not {"on", "rollouts", "trainer"} & set(stated):
+        stated |= {"rollouts": {"on": system}, "trainer": {"on": system}}
+    return json.dumps(stated)
 
 
 # ---- the study

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mowich.economics import energy
 from mowich.estimate import Estimate
@@ -17,8 +17,9 @@ from mowich.rl.job import RlJob
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutAsk:
     """Where answers are made. on: system as the user wrote it; system_id, chips: that system and how many; engine,
-    release: software ("" : the newest); plan: of one worker, None: the fastest is searched; memory_share: of a device
-    that the engine may use, None: its default; accept, drafts: of speculative decoding (None, 0: none)."""
+    release: software ("" : the newest); plan: of one worker, None: the fastest is searched; fixed: choices that
+    restrict this search (`plans.serving_choices.parse_serving`); memory_share: of a device that the engine may use,
+    None: its default; accept, drafts: of speculative decoding (None, 0: none)."""
 
     on: str
     system_id: str
@@ -26,6 +27,7 @@ class RolloutAsk:
     engine: str
     release: str = ""
     plan: ServePlan | None = None
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     memory_share: float | None = None
     accept: float | None = None
     drafts: int = 0
@@ -33,20 +35,24 @@ class RolloutAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerAsk:
-    """Where updates are made. stack: None: the vendor's own; plan: None: the fastest is searched."""
+    """Where updates are made. stack: None: the vendor's own; plan: None: the fastest is searched; fixed: choices that
+    restrict this search (`plans.plan.parse_fixed`)."""
 
     on: str
     system_id: str
     chips: int
     stack: str | None = None
     plan: Plan | None = None
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlAsk:
-    """One run. framework: of `facts` rl.frameworks ("" : none is stated); sync: method, "": the framework's; link_Bps:
-    bytes/s of the link between the sites of both sides (None: they share a fabric or, across vendors, the fact's
-    default); term: kind of price; seed: of the drawn lengths."""
+    """One run. framework: of `facts` rl.frameworks ("" : none is stated), framework_release: of it ("" : the newest);
+    sync: method, "": the framework's; link_Bps: bytes/s of the link between the sites of both sides (None: they share a
+    fabric or, across vendors, the fact's default); term: kind of price; seed: of the drawn lengths; critic, teacher: of
+    passes and updates (None: as large as the model); judge_id: system of the chips that rate answers, which are paid
+    for too ("" : none); assumed: what the question left open, in words."""
 
     model: Model
     job: RlJob
@@ -54,18 +60,23 @@ class RlAsk:
     trainer: TrainerAsk
     facts: Facts
     framework: str = ""
+    framework_release: str = ""
     sync: str = ""
     link_Bps: float | None = None
-    term: str = "on_demand"
+    term: str = "default"
     seed: int = 0
+    critic: Model | None = None
+    teacher: Model | None = None
+    judge_id: str = ""
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlRow:
     """The answer to one `RlAsk`. parts: of a step, their values sum to that of step_s; cycle: as the events gave it;
-    closed_s: the same step in closed form; tokens_per_s_per_chip: trained tokens, prompts with them, over all chips;
-    usd_per_mtok: of a million trained tokens; assumed: what nobody stated and was taken, with its range, in words;
-    reason: why there is no answer ("" : there is one)."""
+    closed_s: the same step in closed form; sync_method: how new weights reach the workers; tokens_per_s_per_chip:
+    trained tokens, prompts with them, over all chips; usd_per_mtok: of a million trained tokens; assumed: what nobody
+    stated and was taken, with its range, in words; reason: why there is no answer ("" : there is one)."""
 
     ask: RlAsk
     reason: str
@@ -89,4 +100,5 @@ class RlRow:
     power_basis: energy.PowerBasis | None
     cycle: Cycle | None
     closed_s: float | None
+    sync_method: str = ""
     assumed: tuple[str, ...] = ()

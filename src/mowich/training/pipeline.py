@@ -78,7 +78,9 @@ class Timeline:
         return max(self.busy_s(d) for d in range(self.num_devices))
 
 
-def play(schedule: str, pp: int, vpp: int, g: int, stages: Sequence[StageTimes], hop_s: float = 0.0) -> Timeline:
+def play_schedule(
+    schedule: str, pp: int, vpp: int, g: int, stages: Sequence[StageTimes], hop_s: float = 0.0
+) -> Timeline:
     """Play `schedules.order` with the times of each of the pp x chunks stages, in the order that data takes.
 
     Raises ValueError where the schedule does not exist, or the number of stages is not devices x chunks.

@@ -282,6 +282,44 @@ def whole_s(base: Floats, jitter: Floats, software: Floats) -> Floats:
     return np.asarray(base + jitter + software)
 
 
+def forward_pass_s(g: Floats, pp: Floats, kernels: Floats, slower: Floats | float, wires: Floats) -> Floats:
+    """Seconds of a forward pass over a batch, without gradients: micro-batches follow one another through the stages.
+
+    T = (g + pp - 1) * (kernels * slower + wires)
+
+    g: micro-batches; kernels, wires: of one through the fullest stage, what devices compute and what they wait for
+    transfers; slower: the software over the tuned reference.
+
+    Units: kernels s, wires s.
+
+    >>> float(forward_pass_s(g=16.0, pp=4.0, kernels=0.2, slower=1.0, wires=0.05))
+    4.75
+    """
+    return np.asarray((g + pp - 1.0) * (kernels * slower + wires))
+
+
+def forward_time(model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None) -> Floats:
+    """Seconds of a forward pass over the batch of a job under each plan [n], without gradients: what log-probabilities
+    of a batch take. Half of the transfers of a layer, forward and backward, are its own. Columns in, columns out;
+    `notes` (one plan only) records the term."""
+
+    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
+        x = stage_times(model, part, job, plans)
+        wires = np.minimum(0.5 * total_of(x.parts[name] for name in WIRES if name in x.parts), x.forward_s)
+        law = told(notes, "forward_pass", forward_pass_s)
+        return {
+            "forward": law(
+                g=micro_batches_of(job, plans),
+                pp=plans.pp,
+                kernels=x.forward_s - wires,
+                slower=1.0 / (part.stack.speed * part.efficiency.framework_carry),
+                wires=wires,
+            )
+        }
+
+    return by_slice(system, p, on)["forward"]
+
+
 @dataclass(frozen=True, slots=True)
 class OneStep:
     """`StepTime` of a single plan, as floats."""

@@ -19,7 +19,7 @@ from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.memory_time import MemoryTimeline, memory_timeline
-from mowich.training.pipeline import StageTimes, Timeline, play
+from mowich.training.pipeline import StageTimes, Timeline, play_schedule
 from mowich.training.stage import head_times, layer_sums
 from mowich.training.step import step_time
 
@@ -84,7 +84,7 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
         stages.append(StageTimes(f=f, b=b, w=w))
     hop_B = 2.0 * plan.micro_batch * job.seq / plan.cp * model.hidden / (plan.tp if plan.sp or plan.pp_scatter else 1)
     hop = float(collectives.transfer_s(system, np.array([hop_B]), p.stride("pp"))[0]) * slower
-    line = play(plan.schedule, plan.pp, plan.vpp, g, stages, hop)
+    line = play_schedule(plan.schedule, plan.pp, plan.vpp, g, stages, hop)
     tail = {
         k: float(step.parts[k][0]) * slower for k in ("dp", "optimizer", "offload", "fixed") if step.parts[k][0] > 0
     }

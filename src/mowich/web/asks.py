@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
-from mowich.requests import brief, gaps, jobs, machines, prices, scenarios
+from mowich.requests import brief, gaps, jobs, machines, prices, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.schema import Schema
@@ -69,11 +69,11 @@ def _quantity(value: object) -> float | str:
 
 _Quantity = Annotated[
     Annotated[float, Field(strict=True)]
-    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _-]+$")],
+    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _/-]+$")],
     BeforeValidator(_quantity, json_schema_input_type=str | float),
 ]
-"""2 s, $2M, or a number in SI."""
-Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+-]*$")]
+"""2 s, $2M, 100 Gbit/s, or a number in SI."""
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+@-]*$")]
 SystemName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
 ModelName = Annotated[
     str,
@@ -93,6 +93,11 @@ SizedSystem = Annotated[
     str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,7})?$")
 ]
 """A system with a number of chips, such as trn3-gen2:144."""
+Pairs = (
+    Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9.=,| _+-]+$")]
+    | Annotated[dict[Word, str | int | float], Field(max_length=16)]
+)
+"""Choices: tp=4,ep=8, or a mapping of them."""
 MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]
 
 
@@ -200,12 +205,14 @@ def _list(field: Asked[object]) -> tuple[TypeForm, int]:
 
 def _json_type(field: Asked[object]) -> TypeForm:
     """The type of a field in JSON."""
-    if field.name == "model":
-        return ModelGiven
     if field.name == "yaml":
         return Yaml
     if field.kind in ("texts", "names"):
         return GenericAlias(tuple, (_list(field)[0], ...))
+    if field.completes == "model":
+        return ModelGiven
+    if field.kind == "mapping":
+        return Pairs
     if field.kind == "quantity" and field.unit:
         return _Quantity
     if field.kind == "word":
@@ -300,6 +307,12 @@ GoodputBody = body(
     defaults={"samples": "200"},
 )
 BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
+RlBody = body(
+    rl.RL,
+    "Rl",
+    "A run of reinforcement learning, by its fields or as a scenario (docs/rl.md).",
+    verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
+)
 PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")
 
 
@@ -315,7 +328,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | RlBody | BriefBody
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,
@@ -340,6 +353,7 @@ class Limit:
 WORK: Mapping[str, tuple[Limit, ...]] = {
     "plan": (Limit("top", "top", 1, 50),),
     "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
+    "rl": (Limit("batch", "step_samples", 1, 65_536), Limit("chips", "chips", 2, 16_384)),
     "collective": (
         Limit("group", "group", 1, 131_072),
         Limit("oversubscription", "oversubscription", 1.0, 64.0),

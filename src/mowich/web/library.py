@@ -35,15 +35,15 @@ def model(given: str | Mapping[str, object], _: Knowledge) -> bytes:
     return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
-def scenarios(_: Knowledge) -> bytes:
-    """Fleet scenarios that ship, with their text."""
+def scenarios(verb: str, _: Knowledge) -> bytes:
+    """Scenarios of a verb that ship, with their text."""
     from mowich.examples import names_of, shipped
 
     found = [shipped("scenarios", name) for name in names_of("scenarios")]
     rows = [
         {"name": s.name, "what": s.what, "command": s.command, "text": s.path.read_text(encoding="utf-8")}
         for s in found
-        if s.command.startswith("mowich fleet ")
+        if s.command.startswith(f"mowich {verb} ")
     ]
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
 

@@ -12,7 +12,7 @@ Samples = Iterable[tuple[Labels, float]]
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 """Upper ends of the parts of the histogram of seconds."""
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 
 
 class Metrics:
@@ -27,7 +27,7 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request that has ended. status 499: its client went away first."""
-        self.requests[method if method in METHODS else "other", route, status] += 1
+        self.requests[method if method in _METHODS else "other", route, status] += 1
         parts = self._parts.setdefault(route, [0] * (len(BOUNDS_S) + 1))
         parts[bisect_left(BOUNDS_S, seconds)] += 1
         self._sums[route] += seconds

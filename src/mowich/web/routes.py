@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -156,6 +156,10 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             "fleets",
             "What to buy, rent and assign in each period of a scenario: `mowich fleet`.",
         ),
+        (
+            *("rl", asks.RlBody, "jobs"),
+            "A step of reinforcement learning on given chips, or the split that costs least: `mowich rl`.",
+        ),
         ("collective", asks.CollectiveBody, "machines", "Time of a collective against size: `mowich collective`."),
         (
             *("goodput", asks.GoodputBody, "machines"),
@@ -201,7 +205,7 @@ def _add_results(app: FastAPI, server: ServerParts) -> None:
     )
     _post(
         app,
-        *("report", Annotated[asks.CompareBody | asks.PlanBody | asks.FleetBody | asks.BriefBody, Body()], "results"),
+        *("report", Annotated[asks.Explainable, Body()], "results"),
         "A result as one HTML file that needs no network: `mowich report --html`.",
         reported,
         response_class=Response,
@@ -249,9 +253,9 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
         return await _sent(server.answers.verb("head_words"))
 
     @app.get("/api/scenarios", responses=_OK, tags=["fleets"])
-    async def scenarios() -> Response:
-        """Fleet scenarios that ship: `mowich example`."""
-        return await _sent(server.answers.verb("scenarios"))
+    async def scenarios(verb: Annotated[Literal["fleet", "rl"], Query()] = "fleet") -> Response:
+        """Scenarios of a verb that ship: `mowich example`."""
+        return await _sent(server.answers.verb("scenarios", verb))
 
     @app.get("/api/facts", responses=_OK, tags=["facts"])
     async def facts_list() -> Response:

@@ -1,4 +1,5 @@
-"""A comparison as a scenario file: YAML -> request, for the page and for whoever keeps the file.
+"""A comparison as a scenario file: YAML -> request, for the page and for whoever keeps the file; and the fields of a
+run of reinforcement learning from its file, and back.
 
 ```yaml
 mowich: 1
@@ -15,13 +16,19 @@ set: {site.pue: 1.1}
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
+from mowich.requests import rl
+from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.scenario import Node, parse_text
+from mowich.units import is_digits
 from mowich.web import asks
 from mowich.web.asks import Mistake
 
@@ -81,3 +88,37 @@ def body_problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
         shown = f", got {given!r:.60}" if isinstance(given, str | int | float) and not isinstance(given, bool) else ""
         out.append({"where": where or None, "what": what, "line": f"{where + ': ' if where else ''}{what}{shown}"})
     return out[:20]
+
+
+def rl_fields(text: str) -> dict[str, object]:
+    """The fields that a scenario of reinforcement learning gives, as a body has them. Raises UserErrors with the lines
+    of all mistakes."""
+    root = parse_text(text, "scenario")
+    root.text("name")
+    values, _ = rl.scenario_values(root)
+    root.stop()
+    lists = {field.name for field in SCENARIO_KEYS.values() if field.kind in ("names", "texts")}
+    return {
+        name: [word.strip() for word in value.split(",")] if name in lists and isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def rl_yaml(fields: Mapping[str, object]) -> str:
+    """The scenario of fields: each under its key."""
+    out: dict[str, object] = {"mowich": 1}
+    for key, field in SCENARIO_KEYS.items():
+        if fields.get(field.name) is None:
+            continue
+        *above, own = key.split(".")
+        inner = out
+        for name in above:
+            inner = inner.setdefault(name, {})  # type: ignore[assignment]
+        value = fields[field.name]
+        inner[own] = int(value) if isinstance(value, str) and is_digits(value) else value
+    plain = json.loads(json.dumps(out))  # values that are one object would be an anchor and its aliases
+    return _ON_KEY.sub(r"\1on:", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+
+
+_ON_KEY = re.compile(r"(?m)^( *)'on':")
+"""YAML of old reads a bare `on` as yes; scenarios here do not."""

@@ -7,7 +7,8 @@ so that they can run side by side. Nothing here opens a file but those that ship
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,8 @@ from mowich.models.model import Model
 from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
+from mowich.requests.rl import RlRequest
+from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
 from mowich.units import is_digits
@@ -212,10 +215,8 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     from mowich.studies.explain import Explainer
 
     got = known.read(ask)
-    if isinstance(got, scenarios.FleetRequest):
-        return Explainer(result, got.facts, None)
-    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest)
-    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest) else None)
+    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest | scenarios.FleetRequest | RlRequest)
+    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest | RlRequest) else None)
 
 
 def plan(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -305,7 +306,8 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
     safe_yaml(got.yaml)
     problem = read_problem(_SENT, got.facts, text=got.yaml)
     for task in problem.tasks:
-        given_model(str(task.ask["model"]))
+        for model in _models_of(task):
+            given_model(model)
     with_rates = _known_rates(problem, got.facts, known, _shipped_rates(problem, got.facts))
     found = study(
         _SENT,
@@ -325,6 +327,55 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         inputs=got.given,
         view=view(result),
         command="mowich fleet scenario.yaml" + (" --lp" if got.relaxed else f" --gap {got.gap:g}"),
+    )
+
+
+def _models_of(task: FleetTask) -> list[str]:
+    """The models of a task. Raises UserError for a run of reinforcement learning that reads files of this server."""
+    run = task.ask.get("run")
+    if run is None:
+        return [str(task.ask["model"])]
+    text, where = str(run), f"{task.workload}.rl.run"
+    if not is_inline(text):
+        raise UserError("files are not read here", where=where, given=text, fix="write the run into the scenario")
+    pairs = list(_pairs(json.loads(text)))
+    if any(key == "csv" for key, _ in pairs):
+        raise UserError("files are not read here", where=f"{where}.lengths.csv", fix="give lengths.quantiles")
+    return [str(value) for key, value in pairs if key in ("model", "critic", "teacher")]
+
+
+def _pairs(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Every key of a mapping, and of the mappings in it, with its value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value)
+        else:
+            yield key, value
+
+
+def rl(ask: asks.Ask, known: Knowledge) -> bytes:
+    """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
+    question, and the same as a scenario."""
+    from mowich.show.command import command_of
+    from mowich.studies.answers import rl_found
+    from mowich.web.scenario import rl_fields, rl_yaml
+
+    given = ask.values()
+    text = given.pop("yaml", None)
+    if text is not None:
+        safe_yaml(str(text))
+    got = known.read(ask)
+    assert isinstance(got, RlRequest)
+    result = rl_found(got).to_dict()
+    asked = {**({} if text is None else rl_fields(str(text))), **given}
+    return reply(
+        result,
+        inputs=got.given,
+        notes=list(got.notes),
+        command=command_of({**result, "inputs": {"asked": asked}}),
+        view=view(result),
+        asked=asked,
+        yaml=rl_yaml(asked),
     )
 
 
@@ -509,6 +560,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         brief,
         first,
         fleet,
+        rl,
         collective,
         goodput,
         prices,

@@ -41,7 +41,7 @@ QUICK = frozenset(
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""
 QUICK_S = 2.0
 """A quick task that takes longer after all is asked again as a heavy one, so that it holds up no other."""
-LONG = frozenset(("brief", "gap", "fleet", "goodput", "validate", "report", "deepen", "kernel"))
+LONG = frozenset(("brief", "gap", "fleet", "rl", "goodput", "validate", "report", "deepen", "kernel"))
 """Heavy verbs that take seconds."""
 
 GRACE_S = 5.0

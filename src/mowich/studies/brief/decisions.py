@@ -350,6 +350,29 @@ def _span(values: Iterable[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+NO_WINNER = "no winner"
+
+
+def split_verdict(
+    model: str, chips: int, names: tuple[str, str], apart: Estimate, alone: Mapping[str, Estimate]
+) -> Verdict:
+    """Whether rollouts on one vendor and updates on another cost less than both on one. apart: dollars of a million
+    trained tokens of the best such split; alone: of the best run on each vendor by itself. Where the ranges overlap
+    there is no winner; a cheaper split never makes the verdict on it worse."""
+    known = {name: e for name, e in alone.items() if e.value is not None}
+    if apart.value is None or not known:
+        return Verdict(level=NOT_KNOWN, text="")
+    best = min(known, key=lambda name: float(known[name]))
+    one = known[best]
+    level = NO_WINNER if apart.overlaps(one) else "two vendors" if apart.value < float(one) else "one vendor"
+    costs = (
+        f"a million tokens of reinforcement learning of {model} on {chips:,} chips cost {between(apart)} dollars where"
+        f" one of {names[0]} and {names[1]} makes the answers and the other trains, and {between(one)} on {best} alone"
+    )
+    said = {NO_WINNER: "No winner: the ranges overlap", "two vendors": "Two vendors cost less"}
+    return Verdict(level=level, text=f"{said.get(level, 'One vendor costs less')}. By estimate, {costs}.")
+
+
 def sure_verdict(width: float, *, rows: int) -> Verdict:
     """width: how many times either way the speed in training may be off; rows: published training steps of the
     chip."""

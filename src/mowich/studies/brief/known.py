@@ -21,6 +21,7 @@ from mowich.studies.compare import Row as TrainRow
 from mowich.studies.fleet import Fleet
 from mowich.studies.gap import Gap
 from mowich.studies.ranking import names_listed
+from mowich.studies.rl_split import RlSplit
 from mowich.studies.serving_plan import ServeResult, ServeRow
 from mowich.studies.value import ValueStudy
 
@@ -46,6 +47,18 @@ SERVED_JOBS: Mapping[str, tuple[str, ServeJob]] = {
     "long": ("serving {} in bulk with long answers", LONG_ANSWERS),
 }
 """Jobs of serving: plain words with the place of the model, and what is asked."""
+
+RL_CHIPS = 512
+"""Chips of a run of reinforcement learning."""
+TO_REINFORCE: Mapping[str, object] = {
+    "algorithm": "grpo",
+    "prompts": 256,
+    "samples": 16,
+    "mean": 3200,
+    "cap": 8192,
+    "staleness": 4,
+}
+"""The run, as a question states it."""
 
 PLAIN_NAMES = {
     "trn2": "Trainium 2",
@@ -113,9 +126,10 @@ class Known:
     with kernels written by hand, where there are some; future: training on Trainium 3 in formats too that no software
     ships, None where all ship; beside: training on the machines before and after it; served: serving; served_tuned:
     (job, model, machine) -> with kernels written by hand, where there are some; announced: the limits kept by the
-    machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where
-    their like was not measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one
-    does; machine: "trn3, hand-tuned" is that with kernels written by hand. reads: what the answers have read.
+    machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where their like was not
+    measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one does; machine:
+    "trn3, hand-tuned" is that with kernels written by hand. split: reinforcement learning of the first model over
+    Trainium 3 and the first rival. reads: what the answers have read.
     """
 
     facts: Facts
@@ -134,6 +148,7 @@ class Known:
     gap: Gap
     memory: Sequence[MemoryWork]
     fleet: Fleet
+    split: RlSplit
     reads: Sequence[ReadBy]
 
     @property
@@ -252,6 +267,13 @@ def serve_command(model: str, systems: Sequence[str], job: ServeJob, *, tuned: b
 def gap_command(model: str, rival: str) -> str:
     """The words of the gap between Trainium 3 and a rival."""
     return f"gap {SUBJECT} {rival} --model {model} {TRAIN_WORDS} --chips {AT}"
+
+
+def rl_command(model: str, systems: Sequence[str]) -> str:
+    """The words of a search for a split of reinforcement learning."""
+    more = {name: x for name, x in TO_REINFORCE.items() if name != "algorithm"}
+    words = " ".join(f"--{name} {x}" for name, x in more.items())
+    return f"rl {model} --{TO_REINFORCE['algorithm']} {words} {_on(systems, RL_CHIPS)}"
 
 
 def _on(systems: Sequence[str], chips: int) -> str:

@@ -14,6 +14,9 @@ from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES
+from mowich.requests.fields import Edge
+from mowich.requests.rl import RL
+from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows
 from mowich.software.engine import engine_for
@@ -27,9 +30,11 @@ from mowich.studies.brief.known import (
     IN_BULK,
     NEXT,
     PRICE_OF_ALL,
+    RL_CHIPS,
     SERVED_JOBS,
     SERVED_ON,
     SUBJECT,
+    TO_REINFORCE,
     TO_SERVE,
     TO_TRAIN,
     TRAIN_WORDS,
@@ -39,6 +44,7 @@ from mowich.studies.brief.known import (
     ServedJob,
     by_hand,
     gap_command,
+    rl_command,
     serve_command,
     serve_words,
     train_command,
@@ -50,6 +56,8 @@ from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
+from mowich.studies.rl_answer import rl
+from mowich.studies.rl_split import RlSplit
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
@@ -93,7 +101,7 @@ def asked_once(
     if SUBJECT in against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
-    with course(len(BRIEF_SIZES) + len(chosen) + 3) as begin:
+    with course(len(BRIEF_SIZES) + len(chosen) + 4) as begin:
         return _known(facts, tuple(against), chosen, tuple(settings), begin)
 
 
@@ -155,6 +163,8 @@ def _known(
     alone = facts.heard()
     mix = fleet(names_of("scenarios")[_FLEET], alone)
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
+    begin("in reinforcement learning over two vendors")
+    split = _split(facts, first, systems[:2], reads)
     return Known(
         facts=facts,
         rivals=against,
@@ -172,8 +182,19 @@ def _known(
         gap=why,
         memory=memory,
         fleet=mix,
+        split=split,
         reads=reads,
     )
+
+
+def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadBy]) -> RlSplit:
+    """Reinforcement learning of a model over two machines, and on each of them alone. reads: filled."""
+    own = facts.heard()
+    asked = {"model": model, **TO_REINFORCE, "on": list(systems), "chips": RL_CHIPS, "price": PRICE_OF_ALL}
+    found = rl(RL.read(asked, QuestionSource(edge=Edge.KEYWORD, facts=own))).split
+    assert found is not None
+    reads.append(ReadBy.of(rl_command(model.name, systems), own))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

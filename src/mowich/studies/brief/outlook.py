@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.economics.energy import PowerBasis, chip_power, drawn_power
-from mowich.estimate import Estimate, exact, log_spread
+from mowich.estimate import Estimate, exact, log_spread, unknown_estimate
 from mowich.evidence.measured_architectures import trained_on
 from mowich.evidence.scores import left_out
 from mowich.machines.system import resolve
 from mowich.software.engine import engine_for
 from mowich.software.vendors import HAND_TUNED
-from mowich.studies.brief.decisions import energy_verdict, next_verdict, sure_verdict
-from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known
+from mowich.studies.brief.decisions import Verdict, energy_verdict, next_verdict, split_verdict, sure_verdict
+from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known, rl_command
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
@@ -234,8 +234,10 @@ def fleet_section(known: Known) -> Section:
             "Chips that are committed are paid whether they work or not: work goes where "
             + ("all chips together do the most." if problem.counts_work else "a token then costs least."),
             *_fleet_software(known),
+            *filter(None, [_over_two_vendors(known).text]),
         ),
         numbers=(
+            *_split_numbers(known),
             BriefNumber(
                 name="free",
                 what="share of the chip-time of Trainium that the plan leaves free",
@@ -254,7 +256,7 @@ def fleet_section(known: Known) -> Section:
                 for s, x in free.items()
             ),
         ),
-        commands=(known.command("fleet rainier --flips"),),
+        commands=(known.command("fleet rainier --flips"), _split_command(known)),
         picture=BriefPicture(
             kind="bars",
             title="Who does what: share of each kind of work, over all periods",
@@ -266,6 +268,42 @@ def fleet_section(known: Known) -> Section:
             },
         ),
     )
+
+
+def _split_command(known: Known) -> str:
+    return known.command(rl_command(known.models[0].name, (SUBJECT, known.rivals[0])))
+
+
+def _split_costs(known: Known) -> tuple[Estimate, dict[str, Estimate]]:
+    """Dollars of a million tokens of reinforcement learning: (the best run over two machines, of each alone)."""
+    unknown = unknown_estimate("USD/Mtok", "no plan")
+    apart = known.split.best_of("two vendors")
+    alone = {}
+    for system in (SUBJECT, known.rivals[0]):
+        rows = [r for r in known.split.rows if r.kind != "two vendors" and r.row.ask.trainer.on == system]
+        costs = [r.row.usd_per_mtok for r in rows if r.row.usd_per_mtok.value is not None]
+        alone[system] = min(costs, key=float, default=unknown)
+    return unknown if apart is None else apart.row.usd_per_mtok, alone
+
+
+def _over_two_vendors(known: Known) -> Verdict:
+    """Whether a run of reinforcement learning that is split over two machines costs less than on one of them."""
+    apart, alone = _split_costs(known)
+    names = (known.name(SUBJECT), known.name(known.rivals[0]))
+    by_name = {known.name(system): cost for system, cost in alone.items()}
+    return split_verdict(known.models[0].name, known.split.ask.chips, names, apart, by_name)
+
+
+def _split_numbers(known: Known) -> list[BriefNumber]:
+    apart, alone = _split_costs(known)
+    work = f"dollars of a million tokens of reinforcement learning of {known.models[0].name}"
+    costs = {"rl.two": (f"{work}, over two machines", apart)}
+    costs |= {f"rl.{system}": (f"{work}, on {known.name(system)} alone", cost) for system, cost in alone.items()}
+    return [
+        BriefNumber(name=name, what=what, estimate=cost, of=f"{_split_command(known)}; usd_per_mtok")
+        for name, (what, cost) in costs.items()
+        if cost.value is not None
+    ]
 
 
 def _fleet_software(known: Known) -> list[str]:

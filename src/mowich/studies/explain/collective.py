@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mowich.estimate import Notes, told
@@ -9,16 +11,21 @@ from mowich.evidence.collective_times import CollectiveMachine, times
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import DEVICE_LAYER, logical_cores, resolve
+from mowich.models.model import Model
+from mowich.requests.machines import WEIGHTS_KIND
+from mowich.rl.sync import sync_times
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 
-def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
-    """One size of a collective."""
+def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """One size of a collective, or one method of sending weights."""
     from mowich.studies import collectives as study
 
     inputs = result["inputs"]
+    if inputs["kind"] == WEIGHTS_KIND:
+        return _sync_row(at, inputs, row, model(), facts)
     kind, on, network = inputs["kind"], inputs["on"], inputs["network"] or ""
     over, slow = float(inputs.get("oversubscription") or 1.0), float(result["slowdown"])
     lnc = inputs.get("lnc") or 0
@@ -98,4 +105,32 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
         record=record,
         symbols=lambda known: {"bus_factor": collectives.bus_factor(kind, int(n))},
         title=f"{kind} on {on}",
+    )
+
+
+def _sync_row(at: ResultPath, inputs: Result, row: Result, model: Model, facts: Facts) -> Source:
+    """One method of sending weights."""
+    from mowich.studies.weight_sync import sync_ends, weight_sync
+
+    method, link_Bps, to = str(row["algorithm"]), inputs["link_Bps"], inputs["to"] or ""
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        found = weight_sync(
+            known,
+            model,
+            inputs["on"],
+            to,
+            method=method,
+            link_Bps=link_Bps,
+            worker=inputs["worker"],
+            weights=inputs["weights"],
+        )
+        return flat_numbers(found.rows[0].to_dict())
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        ends = sync_ends(known, model, inputs["on"], to, worker=inputs["worker"], weights=inputs["weights"])
+        sync_times(model, *ends, method, facts=known, link_Bps=link_Bps, notes=notes)
+
+    return Source(
+        at=at, numbers=numbers, record=record, symbols=lambda known: {"bus_factor": 1.0}, title=f"weights by {method}"
     )

@@ -576,6 +576,7 @@ class Explainer:
             "mowich/traffic@1",
             "mowich/fleet@1",
             "mowich/validate@1",
+            "mowich/rl@1",
         )
 
     def _source_at(self, place: ResultPath) -> Source | None:

@@ -18,6 +18,7 @@ from mowich.studies.explain import (
     kernel,
     power,
     prices,
+    rl,
     serving,
     traffic,
     training,
@@ -27,6 +28,7 @@ from mowich.studies.explain import (
 )
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
+from mowich.studies.rl_answer import FIRST_ROW
 
 
 def place_of(result: Result, path: ResultPath) -> ResultPath | None:
@@ -36,6 +38,8 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
         return ()
     if schema == "mowich/calibrate@1":
         return None  # its files may be elsewhere, and a fit is no single formula
+    if schema == "mowich/rl@1" and path[0] != "rows":
+        return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
     if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
@@ -69,6 +73,8 @@ def make_source(
     if schema == "mowich/validate@1":
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
+    if schema == "mowich/rl@1":
+        return rl.rl_row(result, place, row if place else row["rows"][0], facts, model(None))
     if schema == "mowich/rates@1":
         return traffic.rate_row(place, row, facts)
     whole = {
@@ -78,8 +84,9 @@ def make_source(
     }
     if schema in whole:
         return whole[schema](result, facts)
+    if schema == "mowich/collective@1":
+        return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
-        "mowich/collective@1": collective.collective_row,
         "mowich/goodput@1": goodput.goodput_row,
         "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,

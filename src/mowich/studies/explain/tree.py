@@ -35,7 +35,7 @@ IDENTITY = (
 )
 """Keys that an item of a list is called by, where they tell it apart."""
 
-SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time", "stale")
+SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time", "stale", "timeline")
 
 
 def is_estimate(node: object) -> TypeGuard[Result]:

@@ -8,6 +8,7 @@ from pathlib import Path as File
 
 from mowich.errors import UserError
 from mowich.estimate import Notes
+from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.software.stack import equip
@@ -35,8 +36,11 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
     from mowich.evidence.energy_rows import is_energy, validate_energy
+    from mowich.evidence.rl_rows import is_rl
     from mowich.evidence.rows import read_cases
 
+    if is_rl(list(cells)):
+        return _phase(at, row, cells, facts)
     serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
@@ -52,11 +56,7 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
             made = study.predict(case, known)
             if str(wanted[0]).startswith("hand_tuned"):
                 (made,) = study.with_hand_tuned([made])
-        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
-        found: dict[ResultPath, float] = {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
-        if made.memory is not None:
-            found |= {("memory", k): float(getattr(made.memory, k)) for k in keys[:6]}
-        return found
+        return _figures(made)
 
     @cache
     def recorded(hand_tuned: bool) -> Notes:
@@ -81,5 +81,28 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
                 record_memory(case.model, case.job, case.plan, case.system, notes)
         elif not serving and name[0] != "measured":
             notes.terms |= recorded(str(name[0]).startswith("hand_tuned")).terms
+
+    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
+
+
+def _figures(made: RowResult) -> Numbers:
+    """What a row says and what is predicted of it, by path."""
+    keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
+    found: dict[ResultPath, float] = {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
+    if made.memory is not None:
+        found |= {("memory", k): float(getattr(made.memory, k)) for k in keys[:6]}
+    return found
+
+
+def _phase(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+    """A phase of a measured step of reinforcement learning, by the laws of its step."""
+    from mowich.studies.rl_evidence import record_rl, score_rl
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        return _figures(next(r for r in score_rl([cells], known)[0] if r.metric == row["metric"]))
+
+    def terms(name: ResultPath, notes: Notes) -> None:
+        if name[0] != "measured":
+            record_rl(cells, facts, notes)
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")

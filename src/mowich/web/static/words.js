@@ -16,9 +16,11 @@ export async function learn() {
 }
 
 const bare = (word) => word.split(", ")[0]; // without its unit
+/** The meaning of words that differ from answer to answer: `*` of the glossary stands for them. */
+const alike = (word) => [...known].find(([head]) => head.includes("*") && new RegExp(`^${head.split("*").map((part) => part.replace(/[^\w ]/g, "\\$&")).join(".*")}$`).test(word))?.[1];
 
 function tell(element, word) {
-  const means = known.get(word) ?? known.get(bare(word));
+  const means = known.get(word) ?? known.get(bare(word)) ?? alike(word);
   if (means) element.title = means;
 }
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.shown import Result
-from mowich.studies.explain.rules import evidence, fleet, gaps, kernels, machines, models, serving, training
+from mowich.studies.explain.rules import (
+    evidence,
+    fleet,
+    gaps,
+    kernels,
+    machines,
+    models,
+    reinforcement,
+    serving,
+    training,
+)
 from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, Rule
 
 __all__ = ["KINDS", "METRIC_UNITS", "RULES", "Rule", "rules_of"]
@@ -21,6 +31,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         fleet.FLEET_RULES,
         kernels.KERNEL_RULES,
         gaps.GAP_RULES,
+        reinforcement.RL_RULES,
     )
     for schema, rules in kind.items()
 }

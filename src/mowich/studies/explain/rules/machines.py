@@ -72,6 +72,19 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "what a level's bytes, or the steps, take of the time",
             "terms: the terms below",
         ),
+        R(
+            "rows * trainer_s",
+            "s",
+            "what a sync holds the trainer",
+            "terms: the parts in which it takes part (rl/sync.py, docs/rl-sync.md)",
+        ),
+        R(
+            "rows * workers_s",
+            "s",
+            "what a sync holds the workers",
+            "terms: the parts in which they take part (rl/sync.py, docs/rl-sync.md)",
+        ),
+        R("rows * tensors", "1", "tensors that a device of a worker takes by name", "terms: sync_load below"),
         R("rows * busbw_Bps", "B/s", "bus bandwidth as nccl-tests define it", "= bus_factor * bytes / time_s"),
     ),
     "mowich/goodput@1": (

@@ -1,0 +1,497 @@
+"""Measured steps of reinforcement learning: the columns of a table, and one row as the run that it states.
+
+A row is a whole step (`step`), a micro-batch of the trainer (`trainer_only`), or a hand-over of weights
+(`weight_sync`, read by `sync_rows`). A row that does not say what decides its time is refused with every reason: no
+mean length of its answers, no acceptance of dynamic sampling, no time of its tools, an unknown model or machine. The
+rules are about what a row says, never about its id, and nothing here looks at a predicted time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mowich.errors import UserError, unknown
+from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, check_whole, not_numbers, refusal
+from mowich.evidence.row_words import recompute_of, switch_of
+from mowich.evidence.serving_rows import engine_of, find_model
+from mowich.facts import Facts
+from mowich.machines.system import PRECISIONS, resolve
+from mowich.models.model import Model
+from mowich.models.task import Lora
+from mowich.operators.tables.schema import FORMAT_B
+from mowich.plans.plan import WEIGHTS, Plan, ServePlan, TrainJob, one_of
+from mowich.rl.frameworks import Framework, read_framework
+from mowich.rl.job import BatchOrder, Environment, Pass, Placement, RlJob
+from mowich.rl.lengths import Lengths
+
+RowKind = Literal["step", "trainer_only", "weight_sync", "queue"]
+ROW_KINDS: tuple[RowKind, ...] = get_args(RowKind)
+
+PHASES: Mapping[str, str] = {
+    "step_time_s": "step",
+    "gen_time_s": "generation",
+    "exposed_gen_time_s": "waiting for answers",
+    "train_time_s": "training",
+    "logprob_time_s": "log-probabilities",
+    "ref_time_s": "log-probabilities of the reference",
+    "weight_sync_s": "weight sync",
+}
+"""Column of seconds -> the phase that it times. exposed: that the trainer waits for answers."""
+
+RL_TABLE = TableForm(
+    required=("id", "row_kind", "framework", "model", "hardware"),
+    metrics=tuple(PHASES),
+    counts=(
+        "n_gpus_total",
+        "n_gpus_train",
+        "n_gpus_gen",
+        "prompts_per_step",
+        "samples_per_prompt",
+        "rollout_batch_samples",
+        "train_global_batch",
+        "ppo_mini_batch_prompts",
+        "micro_batch",
+        "max_seq_len",
+        "max_prompt",
+        "max_new_tokens",
+        "train_tp",
+        "train_cp",
+        "train_ep",
+        "train_pp",
+        "train_vpp",
+        "gen_tp",
+        "gen_pp",
+        "gen_ep",
+    ),
+    counts_from_zero=(),
+    amounts=(
+        "max_staleness",
+        "mean_seq_len",
+        "mean_gen_len",
+        "gen_mem_util",
+        "total_tokens_per_step",
+        "weight_sync_s_max",
+        "acceptance",
+        "turns",
+        "call_s",
+        "reward_s",
+    ),
+)
+"""The columns of measured steps; each phase that a row states gives one result. Beside those of published rows:
+acceptance, turns, call_s, reward_s, for runs that state them."""
+
+_COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from the chip", re.IGNORECASE)
+"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
+kernels that were made for another generation of chips."""
+
+_NUMBERED = re.compile(r"v?\d")
+"""How a release with a number begins."""
+
+_UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
+"""Words of `doubts` for a total of tokens that does not go with the mean length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlSide:
+    """One side of a measured run. system_id, devices: where; software: engine or stack; plan: None where the row does
+    not state it."""
+
+    system_id: str
+    devices: int
+    software: str
+    plan: Plan | ServePlan | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlCase:
+    """A row, read. chip, source, family, software: in the row's words; release: of the framework, "" : none with a
+    number is stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for
+    each; rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
+    scored, with the reason; inferred: "field=value (how)"; pair: what a synchronous and an asynchronous run of one
+    table have in common; doubts: in the row's words."""
+
+    id: str
+    chip: str
+    source: str
+    family: str
+    software: str
+    framework: Framework
+    release: str
+    model: Model
+    trainer: RlSide
+    rollouts: RlSide | None
+    job: RlJob | None
+    update: TrainJob | None
+    saves_B: float
+    memory_share: float | None
+    measured: Mapping[str, float]
+    skip: Mapping[str, str]
+    inferred: tuple[str, ...]
+    pair: tuple[str, ...]
+    is_asynchronous: bool | None
+    doubts: str
+
+
+def row_hardware(row: PublishedRow) -> str:
+    """The hardware of a row; what stands in brackets is a remark.
+
+    >>> row_hardware({"hardware": "H100 (not re-checked)"})
+    'H100'
+    """
+    return re.sub(r"\s*\(.*", "", row.get("hardware") or "").strip()
+
+
+def row_family(row: PublishedRow) -> str:
+    """Model and hardware of a row, as its table groups them."""
+    return row.get("family") or f"{row.get('model') or '?'} | {row_hardware(row) or '?'}"
+
+
+def row_software(row: PublishedRow) -> str:
+    """ "NeMo RL v0.6": the framework in the row's words, with the number of its release where it states one."""
+    stated = row.get("framework_version") or ""
+    return f"{row.get('framework') or '?'} {stated if _NUMBERED.match(stated) else ''}".strip()
+
+
+def is_rl(columns: Collection[str]) -> bool:
+    """Whether a table's columns are those of steps of reinforcement learning."""
+    return "row_kind" in columns
+
+
+def check_rl_row(row: PublishedRow, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, an unknown kind, words for yes and no, cells that are no number."""
+    errors = blank(row, ("id", "row_kind"), where)
+    kind = row["row_kind"]
+    if kind and kind not in ROW_KINDS:
+        errors.append(unknown("kind of row", kind, ROW_KINDS, where=f"{where}, column row_kind"))
+    if row.get("colocated", "") not in ("", "yes", "no"):
+        place = f"{where}, column colocated"
+        errors.append(UserError("yes or no", where=place, given=row["colocated"], allowed="yes, no"))
+    return errors + not_numbers(row, RL_TABLE.numbers, where)
+
+
+def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
+    """The run of a row, or the reasons why it cannot be predicted, in words."""
+    try:
+        return _Reader(row, facts).case()
+    except RefusedError as error:
+        return str(error)
+
+
+class _Reader:
+    """One row while it is read. missing: what the row does not say and must; inferred: what was filled in."""
+
+    def __init__(self, row: PublishedRow, facts: Facts) -> None:
+        self.row, self.facts = row, facts
+        self.missing: list[str] = []
+        self.inferred: list[str] = []
+
+    # ---- cells
+    def text(self, column: str) -> str:
+        return (self.row.get(column) or "").strip()
+
+    def number(self, column: str) -> float | None:
+        text = self.text(column)
+        return float(text) if text else None
+
+    def count(self, column: str, default: int = 1) -> int:
+        value = self.number(column)
+        return default if value is None else round(value)
+
+    def fill(self, name: str, value: object, how: str) -> None:
+        self.inferred.append(f"{name}={value} ({how})")
+
+    def need(self, words: str) -> None:
+        self.missing.append(words)
+
+    # ---- the row
+    def case(self) -> RlCase:
+        """Raises RefusedError with every reason at once."""
+        check_whole(self.row, RL_TABLE)
+        kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
+        if _COMPLAINT.search(self.text("doubts")):
+            self.need(f"its own doubts: {self.text('doubts').replace(';', ',')}")
+        wanted = ("train_time_s",) if kind == "trainer_only" else tuple(PHASES)
+        measured = {column: float(self.row[column]) for column in wanted if self.number(column)}
+        if not measured:
+            self.need("the row states no time that is predicted")
+        framework, model, system_id = self.framework(), self.model(), self.system()
+        placement: Placement = "colocated" if self.text("colocated") == "yes" else "split"
+        trains, makes = self.devices(is_alone=kind == "trainer_only", placement=placement)
+        job = self.job(framework, placement) if kind == "step" else None
+        update = self.update(trains) if kind == "trainer_only" else None
+        stack = self.stack(framework)
+        trainer = RlSide(system_id=system_id, devices=trains, software=stack, plan=self.trainer_plan(trains, stack))
+        rollouts = None
+        if kind == "step":
+            engine, plan = self.engine(framework), self.worker_plan()
+            rollouts = RlSide(system_id=system_id, devices=makes, software=engine, plan=plan)
+        if self.missing or model is None:
+            raise RefusedError("; ".join(self.missing))
+        return RlCase(
+            id=self.row["id"],
+            chip=row_hardware(self.row),
+            source=self.text("source"),
+            family=row_family(self.row),
+            software=row_software(self.row),
+            framework=framework,
+            release=self.release(),
+            model=model,
+            trainer=trainer,
+            rollouts=rollouts,
+            job=job,
+            update=update,
+            saves_B=self.saves_B(model, framework) if update else 0.0,
+            memory_share=self.number("gen_mem_util"),
+            measured=measured,
+            skip=self.skip(measured, placement),
+            inferred=tuple(self.inferred),
+            pair=tuple(self.text(column) for column in _IN_PAIR),
+            is_asynchronous=None if job is None else job.staleness > 0,
+            doubts=self.text("doubts"),
+        )
+
+    def framework(self) -> Framework:
+        word, stated = self.text("framework"), self.text("framework_version")
+        if stated and not self.release():
+            self.fill("release", "the newest", f"'{stated}' has no number")
+        try:
+            return read_framework(self.facts, word, self.release())
+        except UserError:
+            self.fill("framework", "unstated", f"no facts of '{word}'")
+            return read_framework(self.facts, "")
+
+    def release(self) -> str:
+        """The release of the framework, where the row states its number."""
+        stated = self.text("framework_version")
+        return stated if _NUMBERED.match(stated) else ""
+
+    def model(self) -> Model | None:
+        for word in filter(None, (self.text("hf_model"), self.text("model"))):
+            try:
+                return find_model(word)
+            except UserError:
+                continue
+        self.need(f"no model '{self.text('model')}'")
+        return None
+
+    def system(self) -> str:
+        """The machine."""
+        word = row_hardware(self.row)
+        slice_ = re.fullmatch(r"TPU (v\w+)-\d+", word)
+        try:
+            return resolve(self.facts, slice_[1] if slice_ else word).id
+        except UserError:
+            self.need(f"no machine '{word}'")
+            return ""
+
+    def devices(self, *, is_alone: bool, placement: Placement) -> tuple[int, int]:
+        """Devices that train and that make answers."""
+        trains, makes, total = (self.number(f"n_gpus_{side}") for side in ("train", "gen", "total"))
+        if placement == "colocated" or is_alone:
+            trains = trains or total
+            makes = makes or trains
+        if not trains or not makes:
+            self.need("how many devices train and how many make answers is not stated")
+            return 0, 0
+        return round(trains), round(makes)
+
+    def job(self, framework: Framework, placement: Placement) -> RlJob | None:
+        """What a step is; None where something is missing."""
+        prompts, samples = self.number("prompts_per_step"), self.number("samples_per_prompt")
+        mean = self.number("mean_gen_len") or self.number("mean_seq_len")
+        cap = self.number("max_new_tokens") or self.number("max_seq_len")
+        algorithm = self.text("algorithm")
+        acceptance = self.number("acceptance")
+        if not prompts or not samples:
+            self.need("the batch is not stated (prompts and samples of each)")
+        if not mean:
+            self.need("the mean length of answers is not stated")
+        if not cap:
+            self.need("the longest answer that is allowed is not stated")
+        is_dynamic = bool(re.search(r"dapo|dynamic sampling", algorithm, re.IGNORECASE))
+        if is_dynamic and acceptance is None:
+            self.need("dynamic sampling: the share of groups that it keeps is not stated")
+        is_agent = bool(re.search(r"multi-turn|tool|agent", algorithm, re.IGNORECASE))
+        if is_agent and not (self.number("turns") and self.number("call_s")):
+            self.need("tools are called: their number and time are not stated")
+        if self.missing or not (prompts and samples and mean and cap):
+            return None
+        if mean >= cap:
+            raise refusal("mean_seq_len", f"{mean:g}", f"below the longest answer, {cap:g} tokens")
+        batch = round(prompts * samples)
+        per_update = self.number("train_global_batch") or (self.number("ppo_mini_batch_prompts") or prompts) * samples
+        prompt = self.prompt(batch, mean)
+        stated = self.number("max_seq_len") or (self.number("max_prompt") or prompt) + cap
+        sigma = self.facts.number("rl.assumed.sigma")
+        self.fill("sigma", f"{sigma:g}", "lengths beside their mean and cap are not stated")
+        return RlJob(
+            algorithm="dapo" if is_dynamic else "ppo" if "ppo" in algorithm.casefold() else "grpo",
+            prompts=round(prompts),
+            samples=round(samples),
+            global_batch=round(min(per_update, batch)),
+            lengths=Lengths.lognormal(mean=mean, cap=cap, sigma=sigma),
+            prompt=prompt,
+            most=max(stated, prompt + mean),
+            passes=self.passes(framework),
+            acceptance=acceptance or 1.0,
+            placement=placement,
+            staleness=self.staleness(framework, placement),
+            order=self.order(framework),
+            partial=self.partial(framework),
+            environment=Environment(
+                turns=self.number("turns") or 1.0,
+                call_s=self.number("call_s") or 0.0,
+                reward_s=self.number("reward_s") or 0.0,
+            ),
+        )
+
+    def prompt(self, batch: int, mean: float) -> float:
+        """Mean tokens of a prompt: what all tokens of a step hold beside the answers."""
+        total = self.number("total_tokens_per_step")
+        if total and total / batch > mean and not _UNSURE_TOTAL.search(self.text("doubts")):
+            return total / batch - mean
+        tokens = self.facts.number("rl.assumed.prompt")
+        self.fill("prompt", f"{tokens:g}", "tokens of a prompt are not stated")
+        return tokens
+
+    def passes(self, framework: Framework) -> tuple[Pass, ...]:
+        """Those that the row times; the framework's where it times none."""
+        if self.number("ref_time_s"):
+            return ("policy", "reference")
+        if self.text("logprob_time_s") and float(self.text("logprob_time_s")) == 0.0:
+            return ()
+        self.fill("passes", "+".join(framework.forward) or "none", f"default of {framework.display}")
+        return framework.forward
+
+    def staleness(self, framework: Framework, placement: str) -> int:
+        if placement == "colocated":
+            return 0
+        stated = self.number("max_staleness")
+        if stated is None:
+            synchronous = bool(re.match(r"synchronous", self.text("async_mode"), re.IGNORECASE))
+            found = 0 if synchronous else framework.staleness
+            self.fill("staleness", found, "the word synchronous" if synchronous else f"default of {framework.display}")
+            return found
+        if stated % 1:
+            self.fill("staleness", 1, f"{stated:g} of a batch")
+            return int(stated) + 1
+        return int(stated)
+
+    def order(self, framework: Framework) -> BatchOrder:
+        return "started" if re.search(r"one[- ]step[- ]off", self.text("async_mode")) else framework.order
+
+    def partial(self, framework: Framework) -> bool:
+        stated = switch_of("inflight_weight_updates", self.text("inflight_weight_updates"))
+        if stated is not None:
+            return stated
+        if "partial rollout" in self.text("async_mode"):
+            return not re.search(r"no partial", self.text("async_mode"))
+        return framework.partial
+
+    def stack(self, framework: Framework) -> str:
+        """The training stack that the row names; else the framework's."""
+        word = self.text("train_backend").casefold()
+        if "megatron" in word:
+            return "megatron"
+        if "fsdp" in word or "dtensor" in word:
+            return framework.stack if framework.stack.startswith("pytorch") else "pytorch-fsdp"
+        self.fill("stack", framework.stack, f"default of {framework.display}")
+        return framework.stack
+
+    def engine(self, framework: Framework) -> str:
+        word = self.text("gen_engine")
+        if word:
+            return engine_of(word)
+        self.fill("engine", framework.engine, f"default of {framework.display}")
+        return framework.engine
+
+    def trainer_plan(self, devices: int, stack: str) -> Plan | None:
+        """The plan that the row states; None where it states no degree."""
+        tp, cp, pp, ep = (self.count(f"train_{name}") for name in ("tp", "cp", "pp", "ep"))
+        if not devices or not self.text("train_tp"):
+            if devices:
+                self.fill("trainer plan", "searched", "no degree is stated")
+            return None
+        inner = tp * cp * pp
+        if devices % inner:
+            raise refusal("n_gpus_train", str(devices), f"a multiple of tp x cp x pp, {inner}")
+        vpp, again = self.count("train_vpp"), self.text("recompute")
+        precision = self.text("train_precision") or "bf16"
+        is_megatron = not stack.startswith("pytorch")
+        sp = switch_of("sequence_parallel", self.text("sequence_parallel")) if is_megatron else False
+        return Plan(
+            tp=tp,
+            cp=cp,
+            pp=pp,
+            ep=ep,
+            dp=devices // inner,
+            vpp=vpp,
+            schedule="interleaved" if vpp > 1 else "1f1b",
+            sp=tp > 1 if sp is None else sp and tp > 1,
+            zero=1 if is_megatron else 3,
+            micro_batch=self.count("micro_batch"),
+            recompute=one_of("full" if "offload" in again else recompute_of(again) or "none", _RECOMPUTE, "recompute"),
+            offload="activations" if "offload" in again else "none",
+            precision=one_of(precision, PRECISIONS, "precision"),
+        )
+
+    def worker_plan(self) -> ServePlan | None:
+        """The plan of one worker; None where the row states no degree."""
+        if not self.text("gen_tp"):
+            self.fill("worker", "searched", "no degree is stated")
+            return None
+        weights = one_of(self.text("gen_precision") or "bf16", WEIGHTS, "format of weights")
+        return ServePlan(tp=self.count("gen_tp"), pp=self.count("gen_pp"), ep=self.count("gen_ep"), weights=weights)
+
+    def update(self, devices: int) -> TrainJob | None:
+        """A micro-batch of each device of a trainer that ran alone."""
+        seq = self.number("max_seq_len") or self.number("mean_seq_len")
+        if not seq or not devices:
+            self.need("the length of the trained sequences is not stated")
+            return None
+        rank = re.search(r"LoRA\s*\(r=(\d+)\)", self.text("notes"))
+        return TrainJob(
+            tokens=1e12,
+            seq=round(seq),
+            batch_seqs=float(devices * self.count("micro_batch")),
+            task="lora" if rank else "pretrain",
+            lora=Lora(rank=int(rank[1])) if rank else None,
+        )
+
+    def saves_B(self, model: Model, framework: Framework) -> float:
+        """Bytes of weights that a trainer of full weights writes for the workers, for each micro-batch. Its benchmark
+        runs steps of `_MICRO_BATCHES`, and writes after each."""
+        if "file_rate" not in framework.paths or not re.search(r"\bRL Full\b", self.text("notes")):
+            return 0.0
+        return FORMAT_B["bf16"] * model.params / _MICRO_BATCHES
+
+    def skip(self, measured: Mapping[str, float], placement: str) -> dict[str, str]:
+        """Columns whose time is of no phase of a step."""
+        if placement == "split" and "gen_time_s" in measured:
+            return {"gen_time_s": "generation of a split run is hidden: the trainer's waiting is scored"}
+        return {}
+
+
+_MICRO_BATCHES = 2
+"""Of a step of prime-rl's benchmark (benchmarks/scripts/run_single_benchmark.py, micro_batches)."""
+
+_IN_PAIR = (
+    "source",
+    "framework",
+    "framework_version",
+    "model",
+    "hardware",
+    "n_gpus_total",
+    "prompts_per_step",
+    "samples_per_prompt",
+    "max_new_tokens",
+    "max_seq_len",
+    "gen_precision",
+    "train_precision",
+)
+"""Columns that a synchronous and an asynchronous run share which differ by their order of work alone."""
+
+_RECOMPUTE: tuple[Literal["none", "selective", "full", "experts"], ...] = ("none", "selective", "full", "experts")

@@ -1,0 +1,831 @@
+"""rl: one run of reinforcement learning, or the search for its split over vendors.
+
+A scenario gives its values to the same reader as options and keywords do, which says file and line in the place of an
+option. What is given beside a file wins over it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from mowich.errors import UserError, unknown
+from mowich.requests.common import (
+    AS,
+    FORM,
+    LEGEND,
+    SEED,
+    Asked,
+    asked_model,
+    asked_software,
+    form_of,
+    loaded_model,
+    words_of_model,
+)
+from mowich.requests.fields import Edge, Field, read_count
+from mowich.requests.rl_fields import (
+    ACCEPTANCE,
+    ALGORITHM,
+    BOTH_ON,
+    CALL,
+    COLUMN,
+    CRITIC,
+    DAPO,
+    DRAFTS,
+    ENGINE_RELEASE,
+    ENVIRONMENT,
+    EPOCHS,
+    FRAMEWORK,
+    GLOBAL_BATCH,
+    GOAL,
+    GRPO,
+    HAS_REFERENCE,
+    JUDGE_MODEL,
+    JUDGE_ON,
+    JUDGE_TOKENS,
+    KEPT_TOKENS,
+    LENGTH_CAP,
+    LENGTHS_FILE,
+    LONGEST_ANSWER,
+    MAX_SEQUENCE,
+    MEAN,
+    MEMORY_SHARE,
+    MOST_SAMPLES,
+    MOST_USD,
+    ORDER,
+    PARTIAL,
+    PLACEMENT,
+    PPO,
+    PROMPT_MEAN,
+    PROMPT_SAMPLES,
+    QUANTILES,
+    QUESTION,
+    REWARD,
+    ROLLOUT_ENGINE,
+    ROLLOUT_PLAN,
+    ROLLOUTS_ON,
+    SCENARIO_KEYS,
+    SIGMA,
+    SITES_LINK,
+    SPLIT_CHIPS,
+    STALENESS,
+    STEP_PROMPTS,
+    STEP_SAMPLES,
+    STEPS_TIMELINE,
+    SYNC_METHOD,
+    TEACHER,
+    TEXT,
+    TRAINER_ON,
+    TRAINER_PLAN,
+    TRAINER_STACK,
+    TURNS,
+)
+from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
+
+if TYPE_CHECKING:
+    from mowich.facts import Fact, Facts
+    from mowich.models.model import Model
+    from mowich.rl.frameworks import Framework
+    from mowich.rl.job import Algorithm, BatchOrder, Pass, Placement, RlJob
+    from mowich.rl.lengths import Lengths
+    from mowich.scenario import Node
+
+T = TypeVar("T")
+_Choices = dict[str, tuple[int | str, ...]]
+"""Choices of a plan, by its field."""
+
+
+# ---- the request
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedLengths:
+    """Lengths of answers as they were stated. quantiles: share -> tokens; tokens: of the answers of a run, in file
+    order; mean, sigma: of a lognormal length, where neither is stated."""
+
+    cap: float
+    mean: float | None = None
+    sigma: float | None = None
+    quantiles: Mapping[float, float] | None = None
+    tokens: tuple[float, ...] | None = None
+
+    def lengths(self) -> Lengths:
+        """The whole distribution. Raises UserError for a mean that is not between 0 and the cap."""
+        from mowich.rl.lengths import Lengths
+
+        if self.tokens is not None:
+            return Lengths.of_answers(self.tokens, cap=self.cap)
+        if self.quantiles is not None:
+            return Lengths.of_quantiles(self.quantiles, cap=self.cap)
+        assert self.mean is not None
+        assert self.sigma is not None
+        return Lengths.lognormal(mean=self.mean, cap=self.cap, sigma=self.sigma)
+
+    def to_dict(self) -> dict[str, object]:
+        """As results state them."""
+        spread = {f"p{share * 100:g}": tokens for share, tokens in (self.quantiles or {}).items()} or None
+        told = {"mean": self.mean, "cap": self.cap, "sigma": self.sigma, "quantiles": spread}
+        rows = {} if self.tokens is None else {"answers": len(self.tokens)}
+        return {**{key: value for key, value in told.items() if value is not None}, **rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedJudge:
+    """A model that rewards. on: its chips; tokens: that it writes for a sample."""
+
+    model: Model
+    on: str
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlRequest(Asked):
+    """One run, or the search for its split. systems: where both sides are (colocated), or what may be split over with
+    `chips` in all (None: no search), by the goal and within the budget, USD per million tokens; rollouts, trainer:
+    where each side is (None: it is in `systems`); rollout_plan, trainer_plan: choices as `parse_serving` and
+    `parse_fixed` give them; framework: "" none is stated, framework_release: "" the newest; accept: tokens kept per
+    speculative step; call_s, reward_s: seconds; assumed: what nobody stated and was taken, in words; places: how each
+    field is spelled where the question was put; again: what was given, by field, as JSON has it."""
+
+    model: Model
+    model_given: str
+    algorithm: Algorithm
+    prompts: int
+    samples: int
+    global_batch: int
+    epochs: int
+    lengths: AskedLengths
+    prompt: float
+    max_sequence: float
+    reference: bool
+    passes: tuple[Pass, ...]
+    critic: Model | None
+    teacher: Model | None
+    acceptance: float
+    placement: Placement
+    staleness: int
+    order: BatchOrder
+    partial: bool
+    systems: tuple[str, ...]
+    chips: int | None
+    goal: Literal["cost", "time"]
+    budget: float | None
+    rollouts: str | None
+    trainer: str | None
+    engine: str | None
+    release: str | None
+    rollout_plan: Mapping[str, tuple[int | str, ...]]
+    memory_share: float | None
+    accept: float | None
+    drafts: int
+    stack: str | None
+    trainer_plan: Mapping[str, tuple[int | str, ...]]
+    framework: str
+    framework_release: str
+    sync: str
+    link_Bps: float | None
+    turns: float
+    call_s: float
+    reward_s: float
+    judge: AskedJudge | None
+    term: str
+    seed: int
+    timeline: Path | None
+    assumed: tuple[str, ...]
+    places: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def step_samples(self) -> int:
+        """Samples of a step."""
+        return self.prompts * self.samples
+
+    def job(self) -> RlJob:
+        """The run without machines; a judge's rate and chips are not in it."""
+        from mowich.rl.job import Environment, RlJob
+
+        return RlJob(
+            algorithm=self.algorithm,
+            prompts=self.prompts,
+            samples=self.samples,
+            global_batch=self.global_batch,
+            lengths=self.lengths.lengths(),
+            prompt=self.prompt,
+            most=self.max_sequence,
+            epochs=self.epochs,
+            passes=self.passes,
+            trained=2 if self.algorithm == "ppo" else 1,
+            acceptance=self.acceptance,
+            placement=self.placement,
+            staleness=self.staleness,
+            order=self.order,
+            partial=self.partial,
+            environment=Environment(turns=self.turns, call_s=self.call_s, reward_s=self.reward_s),
+        )
+
+    def said(self, field: Field[object]) -> str:
+        """A field as the question spells it."""
+        return self.places.get(field.name, field.name)
+
+
+# ---- reading a scenario
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def scenario_values(root: Node, folder: Path = Path()) -> tuple[dict[str, object], dict[str, str]]:
+    """What a mapping gives by the keys of `SCENARIO_KEYS`: (values by field, place of every field). Keys that are none
+    of them are noted as problems. folder: that a CSV of lengths is relative to."""
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    nodes: dict[str, Node] = {"": root}
+    for key, of in SCENARIO_KEYS.items():
+        above, _, own = key.rpartition(".")
+        if above not in nodes:
+            outer, _, name = above.rpartition(".")
+            nodes[above] = nodes[outer].node(name)
+        node = nodes[above]
+        places[of.name] = f"{node.place(own)} {node.name(own)}"
+        value = node.raw(own)
+        if value is not None:
+            values[of.name] = folder / value if of is LENGTHS_FILE and isinstance(value, str) else value
+    for node in reversed(nodes.values()):
+        node.done()
+    return values, places
+
+
+def _scenario_of(reader: QuestionReader) -> str | Path | None:
+    """The scenario that a question names in the place of a model: its text or its file; None: it names a model."""
+    from mowich.examples import names_of
+    from mowich.scenario import is_inline
+
+    given = reader.given(QUESTION)
+    if reader.given(TEXT) is not None:
+        return str(reader.given(TEXT))
+    if reader.edge is Edge.KEY or not isinstance(given, str | Path):
+        return None
+    text = str(given)
+    if is_inline(text):
+        return text
+    if Path(text).suffix in (".yaml", ".yml") or text.removeprefix("@") in names_of("scenarios"):
+        from mowich.requests.fields import read_scenario_file
+
+        return read_scenario_file(given)
+    return None
+
+
+def _check_name(reader: QuestionReader) -> None:
+    """Stops at the name of a scenario that is nearly that of one that ships: as a model nothing is known of it."""
+    from mowich.errors import did_you_mean
+    from mowich.examples import names_of
+
+    word = reader.given(QUESTION)
+    if reader.edge is not Edge.KEY and isinstance(word, str) and word.startswith("rl-") and not Path(word).exists():
+        known = [name for name in names_of("scenarios") if name.startswith("rl-")]
+        reader.add("no scenario of this name", QUESTION, given=word, allowed=known, fix=did_you_mean(word, known))
+        reader.stop()
+
+
+def _lay_scenario(reader: QuestionReader) -> bool:
+    """Take the values of the scenario that the question names; whether it names one. What is given beside wins."""
+    from mowich.scenario import is_inline, parse_text, read_scenario
+
+    scenario = None
+    with reader.watch(QUESTION):
+        scenario = _scenario_of(reader)
+    reader.stop()
+    if scenario is None:
+        _check_name(reader)
+        return False
+    with reader.watch():
+        sent = reader.given(TEXT) is not None
+        root = parse_text(str(scenario), "the scenario") if sent else read_scenario(scenario)
+        root.text("name")
+        values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
+        if reader.edge is Edge.KEY and LENGTHS_FILE.name in values:
+            root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
+        root.stop()
+        reader.lay(values, places, instead=QUESTION)
+    reader.stop()
+    return True
+
+
+# ---- reading the question
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _Assumed:
+    """What nobody stated and is taken, in words."""
+
+    def __init__(self, reader: QuestionReader) -> None:
+        self.reader, self.words = reader, list[str]()
+
+    def take(self, field: Field[T], value: T, words: str) -> T:
+        """What was given, else `value`, which is told."""
+        given = self.reader.get(field)
+        if self.reader.given(field) is not None:
+            return value if given is None else given
+        self.words.append(words)
+        return value
+
+
+def _number_of(facts: Facts, name: str, what: str, unit: str = "") -> tuple[float, str]:
+    """An assumed number of the facts, and how it is told."""
+    fact = facts.fact(f"rl.assumed.{name}")
+    value = facts.number(f"rl.assumed.{name}")
+    ends = "" if fact.low in (None, fact.value) else f" ({fact.low:g} to {fact.high:g})"
+    return value, f"{what} {value:g}{unit}{ends}"
+
+
+def _algorithm(reader: QuestionReader, taken: _Assumed) -> Algorithm:
+    """The algorithm: a word, or one of the flags of the command line."""
+    from mowich.rl.job import ALGORITHMS
+
+    flags = [f for f in (GRPO, PPO, DAPO) if reader.given(f)]
+    said = [f.name for f in flags] + ["distill"] * (reader.given(TEACHER) is not None and not flags)
+    if len(flags) > 1:
+        reader.add("one algorithm", flags[1], given=" and ".join(reader.said(f) for f in flags))
+    if flags and reader.given(TEACHER) is not None:
+        reader.add("is of distill", TEACHER, fix=f"leave {reader.said(flags[0])} out")
+    word = reader.get(ALGORITHM) if not flags else None  # an option wins over a file
+    if word not in (None, "distill") and reader.given(TEACHER) is not None:
+        reader.add("is of distill", TEACHER, given=word, fix="algorithm: distill")
+    if word == "distill" and reader.given(TEACHER) is None:
+        reader.missing(TEACHER, " with distill")
+    found = (said[0] if flags else word) or next(iter(said), None)
+    if found is None and reader.given(ALGORITHM) is None:
+        taken.words.append("algorithm grpo")
+    return next((a for a in ALGORITHMS if a == found), "grpo")
+
+
+def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int, int, int]:
+    """(prompts, samples of each, samples of an optimizer step)."""
+    prompts, samples, batch = reader.get(STEP_PROMPTS), reader.get(PROMPT_SAMPLES), reader.get(STEP_SAMPLES)
+    has = [reader.given(f) is not None for f in (STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES)]
+    if not has[1] and sum(has) == 1 and algorithm in ("ppo", "distill"):
+        samples, has[1] = 1, True
+        taken.words.append("one answer to each prompt")
+    if sum(has) < 2:
+        for need, there in zip((STEP_PROMPTS, PROMPT_SAMPLES), has[:2], strict=True):
+            if not there and not (need is STEP_PROMPTS and has[2]):
+                reader.missing(need)
+        return 1, 1, 1
+    if all(has) and prompts and samples and batch and batch != prompts * samples:
+        reader.add("is not prompts x samples", STEP_SAMPLES, given=batch, allowed=str(prompts * samples))
+    for other, value, name in ((STEP_PROMPTS, prompts, "prompts"), (PROMPT_SAMPLES, samples, "samples")):
+        if batch and value and sum(has) == 2 and reader.given(other) is not None and batch % value:
+            reader.add(f"is no multiple of {name}", STEP_SAMPLES, given=batch, allowed=f"a multiple of {value}")
+    if batch and not has[0] and samples:
+        prompts = max(1, batch // samples)
+    if batch and not has[1] and prompts:
+        samples = max(1, batch // prompts)
+    if not prompts or not samples:
+        return 1, 1, 1
+    step = prompts * samples
+    if step > MOST_SAMPLES:
+        reader.add(
+            f"{prompts} x {samples} samples are too many", STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}"
+        )
+    each = taken.take(GLOBAL_BATCH, step, f"one optimizer step of all {step} samples")
+    if step % each:
+        near = sorted((d for d in _divisors(step)), key=lambda d: abs(math.log(d / each)))[:2]
+        reader.add(
+            f"does not fill {prompts} x {samples} = {step} samples of a step",
+            GLOBAL_BATCH,
+            given=each,
+            allowed=f"a divisor of {step}",
+            fix=f"for example {' or '.join(map(str, sorted(near)))}",
+        )
+    return prompts, samples, each
+
+
+def _divisors(n: int) -> set[int]:
+    return {d for i in range(1, math.isqrt(n) + 1) if n % i == 0 for d in (i, n // i)}
+
+
+def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLengths | None:
+    """The lengths of answers; None where something is wrong, which is noted."""
+    before = len(reader.problems.found)
+    ways = [f for f in (MEAN, QUANTILES, LENGTHS_FILE) if reader.given(f) is not None]
+    mean, cap, quantiles, file = (
+        reader.get(MEAN),
+        reader.get(LENGTH_CAP),
+        reader.get(QUANTILES),
+        reader.get(LENGTHS_FILE),
+    )
+    if not ways:
+        others = f"{_key(reader, QUANTILES)}, or {_key(reader, LENGTHS_FILE)} of a run"
+        fix = f"for example {reader.example(MEAN)}; or {others}"
+        reader.add("is required: nobody can guess how long answers are", MEAN, fix=fix)
+    for other in ways[1:]:
+        reader.add(f"{_key(reader, ways[0])} says already how long answers are", other, fix="leave one out")
+    for spread in (SIGMA, COLUMN):
+        of = MEAN if spread is SIGMA else LENGTHS_FILE
+        if reader.given(spread) is not None and ways and ways[0] is not of:
+            reader.add(f"is of {_key(reader, of)}", spread, given=reader.given(spread), fix="leave it out")
+    tokens = None
+    if file is not None:
+        with reader.watch(LENGTHS_FILE):
+            tokens = read_run_lengths(file, reader.get(COLUMN) or "tokens")
+    if cap is None and reader.given(LENGTH_CAP) is None:
+        if tokens is not None:
+            cap = max(tokens)
+            taken.words.append(f"cap {cap:g} tokens, the longest answer of {file}")
+        elif quantiles is not None and 1.0 in quantiles:
+            cap = quantiles[1.0]
+        else:
+            reader.missing(LENGTH_CAP, ": the longest answer ends a batch")
+    longest = mean if mean is not None else None
+    if quantiles is not None and cap is not None and min(quantiles.values()) >= cap:
+        longest = min(quantiles.values())
+    if longest is not None and cap is not None and longest >= cap:
+        reader.add(
+            "is not above the mean length" if mean is not None else "cuts every answer",
+            LENGTH_CAP,
+            given=reader.given(LENGTH_CAP),
+            allowed=f"above {longest:g} tokens",
+        )
+    sigma = None
+    if ways and ways[0] is MEAN:
+        known, words = _number_of(facts, "sigma", "lognormal lengths with sigma")
+        sigma = taken.take(SIGMA, known, words)
+    if len(reader.problems.found) > before or cap is None or not (mean or quantiles or tokens):
+        return None
+    return AskedLengths(cap=cap, mean=mean, sigma=sigma, quantiles=quantiles, tokens=tokens)
+
+
+def read_run_lengths(file: Path, column: str) -> tuple[float, ...]:
+    """Tokens of the answers of a run: a column of a CSV. Raises UserError with the line of a cell that is no count."""
+    import csv
+
+    from mowich.files import open_lines
+
+    out: list[float] = []
+    with open_lines(file) as lines:
+        rows = csv.reader(lines)
+        head = [name.strip() for name in next(rows, [])]
+        if column not in head:
+            raise unknown("column", column, head, where=str(file))
+        at = head.index(column)
+        for row in rows:
+            if not row:
+                continue
+            if len(out) == MOST_SAMPLES:
+                raise UserError("too many answers", where=f"{file}:{rows.line_num}", allowed=f"up to {MOST_SAMPLES}")
+            try:
+                out.append(read_count(row[at] if at < len(row) else "", 1, LONGEST_ANSWER))
+            except UserError as error:
+                error.where = f"{file}:{rows.line_num} {column}"
+                raise
+    if len(out) < 2:
+        raise UserError("needs two answers or more", where=str(file), given=len(out))
+    return tuple(out)
+
+
+def _key(reader: QuestionReader, field: Field[object]) -> str:
+    """A field as it is spelled here, without its line."""
+    return reader.said(field).rpartition(" ")[2]
+
+
+def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[Placement, int]:
+    """(placement, bound of staleness): what the systems say, checked against what is said of them."""
+    named, chips, word = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS), reader.get(PLACEMENT)
+    sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
+    placement: Placement = "split" if sides or chips is not None else "colocated"
+    if named is not None and sides:
+        reader.add("is where both sides are", BOTH_ON, given=named, fix=f"leave it out, or {_key(reader, sides[0])}")
+    elif not sides and named is None:
+        both = f"{_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
+        fix = f"for example {reader.example(BOTH_ON)}, or {both}"
+        reader.add("is required: where does it run?", BOTH_ON, fix=fix)
+    elif len(sides) == 1:
+        reader.missing(TRAINER_ON if sides[0] is ROLLOUTS_ON else ROLLOUTS_ON, f" with {_key(reader, sides[0])}")
+    elif chips is not None and sides:
+        reader.add("is for a search", SPLIT_CHIPS, given=chips, fix=f"name systems: {reader.example(BOTH_ON)}")
+    elif named is not None and chips is None and len(reader.get(BOTH_ON) or ()) != 1:
+        reader.add("several systems are split over", BOTH_ON, given=named, fix=f"add {reader.example(SPLIT_CHIPS)}")
+    for other in (GOAL, MOST_USD):
+        if chips is None and reader.given(other) is not None:
+            reader.add("is of a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
+    if reader.given(MOST_USD) is not None and reader.get(GOAL) != "time":
+        reader.add("is of the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
+    if chips is not None and word is not None:
+        reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
+    elif word is not None and word != placement:
+        why = f"needs {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
+        reader.add(
+            why if word == "split" else f"needs {_key(reader, BOTH_ON)}: one set of chips", PLACEMENT, given=word
+        )
+    bound = reader.get(STALENESS)
+    if placement == "colocated":
+        if bound:
+            fix = f"or name {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
+            reader.add("both sides take turns on the same chips", STALENESS, given=bound, allowed="0", fix=fix)
+        return placement, 0
+    if bound == 0 and (reader.given(FRAMEWORK) is not None or word != "split"):
+        turns = "" if reader.given(FRAMEWORK) is not None else f"; {_key(reader, PLACEMENT)} split if that is meant"
+        fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, BOTH_ON)}){turns}"
+        reader.add("leaves one side of a split idle at any time", STALENESS, given=0, fix=fix)
+    if bound is None and reader.given(STALENESS) is None:
+        taken.words.append(f"weights at most {framework.staleness} step(s) behind")
+    return placement, framework.staleness if bound is None else bound
+
+
+def _choices(
+    reader: QuestionReader, of: Field[dict[str, str]], parse: Callable[[Mapping[str, str]], _Choices]
+) -> _Choices:
+    """The choices of a plan; what is wrong is noted with the field."""
+    given = reader.get(of)
+    if given is None:
+        return {}
+    with reader.watch(of):
+        try:
+            return parse(given)
+        except UserError as error:
+            for one in getattr(error, "errors", (error,)):
+                inner = (one.field or "").partition(".")[2]
+                one.where, one.field = f"{reader.said(of)}{'.' if inner else ''}{inner}", None
+            raise
+    return {}
+
+
+def _software(reader: QuestionReader, facts: Facts) -> Framework:
+    """The framework, or the one of a run that names none; engine and stack are checked too."""
+    from mowich.rl.frameworks import read_framework
+    from mowich.software.engine import engine_names
+    from mowich.software.stack import stack_names
+
+    asked_software(reader, ROLLOUT_ENGINE, "engine", lambda: engine_names(facts))
+    asked_software(reader, TRAINER_STACK, "software stack", lambda: stack_names(facts))
+    name, at, release = (reader.get(FRAMEWORK) or "").partition("@")
+    if at and not release:
+        reader.add("names no release", FRAMEWORK, given=reader.given(FRAMEWORK), allowed=f"{name}@0.5, or {name}")
+    with reader.watch(FRAMEWORK):
+        return read_framework(facts, name, release)
+    return read_framework(facts, "")
+
+
+def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed) -> tuple[float, float]:
+    """(seconds of a call between two turns, seconds until a reward): as stated, else those of the kind of environment;
+    what it lacks is noted."""
+    from mowich.rl.environments import environment_times
+
+    call, reward, kind = reader.get(CALL), reader.get(REWARD), reader.get(ENVIRONMENT)
+    usual: dict[str, Fact | None] = {}
+    if kind is not None:
+        with reader.watch(ENVIRONMENT):
+            usual["call"], usual["reward"] = environment_times(facts, kind)
+    if (reader.get(TURNS) or 1.0) <= 1.0:
+        usual.pop("call", None)
+    elif call is None and reader.given(CALL) is None and usual.get("call") is None:
+        why = f" with {_key(reader, TURNS)} above 1: what a call takes is of the environment"
+        reader.missing(CALL, f"{why} ({_key(reader, ENVIRONMENT)} has the usual times of some)")
+    out = []
+    for name, value in (("call", call), ("reward", reward)):
+        fact = usual.get(name)
+        if value is None and fact is not None:
+            taken.words.append(
+                f"{name} of {fact.value:g} s ({fact.low or fact.value:g} to {fact.high or fact.value:g} s)"
+            )
+            value = facts.number(fact.path)
+        out.append(value or 0.0)
+    if algorithm != "distill" and reward is None and "reward" not in usual and reader.given(JUDGE_MODEL) is None:
+        taken.words.append("rewards that take no time")
+    return out[0], out[1]
+
+
+def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge | None:
+    """The judge, where there is one; what it lacks is noted."""
+    if reader.given(CALL) is not None and (reader.get(TURNS) or 1.0) <= 1.0:
+        reader.add("is between two turns", CALL, given=reader.given(CALL), fix=f"add {reader.example(TURNS)}")
+    parts = (JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS)
+    if algorithm == "distill":
+        for other in (REWARD, ENVIRONMENT, *parts, ACCEPTANCE):
+            if reader.given(other) is not None:
+                reader.add("a teacher gives no rewards", other, given=reader.given(other), fix="leave it out")
+    given = [f for f in parts if reader.given(f) is not None]
+    if not given:
+        return None
+    for need in parts:
+        if need not in given:
+            reader.missing(need, f" with {_key(reader, given[0])}")
+    model = _other_model(reader, JUDGE_MODEL)
+    on, tokens = reader.get(JUDGE_ON), reader.get(JUDGE_TOKENS)
+    _system(reader, JUDGE_ON, facts)
+    return None if model is None or on is None or tokens is None else AskedJudge(model=model, on=on, tokens=tokens)
+
+
+def _other_model(reader: QuestionReader, of: Field[object]) -> Model | None:
+    value = reader.given(of)
+    if value is None:
+        return None
+    with reader.watch(of):
+        return loaded_model(reader, value)
+    return None
+
+
+def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
+    """A system that is named, where it is known."""
+    from mowich.machines.system import resolve
+
+    name = reader.get(of)
+    with reader.watch(of):
+        if name is not None:
+            resolve(facts, name)
+            return name
+    return None
+
+
+def _given(reader: QuestionReader) -> dict[str, object]:
+    """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
+    left = {f.name for f in (*FORM, LEGEND, STEPS_TIMELINE, *OF_FACTS)}
+    asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
+    values = {f.name: value for f, value in asked if value is not None and value != f.default}
+    if QUESTION.name in values:
+        values[QUESTION.name] = words_of_model(reader)
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(getattr(value, "name", value)) if not isinstance(value, Path) else str(value)
+
+
+def _rl(reader: QuestionReader) -> RlRequest:
+    from mowich.rl.sync import METHODS
+
+    again = _given(reader)
+    has_file = _lay_scenario(reader)
+    reader.read_all()
+    form, settings = form_of(reader), read_settings(reader)
+    facts, taken = settings.facts, _Assumed(reader)
+    if settings.plan or settings.lnc is not None:
+        of = f"{_key(reader, ROLLOUT_PLAN)} and {_key(reader, TRAINER_PLAN)}"
+        reader.problems.add("each side has its own plan", where="plan", fix=f"give {of}")
+    model = None
+    if reader.given(QUESTION) is None:
+        scenario = "a model, or a scenario such as rl-nemo-8b"
+        reader.add("is required", QUESTION, allowed=f"{scenario} (mowich example lists them)")
+    elif has_file:
+        model = _other_model(reader, QUESTION)
+    else:
+        model = asked_model(reader)
+    algorithm = _algorithm(reader, taken)
+    prompts, samples, global_batch = _batch(reader, algorithm, taken)
+    lengths = _lengths(reader, facts, taken)
+    known, words = _number_of(facts, "prompt", "prompts of", " tokens")
+    prompt = taken.take(PROMPT_MEAN, known, words)
+    longest = prompt + (0.0 if lengths is None else lengths.cap)
+    most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
+    if lengths is not None and reader.given(MAX_SEQUENCE) is not None and most < prompt + (lengths.mean or 0.0):
+        shortest = f"at least {prompt + (lengths.mean or 0.0):g} tokens"
+        reader.add("is below prompt and mean answer", MAX_SEQUENCE, given=most, allowed=shortest)
+    if algorithm == "dapo" and reader.given(ACCEPTANCE) is None:
+        reader.missing(ACCEPTANCE, " with dapo: how many batches dynamic sampling takes is not known without it")
+    if reader.given(CRITIC) is not None and algorithm != "ppo":
+        reader.add("is of ppo", CRITIC, given=reader.given(CRITIC), fix="leave it out")
+    if algorithm == "ppo" and reader.given(CRITIC) is None:
+        taken.words.append("a critic as large as the model")
+    framework = _software(reader, facts)
+    placement, staleness = _placed(reader, framework, taken)
+    systems = _systems(reader, facts)
+    for side in (ROLLOUTS_ON, TRAINER_ON):
+        _system(reader, side, facts)
+    (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
+    if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
+        reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
+    rollout_plan, trainer_plan = _plans(reader, taken)
+    sync = asked_software(reader, SYNC_METHOD, "method of weight synchronisation", lambda: METHODS) or ""
+    term = asked_kind(reader, settings)
+    reader.stop()
+    assert model is not None
+    assert lengths is not None
+    reference, passes = _passes(reader, algorithm, framework, taken)
+    return reader.fill(
+        RlRequest,
+        form=form,
+        facts=facts,
+        given=given_of(reader),
+        notes=tuple(reader.notes),
+        model=model,
+        model_given=str(reader.given(QUESTION)) if has_file else words_of_model(reader),
+        algorithm=algorithm,
+        prompts=prompts,
+        samples=samples,
+        global_batch=global_batch,
+        epochs=reader.get(EPOCHS) or 1,
+        goal="time" if reader.get(GOAL) == "time" else "cost",
+        lengths=lengths,
+        prompt=prompt,
+        max_sequence=most,
+        reference=reference,
+        passes=passes,
+        critic=_other_model(reader, CRITIC),
+        teacher=_other_model(reader, TEACHER),
+        acceptance=1.0 if reader.get(ACCEPTANCE) is None else reader.get(ACCEPTANCE),
+        placement=placement,
+        staleness=staleness,
+        order=reader.get(ORDER) or framework.order,
+        partial=framework.partial if reader.given(PARTIAL) is None else reader.get(PARTIAL),
+        systems=systems,
+        rollout_plan=rollout_plan,
+        accept=reader.get(KEPT_TOKENS),
+        drafts=reader.get(DRAFTS) or 0,
+        trainer_plan=trainer_plan,
+        framework="" if reader.given(FRAMEWORK) is None else framework.name,
+        framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
+        sync=sync,
+        link_Bps=reader.get(SITES_LINK),
+        turns=reader.get(TURNS) or 1.0,
+        call_s=call_s,
+        reward_s=reward_s,
+        judge=judge,
+        term=term,
+        assumed=tuple(taken.words),
+        places={f.name: reader.said(f) for f in RL.fields},
+        again=again,
+    )
+
+
+def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
+    """The systems of both sides, or those to split over; names of these have no size."""
+    from mowich.machines.system import resolve
+
+    names = reader.get(BOTH_ON) or ()
+    for name in names:
+        with reader.watch(BOTH_ON):
+            resolve(facts, name)
+            if reader.given(SPLIT_CHIPS) is not None and any(mark in name for mark in ":*"):
+                raise UserError(
+                    "the search says how many", given=name, allowed=name.partition(":")[0].partition("*")[0]
+                )
+    for twice in dict.fromkeys(n for n in names if names.count(n) > 1):
+        reader.add(f"'{twice}' is named twice", BOTH_ON)
+    return names
+
+
+def _passes(
+    reader: QuestionReader, algorithm: str, framework: Framework, taken: _Assumed
+) -> tuple[bool, tuple[Pass, ...]]:
+    """(whether a reference model reads each batch, all passes over a batch before it is trained on)."""
+    usual = algorithm in ("grpo", "ppo") and "reference" in framework.forward
+    said = "a reference model reads each batch" if usual else "no reference model"
+    reference = taken.take(HAS_REFERENCE, usual, said)
+    if algorithm == "distill":
+        return reference, ("teacher", "reference") if reference else ("teacher",)
+    if "policy" not in framework.forward:
+        taken.words.append(f"no pass of the policy before an update, as {framework.display} has it")
+    wanted: dict[Pass, bool] = {
+        "policy": "policy" in framework.forward,
+        "reference": reference,
+        "critic": algorithm == "ppo",
+    }
+    return reference, tuple(name for name, is_there in wanted.items() if is_there)
+
+
+def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]:
+    """(choices of a worker's plan, of the trainer's)."""
+    from mowich.plans.plan import parse_fixed
+    from mowich.plans.serving_choices import parse_serving
+
+    rollout = _choices(reader, ROLLOUT_PLAN, parse_serving)
+    for name in ("mode", "prefill", "decode", "sequences"):
+        if name in rollout:
+            allowed = "tp, pp, dp, ep, weights, kv"
+            reader.add("is no choice of rollouts", ROLLOUT_PLAN, given=name, allowed=allowed)
+    trainer = _choices(reader, TRAINER_PLAN, parse_fixed)
+    if "precision" not in trainer:
+        taken.words.append("updates in bf16")
+    return rollout, {"precision": ("bf16",), **trainer}
+
+
+RL = Schema(
+    name="rl",
+    fields=(
+        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES),
+        *(STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN),
+        *(MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS, ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL),
+        *(MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS),
+        *(DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK, ENVIRONMENT, TURNS, CALL, REWARD),
+        *(JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS, STEPS_TIMELINE, PRICE_KIND, *OF_FACTS, TERM, LEGEND, *FORM, SEED),
+    ),
+    make=_rl,
+    help=(
+        "A step of reinforcement learning: rollouts that serve, updates that train, weights sent between them;"
+        " colocated, split over systems, or split as costs least."
+    ),
+    short="Reinforcement learning over one vendor or several.",
+    example=(
+        "mowich rl rl-nemo-8b   or   mowich rl llama-3.1-8b --grpo --prompts 64 --samples 32 --mean 1060 --cap 4096"
+        " --on h100:16"
+    ),
+)

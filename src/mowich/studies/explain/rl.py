@@ -1,0 +1,251 @@
+"""A row of reinforcement learning made again: the run that it was, at the plans that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path as File
+
+from mowich.economics import energy, money
+from mowich.estimate import Notes, Term
+from mowich.facts import Facts
+from mowich.facts.moves import noted
+from mowich.machines.system import resolve
+from mowich.models.model import Model
+from mowich.plans.plan import Plan, ServePlan
+from mowich.requests.fields import Edge
+from mowich.requests.rl import RL
+from mowich.requests.rl_fields import QUESTION
+from mowich.requests.schema import QuestionSource
+from mowich.rl.frameworks import read_framework
+from mowich.rl.trainer import packed_job
+from mowich.scenario import is_inline
+from mowich.shown import Result
+from mowich.studies.explain.serving import part_terms, record_decode
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.training import record_step
+from mowich.studies.explain.tree import ResultPath, flat_numbers
+from mowich.studies.rl import assess, rollout_plans, sync_of, trainer_platform
+from mowich.studies.rl_answer import row_dict
+from mowich.studies.rl_row import RlAsk
+from mowich.studies.rl_scenario import ask_of
+from mowich.studies.serving import moved_facts
+from mowich.training.sensitivity import noted_on
+from mowich.training.step import predict_step
+
+_SIDES: Mapping[str, tuple[str, ...]] = {
+    "generation": ("rollouts",),
+    "longest_s": ("rollouts",),
+    "rollout_idle_frac": ("rollouts",),
+    "policy": ("trainer",),
+    "reference": ("trainer",),
+    "critic": ("trainer",),
+    "teacher": ("trainer",),
+    "training": ("trainer",),
+    "sync": ("sync",),
+    "switch": ("framework",),
+    "other": ("framework",),
+    "reward": (),
+}
+"""Number, or part of a step -> what its terms are of; any other number is of all."""
+
+_FACTORS = ("generation", "training", "passes", "switch", "other")
+"""What a framework adds, as its facts call it."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A row that has an answer. asked: what was given, by field; model: as loaded, None: the scenario names it."""
+
+    asked: Mapping[str, object]
+    row: Result
+    model: Model | None
+    facts: Facts
+
+    def ask(self, known: Facts) -> RlAsk:
+        """The run of the row under other facts, at its plans."""
+        values = {**self.asked, **({} if self.model is None else {QUESTION.name: self.model})}
+        request = RL.read(values, QuestionSource(edge=Edge.OPTION, facts=known))
+        base, made, trains = ask_of(request), self.row["rollouts"], self.row["trainer"]
+        staleness = 0 if self.row["placement"] == "colocated" else base.job.staleness
+        return replace(
+            base,
+            job=replace(base.job, placement=self.row["placement"], staleness=staleness),
+            rollouts=replace(
+                base.rollouts,
+                on=f"{made['system']}:{made['chips']}",
+                system_id=made["system"],
+                chips=made["chips"],
+                engine=made["engine"],
+                plan=ServePlan.from_dict(made["plan"]),
+                fixed={},
+            ),
+            trainer=replace(
+                base.trainer,
+                on=f"{trains['system']}:{trains['chips']}",
+                system_id=trains["system"],
+                chips=trains["chips"],
+                stack=trains["stack"],
+                plan=Plan.from_dict(trains["plan"]),
+                fixed={},
+            ),
+        )
+
+    def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
+        """The numbers of the row under other facts."""
+        return flat_numbers(row_dict(assess(self.ask(known))))
+
+    @cached_property
+    def now(self) -> RlAsk:
+        """The run under the facts of the result."""
+        return self.ask(self.facts)
+
+    @cached_property
+    def cycle(self) -> Mapping[str, Term]:
+        """The laws of a step in closed form."""
+        notes = Notes()
+        assess(self.now, notes=notes)
+        return notes.terms
+
+    @cached_property
+    def framework(self) -> Mapping[str, Term]:
+        """What the framework adds to both sides."""
+        ask, notes = self.now, Notes()
+        found = read_framework(self.facts, ask.framework, ask.framework_release)
+        for name in _FACTORS:
+            path = found.paths[name]
+            unit = self.facts.fact(path).unit or "x"
+            words = f"what {found.display} adds: a factor on benchmarked software, or seconds of a step"
+            notes.add(f"framework.{name}", self.facts.number(path), unit, words=words)
+            notes.terms[f"framework.{name}"] = replace(notes.terms[f"framework.{name}"], facts=(path,))
+        return notes.terms
+
+    @cached_property
+    def rollouts(self) -> Mapping[str, Term]:
+        """A step of a worker, of its mean number of sequences at half a mean answer; a run evaluates it for all."""
+        ask, job, plan = self.now, self.now.job, self.now.rollouts.plan
+        assert plan is not None
+        framework = read_framework(self.facts, ask.framework, ask.framework_release)
+        found = rollout_plans(
+            ask.model,
+            resolve(self.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
+            job,
+            [plan],
+            framework,
+            self.facts,
+            engine=ask.rollouts.engine,
+            release=ask.rollouts.release,
+            memory_share=ask.rollouts.memory_share,
+            accept=ask.rollouts.accept,
+            drafts=ask.rollouts.drafts,
+        )
+        side, notes = found.sides[0], Notes()
+        if side is None:
+            return notes.terms
+        context = job.prompt + 0.5 * job.lengths.mean
+        n = max(1.0, min(float(side.most), job.rolled / side.workers, side.room_tokens / context) / plan.dp)
+        moved = moved_facts(found.deployment, self.facts)
+        made = Notes(moved.moved)
+        parts = {k: float(v[0]) for k, v in record_decode(moved.plans[0], n, context, made).items()}
+        part_terms(parts, made.with_facts(), notes)
+        words = f"sum of its parts, here of {n:.3g} sequences of {context:.4g} tokens; the run evaluates it for all"
+        return _summed("worker_step", sum(parts.values()), words, notes.terms)
+
+    @cached_property
+    def trainer(self) -> Mapping[str, Term]:
+        """An optimizer step, packed; the passes are its forward times."""
+        ask, plan = self.now, self.now.trainer.plan
+        assert plan is not None
+        platform = trainer_platform(ask, read_framework(self.facts, ask.framework, ask.framework_release))
+        one = replace(plan, micro_batch=1)
+        job = packed_job(ask.job, plan, ask.job.global_batch)
+        terms = noted_on(partial(record_step, ask.model, job, one), platform, self.facts).terms
+        whole = predict_step(ask.model, platform, job, one).total_s
+        words = "sum of its parts, before the framework; passes are its forward times"
+        return _summed("optimizer_step", whole, words, terms)
+
+    @cached_property
+    def sync(self) -> Mapping[str, Term]:
+        """Bringing new weights to the workers."""
+        ask = self.now
+        serve, train = ask.rollouts.plan, ask.trainer.plan
+        assert serve is not None
+        assert train is not None
+
+        def record(known: Facts, notes: Notes) -> None:
+            own = replace(ask, facts=known)
+            framework = read_framework(known, ask.framework, ask.framework_release)
+            system = resolve(known, ask.rollouts.system_id, chips=ask.rollouts.chips)
+            platform = trainer_platform(own, framework)
+            sync_of(own, framework, platform, train, system, serve, int(self.row["rollouts"]["workers"]), notes)
+
+        return noted(record, self.facts).terms
+
+    def terms(self, name: ResultPath, notes: Notes) -> None:
+        """Record the laws behind a number."""
+        words = [str(word) for word in name]
+        if words[0] in ("chips", "rollouts", "trainer"):
+            return
+        own = next((sides for word in words if (sides := _SIDES.get(word)) is not None), None)
+        if own is None:  # of both sides: their names would meet, and each part has its own explanation
+            wholes = {name: side[name] for side in (self.rollouts, self.trainer) for name in _WHOLES if name in side}
+            notes.terms |= {**self.cycle, **self.framework, **wholes, **self.sync}
+            return
+        for side in own:
+            notes.terms |= getattr(self, side)
+        if own and own[0] in ("rollouts", "trainer"):
+            notes.terms |= self.framework
+
+    def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
+        """Record prices and power of the chips of both sides."""
+        ask = self.now
+        for system in dict.fromkeys(filter(None, (ask.rollouts.system_id, ask.trainer.system_id, ask.judge_id))):
+            if name[0] == "usd_per_mtok":
+                money.price(known, system, term=ask.term, notes=notes)
+            elif name[0] == "J_per_token":
+                energy.drawn_power(known, system, notes=notes)
+
+    def symbols(self, known: Facts) -> Mapping[str, float]:
+        """What formulas read: trained tokens of a step, and the price of all chips."""
+        ask = self.now
+        both = {ask.rollouts.system_id: 0, ask.trainer.system_id: 0, ask.judge_id: ask.job.environment.judge_chips}
+        both[ask.rollouts.system_id] += ask.rollouts.chips
+        if ask.job.placement == "split":
+            both[ask.trainer.system_id] += ask.trainer.chips
+        prices = [float(money.price(known, on, term=ask.term).rate) * n for on, n in both.items() if n]
+        return {"tokens": ask.job.tokens, "usd_per_s": sum(prices)}
+
+
+_WHOLES = ("worker_step", "optimizer_step")
+_MOST_FACTS = 12
+"""Facts that a whole is told to rest on: the first of each of its parts."""
+
+
+def _summed(name: str, seconds: float, words: str, parts: Mapping[str, Term]) -> dict[str, Term]:
+    """Terms with their sum before them, which rests on what moves them most."""
+    notes = Notes()
+    notes.add(name, seconds, "s", words=words)
+    firsts = [term.facts[i] for i in range(_MOST_FACTS) for term in parts.values() if i < len(term.facts)]
+    facts = tuple(dict.fromkeys(firsts))[:_MOST_FACTS]
+    return {name: replace(notes.terms[name], facts=facts), **parts}
+
+
+def rl_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Model) -> Source | None:
+    """A run made again; None where it has no answer, or its scenario is not there."""
+    asked = result["inputs"]["asked"]
+    given = str(asked.get(QUESTION.name, ""))
+    is_scenario = "yaml" in asked or is_inline(given) or File(given).suffix in (".yaml", ".yml")
+    if not row["feasible"] or (File(given).suffix in (".yaml", ".yml") and not File(given).is_file()):
+        return None
+    is_named = is_scenario or result["inputs"]["model_given"] != given
+    run = _Run(asked=asked, row=row, model=None if is_named else model, facts=facts)
+    return Source(
+        at=at,
+        numbers=run.numbers,
+        record=run.record,
+        terms=run.terms,
+        symbols=run.symbols,
+        title=str(row["name"]),
+        is_slow=True,
+    )

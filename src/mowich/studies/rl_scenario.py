@@ -1,0 +1,170 @@
+"""A question of reinforcement learning as the runs that it asks for: systems, engines and plans looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.models.model import Model
+from mowich.plans.launch_settings import LaunchSettings
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.serving_choices import DEGREES
+from mowich.requests.fields import Edge
+from mowich.requests.rl import RL, RlRequest
+from mowich.requests.rl_fields import JUDGE_ON, QUESTION, ROLLOUT_PLAN
+from mowich.requests.schema import QuestionSource
+from mowich.rl.frameworks import read_framework
+from mowich.serving.search import ServeJob
+from mowich.software.engine import engine_for
+from mowich.studies.rl import FRAMEWORKS_RUN_ON
+from mowich.studies.rl_row import RlAsk, RolloutAsk, TrainerAsk
+from mowich.studies.serving import check_layout
+from mowich.studies.serving_plan import native_weights, plan_serving
+
+
+def read_rl(scenario: str | Path, facts: Facts, **given: object) -> RlRequest:
+    """The question of a scenario: a file, the name of one that ships, or its text in braces. given: fields that win
+    over it. Raises UserErrors, each with file and line."""
+    values = {QUESTION.name: scenario, **given}
+    return RL.read(values, QuestionSource(edge=Edge.KEYWORD, facts=facts))
+
+
+def ask_of(asked: RlRequest) -> RlAsk:
+    """The run that a question asks for; of a search for a split the run without sizes, on its first system. Raises
+    UserError for a worker's plan that its system or model does not allow."""
+    facts = asked.facts
+    here = asked.systems[0] if asked.systems else ""
+    makes, trains = asked.rollouts or here, asked.trainer or here
+    rollouts, trainer = resolve(facts, makes), resolve(facts, trains)
+    is_search = asked.chips is not None
+    engine = asked.engine or ""
+    if asked.framework and not engine and rollouts.vendor == FRAMEWORKS_RUN_ON:
+        engine = read_framework(facts, asked.framework, asked.framework_release).engine
+    if engine or not is_search:
+        engine = engine_for(facts, rollouts, engine or None, asked.model)
+    plan = None if is_search else _worker_plan(asked, asked.model, rollouts)
+    judge = asked.judge
+    job = asked.job()
+    if judge is not None:
+        rate, chips = judged_per_s(asked)
+        job = replace(job, environment=replace(job.environment, judged_per_s=rate, judge_chips=chips))
+    return RlAsk(
+        model=asked.model,
+        job=job,
+        rollouts=RolloutAsk(
+            on=makes,
+            system_id=rollouts.id,
+            chips=rollouts.chips,
+            engine=engine,
+            release=asked.release or "",
+            plan=plan,
+            fixed={} if plan is not None else asked.rollout_plan,
+            memory_share=asked.memory_share,
+            accept=asked.accept,
+            drafts=asked.drafts,
+        ),
+        trainer=TrainerAsk(
+            on=trains, system_id=trainer.id, chips=trainer.chips, stack=asked.stack, fixed=asked.trainer_plan
+        ),
+        facts=facts,
+        framework=asked.framework,
+        framework_release=asked.framework_release,
+        sync=asked.sync,
+        link_Bps=asked.link_Bps,
+        term=asked.term,
+        seed=asked.seed,
+        critic=asked.critic,
+        teacher=asked.teacher,
+        judge_id="" if judge is None else resolve(facts, judge.on).id,
+        assumed=asked.assumed,
+    )
+
+
+def _worker_plan(asked: RlRequest, model: Model, system: System) -> ServePlan | None:
+    """The plan of a worker where degrees are stated, those that are not are 1; None where the search finds it."""
+    given = asked.rollout_plan
+    if not any(name in given for name in DEGREES):
+        return None
+    where = asked.said(ROLLOUT_PLAN)
+    several = next((name for name, values in given.items() if len(values) > 1), None)
+    if several is not None:
+        raise UserError("one plan of a worker", where=f"{where}.{several}", given=given[several], allowed="one value")
+    one: Mapping[str, int | str] = {name: values[0] for name, values in given.items()}
+    plan = ServePlan(
+        **{name: int(one.get(name, 1)) for name in DEGREES},
+        weights=one_of(str(one.get("weights", native_weights(model, system, asked.facts))), WEIGHTS, "weights"),
+        kv=one_of(str(one.get("kv", "bf16")), KV, "format of the cache"),
+        launch=LaunchSettings.of({k: v for k, v in one.items() if k not in (*DEGREES, "weights", "kv")}),
+    )
+    check_layout(model, system, plan, where)
+    return plan
+
+
+def judged_per_s(asked: RlRequest) -> tuple[float, int]:
+    """(samples that the judge's chips rate in a second, chips): by the serving plan of most tokens per second. Raises
+    UserError where the judge does not fit its chips."""
+    judge = asked.judge
+    assert judge is not None
+    lengths = asked.lengths.lengths()
+    job = ServeJob(prompt=asked.prompt + lengths.mean, output=judge.tokens)
+    chips = resolve(asked.facts, judge.on).chips
+    row = plan_serving(judge.model, judge.on, job=job, facts=asked.facts, top=1).rows[0]
+    if row.tokens_per_s_per_chip.value is None:
+        raise UserError("the judge does not run there", where=asked.said(JUDGE_ON), given=judge.on, fix=row.reason)
+    return row.tokens_per_s_per_chip.value * chips / judge.tokens, chips
+
+
+def scenario_keys(asked: RlRequest) -> dict[str, object]:
+    """The question as results state it: the keys of a scenario, what was taken filled in."""
+    sides = {"rollouts.on": asked.rollouts, "trainer.on": asked.trainer}
+    where = {"chips": asked.chips, "on": list(asked.systems) or None}
+    judge = asked.judge
+    values: dict[str, object] = {
+        "model": asked.model.name,
+        "algorithm": asked.algorithm,
+        "teacher": asked.teacher and asked.teacher.name,
+        "critic": asked.critic and asked.critic.name,
+        **{name: getattr(asked, name) for name in ("prompts", "samples", "global_batch", "epochs")},
+        "lengths": asked.lengths.to_dict(),
+        **{name: getattr(asked, name) for name in ("prompt", "max_sequence", "reference", "acceptance")},
+        **{name: getattr(asked, name) for name in ("placement", "staleness", "order", "partial")},
+        **where,
+        **({} if asked.chips is None else {"goal": asked.goal, "budget": asked.budget}),
+        **sides,
+        "rollouts.engine": asked.engine,
+        "rollouts.release": asked.release,
+        "rollouts.plan": _choices(asked.rollout_plan),
+        "rollouts.memory_share": asked.memory_share,
+        "rollouts.accept": asked.accept,
+        "rollouts.drafts": asked.drafts or None,
+        "trainer.stack": asked.stack,
+        "trainer.plan": _choices(asked.trainer_plan),
+        "framework": "@".join(filter(None, (asked.framework, asked.framework_release))) or None,
+        "sync.method": asked.sync or None,
+        "sync.link_Bps": asked.link_Bps,
+        "environment.turns": asked.turns,
+        "environment.call_s": asked.call_s,
+        "environment.reward_s": asked.reward_s,
+        "environment.judge": judge and {"model": judge.model.name, "on": judge.on, "tokens": judge.tokens},
+        "price_term": asked.term,
+        "seed": asked.seed,
+    }
+    out: dict[str, object] = {}
+    for key, value in values.items():
+        inner, (*above, own) = out, key.split(".")
+        if value is None:
+            continue
+        for name in above:
+            below = inner.setdefault(name, {})
+            assert isinstance(below, dict)
+            inner = below
+        inner[own] = value
+    return out
+
+
+def _choices(given: Mapping[str, Sequence[int | str]]) -> dict[str, object] | None:
+    return {name: values[0] if len(values) == 1 else list(values) for name, values in given.items()} or None

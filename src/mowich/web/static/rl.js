@@ -1,0 +1,188 @@
+// Reinforcement learning: a run or a split of chips. It begins with a scenario that ships; the form has the fields of the schema that the server tells, and the
+// same question as YAML.
+
+import { $, download, h } from "./dom.js";
+import { Refused, once, page, post } from "./api.js";
+import { change, state } from "./state.js";
+import { choice } from "./question.js";
+import { pageOf } from "./pages.js";
+import { skeleton, waiting } from "./waiting.js";
+import * as drawer from "./explain.js";
+
+/** Fields by what they are about; those of the first groups are open, those of no group are in the last. */
+const GROUPS = [
+  ["", ["model", "algorithm", "prompts", "samples", "mean", "cap"]],
+  ["Where", ["on", "rollouts", "trainer", "chips", "staleness"]],
+  ["Batch and lengths", ["batch", "global_batch", "epochs", "acceptance", "reference", "teacher", "critic", "sigma", "quantiles", "prompt", "max_sequence"]],
+  ["Rollouts and trainer", ["engine", "release", "rollout_plan", "memory_share", "accept", "drafts", "stack", "trainer_plan", "framework", "sync", "link", "placement", "order", "partial"]],
+  ["Environment", ["turns", "call", "reward", "judge", "judge_on", "judge_tokens"]],
+  ["Price and search", []],
+];
+const OPEN = 2; // groups without a fold
+const HIDDEN = ["yaml", "verb"];
+const WORDS = { algorithm: ["grpo", "ppo", "dapo", "distill"], placement: ["colocated", "split"], order: ["finished", "started"] };
+
+let shipped = null;
+let schema = null;
+let answer = null;
+let running = null;
+let models = [];
+
+const picked = () => shipped.find((s) => s.name === state.run_scenario) ?? shipped[0];
+const isOwn = () => Object.keys(state.run).length > 0;
+/** What the fields of the form hold. */
+const filled = () => (isOwn() ? state.run : answer?.asked ?? {});
+/** The request: a scenario as it ships, or fields. */
+const question = () => ({ verb: "rl", ...(isOwn() ? state.run : { yaml: picked().text }) });
+
+export async function show() {
+  $("headline").textContent = "A step of reinforcement learning";
+  $("status").replaceChildren();
+  if (!shipped) {
+    const [found, api, known] = await Promise.all([once("/api/scenarios?verb=rl"), once("/openapi.json"), once("/api/models")]);
+    shipped = found.result.scenarios;
+    schema = api.components.schemas.Rl.properties;
+    models = known.result.models.map((m) => m.name);
+  }
+  if (state.tab !== "rl") return;
+  form();
+  $("view").replaceChildren(h("div", { class: "rl" }, h("div", { id: "rl-wrong" }), h("div", { id: "rl-answer" })));
+  if (answer && JSON.stringify(answer.body) === JSON.stringify(question())) draw();
+  else await solve(question());
+  $("centre").setAttribute("aria-busy", "false");
+}
+
+// ---- the form --------------------------------------------------------------------------------------------------------------------------
+
+const words = (key) => `${key[0].toUpperCase()}${key.slice(1)}`.replaceAll("_", " ");
+const shown = (value) => (value === undefined || value === null ? "" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k}=${Array.isArray(v) ? v.join("|") : v}`).join(", ") : String(value));
+const types = (field) => [field, ...(field.anyOf ?? [])].map((one) => one.type);
+
+/** The value of a field as the server takes it; undefined where it is empty. */
+function taken(key, text) {
+  const kinds = types(schema[key]);
+  if (!text) return undefined;
+  if (kinds.includes("boolean")) return text === "true";
+  return kinds.includes("array") ? text.split(/[,\n]/).map((one) => one.trim()).filter(Boolean) : text;
+}
+
+function put(key, text) {
+  const next = { ...filled() };
+  delete next[key];
+  const value = taken(key, text.trim());
+  if (value !== undefined) next[key] = value;
+  change({ run: next }, true);
+  document.dispatchEvent(new Event("kept"));
+  solve(question());
+}
+
+function input(key) {
+  const field = schema[key];
+  const id = `run-${key}`;
+  const now = shown(filled()[key]);
+  const options = types(field).includes("boolean") ? [["", "as the framework does"], ["true", "yes"], ["false", "no"]] : (field.enum ?? WORDS[key]) ? [["", "–"], ...(field.enum ?? WORDS[key]).map((word) => [word, word])] : null;
+  const made = options
+    ? h("select", { id, "aria-describedby": `wrong-${id}`, onchange: () => put(key, made.value) }, options.map(([value, text]) => { const one = h("option", { value }, text); one.selected = value === now; return one; }))
+    : h("input", { type: "text", id, value: now, placeholder: field.examples?.[0] ?? "", list: key === "model" ? "run-models" : null, autocomplete: "off", spellcheck: "false", "aria-describedby": `wrong-${id}`, onchange: () => put(key, made.value) });
+  return h("div", { class: "field" }, h("label", { for: id, title: field.description ?? "" }, words(key)), made, h("p", { class: "wrong", id: `wrong-${id}` }));
+}
+
+/** Left: the scenario, its fields, its text. */
+function form() {
+  const left = $("left");
+  const held = left.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = new Set([...left.querySelectorAll("details[open]")].map((d) => d.dataset.fold));
+  const wide = left.querySelector("details.all");
+  const named = new Set(GROUPS.flatMap(([, keys]) => keys));
+  const rest = Object.keys(schema).filter((key) => !named.has(key) && !HIDDEN.includes(key));
+  const groups = GROUPS.map(([title, keys], i) => {
+    const own = (i === GROUPS.length - 1 ? rest : keys).filter((key) => key in schema).map(input);
+    if (i < OPEN) return h("fieldset", { class: "fields" }, h("legend", { class: title ? null : "sr" }, title || "The run"), own);
+    return h("details", { class: "fold", "data-fold": title, open: open.has(title) }, h("summary", {}, title), own);
+  });
+  const area = h("textarea", { id: "run-yaml", rows: 16, spellcheck: "false", "aria-label": "The run as YAML", oninput: () => { apply.disabled = false; } });
+  area.value = isOwn() ? answer?.yaml ?? "" : picked().text;
+  const apply = h("button", { type: "button", class: "small", id: "run-apply", disabled: true, onclick: () => solve({ verb: "rl", yaml: area.value }, true) }, "Apply");
+  left.replaceChildren(h("details", { class: "all", open: wide ? wide.open : window.innerWidth > 900 }, h("summary", {}, "Change the question"),
+    choice("run-scenario", "Scenario", shipped.map((s) => [s.name, s.name.replace(/^rl-/, "")]), isOwn() ? "" : picked().name, (name) => {
+      change({ run_scenario: name, run: {} }, true);
+      document.dispatchEvent(new Event("kept"));
+      solve(question()).then(() => $("left").querySelector(`input[value="${CSS.escape(name)}"]`)?.focus());
+    }), h("p", { class: "note" }, isOwn() ? "A run of your own." : `${picked().what}.`),
+    h("datalist", { id: "run-models" }, models.map((name) => h("option", { value: name }))), groups,
+    h("details", { class: "fold", "data-fold": "yaml", open: open.has("yaml") }, h("summary", {}, "Scenario (YAML)"), area, h("div", { class: "row" }, apply), h("p", { class: "wrong", id: "wrong-run-yaml" }))));
+  if (held) $(held)?.focus(); // made anew under the fingers
+}
+
+// ---- the answer ------------------------------------------------------------------------------------------------------------------------
+
+/** Ask and show. keep: it is a text, whose fields the form takes over where it is right. */
+async function solve(body, keep = false) {
+  if (!$("rl-answer")) return; // another tab by now
+  running?.abort();
+  const own = new AbortController();
+  running = own;
+  if (answer) $("rl-answer").classList.add("stale");
+  else $("rl-answer").replaceChildren(skeleton(9));
+  $("centre").setAttribute("aria-busy", "true");
+  const done = waiting("rl", $("status"), body.chips ? "Searching splits" : "Playing out steps");
+  try {
+    const got = await post("/api/rl", body, own.signal);
+    done(!own.signal.aborted);
+    if (own.signal.aborted) return;
+    answer = { ...got, body };
+    if (keep) change({ run: got.asked }, true);
+    if (keep) answer.body = question();
+    document.dispatchEvent(new Event("kept"));
+    if (state.tab !== "rl") return;
+    form();
+    draw();
+  } catch (error) {
+    done(false);
+    if (own.signal.aborted || error.name === "AbortError" || !$("rl-wrong")) return;
+    wrong(error);
+  }
+  $("centre").setAttribute("aria-busy", "false");
+}
+
+/** What is wrong, beside the fields that it is about. */
+function wrong(error) {
+  const errors = error instanceof Refused ? error.errors : [{ line: error.message }];
+  clear();
+  for (const e of errors) {
+    const key = String(e.where ?? "").split(/[ .]/).find((part) => $(`wrong-run-${part}`));
+    if (!key) continue;
+    $(`wrong-run-${key}`).textContent = e.line;
+    $(`run-${key}`)?.setAttribute("aria-invalid", "true");
+    $(`run-${key}`)?.closest("details.fold")?.setAttribute("open", "");
+  }
+  $("rl-wrong").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), errors.map((e) => h("p", {}, e.line)), answer ? "Below is the last answer." : ""));
+  if (!answer) $("rl-answer").replaceChildren();
+}
+
+function clear() {
+  $("rl-wrong")?.replaceChildren();
+  document.querySelectorAll(".left .wrong").forEach((p) => { p.textContent = ""; });
+  document.querySelectorAll(".left [aria-invalid]").forEach((e) => e.removeAttribute("aria-invalid"));
+}
+
+function draw() {
+  const box = $("rl-answer");
+  if (!box) return;
+  const r = answer.result;
+  clear();
+  box.classList.remove("stale");
+  $("headline").textContent = answer.view.headline;
+  $("footing").textContent = `${isOwn() ? "a run of your own" : `scenario ${picked().name}`}; facts ${r.facts_hash ?? ""}`;
+  const made = h("div", {});
+  box.replaceChildren(made);
+  pageOf(made, answer.view, { strip: false, made: take.command(), explain: (metric, from) => drawer.explain(answer.body, metric, from) });
+  box.dataset.step = String(r.step_s?.value ?? "");
+}
+
+export const take = {
+  json: () => download("rl.json", `${JSON.stringify(answer.result, null, 1)}\n`, "application/json"),
+  yaml: () => download("run.yaml", answer.yaml, "application/yaml"),
+  html: async () => download("rl.html", await page("/api/report", answer.body), "text/html"),
+  command: () => answer && (isOwn() ? answer.command : picked().command),
+};
