@@ -717,6 +717,21 @@ def test_a_run_of_reinforcement_learning_is_rolled_out_and_trained_token_by_toke
         assert done == pytest.approx(share[task.replace("rollouts", "updates"), period], abs=1e-3)
 
 
+def test_a_mistake_in_a_run_is_told_at_its_key() -> None:
+    known = facts.load_facts()
+    for old, new, told in (
+        ("llama-3.1-8b", "llama-3.1-8x", "reasoning.rl.run.model: unknown model"),
+        (", cap: 4000", "", "reasoning.rl.run.lengths.cap: is required"),
+        ("grpo", "grpq", "reasoning.rl.run.algorithm: "),
+    ):
+        p = read_problem(RUN.replace(old, new), known)
+        with pytest.raises(UserError) as refused:
+            rate(p.tasks[0], p.choices[0], known)
+        assert refused.value.line().startswith(told)
+    with pytest.raises(UserError, match="tokens is missing"):
+        read_problem(RUN.replace("tokens: 1T, ", ""), known)
+
+
 def test_tasks_that_differ_in_tokens_alone_are_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = """  longer:
     train: {model: llama-3.1-8b, tokens: 90T, seq: 4096, batch: 512seqs}

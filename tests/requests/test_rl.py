@@ -162,7 +162,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "lenghts": ({"lenghts": {"p50": 1}}, "unknown key.*did you mean 'lengths'"),
 }
 """Key that is told -> what breaks it, and what is said."""
-ALONE = ("lenghts", "lengths.mean", "on", "acceptance", "algorithm")
+ALONE = ("lengths.mean", "on", "acceptance", "algorithm")
 """Mistakes that hide others, or are told in the place of others."""
 
 
@@ -183,6 +183,8 @@ def test_every_mistake_of_a_scenario_is_one_line_with_its_place(facts: Facts, wh
         read({"yaml": text}, Edge.KEY, facts)
     lines = error.value.line().splitlines()
     assert len(lines) == len(which), lines
+    numbers = [int(found[1]) for line in lines if (found := re.match(r"the scenario:(\d+) ", line))]
+    assert numbers == sorted(numbers)
     for key in which:
         [line] = [line for line in lines if f" {key}" in line.split(": ")[0]]
         placed = re.match(r"the scenario:(\d+) ", line)
@@ -236,6 +238,25 @@ def test_what_is_given_beside_a_scenario_wins_and_is_told_by_its_own_name(
     assert lines[0].startswith("error: ")
     assert "rl-nemo-8b.yaml:" in lines[0]  # the batch of the file does not fill
     assert lines[1].startswith("error: --cap: is not above the mean length, got '900'")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "more", "seen"),
+    [
+        ("rl-nemo-8b", {"quantiles": {"p50": 900, "p100": 4000}}, {"placement": "colocated"}),
+        ("rl-nemo-8b", {"rollouts": "trn3:16", "trainer": "h100:8"}, {"placement": "split", "systems": ()}),
+        ("rl-nemo-8b", {"on": "h100,trn3", "chips": 32}, {"placement": "split", "chips": 32}),
+        ("rl-async-30b", {"on": "h100:32"}, {"placement": "colocated", "staleness": 0, "rollouts": None}),
+        ("rl-async-30b", {"on": "h100,trn3", "chips": 64}, {"staleness": 1, "rollouts": None}),
+        ("rl-two-vendors-235b", {"staleness": 2}, {"rollouts": "trn3:144", "staleness": 2}),
+    ],
+)
+def test_another_way_to_say_a_thing_takes_the_place_of_the_files(
+    facts: Facts, scenario: str, more: dict[str, object], seen: dict[str, object]
+) -> None:
+    asked = read({"model": scenario, **more}, Edge.KEYWORD, facts)
+    assert {name: getattr(asked, name) for name in seen} == seen
+    assert (asked.lengths.quantiles is not None) == ("quantiles" in more)
 
 
 def test_what_nobody_stated_is_told_with_its_range(facts: Facts) -> None:

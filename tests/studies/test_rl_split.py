@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -140,6 +141,7 @@ def test_no_candidate_that_is_left_out_is_better(
 ) -> None:
     """Against every size of both sides and every pair: the same runs, the same front."""
     ask = question(facts, 20, ("gb300", "h100"))
+    ask = replace(ask, base=replace(ask.base, link_Bps=1e9))
     quick = find_split(ask)
     found = list(asked)
     asked.clear()
@@ -155,5 +157,23 @@ def test_no_candidate_that_is_left_out_is_better(
         assert (mine.rollouts.chips, mine.trainer.chips) == (best.rollouts.chips, best.trainer.chips)
         assert (mine.rollouts.plan, mine.trainer.plan) == (best.rollouts.plan, best.trainer.plan)
     for run in found:
+        assert (run.link_Bps is None) == (run.rollouts.on == run.trainer.on), "a link is between two systems"
         used = run.trainer.chips + (run.rollouts.chips if run.job.placement == "split" else 0)
         assert used == 20 or "h100" in (run.rollouts.on, run.trainer.on)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("asked")
+def test_more_chips_and_lower_prices_never_cost_more_at_a_step_time(facts: Facts) -> None:
+    """Where every size is tried, whatever a front holds, one of more chips holds as good or better."""
+    cheaper = facts.with_values({"prices.user.h200": 1.0 / 3600.0})
+    fronts = [
+        find_split(question(known, chips, ("h100", "h200"))).front
+        for known, chips in ((facts, 16), (facts, 32), (facts, 48), (cheaper, 48))
+    ]
+    for few, many in pairwise(fronts):
+        for point in few:
+            assert any(
+                other.step_s <= point.step_s * (1 + 1e-9) and other.usd_per_mtok <= point.usd_per_mtok * (1 + 1e-9)
+                for other in many
+            )

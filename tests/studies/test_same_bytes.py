@@ -85,7 +85,7 @@ sys.__stdout__.write(json.dumps(answers))
 """
 
 
-HEAVY = ("gap", "gap-serve", "value", "value-serve", "plan-load", "claims", "claims-measured", "calibrate")
+HEAVY = ("gap", "gap-serve", "value", "value-serve", "plan-load", "claims", "claims-measured", "calibrate", "rl-split")
 """Questions that take seconds each."""
 
 

@@ -7,6 +7,7 @@ option. What is given beside a file wins over it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -301,17 +302,47 @@ def _lay_scenario(reader: QuestionReader) -> bool:
     if scenario is None:
         _check_name(reader)
         return False
+    root = None
     with reader.watch():
         sent = reader.given(TEXT) is not None
         root = parse_text(str(scenario), "the scenario") if sent else read_scenario(scenario)
-        root.text("name")
-        values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
-        if reader.edge is Edge.KEY and LENGTHS_FILE.name in values:
-            root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
-        root.stop()
-        reader.lay(values, places, instead=QUESTION)
     reader.stop()
+    assert root is not None
+    root.text("name")
+    values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
+    if reader.edge is Edge.KEY and values.pop(LENGTHS_FILE.name, None) is not None:
+        root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
+    for displaced in _displaced(reader):
+        values.pop(displaced.name, None)
+    reader.lay(values, places, instead=QUESTION)
+    with reader.watch():
+        root.stop()  # the other mistakes are told with those of keys
     return True
+
+
+_WAYS: tuple[tuple[tuple[Field[object], ...], ...], ...] = (
+    ((MEAN, SIGMA), (QUANTILES,), (LENGTHS_FILE, COLUMN)),
+    ((BOTH_ON, SPLIT_CHIPS, GOAL, MOST_USD), (ROLLOUTS_ON, TRAINER_ON)),
+    ((GRPO,), (PPO, CRITIC), (DAPO,), (TEACHER,)),
+)
+"""Ways to say one thing, each with its fields: one that is given beside a scenario takes the place of the file's."""
+
+
+def _displaced(reader: QuestionReader) -> list[Field[object]]:
+    """Fields of a scenario that what is given beside it says in another way."""
+    out: list[Field[object]] = []
+    for ways in _WAYS:
+        given = [way for way in ways if any(reader.given(f) not in (None, False) for f in way)]
+        out += [one for way in ways if given and way not in given for one in way]
+    if ROLLOUTS_ON in out:  # one set of chips, or a search: the file's split is not
+        out += [PLACEMENT] + [STALENESS] * (reader.given(SPLIT_CHIPS) is None)
+    return [*out, PLACEMENT] if BOTH_ON in out else out
+
+
+def _line_of(error: UserError) -> float:
+    """The line of a file that a problem stands in; behind all lines where it stands in none."""
+    found = re.search(r":(\d+)( |$)", error.where or "")
+    return float(found[1]) if found else math.inf
 
 
 # ---- reading the question
@@ -642,7 +673,7 @@ def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
 
 def _given(reader: QuestionReader) -> dict[str, object]:
     """What was given, by field, as JSON has it; not how the answer is shown, nor what changed facts."""
-    left = {f.name for f in (*FORM, LEGEND, STEPS_TIMELINE, *OF_FACTS)}
+    left = {f.name for f in (*FORM, LEGEND, AS, STEPS_TIMELINE, *OF_FACTS)}
     asked = ((f, reader.given(f)) for f in RL.fields if f.name not in left)
     values = {f.name: value for f, value in asked if value is not None and value != f.default}
     if QUESTION.name in values:
@@ -686,9 +717,9 @@ def _rl(reader: QuestionReader) -> RlRequest:
     prompt = taken.take(PROMPT_MEAN, known, words)
     longest = prompt + (0.0 if lengths is None else lengths.cap)
     most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
-    if lengths is not None and reader.given(MAX_SEQUENCE) is not None and most < prompt + (lengths.mean or 0.0):
-        shortest = f"at least {prompt + (lengths.mean or 0.0):g} tokens"
-        reader.add("is below prompt and mean answer", MAX_SEQUENCE, given=most, allowed=shortest)
+    if reader.given(MAX_SEQUENCE) is not None and most < (shortest := prompt + (reader.get(MEAN) or 0.0)):
+        allowed = f"at least {shortest:g} tokens"
+        reader.add("is below prompt and mean answer", MAX_SEQUENCE, given=most, allowed=allowed)
     if algorithm == "dapo" and reader.given(ACCEPTANCE) is None:
         reader.missing(ACCEPTANCE, " with dapo: how many batches dynamic sampling takes is not known without it")
     if reader.given(CRITIC) is not None and algorithm != "ppo":
@@ -703,9 +734,13 @@ def _rl(reader: QuestionReader) -> RlRequest:
     (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
     if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
         reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
+    file = reader.get(STEPS_TIMELINE)
+    if file is not None and file.suffix not in (".json", ".svg"):
+        reader.add("not a kind of timeline", STEPS_TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     rollout_plan, trainer_plan = _plans(reader, taken)
     sync = asked_software(reader, SYNC_METHOD, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
+    reader.problems.found.sort(key=_line_of)
     reader.stop()
     assert model is not None
     assert lengths is not None
@@ -781,6 +816,9 @@ def _passes(
     said = "a reference model reads each batch" if usual else "no reference model"
     reference = taken.take(HAS_REFERENCE, usual, said)
     if algorithm == "distill":
+        taken.words.append(
+            "on-policy distillation: the teacher reads the model's own answers, and nothing rewards them"
+        )
         return reference, ("teacher", "reference") if reference else ("teacher",)
     if "policy" not in framework.forward:
         taken.words.append(f"no pass of the policy before an update, as {framework.display} has it")

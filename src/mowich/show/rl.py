@@ -385,7 +385,8 @@ def _front(result: Result) -> list[Part]:
         Table(
             title="Front: no other split beats both, in closed form",
             columns=[
-                *(Column(name=name, right=False) for name in ("rollouts on", "trainer on")),
+                Column(name="rollouts on", right=False),
+                Column(name="trainer on", right=False),
                 Column(name="step", unit="s", short="step s"),
                 Column(name="$/Mtok"),
             ],
@@ -500,7 +501,7 @@ def _pictures(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         _step_bars(rows),
     ]
     spans = rl_timeline.spans_of(result.get("timeline") or (), str(result["rows"][0]["placement"]))
-    return [*out, rl_timeline.timeline_picture(spans)] if spans else out
+    return [*out, rl_timeline.timeline_picture(spans, names[0])] if spans else out
 
 
 def _looks(rows: Sequence[tuple[str, Result]]) -> dict[str, SystemLook]:

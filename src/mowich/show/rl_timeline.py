@@ -129,13 +129,13 @@ def draw_steps(spans: Sequence[Span], style: Style) -> list[str]:
     ]
 
 
-def timeline_picture(spans: Sequence[Span]) -> Chart:
-    """The picture of a page."""
+def timeline_picture(spans: Sequence[Span], name: str) -> Chart:
+    """The picture of a page. name: of the run."""
     spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
     return timeline_chart(
         "Who does what in a few steps",
-        "Empty: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
+        f"Of {name}. Empty: waits. --timeline FILE.json writes it for ui.perfetto.dev.",
         {
             lane_words(lane): [(s.from_s, s.to_s, time_part(s.what).words) for s in spans if s.lane == lane]
             for lane in lanes

@@ -275,9 +275,20 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     )
 
 
-@heard(again=True)
 def rl_found(asked: rl.RlRequest) -> RlAnswer:
     """What a run of reinforcement learning comes to, or the split that a search finds."""
+    return _run_found(asked) if asked.chips is None else _split_found(asked)
+
+
+@heard(again=True)
+def _run_found(asked: rl.RlRequest) -> RlAnswer:
+    from mowich.studies.rl_answer import rl as study
+
+    return study(asked)
+
+
+@heard()
+def _split_found(asked: rl.RlRequest) -> RlAnswer:  # a search takes seconds: nobody looks for what moves nothing
     from mowich.studies.rl_answer import rl as study
 
     return study(asked)

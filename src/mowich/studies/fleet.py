@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from mowich.errors import placed
+from mowich.errors import UserError, UserErrors, placed
 from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
@@ -40,6 +40,7 @@ from mowich.studies.compare import solve_system as best_plans
 from mowich.studies.heard import note_heard
 from mowich.studies.outcome import SystemAsk
 from mowich.studies.rl_rates import rollout_rate, update_rate
+from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of, read_rl
 from mowich.units import parse_batch
 
@@ -372,7 +373,7 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
 def _rl_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     """Rollouts or updates of a run that a scenario states, in tokens that are trained on."""
     ask, chips = task.ask, _chips(task, choice)
-    run = ask_of(read_rl(_run_on(str(ask["run"]), choice.system.id), facts))
+    run = _run(task, choice, facts)
     if words := _precisions(task):
         formats = tuple(words.split(","))
         made = replace(run.rollouts, fixed={**run.rollouts.fixed, "weights": formats})
@@ -394,14 +395,21 @@ def _rl_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     )
 
 
-def _run_on(run: str, system: str) -> str:
-    """The scenario of a run; its text in braces may leave open where it runs, because the fleet says that."""
-    if not is_inline(run):
-        return run
-    stated = json.loads(run)
+def _run(task: FleetTask, choice: Choice, facts: Facts) -> RlAsk:
+    """The run of a task. Its text in braces may leave open where it runs, because the fleet says that. Raises UserError
+    for a mistake in it, at its key."""
+    text = str(task.ask["run"])
+    if not is_inline(text):
+        return ask_of(read_rl(text, facts))
+    stated = json.loads(text)
     if not {"on", "rollouts", "trainer"} & set(stated):
-        stated |= {"rollouts": {"on": system}, "trainer": {"on": system}}
-    return json.dumps(stated)
+        stated |= {side: {"on": choice.system.id} for side in ("rollouts", "trainer")}
+    try:
+        return ask_of(read_rl(json.dumps(stated), facts))
+    except UserError as wrong:
+        for error in wrong.errors if isinstance(wrong, UserErrors) else [wrong]:
+            error.where = f"{task.workload}.rl.run.{(error.where or '').rpartition(' ')[2]}".rstrip(".")
+        raise
 
 
 # ---- the study

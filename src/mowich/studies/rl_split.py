@@ -310,7 +310,7 @@ def _row(
     is_colocated = table.job.placement == "colocated"
     made = replace(base.rollouts, on=a.name, system_id=a.system.id, engine=a.engine)
     trained = replace(base.trainer, on=b.name, system_id=b.system.id)
-    run = scheduled_run(base, table.job)
+    run = scheduled_run(base, table.job, is_one_system=a is b)
     if chosen is None:
         where = a.name if is_colocated else f"{a.name} for rollouts and {b.name} for training"
         limit = " within the budget" if ask.goal == "time" and math.isfinite(ask.budget) else ""

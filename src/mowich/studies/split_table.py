@@ -313,7 +313,7 @@ class SplitTable:
     def sync(self, made: RolloutChoice, trained: TrainerChoice) -> SyncSide:
         """What new weights take between both."""
         system = replace(self.vendors[made.vendor].system, chips=made.side.chips)
-        run = scheduled_run(self.ask.base, self.job)
+        run = scheduled_run(self.ask.base, self.job, is_one_system=made.vendor == trained.vendor)
         return sync_of(run, self.framework, trained.system, trained.plan, system, made.plan, made.side.workers)
 
     def sides(self, made: RolloutChoice, trained: TrainerChoice) -> Sides:
@@ -336,6 +336,8 @@ class SplitTable:
         return self.rollouts[found.rollouts[place]], self.trainers[found.trainer[place]]
 
 
-def scheduled_run(base: RlAsk, job: RlJob) -> RlAsk:
-    """The run with another schedule; on the same chips nothing crosses between sites."""
-    return replace(base, job=job) if job.placement == "split" else replace(base, job=job, sync="", link_Bps=None)
+def scheduled_run(base: RlAsk, job: RlJob, *, is_one_system: bool) -> RlAsk:
+    """The run with another schedule. On one system nothing crosses between sites, and on the same chips a sync is the
+    framework's own."""
+    run = replace(base, job=job, link_Bps=None if is_one_system else base.link_Bps)
+    return run if job.placement == "split" else replace(run, sync="")

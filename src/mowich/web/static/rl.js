@@ -55,7 +55,8 @@ export async function show() {
 // ---- the form --------------------------------------------------------------------------------------------------------------------------
 
 const words = (key) => `${key[0].toUpperCase()}${key.slice(1)}`.replaceAll("_", " ");
-const shown = (value) => (value === undefined || value === null ? "" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k}=${Array.isArray(v) ? v.join("|") : v}`).join(", ") : String(value));
+const apart = (key) => (key === "set" ? ";" : ","); // a setting may have commas of its own
+const shown = (value, key) => (value === undefined || value === null ? "" : Array.isArray(value) ? value.join(`${apart(key)} `) : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k}=${Array.isArray(v) ? v.join("|") : v}`).join(", ") : String(value));
 const types = (field) => [field, ...(field.anyOf ?? [])].map((one) => one.type);
 
 /** The value of a field as the server takes it; undefined where it is empty. */
@@ -63,7 +64,7 @@ function taken(key, text) {
   const kinds = types(schema[key]);
   if (!text) return undefined;
   if (kinds.includes("boolean")) return text === "true";
-  return kinds.includes("array") ? text.split(/[,\n]/).map((one) => one.trim()).filter(Boolean) : text;
+  return kinds.includes("array") ? text.split(apart(key)).map((one) => one.trim()).filter(Boolean) : text;
 }
 
 function put(key, text) {
@@ -79,7 +80,7 @@ function put(key, text) {
 function input(key) {
   const field = schema[key];
   const id = `run-${key}`;
-  const now = shown(filled()[key]);
+  const now = shown(filled()[key], key);
   const options = types(field).includes("boolean") ? [["", "as the framework does"], ["true", "yes"], ["false", "no"]] : (field.enum ?? WORDS[key]) ? [["", "–"], ...(field.enum ?? WORDS[key]).map((word) => [word, word])] : null;
   const made = options
     ? h("select", { id, "aria-describedby": `wrong-${id}`, onchange: () => put(key, made.value) }, options.map(([value, text]) => { const one = h("option", { value }, text); one.selected = value === now; return one; }))
