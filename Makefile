@@ -61,8 +61,10 @@ $(VENV)-newest/.installed: requirements.lock
 	touch $@
 
 # counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
+# and runs again, with 200 drawn cases each, the properties that `make test` tries with 30 (tests/conftest.py)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile many
 	$(MAKE) --no-print-directory elsewhere ARGS=--all
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python $(LOCKED) -r requirements.lock
