@@ -50,7 +50,7 @@ pages-current: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or not slow" \
 	  tests/golden/test_corpus.py tests/house/test_docs.py tests/house/test_pages.py tests/studies/test_brief.py
 
-# the corpus under other dispatch levels of NumPy and by the newest Python that is installed: a twentieth of it each, ARGS=--all: all of it
+# the corpus under other dispatch levels of NumPy and by the newest Python that is installed: a fortieth of it each, ARGS=--all: all of it
 elsewhere: $(STAMP) $(VENV)-newest/.installed
 	$(BIN)/python tests/golden/elsewhere.py --jobs $(JOBS) $(ARGS)
 
