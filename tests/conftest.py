@@ -20,9 +20,13 @@ from hypothesis import settings
 from mowich.cli.app import GC_OBJECTS
 from mowich.facts import Facts, overlay
 from shared_facts import SHARED_FACTS, fresh_facts
+from shares import put_aside
 
-settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
-settings.load_profile("mowich")
+# a property holds, however busy the machine is. Tests that do not say how many cases they draw are run again with many
+# by `make test-slow`
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("many", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 # what pytest makes of a test file is kept, whatever the environment says: making it anew is two thirds of a collection
 sys.dont_write_bytecode = False
@@ -52,6 +56,12 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         for file in sorted(Path(__file__).parent.glob("*/test_*.py"), reverse=True):
             sys.path.insert(0, str(file.parent))
             importlib.import_module(file.stem)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before pytest takes out what is slow."""
+    put_aside(items)
 
 
 def pytest_collection_finish() -> None:

@@ -18,6 +18,7 @@ sys.exit(run({words}))
 """
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "words",
     [
@@ -52,6 +53,7 @@ def test_runs_without_the_modules_of_unix(words: list[str]) -> None:
     assert done.stdout
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_console_of_another_encoding_prints_every_sign(encoding: str) -> None:
     """A console that cannot show a sign gets another one, and no error."""

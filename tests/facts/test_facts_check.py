@@ -118,6 +118,7 @@ MEMORY = f'{NAMED}    published: {{ref: "chips.trainium4.relative_to_trainium3.m
 TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [

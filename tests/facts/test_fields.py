@@ -211,6 +211,7 @@ def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
 FILE = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text().split("```yaml acme.yaml\n")[1].split("```")[0]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [

@@ -1,7 +1,7 @@
 """The corpus as other machines answer it: under each other dispatch level of NumPy that this CPU has (X86_V2, X86_V3,
 X86_V4 where it is newer than that), and by the newest Python that is installed.
 
-    python tests/golden/elsewhere.py            a twentieth of the questions each, chosen by hash   (.ci/run)
+    python tests/golden/elsewhere.py            a fortieth of the questions each, chosen by hash   (.ci/run)
     python tests/golden/elsewhere.py --all      all of them, the slow ones too                      (make test-slow)
     python tests/golden/elsewhere.py --newest   the path of the newest Python                       (make)
 
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARE = 20
+SHARE = 40
 """One question in so many is asked of a machine, others of another."""
 FOLDERS = ("~/.pyenv/versions/*/bin", "/usr/local/bin", "/opt/python*/bin", "/opt/hostedtoolcache/Python/*/*/bin")
 """Where Pythons are installed, beside PATH."""

@@ -187,6 +187,7 @@ def check(verb: str, inputs: Path, capsys: pytest.CaptureFixture[str], fail: Cal
         assert "cannot be written" in said
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_command_on_a_full_disk_leaves_the_old_file(
     verb: str, inputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -221,6 +221,7 @@ CASES = [(reader, "special", name) for reader in READERS for name in SPECIAL] + 
 ]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("reader", "form", "name"), CASES, ids=lambda word: str(word).replace(" ", "-"))
 def test_a_hostile_file_is_refused(
     reader: str, form: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -425,6 +426,7 @@ SPOILED: list[tuple[str, str, Callable[[Path, Facts], object]]] = [
 ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("name", "text", "read"), SPOILED, ids=[s[0] for s in SPOILED])
 def test_a_spoiled_file_is_answered_or_refused(
     name: str, text: str, read: Callable[[Path, Facts], object], tmp_path: Path, facts: Facts

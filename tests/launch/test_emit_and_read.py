@@ -73,6 +73,7 @@ def test_a_kept_plan_is_written_as_it_was(case: str) -> None:
     assert text == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_plan_that_is_written_is_read_back(case: str, tmp_path: Path) -> None:
     row = asked(case).rows[0]
@@ -170,6 +171,7 @@ SERVED = shlex.split("plan llama-3.1-70b --serve --isl 4k --osl 1k --ttft 2s --t
 TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 512seqs --on h100:64")
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -220,6 +222,7 @@ SEARCHED = {
 }
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("case", SEARCHED)
 def test_a_program_gets_the_best_plan_that_it_can_run(case: str) -> None:
     """No plan of the open search that it can run is better, and what that costs against the best is told."""

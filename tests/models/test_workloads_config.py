@@ -25,6 +25,7 @@ def test_counts_equal_transformers(name: str) -> None:
     assert load_model(str(FIXTURES / name)).params == GOLDEN[name]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", sorted(n for n in GOLDEN if n.endswith("_config.json")))
 def test_published_counts_equal_transformers(name: str) -> None:
     if not (SHARED / name).exists():

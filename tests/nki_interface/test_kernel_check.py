@@ -170,6 +170,7 @@ def test_what_only_a_parsing_compiler_refuses_is_a_note(tmp_path: Path, capsys: 
     assert [f["rule"] for f in made["parsing_front_end"]] == ["lambda"]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("file", sorted((ROOT / "kernels").glob("*.py")), ids=lambda f: f.stem)
 def test_our_own_kernels_are_read_and_nothing_is_found(file: Path) -> None:
     looked = check_file(file)

@@ -70,6 +70,7 @@ def test_the_text_alone_finds_nothing_else(without_shapes: set[tuple[int, str]])
     assert [k for k in KINDS if of(f"right_{k}", without_shapes)] == []
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_finds_it_and_nothing_in_its_twin(kind: str, module: ModuleType) -> None:
     found = {(f.line, f.rule) for f in run(module, f"wrong_{kind}").findings}

@@ -79,6 +79,7 @@ def test_from_the_command_line(tmp_path, capsys, source):
         assert f"or {DEFAULT_TARGET})" in said
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("source", "own"), [(NEWER, ""), (OLDER, ""), (NEWER, "trn2")])
 def test_from_the_web(source, own):
     pytest.importorskip("fastapi")

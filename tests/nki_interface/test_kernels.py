@@ -85,6 +85,7 @@ CASES: list[tuple[str, str, dict[str, Any], float, tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("file", "kernel", "sizes", "tolerance", "targets"), CASES, ids=lambda x: x if isinstance(x, str) else ""
 )

@@ -53,6 +53,7 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     assert len(rows) == len(p), "a plan is there twice"
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("model", "spec", "batch"),
     [

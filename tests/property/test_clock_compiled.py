@@ -278,6 +278,7 @@ def test_functions_take_as_many_arguments_as_in_c() -> None:
         assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize("seed", range(80))
 def test_random_traces_of_one_core(seed: int) -> None:
     r = random.Random(seed)
@@ -291,6 +292,7 @@ def test_random_traces_of_one_core(seed: int) -> None:
             same_schedule(same_programs([trace], generation, options, policy), generation, options)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("seed", range(30))
 def test_random_traces_of_cores_that_meet(seed: int) -> None:
     r = random.Random(1000 + seed)

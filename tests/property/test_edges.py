@@ -241,6 +241,7 @@ SCHEMAS = (
 )
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: s.name)
 def test_all_edges_accept_and_refuse_alike(schema: Schema[Any]) -> None:
     taken = refused = 0

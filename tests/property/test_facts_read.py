@@ -97,6 +97,7 @@ SLOW = ("claims", "gap", "compare serving", "plan", "value", "sweep", "traffic")
 QUICK = tuple(name for name in QUESTIONS if name not in SLOW)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in QUESTIONS])
 def test_a_fact_that_was_not_read_moves_nothing(name: str) -> None:
     """All of them are moved at once, and then those that were read."""

@@ -57,6 +57,7 @@ def _most(programme: Programme, column: int) -> float:
     return 1.0
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("seed", "goal"),
     [

@@ -101,6 +101,7 @@ def drawn(on: str, count: int) -> list[str]:
 DRAWN = random.Random(37).sample(SYSTEMS, 5)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("on", DRAWN)
 def test_a_fact_moves_a_row_or_is_told(on: str) -> None:
     for path in drawn(on, 2):

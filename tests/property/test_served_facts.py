@@ -58,6 +58,7 @@ def terms_of(served: ServedRow) -> dict[str, Term]:
     return {**served.recorded.terms, **memory.terms}
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(i, marks=pytest.mark.slow) for i in range(4, 80))])
 def test_every_formula_gives_the_value_that_was_recorded_with_it(seed: int, facts: Facts) -> None:
     served = drawn(seed, facts)

@@ -139,6 +139,7 @@ def test_more_never_loses_and_a_restriction_never_wins(part: int) -> None:
     assert answered > draws // 2
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("model", "on", "prompt", "output", "ttft_s", "resource"),
     [

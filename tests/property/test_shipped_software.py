@@ -41,6 +41,7 @@ def future() -> Facts:
     return facts().with_values({RECIPE_CHOSEN: "future"})
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("seed", range(24))
 def test_a_default_plan_needs_nothing_that_its_software_does_not_ship(seed: int) -> None:
     """Precision, sharding and schedule are those of the stack. With `future` the precisions of the chip come on top: no
@@ -109,6 +110,7 @@ def test_what_software_says_of_itself_has_a_source_and_the_day_it_was_read(kind:
 SERVED = {"isl": "2k", "osl": "500", "ttft": "9s", "tpot": "90ms"}
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_written_for_trainium_is_the_plan(seed: int, tmp_path: Path) -> None:
     """`--emit torchtitan` and `--emit vllm`, read back with `--plan`."""

@@ -229,6 +229,7 @@ def violated(relation: Callable[[Drawn], bool], seeds: range) -> list[int]:
     return [seed for seed in seeds if not relation(drawn(seed))]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_a_relation_holds_of_a_few_drawn_traffics(relation: Callable[[Drawn], bool]) -> None:
     assert violated(relation, range(8)) == []

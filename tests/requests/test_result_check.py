@@ -62,6 +62,7 @@ FORGED = {
 """Ways to change an estimate that no answer of Mowich has."""
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize("way", FORGED)
 @pytest.mark.parametrize("seed", range(20))
 def test_a_changed_number_is_named(way: str, seed: int) -> None:

@@ -145,6 +145,7 @@ def test_a_turn_comes_after_the_answer_before_it(
     assert all(asked.get((r.conversation, r.turn), (r.prompt, r.output)) == (r.prompt, r.output) for r in done)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("route", ROUTES)
 def test_users_are_either_inside_or_thinking(route: str) -> None:
     """N = X (R + Z), the law of a closed loop."""

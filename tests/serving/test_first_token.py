@@ -126,6 +126,7 @@ def tpot(row: dict[str, float]) -> float:
     return (row["last_token_s"] - row["first_token_s"]) / (row["output"] - 1)
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     "engine",
     [pytest.param(e, marks=pytest.mark.slow) if n % 2 else e for n, e in enumerate(ENGINES)],
@@ -144,6 +145,7 @@ def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: s
         assert row["arrival_s"] <= row["scheduled_s"] <= row["first_token_s"] < row["last_token_s"]
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", ["dense", "mla", "mla, rank groups", "trainium2"])
 def test_they_agree_when_tokens_are_verified_in_groups(tmp_path: Path, case: str, engine: str) -> None:

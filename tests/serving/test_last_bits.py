@@ -244,6 +244,7 @@ def worst_move(seed: int, others: int) -> tuple[str, float]:
     return worst
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("block", range(4))
 def test_a_last_bit_moves_no_figure(block: int) -> None:
     for seed in range(25 * block, 25 * block + 25):

@@ -65,6 +65,7 @@ def run(
     return out
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("load_", [0.3, 0.6, 0.8])
 def test_m_d_1(load_: float) -> None:
     """One replica, one request at a time: waiting is that of M/D/1, rho s / (2 (1 - rho))."""

@@ -99,6 +99,7 @@ CASES = [
 ]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("work", ["train", "serve"])
 @pytest.mark.parametrize(("verb", "on", "chips", "term"), CASES)
 def test_every_surface_says_the_same(
@@ -136,6 +137,7 @@ def test_list_prices_on_different_terms_are_not_ranked(work: list[str]) -> None:
     assert "Cheapest: " in say(*words, "--price", advised[1])
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("work", [TRAIN_WORDS, SERVE_WORDS])
 @pytest.mark.parametrize("on", ["trn2,ironwood,gb300", "trn3,gb300", "trn3,trn4", "trn2,trn3", "gb300,mi355x"])
 def test_there_is_a_cheapest_where_no_term_is_common(work: list[str], on: str) -> None:

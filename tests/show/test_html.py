@@ -188,6 +188,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_result_has_a_page_with_its_sources(
     kind: str, facts: Facts, capsys: pytest.CaptureFixture[str]

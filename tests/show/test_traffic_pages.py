@@ -16,6 +16,7 @@ KINDS["media"] = ROOT / "scenarios" / "documents-qwen3.5-encode-apart.yaml"
 KINDS["tiers"] = ROOT / "scenarios" / "cache-ssd-pays.yaml"
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_traffic_has_a_page(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "saved.json"

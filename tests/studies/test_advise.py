@@ -69,6 +69,7 @@ def time_of(file: Path, kernel: str, words: str, target: str, text: str) -> floa
     return float(result.time_s)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("target", ["trn2", "trn3"])
 @pytest.mark.parametrize("kernel", EXAMPLES)
 def test_an_edited_kernel_takes_the_time_that_is_predicted(kernel: str, target: str) -> None:

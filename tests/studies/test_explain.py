@@ -71,6 +71,7 @@ def row(result: dict[str, Any], system: str) -> dict[str, Any]:
     return next(r for r in result["rows"] if r["system"] == system)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("metric", [m for m in METRICS if m != "memory_B"])
 @pytest.mark.parametrize("system", ["trn3", "gb300"])
 def test_explained_value_is_the_value_of_the_result(
@@ -88,6 +89,7 @@ def test_step_is_the_sum_of_its_parts(result: dict[str, Any], facts: Facts) -> N
     assert term(found, "step").value == pytest.approx(found.estimate.value, rel=1e-9)
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize("part", sorted(TERMS_OF_PART))
 def test_every_part_of_the_step_can_be_asked_for(result: dict[str, Any], facts: Facts, part: str) -> None:
     found = ask(result, f"gb300.step_s.{part}", facts)

@@ -217,11 +217,12 @@ LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
     *("value-serve", "rl", "rl-split"),
 )
-"""Verbs with choices that take seconds: `make test-slow` asks them."""
+"""Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
+QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}
 
 
 def slow_if(verb: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if verb in LONG else []
+    return [] if verb in QUICK else [pytest.mark.slow]
 
 
 def write_inputs(tmp: Path) -> None:
@@ -375,8 +376,11 @@ NO_FORMULA = {"count", "lookup", "search", "simulation", "table"}
 @pytest.mark.parametrize(
     "verb",
     [
-        *("compare", "plan", "fit", "sweep", "compare-serve", "plan-serve", "plan-apart", "fit-serve"),
-        *("goodput", "power", "prices", "claims", "claims-measured", "fleet", "traffic", "validate"),
+        pytest.param(verb, marks=slow_if(verb))
+        for verb in (
+            *("compare", "plan", "fit", "sweep", "compare-serve", "plan-serve", "plan-apart", "fit-serve"),
+            *("goodput", "power", "prices", "claims", "claims-measured", "fleet", "traffic", "validate"),
+        )
     ],
 )
 def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(

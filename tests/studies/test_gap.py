@@ -102,6 +102,7 @@ def twin(folder: Path, name: str) -> Facts:
     return load_facts([folder])
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("works", ["train", "serve"])
 def test_machines_that_differ_in_one_property_have_that_factor_alone(name: str, works: str, tmp_path: Path) -> None:

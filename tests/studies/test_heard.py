@@ -49,6 +49,7 @@ def test_a_plain_answer_says_nothing_of_it(capsys: pytest.CaptureFixture[str]) -
     assert "unread" not in told(capsys, "--set", "plan.tp=4")[0]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("given", "because"),
     [

@@ -150,6 +150,7 @@ ASIDE = [
 block, few rows of many experts."""
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("chip", "dtype", "shape", "near"), ASIDE)
 def test_experts_and_rows_beyond_the_table_take_what_the_kernel_takes(
     chip: str, dtype: str, shape: tuple[int, ...], near: float

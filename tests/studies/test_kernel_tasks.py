@@ -50,6 +50,7 @@ def test_the_operators_of_nkibench_our_examples_and_twenty_more() -> None:
     assert all(task.full for task in kernel_tasks() if task.group != "example")
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", QUICK)
 def test_the_kernel_to_begin_from_is_right(name: str) -> None:
     row = judged(kernel_task(name))

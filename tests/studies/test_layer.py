@@ -372,6 +372,7 @@ def test_layers_that_are_not_traced_take_what_the_last_ones_do(monkeypatch: pyte
 RATIOS = ROOT.parent / "shared" / "truth" / "trainium_other.csv"
 
 
+@pytest.mark.share(2)
 @pytest.mark.skipif(not RATIOS.is_file(), reason="no table of published ratios")
 @pytest.mark.parametrize("prefill", [False, True])
 def test_trainium3_gains_over_trainium2_what_whole_models_do(prefill: bool) -> None:

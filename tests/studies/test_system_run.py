@@ -73,6 +73,7 @@ def wanted(kind: str, xs: list[np.ndarray], r: int) -> np.ndarray:
     return total.astype(xs[0].dtype)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "kind", [k if k in ("all_reduce", "all_to_all") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
 )

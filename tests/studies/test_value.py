@@ -23,6 +23,7 @@ QUICK_VALUES = ("memory", "compute", "bandwidth")
 """Those that every run of the tests asks; `make test-slow` asks all."""
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "of",
     [pytest.param(of, marks=() if of in QUICK_VALUES else pytest.mark.slow) for of in VALUED if of != "software"],

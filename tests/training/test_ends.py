@@ -21,6 +21,7 @@ DENSE = Plan(tp=4, sp=True, pp=2, dp=8, zero=3, micro_batch=2, recompute="select
 EXPERTS = Plan(tp=4, sp=True, pp=2, dp=8, ep=8, zero=1, micro_batch=1, precision="fp8", order="tp-pp-dp")
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("model", "plan"),
     [

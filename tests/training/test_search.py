@@ -54,6 +54,7 @@ def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, st
     return sorted(found.values())
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("name", "spec", "batch", "fixed"), CASES)
 def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]) -> None:
     model, system = as_trained(load_model(name)), equip(facts, spec)
@@ -190,6 +191,7 @@ JOBS = (
 )
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(("name", "spec", "batch", "fixed"), JOBS)
 def test_narrowed_ranges_of_dp_hold_the_best_plans(
     facts: Facts, monkeypatch: pytest.MonkeyPatch, name: str, spec: str, batch: int, fixed: dict[str, str]

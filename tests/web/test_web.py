@@ -63,6 +63,7 @@ def said_by_cli(command: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("path", "ask"),
     [
@@ -764,6 +765,7 @@ def test_the_command_says_what_it_needs() -> None:
     assert "mowich[web]" in done.stderr
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("path", "ask"),
     [
