@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from mowich.formula import Law, formula_of, units_of
+from mowich.sums import float_sum
 from mowich.units import show
 
 _P = ParamSpec("_P")
@@ -301,8 +302,8 @@ def from_spreads(
     >>> round(e.low, 3), e.high
     (6.065, 10.0)
     """
-    down = math.sqrt(sum(d * d for d in downs))
-    up = math.sqrt(sum(u * u for u in ups))
+    down = math.sqrt(float_sum(d * d for d in downs))
+    up = math.sqrt(float_sum(u * u for u in ups))
     return Estimate(
         value=value,
         unit=unit,

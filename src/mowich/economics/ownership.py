@@ -45,6 +45,7 @@ from mowich.economics.energy import drawn_share_path
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, from_spreads, told, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
+from mowich.sums import float_sum
 from mowich.units import UNITS
 
 COST_RULES = ("owner", "semianalysis", "epoch")
@@ -115,7 +116,7 @@ class Ownership:
     @property
     def operating(self) -> float:
         """USD per chip and second of site, energy, cooling and operation: what an analyst calls the operating part."""
-        return sum(float(self.parts[name]) for name in ("site", "energy", "cooling", "operation"))
+        return float_sum(float(self.parts[name]) for name in ("site", "energy", "cooling", "operation"))
 
 
 def quarters(facts: Facts) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mowich.economics.energy import of_fact
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
 from mowich.facts import Facts
+from mowich.sums import float_sum
 
 
 def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) -> Estimate:
@@ -37,7 +38,7 @@ def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) ->
     packaging, other, losses = fact("packaging", "USD"), fact("other", "USD"), fact("losses", "1")
     factor = 1 + float(losses)
     parts = {"logic": (logic, factor), "hbm": (hbm, factor), "packaging": (packaging, factor), "other": (other, 1.0)}
-    total = sum(float(e) * f for e, f in parts.values())
+    total = float_sum(float(e) * f for e, f in parts.values())
     downs, ups = [], []
     for estimate, scale in parts.values():  # each part moved alone, in quadrature
         down, up = log_spread(float(estimate), estimate.low or float(estimate), estimate.high or float(estimate))

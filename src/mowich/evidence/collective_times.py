@@ -13,6 +13,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives, flows
 from mowich.machines.system import DEVICE_LAYER, System, library_facts, logical_cores, on_layer, resolve
 from mowich.machines.topology import alone, on_network, per_chip
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,5 +117,5 @@ def timed(
 def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
     """Seconds of a collective by level, latency, and what failed or shared links add; they sum to its time."""
     whole = {k: v for k, v in collectives.by_level(system, kind, float(data_B), n).items() if v}
-    added = time_s - sum(whole.values())
+    added = time_s - float_sum(whole.values())
     return whole if added <= 1e-9 * time_s else {**whole, "slowed links": added}

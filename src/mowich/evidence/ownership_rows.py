@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from mowich.economics.ownership import BOUGHT, Ownership, Terms, owned
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
+from mowich.sums import float_sum
 from mowich.units import UNITS
 
 _YEAR_S = UNITS["year"].value
@@ -104,7 +105,7 @@ def _figure(facts: Facts, row: Mapping[str, str], cost: Ownership, base: Ownersh
     parts = {name: float(part) * by for name, part in cost.parts.items()}
     figures = {
         "total": hour,
-        "capital": sum(parts[name] for name in BOUGHT) * _HOUR_S,
+        "capital": float_sum(parts[name] for name in BOUGHT) * _HOUR_S,
         "operating": cost.operating * by * _HOUR_S,
         "ratio": float(cost.total) / float(base.total) if base else 0.0,
         "change": (float(cost.total) / float(base.total) - 1) * 100 if base else 0.0,

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
 from mowich.software.stack import Platform
+from mowich.sums import float_sum
 
 _SHARES: Mapping[str, tuple[str, ...]] = {
     "experts": ("moe", "ep"),
@@ -54,9 +55,9 @@ def features(
 ) -> dict[str, float]:
     """x_j of a step. parts: seconds by name; inferred: names of plan fields that were filled in, "recompute" among
     them."""
-    total = sum(parts.values())
+    total = float_sum(parts.values())
     filled = {item.split("=")[0] for item in inferred}
-    out = {name: sum(parts.get(k, 0.0) for k in keys) / total for name, keys in _SHARES.items()}
+    out = {name: float_sum(parts.get(k, 0.0) for k in keys) / total for name, keys in _SHARES.items()}
     return out | {
         "floor": 1.0,
         "moe_model": float(any(isinstance(layer.ffn, Moe) for layer in model.layers)),
@@ -117,4 +118,4 @@ def half_width(
     x = features(parts, model, system, inferred)
     weighed = {name: facts.number(f"training.residuals.{name}") * value for name, value in x.items() if value}
     beyond = weighed.pop(BEYOND, 0.0)
-    return math.sqrt(sum(value**2 for value in weighed.values())) + beyond
+    return math.sqrt(float_sum(value**2 for value in weighed.values())) + beyond

@@ -15,6 +15,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import RECOMPUTE, Plan, Plans, TrainJob
 from mowich.software.recipes import FORMAT_OF, Recipe, switches
 from mowich.software.stack import Platform, as_set
+from mowich.sums import float_sum
 from mowich.training.step import micro_batches_of
 
 
@@ -26,7 +27,7 @@ def memory_of(model: Model, system: Platform, job: TrainJob, plan: Plan) -> dict
 
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
     """Bytes that the plan needs on its fullest device over those that a program may use there."""
-    return sum(memory_of(model, system, job, plan).values()) / system.hbm_usable_B
+    return float_sum(memory_of(model, system, job, plan).values()) / system.hbm_usable_B
 
 
 def frugal_plans(plan: Plan, inferred: Sequence[str], recompute_words: str, stack: str) -> Iterator[Plan]:

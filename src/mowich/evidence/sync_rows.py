@@ -18,6 +18,7 @@ from mowich.models.builtin import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, one_of
 from mowich.rl.sync import WAYS, SyncEnd, SyncMethod, SyncPart, SyncTimes, sync_times, weight_bytes
+from mowich.sums import float_sum
 
 _METHODS: Mapping[tuple[str, str], SyncMethod] = {
     ("NeMo RL", "NCCL reshard"): "reshard",
@@ -70,7 +71,7 @@ class SyncCase:
 
 def stated_parts_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
     """Seconds of a sync without some of its parts."""
-    return sum(seconds for part, seconds in found.parts.items() if part not in left_out)
+    return float_sum(seconds for part, seconds in found.parts.items() if part not in left_out)
 
 
 def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
@@ -99,7 +100,7 @@ def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
     trainer = Plan(tp=trained["tp"], pp=trained["pp"], cp=trained["cp"], dp=dp, ep=trained["ep"])
     low = float(row["weight_sync_s"])
     machine = resolve(facts, name, chips=receivers)
-    least_s = sum(weight_bytes(model, form).values()) / max(level.bandwidth_Bps for level in machine.levels)
+    least_s = float_sum(weight_bytes(model, form).values()) / max(level.bandwidth_Bps for level in machine.levels)
     if not WAYS[method].is_colocated and not WAYS[method].slices and low < least_s:
         raise UserError(
             "shorter than a device takes to receive the weights over its links: a part of a sync",

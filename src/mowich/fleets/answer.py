@@ -22,6 +22,7 @@ from mowich.fleets.problem import LEAST_PACE, WORK_GOALS, FleetProblem, FleetTas
 from mowich.fleets.programme import formulate, share_per_unit
 from mowich.fleets.solve import GOAL_TIE, LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
 from mowich.progress import steps, tell
+from mowich.sums import float_sum
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to the end of a 90% interval of a normal distribution."""
@@ -229,9 +230,9 @@ def _times(task: FleetTask, assign: Sequence[Assignment], labels: Sequence[str])
     """What is done of a task over what it asks."""
     mine = [a for a in assign if a.task == task.name]
     if task.kind != "serve":
-        return sum(a.share for a in mine)
+        return float_sum(a.share for a in mine)
     asked = {label: float(rate) for label, rate in zip(labels, task.tokens_per_s, strict=True)}
-    return sum(a.share * asked[a.period] for a in mine) / (sum(asked.values()) or 1.0)
+    return float_sum(a.share * asked[a.period] for a in mine) / (float_sum(asked.values()) or 1.0)
 
 
 def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[PeriodUse, ...]:
@@ -244,7 +245,7 @@ def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[Period
             for number, pool in mine:
                 units = float(pool.there[t])
                 for o in pool.offers:
-                    units += sum(
+                    units += float_sum(
                         float(x[layout.orders[o][q]]) for q in standing(layout.offers[o], t, problem.num_periods)
                     )
                 if pool.holds_committed and choice.name in layout.sold:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.fleets.problem import CLOUD, LEAST_PACE, Choice, FleetProblem, FleetSite, FleetTask, TaskRates, Workload
+from mowich.sums import float_sum
 
 SLACK = 1e-5
 """Relative error that a solver's tolerance may leave."""
@@ -75,19 +76,19 @@ def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -
         for t in range(problem.num_periods):
             done = {}
             for task in workload.tasks:
-                speed = sum(
+                speed = float_sum(
                     units * chips[s] * float(rates[n, s].tokens_per_s_per_chip)
                     for (n, s, q), units in work.items()
                     if n == task.name and q == t and units
                 )
                 day = task.day or (1.0,)
-                done[task.name] = speed * problem.length_s * sum(day) / len(day) / task.peak
+                done[task.name] = speed * problem.length_s * float_sum(day) / len(day) / task.peak
             if workload.kind == "rl":
                 least = min(done[task.name] / task.tokens for task in workload.tasks)
                 done = {task.name: least * task.tokens for task in workload.tasks}
             worth = workload.worth_usd / (1 + problem.discount) ** (t / problem.periods_per_year)
             first = done[workload.tasks[0].name]  # of reinforcement learning, a rollout brings
-            total += sum(done.values()) if goal == "tokens" else first * worth
+            total += float_sum(done.values()) if goal == "tokens" else first * worth
     return total
 
 
@@ -163,7 +164,7 @@ def _of_units(problem: FleetProblem, there: _There, fullest: Mapping[tuple[str, 
     """More units at work than stand anywhere. fullest: (system, period) -> units at work in the fullest hour."""
     wrong = []
     for (system, t), used in fullest.items():
-        total = sum(units for (s, _, q), units in there.items() if s == system and q == t)
+        total = float_sum(units for (s, _, q), units in there.items() if s == system and q == t)
         if _above(used, total):
             wrong.append(f"{system} in {problem.labels[t]}: {used:g} units work, {total:g} are there")
     return wrong
@@ -206,7 +207,9 @@ def _of_workload(
     names = {task.name for task in workload.tasks}
     if workload.max_chips:
         for t in window:
-            chips = sum(units * choices[s].unit_chips for (n, s, q), units in work.items() if q == t and n in names)
+            chips = float_sum(
+                units * choices[s].unit_chips for (n, s, q), units in work.items() if q == t and n in names
+            )
             if _above(chips, workload.max_chips):
                 wrong.append(f"{workload.name} in {problem.labels[t]}: {chips:g} chips, at most {workload.max_chips:g}")
     if workload.one_system and whole:
@@ -229,7 +232,7 @@ def _of_demand(problem: FleetProblem, workload: Workload, task: FleetTask, done:
                     f"{task.name} in {problem.labels[t]}: {done[t]:g} of {asked:g} tokens/s, at most {most:g} times"
                 )
         return out
-    share = sum(done) * problem.length_s / task.tokens
+    share = float_sum(done) * problem.length_s / task.tokens
     if _above(1.0, share) or _above(share, most):
         last = problem.labels[workload.last]
         return [f"{task.name}: {share * task.tokens:g} of {task.tokens:g} tokens by {last}, at most {most:g} times"]
@@ -243,7 +246,11 @@ def _of_steps(problem: FleetProblem, workload: Workload, done: list[list[float]]
         min(speed[t] / task.tokens for task, speed in zip(workload.tasks, done, strict=True)) * problem.length_s
         for t in range(problem.num_periods)
     ]
-    return [f"{workload.name}: its tasks keep step for {sum(shares):g} of it"] if _above(1.0, sum(shares)) else []
+    return (
+        [f"{workload.name}: its tasks keep step for {float_sum(shares):g} of it"]
+        if _above(1.0, float_sum(shares))
+        else []
+    )
 
 
 def _of_run(problem: FleetProblem, task: FleetTask, done: list[float]) -> list[str]:
@@ -268,7 +275,7 @@ def _of_power(
             units = there.get((choice.name, site.name, t), 0.0)
             if units <= 0 or choice.power_W.value is None:
                 continue
-            elsewhere = sum(
+            elsewhere = float_sum(
                 n for (s, place, q), n in there.items() if s == choice.name and q == t and place != site.name
             )
             busy = max(0.0, min(units, fullest[choice.name, t] - elsewhere))  # the least that must be at work here
@@ -287,8 +294,8 @@ def _of_money(problem: FleetProblem, cash: list[float]) -> list[str]:
         for label, paid, budget in zip(problem.labels, cash, map(float, problem.budget_per_period), strict=True)
         if _above(paid, budget)
     ]
-    if _above(sum(cash), problem.budget_usd):
-        wrong.append(f"{sum(cash):g} USD for chips alone, budget {problem.budget_usd:g}")
+    if _above(float_sum(cash), problem.budget_usd):
+        wrong.append(f"{float_sum(cash):g} USD for chips alone, budget {problem.budget_usd:g}")
     return wrong
 
 
@@ -299,7 +306,7 @@ def _fullest_hour(tasks: Mapping[str, FleetTask], units: Mapping[str, float]) ->
     hours = [0.0] * 24
     for name, number in units.items():
         day = tasks[name].day or (1.0,) * 24
-        mean += number * sum(day) / len(day)
+        mean += number * float_sum(day) / len(day)
         if not tasks[name].any_hour:
             hours = [sum_so_far + number * load for sum_so_far, load in zip(hours, day, strict=True)]
     return max(mean, *hours)

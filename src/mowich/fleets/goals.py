@@ -9,6 +9,7 @@ import numpy as np
 
 from mowich.fleets.layout import ColumnNumbers, Layout, ProgrammePool, active_periods, standing
 from mowich.fleets.problem import CLOUD, GOALS, WORK_GOALS, FleetProblem, Offer, TaskRates, Vector
+from mowich.sums import float_sum
 
 GWH_J = 3.6e12
 
@@ -74,9 +75,9 @@ def goal_units(problem: FleetProblem, costs: ColumnCosts) -> dict[str, float]:
     money = float(np.median(costs.cost[costs.cost > 0])) if (costs.cost > 0).any() else 1.0
     worth = {w.name: w.worth_usd for w in problem.workloads}
     asked = {t.name: t.tokens + float(t.tokens_per_s.sum()) * t.mean_load * problem.length_s for t in problem.tasks}
-    brought = sum(tokens * worth[t.workload] for t, tokens in zip(problem.tasks, asked.values(), strict=True))
+    brought = float_sum(tokens * worth[t.workload] for t, tokens in zip(problem.tasks, asked.values(), strict=True))
     units = {"cost": money, "energy": GWH_J, "stacks": 1.0}
-    return units | {"tokens": -(sum(asked.values()) or 1.0), "revenue": -(brought or 1.0)}
+    return units | {"tokens": -(float_sum(asked.values()) or 1.0), "revenue": -(brought or 1.0)}
 
 
 def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
@@ -150,7 +151,7 @@ def _add_work(into: ColumnCosts, problem: FleetProblem, rates: TaskRates, at: La
         when = slice(workload.first, workload.last + 1)
         if workload.name in at.progress:
             tokens = [task.tokens for task in workload.tasks]
-            put(at.progress[workload.name], when, sum(tokens), tokens[0] * workload.worth_usd)
+            put(at.progress[workload.name], when, float_sum(tokens), tokens[0] * workload.worth_usd)
             continue
         for task in workload.tasks:
             for (name, system), columns in at.work.items():

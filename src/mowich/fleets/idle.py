@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mowich.fleets.answer import Answer, PeriodUse
 from mowich.fleets.problem import WORK_GOALS, Choice, FleetProblem, TaskRates
+from mowich.sums import float_sum
 
 LEAST_IDLE = 0.005
 """A smaller share of what stands is what whole units and whole periods leave over, and has no reason of its own."""
@@ -58,9 +59,9 @@ def idle_systems(problem: FleetProblem, rates: TaskRates, answer: Answer) -> tup
         if not idle:
             continue
         whys = [(u, _why(problem, rates, answer, choice, u.period)) for u in idle]
-        weight = {r: sum(u.there - u.busy for u, w in whys if w.reason == r) for r in REASONS}
+        weight = {r: float_sum(u.there - u.busy for u, w in whys if w.reason == r) for r in REASONS}
         reason = max(REASONS, key=lambda r: weight[r])
-        all_idle = sum(u.there - u.busy for u in idle)
+        all_idle = float_sum(u.there - u.busy for u in idle)
         out.append(_together(choice, mine, all_idle, reason, weight[reason] / all_idle, whys, problem, rates))
     return tuple(sorted(out, key=lambda i: (-i.chips, i.system)))
 
@@ -77,20 +78,20 @@ def _together(
 ) -> IdleSystem:
     said = [w for _, w in whys if w.reason == reason]
     energy = [pair for w in said for pair in w.energy]
-    chips = sum(n for _, n in energy)
+    chips = float_sum(n for _, n in energy)
     periods = [u.period for u, _ in whys]
     active = {t for u, _ in whys for t in _asked(problem, choice, u.period)}
     return IdleSystem(
         system=choice.name,
         chips=idle / len(uses),
-        share=idle / sum(u.there for u in uses),
+        share=idle / float_sum(u.there for u in uses),
         first=periods[0],
         last=periods[-1],
         reason=reason,
         reason_share=reason_share,
         tasks=tuple(dict.fromkeys(t for w in said for t in w.tasks)),
         others=tuple(dict.fromkeys(s for w in said for s in w.others)),
-        energy=sum(ratio * n for ratio, n in energy) / chips if chips else None,
+        energy=float_sum(ratio * n for ratio, n in energy) / chips if chips else None,
         cannot={t: why for t in sorted(active) if (why := _no_speed(rates, t, choice.name))},
     )
 
@@ -152,7 +153,9 @@ def _fullest(problem: FleetProblem, answer: Answer, system: str, period: str) ->
     """Chips that a system needs in the fullest hour of the day for the tasks that are bound to hours."""
     tasks = {task.name: task for task in problem.tasks}
     mine = [(tasks[a.task], a.chips) for a in answer.assign if a.system == system and a.period == period]
-    return max((sum(task.hour(h) * chips / task.day_mean for task, chips in mine) for h in problem.hours), default=0.0)
+    return max(
+        (float_sum(task.hour(h) * chips / task.day_mean for task, chips in mine) for h in problem.hours), default=0.0
+    )
 
 
 def _energy(choice: Choice, rates: TaskRates, task: str) -> float | None:

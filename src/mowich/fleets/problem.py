@@ -21,6 +21,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.files import read_json
 from mowich.machines.system import System
+from mowich.sums import float_sum
 from mowich.writing import write_file
 
 Vector = NDArray[np.float64]
@@ -71,7 +72,7 @@ class FleetTask:
     @property
     def day_mean(self) -> float:
         """Mean load of the day over that of its peak."""
-        return sum(self.day) / len(self.day) if self.day else 1.0
+        return float_sum(self.day) / len(self.day) if self.day else 1.0
 
     @property
     def mean_load(self) -> float:

@@ -28,6 +28,7 @@ from mowich.fleets.problem import (
     Vector,
     Workload,
 )
+from mowich.sums import float_sum
 
 HEADROOM = 1.01
 """Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the
@@ -442,7 +443,7 @@ def _links(
         """Work on some systems, at most as much as can be where one thing is chosen."""
         most = HEADROOM
         if problem.counts_work and workload.most > 1:
-            can = sum(float((shares[s] * most_units(problem, by_name[s]))[window].sum()) for s in names)
+            can = float_sum(float((shares[s] * most_units(problem, by_name[s]))[window].sum()) for s in names)
             most = HEADROOM * min(workload.most, max(1.0, can))
         for s, columns in mine:
             if s in names:

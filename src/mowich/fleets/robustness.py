@@ -15,6 +15,7 @@ from mowich.fleets.problem import WORK_GOALS, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 from mowich.progress import steps
+from mowich.sums import float_sum
 
 
 def _drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
@@ -92,7 +93,7 @@ def shares_of(problem: FleetProblem, rates: TaskRates, chips: Mapping[tuple[str,
     for (task, system, _), number in chips.items():
         speed = float(rates[task, system].tokens_per_s_per_chip) / peak[task] if of_tokens else 1.0
         total[system] += number * speed
-    everything = sum(total.values())
+    everything = float_sum(total.values())
     return {s: v / everything if everything else 0.0 for s, v in total.items()}
 
 

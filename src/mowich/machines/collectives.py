@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.machines.system import Level, System
 from mowich.machines.torus import links_apart, torus_ways
+from mowich.sums import float_sum
 
 COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
 """What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
@@ -478,7 +479,7 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
         else:
             links = zip(names, way.parts[: len(system.levels)], strict=False)
             out |= {name: float(part[0]) * data_B for name, part in links if float(part[0]) > 0.0}
-    out["latency"] = max(0.0, total - sum(out.values()))
+    out["latency"] = max(0.0, total - float_sum(out.values()))
     return out | ({"call": called} if called else {})
 
 

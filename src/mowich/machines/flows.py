@@ -25,6 +25,7 @@ from mowich.errors import UserError
 from mowich.machines import collectives
 from mowich.machines.links import Classes, Graph, Ints, Routes, build, chips_of_unit, classes, damage, joined_by
 from mowich.machines.system import System
+from mowich.sums import float_sum
 
 TOLERANCE = 0.02
 """Shares and ends that lie within this of each other are taken together: classes of flows instead of single ones."""
@@ -407,13 +408,13 @@ def asymmetric(
     whole = Routes(graph, graph.capacity_Bps)
     full = n if list(members) == list(range(n)) else _even_from(system, kind, n)
     usual = [lay(whole, p) for p in phases(graph, library, kind, list(range(full)))]
-    before = sum(finish_s(graph.capacity_Bps, p) for p in usual)
+    before = float_sum(finish_s(graph.capacity_Bps, p) for p in usual)
     living = whole if (capacity > 0.0).all() else Routes(graph, capacity, whole)
     other = [lay(living, flow) for what, group in beside for flow in phases(graph, library, what, group)]
     background = _together(other) if other else None
     same = living is whole and not uneven and full == n
     laid = usual if same else [lay(living, p) for p in phases(graph, library, kind, members)]
-    after = sum(finish_s(capacity, f, background) for f in laid)
+    after = float_sum(finish_s(capacity, f, background) for f in laid)
     slowdown = max(1.0, after / before) if before else 1.0
     return _answer(system, kind, data_B, n, slowdown, uneven, busiest(graph, capacity, laid))
 
@@ -444,9 +445,9 @@ def failed(
         return [lay(routes, p, of.unit) for p in plan], capacity
 
     flows, capacity = laid(now)
-    after = sum(finish_s(capacity, f) for f in flows)
+    after = float_sum(finish_s(capacity, f) for f in flows)
     whole, sound = laid(usual)
-    before = sum(finish_s(sound, f) for f in whole)
+    before = float_sum(finish_s(sound, f) for f in whole)
     slowdown = max(1.0, after / before) if before else 1.0
     uneven = not is_first or (library != "nccl" and not is_even(left))
     return _answer(system, kind, data_B, left, slowdown, uneven, busiest(now.graph, capacity, flows))

@@ -18,6 +18,7 @@ from mowich.arrays import Array, distinct
 from mowich.errors import UserError
 from mowich.machines import collectives, steps
 from mowich.machines.system import System
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class Sent:
     @property
     def time_s(self) -> float:
         """Seconds of it."""
-        return sum(self.by_level_s.values())
+        return float_sum(self.by_level_s.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from mowich.facts import Facts
 from mowich.models.attention import Attention
 from mowich.models.ffn import Mlp
 from mowich.models.reader import ConfigReader
+from mowich.sums import float_sum
 
 MediaKind = Literal["image", "audio"]
 CONFIG_OF: Mapping[MediaKind, str] = {"image": "vision_config", "audio": "audio_config"}
@@ -121,8 +122,8 @@ class Encoder:
     def flop(self, item: EncodedItem) -> float:
         """Forward FLOP of an item: 2 for each weight that a position uses, and the scores and values of attention in
         both directions."""
-        beside = sum(2.0 * p.rows * p.n * p.k for p in self.products)
-        of_layers = sum(layer.count * layer.flop_per_position(self.hidden, item.span) for layer in self.layers)
+        beside = float_sum(2.0 * p.rows * p.n * p.k for p in self.products)
+        of_layers = float_sum(layer.count * layer.flop_per_position(self.hidden, item.span) for layer in self.layers)
         return item.positions * (beside + of_layers)
 
 

@@ -17,6 +17,7 @@ from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.recurrent import Recurrent
 from mowich.models.storage import WeightStorage, component_params
+from mowich.sums import float_sum
 
 __all__ = [
     "NO_ATTENTION",
@@ -224,31 +225,31 @@ class Model:
         this.
         """
         flop = 2.0 * (self.vocab * self.hidden * self.heads + self.other_matmul_params)
-        flop += sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
+        flop += float_sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
         if mtp and self.mtp_layers:
-            block = sum(layer.count * layer.flop_per_token(seq) for layer in self.mtp_block)
+            block = float_sum(layer.count * layer.flop_per_token(seq) for layer in self.mtp_block)
             flop += self.mtp_layers * (block + 2 * (2 * self.hidden**2 + self.vocab * self.hidden))
         return flop
 
     def attention_flop_per_token(self, seq: float) -> float:
         """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and
         recurrences."""
-        return sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
+        return float_sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
 
     def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache that each token writes, over all layers (windows do not reduce it)."""
-        elements = sum(layer.count * layer.attention.kv_elements_per_token for layer in self.layers)
+        elements = float_sum(layer.count * layer.attention.kv_elements_per_token for layer in self.layers)
         return bytes_per_element * elements
 
     def kv_bytes(self, seq: float, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their
         entries. What recurrent layers keep instead is `state_bytes`."""
-        elements = sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
+        elements = float_sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
         return bytes_per_element * elements
 
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
         """Bytes that recurrent layers keep of one sequence, whatever its length (`Layer.state_bytes`)."""
-        return sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
+        return float_sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
 
     def weight_bytes(self) -> dict[str, float]:
         """Bytes of the checkpoint by component (`storage._COMPONENTS`), scales included; prediction blocks left out."""

@@ -14,6 +14,7 @@ from typing import Literal
 from mowich.errors import UserError, unknown
 from mowich.models import ops
 from mowich.models.model import Layer, Model
+from mowich.sums import float_sum
 from mowich.units import is_digits
 
 Task = Literal["pretrain", "sft", "lora"]
@@ -120,5 +121,7 @@ def train_flop_per_token(model: Model, seq: float, task: Task, lora: Lora | None
     forward = model.flop_per_token(seq)
     if task != "lora":
         return 3.0 * forward
-    cores = sum(layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.layers)
+    cores = float_sum(
+        layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.layers
+    )
     return 2.0 * (forward - cores) + 3.0 * cores + 6.0 * (lora or Lora()).params(model)

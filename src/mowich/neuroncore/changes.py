@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from mowich.neuroncore.instructions.rates import QUEUES
 from mowich.neuroncore.source import statement
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
@@ -254,8 +255,8 @@ def _line(how: How, x: ChangedLine | None, y: ChangedLine | None, a_path: bool, 
         how=how,
         a_line=x.place if x is not None else "",
         b_line=y.place if y is not None else "",
-        a_path=sum(path[0].values()) if a_path and x is not None else None,
-        b_path=sum(path[1].values()) if b_path and y is not None else None,
+        a_path=float_sum(path[0].values()) if a_path and x is not None else None,
+        b_path=float_sum(path[1].values()) if b_path and y is not None else None,
         a_count=sum(x.opcodes.values()) if x is not None else 0,
         b_count=sum(y.opcodes.values()) if y is not None else 0,
         engines=", ".join(engines),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mowich.estimate import Estimate, chance_within, from_spreads, unknown_estimate, worst_grade
 from mowich.shown import Result
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:  # pages read the words of an order without the clock
     from mowich.neuroncore.profile import Profile
@@ -97,7 +98,7 @@ def unshared(a: dict[str, float], b: dict[str, float]) -> float:
     >>> unshared({"dma.rate": 0.75, "wait": 0.25}, {"dma.rate": 0.25, "wait": 0.75})
     0.5
     """
-    return sum(abs(a.get(k, 0.0) - b.get(k, 0.0)) for k in {**a, **b}) / 2
+    return float_sum(abs(a.get(k, 0.0) - b.get(k, 0.0)) for k in {**a, **b}) / 2
 
 
 def shift(a: float, b: float, end: float) -> float:

@@ -26,6 +26,7 @@ from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, stac
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
 from mowich.shown import Shown
+from mowich.sums import float_sum
 
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
 """Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the
@@ -201,9 +202,9 @@ class Profile(Shown):
                 for who, time in part.waits.items():
                     waits[who] = waits.get(who, 0.0) + time / PS / n
             out[name] = EngineUse(
-                busy_s=sum(m.busy / PS for m in parts) / n,
-                wait_s=sum(m.wait / PS for m in parts) / n,
-                idle_s=sum((total - m.busy - m.wait) / PS for m in parts) / n,
+                busy_s=float_sum(m.busy / PS for m in parts) / n,
+                wait_s=float_sum(m.wait / PS for m in parts) / n,
+                idle_s=float_sum((total - m.busy - m.wait) / PS for m in parts) / n,
                 instructions=sum(m.instructions for m in parts),
                 waits=dict(sorted(waits.items(), key=lambda x: -x[1])),
             )

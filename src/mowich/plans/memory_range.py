@@ -17,6 +17,7 @@ from mowich.facts import Facts
 from mowich.plans.memory import groups_of_ranks
 from mowich.plans.plan import Plan, Plans
 from mowich.software.stack import Platform
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def memory_need(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, 
 
 def _need(parts: Mapping[str, float], down: float, up: float) -> Estimate:
     """The bytes of a plan, with the ends of their range so far away."""
-    total = sum(parts.values())
+    total = float_sum(parts.values())
     return Estimate(
         value=total,
         unit="B",

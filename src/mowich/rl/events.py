@@ -21,6 +21,7 @@ from mowich.rl.cycle import CYCLE_PARTS, Binds, Cycle, CyclePart, Span
 from mowich.rl.job import RlJob
 from mowich.rl.setup import STEP, RunRecord, RunSetup
 from mowich.rl.sides import Sides
+from mowich.sums import float_sum
 
 _LEAST_STEPS, _MOST_STEPS, _ENOUGH_SAMPLES = 8, 256, 32768
 """Steps that a mean is over: as many as have enough samples, within these."""
@@ -87,7 +88,7 @@ def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, warmup: in
     parts["generation"] = _mean(waits["rollouts"] + waits["staleness"] + waits["longest answer"])
     parts["reward"] = _mean(waits["reward"])
     parts["sync"] += _mean(waits["sync"])
-    enough_s = _ROUNDING * sum(parts.values())
+    enough_s = _ROUNDING * float_sum(parts.values())
     parts = {part: s if s > enough_s else 0.0 for part, s in parts.items()}
     step_s = 0.0
     for s in parts.values():
@@ -168,7 +169,7 @@ def _binds(setup: RunSetup, waits: dict[str, Floats], step_s: float) -> Binds:
         return "turns"
     causes: tuple[Binds, ...] = ("rollouts", "staleness", "longest answer", "reward")
     means = {cause: _mean(waits[cause]) for cause in causes}
-    if sum(means.values()) < _SLIGHT_WAIT * step_s:
+    if float_sum(means.values()) < _SLIGHT_WAIT * step_s:
         return "trainer"
     return max(causes, key=means.__getitem__)
 

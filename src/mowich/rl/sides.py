@@ -9,6 +9,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.rl.job import Pass
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,7 @@ class TrainerSide:
     @property
     def busy_s(self) -> float:
         """Seconds of a step in which the trainer computes."""
-        return self.update_s + sum(self.passes_s.values())
+        return self.update_s + float_sum(self.passes_s.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

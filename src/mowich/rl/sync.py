@@ -31,6 +31,7 @@ from mowich.models.tensors import QUANTISED, component_tensors, scale_tensors
 from mowich.plans.plan import WEIGHT_B, Plan, ServePlan
 from mowich.rl.frameworks import Framework
 from mowich.rl.sides import SyncSide
+from mowich.sums import float_sum
 
 SyncMethod = Literal[
     "ipc-buckets",
@@ -135,7 +136,7 @@ class SyncTimes:
     @property
     def whole_s(self) -> float:
         """Seconds from the update to the last worker."""
-        return sum(self.parts.values())
+        return float_sum(self.parts.values())
 
     def side(self) -> SyncSide:
         """As a step of reinforcement learning reads it."""
@@ -332,13 +333,13 @@ def _load(model: Model, form: str, plan: ServePlan, way: _Way) -> _Load:
     scaled = {name: n / (plan.pp * (plan.ep if name == "experts" else 1)) for name, n in scales.items()}
     sliced = {name: parts.get(name, 0.0) for name in way.slices}
     return _Load(
-        whole_B=sum(parts.values()),
-        sliced_whole_B=sum(sliced.values()),
-        sliced_B=sum(whole / cuts[name] for name, whole in sliced.items()),
-        rest_B=sum(parts.values()) - sum(sliced.values()),
-        taken=sum(held.values()) + sum(scaled.values()),
+        whole_B=float_sum(parts.values()),
+        sliced_whole_B=float_sum(sliced.values()),
+        sliced_B=float_sum(whole / cuts[name] for name, whole in sliced.items()),
+        rest_B=float_sum(parts.values()) - float_sum(sliced.values()),
+        taken=float_sum(held.values()) + float_sum(scaled.values()),
         experts=held.get("experts", 0.0) + scaled.get("experts", 0.0),
-        unsliced=sum(n for name, n in held.items() if name not in way.slices) + sum(scaled.values()),
+        unsliced=float_sum(n for name, n in held.items() if name not in way.slices) + float_sum(scaled.values()),
     )
 
 
@@ -445,7 +446,7 @@ def sync_times(
         notes.add("sync_start", parts["start"], "s", words="control, pause and drain of a sync, by its method")
     if source.format != target.format:
         wide = source if bytes_of(source.format) >= bytes_of(target.format) else target
-        read_B = sum(weight_bytes(model, wide.format).values())
+        read_B = float_sum(weight_bytes(model, wide.format).values())
         parts["convert"] = told(notes, "sync_convert", converted_s)(
             read_B=read_B, written_B=load.whole_B, devices=wide.devices, hbm_Bps=wide.system.hbm_Bps
         )
@@ -469,8 +470,8 @@ def sync_times(
     return SyncTimes(
         method=name,
         parts=parts,
-        trainer_s=sum(parts[part] for part in held),
-        rollouts_s=sum(parts[part] for part in way.workers),
+        trainer_s=float_sum(parts[part] for part in held),
+        rollouts_s=float_sum(parts[part] for part in way.workers),
         sent_B=load.whole_B,
         tensors=taken,
         binds=max(SYNC_PARTS, key=lambda part: parts[part]),

@@ -19,6 +19,7 @@ from mowich.serving.arrivals import Draw
 from mowich.serving.conversations import Pauses, begins_at
 from mowich.serving.rate_curve import RateCurve
 from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
+from mowich.sums import float_sum
 
 JOINS = ("all", "first")
 """When the agent goes on: after the answers of all its sub-agents, or after the first. Those that it does not wait for
@@ -315,7 +316,9 @@ class _Script:
             asked, context = found
             end = asked
             if tools:
-                at = np.searchsorted(np.cumsum([t.share for t in tools]), rng.random() * sum(t.share for t in tools))
+                at = np.searchsorted(
+                    np.cumsum([t.share for t in tools]), rng.random() * float_sum(t.share for t in tools)
+                )
                 tool = tools[min(int(at), len(tools) - 1)]
                 pause = float(tool.time(rng, 1)[0])
                 if tool.tokens is not None:

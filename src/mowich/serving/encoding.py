@@ -23,6 +23,7 @@ from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.step import step
 from mowich.software.engine import EngineCosts
+from mowich.sums import float_sum
 
 EncoderParallel = Literal["weights", "data"]
 ENCODER_PARALLEL: tuple[EncoderParallel, ...] = ("weights", "data")
@@ -127,18 +128,18 @@ class EncoderWork:
 
     def parts(self, items: Sequence[tuple[EncodedItem, float]]) -> dict[str, Floats]:
         """Seconds by part of encoding items together, so many of each, on the rank that has most of them."""
-        count = sum(n for _, n in items)
+        count = float_sum(n for _, n in items)
         if count <= 0:
             return {"linear": np.zeros(len(self.layers))}
-        positions = sum(n * item.positions for item, n in items)
-        span = sum(n * item.positions * item.span for item, n in items) / positions
+        positions = float_sum(n * item.positions for item, n in items)
+        span = float_sum(n * item.positions * item.span for item, n in items) / positions
         share = np.ceil(count / self.ranks) / count
         m = positions * share
         out = _device_s(self.layers, self.costs, m, span)
         for rows, products in self.beside:
             for name, seconds in _device_s(products, self.costs, m * rows, 0.0).items():
                 out[name] = out[name] + seconds
-        embeddings_B = EMBEDDING_B * self.encoder.out * sum(n * item.tokens for item, n in items)
+        embeddings_B = EMBEDDING_B * self.encoder.out * float_sum(n * item.tokens for item, n in items)
         out["gather"] = np.where(self.ranks > 1, gather_s(embeddings_B, self.ranks, self.link_Bps), 0.0)
         return {name: seconds * self.factor for name, seconds in out.items()}
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.sums import float_sum
 
 _LAYERS = 24
 """Layers that an expected imbalance is the mean of."""
@@ -57,8 +58,8 @@ def placed_by_load(load: Sequence[float], copies: Sequence[int], ranks: int) -> 
 
 def busiest_over_mean(load: Sequence[float], copies: Sequence[int], place: Sequence[Sequence[int]]) -> float:
     """The work of the busiest rank over that of the mean one, where the copies of an expert share its work."""
-    held = [sum(load[i] / copies[i] for i in experts) for experts in place]
-    return max(held) * len(held) / sum(held)
+    held = [float_sum(load[i] / copies[i] for i in experts) for experts in place]
+    return max(held) * len(held) / float_sum(held)
 
 
 def _layer(rng: np.random.Generator, experts: int, spread: float) -> Floats:

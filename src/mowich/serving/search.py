@@ -32,6 +32,7 @@ from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_l
 from mowich.serving.step import total
 from mowich.serving.tabled import PlanKernels
 from mowich.software.engine import Engine, EngineCosts
+from mowich.sums import float_sum
 
 MOST_USERS = 512.0
 """Users of a rank group up to which batches are tried, unless a question says how many."""
@@ -632,15 +633,15 @@ def _answer(
     """Candidate i; what its times have beyond their parts is a part of its own. Where prefill has workers of its own a
     prompt waits there for those before it: the queue, what the limit leaves beside the other parts."""
     tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
-    tpot_parts["correction"] = tpot - sum(tpot_parts.values())
+    tpot_parts["correction"] = tpot - float_sum(tpot_parts.values())
     if ttft_parts:
-        ttft_parts["correction"] = ttft - sum(ttft_parts.values())
+        ttft_parts["correction"] = ttft - float_sum(ttft_parts.values())
     else:
         known = {"front_end": p.front[i], "prefill": p.service[i] - p.encode[i], "kv_transfer": p.transfer[i]}
         if p.encode[i] > 0:
             known["encoder"] = p.encode[i]
         ttft_parts = {name: float(seconds) for name, seconds in known.items()}
-        ttft_parts["queue"] = ttft - sum(ttft_parts.values())
+        ttft_parts["queue"] = ttft - float_sum(ttft_parts.values())
     return Found(
         prefill=int(p.prefill[i]),
         decode=int(p.decode[i]),

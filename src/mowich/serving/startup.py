@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mowich.errors import UserError
 from mowich.estimate import Estimate, worst_grade
 from mowich.facts import Facts
+from mowich.sums import float_sum
 
 WEIGHTS_FROM = ("store", "disk", "host")
 """Where a new replica reads its weights: an object store, a disk of its machine, the memory of its host."""
@@ -70,7 +71,7 @@ def startup_s(facts: Facts, family: str, weights_B: float, ask: StartupAsk, wher
     ):
         values[name], grade = _ends(facts, f"{kind}.{part}")
         grades.append(grade)
-    value, low, high = (sum(part[i] for part in values.values()) for i in range(3))
+    value, low, high = (float_sum(part[i] for part in values.values()) for i in range(3))
     return Estimate(
         value=value,
         unit="s",

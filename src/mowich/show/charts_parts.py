@@ -16,6 +16,7 @@ from mowich.show.colours import GROUPS
 from mowich.show.page import estimate_of
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
+from mowich.sums import float_sum
 
 
 class TimePart(NamedTuple):
@@ -113,15 +114,15 @@ def short_part(name: str) -> str:
 def whole_parts(time: Estimate) -> dict[str, float]:
     """The parts of a time, by name, that sum to it: a correction of the sum is spread over all."""
     parts = {k: float(v) for k, v in time.breakdown.items() if k != CORRECTION}
-    total, value = sum(parts.values()), float(time.value or 0.0)
+    total, value = float_sum(parts.values()), float(time.value or 0.0)
     return {k: v * value / total for k, v in parts.items()} if total > 0 else parts
 
 
 def group_shares(time: Estimate, own: Mapping[str, TimePart] | None = None) -> dict[str, float]:
     """The share of each group in a time, 0 to 1."""
     parts = whole_parts(time)
-    total = sum(parts.values()) or 1.0
-    return {g: sum(v for k, v in parts.items() if time_part(k, own).group == g) / total for g in GROUPS}
+    total = float_sum(parts.values()) or 1.0
+    return {g: float_sum(v for k, v in parts.items() if time_part(k, own).group == g) / total for g in GROUPS}
 
 
 def time_bars(
@@ -139,7 +140,7 @@ def time_bars(
     times = [estimate_of(data) for _, data in rows]
     found = [{k: scale * v for k, v in whole_parts(t).items()} for t in times]
     seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
-    groups = {g: [sum(v for k, v in f.items() if time_part(k, own).group == g) for f in found] for g in GROUPS}
+    groups = {g: [float_sum(v for k, v in f.items() if time_part(k, own).group == g) for f in found] for g in GROUPS}
     groups = {g: values for g, values in groups.items() if any(values)}
     fills: dict[str, Mapping[str, object]] = {g: {"color": GROUPS[g].light} for g in groups}
     ends: list[Range | None] = [
@@ -160,7 +161,7 @@ def time_bars(
         finding=_finding(names, times, own),
     )
     ordered = sorted(
-        seen, key=lambda k: (list(GROUPS).index(time_part(k, own).group), -sum(f.get(k, 0.0) for f in found))
+        seen, key=lambda k: (list(GROUPS).index(time_part(k, own).group), -float_sum(f.get(k, 0.0) for f in found))
     )
     parts: dict[str, list[float]] = {}
     for key in ordered:  # two parts may have the same words

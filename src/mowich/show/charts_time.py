@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
 from mowich.show.colours import LIMIT_MARK, SystemLook
+from mowich.sums import float_sum
 
 
 def timeline_chart(
@@ -50,7 +51,7 @@ def timeline_chart(
         series=series,
         tooltip={"show": False},
     )
-    busy = {name: sum(span[1] - span[0] for span in spans) for name, spans in lanes.items()}
+    busy = {name: float_sum(span[1] - span[0] for span in spans) for name, spans in lanes.items()}
     return Chart(
         title=title,
         note=note,

@@ -18,6 +18,7 @@ from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragrap
 from mowich.show.render.terminal import Style, terminal
 from mowich.studies.explain.headline import headline_metrics
 from mowich.studies.explain.tree import at, is_estimate, name_of, numbers
+from mowich.sums import float_sum
 from mowich.units import show, show_gib, sig
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def moves_said(moves: Sequence[Move], top: int = 6) -> list[str]:
 
 def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
     """What the number is the sum of, largest first, with shares."""
-    total = sum(parts.values())
+    total = float_sum(parts.values())
     rows = sorted(((k, v) for k, v in parts.items() if abs(v) > 1e-6 * abs(total)), key=lambda kv: -abs(kv[1]))
     wide = max((len(k) for k, _ in rows), default=0)
     return [f"{k.ljust(wide)}  {_quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]

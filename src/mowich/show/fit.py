@@ -26,6 +26,7 @@ from mowich.show.page import (
 )
 from mowich.show.rows import job_line, memory_chance, size_words
 from mowich.shown import Result
+from mowich.sums import float_sum
 from mowich.units import show_gib
 
 FITS = {True: "Fits", False: "Does not fit", None: "May fit"}
@@ -90,8 +91,9 @@ def _least(result: Result) -> str:
 def _training_sentence(result: Result) -> str:
     if result["plan"] is None:
         return f"No legal plan on {_place(result)}: {result['reason']}{_least(result)}."
+    whole = show_gib(float_sum(result["memory_B"].values()))
     room = (
-        f"needs at least {show_gib(sum(result['memory_B'].values()))} per device, most of it {result['binds']}, and"
+        f"needs at least {whole} per device, most of it {result['binds']}, and"
         f" {show_gib(result['memory_capacity_B'])} are usable"
     )
     why = f" ({result['reason']})" if result["reason"] else ""

@@ -37,6 +37,7 @@ from mowich.show.page import (
 )
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
+from mowich.sums import float_sum
 from mowich.units import show, sig
 
 TOP_BINDING = 8
@@ -213,7 +214,7 @@ def _orders(result: Result) -> list[Part]:
         there, idle = u["chips"], u["chips"] - u["busy"]
         busy = f" ({percent(idle / there)} idle)" if idle > 0.005 * there else ""
         rows.setdefault(f"chips {u['system']}", {})[u["period"]] = count_text(there) + busy
-    total = sum(u["MWh"] or 0.0 for u in result["use"])
+    total = float_sum(u["MWh"] or 0.0 for u in result["use"])
     unknown = sorted({u["system"] for u in result["use"] if u["MWh"] is None})
     without = f", without {names_listed(unknown)} (power unknown)" if unknown else ""
     caption = "Orders in units, and chips of the fleet"
@@ -458,7 +459,7 @@ def _pictures(result: Result) -> list[Chart]:
     def line(key: str) -> dict[str, list[float]]:
         return {
             s: [
-                sum(float(u[key] or 0.0) for u in result["use"] if u["system"] == s and u["period"] == p)
+                float_sum(float(u[key] or 0.0) for u in result["use"] if u["system"] == s and u["period"] == p)
                 for p in periods
             ]
             for s in systems

@@ -27,6 +27,7 @@ from mowich.show.page import (
 )
 from mowich.shown import Result
 from mowich.studies.fact_labels import kernel_label
+from mowich.sums import float_sum
 from mowich.units import show
 
 
@@ -226,7 +227,7 @@ def _record(result: Result) -> Result:
 
 def _rests_words(parts: Mapping[str, float]) -> str:
     """What most of a kernel's time is."""
-    whole = sum(parts.values())
+    whole = float_sum(parts.values())
     if not whole:
         return ""
     most = max(parts, key=lambda k: parts[k])

@@ -8,6 +8,7 @@ from mowich.show import charts
 from mowich.show.formats import percent
 from mowich.show.page import NOTHING, Cell, Column, LateCharts, Page, Part, Run, Table, estimate_of, paragraphs
 from mowich.shown import Result
+from mowich.sums import float_sum
 from mowich.units import show
 
 _ENGINES = ("tensor", "vector", "scalar", "gpsimd", "dma", "collective")
@@ -47,7 +48,7 @@ def layer_page(result: Result, run: Run) -> Page:
                     [f"{phase} step"],
                     {
                         **{f"{k['count']} x {k['layer']}": [k["all_s"]["value"]] for k in kinds},
-                        "after": [sum(p["time_s"]["value"] for p in result["after"])],
+                        "after": [float_sum(p["time_s"]["value"] for p in result["after"])],
                     },
                     unit="s",
                 )

@@ -37,6 +37,7 @@ from mowich.show.rows import grouped_words, kinds, price_line, size_words
 from mowich.shown import Result
 from mowich.studies.explain.tree import labels
 from mowich.studies.ranking import Ranking, names_listed, ranking, runs
+from mowich.sums import float_sum
 from mowich.units import sig
 
 _BINDS = {
@@ -516,7 +517,7 @@ def _step_bars(rows: Sequence[tuple[str, Result]]) -> Chart:
         parts = {part: _second(step_parts(row), part) for part in step_parts(row)}
         times.append((name, {**row["step_s"], "breakdown": {part: value for part, value in parts.items() if value}}))
         first = max(parts, key=lambda part: parts[part])
-        share = f"{percent(parts[first] / sum(parts.values()))}"
+        share = f"{percent(parts[first] / float_sum(parts.values()))}"
         most.append((charts_parts.time_part(first).words, share))
     bars = charts_parts.time_bars(
         "Where a step goes", "What the trainer's chips do or wait for. The line is the 90% range.", times, unit="s"

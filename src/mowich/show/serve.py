@@ -60,6 +60,7 @@ from mowich.show.rows import (
 )
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
+from mowich.sums import float_sum
 from mowich.units import sig
 
 FRONT_TITLE = "Throughput of a chip against speed for a user"
@@ -249,7 +250,7 @@ def _by_kernels(rows: Sequence[Result]) -> list[str]:
     for row in rows:
         tpot = estimate_of(row["tpot_s"])
         held = tpot.coverage.get("simulated kernels", 0.0)
-        work = sum(tpot.breakdown.get(name, 0.0) for name in _KERNEL_WORK)
+        work = float_sum(tpot.breakdown.get(name, 0.0) for name in _KERNEL_WORK)
         if runs(row) and held > 0 and tpot.value and work > 0:
             found.setdefault(row["system"], []).append(min(1.0, held * tpot.value / work))
     if not found:

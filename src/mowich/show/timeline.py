@@ -11,6 +11,7 @@ from itertools import pairwise
 from mowich.show.formats import gib
 from mowich.show.page import GIB
 from mowich.show.render.terminal import Style
+from mowich.sums import float_sum
 from mowich.training.pipeline import Span
 from mowich.training.timeline import PlanTimeline
 from mowich.units import sig
@@ -147,7 +148,7 @@ def letters(spans: Iterable[tuple[int, str, float, float]], lanes: int, end_s: f
             here[letter] = here.get(letter, 0.0) + share
 
     def shown(here: dict[str, float]) -> str:
-        return max(here, key=lambda k: here[k]) if sum(here.values()) >= cell / 2 else "."
+        return max(here, key=lambda k: here[k]) if float_sum(here.values()) >= cell / 2 else "."
 
     return ["".join(map(shown, row)) for row in time]
 

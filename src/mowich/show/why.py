@@ -19,6 +19,7 @@ from mowich.shown import Result
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
+from mowich.sums import float_sum
 
 BINDS_WORDS: Mapping[str, str] = {
     "compute": "Arithmetic takes most of the time.",
@@ -58,7 +59,7 @@ def time_groups(time: Estimate, own: Mapping[str, TimePart] | None = None) -> li
     return [
         {
             "name": name,
-            "value": sum(said.values()),
+            "value": float_sum(said.values()),
             "parts": sorted(((w, v) for w, v in said.items() if v), key=lambda part: -part[1]),
         }
         for name, said in found.items()
@@ -98,8 +99,8 @@ def sureness(coverage: Mapping[str, float]) -> dict[str, float]:
     {'measured': 0.75, 'simulated': 0.25, 'estimated': 0.0}
     """
     known = {kind for kinds in _KINDS.values() for kind in kinds}
-    out = {name: sum(coverage.get(kind, 0.0) for kind in kinds) for name, kinds in _KINDS.items()}
-    return {**out, "estimated": out["estimated"] + sum(v for kind, v in coverage.items() if kind not in known)}
+    out = {name: float_sum(coverage.get(kind, 0.0) for kind in kinds) for name, kinds in _KINDS.items()}
+    return {**out, "estimated": out["estimated"] + float_sum(v for kind, v in coverage.items() if kind not in known)}
 
 
 def why_of(row: Result) -> dict[str, object]:

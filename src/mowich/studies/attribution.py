@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from mowich.errors import UserError
+from mowich.sums import float_sum
 
 Worth = Callable[[frozenset[str]], float | None]
 """What is reached with a set of causes exchanged, as a logarithm; None: nothing is reached (no plan fits)."""
@@ -76,7 +77,7 @@ def over_all_orders(causes: Sequence[str], worth: Worth) -> Attribution:
         live = [(weight, gain) for weight, gain in steps if weight]
         gains = [gain for _, gain in live]
         shares[cause] = CauseShare(
-            value=sum(weight * gain for weight, gain in live) / orders, low=min(gains), high=max(gains)
+            value=float_sum(weight * gain for weight, gain in live) / orders, low=min(gains), high=max(gains)
         )
     return Attribution(shares=shares, orders=orders, is_exact=True, sets=len(kept.known))
 
@@ -98,7 +99,7 @@ def over_some_orders(causes: Sequence[str], worth: Worth, *, most_sets: int, see
         raise _no_order()
     shares = {
         c: CauseShare(
-            value=sum(one[c] for one in found) / len(found),
+            value=float_sum(one[c] for one in found) / len(found),
             low=min(one[c] for one in found),
             high=max(one[c] for one in found),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.memory_range import chance_to_fit
 from mowich.software.stack import Platform
+from mowich.sums import float_sum
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
@@ -36,14 +37,14 @@ def binds(candidate: Candidate, found: Search) -> str:
     parts."""
     if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
         return "hbm capacity"
-    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in _BINDS.items()}
+    shares = {name: float_sum(candidate.parts[part] for part in parts) for name, parts in _BINDS.items()}
     return max(shares, key=lambda name: shares[name])
 
 
 def does_not_fit(found: Search, system: Platform) -> str:
     """The reason of an infeasible row: by how much, and of what."""
     least = found.smallest_B
-    short = sum(least.values()) - system.hbm_usable_B
+    short = float_sum(least.values()) - system.hbm_usable_B
     parts = ", ".join(f"{name} {least[name] / 2**30:.1f}" for name in CATEGORIES)
     chance = chance_to_fit(system, least)
     all_the_same = f"; the chance that it runs all the same is {chance:.0%}" if chance >= TOLD_CHANCE else ""

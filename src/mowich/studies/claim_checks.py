@@ -11,6 +11,7 @@ from mowich.facts import Fact
 from mowich.facts.entries import figure_of
 from mowich.models import load_model
 from mowich.models.model import Model, Moe
+from mowich.sums import float_sum
 
 
 def quotient(a: float, b: float) -> float:
@@ -480,7 +481,7 @@ def _of_measurements() -> dict[str, Check]:
 def expert_share(model: Model) -> float:
     """Share of a model's parameters that lies in routed experts."""
     return (
-        sum(
+        float_sum(
             layer.count * layer.ffn.num_experts * (3.0 if layer.ffn.gated else 2.0) * layer.ffn.ffn * model.hidden
             for layer in model.layers
             if isinstance(layer.ffn, Moe)

@@ -27,6 +27,7 @@ from mowich.requests.footing import has_size
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.sums import float_sum
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
 from mowich.training.sensitivity import moves
@@ -367,7 +368,7 @@ def solved(
     if high.hbm_usable_B > low.hbm_usable_B:
         roomy, best = _sought(ask, high, fixed, top, margin, runs)
         if best:
-            need = min(sum(c.memory_B.values()) for c, _ in best) * system.devices_per_chip
+            need = min(float_sum(c.memory_B.values()) for c, _ in best) * system.devices_per_chip
             ends = "..".join(f"{s.hbm_usable_B * system.devices_per_chip / 2**30:.0f}" for s in (low, high))
             reason = f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
             return tuple(with_plan(ask, by, c, None, reason, brief=brief) for c, by in best), roomy

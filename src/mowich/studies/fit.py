@@ -21,6 +21,7 @@ from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Shown
 from mowich.software.stack import Platform, equip
+from mowich.sums import float_sum
 from mowich.training.step import micro_batches_of
 from mowich.units import show_gib
 
@@ -128,7 +129,7 @@ def fit(
     fits: bool | None = False
     try:
         plan, memory = least_memory(model, system, train, fixed)
-        need = sum(memory.values())
+        need = float_sum(memory.values())
         fits = True if need <= low else None if need <= high else False
         if fits is None:
             reason = f"a device has {show_gib(low)} to {show_gib(high)}: the facts have no one figure"
@@ -147,7 +148,7 @@ def fit(
             if error.code != EXIT_INFEASIBLE:
                 raise
             continue
-        if sum(parts.values()) <= low:
+        if float_sum(parts.values()) <= low:
             smallest = count
             break
     if fits and (smallest is None or smallest > system.chips):

@@ -28,6 +28,7 @@ from mowich.studies.attribution import Attribution, CauseShare, over_all_orders,
 from mowich.studies.compare import Row, solve_system, system_asks
 from mowich.studies.outcome import SystemAsk, used_chips
 from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
+from mowich.sums import float_sum
 from mowich.training import longrun
 from mowich.training.search import search
 from mowich.units import show, show_gib
@@ -455,7 +456,7 @@ def _with_remainder(
 
 
 def _quadrature(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    down, up = (math.sqrt(sum(part[i] ** 2 for part in parts)) for i in (0, 1))
+    down, up = (math.sqrt(float_sum(part[i] ** 2 for part in parts)) for i in (0, 1))
     return down, up
 
 

@@ -16,6 +16,7 @@ from mowich.machines.system import resolve
 from mowich.progress import steps
 from mowich.shown import Result, Rows, Shown
 from mowich.software.vendors import failure_class
+from mowich.sums import float_sum
 from mowich.training import faults, longrun
 from mowich.training.faults import STRATEGIES, Goodput, Job
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
@@ -250,7 +251,7 @@ def interruptions(facts: Facts, kind: str, chips: int, days: float) -> Estimate:
             number = getattr(fact, end) if end != "value" else fact.value
             values[name] = float(number if number is not None else facts.number(paths[name]))
         factor = values.get("factor", 1.0)
-        return sum(values[c] * (factor if c != "software" else 1.0) for c in faults.COMPONENTS) * 3600.0 * hours
+        return float_sum(values[c] * (factor if c != "software" else 1.0) for c in faults.COMPONENTS) * 3600.0 * hours
 
     return Estimate(value=count("value"), unit="1", low=count("low"), high=count("high"), grade="D")
 

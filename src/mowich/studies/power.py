@@ -12,6 +12,7 @@ from mowich.estimate import Estimate, exact
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
 from mowich.shown import AnswerList
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class PowerRow:
 def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[str, object]:
     """An estimate with the parts that it is the sum of."""
     parts = {name: value for name in names if (value := found.parts[name].value) is not None}
-    complete = whole.value is not None and abs(sum(parts.values()) - whole.value) <= 1e-9 * whole.value
+    complete = whole.value is not None and abs(float_sum(parts.values()) - whole.value) <= 1e-9 * whole.value
     return replace(whole, breakdown=parts if complete else {}).to_dict()
 
 

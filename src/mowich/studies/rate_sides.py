@@ -17,6 +17,7 @@ from mowich.serving import capacity
 from mowich.serving.search import ServeJob
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import searched_plans, worker
+from mowich.sums import float_sum
 
 SAFETY = 1.05
 """How much more than its bound a worker may serve: closed forms and simulation differ by less."""
@@ -148,9 +149,9 @@ class RateCandidate:
         """Chips, or USD per second; inf where a price is not known. All that an answer says of a price is this."""
         chips = self.chips(workers)
         if goal == "chips":
-            return sum(chips.values())
+            return float_sum(chips.values())
         rates = {side.spec: side.price.rate.value for side, _ in self.sides()}
-        return sum(math.inf if (rate := rates[name]) is None else rate * used for name, used in chips.items())
+        return float_sum(math.inf if (rate := rates[name]) is None else rate * used for name, used in chips.items())
 
     def fits(self, workers: tuple[int, int]) -> bool:
         """Whether the systems have the chips; where they may have any number, whether it has not grown too far."""

@@ -40,6 +40,7 @@ from mowich.studies.outcome import resolved
 from mowich.studies.rl_row import RlAsk, RlRow
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import fact_spreads, searched_plans, worker
+from mowich.sums import float_sum
 from mowich.training.search import search
 from mowich.training.step import micro_batches_of, predict_step
 from mowich.units import show_gib
@@ -456,7 +457,7 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
         step_s=step,
         parts=parts,
         binds=cycle.binds,
-        tokens_per_s_per_chip=step.inverse(job.tokens / sum(chips.values()), "1/s"),
+        tokens_per_s_per_chip=step.inverse(job.tokens / float_sum(chips.values()), "1/s"),
         trainer_wait_frac=ends.of_share(cycle.trainer_wait_frac, columns.trainer_wait_frac, "1", grade),
         rollout_idle_frac=ends.of_share(cycle.rollout_idle_frac, columns.rollout_idle_frac, "1", grade),
         longest_s=ends.of_time(cycle.longest_s, columns.longest_s, "s", grade),
@@ -502,7 +503,9 @@ def _assumed(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choi
     else:
         one = Plans.of([plan])
         job = step_job(ask.job)
-        need = sum(float(x[0]) for x in memory_B(ask.model, platform, job, one, micro_batches_of(job, one)).values())
+        need = float_sum(
+            float(x[0]) for x in memory_B(ask.model, platform, job, one, micro_batches_of(job, one)).values()
+        )
         if need > platform.hbm_usable_B:
             out.append(
                 f"the trainer's plan is stated, and by our account it needs {show_gib(need)} of a device that has"
@@ -575,7 +578,7 @@ def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
     for part in parts:
         if part.value is None:
             return unknown_estimate(part.unit, part.reason or "unknown")
-    value = sum(float(part) for part in parts)
+    value = float_sum(float(part) for part in parts)
     down = math.hypot(*(float(part) - (part.low if part.low is not None else float(part)) for part in parts))
     up = math.hypot(*((part.high if part.high is not None else float(part)) - float(part) for part in parts))
     return Estimate(

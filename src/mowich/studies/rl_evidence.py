@@ -25,6 +25,7 @@ from mowich.rl.cycle import CyclePart
 from mowich.software.stack import equip
 from mowich.studies.rl import assess
 from mowich.studies.rl_row import RlAsk, RlRow, RolloutAsk, TrainerAsk
+from mowich.sums import float_sum
 from mowich.training.step import predict_step
 
 PARTS_OF: Mapping[str, tuple[CyclePart, ...]] = {
@@ -150,7 +151,7 @@ def _phases(case: RlCase, row: RlRow) -> PhaseTimes | str:
 
 def _sum(parts: Sequence[Estimate]) -> Estimate:
     """Phases one after the other: their errors are those of one run, so the ends add up."""
-    value, low, high = (sum(getattr(part, end) or 0.0 for part in parts) for end in ("value", "low", "high"))
+    value, low, high = (float_sum(getattr(part, end) or 0.0 for part in parts) for end in ("value", "low", "high"))
     grade = max((part.grade for part in parts), default="D")
     return Estimate(value=value, unit="s", low=low, high=high, grade=grade)
 

@@ -47,6 +47,7 @@ from mowich.serving.engines import (
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts, newest_release
+from mowich.sums import float_sum
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""
@@ -168,7 +169,7 @@ def tabled_shares(
         timed=timed,
     )
     whole = {name: float(timed[name][0]) / float(parts[name][0]) for name in timed if parts[name][0] > 0}
-    return {**whole, "": sum(float(t[0]) for t in timed.values()) / float(total(parts)[0])}
+    return {**whole, "": float_sum(float(t[0]) for t in timed.values()) / float(total(parts)[0])}
 
 
 def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]:

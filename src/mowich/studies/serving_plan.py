@@ -43,6 +43,7 @@ from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
+from mowich.sums import float_sum
 from mowich.units import show_gib
 
 LONG_PROMPT = 32_768
@@ -375,7 +376,7 @@ def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float],
     verified = float(np.broadcast_to(d.verified, len(d.plans))[f.decode])
     pp = float(np.maximum(1.0, d.shapes.pp[f.decode]))
     token = tabled_shares(d, f.decode, n=f.users / pp, context=job.prompt + 0.5 * job.output, verify=verified)
-    of_token = sum(f.tpot_parts.get(name, 0.0) * share for name, share in token.items()) / f.tpot_s
+    of_token = float_sum(f.tpot_parts.get(name, 0.0) * share for name, share in token.items()) / f.tpot_s
     i, new = f.prefill if f.prefill >= 0 else f.decode, max(job.prompt * (1.0 - job.cached), 1.0)
     budget = float(np.broadcast_to(d.around.budget, len(d.plans))[i])
     mean = job.prompt * job.cached + 0.5 * new
@@ -433,7 +434,7 @@ def _row(
     cost = cost_of(facts, system.id, term=term, used=used, idle=system.chips - used, step_s=token_s, tokens=1.0)
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
-    shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
+    shares = {word: float_sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
     row = ServeRow(
         system=name,
         system_id=system.id,
@@ -656,7 +657,7 @@ def joined_results(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
             evaluated=sum(r.evaluated for r in results),
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),
-            seconds=sum(r.seconds for r in results),
+            seconds=float_sum(r.seconds for r in results),
             rows=Rows(rivals([row for r in results for row in r.rows], facts)),
             warnings=_unstated_of([row for r in results for row in r.rows]),
         )

@@ -17,6 +17,7 @@ from mowich.plans.plan import ServePlan
 from mowich.serving.anchors import is_stack
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
+from mowich.sums import float_sum
 
 EXTRAPOLATED = "serving.extrapolated"
 """Facts that say how far a rate may be off where no row is like it."""
@@ -70,7 +71,7 @@ def fixed_share(tpot: Estimate, limit_s: float) -> float:
     >>> round(fixed_share(token, 0.05), 2), fixed_share(token, float("inf"))
     (0.7, 0.0)
     """
-    return sum((tpot.breakdown or {}).get(part, 0.0) for part in _FIXED) / limit_s
+    return float_sum((tpot.breakdown or {}).get(part, 0.0) for part in _FIXED) / limit_s
 
 
 def told_support(facts: Facts, model: Model, job: ServeJob, row: R) -> R:

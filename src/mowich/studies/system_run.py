@@ -18,6 +18,7 @@ from mowich.machines import collectives
 from mowich.machines.system import System, machines, resolve
 from mowich.machines.topology import per_chip
 from mowich.software.vendors import chip_of, kernel_target
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:
     from mowich.nki import Result
@@ -85,7 +86,7 @@ class SystemRun:
     @property
     def communication_s(self) -> float:
         """Seconds of all exchanges of a rank, one after another."""
-        return sum(self.by_level_s.values())
+        return float_sum(self.by_level_s.values())
 
 
 def run_system(

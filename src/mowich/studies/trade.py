@@ -20,6 +20,7 @@ from mowich.software.stack import Platform
 from mowich.studies.compare import Row, with_plan
 from mowich.studies.outcome import SystemAsk
 from mowich.studies.plan import PlanList
+from mowich.sums import float_sum
 from mowich.training import search as searching
 from mowich.training.neighbours import LEAST_SHOWN, Neighbour, Ties, front, neighbours_of, ties
 from mowich.units import show_gib
@@ -173,7 +174,7 @@ def pareto(most: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]] | None =
         return ()
     costs = [
         np.array([(r.step_s.value or 0.0) / r.global_batch_seqs for r in rows]),
-        np.array([sum(r.memory_B.values()) for r in rows]),
+        np.array([float_sum(r.memory_B.values()) for r in rows]),
     ]
     for name in ("usd_per_mtok", "J_per_token"):
         values = [getattr(r, name).value for r in rows]

@@ -48,6 +48,7 @@ from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
 from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
+from mowich.sums import float_sum
 from mowich.writing import told_unwritable, whole_file, write_file
 
 _SCHEMA = "mowich/traffic@1"
@@ -457,8 +458,8 @@ def simulate_traffic(
     if is_scaled:
         for system in shares:
             here = [(pool.chips, s) for (pool, _), s in zip(pools, there_s, strict=True) if pool.system.id == system]
-            shares[system] = sum(n * s for n, s in here) / (sum(n for n, _ in here) * span)
-        used = sum(n * shares[system] for system, n in scenario.chips_of.items())
+            shares[system] = float_sum(n * s for n, s in here) / (float_sum(n for n, _ in here) * span)
+        used = float_sum(n * shares[system] for system, n in scenario.chips_of.items())
     joule, usd_per_s = _costs(scenario, facts, shares, pools, there_s, span)
     return TrafficResult(
         inputs=scenario.inputs,
@@ -611,7 +612,7 @@ def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None
         for k, (n, good) in sorted(tally.bins[HOUR_S].items())
     ]
     out: dict[str, object] = {
-        "chip_hours": sum(n * s for n, s in zip(chips, paid_s, strict=True)) / HOUR_S,
+        "chip_hours": float_sum(n * s for n, s in zip(chips, paid_s, strict=True)) / HOUR_S,
         "usd_per_day": None if usd_per_s is None else usd_per_s * DAY_S,
         "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
         "pools": pools,
@@ -675,7 +676,7 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
         return Play(
             how=how,
             goodput=tally.good / max(1, tally.e2e.count),
-            chip_s=sum(paid),
+            chip_s=float_sum(paid),
             usd=usd,
             asked={k: n for k, (n, _) in bins.items()},
             kept={k: good for k, (_, good) in bins.items()},
@@ -731,12 +732,12 @@ def _coverage(
     """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
     was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
     hold of one with so many sequences; of workers of prompts, of one with such a prompt."""
-    busy = sum(r.busy_s for _, replicas in pools for r in replicas)
+    busy = float_sum(r.busy_s for _, replicas in pools for r in replicas)
     everyone = sum(len(replicas) for _, replicas in pools)
     out: dict[str, float] = {}
     for pool, replicas in pools:
         if pool is not None:
-            share = sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
+            share = float_sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
             groups = pool.replicas * pool.plan.dp * pool.plan.pp
             is_prefill = len(pools) > 1 and pools[1][0] is not None and pool is pools[0][0]
             d = pool.deployment
@@ -757,8 +758,8 @@ PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
 def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:
     """Share of the time of the chips of pools in which they worked; there_s: for which a replica of each was there."""
     weights = [pool.chips * (s / max(there_s)) for (pool, _), s in zip(pools, there_s, strict=True)]
-    return sum(
-        weight / sum(weights) * sum(r.busy_s for r in replicas) / (len(replicas) * s)
+    return float_sum(
+        weight / float_sum(weights) * float_sum(r.busy_s for r in replicas) / (len(replicas) * s)
         for weight, (_, replicas), s in zip(weights, pools, there_s, strict=True)
     )
 
@@ -867,7 +868,7 @@ def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, 
     return replace(
         result,
         ranges=ranges_of(result, low, high, others),
-        seconds=result.seconds + sum(r.seconds for r in (low, high, *others)),
+        seconds=result.seconds + float_sum(r.seconds for r in (low, high, *others)),
     )
 
 

@@ -21,6 +21,7 @@ from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead
 from mowich.serving.traffic.planner import ByQueue, ByTimes, ReplicaPlanner, ReplicaProfile, prompts_per_s
 from mowich.studies.traffic_pools import Pool, Transfer
 from mowich.studies.traffic_pools import is_apart as prefill_is_apart
+from mowich.sums import float_sum
 
 POOLS_APART = ("prefill", "decode")
 """Where they are apart."""
@@ -412,7 +413,7 @@ def _sides(
         return prompts.at(prompt, OUTPUTS[0], 1.0)[0], travel + (front.before(prompt) if front else 0.0)
 
     def prefill_at(prompt: float, output: float, users: float) -> tuple[float, float]:
-        return sum(first_s(prompt)), 0.0
+        return float_sum(first_s(prompt)), 0.0
 
     def prefill_rate(prompt: float, output: float, ttft_s: float, tpot_s: float) -> float:
         each, beside = first_s(prompt)

@@ -21,6 +21,7 @@ from mowich.serving.traffic.requests import UserRequest
 from mowich.studies.serving import encoder_work
 from mowich.studies.traffic_load import Traffic
 from mowich.studies.traffic_pools import ENCODE_KEYS, EncodePool
+from mowich.sums import float_sum
 
 MOST_ENCODED = 2**20
 """Most tokens of `encoder.max_tokens`."""
@@ -60,7 +61,7 @@ class Encoding:
         """Seconds of encoding, for a simulation."""
 
         def law(counts: tuple[int, ...]) -> float:
-            return sum(
+            return float_sum(
                 float(work.seconds([(item, float(n))])[0])
                 for work, item, n in zip(self.works, self.items, counts, strict=True)
             )
@@ -166,7 +167,7 @@ def make_encoding(
     works = tuple(encoder_work(e, system, engine, [here], asked.parallel, facts, release) for e in asked.encoders)
     # an engine's budget is that of its steps, and one item always has room
     most = max(asked.max_tokens or scheduler.budget, *(item.tokens for item in asked.items))
-    weights_B = sum(float(work.weights_B[0]) for work in works)
+    weights_B = float_sum(float(work.weights_B[0]) for work in works)
     embedding_B = EMBEDDING_B * max(work.encoder.out for work in works)
     cache_B = embedding_B * most
     pool = None

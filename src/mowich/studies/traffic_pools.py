@@ -24,6 +24,7 @@ from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.traffic_adapters import AskedAdapters, adapter_costs
+from mowich.sums import float_sum
 
 ENCODE_KEYS = ("encode", "encode_plan", "transfer")
 """Keys of `disaggregated` that encoders on workers of their own have, where prompts and answers stay together."""
@@ -271,7 +272,7 @@ class Transfer:
     @property
     def windowed_share(self) -> float:
         """Share of a token's bytes in layers that keep a window."""
-        return sum(share for share, most in self.kept if math.isfinite(most))
+        return float_sum(share for share, most in self.kept if math.isfinite(most))
 
     def to_dict(self) -> dict[str, float | str]:
         return {
@@ -324,7 +325,7 @@ def _kept(cache: Shapes) -> tuple[tuple[float, float], ...]:
     bytes_of: dict[float, float] = {}
     for layers, kv, held in zip(cache.att_layers[:, 0], cache.kv[:, 0], cache.held[:, 0], strict=True):
         bytes_of[float(held)] = bytes_of.get(float(held), 0.0) + float(layers * kv)
-    total = sum(bytes_of.values())
+    total = float_sum(bytes_of.values())
     return tuple((part / total, held) for held, part in sorted(bytes_of.items()) if part)
 
 

@@ -44,6 +44,7 @@ from mowich.studies.traffic_pools import (
     network_Bps,
 )
 from mowich.studies.traffic_scheduler import SchedulerReader
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,7 +398,7 @@ def _check_chips(pools: Sequence[Pool | EncodePool], systems: Mapping[str, Syste
     """Raise UserError where workers need more devices than their system has."""
     for name, system in systems.items():
         here = [p for p in pools if p.system.id == name]
-        used = sum(p.chips for p in here)
+        used = float_sum(p.chips for p in here)
         if here and used > system.chips:
             raise UserError(
                 "more devices than the system has",

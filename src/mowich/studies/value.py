@@ -28,6 +28,7 @@ from mowich.software.stack import Platform, equip, stack_names
 from mowich.studies.compare import solve_system, system_asks
 from mowich.studies.gap import workers_words
 from mowich.studies.serving_plan import serving_inputs, solve_serving
+from mowich.sums import float_sum
 from mowich.units import show
 
 OF_MEMORY, OF_SOFTWARE = "memory", "software"
@@ -161,7 +162,7 @@ def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, fl
 
 def amount_of(values: Mapping[str, float], of: str) -> float:
     """The amount that facts with these values are: of links their sum, of compute the fastest."""
-    return sum(values.values()) if of in ("scale-up", "scale-out") else max(values.values())
+    return float_sum(values.values()) if of in ("scale-up", "scale-out") else max(values.values())
 
 
 def value(

@@ -19,6 +19,7 @@ from mowich.requests.machines import WEIGHTS_KIND
 from mowich.rl.sync import METHODS, WAYS, SyncEnd, SyncMethod, SyncTimes, check_method, sync_times, weight_bytes
 from mowich.shown import Rows
 from mowich.studies.collectives import CollectiveRow, CollectiveStudy
+from mowich.sums import float_sum
 
 _HELD = 0.5
 """Share of the memory of a worker that its weights may take where nobody says how many chips it has."""
@@ -52,7 +53,7 @@ def sync_ends(
 
 def _fewest(model: Model, system: System, weights: WeightFormat) -> int:
     """Chips of a worker: the least power of two whose memory holds the weights twice."""
-    needs = sum(weight_bytes(model, weights).values()) / (_HELD * system.hbm_usable_B * system.devices_per_chip)
+    needs = float_sum(weight_bytes(model, weights).values()) / (_HELD * system.hbm_usable_B * system.devices_per_chip)
     return int(2 ** max(0, math.ceil(math.log2(needs))))
 
 

@@ -23,6 +23,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import OFFLOAD_BITS, RECOMPUTE, Plan, Plans, Recompute, TrainJob
 from mowich.plans.schedules import Op
 from mowich.software.stack import Platform
+from mowich.sums import float_sum
 from mowich.training.pipeline import Span, StageTimes, Timeline
 from mowich.training.step import micro_batches_of, step_time
 
@@ -52,7 +53,7 @@ class MemoryLevel:
 
     @property
     def total_B(self) -> float:
-        return sum(self.held_B.values())
+        return float_sum(self.held_B.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ def memory_timeline(
     return MemoryTimeline(
         levels=tuple(tuple(_levels(line, device, passes, step_s)) for device in range(line.num_devices)),
         usable_B=system.hbm_usable_B,
-        reliefs=_reliefs(model, system, job, plan, sum(float(v[0]) for v in found.values())),
+        reliefs=_reliefs(model, system, job, plan, float_sum(float(v[0]) for v in found.values())),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mowich.plans import schedules
 from mowich.plans.schedules import Op
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Timeline:
 
     def busy_s(self, device: int) -> float:
         """Seconds in which a device computes."""
-        return sum(span.end_s - span.start_s for span in self.spans if span.device == device)
+        return float_sum(span.end_s - span.start_s for span in self.spans if span.device == device)
 
     @property
     def busiest_s(self) -> float:
@@ -124,7 +125,7 @@ def play_schedule(
                 if len(known) < len(block):
                     break
                 start = max(free[device], *known)
-                end = start + sum(stages[op.stage].of(op.kind) for op in block)
+                end = start + float_sum(stages[op.stage].of(op.kind) for op in block)
                 for op in block:  # a joint block is drawn one after the other, and hands on both results at its end
                     seconds = stages[op.stage].of(op.kind)
                     spans.append(Span(device=device, op=op, start_s=start, end_s=start + seconds))

@@ -18,6 +18,7 @@ from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
+from mowich.sums import float_sum
 from mowich.training.memory_time import MemoryTimeline, memory_timeline
 from mowich.training.pipeline import StageTimes, Timeline, play_schedule
 from mowich.training.stage import head_times, layer_sums
@@ -42,7 +43,7 @@ class PlanTimeline:
 
     @property
     def step_s(self) -> float:
-        return self.line.makespan_s + sum(self.tail_s.values())
+        return self.line.makespan_s + float_sum(self.tail_s.values())
 
 
 def stage_layers(num_layers: int, num_stages: int) -> list[int]:
@@ -65,7 +66,7 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
     pieces = 3 if plan.schedule in ("zb-h1", "zb-v", "dualpipe", "dualpipe-v") else 2
     if plan.pp * chunks * g * pieces > MAX_SPANS:
         raise ValueError(f"{plan.pp * chunks * g * pieces} operations are more than a timeline holds ({MAX_SPANS})")
-    base = sum(float(v[0]) for k, v in step.parts.items() if k not in ("jitter", "software"))
+    base = float_sum(float(v[0]) for k, v in step.parts.items() if k not in ("jitter", "software"))
     slower = float(step.total_s[0]) / base  # jitter and software scale all alike
     sums = layer_sums(model, system, job, p, None)
     layer = float(sum(sums[k][0] for k in sums if k not in ("forward", "weights"))) * slower / model.num_layers
@@ -90,13 +91,13 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
     }
     of_head = StageTimes(f=head[0], b=head[1], w=head[2])
     memory = memory_timeline(
-        model, system, job, plan, line, line.makespan_s + sum(tail.values()), layers=dealt, head=of_head
+        model, system, job, plan, line, line.makespan_s + float_sum(tail.values()), layers=dealt, head=of_head
     )
     return PlanTimeline(
         plan=plan,
         num_micro_batches=g,
         line=line,
         memory=memory,
-        closed_s=float(step.total_s[0]) - sum(tail.values()),
+        closed_s=float(step.total_s[0]) - float_sum(tail.values()),
         tail_s=tail,
     )

@@ -17,6 +17,7 @@ from mowich.operators.kernels import Kernels
 from mowich.operators.tables import devices_per_chip
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import TUNED, Platform
+from mowich.sums import float_sum
 from mowich.training.step import OneStep, step_time
 
 MARK = 1e-4
@@ -78,7 +79,7 @@ def predict_hand_tuned(
     step = step_time(model, hand_tuned(system), job, Plans.of([plan]), notes, _columns(system))
     total, low, high, _ = (float(x) for x in np.broadcast_to(step.total_s, 4))
     columns = {name: np.broadcast_to(seconds, 4) for name, seconds in step.parts.items()}
-    longer = sum(max(0.0, float(c[3] - c[0])) for c in columns.values())
+    longer = float_sum(max(0.0, float(c[3] - c[0])) for c in columns.values())
     parts = {name: float(c[0]) for name, c in columns.items()}
     one = OneStep(total, parts, float(np.ravel(step.tokens)[0]), float(np.ravel(step.num_micro_batches)[0]))
     return HandTuned(step=one, low_s=low, high_s=high, coverage=longer / MARK / total)

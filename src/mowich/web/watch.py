@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from mowich.sums import float_sum
 from mowich.web.cache import AnswerCache
 from mowich.web.clients import ClientLimits
 from mowich.web.connections import ConnectionBook
@@ -73,7 +74,7 @@ def server_metrics(
         "mowich_worker_restarts_total",
         "counter",
         "Processes that were ended and started again.",
-        by_pool(lambda p: sum(w.restarts for w in p.workers)),
+        by_pool(lambda p: float_sum(w.restarts for w in p.workers)),
     )
     read("mowich_memory_bytes", "gauge", "Memory of each process; of a worker, after its last task.", memory)
     read("mowich_cache_bytes", "gauge", "Answers that are kept.", lambda: [((), cache.size_B)])

@@ -10,6 +10,7 @@ from typing import Protocol
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.planner import ByInside, PoolView, ReplicaPlanner
 from mowich.serving.traffic.requests import UserRequest
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,4 +187,4 @@ class ScaledPool:
 
     def paid_until(self, end_s: float) -> float:
         """Seconds of replicas paid for from 0 to the end."""
-        return self.paid_s + sum(max(0.0, end_s - start) for start in self.since.values())
+        return self.paid_s + float_sum(max(0.0, end_s - start) for start in self.since.values())

@@ -20,6 +20,7 @@ from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.unevenness import Unevenness
 from mowich.serving.waits import Front
 from mowich.software.engine import Engine, EngineCosts
+from mowich.sums import float_sum
 
 USUAL_USERS, USUAL_TOKENS = 16.0, 2048.0
 """Sequences of a batch, and tokens of a cache and of a prompt, at which kernels' times per token are read."""
@@ -103,7 +104,7 @@ class StepTimes:
         users = one + (max(1.0, min(most * share, USUAL_USERS)) if is_tabled else 1.0)
         seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
         longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
-        fixed = sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
+        fixed = float_sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
         long = replace(c, attention_half=np.zeros_like(c.attention_half))
         whole_s = long_s = 0.0  # of a usual prompt, and without what the closed form adds to short ones
         base = float(step(s, closed, n=users, context=0.0, verify=v)["attention"][0])

@@ -49,6 +49,7 @@ from mowich.studies.advise.traces import (
     without_zeros,
 )
 from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of
+from mowich.sums import float_sum
 
 LEAST_GAIN = 0.001
 """Share of the time that an edit saves at least, to be offered."""
@@ -485,7 +486,7 @@ class _Advisor:
         spent = {(x.file, x.line): x.seconds for x in self.base.lines}
 
         def cost(group: tuple[PairKey, ...]) -> tuple[object, ...]:
-            return -sum(spent.get(site, 0.0) for key in group for site in {*key}), group
+            return -float_sum(spent.get(site, 0.0) for key in group for site in {*key}), group
 
         alone = [(key,) for key in {k for found in pairs for k in found} if not self._has_second_operator(key[0])]
         alike: dict[tuple[str, ...], list[PairKey]] = {}

@@ -33,6 +33,7 @@ from mowich.neuroncore.instructions.rates import (
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
+from mowich.sums import float_sum
 
 EDIT_KINDS: Mapping[str, str] = {
     "engine": "another engine for an instruction",
@@ -96,7 +97,7 @@ def bounds_of(s: Schedule) -> dict[str, EditBound]:
     def most(of: list[float], by: str) -> tuple[float, str]:
         return max(of, default=0.0), by
 
-    hbm, once = sum(moved) / memory, _shared_B(s.programs, least) / memory
+    hbm, once = float_sum(moved) / memory, _shared_B(s.programs, least) / memory
     engines = [most([w.engine.get(q, 0.0) for w in work], f"the work of the {q} engine") for q in QUEUES[:4]]
     tensor = most([w.engine.get("tensor", 0.0) for w in work], "the work of the tensor engine")
     rings = [most([w.issue.get(r, 0.0) for w in work], f"the issue of DMAs ({r})") for r in RINGS]
@@ -156,7 +157,7 @@ def _work(p: Program, costs: Costs) -> _Work:
             fixed[next(iter(able))] += n * able.popitem()[1]
         elif able:
             movable += n * min(able.values())
-    alone = sum(fixed.get(QUEUES[q], 0.0) for q in _MOVABLE)
+    alone = float_sum(fixed.get(QUEUES[q], 0.0) for q in _MOVABLE)
     return _Work(
         dict(engine), (movable + alone) / (len(_MOVABLE) + 1), dict(fixed), dict(issue), float(on.max(initial=0))
     )
@@ -215,7 +216,7 @@ def _least_B(trace: Trace) -> float:
         a = trace.storages[storage]
         if a.is_input or len(patterns) == 1:
             largest = max(sizes[n] for n in patterns)
-            total = sum(sizes[n] for n in patterns) / 2  # views may overlap by half
+            total = float_sum(sizes[n] for n in patterns) / 2  # views may overlap by half
             out += min(float(np.prod(a.shape)) * a.itemsize, max(largest, total))
         else:
             out += max(sizes[n] for n in patterns)
@@ -250,7 +251,7 @@ def _places_B(trace: Trace) -> tuple[float, float]:
     for way, storages in enumerate(seen):
         for storage, sizes in storages.items():
             a = trace.storages[storage]
-            moved[way] += min(float(np.prod(a.shape)) * a.itemsize, sum(sizes.values()))
+            moved[way] += min(float(np.prod(a.shape)) * a.itemsize, float_sum(sizes.values()))
     return moved[0], moved[1]
 
 
@@ -265,7 +266,7 @@ def _memory_operands(kind: Kind) -> list[tuple[int, bool, float, bool]]:
 
 def _shared_B(programs: list[Program], least: list[float]) -> float:
     """Bytes of all cores: those of one where they might be the same."""
-    return max(least, default=0.0) if len(programs) > 1 else sum(least)
+    return max(least, default=0.0) if len(programs) > 1 else float_sum(least)
 
 
 __all__ = ["EDIT_KINDS", "SOFTWARE", "EditBound", "bounds_of"]

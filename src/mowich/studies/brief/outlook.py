@@ -25,6 +25,7 @@ from mowich.studies.brief.verdicts import (
     words_for,
 )
 from mowich.studies.fact_labels import fact_label
+from mowich.sums import float_sum
 
 _POWER_KNOWN: Mapping[PowerBasis, str] = {
     "metered": "its machines were metered.",
@@ -203,7 +204,7 @@ def fleet_section(known: Known) -> Section:
         idle[use.system] = idle.get(use.system, 0.0) + max(0.0, use.there - use.busy)
     free = {s: idle[s] / n for s, n in there.items() if n > 0.0}
     own = {s: x for s, x in free.items() if s in ("trn2", "trn3")}
-    rest = sum(idle[s] for s in own) / sum(there[s] for s in own) if own else 1.0
+    rest = float_sum(idle[s] for s in own) / float_sum(there[s] for s in own) if own else 1.0
     level = words_for("fleet", rest)
     work: dict[str, dict[str, float]] = {}
     for part in answer.assign:
@@ -263,7 +264,7 @@ def fleet_section(known: Known) -> Section:
             unit="%",
             labels=tuple(_task_words(task) for task in work),
             series={
-                known.name(s): tuple(100.0 * by.get(s, 0.0) / sum(by.values()) for by in work.values())
+                known.name(s): tuple(100.0 * by.get(s, 0.0) / float_sum(by.values()) for by in work.values())
                 for s in sorted({s for by in work.values() for s in by})
             },
         ),

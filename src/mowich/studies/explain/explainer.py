@@ -30,6 +30,7 @@ from mowich.studies.explain.rules import METRIC_UNITS, Rule, rules_of
 from mowich.studies.explain.source import Numbers, Source, rule_of_row
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
+from mowich.sums import float_sum
 from mowich.version import VERSION
 
 LEAST = 1e-6
@@ -607,7 +608,7 @@ def _is_count(fact: Fact) -> bool:
 def _sum_of(made: Mapping[ResultPath, float], key: ResultPath) -> float | None:
     """The sum of what lies below a path."""
     below = [v for k, v in made.items() if k[: len(key)] == key and len(k) == len(key) + 1]
-    return sum(below) if below else None
+    return float_sum(below) if below else None
 
 
 def _number(node: object) -> object:

@@ -9,6 +9,7 @@ from mowich.shown import Result
 from mowich.software.vendors import failure_class
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
+from mowich.sums import float_sum
 from mowich.training import faults, longrun
 
 
@@ -44,7 +45,7 @@ def goodput_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> So
             parts = faults.closed_form(job, rates, way).parts
             notes.add(
                 "lost",
-                sum(parts.values()),
+                float_sum(parts.values()),
                 "1",
                 words="what is not goodput, in turn: hardware first, then silent corruption, then slow chips; the rest"
                 " is 1 - useful",

@@ -31,6 +31,7 @@ from mowich.studies.rl_answer import row_dict
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of
 from mowich.studies.serving import moved_facts
+from mowich.sums import float_sum
 from mowich.training.sensitivity import noted_on
 from mowich.training.step import predict_step
 
@@ -150,7 +151,7 @@ class _Run:
         parts = {k: float(v[0]) for k, v in record_decode(moved.plans[0], n, context, made).items()}
         part_terms(parts, made.with_facts(), notes)
         words = f"sum of its parts, here of {n:.3g} sequences of {context:.4g} tokens; the run evaluates it for all"
-        return _summed("worker_step", sum(parts.values()), words, notes.terms)
+        return _summed("worker_step", float_sum(parts.values()), words, notes.terms)
 
     @cached_property
     def trainer(self) -> Mapping[str, Term]:
@@ -214,7 +215,7 @@ class _Run:
         if ask.job.placement == "split":
             both[ask.trainer.system_id] += ask.trainer.chips
         prices = [float(money.price(known, on, term=ask.term).rate) * n for on, n in both.items() if n]
-        return {"tokens": ask.job.tokens, "usd_per_s": sum(prices)}
+        return {"tokens": ask.job.tokens, "usd_per_s": float_sum(prices)}
 
 
 _WHOLES = ("worker_step", "optimizer_step")

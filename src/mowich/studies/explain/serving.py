@@ -33,6 +33,7 @@ from mowich.studies.outcome import cost_of
 from mowich.studies.pools import bounded
 from mowich.studies.serving import Deployment, WorkerRows, deploy, moved_facts, worker_rows
 from mowich.studies.serving_plan import worker
+from mowich.sums import float_sum
 
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what measured rows like it differ by, on the sum of the other parts",
@@ -77,7 +78,7 @@ def _job(inputs: Result, row: Result) -> ServeJob:
 
 def part_terms(parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
     """Record every part that takes time, with the terms that `made` holds of it."""
-    rounding = 1e-12 * sum(map(abs, parts.values()))
+    rounding = 1e-12 * float_sum(map(abs, parts.values()))
     for name, seconds in parts.items():
         own = {k: t for k, t in made.terms.items() if k == name or k.startswith(f"{name}.")}
         if name in own and abs(own[name].value - seconds) <= 1e-9 * abs(seconds) + rounding:
@@ -280,7 +281,7 @@ class ServedRow:
         ttft = float(loop.ttft_s[0]) * math.exp(float(w.ttft.at(first, at)[0]))
         parts = [{k: float(v[0]) for k, v in p.items()} for p in (loop.ttft_parts, loop.tpot_parts)]
         for p, seconds in zip(parts, (ttft, tpot), strict=True):
-            p["correction"] = seconds - sum(p.values())
+            p["correction"] = seconds - float_sum(p.values())
         answer_s = ttft + (job.output - 1.0) * tpot
         speed = users * self.plans[0].dp * job.output / answer_s * self.row["replicas"]["decode"]
         return _Served(ttft, tpot, parts[0], parts[1], speed)

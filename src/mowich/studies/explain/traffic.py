@@ -14,6 +14,7 @@ from mowich.scenario import is_inline
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:
     from mowich.studies.traffic_scenario import TrafficScenario
@@ -110,7 +111,7 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
         seconds = record_decode(found.plans[0], n, context, made)
         parts = {k: float(v[0]) for k, v in seconds.items()}
         part_terms(parts, made.with_facts(), notes)
-        total = sum(parts.values())
+        total = float_sum(parts.values())
         notes.add(
             "step",
             total,

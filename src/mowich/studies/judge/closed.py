@@ -99,7 +99,8 @@ def _bounded_time(most_s: float | None) -> bool:
         import resource
     except ImportError:
         return False
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    used = mine.ru_utime + mine.ru_stime
     most = int(used + most_s) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     return True

@@ -41,6 +41,7 @@ from mowich.studies.layer.law import half_by_law_s
 from mowich.studies.layer.library import Kit
 from mowich.studies.layer.shape import LayerJob, RankLayer, check_split, odd_ffn, odd_mixer, rank_layer
 from mowich.studies.system_run import KIND_OF
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
@@ -165,7 +166,7 @@ class LayerStudy(Shown):
 
 def summed(parts: Sequence[Estimate]) -> Estimate:
     """Times one after another: their intervals move together, for the facts behind them are the same."""
-    value, low, high = (sum(getattr(p, end) or 0.0 for p in parts) for end in ("value", "low", "high"))
+    value, low, high = (float_sum(getattr(p, end) or 0.0 for p in parts) for end in ("value", "low", "high"))
     grade = max((p.grade for p in parts), default="C")
     return Estimate(value=value, low=low, high=high, unit="s", grade=grade)
 
@@ -195,7 +196,7 @@ class _Ranks:
             return None
         whole = float(sent_B * (job.tp if kind == "all_gather" else 1))
         n = max(2, job.tp * job.lnc // self.device_cores)
-        return round(PS * sum(collectives.by_level(self.system, KIND_OF[kind], whole, n).values()))
+        return round(PS * float_sum(collectives.by_level(self.system, KIND_OF[kind], whole, n).values()))
 
     def run(self, call: Call) -> Profile:
         """A launch of one kernel."""
@@ -303,7 +304,7 @@ def time_layers(
     with kit.opened():
         kinds = tuple(_kind(facts, model, layer, ranks, notes) for layer in model.layers)
         after = _after(model, ranks)
-    by_law = sum(
+    by_law = float_sum(
         kind.count * float(p.time_s) for kind in kinds for p in kind.parts if p.source == "law" and kind.one is None
     )
     return LayerStudy(
@@ -325,7 +326,7 @@ def time_layers(
 def _check_fits(model: Model, system: System, job: LayerJob, device_cores: int) -> None:
     """Weights and caches in bf16 against the memory of the cores that the ranks take."""
     per_rank = system.hbm_usable_B * job.lnc / device_cores
-    cache = sum(layer.count * 2.0 * layer.attention.entry_elements for layer in model.layers)
+    cache = float_sum(layer.count * 2.0 * layer.attention.entry_elements for layer in model.layers)
     needs = (2.0 * model.params + cache * job.batch * job.context) / job.tp
     if needs > per_rank:
         raise UserError(

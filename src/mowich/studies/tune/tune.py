@@ -26,6 +26,7 @@ from mowich.studies.judge.measured import KnownTimes
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.judge.warm import warm_for
 from mowich.studies.tune.space import ConstantValue, Variant, VariantSpace, read_space
+from mowich.sums import float_sum
 
 ROUND = 32
 """Variants that are chosen together, before what they gave is looked at."""
@@ -462,7 +463,7 @@ def _for_all(search: _Search) -> tuple[int | None, dict[str, float]]:
     least = {target: min(times.values(), default=math.inf) for target, times in good.items()}
     shared = [n for n in good[search.ask.targets[0]] if all(n in times for times in good.values())]
     losses = {n: {target: times[n] / least[target] - 1.0 for target, times in good.items()} for n in shared}
-    best = min(shared, key=lambda n: (max(losses[n].values()), sum(losses[n].values()), n), default=None)
+    best = min(shared, key=lambda n: (max(losses[n].values()), float_sum(losses[n].values()), n), default=None)
     return best, {} if best is None else losses[best]
 
 
