@@ -9,7 +9,7 @@ import numpy as np
 
 from mowich.rl.job import BatchOrder, RlJob
 from mowich.rl.lengths import Lengths
-from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
+from mowich.rl.sides import RolloutSide, RunSides, SyncSide, TokenTimes, TrainerSide
 
 PLENTY = 1e9
 """Tokens of a cache that is never full."""
@@ -61,10 +61,10 @@ def sides_of(
     sync_s: float = 0.0,
     held_s: float | None = None,
     **given: object,
-) -> Sides:
+) -> RunSides:
     """sync_s: of the whole; held_s: that both sides are held by it (None: all of it)."""
     held_s = sync_s if held_s is None else held_s
-    return Sides(
+    return RunSides(
         rollouts=RolloutSide(workers=workers, times=times, room_tokens=room_tokens, most=most, chips=workers),
         trainer=TrainerSide(update_s=update_s, passes_s={"policy": passes_s}, chips=8),
         sync=SyncSide(method="drawn", trainer_s=held_s, rollouts_s=held_s, whole_s=sync_s),
@@ -74,7 +74,7 @@ def sides_of(
 
 def drawn_run(
     seed: int, *, sigmas: tuple[float, ...] = (0.1, 0.3, 0.7, 1.2), is_tight: bool = False
-) -> tuple[RlJob, Sides]:
+) -> tuple[RlJob, RunSides]:
     """A run whose sides are within a factor of ten of each other. is_tight: caches are full."""
     r = random.Random(seed)
     fixed_s = r.choice((0.004, 0.01, 0.03))

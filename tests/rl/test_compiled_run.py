@@ -16,13 +16,13 @@ from mowich.rl.events import play
 from mowich.rl.job import Environment, RlJob
 from mowich.rl.lengths import Lengths
 from mowich.rl.setup import STEP, RunSetup
-from mowich.rl.sides import Sides
+from mowich.rl.sides import RunSides
 from pace import within
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(RUN_LIBRARY), reason="no C compiler")
 
 
-def any_run(seed: int) -> tuple[RlJob, Sides]:
+def any_run(seed: int) -> tuple[RlJob, RunSides]:
     """A drawn run with everything that one can have."""
     job, sides = drawn_run(seed, is_tight=seed % 2 == 0)
     r = random.Random(seed)

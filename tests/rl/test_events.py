@@ -17,13 +17,13 @@ from mowich.rl.job import Environment, RlJob
 from mowich.rl.lengths import Lengths
 from mowich.rl.run import RlRun, StepClock
 from mowich.rl.setup import STEP, RunRecord, RunSetup, StepTable
-from mowich.rl.sides import RolloutSide, Sides, TokenTimes
+from mowich.rl.sides import RolloutSide, RunSides, TokenTimes
 from pace import within
 
 SPREAD = Lengths.lognormal(mean=300.0, cap=1024.0, sigma=0.7)
 
 
-def played(job: RlJob, sides: Sides, steps: int = 6) -> tuple[RunSetup, RunRecord]:
+def played(job: RlJob, sides: RunSides, steps: int = 6) -> tuple[RunSetup, RunRecord]:
     setup = RunSetup.of(job, sides, steps, steps, 0)
     return setup, RlRun(setup).play()
 

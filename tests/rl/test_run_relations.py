@@ -21,7 +21,7 @@ from mowich.rl.compiled import RUN_LIBRARY, played
 from mowich.rl.events import play
 from mowich.rl.job import RlJob
 from mowich.rl.setup import STEP, RunSetup
-from mowich.rl.sides import Sides
+from mowich.rl.sides import RunSides
 
 needs_compiled = pytest.mark.skipif(not compiled_code.available(RUN_LIBRARY), reason="no C compiler")
 
@@ -34,35 +34,35 @@ once closer together, so more answers run beside each other, each slower (1 of 3
 WINDOW = 60
 """Steps of a run: whole waves of every staleness that is drawn."""
 
-Run = tuple[RlJob, Sides]
+Run = tuple[RlJob, RunSides]
 
 
-def faster_sync(job: RlJob, sides: Sides, by: float) -> Run:
+def faster_sync(job: RlJob, sides: RunSides, by: float) -> Run:
     sync = sides.sync
     faster = {name: getattr(sync, name) * by for name in ("trainer_s", "rollouts_s", "whole_s")}
     return job, replace(sides, sync=replace(sync, **faster))
 
 
-def more_trainer(job: RlJob, sides: Sides, by: float) -> Run:
+def more_trainer(job: RlJob, sides: RunSides, by: float) -> Run:
     trainer = sides.trainer
     passes = {name: s * by for name, s in trainer.passes_s.items()}
     return job, replace(sides, trainer=replace(trainer, update_s=trainer.update_s * by, passes_s=passes))
 
 
-def more_workers(job: RlJob, sides: Sides, by: float) -> Run:
+def more_workers(job: RlJob, sides: RunSides, by: float) -> Run:
     rollouts = sides.rollouts
     return job, replace(sides, rollouts=replace(rollouts, workers=rollouts.workers * (2 if by > 0.6 else 4)))
 
 
-def more_staleness(job: RlJob, sides: Sides, by: float) -> Run:
+def more_staleness(job: RlJob, sides: RunSides, by: float) -> Run:
     return (job if job.placement == "colocated" else replace(job, staleness=job.staleness + 1)), sides
 
 
-def shorter_answers(job: RlJob, sides: Sides, by: float) -> Run:
+def shorter_answers(job: RlJob, sides: RunSides, by: float) -> Run:
     return replace(job, lengths=job.lengths.scaled(by)), sides
 
 
-GAINS: tuple[Callable[[RlJob, Sides, float], Run], ...] = (
+GAINS: tuple[Callable[[RlJob, RunSides, float], Run], ...] = (
     faster_sync,
     more_trainer,
     more_workers,
@@ -71,14 +71,14 @@ GAINS: tuple[Callable[[RlJob, Sides, float], Run], ...] = (
 )
 
 
-def window_share(job: RlJob, sides: Sides) -> float:
+def window_share(job: RlJob, sides: RunSides) -> float:
     """By how much of a step a step by batches differs from a step by tokens."""
     steps = -(-WINDOW // (job.staleness + 1)) * (job.staleness + 1)
     rows = played(RunSetup.of(job, sides, 2 * steps, steps, 0)).steps[:, STEP.index("tokens")]
     return abs(float(rows[-1] - rows[steps]) / (steps * job.rolled * job.lengths.mean) - 1.0)
 
 
-def lost(seed: int, gain: Callable[[RlJob, Sides, float], Run], *, is_tight: bool) -> float:
+def lost(seed: int, gain: Callable[[RlJob, RunSides, float], Run], *, is_tight: bool) -> float:
     """By how much of a step a gain loses, beyond what a window tells."""
     job, sides = drawn_run(seed, is_tight=is_tight)
     more = gain(job, sides, random.Random(seed).choice((0.5, 0.8, 0.95)))
@@ -91,7 +91,7 @@ def lost(seed: int, gain: Callable[[RlJob, Sides, float], Run], *, is_tight: boo
 
 @needs_compiled
 @pytest.mark.parametrize("gain", GAINS, ids=lambda gain: gain.__name__)
-def test_more_never_loses(gain: Callable[[RlJob, Sides, float], Run]) -> None:
+def test_more_never_loses(gain: Callable[[RlJob, RunSides, float], Run]) -> None:
     losses = [lost(seed, gain, is_tight=seed % 3 == 2) for seed in range(6)]
     assert max(losses) <= 1e-9, int(np.argmax(losses))
 
@@ -99,7 +99,7 @@ def test_more_never_loses(gain: Callable[[RlJob, Sides, float], Run]) -> None:
 @needs_compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", GAINS, ids=lambda gain: gain.__name__)
-def test_more_never_loses_in_three_hundred_draws(gain: Callable[[RlJob, Sides, float], Run]) -> None:
+def test_more_never_loses_in_three_hundred_draws(gain: Callable[[RlJob, RunSides, float], Run]) -> None:
     losses = [lost(seed, gain, is_tight=seed % 3 == 2) for seed in range(300)]
     assert max(losses) <= 1e-9, int(np.argmax(losses))
 

@@ -13,14 +13,14 @@ from mowich.estimate import Notes
 from mowich.rl.job import Environment, RlJob
 from mowich.rl.lengths import Lengths
 from mowich.rl.schedule import BINDING, closed_columns, closed_cycle
-from mowich.rl.sides import RolloutSide, Sides, SyncSide, TokenTimes, TrainerSide
+from mowich.rl.sides import RolloutSide, RunSides, SyncSide, TokenTimes, TrainerSide
 
 N = np.geomspace(1.0, 1024.0, 16)
 TIMES = TokenTimes(N, np.array([0.0, 8192.0]), 8e-3 + N[:, None] * np.array([[2e-5, 6e-5]]), prompt_s=1e-5)
 
 
 @st.composite
-def drawn_runs(draw: st.DrawFn) -> tuple[RlJob, Sides]:
+def drawn_runs(draw: st.DrawFn) -> tuple[RlJob, RunSides]:
     """A run and its sides."""
     cap = draw(st.sampled_from([1024.0, 4096.0, 8192.0]))
     staleness = draw(st.integers(0, 4))
@@ -40,7 +40,7 @@ def drawn_runs(draw: st.DrawFn) -> tuple[RlJob, Sides]:
             turns=draw(st.sampled_from([1.0, 4.0])), call_s=2.0, reward_s=draw(st.sampled_from([0.0, 3.0]))
         ),
     )
-    sides = Sides(
+    sides = RunSides(
         rollouts=RolloutSide(
             workers=draw(st.sampled_from([1, 4, 16])),
             times=TIMES,
@@ -61,7 +61,7 @@ def drawn_runs(draw: st.DrawFn) -> tuple[RlJob, Sides]:
 
 @settings(max_examples=25, deadline=None)
 @given(drawn_runs())
-def test_parts_sum_and_shares_are_shares(run: tuple[RlJob, Sides]) -> None:
+def test_parts_sum_and_shares_are_shares(run: tuple[RlJob, RunSides]) -> None:
     job, sides = run
     found = closed_cycle(job, sides)
     assert sum(found.parts.values()) == pytest.approx(found.step_s)
@@ -76,7 +76,7 @@ def test_parts_sum_and_shares_are_shares(run: tuple[RlJob, Sides]) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(drawn_runs(), st.floats(1.0, 3.0))
-def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
+def test_more_never_loses(run: tuple[RlJob, RunSides], by: float) -> None:
     """Within 1%: where versions come sooner, the batches of a wave run closer together, and the first one ends a little
     later."""
     job, sides = run
@@ -97,7 +97,7 @@ def test_more_never_loses(run: tuple[RlJob, Sides], by: float) -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(st.lists(drawn_runs(), min_size=2, max_size=2))
-def test_a_candidate_is_a_column_of_one(runs: list[tuple[RlJob, Sides]]) -> None:
+def test_a_candidate_is_a_column_of_one(runs: list[tuple[RlJob, RunSides]]) -> None:
     (job, one), (_, other) = runs
     other = replace(other, hides_passes=one.hides_passes, other_s=one.other_s, switch_s=one.switch_s)
     pairs = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
@@ -137,7 +137,7 @@ def test_what_binds_in_plain_cases() -> None:
         placement="split",
         staleness=1,
     )
-    sides = Sides(
+    sides = RunSides(
         rollouts=RolloutSide(workers=1, times=times, room_tokens=1e9, most=32, chips=1),
         trainer=TrainerSide(update_s=30.0, passes_s={"policy": 0.0}, chips=1),
         sync=SyncSide(method="reshard", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0),
@@ -171,7 +171,7 @@ def test_laws_are_told(facts: object) -> None:
         placement="split",
         staleness=1,
     )
-    sides = Sides(
+    sides = RunSides(
         rollouts=RolloutSide(workers=2, times=TIMES, room_tokens=1e6, most=64, chips=2),
         trainer=TrainerSide(update_s=3.0, passes_s={"policy": 1.0}, chips=2),
         sync=SyncSide(method="reshard", trainer_s=0.5, rollouts_s=0.5, whole_s=0.5),

@@ -24,7 +24,7 @@ def collective(
     kind: str,
     on: str,
     *,
-    sizes: Sequence[int | str] = machines.SIZES,
+    sizes: Sequence[int | str] = machines.MESSAGE_SIZES,
     group: int | None = None,
     network: str = "",
     oversubscription: float = 1.0,

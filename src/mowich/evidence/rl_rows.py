@@ -24,7 +24,7 @@ from mowich.models.task import Lora
 from mowich.operators.tables.schema import FORMAT_B
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, TrainJob, one_of
 from mowich.rl.frameworks import Framework, read_framework
-from mowich.rl.job import BatchOrder, Environment, Pass, Placement, RlJob
+from mowich.rl.job import BatchOrder, Environment, Pass, RlJob, SidePlacement
 from mowich.rl.lengths import Lengths
 
 RowKind = Literal["step", "trainer_only", "weight_sync", "queue"]
@@ -220,7 +220,7 @@ class _Reader:
         if not measured:
             self.need("the row states no time that is predicted")
         framework, model, system_id = self.framework(), self.model(), self.system()
-        placement: Placement = "colocated" if self.text("colocated") == "yes" else "split"
+        placement: SidePlacement = "colocated" if self.text("colocated") == "yes" else "split"
         trains, makes = self.devices(is_alone=kind == "trainer_only", placement=placement)
         job = self.job(framework, placement) if kind == "step" else None
         update = self.update(trains) if kind == "trainer_only" else None
@@ -291,7 +291,7 @@ class _Reader:
             self.need(f"no machine '{word}'")
             return ""
 
-    def devices(self, *, is_alone: bool, placement: Placement) -> tuple[int, int]:
+    def devices(self, *, is_alone: bool, placement: SidePlacement) -> tuple[int, int]:
         """Devices that train and that make answers."""
         trains, makes, total = (self.number(f"n_gpus_{side}") for side in ("train", "gen", "total"))
         if placement == "colocated" or is_alone:
@@ -302,7 +302,7 @@ class _Reader:
             return 0, 0
         return round(trains), round(makes)
 
-    def job(self, framework: Framework, placement: Placement) -> RlJob | None:
+    def job(self, framework: Framework, placement: SidePlacement) -> RlJob | None:
         """What a step is; None where something is missing."""
         prompts, samples = self.number("prompts_per_step"), self.number("samples_per_prompt")
         mean = self.number("mean_gen_len") or self.number("mean_seq_len")

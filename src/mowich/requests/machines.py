@@ -23,7 +23,7 @@ _MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example
 # ---- collective
 # ----------------------------------------------------------------------------------------------------------------------
 
-SIZES = tuple(2**k for k in range(10, 35, 3))
+MESSAGE_SIZES = tuple(2**k for k in range(10, 35, 3))
 """Sizes where none are given: 1 KiB to 16 GiB."""
 
 
@@ -53,7 +53,7 @@ _BYTES: Field[tuple[int, ...]] = Field(
     metavar="SIZES",
     unit="B",
     low=1,
-    default=SIZES,
+    default=MESSAGE_SIZES,
     example="1GiB",
 )
 GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")

@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from mowich.facts import Fact, Facts
     from mowich.models.model import Model
     from mowich.rl.frameworks import Framework
-    from mowich.rl.job import Algorithm, BatchOrder, Pass, Placement, RlJob
+    from mowich.rl.job import BatchOrder, LearningAlgorithm, Pass, RlJob, SidePlacement
     from mowich.rl.lengths import Lengths
     from mowich.scenario import Node
 
@@ -155,7 +155,7 @@ class RlRequest(Asked):
 
     model: Model
     model_given: str
-    algorithm: Algorithm
+    algorithm: LearningAlgorithm
     prompts: int
     samples: int
     global_batch: int
@@ -168,7 +168,7 @@ class RlRequest(Asked):
     critic: Model | None
     teacher: Model | None
     acceptance: float
-    placement: Placement
+    placement: SidePlacement
     staleness: int
     order: BatchOrder
     partial: bool
@@ -372,7 +372,7 @@ def _number_of(facts: Facts, name: str, what: str, unit: str = "") -> tuple[floa
     return value, f"{what} {value:g}{unit}{ends}"
 
 
-def _algorithm(reader: QuestionReader, taken: _Assumed) -> Algorithm:
+def _algorithm(reader: QuestionReader, taken: _Assumed) -> LearningAlgorithm:
     """The algorithm: a word, or one of the flags of the command line."""
     from mowich.rl.job import ALGORITHMS
 
@@ -522,11 +522,11 @@ def _key(reader: QuestionReader, field: Field[object]) -> str:
     return reader.said(field).rpartition(" ")[2]
 
 
-def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[Placement, int]:
+def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[SidePlacement, int]:
     """(placement, bound of staleness): what the systems say, checked against what is said of them."""
     named, chips, word = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS), reader.get(PLACEMENT)
     sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
-    placement: Placement = "split" if sides or chips is not None else "colocated"
+    placement: SidePlacement = "split" if sides or chips is not None else "colocated"
     if named is not None and sides:
         reader.add("is where both sides are", BOTH_ON, given=named, fix=f"leave it out, or {_key(reader, sides[0])}")
     elif not sides and named is None:

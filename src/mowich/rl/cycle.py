@@ -26,7 +26,7 @@ _ROUNDED = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class CycleSpan:
     """A stretch of a timeline. lane: "trainer", "rollouts" or a worker's number; what: a part of `CYCLE_PARTS`;
     version: of the weights; from_s, to_s: since the start."""
 
@@ -58,7 +58,7 @@ class Cycle:
     sync_seen_s: float
     sync_hidden_s: float
     rolled_tokens: float
-    spans: tuple[Span, ...] = ()
+    spans: tuple[CycleSpan, ...] = ()
 
     def __post_init__(self) -> None:
         """What is below a billionth of the step, or of 1, is rounding, and becomes 0."""

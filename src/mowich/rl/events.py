@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.rl.compiled import played
-from mowich.rl.cycle import CYCLE_PARTS, Binds, Cycle, CyclePart, Span
+from mowich.rl.cycle import CYCLE_PARTS, Binds, Cycle, CyclePart, CycleSpan
 from mowich.rl.job import RlJob
 from mowich.rl.setup import STEP, RunRecord, RunSetup
-from mowich.rl.sides import Sides
+from mowich.rl.sides import RunSides
 from mowich.sums import float_sum
 
 _LEAST_STEPS, _MOST_STEPS, _ENOUGH_SAMPLES = 8, 256, 32768
@@ -35,7 +35,7 @@ _SPAN_STEPS, _SPAN_WORKERS = 3, 16
 
 def play(
     job: RlJob,
-    sides: Sides,
+    sides: RunSides,
     *,
     steps: int | None = None,
     seed: int = 0,
@@ -53,7 +53,7 @@ def play(
     >>> from mowich.rl.lengths import Lengths
     >>> from mowich.rl.sides import RolloutSide, SyncSide, TokenTimes, TrainerSide
     >>> times = TokenTimes(np.array([1.0]), np.array([1.0]), np.array([[0.01]]), prompt_s=0.0)
-    >>> sides = Sides(
+    >>> sides = RunSides(
     ...     rollouts=RolloutSide(workers=2, times=times, room_tokens=1e6, most=64, chips=2),
     ...     trainer=TrainerSide(update_s=3.0, passes_s={"policy": 1.0}, chips=2),
     ...     sync=SyncSide(method="reshard", trainer_s=1.0, rollouts_s=1.0, whole_s=1.0),
@@ -72,7 +72,7 @@ def play(
     return _cycle(job, sides, setup, played(setup), warmup, spans=spans)
 
 
-def _cycle(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, warmup: int, *, spans: bool) -> Cycle:
+def _cycle(job: RlJob, sides: RunSides, setup: RunSetup, run: RunRecord, warmup: int, *, spans: bool) -> Cycle:
     column = {name: run.steps[:, i] for i, name in enumerate(STEP)}
     at = {name: values[warmup:-1] for name, values in column.items()}
     after_s = column["free_s"][warmup + 1 :]
@@ -196,7 +196,9 @@ def _behind(setup: RunSetup, run: RunRecord, warmup: int) -> tuple[float, float]
     return min(max(mean, 0.0), most), most
 
 
-def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, column: dict[str, Floats]) -> tuple[Span, ...]:
+def _spans(
+    job: RlJob, sides: RunSides, setup: RunSetup, run: RunRecord, column: dict[str, Floats]
+) -> tuple[CycleSpan, ...]:
     """The last steps, a whole wave of them: what the trainer does, when rollouts run, and of a few workers."""
     wave = setup.staleness + 1
     first = max(0, setup.steps - math.ceil(_SPAN_STEPS / wave) * wave)
@@ -205,7 +207,7 @@ def _spans(job: RlJob, sides: Sides, setup: RunSetup, run: RunRecord, column: di
 
     def tell(lane: str, what: str, version: int, from_s: float, seconds: float) -> float:
         if from_s + seconds > from_s:
-            out.append(Span(lane=lane, what=what, version=version, from_s=from_s, to_s=from_s + seconds))
+            out.append(CycleSpan(lane=lane, what=what, version=version, from_s=from_s, to_s=from_s + seconds))
         return from_s + max(seconds, 0.0)
 
     for k in range(first, setup.steps):

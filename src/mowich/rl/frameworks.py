@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.rl.job import ORDERS, BatchOrder, Pass
+from mowich.rl.job import BATCH_ORDERS, BatchOrder, Pass
 
 NO_FRAMEWORK = "unstated"
 """The framework of a run that names none; others have its facts where they have none of their own."""
@@ -121,7 +121,7 @@ def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
         of("file_rate")
     newest = facts.get(f"{_ROOT}.{found}.release")
     order, links = facts.text(of("order")), facts.text(of("links"))
-    assert order in ORDERS
+    assert order in BATCH_ORDERS
     assert links in LINKS
     return Framework(
         name=found,

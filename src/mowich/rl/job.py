@@ -7,15 +7,15 @@ from typing import Literal, get_args
 
 from mowich.rl.lengths import Lengths
 
-Algorithm = Literal["grpo", "ppo", "dapo", "distill"]
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+LearningAlgorithm = Literal["grpo", "ppo", "dapo", "distill"]
+ALGORITHMS: tuple[LearningAlgorithm, ...] = get_args(LearningAlgorithm)
 
-Placement = Literal["colocated", "split"]
-PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
+SidePlacement = Literal["colocated", "split"]
+PLACEMENTS: tuple[SidePlacement, ...] = get_args(SidePlacement)
 """Rollouts and updates take turns on the same chips, or each has its own."""
 
 BatchOrder = Literal["started", "finished"]
-ORDERS: tuple[BatchOrder, ...] = get_args(BatchOrder)
+BATCH_ORDERS: tuple[BatchOrder, ...] = get_args(BatchOrder)
 """Which groups an update takes: those that were started first, or those that are finished first."""
 
 Pass = Literal["policy", "reference", "critic", "teacher"]
@@ -48,7 +48,7 @@ class RlJob:
     that are being made, so a sync waits for none of them.
     """
 
-    algorithm: Algorithm
+    algorithm: LearningAlgorithm
     prompts: int
     samples: int
     global_batch: int
@@ -59,7 +59,7 @@ class RlJob:
     passes: tuple[Pass, ...] = ("policy",)
     trained: int = 1
     acceptance: float = 1.0
-    placement: Placement = "colocated"
+    placement: SidePlacement = "colocated"
     staleness: int = 0
     order: BatchOrder = "finished"
     partial: bool = True

@@ -16,7 +16,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.errors import UserError
 
-PLACES = 4096
+TABLE_PLACES = 4096
 """Places of the table of a distribution."""
 
 _HALVINGS = 80
@@ -26,7 +26,7 @@ _HALVINGS = 80
 @dataclass(frozen=True, slots=True, eq=False)
 class Lengths:
     """Answers in tokens, without their prompts. table: length at the middle of each of its equal shares, ascending
-    [PLACES]; cap: the longest that an answer may be."""
+    [TABLE_PLACES]; cap: the longest that an answer may be."""
 
     table: Floats
     cap: float
@@ -73,7 +73,7 @@ class Lengths:
         """
         if not 0.0 < mean < cap:
             raise UserError("the cap is below the mean length", given=f"mean {mean:g}, cap {cap:g} tokens")
-        spread = np.exp(sigma * _normal(PLACES))
+        spread = np.exp(sigma * _normal(TABLE_PLACES))
         low, high = math.log(mean) - 1.0, math.log(cap) + 8.0 * max(sigma, 1.0)
         for _ in range(_HALVINGS):
             mu = 0.5 * (low + high)
@@ -88,14 +88,14 @@ class Lengths:
         """By length at shares (0 to 1), straight between them. Below the first share and above the last, the length is
         the one there."""
         shares = sorted(at)
-        table = np.interp(_middles(PLACES), shares, [at[share] for share in shares])
+        table = np.interp(_middles(TABLE_PLACES), shares, [at[share] for share in shares])
         return cls(np.minimum(table, cap), cap)
 
     @classmethod
     def of_answers(cls, tokens: Sequence[float] | Floats, *, cap: float) -> Lengths:
         """By the answers of a run."""
         ordered = np.sort(np.asarray(tokens, dtype=np.float64))
-        table = np.interp(_middles(PLACES), _middles(len(ordered)), ordered)
+        table = np.interp(_middles(TABLE_PLACES), _middles(len(ordered)), ordered)
         return cls(np.minimum(table, cap), cap)
 
 

@@ -20,7 +20,7 @@ from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import PASSES, RlJob
 from mowich.rl.lengths import Lengths
 from mowich.rl.rollout import Curve, StepColumns, batch_times, fitting_sequences, steady_rate
-from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
+from mowich.rl.sides import RolloutSide, RunSides, SyncSide, TrainerSide
 
 _PACE_CELLS = 32
 """Cells into which the tokens between the starts of two batches are cut."""
@@ -144,7 +144,7 @@ class _Trainer:
         return self.update + sum(self.passes.values(), start=np.zeros_like(self.update))
 
 
-def closed_cycle(job: RlJob, sides: Sides, notes: Notes | None = None) -> Cycle:
+def closed_cycle(job: RlJob, sides: RunSides, notes: Notes | None = None) -> Cycle:
     """A step in closed form: `closed_columns` of one candidate; `notes` records its laws."""
     c = closed_columns(
         job,
@@ -186,8 +186,8 @@ def closed_columns(
     notes: Notes | None = None,
 ) -> CycleColumns:
     """Steps of candidates in closed form. at: places of each candidate's sides in the three lists; the rest as in
-    `Sides`, of all candidates. A batch is integrated once for each rollout side. `notes` (one candidate only) records
-    the laws."""
+    `RunSides`, of all candidates. A batch is integrated once for each rollout side. `notes` (one candidate only)
+    records the laws."""
     of_rollout, of_trainer, of_sync = at
     made = _Rollouts.of(job, rollouts)
     names = [name for name in PASSES if name in job.passes]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.rl.draws import Draws
 from mowich.rl.job import RlJob
-from mowich.rl.sides import RolloutSide, Sides
+from mowich.rl.sides import RolloutSide, RunSides
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ class RunSetup:
         return np.asarray(self.draws.tokens / self.draws.turns / self.gain)
 
     @classmethod
-    def of(cls, job: RlJob, sides: Sides, steps: int, period: int, seed: int) -> RunSetup:
+    def of(cls, job: RlJob, sides: RunSides, steps: int, period: int, seed: int) -> RunSetup:
         """Of a job on its sides, for so many steps."""
         rollouts, trainer, sync, environment = sides.rollouts, sides.trainer, sides.sync, job.environment
         draws = Draws.of(job, steps + job.staleness, period, seed)

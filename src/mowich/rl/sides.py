@@ -84,7 +84,7 @@ class SyncSide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
+class RunSides:
     """All that a cycle is made of beside its job. switch_s: seconds of a colocated step in which chips change from one
     side to the other and back (sleep, wake, offload); hides_passes: forward passes run while rollouts still do (where
     the framework streams); other_s: what else the framework takes in each step."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from mowich.rl.cycle import Span
+from mowich.rl.cycle import CycleSpan
 from mowich.show.charts import Chart
 from mowich.show.charts_parts import PARTS_OF_TIME, time_part
 from mowich.show.charts_time import timeline_chart
@@ -40,22 +40,24 @@ MOST_LANES = 9
 """Lanes that a page and a terminal show: the trainer, all rollouts, the first workers."""
 
 
-def with_waits(spans: Sequence[Span], placement: str) -> list[Span]:
+def with_waits(spans: Sequence[CycleSpan], placement: str) -> list[CycleSpan]:
     """The same by the names of `charts_parts`: what a split trainer does while answers are made is waiting."""
     waits = (TRAINER, "generation") if placement == "split" else None
     return [replace(span, what="answers_wait") if (span.lane, span.what) == waits else span for span in spans]
 
 
-def spans_of(told: Sequence[Sequence[object]], placement: str) -> list[Span]:
+def spans_of(told: Sequence[Sequence[object]], placement: str) -> list[CycleSpan]:
     """Spans from the JSON of an answer: [lane, what, version, from_s, to_s] each; placement: of its run."""
     found = [
-        Span(lane=str(lane), what=str(what), version=int(str(version)), from_s=float(str(start)), to_s=float(str(end)))
+        CycleSpan(
+            lane=str(lane), what=str(what), version=int(str(version)), from_s=float(str(start)), to_s=float(str(end))
+        )
         for lane, what, version, start, end in told
     ]
     return with_waits(found, placement)
 
 
-def lanes_of(spans: Sequence[Span]) -> list[str]:
+def lanes_of(spans: Sequence[CycleSpan]) -> list[str]:
     """Lanes from top to bottom: the trainer, the rollouts, workers by their numbers."""
     return sorted(
         {span.lane for span in spans},
@@ -68,7 +70,7 @@ def lane_words(lane: str) -> str:
     return f"worker {lane}" if lane.isdecimal() else lane
 
 
-def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
+def _shades(spans: Sequence[CycleSpan]) -> dict[str, tuple[Colour, float]]:
     """The colour of the group of each part, by its words, and how much of paper shines through: parts of one group are
     fainter, the one that takes longest is not."""
     took = dict.fromkeys(_seen(spans), 0.0)
@@ -83,23 +85,23 @@ def _shades(spans: Sequence[Span]) -> dict[str, tuple[Colour, float]]:
     return {words: out[words] for words in (time_part(part).words for part in took)}
 
 
-def _seen(spans: Sequence[Span]) -> list[str]:
+def _seen(spans: Sequence[CycleSpan]) -> list[str]:
     """Parts that are there, in print order; parts that are not known behind them."""
     there = {span.what for span in spans}
     return [part for part in PARTS_OF_TIME if part in there] + sorted(there - set(PARTS_OF_TIME))
 
 
-def _from_zero(spans: Sequence[Span]) -> list[Span]:
+def _from_zero(spans: Sequence[CycleSpan]) -> list[CycleSpan]:
     """The same, the first one beginning at 0: a timeline shows steps after those that fill the pipeline."""
     start = min((span.from_s for span in spans), default=0.0)
     return [replace(span, from_s=span.from_s - start, to_s=span.to_s - start) for span in spans]
 
 
-def _end_s(spans: Sequence[Span]) -> float:
+def _end_s(spans: Sequence[CycleSpan]) -> float:
     return max(span.to_s for span in spans)
 
 
-def trace_of_steps(spans: Sequence[Span], title: str) -> str:
+def trace_of_steps(spans: Sequence[CycleSpan], title: str) -> str:
     """JSON trace events: a thread for each lane, a slice for each span."""
     lanes = lanes_of(spans)
     events = named_threads(title, [lane_words(lane) for lane in lanes])
@@ -110,7 +112,7 @@ def trace_of_steps(spans: Sequence[Span], title: str) -> str:
     return trace_text(events)
 
 
-def draw_steps(spans: Sequence[Span], style: Style) -> list[str]:
+def draw_steps(spans: Sequence[CycleSpan], style: Style) -> list[str]:
     """A row of characters for each lane: what it does for most of each slice of time. No lines where there are no
     spans."""
     if not spans:
@@ -129,7 +131,7 @@ def draw_steps(spans: Sequence[Span], style: Style) -> list[str]:
     ]
 
 
-def timeline_picture(spans: Sequence[Span], name: str) -> Chart:
+def timeline_picture(spans: Sequence[CycleSpan], name: str) -> Chart:
     """The picture of a page. name: of the run."""
     spans = _from_zero(spans)
     lanes = lanes_of(spans)[:MOST_LANES]
@@ -148,7 +150,7 @@ def timeline_picture(spans: Sequence[Span], name: str) -> Chart:
     )
 
 
-def svg_of_steps(spans: Sequence[Span], title: str, *, width: int = 1200, row: int = 24) -> str:
+def svg_of_steps(spans: Sequence[CycleSpan], title: str, *, width: int = 1200, row: int = 24) -> str:
     """A drawing of its own, each span with the version of its weights."""
     spans = _from_zero(spans)
     fills = {words: mixed_colour(colour, PAPER, paper).light for words, (colour, paper) in _shades(spans).items()}

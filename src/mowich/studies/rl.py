@@ -29,7 +29,7 @@ from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
 from mowich.rl.schedule import CycleColumns, closed_columns, closed_cycle
-from mowich.rl.sides import RolloutSide, Sides, SyncSide
+from mowich.rl.sides import RolloutSide, RunSides, SyncSide
 from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
@@ -124,7 +124,7 @@ class _Choice:
     found: RolloutPlans
     place: int
     trainer_plan: Plan
-    sides: Sides
+    sides: RunSides
 
     @property
     def rollout_plan(self) -> ServePlan:
@@ -294,7 +294,7 @@ def _chosen(
         found=found,
         place=place,
         trainer_plan=plans[pairs[best][1]],
-        sides=Sides(
+        sides=RunSides(
             rollouts=side,
             trainer=trainers[pairs[best][1]],
             sync=syncs[best],
@@ -314,8 +314,8 @@ class _Cause:
     """Something of which a step is not sure. low, high: sides at either end of its range."""
 
     name: str
-    low: Sides
-    high: Sides
+    low: RunSides
+    high: RunSides
 
 
 def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice) -> list[_Cause]:
@@ -358,9 +358,9 @@ def _serving_ends(ask: RlAsk, choice: _Choice) -> tuple[float, float]:
 
 
 def _paced(
-    sides: Sides, *, rollouts: float = 1.0, trainer: float = 1.0, update: float = 1.0, passes: float = 1.0
-) -> Sides:
-    """Sides whose times are longer by factors."""
+    sides: RunSides, *, rollouts: float = 1.0, trainer: float = 1.0, update: float = 1.0, passes: float = 1.0
+) -> RunSides:
+    """RunSides whose times are longer by factors."""
     made, t = sides.rollouts, sides.trainer
     return replace(
         sides,
@@ -373,7 +373,7 @@ def _paced(
     )
 
 
-def _synced(sides: Sides, by: float) -> Sides:
+def _synced(sides: RunSides, by: float) -> RunSides:
     s = sides.sync
     return replace(
         sides,
@@ -392,7 +392,7 @@ class _Ends:
     """What published steps differ by beyond that, below and above, in ln time."""
 
     @classmethod
-    def of(cls, job: RlJob, sides: Sides, causes: Sequence[_Cause], beyond: tuple[float, float]) -> _Ends:
+    def of(cls, job: RlJob, sides: RunSides, causes: Sequence[_Cause], beyond: tuple[float, float]) -> _Ends:
         """One column for each end of each cause."""
         every = [sides, *(end for cause in causes for end in (cause.low, cause.high))]
         at = np.arange(len(every))

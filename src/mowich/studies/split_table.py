@@ -18,7 +18,7 @@ from mowich.plans.plan import Plan, ServePlan
 from mowich.rl.frameworks import Framework
 from mowich.rl.job import RlJob
 from mowich.rl.schedule import closed_columns
-from mowich.rl.sides import RolloutSide, Sides, SyncSide, TrainerSide
+from mowich.rl.sides import RolloutSide, RunSides, SyncSide, TrainerSide
 from mowich.rl.split import Candidates, Indices, Legal, SideColumns, SplitGoal, front_of, is_beaten, step_usd_per_mtok
 from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
@@ -319,9 +319,9 @@ class SplitTable:
         run = scheduled_run(self.ask.base, self.job, is_one_system=made.vendor == trained.vendor)
         return sync_of(run, self.framework, trained.system, trained.plan, system, made.plan, made.side.workers)
 
-    def sides(self, made: RolloutChoice, trained: TrainerChoice) -> Sides:
+    def sides(self, made: RolloutChoice, trained: TrainerChoice) -> RunSides:
         """What a step of a candidate is made of."""
-        return Sides(
+        return RunSides(
             rollouts=made.side,
             trainer=trained.side,
             sync=self.sync(made, trained),
