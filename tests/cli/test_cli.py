@@ -354,6 +354,9 @@ def test_a_verb_loads_what_it_needs(tmp_path: Path, words: str, unwanted: tuple[
     code = f"import sys; from mowich.cli import run; run({words.split()}); "
     code += f"print([m for m in {unwanted} if m in sys.modules], file=sys.stderr)"
     root = Path(cli.__file__).resolve().parents[2]
+    own = tmp_path / "prices" / "user.yaml"
+    own.parent.mkdir()
+    own.write_text('trn3-gen2: {value: "$1/chip/h", grade: user}\n', encoding="utf-8")
     shown = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -259,7 +259,7 @@ def test_all_edges_accept_and_refuse_alike(schema: Schema[Any]) -> None:
                 assert (answer is None) == (other is None), f"{edge}: {asked}"
                 assert answer is None or same(answer, other), f"{edge}: {asked}"
         taken, refused = taken + (answer is not None), refused + (answer is None)
-    assert taken > 5
+    assert taken >= 5
     assert refused > 5
 
 

@@ -18,7 +18,7 @@ from mowich.estimate import Notes, exact, told
 from mowich.facts import Facts, moves
 from mowich.machines.collectives import COLLECTIVE_KINDS
 from mowich.models import load_model
-from mowich.models.model import as_trained
+from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.plan import TrainJob
 from mowich.software.stack import equip
@@ -124,11 +124,15 @@ def of_goodput(rng: random.Random, facts: Facts) -> Record:
     )
 
 
+def _no_model() -> Model:
+    raise AssertionError("of weights alone")
+
+
 def of_collectives(rng: random.Random, facts: Facts) -> Record:
     """Levels and algorithms of a collective of one size."""
     kind, on = rng.choice(COLLECTIVE_KINDS), f"{rng.choice(SYSTEMS)}:{rng.choice([16, 64, 256])}"
     asked = collective(facts, kind, on, sizes=[rng.choice([2**16, 2**24, 2**30])]).to_dict()
-    record = collective_row(asked, ("rows", 0), asked["rows"][0], facts).record  # type: ignore[index]
+    record = collective_row(asked, ("rows", 0), asked["rows"][0], facts, _no_model).record  # type: ignore[index]
     assert record is not None
     return partial(record, ("time_s",))
 

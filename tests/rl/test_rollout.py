@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -42,21 +40,15 @@ def _played(times: TokenTimes, lengths: np.ndarray, prompt: float, most: int) ->
     return clock
 
 
-@settings(max_examples=5, deadline=None)
-@given(
-    samples=st.integers(12, 60),
-    workers=st.integers(1, 6),
-    share=st.sampled_from([0.4, 0.7, 1.0]),
-    spread=st.floats(0.2, 0.8),
-    fixed=st.floats(1e-3, 2e-2),
-    seed=st.integers(0, 1000),
-)
-def test_a_batch_takes_what_it_takes_token_by_token(
-    samples: int, workers: int, share: float, spread: float, fixed: float, seed: int
-) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_takes_what_it_takes_token_by_token(seed: int) -> None:
+    """The same five batches in each run: a mean of eight batches has chance in it."""
+    rng = np.random.default_rng(seed)
+    samples, workers, share = int(rng.integers(12, 61)), int(rng.integers(1, 7)), float(rng.choice([0.4, 0.7, 1.0]))
+    spread, fixed = rng.uniform(0.2, 0.8), rng.uniform(1e-3, 2e-2)
     times = _times(fixed, 2e-4, 1e-7)
     lengths = Lengths.lognormal(mean=80.0, cap=200.0, sigma=spread)
-    most, rng = max(1, round(share * samples)), np.random.default_rng(seed)
+    most = max(1, round(share * samples))
     found = batch_times(
         StepColumns.of([times]),
         Curve.of(lengths),
