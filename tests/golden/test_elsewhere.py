@@ -66,4 +66,4 @@ def test_a_machine_without_a_newer_python_says_so(
     assert sorted(asked) == [("a", "X"), ("b", "Y"), ("c", "Z")]
     said = capsys.readouterr().out
     assert said.startswith("no Python newer than 3.")
-    assert "b: ['--share', '20', '--part', '1']" in said
+    assert "b: ['--share', '40', '--part', '1']" in said

@@ -209,7 +209,7 @@ STALENESS = whole(
     metavar="N",
     example="1",
 )
-ORDER = _word("order", "Groups that an update takes: started or finished first.", "ORDERS", "finished")
+ORDER = _word("order", "Groups that an update takes: started or finished first.", "BATCH_ORDERS", "finished")
 PARTIAL = _switch("partial", "Whether new weights reach answers that are being made.")
 BOTH_ON = names(
     "on",

@@ -328,7 +328,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody | RlBody | BriefBody
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,
