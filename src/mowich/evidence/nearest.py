@@ -19,7 +19,7 @@ from mowich.evidence.rows import read_cases
 from mowich.evidence.scores import RowResult
 from mowich.evidence.validate import predict, published
 from mowich.facts import Facts
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 
 OTHER_KIND = 2.0
 """A dense row beside a mixture of experts is as far as a model e^2 times larger."""
@@ -61,7 +61,7 @@ def _nearest(
     model: Model, chips: int, facts: Facts, count: int, takes: Callable[[str], bool], *, is_chip: bool = True
 ) -> tuple[Near, ...]:
     """The nearest rows on chips that `takes` accepts."""
-    is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    is_moe = model.has_experts
     names: dict[str, bool] = {}
 
     def same_chip(name: str) -> bool:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from mowich.facts import Facts
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.software.stack import Platform
 from mowich.sums import float_sum
 
@@ -60,7 +60,7 @@ def features(
     out = {name: float_sum(parts.get(k, 0.0) for k in keys) / total for name, keys in _SHARES.items()}
     return out | {
         "floor": 1.0,
-        "moe_model": float(any(isinstance(layer.ffn, Moe) for layer in model.layers)),
+        "moe_model": float(model.has_experts),
         **{name: float(name in system.residuals) for name in _SOFTWARE},
         "encoder": float(not all(layer.attention.causal for layer in model.layers)),
         "unstated_recompute": float("recompute" in filled),
@@ -90,7 +90,7 @@ def kind_of(model: Model, system: Platform, inferred: Iterable[str] = ()) -> str
     """The kind of a run, a leaf of `RUN_KINDS`: vendor, experts or none, whether the plan is stated in full, and of
     GPUs whether the software is another than the tuned NVIDIA stack (dense), or the chip is an 8-GPU server's Blackwell
     (experts: their published plans change most from release to release)."""
-    experts = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    experts = model.has_experts
     if "neuron" in system.residuals:
         return "neuron_decoder" if all(layer.attention.causal for layer in model.layers) else "neuron_encoder"
     if "tpu" in system.residuals:

@@ -46,7 +46,7 @@ from mowich.evidence.row_words import (
 )
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.plans.plan import RECOMPUTE, Plan, TrainJob, one_of
 from mowich.software.recipes import newest, recipe_for
 from mowich.software.stack import Platform, equip
@@ -295,7 +295,7 @@ class _Reader(Cells):
         model, guesses = found
         for guess in guesses:
             self.inferred.append(f"model: {guess}")
-        return model, any(isinstance(layer.ffn, Moe) for layer in model.layers)
+        return model, model.has_experts
 
     def seq(self, system: Platform, model: Model) -> int:
         stated = self.degree("seq_len")

@@ -28,7 +28,7 @@ from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.engine import build_for
@@ -409,7 +409,7 @@ def read_case(
     system = _system(row, ranks.chips, facts, systems)
     weights, how_weights = weights_of(row, model, system, facts)
     kv, how_kv = kv_of(row, weights, campaign["campaign"])
-    ep = ranks.ep if any(isinstance(layer.ffn, Moe) for layer in model.layers) else 1
+    ep = ranks.ep if model.has_experts else 1
     speculates, accept, how_guessed = speculation_of(
         table["speculation"],
         row,

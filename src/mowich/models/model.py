@@ -184,6 +184,11 @@ class Model:
         return "D" if self.read_as else grade
 
     @property
+    def has_experts(self) -> bool:
+        """Whether some layer is a mixture of experts."""
+        return any(isinstance(layer.ffn, Moe) for layer in self.layers)
+
+    @property
     def num_layers(self) -> int:
         """Layers, multi-token-prediction blocks left out."""
         return sum(layer.count for layer in self.layers)

@@ -264,7 +264,7 @@ def _by_name(model: Model, name: str) -> WeightStorage:
     means = dict.fromkeys(_COMPONENTS, BITS_16)
     if ending is None:
         return WeightStorage(tuple(means.items()))
-    keeps_mixers = ending == "nvfp4" and any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    keeps_mixers = ending == "nvfp4" and model.has_experts
     for component in ("mlp", "experts", "shared", *(() if keeps_mixers else ("mixer", "indexer"))):
         means[component] = _FORMAT_B[ending]
     kept = "head and mixers" if keeps_mixers else "head"

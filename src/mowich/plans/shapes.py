@@ -12,7 +12,7 @@ import numpy as np
 
 from mowich.arrays import Columns, Floats
 from mowich.models import ops
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.operators import list as list_
 from mowich.operators.law import Sides, is_aligned
 from mowich.plans.plan import FOUR_BIT, KV, KV_B, WEIGHT_B, WEIGHTS, ServePlan, ServePlans
@@ -97,7 +97,7 @@ class Shapes(Columns):
 def quantises_attention(model: Model, weights: str) -> bool:
     """Whether a checkpoint in `weights` also quantises attention: 4-bit mixtures of experts keep it in 16 bit
     (published checkpoints)."""
-    return not (weights in FOUR_BIT and any(isinstance(layer.ffn, Moe) for layer in model.layers))
+    return not (weights in FOUR_BIT and model.has_experts)
 
 
 _QUANTISED = frozenset({"attn_out", "mlp_up", "mlp_down", "shared_up", "shared_down"})

@@ -598,10 +598,9 @@ def _check_settings(
     reader: QuestionReader, model: Model | None, fixed: Mapping[str, Sequence[int | str]], engines: Sequence[str]
 ) -> None:
     """A problem for each setting that an engine, or a model, does not have."""
-    from mowich.models.model import Moe
     from mowich.plans.launch_settings import SETTING_NAMES, check_settings
 
-    if "redundant_experts" in fixed and model and not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+    if "redundant_experts" in fixed and model and not model.has_experts:
         with reader.watch():
             raise UserError(
                 f"{model.name} has no experts to place",

@@ -101,7 +101,7 @@ def architecture(model: Model) -> str:
         return "hybrid"
     if any(layer.attention.kind == "mla" for layer in model.layers):
         return "mla"
-    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
+    return "moe" if model.has_experts else "dense"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.machines.wires import MeasuredWire, Wire
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.software.releases import release_words
 from mowich.software.vendors import HAND_TUNED, software_of, split_words
 
@@ -155,7 +155,7 @@ def _with_recipe(facts: Facts, engine: str, model: Model) -> str:
     """The engine that a model has a recipe in: this one, unless its facts say which mixtures of experts it has
     (`mixtures`: beginnings of architectures' names) and the model is another mixture."""
     mixtures, others = (facts.get(f"serving.{engine}.{what}") for what in ("mixtures", "other_mixtures"))
-    if mixtures is None or others is None or not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+    if mixtures is None or others is None or not model.has_experts:
         return engine
     return engine if model.architecture.startswith(split_words(str(mixtures.value))) else str(others.value)
 

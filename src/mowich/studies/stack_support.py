@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.facts import Facts
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.plans.plan import ServePlan
 from mowich.serving.anchors import is_stack
 from mowich.serving.engines import architecture
@@ -82,7 +82,7 @@ def told_support(facts: Facts, model: Model, job: ServeJob, row: R) -> R:
     from mowich.evidence.measured_architectures import most_ranks
 
     basis = served_basis(facts, model, row.system_id)
-    is_mixture = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    is_mixture = model.has_experts
     ranks = facts.number(f"{EXTRAPOLATED}.large_ranks")
     is_large = is_mixture and row.decode.devices >= ranks and row.decode.devices > most_ranks(facts, row.system_id)
     row = widened(facts, row, basis, is_large=is_large)

@@ -110,8 +110,7 @@ def layer_times(
     # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
     gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
     made = _products(model, layer, system, r, share, gathered_low, once, notes)
-    is_mixture = any(isinstance(other.ffn, Moe) for other in model.layers)
-    in_block = s.attention_experts if is_mixture else s.attention_block
+    in_block = s.attention_experts if model.has_experts else s.attention_block
     attention, attention_backward = once(
         ("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, in_block, notes)
     )

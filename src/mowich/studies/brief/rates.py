@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mowich.evidence.measured_architectures import extrapolated_from, trained_on
 from mowich.facts import Facts
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import Row as TrainRow
@@ -35,7 +35,7 @@ def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, 
     fact = facts.get(f"serving.{row.engine}.{_DECIDING}")
     if fact is None or fact.low is None or fact.high is None or math.isinf(job.tpot_s):
         return ""
-    if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+    if not model.has_experts:
         return ""
     rates = []
     for end in (fact.low, fact.high):
