@@ -331,6 +331,29 @@ def product_of(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:
     return from_spreads(value, unit, downs, ups, grade=worst_grade(grades))
 
 
+def sum_of(parts: Sequence[Estimate]) -> Estimate:
+    """The sum of independent numbers: their ranges combine by squares.
+
+    >>> both = [Estimate(value=10.0, unit="W", low=7.0, high=13.0), Estimate(value=10.0, unit="W", low=6.0, high=14.0)]
+    >>> total = sum_of(both)
+    >>> total.value, total.low, total.high
+    (20.0, 15.0, 25.0)
+    """
+    for part in parts:
+        if part.value is None:
+            return unknown_estimate(part.unit, part.reason or "unknown")
+    value = float_sum(float(part) for part in parts)
+    down = math.hypot(*(float(part) - (part.low if part.low is not None else float(part)) for part in parts))
+    up = math.hypot(*((part.high if part.high is not None else float(part)) - float(part) for part in parts))
+    return Estimate(
+        value=value,
+        unit=parts[0].unit,
+        low=max(value - down, 0.0),
+        high=value + up,
+        grade=worst_grade(part.grade for part in parts),
+    )
+
+
 def chance_within(e: Estimate, limit: float) -> float | None:
     """Chance that a number is at most a limit: of a log-normal with the value as its median, and on the limit's side of
     it the 90% range of the estimate.

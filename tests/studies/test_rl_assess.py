@@ -138,7 +138,8 @@ def test_a_larger_share_of_the_memory_never_loses_room(facts: Facts) -> None:
     framework = read_framework(facts, "nemo-rl")
     rooms = []
     for share in (0.5, 0.7, 0.9):
-        found = rollout_plans(model, system, JOB, [ServePlan()], framework, facts, engine="vllm", memory_share=share)
+        asked = RolloutAsk(on="h100:8", system_id="h100", chips=8, engine="vllm", memory_share=share)
+        found = rollout_plans(model, system, JOB, [ServePlan()], framework, facts, engine="vllm", asked=asked)
         assert found.sides[0] is not None
         rooms.append(found.sides[0].room_tokens)
     assert rooms == sorted(rooms)

@@ -90,9 +90,7 @@ def _cycle(job: RlJob, sides: RunSides, setup: RunSetup, run: RunRecord, warmup:
     parts["sync"] += _mean(waits["sync"])
     enough_s = _ROUNDING * float_sum(parts.values())
     parts = {part: s if s > enough_s else 0.0 for part, s in parts.items()}
-    step_s = 0.0
-    for s in parts.values():
-        step_s += s
+    step_s = float_sum(parts.values())
     played_s = float(column["free_s"][-1] - column["free_s"][warmup]) / len(after_s)
     in_hand_s = parts["generation"] + parts["reward"] if job.placement == "colocated" else played_s
     wait_s = parts["reward"]

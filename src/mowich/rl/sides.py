@@ -82,6 +82,19 @@ class SyncSide:
     rollouts_s: float
     whole_s: float
 
+    def scaled(self, by: float) -> SyncSide:
+        """All times longer by a factor."""
+        return SyncSide(
+            method=self.method,
+            trainer_s=self.trainer_s * by,
+            rollouts_s=self.rollouts_s * by,
+            whole_s=self.whole_s * by,
+        )
+
+
+NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
+"""Weights that are there at once: what a search sees before it knows who sends them to whom."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSides:

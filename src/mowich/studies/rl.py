@@ -16,11 +16,11 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, Notes, product_of, unknown_estimate, worst_grade
+from mowich.estimate import Estimate, Notes, product_of, sum_of, unknown_estimate, worst_grade
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.machines.system import Level, System, resolve
-from mowich.models.model import Model, Moe
+from mowich.models.model import Model
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
 from mowich.rl.cycle import Cycle, CyclePart
@@ -29,7 +29,7 @@ from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
 from mowich.rl.schedule import CycleColumns, closed_columns, closed_cycle
-from mowich.rl.sides import RolloutSide, RunSides, SyncSide
+from mowich.rl.sides import NO_SYNC, RolloutSide, RunSides, SyncSide
 from mowich.rl.sync import SyncEnd, method_of, sync_side
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
@@ -37,7 +37,7 @@ from mowich.software.engine import engine_for
 from mowich.software.recipes import FORMAT_OF, recipe_settings, switches
 from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
-from mowich.studies.rl_row import RlAsk, RlRow
+from mowich.studies.rl_row import RlAsk, RlRow, RolloutAsk
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import fact_spreads, searched_plans, worker
 from mowich.sums import float_sum
@@ -80,27 +80,25 @@ def rollout_plans(
     facts: Facts,
     *,
     engine: str,
-    release: str = "",
-    memory_share: float | None = None,
-    accept: float | None = None,
-    drafts: int = 0,
+    asked: RolloutAsk,
 ) -> RolloutPlans:
-    """What workers of each of `plans` take on all chips of a system. memory_share: of a device that the engine may use,
-    where a plan does not say it (None: the framework's)."""
+    """What workers of each of `plans` take on all chips of a system. asked: release, share of a device that the engine
+    may use where a plan does not say it (None: the framework's), and drafts; its system and plan are not read."""
+    memory_share = asked.memory_share
     if memory_share is None:
         is_colocated = job.placement == "colocated"
         memory_share = framework.memory_share_colocated if is_colocated else framework.memory_share_split
     stated = [
         p if p.launch.memory is not None else replace(p, launch=replace(p.launch, memory=memory_share)) for p in plans
     ]
-    d = deploy(model, system, engine, stated, facts, accept=accept, drafts=drafts, release=release)
+    d = deploy(model, system, engine, stated, facts, accept=asked.accept, drafts=asked.drafts, release=asked.release)
     mean = job.lengths.mean
-    w = worker(d, ServeJob(prompt=job.prompt, output=mean, accept=accept))
+    w = worker(d, ServeJob(prompt=job.prompt, output=mean, accept=asked.accept))
     most = facts.number("rl.constants.sequences")
     room = room_tokens(w, np.arange(len(stated)), job.prompt + mean)
     longest = job.prompt + float(job.lengths.table[-1])
     fits = np.flatnonzero(room >= longest)
-    is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    is_moe = model.has_experts
     slower = framework.generation * (framework.experts if is_moe else 1.0)
     times = token_times(w, fits, prompt=job.prompt, longest=longest, most=most, slower=slower) if len(fits) else ()
     sides: list[RolloutSide | None] = [None] * len(stated)
@@ -144,19 +142,7 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
     plans = [p for p in plans if p.devices <= roll_system.devices]
     if not plans:
         return without_answer(ask, f"no worker plan is legal on {ask.rollouts.on} (heads, experts, devices)")
-    found = rollout_plans(
-        model,
-        roll_system,
-        job,
-        plans,
-        framework,
-        facts,
-        engine=engine,
-        release=ask.rollouts.release,
-        memory_share=ask.rollouts.memory_share,
-        accept=ask.rollouts.accept,
-        drafts=ask.rollouts.drafts,
-    )
+    found = rollout_plans(model, roll_system, job, plans, framework, facts, engine=engine, asked=ask.rollouts)
     if all(side is None for side in found.sides):
         return without_answer(
             ask, f"on {ask.rollouts.on} the longest answer has no room beside the weights of the engine"
@@ -187,7 +173,7 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
     if framework.recipe == AS_RELEASED or platform.stack.name != framework.stack:
         return platform
     settings = recipe_settings(framework.recipe, framework.paths["recipe"])
-    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    is_moe = ask.model.has_experts
     return as_set(facts, platform, switches(settings, FORMAT_OF["bf16"], is_moe=is_moe))
 
 
@@ -253,7 +239,6 @@ def _chosen(
     trainers = [trainer_side(ask.model, platform, job, p, framework, models=models_of(ask)) for p in plans]
     rollouts = [(i, side) for i, side in enumerate(found.sides) if side is not None]
     switch = framework.switch_s if job.placement == "colocated" else 0.0
-    no_sync = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
 
     def steps(pairs: Sequence[tuple[int, int]], syncs: Sequence[SyncSide]) -> Floats:
         """Seconds of a step of each pair of places."""
@@ -276,11 +261,11 @@ def _chosen(
     everywhere: Sequence[int] = range(len(rollouts))
     if len(rollouts) > MADE:
         quickest = min(range(len(plans)), key=lambda j: trainers[j].busy_s)
-        beside = steps([(i, quickest) for i in everywhere], [no_sync] * len(rollouts))
+        beside = steps([(i, quickest) for i in everywhere], [NO_SYNC] * len(rollouts))
         everywhere = sorted(np.argsort(beside, kind="stable")[:MADE].tolist())
     pairs = [(i, j) for i in everywhere for j in range(len(plans))]
     if len(pairs) > SYNCED:
-        fastest = np.argsort(steps(pairs, [no_sync] * len(pairs)), kind="stable")[:SYNCED]
+        fastest = np.argsort(steps(pairs, [NO_SYNC] * len(pairs)), kind="stable")[:SYNCED]
         pairs = [pairs[k] for k in sorted(fastest.tolist())]
     syncs = []
     for i, j in pairs:
@@ -327,7 +312,7 @@ def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choic
     step = predict_step(ask.model, platform, job, choice.trainer_plan)
     faster, slower = step_interval(step.breakdown, ask.model, platform, facts)
     out.append(_Cause("training", _paced(sides, trainer=math.exp(-faster)), _paced(sides, trainer=math.exp(slower))))
-    is_moe = any(isinstance(layer.ffn, Moe) for layer in ask.model.layers)
+    is_moe = ask.model.has_experts
     for name in ("generation", *(("experts",) if is_moe else ()), "training", "passes", "switch", "other"):
         fact = facts.fact(framework.paths[name])
         now = facts.number(fact.path)
@@ -343,7 +328,8 @@ def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choic
         elif name == "other":
             out.append(_Cause(name, replace(sides, other_s=low), replace(sides, other_s=high)))
     spread = facts.number("rl.constants.sync_spread")
-    out.append(_Cause("sync", _synced(sides, 1.0 / spread), _synced(sides, spread)))
+    ends = [replace(sides, sync=sides.sync.scaled(by)) for by in (1.0 / spread, spread)]
+    out.append(_Cause("sync", *ends))
     return out
 
 
@@ -369,16 +355,6 @@ def _paced(
             t,
             update_s=t.update_s * trainer * update,
             passes_s={name: x * trainer * passes for name, x in t.passes_s.items()},
-        ),
-    )
-
-
-def _synced(sides: RunSides, by: float) -> RunSides:
-    s = sides.sync
-    return replace(
-        sides,
-        sync=SyncSide(
-            method=s.method, trainer_s=s.trainer_s * by, rollouts_s=s.rollouts_s * by, whole_s=s.whole_s * by
         ),
     )
 
@@ -555,7 +531,7 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         powers.append(product_of([(draw.power, 1.0), (powered, 1.0)], "W"))
         bases.append(draw.basis)
     tokens = ask.job.tokens
-    rate, power = sum_of_estimates(rates), sum_of_estimates(powers)
+    rate, power = sum_of(rates), sum_of(powers)
     dollars = product_of([(rate, 1.0), (step, 1.0)], "USD/Mtok").scaled(1e6 / tokens, "USD/Mtok")
     joules = product_of([(site.pue, 1.0), (power, 1.0), (step, 1.0)], "J/token").scaled(1.0 / tokens, "J/token")
     return _Cost(
@@ -563,30 +539,6 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
         J_per_token=joules,
         label="; ".join(dict.fromkeys(labels)),
         basis=bases[0] if len(set(bases)) == 1 else "assumed",
-    )
-
-
-def sum_of_estimates(parts: Sequence[Estimate]) -> Estimate:
-    """The sum of independent numbers: their ranges combine by squares.
-
-    >>> from mowich.estimate import exact
-    >>> both = [Estimate(value=10.0, unit="W", low=7.0, high=13.0), Estimate(value=10.0, unit="W", low=6.0, high=14.0)]
-    >>> total = sum_of_estimates(both)
-    >>> total.value, total.low, total.high
-    (20.0, 15.0, 25.0)
-    """
-    for part in parts:
-        if part.value is None:
-            return unknown_estimate(part.unit, part.reason or "unknown")
-    value = float_sum(float(part) for part in parts)
-    down = math.hypot(*(float(part) - (part.low if part.low is not None else float(part)) for part in parts))
-    up = math.hypot(*((part.high if part.high is not None else float(part)) - float(part) for part in parts))
-    return Estimate(
-        value=value,
-        unit=parts[0].unit,
-        low=max(value - down, 0.0),
-        high=value + up,
-        grade=worst_grade(part.grade for part in parts),
     )
 
 

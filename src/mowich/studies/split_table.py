@@ -18,7 +18,7 @@ from mowich.plans.plan import Plan, ServePlan
 from mowich.rl.frameworks import Framework
 from mowich.rl.job import RlJob
 from mowich.rl.schedule import closed_columns
-from mowich.rl.sides import RolloutSide, RunSides, SyncSide, TrainerSide
+from mowich.rl.sides import NO_SYNC, RolloutSide, RunSides, SyncSide, TrainerSide
 from mowich.rl.split import Candidates, Indices, Legal, SideColumns, SplitGoal, front_of, is_beaten, step_usd_per_mtok
 from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
@@ -128,7 +128,7 @@ class SplitSystem:
 
     def workers(self, job: RlJob) -> list[tuple[ServePlan, RolloutSide]]:
         """The plans of a worker with what it takes in a run, where it has room."""
-        base, asked = self.ask.base, self.ask.base.rollouts
+        base = self.ask.base
         if not self.plans:
             return []
         found = rollout_plans(
@@ -139,10 +139,7 @@ class SplitSystem:
             self.framework,
             base.facts,
             engine=self.engine,
-            release=asked.release,
-            memory_share=asked.memory_share,
-            accept=asked.accept,
-            drafts=asked.drafts,
+            asked=base.rollouts,
         )
         pairs = zip(found.deployment.plans, found.sides, strict=True)
         return [(plan, side) for plan, side in pairs if side is not None]
@@ -173,7 +170,6 @@ class SplitSystem:
 TRAINER_PLANS = 3
 """Plans of a trainer, the fastest by their optimizer steps, of which forward passes too decide."""
 
-_NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
 _NO_TRAINER = TrainerSide(update_s=0.0, passes_s={}, chips=0)
 
 
@@ -205,7 +201,7 @@ class SplitTable:
         self.rollouts += made
         if made:
             at, none = np.arange(len(made)), np.zeros(len(made), dtype=np.intp)
-            alone = self._closed([r.side for r in made], [_NO_TRAINER], [_NO_SYNC], (at, none, none))
+            alone = self._closed([r.side for r in made], [_NO_TRAINER], [NO_SYNC], (at, none, none))
             self.alone_s += alone.tolist()
         trained = [vendor.trainer(chips) for chips in new]
         self.trainers += [trainer for trainer in trained if trainer is not None]

@@ -136,10 +136,7 @@ class _Run:
             framework,
             self.facts,
             engine=ask.rollouts.engine,
-            release=ask.rollouts.release,
-            memory_share=ask.rollouts.memory_share,
-            accept=ask.rollouts.accept,
-            drafts=ask.rollouts.drafts,
+            asked=ask.rollouts,
         )
         side, notes = found.sides[0], Notes()
         if side is None:
