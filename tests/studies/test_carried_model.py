@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("compare", "plan") else n for n in ASKED]
 )
