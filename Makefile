@@ -83,9 +83,13 @@ test-slow: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=src $(VENV)-ray/bin/python tests/slow/check_ray.py
 
 # hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
+# SEED=date draws cases that no other day has, and other cases of each property too; SEED=20261202 draws those of that day again
 COUNT ?= 10000
-FIRST ?= 0
+SEED  ?=
+DAY   := $(if $(filter date,$(SEED)),$(shell date -u +%Y%m%d),$(SEED))
+FIRST ?= $(if $(DAY),$(DAY)00000,0)
 fuzz: $(STAMP)
+	$(if $(DAY),$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile daily --hypothesis-seed $(DAY))
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --count $(COUNT) --first $(FIRST)
 
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
@@ -196,12 +200,13 @@ lock:
 	rm -rf build/lock
 
 # the bill of materials: what requirements.lock names, in CycloneDX 1.6
-sbom:
+sbom: $(STAMP)
 	rm -rf build/sbom
 	$(PYTHON) -m venv build/sbom
 	build/sbom/bin/python $(PIP) cyclonedx-bom==7.5.0
 	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --sv 1.6 --of JSON -o sbom.cdx.json
 	rm -rf build/sbom
+	$(BIN)/python tools/supply.py --sbom
 
 # the install compiles the kernel clock, the simulation of traffic and the play of RL where a C compiler is: again when their sources change
 $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/* src/mowich/serving/traffic/c/* src/mowich/rl/c/*)
