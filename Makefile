@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -207,6 +207,13 @@ sbom: $(STAMP)
 	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --sv 1.6 --of JSON -o sbom.cdx.json
 	rm -rf build/sbom
 	$(BIN)/python tools/supply.py --sbom
+
+# known weaknesses of every package that a lock names, asked of PyPI; it ends with an error where PyPI cannot be asked
+LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-uv.lock tests/web/requirements.lock
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python $(PIP) pip-audit==2.10.1
+	for lock in $(LOCKS); do build/audit/bin/pip-audit -r $$lock --disable-pip --require-hashes --strict --progress-spinner off || exit 1; done
 
 # the install compiles the kernel clock, the simulation of traffic and the play of RL where a C compiler is: again when their sources change
 $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/* src/mowich/serving/traffic/c/* src/mowich/rl/c/*)
