@@ -8,6 +8,7 @@ matrix that its plan names is compared. Exit code 1 where fewer than 99% agree.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from collections import Counter
 from mowich.capture.adapters.transformers import adapter
 from mowich.capture.cores import with_cores
 from mowich.capture.roles import roles
+from mowich.capture.scans import installed
 from mowich.capture.trace import building, trace
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -37,6 +39,13 @@ SAME = {
 
 ENOUGH = 0.99
 
+SECONDS = 60
+"""Of one model, at most."""
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError(f"more than {SECONDS} s")
+
 
 def compared(name: str) -> tuple[int, list[tuple[str, str, str]]]:
     """How many matrices the plan of a class names, and those whose role is another: (weight, style, role)."""
@@ -47,7 +56,8 @@ def compared(name: str) -> tuple[int, list[tuple[str, str, str]]]:
         styles: dict[str, str] = dict(getattr(built.module, "_tp_plan", None) or {})
         if not styles:
             return 0, []
-        found = roles(with_cores(trace(built.module, built.inputs(2, 256), sizes=(2, 256))))
+        with installed(built.module):
+            found = roles(with_cores(trace(built.module, built.inputs(2, 256), sizes=(2, 256))))
     wrong, count = [], 0
     shapes = {key: value.shape for key, value in built.module.named_parameters()}
     for weight, role in found.items():
@@ -63,10 +73,12 @@ def compared(name: str) -> tuple[int, list[tuple[str, str, str]]]:
 
 
 def main(names: list[str]) -> int:
+    signal.signal(signal.SIGALRM, _too_long)
     chosen = names or sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()))
     total, bad, models, right = 0, 0, 0, 0
     for name in chosen:
         began = time.process_time()
+        signal.alarm(SECONDS)
         try:
             count, wrong = compared(name)
         except Exception as error:  # what is not captured has no roles

@@ -262,7 +262,7 @@ class Axes:
 
     def unite(self, one: Dim, other: Dim) -> None:
         """Two dimensions of the same size are split alike."""
-        left, right = self.factors(one)[::-1], self.factors(other)[::-1]
+        left, right = ([f for f in self.factors(dim)[::-1] if self.size(f) > 1] for dim in (one, other))
         while left and right:
             a, b = left.pop(), right.pop()
             if self.size(a) == self.size(b):
@@ -273,8 +273,7 @@ class Axes:
             pair = self.split(big, self.size(small))
             if pair is None:
                 break
-            rest += self.factors(pair[1])[::-1]
-            rest += self.factors(pair[0])[::-1]
+            rest += [f for half in pair[::-1] for f in self.factors(half)[::-1] if self.size(f) > 1]
         else:
             return
         self.mark(one, LOST)

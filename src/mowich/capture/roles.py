@@ -307,13 +307,19 @@ class _Flow:
         self.write(op, (*plain(out[:-1]), last or plain(out[-1:])[0]) if out else ())
 
     def update(self, op: Op) -> None:
-        given = self.read(op)
-        if op.shapes[0] == op.out_shapes[0]:
-            self.write(op, given[0])
-        for dims in given[1:] if len(given) > 1 else given:
-            if op.shapes[0] == op.out_shapes[0] and any(self.axes.leaves(d) for d in given[0]):
+        """A part was written: dimensions that the part has whole are those of what was written."""
+        shape, known = op.out_shapes[0], [self.dims[number] for number in op.inputs if number in self.dims]
+        result = list(plain(shape))
+        for dims in known:
+            if len(dims) != len(shape):
+                self.lose(op, dims)
                 continue
-            self.lose(op, dims)
+            for place, dim in enumerate(dims):
+                if self.axes.width(dim) == shape[place]:
+                    result[place] = self.met(result[place], dim)
+                else:
+                    self.axes.mark(dim, LOST)
+        self.write(op, tuple(result))
 
     # ---- products
 
