@@ -41,6 +41,14 @@ _ROWS = frozenset(
     )
 )
 """Operations that pick rows, and leave the last dimension as it is where its size says so."""
+_MADE = frozenset(
+    f"{how}_{what}"
+    for how, what in (
+        *(("new", what) for what in ("empty", "zeros", "ones", "full", "empty_strided")),
+        *((what, "like") for what in ("empty", "zeros", "ones", "full", "rand", "randn")),
+    )
+)
+"""Operations that take no more than a shape."""
 _SHUFFLED = frozenset(("fft_fft", "fft_ifft", "_fft_r2c", "_fft_c2r", "_fft_c2c", "tril_", "renorm"))
 
 NEAR = 0.01
@@ -61,7 +69,8 @@ class _Use:
 
 @dataclass(slots=True)
 class _Flow:
-    """What is known while the operations are followed."""
+    """What is known while the operations are followed. tables: of tokens, and their rows; asked: activations that are
+    inputs, or made of these alone; choices: of how many a router takes the best."""
 
     trace: Trace
     axes: Axes = field(default_factory=Axes)
@@ -69,7 +78,8 @@ class _Flow:
     uses: list[_Use] = field(default_factory=list)
     vectors: list[tuple[str, Dim]] = field(default_factory=list)
     tables: dict[str, int] = field(default_factory=dict)
-    has_router: bool = False
+    asked: set[int] = field(default_factory=set)
+    choices: set[int] = field(default_factory=set)
 
     # ---- reading and writing activations
 
@@ -92,6 +102,8 @@ class _Flow:
     # ---- one operation
 
     def follow(self, at: int, op: Op) -> None:
+        if not op.weights and op.inputs and self.asked.issuperset(op.inputs) and op.name != "aten.cumsum":
+            self.asked.update(op.outputs)
         space, _, name = op.name.partition(".")
         if op.name == "attention":
             self.attention(op)
@@ -101,6 +113,8 @@ class _Flow:
             self.scan(op)
         elif op.name == "update":
             self.update(op)
+        elif name in _MADE:
+            return
         elif space != "aten":
             self.lose(op)
         elif name == "embedding":
@@ -145,6 +159,11 @@ class _Flow:
             self.slices(op, name, first, dim)
         elif name in ("cat", "stack"):
             self.join(op, name, given, dim)
+        elif name == "view_as_complex":
+            axes.mark(first[-1], MIXED)
+            self.write(op, first[:-1])
+        elif name == "view_as_real":
+            self.write(op, (*first, (-2,)))
         elif name == "expand":
             out = op.out_shapes[0]
             padded: Dims = ((),) * (len(out) - rank) + first
@@ -277,7 +296,8 @@ class _Flow:
             chosen = list(range(rank))
         else:
             chosen = [_position(place, rank) for place in _integers(places)] or list(range(rank))
-        self.has_router |= name == "topk"
+        if name == "topk" and rank:
+            self.choices.add(op.shapes[0][-1])
         for place in chosen:
             if place < rank:
                 self.axes.mark(first[place], NORMED if name in _SUMS else MIXED)
@@ -317,8 +337,8 @@ class _Flow:
             for place, dim in enumerate(dims):
                 if self.axes.width(dim) == shape[place]:
                     result[place] = self.met(result[place], dim)
-                else:
-                    self.axes.mark(dim, LOST)
+                else:  # it lies beside other columns from now on
+                    self.axes.mark(dim, MIXED)
         self.write(op, tuple(result))
 
     # ---- products
@@ -327,7 +347,7 @@ class _Flow:
         weight = op.weights[0] if op.weights else ""
         columns = self.axes.new(op.out_shapes[0][-1], MIXED)
         if weight:
-            is_asked = not op.inputs or op.inputs[-1] in self.trace.inputs.values()
+            is_asked = bool(op.inputs) and op.inputs[-1] in self.asked
             self.uses.append(_Use(weight, (), columns, at, "vocabulary" if is_asked else "replicated"))
             if is_asked:
                 self.tables[weight] = self.shape_of(weight)[0] if self.shape_of(weight) else 0
@@ -375,13 +395,10 @@ class _Flow:
         out = op.out_shapes[0]
         columns = self.axes.new(out[-1])
         heads = x[0] if len(shape) == 3 and shape[0] == operand[0] else ()
-        if any(self.axes.leaves(heads)[:1]) or (heads and self.axes.leaves(heads)):
-            self.axes.mark(x[-1], MIXED)
-            self.axes.mark(columns, MIXED)
+        kind: Role | None = "experts" if operand[0] in self.choices or op.name == "aten._grouped_mm" else None
+        self.uses.append(_Use(matrix, x[-1], columns, at, kind))
+        if self.axes.leaves(heads):
             self.vectors.append((matrix, heads))
-        else:
-            kind: Role | None = "experts" if self.has_router or op.name == "aten._grouped_mm" else None
-            self.uses.append(_Use(matrix, x[-1], columns, at, kind))
         self.write(op, (*x[:-1], columns))
 
     def activations(self, op: Op, pair: list[Dims], shapes: list[tuple[int, ...]], added: list[Dims]) -> None:
@@ -671,7 +688,7 @@ def roles(trace: Trace) -> dict[str, Role]:
 
     Example: `roles(trace)["layers.0.mlp.up.weight"]` is "column" where `down` sums over what `up` makes.
     """
-    flow = _Flow(trace)
+    flow = _Flow(trace, asked=set(trace.inputs.values()))
     for at, op in enumerate(trace.ops):
         flow.follow(at, op)
     axes, barred = flow.axes, set[int]()
@@ -701,7 +718,7 @@ def roles(trace: Trace) -> dict[str, Role]:
         if weight.is_buffer:
             continue
         kinds = found.get(name, set())
-        if kinds:
+        if kinds and not (kinds == {"replicated"} and name in vectors):
             result[name] = next(kind for kind in order if kind in kinds)
         else:
             result[name] = "column" if name in vectors and name not in whole else "replicated"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -99,7 +99,7 @@ def scan_of(
     }
 
 
-def parsed(given: list[str]) -> dict[str, tuple[int, int]]:
+def parsed(given: Sequence[str]) -> dict[str, tuple[int, int]]:
     """`--scan MODULE=FLOP,ELEMENTS` -> {module: (FLOP of a token, elements of the state of a sequence)}. MODULE is a
     path ("layers.*.mixer") or the name of a class.
 
@@ -109,22 +109,30 @@ def parsed(given: list[str]) -> dict[str, tuple[int, int]]:
     Raises:
         CaptureError: something else is given.
     """
+    return stated(
+        given,
+        "--scan",
+        "MODULE=FLOP,ELEMENTS, for example layers.*.mixer=1e6,65536",
+        "FLOP of a token and elements of the state of a sequence",
+    )
+
+
+def stated(given: Sequence[str], option: str, allowed: str, what: str) -> dict[str, tuple[int, int]]:
+    """The numbers that the user states of something named: NAME=FIRST,SECOND, whole numbers of 0 or more.
+
+    Raises:
+        CaptureError: something else is given.
+    """
     named: dict[str, tuple[int, int]] = {}
     for one in given:
-        module, equals, numbers = one.rpartition("=")
-        parts = numbers.split(",")
+        name, equals, numbers = one.rpartition("=")
         try:
-            flop, elements = (int(float(part)) for part in parts)
+            first, second = (int(float(part)) for part in numbers.split(","))
         except (ValueError, OverflowError):
-            flop = elements = -1
-        if not equals or not module or flop < 0 or elements < 0:
-            raise CaptureError(
-                "FLOP of a token and elements of the state of a sequence are whole numbers of 0 or more",
-                where="--scan",
-                given=one,
-                allowed="MODULE=FLOP,ELEMENTS, for example layers.*.mixer=1e6,65536",
-            )
-        named[module] = flop, elements
+            first = second = -1
+        if not equals or not name or first < 0 or second < 0:
+            raise CaptureError(f"{what} are whole numbers of 0 or more", where=option, given=one, allowed=allowed)
+        named[name] = first, second
     return named
 
 
