@@ -17,7 +17,7 @@ from mowich.capture.adapters.transformers import adapter
 from mowich.capture.cores import with_cores
 from mowich.capture.roles import roles
 from mowich.capture.scans import installed
-from mowich.capture.trace import building, trace
+from mowich.capture.trace import building, settled, trace
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 SAME = {
@@ -31,9 +31,9 @@ SAME = {
     "moe_tp_experts": {"experts"},
     "ep_dispatch_experts": {"experts"},
     "grouped_gemm": {"experts"},
-    # weights lie in shards, but what they make or read is whole on every rank: the plan splits storage alone
-    "colwise_gather_output": {"column", "vocabulary", "replicated"},
-    "rowwise_split_input": {"row", "replicated"},
+    # these split how weights are stored; what they make or read is whole on every rank, however else it could be split
+    "colwise_gather_output": {"column", "row", "vocabulary", "replicated"},
+    "rowwise_split_input": {"column", "row", "vocabulary", "replicated"},
 }
 """Style of a plan -> roles that say the same."""
 
@@ -57,7 +57,7 @@ def compared(name: str) -> tuple[int, list[tuple[str, str, str]]]:
         if not styles:
             return 0, []
         with installed(built.module):
-            found = roles(with_cores(trace(built.module, built.inputs(2, 256), sizes=(2, 256))))
+            found = roles(with_cores(trace(settled(built.module), built.inputs(2, 256), sizes=(2, 256))))
     wrong, count = [], 0
     shapes = {key: value.shape for key, value in built.module.named_parameters()}
     for weight, role in found.items():
