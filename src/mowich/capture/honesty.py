@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.capture.graph import Op, Trace
+from mowich.capture.graph import Op, Trace, replaced
 from mowich.capture.problem import CaptureError
 from mowich.capture.scans import scan_of, stated
 
@@ -19,22 +19,6 @@ KNOWN = frozenset(("aten", "prims", "prim", "torchvision", "attention", "experts
 """Where the operations come from that are read as they are; all others are the user's kernels."""
 
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
-
-
-def replaced(trace: Trace, found: Mapping[int, Op], dropped: set[int]) -> Trace:
-    """The trace with operations in the place of others (index -> operation), and without those in `dropped`."""
-    if not found and not dropped:
-        return trace
-    kept = [index for index in range(len(trace.ops)) if index not in dropped]
-    renumbered, count = [], 0
-    for index in range(len(trace.ops) + 1):
-        renumbered.append(count)
-        count += index not in dropped
-    return replace(
-        trace,
-        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
-        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
-    )
 
 
 # ---- experts
