@@ -27,6 +27,8 @@ def _attention(a: Attention, h: int, fused: bool) -> list[Json]:
         return n if a.qkv_bias else 0
 
     at = "self_attn"
+    if a.o_lora:  # a chain that no layer of ours has apart
+        return [product(f"{at}.chain", a.matmul_params(h), 1)]
     keys = 0 if a.shares_kv else a.num_kv_heads * a.head_dim
     values = 0 if a.shares_kv or a.k_is_v else a.num_kv_heads * a.v_head_dim
     if a.kind == "mla":
@@ -102,6 +104,8 @@ def captured_layer(layer: Layer, at: str, *, fused: bool = False, cached: bool =
         })  # fmt: skip
     elif f.ffn:
         products += _mlp("mlp", f.ffn, f.gated, f.bias, h, fused)
+    taken = sum(p["n"] * p["k"] for p in products) + (f.top_k * f.expert_matmul_params(h) if isinstance(f, Moe) else 0)
+    products += [product("more", layer.matmul_params - taken, 1)] if layer.matmul_params > taken else []
     return {
         "module": at, "class": "DecoderLayer", "count": layer.count, "params": layer.params, "hidden": h,
         "blocks": layer.blocks, "products": products, "cores": cores, "experts": experts, "scans": scans,

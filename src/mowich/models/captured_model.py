@@ -9,7 +9,7 @@ from mowich.errors import UserError
 from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
 from mowich.models.config import model_from_config
 from mowich.models.fold import PER_TOKEN, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
-from mowich.models.model import Layer, Model
+from mowich.models.model import FROM_CODE, Layer, Model
 from mowich.models.traced import Traced
 
 _SAME = 1e-3
@@ -48,7 +48,7 @@ def model_of(captured: Captured, where: str = "") -> Model:
     rows, rest = divmod(parts.embedding - vocab * captured.hidden, captured.hidden) if vocab else (0, 0)
     return Model(
         name=captured.name,
-        architecture="captured",
+        architecture=FROM_CODE,
         hidden=captured.hidden,
         vocab=vocab,
         layers=layers,
