@@ -363,6 +363,27 @@ def test_a_result_is_explained_where_the_file_is_not(tmp_path: Path, capsys: pyt
     assert "model_config of the result digest: the file was changed" in capsys.readouterr().err
 
 
+def test_the_page_names_modules_and_what_is_not_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.json"
+    told = {"notes": ["text of 512 tokens"], "reads": [{"module": "a", "what": "item", "where": "m.py:3", "count": 2}]}
+    file.write_text(json.dumps(signed({**joint_block(), **told})), encoding="utf-8")
+    assert run(["model", str(file), "--json"]) == 0
+    captured = json.loads(capsys.readouterr().out)["captured"]
+    assert (captured["kind"], captured["read_from"]) == ("diffusion", "code")
+    assert captured["layers"][0]["roles"] == {"column": 6, "row": 2, "unknown": 1}
+    assert [captured[key][0] for key in ("notes", "doubts")] == [told["notes"][0], load_model(str(file)).doubts[0]]
+    assert run(["model", str(file), "--plain"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "model.layers.{} DecoderLayer 32 captured 9 1",
+        "item in a at m.py:3",
+        "diffusion: patches",
+        told["notes"][0],
+    ):
+        assert words in page
+    assert "captured" not in load_model("gpt2").to_dict()
+
+
 def test_a_pasted_file_is_the_model_too() -> None:
     data = captured_json(builtin("gpt2"))
     assert check_config(data) is data

@@ -141,6 +141,7 @@ def _core(core: CapturedCore) -> TracedCore:
         sequences=rows_per_sequence(core.sequences),
         is_cached=core.cached,
         is_unfused=core.eager,
+        is_masked=core.masked,
     )
 
 
