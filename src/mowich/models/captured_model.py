@@ -8,7 +8,7 @@ from dataclasses import replace
 from mowich.errors import UserError
 from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
 from mowich.models.config import model_from_config
-from mowich.models.fold import PER_TOKEN, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
+from mowich.models.fold import PER_TOKEN_ROWS, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
 from mowich.models.model import FROM_CODE, Layer, Model
 from mowich.models.traced import Traced
 
@@ -24,10 +24,10 @@ _TOLD = 3
 def model_from_captured(data: Mapping[str, object], *, where: str, source: str = "") -> Model:
     """The Model of a parsed captured file; `where` names it in errors. Raises UserError as `read_captured` does, and
     for a capture whose FLOP cannot be known."""
-    return replace(model_of(read_captured(data, where), where), source=source)
+    return replace(model_of_code(read_captured(data, where), where), source=source)
 
 
-def model_of(captured: Captured, where: str = "") -> Model:
+def model_of_code(captured: Captured, where: str = "") -> Model:
     """The Model of a record. Units: counts. Raises UserError where its FLOP cannot be known.
 
     The model of its config is taken where that has the same parameters and FLOP (0.1%). Else each layer is one of ours
@@ -114,7 +114,7 @@ def _matrices(outside: Traced | None) -> int | None:
     """Weights of what runs once where it is only matrices that each token uses once; None where it is more."""
     if outside is None:
         return 0
-    plain = all(p.rows == PER_TOKEN and p.is_weight and not p.is_shared for p in outside.products)
+    plain = all(p.rows == PER_TOKEN_ROWS and p.is_weight and not p.is_shared for p in outside.products)
     return None if outside.cores or outside.scans or not plain else outside.matmul_params(0)
 
 
