@@ -52,7 +52,7 @@ _Size = Annotated[int, _Whole(1, _SIZE)]
 _Count = Annotated[int, _Whole(0, _SIZE)]
 _Total = Annotated[int, _Whole(0, _SUM)]
 _Coefficient = Annotated[int, _Whole(-_SUM, _SUM)]
-_Name = Annotated[str, _Most(200)]
+_Name = Annotated[str, _Most(300)]
 _Words = Annotated[str, _Most(1000)]
 
 CapturedKind = Literal["decoder", "encoder", "encoder-decoder", "vision-language", "speech", "diffusion", "module"]
@@ -109,8 +109,8 @@ class CapturedCore:
     module: _Name
     heads: _Size
     kv_heads: _Size
-    qk: _Size
-    v: _Size
+    qk: _Count
+    v: _Count
     sequences: Dimension
     queries: Dimension
     keys: Dimension
@@ -251,7 +251,7 @@ class Captured:
     hidden: _Size
     vocab: _Count
     tied: bool
-    max_seq: _Count
+    max_seq: _Count | None
     params: _Total
     components: CapturedComponents
     layers: Annotated[tuple[CapturedLayer, ...], _Most(1000)]
@@ -387,7 +387,8 @@ class _RecordReader:
 
     def value(self, hint: _TypeForm, value: object, at: str) -> object:
         """A value of any type that a record has."""
-        hint, *bounds = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        bounds: Sequence[_TypeForm] = getattr(hint, "__metadata__", ())  # of Annotated
+        hint = get_args(hint)[0] if bounds else hint
         origin: _TypeForm = get_origin(hint)
         inner = get_args(hint)
         if hint is types.NoneType:
@@ -471,8 +472,9 @@ def _wrong_layer(layer: CapturedLayer, probes: Sequence[tuple[int, int]]) -> _Wr
     if layer.params < least:
         yield "params", "is below that of its products and experts", layer.params, f"{least} and above"
     for key, dimension in _dimensions(layer):
-        low = min(size_at(dimension, *probe) for probe in probes)
-        if low < 0 or min(dimension[1:]) < 0:
+        _, b, c, d = dimension
+        slopes = (d, c + d, *(b + d * tokens for _, tokens in probes))
+        if min(*slopes, *(size_at(dimension, *probe) for probe in probes)) < 0:
             yield key, "falls with batch or tokens, or is below 0", str(list(dimension)), "0 and above"
     for i, core in enumerate(layer.cores):
         yield from _below(f"cores.{i}", _wrong_core(core))

@@ -8,7 +8,15 @@ from dataclasses import replace
 from mowich.errors import UserError
 from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
 from mowich.models.config import model_from_config
-from mowich.models.fold import PER_TOKEN_ROWS, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
+from mowich.models.fold import (
+    COMPARED_TOKENS,
+    PER_TOKEN_ROWS,
+    layer_of,
+    pass_flop,
+    rows_per_sequence,
+    traced_layer,
+    traced_of,
+)
 from mowich.models.model import FROM_CODE, Layer, Model
 from mowich.models.traced import Traced
 
@@ -16,7 +24,6 @@ _SAME = 1e-3
 """Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
 _NEAR = 1e-2
 """The same where it is told, and the config still counts."""
-_LENGTHS = (256.0, 4096.0)
 _TOLD = 3
 """Modules that a doubt names."""
 
@@ -60,7 +67,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
         final_norm_params=final,
         other_params=parts.other - final,
         other_matmul_params=matrices or 0,
-        max_seq=captured.max_seq,
+        max_seq=captured.max_seq or 0,
         pattern=captured.pattern,
         outside=outside,
         captured=captured,
@@ -133,7 +140,7 @@ def _by_config(
             f"its code has {captured.params:,} parameters and its config.json says {model.params:,}: the code is taken",
         )
     forms = tuple(map(traced_layer, captured.layers))
-    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in _LENGTHS)
+    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in COMPARED_TOKENS)
     if share <= _SAME:
         return model, ()
     is_sparse = any(layer.attention.indexer or layer.attention.compressor for layer in model.layers)

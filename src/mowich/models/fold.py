@@ -32,7 +32,7 @@ PER_TOKEN_ROWS: Rows = (0.0, 1.0)
 _ONCE: Rows = (1.0, 0.0)
 _MOST_PRODUCTS = 24
 """A layer of ours has fewer; the search for its place takes their square."""
-_LENGTHS = (256.0, 4096.0)
+COMPARED_TOKENS = (256.0, 4096.0)
 """Tokens at which FLOP of two forms of a layer are compared: below and above common windows."""
 
 _Products = tuple[CapturedProduct, ...]
@@ -189,7 +189,7 @@ def _folded(captured: CapturedLayer, traced: Layer) -> Layer | None:
         for ffn in _ffns(captured, rest):
             norms = captured.params - mixer.params(captured.hidden) - ffn.params(captured.hidden)
             layer = Layer(count=captured.count, mixer=mixer, ffn=ffn, norm_params=norms, hidden=captured.hidden)
-            if norms >= 0 and layer.blocks and all(_close(layer, traced, seq) for seq in _LENGTHS):
+            if norms >= 0 and layer.blocks and all(_close(layer, traced, seq) for seq in COMPARED_TOKENS):
                 return layer
     return None
 
