@@ -11,7 +11,7 @@ from mowich.models.config import model_from_config
 from mowich.models.fold import (
     COMPARED_TOKENS,
     PER_TOKEN_ROWS,
-    layer_of,
+    layers_of,
     pass_flop,
     rows_per_sequence,
     traced_layer,
@@ -42,7 +42,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
     """
     _refuse(captured, where)
     captured = captured if captured.layers else _one_layer(captured)
-    layers = tuple(layer_of(layer) for layer in captured.layers)
+    layers = layers_of(captured.layers)
     head, outside = _outside(captured)
     by_config, said = _by_config(captured, layers, head, outside)
     if by_config is not None:

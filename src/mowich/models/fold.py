@@ -48,10 +48,16 @@ def rows_per_sequence(dimension: Dimension) -> Rows:
     return float(max(0, a + b)), float(c + d)
 
 
-def layer_of(captured: CapturedLayer) -> Layer:
-    """The layer as one of ours, else as `Traced` with routed experts beside it where their router is known."""
-    traced = traced_layer(captured)
-    return _folded(captured, traced) or traced
+def layers_of(captured: Sequence[CapturedLayer]) -> tuple[Layer, ...]:
+    """Each layer as one of ours, else as `Traced` with routed experts beside it where their router is known. An
+    attention of ours has a cache, so one without folds only in a model that caches nothing."""
+    caches = any(core.cached for layer in captured for core in layer.cores)
+    out = []
+    for layer in captured:
+        traced = traced_layer(layer)
+        may_fold = not caches or all(core.cached for core in layer.cores)
+        out.append((may_fold and _folded(layer, traced)) or traced)
+    return tuple(out)
 
 
 def layer_flop(layer: Layer, seq: float) -> float:
