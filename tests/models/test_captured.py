@@ -18,7 +18,7 @@ from mowich.cli import run
 from mowich.errors import UserError
 from mowich.models import load_model, model_names
 from mowich.models.builtin import builtin, config_of
-from mowich.models.captured import MAX_BYTES, read_captured
+from mowich.models.captured import MAX_BYTES
 from mowich.models.captured_model import model_from_captured
 from mowich.models.fold import layer_flop
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Layer, Mlp, Model, Moe, Recurrent
@@ -349,9 +349,14 @@ def test_a_forged_number_is_named_with_its_place(path: str, value: object, said:
     assert said in refused.value.line()
 
 
-def test_a_record_writes_what_it_read() -> None:
-    for data in BASES:
-        assert read_captured(data, "m.json").to_dict() == data
+def test_keys_that_a_core_chooses_bound_its_work() -> None:
+    data = captured_json(builtin("llama-3.1-8b"))
+    data["layers"][0]["cores"][0]["kept"] = 100
+    layer = read(signed(data)).layers[0]
+    full = builtin("llama-3.1-8b").layers[0]
+    bounded = replace(full.attention, window=100).core_flop_per_token(4096.0)
+    assert layer_flop(layer, 4096.0) == pytest.approx(2 * full.matmul_params + bounded)
+    assert isinstance(layer.mixer, Traced)
 
 
 # at the edges
