@@ -414,6 +414,32 @@ def test_the_page_names_modules_and_what_is_not_understood(tmp_path: Path, capsy
     assert "captured" not in load_model("gpt2").to_dict()
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["plan", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:64", "--top", "2"],
+        ["plan", "--serve", "--isl", "1000", "--osl", "100", "--on", "h100:2", "--top", "2"],
+        ["fit", "--serve", "--kv", "8Ki", "--on", "trn3"],
+    ],
+)
+def test_answers_through_a_capture_are_those_of_the_config(
+    ask: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {key: value for key, value in config_of("qwen3-30b-a3b").items() if key != "source"}
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(captured_json(builtin("qwen3-30b-a3b"), config=config)), encoding="utf-8")
+    verb, *rest = ask
+    found = []
+    for model in ("qwen3-30b-a3b", str(file)):
+        assert run([verb, model, *rest, "--json", "-q"]) == 0
+        answer = json.loads(capsys.readouterr().out.replace(str(file), "qwen3-30b-a3b"))
+        assert ("model_config" in answer["inputs"]) is (model == str(file))
+        for key in ("model_config", "model_read_as"):
+            answer["inputs"].pop(key, None)
+        found.append({key: value for key, value in answer.items() if key != "seconds"})
+    assert found[0] == found[1]
+
+
 def test_a_pasted_file_is_the_model_too() -> None:
     data = captured_json(builtin("gpt2"))
     assert check_config(data) is data
