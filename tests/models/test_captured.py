@@ -241,6 +241,15 @@ def test_what_may_be_wrong_lowers_the_grade(change: Json, said: str) -> None:
     assert found.graded("A") == "D"
 
 
+def test_work_that_is_counted_more_often_than_it_runs_is_told() -> None:
+    data = joint_block()
+    data["layers"][0]["products"][-1]["rows"] = [3, 0, 0, 0]
+    data["outside"]["products"][0]["rows"] = [0, 1, 0, 0]
+    found = read(signed(data))
+    assert "counted for each sequence: model.layers.{}.mod.linear" in found.remarks[1]
+    assert found.remarks[2] == "its head runs for some tokens only, and is counted for each"
+
+
 def test_experts_that_the_code_runs_all_are_told() -> None:
     data = captured_json(builtin("qwen3-30b-a3b"))
     data["layers"][0]["experts"][0]["run"] = "all"
