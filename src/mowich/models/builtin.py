@@ -15,7 +15,8 @@ from typing import TypedDict
 
 from mowich.errors import UserError, did_you_mean
 from mowich.files import exists, shipped_yaml
-from mowich.models.config import model_from_config, read_config
+from mowich.models.config import model_from_config
+from mowich.models.given import read_config
 from mowich.models.model import Model
 
 _EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
@@ -29,7 +30,7 @@ _READ_AS = re.compile(r"(?P<path>\S.*?)\s+as\s+(?P<like>[\w.-]+)\s*")
 
 
 def load_model(name_or_path: str) -> Model:
-    """A Model from a built-in name, a `config.json`, or a directory that holds one.
+    """A Model from a built-in name, a `config.json`, a directory that holds one, or what `mowich.capture` wrote.
 
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
     ("deepseek-v3", "meta-llama/Llama-3.1-8B", or the address of its page on the hub). "config.json as llama" reads a

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
@@ -19,6 +20,9 @@ from mowich.models.recurrent import Recurrent
 from mowich.models.storage import WeightStorage, component_params
 from mowich.models.traced import Traced
 from mowich.sums import float_sum
+
+if TYPE_CHECKING:
+    from mowich.models.captured import Captured
 
 __all__ = [
     "NO_ATTENTION",
@@ -36,6 +40,9 @@ __all__ = [
 ]
 
 Mixer = Attention | Recurrent | Traced
+
+FROM_CODE = "captured"
+"""The architecture of a model that only its code describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +164,12 @@ class Layer:
 
 @lru_cache(maxsize=64)
 def _shapes(model: Model) -> list[str]:
-    left = {"source", "config", "media", *(() if model.outside else ("outside",))}
+    left = {"source", "config", "media", "captured", "remarks", *(name for name in _SELDOM if not getattr(model, name))}
     return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in left]
+
+
+_SELDOM = ("outside", "doubts")
+"""Fields that a digest leaves out where a model has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +182,9 @@ class Model:
     multi-token-prediction blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h
     projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
     that the head runs per token (see `as_trained`). source: where the shapes were read. read_as: another architecture
-    that it was read as, because its own is not known; "" otherwise (`graded`). outside: what runs once a pass beside
-    layers and head, of a model that was captured from its code; its matrices are among `other_params`.
+    that it was read as, because its own is not known; "" otherwise. outside: what runs once a pass beside layers and
+    head, of a model that was captured from its code; its matrices are among `other_params`. vocab is 0 without a head.
+    doubts: why numbers of it have grade D, a line each; remarks: what else to tell of it.
 
     Units: counts; bytes and FLOP where methods say so.
 
@@ -203,17 +215,23 @@ class Model:
     source: str = ""
     read_as: str = ""
     outside: Traced | None = None
+    doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
-    """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
-    for a model that ships."""
+    """What a user's `config.json` or captured file holds: a result carries it, so that it can be explained where that
+    file is not. None for a model that ships."""
+    captured: Captured | None = field(default=None, compare=False, repr=False)
+    """What was captured from the model's code; None where its shapes came from a config."""
     media: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
     """The config around the text model where it describes encoders of images or of sound (`models.encoder`)."""
 
     def digested(self) -> object:
-        """What the digest of an answer has of a model: its shapes, and not where and how it was read."""
-        return _shapes(self)
+        """What the digest of an answer has of a model: its shapes, and not where and how it was read; of a model that
+        is read from its captured code alone, what was captured too."""
+        code = self.captured if self.is_from_code else None
+        return [*_shapes(self), code.digest] if code else _shapes(self)
 
     def inputs(self) -> dict[str, object]:
         """The model as results state it: its name, and what it was read from where it does not ship."""
@@ -223,8 +241,18 @@ class Model:
         return {"model": self.name, **config}
 
     def graded(self, grade: str) -> str:
-        """The grade of a number that rests on the model's shapes: D where they were read as another architecture's."""
-        return "D" if self.read_as else grade
+        """The grade of a number that rests on the model's shapes: D where `doubts` says why."""
+        return "D" if self.doubts else grade
+
+    @property
+    def is_from_code(self) -> bool:
+        """Whether its shapes come from what was captured, and not from a config."""
+        return self.architecture == FROM_CODE
+
+    @property
+    def kind(self) -> str:
+        """What its tokens are for: "decoder", or what was captured ("encoder", "diffusion", "speech"...)."""
+        return self.captured.kind if self.captured else "decoder"
 
     @property
     def has_experts(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe, Recurrent, Traced
-from mowich.models.traced import EACH_TOKEN, Group, Rows, TracedProduct, groups, rows_of, rows_per_token
+from mowich.models.traced import EACH_TOKEN, Group, RowCount, TracedProduct, groups, row_count, rows_per_token
 from mowich.sums import float_sum
 
 FFN_GROUPS = ("mlp_up", "mlp_down")
@@ -38,7 +38,7 @@ class Gemm:
     split: Literal["n", "k", "none"] = "n"
     granule: int = 1
     fused: tuple[tuple[int, int], ...] = ()
-    rows: Rows = EACH_TOKEN
+    rows: RowCount = EACH_TOKEN
     is_held: bool = True
     group: Group = ""
 
@@ -376,7 +376,7 @@ def kept(layer: Layer, hidden: int, seq: float) -> Kept:
 
 
 def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
-    inputs: dict[tuple[str, int, Rows, str], float] = {}
+    inputs: dict[tuple[str, int, RowCount, str], float] = {}
     width, outputs = ffn_width(layer.ffn)
     up, down, latent = Part(split=outputs * width), Part(split=width), 0.0
     if layer.has_ffn:
@@ -416,7 +416,7 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
         keys = keys + on(width * core.keys_per_token(seq))
         given = given + on(a.out_width * each)
         statistics = statistics + on(a.num_heads * each)
-        written = on(a.num_heads * each * rows_of(core.keys, seq) / seq)
+        written = on(a.num_heads * each * row_count(core.keys, seq) / seq)
         scores, unfused = scores + written, unfused + (written if core.is_unfused else Part())
     return Kept(
         inputs=tuple((group, size) for (*_, group), size in inputs.items()),

@@ -2,7 +2,7 @@
 
 Its products, attention cores and scans are listed one by one, each under its module's name in the user's code. It
 stands in the place of a layer's mixer; routed experts beside it are the layer's `Moe`. Counts are per layer and
-unsharded. Rows are (fixed, per token) of one sequence: m = batch * (fixed + per_token * tokens).
+unsharded. RowCount are (fixed, per token) of one sequence: m = batch * (fixed + per_token * tokens).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from mowich.sums import float_sum
 
 Role = Literal["column", "row", "vocabulary", "replicated"]
 Group = Literal["", "qkv", "attn_out", "mlp_up", "mlp_down"]
-Rows = tuple[float, float]
-EACH_TOKEN: Rows = (0.0, 1.0)
+RowCount = tuple[float, float]
+EACH_TOKEN: RowCount = (0.0, 1.0)
 """A row for each token."""
-ONE_SEQUENCE: Rows = (1.0, 0.0)
+ONE_SEQUENCE: RowCount = (1.0, 0.0)
 """The sequence itself."""
 
 
-def rows_of(rows: Rows, seq: float) -> float:
-    """Rows of one sequence of `seq` tokens: fixed + per_token * seq.
+def row_count(rows: RowCount, seq: float) -> float:
+    """RowCount of one sequence of `seq` tokens: fixed + per_token * seq.
 
-    >>> rows_of((512.0, 1.0), 4096)
+    >>> row_count((512.0, 1.0), 4096)
     4608.0
     """
     return rows[0] + rows[1] * seq
@@ -36,8 +36,8 @@ def rows_of(rows: Rows, seq: float) -> float:
 N = TypeVar("N", float, Floats)
 
 
-def rows_per_token(rows: Rows, seq: N) -> N:
-    """Rows for each token: per_token + fixed / seq. seq: tokens of a sequence on a rank; ranks that share a sequence
+def rows_per_token(rows: RowCount, seq: N) -> N:
+    """RowCount for each token: per_token + fixed / seq. seq: tokens of a sequence on a rank; ranks that share a sequence
     have its fixed rows whole.
 
     >>> rows_per_token((512.0, 1.0), 4096.0), rows_per_token((512.0, 1.0), 4096.0 / 2)
@@ -56,7 +56,7 @@ class TracedProduct:
     module: str
     n: int
     k: int
-    rows: Rows = (0.0, 1.0)
+    rows: RowCount = (0.0, 1.0)
     role: Role = "replicated"
     biases: int = 0
     is_weight: bool = True
@@ -69,7 +69,7 @@ class TracedProduct:
 
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP over the tokens of a sequence: 2 n k rows / seq."""
-        return 2.0 * self.n * self.k * rows_of(self.rows, seq) / seq
+        return 2.0 * self.n * self.k * row_count(self.rows, seq) / seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +77,16 @@ class TracedCore:
     """One attention core. attention: heads, widths, window and causality as `Attention` has them (its projections are
     products of their own); queries, keys: positions of one sequence; sequences: how many such sequences one sequence of
     the model makes (windows of an image); is_cached: whether decoding keeps its keys and values; is_unfused: whether
-    the user's code writes its scores."""
+    the user's code writes its scores; is_masked: whether it takes a dense mask that is no plain causal one."""
 
     module: str
     attention: Attention
-    queries: Rows = (0.0, 1.0)
-    keys: Rows = (0.0, 1.0)
-    sequences: Rows = (1.0, 0.0)
+    queries: RowCount = (0.0, 1.0)
+    keys: RowCount = (0.0, 1.0)
+    sequences: RowCount = (1.0, 0.0)
     is_cached: bool = True
     is_unfused: bool = False
+    is_masked: bool = False
 
     @property
     def grows(self) -> bool:
@@ -94,17 +95,17 @@ class TracedCore:
 
     def queries_per_token(self, seq: float) -> float:
         """Query positions of all its sequences, over the tokens of a sequence of the model."""
-        return rows_of(self.sequences, seq) * rows_of(self.queries, seq) / seq
+        return row_count(self.sequences, seq) * row_count(self.queries, seq) / seq
 
     def keys_per_token(self, seq: float) -> float:
         """Key positions of all its sequences, over the tokens of a sequence of the model."""
-        return rows_of(self.sequences, seq) * rows_of(self.keys, seq) / seq
+        return row_count(self.sequences, seq) * row_count(self.keys, seq) / seq
 
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP over the tokens of a sequence: 2 * sequences * queries * context(keys) * heads * (qk + v) / seq;
         context is halved where the core is causal."""
         a = self.attention
-        attended = a.context(rows_of(self.keys, seq))
+        attended = a.context(row_count(self.keys, seq))
         return 2.0 * self.queries_per_token(seq) * attended * a.num_heads * (a.head_dim + a.v_head_dim)
 
 
@@ -135,8 +136,8 @@ class Traced:
     products: tuple[TracedProduct, ...]
     cores: tuple[TracedCore, ...] = ()
     scans: tuple[TracedScan, ...] = ()
-    moved: Rows = (0.0, 0.0)
-    moved_eager: Rows = (0.0, 0.0)
+    moved: RowCount = (0.0, 0.0)
+    moved_eager: RowCount = (0.0, 0.0)
     norms: int = 2
     cached_elements: float | None = None
     blocks: int = 2
@@ -189,7 +190,7 @@ class Traced:
         """Elements that the cache of one sequence of `context` tokens holds: windows keep their window, cores that read
         something of fixed length keep that."""
         of_cores = float_sum(
-            core.attention.cached_elements(rows_of(core.keys, context)) for core in self.cores if core.is_cached
+            core.attention.cached_elements(row_count(core.keys, context)) for core in self.cores if core.is_cached
         )
         if self.cached_elements is not None and not any(core.grows for core in self.cores):
             return self.cached_elements * context + of_cores

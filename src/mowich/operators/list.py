@@ -20,7 +20,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.models import ops
 from mowich.models.model import NO_ATTENTION, Attention, Layer, Moe, Traced
-from mowich.models.traced import EACH_TOKEN, ONE_SEQUENCE, rows_of, rows_per_token
+from mowich.models.traced import EACH_TOKEN, ONE_SEQUENCE, row_count, rows_per_token
 from mowich.operators.law import Sides
 
 OperatorKind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
@@ -162,7 +162,7 @@ def _traced_cores(traced: Traced, share: Share) -> tuple[AttentionCore, ...]:
     t, out = share.tokens, list[AttentionCore]()
     for core in traced.cores:
         a, ranks = core.attention, share.tp if traced.is_split(core) else np.ones_like(share.tp)
-        squares = t * core.queries_per_token(share.seq) * rows_of(core.keys, share.seq) / ranks
+        squares = t * core.queries_per_token(share.seq) * row_count(core.keys, share.seq) / ranks
         is_plain = core.queries == core.keys == EACH_TOKEN and core.sequences == ONE_SEQUENCE and not core.is_unfused
         out.append(
             AttentionCore(
@@ -170,7 +170,7 @@ def _traced_cores(traced: Traced, share: Share) -> tuple[AttentionCore, ...]:
                 square_flop=4.0 * squares * ops.attention_width(a),
                 scores=squares * a.num_heads,
                 moved=0.0 * t,
-                attended=rows_of(core.keys, share.attended),
+                attended=row_count(core.keys, share.attended),
                 is_causal=a.causal,
                 has_sinks=bool(a.sinks),
                 kind="attention",
