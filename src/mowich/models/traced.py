@@ -25,7 +25,7 @@ ONE_SEQUENCE: RowCount = (1.0, 0.0)
 
 
 def row_count(rows: RowCount, seq: float) -> float:
-    """RowCount of one sequence of `seq` tokens: fixed + per_token * seq.
+    """Rows of one sequence of `seq` tokens: fixed + per_token * seq.
 
     >>> row_count((512.0, 1.0), 4096)
     4608.0
@@ -37,7 +37,7 @@ N = TypeVar("N", float, Floats)
 
 
 def rows_per_token(rows: RowCount, seq: N) -> N:
-    """RowCount for each token: per_token + fixed / seq. seq: tokens of a sequence on a rank; ranks that share a sequence
+    """Rows for each token: per_token + fixed / seq. seq: tokens of a sequence on a rank; ranks that share a sequence
     have its fixed rows whole.
 
     >>> rows_per_token((512.0, 1.0), 4096.0), rows_per_token((512.0, 1.0), 4096.0 / 2)
