@@ -15,9 +15,10 @@ ForwardTask = Literal["diffuse", "encode"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardJob:
-    """What is computed. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on one
-    replica, 0: searched; steps: passes for one item; branches: forwards of each step (2 with classifier-free guidance);
-    height, width, frames: of what is made, 0 where tokens are stated; latency_s: most seconds of an item, 0: no limit."""
+    """What is computed. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on
+    one replica, 0: searched; steps: passes for one item; branches: forwards of each step (2 with classifier-free
+    guidance); height, width, frames: of what is made, 0 where tokens are stated; latency_s: most seconds of an item,
+    0: no limit."""
 
     task: ForwardTask
     tokens: int

@@ -15,8 +15,8 @@ from mowich.plans.forward import ForwardJob, ForwardPlan
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardAsk:
     """One question. on: system as the user wrote it; system_id, chips: that system and how many; stack: software ("" :
-    the vendor's own); plan: None: the fastest, or cheapest, is searched; fixed: choices that restrict this search; term:
-    kind of price; assumed: what the question left open, in words."""
+    the vendor's own); plan: None: the fastest, or cheapest, is searched; fixed: choices that restrict this search;
+    term: kind of price; assumed: what the question left open, in words."""
 
     model: Model
     job: ForwardJob
