@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from mowich.errors import UserError, unknown
 from mowich.units import is_digits
 
 ForwardTask = Literal["diffuse", "encode"]
+FORWARD_TASKS: tuple[ForwardTask, ...] = ("diffuse", "encode")
+
+FORWARD_DEGREES = ("tp", "cp", "cfg", "batch")
+"""Choices of a plan of a pass that are whole numbers."""
+FORWARD_PRECISIONS = ("bf16", "fp8")
+"""Formats of the products of a pass."""
+FORWARD_FIXABLE = (*FORWARD_DEGREES, "precision")
+"""Fields of such a plan that a user may fix."""
+_MOST = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +58,34 @@ class ForwardPlan:
         """Devices of one replica."""
         return self.tp * self.cp * self.cfg
 
+    def __str__(self) -> str:
+        """ "tp4 cp2 cfg2 b8 bf16"; degrees of one are left out."""
+        degrees = [f"{name}{n}" for name, n in (("tp", self.tp), ("cp", self.cp), ("cfg", self.cfg)) if n > 1]
+        return " ".join([*(degrees or ["tp1"]), f"b{self.batch}", self.precision])
 
-FORWARD_DEGREES = ("tp", "cp", "cfg", "batch")
-"""Choices of a plan of a pass that are whole numbers."""
-FORWARD_PRECISIONS = ("bf16", "fp8")
-"""Formats of the products of a pass."""
-FORWARD_FIXABLE = (*FORWARD_DEGREES, "precision")
-"""Fields of such a plan that a user may fix."""
-_MOST = 4096
+    def to_dict(self) -> dict[str, int | str]:
+        """The plan as results state it; `lnc` on Trainium alone.
+
+        >>> ForwardPlan.from_dict(ForwardPlan(tp=4, batch=2).to_dict()) == ForwardPlan(tp=4, batch=2)
+        True
+        """
+        own = asdict(self)
+        return own if self.lnc else {key: value for key, value in own.items() if key != "lnc"}
+
+    @classmethod
+    def from_dict(cls, plan: Mapping[str, object]) -> ForwardPlan:
+        """A plan as a result states it. Raises UserError for what is none."""
+        degrees: dict[str, int] = {}
+        for name in (*FORWARD_DEGREES, "lnc"):
+            value = plan.get(name, 0)
+            least = 0 if name == "lnc" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+                raise UserError("not a whole number", where=f"{name} of the plan", given=value)
+            degrees[name] = value
+        precision = plan.get("precision")
+        if precision not in FORWARD_PRECISIONS:
+            raise unknown("precision of the plan", str(precision), FORWARD_PRECISIONS)
+        return cls(**degrees, precision=str(precision))
 
 
 def parse_forward(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
