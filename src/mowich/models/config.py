@@ -113,6 +113,8 @@ def model_from_config(
     reader.errors += stated_errors(filled, where)
     try:
         model = replace(_build(reader, arch, name, source), read_as=read_as)
+        if read_as:
+            model = replace(model, doubts=(f"its model_type is not known and was read as {read_as}",))
         _possible(reader, model)
         if read_as:
             _all_structure(reader, read_as)

@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.recurrent import Recurrent
 from mowich.models.storage import WeightStorage, component_params
+from mowich.models.traced import Traced
 from mowich.sums import float_sum
+
+if TYPE_CHECKING:
+    from mowich.models.captured import Captured
 
 __all__ = [
     "NO_ATTENTION",
@@ -30,10 +35,11 @@ __all__ = [
     "Model",
     "Moe",
     "Recurrent",
+    "Traced",
     "as_trained",
 ]
 
-Mixer = Attention | Recurrent
+Mixer = Attention | Recurrent | Traced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +122,12 @@ class Layer:
 
 @lru_cache(maxsize=64)
 def _shapes(model: Model) -> list[str]:
-    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in ("source", "config", "media")]
+    left = {"source", "config", "media", "captured", "remarks", *(name for name in _SELDOM if not getattr(model, name))}
+    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in left]
+
+
+_SELDOM = ("outside", "doubts")
+"""Fields that a digest leaves out where a model has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +140,9 @@ class Model:
     multi-token-prediction blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h
     projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
     that the head runs per token (see `as_trained`). source: where the shapes were read. read_as: another architecture
-    that it was read as, because its own is not known; "" otherwise (`graded`).
-
+    that it was read as, because its own is not known; "" otherwise. outside: what runs once a pass beside layers and
+    head, of a model that was captured from its code; its matrices are among `other_params`. vocab is 0 without a head.
+    doubts: why numbers of it have grade D, a line each; remarks: what else to tell of it.
 
     Units: counts; bytes and FLOP where methods say so.
 
@@ -160,11 +172,16 @@ class Model:
     storage: WeightStorage = field(default_factory=WeightStorage)
     source: str = ""
     read_as: str = ""
+    outside: Traced | None = None
+    doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
-    """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
-    for a model that ships."""
+    """What a user's `config.json` or captured file holds: a result carries it, so that it can be explained where that
+    file is not. None for a model that ships."""
+    captured: Captured | None = field(default=None, compare=False, repr=False)
+    """What was captured from the model's code; None where its shapes came from a config."""
     media: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
     """The config around the text model where it describes encoders of images or of sound (`models.encoder`)."""
 
@@ -180,8 +197,13 @@ class Model:
         return {"model": self.name, **config}
 
     def graded(self, grade: str) -> str:
-        """The grade of a number that rests on the model's shapes: D where they were read as another architecture's."""
-        return "D" if self.read_as else grade
+        """The grade of a number that rests on the model's shapes: D where `doubts` says why."""
+        return "D" if self.doubts else grade
+
+    @property
+    def kind(self) -> str:
+        """What its tokens are for: "decoder", or what was captured ("encoder", "diffusion", "speech"...)."""
+        return self.captured.kind if self.captured else "decoder"
 
     @property
     def has_experts(self) -> bool:
