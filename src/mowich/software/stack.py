@@ -88,7 +88,9 @@ class Stack:
     outer_send_B, outer_moved_B: bytes per parameter that the outer optimizer of a run on several sites keeps, that each
     site sends to be summed, and that a device moves for it; memory_spread:
     half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
-    predicted.
+    predicted; eager: 1 where the operations of captured code run one behind another as it is written, each launched by
+    the host in eager_launch seconds, 0 where they are compiled; masked_attention: rate of attention cores with a dense
+    mask over that of those without.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -167,6 +169,9 @@ class Stack:
     fragmentation: float
     offloaded_layers: float
     memory_spread: float
+    eager: float = field(metadata=BRANCHES)
+    eager_launch: float
+    masked_attention: float
 
     @property
     def is_adamw(self) -> bool:
