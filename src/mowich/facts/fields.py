@@ -98,12 +98,12 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|eager|selective_attention|expert_host(_full|_partial)?|has_older_attention|copies_own|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
+        r"unfused_encoder|eager|dense_masks|selective_attention|expert_host(_full|_partial)?|has_older_attention|copies_own|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
         r"exposed_limited)",
         _share(zero=True),
     ),
     (
-        r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.(sustained|older_attention)",
+        r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.(sustained|older_attention|masked_attention)",
         _share(zero=False),
     ),
     (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
