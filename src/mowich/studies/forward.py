@@ -30,7 +30,7 @@ from mowich.training.forward import (
     PassTime,
     PassWork,
     binds_pass,
-    pass_flop,
+    forward_flop,
     pass_memory_B,
     pass_plans,
     pass_time,
@@ -207,7 +207,7 @@ def _row(
     items = float(asked.items_at_once(plan))
     cost = cost_of(ask.facts, system.id, term=ask.term, used=used, idle=ask.chips - used, step_s=item_s, tokens=items)
     peak = system.peak_flops[plan.precision] * system.devices_per_chip
-    flop = pass_flop(ask.model, job.tokens) * job.branches * job.steps * items
+    flop = forward_flop(ask.model, job.tokens) * job.branches * job.steps * items
     return ForwardRow(
         ask=ask,
         plan=plan,
