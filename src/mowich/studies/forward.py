@@ -150,10 +150,17 @@ class _Asked:
             for cfg in fixed.get("cfg", [1, 2][: ask.job.branches]):
                 for tp in fixed.get("tp", tp_degrees(ask.model, self.system)):
                     for cp in fixed.get("cp", powers(min(MOST_CP, ask.job.tokens))):
-                        if cfg <= ask.job.branches and tp * cp * cfg <= self.system.devices:
+                        if cfg <= ask.job.branches and self._least <= tp * cp * cfg <= self.system.devices:
                             shape = ForwardPlan(tp=tp, cp=cp, cfg=cfg, precision=precision, lnc=lnc)
                             out += [replace(shape, batch=batch) for batch in batches]
         return out
+
+    @property
+    def _least(self) -> int:
+        """Devices of a replica at least: those of a chip where images are made, so that seconds of an item compare
+        between chips, and one copy of the weights leaves room for the encoder of the text and the decoder of the
+        image."""
+        return self.system.devices_per_chip if self.ask.job.task == "diffuse" else 1
 
     def _batches(self) -> list[int]:
         """Items at once that are tried."""
@@ -165,8 +172,8 @@ class _Asked:
         fixed, formats = self.ask.fixed, ", ".join(self.system.peak_flops)
         words = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in fixed.items())
         return (
-            f"no plan is legal with {words}: tp x cp x cfg is at most {self.system.devices} devices, cfg at most"
-            f" {self.ask.job.branches}, precision one of {formats}"
+            f"no plan is legal with {words}: tp x cp x cfg is {self._least} to {self.system.devices} devices, cfg at"
+            f" most {self.ask.job.branches}, precision one of {formats}"
         )
 
     def replicas(self, plan: ForwardPlan) -> int:
@@ -184,6 +191,8 @@ class _Asked:
             out.append("the text encoder, the VAE and the scheduler are left out")
             if not (job.batch or job.latency_s or "batch" in self.ask.fixed):
                 out.append("a replica makes one item at a time: a batch, or a limit of time, says otherwise")
+        if not job.latency_s and self.ask.plan is None:
+            out.append("the plan is the one that makes the most items a second: a limit of time asks for shorter ones")
         return tuple(out)
 
 

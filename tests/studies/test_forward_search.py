@@ -119,9 +119,9 @@ def test_the_front_goes_from_cheap_to_fast() -> None:
 
 def test_what_cannot_be_says_why() -> None:
     """A device that is too small, a limit that nothing keeps, choices that no plan has."""
-    row = assess_forward(replace(asked("trn2", 1), fixed={"tp": (1,)}))  # 22 GiB of weights on a fourth of a chip
+    row = assess_forward(replace(asked("trn2", 1), model=captured_dit(wan_json(layers=160))))
     assert row.reason.startswith("does not fit: ")
-    assert "weights 22.1" in row.reason
+    assert "weights 26.5" in row.reason
     assert set(row.memory_B) == {"weights", "activations", "latents", "reserve"}
     late = assess_forward(asked("h100", 1, steps=50, latency_s=0.5))
     assert late.reason.startswith("no plan makes an item in 0.5 s; the fastest takes ")
@@ -129,7 +129,7 @@ def test_what_cannot_be_says_why() -> None:
     assert value(late.item_s) > 0.5
     none = assess_forward(replace(asked("h100", 1), fixed={"cfg": (2,)}))
     assert none.reason == (
-        "no plan is legal with cfg=2: tp x cp x cfg is at most 1 devices, cfg at most 1, precision one of "
+        "no plan is legal with cfg=2: tp x cp x cfg is 1 to 1 devices, cfg at most 1, precision one of "
         + ", ".join(resolve(SHARED_FACTS, "h100").peak_flops)
     )
     with pytest.raises(UserError, match="tp=5 does not divide the 24 query heads"):
@@ -150,13 +150,25 @@ def test_batches_are_searched_where_none_is_given() -> None:
     assert any("the text encoder" in words for words in image.assumed)
 
 
+def test_images_are_made_on_whole_chips() -> None:
+    """Trainium has four devices in a chip: a replica has all of them, and texts are encoded on each."""
+    for chips in (1, 4):
+        for row in best_forward(asked("trn3", chips), top=20):
+            assert row.plan is not None
+            assert row.plan.devices >= 4
+    text = assess_forward(asked("trn3", 1, model="llama", tokens=512))
+    assert text.replicas == 4
+    alone = assess_forward(replace(asked("trn3", 1), fixed={"tp": (1,), "cp": (1,)}))
+    assert alone.reason.startswith("no plan is legal with tp=1, cp=1: tp x cp x cfg is 4 to 4 devices")
+
+
 def test_logical_cores_may_be_chosen() -> None:
     """Trainium with one physical core in a device: twice the devices, and a plan on them."""
     ask = asked("trn2", 1)
     row = assess_forward(replace(ask, plan=ForwardPlan(tp=8, lnc=1)))
     assert row.plan == ForwardPlan(tp=8, lnc=1)
     assert row.replicas == 1
-    assert assess_forward(ask).plan == replace(row.plan, tp=4, lnc=2)
+    assert assess_forward(replace(ask, fixed={"tp": (4,)})).plan == ForwardPlan(tp=4, lnc=2)
 
 
 def test_each_number_has_its_laws() -> None:
