@@ -128,10 +128,7 @@ def test_what_cannot_be_says_why() -> None:
     assert late.plan is not None
     assert value(late.item_s) > 0.5
     none = assess_forward(replace(asked("h100", 1), fixed={"cfg": (2,)}))
-    assert none.reason == (
-        "no plan is legal with cfg=2: tp x cp x cfg is 1 to 1 devices, cfg at most 1, precision one of "
-        + ", ".join(resolve(SHARED_FACTS, "h100").peak_flops)
-    )
+    assert none.reason == "no plan is legal with cfg=2: tp x cp x cfg is 1 to 1 devices, cfg at most 1"
     with pytest.raises(UserError, match="tp=5 does not divide the 24 query heads"):
         assess_forward(replace(asked("trn3", 8), fixed={"tp": (5,)}))
 
