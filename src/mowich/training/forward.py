@@ -107,7 +107,8 @@ def pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: N
     def on(part: Platform, plans: Plans) -> dict[str, Floats]:
         return _pass_time(model, part, work, plans, notes)
 
-    parts = by_slice(system, p, on)
+    # without gradients attention runs in the kernels of prefill
+    parts = by_slice(replace(system, efficiency=replace(system.efficiency, attention_kernels=1.0)), p, on)
     return PassTime(total_s=parts.pop("total"), parts={name: parts[name] for name in PASS_PARTS})
 
 
