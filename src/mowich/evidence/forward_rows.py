@@ -34,9 +34,6 @@ from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_PRECISIONS, ForwardPlan
 
-PASS_METRIC = "pass_ms"
-"""Name of the figure in results: milliseconds of one pass."""
-
 PASS_TABLE = TableForm(
     required=("what", "model", "shape", "chip", "value", "unit"),
     metrics=("value",),
