@@ -13,7 +13,6 @@ from mowich.plans.forward import ForwardJob
 from mowich.progress import steps
 from mowich.requests.jobs import JobRequest
 from mowich.shown import Rows, Shown
-from mowich.studies.forward import best_forward
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
 ForwardVerb = Literal["compare", "plan", "fit"]
@@ -99,6 +98,8 @@ class ForwardAnswer(Shown):
 
 def forward_answer(asked: JobRequest, verb: ForwardVerb, *, top: int = 1) -> ForwardAnswer:
     """What a question of forward passes comes to. top: plans of each system."""
+    from mowich.studies.forward import best_forward
+
     asks = {name: _ask_of(asked, name) for name in asked.systems}
     found = [row for name in steps(asked.systems, "searching {}") for row in best_forward(asks[name], top)]
     smallest = _fewest_chips(next(iter(asks.values()))) if verb == "fit" else None
@@ -130,6 +131,8 @@ def _ask_of(asked: JobRequest, name: str) -> ForwardAsk:
 
 def _fewest_chips(ask: ForwardAsk) -> int | None:
     """The fewest chips, of 1, 2, 4 and so on, on which a replica of one item fits, whatever its time."""
+    from mowich.studies.forward import best_forward
+
     job = replace(ask.job, batch=ask.job.batch or 1, latency_s=0.0)
     chips = 1
     while chips <= MOST_FIT_CHIPS:
@@ -195,4 +198,3 @@ def job_of_inputs(inputs: Mapping[str, object]) -> ForwardJob:
         raise UserError("not a number", where="inputs.latency_s of the result", given=latency)
     task: Literal["diffuse", "encode"] = "encode" if inputs.get("task") == "encode" else "diffuse"
     return ForwardJob(task=task, latency_s=float(latency), **values)
-

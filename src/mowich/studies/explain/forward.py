@@ -15,7 +15,6 @@ from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
-from mowich.studies.forward import assess_forward
 from mowich.studies.forward_answer import job_of_inputs, row_dict
 from mowich.studies.forward_row import ForwardAsk
 
@@ -48,11 +47,15 @@ class _Row:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
+        from mowich.studies.forward import assess_forward
+
         return flat_numbers(row_dict(assess_forward(self.ask(known))))
 
     @cached_property
     def laws(self) -> dict[str, Term]:
         """The laws of a pass, each with the facts that move it."""
+        from mowich.studies.forward import assess_forward
+
         return noted(lambda known, notes: assess_forward(self.ask(known), notes), self.facts).terms
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
