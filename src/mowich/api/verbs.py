@@ -294,8 +294,8 @@ def plan(
 
     Returns: a `PlanList` of training; a `ServeResult` of serving, with the front between speed and throughput in
     `.front`; a `RateResult` where `serve` has a load ("rate" or "users"), with the smallest and the cheapest
-    deployment; a `ForwardAnswer` of forward passes. `.compromise` says what a plan for `emit` costs. Units: SI (seconds,
-    bytes, joules), dollars.
+    deployment; a `ForwardAnswer` of forward passes. `.compromise` says what a plan for `emit` costs. Units: SI
+    (seconds, bytes, joules), dollars.
 
     Example:
         >>> import mowich

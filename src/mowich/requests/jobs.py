@@ -528,6 +528,7 @@ def _work_of(reader: QuestionReader, other: Field[object]) -> JobWork:
         only_forward(reader)
         return "serve" if serves_job(reader, other) else "train"
     no_other_job(reader, (TRAINS, other))
+    reader.stop()  # what the other job says would be read as this one's
     only_of(reader, (*_TRAINED_ALONE, RECIPE), "training", TRAINS)
     only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", other)
     return "forward"
