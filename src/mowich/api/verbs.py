@@ -39,7 +39,8 @@ def load(model: str | Path) -> Model:
     """A model by name or from a file.
 
     Args:
-        model: a built-in name ("llama-3.1-8b"), a Hugging Face id, a `config.json` or a directory that holds one.
+        model: a built-in name ("llama-3.1-8b"), a Hugging Face id, a `config.json`, a directory that holds one, or
+            the file that `python -m mowich.capture` wrote of a model's code.
 
     Returns: the model: layers with exact shapes, parameters as plain counts. Units: counts, bytes, FLOP.
 

@@ -29,7 +29,7 @@ _READ_AS = re.compile(r"(?P<path>\S.*?)\s+as\s+(?P<like>[\w.-]+)\s*")
 
 
 def load_model(name_or_path: str) -> Model:
-    """A Model from a built-in name, a `config.json`, or a directory that holds one.
+    """A Model from a built-in name, a `config.json`, a directory that holds one, or what `mowich.capture` wrote.
 
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
     ("deepseek-v3", "meta-llama/Llama-3.1-8B", or the address of its page on the hub). "config.json as llama" reads a

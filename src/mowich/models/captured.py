@@ -273,11 +273,6 @@ def _plain(value: object) -> object:
     return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
 
 
-def is_captured(data: Mapping[str, object]) -> bool:
-    """Whether a JSON object says that it was captured from code, in this form or a later one."""
-    return str(data.get("schema", "")).startswith(FORM)
-
-
 def digest_of(data: Mapping[str, object]) -> str:
     """SHA-256 of the canonical JSON without its digest: sorted keys, no spaces, ASCII.
 
@@ -404,19 +399,19 @@ class _RecordReader:
             return self._list(inner, bounds, value, at)
         return self._mapping(inner[1], bounds, value, at)
 
-    def _whole(self, bounds: _Whole, value: object, at: str) -> int | None:
+    def _whole(self, bounds: _Whole, value: object, at: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or not bounds.low <= value <= bounds.high:
             return self.wrong(at, "must be a whole number", value, allowed=f"{bounds.low} to {bounds.high}")
         return value
 
-    def _text(self, most: int, value: object, at: str) -> str | None:
+    def _text(self, most: int, value: object, at: str) -> Any:
         if not isinstance(value, str):
             return self.wrong(at, "must be a text", value)
         if len(value) > most or not value.isprintable():
             return self.wrong(at, "must be one printable line", value, allowed=f"up to {most} characters")
         return value
 
-    def _list(self, inner: tuple[Any, ...], bounds: _Most | None, value: object, at: str) -> tuple[Any, ...] | None:
+    def _list(self, inner: tuple[Any, ...], bounds: _Most | None, value: object, at: str) -> Any:
         if not isinstance(value, list | tuple):
             return self.wrong(at, "must be a list", value)
         is_open = len(inner) == 2 and inner[1] is Ellipsis
@@ -427,7 +422,7 @@ class _RecordReader:
         kinds = [inner[0]] * len(value) if is_open else inner
         return tuple(self.value(k, x, f"{at}.{i}") for i, (k, x) in enumerate(zip(kinds, value, strict=True)))
 
-    def _mapping(self, kind: Any, bounds: _Most | None, value: object, at: str) -> Mapping[str, Any] | None:
+    def _mapping(self, kind: Any, bounds: _Most | None, value: object, at: str) -> Any:
         if not isinstance(value, Mapping):
             return self.wrong(at, "must be a mapping", value)
         if bounds is None:  # a config, which its own reader checks

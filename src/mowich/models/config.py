@@ -71,8 +71,15 @@ def model_from_config(
 
     `where` names the file in errors; `read_as`: an architecture to read it as where its own is not known ("llama").
     Raises UserError for an architecture that is not known (with what it may be read as), for missing keys, for sizes
-    that contradict each other, and for keys of structure that the architecture it is read as has not.
+    that contradict each other, and for keys of structure that the architecture it is read as has not. A file that was
+    captured from code is read as `captured_model` says, under its own name.
     """
+    if "schema" in data:  # no config has it
+        from mowich.models.captured_model import model_from_captured
+
+        if read_as:
+            raise UserError("is for a config.json: a captured file says what it is", field="as", given=read_as)
+        return model_from_captured(data, where=where, source=source)
     thinker = data.get("thinker_config")  # of a model that also speaks: the part that reads and writes text
     if isinstance(thinker, Mapping):
         data = {"torch_dtype": data.get("torch_dtype"), **thinker}

@@ -41,6 +41,9 @@ __all__ = [
 
 Mixer = Attention | Recurrent | Traced
 
+FROM_CODE = "captured"
+"""The architecture of a model that only its code describes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
@@ -186,8 +189,10 @@ class Model:
     """The config around the text model where it describes encoders of images or of sound (`models.encoder`)."""
 
     def digested(self) -> object:
-        """What the digest of an answer has of a model: its shapes, and not where and how it was read."""
-        return _shapes(self)
+        """What the digest of an answer has of a model: its shapes, and not where and how it was read; of a model that
+        is read from its captured code alone, what was captured too."""
+        code = self.captured if self.architecture == FROM_CODE else None
+        return [*_shapes(self), code.digest] if code else _shapes(self)
 
     def inputs(self) -> dict[str, object]:
         """The model as results state it: its name, and what it was read from where it does not ship."""

@@ -57,7 +57,7 @@ class TracedCore:
     """One attention core. attention: heads, widths, window and causality as `Attention` has them (its projections are
     products of their own); queries, keys: positions of one sequence; sequences: how many such sequences one sequence of
     the model makes (windows of an image); is_cached: whether decoding keeps its keys and values; is_unfused: whether
-    the user's code writes its scores."""
+    the user's code writes its scores; is_masked: whether it takes a dense mask that is no plain causal one."""
 
     module: str
     attention: Attention
@@ -66,6 +66,7 @@ class TracedCore:
     sequences: Rows = (1.0, 0.0)
     is_cached: bool = True
     is_unfused: bool = False
+    is_masked: bool = False
 
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP over the tokens of a sequence: 2 * sequences * queries * context(keys) * heads * (qk + v) / seq;

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.models.attention import Attention
+from mowich.models.captured_view import captured_view
 from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
@@ -79,12 +80,15 @@ class ModelView:
     weight_bytes_assumed: str
     layers: tuple[LayerView, ...]
     encoders: dict[str, dict[str, object]] = field(default_factory=dict)
+    captured: dict[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some."""
+        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some; captured: of a
+        model that was captured from its code."""
         out = {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
-        if not self.encoders:
-            del out["encoders"]
+        for key in ("encoders", "captured"):
+            if not out[key]:
+                del out[key]
         return out
 
 
@@ -234,4 +238,5 @@ def model_view(
         weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
         encoders=_encoders(model, facts),
+        captured=captured_view(model),
     )

@@ -33,9 +33,10 @@ class ForwardAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardRow:
-    """The answer to one `ForwardAsk`. pass_s: one forward pass of one replica; parts: seconds of a pass, their values
-    sum to its value; item_s: an item from first to last step; items_per_s_per_chip: over all chips; memory_B: of a
-    device; mfu: over the published peak; reason: why there is no answer ("" : there is one)."""
+    """The answer to one `ForwardAsk`. pass_s: one step of one replica: its forwards, one behind the other where the
+    branches of guidance share devices; parts: seconds of it, their values sum to its value; item_s: `steps` of these;
+    items_per_s_per_chip: over all chips; memory_B: of a device; mfu: over the published peak; reason: why there is no
+    answer ("" : there is one)."""
 
     ask: ForwardAsk
     plan: ForwardPlan | None

@@ -102,7 +102,10 @@ MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, patt
 
 
 def check_config(config: Mapping[str, object]) -> Mapping[str, object]:
-    """A pasted config.json within what is computed here. Raises ValueError."""
+    """A pasted config.json within what is computed here. Raises ValueError. A captured file is bounded where it is
+    read."""
+    if "schema" in config:
+        return config
     nodes = 0
 
     def walk(value: object, depth: int) -> None:
@@ -178,7 +181,7 @@ class Ask(BaseModel):
         return self.schema_of.command(self.values())
 
 
-Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json.")]
+Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json, or what mowich.capture wrote.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
 
 TypeForm = Any

@@ -43,9 +43,9 @@ def _pasted(text: str) -> Model:
 
     config = json.loads(text)
     given = str(config.get("_name_or_path") or config.get("model_type") or "pasted")
-    return model_from_config(
-        config, name=given.rstrip("/").rsplit("/", 1)[-1][:60] or "pasted", where="config.json", source="pasted"
-    )
+    name = given.rstrip("/").rsplit("/", 1)[-1][:60] or "pasted"
+    where = "pasted" if "schema" in config else "config.json"
+    return model_from_config(config, name=name, where=where, source="pasted")
 
 
 def given_model(given: object) -> Model:

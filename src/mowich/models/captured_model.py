@@ -1,0 +1,177 @@
+"""The `Model` of what was captured from code: by its config where that says the same, else layer by layer (`fold`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mowich.errors import UserError
+from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
+from mowich.models.config import model_from_config
+from mowich.models.fold import PER_TOKEN, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
+from mowich.models.model import FROM_CODE, Layer, Model
+from mowich.models.traced import Traced
+
+_SAME = 1e-3
+"""Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
+_NEAR = 1e-2
+"""The same where it is told, and the config still counts."""
+_LENGTHS = (256.0, 4096.0)
+_TOLD = 3
+"""Modules that a doubt names."""
+
+
+def model_from_captured(data: Mapping[str, object], *, where: str, source: str = "") -> Model:
+    """The Model of a parsed captured file; `where` names it in errors. Raises UserError as `read_captured` does, and
+    for a capture whose FLOP cannot be known."""
+    return replace(model_of(read_captured(data, where), where), source=source)
+
+
+def model_of(captured: Captured, where: str = "") -> Model:
+    """The Model of a record. Units: counts. Raises UserError where its FLOP cannot be known.
+
+    The model of its config is taken where that has the same parameters and FLOP (0.1%). Else each layer is one of ours
+    where its products say so exactly, else `Traced`.
+    """
+    _refuse(captured, where)
+    layers = tuple(layer_of(layer) for layer in captured.layers)
+    head, outside = _outside(captured)
+    by_config, said = _by_config(captured, layers, head, outside)
+    if by_config is not None:
+        return replace(by_config, captured=captured, remarks=said)
+    parts = captured.components
+    is_text = captured.kind in ("decoder", "encoder")
+    matrices = _matrices(outside) if is_text else None
+    outside = outside if matrices is None else None
+    final = parts.other if outside is None and not matrices and parts.other <= 2 * captured.hidden else 0
+    vocab = captured.vocab if head is not None else 0
+    rows, rest = divmod(parts.embedding - vocab * captured.hidden, captured.hidden) if vocab else (0, 0)
+    return Model(
+        name=captured.name,
+        architecture=FROM_CODE,
+        hidden=captured.hidden,
+        vocab=vocab,
+        layers=layers,
+        tied_embeddings=captured.tied,
+        learned_positions=rows if rows > 0 and not rest else 0,
+        embedding_params=parts.embedding,
+        head_params=parts.head,
+        final_norm_params=final,
+        other_params=parts.other - final,
+        other_matmul_params=matrices or 0,
+        max_seq=captured.max_seq,
+        pattern=captured.pattern,
+        outside=outside,
+        captured=captured,
+        doubts=(*(said if is_text else ()), *doubts(captured)),
+        remarks=(*(() if is_text else said), *_remarks(captured, layers)),
+    )
+
+
+def _refuse(captured: Captured, where: str) -> None:
+    """Raises UserError for what leaves no count to trust."""
+    for at, layer in (
+        *((f"layers.{i}", layer) for i, layer in enumerate(captured.layers)),
+        ("outside", captured.outside),
+    ):
+        for i, scan in enumerate(layer.scans):
+            if not any(scan.flop):
+                raise UserError(
+                    f"the FLOP of {scan.module}, a scan of kind {scan.kind}, are not known",
+                    where=f"{where} {at}.scans.{i}.flop".strip(),
+                    allowed="a model whose scans were recognised",
+                )
+
+
+def _outside(captured: Captured) -> tuple[CapturedProduct | None, Traced | None]:
+    """The product of the head, and the rest of what runs once; None where there is no more than lookups and norms."""
+    layer = captured.outside
+    head = next((p for p in layer.products if captured.vocab and (p.n, p.k) == (captured.vocab, captured.hidden)), None)
+    rest: CapturedLayer = replace(layer, products=tuple(p for p in layer.products if p is not head))
+    mixer = traced_of(rest)
+    return head, mixer if mixer.products or mixer.cores or mixer.scans else None
+
+
+def _matrices(outside: Traced | None) -> int | None:
+    """Weights of what runs once where it is only matrices that each token uses once; None where it is more."""
+    if outside is None:
+        return 0
+    plain = all(p.rows == PER_TOKEN and p.is_weight and not p.is_shared for p in outside.products)
+    return None if outside.cores or outside.scans or not plain else outside.matmul_params(0)
+
+
+def _by_config(
+    captured: Captured, layers: tuple[Layer, ...], head: CapturedProduct | None, outside: Traced | None
+) -> tuple[Model | None, tuple[str, ...]]:
+    """The model of the config behind a capture where both say the same, and what to tell."""
+    if captured.config is None:
+        return None, ()
+    try:
+        model = model_from_config(captured.config, name=captured.name, where="config")
+    except UserError:
+        return None, ()  # an architecture that only its code describes
+    if model.params != captured.params:
+        return None, (
+            f"its code has {captured.params:,} parameters and its config.json says {model.params:,}: the code is taken",
+        )
+    forms = tuple(map(traced_layer, captured.layers))
+    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in _LENGTHS)
+    if share <= _SAME:
+        return model, ()
+    is_sparse = any(layer.attention.indexer or layer.attention.compressor for layer in model.layers)
+    if share <= _NEAR or is_sparse:
+        return model, (f"its code computes {share:.1%} more or less than its config.json says, which is taken",)
+    return None, (f"its code computes {share:.1%} more or less than its config.json says: the code is taken",)
+
+
+def _flop(forms: tuple[Layer, ...], head: CapturedProduct | None, outside: Traced | None, seq: float) -> float:
+    """Forward FLOP per token of the code as it was captured."""
+    of_head = 0.0
+    if head is not None:
+        fixed, per_token = rows_per_sequence(head.rows)
+        of_head = 2.0 * head.n * head.k * head.times * (per_token + fixed / seq)
+    return of_head + pass_flop(forms, outside, seq)
+
+
+def doubts(captured: Captured) -> tuple[str, ...]:
+    """Why its counts may be wrong, a line each; empty where all was understood."""
+    return tuple(_doubts(captured))
+
+
+def _doubts(captured: Captured) -> Iterator[str]:
+    every = (*captured.layers, captured.outside)
+    for e in (e for layer in every for e in layer.experts if e.run == "all"):
+        yield f"its code runs all {e.number} experts of {e.module} for each token, and {e.top_k} are counted"
+    if captured.not_understood:
+        what = _named([f"{n.what} in {n.module or 'the model'} ({n.why})" for n in captured.not_understood])
+        yield f"not understood and in no count: {what}"
+    if captured.reads:
+        what = _named([f"{r.what} in {r.module or 'the model'} at {r.where}" for r in captured.reads])
+        yield f"its code reads values, so other inputs may run other work: {what}"
+    scans = sorted({s.module for layer in every for s in layer.scans if s.kind == "other"})
+    if scans:
+        yield f"scans of a kind that is not known: {_named(scans)}"
+    across = sorted({c.module for layer in every for c in layer.cores if any((c.keys[1], c.keys[3]))})
+    if across:
+        yield f"attention over the whole batch, counted as within a sequence: {_named(across)}"
+
+
+def _named(items: list[str]) -> str:
+    """The first few, and how many more.
+
+    >>> _named(["a", "b", "c", "d"])
+    'a; b; c; 1 more'
+    """
+    more = len(items) - _TOLD
+    return "; ".join([*items[:_TOLD], *([f"{more} more"] if more > 0 else [])])
+
+
+def _remarks(captured: Captured, layers: tuple[Layer, ...]) -> Iterator[str]:
+    """What else to tell: weights that every device holds whole."""
+    pairs = [
+        (layer, form) for layer, form in zip(captured.layers, layers, strict=True) if isinstance(form.mixer, Traced)
+    ]
+    unknown = sum(layer.count for layer, _ in pairs for p in layer.products if p.role == "unknown")
+    total = sum(layer.count for layer, _ in pairs for p in layer.products if p.weight is not None)
+    if unknown:
+        yield f"how {unknown} of {total} matrices split is not known: each device holds them whole"
