@@ -7,7 +7,7 @@ The command line has one `--task` for this and for training; Python and HTTP hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean
 from mowich.plans.forward import FORWARD_TASKS, ForwardJob, ForwardTask
@@ -156,7 +156,7 @@ def _task(reader: QuestionReader) -> ForwardTask | None:
         close = did_you_mean(str(given), FORWARD_TASKS)
         reader.add("no task of forward passes", FORWARD_TASK, given=given, allowed=FORWARD_TASKS, fix=close)
     else:
-        return cast("ForwardTask", given)
+        return given
     return None
 
 

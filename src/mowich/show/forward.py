@@ -39,12 +39,15 @@ from mowich.show.rows import (
     binds_text,
     chips_text,
     fits_cell,
+    grouped_words,
     memory_cell,
     plan_of,
     price_line,
     priced_words,
+    release_lines,
     size_words,
     terms_text,
+    unmeasured_line,
     why_not,
 )
 from mowich.shown import Result
@@ -63,15 +66,16 @@ def forward_page(result: Result, run: Run) -> Page:
     found = rankings(result) if inputs["verb"] == "compare" and len(rows) > 1 else {}
     names = [row_label(row) for row in rows] if inputs["verb"] != "plan" else [str(i + 1) for i in range(len(rows))]
     alive = [(name, label, row) for name, label, row in zip(names, labels(rows), rows, strict=True) if runs(row)]
+    priced = rows[:1] if inputs["verb"] == "plan" else rows
     parts: list[Part] = [
         Words(text=_job(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),
         _answers(result, names, found),
         *(part for table in (_passes, _memory) for part in (table(alive) if alive else ())),
         *remarks(
-            [*_reasons(rows, names), *_order(rows, names, found), *_assumed(rows, names), *_left_out(inputs)],
+            [*_reasons(rows, names), *_order(rows, names, found), *_assumed(rows, names)],
             result.get("warnings", ()),
         ),
-        *paragraphs([price_line(rows[:1] if inputs["verb"] == "plan" else rows, inputs)], "basis", indent=0, gap=True),
+        *paragraphs([price_line(priced, inputs), *_software(inputs, rows)], "basis", indent=0, gap=True),
         Words(text=_next(result, run.saved), kind="next", indent=0),
     ]
     return Page(
@@ -228,11 +232,18 @@ def _assumed(rows: Sequence[Result], names: Sequence[str]) -> list[str]:
     return [f"assumed{'' if len(of) == len(rows) else f' of {names_listed(of)}'}: {words}" for words, of in who.items()]
 
 
-def _left_out(inputs: Result) -> list[str]:
-    """What an image takes beside the model."""
-    if inputs.get("task") == "encode":
+def _software(inputs: Result, rows: Sequence[Result]) -> list[str]:
+    """Which software the passes run on, and what their times rest on."""
+    ran = {row["system"] for row in rows if runs(row)}
+    stacks = {str(s["system"]): str(s["stack"]) for s in inputs["systems"] if s["system"] in ran}
+    if not stacks:
         return []
-    return ["left out: text encoder, VAE, scheduler and saving of the file (docs/forward.md says how much they are)"]
+    said = "; ".join(grouped_words(stacks))
+    return [
+        f"Software: {said}. How far to trust it: mowich validate.",
+        *release_lines(inputs, "stack"),
+        *unmeasured_line(rows, inputs),
+    ]
 
 
 def _next(result: Result, saved: str) -> str:
@@ -345,7 +356,7 @@ def _passes(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
                 ),
             ],
             rows=lines,
-            note="The parts sum to the pass: one forward of all items of a batch on one replica.",
+            note="The parts sum to the pass: one step of one replica, with both branches of guidance.",
             gap=False,
             split=True,
             elsewhere="--json",
@@ -396,7 +407,7 @@ def _pictures(
     return [
         charts_parts.time_bars(
             "Where a forward pass goes",
-            "One forward of all items of a batch on one replica. The line is the 90% range.",
+            "One step of one replica: a forward of all its items. The line is the 90% range.",
             [(name, row["pass_s"]) for name, row in said],
             unit="ms",
             scale=_THOUSAND,

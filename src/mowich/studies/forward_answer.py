@@ -8,11 +8,13 @@ from typing import Literal
 
 from mowich.economics import money
 from mowich.errors import UserError
-from mowich.machines.system import System, resolve
+from mowich.machines.system import resolve
 from mowich.plans.forward import ForwardJob
 from mowich.progress import steps
 from mowich.requests.jobs import JobRequest
 from mowich.shown import Rows, Shown
+from mowich.software.stack import stack_words
+from mowich.studies.forward import best_forward, forward_platform
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
 ForwardVerb = Literal["compare", "plan", "fit"]
@@ -22,7 +24,7 @@ MOST_FIT_CHIPS = 4096
 
 def row_dict(row: ForwardRow) -> dict[str, object]:
     """A row of mowich/forward@1; the parts of a pass are those of its estimate."""
-    ask, system = row.ask, machine_of(row.ask)
+    ask, system = row.ask, forward_platform(row.ask)
     return {
         "system": ask.on,
         "system_id": ask.system_id,
@@ -49,11 +51,6 @@ def row_dict(row: ForwardRow) -> dict[str, object]:
         "evaluated": row.evaluated,
         "assumed": list(row.assumed),
     }
-
-
-def machine_of(ask: ForwardAsk) -> System:
-    """The chips that a row is asked of."""
-    return resolve(ask.facts, ask.system_id, chips=ask.chips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +95,6 @@ class ForwardAnswer(Shown):
 
 def forward_answer(asked: JobRequest, verb: ForwardVerb, *, top: int = 1) -> ForwardAnswer:
     """What a question of forward passes comes to. top: plans of each system."""
-    from mowich.studies.forward import best_forward
-
     asks = {name: _ask_of(asked, name) for name in asked.systems}
     found = [row for name in steps(asked.systems, "searching {}") for row in best_forward(asks[name], top)]
     smallest = _fewest_chips(next(iter(asks.values()))) if verb == "fit" else None
@@ -131,8 +126,6 @@ def _ask_of(asked: JobRequest, name: str) -> ForwardAsk:
 
 def _fewest_chips(ask: ForwardAsk) -> int | None:
     """The fewest chips, of 1, 2, 4 and so on, on which a replica of one item fits, whatever its time."""
-    from mowich.studies.forward import best_forward
-
     job = replace(ask.job, batch=ask.job.batch or 1, latency_s=0.0)
     chips = 1
     while chips <= MOST_FIT_CHIPS:
@@ -163,6 +156,7 @@ def _inputs(asked: JobRequest, verb: ForwardVerb, asks: Sequence[ForwardAsk]) ->
                 "system": ask.on,
                 "id": ask.system_id,
                 "chips": ask.chips,
+                **stack_words(ask.facts, forward_platform(ask)),
                 "price_terms": money.quoted_terms(ask.facts, ask.system_id),
             }
             for ask in asks

@@ -9,12 +9,12 @@ from mowich.economics import energy, money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
 from mowich.facts.moves import noted
-from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
+from mowich.studies.forward import assess_forward, forward_platform
 from mowich.studies.forward_answer import job_of_inputs, row_dict
 from mowich.studies.forward_row import ForwardAsk
 
@@ -47,15 +47,11 @@ class _Row:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
-        from mowich.studies.forward import assess_forward
-
         return flat_numbers(row_dict(assess_forward(self.ask(known))))
 
     @cached_property
     def laws(self) -> dict[str, Term]:
         """The laws of a pass, each with the facts that move it."""
-        from mowich.studies.forward import assess_forward
-
         return noted(lambda known, notes: assess_forward(self.ask(known), notes), self.facts).terms
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
@@ -73,7 +69,7 @@ class _Row:
 
     def symbols(self, known: Facts) -> dict[str, float]:
         """What formulas read: the price of a chip."""
-        system = resolve(known, str(self.row["system_id"]), chips=int(self.row["chips_requested"]))
+        system = forward_platform(self.ask(known))
         rate = money.price(known, system.id, term=str(self.inputs["price_term"])).rate.value
         return {"usable": system.hbm_usable_B, **({} if rate is None else {"price": rate})}
 
