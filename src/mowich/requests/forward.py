@@ -7,7 +7,7 @@ The command line has one `--task` for this and for training; Python and HTTP hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean
 from mowich.plans.forward import FORWARD_TASKS, ForwardJob, ForwardTask
@@ -84,8 +84,15 @@ def is_forward(reader: QuestionReader) -> bool:
 
 
 def forward_words(reader: QuestionReader) -> str:
-    """How the job is asked for here: "--task diffuse", or "forward"."""
+    """How the job is asked for here: "--task diffuse or encode", or "forward"."""
     return "--task diffuse or encode" if reader.edge is Edge.OPTION else reader.said(FORWARDS)
+
+
+def only_forward(reader: QuestionReader) -> None:
+    """Note the fields of forward passes that were given to another job."""
+    for field in FORWARD_ALONE:
+        if reader.given(field) is not None:
+            reader.add("is of images, clips and encoders", field, fix=f"leave it out, or use {forward_words(reader)}")
 
 
 def no_other_job(reader: QuestionReader, others: Sequence[Field[object]]) -> None:
@@ -102,6 +109,8 @@ def read_forward(reader: QuestionReader, model: Model | None) -> ForwardJob | No
     """The job of forward passes, or None when something is wrong or missing."""
     before = len(reader.problems.found)
     task = _task(reader)
+    if task is None or (model is not None and not _can_do(reader, model, task)):
+        return None
     tokens, latency = reader.get(ITEM_TOKENS), reader.get(LATENCY)
     height, width, frames, steps = (reader.get(field) or 0 for field in (HEIGHT, WIDTH, FRAMES, STEPS))
     batch = _batch(reader)
@@ -111,13 +120,11 @@ def read_forward(reader: QuestionReader, model: Model | None) -> ForwardJob | No
                 reader.add("is of images and clips", field, fix="leave it out, or use the task diffuse")
         if reader.given(ITEM_TOKENS) is None:
             reader.missing(ITEM_TOKENS, " with the task encode")
-    elif task == "diffuse":
+    else:
         if reader.given(STEPS) is None:
             reader.missing(STEPS, " with the task diffuse")
         _need_sizes(reader)
-    if model is not None and task is not None:
-        _check_kind(reader, model, task)
-    if len(reader.problems.found) > before or model is None or task is None or batch is None:
+    if len(reader.problems.found) > before or model is None or batch is None:
         return None
     branches = 1 if task == "encode" else _branches(reader, model)
     if task == "diffuse" and tokens is None:
@@ -149,7 +156,7 @@ def _task(reader: QuestionReader) -> ForwardTask | None:
         close = did_you_mean(str(given), FORWARD_TASKS)
         reader.add("no task of forward passes", FORWARD_TASK, given=given, allowed=FORWARD_TASKS, fix=close)
     else:
-        return cast("ForwardTask", given)
+        return given
     return None
 
 
@@ -176,17 +183,17 @@ def _need_sizes(reader: QuestionReader) -> None:
                 reader.missing(field, f" with the task diffuse, or {reader.said(ITEM_TOKENS)}")
 
 
-def _check_kind(reader: QuestionReader, model: Model, task: ForwardTask) -> None:
-    """Note a model that cannot do the task."""
+def _can_do(reader: QuestionReader, model: Model, task: ForwardTask) -> bool:
+    """Whether a model can do the task; one that cannot is noted."""
+    what = f"{model.name} is {KIND_WORDS[model.kind]}"
     if task == "diffuse" and model.kind not in ("diffusion", "module"):
-        reader.add(
-            f"{model.name} is {KIND_WORDS[model.kind]} and makes no images",
-            FORWARD_TASK,
-            given=task,
-            fix="use the task encode" if model.kind != "decoder" else f"use {_decoding(reader)}",
-        )
+        use = f"use {_decoding(reader)}" if model.kind == "decoder" else "use the task encode"
+        reader.add(f"{what} and makes no images", FORWARD_TASK, given=task, fix=use)
     elif task == "encode" and model.kind == "diffusion":
-        reader.add(f"{model.name} is a diffusion model", FORWARD_TASK, given=task, fix="use the task diffuse")
+        reader.add(f"{what} and makes images", FORWARD_TASK, given=task, fix="use the task diffuse")
+    else:
+        return True
+    return False
 
 
 def _decoding(reader: QuestionReader) -> str:

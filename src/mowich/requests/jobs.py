@@ -57,7 +57,6 @@ from mowich.requests.fields import (
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
 from mowich.requests.forward import (
-    FORWARD_ALONE,
     FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
@@ -66,6 +65,7 @@ from mowich.requests.forward import (
     forward_words,
     is_forward,
     no_other_job,
+    only_forward,
     read_forward,
 )
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
@@ -525,9 +525,10 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
 def _work_of(reader: QuestionReader, other: Field[object]) -> JobWork:
     """Which job a question has; what belongs to another one is noted. other: says that it is serving."""
     if not is_forward(reader):
-        only_of(reader, FORWARD_ALONE, "forward passes", FORWARD_TASK)
+        only_forward(reader)
         return "serve" if serves_job(reader, other) else "train"
     no_other_job(reader, (TRAINS, other))
+    reader.stop()  # what the other job says would be read as this one's
     only_of(reader, (*_TRAINED_ALONE, RECIPE), "training", TRAINS)
     only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", other)
     return "forward"
@@ -689,7 +690,8 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     if asks != "train":
         only_of(reader, (RUN_BUDGET, RUN_DAYS), "training", TRAINS)
         if (reader.get(EQUALS) or "chips") != "chips":
-            reader.add("is of training: other jobs compare on equal chips", EQUALS, given=reader.given(EQUALS))
+            said = "serving compares" if asks == "serve" else "forward passes compare"
+            reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
     if asks == "serve":
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     elif asks == "train":

@@ -97,6 +97,11 @@ def best_forward(ask: ForwardAsk, top: int = 1, notes: Notes | None = None) -> t
     return tuple(rows)
 
 
+def forward_platform(ask: ForwardAsk) -> Platform:
+    """The chips of a question with the software that its passes run on."""
+    return _Asked.of(ask).system
+
+
 def _front_first(rate: Floats, item_s: Floats, within: float) -> list[int]:
     """Places in the order of an answer: of those within that share of the most items a second the shortest item, then
     the front from there to the shortest item of all, then the rest."""

@@ -8,12 +8,13 @@ from typing import Literal
 
 from mowich.economics import money
 from mowich.errors import UserError
-from mowich.machines.system import System, resolve
+from mowich.machines.system import resolve
 from mowich.plans.forward import ForwardJob
 from mowich.progress import steps
 from mowich.requests.jobs import JobRequest
 from mowich.shown import Rows, Shown
-from mowich.studies.forward import best_forward
+from mowich.software.stack import stack_words
+from mowich.studies.forward import best_forward, forward_platform
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
 ForwardVerb = Literal["compare", "plan", "fit"]
@@ -23,7 +24,7 @@ MOST_FIT_CHIPS = 4096
 
 def row_dict(row: ForwardRow) -> dict[str, object]:
     """A row of mowich/forward@1; the parts of a pass are those of its estimate."""
-    ask, system = row.ask, machine_of(row.ask)
+    ask, system = row.ask, forward_platform(row.ask)
     return {
         "system": ask.on,
         "system_id": ask.system_id,
@@ -50,11 +51,6 @@ def row_dict(row: ForwardRow) -> dict[str, object]:
         "evaluated": row.evaluated,
         "assumed": list(row.assumed),
     }
-
-
-def machine_of(ask: ForwardAsk) -> System:
-    """The chips that a row is asked of."""
-    return resolve(ask.facts, ask.system_id, chips=ask.chips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +156,7 @@ def _inputs(asked: JobRequest, verb: ForwardVerb, asks: Sequence[ForwardAsk]) ->
                 "system": ask.on,
                 "id": ask.system_id,
                 "chips": ask.chips,
+                **stack_words(ask.facts, forward_platform(ask)),
                 "price_terms": money.quoted_terms(ask.facts, ask.system_id),
             }
             for ask in asks
@@ -195,4 +192,3 @@ def job_of_inputs(inputs: Mapping[str, object]) -> ForwardJob:
         raise UserError("not a number", where="inputs.latency_s of the result", given=latency)
     task: Literal["diffuse", "encode"] = "encode" if inputs.get("task") == "encode" else "diffuse"
     return ForwardJob(task=task, latency_s=float(latency), **values)
-

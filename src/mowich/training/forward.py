@@ -120,7 +120,7 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
         x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
-        of_one = _layer_parts(x, launched_s(layer, s) + zero, kind)
+        of_one = _layer_parts(x, *(seconds + zero for seconds in launched_s(layer, s)), kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
             kind.terms.pop("accumulate", None)  # of the backward pass
@@ -177,15 +177,15 @@ def _cores(layer: Layer) -> list[tuple[Attention, bool]]:
     return [(layer.attention, True)] if layer.attention.num_heads else []
 
 
-def launched_s(layer: Layer, s: Stack) -> float:
-    """Seconds that the host takes to launch a layer's forward pass: operation by operation where captured code runs
-    eagerly, else as the stack does its layers."""
+def launched_s(layer: Layer, s: Stack) -> tuple[float, float]:
+    """Seconds of (the host, the device) for launching a layer's forward pass: operation by operation where captured
+    code runs eagerly, else as the stack does its layers."""
     if s.eager and isinstance(layer.mixer, Traced):
-        return layer.mixer.launches * s.eager_launch
-    return s.host_per_layer * (s.expert_host if isinstance(layer.ffn, Moe) else 1.0) * layer.blocks / 2.0
+        return layer.mixer.launches * s.eager_launch, layer.mixer.launches * s.kernel_start
+    return s.host_per_layer * (s.expert_host if isinstance(layer.ffn, Moe) else 1.0) * layer.blocks / 2.0, 0.0
 
 
-def _layer_parts(x: LayerTimes, host: Floats, notes: Notes | None) -> dict[str, Floats]:
+def _layer_parts(x: LayerTimes, host: Floats, starts: Floats, notes: Notes | None) -> dict[str, Floats]:
     """Seconds of one layer by part; what the device waits for its host hides transfers that could be issued early."""
     ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(
         products=x.gemm + x.expert_gemm,
@@ -194,20 +194,33 @@ def _layer_parts(x: LayerTimes, host: Floats, notes: Notes | None) -> dict[str, 
         quantise=x.quantise,
         moe=x.moe,
     )
-    waits = told(notes, "host", waited, note="one layer; host: launches")(compute=ahead, host=host)
+    waits = told(notes, "host.waits", waited, note="one layer; host: its launches")(compute=ahead + starts, host=host)
     parts = {
         "gemm": x.gemm + x.expert_gemm,
         "attention": x.attention,
         "memory_bound": x.memory_bound,
         "quantise": x.quantise,
         "moe": x.moe,
-        "host": waits,
+        "host": told(notes, "host", launches_s, note="one layer")(starts=starts, waits=waits),
     }
     left = waits
     for name, exposed, late in zip(("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, strict=True):
         hidden = np.minimum(late, left)
         left, parts[name] = left - hidden, exposed - hidden
     return parts
+
+
+def launches_s(starts: Floats, waits: Floats) -> Floats:
+    """Seconds of launches: what the device takes to begin each operation, and what it waits for its host.
+
+    T = starts + waits
+
+    Units: starts s, waits s.
+
+    >>> float(launches_s(np.array([2.0]), np.array([0.5]))[0])
+    2.5
+    """
+    return np.asarray(starts + waits)
 
 
 def forwards_s(forwards: Floats | float, one: Floats) -> Floats:
@@ -301,7 +314,7 @@ BOUND_BY: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("gemm", "moe", "quantise"),
     "attention": ("attention",),
     "passes over memory": ("memory_bound",),
-    "launches by the host": ("host",),
+    "launches": ("host",),
     "links": _WIRES,
     "what runs once a pass": ("outside",),
     "software": ("software",),

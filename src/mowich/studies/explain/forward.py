@@ -9,13 +9,12 @@ from mowich.economics import energy, money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
 from mowich.facts.moves import noted
-from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
-from mowich.studies.forward import assess_forward
+from mowich.studies.forward import assess_forward, forward_platform
 from mowich.studies.forward_answer import job_of_inputs, row_dict
 from mowich.studies.forward_row import ForwardAsk
 
@@ -70,7 +69,7 @@ class _Row:
 
     def symbols(self, known: Facts) -> dict[str, float]:
         """What formulas read: the price of a chip."""
-        system = resolve(known, str(self.row["system_id"]), chips=int(self.row["chips_requested"]))
+        system = forward_platform(self.ask(known))
         rate = money.price(known, system.id, term=str(self.inputs["price_term"])).rate.value
         return {"usable": system.hbm_usable_B, **({} if rate is None else {"price": rate})}
 

@@ -9,14 +9,10 @@ from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule, under
 _LAWS = "terms: the laws below"
 
 _ROW = (
-    R("pass_s", "s", "one forward pass of a replica: each item of its batch once", "= sum(parts)"),
-    R("pass_s breakdown *", "s", "a part of the pass", _LAWS),
-    R(
-        "item_s",
-        "s",
-        "an item from its first to its last pass: steps, and both branches of guidance unless they run apart",
-        "= pass_s * result.inputs.steps * result.inputs.branches / plan.cfg",
-    ),
+    R("pass_s", "s", "one step of a replica: a forward of all its items, of both branches of guidance", "= sum(parts)"),
+    R("pass_s breakdown *", "s", "a part of the step", _LAWS),
+    R("item_s", "s", "an item from its first to its last step", "= pass_s * result.inputs.steps"),
+    R("item_s breakdown *", "s", "a part of the item's time", "inside: the same part of a step x steps"),
     R(
         "items_per_s_per_chip",
         "1/s",
