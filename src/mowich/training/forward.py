@@ -120,7 +120,8 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
         x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
-        of_one = _layer_parts(x, *(seconds + zero for seconds in launched_s(layer, s)), kind)
+        host, starts = launched_s(layer, s)
+        of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
             kind.terms.pop("accumulate", None)  # of the backward pass
