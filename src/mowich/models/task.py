@@ -7,7 +7,7 @@ it takes two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,8 +95,9 @@ class Lora:
         return sum(layer.count * self.layer_params(layer, model.hidden) for layer in model.layers)
 
 
-def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
+def parse_task(text: str, *, where: str = "task", also: Collection[str] = ()) -> tuple[Task, Lora | None]:
     """ "pretrain", "sft", "lora", "lora:32" (rank), "lora:32:attention,mlp" (and targets) -> the task and its adapters.
+    also: tasks that the caller has read, which an error names too.
 
     >>> parse_task("lora:8:q_proj,v_proj")
     ('lora', Lora(rank=8, targets=('qkv',)))
@@ -104,7 +105,7 @@ def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
     word, *rest = text.strip().split(":")
     task = next((t for t in TASKS if t == word), None)
     if task is None:
-        raise unknown("task", word, TASKS, where=where)
+        raise unknown("task", word, (*TASKS, *also), where=where)
     if not rest:
         return task, Lora() if task == "lora" else None
     if task != "lora" or len(rest) > 2 or not is_digits(rest[0]):

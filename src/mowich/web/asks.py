@@ -274,8 +274,10 @@ def body(
 TrainBody = _group("train", jobs.COMPARE, "Train")
 ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
+ForwardBody = _group("forward", jobs.COMPARE, "Forward")
 _GROUPS = {
     **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap")},
+    **{(verb, "forward"): ForwardBody for verb in ("compare", "plan", "fit")},
     ("compare", "serve"): ServeBody,
     ("gap", "serve"): ServeBody,
     ("plan", "serve"): ServePlanBody,
@@ -296,7 +298,10 @@ CompareBody = body(
     ),
 )
 ServePlansBody = body(
-    jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack", "recipe")
+    jobs.COMPARE,
+    "ServePlans",
+    "The same serving job on several systems.",
+    leave=("train", "forward", "equal", "stack", "recipe"),
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")

@@ -47,6 +47,7 @@ SLOW_MOVES = 8
 DEFAULT = (
     "step_s",
     "tpot_s",
+    "item_s",
     "time_s",
     "goodput",
     "total_W",

@@ -8,6 +8,7 @@ from mowich.shown import Result
 from mowich.studies.explain.rules import (
     evidence,
     fleet,
+    forward,
     gaps,
     kernels,
     machines,
@@ -32,6 +33,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         kernels.KERNEL_RULES,
         gaps.GAP_RULES,
         reinforcement.RL_RULES,
+        forward.FORWARD_RULES,
     )
     for schema, rules in kind.items()
 }
