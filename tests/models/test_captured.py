@@ -20,7 +20,6 @@ from mowich.models import load_model, model_names
 from mowich.models.builtin import builtin, config_of
 from mowich.models.captured import MAX_BYTES
 from mowich.models.captured_model import model_from_captured
-from mowich.models.fold import layer_flop
 from mowich.models.given import model_of_inputs
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Layer, Mlp, Model, Moe, Recurrent
 from mowich.models.traced import Traced
@@ -117,7 +116,7 @@ def test_every_built_in_model_keeps_parameters_and_flop() -> None:
         for was, now in zip(model.layers, found.layers, strict=True):
             full = replace(was.attention, indexer=None, compressor=None)
             core = full.core_flop_per_token(5000.0) if was.recurrent is None else was.mixer.core_flop_per_token(5000.0)
-            assert layer_flop(now, 5000.0) == pytest.approx(2 * was.matmul_params + core, rel=1e-9), name
+            assert now.flop_per_token(5000.0) == pytest.approx(2 * was.matmul_params + core, rel=1e-9), name
     assert not_plain < 15  # indexers, compressed pasts, low-rank gates
 
 
@@ -190,7 +189,7 @@ def test_experts_stay_experts_beside_what_is_not_ours() -> None:
     assert without.layers[0].ffn == NO_FFN
     assert without.params == found.params == data["params"]
     router = 2.0 * 128 * 2048
-    assert layer_flop(found.layers[0], 512.0) - layer_flop(without.layers[0], 512.0) == pytest.approx(router)
+    assert found.layers[0].flop_per_token(512.0) - without.layers[0].flop_per_token(512.0) == pytest.approx(router)
 
 
 def test_a_model_without_a_head_has_no_vocabulary() -> None:
@@ -364,7 +363,7 @@ def test_keys_that_a_core_chooses_bound_its_work() -> None:
     layer = read(signed(data)).layers[0]
     full = builtin("llama-3.1-8b").layers[0]
     bounded = replace(full.attention, window=100).core_flop_per_token(4096.0)
-    assert layer_flop(layer, 4096.0) == pytest.approx(2 * full.matmul_params + bounded)
+    assert layer.flop_per_token(4096.0) == pytest.approx(2 * full.matmul_params + bounded)
     assert isinstance(layer.mixer, Traced)
 
 
