@@ -18,7 +18,8 @@ from typing import TypedDict
 
 from mowich.errors import UserError, did_you_mean
 from mowich.files import exists, shipped_yaml
-from mowich.models.config import model_from_config, read_config
+from mowich.models.config import model_from_config
+from mowich.models.given import model_from_json, read_config
 from mowich.models.model import Model
 
 _EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
@@ -78,7 +79,7 @@ def builtin(name: str) -> Model:
     if "captured" not in config:
         return model_from_config(config, name=name, where=where, source=source)
     data = json.loads((_folder() / str(config["captured"])).read_text(encoding="utf-8"))
-    found = model_from_config(data, name=name, where=where, source=source)
+    found = model_from_json(data, name=name, where=where, source=source)
     remark = str(config.get("remark", ""))
     return replace(found, remarks=(*found.remarks, remark)) if remark else found
 
