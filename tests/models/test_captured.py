@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captured_models import Json, captured_json, product, signed
@@ -202,6 +202,22 @@ def test_a_model_without_a_head_has_no_vocabulary() -> None:
     assert found.params == data["params"]
 
 
+def test_a_module_without_repeats_is_one_layer() -> None:
+    data = captured_json(
+        replace(builtin("llama-3.1-8b"), layers=(replace(builtin("llama-3.1-8b").layers[0], count=1),))
+    )
+    layer = data["layers"].pop()
+    data["outside"] |= {
+        key: layer[key] + data["outside"][key] for key in ("products", "cores", "params", "cached_elements")
+    }
+    data["components"] |= {"layers": 0, "other": layer["params"] + data["components"]["other"]}
+    data["pattern"] = []
+    found = read(signed(data))
+    assert found.layers[0].attention == builtin("llama-3.1-8b").layers[0].attention
+    assert (found.num_layers, found.params, found.vocab) == (1, data["params"], 128256)
+    assert found.outside is None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -254,7 +270,6 @@ BASES = [joint_block(), captured_json(builtin("qwen3-30b-a3b")), captured_json(_
 PLACES = [[p for p in _places(base) if p[0] != "pattern" or len(p) == 1] for base in BASES]
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_an_edited_file_is_refused_in_one_line_or_is_another_question(data: st.DataObject) -> None:
     which = data.draw(st.integers(0, len(BASES) - 1))

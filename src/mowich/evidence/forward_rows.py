@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import (
@@ -34,9 +34,6 @@ from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_PRECISIONS, ForwardPlan
 
-PASS_METRIC = "pass_ms"
-"""Name of the figure in results: milliseconds of one pass."""
-
 PASS_TABLE = TableForm(
     required=("what", "model", "shape", "chip", "value", "unit"),
     metrics=("value",),
@@ -55,18 +52,17 @@ _TP = re.compile(r"\bTP ?(\d+)\b")
 """Tensor parallelism that the source of a row states for the devices of one chip."""
 
 
-class _Size(TypedDict, total=False):
-    height: int
-    width: int
-    frames: int
+class _Notes(TypedDict):
+    """source: of the sizes; sizes: kind of what is made -> height, width, frames, where a row states none."""
+
     source: str
+    sizes: Mapping[Literal["image", "clip"], Mapping[str, int]]
 
 
 @cache
-def _sizes() -> Mapping[str, _Size]:
-    """Sizes that are taken where a row states none, of an image and of a clip."""
-    loaded: dict[str, dict[str, _Size]] = shipped_yaml(shipped_folder() / "published" / "pass_notes.yaml")
-    return loaded["sizes"]
+def _notes() -> _Notes:
+    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "pass_notes.yaml")
+    return loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +199,6 @@ def _size(row: PublishedRow, model: Model, inferred: list[str]) -> dict[str, int
     latent = model.captured.latent if model.captured else None
     if latent is None:
         raise RefusedError("shape: not stated")
-    kind = "clip" if (latent.vae_temporal or 1) > 1 else "image"
-    taken = _sizes()[kind]
-    size = {name: n for name, n in taken.items() if isinstance(n, int)}
-    inferred.append(f"shape={'x'.join(map(str, size.values()))} (not stated: {taken['source']})")
+    size = dict(_notes()["sizes"]["clip" if (latent.vae_temporal or 1) > 1 else "image"])
+    inferred.append(f"shape={'x'.join(map(str, size.values()))} (not stated; {_notes()['source']})")
     return size

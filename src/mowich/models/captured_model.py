@@ -34,6 +34,7 @@ def model_of(captured: Captured, where: str = "") -> Model:
     where its products say so exactly, else `Traced`.
     """
     _refuse(captured, where)
+    captured = captured if captured.layers else _one_layer(captured)
     layers = tuple(layer_of(layer) for layer in captured.layers)
     head, outside = _outside(captured)
     by_config, said = _by_config(captured, layers, head, outside)
@@ -68,6 +69,18 @@ def model_of(captured: Captured, where: str = "") -> Model:
     )
 
 
+def _one_layer(captured: Captured) -> Captured:
+    """The record of a module without repeats: all that it computes beside its head is one layer."""
+    head = _head(captured)
+    once, parts = captured.outside, captured.components
+    layer = replace(once, products=tuple(p for p in once.products if p is not head), params=parts.other)
+    rest = replace(
+        once, products=() if head is None else (head,), cores=(), experts=(), scans=(), params=once.params - parts.other
+    )
+    components = replace(parts, layers=parts.other, other=0)
+    return replace(captured, layers=(layer,), pattern=(0,), outside=rest, components=components)
+
+
 def _refuse(captured: Captured, where: str) -> None:
     """Raises UserError for what leaves no count to trust."""
     for at, layer in (
@@ -83,10 +96,15 @@ def _refuse(captured: Captured, where: str) -> None:
                 )
 
 
+def _head(captured: Captured) -> CapturedProduct | None:
+    """The product of the hidden state with each word of the vocabulary."""
+    shape = (captured.vocab, captured.hidden)
+    return next((p for p in captured.outside.products if (p.n, p.k) == shape), None)
+
+
 def _outside(captured: Captured) -> tuple[CapturedProduct | None, Traced | None]:
     """The product of the head, and the rest of what runs once; None where there is no more than lookups and norms."""
-    layer = captured.outside
-    head = next((p for p in layer.products if captured.vocab and (p.n, p.k) == (captured.vocab, captured.hidden)), None)
+    layer, head = captured.outside, _head(captured)
     rest: CapturedLayer = replace(layer, products=tuple(p for p in layer.products if p is not head))
     mixer = traced_of(rest)
     return head, mixer if mixer.products or mixer.cores or mixer.scans else None

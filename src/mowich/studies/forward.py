@@ -30,7 +30,7 @@ from mowich.training.forward import (
     PassTime,
     PassWork,
     binds_pass,
-    pass_flop,
+    forward_flop,
     pass_memory_B,
     pass_plans,
     pass_time,
@@ -102,11 +102,11 @@ def forward_platform(ask: ForwardAsk) -> Platform:
     return _Asked.of(ask).system
 
 
-def _front_first(rate: Floats, item_s: Floats, margin: float) -> list[int]:
-    """Places in the order of an answer: of those within the margin of the most items a second the shortest item, then
+def _front_first(rate: Floats, item_s: Floats, within: float) -> list[int]:
+    """Places in the order of an answer: of those within that share of the most items a second the shortest item, then
     the front from there to the shortest item of all, then the rest."""
     order = by_time(1.0 / rate, item_s).tolist()
-    near = [i for i in order if rate[i] >= (1.0 - margin) * rate[order[0]]]
+    near = [i for i in order if rate[i] >= (1.0 - within) * rate[order[0]]]
     front = [min(near, key=lambda i: item_s[i])]
     for i in order:
         if item_s[i] < item_s[front[-1]] * (1.0 - SAME_TIME):
@@ -126,17 +126,17 @@ class _Asked:
 
     @classmethod
     def of(cls, ask: ForwardAsk) -> _Asked:
-        facts = ask.facts
-        lnc = ask.plan.lnc if ask.plan is not None else int(next(iter(ask.fixed.get("lnc", (0,)))))
-        if lnc:
-            facts = facts.with_values(with_lnc(facts, lnc))
-        chip, vendor = chip_of(facts, ask.system_id), vendor_of(facts, ask.system_id)
-        stack = ask.stack or software_of(facts, chip, vendor, "forward_stack")
+        facts, on = ask.facts, ask.system_id
+        stack = ask.stack or software_of(facts, chip_of(facts, on), vendor_of(facts, on), "forward_stack")
+        system = resolved(facts, on, ask.chips, stack)
+        if ask.plan is not None and ask.plan.lnc not in (0, system.lnc):
+            facts = facts.with_values(with_lnc(facts, ask.plan.lnc))
+            system = resolved(facts, on, ask.chips, stack)
         return cls(
             ask=ask,
             facts=facts,
             stack=stack,
-            system=resolved(facts, ask.system_id, ask.chips, stack),
+            system=system,
             work=PassWork(tokens=ask.job.tokens, branches=ask.job.branches, is_diffusion=ask.job.task == "diffuse"),
         )
 
@@ -148,17 +148,23 @@ class _Asked:
         fixed = {name: [int(v) for v in values] for name, values in ask.fixed.items() if name != "precision"}
         check_fixed(ask.model, self.system, ask.fixed)
         batches = [ask.job.batch] if ask.job.batch else fixed.get("batch", self._batches())
+        batches = [batch for batch in batches if batch in fixed.get("batch", batches)]
         out = []
         for precision in map(str, ask.fixed.get("precision", ("bf16",))):
-            if precision not in self.system.peak_flops:
-                continue
             for cfg in fixed.get("cfg", [1, 2][: ask.job.branches]):
                 for tp in fixed.get("tp", tp_degrees(ask.model, self.system)):
                     for cp in fixed.get("cp", powers(min(MOST_CP, ask.job.tokens))):
-                        if cfg <= ask.job.branches and tp * cp * cfg <= self.system.devices:
+                        if cfg <= ask.job.branches and self._least <= tp * cp * cfg <= self.system.devices:
                             shape = ForwardPlan(tp=tp, cp=cp, cfg=cfg, precision=precision, lnc=lnc)
                             out += [replace(shape, batch=batch) for batch in batches]
         return out
+
+    @property
+    def _least(self) -> int:
+        """Devices of a replica at least: those of a chip where images are made, so that seconds of an item compare
+        between chips, and one copy of the weights leaves room for the encoder of the text and the decoder of the
+        image."""
+        return self.system.devices_per_chip if self.ask.job.task == "diffuse" else 1
 
     def _batches(self) -> list[int]:
         """Items at once that are tried."""
@@ -167,11 +173,10 @@ class _Asked:
 
     def no_plan(self) -> str:
         """Why no plan is legal."""
-        fixed, formats = self.ask.fixed, ", ".join(self.system.peak_flops)
-        words = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in fixed.items())
+        words = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in self.ask.fixed.items())
         return (
-            f"no plan is legal with {words}: tp x cp x cfg is at most {self.system.devices} devices, cfg at most"
-            f" {self.ask.job.branches}, precision one of {formats}"
+            f"no plan is legal with {words}: tp x cp x cfg is {self._least} to {self.system.devices} devices, cfg at"
+            f" most {self.ask.job.branches}"
         )
 
     def replicas(self, plan: ForwardPlan) -> int:
@@ -189,6 +194,8 @@ class _Asked:
             out.append("the text encoder, the VAE and the scheduler are left out")
             if not (job.batch or job.latency_s or "batch" in self.ask.fixed):
                 out.append("a replica makes one item at a time: a batch, or a limit of time, says otherwise")
+        if not job.latency_s and self.ask.plan is None:
+            out.append("the plan is the one that makes the most items a second: a limit of time asks for shorter ones")
         return tuple(out)
 
 
@@ -212,7 +219,7 @@ def _row(
     items = float(asked.items_at_once(plan))
     cost = cost_of(ask.facts, system.id, term=ask.term, used=used, idle=ask.chips - used, step_s=item_s, tokens=items)
     peak = system.peak_flops[plan.precision] * system.devices_per_chip
-    flop = pass_flop(ask.model, job.tokens) * job.branches * job.steps * items
+    flop = forward_flop(ask.model, job.tokens) * job.branches * job.steps * items
     return ForwardRow(
         ask=ask,
         plan=plan,

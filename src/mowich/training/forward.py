@@ -9,7 +9,7 @@ between products (sequence parallelism) in compiled software, not in eager code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mowich.arrays import Floats
 from mowich.estimate import Notes, told
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS
-from mowich.models.model import NO_FFN, Layer, Model, Moe
+from mowich.models.model import NO_FFN, Attention, Layer, Model, Moe, Traced
 from mowich.operators.law import waited
 from mowich.operators.rates import WIDTHS
 from mowich.plans.forward import ForwardPlan
@@ -92,7 +92,7 @@ def work_of(model: Model) -> tuple[Layer, ...]:
     return (*model.layers, Layer(count=1, mixer=model.outside, ffn=NO_FFN, norm_params=0, hidden=model.hidden))
 
 
-def pass_flop(model: Model, tokens: int) -> float:
+def forward_flop(model: Model, tokens: int) -> float:
     """FLOP of one forward of one item, whatever the machine does: no language-model head, whose logits nobody asks for.
 
     Units: FLOP.
@@ -107,7 +107,8 @@ def pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: N
     def on(part: Platform, plans: Plans) -> dict[str, Floats]:
         return _pass_time(model, part, work, plans, notes)
 
-    parts = by_slice(system, p, on)
+    # without gradients attention runs in the kernels of prefill
+    parts = by_slice(replace(system, efficiency=replace(system.efficiency, attention_kernels=1.0)), p, on)
     return PassTime(total_s=parts.pop("total"), parts={name: parts[name] for name in PASS_PARTS})
 
 
@@ -118,9 +119,12 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
-        of_one = _layer_parts(x, launched_s(layer, s) + zero, kind)
+        x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
+        host, starts = launched_s(layer, s)
+        of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
+            kind.terms.pop("accumulate", None)  # of the backward pass
             which = "" if len(model.layers) == 1 else f" (kind {i})"
             notes.take(kind, " outside" if is_outside else f" x {layer.count} layers{which}")
         for name, seconds in of_one.items():
@@ -145,16 +149,44 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     return parts | {"total": total}
 
 
-def launched_s(layer: Layer, s: Stack) -> float:
-    """Seconds that the host takes to launch a layer's forward pass: operation by operation where captured code runs
-    eagerly, else as the stack does its layers."""
-    traced = getattr(layer.mixer, "launches", 0)
-    if s.eager and traced:
-        return float(traced * s.eager_launch)
-    return s.host_per_layer * (s.expert_host if isinstance(layer.ffn, Moe) else 1.0) * layer.blocks / 2.0
+def _context_s(layer: Layer, system: Platform, work: PassWork, p: Plans, ring: Floats, notes: Notes | None) -> Floats:
+    """Seconds of a layer's context parallel exchange: keys and values pass around a ring beside the attention core, or
+    an all-to-all hands each rank its share of the heads before the core and takes it back, whichever is faster. The
+    second needs heads that the ranks divide; nothing runs beside it."""
+    if not np.any(p.cp > 1):
+        return ring
+    cores = [a for a, grows in _cores(layer) if grows]
+    if not cores:
+        return np.zeros_like(ring)
+    tokens_B = _ACTIVATION_B * p.micro_batch * work.tokens / p.cp / p.tp
+    into = float_sum(a.q_width + a.kv_width for a in cores) * tokens_B
+    back = float_sum(a.out_width for a in cores) * tokens_B
+    divides = np.all([a.num_heads % (p.tp * p.cp) == 0 for a in cores], axis=0)
+    ways = [collectives.all_to_all_s(system, sent_B, p.cp, p.tp) for sent_B in (into, back)]
+    across = total_of(way.inside_s + way.outside_s for way in ways)
+    chosen = np.where(divides & (p.cp > 1), np.minimum(ring, across), ring)
+    if notes is not None:
+        words = "the shorter of a ring of keys and values, beside the core, and an all-to-all of heads"
+        notes.add("cp.chosen", chosen, "s", words=words, ring=ring, across=across, sent=into + back)
+    return chosen
 
 
-def _layer_parts(x: LayerTimes, host: Floats, notes: Notes | None) -> dict[str, Floats]:
+def _cores(layer: Layer) -> list[tuple[Attention, bool]]:
+    """(heads and widths, whether its keys are the tokens of the pass) of each attention core."""
+    if isinstance(layer.mixer, Traced):
+        return [(core.attention, core.keys[1] > 0) for core in layer.mixer.cores]
+    return [(layer.attention, True)] if layer.attention.num_heads else []
+
+
+def launched_s(layer: Layer, s: Stack) -> tuple[float, float]:
+    """Seconds of (the host, the device) for launching a layer's forward pass: operation by operation where captured
+    code runs eagerly, else as the stack does its layers."""
+    if s.eager and isinstance(layer.mixer, Traced):
+        return layer.mixer.launches * s.eager_launch, layer.mixer.launches * s.kernel_start
+    return s.host_per_layer * (s.expert_host if isinstance(layer.ffn, Moe) else 1.0) * layer.blocks / 2.0, 0.0
+
+
+def _layer_parts(x: LayerTimes, host: Floats, starts: Floats, notes: Notes | None) -> dict[str, Floats]:
     """Seconds of one layer by part; what the device waits for its host hides transfers that could be issued early."""
     ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(
         products=x.gemm + x.expert_gemm,
@@ -163,20 +195,33 @@ def _layer_parts(x: LayerTimes, host: Floats, notes: Notes | None) -> dict[str, 
         quantise=x.quantise,
         moe=x.moe,
     )
-    waits = told(notes, "host", waited, note="one layer; host: launches")(compute=ahead, host=host)
+    waits = told(notes, "host.waits", waited, note="one layer; host: its launches")(compute=ahead + starts, host=host)
     parts = {
         "gemm": x.gemm + x.expert_gemm,
         "attention": x.attention,
         "memory_bound": x.memory_bound,
         "quantise": x.quantise,
         "moe": x.moe,
-        "host": waits,
+        "host": told(notes, "host", launches_s, note="one layer")(starts=starts, waits=waits),
     }
     left = waits
     for name, exposed, late in zip(("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, strict=True):
         hidden = np.minimum(late, left)
         left, parts[name] = left - hidden, exposed - hidden
     return parts
+
+
+def launches_s(starts: Floats, waits: Floats) -> Floats:
+    """Seconds of launches: what the device takes to begin each operation, and what it waits for its host.
+
+    T = starts + waits
+
+    Units: starts s, waits s.
+
+    >>> float(launches_s(np.array([2.0]), np.array([0.5]))[0])
+    2.5
+    """
+    return np.asarray(starts + waits)
 
 
 def forwards_s(forwards: Floats | float, one: Floats) -> Floats:
@@ -270,7 +315,7 @@ BOUND_BY: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("gemm", "moe", "quantise"),
     "attention": ("attention",),
     "passes over memory": ("memory_bound",),
-    "launches by the host": ("host",),
+    "launches": ("host",),
     "links": _WIRES,
     "what runs once a pass": ("outside",),
     "software": ("software",),
