@@ -202,6 +202,16 @@ def test_a_model_without_a_head_has_no_vocabulary() -> None:
     assert found.params == data["params"]
 
 
+def test_an_encoder_beside_a_decoder_caches_nothing() -> None:
+    model = builtin("llama-3.1-8b")
+    encoder = replace(model.layers[0], count=2, mixer=replace(model.layers[0].attention, causal=False))
+    data = captured_json(replace(model, layers=(encoder, model.layers[0]), pattern=()), kind="encoder-decoder")
+    data["layers"][1]["cores"][0]["cached"] = True
+    data["layers"][1]["cached_elements"] = 2048
+    found = read(signed(data))
+    assert [type(layer.mixer) for layer in found.layers] == [Traced, Attention]
+
+
 def test_a_module_without_repeats_is_one_layer() -> None:
     data = captured_json(
         replace(builtin("llama-3.1-8b"), layers=(replace(builtin("llama-3.1-8b").layers[0], count=1),))

@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
         return 0
     transformers.logging.set_verbosity_error()
     from mowich.errors import UserError
-    from mowich.models.config import read_config
+    from mowich.models.given import read_config
 
     write = "--write" in arguments
     files = [Path(a) for a in arguments if not a.startswith("--")]

@@ -15,7 +15,8 @@ from typing import TypedDict
 
 from mowich.errors import UserError, did_you_mean
 from mowich.files import exists, shipped_yaml
-from mowich.models.config import model_from_config, read_config
+from mowich.models.config import model_from_config
+from mowich.models.given import read_config
 from mowich.models.model import Model
 
 _EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")

@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import types
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
 
-from mowich.errors import UserError, UserErrors, did_you_mean, shorten
+from mowich.errors import ErrorDetails, UserError, UserErrors, did_you_mean, shorten
 
-FORM = "mowich/captured@"
-SCHEMA = f"{FORM}1"
+_FORM = "mowich/captured@"
+SCHEMA = f"{_FORM}1"
 MAX_BYTES = 100_000
 """Largest file: a hundred layers of one kind are one row, so none has a tenth of it."""
 
@@ -35,6 +35,9 @@ class _Whole:
     low: int
     high: int
 
+    def holds(self, value: int) -> bool:
+        return self.low <= value <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class _Most:
@@ -45,18 +48,18 @@ class _Most:
 
 _SIZE = 10**9
 _SUM = 10**15
-Size = Annotated[int, _Whole(1, _SIZE)]
-Count = Annotated[int, _Whole(0, _SIZE)]
-Total = Annotated[int, _Whole(0, _SUM)]
-Coefficient = Annotated[int, _Whole(-_SUM, _SUM)]
-Name = Annotated[str, _Most(200)]
-Words = Annotated[str, _Most(1000)]
+_Size = Annotated[int, _Whole(1, _SIZE)]
+_Count = Annotated[int, _Whole(0, _SIZE)]
+_Total = Annotated[int, _Whole(0, _SUM)]
+_Coefficient = Annotated[int, _Whole(-_SUM, _SUM)]
+_Name = Annotated[str, _Most(300)]
+_Words = Annotated[str, _Most(1000)]
 
-Kind = Literal["decoder", "encoder", "encoder-decoder", "vision-language", "speech", "diffusion", "module"]
+CapturedKind = Literal["decoder", "encoder", "encoder-decoder", "vision-language", "speech", "diffusion", "module"]
 CapturedRole = Literal["column", "row", "vocabulary", "experts", "replicated", "unknown"]
 ScanKind = Literal["mamba2", "mamba", "gdn", "kda", "lightning", "rwkv", "other"]
 
-Dimension = tuple[Coefficient, Coefficient, Coefficient, Coefficient]
+Dimension = tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient]
 """(a, b, c, d): a + b batch + c tokens + d batch tokens."""
 
 
@@ -75,14 +78,14 @@ class CapturedProduct:
     """One weight and what is multiplied with it; weight None: two activations. rows: of one use, summed over the
     batch; times: uses in a layer; shared: whether the weight is counted elsewhere already."""
 
-    module: Name
-    weight: Name | None
-    n: Size
-    k: Size
+    module: _Name
+    weight: _Name | None
+    n: _Size
+    k: _Size
     rows: Dimension
     role: CapturedRole
-    biases: Count
-    times: Size
+    biases: _Count
+    times: _Size
     shared: bool
 
     @property
@@ -95,24 +98,24 @@ class CapturedProduct:
 class CapturedLatent:
     """Widths of what latent attention caches."""
 
-    kv_lora: Size
-    rope: Count
+    kv_lora: _Size
+    rope: _Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedCore:
     """One attention core. masked: by a dense mask that is not the causal one; eager: the user's code writes scores."""
 
-    module: Name
-    heads: Size
-    kv_heads: Size
-    qk: Size
-    v: Size
+    module: _Name
+    heads: _Size
+    kv_heads: _Size
+    qk: _Count
+    v: _Count
     sequences: Dimension
     queries: Dimension
     keys: Dimension
     causal: bool
-    window: Size | None
+    window: _Size | None
     chunked: bool
     sinks: bool
     masked: bool
@@ -126,18 +129,18 @@ class CapturedExperts:
     """Routed experts that were taken whole. width: that they read and write; rows: tokens that are routed; biases: of
     all experts together; run: whether the code runs the chosen experts of a token, or all."""
 
-    module: Name
-    number: Size
-    top_k: Size
-    ffn: Size
-    width: Size
+    module: _Name
+    number: _Size
+    top_k: _Size
+    ffn: _Size
+    width: _Size
     gated: bool
-    biases: Total
+    biases: _Total
     rows: Dimension
-    params: Total
+    params: _Total
     run: Literal["chosen", "all"]
-    groups: Size
-    top_groups: Size
+    groups: _Size
+    top_groups: _Size
 
     @property
     def matrices(self) -> int:
@@ -149,16 +152,16 @@ class CapturedExperts:
 class CapturedScan:
     """A recurrence that was taken whole. flop: forward, of the pass; elements: kept of one sequence."""
 
-    module: Name
+    module: _Name
     kind: ScanKind
-    heads: Size
-    head_dim: Size
-    groups: Size
-    state: Size
-    conv: Count
+    heads: _Size
+    head_dim: _Size
+    groups: _Size
+    state: _Size
+    conv: _Count
     flop: Dimension
-    state_elements: Total
-    conv_elements: Total
+    state_elements: _Total
+    conv_elements: _Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,32 +169,32 @@ class CapturedLayer:
     """A kind of layer, or what runs once. params: of one; moved, moved_eager: elements that passes between products
     read and write."""
 
-    module: Name
+    module: _Name
     # the key is a word of Python
-    class_: Name
-    count: Size
-    params: Total
-    hidden: Size
-    blocks: Count
+    class_: _Name
+    count: _Size
+    params: _Total
+    hidden: _Size
+    blocks: _Count
     products: Annotated[tuple[CapturedProduct, ...], _Most(2000)]
     cores: Annotated[tuple[CapturedCore, ...], _Most(200)]
     experts: Annotated[tuple[CapturedExperts, ...], _Most(50)]
     scans: Annotated[tuple[CapturedScan, ...], _Most(50)]
-    cached_elements: Total
+    cached_elements: _Total
     moved: Dimension
     moved_eager: Dimension
-    norms: Count
-    launches: Count
+    norms: _Count
+    launches: _Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedComponents:
     """Parameters by component."""
 
-    embedding: Total
-    head: Total
-    layers: Total
-    other: Total
+    embedding: _Total
+    head: _Total
+    layers: _Total
+    other: _Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +203,11 @@ class DiffusionLatent:
     pixels, or frames, of one latent element; causal_frames: the first frame is encoded alone; branches: passes of a
     step."""
 
-    patch: tuple[Size, Size, Size] | None
-    vae_spatial: Size | None
-    vae_temporal: Size | None
+    patch: tuple[_Size, _Size, _Size] | None
+    vae_spatial: _Size | None
+    vae_temporal: _Size | None
     causal_frames: bool | None
-    text_tokens: Count | None
+    text_tokens: _Count | None
     branches: Annotated[int, _Whole(1, 2)] | None
 
 
@@ -212,19 +215,19 @@ class DiffusionLatent:
 class CapturedRead:
     """A value that the code read while it ran: what follows from it may be otherwise with other inputs."""
 
-    module: Name
-    what: Name
-    where: Name
-    count: Size
+    module: _Name
+    what: _Name
+    where: _Name
+    count: _Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotUnderstood:
     """An operation that is in no count."""
 
-    module: Name
-    what: Name
-    why: Words
+    module: _Name
+    what: _Name
+    why: _Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,29 +241,29 @@ class Captured:
     """
 
     schema: Literal["mowich/captured@1"]
-    name: Name
-    source: Words
-    kind: Kind
-    versions: Annotated[Mapping[str, Name], _Most(50)]
-    probes: Annotated[tuple[tuple[Size, Size], ...], _Most(20)]
-    checked: tuple[Size, Size]
+    name: _Name
+    source: _Words
+    kind: CapturedKind
+    versions: Annotated[Mapping[str, _Name], _Most(50)]
+    probes: Annotated[tuple[tuple[_Size, _Size], ...], _Most(20)]
+    checked: tuple[_Size, _Size]
     inputs: Annotated[Mapping[str, tuple[Dimension, ...]], _Most(50)]
-    hidden: Size
-    vocab: Count
+    hidden: _Size
+    vocab: _Count
     tied: bool
-    max_seq: Count
-    params: Total
+    max_seq: _Count | None
+    params: _Total
     components: CapturedComponents
     layers: Annotated[tuple[CapturedLayer, ...], _Most(1000)]
-    pattern: Annotated[tuple[Count, ...], _Most(10_000)]
+    pattern: Annotated[tuple[_Count, ...], _Most(10_000)]
     outside: CapturedLayer
     mtp: None
     latent: DiffusionLatent | None
     config: Mapping[str, object] | None
     reads: Annotated[tuple[CapturedRead, ...], _Most(500)]
     not_understood: Annotated[tuple[NotUnderstood, ...], _Most(500)]
-    notes: Annotated[tuple[Words, ...], _Most(100)]
-    digest: Name
+    notes: Annotated[tuple[_Words, ...], _Most(100)]
+    digest: _Name
 
     def to_dict(self) -> dict[str, object]:
         """The JSON object that it was read from."""
@@ -292,7 +295,7 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
     hold, and a file that was changed after it was captured: each with its place in the JSON."""
     schema = data.get("schema")
     if schema != SCHEMA:
-        is_later = isinstance(schema, str) and schema.startswith(FORM)
+        is_later = isinstance(schema, str) and schema.startswith(_FORM)
         raise UserError(
             "captured in a form that this version does not read" if is_later else "was not captured from a model",
             where=_at(where, "schema"),
@@ -312,10 +315,11 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
             fix="leave its config out",
         )
     reader = _RecordReader(where)
-    captured: Captured = reader.record(Captured, data, "")
+    captured = reader.record(Captured, data, "")
     reader.stop()
-    for error in _wrong_sums(captured, where):
-        reader.errors.append(error)
+    assert isinstance(captured, Captured)
+    for at, what, given, allowed in _wrong_sums(captured):
+        reader.wrong(at, what, given=given, allowed=allowed)
     reader.stop()
     if captured.digest != digest_of(data):
         raise UserError(
@@ -331,8 +335,12 @@ def _at(where: str, path: str) -> str:
     return f"{where} {path}" if path else where
 
 
+_TypeForm = Any
+"""A type of a field, `int` or `Annotated[int, ...]`: Python has no type for that yet."""
+
+
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, _TypeForm]:
     """Key -> type of a record."""
     hints = get_type_hints(kind, include_extras=True)
     return {f.name.rstrip("_"): hints[f.name] for f in fields(kind)}
@@ -350,16 +358,18 @@ class _RecordReader:
         if self.errors:
             raise self.errors[0] if len(self.errors) == 1 else UserErrors(self.errors[:_TOLD])
 
-    def wrong(self, at: str, what: str, given: object = None, **more: Any) -> Any:
+    def wrong(self, at: str, what: str, **more: Unpack[ErrorDetails]) -> object:
         """Collect one problem; what is read instead is None."""
-        given = shorten(json.dumps(given)) if isinstance(given, list | Mapping) else given
-        self.errors.append(UserError(what, where=_at(self.where, at), given=given, **more))
+        given = more.get("given")
+        if isinstance(given, list | Mapping):
+            more["given"] = shorten(json.dumps(given))
+        self.errors.append(UserError(what, where=_at(self.where, at), **more))
         return None
 
-    def record(self, kind: type, value: object, at: str) -> Any:
+    def record(self, kind: type, value: object, at: str) -> object:
         """A record of that kind."""
         if not isinstance(value, Mapping):
-            return self.wrong(at, "must be a mapping", value)
+            return self.wrong(at, "must be a mapping", given=value)
         hints = _hints(kind)
         found = len(self.errors)
         for key in value:
@@ -375,111 +385,106 @@ class _RecordReader:
                 read[key if key != "class" else "class_"] = self.value(hint, value[key], path)
         return None if len(self.errors) > found else kind(**read)
 
-    def value(self, hint: Any, value: object, at: str) -> Any:
+    def value(self, hint: _TypeForm, value: object, at: str) -> object:
         """A value of any type that a record has."""
-        bounds: Any = None
-        if get_origin(hint) is Annotated:
-            hint, bounds = get_args(hint)
-        origin, inner = get_origin(hint), get_args(hint)
+        bounds: Sequence[_TypeForm] = getattr(hint, "__metadata__", ())  # of Annotated
+        hint = get_args(hint)[0] if bounds else hint
+        origin: _TypeForm = get_origin(hint)
+        inner = get_args(hint)
         if hint is types.NoneType:
-            return None if value is None else self.wrong(at, "must be null", value)
+            return None if value is None else self.wrong(at, "must be null", given=value)
         if origin in (Union, types.UnionType):
             return None if value is None else self.value(inner[0], value, at)
         if is_dataclass(hint):
             return self.record(hint, value, at)  # type: ignore[arg-type]
+        if origin in (tuple, Mapping):
+            return self._many(origin is tuple, inner, bounds[0].number if bounds else None, value, at)
         if origin is Literal:
-            return value if value in inner else self.wrong(at, "is none of these", value, allowed=inner)
+            is_known = isinstance(value, str) and value in inner
+            return value if is_known else self.wrong(at, "is none of these", given=value, allowed=inner)
         if hint is bool:
-            return value if isinstance(value, bool) else self.wrong(at, "must be true or false", value)
+            return value if isinstance(value, bool) else self.wrong(at, "must be true or false", given=value)
         if hint is int:
-            return self._whole(bounds, value, at)
-        if hint is str:
-            return self._text(bounds.number, value, at)
-        if origin is tuple:
-            return self._list(inner, bounds, value, at)
-        return self._mapping(inner[1], bounds, value, at)
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and bounds[0].holds(value)
+            allowed = f"{bounds[0].low} to {bounds[0].high}"
+            return value if is_whole else self.wrong(at, "must be a whole number", given=value, allowed=allowed)
+        return self._text(bounds[0].number, value, at)
 
-    def _whole(self, bounds: _Whole, value: object, at: str) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int) or not bounds.low <= value <= bounds.high:
-            return self.wrong(at, "must be a whole number", value, allowed=f"{bounds.low} to {bounds.high}")
-        return value
-
-    def _text(self, most: int, value: object, at: str) -> Any:
-        if not isinstance(value, str):
-            return self.wrong(at, "must be a text", value)
-        if len(value) > most or not value.isprintable():
-            return self.wrong(at, "must be one printable line", value, allowed=f"up to {most} characters")
-        return value
-
-    def _list(self, inner: tuple[Any, ...], bounds: _Most | None, value: object, at: str) -> Any:
-        if not isinstance(value, list | tuple):
-            return self.wrong(at, "must be a list", value)
-        is_open = len(inner) == 2 and inner[1] is Ellipsis
-        most = bounds.number if bounds else 50 if is_open else len(inner)
-        if len(value) > most or (not is_open and len(value) < most):
-            allowed = f"up to {most}" if is_open else f"{most}"
-            return self.wrong(at, "has another number of entries", len(value), allowed=allowed)
-        kinds = [inner[0]] * len(value) if is_open else inner
-        return tuple(self.value(k, x, f"{at}.{i}") for i, (k, x) in enumerate(zip(kinds, value, strict=True)))
-
-    def _mapping(self, kind: Any, bounds: _Most | None, value: object, at: str) -> Any:
-        if not isinstance(value, Mapping):
-            return self.wrong(at, "must be a mapping", value)
-        if bounds is None:  # a config, which its own reader checks
+    def _text(self, most: int, value: object, at: str) -> object:
+        if isinstance(value, str) and len(value) <= most and value.isprintable():
             return value
-        if len(value) > bounds.number:
-            return self.wrong(at, "has too many keys", len(value), allowed=f"up to {bounds.number}")
-        for key in value:
-            self._text(200, key, at)
-        return {key: self.value(kind, x, f"{at}.{key}") for key, x in value.items()}
+        allowed = f"up to {most} printable characters"
+        return self.wrong(at, "must be a text of one line", given=value, allowed=allowed)
 
-
-def _wrong_sums(c: Captured, where: str) -> Iterator[UserError]:
-    """What does not fit together."""
-
-    def wrong(at: str, what: str, given: object, allowed: str) -> UserError:
-        return UserError(what, where=_at(where, at), given=given, allowed=allowed)
-
-    parts = c.components
-    total = parts.embedding + parts.head + parts.layers + parts.other
-    if c.params != total:
-        yield wrong("params", "is not the sum of its components", c.params, f"{total}")
-    inner = sum(layer.count * layer.params for layer in c.layers)
-    if parts.layers != inner:
-        yield wrong("components.layers", "is not the sum over layers of count x params", parts.layers, f"{inner}")
-    if c.outside.params != c.params - parts.layers:
-        allowed = f"{c.params - parts.layers}, the components beside layers"
-        yield wrong("outside.params", "does not fit the components", c.outside.params, allowed)
-    if c.outside.count != 1:
-        yield wrong("outside.count", "runs once", c.outside.count, "1")
-    counts = Counter(c.pattern)
-    for i, layer in enumerate(c.layers):
-        in_pattern = counts.pop(i, 0)
-        if layer.count != in_pattern:
-            yield wrong(f"layers.{i}.count", "is not how often the pattern has it", layer.count, f"{in_pattern}")
-    if counts:
-        yield wrong("pattern", "names a kind of layer that is not listed", max(counts), f"0 to {len(c.layers) - 1}")
-    if not any(layer.products or layer.experts for layer in (*c.layers, c.outside)):
-        yield UserError("computes nothing: it has no product", where=_at(where, "layers"))
-    for at, layer in [*((f"layers.{i}", layer) for i, layer in enumerate(c.layers)), ("outside", c.outside)]:
-        least = sum(p.params for p in layer.products) + sum(e.params for e in layer.experts)
-        if layer.params < least:
-            allowed = f"{least} and above"
-            yield wrong(f"{at}.params", "is below that of its products and experts", layer.params, allowed)
-        for name, dimension in _dimensions(layer):
-            low = min((size_at(dimension, *probe) for probe in (*c.probes, c.checked)), default=0)
-            if low < 0 or min(dimension[1:]) < 0:
-                yield wrong(f"{at}.{name}", "falls with batch or tokens, or is below 0", list(dimension), "0 and above")
-        for i, core in enumerate(layer.cores):
-            for key, what, given, allowed in _wrong_core(core):
-                yield wrong(f"{at}.cores.{i}.{key}", what, given, allowed)
-        for i, experts in enumerate(layer.experts):
-            for key, what, given, allowed in _wrong_experts(experts):
-                yield wrong(f"{at}.experts.{i}.{key}", what, given, allowed)
+    def _many(self, is_list: bool, inner: Sequence[_TypeForm], most: int | None, value: object, at: str) -> object:
+        """A list, of one kind or with a kind for each place; or a mapping, of a config that its own reader checks."""
+        if not isinstance(value, list | tuple if is_list else Mapping):
+            return self.wrong(at, "must be a list" if is_list else "must be a mapping", given=value)
+        if most is not None and len(value) > most:
+            return self.wrong(at, "has too many entries", given=len(value), allowed=f"up to {most}")
+        if isinstance(value, Mapping):
+            if most is None:
+                return value
+            for key in value:
+                self._text(most, key, at)
+            return {key: self.value(inner[1], x, f"{at}.{key}") for key, x in value.items()}
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(value):
+            return self.wrong(at, "has another number of entries", given=len(value), allowed=f"{len(kinds)}")
+        return tuple(self.value(k, x, f"{at}.{i}") for i, (k, x) in enumerate(zip(kinds, value, strict=True)))
 
 
 _Wrong = Iterator[tuple[str, str, object, str]]
 """Key, what is wrong, given, allowed."""
+
+
+def _wrong_sums(c: Captured) -> _Wrong:
+    """What does not fit together."""
+    parts = c.components
+    total = parts.embedding + parts.head + parts.layers + parts.other
+    if c.params != total:
+        yield "params", "is not the sum of its components", c.params, f"{total}"
+    inner = sum(layer.count * layer.params for layer in c.layers)
+    if parts.layers != inner:
+        yield "components.layers", "is not the sum over layers of count x params", parts.layers, f"{inner}"
+    if c.outside.params != c.params - parts.layers:
+        allowed = f"{c.params - parts.layers}, the components beside layers"
+        yield "outside.params", "does not fit the components", c.outside.params, allowed
+    if c.outside.count != 1:
+        yield "outside.count", "runs once", c.outside.count, "1"
+    counts = Counter(c.pattern)
+    for i, layer in enumerate(c.layers):
+        in_pattern = counts.pop(i, 0)
+        if layer.count != in_pattern:
+            yield f"layers.{i}.count", "is not how often the pattern has it", layer.count, f"{in_pattern}"
+    if counts:
+        yield "pattern", "names a kind of layer that is not listed", max(counts), f"0 to {len(c.layers) - 1}"
+    every = [*((f"layers.{i}", layer) for i, layer in enumerate(c.layers)), ("outside", c.outside)]
+    if not any(layer.products or layer.experts for _, layer in every):
+        yield "layers", "compute nothing", 0, "1 product and more"
+    for at, layer in every:
+        yield from _below(at, _wrong_layer(layer, (*c.probes, c.checked)))
+
+
+def _wrong_layer(layer: CapturedLayer, probes: Sequence[tuple[int, int]]) -> _Wrong:
+    """probes: (batch, tokens) of passes."""
+    least = sum(p.params for p in layer.products) + sum(e.params for e in layer.experts)
+    if layer.params < least:
+        yield "params", "is below that of its products and experts", layer.params, f"{least} and above"
+    for key, dimension in _dimensions(layer):
+        _, b, c, d = dimension
+        slopes = (d, c + d, *(b + d * tokens for _, tokens in probes))
+        if min(*slopes, *(size_at(dimension, *probe) for probe in probes)) < 0:
+            yield key, "falls with batch or tokens, or is below 0", str(list(dimension)), "0 and above"
+    for i, core in enumerate(layer.cores):
+        yield from _below(f"cores.{i}", _wrong_core(core))
+    for i, experts in enumerate(layer.experts):
+        yield from _below(f"experts.{i}", _wrong_experts(experts))
+
+
+def _below(at: str, problems: _Wrong) -> _Wrong:
+    """Problems with the place that they are below."""
+    return ((f"{at}.{key}", what, given, allowed) for key, what, given, allowed in problems)
 
 
 def _wrong_core(core: CapturedCore) -> _Wrong:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from mowich.errors import UserError
 from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
 from mowich.models.config import model_from_config
-from mowich.models.fold import PER_TOKEN, layer_of, pass_flop, rows_per_sequence, traced_layer, traced_of
+from mowich.models.fold import (
+    COMPARED_TOKENS,
+    PER_TOKEN_ROWS,
+    layers_of,
+    pass_flop,
+    rows_per_sequence,
+    traced_layer,
+    traced_of,
+)
 from mowich.models.model import FROM_CODE, Layer, Model
 from mowich.models.traced import Traced
 
@@ -16,7 +24,6 @@ _SAME = 1e-3
 """Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
 _NEAR = 1e-2
 """The same where it is told, and the config still counts."""
-_LENGTHS = (256.0, 4096.0)
 _TOLD = 3
 """Modules that a doubt names."""
 
@@ -24,10 +31,10 @@ _TOLD = 3
 def model_from_captured(data: Mapping[str, object], *, where: str, source: str = "") -> Model:
     """The Model of a parsed captured file; `where` names it in errors. Raises UserError as `read_captured` does, and
     for a capture whose FLOP cannot be known."""
-    return replace(model_of(read_captured(data, where), where), source=source)
+    return replace(model_of_code(read_captured(data, where), where), source=source)
 
 
-def model_of(captured: Captured, where: str = "") -> Model:
+def model_of_code(captured: Captured, where: str = "") -> Model:
     """The Model of a record. Units: counts. Raises UserError where its FLOP cannot be known.
 
     The model of its config is taken where that has the same parameters and FLOP (0.1%). Else each layer is one of ours
@@ -35,7 +42,7 @@ def model_of(captured: Captured, where: str = "") -> Model:
     """
     _refuse(captured, where)
     captured = captured if captured.layers else _one_layer(captured)
-    layers = tuple(layer_of(layer) for layer in captured.layers)
+    layers = layers_of(captured.layers)
     head, outside = _outside(captured)
     by_config, said = _by_config(captured, layers, head, outside)
     if by_config is not None:
@@ -60,7 +67,7 @@ def model_of(captured: Captured, where: str = "") -> Model:
         final_norm_params=final,
         other_params=parts.other - final,
         other_matmul_params=matrices or 0,
-        max_seq=captured.max_seq,
+        max_seq=captured.max_seq or 0,
         pattern=captured.pattern,
         outside=outside,
         captured=captured,
@@ -114,7 +121,7 @@ def _matrices(outside: Traced | None) -> int | None:
     """Weights of what runs once where it is only matrices that each token uses once; None where it is more."""
     if outside is None:
         return 0
-    plain = all(p.rows == PER_TOKEN and p.is_weight and not p.is_shared for p in outside.products)
+    plain = all(p.rows == PER_TOKEN_ROWS and p.is_weight and not p.is_shared for p in outside.products)
     return None if outside.cores or outside.scans or not plain else outside.matmul_params(0)
 
 
@@ -133,7 +140,7 @@ def _by_config(
             f"its code has {captured.params:,} parameters and its config.json says {model.params:,}: the code is taken",
         )
     forms = tuple(map(traced_layer, captured.layers))
-    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in _LENGTHS)
+    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in COMPARED_TOKENS)
     if share <= _SAME:
         return model, ()
     is_sparse = any(layer.attention.indexer or layer.attention.compressor for layer in model.layers)

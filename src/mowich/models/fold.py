@@ -28,11 +28,11 @@ from mowich.models.recurrent import Recurrent
 from mowich.models.traced import Role, Rows, Traced, TracedCore, TracedProduct, TracedScan
 from mowich.sums import float_sum
 
-PER_TOKEN: Rows = (0.0, 1.0)
-ONCE: Rows = (1.0, 0.0)
+PER_TOKEN_ROWS: Rows = (0.0, 1.0)
+_ONCE: Rows = (1.0, 0.0)
 _MOST_PRODUCTS = 24
 """A layer of ours has fewer; the search for its place takes their square."""
-_LENGTHS = (256.0, 4096.0)
+COMPARED_TOKENS = (256.0, 4096.0)
 """Tokens at which FLOP of two forms of a layer are compared: below and above common windows."""
 
 _Products = tuple[CapturedProduct, ...]
@@ -48,10 +48,16 @@ def rows_per_sequence(dimension: Dimension) -> Rows:
     return float(max(0, a + b)), float(c + d)
 
 
-def layer_of(captured: CapturedLayer) -> Layer:
-    """The layer as one of ours, else as `Traced` with routed experts beside it where their router is known."""
-    traced = traced_layer(captured)
-    return _folded(captured, traced) or traced
+def layers_of(captured: Sequence[CapturedLayer]) -> tuple[Layer, ...]:
+    """Each layer as one of ours, else as `Traced` with routed experts beside it where their router is known. An
+    attention of ours has a cache, so one without folds only in a model that caches nothing."""
+    caches = any(core.cached for layer in captured for core in layer.cores)
+    out = []
+    for layer in captured:
+        traced = traced_layer(layer)
+        may_fold = not caches or all(core.cached for core in layer.cores)
+        out.append((may_fold and _folded(layer, traced)) or traced)
+    return tuple(out)
 
 
 def layer_flop(layer: Layer, seq: float) -> float:
@@ -189,7 +195,7 @@ def _folded(captured: CapturedLayer, traced: Layer) -> Layer | None:
         for ffn in _ffns(captured, rest):
             norms = captured.params - mixer.params(captured.hidden) - ffn.params(captured.hidden)
             layer = Layer(count=captured.count, mixer=mixer, ffn=ffn, norm_params=norms, hidden=captured.hidden)
-            if norms >= 0 and layer.blocks and all(_close(layer, traced, seq) for seq in _LENGTHS):
+            if norms >= 0 and layer.blocks and all(_close(layer, traced, seq) for seq in COMPARED_TOKENS):
                 return layer
     return None
 
@@ -202,7 +208,7 @@ def _close(layer: Layer, traced: Layer, seq: float) -> bool:
 
 def _is_plain(p: CapturedProduct) -> bool:
     """Whether each token takes a weight once that is the layer's own."""
-    return rows_per_sequence(p.rows) == PER_TOKEN and p.times == 1 and p.weight is not None and not p.shared
+    return rows_per_sequence(p.rows) == PER_TOKEN_ROWS and p.times == 1 and p.weight is not None and not p.shared
 
 
 def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixer, _Products]]:
@@ -210,7 +216,7 @@ def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixe
     if captured.cores:
         core = captured.cores[0]
         rows = (rows_per_sequence(core.sequences), rows_per_sequence(core.queries), rows_per_sequence(core.keys))
-        if rows != (ONCE, PER_TOKEN, PER_TOKEN) or core.masked:
+        if rows != (_ONCE, PER_TOKEN_ROWS, PER_TOKEN_ROWS) or core.masked:
             return
         forms = _latent_attentions(captured, core, products) if core.latent else _attentions(captured, core, products)
         for attention, rest in forms:
@@ -353,7 +359,7 @@ def _moe(captured: CapturedLayer, products: _Products, *, shared: bool) -> tuple
     are taken too."""
     e = captured.experts[0] if captured.experts else None
     hidden = captured.hidden
-    if e is None or rows_per_sequence(e.rows) != PER_TOKEN:
+    if e is None or rows_per_sequence(e.rows) != PER_TOKEN_ROWS:
         return None, products
     tokens = tuple(p for p in products if _is_plain(p))
     router = next((p for p, _ in _without(tokens, e.number, hidden)), None)

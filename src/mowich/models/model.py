@@ -191,7 +191,7 @@ class Model:
     def digested(self) -> object:
         """What the digest of an answer has of a model: its shapes, and not where and how it was read; of a model that
         is read from its captured code alone, what was captured too."""
-        code = self.captured if self.architecture == FROM_CODE else None
+        code = self.captured if self.is_from_code else None
         return [*_shapes(self), code.digest] if code else _shapes(self)
 
     def inputs(self) -> dict[str, object]:
@@ -204,6 +204,11 @@ class Model:
     def graded(self, grade: str) -> str:
         """The grade of a number that rests on the model's shapes: D where `doubts` says why."""
         return "D" if self.doubts else grade
+
+    @property
+    def is_from_code(self) -> bool:
+        """Whether its shapes come from what was captured, and not from a config."""
+        return self.architecture == FROM_CODE
 
     @property
     def kind(self) -> str:

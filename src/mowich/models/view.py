@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.models.attention import Attention
-from mowich.models.captured_view import captured_view
 from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
+from mowich.models.traced import Traced
 
 if TYPE_CHECKING:  # a model shows itself through this module
     from mowich.facts import Facts
-    from mowich.models.model import Layer, Model
+    from mowich.models.captured import CapturedKind, CapturedLayer
+    from mowich.models.model import Layer, Mixer, Model
 
 _SCHEMA = "mowich/model@1"
 
@@ -238,5 +240,60 @@ def model_view(
         weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
         encoders=_encoders(model, facts),
-        captured=captured_view(model),
+        captured=_captured(model),
     )
+
+
+_TOKENS: dict[CapturedKind, str] = {
+    "decoder": "of a text that is read and goes on",
+    "encoder": "of a text that is read once",
+    "encoder-decoder": "of what is written; what is read has as many, or a fixed number of rows",
+    "vision-language": "of the text; an image has a fixed number of rows",
+    "speech": "of the sound, as positions of the encoder",
+    "diffusion": "patches of the latent image or clip; the text has a fixed number of rows",
+    "module": "rows of the module's inputs",
+}
+"""Kind of model -> what its tokens are."""
+
+
+def _captured(model: Model) -> dict[str, object]:
+    """The `captured` object of `mowich/model@1`; empty for a model that was not captured from code.
+
+    read_from: whether the config behind it or the code gave its shapes. Of each kind of layer: its module, in what form
+    it is computed ("ours" or "traced"), its products under their modules' names, roles of weights with their number.
+    """
+    c = model.captured
+    if c is None:
+        return {}
+    by_code = model.is_from_code
+    forms = [layer.mixer for layer in model.layers] if by_code else [None] * len(c.layers)
+    return {
+        "kind": c.kind,
+        "tokens": _TOKENS[c.kind],
+        "source": c.source,
+        "versions": dict(c.versions),
+        "read_from": "code" if by_code else "config",
+        "layers": [_captured_layer(layer, form) for layer, form in zip(c.layers, forms, strict=True)],
+        "outside": _captured_layer(c.outside, model.outside),
+        "doubts": list(model.doubts),
+        "remarks": list(model.remarks),
+        "reads": [asdict(read) for read in c.reads],
+        "not_understood": [asdict(one) for one in c.not_understood],
+        "notes": list(c.notes),
+    }
+
+
+def _captured_layer(layer: CapturedLayer, form: Mixer | None) -> dict[str, object]:
+    return {
+        "module": layer.module,
+        "class": layer.class_,
+        "count": layer.count,
+        "form": "traced" if isinstance(form, Traced) else "ours",
+        "products": [
+            {"module": p.module, "n": p.n, "k": p.k, "rows": list(p.rows), "role": p.role} for p in layer.products
+        ],
+        "cores": [core.module for core in layer.cores],
+        "experts": [experts.module for experts in layer.experts],
+        "scans": [scan.module for scan in layer.scans],
+        "roles": dict(sorted(Counter(p.role for p in layer.products if p.weight is not None).items())),
+    }
