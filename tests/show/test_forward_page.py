@@ -25,7 +25,7 @@ from mowich.show.render.csv import csv_of
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 from mowich.shown import Rows
-from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb, job_inputs, job_of_inputs
+from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb, forward_job_of, job_inputs
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
 FACTS = load_facts()
@@ -174,7 +174,7 @@ def test_what_a_forged_result_says_is_refused() -> None:
     )
 )
 def test_a_job_survives_its_result(job: ForwardJob) -> None:
-    assert job_of_inputs(job_inputs(job)) == job
+    assert forward_job_of(job_inputs(job)) == job
 
 
 def test_a_question_goes_the_whole_way(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
@@ -190,7 +190,9 @@ def test_a_question_goes_the_whole_way(capsys: pytest.CaptureFixture[str], tmp_p
     assert result["digest"]
     assert cli.run([*command_of(result).split()[1:], "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out) == result
-    found = mowich.compare("llama-3.2-1b", ["trn2", "h100"], forward={"task": "encode", "tokens": 512, "batch": 4}, chips=2)
+    found = mowich.compare(
+        "llama-3.2-1b", ["trn2", "h100"], forward={"task": "encode", "tokens": 512, "batch": 4}, chips=2
+    )
     assert [r["item_s"] for r in found.to_dict()["rows"]] == [r["item_s"] for r in result["rows"]]  # type: ignore[union-attr]
     for r in result["rows"]:
         assert math.fsum(r["pass_s"]["breakdown"].values()) == pytest.approx(r["pass_s"]["value"])
