@@ -159,6 +159,7 @@ def test_what_is_of_another_job_is_one_line(words: str, line: str, capsys: pytes
             "forward.tokens: are what height",
         ),
         (IMAGES, {"steps": 9}, "forward.task: is required"),
+        (ENCODER, {"task": "encode", "tokens": "x"}, "forward.tokens: not a count, got 'x'"),
         (IMAGES, {"task": "difuse"}, "forward.task: no task of forward passes, got 'difuse'; allowed: diffuse, encode"),
     ],
 )

@@ -61,6 +61,7 @@ from mowich.requests.passes import (
     FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
+    KIND_WORDS,
     TASK_HELP,
     asks_forward,
     check_decodes,
@@ -615,6 +616,8 @@ def read_work(
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
+    if train is not None and model.kind in ("diffusion", "speech"):
+        reader.note(f"{model.name} is {KIND_WORDS[model.kind]}: its tokens are those of its layers, as of patches")
     note_shapes(reader, systems)
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)

@@ -236,9 +236,13 @@ def check_decodes(model: Model, *, edge: Edge = Edge.OPTION) -> None:
     >>> from mowich.models import load_model
     >>> check_decodes(load_model("llama-3.1-8b"))
     """
-    task = {"diffusion": "diffuse", "encoder": "encode", "speech": "encode"}.get(model.kind)
-    if task is not None:
+    is_causal = all(layer.attention.causal for layer in model.layers)
+    if model.kind in _TASK_OF or not is_causal:
+        task = _TASK_OF.get(model.kind, "encode")
         use = f"--task {task}" if edge is Edge.OPTION else f'forward={{"task": "{task}", ...}}'
-        raise UserError(
-            f"{model.name} is {KIND_WORDS[model.kind]} and decodes no tokens", field="model", fix=f"use {use}"
-        )
+        what = f"{model.name} is {KIND_WORDS[model.kind]} and decodes no tokens"
+        raise UserError(what, field="model", fix=f"use {use}")
+
+
+_TASK_OF: dict[str, ForwardTask] = {"diffusion": "diffuse", "encoder": "encode", "speech": "encode"}
+"""Kinds of models that decode nothing, with the task that they do."""
