@@ -121,7 +121,8 @@ class Origins:
                 self.of[number] = made
 
     def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> NoReturn:
-        """Raise `TracedOrigin` with where what is not finite in a returned tile comes from, None where all are finite."""
+        """Raise `TracedOrigin` with where what is not finite in a returned tile comes from, None where all are
+        finite."""
         for core in cores:
             self.settle(core)
         tiles = [(tile, _not_finite(tile)) for tile in returned if isinstance(tile, Tile)]

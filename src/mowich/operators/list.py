@@ -75,7 +75,7 @@ class AttentionCore:
     square_flop: of the full square; scores: elements of the full square, which an unfused kernel writes and reads;
     moved: elements that a scan's kernels move; attended: tokens of its sequences; attention: its heads and widths,
     where tokens attend to one another; ranks: that share them; module: its name in the user's code; is_unfused: whether
-    that code writes its scores."""
+    that code writes its scores; is_masked: whether it takes a dense mask."""
 
     flop: Floats
     square_flop: Floats
@@ -89,6 +89,7 @@ class AttentionCore:
     ranks: Floats
     module: str = ""
     is_unfused: bool = False
+    is_masked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +164,8 @@ def _traced_cores(traced: Traced, share: Share) -> tuple[AttentionCore, ...]:
     for core in traced.cores:
         a, ranks = core.attention, share.tp if traced.is_split(core) else np.ones_like(share.tp)
         squares = t * core.queries_per_token(share.seq) * row_count(core.keys, share.seq) / ranks
-        is_plain = core.queries == core.keys == EACH_TOKEN and core.sequences == ONE_SEQUENCE and not core.is_unfused
+        is_plain = core.queries == core.keys == EACH_TOKEN and core.sequences == ONE_SEQUENCE
+        is_plain = is_plain and not (core.is_unfused or core.is_masked)
         out.append(
             AttentionCore(
                 flop=core.flop_per_token(share.attended) * t / ranks,
@@ -178,6 +180,7 @@ def _traced_cores(traced: Traced, share: Share) -> tuple[AttentionCore, ...]:
                 ranks=ranks,
                 module=core.module,
                 is_unfused=core.is_unfused,
+                is_masked=core.is_masked,
             )
         )
     for scan in traced.scans:

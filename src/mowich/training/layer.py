@@ -114,7 +114,7 @@ def layer_times(
     attention, attention_backward = once(
         ("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, in_block, notes)
     )
-    between = list_.stream(layer, h, share)
+    between = list_.stream(layer, h, share, is_eager=bool(s.eager))
     by_rows = None
     if kernels is not None and share.element_B == 2.0:
         by_rows = r.tabled("passes", between.rows, h, between.norms, between.bytes_ / 2.0 - between.norm_elements)
@@ -371,7 +371,8 @@ def _core_law(
 ) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
-    e_a = e.attention * e.attention_kernels * e.older_attention**s.has_older_attention
+    kernels = e.masked_attention if s.dense_masks and core.is_masked else e.older_attention**s.has_older_attention
+    e_a = e.attention * e.attention_kernels * kernels
     if is_unfused(system, core):
         given: dict[str, Floats | float] = {
             "F": core.square_flop,
