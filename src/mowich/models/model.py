@@ -251,8 +251,11 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """What its tokens are for: "decoder", or what was captured ("encoder", "diffusion", "speech"...)."""
-        return self.captured.kind if self.captured else "decoder"
+        """What its tokens are for: what was captured ("diffusion", "speech"...); else "decoder", or "encoder" where
+        some layer reads in both directions."""
+        if self.captured:
+            return self.captured.kind
+        return "decoder" if all(layer.attention.causal for layer in self.layers) else "encoder"
 
     @property
     def has_experts(self) -> bool:

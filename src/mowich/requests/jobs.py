@@ -56,19 +56,20 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
-from mowich.requests.forward import (
+from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
+from mowich.requests.passes import (
     FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
-    TASK_WORDS,
+    KIND_WORDS,
+    TASK_HELP,
+    asks_forward,
     check_decodes,
     forward_words,
-    is_forward,
     no_other_job,
     only_forward,
-    read_forward,
+    read_forward_job,
 )
-from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.remarks import context_note, note_formats, note_shapes, note_stacks, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
@@ -189,7 +190,7 @@ TASK = word(
     group="train",
     example="lora:16",
 )
-_TASK = replace(TASK, help=TASK_WORDS)
+_TASK = replace(TASK, help=TASK_HELP)
 DOCUMENT = count(
     "document", "Mean tokens of documents packed into a sequence.", metavar="N", group="train", example="1200"
 )
@@ -524,7 +525,7 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
 
 def _work_of(reader: QuestionReader, other: Field[object]) -> JobWork:
     """Which job a question has; what belongs to another one is noted. other: says that it is serving."""
-    if not is_forward(reader):
+    if not asks_forward(reader):
         only_forward(reader)
         return "serve" if serves_job(reader, other) else "train"
     no_other_job(reader, (TRAINS, other))
@@ -586,7 +587,7 @@ def read_work(
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
     model = model or asked_model(reader)
     train = read_train(reader, needs_tokens=needs_tokens and not fits) if work == "train" else None
-    forward = read_forward(reader, model) if work == "forward" else None
+    forward = read_forward_job(reader, model) if work == "forward" else None
     if serving and model is not None:
         with reader.watch():
             check_decodes(model, edge=reader.edge)
@@ -615,6 +616,8 @@ def read_work(
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
+    if train is not None and model.kind in ("diffusion", "speech"):
+        reader.note(f"{model.name} is {KIND_WORDS[model.kind]}: its tokens are those of its layers, as of patches")
     note_shapes(reader, systems)
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)

@@ -22,7 +22,7 @@ MOST_FIT_CHIPS = 4096
 """Chips up to which the fewest that fit are looked for."""
 
 
-def row_dict(row: ForwardRow) -> dict[str, object]:
+def forward_dict(row: ForwardRow) -> dict[str, object]:
     """A row of mowich/forward@1; the parts of a pass are those of its estimate."""
     ask, system = row.ask, forward_platform(row.ask)
     return {
@@ -88,7 +88,7 @@ class ForwardAnswer(Shown):
             "inputs": dict(self.inputs),
             "facts_hash": self.facts_hash,
             **fit,
-            "rows": [row_dict(row) for row in self.rows],
+            "rows": [forward_dict(row) for row in self.rows],
             "warnings": list(self.warnings),
         }
 
@@ -179,7 +179,7 @@ def job_inputs(job: ForwardJob) -> dict[str, object]:
     }
 
 
-def job_of_inputs(inputs: Mapping[str, object]) -> ForwardJob:
+def forward_job_of(inputs: Mapping[str, object]) -> ForwardJob:
     """The job that a result states. Raises UserError for what is none."""
     values: dict[str, int] = {}
     for name in ("tokens", "batch", "steps", "branches", "height", "width", "frames"):

@@ -13,10 +13,10 @@ from mowich.studies.explain import (
     collective,
     fit,
     fleet,
-    forward,
     gap,
     goodput,
     kernel,
+    passes,
     power,
     prices,
     rl,
@@ -75,7 +75,7 @@ def make_source(
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
     if schema == "mowich/forward@1":
-        return forward.forward_row(result, place, row, facts, model(None))
+        return passes.forward_row(result, place, row, facts, model(None))
     if schema == "mowich/rl@1":
         return rl.rl_row(result, place, row if place else row["rows"][0], facts, model(None))
     if schema == "mowich/rates@1":

@@ -13,7 +13,7 @@ import * as drawer from "./explain.js";
 const KINDS = {
   image: ["An image", { model: "flux.1-dev", on: ["trn2", "trn3", "b300"], chips: "4", task: "diffuse", height: "1024", width: "1024", steps: "28" }],
   clip: ["A clip", { model: "wan-2.1-14b", on: ["trn2", "trn3", "b300"], chips: "4", task: "diffuse", height: "480", width: "832", frames: "81", steps: "50" }],
-  texts: ["Vectors of texts", { model: "llama-3.1-8b", on: ["trn2", "trn3", "b300"], chips: "4", task: "encode", tokens: "512", batch: "32" }],
+  texts: ["Vectors of texts", { model: "bert-large", on: ["trn2", "trn3", "b300"], chips: "1", task: "encode", tokens: "512", batch: "64" }],
 };
 const OF_TASK = { diffuse: ["height", "width", "frames", "steps", "guidance"], encode: ["tokens", "batch"] };
 const OF_COMPARE = ["model", "on", "chips"];

@@ -8,11 +8,11 @@ from mowich.shown import Result
 from mowich.studies.explain.rules import (
     evidence,
     fleet,
-    forward,
     gaps,
     kernels,
     machines,
     models,
+    passes,
     reinforcement,
     serving,
     training,
@@ -33,7 +33,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         kernels.KERNEL_RULES,
         gaps.GAP_RULES,
         reinforcement.RL_RULES,
-        forward.FORWARD_RULES,
+        passes.FORWARD_RULES,
     )
     for schema, rules in kind.items()
 }

@@ -15,7 +15,7 @@ from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.forward import assess_forward, forward_platform
-from mowich.studies.forward_answer import job_of_inputs, row_dict
+from mowich.studies.forward_answer import forward_dict, forward_job_of
 from mowich.studies.forward_row import ForwardAsk
 
 _OF_TIME = frozenset(("pass_s", "item_s", "items_per_s_per_chip", "mfu", "memory_B"))
@@ -35,7 +35,7 @@ class _Row:
         """The question of the row under other facts, at its plan."""
         return ForwardAsk(
             model=self.model,
-            job=job_of_inputs(self.inputs),
+            job=forward_job_of(self.inputs),
             on=str(self.row["system"]),
             system_id=str(self.row["system_id"]),
             chips=int(self.row["chips_requested"]),
@@ -47,7 +47,7 @@ class _Row:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
-        return flat_numbers(row_dict(assess_forward(self.ask(known))))
+        return flat_numbers(forward_dict(assess_forward(self.ask(known))))
 
     @cached_property
     def laws(self) -> dict[str, Term]:

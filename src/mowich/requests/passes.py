@@ -37,14 +37,16 @@ ITEMS: Field[object] = Field(
     edges=_FEW,
     example="32",
 )
-HEIGHT = whole(
+ITEM_HEIGHT = whole(
     "height", "Pixels of an image.", high=_MOST_PIXELS, metavar="N", group="forward", is_listed=False, example="1024"
 )
-WIDTH = whole(
+ITEM_WIDTH = whole(
     "width", "Pixels of an image.", high=_MOST_PIXELS, metavar="N", group="forward", is_listed=False, example="1024"
 )
-FRAMES = whole("frames", "Images of a clip.", high=100_000, metavar="N", group="forward", is_listed=False, example="81")
-STEPS = whole(
+ITEM_FRAMES = whole(
+    "frames", "Images of a clip.", high=100_000, metavar="N", group="forward", is_listed=False, example="81"
+)
+ITEM_STEPS = whole(
     "steps", "Passes for an image or a clip.", high=10_000, metavar="N", group="forward", is_listed=False, example="28"
 )
 GUIDANCE = whole(
@@ -57,24 +59,24 @@ GUIDANCE = whole(
     is_listed=False,
     example="2",
 )
-LATENCY = quantity(
+ITEM_LATENCY = quantity(
     "latency", "s", "Most seconds of an item.", metavar="TIME", group="forward", is_listed=False, example="5s"
 )
 
-_OF_IMAGES = (HEIGHT, WIDTH, FRAMES, STEPS, GUIDANCE)
+_OF_IMAGES = (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES, ITEM_STEPS, GUIDANCE)
 """What images and clips alone have."""
-FORWARD_FIELDS = (FORWARDS, FORWARD_TASK, ITEM_TOKENS, ITEMS, *_OF_IMAGES, LATENCY)
+FORWARD_FIELDS = (FORWARDS, FORWARD_TASK, ITEM_TOKENS, ITEMS, *_OF_IMAGES, ITEM_LATENCY)
 """The job on all edges."""
-FORWARD_ALONE = (*_OF_IMAGES, LATENCY)
+FORWARD_ALONE = (*_OF_IMAGES, ITEM_LATENCY)
 """What no other job has."""
 FORWARD_JOB = '{"task": "diffuse", "height": 1024, "width": 1024, "steps": 28}'
-TASK_WORDS = (
+TASK_HELP = (
     "pretrain, sft, lora:16:attention,mlp; diffuse, encode with --height --width --frames --steps --guidance --latency."
 )
 """What `--help` says of `--task` where it names the forward passes too, whose options stand in no line of their own."""
 
 
-def is_forward(reader: QuestionReader) -> bool:
+def asks_forward(reader: QuestionReader) -> bool:
     """Whether the job is one of forward passes: by the word of `--task`, or by its own mapping."""
     if FORWARDS not in reader.schema.fields:
         return False
@@ -105,14 +107,16 @@ def no_other_job(reader: QuestionReader, others: Sequence[Field[object]]) -> Non
             reader.add(f"{what} is a job of its own", field, fix=f"leave {reader.said(field)} or {what} out")
 
 
-def read_forward(reader: QuestionReader, model: Model | None) -> ForwardJob | None:
+def read_forward_job(reader: QuestionReader, model: Model | None) -> ForwardJob | None:
     """The job of forward passes, or None when something is wrong or missing."""
     before = len(reader.problems.found)
     task = _task(reader)
     if task is None or (model is not None and not _can_do(reader, model, task)):
         return None
-    tokens, latency = reader.get(ITEM_TOKENS), reader.get(LATENCY)
-    height, width, frames, steps = (reader.get(field) or 0 for field in (HEIGHT, WIDTH, FRAMES, STEPS))
+    tokens, latency = reader.get(ITEM_TOKENS), reader.get(ITEM_LATENCY)
+    height, width, frames, steps = (
+        reader.get(field) or 0 for field in (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES, ITEM_STEPS)
+    )
     batch = _batch(reader)
     if task == "encode":
         for field in _OF_IMAGES:
@@ -121,8 +125,8 @@ def read_forward(reader: QuestionReader, model: Model | None) -> ForwardJob | No
         if reader.given(ITEM_TOKENS) is None:
             reader.missing(ITEM_TOKENS, " with the task encode")
     else:
-        if reader.given(STEPS) is None:
-            reader.missing(STEPS, " with the task diffuse")
+        if reader.given(ITEM_STEPS) is None:
+            reader.missing(ITEM_STEPS, " with the task diffuse")
         _need_sizes(reader)
     if len(reader.problems.found) > before or model is None or batch is None:
         return None
@@ -130,7 +134,7 @@ def read_forward(reader: QuestionReader, model: Model | None) -> ForwardJob | No
     if task == "diffuse" and tokens is None:
         from mowich.models.latent import latent_tokens
 
-        with reader.watch(HEIGHT):
+        with reader.watch(ITEM_HEIGHT):
             tokens = latent_tokens(model, height=height, width=width, frames=frames)
     if tokens is None:
         return None
@@ -173,12 +177,12 @@ def _batch(reader: QuestionReader) -> int | None:
 def _need_sizes(reader: QuestionReader) -> None:
     """Height and width go together, and stand in the place of tokens."""
     has_tokens = reader.given(ITEM_TOKENS) is not None
-    sizes = [field for field in (HEIGHT, WIDTH, FRAMES) if reader.given(field) is not None]
+    sizes = [field for field in (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES) if reader.given(field) is not None]
     if has_tokens and sizes:
         given = ", ".join(reader.said(field) for field in sizes)
         reader.add("are what height, width and frames come to", ITEM_TOKENS, given=f"beside {given}", fix="give one")
     if not has_tokens:
-        for field in (HEIGHT, WIDTH):
+        for field in (ITEM_HEIGHT, ITEM_WIDTH):
             if reader.given(field) is None:
                 reader.missing(field, f" with the task diffuse, or {reader.said(ITEM_TOKENS)}")
 
@@ -232,9 +236,13 @@ def check_decodes(model: Model, *, edge: Edge = Edge.OPTION) -> None:
     >>> from mowich.models import load_model
     >>> check_decodes(load_model("llama-3.1-8b"))
     """
-    task = {"diffusion": "diffuse", "encoder": "encode", "speech": "encode"}.get(model.kind)
-    if task is not None:
+    is_causal = all(layer.attention.causal for layer in model.layers)
+    if model.kind in _TASK_OF or not is_causal:
+        task = _TASK_OF.get(model.kind, "encode")
         use = f"--task {task}" if edge is Edge.OPTION else f'forward={{"task": "{task}", ...}}'
-        raise UserError(
-            f"{model.name} is {KIND_WORDS[model.kind]} and decodes no tokens", field="model", fix=f"use {use}"
-        )
+        what = f"{model.name} is {KIND_WORDS[model.kind]} and decodes no tokens"
+        raise UserError(what, field="model", fix=f"use {use}")
+
+
+_TASK_OF: dict[str, ForwardTask] = {"diffusion": "diffuse", "encoder": "encode", "speech": "encode"}
+"""Kinds of models that decode nothing, with the task that they do."""
