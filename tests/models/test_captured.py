@@ -272,6 +272,42 @@ def _mamba() -> Model:
     return replace(builtin("gpt2"), layers=(layer,), hidden=64, pattern=(0, 0))
 
 
+# files that the exporter wrote
+# ----------------------------------------------------------------------------------------------------------------------
+
+KEPT = Path(__file__).parents[1] / "fixtures" / "captured"
+FORMS = {
+    "deepseek_v3": (501_296, "mla mlp, mla moe"),
+    "gpt_oss": (1_150_344, "gqa moe, gqa moe"),
+    "llama_like": (2_742_528, "gqa mlp"),
+    "gpt2_like": (854_144, "gqa mlp"),
+    "experts_loop": (654_976, "traced"),
+    "dit": (4_635_968, "traced"),
+    "seq2seq": (1_131_008, "traced, traced"),
+}
+"""File -> parameters as PyTorch counts them, and what its layers are read as from the code alone."""
+
+
+def _form(layer: Layer) -> str:
+    if isinstance(layer.mixer, Traced):
+        return "traced"
+    return f"{layer.attention.kind} {'moe' if isinstance(layer.ffn, Moe) else 'mlp'}"
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
+def test_what_the_exporter_wrote_is_read(name: str) -> None:
+    data = json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
+    found = read(data)
+    by_code = read(signed({**data, "config": None}))
+    assert (found.params, by_code.params) == (FORMS[name][0], FORMS[name][0])
+    assert ", ".join(map(_form, by_code.layers)) == FORMS[name][1]
+    assert found.flop_per_token(300.0) == pytest.approx(by_code.flop_per_token(300.0), rel=1e-3)
+    assert not found.doubts
+    if data["config"] is not None:
+        config = load_model(str(KEPT.parent / "configs" / f"{name}.json"))
+        assert found.digested() == config.digested()
+
+
 # what is refused
 # ----------------------------------------------------------------------------------------------------------------------
 
