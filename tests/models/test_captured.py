@@ -214,6 +214,23 @@ def test_an_encoder_beside_a_decoder_caches_nothing() -> None:
     assert [type(layer.mixer) for layer in found.layers] == [Traced, Attention]
 
 
+def test_a_model_without_a_head_trains_in_the_time_of_its_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = captured_json(builtin("llama-3.2-1b"))
+    data["outside"]["products"] = []
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(signed(data)), encoding="utf-8")
+    ask = ["--train", "--tokens", "1G", "--seq", "4096", "--batch", "64seqs", "--on", "trn3:16", "--set", "plan.pp=1,2"]
+    steps = []
+    for model in (str(file), "llama-3.2-1b"):
+        assert run(["compare", model, *ask, "--json", "-q"]) == 0
+        steps.append(json.loads(capsys.readouterr().out)["rows"][0]["step_s"])
+    without, whole = steps
+    assert without["breakdown"].get("head", 0.0) == 0.0
+    assert 0.0 < without["value"] < whole["value"]
+
+
 def test_a_module_without_repeats_is_one_layer() -> None:
     data = captured_json(
         replace(builtin("llama-3.1-8b"), layers=(replace(builtin("llama-3.1-8b").layers[0], count=1),))
