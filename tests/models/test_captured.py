@@ -304,6 +304,7 @@ FORMS = {
     "experts_loop": (654_976, "traced"),
     "dit": (4_635_968, "traced"),
     "seq2seq": (1_131_008, "traced, traced"),
+    "vit": (1_386_250, "traced"),
 }
 """File -> parameters as PyTorch counts them, and what its layers are read as from the code alone."""
 
@@ -323,6 +324,7 @@ def test_what_the_exporter_wrote_is_read(name: str) -> None:
     assert ", ".join(map(_form, by_code.layers)) == FORMS[name][1]
     assert found.flop_per_token(300.0) == pytest.approx(by_code.flop_per_token(300.0), rel=1e-3)
     assert not found.doubts
+    assert any("a fixed number of rows" in remark for remark in found.remarks) is (name == "vit")
     if data["config"] is not None:
         config = load_model(str(KEPT.parent / "configs" / f"{name}.json"))
         assert found.digested() == config.digested()
