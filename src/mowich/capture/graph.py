@@ -28,7 +28,7 @@ class Op:
     out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k), else the arguments
     that are no tensors under their names (dims, size, dim); where it reads a weight "operands", a letter for each
     tensor operand (a: activation, w: weight, c: a constant of the code), and of a product "weight_shapes"; where it
-    reads a constant mask "mask"."""
+    reads a constant mask "mask"; widths: bytes per element of the outputs."""
 
     name: str
     module: str
@@ -38,6 +38,7 @@ class Op:
     shapes: tuple[tuple[int, ...], ...] = ()
     out_shapes: tuple[tuple[int, ...], ...] = ()
     attributes: dict[str, object] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
