@@ -18,9 +18,10 @@ from mowich.cli import run
 from mowich.errors import UserError
 from mowich.models import load_model, model_names
 from mowich.models.builtin import builtin, config_of
-from mowich.models.captured import MAX_BYTES, read_captured
+from mowich.models.captured import MAX_BYTES
 from mowich.models.captured_model import model_from_captured
 from mowich.models.fold import layer_flop
+from mowich.models.given import model_of_inputs
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Layer, Mlp, Model, Moe, Recurrent
 from mowich.models.traced import Traced
 from mowich.web.asks import check_config
@@ -106,12 +107,11 @@ def test_a_model_that_is_captured_is_the_same_model(model: Model, fused: bool) -
     assert replace(found, layers=model.layers) == model
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_every_built_in_model_keeps_parameters_and_flop(fused: bool) -> None:
+def test_every_built_in_model_keeps_parameters_and_flop() -> None:
     not_plain = 0
-    for name in model_names():
+    for number, name in enumerate(model_names()):
         model = builtin(name)
-        found = read(captured_json(model, fused=fused))
+        found = read(captured_json(model, fused=number % 2 == 0))
         assert found.params == model.params, name
         not_plain += any(isinstance(layer.mixer, Traced) for layer in found.layers)
         for was, now in zip(model.layers, found.layers, strict=True):
@@ -241,6 +241,15 @@ def test_what_may_be_wrong_lowers_the_grade(change: Json, said: str) -> None:
     assert found.graded("A") == "D"
 
 
+def test_work_that_is_counted_more_often_than_it_runs_is_told() -> None:
+    data = joint_block()
+    data["layers"][0]["products"][-1]["rows"] = [3, 0, 0, 0]
+    data["outside"]["products"][0]["rows"] = [0, 1, 0, 0]
+    found = read(signed(data))
+    assert "counted for each sequence: model.layers.{}.mod.linear" in found.remarks[1]
+    assert found.remarks[2] == "its head runs for some tokens only, and is counted for each"
+
+
 def test_experts_that_the_code_runs_all_are_told() -> None:
     data = captured_json(builtin("qwen3-30b-a3b"))
     data["layers"][0]["experts"][0]["run"] = "all"
@@ -349,9 +358,14 @@ def test_a_forged_number_is_named_with_its_place(path: str, value: object, said:
     assert said in refused.value.line()
 
 
-def test_a_record_writes_what_it_read() -> None:
-    for data in BASES:
-        assert read_captured(data, "m.json").to_dict() == data
+def test_keys_that_a_core_chooses_bound_its_work() -> None:
+    data = captured_json(builtin("llama-3.1-8b"))
+    data["layers"][0]["cores"][0]["kept"] = 100
+    layer = read(signed(data)).layers[0]
+    full = builtin("llama-3.1-8b").layers[0]
+    bounded = replace(full.attention, window=100).core_flop_per_token(4096.0)
+    assert layer_flop(layer, 4096.0) == pytest.approx(2 * full.matmul_params + bounded)
+    assert isinstance(layer.mixer, Traced)
 
 
 # at the edges
@@ -381,11 +395,12 @@ def test_a_result_is_explained_where_the_file_is_not(tmp_path: Path, capsys: pyt
     assert saved["inputs"]["model_config"] == data
     assert saved["rows"][0]["tpot_s"]["grade"] == "D"
     assert run(["explain", out, "h100.tpot_s"]) == 0
+    again = model_of_inputs(saved["inputs"])
+    assert again is not None
+    assert again.digested() == read(data).digested()
     saved["inputs"]["model_config"]["layers"][0]["products"][0]["n"] += 1
-    Path(out).write_text(json.dumps(saved), encoding="utf-8")
-    capsys.readouterr()
-    assert run(["explain", out, "h100.tpot_s"]) == 2
-    assert "model_config of the result digest: the file was changed" in capsys.readouterr().err
+    with pytest.raises(UserError, match="model_config of the result digest: the file was changed"):
+        model_of_inputs(saved["inputs"])
 
 
 def test_the_page_names_modules_and_what_is_not_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -407,6 +422,32 @@ def test_the_page_names_modules_and_what_is_not_understood(tmp_path: Path, capsy
     ):
         assert words in page
     assert "captured" not in load_model("gpt2").to_dict()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["plan", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:64", "--top", "2"],
+        ["plan", "--serve", "--isl", "1000", "--osl", "100", "--on", "h100:2", "--top", "2"],
+        ["fit", "--serve", "--kv", "8Ki", "--on", "trn3"],
+    ],
+)
+def test_answers_through_a_capture_are_those_of_the_config(
+    ask: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {key: value for key, value in config_of("qwen3-30b-a3b").items() if key != "source"}
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(captured_json(builtin("qwen3-30b-a3b"), config=config)), encoding="utf-8")
+    verb, *rest = ask
+    found = []
+    for model in ("qwen3-30b-a3b", str(file)):
+        assert run([verb, model, *rest, "--json", "-q"]) == 0
+        answer = json.loads(capsys.readouterr().out.replace(str(file), "qwen3-30b-a3b"))
+        assert ("model_config" in answer["inputs"]) is (model == str(file))
+        for key in ("model_config", "model_read_as"):
+            answer["inputs"].pop(key, None)
+        found.append({key: value for key, value in answer.items() if key != "seconds"})
+    assert found[0] == found[1]
 
 
 def test_a_pasted_file_is_the_model_too() -> None:

@@ -140,10 +140,11 @@ def test_a_dense_mask_and_eager_code_cost_what_the_stack_says() -> None:
     slow, fast = (pass_time(m, eager, work, pass_plans([plan], eager)).parts for m in (masked, plain))
     rate = eager.efficiency.masked_attention
     assert 0 < rate < 1
-    assert fast["attention"][0] / slow["attention"][0] == pytest.approx(rate, rel=1e-9)
+    unmasked = eager.efficiency.older_attention**eager.stack.has_older_attention
+    assert fast["attention"][0] / slow["attention"][0] == pytest.approx(rate / unmasked, rel=1e-9)
     fused = replace(eager, stack=replace(eager.stack, eager=0.0))
     moved = pass_time(plain, fused, work, pass_plans([plan], fused)).parts["memory_bound"]
-    assert fast["memory_bound"][0] / moved[0] == pytest.approx(4.0 / eager.stack.memory_passes, rel=1e-9)
+    assert fast["memory_bound"][0] / moved[0] == pytest.approx(4.0 / min(eager.stack.memory_passes, 4.0), rel=1e-9)
 
 
 def test_launches_show_where_kernels_are_short() -> None:

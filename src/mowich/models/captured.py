@@ -11,7 +11,7 @@ import json
 import types
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
@@ -104,7 +104,8 @@ class CapturedLatent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedCore:
-    """One attention core. masked: by a dense mask that is not the causal one; eager: the user's code writes scores."""
+    """One attention core. masked: by a dense mask that is not the causal one; eager: the user's code writes scores;
+    kept: keys that a query attends to at most, chosen by their scores (None: all)."""
 
     module: _Name
     heads: _Size
@@ -122,6 +123,7 @@ class CapturedCore:
     cached: bool
     eager: bool
     latent: CapturedLatent | None
+    kept: _Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,16 +267,6 @@ class Captured:
     notes: Annotated[tuple[_Words, ...], _Most(100)]
     digest: _Name
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON object that it was read from."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {("class" if key == "class_" else key): _plain(x) for key, x in value.items()}
-    return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
-
 
 def digest_of(data: Mapping[str, object]) -> str:
     """SHA-256 of the canonical JSON without its digest: sorted keys, no spaces, ASCII.
@@ -377,12 +369,13 @@ class _RecordReader:
                 fix = did_you_mean(str(key), hints)
                 self.wrong(f"{at}.{key}".lstrip("."), "unknown key", allowed=sorted(hints), fix=fix)
         read = {}
-        for key, hint in hints.items():
+        for f in fields(kind):
+            key = f.name.rstrip("_")
             path = f"{at}.{key}".lstrip(".")
-            if key not in value:
+            if key in value:
+                read[f.name] = self.value(hints[key], value[key], path)
+            elif f.default is MISSING:
                 self.wrong(path, "missing key", fix=_AGAIN)
-            else:
-                read[key if key != "class" else "class_"] = self.value(hint, value[key], path)
         return None if len(self.errors) > found else kind(**read)
 
     def value(self, hint: _TypeForm, value: object, at: str) -> object:

@@ -192,11 +192,16 @@ def _named(items: list[str]) -> str:
 
 
 def _remarks(captured: Captured, layers: tuple[Layer, ...]) -> Iterator[str]:
-    """What else to tell: weights that every device holds whole."""
-    pairs = [
-        (layer, form) for layer, form in zip(captured.layers, layers, strict=True) if isinstance(form.mixer, Traced)
-    ]
-    unknown = sum(layer.count for layer, _ in pairs for p in layer.products if p.role == "unknown")
-    total = sum(layer.count for layer, _ in pairs for p in layer.products if p.weight is not None)
+    """What else to tell: weights that every device holds whole, work that is counted more often than it runs."""
+    pairs = zip(captured.layers, layers, strict=True)
+    traced = [layer for layer, form in pairs if isinstance(form.mixer, Traced)]
+    unknown = sum(layer.count for layer in traced for p in layer.products if p.role == "unknown")
+    total = sum(layer.count for layer in traced for p in layer.products if p.weight is not None)
     if unknown:
         yield f"how {unknown} of {total} matrices split is not known: each device holds them whole"
+    once = [f"{layer.module}.{p.module}" for layer in traced for p in layer.products if p.rows[0] > 0 or p.rows[2] > 0]
+    if once:
+        yield f"work that does not grow with the batch is counted for each sequence: {_named(once)}"
+    head = _head(captured)
+    if head is not None and rows_per_sequence(head.rows) != PER_TOKEN_ROWS:
+        yield "its head runs for some tokens only, and is counted for each"

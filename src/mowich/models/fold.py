@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from mowich.models.attention import NO_ATTENTION, Attention
+from mowich.models.attention import NO_ATTENTION, Attention, Indexer
 from mowich.models.captured import (
     CapturedCore,
     CapturedExperts,
@@ -25,11 +25,11 @@ from mowich.models.captured import (
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.model import Layer, Mixer
 from mowich.models.recurrent import Recurrent
-from mowich.models.traced import Role, Rows, Traced, TracedCore, TracedProduct, TracedScan
+from mowich.models.traced import Role, RowCount, Traced, TracedCore, TracedProduct, TracedScan
 from mowich.sums import float_sum
 
-PER_TOKEN_ROWS: Rows = (0.0, 1.0)
-_ONCE: Rows = (1.0, 0.0)
+PER_TOKEN_ROWS: RowCount = (0.0, 1.0)
+_ONCE: RowCount = (1.0, 0.0)
 _MOST_PRODUCTS = 24
 """A layer of ours has fewer; the search for its place takes their square."""
 COMPARED_TOKENS = (256.0, 4096.0)
@@ -38,7 +38,7 @@ COMPARED_TOKENS = (256.0, 4096.0)
 _Products = tuple[CapturedProduct, ...]
 
 
-def rows_per_sequence(dimension: Dimension) -> Rows:
+def rows_per_sequence(dimension: Dimension) -> RowCount:
     """(fixed, per token) of one sequence; never below 0.
 
     >>> rows_per_sequence((0, 512, 0, 1))
@@ -152,7 +152,7 @@ def _core(core: CapturedCore) -> TracedCore:
 
 
 def _attention_of(core: CapturedCore) -> Attention:
-    """Heads, widths, window of a core."""
+    """Heads, widths, window of a core; the scores of an indexer are a core of their own."""
     latent = core.latent
     return Attention(
         kind="mla" if latent else "gqa",
@@ -165,6 +165,7 @@ def _attention_of(core: CapturedCore) -> Attention:
         causal=core.causal and not core.masked,
         kv_lora=latent.kv_lora if latent else 0,
         rope_head_dim=latent.rope if latent else 0,
+        indexer=Indexer(num_heads=0, head_dim=0, top_k=core.kept, head_weights=False) if core.kept else None,
     )
 
 
@@ -216,7 +217,7 @@ def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixe
     if captured.cores:
         core = captured.cores[0]
         rows = (rows_per_sequence(core.sequences), rows_per_sequence(core.queries), rows_per_sequence(core.keys))
-        if rows != (_ONCE, PER_TOKEN_ROWS, PER_TOKEN_ROWS) or core.masked:
+        if rows != (_ONCE, PER_TOKEN_ROWS, PER_TOKEN_ROWS) or core.masked or core.kept:
             return
         forms = _latent_attentions(captured, core, products) if core.latent else _attentions(captured, core, products)
         for attention, rest in forms:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.files import read_json
-from mowich.models.captured_model import model_from_captured
 from mowich.models.config import model_from_config
 from mowich.models.model import Model
 
@@ -22,6 +21,8 @@ def model_from_json(data: Mapping[str, object], *, name: str, where: str, source
         return model_from_config(data, name=name, where=where, source=source, read_as=read_as)
     if read_as:
         raise UserError("is for a config.json: a captured file says what it is", field="as", given=read_as)
+    from mowich.models.captured_model import model_from_captured  # most commands read none
+
     return model_from_captured(data, where=where, source=source)
 
 

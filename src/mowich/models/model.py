@@ -65,9 +65,28 @@ class Layer:
 
     @property
     def attention(self) -> Attention:
-        """The mixer where it is attention, else an attention of zero heads, whose widths, FLOP and cache are all
-        zero."""
-        return self.mixer if isinstance(self.mixer, Attention) else NO_ATTENTION
+        """The mixer where it is attention; of a captured block its main core; else an attention of zero heads, whose
+        widths, FLOP and cache are all zero."""
+        mixer = self.mixer
+        if isinstance(mixer, Attention):
+            return mixer
+        return NO_ATTENTION if isinstance(mixer, Recurrent) else mixer.attention
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Every attention core with heads: one, several in a captured block, or none."""
+        of_layer = self.traced.attentions if self.traced else (self.attention,)
+        return tuple(a for a in of_layer if a.num_heads)
+
+    @property
+    def traced(self) -> Traced | None:
+        """The mixer where it is a block as it was captured."""
+        return self.mixer if isinstance(self.mixer, Traced) else None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it keeps a state of fixed size of each sequence."""
+        return self.mixer.state_elements > 0
 
     @property
     def recurrent(self) -> Recurrent | None:
@@ -84,7 +103,9 @@ class Layer:
 
     @property
     def blocks(self) -> int:
-        """Residual blocks, 1 or 2: each reads the residual stream once and adds to it once."""
+        """Residual blocks, 1 or 2, or as captured: each reads the residual stream once and adds to it once."""
+        if isinstance(self.mixer, Traced):
+            return self.mixer.blocks
         return int(self.has_mixer) + int(self.has_ffn)
 
     @property
@@ -115,12 +136,30 @@ class Layer:
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
         """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped
         engines) and the last inputs of the convolution; 0 for attention."""
-        r = self.recurrent
-        return bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements if r else 0.0
+        return bytes_per_state * self.mixer.state_elements + bytes_per_element * self.mixer.conv_elements
+
+    @property
+    def kv_elements_per_token(self) -> float:
+        """Elements that each token writes to the cache (a window forgets them later)."""
+        return (self.traced or self.attention).kv_elements_per_token
+
+    def cached_elements(self, context: float) -> float:
+        """Elements that the cache of one sequence of `context` tokens holds."""
+        return self.traced.kept_elements(context) if self.traced else self.attention.cached_elements(context)
+
+    def mixer_product_flop(self, seq: float) -> float:
+        """Forward FLOP per token of the products of its mixer: 2 * matrix weights, of a captured block by the rows of
+        each product."""
+        return (
+            self.mixer.product_flop_per_token(seq)
+            if isinstance(self.mixer, Traced)
+            else 2.0 * self.mixer.matmul_params(self.hidden)
+        )
 
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP per token of one layer of this kind: 2 * matrix weights + mixer core + residual mixing."""
-        return 2 * self.matmul_params + self.mixer.core_flop_per_token(seq) + self.residual_flop
+        others = 2 * (self.ffn.matmul_params(self.hidden) + self.extra_matmul_params)
+        return self.mixer_product_flop(seq) + others + self.mixer.core_flop_per_token(seq) + self.residual_flop
 
 
 @lru_cache(maxsize=64)
@@ -224,6 +263,13 @@ class Model:
         return any(isinstance(layer.ffn, Moe) for layer in self.layers)
 
     @property
+    def work(self) -> tuple[Layer, ...]:
+        """What a forward pass computes beside the head: the layers, and what runs once as one more of them."""
+        if self.outside is None:
+            return self.layers
+        return (*self.layers, Layer(count=1, mixer=self.outside, ffn=NO_FFN, norm_params=0, hidden=self.hidden))
+
+    @property
     def num_layers(self) -> int:
         """Layers, multi-token-prediction blocks left out."""
         return sum(layer.count for layer in self.layers)
@@ -265,7 +311,7 @@ class Model:
         this.
         """
         flop = 2.0 * (self.vocab * self.hidden * self.heads + self.other_matmul_params)
-        flop += float_sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
+        flop += float_sum(layer.count * layer.flop_per_token(seq) for layer in self.work)
         if mtp and self.mtp_layers:
             block = float_sum(layer.count * layer.flop_per_token(seq) for layer in self.mtp_block)
             flop += self.mtp_layers * (block + 2 * (2 * self.hidden**2 + self.vocab * self.hidden))
@@ -274,17 +320,17 @@ class Model:
     def attention_flop_per_token(self, seq: float) -> float:
         """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and
         recurrences."""
-        return float_sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
+        return float_sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.work)
 
     def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache that each token writes, over all layers (windows do not reduce it)."""
-        elements = float_sum(layer.count * layer.attention.kv_elements_per_token for layer in self.layers)
+        elements = float_sum(layer.count * layer.kv_elements_per_token for layer in self.layers)
         return bytes_per_element * elements
 
     def kv_bytes(self, seq: float, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their
         entries. What recurrent layers keep instead is `state_bytes`."""
-        elements = float_sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
+        elements = float_sum(layer.count * layer.cached_elements(seq) for layer in self.layers)
         return bytes_per_element * elements
 
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:

@@ -75,7 +75,11 @@ class Lora:
     def gemms(self, layer: Layer, hidden: int) -> tuple[ops.Gemm, ...]:
         """The matrices of the layer that have an adapter."""
         wanted = {name for target in self.targets for name in _GROUPS[target]}
-        return tuple(gemm for gemm in ops.dense_gemms(layer, hidden) if gemm.name in wanted)
+        return tuple(
+            gemm
+            for gemm in ops.dense_gemms(layer, hidden)
+            if (gemm.group in self.targets and gemm.is_held if gemm.group else gemm.name in wanted)
+        )
 
     def layer_params(self, layer: Layer, hidden: int) -> int:
         """Trainable weights of one layer: rank * (k + n) for each adapted matrix."""
@@ -123,6 +127,6 @@ def train_flop_per_token(model: Model, seq: float, task: Task, lora: Lora | None
     if task != "lora":
         return 3.0 * forward
     cores = float_sum(
-        layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.layers
+        layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.work
     )
     return 2.0 * (forward - cores) + 3.0 * cores + 6.0 * (lora or Lora()).params(model)

@@ -139,7 +139,16 @@ def mixer_name(layer: Layer) -> str:
     """Short words for a layer's mixer: "GQA 32/8 x 128", "Mamba-2 64 x 64, state 128", "-" where there is none."""
     if layer.recurrent is not None:
         return recurrent_name(layer.recurrent)
+    if layer.traced:
+        return traced_name(layer.traced)
     return attention_name(layer.attention) if layer.has_mixer else "-"
+
+
+def traced_name(traced: Traced) -> str:
+    """Short words for a captured block: its module, products, and its cores and scans by kind."""
+    inner = [attention_name(core.attention) for core in traced.cores] + [scan.kind for scan in traced.scans]
+    kinds = [f"{inner.count(kind)} x {kind}" if inner.count(kind) > 1 else kind for kind in dict.fromkeys(inner)]
+    return "; ".join([f"{traced.module}: {len(traced.products)} products", *kinds])
 
 
 def recurrent_name(r: Recurrent) -> str:
@@ -202,11 +211,11 @@ def model_view(
             params_mixer=layer.mixer.params(layer.hidden),
             params_ffn=layer.ffn.params(layer.hidden),
             flop_per_token_forward=layer.flop_per_token(tokens),
-            mixer_flop_per_token_forward=2.0 * layer.mixer.matmul_params(layer.hidden),
+            mixer_flop_per_token_forward=layer.mixer_product_flop(tokens),
             attention_flop_per_token_forward=layer.mixer.core_flop_per_token(tokens),
             ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
-            kv_bytes_per_token=bytes_per_element * layer.attention.kv_elements_per_token,
-            kv_bytes_at_seq=bytes_per_element * layer.attention.cached_elements(tokens),
+            kv_bytes_per_token=bytes_per_element * layer.kv_elements_per_token,
+            kv_bytes_at_seq=bytes_per_element * layer.cached_elements(tokens),
             state_bytes_per_sequence=layer.state_bytes(),
             window=layer.attention.window,
         )

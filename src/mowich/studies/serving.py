@@ -17,6 +17,7 @@ from mowich.facts import Facts, Watched
 from mowich.facts.load import once_for
 from mowich.facts.moves import nudges
 from mowich.machines.system import System, resolve
+from mowich.models import ops
 from mowich.models.encoder import Encoder, encoder_of
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
@@ -424,7 +425,7 @@ def _moved(facts: Facts, asked: _Asked) -> MovedFacts:
 
 def head_counts(model: Model) -> tuple[int, ...]:
     """Query heads of the attention layers: tp must divide them."""
-    return tuple(sorted({layer.attention.num_heads for layer in model.layers if layer.attention.num_heads}))
+    return tuple(sorted(set(ops.query_heads(model))))
 
 
 def check_layout(model: Model, system: System, plan: ServePlan, where: str) -> None:

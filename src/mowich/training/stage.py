@@ -309,7 +309,7 @@ def layer_sums(
     backward_tp = np.where((p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp)
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     once = Once()
-    for i, layer in enumerate(model.layers, 1):
+    for i, layer in enumerate(model.work, 1):
         kind = None if notes is None else Notes(notes.moved)
         # each kind notes all of its terms
         x = layer_times(model, layer, system, job, p, kind, kernels, once if notes is None else None)
@@ -319,7 +319,7 @@ def layer_sums(
         if notes is not None and kind is not None:
             notes.take(
                 kind,
-                f" x {layer.count} layer{'s' * (layer.count > 1)}" + ("" if len(model.layers) == 1 else f" (kind {i})"),
+                f" x {layer.count} layer{'s' * (layer.count > 1)}" + ("" if len(model.work) == 1 else f" (kind {i})"),
             )
         for name, seconds in of_one.items():
             sums[name] = sums[name] + float(layer.count) * seconds

@@ -48,9 +48,20 @@ MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
             "elements of the embedding of a token, with those for deeper layers of the text model",
             "count: counted from its config",
         ),
+        *(
+            R(f"captured {of} products * {k}", "1", f"{says} of this weight", "lookup: read from the captured file")
+            for of in ("layers *", "outside")
+            for k, says in (("n", "columns"), ("k", "rows"))
+        ),
+        R(
+            "captured **",
+            "1",
+            "counted in the model's code: a + b batch + c tokens + d batch tokens where it is a size",
+            "lookup: read from the captured file",
+        ),
         R("seq", "tokens", "length that FLOP and bytes are given for", "lookup: as asked: --seq, else 4096"),
         *(
-            R(k, "1", f"{k} of the configuration", "lookup: read from the model's config.json")
+            R(k, "1", f"{k} of the configuration", "lookup: read from the model's config.json or captured file")
             for k in ("num_layers", "hidden", "vocab", "max_seq", "mtp_layers")
         ),
         R(
