@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("brief", "train", "serve", "rl", "kernel", "fleet", "facts", "accuracy")
+TABS = ("brief", "train", "serve", "forward", "rl", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
     f"{width} {scheme}": (width, height, scheme)
     for width, height in ((1440, 900), (1280, 900), (390, 844))

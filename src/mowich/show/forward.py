@@ -56,6 +56,8 @@ from mowich.studies.ranking import Ranking, names_listed, rankings, rows_of, run
 from mowich.sums import float_sum
 from mowich.units import show_count
 
+_LEAST = 1e-6
+"""A part of less of a step is none."""
 _THOUSAND = 1e3
 """Costs are told of so many items: one costs a part of a cent."""
 
@@ -331,14 +333,14 @@ def _passes(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     known = [
         part
         for part in dict.fromkeys(p for one in passes for p in one.breakdown)
-        if any(one.breakdown.get(part) for one in passes)
+        if any(one.breakdown.get(part, 0.0) > _LEAST * (one.value or 0.0) for one in passes)
     ]
     known.sort(key=lambda part: -float_sum(one.breakdown.get(part, 0.0) / (one.value or 1.0) for one in passes))
     lines: list[list[Cell]] = []
     for part in known:
         cells = [
             TextCell(number_text(one.breakdown[part], _THOUSAND), "", f"{label}.pass_s.{part}")
-            if one.breakdown.get(part)
+            if one.breakdown.get(part, 0.0) > _LEAST * (one.value or 0.0)
             else NOTHING
             for one, (_, label, _) in zip(passes, alive, strict=True)
         ]

@@ -116,7 +116,7 @@ function draw() {
   clear($("pass-wrong"));
   box.classList.remove("stale");
   $("headline").textContent = answer.view.headline;
-  $("footing").textContent = `facts ${answer.result.facts_hash ?? ""}`;
+  $("footing").textContent = "Each system at its best plan.";
   $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
   const made = h("div", {});
   box.replaceChildren(made);
