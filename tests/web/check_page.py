@@ -755,6 +755,26 @@ def learns(page: Page) -> None:
     )
 
 
+def generates(page: Page) -> None:
+    """Forward passes: the answer is that of its command, a mistake is said beside its field, a number explains itself."""
+    goes(page, "forward")
+    page.wait_for_selector("#pass-answer[data-item]")
+    theirs = by_command(copied(page))["rows"][0]["item_s"]["value"]
+    check(float(page.get_attribute("#pass-answer", "data-item") or "nan") == theirs, "forward: the item of its command")
+    page.locator("#pass-answer button.number[data-metric$='item_s']").first.click()
+    page.wait_for_selector("#why .big")
+    check(page.locator("#why .big").count() == 1, "forward: a number explains itself")
+    page.keyboard.press("Escape")
+    page.fill("#pass-height", "1000")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#pass-wrong .refused")
+    check(page.inner_text("#wrong-pass-height") != "", "forward: a mistake is said beside its field")
+    page.locator("input[name=pass-kind]").last.check()
+    page.wait_for_selector("#pass-wrong:empty", state="attached")
+    settled(page)
+    check("--task encode" in copied(page), "forward: what is made by a choice")
+
+
 def looks(browser: Browser, base: str, script: str) -> None:
     """Every tab in every size, light and dark: screenshots, axe, nothing wider than the window."""
     for name, (width, height, scheme) in VIEWS.items():

@@ -121,6 +121,8 @@ function draw() {
   const made = h("div", {});
   box.replaceChildren(made);
   pageOf(made, answer.view, { made: answer.command, explain: (metric, from) => drawer.explain(answer.body, metric, from) });
+  const named = new Set(answer.result.rows.map((r) => (r.estimated ? `${r.system} (est.)` : r.system)));
+  made.querySelectorAll("th[scope=col]").forEach((e) => { if (named.has(e.textContent)) e.title = "A system at its best plan."; });
   box.dataset.item = String(answer.result.rows[0].item_s.value ?? "");
 }
 
