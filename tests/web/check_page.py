@@ -389,6 +389,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.wait_for_selector("#fleet-wrong:empty", state="attached")
 
     learns(page)
+    generates(page)
 
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
