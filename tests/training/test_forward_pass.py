@@ -23,7 +23,6 @@ from mowich.training.forward import (
     pass_memory_B,
     pass_plans,
     pass_time,
-    work_of,
 )
 from shared_facts import SHARED_FACTS
 
@@ -170,4 +169,3 @@ def test_each_law_is_told_with_a_block_of_the_model() -> None:
     assert any("attn.to_q" in name for name in terms)
     assert any(name.endswith("outside") for name in terms)
     assert "accumulate" not in " ".join(terms)
-    assert len(work_of(MODELS["flux"])) == 3

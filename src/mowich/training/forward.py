@@ -17,7 +17,7 @@ from mowich.arrays import Floats
 from mowich.estimate import Notes, told
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS
-from mowich.models.model import NO_FFN, Attention, Layer, Model, Moe, Traced
+from mowich.models.model import Attention, Layer, Model, Moe, Traced
 from mowich.operators.law import waited
 from mowich.operators.rates import WIDTHS
 from mowich.plans.forward import ForwardPlan
@@ -85,19 +85,12 @@ def pass_plans(plans: Iterable[ForwardPlan], system: Platform) -> Plans:
     )
 
 
-def work_of(model: Model) -> tuple[Layer, ...]:
-    """What a pass computes: the layers, and what runs once beside them as one more."""
-    if model.outside is None:
-        return model.layers
-    return (*model.layers, Layer(count=1, mixer=model.outside, ffn=NO_FFN, norm_params=0, hidden=model.hidden))
-
-
 def forward_flop(model: Model, tokens: int) -> float:
     """FLOP of one forward of one item, whatever the machine does: no language-model head, whose logits nobody asks for.
 
     Units: FLOP.
     """
-    return tokens * float_sum(layer.count * layer.flop_per_token(float(tokens)) for layer in work_of(model))
+    return tokens * float_sum(layer.count * layer.flop_per_token(float(tokens)) for layer in model.work)
 
 
 def pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: Notes | None = None) -> PassTime:
@@ -115,7 +108,7 @@ def pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: N
 def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: Notes | None) -> dict[str, Floats]:
     s, zero = system.stack, np.zeros(len(p))
     parts = dict.fromkeys(PASS_PARTS, zero)
-    once, layers = Once(), work_of(model)
+    once, layers = Once(), model.work
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
@@ -258,7 +251,7 @@ def pass_memory_B(
     params = dense_params_per_device(model, p) + expert_params_per_device(model, p)
     weights = told(notes, "memory.weights", weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
     activations = np.zeros(len(p))
-    for layer in work_of(model):
+    for layer in model.work:
         activations = np.maximum(activations, activation_B_per_layer(model, layer, system, job, p))
     latents = told(notes, "memory.latents", latents_B, unit="B")(
         bytes=_LATENT_B if work.is_diffusion else _ACTIVATION_B,
