@@ -66,9 +66,8 @@ def read(schema: Schema[Any], edge: Edge, job: dict[str, Any], facts: Facts, mod
 @given(job=st.one_of(DIFFUSED, ENCODED))
 def test_every_edge_reads_the_same_job(job: dict[str, Any], facts: Facts) -> None:
     model = IMAGES if job["task"] == "diffuse" else ENCODER
-    found = {
-        read(schema, edge, job, facts, model).forward for schema in (jobs.COMPARE, jobs.PLAN, jobs.FIT) for edge in Edge
-    }
+    schemas: list[Schema[Any]] = [jobs.COMPARE, jobs.PLAN, *([] if "latency" in job else [jobs.FIT])]
+    found = {read(schema, edge, job, facts, model).forward for schema in schemas for edge in Edge}
     assert len(found) == 1
     one = found.pop()
     assert isinstance(one, ForwardJob)
@@ -167,6 +166,11 @@ def test_what_a_model_cannot_do_is_one_line(model: Model, job: dict[str, Any], l
     with pytest.raises(UserError) as error:
         read(jobs.COMPARE, Edge.KEY, job, facts, model)
     assert line in str(error.value)
+
+
+def test_fit_has_no_limit_of_time(facts: Facts) -> None:
+    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, and fit asks for memory"):
+        read(jobs.FIT, Edge.KEYWORD, {"task": "encode", "tokens": 9, "latency": "1s"}, facts, ENCODER)
 
 
 def test_branches_of_guidance_are_those_that_the_model_was_made_for_and_are_told(facts: Facts) -> None:

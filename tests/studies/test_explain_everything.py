@@ -65,6 +65,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("compare", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--batch", "4", "--on", "trn3,h100"),
         *("--chips", "2"),
     ),
+    "forward-diffuse": (
+        *("compare", "flux.1-dev", "--task", "diffuse", "--height", "512", "--width", "512", "--steps", "4"),
+        *("--guidance", "2", "--on", "trn2,h100", "--chips", "2"),
+    ),
     "forward-plan": ("plan", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "h100:4", "--top", "2"),
     "forward-fit": ("fit", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "trn3:1"),
     "model-images": ("model", "qwen3.5-2b"),

@@ -61,6 +61,7 @@ from mowich.requests.passes import (
     FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
+    ITEM_LATENCY,
     KIND_WORDS,
     TASK_HELP,
     asks_forward,
@@ -749,8 +750,11 @@ def _fit(reader: QuestionReader) -> FitRequest:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     elif asks == "train":
         only_of(reader, (_KV, FIT_ENGINE), "serving", serves)
-    elif reader.edge is Edge.OPTION:
-        only_of(reader, (_KV,), "serving", serves)
+    else:
+        if reader.edge is Edge.OPTION:
+            only_of(reader, (_KV,), "serving", serves)
+        if reader.given(ITEM_LATENCY) is not None:
+            reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
     work = read_work(reader, _ONE, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)

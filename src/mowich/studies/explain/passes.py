@@ -76,7 +76,7 @@ class _Row:
 
 def forward_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Model) -> Source | None:
     """A row of forward passes made again; None where it has no plan."""
-    if not row.get("plan") or not row.get("feasible"):
+    if not row.get("plan"):
         return None
     own = _Row(inputs=result["inputs"], row=row, facts=facts, model=model)
     return Source(
