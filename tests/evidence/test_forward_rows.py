@@ -20,7 +20,7 @@ from mowich.facts import Facts
 from mowich.show.page import Run
 from mowich.show.validate import validate_page
 from mowich.studies.explain.validate import validated
-from mowich.studies.forward_evidence import ask_of_case, score_passes
+from mowich.studies.forward_evidence import ask_of_pass, score_passes
 from mowich.studies.validate import validate
 
 Row = Mapping[str, str]
@@ -68,7 +68,7 @@ def test_a_row_is_read_as_it_is_written(
 def test_tokens_may_be_stated_instead_of_a_size(facts: Facts) -> None:
     found = case(facts, shape="4096 tokens")
     assert (found.tokens, found.height) == (4096, 0)
-    assert ask_of_case(found, facts).job.tokens == ask_of_case(case(facts), facts).job.tokens
+    assert ask_of_pass(found, facts).job.tokens == ask_of_pass(case(facts), facts).job.tokens
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_size_that_is_not_stated_is_said_to_be_inferred(facts: Facts, model: s
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"model": "", "what": "GEMM 16384^3 bf16"}, "is no pass of a model"),
-        ({"what": "all-reduce of 1 GB"}, "is no pass of a model"),
+        ({"model": "", "what": "GEMM 16384^3 bf16"}, "no pass of a model"),
+        ({"what": "all-reduce of 1 GB"}, "no pass of a model"),
         ({"model": "no-such-model-9b"}, "unknown model"),
         ({"chip": "h900"}, "unknown system"),
         ({"shape": "16384^3"}, "shape: '16384^3'; allowed: HEIGHTxWIDTH"),
