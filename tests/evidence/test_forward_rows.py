@@ -106,7 +106,7 @@ def test_what_is_no_pass_is_refused_with_its_reason(facts: Facts, cells: dict[st
 def test_a_size_that_the_model_cannot_make_is_refused(facts: Facts) -> None:
     (found,) = score_passes(named_rows([{**IMAGE, "shape": "1000x1024"}]), facts)
     assert found.status == "unsupported"
-    assert "not a size of this model" in str(found.reason)
+    assert "nearest: 992 or 1008" in str(found.reason)
 
 
 def test_a_figure_of_another_model_is_refused_as_a_copy(facts: Facts) -> None:

@@ -68,7 +68,7 @@ def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> RowResult:
     try:
         found = assess_forward(ask_of_pass(case, facts))
     except UserError as error:
-        return _refused(row, error.what)
+        return _refused(row, "; ".join(error.line().splitlines()))
     seconds = found.pass_s.value
     if seconds is None:
         return _refused(row, found.reason)
