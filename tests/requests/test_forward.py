@@ -19,7 +19,7 @@ from mowich.models.captured import DiffusionLatent
 from mowich.models.captured_model import model_from_captured
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_FIXABLE, ForwardJob, ForwardPlan, parse_forward
-from mowich.requests import gaps, jobs
+from mowich.requests import brief, gaps, jobs
 from mowich.requests.fields import Edge
 from mowich.requests.passes import FORWARD_FIELDS, check_decodes
 from mowich.requests.schema import QuestionSource, Schema
@@ -118,6 +118,7 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
             "--batch: not a count, got '9seqs'; allowed: a whole number",
         ),
         ("--task encode --tokens 9 --equal usd --chips 4", "--equal: forward passes compare on equal chips, got 'usd'"),
+        ("--task encode --tokens 9 --stack hand-tuned", "--stack: is of training and serving, got 'hand-tuned'"),
         ("--task encode --tokens 9 --set plan.pp=2", "--set plan: unknown field of a plan of forward passes 'pp'"),
         ("--task encode --tokens 9 --set plan.cfg=3", "--set plan.cfg: guidance has two branches, got '3'"),
         ("--serve --isl 9 --osl 9 --steps 2", "--steps: is of images, clips and encoders; leave it out, or use --task"),
@@ -183,7 +184,7 @@ def test_branches_of_guidance_are_those_that_the_model_was_made_for_and_are_told
 
 @pytest.mark.parametrize("model", [IMAGES, ENCODER])
 def test_no_verb_decodes_a_model_that_does_not(model: Model, facts: Facts) -> None:
-    with pytest.raises(UserError, match=r"decodes no tokens; use --task (diffuse|encode)"):
+    with pytest.raises(UserError, match=r"decodes no tokens; mowich compare .* --task (diffuse|encode)"):
         check_decodes(model)
     serve = {"isl": 100, "osl": 10}
     for schema, more in ((jobs.COMPARE, {"systems": ["trn3"]}), (jobs.PLAN, {"on": "trn3"})):
@@ -191,6 +192,8 @@ def test_no_verb_decodes_a_model_that_does_not(model: Model, facts: Facts) -> No
         with pytest.raises(UserError, match="decodes no tokens"):
             schema.read({"model": "m", "serve": serve, **more}, source)
     source = QuestionSource(edge=Edge.KEYWORD, facts=facts, load=lambda _: model)
+    with pytest.raises(UserError, match=r"models: .* decodes no tokens"):
+        brief.BRIEF.read({"models": "m"}, source)
     with pytest.raises(UserError, match="decodes no tokens"):
         gaps.GAP.read({"first": "trn2", "second": "trn3", "model": "m", "serve": serve}, source)
 

@@ -174,6 +174,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         ),
         *("x=float32[128,64]", "--target", "trn2"),
     ),
+    "model-captured": ("model", str(ROOT / "tests" / "fixtures" / "captured" / "dit.json")),
 }
 
 SCALED = """mowich: 1
@@ -226,7 +227,7 @@ every run of the tests."""
 
 LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    *("value-serve", "rl", "rl-split"),
+    *("value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
 QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}

@@ -597,7 +597,9 @@ def read_work(
         serve = _with_images(reader, serve, model, settings.facts)
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
-    if stack == HAND_TUNED and not by_hand and work == "train":
+    if stack == HAND_TUNED and work == "forward":
+        reader.add("is of training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+    elif stack == HAND_TUNED and not by_hand and work == "train":
         reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
     footing = equal if work == "train" else "chips"
     systems = read_systems(
@@ -705,7 +707,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
     is_paid = asks == "train" and read_budget(reader, EQUALS)
-    work = read_work(reader, SYSTEMS, work=asks, by_hand=asks == "train", needs_tokens=not is_paid)
+    work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
     named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}

@@ -40,7 +40,6 @@ from mowich.show.rows import (
     chips_text,
     fits_cell,
     grouped_words,
-    memory_cell,
     plan_of,
     price_line,
     priced_words,
@@ -283,7 +282,6 @@ def _columns(inputs: Result) -> list[Column]:
         Column(name="price", right=False, keep=8),
         Column(name="J/item", format="number", keep=3, marked=False),
         Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=10),
-        Column(name="memory, GiB/device", short="GiB/dev", keep=5),
         Column(name="grade", keep=50),
         Column(name="binds", right=False, keep=7),
     ]
@@ -327,7 +325,6 @@ def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ra
         terms_text(row),
         of("J_per_item"),
         of("mfu"),
-        memory_cell(row),
         estimate_of(row["item_s"]).grade if runs(row) else NOTHING,
         binds_text(row),
     ]
