@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mowich.capture import adapters
-from mowich.capture.graph import Call, Op, Read, Trace, Weight
+from mowich.capture.graph import PRODUCTS, Call, Op, Read, Trace, Weight
 from mowich.capture.masks import mask_kind
 from mowich.capture.problem import CaptureError
 
@@ -32,12 +32,6 @@ BUILT_MOST = 2**22
 
 REAL_MOST = 2**25
 """Elements of one that stays real in a forward pass."""
-
-PRODUCTS = frozenset(
-    f"aten.{name}"
-    for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "convolution", "mv", "addmv", "dot", "_grouped_mm")
-)
-"""Operations that multiply matrices."""
 
 _CASTS = frozenset(("aten._to_copy", "aten.clone", "aten.contiguous"))
 _READS = frozenset(("aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.allclose"))
