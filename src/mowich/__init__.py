@@ -29,6 +29,8 @@ __all__ = [
     "Explanation",
     "Facts",
     "Fleet",
+    "Forward",
+    "ForwardAnswer",
     "Gap",
     "GoodputStudy",
     "KernelAdvice",
@@ -130,7 +132,7 @@ if TYPE_CHECKING:
         validate,
         value,
     )
-    from mowich.api.keywords import Serve, Train
+    from mowich.api.keywords import Forward, Serve, Train
     from mowich.errors import UserError
     from mowich.estimate import Estimate
     from mowich.evidence.scores import Validation
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fleet import Fleet
+    from mowich.studies.forward_answer import ForwardAnswer
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.judge.judge import KernelJudge

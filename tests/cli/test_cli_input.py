@@ -105,7 +105,7 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         ),
         (
             [word for word in serve("trn3:1") if word != "--serve"],
-            "--train: give either --train or --serve, got 'neither'",
+            "--train: give either --train or --serve, or --task diffuse or encode, got 'neither'",
         ),
         (["brief", "--against", "h100"], "--set systems.h100.max_chips=1000000 lets it"),
         (["fit", "bert-large", "--serve", "--kv", "500", "--on", "trn3:1"], "bert-large is an encoder"),

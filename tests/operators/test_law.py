@@ -21,14 +21,14 @@ from mowich.plans.shapes import shapes
 from mowich.rl import rollout, schedule
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
-from mowich.training import exchange, experts, layer, stage, step
+from mowich.training import exchange, experts, forward, layer, stage, step
 from mowich.training.layer import layer_times, rank_share
 from mowich.training.step import predict_step
 
 FACTS = load_facts()
 STATED = [
     f
-    for module in (law, exchange, experts, layer, stage, step, rollout, schedule)
+    for module in (law, exchange, experts, forward, layer, stage, step, rollout, schedule)
     for _, f in inspect.getmembers(module, inspect.isfunction)
     if f.__module__ == module.__name__ and "\n    T = " in str(f.__doc__) and len(inspect.signature(f).parameters) > 1
 ]

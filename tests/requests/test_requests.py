@@ -232,7 +232,7 @@ def test_a_field_has_one_name_at_each_edge(schema: Schema[Any]) -> None:
     for edge in Edge:
         names = [f.spelled(edge) for f in schema.at(edge)]
         assert len(set(names)) == len(names)
-        own = [f.name for f in schema.at(edge)]
+        own = [("" if edge is Edge.OPTION else f.group, f.name) for f in schema.at(edge)]  # jobs share words
         assert len(set(own)) == len(own)
     for field in schema.fields:
         assert field.help or field.is_argument, field.name
@@ -339,7 +339,7 @@ def requests() -> list[tuple[Schema[Any], type]]:
     return [(schema, made) for schema, made in out if made is not None and dataclasses.is_dataclass(made)]
 
 
-MADE = {"facts", "vary", "train", "serve", "strategies", "client_requests", "client_rate"}
+MADE = {"facts", "vary", "train", "serve", "forward", "strategies", "client_requests", "client_rate"}
 """What a request has of several fields, or reads in its own way."""
 
 

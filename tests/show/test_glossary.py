@@ -22,6 +22,7 @@ VERBS = (
     "serve",
     "rates",
     "fit",
+    "forward",
     "fleet",
     "fleet_idle",
     "fleet_design",

@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> int:
         print("skipped: torch and transformers are not installed")
         return 0
     transformers.logging.set_verbosity_error()
-    from mowich.models.config import read_config
+    from mowich.models.given import read_config
 
     files = [Path(a) for a in arguments if not a.startswith("--")] or [FIXTURES / f"{name}.json" for name in NAMES]
     rows = []

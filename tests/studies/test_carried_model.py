@@ -10,7 +10,7 @@ import pytest
 
 from mowich.cli.app import run
 from mowich.models.builtin import config_of, load_model
-from mowich.models.config import model_of_inputs
+from mowich.models.given import model_of_inputs
 
 TRAIN = ("--train", "--tokens", "1T", "--seq", "4096", "--batch", "64seqs")
 SERVE = ("--serve", "--isl", "1k", "--osl", "200")

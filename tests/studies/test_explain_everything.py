@@ -61,6 +61,16 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("rl", "llama-3.2-1b", "--grpo", "--prompts", "16", "--samples", "4", "--mean", "200", "--cap", "400"),
         *("--on", "h100,trn3", "--chips", "16"),
     ),
+    "forward": (
+        *("compare", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--batch", "4", "--on", "trn3,h100"),
+        *("--chips", "2"),
+    ),
+    "forward-diffuse": (
+        *("compare", "flux.1-dev", "--task", "diffuse", "--height", "512", "--width", "512", "--steps", "4"),
+        *("--guidance", "2", "--on", "trn2,h100", "--chips", "2"),
+    ),
+    "forward-plan": ("plan", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "h100:4", "--top", "2"),
+    "forward-fit": ("fit", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "trn3:1"),
     "model-images": ("model", "qwen3.5-2b"),
     "fleet": (
         "fleet",
@@ -164,6 +174,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         ),
         *("x=float32[128,64]", "--target", "trn2"),
     ),
+    "model-captured": ("model", str(ROOT / "tests" / "fixtures" / "captured" / "dit.json")),
 }
 
 SCALED = """mowich: 1
@@ -197,6 +208,7 @@ HARDWARE = {
     "prices": ("trn3.tco.silicon", "gb300.tco_total", "gb300.capital.machine"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
     "rl": ("1.step_s", "1.parts.training", "1.usd_per_mtok"),
+    "forward": ("trn3.item_s", "h100.pass_s.gemm", "trn3.usd_per_item", "h100.J_per_item", "trn3.mfu"),
     "traffic-agents": ("sessions.task_s.p99", "sessions.usd_per_task", "sessions.J_per_task"),
     "traffic-scaled": ("scaling.start_s", "scaling.regret.chip_hours"),
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
@@ -215,7 +227,7 @@ every run of the tests."""
 
 LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    *("value-serve", "rl", "rl-split"),
+    *("value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
 QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}

@@ -90,6 +90,40 @@ class Serve(TypedDict, total=False):
     p99_tpot: float | str
 
 
+class Forward(TypedDict, total=False):
+    """A job of forward passes as the verbs take it, images and clips or an encoder: a dict.
+
+    Args:
+        task: "diffuse" (images, clips) or "encode" (one pass over a batch).
+        height: pixels of an image.
+        width: pixels of an image.
+        frames: images of a clip; without it, one image.
+        steps: passes of an image or a clip.
+        guidance: forwards of a step, 2 with classifier-free guidance; without it, what the model was made for.
+        tokens: of an item, in the place of height, width and frames.
+        batch: items at once; without it, searched.
+        latency: most seconds of an item, "5s".
+
+    Units: pixels, tokens, seconds.
+
+    Example:
+        >>> import mowich
+        >>> job: mowich.Forward = {"task": "encode", "tokens": 512, "batch": 8}
+        >>> mowich.fit("llama-3.1-8b", "trn3:1", forward=job)
+        True
+    """
+
+    task: str
+    height: int
+    width: int
+    frames: int
+    steps: int
+    guidance: int
+    tokens: float | str
+    batch: int
+    latency: float | str
+
+
 Q = TypeVar("Q")
 
 

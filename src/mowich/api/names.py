@@ -14,6 +14,8 @@ CLASSES = {
     "Explanation": "mowich.studies.explain",
     "Facts": "mowich.facts",
     "Fleet": "mowich.studies.fleet",
+    "Forward": "mowich.api.keywords",
+    "ForwardAnswer": "mowich.studies.forward_answer",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
     "KernelAdvice": "mowich.studies.advise.advise",

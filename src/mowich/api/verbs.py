@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from mowich import models
-from mowich.api.keywords import Serve, Train, keywords_asked, name_called, names_called
+from mowich.api.keywords import Forward, Serve, Train, keywords_asked, name_called, names_called
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
@@ -28,6 +28,7 @@ from mowich.studies.trade import Why
 
 if TYPE_CHECKING:
     from mowich.studies.brief.verdicts import Brief
+    from mowich.studies.forward_answer import ForwardAnswer
     from mowich.studies.gap import Gap
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_plan import ServeResult
@@ -38,7 +39,8 @@ def load(model: str | Path) -> Model:
     """A model by name or from a file.
 
     Args:
-        model: a built-in name ("llama-3.1-8b"), a Hugging Face id, a `config.json` or a directory that holds one.
+        model: a built-in name ("llama-3.1-8b"), a Hugging Face id, a `config.json`, a directory that holds one, or
+            the file that `python -m mowich.capture` wrote of a model's code.
 
     Returns: the model: layers with exact shapes, parameters as plain counts. Units: counts, bytes, FLOP.
 
@@ -97,6 +99,21 @@ def compare(
     model: str | Model,
     systems: Sequence[str | System],
     *,
+    forward: Forward,
+    train: None = None,
+    serve: None = None,
+    chips: int | None = None,
+    fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> ForwardAnswer: ...
+@overload
+def compare(
+    model: str | Model,
+    systems: Sequence[str | System],
+    *,
     serve: Serve,
     train: None = None,
     chips: int | None = None,
@@ -115,6 +132,7 @@ def compare(
     *,
     train: Train | None = None,
     serve: Serve | None = None,
+    forward: Forward | None = None,
     chips: int | None = None,
     equal: str = "chips",
     budget: str | float | None = None,
@@ -126,14 +144,16 @@ def compare(
     stack: str | None = None,
     recipe: str | None = None,
     facts: Facts | None = None,
-) -> Comparison | ServeResult:
-    """The best plan of each system for one training or serving job.
+) -> Comparison | ServeResult | ForwardAnswer:
+    """The best plan of each system for one job: training, serving, or forward passes (images, clips, encoders).
 
     Args:
         model: a name, a file, or what `mowich.load` gave.
         systems: names ("trn3", "gb300:72") or what `mowich.system` gave, at least one.
         train: the training job, {"tokens": "1T", "seq": 4096, "batch": "512seqs"}; keys as in `mowich.Train`.
         serve: the serving job, {"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}; keys as in `mowich.Serve`.
+        forward: forward passes, {"task": "diffuse", "height": 1024, "width": 1024, "steps": 28}; keys as in
+            `mowich.Forward`.
         chips: of each system; None takes the number in its name, else one unit.
         equal: what is the same for all: "chips", "units", "usd" or "power".
         budget: of training: money for `days`, "$2M". It rents the chips of a system without a size; chips of a size are
@@ -149,7 +169,8 @@ def compare(
             no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
-    Returns: a `Comparison` of training, a `ServeResult` of serving: `.rows`, one for each system in the order given.
+    Returns: a `Comparison` of training, a `ServeResult` of serving, a `ForwardAnswer` of forward passes: `.rows`, one
+    for each system in the order given.
     Units: SI (seconds, bytes, joules), dollars; each number an `Estimate` with its 90% range and grade.
 
     Example:
@@ -162,6 +183,7 @@ def compare(
     given = {
         "train": train,
         "serve": serve,
+        "forward": forward,
         "chips": chips,
         "equal": equal,
         "budget": budget,
@@ -173,6 +195,8 @@ def compare(
         "recipe": recipe,
     }
     with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
+        if asked.forward is not None:
+            return answers.forward_found(asked, "compare")
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
 
 
@@ -199,6 +223,22 @@ def plan(
     model: str | Model,
     on: str | System,
     *,
+    forward: Forward,
+    train: None = None,
+    serve: None = None,
+    chips: int | None = None,
+    top: int = 5,
+    fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> ForwardAnswer: ...
+@overload
+def plan(
+    model: str | Model,
+    on: str | System,
+    *,
     serve: Serve,
     train: None = None,
     chips: int | None = None,
@@ -218,6 +258,7 @@ def plan(
     *,
     train: Train | None = None,
     serve: Serve | None = None,
+    forward: Forward | None = None,
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
@@ -228,14 +269,16 @@ def plan(
     recipe: str | None = None,
     emit: str | None = None,
     facts: Facts | None = None,
-) -> PlanList | ServeResult | RateResult:
-    """The best plans of one system for a training or a serving job, best first.
+) -> PlanList | ServeResult | RateResult | ForwardAnswer:
+    """The best plans of one system for a job of training, of serving or of forward passes, best first.
 
     Args:
         model: a name, a file, or what `mowich.load` gave.
         on: one system, "trn3:64"; with a load several, "trn3,h100".
         train: the training job, {"tokens": "1T", "seq": 4096, "batch": "512seqs"}; keys as in `mowich.Train`.
         serve: the serving job, {"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}; keys as in `mowich.Serve`.
+        forward: forward passes, {"task": "diffuse", "height": 1024, "width": 1024, "steps": 28}; keys as in
+            `mowich.Forward`.
         chips: of the system; None takes the number in its name, else one unit.
         top: plans to give, at most 1000.
         fixed: choices of the plan that are not searched, {"tp": "4,8"}.
@@ -252,7 +295,8 @@ def plan(
 
     Returns: a `PlanList` of training; a `ServeResult` of serving, with the front between speed and throughput in
     `.front`; a `RateResult` where `serve` has a load ("rate" or "users"), with the smallest and the cheapest
-    deployment. `.compromise` says what a plan for `emit` costs. Units: SI (seconds, bytes, joules), dollars.
+    deployment; a `ForwardAnswer` of forward passes. `.compromise` says what a plan for `emit` costs. Units: SI
+    (seconds, bytes, joules), dollars.
 
     Example:
         >>> import mowich
@@ -264,6 +308,7 @@ def plan(
     given = {
         "train": train,
         "serve": serve,
+        "forward": forward,
         "chips": chips,
         "top": top,
         "fixed": fixed,
@@ -275,6 +320,8 @@ def plan(
         "emit": emit,
     }
     with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
+        if asked.forward is not None:
+            return answers.forward_found(asked, "plan", asked.top)
         if asked.load is not None:
             return answers.rated_planned(asked)
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
@@ -496,6 +543,7 @@ def fit(
     on: str | System,
     *,
     train: Train | None = None,
+    forward: Forward | None = None,
     kv: int | str | None = None,
     chips: int | None = None,
     engine: str | None = None,
@@ -510,6 +558,7 @@ def fit(
         model: a name, a file, or what `mowich.load` gave.
         on: one system.
         train: the training job, keys as in `mowich.Train`; "tokens" may be left out.
+        forward: forward passes, keys as in `mowich.Forward`.
         kv: of a served model, tokens of one request's cache: "128k".
         chips: of the system.
         engine: software of serving.
@@ -528,6 +577,7 @@ def fit(
     """
     given = {
         "train": train,
+        "forward": forward,
         "kv": kv,
         "chips": chips,
         "engine": engine,
@@ -536,4 +586,6 @@ def fit(
         "recipe": recipe,
     }
     with keywords_asked(jobs.FIT, facts, model=model, on=name_called(on), **given) as asked:
+        if asked.forward is not None:
+            return answers.forward_found(asked, "fit").is_feasible
         return answers.fitted(asked).fits

@@ -89,6 +89,7 @@ def _parameter(field: Field[object]) -> inspect.Parameter:
             *(flag, field.short) if field.short else (flag,),
             metavar=field.metavar or None,
             help=_help(field),
+            hidden=not field.is_listed,
             autocompletion=complete,
         )
     missing = field.default if field.kind == "flag" else None

@@ -202,7 +202,7 @@ def emit(
 _KEPT = {
     f"mowich/{verb}@1"
     for verb in (
-        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "fleet"),
+        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "forward", "fleet"),
         *("collective", "goodput", "power", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
     )
 }

@@ -18,6 +18,7 @@ from mowich.writing import write_file
 
 if TYPE_CHECKING:
     from mowich.show.render.terminal import Style
+    from mowich.studies.forward_answer import ForwardVerb
     from mowich.studies.plan import PlanList
     from mowich.training.timeline import PlanTimeline
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 @verb(app, jobs.COMPARE)
 def compare(asked: jobs.CompareRequest) -> None:
     """The best plan of each system for one job."""
+    if asked.forward is not None:
+        _answer_forward(asked, "compare")
+        return
     if asked.train is None:
         from mowich.cli.serving import answer_serving as serving
 
@@ -48,6 +52,9 @@ def compare(asked: jobs.CompareRequest) -> None:
 @verb(app, jobs.PLAN)
 def plan(asked: jobs.PlanRequest) -> None:
     """The best plans of one system for one job."""
+    if asked.forward is not None:
+        _answer_forward(asked, "plan", asked.top)
+        return
     if asked.load is not None:
         from mowich.cli.serving import answer_rates
 
@@ -120,6 +127,9 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
 @verb(app, jobs.FIT)
 def fit(asked: jobs.FitRequest) -> None:
     """Whether a job fits."""
+    if asked.forward is not None:
+        _answer_forward(asked, "fit")
+        return
     from mowich.studies.answers import fitted
 
     form = asked.form
@@ -129,4 +139,17 @@ def fit(asked: jobs.FitRequest) -> None:
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if result.fits is False:
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
+def _answer_forward(asked: jobs.JobRequest, said: ForwardVerb, top: int = 1) -> None:
+    """Forward passes: images, clips, encoders."""
+    from mowich.studies.answers import forward_found
+
+    form = asked.form
+    with progress(form.quiet) as line:
+        line(f"searching {', '.join(asked.systems)}")
+        result = forward_found(asked, said, top)
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
+    if not result.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)

@@ -46,6 +46,9 @@ FITTED_TO: Mapping[str, str] = {
 }
 """Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
 
+PASS_METRIC = "pass_ms"
+"""Metric of measured passes of whole models: milliseconds of one pass."""
+
 KERNEL_ERRORS = "kernels"
 """`LeftOut.work` of measured kernels on the kernel clock. The kernels do not ship; their errors do."""
 
@@ -231,6 +234,7 @@ class Summaries(TypedDict):
     by_stack: NotRequired[dict[str, Summary]]
     by_stack_and_chip: NotRequired[dict[str, Summary]]
     by_family: NotRequired[dict[str, Summary]]
+    by_model: NotRequired[dict[str, Summary]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +257,8 @@ class Validation(Shown):
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
         sorted by name; memory, of the bytes, where rows state them; by_stack and by_stack_and_chip where rows state a
-        stack; by_family of reinforcement learning. Only answered rows are known to fit or not."""
+        stack; by_family of reinforcement learning; by_model of passes of whole models. Only answered rows are known
+        to fit or not."""
         found: Summaries = {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
@@ -271,6 +276,8 @@ class Validation(Shown):
             found["by_stack_and_chip"] = self.by(lambda r: f"{r.stack} on {r.chip}, {r.metric}")
         if self.pairs is not None:
             found["by_family"] = self.by(lambda r: f"{r.kind}, {r.metric}")
+        if any(r.metric == PASS_METRIC for r in self.rows):
+            found["by_model"] = self.by(lambda r: r.kind)
         return found
 
     def by(self, key: Callable[[RowResult], str]) -> dict[str, Summary]:

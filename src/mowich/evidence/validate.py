@@ -18,6 +18,7 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import collective_rows, forward_passes, serving_validate
 from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
+from mowich.evidence.forward_rows import PASS_TABLE, check_pass_row, is_pass, named_rows
 from mowich.evidence.residual import step_interval
 from mowich.evidence.rl_rows import RL_TABLE, check_rl_row, is_rl
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
@@ -58,8 +59,8 @@ def shipped_as(path: str | Path | None) -> str | None:
 
 
 def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
-    """Rows of a table of measurements of training, of serving, of reinforcement learning, of collectives or of metered
-    power (told apart by their columns), checked at the edge.
+    """Rows of a table of measurements of training, of serving, of reinforcement learning, of forward passes, of
+    collectives or of metered power (told apart by their columns), checked at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
@@ -76,6 +77,8 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
         if is_rl(columns):
             rows = _rows(checked_rows(name, "reinforcement learning", columns, reader, RL_TABLE, check_rl_row))
             return [{**row, "chip": row["hardware"]} for row in rows]
+        if is_pass(columns):
+            return named_rows(_rows(checked_rows(name, "forward passes", columns, reader, PASS_TABLE, check_pass_row)))
         if is_energy(columns):
             return _rows(checked_rows(name, "energy", columns, reader, ENERGY, check_energy_row))
         if serving_validate.is_serving(columns):
@@ -154,9 +157,10 @@ def checked_rows(
             continue
         row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
         errors += check(row, where)
-        if row["id"] in seen:
-            errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
-        seen.setdefault(row["id"], reader.line_num)
+        if "id" in row:
+            if row["id"] in seen:
+                errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
+            seen.setdefault(row["id"], reader.line_num)
         rows.append((reader.line_num, row))
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
@@ -188,7 +192,7 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
     UserError for a file that is not a table of measurements of training, serving or collectives (those of
-    reinforcement learning: `studies.validate`); a single row that
+    reinforcement learning and of forward passes: `studies.validate`); a single row that
     cannot be modelled is answered with status "unsupported" and its reason. Rows that ship are predicted once for the
     same facts."""
     name = shipped_as(path)

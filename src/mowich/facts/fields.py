@@ -98,12 +98,12 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|selective_attention|expert_host(_full|_partial)?|has_older_attention|copies_own|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
+        r"unfused_encoder|eager|dense_masks|selective_attention|expert_host(_full|_partial)?|has_older_attention|copies_own|recompute_stops|unfused_gate|node_dispatch|node_dispatch_alltoall|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
         r"exposed_limited)",
         _share(zero=True),
     ),
     (
-        r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.(sustained|older_attention)",
+        r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.(sustained|older_attention|masked_attention)",
         _share(zero=False),
     ),
     (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
@@ -118,7 +118,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm
     (r"training\..*\.(speed|framework_carry|attention_kernels)", FactField(high=100.0)),
     (
-        r".*\.quantise_(4_)?B|training\..*\.(expert_launch(_8bit|_block)?|graphed_launch|chunk_handover)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
+        r".*\.quantise_(4_)?B|training\..*\.(expert_launch(_8bit|_block)?|graphed_launch|chunk_handover|host_per_layer|kernel_start)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         FactField(above=False),
     ),
 )

@@ -192,6 +192,9 @@ class Attention:
             total += self.indexer.params(hidden, self.compressor) - self.indexer.matmul_params(hidden, self.compressor)
         return total + (hidden if self.out_bias else 0) + (self.num_heads if self.sinks else 0)
 
+    state_elements = conv_elements = 0
+    """Elements that a recurrence keeps of one sequence."""
+
     @property
     def _kept(self) -> float | None:
         """Entries that the indexer keeps, None when all are attended."""

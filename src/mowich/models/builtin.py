@@ -1,13 +1,16 @@
 """Built-in models by name, and `load_model`, the one way in.
 
 `facts/models/*.yaml` hold the shapes in the words of a Hugging Face config, with where they come from; entries under
-`aliases` are other names for them. Names compare without case, and dots, underscores and hyphens are alike.
+`aliases` are other names for them, entries under `captured` are models that were captured from code, each in a file of
+its own. Names compare without case, and dots, underscores and hyphens are alike.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,7 +18,8 @@ from typing import TypedDict
 
 from mowich.errors import UserError, did_you_mean
 from mowich.files import exists, shipped_yaml
-from mowich.models.config import model_from_config, read_config
+from mowich.models.config import model_from_config
+from mowich.models.given import model_from_json, read_config
 from mowich.models.model import Model
 
 _EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
@@ -29,7 +33,7 @@ _READ_AS = re.compile(r"(?P<path>\S.*?)\s+as\s+(?P<like>[\w.-]+)\s*")
 
 
 def load_model(name_or_path: str) -> Model:
-    """A Model from a built-in name, a `config.json`, or a directory that holds one.
+    """A Model from a built-in name, a `config.json`, a directory that holds one, or what `mowich.capture` wrote.
 
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
     ("deepseek-v3", "meta-llama/Llama-3.1-8B", or the address of its page on the hub). "config.json as llama" reads a
@@ -70,15 +74,26 @@ def load_model(name_or_path: str) -> Model:
 @cache
 def builtin(name: str) -> Model:
     """The built-in model of this exact name."""
-    config = dict(config_of(name))
+    config, where = dict(config_of(name)), f"built-in model {name}"
     source = str(config.pop("source", ""))
-    return model_from_config(config, name=name, where=f"built-in model {name}", source=source)
+    if "captured" not in config:
+        return model_from_config(config, name=name, where=where, source=source)
+    data = json.loads((_folder() / str(config["captured"])).read_text(encoding="utf-8"))
+    found = model_from_json(data, name=name, where=where, source=source)
+    remark = str(config.get("remark", ""))
+    return replace(found, remarks=(*found.remarks, remark)) if remark else found
 
 
 def config_of(name: str) -> Mapping[str, object]:
-    """The stored config of a built-in model, in the words of a Hugging Face config, with its `source`."""
+    """What is stored of a built-in model, with its `source`: a config in the words of Hugging Face, or of one that was
+    captured from code its file (`captured`), the class and the config that it was made from."""
     file = _file_of(name)
     return _entries(file)[name] if file else _tables()[0][name]
+
+
+def captured_names() -> list[str]:
+    """Built-in models that were captured from code, sorted."""
+    return sorted(name for name, config in _tables()[0].items() if "captured" in config)
 
 
 def builtin_name(name: str) -> str | None:
@@ -128,10 +143,12 @@ def _texts() -> dict[str, str]:
 
 
 class _File(TypedDict, total=False):
-    """A file of models. models: name -> config; aliases: other name -> name; refused: name -> why there is none."""
+    """A file of models. models: name -> config; captured: name -> what its capture was made from; aliases: other name
+    -> name; refused: name -> why there is none."""
 
     source: str
     models: dict[str, dict[str, object]] | None
+    captured: dict[str, dict[str, object]] | None
     aliases: dict[str, str] | None
     refused: dict[str, str] | None
 
@@ -146,8 +163,13 @@ def _content(file: str) -> _File:
 def _entries(file: str) -> dict[str, dict[str, object]]:
     """Models of one file, each with the file's source."""
     content = _content(file)
+    folder = file.removesuffix(".yaml")
+    captured = {
+        name: {"captured": f"{folder}/{name}.json", **entry} for name, entry in (content.get("captured") or {}).items()
+    }
     return {
-        name: {"source": content.get("source", ""), **config} for name, config in (content.get("models") or {}).items()
+        name: {"source": content.get("source", ""), **config}
+        for name, config in {**(content.get("models") or {}), **captured}.items()
     }
 
 

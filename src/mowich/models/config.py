@@ -8,14 +8,11 @@ Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` li
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean, shorten, unknown
-from mowich.files import read_json
 from mowich.models import stacks
 from mowich.models.architectures import (
     ARCHITECTURES,
@@ -112,7 +109,8 @@ def model_from_config(
     reader = ConfigReader(filled, where, inner)
     reader.errors += stated_errors(filled, where)
     try:
-        model = replace(_build(reader, arch, name, source), read_as=read_as)
+        doubts = (f"its model_type is not known and was read as {read_as}",) if read_as else ()
+        model = replace(_build(reader, arch, name, source), read_as=read_as, doubts=doubts)
         _possible(reader, model)
         if read_as:
             _all_structure(reader, read_as)
@@ -478,28 +476,3 @@ def _decoder_ffn(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
         gated=mlp.gated,
         shared_ffn=c.count("shared_ffn", default=0, minimum=0),
     )
-
-
-def read_config(path: Path, read_as: str = "") -> Model:
-    """Read a `config.json`, or the one in a directory. Raises UserError with file:line:column for broken JSON."""
-    file = path / "config.json" if os.path.isdir(path) else path
-    data = read_json(file, "config", infinite=True)
-    name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
-    says = f"{file}, read as {read_as} (grade D)" if read_as else str(file)
-    name = name.removesuffix("_config").rsplit("--", 1)[-1]
-    model = model_from_config(data, name=name or file.stem, where=str(file), source=says, read_as=read_as)
-    return replace(model, config=data)
-
-
-def model_of_inputs(inputs: Mapping[str, object]) -> Model | None:
-    """The model whose config the inputs of a result hold (`Model.inputs`), None where they hold none. Raises UserError
-    where it describes none."""
-    config = inputs.get("model_config")
-    if config is None:
-        return None
-    where = "model_config of the result"
-    if not isinstance(config, Mapping):
-        raise UserError("not a mapping", where=where, given=config)
-    read_as = str(inputs.get("model_read_as") or "")
-    model = model_from_config(config, name=str(inputs.get("model")), where=where, source=where, read_as=read_as)
-    return replace(model, config=config)

@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.recurrent import Recurrent
 from mowich.models.storage import WeightStorage, component_params
+from mowich.models.traced import Traced
 from mowich.sums import float_sum
+
+if TYPE_CHECKING:
+    from mowich.models.captured import Captured
 
 __all__ = [
     "NO_ATTENTION",
@@ -30,10 +35,14 @@ __all__ = [
     "Model",
     "Moe",
     "Recurrent",
+    "Traced",
     "as_trained",
 ]
 
-Mixer = Attention | Recurrent
+Mixer = Attention | Recurrent | Traced
+
+FROM_CODE = "captured"
+"""The architecture of a model that only its code describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +65,28 @@ class Layer:
 
     @property
     def attention(self) -> Attention:
-        """The mixer where it is attention, else an attention of zero heads, whose widths, FLOP and cache are all
-        zero."""
-        return self.mixer if isinstance(self.mixer, Attention) else NO_ATTENTION
+        """The mixer where it is attention; of a captured block its main core; else an attention of zero heads, whose
+        widths, FLOP and cache are all zero."""
+        mixer = self.mixer
+        if isinstance(mixer, Attention):
+            return mixer
+        return NO_ATTENTION if isinstance(mixer, Recurrent) else mixer.attention
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Every attention core with heads: one, several in a captured block, or none."""
+        of_layer = self.traced.attentions if self.traced else (self.attention,)
+        return tuple(a for a in of_layer if a.num_heads)
+
+    @property
+    def traced(self) -> Traced | None:
+        """The mixer where it is a block as it was captured."""
+        return self.mixer if isinstance(self.mixer, Traced) else None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it keeps a state of fixed size of each sequence."""
+        return self.mixer.state_elements > 0
 
     @property
     def recurrent(self) -> Recurrent | None:
@@ -75,7 +103,9 @@ class Layer:
 
     @property
     def blocks(self) -> int:
-        """Residual blocks, 1 or 2: each reads the residual stream once and adds to it once."""
+        """Residual blocks, 1 or 2, or as captured: each reads the residual stream once and adds to it once."""
+        if isinstance(self.mixer, Traced):
+            return self.mixer.blocks
         return int(self.has_mixer) + int(self.has_ffn)
 
     @property
@@ -106,17 +136,40 @@ class Layer:
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
         """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped
         engines) and the last inputs of the convolution; 0 for attention."""
-        r = self.recurrent
-        return bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements if r else 0.0
+        return bytes_per_state * self.mixer.state_elements + bytes_per_element * self.mixer.conv_elements
+
+    @property
+    def kv_elements_per_token(self) -> float:
+        """Elements that each token writes to the cache (a window forgets them later)."""
+        return (self.traced or self.attention).kv_elements_per_token
+
+    def cached_elements(self, context: float) -> float:
+        """Elements that the cache of one sequence of `context` tokens holds."""
+        return self.traced.kept_elements(context) if self.traced else self.attention.cached_elements(context)
+
+    def mixer_product_flop(self, seq: float) -> float:
+        """Forward FLOP per token of the products of its mixer: 2 * matrix weights, of a captured block by the rows of
+        each product."""
+        return (
+            self.mixer.product_flop_per_token(seq)
+            if isinstance(self.mixer, Traced)
+            else 2.0 * self.mixer.matmul_params(self.hidden)
+        )
 
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP per token of one layer of this kind: 2 * matrix weights + mixer core + residual mixing."""
-        return 2 * self.matmul_params + self.mixer.core_flop_per_token(seq) + self.residual_flop
+        others = 2 * (self.ffn.matmul_params(self.hidden) + self.extra_matmul_params)
+        return self.mixer_product_flop(seq) + others + self.mixer.core_flop_per_token(seq) + self.residual_flop
 
 
 @lru_cache(maxsize=64)
 def _shapes(model: Model) -> list[str]:
-    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in ("source", "config", "media")]
+    left = {"source", "config", "media", "captured", "remarks", *(name for name in _SELDOM if not getattr(model, name))}
+    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in left]
+
+
+_SELDOM = ("outside", "doubts")
+"""Fields that a digest leaves out where a model has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +182,9 @@ class Model:
     multi-token-prediction blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h
     projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
     that the head runs per token (see `as_trained`). source: where the shapes were read. read_as: another architecture
-    that it was read as, because its own is not known; "" otherwise (`graded`).
-
+    that it was read as, because its own is not known; "" otherwise. outside: what runs once a pass beside layers and
+    head, of a model that was captured from its code; its matrices are among `other_params`. vocab is 0 without a head.
+    doubts: why numbers of it have grade D, a line each; remarks: what else to tell of it.
 
     Units: counts; bytes and FLOP where methods say so.
 
@@ -160,17 +214,24 @@ class Model:
     storage: WeightStorage = field(default_factory=WeightStorage)
     source: str = ""
     read_as: str = ""
+    outside: Traced | None = None
+    doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
-    """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
-    for a model that ships."""
+    """What a user's `config.json` or captured file holds: a result carries it, so that it can be explained where that
+    file is not. None for a model that ships."""
+    captured: Captured | None = field(default=None, compare=False, repr=False)
+    """What was captured from the model's code; None where its shapes came from a config."""
     media: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
     """The config around the text model where it describes encoders of images or of sound (`models.encoder`)."""
 
     def digested(self) -> object:
-        """What the digest of an answer has of a model: its shapes, and not where and how it was read."""
-        return _shapes(self)
+        """What the digest of an answer has of a model: its shapes, and not where and how it was read; of a model that
+        is read from its captured code alone, what was captured too."""
+        code = self.captured if self.is_from_code else None
+        return [*_shapes(self), code.digest] if code else _shapes(self)
 
     def inputs(self) -> dict[str, object]:
         """The model as results state it: its name, and what it was read from where it does not ship."""
@@ -180,13 +241,33 @@ class Model:
         return {"model": self.name, **config}
 
     def graded(self, grade: str) -> str:
-        """The grade of a number that rests on the model's shapes: D where they were read as another architecture's."""
-        return "D" if self.read_as else grade
+        """The grade of a number that rests on the model's shapes: D where `doubts` says why."""
+        return "D" if self.doubts else grade
+
+    @property
+    def is_from_code(self) -> bool:
+        """Whether its shapes come from what was captured, and not from a config."""
+        return self.architecture == FROM_CODE
+
+    @property
+    def kind(self) -> str:
+        """What its tokens are for: what was captured ("diffusion", "speech"...); else "decoder", or "encoder" where
+        some layer reads in both directions."""
+        if self.captured:
+            return self.captured.kind
+        return "decoder" if all(layer.attention.causal for layer in self.layers) else "encoder"
 
     @property
     def has_experts(self) -> bool:
         """Whether some layer is a mixture of experts."""
         return any(isinstance(layer.ffn, Moe) for layer in self.layers)
+
+    @property
+    def work(self) -> tuple[Layer, ...]:
+        """What a forward pass computes beside the head: the layers, and what runs once as one more of them."""
+        if self.outside is None:
+            return self.layers
+        return (*self.layers, Layer(count=1, mixer=self.outside, ffn=NO_FFN, norm_params=0, hidden=self.hidden))
 
     @property
     def num_layers(self) -> int:
@@ -230,7 +311,7 @@ class Model:
         this.
         """
         flop = 2.0 * (self.vocab * self.hidden * self.heads + self.other_matmul_params)
-        flop += float_sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
+        flop += float_sum(layer.count * layer.flop_per_token(seq) for layer in self.work)
         if mtp and self.mtp_layers:
             block = float_sum(layer.count * layer.flop_per_token(seq) for layer in self.mtp_block)
             flop += self.mtp_layers * (block + 2 * (2 * self.hidden**2 + self.vocab * self.hidden))
@@ -239,17 +320,17 @@ class Model:
     def attention_flop_per_token(self, seq: float) -> float:
         """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and
         recurrences."""
-        return float_sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
+        return float_sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.work)
 
     def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache that each token writes, over all layers (windows do not reduce it)."""
-        elements = float_sum(layer.count * layer.attention.kv_elements_per_token for layer in self.layers)
+        elements = float_sum(layer.count * layer.kv_elements_per_token for layer in self.layers)
         return bytes_per_element * elements
 
     def kv_bytes(self, seq: float, bytes_per_element: float = 2.0) -> float:
         """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their
         entries. What recurrent layers keep instead is `state_bytes`."""
-        elements = float_sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
+        elements = float_sum(layer.count * layer.cached_elements(seq) for layer in self.layers)
         return bytes_per_element * elements
 
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:

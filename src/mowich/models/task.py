@@ -7,7 +7,7 @@ it takes two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +75,11 @@ class Lora:
     def gemms(self, layer: Layer, hidden: int) -> tuple[ops.Gemm, ...]:
         """The matrices of the layer that have an adapter."""
         wanted = {name for target in self.targets for name in _GROUPS[target]}
-        return tuple(gemm for gemm in ops.dense_gemms(layer, hidden) if gemm.name in wanted)
+        return tuple(
+            gemm
+            for gemm in ops.dense_gemms(layer, hidden)
+            if (gemm.group in self.targets and gemm.is_held if gemm.group else gemm.name in wanted)
+        )
 
     def layer_params(self, layer: Layer, hidden: int) -> int:
         """Trainable weights of one layer: rank * (k + n) for each adapted matrix."""
@@ -91,8 +95,9 @@ class Lora:
         return sum(layer.count * self.layer_params(layer, model.hidden) for layer in model.layers)
 
 
-def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
+def parse_task(text: str, *, where: str = "task", also: Collection[str] = ()) -> tuple[Task, Lora | None]:
     """ "pretrain", "sft", "lora", "lora:32" (rank), "lora:32:attention,mlp" (and targets) -> the task and its adapters.
+    also: tasks that the caller has read, which an error names too.
 
     >>> parse_task("lora:8:q_proj,v_proj")
     ('lora', Lora(rank=8, targets=('qkv',)))
@@ -100,7 +105,7 @@ def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
     word, *rest = text.strip().split(":")
     task = next((t for t in TASKS if t == word), None)
     if task is None:
-        raise unknown("task", word, TASKS, where=where)
+        raise unknown("task", word, (*TASKS, *also), where=where)
     if not rest:
         return task, Lora() if task == "lora" else None
     if task != "lora" or len(rest) > 2 or not is_digits(rest[0]):
@@ -122,6 +127,6 @@ def train_flop_per_token(model: Model, seq: float, task: Task, lora: Lora | None
     if task != "lora":
         return 3.0 * forward
     cores = float_sum(
-        layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.layers
+        layer.count * (layer.mixer.core_flop_per_token(seq) + layer.residual_flop) for layer in model.work
     )
     return 2.0 * (forward - cores) + 3.0 * cores + 6.0 * (lora or Lora()).params(model)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mowich.models.attention import Attention
 from mowich.models.ffn import Mlp, Moe
-from mowich.models.model import Layer, Model
+from mowich.models.model import Layer, Model, Traced
 from mowich.models.recurrent import Recurrent
 
 QUANTISED = ("mixer", "mlp", "experts", "shared")
@@ -60,6 +60,8 @@ def component_tensors(model: Model) -> dict[str, TensorCount]:
             add("router", layer.count)
     add("embedding", 1 + bool(model.learned_positions), 1)
     add("head", int(model.head_params > 0), int(model.head_params > 0))
+    if model.outside:
+        add("other", _of_traced(model.outside).tensors)
     add("other", -(-model.final_norm_params // model.hidden))
     return out
 
@@ -80,6 +82,8 @@ def _of_layer(layer: Layer) -> dict[str, TensorCount]:
     mixer = layer.mixer
     if isinstance(mixer, Recurrent):
         out["mixer"] = TensorCount(*_RECURRENT[mixer.kind])
+    elif isinstance(mixer, Traced):
+        out["mixer"] = _of_traced(mixer)
     elif layer.has_mixer:
         out["mixer"] = _of_attention(mixer)
     ffn = layer.ffn
@@ -93,6 +97,12 @@ def _of_layer(layer: Layer) -> dict[str, TensorCount]:
     latent = 2 if ffn.latent else 0
     out["router"] = TensorCount(1 + ffn.router_bias + ffn.shared_gate + latent + ffn.latent_norm, 1 + latent)
     return out
+
+
+def _of_traced(traced: Traced) -> TensorCount:
+    """Matrices and their biases; vectors are counted with the layer's."""
+    matrices = sum(product.params > 0 for product in traced.products)
+    return TensorCount(matrices + sum(product.biases > 0 for product in traced.products), matrices)
 
 
 def _of_attention(a: Attention) -> TensorCount:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ from mowich.models.attention import Attention
 from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
+from mowich.models.traced import Traced
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:  # a model shows itself through this module
     from mowich.facts import Facts
-    from mowich.models.model import Layer, Model
+    from mowich.models.captured import CapturedKind, CapturedLayer
+    from mowich.models.model import Layer, Mixer, Model
 
 _SCHEMA = "mowich/model@1"
 
@@ -79,12 +83,15 @@ class ModelView:
     weight_bytes_assumed: str
     layers: tuple[LayerView, ...]
     encoders: dict[str, dict[str, object]] = field(default_factory=dict)
+    captured: dict[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some."""
+        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some; captured: of a
+        model that was captured from its code."""
         out = {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
-        if not self.encoders:
-            del out["encoders"]
+        for key in ("encoders", "captured"):
+            if not out[key]:
+                del out[key]
         return out
 
 
@@ -133,7 +140,16 @@ def mixer_name(layer: Layer) -> str:
     """Short words for a layer's mixer: "GQA 32/8 x 128", "Mamba-2 64 x 64, state 128", "-" where there is none."""
     if layer.recurrent is not None:
         return recurrent_name(layer.recurrent)
+    if layer.traced:
+        return traced_name(layer.traced)
     return attention_name(layer.attention) if layer.has_mixer else "-"
+
+
+def traced_name(traced: Traced) -> str:
+    """Short words for a captured block: its module, products, and its cores and scans by kind."""
+    inner = [attention_name(core.attention) for core in traced.cores] + [scan.kind for scan in traced.scans]
+    kinds = [f"{inner.count(kind)} x {kind}" if inner.count(kind) > 1 else kind for kind in dict.fromkeys(inner)]
+    return "; ".join([f"{traced.module}: {len(traced.products)} products", *kinds])
 
 
 def recurrent_name(r: Recurrent) -> str:
@@ -196,11 +212,11 @@ def model_view(
             params_mixer=layer.mixer.params(layer.hidden),
             params_ffn=layer.ffn.params(layer.hidden),
             flop_per_token_forward=layer.flop_per_token(tokens),
-            mixer_flop_per_token_forward=2.0 * layer.mixer.matmul_params(layer.hidden),
+            mixer_flop_per_token_forward=layer.mixer_product_flop(tokens),
             attention_flop_per_token_forward=layer.mixer.core_flop_per_token(tokens),
             ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
-            kv_bytes_per_token=bytes_per_element * layer.attention.kv_elements_per_token,
-            kv_bytes_at_seq=bytes_per_element * layer.attention.cached_elements(tokens),
+            kv_bytes_per_token=bytes_per_element * layer.kv_elements_per_token,
+            kv_bytes_at_seq=bytes_per_element * layer.cached_elements(tokens),
             state_bytes_per_sequence=layer.state_bytes(),
             window=layer.attention.window,
         )
@@ -234,4 +250,63 @@ def model_view(
         weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
         encoders=_encoders(model, facts),
+        captured=_captured(model, tokens),
     )
+
+
+_TOKENS: dict[CapturedKind, str] = {
+    "decoder": "of a text that is read and goes on",
+    "encoder": "of a text that is read once",
+    "encoder-decoder": "of what is written; what is read has as many, or a fixed number of rows",
+    "vision-language": "of the text; an image has a fixed number of rows",
+    "speech": "of the sound, as positions of the encoder",
+    "diffusion": "patches of the latent image or clip; the text has a fixed number of rows",
+    "module": "rows of the module's inputs",
+}
+"""Kind of model -> what its tokens are."""
+
+
+def _captured(model: Model, seq: float) -> dict[str, object]:
+    """The `captured` object of `mowich/model@1`; empty for a model that was not captured from code.
+
+    read_from: whether the config behind it or the code gave its shapes. Of each kind of layer: its module, in what form
+    it is computed ("ours" or "traced"), its products under their modules' names, roles of weights with their number; of
+    what runs once, the head left out, forward FLOP per token at `seq`.
+    """
+    c = model.captured
+    if c is None:
+        return {}
+    by_code = model.is_from_code
+    once = 2.0 * model.other_matmul_params
+    once += float_sum(layer.flop_per_token(seq) for layer in model.work[len(model.layers) :])
+    forms = [layer.mixer for layer in model.layers] if by_code else [None] * len(c.layers)
+    return {
+        "kind": c.kind,
+        "tokens": _TOKENS[c.kind],
+        "source": c.source,
+        "versions": dict(c.versions),
+        "read_from": "code" if by_code else "config",
+        "layers": [_captured_layer(layer, form) for layer, form in zip(c.layers, forms, strict=True)],
+        "outside": {**_captured_layer(c.outside, model.outside), "flop_per_token_forward": once},
+        "doubts": list(model.doubts),
+        "remarks": list(model.remarks),
+        "reads": [asdict(read) for read in c.reads],
+        "not_understood": [asdict(one) for one in c.not_understood],
+        "notes": list(c.notes),
+    }
+
+
+def _captured_layer(layer: CapturedLayer, form: Mixer | None) -> dict[str, object]:
+    return {
+        "module": layer.module,
+        "class": layer.class_,
+        "count": layer.count,
+        "form": "traced" if isinstance(form, Traced) else "ours",
+        "products": [
+            {"module": p.module, "n": p.n, "k": p.k, "rows": list(p.rows), "role": p.role} for p in layer.products
+        ],
+        "cores": [core.module for core in layer.cores],
+        "experts": [experts.module for experts in layer.experts],
+        "scans": [scan.module for scan in layer.scans],
+        "roles": dict(sorted(Counter(p.role for p in layer.products if p.weight is not None).items())),
+    }

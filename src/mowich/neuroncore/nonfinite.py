@@ -68,7 +68,7 @@ class _Issued:
     causes: list[tuple[str, NonfiniteOrigin]]
 
 
-class Traced(BaseException):
+class TracedOrigin(BaseException):
     """A run that looked for where infinities and NaN come from has ended."""
 
     def __init__(self, origin: NonfiniteOrigin | None) -> None:
@@ -121,11 +121,12 @@ class Origins:
                 self.of[number] = made
 
     def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> NoReturn:
-        """Raise `Traced` with where what is not finite in a returned tile comes from, None where all are finite."""
+        """Raise `TracedOrigin` with where what is not finite in a returned tile comes from, None where all are
+        finite."""
         for core in cores:
             self.settle(core)
         tiles = [(tile, _not_finite(tile)) for tile in returned if isinstance(tile, Tile)]
-        raise Traced(next((self._origin(tile, found) for tile, found in tiles if found is not None), None))
+        raise TracedOrigin(next((self._origin(tile, found) for tile, found in tiles if found is not None), None))
 
 
 def _not_finite(tile: Tile) -> NDArray[np.float32] | None:
@@ -175,4 +176,4 @@ def _shown(tile: Tile, at: tuple[int, ...]) -> str:
     return "" if values is None else f"{float(values[place]):.6g}"
 
 
-__all__ = ["NonfiniteOrigin", "Origins", "Traced", "are_finite"]
+__all__ = ["NonfiniteOrigin", "Origins", "TracedOrigin", "are_finite"]

@@ -30,7 +30,7 @@ from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core, Watcher
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.nonfinite import Origins, Traced, are_finite
+from mowich.neuroncore.nonfinite import Origins, TracedOrigin, are_finite
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
@@ -278,7 +278,7 @@ def _tell_origin(arguments: HostArrays, cores: Sequence[Core], again: Callable[[
     try:
         with contextlib.redirect_stdout(unseen):
             again(more)
-    except Traced as traced:
+    except TracedOrigin as traced:
         origin = traced.origin
     except Exception:  # a kernel that does not run twice alike
         origin = None

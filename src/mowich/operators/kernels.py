@@ -17,7 +17,7 @@ import numpy as np
 from mowich.arrays import Floats, distinct
 from mowich.errors import UserError
 from mowich.machines.system import PRECISIONS
-from mowich.models.model import Layer
+from mowich.models.model import Attention
 from mowich.operators.tables import OPERATORS, devices_in, largest, operator_s, table_keys
 from mowich.operators.tables.lookup import Lines, in_a_row_s, least_s, lines, published_rates
 
@@ -202,7 +202,7 @@ class Kernels:
 
     def attention(
         self,
-        layer: Layer,
+        a: Attention,
         heads: Floats,
         tokens: float,
         share: Floats,
@@ -217,7 +217,6 @@ class Kernels:
         without attention have none. Nor has the backward pass: it is the forward's time x `again`, and is not counted
         as timed.
         """
-        a = layer.attention
         special = (
             not a.num_heads
             or a.kind != "gqa"
@@ -227,7 +226,7 @@ class Kernels:
             or a.compressor
             or a.head_dim != a.v_head_dim
         )
-        if special or layer.recurrent is not None or (a.window and a.window < tokens):
+        if special or (a.window and a.window < tokens):
             return fitted
         t = share * self.prompt_s(heads, tokens, 0.0, a.head_dim)
         return self._or(t, fitted[0]), self._or(again * t, fitted[1], 0.0)

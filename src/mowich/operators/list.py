@@ -12,14 +12,15 @@ Symbols: t tokens of a rank, h hidden width. Degrees and tokens are columns [n],
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from mowich.arrays import Floats
 from mowich.models import ops
-from mowich.models.model import Attention, Layer, Moe
+from mowich.models.model import NO_ATTENTION, Attention, Layer, Moe, Traced
+from mowich.models.traced import EACH_TOKEN, ONE_SEQUENCE, row_count, rows_per_token
 from mowich.operators.law import Sides
 
 OperatorKind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
@@ -67,17 +68,14 @@ class Product:
     def inputs(self) -> Floats:
         return np.asarray(self.m * self.k if self.format == "recipe" else 0.0 * self.m)
 
-    @property
-    def is_shared_expert(self) -> bool:
-        """Whether it belongs to the expert that every token takes."""
-        return self.gemm.name.startswith("shared")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionCore:
     """An attention core, or the scan of a recurrence, forward. flop: of a fused kernel, causal halves left out;
     square_flop: of the full square; scores: elements of the full square, which an unfused kernel writes and reads;
-    moved: elements that a scan's kernels move; attended: tokens of its sequences."""
+    moved: elements that a scan's kernels move; attended: tokens of its sequences; attention: its heads and widths,
+    where tokens attend to one another; ranks: that share them; module: its name in the user's code; is_unfused: whether
+    that code writes its scores; is_masked: whether it takes a dense mask."""
 
     flop: Floats
     square_flop: Floats
@@ -87,18 +85,25 @@ class AttentionCore:
     is_causal: bool
     has_sinks: bool
     kind: OperatorKind
+    attention: Attention
+    ranks: Floats
+    module: str = ""
+    is_unfused: bool = False
+    is_masked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Passes over memory between products. bytes_: read and written in one pass; norm_elements: of them those of norms,
-    with their rows, columns and number."""
+    """Passes over memory between products. bytes_: read and written in one pass; most: passes that software makes at
+    the most, where it is known what one operation after another moves; norm_elements: of them those of norms, with
+    their rows, columns and number."""
 
     bytes_: Floats
     norm_elements: Floats
     rows: Floats
     columns: float
     norms: float
+    most: float | None = None
     kind: OperatorKind = "stream"
 
 
@@ -117,7 +122,7 @@ def products(layer: Layer, hidden: int, share: Share) -> tuple[Product, ...]:
     out = []
     for gemm in ops.dense_gemms(layer, hidden):
         n, k = gemm.local(share.tp)
-        m = share.split_tokens if gemm.split == "none" else share.tokens
+        m = gemm.m(share.split_tokens if gemm.split == "none" else share.tokens, share.seq, share.cp)
         out.append(Product(gemm=gemm, m=m, n=n, k=k, format="16 bit" if gemm.name == "router" else "recipe"))
     return tuple(out)
 
@@ -127,15 +132,19 @@ def is_last(product: Product, layer: Layer) -> bool:
     residual stream. The last products of experts are not among `products`."""
     if isinstance(layer.ffn, Moe):
         return product.gemm.name in ("shared_down", "latent_up")
+    if layer.traced:
+        return product.gemm.group == "mlp_down" and product.gemm.name == layer.traced.products[-1].module
     return product.gemm.name == "mlp_down"
 
 
-def core(layer: Layer, share: Share) -> AttentionCore:
-    """The attention core of a layer, or its recurrence."""
+def cores(layer: Layer, share: Share) -> tuple[AttentionCore, ...]:
+    """The attention core of a layer, or its recurrence; all of them of a captured block."""
+    if layer.traced:
+        return _traced_cores(layer.traced, share)
     a, r, t = layer.attention, layer.recurrent, share.tokens
     zero = 0.0 * t
     per_token = a.core_flop_per_token(share.attended) if r is None else r.chunked_flop_per_token()
-    return AttentionCore(
+    only = AttentionCore(
         flop=per_token * t / share.tp,
         square_flop=4.0 * t * share.seq * ops.attention_width(a) / share.tp,
         scores=t * share.seq * a.num_heads / share.tp,
@@ -144,15 +153,65 @@ def core(layer: Layer, share: Share) -> AttentionCore:
         is_causal=a.causal,
         has_sinks=bool(a.sinks),
         kind="attention" if r is None else "scan",
+        attention=a,
+        ranks=share.tp,
     )
+    return (only,)
 
 
-def stream(layer: Layer, hidden: float, share: Share) -> Stream:
+def _traced_cores(traced: Traced, share: Share) -> tuple[AttentionCore, ...]:
+    t, out = share.tokens, list[AttentionCore]()
+    for core in traced.cores:
+        a, ranks = core.attention, share.tp if traced.is_split(core) else np.ones_like(share.tp)
+        squares = t * core.queries_per_token(share.seq) * row_count(core.keys, share.seq) / ranks
+        is_plain = core.queries == core.keys == EACH_TOKEN and core.sequences == ONE_SEQUENCE
+        is_plain = is_plain and not (core.is_unfused or core.is_masked)
+        out.append(
+            AttentionCore(
+                flop=core.flop_per_token(share.attended) * t / ranks,
+                square_flop=4.0 * squares * ops.attention_width(a),
+                scores=squares * a.num_heads,
+                moved=0.0 * t,
+                attended=row_count(core.keys, share.attended),
+                is_causal=a.causal,
+                has_sinks=bool(a.sinks),
+                kind="attention",
+                attention=a if is_plain else NO_ATTENTION,
+                ranks=ranks,
+                module=core.module,
+                is_unfused=core.is_unfused,
+                is_masked=core.is_masked,
+            )
+        )
+    for scan in traced.scans:
+        ranks = share.tp if traced.is_split(scan) else np.ones_like(share.tp)
+        out.append(
+            AttentionCore(
+                flop=scan.flop * t / ranks,
+                square_flop=0.0 * t,
+                scores=0.0 * t,
+                moved=scan.moved * t / ranks,
+                attended=share.attended,
+                is_causal=True,
+                has_sinks=False,
+                kind="scan",
+                attention=NO_ATTENTION,
+                ranks=ranks,
+                module=scan.module,
+            )
+        )
+    return tuple(out)
+
+
+def stream(layer: Layer, hidden: float, share: Share, *, is_eager: bool = False) -> Stream:
     """What norms, residuals, activation functions and rotary embeddings move.
 
     bytes = b t (blocks (5 + 4 streams) h' + 3 (q + 2 kv) / tp + outputs ffn / tp), h' = h, or h / tp where sequence
     parallelism splits it; 4 streams only where there are several.
+    Of a captured block it is what was counted in its code; is_eager: one operation after another.
     """
+    if layer.traced:
+        return _traced_stream(layer.traced, hidden, share, is_eager)
     width, outputs = ops.ffn_width(layer.ffn)
     t = share.tokens
     h = np.where(share.is_split > 0, hidden / share.tp, hidden)
@@ -167,13 +226,41 @@ def stream(layer: Layer, hidden: float, share: Share) -> Stream:
     )
 
 
+_RESIDUAL = 5.0
+"""Passes over the residual stream in a block: its norm reads and writes it, the addition reads two and writes one."""
+
+
+def _traced_stream(traced: Traced, hidden: float, share: Share, is_eager: bool) -> Stream:
+    """What lies at the width of the residual stream is split where tokens are, the rest as the outputs of products
+    are."""
+    h = np.where(share.is_split > 0, hidden / share.tp, hidden)
+    rows = traced.moved_eager if is_eager and any(traced.moved_eager) else traced.moved
+    fused, counted = (rows_per_token(r, share.seq / share.cp) for r in (traced.moved, rows))
+    residual = np.minimum(_RESIDUAL * traced.blocks * hidden, fused)
+    spread = np.where(share.is_split > 0, share.tp, 1.0)
+    split = ops.split_share(traced)
+    elements = residual / spread + (fused - residual) * (split / share.tp + (1.0 - split) / spread)
+    elements = elements * (counted / np.maximum(fused, 1e-30))
+    eager = rows_per_token(traced.moved_eager, share.seq)
+    most = eager / max(rows_per_token(rows, share.seq), 1e-30) if eager else None
+    return Stream(
+        bytes_=share.element_B * share.tokens * elements,
+        norm_elements=np.minimum(2.0 * traced.norms * share.tokens * h, share.tokens * elements),
+        rows=share.split_tokens,
+        columns=hidden,
+        norms=float(traced.norms),
+        most=most,
+    )
+
+
 def exchanges(layer: Layer, hidden: float, share: Share) -> tuple[Exchange, Exchange]:
     """(tensor parallel: activations after the mixer and after the dense feed-forward; context parallel: keys and
     values). Those of experts depend on where they are sent: `training.layer`."""
     width, _ = ops.ffn_width(layer.ffn)
-    kv = np.maximum(ops.kv_width(layer.attention) / share.tp, 1.0)
+    kv = np.maximum(ops.exchanged_kv(layer, share.seq) / share.tp, 1.0)
+    reduced = ops.reductions(layer.traced, hidden, share.seq) if layer.traced else float(layer.has_mixer)
     return (
-        Exchange(group="tp", bytes_=2.0 * share.tokens * hidden, count=float(layer.has_mixer) + float(width > 0)),
+        Exchange(group="tp", bytes_=2.0 * share.tokens * hidden, count=reduced + float(width > 0)),
         Exchange(group="cp", bytes_=2.0 * 2.0 * share.tokens * kv * share.cp, count=1.0),
     )
 
@@ -212,12 +299,14 @@ class CacheReads:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """A layer under an engine, on one rank. products: of every token; sides: of those, whose weights are read once a
-    step; caches; state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None
+    step; not_held: of their weights those that memory does not hold again; caches; state_B: bytes that a recurrence
+    keeps of a sequence; scan_flop: of a prompt token; experts: None
     without; blocks: launches, in halves of a layer; kernels: of a step; uncaptured: more of a step with a prompt, which
     no graph holds."""
 
     products: tuple[ops.Gemm, ...]
     sides: Sides
+    not_held: Floats
     caches: tuple[CacheReads, ...]
     state_B: Floats
     scan_flop: Floats
@@ -228,19 +317,24 @@ class Serving:
 
 
 def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
-    """The operators of a layer for prefill and decode. cache_B: bytes of an element of the cache."""
+    """The operators of a layer for prefill and decode. cache_B: bytes of an element of the cache. Of a captured block
+    what it computes of each token: what has a fixed number of rows is left out, and its weights are held."""
     zero = 0.0 * tp
-    sides, r, f = Sides.of(zero, zero, 0.0), layer.recurrent, layer.ffn
+    sides, not_held, f = Sides.of(zero, zero, 0.0), zero, layer.ffn
+    state_B, scan_flop = _scanned(layer, tp)
     products = ops.dense_gemms(layer, hidden)
     for gemm in products:
         n, k = gemm.local(tp)
-        sides = sides + Sides.of(zero + n, zero + k)
+        sides = sides + Sides.of(zero + n, zero + k, gemm.rows[1])
+        if gemm.rows != EACH_TOKEN or not gemm.is_held:
+            not_held = not_held + n * k * (gemm.rows[1] - float(gemm.is_held))
     return Serving(
         products=products,
         sides=sides,
-        caches=caches(layer.attention, tp, cache_B),
-        state_B=zero if r is None else (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp,
-        scan_flop=zero if r is None else r.chunked_flop_per_token() / tp,
+        not_held=not_held,
+        caches=_traced_caches(layer.traced, tp, cache_B) if layer.traced else caches(layer.attention, tp, cache_B),
+        state_B=state_B,
+        scan_flop=scan_flop,
         experts=Experts(
             number=f.num_experts,
             top_k=f.top_k,
@@ -256,9 +350,30 @@ def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
     )
 
 
-_KERNELS = {"layer": 10.0, "experts": 6.0, "shared": 3.0, "mla": 6.0, "qk_norm": 2.0, "indexer": 12.0, "recurrent": 7.0}
-"""Kernels that an engine launches for a layer of two blocks, and what each feature adds: counted in the model code of
-public engines, alike in all of them."""
+def _scanned(layer: Layer, tp: Floats) -> tuple[Floats, Floats]:
+    """(bytes of state of a sequence, FLOP of a prompt token) of the recurrences of a layer on one rank."""
+    state, flop = 0.0 * tp, 0.0 * tp
+    if layer.recurrent:
+        return layer.state_bytes() / tp, layer.recurrent.chunked_flop_per_token() / tp
+    for scan in layer.traced.scans if layer.traced else ():
+        ranks = tp if layer.traced and layer.traced.is_split(scan) else np.ones_like(tp)
+        state = state + (4.0 * scan.state_elements + 2.0 * scan.conv_elements) / ranks
+        flop = flop + scan.flop / ranks
+    return state, flop
+
+
+_KERNELS = {
+    "layer": 10.0,
+    "mlp": 2.0,
+    "experts": 6.0,
+    "shared": 3.0,
+    "mla": 6.0,
+    "qk_norm": 2.0,
+    "indexer": 12.0,
+    "recurrent": 7.0,
+}
+"""Kernels that an engine launches for a layer of two blocks, with the products of its mlp among them, and what each
+feature adds: counted in the model code of public engines, alike in all of them."""
 
 _UNCAPTURED = {"attention": 2.0, "recurrent": 20.0}
 """Kernels of a prompt's tokens that engines launch one by one for a layer even where they capture steps with prompts:
@@ -267,9 +382,8 @@ of a chunk, states, copies). Counted in the model code of public engines."""
 
 
 def _uncaptured(layer: Layer) -> float:
-    if layer.recurrent is not None:
-        return _UNCAPTURED["recurrent"]
-    return _UNCAPTURED["attention"] if layer.attention.num_heads else 0.0
+    scans = len(layer.traced.scans) if layer.traced else int(layer.recurrent is not None)
+    return _UNCAPTURED["recurrent"] * scans + _UNCAPTURED["attention"] * len(layer.attentions)
 
 
 def kernels(layer: Layer) -> float:
@@ -280,15 +394,50 @@ def kernels(layer: Layer) -> float:
     [10.0, 18.0]
     """
     a, f = layer.attention, layer.ffn
-    count = _KERNELS["layer"] * layer.blocks / 2.0
+    count = _traced_kernels(layer.traced) if layer.traced else _KERNELS["layer"] * layer.blocks / 2.0
     if isinstance(f, Moe):
+        count += _KERNELS["mlp"] if layer.traced else 0.0
         count += _KERNELS["experts"] + (_KERNELS["shared"] if f.shared_ffn else 0.0)
+    if layer.traced:
+        return count
     if layer.recurrent is not None:
         return count + _KERNELS["recurrent"]
     if not a.num_heads:
         return count
     count += _KERNELS["mla"] if a.kind == "mla" else 0.0
     return count + (_KERNELS["qk_norm"] if a.qk_norm != "none" else 0.0) + (_KERNELS["indexer"] if a.indexer else 0.0)
+
+
+def _traced_kernels(traced: Traced) -> float:
+    """Kernels of a captured block: its products, of which those that share an input are one; of each core two (cache,
+    attention), of each block one (rotary embedding, activation), its norms, and its scans."""
+    calls = {
+        (p.module if p.role == "row" else p.module.rpartition(".")[0], p.k, p.rows, p.role) for p in traced.products
+    }
+    scans = _KERNELS["recurrent"] * len(traced.scans)
+    return float(len(calls) + 2 * len(traced.cores) + traced.blocks + traced.norms) + scans
+
+
+def _traced_caches(traced: Traced, tp: Floats, cache_B: Floats) -> tuple[CacheReads, ...]:
+    """What each core of a captured block reads: what it keeps of each token, or of something of fixed length. A core
+    that keeps nothing has the work of a prompt's tokens alone."""
+    out, scale = list[CacheReads](), traced.cache_scale
+    for core in traced.cores:
+        ranks = tp if traced.is_split(core) else np.ones_like(tp)
+        fixed, per_token = core.keys
+        for part in caches(core.attention, ranks, cache_B):
+            most = part.window if per_token else np.minimum(part.window, fixed)
+            out.append(
+                replace(
+                    part,
+                    elements=part.elements * (scale if core.grows else 1.0) * core.is_cached,
+                    decode_flop=part.decode_flop * core.is_cached,
+                    window=most,
+                    held=part.held if per_token else most,
+                    dim=part.dim if core.grows and scale == 1.0 else 0.0,
+                )
+            )
+    return tuple(out)
 
 
 def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[CacheReads, ...]:

@@ -90,12 +90,11 @@ def pp_degrees(model: Model) -> list[int]:
 def tp_splits(model: Model) -> dict[str, list[int]]:
     """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut
     by etp)."""
-    widths = [round(ops.ffn_width(layer.ffn)[0]) for layer in model.layers]
-    return {
-        "query heads": [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads],
-        "heads of recurrent layers": [layer.recurrent.num_heads for layer in model.layers if layer.recurrent],
-        "feed-forward width": [w for w in widths if w],
-    }
+    out: dict[str, list[int]] = {}
+    for layer in model.work:
+        for name, sizes in ops.tp_widths(layer).items():
+            out[name] = out.get(name, []) + [size for size in sizes if size]
+    return out
 
 
 def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int | str]]) -> None:
@@ -315,7 +314,7 @@ def shape_rules(
     model: Model, system: Platform, job: TrainJob, shape: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(rule, which combinations keep it) of the degrees, without the data-parallel one."""
-    kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
+    kv = min((a.num_kv_heads for layer in model.layers for a in layer.attentions if a.num_kv_heads), default=1)
     L = model.num_layers
     tp, pp, vpp, cp, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "etp"))
     yield "sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1)

@@ -71,8 +71,9 @@ def _split(layer: Layer, hidden: int, tp: Floats) -> Floats:
     """Dense parameters of one layer on one of tp ranks: matrices split, norms and replicated projections whole."""
     total = np.full_like(tp, float(layer.norm_params))
     for gemm in ops.dense_gemms(layer, hidden):
-        n, k = gemm.local(tp)
-        total = total + n * k
+        if gemm.is_held:
+            n, k = gemm.local(tp)
+            total = total + n * k
     return total
 
 
@@ -91,7 +92,7 @@ def matrix_params_per_device(model: Model, p: Plans) -> Floats:
     few of norms."""
     distinct, inverse = p.unique("tp")
     total = sum(
-        (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.layers), np.zeros_like(distinct.tp)
+        (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.work), np.zeros_like(distinct.tp)
     )[inverse]
     return np.asarray(total / model.num_layers * layers_per_stage(model, p) * copies(p))
 
@@ -135,45 +136,45 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
     input only. Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score
     (Korthikanti et al. 2022).
     """
-    h, a = float(model.hidden), layer.attention
+    h, keeps = float(model.hidden), ops.kept(layer, model.hidden, float(job.seq))
     t = p.micro_batch * job.seq / p.cp
     spread = np.where(p.sp > 0, p.tp, 1.0)
-    q = a.num_heads * a.head_dim / p.tp
-    kv = 2.0 * ops.kv_width(a) / p.tp
-    out = a.num_heads * a.v_head_dim / p.tp
-    r = layer.recurrent
-    if r is not None:  # projections, scan output, gated output; fused kernels compute the rest again
-        q, out = r.in_width / p.tp, 2.0 * r.value_width / p.tp
+
+    def on_rank(part: ops.Part) -> Floats:
+        return part.on_rank(p.tp, spread)
+
+    q_kv = on_rank(keeps.queries) + on_rank(keeps.keys)
     low = np.where(p.precision == PRECISIONS.index("bf16"), 1.0, system.stack.stored_activation_8bit)
-    latent = (a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) / spread if a.kind == "mla" else 0.0
     # per block a GEMM input (normed) and the residual streams; whole: the share of inputs that are kept as gathered
     whole = np.where((p.sp > 0) & (p.regather == 0), 1.0 - 1.0 / p.tp, 0.0)
-    lora, inputs = job.adapters, float(layer.blocks)
-    if lora is not None:  # a frozen matrix without an adapter needs no input for backward
-        inputs = float(layer.has_mixer and lora.adapts("qkv")) + float(layer.has_ffn and lora.adapts("mlp_up"))
-    kept = low * inputs * h * (1.0 / spread + whole) + layer.blocks * layer.streams * h / spread
-    kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
-    scores = np.where(
-        (p.recompute == 0) | (p.recompute == EXPERTS_AGAIN), q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0)
-    )
-    width, outputs = ops.ffn_width(layer.ffn)
-    gate = system.stack.unfused_gate * (outputs - 1.0)
-    inner = (outputs + gate + (low if lora is None or lora.adapts("mlp_down") else 0.0)) * width / p.tp
-    inner_selective = outputs * width / p.tp
+    lora = job.adapters  # a frozen matrix without an adapter needs no input for backward
+    inputs = low * keeps.inputs_of(lora.targets if lora else None) * (1.0 / spread + whole)
+    kept = inputs + layer.blocks * layer.streams * h / spread
+    kept = kept + (keeps.latent / spread + on_rank(keeps.outputs) + 4.0 * on_rank(keeps.statistics) / 2.0)
+    scores = np.where((p.recompute == 0) | (p.recompute == EXPERTS_AGAIN) | (not keeps.is_latent), q_kv, 0.0)
+    up, down = on_rank(keeps.up), on_rank(keeps.down)
+    gate = system.stack.unfused_gate
+    inner = up + gate * np.maximum(up - down, 0.0) + (low * down if lora is None or lora.adapts("mlp_down") else 0.0)
+    inner_selective = up
     inner_experts = inner
     if isinstance(layer.ffn, Moe):
         inner_experts = 0.0 * inner
+        outputs = ops.ffn_width(layer.ffn)[1]
+        gate = gate * (outputs - 1.0)
         rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
         w = layer.ffn.width(model.hidden)
         inner = inner + rows * (low * w + (outputs + gate + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
-    selective = 2.0 * t * (kept - low * (inputs / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
+    selective = 2.0 * t * (kept - inputs / 2.0 + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
-        none = none + 5.0 * t * job.seq * a.num_heads / p.tp
-    elif system.stack.unfused_encoder and not a.causal:
-        none, selective = (kept_B + 5.0 * t * job.seq * a.num_heads / p.tp for kept_B in (none, selective))
+        none = none + 5.0 * t * job.seq * on_rank(keeps.scores)
+    else:
+        by_software = system.stack.unfused_encoder and not layer.attention.causal
+        written = keeps.scores if by_software else keeps.unfused
+        if written != ops.Part():
+            none, selective = (kept_B + 5.0 * t * job.seq * on_rank(written) for kept_B in (none, selective))
     full = 2.0 * t * layer.streams * h / spread
     kept_B = np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none))
     if np.any(p.recompute == EXPERTS_AGAIN):
@@ -439,7 +440,7 @@ def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> 
     buffers."""
     total, biggest, buffers = np.zeros(len(p)), np.zeros(len(p)), np.zeros(len(p))
     kept_whole = replace(p, recompute=np.zeros(len(p)))
-    for layer in model.layers:
+    for layer in model.work:
         total = total + layer.count * activation_B_per_layer(model, layer, system, job, p)
         if np.any(p.recompute >= 2):  # else nobody asks
             biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))

@@ -108,7 +108,7 @@ of DeepSeek-R1-0528-FP4-v2 names the output of attention beside the feed-forward
 def linear_B(model: Model, weights: str, sizes: Mapping[str, Floats]) -> Floats:
     """Mean bytes of a weight outside of experts. sizes: weights of all layers by the name of their product."""
     outside = weights if quantises_attention(model, weights) else "bf16"
-    is_latent = any(layer.attention.kind == "mla" for layer in model.layers)
+    is_latent = any(a.kind == "mla" for layer in model.layers for a in layer.attentions)
     if weights != "nvfp4" or outside == weights or not is_latent:
         return np.asarray(WEIGHT_B[outside])
     low = sum((size for name, size in sizes.items() if name in _QUANTISED), np.asarray(0.0))
@@ -130,7 +130,7 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
     n = len(plans)
     tp, dp, h = plans.tp, plans.dp, model.hidden
     names = [WEIGHTS[int(w)] for w in plans.weights]
-    state = np.zeros(n)
+    state, not_held = np.zeros(n), np.zeros(n)
     linear = Sides.of(state, state, 0.0)
     counts: dict[ops.Gemm, float] = {}
     sizes: dict[str, Floats] = {}
@@ -139,17 +139,17 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
     flop_token, blocks, launched, left_out, casts = np.zeros(n), 0.0, 0.0, 0.0, 0.0
-    for layer in model.layers:
+    for layer in model.work:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
-        linear = linear + work.sides.times(count)
+        linear, not_held = linear + work.sides.times(count), not_held + count * work.not_held
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
         left_out += count * work.uncaptured
         for gemm in work.products:
-            counts[gemm] = counts.get(gemm, 0.0) + count
-            local = gemm.local(tp)
-            sizes[gemm.name] = sizes.get(gemm.name, one * 0.0) + count * local[0] * local[1]
+            counts[gemm] = counts.get(gemm, 0.0) + count * gemm.rows[1]
+            local, name = gemm.local(tp), gemm.group or gemm.name
+            sizes[name] = sizes.get(name, one * 0.0) + count * local[0] * local[1] * gemm.is_held
         att += [
             [one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop, c.heads, c.cached, one * c.dim]
             for c in work.caches
@@ -183,7 +183,7 @@ def shapes(model: Model, plans: ServePlans) -> Shapes:
         cp=plans.cp,
         pp=plans.pp,
         ep=plans.ep,
-        W_linear=linear.total("weights"),
+        W_linear=linear.total("weights") - not_held,
         linear_count=linear.count,
         linear_inner=linear.inner,
         linear_outer=linear.outer,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.machines.system import System
+from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
@@ -27,7 +28,7 @@ def worker_plans(
     for attention with a cache that tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and
     ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and
     wide expert parallelism may cross it. launch: what all engines are started with."""
-    heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
+    heads = ops.query_heads(model)
     moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
     domain = min(system.domain_devices, system.devices)

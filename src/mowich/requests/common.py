@@ -113,8 +113,10 @@ class Asked(Request):
 def loaded_model(reader: QuestionReader, value: object) -> Model:
     """A model that is named, or that Python gave. Raises UserError."""
     model = _load(reader, value)
-    if model.read_as:
-        reader.note(f"{model.name}: its model_type is not known and was read as {model.read_as}: all has grade D")
+    for doubt in model.doubts:
+        reader.note(f"{model.name}: {doubt}: all has grade D")
+    for remark in model.remarks:
+        reader.note(f"{model.name}: {remark}")
     return model
 
 

@@ -47,9 +47,9 @@ _SENT = frozenset({Edge.KEY})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(Generic[T_co]):
     """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
-    default: where it is not given, shown: how `--help` writes that; group: the job that it is a part of ("train" is a
-    mapping in Python and JSON); needs: that it must be given; implies: a flag that the command line has to say with
-    it, and other edges need not."""
+    default: where it is not given, shown: how `--help` writes that; is_listed: whether it has a line of its own there;
+    group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
+    implies: a flag that the command line has to say with it, and other edges need not."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -65,6 +65,7 @@ class Field(Generic[T_co]):
     edges: frozenset[Edge] = EVERYWHERE
     default: T_co | None = None
     shown: str = ""
+    is_listed: bool = True
     needs: bool = False
     unit: str = ""
     low: float = -math.inf
@@ -279,6 +280,7 @@ class Spelling(TypedDict, total=False):
     group: str
     edges: frozenset[Edge]
     shown: str
+    is_listed: bool
     needs: bool
     tells_bounds: bool
     example: str

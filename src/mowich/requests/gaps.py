@@ -17,6 +17,7 @@ from mowich.requests.jobs import (
     TRAINED,
     TRAINS,
     JobRequest,
+    JobWork,
     read_work,
     serves_job,
 )
@@ -58,7 +59,7 @@ def _gap(reader: QuestionReader) -> GapRequest:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     else:
         only_of(reader, SERVED, "serving", SERVES)
-    return reader.fill(GapRequest, **read_work(reader, _FIRST, _SECOND, serving=serving))
+    return reader.fill(GapRequest, **read_work(reader, _FIRST, _SECOND, work="serve" if serving else "train"))
 
 
 GAP = Schema(
@@ -139,18 +140,19 @@ class ValueRequest(JobRequest):
 
 
 def _value(reader: QuestionReader) -> ValueRequest:
-    works = [task for task, asked in ((False, TRAINS), (True, SERVES)) if reader.given(asked) not in (None, False)]
+    jobs: tuple[tuple[JobWork, Field[bool]], ...] = (("train", TRAINS), ("serve", SERVES))
+    works = [work for work, asked in jobs if reader.given(asked) not in (None, False)]
     if not works:
         reader.add(f"give {reader.said(TRAINS)}, {reader.said(SERVES)} or both", TRAINS, given="neither")
-    if works == [True]:
+    if works == ["serve"]:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
-    elif works == [False]:
+    elif works == ["train"]:
         only_of(reader, SERVED, "serving", SERVES)
     of = reader.get(_PROPERTY) or "memory"
     ends = {"low": _read_end(reader, _FROM, of), "high": _read_end(reader, _TO, of)}
     models = asked_models(reader, _MODELS)
     reader.stop()
-    found = [read_work(reader, _VALUED, serving=serving, model=models[0]) for serving in works]
+    found = [read_work(reader, _VALUED, work=work, model=models[0]) for work in works]
     work = {key: next((w[key] for w in found if w[key] is not None), None) for key in found[0]}
     work["fixed"] = {key: choice for w in found for key, choice in w["fixed"].items()}  # type: ignore[attr-defined]
     words = reader.given(_MODELS)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mowich.errors import UserError
+from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests.common import (
     AS,
     CHART,
@@ -56,6 +57,20 @@ from mowich.requests.fields import (
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
+from mowich.requests.passes import (
+    FORWARD_FIELDS,
+    FORWARD_JOB,
+    FORWARD_TASK,
+    ITEM_LATENCY,
+    KIND_WORDS,
+    TASK_HELP,
+    asks_forward,
+    check_decodes,
+    forward_words,
+    no_other_job,
+    only_forward,
+    read_forward_job,
+)
 from mowich.requests.remarks import context_note, note_formats, note_shapes, note_stacks, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
@@ -77,6 +92,7 @@ from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
 if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.models.model import Model
+    from mowich.plans.forward import ForwardJob
     from mowich.plans.plan import TrainJob
     from mowich.serving.search import ServeJob
 
@@ -154,7 +170,8 @@ _KV = count(
     implies="serve",
 )
 TOKENS = count("tokens", "Tokens to train on: 15T.", metavar="N", group="train", example="15T")
-FIT_TOKENS = count("tokens", "Tokens to train on: 15T.", group="train", edges=_FEW, example="15T")
+_TOKENS = replace(TOKENS, help="Tokens to train on: 15T; with --task encode: of an item.")
+_FIT_TOKENS = replace(TOKENS, help="With --task encode: tokens of an item.")
 SEQ = count(
     "seq", "Tokens per sequence: 4096, 4Ki (4k is 4000).", high=LONGEST, metavar="N", group="train", example="4096"
 )
@@ -174,6 +191,7 @@ TASK = word(
     group="train",
     example="lora:16",
 )
+_TASK = replace(TASK, help=TASK_HELP)
 DOCUMENT = count(
     "document", "Mean tokens of documents packed into a sequence.", metavar="N", group="train", example="1200"
 )
@@ -231,7 +249,13 @@ FIXED: Field[dict[str, str]] = Field(
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
 WITH_IMAGES = (IMAGES, IMAGE_SIZE)
+_TRAINED_ALONE = (SEQ, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
+"""What training alone has."""
 TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
+_RUN = (SEQ, BATCH, _TASK, *_TRAINED_ALONE[1:], *FORWARD_FIELDS)
+"""The jobs of training and of forward passes, which share `--task` and `--batch` on the command line."""
+JobWork = Literal["train", "serve", "forward"]
+"""What a question asks of a model."""
 JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
     "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
@@ -240,8 +264,8 @@ JOBS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest(Asked):
-    """A job on systems. model_given: the model in the words of the question; train, serve: the job (neither where only
-    a cache is asked for); fixed: choices of the plan."""
+    """A job on systems. model_given: the model in the words of the question; train, serve, forward: the job (none where
+    only a cache is asked for); fixed: choices of the plan."""
 
     model: Model
     model_given: str
@@ -254,6 +278,7 @@ class JobRequest(Asked):
     fixed: Mapping[str, Sequence[int | str]]
     term: str
     seed: int = 0
+    forward: ForwardJob | None = None
 
     def again(self) -> dict[str, object]:
         """What else is needed to run a result again: the words as they were given, and the size of the model that they
@@ -327,12 +352,17 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         if others and reader.given(need) is None:
             reader.missing(need, f" with {reader.said(others[0])}")
     kind, lora = parse_task("pretrain")
-    if reader.get(TASK) in ALGORITHMS:
-        word = reader.get(TASK)
+    word = reader.get(TASK)
+    if word in FORWARD_TASKS and FORWARD_TASK not in reader.schema.fields:
+        words = f"mowich compare MODEL --task {word} ... (docs/forward.md)"
+        reader.add("is forward passes, and no training", TASK, given=word, fix=words)
+        return None
+    if word in ALGORITHMS:
         reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (docs/rl.md)")
         return None
     with reader.watch(TASK):
-        kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK))
+        also = FORWARD_TASKS if FORWARD_TASK in reader.schema.fields else ()
+        kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK), also=also)
     if document and seq and document > seq:
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
@@ -484,32 +514,50 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
     trains = reader.flag(TRAINS)
     serves = reader.given(other) not in (None, False)
     if trains == serves:
+        third = f", or {forward_words(reader)}" if FORWARD_TASK in reader.schema.fields else ""
         reader.add(
-            f"give either {reader.said(TRAINS)} or {reader.said(other)}", TRAINS, given="both" if trains else "neither"
+            f"give either {reader.said(TRAINS)} or {reader.said(other)}{third}",
+            TRAINS,
+            given="both" if trains else "neither",
         )
         trains = trains or not any(reader.given(field) is not None for field in (*SERVED, _KV))  # by its options
     return not trains
 
 
+def _work_of(reader: QuestionReader, other: Field[object]) -> JobWork:
+    """Which job a question has; what belongs to another one is noted. other: says that it is serving."""
+    if not asks_forward(reader):
+        only_forward(reader)
+        return "serve" if serves_job(reader, other) else "train"
+    no_other_job(reader, (TRAINS, other))
+    reader.stop()  # what the other job says would be read as this one's
+    only_of(reader, (*_TRAINED_ALONE, RECIPE), "training", TRAINS)
+    only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", other)
+    return "forward"
+
+
 def _choices(
-    reader: QuestionReader, plan: Mapping[str, str], chosen: Mapping[str, str], *, serving: bool
+    reader: QuestionReader, plan: Mapping[str, str], chosen: Mapping[str, str], *, work: JobWork
 ) -> Mapping[str, Sequence[int | str]]:
     """Choices that restrict the search. plan: of the settings; chosen: of a file."""
+    from mowich.plans.forward import parse_forward
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
+
+    parsers = {"train": parse_fixed, "serve": parse_serving, "forward": parse_forward}
 
     given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
     given = {key: value for key, value in given.items() if key not in CORES_OF_PLAN}
     given = joined_choices(reader, given, chosen)
     with reader.watch():
-        return (parse_serving if serving else parse_fixed)(given, also=CORES_OF_PLAN)
+        return parsers[work](given, also=CORES_OF_PLAN)
     return {}
 
 
 def read_work(
     reader: QuestionReader,
     *on: Field[object],
-    serving: bool,
+    work: JobWork,
     fits: bool = False,
     several: bool = False,
     model: Model | None = None,
@@ -523,12 +571,12 @@ def read_work(
     from mowich.software.stack import stack_names
     from mowich.software.vendors import HAND_TUNED
 
-    form = form_of(reader)
+    form, serving = form_of(reader), work == "serve"
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
     chips = reader.get(CHIPS)
     is_sized = chips is not None or reader.given(CHIPS) is not None or reader.given(RUN_BUDGET) is not None
-    if equal != "chips" and not is_sized and not serving:
+    if equal != "chips" and not is_sized and work == "train":
         reader.add(
             f"needs {reader.said(CHIPS)}",
             EQUALS,
@@ -539,15 +587,21 @@ def read_work(
             settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
     model = model or asked_model(reader)
-    train = None if serving else read_train(reader, needs_tokens=needs_tokens and not fits)
+    train = read_train(reader, needs_tokens=needs_tokens and not fits) if work == "train" else None
+    forward = read_forward_job(reader, model) if work == "forward" else None
+    if serving and model is not None:
+        with reader.watch():
+            check_decodes(model, edge=reader.edge)
     serve = read_serve(reader) if serving and not fits else None
     if serving and not fits and IMAGES in reader.schema.fields:
         serve = _with_images(reader, serve, model, settings.facts)
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
-    if stack == HAND_TUNED and not by_hand and not serving:
+    if stack == HAND_TUNED and work == "forward":
+        reader.add("is of training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+    elif stack == HAND_TUNED and not by_hand and work == "train":
         reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
-    footing = "chips" if serving else equal
+    footing = equal if work == "train" else "chips"
     systems = read_systems(
         reader, on, chips, facts, equal=footing, several=several, stack=None if stack == HAND_TUNED else stack
     )
@@ -559,12 +613,14 @@ def read_work(
     engines = _engines_of(facts, systems, engine) if serving else ()
     chosen = settings_of_engines(reader, chosen, engines)
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
-    fixed = _choices(reader, settings.plan, chosen, serving=serving)
+    fixed = _choices(reader, settings.plan, chosen, work=work)
     term = asked_kind(reader, settings)
     _check_settings(reader, model, fixed, engines)
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
+    if train is not None and model.kind in ("diffusion", "speech"):
+        reader.note(f"{model.name} is {KIND_WORDS[model.kind]}: its tokens are those of its layers, as of patches")
     note_shapes(reader, systems)
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)
@@ -580,6 +636,7 @@ def read_work(
         "systems": systems,
         "train": train,
         "serve": serve,
+        "forward": forward,
         "engine": engine,
         "fixed": fixed,
         "term": term,
@@ -635,19 +692,22 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 
 
 def _compare(reader: QuestionReader) -> CompareRequest:
-    serving = serves_job(reader, SERVES)
-    if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, RUN_BUDGET, RUN_DAYS), "training", TRAINS)
+    asks = _work_of(reader, SERVES)
+    if asks != "train":
+        only_of(reader, (RUN_BUDGET, RUN_DAYS), "training", TRAINS)
         if (reader.get(EQUALS) or "chips") != "chips":
-            reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
-    else:
+            said = "serving compares" if asks == "serve" else "forward passes compare"
+            reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
+    if asks == "serve":
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
+    elif asks == "train":
         only_of(reader, (*SERVED, *WITH_IMAGES), "serving", SERVES)
     from mowich.software.vendors import HAND_TUNED
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    is_paid = not serving and read_budget(reader, EQUALS)
-    work = read_work(reader, SYSTEMS, serving=serving, by_hand=True, needs_tokens=not is_paid)
+    is_paid = asks == "train" and read_budget(reader, EQUALS)
+    work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
     named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
@@ -655,11 +715,16 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:
-    serving = serves_job(reader, SERVES)
+    asks = _work_of(reader, SERVES)
+    serving = asks == "serve"
+    if asks != "train":
+        only_of(reader, (NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
-    else:
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
+    elif asks == "train":
         only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", SERVES)
+    else:
+        only_of(reader, (EMIT, PLAN_FILE), "training and serving", TRAINS)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
     if load is not None and reader.given(IMAGES) is not None:
         reader.add("is not for a load", IMAGES, given=reader.given(IMAGES), fix="mowich traffic has traffic.images")
@@ -671,21 +736,28 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
         reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
     check_emit(reader, file is not None)
-    work = read_work(reader, _ONE, serving=serving, several=load is not None)
+    work = read_work(reader, _ONE, work=asks, several=load is not None)
     if load is not None:
         only_degrees(reader, work["fixed"], "a load")
     return reader.fill(PlanRequest, load=load, **work)
 
 
 def _fit(reader: QuestionReader) -> FitRequest:
-    serving = serves_job(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
+    serves = FIT_SERVE if reader.edge is Edge.OPTION else _KV
+    asks = _work_of(reader, serves)
+    serving = asks == "serve"
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
         if reader.given(_KV) is None:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
+    elif asks == "train":
+        only_of(reader, (_KV, FIT_ENGINE), "serving", serves)
     else:
-        only_of(reader, (_KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else _KV)
-    work = read_work(reader, _ONE, serving=serving, fits=True)
+        if reader.edge is Edge.OPTION:
+            only_of(reader, (_KV,), "serving", serves)
+        if reader.given(ITEM_LATENCY) is not None:
+            reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
+    work = read_work(reader, _ONE, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
 
@@ -701,7 +773,8 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
+        RUN_DAYS,
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
@@ -709,26 +782,26 @@ COMPARE = Schema(
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
     short="One training job on several systems: the main job.",
     example=EXAMPLE,
-    groups=JOBS,
+    groups={**JOBS, "forward": FORWARD_JOB},
 )
 _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, *TRAINED),
+        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, _TOKENS, *_RUN),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",
     short="The best plans of one system, and what they trade.",
-    example="mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
-    groups=JOBS,
+    example="mowich plan llama-3.1-70b --serve --isl 8k --osl 1k --on trn3:4",
+    groups={**JOBS, "forward": FORWARD_JOB},
 )
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK),
+        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, _FIT_TOKENS, *_RUN, CHIPS, TRAINING_STACK),
         *(RECIPE, *OF_FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
@@ -741,5 +814,5 @@ FIT = Schema(
         "mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit"
         " llama-3.1-405b --serve --kv 128k --on trn3"
     ),
-    groups={"train": JOBS["train"]},
+    groups={"train": JOBS["train"], "forward": FORWARD_JOB},
 )

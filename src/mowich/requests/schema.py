@@ -48,6 +48,7 @@ class QuestionReader:
         self.notes: list[str] = []
         self._read: dict[str, object] = {}
         self._places: dict[str, str] = {}
+        self._jobs: dict[str, str] = {}
         self._values = _flat(schema, values, self)
 
     def lay(self, values: Values, places: Mapping[str, str], *, instead: Field[object]) -> None:
@@ -91,9 +92,15 @@ class QuestionReader:
         left = [f.name for f in dataclasses.fields(made) if f.name not in own]
         return made(**own, **{name: self.get(names[name]) for name in left if name in names})
 
+    def took(self, name: str, job: str) -> None:
+        """Note which job a value was given for: two jobs may have a field of one name."""
+        self._jobs[name] = job
+
     def read_all(self) -> None:
         """Read every field of the schema, so that all that is wrong is noted."""
         for field in self.schema.at(self.edge):
+            if self._jobs.get(field.name, field.group) != field.group:
+                continue
             if field.needs and self.given(field) is None:
                 self.missing(field)
             self.get(field)
@@ -265,6 +272,7 @@ def _flat(schema: Schema[object], values: Values, reader: QuestionReader) -> dic
                 if name not in inner:
                     reader.problems.found.append(unknown(f"key of {key}", str(name), inner))
                 out[str(name)] = part
+                reader.took(str(name), str(key))
         else:
             out[known.name] = value
     return out

@@ -270,11 +270,12 @@ def read_as_of(reader: QuestionReader, field: Field[str]) -> date | None:
 
 
 def _plan_choices() -> set[str]:
-    """Choices of a plan, of training and of serving."""
+    """Choices of a plan: of training, of serving and of forward passes."""
+    from mowich.plans.forward import FORWARD_FIXABLE
     from mowich.plans.plan import FIXABLE
     from mowich.plans.serving_choices import SERVE_FIXABLE
 
-    return {*FIXABLE, *SERVE_FIXABLE, *CORES_OF_PLAN}
+    return {*FIXABLE, *SERVE_FIXABLE, *FORWARD_FIXABLE, *CORES_OF_PLAN}
 
 
 def read_lnc(value: object, *, where: str) -> int:

@@ -49,7 +49,7 @@ def adapter_shapes(model: Model, targets: Targets, tp: int) -> AdapterShapes:
     elements = products = moved = 0.0
     for layer in model.layers:
         for gemm in ops.dense_gemms(layer, model.hidden):
-            if gemm.name == "router" or (targets == "attention" and gemm.name.startswith(OF_FFN)):
+            if not _has_adapter(gemm, targets):
                 continue
             n, k = (float(x[0]) for x in gemm.local(np.array([float(tp)])))
             inputs = _inputs(gemm, gated=getattr(layer.ffn, "gated", False))
@@ -57,6 +57,12 @@ def adapter_shapes(model: Model, targets: Targets, tp: int) -> AdapterShapes:
             products += layer.count
             moved += layer.count * (k + 2.0 * n)  # outputs are read and written again
     return AdapterShapes(elements=elements, products=products, moved=moved)
+
+
+def _has_adapter(gemm: ops.Gemm, targets: Targets) -> bool:
+    if gemm.group:  # of a captured block
+        return gemm.is_held and (targets == "all" or gemm.group not in ops.FFN_GROUPS)
+    return gemm.name != "router" and (targets == "all" or not gemm.name.startswith(OF_FFN))
 
 
 def _inputs(gemm: ops.Gemm, *, gated: bool) -> int:

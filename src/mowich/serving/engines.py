@@ -97,9 +97,9 @@ _KINDS = ("dense", "moe", "mla", "hybrid")
 
 def architecture(model: Model) -> str:
     """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
-    if any(layer.recurrent is not None for layer in model.layers):
+    if any(layer.has_state for layer in model.layers):
         return "hybrid"
-    if any(layer.attention.kind == "mla" for layer in model.layers):
+    if any(a.kind == "mla" for layer in model.layers for a in layer.attentions):
         return "mla"
     return "moe" if model.has_experts else "dense"
 

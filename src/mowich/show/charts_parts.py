@@ -69,6 +69,9 @@ PARTS_OF_TIME: Mapping[str, TimePart] = {
     "prefill_queue_transfer": TimePart("prefill, queue and transfer", "waiting"),  # as older answers have it
     "front_end": TimePart("front end", "software"),
     "visibility": TimePart("until the user sees it", "software"),
+    # a forward pass
+    "outside": TimePart("work outside of the layers", "compute"),
+    "cfg": TimePart("exchange of the branches", "network"),
     # a step of reinforcement learning
     "generation": TimePart("generation of answers", "memory"),
     "answers_wait": TimePart("wait for answers", "waiting"),
@@ -82,7 +85,7 @@ PARTS_OF_TIME: Mapping[str, TimePart] = {
     "switch": TimePart("sleep, wake and offload", "software"),
     "other": TimePart("rest of the framework", "software"),
 }
-"""Parts of the times of training, of serving and of reinforcement learning, by their names in answers."""
+"""Parts of the times of training, serving, forward passes and reinforcement learning, by their names in answers."""
 
 CACHE_READ: Mapping[str, TimePart] = {"attention": TimePart("reading the cache", "memory")}
 """What attention is between tokens of an answer."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
+from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
@@ -19,12 +20,12 @@ from mowich.units import write_value
 def command_of(result: Result) -> str:
     """ "mowich compare deepseek-v3 --train ... --on trn3,gb300"; "" where the inputs do not say (a kernel's
     arguments)."""
+    inputs: Result = result.get("inputs") or {}
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
-    asked = _VERBS.get(verb)
+    asked = _VERBS.get(str(inputs["verb"]) if verb == "forward" else verb)
     if asked is None:
         return ""
     schema, values_of = asked
-    inputs: Result = result.get("inputs") or {}
     settings = {**_settings(schema, inputs.get("set") or ()), "facts": inputs.get("facts_dirs")}
     return schema.command({**values_of(inputs, result), **settings})
 
@@ -43,7 +44,7 @@ def _settings(schema: Schema[object], said: Sequence[str]) -> Values:
 def _work(inputs: Result, result: Result) -> Values:
     """A job on systems. A bare name without --chips is one unit: its size is said, so that the command stands alone."""
     first = inputs["systems"][0]
-    is_compared = "rows" in result and "plans" not in result
+    is_compared = inputs.get("verb", "compare") == "compare" and "rows" in result and "plans" not in result
     sized = inputs.get("chips") if is_compared else None if any(c in first["system"] for c in ":*") else first["chips"]
     values = {
         "model": str(inputs.get("model_given") or inputs.get("model") or ""),
@@ -53,7 +54,17 @@ def _work(inputs: Result, result: Result) -> Values:
         "budget": inputs.get("budget_usd"),
         "days": inputs.get("days"),
     }
-    return values | (_served if inputs.get("task") == "serve" else _trained)(inputs, result)
+    task = inputs.get("task")
+    return values | (_served if task == "serve" else _passes if task in FORWARD_TASKS else _trained)(inputs, result)
+
+
+def _passes(inputs: Result, result: Result) -> dict[str, object]:
+    """Forward passes: sizes where they were given, else tokens."""
+    sizes = ("height", "width", "frames") if inputs.get("height") else ("tokens",)
+    own = ("steps", "branches") if inputs["task"] == "diffuse" else ()
+    names = {"branches": "guidance", "latency_s": "latency"}
+    told = {names.get(key, key): inputs.get(key) for key in ("task", *sizes, *own, "batch", "latency_s", "stack")}
+    return {**told, "top": len(result["rows"])}
 
 
 def _served(inputs: Result, result: Result) -> dict[str, object]:

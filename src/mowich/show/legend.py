@@ -22,6 +22,8 @@ PLAN_LEGEND: Final = {
     r"pp(\d+)": "pipeline parallel: the layers in {} stages, one after another",
     r"pp(\d+)v(\d+)": "interleaved pipeline: {} stages, each with {} separate pieces of the model",
     r"cp(\d+)": "context parallel: {} devices share each sequence",
+    r"cfg2": "guidance parallel: the two forwards of a step run on devices of their own",
+    r"b(\d+)": "images, clips or texts at once on one replica, {}",
     r"ep(\d+)": "expert parallel: the experts are spread over {} devices",
     r"ep(\d+)x(\d+)": "expert parallel: the experts are spread over {} groups, each expert cut in {}",
     r"dp(\d+)": "data parallel: {} groups, each with sequences of its own",

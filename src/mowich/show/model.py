@@ -63,6 +63,7 @@ def model_page(result: Result, run: Run) -> Page:
             ),
             _figures(result),
             _layers(result["layers"]),
+            *_captured(result.get("captured")),
             *paragraphs(source, "basis", indent=0, gap=True),
         ),
         charts=LateCharts(lambda: _pictures(result)),
@@ -73,7 +74,8 @@ def model_page(result: Result, run: Run) -> Page:
 
 def _longest(r: Result) -> str:
     """The longest sequence that the config states; "?" where it states none."""
-    return f"{r['max_seq']:,}" if r["max_seq"] else "? (not stated in the config)"
+    where = "in its code" if r.get("captured", {}).get("read_from") == "code" else "in the config"
+    return f"{r['max_seq']:,}" if r["max_seq"] else f"? (not stated {where})"
 
 
 def _lines(r: Result) -> list[tuple[str, str]]:
@@ -118,7 +120,44 @@ def _lines(r: Result) -> list[tuple[str, str]]:
         out.append(
             ("multi-token head", f"{r['mtp_layers']} layer(s), {r['mtp_params']:,} parameters, not in the count")
         )
-    return out + [line for kind, one in r.get("encoders", {}).items() for line in _encoder_lines(kind, one)]
+    out += [line for kind, one in r.get("encoders", {}).items() for line in _encoder_lines(kind, one)]
+    return [*out, *_captured_lines(r["captured"])] if "captured" in r else out
+
+
+def _captured_lines(c: Result) -> list[tuple[str, str]]:
+    """Where a captured model comes from, what its tokens are, and what to know of it."""
+    versions = ", ".join(f"{name} {version}" for name, version in c["versions"].items())
+    taken = "its config.json says the same and is taken" if c["read_from"] == "config" else "its layers are those below"
+    told = {"doubt": c["doubts"], "remark": c["remarks"], "note": c["notes"]}
+    return [
+        ("captured", f"from {c['source']} ({versions}); {taken}"),
+        ("tokens", f"{c['kind']}: {c['tokens']}"),
+        *((name, text) for name, lines in told.items() for text in lines),
+    ]
+
+
+def _captured(c: Result | None) -> tuple[Table, ...]:
+    """The modules of a captured model."""
+    if not c:
+        return ()
+    names = ["module", "class", "layers", "computed as", "products", "cores", "experts", "scans", "roles"]
+    rows: list[list[Cell]] = [
+        [
+            x["module"] or "the model",
+            x["class"],
+            str(x["count"]),
+            "one of ours" if x["form"] == "ours" else "captured",
+            TextCell(str(len(x["products"])), "; ".join(f"{p['module']} {p['k']} -> {p['n']}" for p in x["products"])),
+            *(str(len(x[key])) for key in ("cores", "experts", "scans")),
+            ", ".join(f"{number} {role}" for role, number in x["roles"].items()) or NOTHING,
+        ]
+        for x in (*c["layers"], c["outside"])
+    ]
+    return (
+        Table(
+            title="Modules in the code", columns=word_columns(names, left=[*names[:2], names[3], names[-1]]), rows=rows
+        ),
+    )
 
 
 def _encoder_lines(kind: str, one: Result) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.economics.money import price_words, term_words
 from mowich.models.builtin import builtin, builtin_name
-from mowich.models.config import model_of_inputs
+from mowich.models.given import model_of_inputs
 from mowich.models.model import Model
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread

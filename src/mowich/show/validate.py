@@ -179,6 +179,7 @@ def _summaries(summary: Mapping[str, Result], shipped: bool, *, by_phase: bool) 
                 ("by framework" if by_phase else "by stack", "by_stack"),
                 ("by framework, chip and phase" if by_phase else "by stack, chip and metric", "by_stack_and_chip"),
                 ("by family and phase", "by_family"),
+                ("by model", "by_model"),
             )
             if key in summary
         ),

@@ -46,6 +46,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/rates@1": _of("rates"),
     "mowich/traffic@1": _of("traffic"),
     "mowich/rl@1": _of("rl"),
+    "mowich/forward@1": _of("forward"),
     "mowich/collective@1": _of("collective"),
     "mowich/goodput@1": _of("goodput"),
     "mowich/power@1": _of("power"),

@@ -49,11 +49,13 @@ class Efficiency(Device):
     """What the operators of a chip reach alone (`devices.*`), and what a training step keeps of it, facts
     `training.<family>.*`. sustained: rate of products over many hours, under the limits of power, over that of one
     measured alone; attention_kernels: rate of training's attention kernels over those of prefill; older_attention: rate
-    of attention kernels that were written for the generation before, over that; the facts define the others."""
+    of attention kernels that were written for the generation before, over that; masked_attention: rate of attention
+    with a dense mask that is no plain causal one, over that without; the facts define the others."""
 
     sustained: float
     attention_kernels: float
     older_attention: float
+    masked_attention: float
     comm_contention: float
     framework_carry: float
     runtime_reserve: float
@@ -88,7 +90,9 @@ class Stack:
     outer_send_B, outer_moved_B: bytes per parameter that the outer optimizer of a run on several sites keeps, that each
     site sends to be summed, and that a device moves for it; memory_spread:
     half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
-    predicted.
+    predicted; eager: 1 where the operations of captured code run one behind another as it is written, each launched by
+    the host in eager_launch seconds and begun by the device in kernel_start, 0 where they are compiled; dense_masks: 1
+    where attention takes masks of padding as dense tensors, 0 where it takes lengths.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -167,6 +171,10 @@ class Stack:
     fragmentation: float
     offloaded_layers: float
     memory_spread: float
+    eager: float = field(metadata=BRANCHES)
+    eager_launch: float
+    kernel_start: float
+    dense_masks: float = field(metadata=BRANCHES)
 
     @property
     def is_adamw(self) -> bool:

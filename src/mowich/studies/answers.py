@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.footing import RunBudget
+    from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.judge.candidate import KernelCandidate
@@ -273,6 +274,14 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
         engine=asked.engine,
         fixed=asked.fixed,
     )
+
+
+@heard(again=True)
+def forward_found(asked: jobs.JobRequest, verb: ForwardVerb, top: int = 1) -> ForwardAnswer:
+    """What forward passes come to: the best plan of each system, or the `top` best of one."""
+    from mowich.studies.forward_answer import forward_answer
+
+    return forward_answer(asked, verb, top=top)
 
 
 def rl_found(asked: rl.RlRequest) -> RlAnswer:

@@ -38,16 +38,20 @@ LESS_IS_BETTER: Mapping[str, bool] = {
     "goodput": False,
     "tokens_trained": False,
     "tokens_per_s_per_MW": False,
+    "item_s": True,
+    "items_per_s_per_chip": False,
+    "usd_per_item": True,
+    "J_per_item": True,
 }
 """Numbers that rows are compared by, and which way."""
 
-COSTS = ("usd_per_mtok",)
+COSTS = ("usd_per_mtok", "usd_per_item")
 """Measures that rest on a price."""
 
 OF_BUDGETS = ("tokens_trained",)
 """Measures that rest on a price where a budget says the chips."""
 
-AT_EQUAL_CHIPS = ("step_s", "days", "ttft_s", "tpot_s", "tokens_per_s_per_user")
+AT_EQUAL_CHIPS = ("step_s", "days", "ttft_s", "tpot_s", "tokens_per_s_per_user", "item_s")
 """Measures that more chips make better: not compared between unequal numbers of chips."""
 
 MARKED = (
@@ -60,6 +64,10 @@ MARKED = (
     "tpot_s",
     "tokens_per_s_per_user",
     "tokens_trained",
+    "item_s",
+    "items_per_s_per_chip",
+    "usd_per_item",
+    "J_per_item",
 )
 """Measures whose best row a table marks."""
 
@@ -105,7 +113,7 @@ def ranked_estimate(row: Result, metric: str) -> Estimate:
 
 def runs(row: Result) -> bool:
     """Whether the row has a plan, and so times."""
-    return any(ranked_estimate(row, metric).value is not None for metric in ("step_s", "tpot_s"))
+    return any(ranked_estimate(row, metric).value is not None for metric in ("step_s", "tpot_s", "item_s"))
 
 
 def same_chips(rows: Sequence[Result]) -> bool:

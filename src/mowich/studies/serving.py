@@ -17,12 +17,14 @@ from mowich.facts import Facts, Watched
 from mowich.facts.load import once_for
 from mowich.facts.moves import nudges
 from mowich.machines.system import System, resolve
+from mowich.models import ops
 from mowich.models.encoder import Encoder, encoder_of
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
+from mowich.requests.passes import check_decodes
 from mowich.serving.anchors import (
     Anchors,
     Class,
@@ -219,15 +221,10 @@ def deploy(
     tokens that are guessed for it (0: not stated); release: of the engine, which its all-reduces hang on ("": the
     newest); images: of each request, with their encoder on the workers (None: text alone).
 
-    The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
-    text in both directions: it has no cache and makes no tokens one after another.
+    The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that decodes no
+    tokens: it has no cache and makes none one after another.
     """
-    if any(not layer.attention.causal for layer in model.layers):
-        raise UserError(
-            f"{model.name} is an encoder: it reads in both directions and generates no tokens",
-            where="a model to serve",
-            allowed="decoders",
-        )
+    check_decodes(model)
     d = _deploy(
         facts,
         _Asked(
@@ -428,7 +425,7 @@ def _moved(facts: Facts, asked: _Asked) -> MovedFacts:
 
 def head_counts(model: Model) -> tuple[int, ...]:
     """Query heads of the attention layers: tp must divide them."""
-    return tuple(sorted({layer.attention.num_heads for layer in model.layers if layer.attention.num_heads}))
+    return tuple(sorted(set(ops.query_heads(model))))
 
 
 def check_layout(model: Model, system: System, plan: ServePlan, where: str) -> None:

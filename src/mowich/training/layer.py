@@ -114,7 +114,7 @@ def layer_times(
     attention, attention_backward = once(
         ("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, in_block, notes)
     )
-    between = list_.stream(layer, h, share)
+    between = list_.stream(layer, h, share, is_eager=bool(s.eager))
     by_rows = None
     if kernels is not None and share.element_B == 2.0:
         by_rows = r.tabled("passes", between.rows, h, between.norms, between.bytes_ / 2.0 - between.norm_elements)
@@ -125,7 +125,11 @@ def layer_times(
         also={"t": t, "h": np.where(p.sp > 0, h / p.tp, h)} if notes else {},
         note="forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
         tabled=by_rows,
-    )(bytes_=between.bytes_, times=s.memory_passes, B=r.B)
+    )(
+        bytes_=between.bytes_,
+        times=s.memory_passes if between.most is None else np.minimum(s.memory_passes, between.most),
+        B=r.B,
+    )
     inputs, last, weights = made.inputs, made.last, made.weights
     moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
     if isinstance(layer.ffn, Moe):
@@ -198,10 +202,10 @@ def _products(
     for g in products:
         seconds = once(g.gemm, partial(seconds_of, g))
         gemm = gemm + seconds
-        shared = shared + (seconds if g.is_shared_expert else 0.0)
+        shared = shared + (seconds if g.gemm.is_shared_expert else 0.0)
         last = last + (seconds if list_.is_last(g, layer) else 0.0)
         inputs = inputs + (g.inputs * own if g.gemm.split == "n" else g.inputs)
-        weights = weights + g.n * g.k
+        weights = weights + (g.n * g.k if g.gemm.is_held else 0.0)
     return _Products(gemm, shared, last, inputs, weights)
 
 
@@ -249,7 +253,7 @@ def _exchanges_s(
     late_tp, cp, late_cp = late(alone, early, gemm), np.zeros_like(share.tokens), np.zeros_like(share.tokens)
     if np.any(p.cp > 1):
         cp_all = once(
-            ("gathered", ops.kv_width(layer.attention)),
+            ("gathered", ops.exchanged_kv(layer, share.seq)),
             lambda: collectives.reduce_scatter_s(system, over_cp.bytes_, p.cp, p.tp * stride),
         )
         exposed = told(
@@ -310,41 +314,56 @@ def _core_s(
     in_block: float,
     notes: Notes | None,
 ) -> tuple[Floats, Floats]:
-    """(forward, backward) of a layer's attention core, or of its recurrence. in_block: rate in recipes with a scale for
-    each block over that in 16 bit."""
-    s, a = system.stack, layer.attention
-    core = list_.core(layer, share)
+    """(forward, backward) of a layer's attention cores, or of its recurrences. in_block: rate in recipes with a scale
+    for each block over that in 16 bit."""
+    each = [_one_core_s(core, system, share, p, r, in_block, notes) for core in list_.cores(layer, share)]
+    if len(each) == 1:
+        return each[0]
+    zero = np.zeros_like(share.tokens)
+    return sum((ahead for ahead, _ in each), zero), sum((back for _, back in each), zero)
+
+
+def _one_core_s(
+    core: list_.AttentionCore,
+    system: Platform,
+    share: list_.Share,
+    p: Plans,
+    r: DeviceRates,
+    in_block: float,
+    notes: Notes | None,
+) -> tuple[Floats, Floats]:
+    s, a, of = system.stack, core.attention, f".{core.module}" if core.module else ""
     law, given = _core_law(core, system, r, share.element_B)
     if law is fused_attention:
         given["e_a"] = np.where(IS_BLOCK[p.precision.astype(np.intp)], in_block, 1.0) * given["e_a"]
     is_kernel = core.has_sinks and law is not unfused_attention  # whose sinks are outside of it
     heard = notes if r.kernels is None else None
     note = {unfused_attention: "unfused", scan: "chunked scan"}.get(law, "fused") + ", forward, one layer"
-    attention = told(heard, "attention.kernel" if is_kernel else "attention.core", law, note=note)(**given)
+    attention = told(heard, f"attention.kernel{of}" if is_kernel else f"attention.core{of}", law, note=note)(**given)
     backward = (2.0 if law is unfused_attention else s.backward_attention) * attention
     if is_kernel:
         note = "sinks are outside of the fused kernel: bytes_ are scores, times their bytes"
-        spill = told(heard, "attention.sinks", passes, note=note)(core.scores, s.sink_attention_B, r.B)
-        attention = told(heard, "attention.core", with_sinks_s, note="forward, one layer")(
+        spill = told(heard, f"attention.sinks{of}", passes, note=note)(core.scores, s.sink_attention_B, r.B)
+        attention = told(heard, f"attention.core{of}", with_sinks_s, note="forward, one layer")(
             kernel=attention, sinks=spill
         )
         backward = backward + 2.0 * spill
     if r.kernels is not None:
         sequences = p.micro_batch * (share.seq / share.attended)
-        heads = sequences * a.num_heads / p.tp
+        heads = sequences * a.num_heads / core.ranks
         attention, backward = r.kernels.attention(
-            layer, heads, share.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
+            a, heads, share.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
         )
         if notes is not None:
             said = r.kernels.source(attention) or note
-            notes.add("attention.core", attention, "s", words=BY_TABLES, note=said, given=given)
+            notes.add(f"attention.core{of}", attention, "s", words=BY_TABLES, note=said, given=given)
     return attention, backward
 
 
 def is_unfused(system: Platform, core: list_.AttentionCore) -> bool:
     """Whether the software writes the scores of an attention core."""
     s = system.stack
-    return bool(s.unfused_attention or (s.unfused_encoder and not core.is_causal))
+    return bool(core.is_unfused or s.unfused_attention or (s.unfused_encoder and not core.is_causal))
 
 
 def _core_law(
@@ -352,7 +371,8 @@ def _core_law(
 ) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
-    e_a = e.attention * e.attention_kernels * e.older_attention**s.has_older_attention
+    kernels = e.masked_attention if s.dense_masks and core.is_masked else e.older_attention**s.has_older_attention
+    e_a = e.attention * e.attention_kernels * kernels
     if is_unfused(system, core):
         given: dict[str, Floats | float] = {
             "F": core.square_flop,

@@ -29,7 +29,7 @@ def matrices(model: Model, *, experts: bool) -> Iterator[tuple[float, int, int]]
     for layer in model.layers:
         f = layer.ffn
         if not experts:
-            yield from ((float(layer.count), g.n, g.k) for g in ops.dense_gemms(layer, model.hidden))
+            yield from ((float(layer.count), g.n, g.k) for g in ops.dense_gemms(layer, model.hidden) if g.is_held)
         elif isinstance(f, Moe):
             of_expert = ops.mlp_gemms(f.ffn, f.gated, f.width(model.hidden))
             yield from ((float(layer.count) * f.num_experts, g.n, g.k) for g in of_expert)

@@ -25,6 +25,7 @@ from mowich.requests.schema import Schema
 
 MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
+MAX_CAPTURED_NODES = 50_000
 MAX_CONFIG_DEPTH = 8
 MAX_CONFIG_NUMBER = 1e9
 MAX_QUANTITY = 1e300
@@ -102,14 +103,16 @@ MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, patt
 
 
 def check_config(config: Mapping[str, object]) -> Mapping[str, object]:
-    """A pasted config.json within what is computed here. Raises ValueError."""
-    nodes = 0
+    """A pasted config.json within what is computed here. Raises ValueError. The sizes of a captured file are bounded
+    where it is read."""
+    nodes, is_captured = 0, "schema" in config
+    most = MAX_CAPTURED_NODES if is_captured else MAX_CONFIG_NODES
 
     def walk(value: object, depth: int) -> None:
         nonlocal nodes
         nodes += 1
-        if nodes > MAX_CONFIG_NODES or depth > MAX_CONFIG_DEPTH:
-            raise ValueError(f"a config has at most {MAX_CONFIG_NODES} values, nested {MAX_CONFIG_DEPTH} deep")
+        if nodes > most or depth > MAX_CONFIG_DEPTH:
+            raise ValueError(f"a model has at most {most} values, nested {MAX_CONFIG_DEPTH} deep")
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 if len(str(key)) > 100:
@@ -120,7 +123,9 @@ def check_config(config: Mapping[str, object]) -> Mapping[str, object]:
                 walk(inner, depth + 1)
         elif isinstance(value, str) and len(value) > 2000:
             raise ValueError("a text is longer than 2000 characters")
-        elif isinstance(value, int | float) and not abs(value) <= MAX_CONFIG_NUMBER:  # nor what is not a number
+        elif is_captured or not isinstance(value, int | float):
+            return
+        elif not abs(value) <= MAX_CONFIG_NUMBER:  # nor what is not a number
             raise ValueError(f"a number is not within ±{MAX_CONFIG_NUMBER:g}")
 
     walk(config, 0)
@@ -178,7 +183,7 @@ class Ask(BaseModel):
         return self.schema_of.command(self.values())
 
 
-Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json.")]
+Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json, or what mowich.capture wrote.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
 
 TypeForm = Any
@@ -269,8 +274,10 @@ def body(
 TrainBody = _group("train", jobs.COMPARE, "Train")
 ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
+ForwardBody = _group("forward", jobs.COMPARE, "Forward")
 _GROUPS = {
     **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap")},
+    **{(verb, "forward"): ForwardBody for verb in ("compare", "plan", "fit")},
     ("compare", "serve"): ServeBody,
     ("gap", "serve"): ServeBody,
     ("plan", "serve"): ServePlanBody,
@@ -291,7 +298,10 @@ CompareBody = body(
     ),
 )
 ServePlansBody = body(
-    jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack", "recipe")
+    jobs.COMPARE,
+    "ServePlans",
+    "The same serving job on several systems.",
+    leave=("train", "forward", "equal", "stack", "recipe"),
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")

@@ -19,6 +19,7 @@ def models(_: Knowledge) -> bytes:
         rows.append(
             {
                 "name": name,
+                "kind": model.kind,
                 "params": model.params,
                 "params_active": model.params_active,
                 "layers": model.num_layers,

@@ -39,13 +39,13 @@ Value = TypeVar("Value")
 
 @lru_cache(maxsize=32)
 def _pasted(text: str) -> Model:
-    from mowich.models.config import model_from_config
+    from mowich.models.given import model_from_json
 
     config = json.loads(text)
     given = str(config.get("_name_or_path") or config.get("model_type") or "pasted")
-    return model_from_config(
-        config, name=given.rstrip("/").rsplit("/", 1)[-1][:60] or "pasted", where="config.json", source="pasted"
-    )
+    name = given.rstrip("/").rsplit("/", 1)[-1][:60] or "pasted"
+    where = "pasted" if "schema" in config else "config.json"
+    return model_from_json(config, name=name, where=where, source="pasted")
 
 
 def given_model(given: object) -> Model:

@@ -6,6 +6,7 @@ mowich: 1
 workload:
   model: deepseek-v3
   train: {tokens: 15T, seq: 4096, batch: 16384seqs}   # or serve: {isl: 8k, osl: 1k, ttft: 2s, tpot: 50ms}
+                      # or forward: {task: diffuse, height: 1024, width: 1024, steps: 28}
 systems: [trn2, trn3, gb300]
 chips: 16384          # or budget: $2M, days: 30
 equal: chips
@@ -32,8 +33,11 @@ from mowich.units import is_digits
 from mowich.web import asks
 from mowich.web.asks import Mistake
 
-_TRAIN = tuple(asks.TrainBody.model_fields)
-_SERVE = tuple(asks.ServeBody.model_fields)
+_JOBS = {
+    name: tuple(body.model_fields)
+    for name, body in (("train", asks.TrainBody), ("serve", asks.ServeBody), ("forward", asks.ForwardBody))
+}
+"""Job -> its fields."""
 _SAME = ("chips", "budget", "days", "equal", "stack", "price")
 
 
@@ -51,11 +55,10 @@ def scenario_ask(text: str, where: str = "scenario") -> asks.Ask:
     work = root.node("workload")
     work.need("model")
     data: dict[str, object] = {"model": work.raw("model")}
-    if "train" in work:
-        data["train"] = _fields(work.node("train"), _TRAIN)
-    if "serve" in work:
-        data["serve"] = _fields(work.node("serve"), _SERVE)
-    work.done(("train", "serve"))
+    for job, names in _JOBS.items():
+        if job in work:
+            data[job] = _fields(work.node(job), names)
+    work.done(tuple(_JOBS))
     systems = root.raw("systems")
     data["on"] = systems if isinstance(systems, list) else [systems]
     for key in _SAME:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mowich.show.page import Page, Table
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer, Explanation
+    from mowich.studies.forward_answer import ForwardVerb
     from mowich.studies.serving_plan import ServeResult
 
 
@@ -219,12 +220,25 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest | RlRequest) else None)
 
 
+def forward(ask: asks.Ask, known: Knowledge) -> bytes:
+    """Forward passes on several systems, the best plans of one, or whether a model fits."""
+    from mowich.studies.answers import forward_found
+
+    got = known.work(ask)
+    verbs: Mapping[type, ForwardVerb] = {jobs.PlanRequest: "plan", jobs.FitRequest: "fit"}
+    top = got.top if isinstance(got, jobs.PlanRequest) else 1
+    result = forward_found(got, verbs.get(type(got), "compare"), top).to_dict()
+    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
+
+
 def plan(ask: asks.Ask, known: Knowledge) -> bytes:
     """The best plans of one system."""
     from mowich.studies import answers, trade
 
     got = known.read(ask)
     assert isinstance(got, jobs.PlanRequest)
+    if got.forward is not None:
+        return forward(ask, known)
     if got.load is not None:
         result = answers.rated_planned(got).to_dict()
     elif got.serve is not None:
@@ -243,6 +257,8 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
 
     got = known.read(ask)
     assert isinstance(got, jobs.FitRequest)
+    if got.forward is not None:
+        return forward(ask, known)
     found = answers.fitted(got)
     return reply(
         found.to_dict(),
@@ -554,6 +570,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
     for f in (
         row,
         together,
+        forward,
         plan,
         fit,
         gap,

@@ -19,7 +19,7 @@ from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
 from mowich.facts.moves import noted
-from mowich.models.config import model_of_inputs
+from mowich.models.given import model_of_inputs
 from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import tree, validate
@@ -47,6 +47,7 @@ SLOW_MOVES = 8
 DEFAULT = (
     "step_s",
     "tpot_s",
+    "item_s",
     "time_s",
     "goodput",
     "total_W",

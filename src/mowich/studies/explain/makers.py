@@ -16,6 +16,7 @@ from mowich.studies.explain import (
     gap,
     goodput,
     kernel,
+    passes,
     power,
     prices,
     rl,
@@ -73,6 +74,8 @@ def make_source(
     if schema == "mowich/validate@1":
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
+    if schema == "mowich/forward@1":
+        return passes.forward_row(result, place, row, facts, model(None))
     if schema == "mowich/rl@1":
         return rl.rl_row(result, place, row if place else row["rows"][0], facts, model(None))
     if schema == "mowich/rates@1":

@@ -36,11 +36,14 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
     from mowich.evidence.energy_rows import is_energy, validate_energy
+    from mowich.evidence.forward_rows import is_pass
     from mowich.evidence.rl_rows import is_rl
     from mowich.evidence.rows import read_cases
 
     if is_rl(list(cells)):
         return _phase(at, row, cells, facts)
+    if is_pass(list(cells)):
+        return _pass(at, row, cells, facts)
     serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
@@ -104,5 +107,19 @@ def _phase(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) 
     def terms(name: ResultPath, notes: Notes) -> None:
         if name[0] != "measured":
             record_rl(cells, facts, notes)
+
+    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
+
+
+def _pass(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+    """A measured pass of a whole model, by the laws of a pass."""
+    from mowich.studies.forward_evidence import record_pass, score_passes
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        return _figures(score_passes([cells], known)[0])
+
+    def terms(name: ResultPath, notes: Notes) -> None:
+        if name[0] != "measured":
+            record_pass(cells, facts, notes)
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")

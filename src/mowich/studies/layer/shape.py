@@ -122,6 +122,8 @@ def _cut(layer: Layer) -> list[tuple[str, int]]:
 def odd_mixer(layer: Layer) -> str:
     """Why no kernel does the mixer of a layer; "" where one does."""
     a: Attention = layer.attention
+    if layer.traced:
+        return f"a block as it was captured ({layer.traced.module})"
     if layer.recurrent is not None:
         return "a recurrence"
     if a.kind != "gqa":
@@ -138,6 +140,8 @@ def odd_mixer(layer: Layer) -> str:
 def odd_ffn(layer: Layer) -> str:
     """Why no kernel does the feed-forward block of a layer; "" where one does."""
     f: Mlp | Moe = layer.ffn
+    if layer.traced:
+        return odd_mixer(layer)
     if not f.gated:
         return "a feed-forward network without a gate"
     if isinstance(f, Moe) and (f.latent or f.groups > 1 or f.top_k > 8):

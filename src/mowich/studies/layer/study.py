@@ -296,7 +296,7 @@ def time_layers(
     if all(odd_mixer(layer) and odd_ffn(layer) for layer in model.layers):
         first = model.layers[0]
         raise UserError(
-            f"no layer of {model.name} has kernels: {odd_mixer(first)}, {odd_ffn(first)}",
+            f"no layer of {model.name} has kernels: " + ", ".join(dict.fromkeys((odd_mixer(first), odd_ffn(first)))),
             fix="grouped-query attention and gated feed-forward networks have; `mowich plan --serve` takes any model",
         )
     ranks = _Ranks(facts, system, target, job, kit)

@@ -8,7 +8,7 @@ import * as brief from "./brief.js";
 import * as drawer from "./explain.js";
 import { learn } from "./words.js";
 
-const LATE = { brief: async () => brief, rl: () => import("./rl.js"), fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
+const LATE = { brief: async () => brief, forward: () => import("./forward.js"), rl: () => import("./rl.js"), fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
 
 function tabs() {
   const made = TABS.map(([id, label]) => h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) }, label));
@@ -104,7 +104,7 @@ async function takes() {
 }
 
 const BUTTONS = [["command", "Command", "Copy the command line that gives this result (c)"], ["link", "Link", "Copy a link to this question"], ["json", "JSON", "Download the result"], ["yaml", "YAML", "Download the scenario"], ["html", "HTML", "Download the report: one file, offline"]];
-const HAS = { brief: ["command", "link", "json", "html"], train: ["command", "link", "json", "yaml", "html"], serve: ["command", "link", "json", "yaml", "html"], rl: ["command", "link", "json", "yaml", "html"], fleet: ["command", "link", "json", "yaml", "html"], kernel: ["command"], facts: ["link"], accuracy: ["link"] };
+const HAS = { brief: ["command", "link", "json", "html"], train: ["command", "link", "json", "yaml", "html"], serve: ["command", "link", "json", "yaml", "html"], forward: ["command", "link", "json", "html"], rl: ["command", "link", "json", "yaml", "html"], fleet: ["command", "link", "json", "yaml", "html"], kernel: ["command"], facts: ["link"], accuracy: ["link"] };
 
 async function press(id) {
   try {

@@ -2,9 +2,10 @@
 // same question as YAML.
 
 import { $, download, h } from "./dom.js";
-import { Refused, once, page, post } from "./api.js";
+import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
 import { choice } from "./question.js";
+import { clear, input, taken, wrong } from "./fields.js";
 import { pageOf } from "./pages.js";
 import { skeleton, waiting } from "./waiting.js";
 import * as drawer from "./explain.js";
@@ -54,39 +55,17 @@ export async function show() {
 
 // ---- the form --------------------------------------------------------------------------------------------------------------------------
 
-const words = (key) => `${key[0].toUpperCase()}${key.slice(1)}`.replaceAll("_", " ");
-const apart = (key) => (key === "set" ? ";" : ","); // a setting may have commas of its own
-const shown = (value, key) => (value === undefined || value === null ? "" : Array.isArray(value) ? value.join(`${apart(key)} `) : typeof value === "object" ? Object.entries(value).map(([k, v]) => `${k}=${Array.isArray(v) ? v.join("|") : v}`).join(", ") : String(value));
-const types = (field) => [field, ...(field.anyOf ?? [])].map((one) => one.type);
-
-/** The value of a field as the server takes it; undefined where it is empty. */
-function taken(key, text) {
-  const kinds = types(schema[key]);
-  if (!text) return undefined;
-  if (kinds.includes("boolean")) return text === "true";
-  return kinds.includes("array") ? text.split(apart(key)).map((one) => one.trim()).filter(Boolean) : text;
-}
-
 function put(key, text) {
   const next = { ...filled() };
   delete next[key];
-  const value = taken(key, text.trim());
+  const value = taken(schema[key], key, text.trim());
   if (value !== undefined) next[key] = value;
   change({ run: next }, true);
   document.dispatchEvent(new Event("kept"));
   solve(question());
 }
 
-function input(key) {
-  const field = schema[key];
-  const id = `run-${key}`;
-  const now = shown(filled()[key], key);
-  const options = types(field).includes("boolean") ? [["", "as the framework does"], ["true", "yes"], ["false", "no"]] : (field.enum ?? WORDS[key]) ? [["", "–"], ...(field.enum ?? WORDS[key]).map((word) => [word, word])] : null;
-  const made = options
-    ? h("select", { id, "aria-describedby": `wrong-${id}`, onchange: () => put(key, made.value) }, options.map(([value, text]) => { const one = h("option", { value }, text); one.selected = value === now; return one; }))
-    : h("input", { type: "text", id, value: now, placeholder: field.examples?.[0] ?? "", list: key === "model" ? "run-models" : null, autocomplete: "off", spellcheck: "false", "aria-describedby": `wrong-${id}`, onchange: () => put(key, made.value) });
-  return h("div", { class: "field" }, h("label", { for: id, title: field.description ?? "" }, words(key)), made, h("p", { class: "wrong", id: `wrong-${id}` }));
-}
+const made = (key) => input("run", key, schema[key], filled()[key], put, { vocabulary: WORDS[key], list: key === "model" ? "run-models" : null });
 
 /** Left: the scenario, its fields, its text. */
 function form() {
@@ -97,7 +76,7 @@ function form() {
   const named = new Set(GROUPS.flatMap(([, keys]) => keys));
   const rest = Object.keys(schema).filter((key) => !named.has(key) && !HIDDEN.includes(key));
   const groups = GROUPS.map(([title, keys], i) => {
-    const own = (i === GROUPS.length - 1 ? rest : keys).filter((key) => key in schema).map(input);
+    const own = (i === GROUPS.length - 1 ? rest : keys).filter((key) => key in schema).map(made);
     if (i < OPEN) return h("fieldset", { class: "fields" }, h("legend", { class: title ? null : "sr" }, title || "The run"), own);
     return h("details", { class: "fold", "data-fold": title, open: open.has(title) }, h("summary", {}, title), own);
   });
@@ -141,37 +120,17 @@ async function solve(body, keep = false) {
   } catch (error) {
     done(false);
     if (own.signal.aborted || error.name === "AbortError" || !$("rl-wrong")) return;
-    wrong(error);
+    wrong("run", $("rl-wrong"), error, answer ? "Below is the last answer." : "");
+    if (!answer) $("rl-answer").replaceChildren();
   }
   $("centre").setAttribute("aria-busy", "false");
-}
-
-/** What is wrong, beside the fields that it is about. */
-function wrong(error) {
-  const errors = error instanceof Refused ? error.errors : [{ line: error.message }];
-  clear();
-  for (const e of errors) {
-    const key = String(e.where ?? "").split(/[ .]/).find((part) => $(`wrong-run-${part}`));
-    if (!key) continue;
-    $(`wrong-run-${key}`).textContent = e.line;
-    $(`run-${key}`)?.setAttribute("aria-invalid", "true");
-    $(`run-${key}`)?.closest("details.fold")?.setAttribute("open", "");
-  }
-  $("rl-wrong").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), errors.map((e) => h("p", {}, e.line)), answer ? "Below is the last answer." : ""));
-  if (!answer) $("rl-answer").replaceChildren();
-}
-
-function clear() {
-  $("rl-wrong")?.replaceChildren();
-  document.querySelectorAll(".left .wrong").forEach((p) => { p.textContent = ""; });
-  document.querySelectorAll(".left [aria-invalid]").forEach((e) => e.removeAttribute("aria-invalid"));
 }
 
 function draw() {
   const box = $("rl-answer");
   if (!box) return;
   const r = answer.result;
-  clear();
+  clear($("rl-wrong"));
   box.classList.remove("stale");
   $("headline").textContent = answer.view.headline;
   $("footing").textContent = `${isOwn() ? "a run of your own" : `scenario ${picked().name}`}; facts ${r.facts_hash ?? ""}`;

@@ -5,7 +5,7 @@ import { count } from "./dom.js";
 export const EMPTY = {
   tab: "brief", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips", budget: "$2M", days: "30",
   tokens: "15T", seq: "4096", batch: "16384seqs", fine: "pretrain", isl: "8k", osl: "1k", ttft: "2s", tpot: "50ms", cached: "0%", price: "default", stack: "", engine: "", set: [],
-  serve_chips: "64", rate: "20rps", p99_ttft: "5s", p99_tpot: "100ms", scenario: "startup", run_scenario: "rl-nemo-8b", run: {}, all: false,
+  serve_chips: "64", rate: "20rps", p99_ttft: "5s", p99_tpot: "100ms", scenario: "startup", run_scenario: "rl-nemo-8b", run: {}, passes: {}, all: false,
 };
 
 export const state = structuredClone(EMPTY);
@@ -125,7 +125,7 @@ export async function fromHash(hash) {
   return out;
 }
 
-export const TABS = [["brief", "Brief"], ["train", "Train"], ["serve", "Serve"], ["rl", "RL"], ["kernel", "Kernel"], ["fleet", "Fleet"], ["facts", "Facts"], ["accuracy", "Accuracy"]];
+export const TABS = [["brief", "Brief"], ["train", "Train"], ["serve", "Serve"], ["forward", "Generate"], ["rl", "RL"], ["kernel", "Kernel"], ["fleet", "Fleet"], ["facts", "Facts"], ["accuracy", "Accuracy"]];
 
 /** Values that a slider stops at. */
 export const STOPS = {

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const took = new Map(Object.entries({ train: 1, serve: 1, brief: 25, fleet: 5, rl: 4, accuracy: 8, kernel: 5, facts: 1, deepen: 2, load: 20, explain: 2 }));
+const took = new Map(Object.entries({ train: 1, serve: 1, forward: 2, brief: 25, fleet: 5, rl: 4, accuracy: 8, kernel: 5, facts: 1, deepen: 2, load: 20, explain: 2 }));
 
 /** Grey lines where text will stand. */
 export const skeleton = (lines = 6) => h("div", { class: "skeleton", "aria-hidden": "true" }, Array.from({ length: lines }, () => h("div", {})));

@@ -12,6 +12,7 @@ from mowich.studies.explain.rules import (
     kernels,
     machines,
     models,
+    passes,
     reinforcement,
     serving,
     training,
@@ -32,6 +33,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         kernels.KERNEL_RULES,
         gaps.GAP_RULES,
         reinforcement.RL_RULES,
+        passes.FORWARD_RULES,
     )
     for schema, rules in kind.items()
 }

@@ -1,0 +1,115 @@
+"""What a forward pass, or a loop of them, computes, and how it is spread over devices. Diffusion (an image or a clip in
+`steps` passes), encoders and speech: nothing is decoded token by token, nothing is cached."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from mowich.errors import UserError, unknown
+from mowich.units import is_digits
+
+ForwardTask = Literal["diffuse", "encode"]
+FORWARD_TASKS: tuple[ForwardTask, ...] = ("diffuse", "encode")
+
+FORWARD_DEGREES = ("tp", "cp", "cfg", "batch")
+"""Choices of a plan of a pass that are whole numbers."""
+FORWARD_PRECISIONS = ("bf16", "fp8")
+"""Formats of the products of a pass."""
+FORWARD_FIXABLE = (*FORWARD_DEGREES, "precision")
+"""Fields of such a plan that a user may fix."""
+_MOST = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardJob:
+    """What is computed. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on
+    one replica, 0: searched; steps: passes for one item; branches: forwards of each step (2 with classifier-free
+    guidance); height, width, frames: of what is made, 0 where tokens are stated; latency_s: most seconds of an item,
+    0: no limit."""
+
+    task: ForwardTask
+    tokens: int
+    batch: int = 0
+    steps: int = 1
+    branches: int = 1
+    height: int = 0
+    width: int = 0
+    frames: int = 0
+    latency_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardPlan:
+    """How one replica is split: tp: heads and columns; cp: tokens (rings or all-to-all); cfg: 2 where both branches of
+    guidance run on devices of their own; batch: items at once; precision: format of products ("bf16", "fp8"); lnc:
+    physical cores in one logical core of Trainium, 0 elsewhere."""
+
+    tp: int = 1
+    cp: int = 1
+    cfg: int = 1
+    batch: int = 1
+    precision: str = "bf16"
+    lnc: int = 0
+
+    @property
+    def devices(self) -> int:
+        """Devices of one replica."""
+        return self.tp * self.cp * self.cfg
+
+    def __str__(self) -> str:
+        """ "tp4 cp2 cfg2 b8 bf16"; degrees of one are left out."""
+        degrees = [f"{name}{n}" for name, n in (("tp", self.tp), ("cp", self.cp), ("cfg", self.cfg)) if n > 1]
+        return " ".join([*(degrees or ["tp1"]), f"b{self.batch}", self.precision])
+
+    def to_dict(self) -> dict[str, int | str]:
+        """The plan as results state it; `lnc` on Trainium alone.
+
+        >>> ForwardPlan.from_dict(ForwardPlan(tp=4, batch=2).to_dict()) == ForwardPlan(tp=4, batch=2)
+        True
+        """
+        own = asdict(self)
+        return own if self.lnc else {key: value for key, value in own.items() if key != "lnc"}
+
+    @classmethod
+    def from_dict(cls, plan: Mapping[str, object]) -> ForwardPlan:
+        """A plan as a result states it. Raises UserError for what is none."""
+        degrees: dict[str, int] = {}
+        for name in (*FORWARD_DEGREES, "lnc"):
+            value = plan.get(name, 0)
+            least = 0 if name == "lnc" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+                raise UserError("not a whole number", where=f"{name} of the plan", given=value)
+            degrees[name] = value
+        precision = plan.get("precision")
+        if precision not in FORWARD_PRECISIONS:
+            raise unknown("precision of the plan", str(precision), FORWARD_PRECISIONS)
+        return cls(**degrees, precision=str(precision))
+
+
+def parse_forward(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8", "cfg": "2"} -> choices that restrict the search for a plan. also: fields that the caller has read,
+    which an error names too. Raises UserError.
+
+    >>> parse_forward({"tp": "4,8", "precision": "bf16"})
+    {'tp': (4, 8), 'precision': ('bf16',)}
+    """
+    out: dict[str, tuple[int | str, ...]] = {}
+    for key, text in settings.items():
+        where = f"plan.{key}"
+        if key not in FORWARD_FIXABLE:
+            raise unknown("field of a plan of forward passes", key, (*FORWARD_FIXABLE, *also), field="plan")
+        words = [word.strip() for word in str(text).split(",")]
+        for word in words:
+            if key == "precision":
+                if word not in FORWARD_PRECISIONS:
+                    raise unknown(key, word, FORWARD_PRECISIONS, field=where)
+            elif not is_digits(word) or not 1 <= int(word) <= _MOST:
+                raise UserError(
+                    "not a legal degree", field=where, given=word, allowed=f"whole numbers from 1 to {_MOST}"
+                )
+            elif key == "cfg" and int(word) > 2:
+                raise UserError("guidance has two branches", field=where, given=word, allowed="1, 2")
+        out[key] = tuple(words) if key == "precision" else tuple(dict.fromkeys(int(word) for word in words))
+    return out

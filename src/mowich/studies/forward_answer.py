@@ -1,0 +1,194 @@
+"""The answer of compare, plan and fit for forward passes: images and clips in `steps` passes, encoders in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mowich.economics import money
+from mowich.errors import UserError
+from mowich.machines.system import resolve
+from mowich.plans.forward import ForwardJob
+from mowich.progress import steps
+from mowich.requests.jobs import JobRequest
+from mowich.shown import Rows, Shown
+from mowich.software.stack import stack_words
+from mowich.studies.forward import best_forward, forward_platform
+from mowich.studies.forward_row import ForwardAsk, ForwardRow
+
+ForwardVerb = Literal["compare", "plan", "fit"]
+MOST_FIT_CHIPS = 4096
+"""Chips up to which the fewest that fit are looked for."""
+
+
+def forward_dict(row: ForwardRow) -> dict[str, object]:
+    """A row of mowich/forward@1; the parts of a pass are those of its estimate."""
+    ask, system = row.ask, forward_platform(row.ask)
+    return {
+        "system": ask.on,
+        "system_id": ask.system_id,
+        "display": system.display,
+        "chips_requested": ask.chips,
+        "chips_used": row.chips_used,
+        "chips_idle": ask.chips - row.chips_used,
+        "devices_per_chip": system.devices_per_chip,
+        "feasible": row.feasible,
+        "reason": row.reason or None,
+        "plan": None if row.plan is None else row.plan.to_dict(),
+        "replicas": row.replicas,
+        "pass_s": replace(row.pass_s, breakdown=dict(row.parts)).to_dict(),
+        "binds": row.binds,
+        "item_s": row.item_s.to_dict(),
+        "items_per_s_per_chip": row.items_per_s_per_chip.to_dict(),
+        "usd_per_item": row.usd_per_item.to_dict(),
+        "J_per_item": row.J_per_item.to_dict(),
+        "mfu": row.mfu.to_dict(),
+        "memory_B": dict(row.memory_B),
+        "memory_capacity_B": system.hbm_usable_B,
+        "price": money.price(ask.facts, ask.system_id, term=ask.term).label,
+        "estimated": system.is_estimated,
+        "evaluated": row.evaluated,
+        "assumed": list(row.assumed),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardAnswer(Shown):
+    """What forward passes come to. rows: the best plan of each system (compare, fit), or the best plans of one (plan);
+    smallest_chips: of fit alone: the fewest chips that hold a replica, of those that were tried, None where none does.
+
+    Units: seconds, items/s, dollars and joules of an item: an image, a clip, a text.
+
+    Example:
+        >>> import mowich
+        >>> job = {"task": "encode", "tokens": 512, "batch": 32}
+        >>> found = mowich.compare("llama-3.1-8b", ["trn3", "h100"], forward=job, chips=4)
+        >>> found.rows[0].item_s.unit
+        's'
+    """
+
+    verb: ForwardVerb
+    inputs: Mapping[str, object]
+    rows: Rows[ForwardRow]
+    facts_hash: str
+    smallest_chips: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether any row has an answer."""
+        return any(row.feasible for row in self.rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/forward@1."""
+        fit = {"fits": self.rows[0].feasible, "smallest_chips": self.smallest_chips} if self.verb == "fit" else {}
+        return {
+            "schema": "mowich/forward@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            **fit,
+            "rows": [forward_dict(row) for row in self.rows],
+            "warnings": list(self.warnings),
+        }
+
+
+def forward_answer(asked: JobRequest, verb: ForwardVerb, *, top: int = 1) -> ForwardAnswer:
+    """What a question of forward passes comes to. top: plans of each system."""
+    asks = {name: _ask_of(asked, name) for name in asked.systems}
+    found = [row for name in steps(asked.systems, "searching {}") for row in best_forward(asks[name], top)]
+    smallest = _fewest_chips(next(iter(asks.values()))) if verb == "fit" else None
+    return ForwardAnswer(
+        verb=verb,
+        inputs=_inputs(asked, verb, list(asks.values())),
+        rows=Rows(found),
+        facts_hash=asked.facts.hash(),
+        smallest_chips=smallest,
+    )
+
+
+def _ask_of(asked: JobRequest, name: str) -> ForwardAsk:
+    """The question of one system."""
+    assert asked.forward is not None
+    system = resolve(asked.facts, name, chips=asked.chips)
+    return ForwardAsk(
+        model=asked.model,
+        job=asked.forward,
+        on=name,
+        system_id=system.id,
+        chips=system.chips,
+        facts=asked.facts,
+        stack=asked.stack or "",
+        fixed=asked.fixed,
+        term=asked.term,
+    )
+
+
+def _fewest_chips(ask: ForwardAsk) -> int | None:
+    """The fewest chips, of 1, 2, 4 and so on, on which a replica of one item fits, whatever its time."""
+    job = replace(ask.job, batch=ask.job.batch or 1, latency_s=0.0)
+    chips = 1
+    while chips <= MOST_FIT_CHIPS:
+        try:
+            system = resolve(ask.facts, ask.system_id, chips=chips)
+            on = f"{ask.system_id}:{system.chips}"
+            tried = replace(ask, job=job, on=on, chips=system.chips)
+            if best_forward(tried)[0].feasible:
+                return system.chips
+        except UserError:  # no such number of chips of this system
+            pass
+        chips *= 2
+    return None
+
+
+def _inputs(asked: JobRequest, verb: ForwardVerb, asks: Sequence[ForwardAsk]) -> dict[str, object]:
+    """The question, as the result states it."""
+    return {
+        **asked.model.inputs(),
+        "verb": verb,
+        **job_inputs(asks[0].job),
+        "chips": asked.chips,
+        "stack": asked.stack,
+        "fixed": {key: list(values) for key, values in asked.fixed.items()},
+        "price_term": asked.term,
+        "systems": [
+            {
+                "system": ask.on,
+                "id": ask.system_id,
+                "chips": ask.chips,
+                **stack_words(ask.facts, forward_platform(ask)),
+                "price_terms": money.quoted_terms(ask.facts, ask.system_id),
+            }
+            for ask in asks
+        ],
+    }
+
+
+def job_inputs(job: ForwardJob) -> dict[str, object]:
+    """A job of forward passes, as results state it; what nobody gave is null."""
+    return {
+        "task": job.task,
+        "tokens": job.tokens,
+        "batch": job.batch or None,
+        "steps": job.steps,
+        "branches": job.branches,
+        "height": job.height or None,
+        "width": job.width or None,
+        "frames": job.frames or None,
+        "latency_s": job.latency_s or None,
+    }
+
+
+def forward_job_of(inputs: Mapping[str, object]) -> ForwardJob:
+    """The job that a result states. Raises UserError for what is none."""
+    values: dict[str, int] = {}
+    for name in ("tokens", "batch", "steps", "branches", "height", "width", "frames"):
+        value = inputs.get(name) or 0
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserError("not a whole number", where=f"inputs.{name} of the result", given=value)
+        values[name] = value
+    latency = inputs.get("latency_s") or 0.0
+    if isinstance(latency, bool) or not isinstance(latency, int | float):
+        raise UserError("not a number", where="inputs.latency_s of the result", given=latency)
+    task: Literal["diffuse", "encode"] = "encode" if inputs.get("task") == "encode" else "diffuse"
+    return ForwardJob(task=task, latency_s=float(latency), **values)

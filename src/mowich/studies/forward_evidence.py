@@ -1,0 +1,100 @@
+"""How far predicted forward passes are from measured ones.
+
+`evidence.forward_rows` says what a row is a pass of, `studies.forward` answers it: at the row's own plan, size and
+software, and nothing is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mowich.errors import UserError
+from mowich.estimate import Notes
+from mowich.evidence.forward_rows import PassCase, read_passes
+from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.scores import PASS_METRIC, RowResult
+from mowich.facts import Facts
+from mowich.models.latent import latent_tokens
+from mowich.plans.forward import ForwardJob
+from mowich.studies.forward import assess_forward
+from mowich.studies.forward_row import ForwardAsk
+
+_MS = 1e3
+
+
+def ask_of_pass(case: PassCase, facts: Facts) -> ForwardAsk:
+    """The question that a row answers: one pass at its plan. Raises UserError for a size that its model cannot make."""
+    is_made = not case.tokens
+    tokens = case.tokens
+    if is_made:
+        tokens = latent_tokens(case.model, height=case.height, width=case.width, frames=case.frames)
+    return ForwardAsk(
+        model=case.model,
+        job=ForwardJob(
+            task="diffuse" if case.model.kind == "diffusion" else "encode",
+            tokens=tokens,
+            batch=case.plan.batch,
+            branches=case.branches,
+            height=case.height,
+            width=case.width,
+            frames=case.frames,
+        ),
+        on=case.chip,
+        system_id=case.system_id,
+        chips=case.chips,
+        facts=facts,
+        stack=case.stack,
+        plan=case.plan,
+    )
+
+
+def score_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
+    """Every row with what is predicted of it, in ms; `kind` is the model in the row's words."""
+    return [
+        _refused(row, case) if isinstance(case, str) else _scored(row, case, facts)
+        for row, case in zip(rows, read_passes(rows, facts), strict=True)
+    ]
+
+
+def record_pass(row: PublishedRow, facts: Facts, notes: Notes) -> None:
+    """The laws of a row, as they are called; of a row that is refused none."""
+    (case,) = read_passes([row], facts)
+    if not isinstance(case, str):
+        assess_forward(ask_of_pass(case, facts), notes)
+
+
+def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> RowResult:
+    try:
+        found = assess_forward(ask_of_pass(case, facts))
+    except UserError as error:
+        return _refused(row, "; ".join(error.line().splitlines()))
+    seconds = found.pass_s.value
+    if seconds is None:
+        return _refused(row, found.reason)
+    ratio = seconds / case.measured_s
+    return RowResult(
+        id=case.id,
+        status="ok",
+        reason=None,
+        inferred=case.inferred,
+        metric=PASS_METRIC,
+        measured=_MS * case.measured_s,
+        predicted=_MS * seconds,
+        low=None if found.pass_s.low is None else _MS * found.pass_s.low,
+        high=None if found.pass_s.high is None else _MS * found.pass_s.high,
+        ratio=ratio,
+        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        chip=case.chip,
+        source=case.source,
+        kind=row["model"],
+        fully_specified=not any(word.startswith("shape") for word in case.inferred),
+        grade=found.pass_s.grade,
+        parts=found.parts,
+        fits_memory=not found.reason,
+    )
+
+
+def _refused(row: PublishedRow, reason: str) -> RowResult:
+    found = RowResult.unsupported(row, metric=PASS_METRIC, source=row.get("source", ""), reason=reason)
+    return replace(found, kind=row["model"] or "none")
