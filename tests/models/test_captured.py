@@ -274,8 +274,12 @@ def test_work_that_is_counted_more_often_than_it_runs_is_told() -> None:
 
 def test_experts_that_the_code_runs_all_are_told() -> None:
     data = captured_json(builtin("qwen3-30b-a3b"))
-    data["layers"][0]["experts"][0]["run"] = "all"
-    assert "runs all 128 experts of mlp.experts for each token, and 8 are counted" in read(signed(data)).doubts[0]
+    other = copy.deepcopy(data["layers"][0])
+    data["layers"], data["pattern"] = [data["layers"][0] | {"count": 47}, other | {"count": 1}], [*[0] * 47, 1]
+    for layer in data["layers"]:
+        layer["experts"][0]["run"] = "all"
+    [doubt] = read(signed(data)).doubts
+    assert "runs all 128 experts of mlp.experts for each token, and 8 are counted" in doubt
 
 
 def test_a_scan_without_flop_is_refused() -> None:

@@ -60,7 +60,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
         pattern=captured.pattern,
         outside=outside,
         captured=captured,
-        doubts=tuple(_doubts(captured)),
+        doubts=tuple(dict.fromkeys(_doubts(captured))),  # kinds of layers may share one
         remarks=tuple(_remarks(captured, layers)),
     )
     by_config, said = _by_config(captured, by_code)
