@@ -22,7 +22,9 @@ ASKED = {
     "fit": ("fit", *TRAIN[:1], *TRAIN[3:], "--on", "trn3:16"),
     "captured": ("fit", *TRAIN[:1], *TRAIN[3:], "--on", "trn3:16"),
 }
-METRICS = {"compare": "h100.step_s", "plan": "1.step_s", "served": "1.tpot_s", "fit": "memory_B", "captured": "memory_B"}
+METRICS = {"compare": "h100.step_s", "plan": "1.step_s", "served": "1.tpot_s"} | dict.fromkeys(
+    ("fit", "captured"), "memory_B"
+)
 
 
 @pytest.fixture
