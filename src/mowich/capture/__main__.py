@@ -18,12 +18,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mowich.capture import adapters
+from mowich.capture import adapters, honesty, scans
 from mowich.capture.cores import with_cores
 from mowich.capture.dimensions import CHECKED, PROBES
 from mowich.capture.document import KINDS, About, document, written
 from mowich.capture.inputs import built, made_inputs, users_code
+from mowich.capture.layers import generic
 from mowich.capture.problem import EXIT_BAD_INPUT, EXIT_BUG, CaptureError, one_line
+from mowich.capture.roles import roles
 from mowich.version import VERSION
 
 LIBRARIES = ("torch", "transformers", "diffusers", "timm")
@@ -47,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", metavar="FILE", help="config.json of the model")
     made.add_argument(
         "--value", action="append", default=[], metavar="FILE:LINE=NUMBER", help="the value that the code reads there"
+    )
+    made.add_argument(
+        "--scan", action="append", default=[], metavar="MODULE=FLOP,ELEMENTS", help="a recurrence, of a token and layer"
+    )
+    made.add_argument(
+        "--kernel", action="append", default=[], metavar="NAME=FLOP,BYTES", help="a kernel of one's own, of a token"
     )
     made.add_argument("--version", action="version", version=f"mowich.capture {VERSION}")
     return made
@@ -88,6 +96,8 @@ def captured(
     settings: dict[str, Any] | None = None,
     config: str | None = None,
     values: dict[str, float] | None = None,
+    named_scans: Sequence[str] = (),
+    kernels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The document of a model. spec: "my_model.py:build"; the others are the options of the command.
 
@@ -97,6 +107,7 @@ def captured(
     from mowich.capture.trace import building, settled, trace
 
     adapter = adapters.find(spec, settings or {}, config)
+    stated, stated_kernels = scans.parsed(named_scans), honesty.parsed_kernels(kernels)
     with contextlib.ExitStack() as around:
         if adapter is None:
             if config is not None:
@@ -111,10 +122,12 @@ def captured(
         for batch, tokens in (*PROBES, CHECKED):
             _progress(f"pass of batch {batch}, {tokens} tokens")
             given = made_inputs(model, batch, tokens, spec)
-            with users_code("forward", spec):
+            with users_code("forward", spec), scans.installed(model.module, stated):
                 one = trace(model.module, given, sizes=(batch, tokens), values=values or {})
-            traces.append(with_cores(one))
+            one = honesty.with_kernels(with_cores(one), stated_kernels)
+            traces.append(honesty.with_experts(one))
             _progress("")
+    lone = honesty.lone_routers(traces[0])
     return document(
         traces,
         About(
@@ -127,6 +140,8 @@ def captured(
             max_seq=model.max_seq,
             cached=model.cached,
             notes=model.notes,
+            roles=roles(traces[1]),
+            unknown=tuple({**row, "module": generic(row["module"])} for row in lone),
         ),
     )
 
@@ -175,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings=_settings(given.set, "--set"),
             config=given.config,
             values=_values(given.value),
+            named_scans=given.scan,
+            kernels=given.kernel,
         )
         _write(given.out, written(made))
     except CaptureError as error:

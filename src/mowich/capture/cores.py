@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mowich.capture.graph import Op, Trace
+from mowich.capture.graph import Op, Trace, replaced
 
 _BATCHED = ("aten.bmm", "aten.baddbmm")
 _SOFTMAX = ("aten._softmax", "aten._safe_softmax", "aten._log_softmax")
@@ -92,18 +92,7 @@ def with_cores(trace: Trace) -> Trace:
             kv_heads, heads = int(str(op.attributes["kv_heads"])), int(str(op.attributes["heads"]))
             if repeats > 1 and kv_heads == heads and kv_heads % repeats == 0:
                 found[index] = replace(op, attributes={**op.attributes, "kv_heads": kv_heads // repeats})
-    if not found:
-        return trace
-    kept = [index for index in range(len(trace.ops)) if index not in dropped]
-    renumbered, count = [], 0
-    for index in range(len(trace.ops) + 1):
-        renumbered.append(count)
-        count += index not in dropped
-    return replace(
-        trace,
-        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
-        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
-    )
+    return replaced(trace, found, dropped)
 
 
 def _score_path(trace: Trace, made: dict[int, int], number: int) -> tuple[int, list[int]] | None:

@@ -26,7 +26,8 @@ _UNKNOWN = frozenset(("aten._grouped_mm", "aten.dot"))
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What the file says of a model beside its graph. roles: of weights by name."""
+    """What the file says of a model beside its graph. roles: of weights by name;
+    unknown: rows of what was not understood."""
 
     name: str
     source: str
@@ -38,6 +39,7 @@ class About:
     cached: Mapping[str, int] | None = None
     notes: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[dict[str, object], ...] = ()
 
 
 @dataclass
@@ -101,7 +103,7 @@ class _Writer:
         self.parameters = {n: product(w.shape) for n, w in self.first.weights.items() if not w.is_buffer}
         self.layout = layout(self.first, self.shapes, self.last)
         self.notes = list(about.notes)
-        self.unknown: list[dict[str, object]] = []
+        self.unknown: list[dict[str, object]] = [*about.unknown]
         self.kind = about.kind or self._kind()
 
     # ---- the whole
@@ -424,19 +426,37 @@ class _Writer:
         grows = [len({size[position] for size in sizes}) > 1 for position in range(4)]
         if grows[2] + grows[3] == 0:
             return self._plain(index, module, None, sizes)
-        if not grows[1] and grows[2] + grows[3] == 1:
+        by_tokens = [len({size[position] for size in sizes[:2]}) > 1 for position in range(4)]
+        if not grows[1] and grows[2] + grows[3] == 1 and not by_tokens[0]:
             order = (0, 3, 2, 1) if grows[3] else (0, 2, 1, 3)
             return self._plain(index, module, None, [_reordered(size, order) for size in sizes])
         if grows[2] and grows[3]:
             return None
-        fits = [fit([size[position] for size in sizes]) for position in (0, 1, 3 if grows[3] else 2)]
+        op = self.first.ops[index]
+        _, rows, k, n = sizes[0]
+        heads = 1
+        keys = [size[3 if grows[3] else 2] for size in sizes]
+        if grows[1]:
+            sequences, queries = [size[0] for size in sizes], [size[1] for size in sizes]
+        else:  # [batch x queries, heads, .]: each query has a product of its own
+            sequences, heads = [trace.sizes[0] for trace in self.traces], rows
+            if any(size[0] % batch for size, batch in zip(sizes, sequences, strict=True)):
+                return None
+            queries = [size[0] // batch for size, batch in zip(sizes, sequences, strict=True)]
+        fits = [fit(sequences), fit(queries), fit(keys)]
         if any(one is None for one in fits):
             return None
-        op = self.first.ops[index]
-        _, _, k, n = sizes[0]
         return _core_row(
             relative(op.module, module),
-            {"heads": 1, "kv_heads": 1, "qk": k if grows[3] else 0, "v": 0 if grows[3] else n, "eager": True},
+            {
+                "heads": heads,
+                "kv_heads": 1,
+                "qk": k if grows[3] else 0,
+                "v": 0 if grows[3] else n,
+                "eager": True,
+                "causal": self.kind == "decoder",
+                "cached": False,
+            },
             [list(one) for one in fits if one is not None],
             self.kind,
         )
@@ -544,6 +564,7 @@ def _core_row(
         "cached": bool(attributes.get("cached", causal and kind in ("decoder", "encoder-decoder", "vision-language"))),
         "eager": bool(attributes.get("eager", False)),
         "latent": attributes.get("latent"),
+        "kept": attributes.get("kept"),
     }
 
 

@@ -5,7 +5,8 @@ Plain data without PyTorch, so that what follows from a graph (roles of weights,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,19 @@ class Trace:
     calls: tuple[Call, ...] = ()
     reads: tuple[Read, ...] = ()
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def replaced(trace: Trace, found: Mapping[int, Op], dropped: set[int]) -> Trace:
+    """The trace with operations in the place of others (index -> operation), and without those in `dropped`."""
+    if not found and not dropped:
+        return trace
+    kept = [index for index in range(len(trace.ops)) if index not in dropped]
+    renumbered, count = [], 0
+    for index in range(len(trace.ops) + 1):
+        renumbered.append(count)
+        count += index not in dropped
+    return replace(
+        trace,
+        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
+        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
+    )

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.capture.graph import Op, Trace
+from mowich.capture.graph import Op, Trace, replaced
 from mowich.capture.problem import CaptureError
 from mowich.capture.scans import scan_of, stated
 
@@ -19,22 +19,6 @@ KNOWN = frozenset(("aten", "prims", "prim", "torchvision", "attention", "experts
 """Where the operations come from that are read as they are; all others are the user's kernels."""
 
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
-
-
-def replaced(trace: Trace, found: Mapping[int, Op], dropped: set[int]) -> Trace:
-    """The trace with operations in the place of others (index -> operation), and without those in `dropped`."""
-    if not found and not dropped:
-        return trace
-    kept = [index for index in range(len(trace.ops)) if index not in dropped]
-    renumbered, count = [], 0
-    for index in range(len(trace.ops) + 1):
-        renumbered.append(count)
-        count += index not in dropped
-    return replace(
-        trace,
-        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
-        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
-    )
 
 
 # ---- experts
@@ -70,7 +54,7 @@ def _routers(trace: Trace) -> list[_Router]:
 def _is_beside(router: str, module: str) -> bool:
     """Whether a module lies in the block of a router: below its parent, or below itself."""
     block = router.rpartition(".")[0]
-    return module == router or not block or module == block or module.startswith(f"{block}.")
+    return module in (router, block) or not block or module.startswith(f"{block}.")
 
 
 def with_experts(trace: Trace) -> Trace:
@@ -215,7 +199,7 @@ def with_kernels(trace: Trace, named: Mapping[str, tuple[int, int]]) -> Trace:
         tokens = max(1, trace.sizes[0] * trace.sizes[1])
         found[at] = replace(op, name="scan", attributes=kernel_of(flop, moved_bytes, tokens))
     if unknown:
-        (name, module), count = next(iter(unknown.items()))
+        (name, module), _count = next(iter(unknown.items()))
         others = f" and {len({kernel for kernel, _ in unknown}) - 1} more" if len({k for k, _ in unknown}) > 1 else ""
         raise CaptureError(
             f"{name}{others} is a kernel of its own, what it computes is not known",

@@ -8,6 +8,7 @@ Weights are known by their storage: a view, a transpose, a cast or a second name
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -171,8 +172,8 @@ def _elements(args: Any) -> int:
         for one in size:
             count *= one
         return count
-    numbers = [one for one in args if isinstance(one, (int, float))]
-    return int(max(map(abs, numbers), default=0))
+    numbers = [abs(one) for one in args if isinstance(one, (int, float)) and math.isfinite(one)]
+    return int(max(numbers, default=0))
 
 
 def _is_wide(args: Any) -> bool:
