@@ -16,7 +16,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.forward import ForwardJob, ForwardPlan
 from mowich.plans.preference import margin
-from mowich.studies.forward import assess_forward, best_forward
+from mowich.studies.forward import assess_forward, best_forward, forward_laws
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 from shared_facts import SHARED_FACTS
 
@@ -169,9 +169,23 @@ def test_logical_cores_may_be_chosen() -> None:
 
 
 def test_each_number_has_its_laws() -> None:
+    """The laws of a plan give the numbers of its row, each with the facts that move it."""
     ask = asked("trn3", 1)
+    ask = replace(ask, plan=assess_forward(ask).plan)
     notes = Notes()
-    row = assess_forward(replace(ask, plan=assess_forward(ask).plan), notes)
-    assert notes.terms["pass"].value == pytest.approx(value(row.pass_s))
-    for name in ("memory.weights", "memory.latents", "memory.activations", "memory.reserve"):
-        assert notes.terms[name].value == pytest.approx(row.memory_B[name.removeprefix("memory.")])
+    row, terms = assess_forward(ask, notes), forward_laws(ask).terms
+    assert {name: terms[name].value for name in terms} == pytest.approx({n: notes.terms[n].value for n in terms})
+    assert terms["pass"].value == pytest.approx(value(row.pass_s))
+    assert sum(terms[f"{name}.pass"].value for name in row.parts) == pytest.approx(value(row.pass_s))
+    for name, held in row.memory_B.items():
+        assert terms[f"memory.{name}"].value == pytest.approx(held)
+    assert "devices.neuroncore-v4.product_16" in terms["gemm.attn.to_q x 19 layers (kind 1)"].facts
+    assert "devices.neuroncore-v4.attention" in terms["attention.core.attn x 19 layers (kind 1)"].facts
+    assert not terms["memory.weights"].facts
+    with pytest.raises(ValueError, match="one plan"):
+        forward_laws(replace(ask, plan=None))
+
+
+def test_a_plan_that_is_asked_may_be_too_large() -> None:
+    row = assess_forward(replace(asked("h100", 1), plan=ForwardPlan(tp=4)))
+    assert row.reason.startswith("no plan is legal with tp4 b1 bf16: tp x cp x cfg is 1 to 1 devices")

@@ -91,8 +91,8 @@ class Stack:
     site sends to be summed, and that a device moves for it; memory_spread:
     half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
     predicted; eager: 1 where the operations of captured code run one behind another as it is written, each launched by
-    the host in eager_launch seconds and begun by the device in kernel_start, 0 where they are compiled; dense_masks: 1 where attention takes masks of padding
-    as dense tensors, 0 where it takes lengths.
+    the host in eager_launch seconds and begun by the device in kernel_start, 0 where they are compiled; dense_masks: 1
+    where attention takes masks of padding as dense tensors, 0 where it takes lengths.
     """
 
     name: str = field(metadata=BRANCHES)

@@ -112,12 +112,13 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
-        x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
+        cp, (late_tp, late_cp, late_ep) = _context_s(layer, system, work, p, x.cp, kind), x.late
+        x = replace(x, cp=cp, late=(late_tp, np.where(cp < x.cp, 0.0, late_cp), late_ep))
         host, starts = launched_s(layer, s)
         of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
-            kind.terms.pop("accumulate", None)  # of the backward pass
+            kind.drop("accumulate")  # of the backward pass
             which = "" if len(model.layers) == 1 else f" (kind {i})"
             notes.take(kind, " outside" if is_outside else f" x {layer.count} layers{which}")
         for name, seconds in of_one.items():

@@ -8,13 +8,12 @@ from functools import cached_property
 from mowich.economics import energy, money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
-from mowich.facts.moves import noted
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
-from mowich.studies.forward import assess_forward, forward_platform
+from mowich.studies.forward import assess_forward, forward_laws, forward_platform
 from mowich.studies.forward_answer import forward_dict, forward_job_of
 from mowich.studies.forward_row import ForwardAsk
 
@@ -52,7 +51,7 @@ class _Row:
     @cached_property
     def laws(self) -> dict[str, Term]:
         """The laws of a pass, each with the facts that move it."""
-        return noted(lambda known, notes: assess_forward(self.ask(known), notes), self.facts).terms
+        return forward_laws(self.ask(self.facts)).terms
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the laws behind a number."""
