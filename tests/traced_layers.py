@@ -53,8 +53,8 @@ def traced_of(layer: Layer) -> Layer:
     )
     biases = layer.mixer.params(h) - layer.mixer.matmul_params(h)
     biases += 0 if is_moe else layer.ffn.params(h) - layer.ffn.matmul_params(h)
-    first = replace(products[0], biases=biases)
-    mixer = replace(mixer, products=(first, *products[1:]))
+    if biases:
+        mixer = replace(mixer, products=(replace(products[0], biases=biases), *products[1:]))
     return replace(layer, mixer=mixer, ffn=layer.ffn if is_moe else NO_FFN)
 
 

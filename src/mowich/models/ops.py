@@ -17,6 +17,8 @@ from mowich.models.model import Attention, Layer, Mlp, Model, Moe, Recurrent, Tr
 from mowich.models.traced import EACH_TOKEN, Group, RowCount, TracedProduct, groups, row_count, rows_per_token
 from mowich.sums import float_sum
 
+OUT_GROUPS = ("attn_out", "mlp_down")
+"""Groups of products that lead back to the residual stream."""
 FFN_GROUPS = ("mlp_up", "mlp_down")
 """Groups of products outside of attention and recurrences."""
 
@@ -259,7 +261,8 @@ def split_share(traced: Traced) -> float:
     """Share of the outputs of a captured block's products, those back to the residual stream left out, that ranks of
     tensor parallelism divide."""
     outputs = [(p.n * p.rows[1], p.role == "column") for p in traced.products if p.role != "row"]
-    return float_sum(n for n, is_split in outputs if is_split) / max(1.0, float_sum(n for n, _ in outputs))
+    total = float_sum(n for n, _ in outputs)
+    return float_sum(n for n, is_split in outputs if is_split) / total if total else 1.0
 
 
 def ffn_width(ffn: Mlp | Moe) -> tuple[float, int]:
@@ -389,7 +392,7 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
     for product, group in zip(traced.products, groups(traced), strict=True):
         per_token = rows_per_token(product.rows, seq)
         is_whole = product.role == "replicated"
-        if product.role != "row" and not any(product.k == lora and product in around for lora, around in mla):
+        if group not in OUT_GROUPS and not any(product.k == lora and product in around for lora, around in mla):
             parent = product.module.rpartition(".")[0]
             inputs[parent, product.k, product.rows, group] = product.k * per_token
         out = _part(product.n * per_token, is_whole)

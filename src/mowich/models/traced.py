@@ -230,9 +230,10 @@ def _is_below(module: str, path: str) -> bool:
 
 @lru_cache(maxsize=256)
 def groups(traced: Traced) -> tuple[Group, ...]:
-    """What each product does, by the block that it is in and its role: into an attention core or a scan ("qkv"), out of
-    it ("attn_out"), into another block ("mlp_up"), out of it ("mlp_down"). Where a core lies beside all products, those
-    of its widths are its own.
+    """What each product does, by the block that it is in: into an attention core or a scan ("qkv"), out of it
+    ("attn_out"), into another block ("mlp_up"), out of it ("mlp_down"). A product leads out of a block where its role
+    is "row", or, where that is not known, where it is the last one of its module and reads what another one or a core
+    of it wrote. Where a core lies beside all products, those of its widths are its own.
 
     >>> up = TracedProduct(module="up", n=8, k=2, role="column")
     >>> down = TracedProduct(module="down", n=2, k=8, role="row")
@@ -240,16 +241,34 @@ def groups(traced: Traced) -> tuple[Group, ...]:
     ('mlp_up', 'mlp_down')
     """
     own: set[TracedProduct] = set()
+    written: dict[str, set[int]] = {}
+    last: dict[str, TracedProduct] = {}
     parts: tuple[TracedCore | TracedScan, ...] = (*traced.cores, *traced.scans)
     for part in parts:
         found = traced.around(part.module)
-        if isinstance(part, TracedCore) and not traced.home(part.module):
+        if isinstance(part, TracedCore):
             a = part.attention
-            q, k, v, out = a.q_width, a.num_kv_heads * a.head_dim, a.num_kv_heads * a.v_head_dim, a.out_width
-            into = {q, k, v, k + v, q + k + v}
-            found = tuple(p for p in found if (p.k == out if p.role == "row" else p.n in into))
+            if not traced.home(part.module):
+                q, k, v = a.q_width, a.num_kv_heads * a.head_dim, a.num_kv_heads * a.v_head_dim
+                into = {q, k, v, k + v, q + k + v}
+                found = tuple(p for p in found if (p.k == a.out_width if p.role == "row" else p.n in into))
+            for product in found:
+                written.setdefault(_parent(product), set()).add(a.out_width)
         own |= set(found)
-    return tuple(_GROUP[product in own, product.role == "row"] for product in traced.products)
+    for product in traced.products:
+        last[_parent(product)] = product
+    out, before = [], dict[str, set[int]]()
+    for product in traced.products:
+        parent = _parent(product)
+        read = written.get(parent) or before.get(parent, set())
+        ends = product.role == "row" or (product.role == "replicated" and product is last[parent] and product.k in read)
+        out.append(_GROUP[product in own, ends])
+        before.setdefault(parent, set()).update((product.n, product.n // 2))
+    return tuple(out)
+
+
+def _parent(product: TracedProduct) -> str:
+    return product.module.rpartition(".")[0]
 
 
 _GROUP: dict[tuple[bool, bool], Group] = {
