@@ -17,15 +17,17 @@ from captured_models import Json, captured_json, product, signed
 from mowich.cli import run
 from mowich.errors import UserError
 from mowich.models import load_model, model_names
-from mowich.models.builtin import builtin, config_of
+from mowich.models.builtin import builtin, captured_names, config_of
 from mowich.models.captured import MAX_BYTES
 from mowich.models.captured_model import model_from_captured
-from mowich.models.fold import layer_flop
 from mowich.models.given import model_of_inputs
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Layer, Mlp, Model, Moe, Recurrent
 from mowich.models.traced import Traced
 from mowich.web.asks import check_config
 from mowich.web.reading import given_model
+
+STATED = [name for name in model_names() if name not in captured_names()]
+"""Built-in models that are stated in the words of a config."""
 
 
 def read(data: Json) -> Model:
@@ -109,7 +111,7 @@ def test_a_model_that_is_captured_is_the_same_model(model: Model, fused: bool) -
 
 def test_every_built_in_model_keeps_parameters_and_flop() -> None:
     not_plain = 0
-    for number, name in enumerate(model_names()):
+    for number, name in enumerate(STATED):
         model = builtin(name)
         found = read(captured_json(model, fused=number % 2 == 0))
         assert found.params == model.params, name
@@ -117,12 +119,12 @@ def test_every_built_in_model_keeps_parameters_and_flop() -> None:
         for was, now in zip(model.layers, found.layers, strict=True):
             full = replace(was.attention, indexer=None, compressor=None)
             core = full.core_flop_per_token(5000.0) if was.recurrent is None else was.mixer.core_flop_per_token(5000.0)
-            assert layer_flop(now, 5000.0) == pytest.approx(2 * was.matmul_params + core, rel=1e-9), name
+            assert now.flop_per_token(5000.0) == pytest.approx(2 * was.matmul_params + core, rel=1e-9), name
     assert not_plain < 15  # indexers, compressed pasts, low-rank gates
 
 
 def test_the_config_behind_a_capture_is_taken_where_both_say_the_same() -> None:
-    for name in model_names():
+    for name in STATED:
         config = {key: value for key, value in config_of(name).items() if key != "source"}
         model = builtin(name)
         found = read(captured_json(model, config=config))
@@ -190,7 +192,7 @@ def test_experts_stay_experts_beside_what_is_not_ours() -> None:
     assert without.layers[0].ffn == NO_FFN
     assert without.params == found.params == data["params"]
     router = 2.0 * 128 * 2048
-    assert layer_flop(found.layers[0], 512.0) - layer_flop(without.layers[0], 512.0) == pytest.approx(router)
+    assert found.layers[0].flop_per_token(512.0) - without.layers[0].flop_per_token(512.0) == pytest.approx(router)
 
 
 def test_a_model_without_a_head_has_no_vocabulary() -> None:
@@ -210,6 +212,23 @@ def test_an_encoder_beside_a_decoder_caches_nothing() -> None:
     data["layers"][1]["cached_elements"] = 2048
     found = read(signed(data))
     assert [type(layer.mixer) for layer in found.layers] == [Traced, Attention]
+
+
+def test_a_model_without_a_head_trains_in_the_time_of_its_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = captured_json(builtin("llama-3.2-1b"))
+    data["outside"]["products"] = []
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(signed(data)), encoding="utf-8")
+    ask = ["--train", "--tokens", "1G", "--seq", "4096", "--batch", "64seqs", "--on", "trn3:16", "--set", "plan.pp=1,2"]
+    steps = []
+    for model in (str(file), "llama-3.2-1b"):
+        assert run(["compare", model, *ask, "--json", "-q"]) == 0
+        steps.append(json.loads(capsys.readouterr().out)["rows"][0]["step_s"])
+    without, whole = steps
+    assert without["breakdown"].get("head", 0.0) == 0.0
+    assert 0.0 < without["value"] < whole["value"]
 
 
 def test_a_module_without_repeats_is_one_layer() -> None:
@@ -268,6 +287,42 @@ def _mamba() -> Model:
     mixer = Recurrent(kind="mamba2", num_heads=8, head_dim=64, num_groups=1, state_dim=128)
     layer = Layer(count=2, mixer=mixer, ffn=NO_FFN, norm_params=64, hidden=64)
     return replace(builtin("gpt2"), layers=(layer,), hidden=64, pattern=(0, 0))
+
+
+# files that the exporter wrote
+# ----------------------------------------------------------------------------------------------------------------------
+
+KEPT = Path(__file__).parents[1] / "fixtures" / "captured"
+FORMS = {
+    "deepseek_v3": (501_296, "mla mlp, mla moe"),
+    "gpt_oss": (1_150_344, "gqa moe, gqa moe"),
+    "llama_like": (2_742_528, "gqa mlp"),
+    "gpt2_like": (854_144, "gqa mlp"),
+    "experts_loop": (654_976, "traced"),
+    "dit": (4_635_968, "traced"),
+    "seq2seq": (1_131_008, "traced, traced"),
+}
+"""File -> parameters as PyTorch counts them, and what its layers are read as from the code alone."""
+
+
+def _form(layer: Layer) -> str:
+    if isinstance(layer.mixer, Traced):
+        return "traced"
+    return f"{layer.attention.kind} {'moe' if isinstance(layer.ffn, Moe) else 'mlp'}"
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
+def test_what_the_exporter_wrote_is_read(name: str) -> None:
+    data = json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
+    found = read(data)
+    by_code = read(signed({**data, "config": None}))
+    assert (found.params, by_code.params) == (FORMS[name][0], FORMS[name][0])
+    assert ", ".join(map(_form, by_code.layers)) == FORMS[name][1]
+    assert found.flop_per_token(300.0) == pytest.approx(by_code.flop_per_token(300.0), rel=1e-3)
+    assert not found.doubts
+    if data["config"] is not None:
+        config = load_model(str(KEPT.parent / "configs" / f"{name}.json"))
+        assert found.digested() == config.digested()
 
 
 # what is refused
@@ -364,7 +419,7 @@ def test_keys_that_a_core_chooses_bound_its_work() -> None:
     layer = read(signed(data)).layers[0]
     full = builtin("llama-3.1-8b").layers[0]
     bounded = replace(full.attention, window=100).core_flop_per_token(4096.0)
-    assert layer_flop(layer, 4096.0) == pytest.approx(2 * full.matmul_params + bounded)
+    assert layer.flop_per_token(4096.0) == pytest.approx(2 * full.matmul_params + bounded)
     assert isinstance(layer.mixer, Traced)
 
 

@@ -108,10 +108,10 @@ def _step(data: dict[str, Any]) -> dict[str, Any]:
 def builtin_rows() -> list[tuple[str, str, int | None, int | str]]:
     """Built-in models that are stated in the words of a Hugging Face config, compared the same way."""
     from mowich.models import load_model, model_names
-    from mowich.models.builtin import config_of
+    from mowich.models.builtin import captured_names, config_of
 
     rows: list[tuple[str, str, int | None, int | str]] = []
-    for name in model_names():
+    for name in sorted({*model_names()} - {*captured_names()}):
         config = {k: v for k, v in config_of(name).items() if k not in ("source", "quantization_config")}
         if config["model_type"] == "decoder":
             continue

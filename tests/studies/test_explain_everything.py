@@ -170,6 +170,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         ),
         *("x=float32[128,64]", "--target", "trn2"),
     ),
+    "model-captured": ("model", str(ROOT / "tests" / "fixtures" / "captured" / "dit.json")),
 }
 
 SCALED = """mowich: 1

@@ -8,17 +8,9 @@ from dataclasses import replace
 from mowich.errors import UserError
 from mowich.models.captured import Captured, CapturedLayer, CapturedProduct, read_captured
 from mowich.models.config import model_from_config
-from mowich.models.fold import (
-    COMPARED_TOKENS,
-    PER_TOKEN_ROWS,
-    layers_of,
-    pass_flop,
-    rows_per_sequence,
-    traced_layer,
-    traced_of,
-)
+from mowich.models.fold import COMPARED_TOKENS, layers_of, rows_per_sequence, traced_of
 from mowich.models.model import FROM_CODE, Layer, Model
-from mowich.models.traced import Traced
+from mowich.models.traced import EACH_TOKEN, Traced
 
 _SAME = 1e-3
 """Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
@@ -44,9 +36,6 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
     captured = captured if captured.layers else _one_layer(captured)
     layers = layers_of(captured.layers)
     head, outside = _outside(captured)
-    by_config, said = _by_config(captured, layers, head, outside)
-    if by_config is not None:
-        return replace(by_config, captured=captured, remarks=said)
     parts = captured.components
     is_text = captured.kind in ("decoder", "encoder")
     matrices = _matrices(outside) if is_text else None
@@ -54,7 +43,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
     final = parts.other if outside is None and not matrices and parts.other <= 2 * captured.hidden else 0
     vocab = captured.vocab if head is not None else 0
     rows, rest = divmod(parts.embedding - vocab * captured.hidden, captured.hidden) if vocab else (0, 0)
-    return Model(
+    by_code = Model(
         name=captured.name,
         architecture=FROM_CODE,
         hidden=captured.hidden,
@@ -71,9 +60,15 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
         pattern=captured.pattern,
         outside=outside,
         captured=captured,
-        doubts=(*(said if is_text else ()), *doubts(captured)),
-        remarks=(*(() if is_text else said), *_remarks(captured, layers)),
+        doubts=tuple(_doubts(captured)),
+        remarks=tuple(_remarks(captured, layers)),
     )
+    by_config, said = _by_config(captured, by_code)
+    if by_config is not None:
+        return replace(by_config, captured=captured, remarks=said)
+    if is_text:
+        return replace(by_code, doubts=(*said, *by_code.doubts))
+    return replace(by_code, remarks=(*said, *by_code.remarks))
 
 
 def _one_layer(captured: Captured) -> Captured:
@@ -121,13 +116,11 @@ def _matrices(outside: Traced | None) -> int | None:
     """Weights of what runs once where it is only matrices that each token uses once; None where it is more."""
     if outside is None:
         return 0
-    plain = all(p.rows == PER_TOKEN_ROWS and p.is_weight and not p.is_shared for p in outside.products)
+    plain = all(p.rows == EACH_TOKEN and p.is_weight and not p.is_shared for p in outside.products)
     return None if outside.cores or outside.scans or not plain else outside.matmul_params(0)
 
 
-def _by_config(
-    captured: Captured, layers: tuple[Layer, ...], head: CapturedProduct | None, outside: Traced | None
-) -> tuple[Model | None, tuple[str, ...]]:
+def _by_config(captured: Captured, by_code: Model) -> tuple[Model | None, tuple[str, ...]]:
     """The model of the config behind a capture where both say the same, and what to tell."""
     if captured.config is None:
         return None, ()
@@ -139,31 +132,18 @@ def _by_config(
         return None, (
             f"its code has {captured.params:,} parameters and its config.json says {model.params:,}: the code is taken",
         )
-    forms = tuple(map(traced_layer, captured.layers))
-    share = max(abs(_flop(forms, head, outside, seq) / model.flop_per_token(seq) - 1.0) for seq in COMPARED_TOKENS)
+    share = max(abs(by_code.flop_per_token(seq) / model.flop_per_token(seq) - 1.0) for seq in COMPARED_TOKENS)
     if share <= _SAME:
         return model, ()
     is_sparse = any(layer.attention.indexer or layer.attention.compressor for layer in model.layers)
+    said = f"its code computes {share:.1%} more or less than its config.json says"
     if share <= _NEAR or is_sparse:
-        return model, (f"its code computes {share:.1%} more or less than its config.json says, which is taken",)
-    return None, (f"its code computes {share:.1%} more or less than its config.json says: the code is taken",)
-
-
-def _flop(forms: tuple[Layer, ...], head: CapturedProduct | None, outside: Traced | None, seq: float) -> float:
-    """Forward FLOP per token of the code as it was captured."""
-    of_head = 0.0
-    if head is not None:
-        fixed, per_token = rows_per_sequence(head.rows)
-        of_head = 2.0 * head.n * head.k * head.times * (per_token + fixed / seq)
-    return of_head + pass_flop(forms, outside, seq)
-
-
-def doubts(captured: Captured) -> tuple[str, ...]:
-    """Why its counts may be wrong, a line each; empty where all was understood."""
-    return tuple(_doubts(captured))
+        return model, (f"{said}, which is taken",)
+    return None, (f"{said}: the code is taken",)
 
 
 def _doubts(captured: Captured) -> Iterator[str]:
+    """Why its counts may be wrong, a line each."""
     every = (*captured.layers, captured.outside)
     for e in (e for layer in every for e in layer.experts if e.run == "all"):
         yield f"its code runs all {e.number} experts of {e.module} for each token, and {e.top_k} are counted"
@@ -203,5 +183,5 @@ def _remarks(captured: Captured, layers: tuple[Layer, ...]) -> Iterator[str]:
     if once:
         yield f"work that does not grow with the batch is counted for each sequence: {_named(once)}"
     head = _head(captured)
-    if head is not None and rows_per_sequence(head.rows) != PER_TOKEN_ROWS:
+    if head is not None and rows_per_sequence(head.rows) != EACH_TOKEN:
         yield "its head runs for some tokens only, and is counted for each"

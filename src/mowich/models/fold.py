@@ -25,11 +25,17 @@ from mowich.models.captured import (
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.model import Layer, Mixer
 from mowich.models.recurrent import Recurrent
-from mowich.models.traced import Role, RowCount, Traced, TracedCore, TracedProduct, TracedScan
-from mowich.sums import float_sum
+from mowich.models.traced import (
+    EACH_TOKEN,
+    ONE_SEQUENCE,
+    Role,
+    RowCount,
+    Traced,
+    TracedCore,
+    TracedProduct,
+    TracedScan,
+)
 
-PER_TOKEN_ROWS: RowCount = (0.0, 1.0)
-_ONCE: RowCount = (1.0, 0.0)
 _MOST_PRODUCTS = 24
 """A layer of ours has fewer; the search for its place takes their square."""
 COMPARED_TOKENS = (256.0, 4096.0)
@@ -60,15 +66,6 @@ def layers_of(captured: Sequence[CapturedLayer]) -> tuple[Layer, ...]:
     return tuple(out)
 
 
-def layer_flop(layer: Layer, seq: float) -> float:
-    """Forward FLOP per token of one layer, whichever form it has."""
-    mixer = layer.mixer
-    if not isinstance(mixer, Traced):
-        return layer.flop_per_token(seq)
-    products = mixer.product_flop_per_token(seq) + mixer.core_flop_per_token(seq)
-    return products + 2.0 * layer.ffn.matmul_params(layer.hidden)
-
-
 # as it was captured
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -84,6 +81,7 @@ def traced_layer(captured: CapturedLayer) -> Layer:
 
 def traced_of(captured: CapturedLayer) -> Traced:
     """All that a layer computes, its experts as products."""
+    is_split = any(p.role in ("column", "row") for p in captured.products)
     return Traced(
         module=captured.module,
         products=(
@@ -91,7 +89,7 @@ def traced_of(captured: CapturedLayer) -> Traced:
             *(p for e in captured.experts for p in _as_products(e)),
         ),
         cores=tuple(map(_core, captured.cores)),
-        scans=tuple(map(_scan, captured.scans)),
+        scans=tuple(_scan(scan, is_split) for scan in captured.scans),
         moved=rows_per_sequence(captured.moved),
         moved_eager=rows_per_sequence(captured.moved_eager),
         norms=captured.norms,
@@ -169,8 +167,9 @@ def _attention_of(core: CapturedCore) -> Attention:
     )
 
 
-def _scan(scan: CapturedScan) -> TracedScan:
-    """A recurrence; its kernels read values, keys, queries and a step per head, and write the output."""
+def _scan(scan: CapturedScan, is_split: bool) -> TracedScan:
+    """A recurrence; its kernels read values, keys, queries and a step per head, and write the output. is_split: whether
+    products around it are split over ranks, and so its heads."""
     moved = 2 * scan.heads * scan.head_dim + 2 * scan.groups * scan.state + scan.heads
     return TracedScan(
         module=scan.module,
@@ -179,6 +178,7 @@ def _scan(scan: CapturedScan) -> TracedScan:
         state_elements=float(scan.state_elements),
         conv_elements=float(scan.conv_elements),
         moved=float(moved),
+        num_heads=scan.heads if is_split else 0,
     )
 
 
@@ -203,13 +203,13 @@ def _folded(captured: CapturedLayer, traced: Layer) -> Layer | None:
 
 def _close(layer: Layer, traced: Layer, seq: float) -> bool:
     """Whether both forms of a layer compute the same: equal but for the rounding of sums."""
-    wanted = layer_flop(traced, seq)
+    wanted = traced.flop_per_token(seq)
     return abs(layer.flop_per_token(seq) - wanted) <= 1e-12 * wanted
 
 
 def _is_plain(p: CapturedProduct) -> bool:
     """Whether each token takes a weight once that is the layer's own."""
-    return rows_per_sequence(p.rows) == PER_TOKEN_ROWS and p.times == 1 and p.weight is not None and not p.shared
+    return rows_per_sequence(p.rows) == EACH_TOKEN and p.times == 1 and p.weight is not None and not p.shared
 
 
 def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixer, _Products]]:
@@ -217,7 +217,7 @@ def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixe
     if captured.cores:
         core = captured.cores[0]
         rows = (rows_per_sequence(core.sequences), rows_per_sequence(core.queries), rows_per_sequence(core.keys))
-        if rows != (_ONCE, PER_TOKEN_ROWS, PER_TOKEN_ROWS) or core.masked or core.kept:
+        if rows != (ONE_SEQUENCE, EACH_TOKEN, EACH_TOKEN) or core.masked or core.kept:
             return
         forms = _latent_attentions(captured, core, products) if core.latent else _attentions(captured, core, products)
         for attention, rest in forms:
@@ -360,7 +360,7 @@ def _moe(captured: CapturedLayer, products: _Products, *, shared: bool) -> tuple
     are taken too."""
     e = captured.experts[0] if captured.experts else None
     hidden = captured.hidden
-    if e is None or rows_per_sequence(e.rows) != PER_TOKEN_ROWS:
+    if e is None or rows_per_sequence(e.rows) != EACH_TOKEN:
         return None, products
     tokens = tuple(p for p in products if _is_plain(p))
     router = next((p for p, _ in _without(tokens, e.number, hidden)), None)
@@ -394,9 +394,3 @@ def _moe(captured: CapturedLayer, products: _Products, *, shared: bool) -> tuple
         top_groups=e.top_groups,
     )
     return moe, rest
-
-
-def pass_flop(layers: Sequence[Layer], outside: Traced | None, seq: float) -> float:
-    """Forward FLOP per token of all layers and of what runs beside them, the head left out."""
-    beside = outside.product_flop_per_token(seq) + outside.core_flop_per_token(seq) if outside else 0.0
-    return float_sum((layer.count * layer_flop(layer, seq) for layer in layers), beside)

@@ -12,6 +12,7 @@ from mowich.models.encoder import encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.recurrent import Recurrent
 from mowich.models.traced import Traced
+from mowich.sums import float_sum
 
 if TYPE_CHECKING:  # a model shows itself through this module
     from mowich.facts import Facts
@@ -249,7 +250,7 @@ def model_view(
         weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
         encoders=_encoders(model, facts),
-        captured=_captured(model),
+        captured=_captured(model, tokens),
     )
 
 
@@ -265,16 +266,19 @@ _TOKENS: dict[CapturedKind, str] = {
 """Kind of model -> what its tokens are."""
 
 
-def _captured(model: Model) -> dict[str, object]:
+def _captured(model: Model, seq: float) -> dict[str, object]:
     """The `captured` object of `mowich/model@1`; empty for a model that was not captured from code.
 
     read_from: whether the config behind it or the code gave its shapes. Of each kind of layer: its module, in what form
-    it is computed ("ours" or "traced"), its products under their modules' names, roles of weights with their number.
+    it is computed ("ours" or "traced"), its products under their modules' names, roles of weights with their number; of
+    what runs once, the head left out, forward FLOP per token at `seq`.
     """
     c = model.captured
     if c is None:
         return {}
     by_code = model.is_from_code
+    once = 2.0 * model.other_matmul_params
+    once += float_sum(layer.flop_per_token(seq) for layer in model.work[len(model.layers) :])
     forms = [layer.mixer for layer in model.layers] if by_code else [None] * len(c.layers)
     return {
         "kind": c.kind,
@@ -283,7 +287,7 @@ def _captured(model: Model) -> dict[str, object]:
         "versions": dict(c.versions),
         "read_from": "code" if by_code else "config",
         "layers": [_captured_layer(layer, form) for layer, form in zip(c.layers, forms, strict=True)],
-        "outside": _captured_layer(c.outside, model.outside),
+        "outside": {**_captured_layer(c.outside, model.outside), "flop_per_token_forward": once},
         "doubts": list(model.doubts),
         "remarks": list(model.remarks),
         "reads": [asdict(read) for read in c.reads],

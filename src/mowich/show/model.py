@@ -74,7 +74,8 @@ def model_page(result: Result, run: Run) -> Page:
 
 def _longest(r: Result) -> str:
     """The longest sequence that the config states; "?" where it states none."""
-    return f"{r['max_seq']:,}" if r["max_seq"] else "? (not stated in the config)"
+    where = "in its code" if r.get("captured", {}).get("read_from") == "code" else "in the config"
+    return f"{r['max_seq']:,}" if r["max_seq"] else f"? (not stated {where})"
 
 
 def _lines(r: Result) -> list[tuple[str, str]]:

@@ -200,7 +200,7 @@ def _share_of_head(
         unit="x",
         note="of the head's time, in the pace of the pipeline; room: what the last stage has less of layers; copies: 2"
         " where a device works in two stages",
-    )(even=even, limit=limit, room=room, head=head, copies=schedules.copies(p))
+    )(even=even, limit=limit, room=room, head=np.where(head > 0.0, head, 1.0), copies=schedules.copies(p))  # of nothing
 
 
 def head_share(even: Floats, limit: Floats, room: Floats, head: Floats, copies: Floats) -> Floats:
@@ -254,8 +254,11 @@ def head_times(
     model: Model, system: Platform, job: TrainJob, p: Plans, r: DeviceRates
 ) -> tuple[Floats, Floats, Floats]:
     """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one
-    micro-batch: a 16-bit GEMM each, and passes over the logits."""
+    micro-batch: a 16-bit GEMM each, and passes over the logits; nothing without a vocabulary."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
+    if not model.vocab:
+        nothing = np.zeros_like(t)
+        return nothing, nothing, nothing
     vocab = float(model.vocab) / p.tp
     gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), r, is_wide=True)
     logits = passes(t * vocab, s.head_passes, r.B)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mowich.models.model import FROM_CODE
 from mowich.studies.explain.rules.rule import R, Rule
 
 MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
@@ -54,6 +55,12 @@ MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
             for k, says in (("n", "columns"), ("k", "rows"))
         ),
         R(
+            "captured outside flop_per_token_forward",
+            "FLOP",
+            "work of what runs once a pass, the head left out, for each token",
+            "inside: 2 n k rows / seq of its products, and its attention",
+        ),
+        R(
             "captured **",
             "1",
             "counted in the model's code: a + b batch + c tokens + d batch tokens where it is a size",
@@ -99,6 +106,14 @@ MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
             "1",
             "parameters of multi-token-prediction layers, not counted in params",
             "count: counted from the configuration",
+        ),
+        R(
+            "flop_per_token_forward",
+            "FLOP",
+            "work of a token forward, at seq",
+            "= sum(layers.count * layers.flop_per_token_forward) + head_flop_per_token_forward"
+            " + captured.outside.flop_per_token_forward",
+            when=("architecture", FROM_CODE),
         ),
         R(
             "flop_per_token_forward",
