@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import forward_accuracy
 import numpy as np
 import rl_accuracy
 import totals
@@ -396,6 +397,7 @@ def page(result: Validation) -> str:
     lines += table("By source", "source", group(result, lambda r: r.source))
     lines += totals.section(load_facts())
     lines += rl_accuracy.section()
+    lines += forward_accuracy.section()
     lines += energy_section(validate_rows("energy", load_facts())).split("\n")
     lines += ["", "## Refused rows", ""]
     reasons: dict[str, list[str]] = {}

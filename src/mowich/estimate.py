@@ -131,7 +131,7 @@ class Notes:
         """Add the terms of another recorder, `suffix` behind their names."""
         for name, term in other.terms.items():
             self.terms[name + suffix] = replace(term, name=name + suffix)
-        self._moves |= {name + suffix: moves for name, moves in other._moves.items()}
+        self._moves |= {name + suffix: moves for name, moves in other._moves.items() if name in other.terms}
 
 
 BY_TABLES = "by the tables of kernels, where they hold it"

@@ -19,7 +19,7 @@ from mowich.models.captured import DiffusionLatent
 from mowich.models.captured_model import model_from_captured
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_FIXABLE, ForwardJob, ForwardPlan, parse_forward
-from mowich.requests import gaps, jobs
+from mowich.requests import brief, gaps, jobs
 from mowich.requests.fields import Edge
 from mowich.requests.passes import FORWARD_FIELDS, check_decodes
 from mowich.requests.schema import QuestionSource, Schema
@@ -66,9 +66,8 @@ def read(schema: Schema[Any], edge: Edge, job: dict[str, Any], facts: Facts, mod
 @given(job=st.one_of(DIFFUSED, ENCODED))
 def test_every_edge_reads_the_same_job(job: dict[str, Any], facts: Facts) -> None:
     model = IMAGES if job["task"] == "diffuse" else ENCODER
-    found = {
-        read(schema, edge, job, facts, model).forward for schema in (jobs.COMPARE, jobs.PLAN, jobs.FIT) for edge in Edge
-    }
+    schemas: list[Schema[Any]] = [jobs.COMPARE, jobs.PLAN, *([] if "latency" in job else [jobs.FIT])]
+    found = {read(schema, edge, job, facts, model).forward for schema in schemas for edge in Edge}
     assert len(found) == 1
     one = found.pop()
     assert isinstance(one, ForwardJob)
@@ -119,6 +118,7 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
             "--batch: not a count, got '9seqs'; allowed: a whole number",
         ),
         ("--task encode --tokens 9 --equal usd --chips 4", "--equal: forward passes compare on equal chips, got 'usd'"),
+        ("--task encode --tokens 9 --stack hand-tuned", "--stack: is of training and serving, got 'hand-tuned'"),
         ("--task encode --tokens 9 --set plan.pp=2", "--set plan: unknown field of a plan of forward passes 'pp'"),
         ("--task encode --tokens 9 --set plan.cfg=3", "--set plan.cfg: guidance has two branches, got '3'"),
         ("--serve --isl 9 --osl 9 --steps 2", "--steps: is of images, clips and encoders; leave it out, or use --task"),
@@ -169,6 +169,11 @@ def test_what_a_model_cannot_do_is_one_line(model: Model, job: dict[str, Any], l
     assert line in str(error.value)
 
 
+def test_fit_has_no_limit_of_time(facts: Facts) -> None:
+    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, and fit asks for memory"):
+        read(jobs.FIT, Edge.KEYWORD, {"task": "encode", "tokens": 9, "latency": "1s"}, facts, ENCODER)
+
+
 def test_branches_of_guidance_are_those_that_the_model_was_made_for_and_are_told(facts: Facts) -> None:
     job = {"task": "diffuse", "height": 480, "width": 832, "frames": 81, "steps": 50}
     found = read(jobs.PLAN, Edge.KEYWORD, job, facts, MOVIES)
@@ -179,7 +184,7 @@ def test_branches_of_guidance_are_those_that_the_model_was_made_for_and_are_told
 
 @pytest.mark.parametrize("model", [IMAGES, ENCODER])
 def test_no_verb_decodes_a_model_that_does_not(model: Model, facts: Facts) -> None:
-    with pytest.raises(UserError, match=r"decodes no tokens; use --task (diffuse|encode)"):
+    with pytest.raises(UserError, match=r"decodes no tokens; mowich compare .* --task (diffuse|encode)"):
         check_decodes(model)
     serve = {"isl": 100, "osl": 10}
     for schema, more in ((jobs.COMPARE, {"systems": ["trn3"]}), (jobs.PLAN, {"on": "trn3"})):
@@ -187,6 +192,8 @@ def test_no_verb_decodes_a_model_that_does_not(model: Model, facts: Facts) -> No
         with pytest.raises(UserError, match="decodes no tokens"):
             schema.read({"model": "m", "serve": serve, **more}, source)
     source = QuestionSource(edge=Edge.KEYWORD, facts=facts, load=lambda _: model)
+    with pytest.raises(UserError, match=r"models: .* decodes no tokens"):
+        brief.BRIEF.read({"models": "m"}, source)
     with pytest.raises(UserError, match="decodes no tokens"):
         gaps.GAP.read({"first": "trn2", "second": "trn3", "model": "m", "serve": serve}, source)
 

@@ -138,6 +138,11 @@ def test_parts_sum_memory_is_told_and_a_row_without_a_plan_says_why() -> None:
     assert page.headline.startswith("Cheapest: trn2, $2.00")
     assert len(page.charts) == 3
     assert page_of(answer([without("trn2", "no")])).headline.startswith("This is not possible")
+    late = replace(row("trn2", 0.1, 0.002, 1.2), reason="no plan makes an item in 1 s; the fastest takes 2.8 s")
+    for verb in ("compare", "plan"):
+        page = page_of(answer([late], verb))
+        assert page.headline.startswith("Too slow: ")
+        assert len(page.headline.split()) <= 12
 
 
 @pytest.mark.parametrize("verb", ["compare", "plan", "fit"])

@@ -65,6 +65,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("compare", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--batch", "4", "--on", "trn3,h100"),
         *("--chips", "2"),
     ),
+    "forward-diffuse": (
+        *("compare", "flux.1-dev", "--task", "diffuse", "--height", "512", "--width", "512", "--steps", "4"),
+        *("--guidance", "2", "--on", "trn2,h100", "--chips", "2"),
+    ),
     "forward-plan": ("plan", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "h100:4", "--top", "2"),
     "forward-fit": ("fit", "llama-3.2-1b", "--task", "encode", "--tokens", "512", "--on", "trn3:1"),
     "model-images": ("model", "qwen3.5-2b"),
@@ -223,7 +227,7 @@ every run of the tests."""
 
 LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    *("value-serve", "rl", "rl-split"),
+    *("value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
 QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}

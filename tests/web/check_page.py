@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("brief", "train", "serve", "rl", "kernel", "fleet", "facts", "accuracy")
+TABS = ("brief", "train", "serve", "forward", "rl", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
     f"{width} {scheme}": (width, height, scheme)
     for width, height in ((1440, 900), (1280, 900), (390, 844))
@@ -389,6 +389,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.wait_for_selector("#fleet-wrong:empty", state="attached")
 
     learns(page)
+    generates(page)
 
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
@@ -753,6 +754,26 @@ def learns(page: Page) -> None:
         bool(page.evaluate("() => document.activeElement.name === 'run-scenario' && document.activeElement.checked")),
         "rl: a scenario by arrows, and the focus stays on it",
     )
+
+
+def generates(page: Page) -> None:
+    """Forward passes: the answer is that of its command, a mistake is said beside its field, a number explains itself."""
+    goes(page, "forward")
+    page.wait_for_selector("#pass-answer[data-item]")
+    theirs = by_command(copied(page))["rows"][0]["item_s"]["value"]
+    check(float(page.get_attribute("#pass-answer", "data-item") or "nan") == theirs, "forward: the item of its command")
+    page.locator("#pass-answer button.number[data-metric$='item_s']").first.click()
+    page.wait_for_selector("#why .big")
+    check(page.locator("#why .big").count() == 1, "forward: a number explains itself")
+    page.keyboard.press("Escape")
+    page.fill("#pass-height", "1000")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#pass-wrong .refused")
+    check(page.inner_text("#wrong-pass-height") != "", "forward: a mistake is said beside its field")
+    page.locator("input[name=pass-kind]").last.check()
+    page.wait_for_selector("#pass-wrong:empty", state="attached")
+    settled(page)
+    check("--task encode" in copied(page), "forward: what is made by a choice")
 
 
 def looks(browser: Browser, base: str, script: str) -> None:

@@ -141,7 +141,7 @@ def read_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[PassCase | s
 def _case(row: PublishedRow, facts: Facts) -> PassCase:
     check_whole(row, PASS_TABLE)
     if not row["model"] or not has_word(row["what"], *_PASS):
-        raise RefusedError(f"what: '{row['what']}' is no pass of a model (a product, a collective)")
+        raise RefusedError(f"no pass of a model but a product or a collective, got '{row['what']}'")
     if row["unit"] not in _UNITS:
         raise refusal("unit", row["unit"], tuple(_UNITS))
     seconds = float(row["value"]) * _UNITS[row["unit"]]

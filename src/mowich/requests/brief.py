@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from mowich.errors import UserError
 from mowich.requests.common import FORM, Asked, asked_models
 from mowich.requests.fields import Field, read_several
+from mowich.requests.passes import check_decodes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of
 
@@ -85,6 +86,9 @@ def _brief(reader: QuestionReader) -> BriefRequest:
     if reader.get(AGAINST) == ():
         reader.add("names no machine", AGAINST, fix=f"for example {AGAINST.example}")
     models = asked_models(reader, _MODELS)
+    for model in models:
+        with reader.watch(_MODELS):
+            check_decodes(model, edge=reader.edge, field=None)
     reader.stop()
     return reader.fill(BriefRequest, **asked, against=tuple(rivals), models=models)
 

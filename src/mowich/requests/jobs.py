@@ -61,6 +61,7 @@ from mowich.requests.passes import (
     FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
+    ITEM_LATENCY,
     KIND_WORDS,
     TASK_HELP,
     asks_forward,
@@ -596,7 +597,9 @@ def read_work(
         serve = _with_images(reader, serve, model, settings.facts)
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
-    if stack == HAND_TUNED and not by_hand and work == "train":
+    if stack == HAND_TUNED and work == "forward":
+        reader.add("is of training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+    elif stack == HAND_TUNED and not by_hand and work == "train":
         reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
     footing = equal if work == "train" else "chips"
     systems = read_systems(
@@ -704,7 +707,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
     is_paid = asks == "train" and read_budget(reader, EQUALS)
-    work = read_work(reader, SYSTEMS, work=asks, by_hand=asks == "train", needs_tokens=not is_paid)
+    work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
     named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
@@ -749,8 +752,11 @@ def _fit(reader: QuestionReader) -> FitRequest:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     elif asks == "train":
         only_of(reader, (_KV, FIT_ENGINE), "serving", serves)
-    elif reader.edge is Edge.OPTION:
-        only_of(reader, (_KV,), "serving", serves)
+    else:
+        if reader.edge is Edge.OPTION:
+            only_of(reader, (_KV,), "serving", serves)
+        if reader.given(ITEM_LATENCY) is not None:
+            reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
     work = read_work(reader, _ONE, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)

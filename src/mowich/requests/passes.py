@@ -230,8 +230,9 @@ def _branches(reader: QuestionReader, model: Model) -> int:
     return found or 1
 
 
-def check_decodes(model: Model, *, edge: Edge = Edge.OPTION) -> None:
+def check_decodes(model: Model, *, edge: Edge = Edge.OPTION, field: str | None = "model") -> None:
     """Raises UserError for a model that decodes no tokens: its images, clips or vectors are asked for by `--task`.
+    field: that names the model, None: the caller says it.
 
     >>> from mowich.models import load_model
     >>> check_decodes(load_model("llama-3.1-8b"))
@@ -239,9 +240,10 @@ def check_decodes(model: Model, *, edge: Edge = Edge.OPTION) -> None:
     is_causal = all(layer.attention.causal for layer in model.layers)
     if model.kind in _TASK_OF or not is_causal:
         task = _TASK_OF.get(model.kind, "encode")
-        use = f"--task {task}" if edge is Edge.OPTION else f'forward={{"task": "{task}", ...}}'
+        asks = f"mowich compare {model.name} --task {task} ..."
+        asks = asks if edge is Edge.OPTION else f'ask compare with forward={{"task": "{task}", ...}}'
         what = f"{model.name} is {KIND_WORDS[model.kind]} and decodes no tokens"
-        raise UserError(what, field="model", fix=f"use {use}")
+        raise UserError(what, field=field, fix=asks)
 
 
 _TASK_OF: dict[str, ForwardTask] = {"diffusion": "diffuse", "encoder": "encode", "speech": "encode"}

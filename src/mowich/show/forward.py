@@ -40,7 +40,6 @@ from mowich.show.rows import (
     chips_text,
     fits_cell,
     grouped_words,
-    memory_cell,
     plan_of,
     price_line,
     priced_words,
@@ -56,6 +55,8 @@ from mowich.studies.ranking import Ranking, names_listed, rankings, rows_of, run
 from mowich.sums import float_sum
 from mowich.units import show_count
 
+_LEAST = 1e-6
+"""A part of less of a step is none."""
 _THOUSAND = 1e3
 """Costs are told of so many items: one costs a part of a cent."""
 
@@ -145,19 +146,25 @@ def _sentence(result: Result, names: Sequence[str], found: Mapping[str, Ranking]
         return _fit_sentence(result)
     ranks = _decided(inputs, found)
     if ranks is not None and ranks.best is not None:
-        best, least, said = _FIRST[ranks.metric]
-        words = f"{names[ranks.best]}, {said(rows[ranks.best], inputs)}"
+        best, least, told = _FIRST[ranks.metric]
+        words = f"{names[ranks.best]}, {told(rows[ranks.best], inputs)}"
         return f"No winner: {len(ranks.close)} close; {least}: {words}." if ranks.close else f"{best}: {words}."
-    place = next((i for i, row in enumerate(rows) if runs(row)), None)
-    if place is None:
+    said = _rate if inputs.get("task") == "encode" else _seconds
+    places = [i for i, row in enumerate(rows) if row.get("feasible")]
+    is_plan, late = inputs["verb"] == "plan", [i for i, row in enumerate(rows) if runs(row)]
+    if not places and late:
+        first = min(late, key=lambda i: estimate_of(rows[i]["item_s"]).value or 0.0)
+        name = plan_of(rows[first]) if is_plan else names[first]
+        return f"Too slow: {name}, {_seconds(rows[first], inputs)}."
+    if not places:
         return (
             "This is not possible as stated; the row says why."
             if len(rows) == 1
             else f"None of the {len(rows)} systems can do this; each row says why."
         )
-    said = _rate if inputs.get("task") == "encode" else _seconds
-    name = f"Best: {plan_of(rows[place])}" if inputs["verb"] == "plan" else names[place]
-    return f"{name}, {said(rows[place], inputs)}."
+    row = rows[places[0]]
+    name = f"Best: {plan_of(row)}" if is_plan else names[places[0]]
+    return f"{name}, {said(row, inputs)}."
 
 
 def _fit_sentence(result: Result) -> str:
@@ -275,7 +282,6 @@ def _columns(inputs: Result) -> list[Column]:
         Column(name="price", right=False, keep=8),
         Column(name="J/item", format="number", keep=3, marked=False),
         Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=10),
-        Column(name="memory, GiB/device", short="GiB/dev", keep=5),
         Column(name="grade", keep=50),
         Column(name="binds", right=False, keep=7),
     ]
@@ -319,7 +325,6 @@ def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ra
         terms_text(row),
         of("J_per_item"),
         of("mfu"),
-        memory_cell(row),
         estimate_of(row["item_s"]).grade if runs(row) else NOTHING,
         binds_text(row),
     ]
@@ -331,14 +336,14 @@ def _passes(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     known = [
         part
         for part in dict.fromkeys(p for one in passes for p in one.breakdown)
-        if any(one.breakdown.get(part) for one in passes)
+        if any(one.breakdown.get(part, 0.0) > _LEAST * (one.value or 0.0) for one in passes)
     ]
     known.sort(key=lambda part: -float_sum(one.breakdown.get(part, 0.0) / (one.value or 1.0) for one in passes))
     lines: list[list[Cell]] = []
     for part in known:
         cells = [
             TextCell(number_text(one.breakdown[part], _THOUSAND), "", f"{label}.pass_s.{part}")
-            if one.breakdown.get(part)
+            if one.breakdown.get(part, 0.0) > _LEAST * (one.value or 0.0)
             else NOTHING
             for one, (_, label, _) in zip(passes, alive, strict=True)
         ]

@@ -23,7 +23,7 @@ from mowich.studies.forward_row import ForwardAsk
 _MS = 1e3
 
 
-def ask_of_case(case: PassCase, facts: Facts) -> ForwardAsk:
+def ask_of_pass(case: PassCase, facts: Facts) -> ForwardAsk:
     """The question that a row answers: one pass at its plan. Raises UserError for a size that its model cannot make."""
     is_made = not case.tokens
     tokens = case.tokens
@@ -61,14 +61,14 @@ def record_pass(row: PublishedRow, facts: Facts, notes: Notes) -> None:
     """The laws of a row, as they are called; of a row that is refused none."""
     (case,) = read_passes([row], facts)
     if not isinstance(case, str):
-        assess_forward(ask_of_case(case, facts), notes)
+        assess_forward(ask_of_pass(case, facts), notes)
 
 
 def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> RowResult:
     try:
-        found = assess_forward(ask_of_case(case, facts))
+        found = assess_forward(ask_of_pass(case, facts))
     except UserError as error:
-        return _refused(row, error.what)
+        return _refused(row, "; ".join(error.line().splitlines()))
     seconds = found.pass_s.value
     if seconds is None:
         return _refused(row, found.reason)

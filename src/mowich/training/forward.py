@@ -250,7 +250,7 @@ def pass_memory_B(
     activations of the layer that has most of them, latents in fp32, and what the software takes."""
     s, job = system.stack, work.job
     params = dense_params_per_device(model, p) + expert_params_per_device(model, p)
-    weights = told(notes, "memory.weights", weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
+    weights = told(notes, "memory.weights", pass_weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
     activations = np.zeros(len(p))
     for layer in model.work:
         activations = np.maximum(activations, activation_B_per_layer(model, layer, system, job, p))
@@ -275,7 +275,7 @@ def pass_memory_B(
     return {"weights": weights, "activations": activations, "latents": latents, "reserve": reserve}
 
 
-def weights_B(params: Floats, bytes: Floats) -> Floats:
+def pass_weights_B(params: Floats, bytes: Floats) -> Floats:
     """Bytes of the weights of a device.
 
     T = params * bytes
@@ -284,7 +284,7 @@ def weights_B(params: Floats, bytes: Floats) -> Floats:
 
     Units: bytes B.
 
-    >>> float(weights_B(np.array([6e9]), np.array([2.0]))[0])
+    >>> float(pass_weights_B(np.array([6e9]), np.array([2.0]))[0])
     12000000000.0
     """
     return np.asarray(params * bytes)

@@ -46,7 +46,7 @@ class _Row:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
-        return flat_numbers(forward_dict(assess_forward(self.ask(known))))
+        return flat_numbers(forward_dict(assess_forward(self.ask(known), Notes())))  # without a range
 
     @cached_property
     def laws(self) -> dict[str, Term]:
@@ -75,7 +75,7 @@ class _Row:
 
 def forward_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Model) -> Source | None:
     """A row of forward passes made again; None where it has no plan."""
-    if not row.get("plan") or not row.get("feasible"):
+    if not row.get("plan"):
         return None
     own = _Row(inputs=result["inputs"], row=row, facts=facts, model=model)
     return Source(

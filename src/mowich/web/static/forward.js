@@ -116,11 +116,13 @@ function draw() {
   clear($("pass-wrong"));
   box.classList.remove("stale");
   $("headline").textContent = answer.view.headline;
-  $("footing").textContent = `facts ${answer.result.facts_hash ?? ""}`;
+  $("footing").textContent = "Each system at its best plan.";
   $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
   const made = h("div", {});
   box.replaceChildren(made);
   pageOf(made, answer.view, { made: answer.command, explain: (metric, from) => drawer.explain(answer.body, metric, from) });
+  const named = new Set(answer.result.rows.map((r) => (r.estimated ? `${r.system} (est.)` : r.system)));
+  made.querySelectorAll("th[scope=col]").forEach((e) => { if (named.has(e.textContent)) e.title = "A system at its best plan."; });
   box.dataset.item = String(answer.result.rows[0].item_s.value ?? "");
 }
 
