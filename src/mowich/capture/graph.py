@@ -21,11 +21,14 @@ class Weight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One operation. name: "aten.mm", or of what is taken whole "attention", "experts", "scan"; module: path of the
-    innermost module that ran it, "" for the root; inputs, outputs: numbers of activations, a view has a number of its
-    own; weights: names of parameters that it reads, through views and transposes too, in the order of its operands;
-    shapes, out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k) and of views
-    (sizes, dimensions)."""
+    """One operation. name: "aten.mm", or of what is taken whole "attention", "experts", "scan", or "update": a tensor
+    part of which was written in place since (inputs: as it was, what was written); module: path of the innermost module
+    that ran it, "" for the root; inputs, outputs: numbers of activations, a view has a number of its own; weights:
+    names of parameters that it reads, through views, transposes and casts too, in the order of its operands; shapes,
+    out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k), else the arguments
+    that are no tensors under their names (dims, size, dim); where it reads a weight "operands", a letter for each
+    tensor operand (a: activation, w: weight, c: a constant of the code), and of a product "weight_shapes"; where it
+    reads a constant mask "mask"."""
 
     name: str
     module: str
@@ -37,10 +40,30 @@ class Op:
     attributes: dict[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module: its path, and the numbers of its first operation and of the one after its last."""
+
+    module: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A value that the code read: its module, what ("item", "nonzero"), where ("my_model.py:41"). Its code may run
+    otherwise for other values."""
+
+    module: str
+    what: str
+    where: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One forward pass. sizes: (batch, tokens) of its inputs; inputs: numbers of the activations that came in by name;
-    outputs: those that came out; modules: path -> name of its class, in order of registration."""
+    outputs: those that came out; modules: path -> name of its class, in order of registration; calls: of modules, in
+    the order in which they ended; reads: of values; input_shapes: of all inputs that are tensors."""
 
     sizes: tuple[int, int]
     ops: tuple[Op, ...]
@@ -48,3 +71,6 @@ class Trace:
     outputs: tuple[int, ...]
     weights: dict[str, Weight]
     modules: dict[str, str]
+    calls: tuple[Call, ...] = ()
+    reads: tuple[Read, ...] = ()
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
