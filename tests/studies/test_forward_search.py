@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captured_dits import captured_dit, flux_json, wan_json
+from captured_models import signed
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
 from mowich.machines.system import resolve
@@ -190,6 +191,17 @@ def test_each_number_has_its_laws() -> None:
     assert not terms["memory.weights"].facts
     with pytest.raises(ValueError, match="one plan"):
         forward_laws(replace(ask, plan=None))
+
+
+def test_weights_whose_roles_are_not_known_are_not_cut() -> None:
+    """Such a model has the plans of one tensor rank, which share its tokens."""
+    data = flux_json(double=2, single=2)
+    for product in (p for layer in data["layers"] for p in layer["products"]):
+        product["role"] = "unknown"
+    rows = best_forward(replace(asked("trn3", 2), model=captured_dit(signed(data))), top=9)
+    assert all(row.feasible for row in rows)
+    assert {row.plan.tp for row in rows if row.plan} == {1}
+    assert {row.plan.cp for row in rows if row.plan} == {4, 8}
 
 
 def test_a_plan_that_is_asked_may_be_too_large() -> None:
