@@ -160,6 +160,16 @@ def test_launches_show_where_kernels_are_short() -> None:
     assert large < 1.01
 
 
+def test_a_compiled_pass_has_a_floor() -> None:
+    """However little a pass computes, the host starts each forward of it."""
+    system, plan = SYSTEMS["trn3"], ForwardPlan()
+    tiny = captured_dit(flux_json(double=1, single=1, text=1))
+    for branches in (1, 2):
+        time = pass_time(tiny, system, PassWork(tokens=1, branches=branches), pass_plans([plan], system))
+        assert time.parts["fixed"][0] == pytest.approx(branches * system.stack.pass_start)
+        assert time.total_s[0] > branches * system.stack.pass_start > 0
+
+
 def test_each_law_is_told_with_a_block_of_the_model() -> None:
     """Terms sum to the pass, and products stand under the names of the user's modules."""
     system, work, plan = SYSTEMS["trn3"], PassWork(tokens=4096, branches=2), ForwardPlan(tp=4, cp=2, cfg=2)
