@@ -36,7 +36,17 @@ _WHOLES = frozenset(
 _ROWS = frozenset(
     f"{name}"
     for name in (
-        *("index", "index_select", "gather", "index_put", "index_put_", "index_add", "index_add_", "scatter", "scatter_"),
+        *(
+            "index",
+            "index_select",
+            "gather",
+            "index_put",
+            "index_put_",
+            "index_add",
+            "index_add_",
+            "scatter",
+            "scatter_",
+        ),
         *("scatter_add", "scatter_add_", "index_copy", "index_copy_", "scatter_reduce", "take_along_dim"),
     )
 )
@@ -84,10 +94,7 @@ class _Flow:
     # ---- reading and writing activations
 
     def read(self, op: Op) -> list[Dims]:
-        return [
-            self.dims.get(number) or plain(shape)
-            for number, shape in zip(op.inputs, op.shapes, strict=False)
-        ]
+        return [self.dims.get(number) or plain(shape) for number, shape in zip(op.inputs, op.shapes, strict=False)]
 
     def write(self, op: Op, *made: Dims) -> None:
         for place, (number, shape) in enumerate(zip(op.outputs, op.out_shapes, strict=False)):
@@ -168,15 +175,16 @@ class _Flow:
             out = op.out_shapes[0]
             padded: Dims = ((),) * (len(out) - rank) + first
             sizes = (1,) * (len(out) - rank) + shape
-            self.write(
-                op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True))
-            )
+            self.write(op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True)))
         elif name == "repeat":
             repeats = _integers(attributes.get("repeats"))
             padded = ((),) * (len(repeats) - rank) + first
             self.write(
                 op,
-                tuple((*plain((count,))[0], *d) if d else plain((count,))[0] for count, d in zip(repeats, padded, strict=True)),
+                tuple(
+                    (*plain((count,))[0], *d) if d else plain((count,))[0]
+                    for count, d in zip(repeats, padded, strict=True)
+                ),
             )
         elif name in _SUMS or name in _WHOLES or name in _SHUFFLED:
             self.reduce(op, name, given)
@@ -387,7 +395,11 @@ class _Flow:
         for bias in op.weights[:-1]:
             self.vectors.append((bias, columns))
         if len(given) > 1:  # added by the product itself
-            made = tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True)) if len(given[0]) == len(made) else made
+            made = (
+                tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True))
+                if len(given[0]) == len(made)
+                else made
+            )
         self.write(op, made)
 
     def batched(self, at: int, op: Op, matrix: str, x: Dims, shape: tuple[int, ...], operand: tuple[int, ...]) -> None:
@@ -478,9 +490,7 @@ class _Flow:
             elif not any(f >= 0 for f in heads) and dims[-3] and axes.width(dims[-3]) == axes.width(heads):
                 heads = dims[-3]
         numbers = op.shapes[0][-3], op.shapes[0][-2]
-        is_turned = op.attributes.get("out_layout") == "bshd" or (
-            out[-3:-1] != numbers and out[-3:-1] == numbers[::-1]
-        )
+        is_turned = op.attributes.get("out_layout") == "bshd" or (out[-3:-1] != numbers and out[-3:-1] == numbers[::-1])
         middle = (q[-2], heads) if is_turned else (heads, q[-2])
         for weight in op.weights:
             if self.shape_of(weight)[:1] == (numbers[0],):
@@ -614,9 +624,7 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
                 if axis is not None:
                     readers.setdefault(axis, []).append(parts)
     possible = {
-        axis
-        for axis in makers
-        if axis in readers and axis not in barred and not axes.marks[axis] & (MIXED | LOST)
+        axis for axis in makers if axis in readers and axis not in barred and not axes.marks[axis] & (MIXED | LOST)
     }
     own = _depends_on_itself(flow, all_parts, possible)
     order = sorted(possible, key=lambda a: (bool(axes.marks[a] & NORMED), a in own, makers[a][0].use.at))
@@ -637,9 +645,9 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
         if -1 in group:
             continue
         taken = split | group
-        clashes = any(
-            one in taken for axis_ in group for parts in makers[axis_] for one, _ in parts.rows
-        ) or any(one in taken for axis_ in group for parts in readers[axis_] for one, _ in parts.columns)
+        clashes = any(one in taken for axis_ in group for parts in makers[axis_] for one, _ in parts.rows) or any(
+            one in taken for axis_ in group for parts in readers[axis_] for one, _ in parts.columns
+        )
         if not clashes:
             split = taken
     return split, all_parts
@@ -731,9 +739,7 @@ def roles(trace: Trace) -> dict[str, Role]:
 def _heads(flow: _Flow, all_parts: list[_Parts]) -> set[str]:
     """Weights whose columns nothing reads but the caller, as many as a table of tokens has rows."""
     axes = flow.axes
-    out = {
-        leaf for number in flow.trace.outputs for dim in flow.dims.get(number, ()) for leaf in axes.leaves(dim)
-    }
+    out = {leaf for number in flow.trace.outputs for dim in flow.dims.get(number, ()) for leaf in axes.leaves(dim)}
     rows = [size for size in flow.tables.values() if size]
     return {
         parts.use.weight

@@ -76,7 +76,16 @@ FUNCTIONS: Mapping[str, _Function] = {
 
 
 def scan_of(
-    kind: Kind, *, batch: int, tokens: int, heads: int, head_dim: int, groups: int, state: int, conv: int = 0, conv_width: int = 0
+    kind: Kind,
+    *,
+    batch: int,
+    tokens: int,
+    heads: int,
+    head_dim: int,
+    groups: int,
+    state: int,
+    conv: int = 0,
+    conv_width: int = 0,
 ) -> dict[str, object]:
     """Attributes of an operation "scan": H heads with values of P and keys of N columns, G groups of heads that share
     keys; the state of a sequence is H N P elements. flop: forward, of this pass: steps * H * N * P for each token; conv,
@@ -324,7 +333,9 @@ def _lightning(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any)
     heads, width = part.num_attention_heads, part.head_dim
     fused = part.act_fn(part.qkv_proj(x)).reshape(batch, tokens, heads, 3 * width)
     parts = list(fused.split(width, dim=3))
-    attributes = scan_of("lightning", batch=batch, tokens=tokens, heads=heads, head_dim=width, groups=heads, state=width)
+    attributes = scan_of(
+        "lightning", batch=batch, tokens=tokens, heads=heads, head_dim=width, groups=heads, state=width
+    )
     out = take_whole("scan", part, parts, [], lambda: parts[2].new_empty(parts[2].shape), attributes)
     out = part.norm(out.reshape(batch, tokens, heads * width))
     return part.out_proj(part.output_gate(x).sigmoid() * out), None
