@@ -5,7 +5,8 @@ Plain data without PyTorch, so that what follows from a graph (roles of weights,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Op:
     out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k), else the arguments
     that are no tensors under their names (dims, size, dim); where it reads a weight "operands", a letter for each
     tensor operand (a: activation, w: weight, c: a constant of the code), and of a product "weight_shapes"; where it
-    reads a constant mask "mask"."""
+    reads a constant mask "mask"; widths: bytes per element of the outputs."""
 
     name: str
     module: str
@@ -38,6 +39,7 @@ class Op:
     shapes: tuple[tuple[int, ...], ...] = ()
     out_shapes: tuple[tuple[int, ...], ...] = ()
     attributes: dict[str, object] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +76,19 @@ class Trace:
     calls: tuple[Call, ...] = ()
     reads: tuple[Read, ...] = ()
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def replaced(trace: Trace, found: Mapping[int, Op], dropped: set[int]) -> Trace:
+    """The trace with operations in the place of others (index -> operation), and without those in `dropped`."""
+    if not found and not dropped:
+        return trace
+    kept = [index for index in range(len(trace.ops)) if index not in dropped]
+    renumbered, count = [], 0
+    for index in range(len(trace.ops) + 1):
+        renumbered.append(count)
+        count += index not in dropped
+    return replace(
+        trace,
+        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
+        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
+    )

@@ -1,8 +1,8 @@
 """Families of models that bring a helper of their own, and how a helper hands an operation to the tracer as a whole.
 
 `find(spec, ...)` chooses the helper by the part before the colon ("transformers:", "diffusers:", "timm:"); each lies in
-a module of this package and is imported only when it is asked for. A helper's functions call `whole` while the tracer
-runs; `patched` puts them in the place of the library's own.
+a module of this package and is imported only when it is asked for. A helper's functions call `take_whole` while the
+tracer runs; `patched` puts them in the place of the library's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,18 +67,19 @@ def find(spec: str, settings: Mapping[str, Any], config: str | None) -> Adapter 
 
 
 class Recorder(Protocol):
-    """What `whole` needs of the tracer that runs."""
+    """What `take_whole` needs of the tracer that runs."""
 
-    def whole(
+    def take(
         self,
         name: str,
+        module: Any,
         inputs: Sequence[Any],
-        shapes: Sequence[Sequence[int]],
         weights: Sequence[Any],
-        attributes: dict[str, object],
-    ) -> tuple[Any, ...]: ...
+        make_output: Callable[[], Any],
+        attributes: Mapping[str, object],
+    ) -> Any: ...
 
-    def plain(self) -> AbstractContextManager[None]: ...
+    def untraced(self) -> AbstractContextManager[None]: ...
 
 
 _running: list[Recorder] = []
@@ -86,7 +87,7 @@ _running: list[Recorder] = []
 
 @contextmanager
 def running(recorder: Recorder) -> Iterator[None]:
-    """The tracer that takes what `whole` hands over."""
+    """The tracer that takes what `take_whole` hands over."""
     _running.append(recorder)
     try:
         yield
@@ -95,34 +96,37 @@ def running(recorder: Recorder) -> Iterator[None]:
 
 
 def is_tracing() -> bool:
-    """Whether a tracer takes what `whole` hands over: a replaced function does as the library does where none is."""
+    """Whether a tracer runs: elsewhere a replaced function does what the library's does."""
     return bool(_running)
 
 
-def whole(
+def take_whole(
     name: str,
+    module: Any,
     inputs: Sequence[Any],
-    shapes: Sequence[Sequence[int]],
-    *,
-    weights: Sequence[Any] = (),
-    **attributes: object,
-) -> tuple[Any, ...]:
-    """Hand an operation over as a whole: the tensors that come out, one for each shape (of the type of the first
-    input), on the meta device.
+    weights: Sequence[Any],
+    make_output: Callable[[], Any],
+    attributes: Mapping[str, object],
+) -> Any:
+    """Hand an operation over as a whole and return its outputs (a tensor or a tuple of them, as make_output gives).
 
-    name: "attention", "experts" or "scan"; inputs: its tensors; weights: parameters that it reads; attributes:
-    attention: heads, kv_heads, qk, v, sequences, queries, keys (counts of this pass), causal, and where they are not
-    the default window (None), chunked, sinks, masked, eager (False), cached (as causal), latent (None);
-    experts: number, top_k, ffn, width, gated, biases, rows (tokens of this pass), run ("chosen" or "all"), and where
-    they are not 1 groups, top_groups;
-    scan: kind, heads, head_dim, groups, state, conv, flop (of this pass), state_elements, conv_elements.
+    name: "attention", "experts" or "scan"; module: whose it is (None: the innermost that runs); inputs: its tensors;
+    weights: parameters that it reads; make_output: makes the tensors that come out, nothing in it is recorded.
+    attributes, with sizes of this pass as whole numbers:
+    attention: heads, kv_heads, qk, v, sequences, queries, keys, causal, and where they are not the default window
+    (None), chunked, sinks, masked, eager (False), cached (as causal), latent (None);
+    experts: number, top_k, ffn, width, gated, biases, rows (tokens), run ("chosen" or "all"), and where they are not 1
+    groups, top_groups;
+    scan: kind, heads, head_dim, groups, state, conv, flop, state_elements, conv_elements.
     """
-    return _running[-1].whole(name, inputs, shapes, weights, dict(attributes))
+    if not _running:
+        return make_output()
+    return _running[-1].take(name, module, inputs, weights, make_output, attributes)
 
 
 def untraced() -> AbstractContextManager[None]:
-    """Operations inside are not recorded (and run as PyTorch runs them)."""
-    return _running[-1].plain()
+    """Operations inside are not recorded (they run as PyTorch runs them)."""
+    return _running[-1].untraced() if _running else nullcontext()
 
 
 @contextmanager
