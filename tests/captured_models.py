@@ -80,7 +80,11 @@ def captured_layer(layer: Layer, at: str, *, fused: bool = False, cached: bool =
     products, cores, experts, scans = [], [], [], []
     if isinstance(r, Recurrent):
         products += [product("mixer.in_proj", r.in_width, h), product("mixer.out_proj", h, r.value_width)]
-        flop = [0, 0, 0, round(r.core_flop_per_token())]
+        padded, of_conv = [0, max(0, r.conv - 1), 0, 1], 2 * r.conv * r.conv_width
+        if r.conv:
+            bias = r.conv_width if r.conv_bias else 0
+            products.append(product("mixer.conv1d", r.conv_width, r.conv, biases=bias, rows=padded))
+        flop = [0, 0, 0, round(r.core_flop_per_token()) - of_conv]
         sizes = {"heads": r.num_heads, "head_dim": r.head_dim, "groups": r.num_groups, "state": r.state_dim}
         kept = {"state_elements": r.state_elements, "conv_elements": r.conv_elements}
         scans.append({"module": "mixer", "kind": r.kind, **sizes, "conv": r.conv, "flop": flop, **kept})
@@ -104,7 +108,9 @@ def captured_layer(layer: Layer, at: str, *, fused: bool = False, cached: bool =
         })  # fmt: skip
     elif f.ffn:
         products += _mlp("mlp", f.ffn, f.gated, f.bias, h, fused)
-    taken = sum(p["n"] * p["k"] for p in products) + (f.top_k * f.expert_matmul_params(h) if isinstance(f, Moe) else 0)
+    taken = sum(p["n"] * p["k"] for p in products if p["module"] != "mixer.conv1d") + (
+        f.top_k * f.expert_matmul_params(h) if isinstance(f, Moe) else 0
+    )
     products += [product("more", layer.matmul_params - taken, 1)] if layer.matmul_params > taken else []
     return {
         "module": at, "class": "DecoderLayer", "count": layer.count, "params": layer.params, "hidden": h,

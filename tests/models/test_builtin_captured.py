@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import pytest
 
+from mowich.capture.adapters.diffusers import CLASSES
 from mowich.models import load_model, model_names
 from mowich.models.builtin import builtin, captured_names, config_of
 from mowich.models.latent import latent_tokens
@@ -38,6 +40,9 @@ def test_what_was_captured_is_of_the_config_that_is_stated(name: str) -> None:
     assert captured.hidden == width
     assert len(captured.pattern) == sum(layers)
     assert captured.latent is not None
+    helper = CLASSES[str(entry["class"])].latent.record(config)
+    patch = captured.latent.patch
+    assert {**asdict(captured.latent), "patch": list(patch or ())} == helper
 
 
 @pytest.mark.parametrize("name", ["FLUX.1-dev", "black-forest-labs/FLUX.1-dev", "flux1-dev"])

@@ -31,6 +31,7 @@ MODELS = {
     "wan": captured_dit(wan_json()),
     "llama": load_model("llama-3.1-8b"),
     "experts": load_model("mixtral-8x7b"),
+    "ltx": load_model("ltx-2"),
 }
 SYSTEMS = {
     "trn2": equip(SHARED_FACTS, "trn2:4", stack="neuron-diffusion"),

@@ -5,7 +5,8 @@ Plain data without PyTorch, so that what follows from a graph (roles of weights,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,14 @@ class Weight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One operation. name: "aten.mm", or of what is taken whole "attention", "experts", "scan"; module: path of the
-    innermost module that ran it, "" for the root; inputs, outputs: numbers of activations, a view has a number of its
-    own; weights: names of parameters that it reads, through views and transposes too, in the order of its operands;
-    shapes, out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k) and of views
-    (sizes, dimensions)."""
+    """One operation. name: "aten.mm", or of what is taken whole "attention", "experts", "scan", or "update": a tensor
+    part of which was written in place since (inputs: as it was, what was written); module: path of the innermost module
+    that ran it, "" for the root; inputs, outputs: numbers of activations, a view has a number of its own; weights:
+    names of parameters that it reads, through views, transposes and casts too, in the order of its operands; shapes,
+    out_shapes: of inputs and outputs; attributes: of what is taken whole (heads, causal, top_k), else the arguments
+    that are no tensors under their names (dims, size, dim); where it reads a weight "operands", a letter for each
+    tensor operand (a: activation, w: weight, c: a constant of the code), and of a product "weight_shapes"; where it
+    reads a constant mask "mask"; widths: bytes per element of the outputs."""
 
     name: str
     module: str
@@ -35,12 +39,33 @@ class Op:
     shapes: tuple[tuple[int, ...], ...] = ()
     out_shapes: tuple[tuple[int, ...], ...] = ()
     attributes: dict[str, object] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module: its path, and the numbers of its first operation and of the one after its last."""
+
+    module: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A value that the code read: its module, what ("item", "nonzero"), where ("my_model.py:41"). Its code may run
+    otherwise for other values."""
+
+    module: str
+    what: str
+    where: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One forward pass. sizes: (batch, tokens) of its inputs; inputs: numbers of the activations that came in by name;
-    outputs: those that came out; modules: path -> name of its class, in order of registration."""
+    outputs: those that came out; modules: path -> name of its class, in order of registration; calls: of modules, in
+    the order in which they ended; reads: of values; input_shapes: of all inputs that are tensors."""
 
     sizes: tuple[int, int]
     ops: tuple[Op, ...]
@@ -48,3 +73,22 @@ class Trace:
     outputs: tuple[int, ...]
     weights: dict[str, Weight]
     modules: dict[str, str]
+    calls: tuple[Call, ...] = ()
+    reads: tuple[Read, ...] = ()
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def replaced(trace: Trace, found: Mapping[int, Op], dropped: set[int]) -> Trace:
+    """The trace with operations in the place of others (index -> operation), and without those in `dropped`."""
+    if not found and not dropped:
+        return trace
+    kept = [index for index in range(len(trace.ops)) if index not in dropped]
+    renumbered, count = [], 0
+    for index in range(len(trace.ops) + 1):
+        renumbered.append(count)
+        count += index not in dropped
+    return replace(
+        trace,
+        ops=tuple(found.get(index, trace.ops[index]) for index in kept),
+        calls=tuple(replace(one, start=renumbered[one.start], end=renumbered[one.end]) for one in trace.calls),
+    )

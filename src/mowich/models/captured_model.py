@@ -182,6 +182,9 @@ def _remarks(captured: Captured, layers: tuple[Layer, ...]) -> Iterator[str]:
     once = [f"{layer.module}.{p.module}" for layer in traced for p in layer.products if p.rows[0] > 0 or p.rows[2] > 0]
     if once:
         yield f"work that does not grow with the batch is counted for each sequence: {_named(once)}"
+    sizes = [p.rows for layer in captured.layers for p in layer.products]
+    if sizes and not any(c or d for _, _, c, d in sizes):
+        yield "an item has a fixed number of rows, whatever its tokens"
     head = _head(captured)
     if head is not None and rows_per_sequence(head.rows) != EACH_TOKEN:
         yield "its head runs for some tokens only, and is counted for each"

@@ -188,17 +188,37 @@ def _scan(scan: CapturedScan, is_split: bool) -> TracedScan:
 
 def _folded(captured: CapturedLayer, traced: Layer) -> Layer | None:
     """The layer in the first form of ours that has a place for each product, and the same parameters and FLOP."""
+    captured, convolution = _with_convolution(captured)
+    if convolution is not None:
+        traced = traced_layer(captured)
     products = _multiplied(captured.products)
     plain = all(_is_plain(p) for p in products) and len(products) <= _MOST_PRODUCTS
     if not plain or len(captured.cores) + len(captured.scans) > 1:
         return None
-    for mixer, rest in _mixers(captured, products):
+    is_biased = convolution is not None and _biased([convolution])
+    for mixer, rest in _mixers(captured, products, is_biased):
         for ffn in _ffns(captured, rest):
             norms = captured.params - mixer.params(captured.hidden) - ffn.params(captured.hidden)
             layer = Layer(count=captured.count, mixer=mixer, ffn=ffn, norm_params=norms, hidden=captured.hidden)
             if norms >= 0 and layer.blocks and all(_close(layer, traced, seq) for seq in COMPARED_TOKENS):
                 return layer
     return None
+
+
+def _with_convolution(captured: CapturedLayer) -> tuple[CapturedLayer, CapturedProduct | None]:
+    """The layer with the causal convolution before a recurrence counted in the recurrence, as `Recurrent` does (2 taps
+    a channel and token; code pads it by a few rows more), and that convolution."""
+    scan = captured.scans[0] if len(captured.scans) == 1 else None
+    if scan is None or not scan.conv:
+        return captured, None
+    taps = scan.conv
+    found = next((p for p in captured.products if p.k == taps and p.n * (taps - 1) == scan.conv_elements), None)
+    if found is None:
+        return captured, None
+    a, b, c, d = scan.flop
+    whole = replace(scan, flop=(a, b, c, d + 2 * found.n * found.k))
+    products = tuple(p for p in captured.products if p is not found)
+    return replace(captured, products=products, scans=(whole,)), found
 
 
 def _close(layer: Layer, traced: Layer, seq: float) -> bool:
@@ -212,8 +232,9 @@ def _is_plain(p: CapturedProduct) -> bool:
     return rows_per_sequence(p.rows) == EACH_TOKEN and p.times == 1 and p.weight is not None and not p.shared
 
 
-def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixer, _Products]]:
-    """Mixers that some of the products may be, each with the products that are left."""
+def _mixers(captured: CapturedLayer, products: _Products, is_biased: bool) -> Iterator[tuple[Mixer, _Products]]:
+    """Mixers that some of the products may be, each with the products that are left. is_biased: whether a convolution
+    has a bias."""
     if captured.cores:
         core = captured.cores[0]
         rows = (rows_per_sequence(core.sequences), rows_per_sequence(core.queries), rows_per_sequence(core.keys))
@@ -224,7 +245,8 @@ def _mixers(captured: CapturedLayer, products: _Products) -> Iterator[tuple[Mixe
             if not core.cached or attention.kv_elements_per_token == captured.cached_elements:
                 yield attention, rest
     elif captured.scans:
-        yield from _recurrents(captured, captured.scans[0], products)
+        for recurrent, rest in _recurrents(captured, captured.scans[0], products):
+            yield replace(recurrent, conv_bias=is_biased), rest
     else:
         yield NO_ATTENTION, products
 

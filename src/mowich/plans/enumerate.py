@@ -75,10 +75,10 @@ class Space:
 
 def tp_degrees(model: Model, system: Platform) -> list[int]:
     """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up
-    unit."""
+    unit; 1 where it divides nothing (the roles of no weight are known)."""
     limit = min(MAX_TP, system.domain_devices, system.devices)
     common = math.gcd(*(size for sizes in tp_splits(model).values() for size in sizes))
-    return [d for d in divisors(common, limit) if d & (d - 1) == 0 or d <= 12]
+    return [d for d in divisors(common or 1, limit) if d & (d - 1) == 0 or d <= 12]
 
 
 def pp_degrees(model: Model) -> list[int]:

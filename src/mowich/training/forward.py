@@ -112,12 +112,13 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
-        x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
+        cp, (late_tp, late_cp, late_ep) = _context_s(layer, system, work, p, x.cp, kind), x.late
+        x = replace(x, cp=cp, late=(late_tp, np.where(cp < x.cp, 0.0, late_cp), late_ep))
         host, starts = launched_s(layer, s)
         of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
-            kind.terms.pop("accumulate", None)  # of the backward pass
+            kind.drop("accumulate")  # of the backward pass
             which = "" if len(model.layers) == 1 else f" (kind {i})"
             notes.take(kind, " outside" if is_outside else f" x {layer.count} layers{which}")
         for name, seconds in of_one.items():
@@ -249,7 +250,7 @@ def pass_memory_B(
     activations of the layer that has most of them, latents in fp32, and what the software takes."""
     s, job = system.stack, work.job
     params = dense_params_per_device(model, p) + expert_params_per_device(model, p)
-    weights = told(notes, "memory.weights", weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
+    weights = told(notes, "memory.weights", pass_weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
     activations = np.zeros(len(p))
     for layer in model.work:
         activations = np.maximum(activations, activation_B_per_layer(model, layer, system, job, p))
@@ -274,7 +275,7 @@ def pass_memory_B(
     return {"weights": weights, "activations": activations, "latents": latents, "reserve": reserve}
 
 
-def weights_B(params: Floats, bytes: Floats) -> Floats:
+def pass_weights_B(params: Floats, bytes: Floats) -> Floats:
     """Bytes of the weights of a device.
 
     T = params * bytes
@@ -283,7 +284,7 @@ def weights_B(params: Floats, bytes: Floats) -> Floats:
 
     Units: bytes B.
 
-    >>> float(weights_B(np.array([6e9]), np.array([2.0]))[0])
+    >>> float(pass_weights_B(np.array([6e9]), np.array([2.0]))[0])
     12000000000.0
     """
     return np.asarray(params * bytes)
