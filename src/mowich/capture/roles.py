@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from mowich.capture.axes import LOST, MIXED, NORMED, Axes, Dim, Dims, plain
+from mowich.capture.axes import LOST, MIXED, NORMED, Axes, Dim, Dims, merged, plain
 from mowich.capture.graph import Op, Trace
 
 Role = Literal["column", "row", "vocabulary", "experts", "replicated", "unknown"]
@@ -36,7 +36,17 @@ _WHOLES = frozenset(
 _ROWS = frozenset(
     f"{name}"
     for name in (
-        *("index", "index_select", "gather", "index_put", "index_put_", "index_add", "index_add_", "scatter", "scatter_"),
+        *(
+            "index",
+            "index_select",
+            "gather",
+            "index_put",
+            "index_put_",
+            "index_add",
+            "index_add_",
+            "scatter",
+            "scatter_",
+        ),
         *("scatter_add", "scatter_add_", "index_copy", "index_copy_", "scatter_reduce", "take_along_dim"),
     )
 )
@@ -84,10 +94,7 @@ class _Flow:
     # ---- reading and writing activations
 
     def read(self, op: Op) -> list[Dims]:
-        return [
-            self.dims.get(number) or plain(shape)
-            for number, shape in zip(op.inputs, op.shapes, strict=False)
-        ]
+        return [self.dims.get(number) or plain(shape) for number, shape in zip(op.inputs, op.shapes, strict=False)]
 
     def write(self, op: Op, *made: Dims) -> None:
         for place, (number, shape) in enumerate(zip(op.outputs, op.out_shapes, strict=False)):
@@ -168,15 +175,16 @@ class _Flow:
             out = op.out_shapes[0]
             padded: Dims = ((),) * (len(out) - rank) + first
             sizes = (1,) * (len(out) - rank) + shape
-            self.write(
-                op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True))
-            )
+            self.write(op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True)))
         elif name == "repeat":
             repeats = _integers(attributes.get("repeats"))
             padded = ((),) * (len(repeats) - rank) + first
             self.write(
                 op,
-                tuple((*plain((count,))[0], *d) if d else plain((count,))[0] for count, d in zip(repeats, padded, strict=True)),
+                tuple(
+                    (*plain((count,))[0], *d) if d else plain((count,))[0]
+                    for count, d in zip(repeats, padded, strict=True)
+                ),
             )
         elif name in _SUMS or name in _WHOLES or name in _SHUFFLED:
             self.reduce(op, name, given)
@@ -190,7 +198,7 @@ class _Flow:
         if not any(factor >= 0 for dim in dims for factor in dim):
             return
         flat = [factor for dim in dims for factor in self.axes.factors(dim)]
-        laid = self.axes.lay(list(merged_plain(flat)), op.out_shapes[0])
+        laid = self.axes.lay(list(merged(flat)), op.out_shapes[0])
         if laid is None:
             self.lose(op)
         else:
@@ -357,10 +365,9 @@ class _Flow:
         given, shapes = self.read(op), list(op.shapes)
         out = op.out_shapes[0]
         matrix = op.weights[-1] if op.weights else None
-        if matrix is None or len(given) > (2 if name in ("addmm", "baddbmm", "addbmm", "addmv", "_grouped_mm") else 1):
-            if matrix is None and len(given) >= 2:
-                self.activations(op, given[-2:], shapes[-2:], given[:-2])
-                return
+        if matrix is None and len(given) >= 2:
+            self.activations(op, given[-2:], shapes[-2:], given[:-2])
+            return
         if not given or not out or name in ("dot", "mv", "addmv"):
             self.lose(op)
             return
@@ -387,7 +394,11 @@ class _Flow:
         for bias in op.weights[:-1]:
             self.vectors.append((bias, columns))
         if len(given) > 1:  # added by the product itself
-            made = tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True)) if len(given[0]) == len(made) else made
+            made = (
+                tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True))
+                if len(given[0]) == len(made)
+                else made
+            )
         self.write(op, made)
 
     def batched(self, at: int, op: Op, matrix: str, x: Dims, shape: tuple[int, ...], operand: tuple[int, ...]) -> None:
@@ -478,9 +489,7 @@ class _Flow:
             elif not any(f >= 0 for f in heads) and dims[-3] and axes.width(dims[-3]) == axes.width(heads):
                 heads = dims[-3]
         numbers = op.shapes[0][-3], op.shapes[0][-2]
-        is_turned = op.attributes.get("out_layout") == "bshd" or (
-            out[-3:-1] != numbers and out[-3:-1] == numbers[::-1]
-        )
+        is_turned = op.attributes.get("out_layout") == "bshd" or (out[-3:-1] != numbers and out[-3:-1] == numbers[::-1])
         middle = (q[-2], heads) if is_turned else (heads, q[-2])
         for weight in op.weights:
             if self.shape_of(weight)[:1] == (numbers[0],):
@@ -521,10 +530,10 @@ class _Flow:
         made: list[Dims] = []
         for shape in op.out_shapes:
             place = _heads_at(shape, count, count)
-            dims = list(plain(shape))
+            out = list(plain(shape))
             if place is not None and axes.width(heads) == count:
-                dims[place] = (*heads, *plain((shape[place] // count,))[0])
-            made.append(tuple(dims))
+                out[place] = (*heads, *plain((shape[place] // count,))[0])
+            made.append(tuple(out))
         for weight in op.weights:
             if self.shape_of(weight)[:1] == (count,):
                 self.vectors.append((weight, heads))
@@ -533,17 +542,6 @@ class _Flow:
     def shape_of(self, weight: str) -> tuple[int, ...]:
         known = self.trace.weights.get(weight)
         return known.shape if known else ()
-
-
-def merged_plain(factors: list[int]) -> list[int]:
-    """Neighbours that are plain become one, so that they may be laid anew."""
-    kept: list[int] = []
-    for factor in factors:
-        if kept and factor < 0 and kept[-1] < 0:
-            kept[-1] = -(kept[-1] * factor)
-        else:
-            kept.append(factor)
-    return kept
 
 
 def _heads_at(shape: tuple[int, ...], heads: int, groups: int) -> int | None:
@@ -614,9 +612,7 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
                 if axis is not None:
                     readers.setdefault(axis, []).append(parts)
     possible = {
-        axis
-        for axis in makers
-        if axis in readers and axis not in barred and not axes.marks[axis] & (MIXED | LOST)
+        axis for axis in makers if axis in readers and axis not in barred and not axes.marks[axis] & (MIXED | LOST)
     }
     own = _depends_on_itself(flow, all_parts, possible)
     order = sorted(possible, key=lambda a: (bool(axes.marks[a] & NORMED), a in own, makers[a][0].use.at))
@@ -637,9 +633,9 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
         if -1 in group:
             continue
         taken = split | group
-        clashes = any(
-            one in taken for axis_ in group for parts in makers[axis_] for one, _ in parts.rows
-        ) or any(one in taken for axis_ in group for parts in readers[axis_] for one, _ in parts.columns)
+        clashes = any(one in taken for axis_ in group for parts in makers[axis_] for one, _ in parts.rows) or any(
+            one in taken for axis_ in group for parts in readers[axis_] for one, _ in parts.columns
+        )
         if not clashes:
             split = taken
     return split, all_parts
@@ -731,9 +727,7 @@ def roles(trace: Trace) -> dict[str, Role]:
 def _heads(flow: _Flow, all_parts: list[_Parts]) -> set[str]:
     """Weights whose columns nothing reads but the caller, as many as a table of tokens has rows."""
     axes = flow.axes
-    out = {
-        leaf for number in flow.trace.outputs for dim in flow.dims.get(number, ()) for leaf in axes.leaves(dim)
-    }
+    out = {leaf for number in flow.trace.outputs for dim in flow.dims.get(number, ()) for leaf in axes.leaves(dim)}
     rows = [size for size in flow.tables.values() if size]
     return {
         parts.use.weight
