@@ -16,11 +16,11 @@ from typing import Literal
 from mowich.models.attention import NO_ATTENTION, Attention, Indexer
 from mowich.models.captured import (
     CapturedCore,
+    CapturedDimension,
     CapturedExperts,
     CapturedLayer,
     CapturedProduct,
     CapturedScan,
-    CapturedDimension,
 )
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.model import Layer, Mixer
