@@ -30,8 +30,9 @@ class Gemm:
     split: which of n, k tensor parallelism divides ("none": replicated, and sequence parallelism divides m).
     granule: the smallest local n (one key-value head is replicated, not cut). fused: n of further matrices that
     share the input and run in the same call, as (n, granule). rows: m of one sequence, where it is not a row each
-    token. is_held: whether the weight is one, and not counted elsewhere. group: what it does in a captured block, whose
-    names are the user's.
+    token. is_held: whether the weight is one, and not counted elsewhere. casts: whether no product before it read its
+    input, which is brought into the format of a recipe once. group: what it does in a captured block, whose names are
+    the user's.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Gemm:
     fused: tuple[tuple[int, int], ...] = ()
     rows: RowCount = EACH_TOKEN
     is_held: bool = True
+    casts: bool = True
     group: ProductGroup = ""
 
     @property
@@ -143,9 +145,19 @@ _SPLIT: dict[str, Literal["n", "k", "none"]] = {"column": "n", "row": "k", "voca
 
 def traced_gemms(traced: Traced) -> tuple[Gemm, ...]:
     """Products of a captured block, under their modules' names. Of keys and values one head is replicated, not cut."""
-    return tuple(
-        _traced_gemm(traced, product, group) for product, group in zip(traced.products, groups(traced), strict=True)
-    )
+    out, read = list[Gemm](), set[tuple[object, ...]]()
+    for product, group in zip(traced.products, groups(traced), strict=True):
+        source = input_of(product, group)
+        out.append(replace(_traced_gemm(traced, product, group), casts=source not in read))
+        read.add(source)
+    return tuple(out)
+
+
+def input_of(product: TracedProduct, group: ProductGroup) -> tuple[object, ...]:
+    """What a product reads: products into a block that stand side by side in a module and read as many columns have one
+    input."""
+    where = product.module if group in OUT_GROUPS else product.module.rpartition(".")[0]
+    return (where, product.k, product.rows, group)
 
 
 def _traced_gemm(traced: Traced, product: TracedProduct, group: ProductGroup) -> Gemm:
@@ -384,11 +396,11 @@ def kept_by_layer(layer: Layer, hidden: int, seq: float) -> KeptElements:
 
 
 def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> KeptElements:
-    inputs: dict[tuple[str, int, RowCount, str], float] = {}
+    inputs: dict[tuple[object, ...], tuple[str, float]] = {}
     width, outputs = ffn_width(layer.ffn)
     up, down, latent = RankPart(split=outputs * width), RankPart(split=width), 0.0
     if layer.has_ffn:
-        inputs["", layer.hidden, EACH_TOKEN, "mlp_up"] = float(layer.hidden)
+        inputs["experts",] = ("mlp_up", float(layer.hidden))
     queries, keys, given, statistics, scores, unfused = (RankPart() for _ in range(6))
     mla = [
         (core.attention.kv_lora, traced.around(core.module)) for core in traced.cores if core.attention.kind == "mla"
@@ -398,8 +410,7 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> KeptElements:
         per_token = rows_per_token(product.rows, seq)
         is_whole = product.role == "replicated"
         if group not in OUT_GROUPS and not any(product.k == lora and product in around for lora, around in mla):
-            parent = product.module.rpartition(".")[0]
-            inputs[parent, product.k, product.rows, group] = product.k * per_token
+            inputs[input_of(product, group)] = (group, product.k * per_token)
         out = _part(product.n * per_token, is_whole)
         if group == "mlp_up":
             up = up + out
@@ -427,7 +438,7 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> KeptElements:
         written = on(a.num_heads * each * row_count(core.keys, seq) / seq)
         scores, unfused = scores + written, unfused + (written if core.is_unfused else RankPart())
     return KeptElements(
-        inputs=tuple((group, size) for (*_, group), size in inputs.items()),
+        inputs=tuple(inputs.values()),
         queries=queries,
         keys=keys,
         outputs=given,
