@@ -154,7 +154,9 @@ def asked(decoders: Mapping[str, str], completed: Mapping[str, Any]) -> Iterator
         ("timm", "timm", TIMM),
     ):
         for name in names:
-            yield Row(group=group, name=name), {"spec": f"{family}:{name}"}
+            values = completed.get(name)
+            row = Row(group=group, name=name, is_completed=values is not None)
+            yield row, {"spec": f"{family}:{name}", "settings": values or {}}
     from mowich.capture.adapters.diffusers import CLASSES
 
     for name in CLASSES:
