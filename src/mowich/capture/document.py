@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mowich.capture.cores import product
-from mowich.capture.dimensions import CHECKED, PROBES, Dimension, at, checked, fit, place
+from mowich.capture.dimensions import CHECKED, PROBES, Dimension, checked, fit, place
 from mowich.capture.graph import PRODUCTS, Op, Trace
-from mowich.capture.layers import LayerKind, generic, is_within, layout, relative
+from mowich.capture.layers import LayerKind, generic, layout, relative
 from mowich.capture.passes import Sizes, launches, moved, norms, residuals
 from mowich.capture.problem import CaptureError
 
@@ -641,30 +641,3 @@ def _convolution(op: Op) -> tuple[int, int, int]:
     if op.attributes.get("transposed"):
         return product(op.shapes[0]) // kernel[0], kernel[0], product(kernel[1:])
     return product(op.out_shapes[0]) // kernel[0], product(kernel[1:]), kernel[0]
-
-
-def flop(document_: Mapping[str, object], batch: int, tokens: int) -> int:
-    """Forward FLOP of a document's products and cores at a batch and tokens, causal cores halved; experts and scans as
-    they were taken whole."""
-    layers = document_["layers"]
-    assert isinstance(layers, list)
-    total = 0.0
-    for layer in [*layers, document_["outside"]]:
-        work = 0.0
-        for p in layer["products"]:
-            work += 2 * p["n"] * p["k"] * at(tuple(p["rows"]), batch, tokens) * p["times"]
-        for c in layer["cores"]:
-            sequences, queries, keys = (at(tuple(c[key]), batch, tokens) for key in ("sequences", "queries", "keys"))
-            context = keys / 2 if c["causal"] else keys
-            work += 2 * sequences * queries * context * c["heads"] * (c["qk"] + c["v"])
-        for e in layer["experts"]:
-            chosen = e["number"] if e["run"] == "all" else e["top_k"]
-            matrices = 3 if e["gated"] else 2
-            work += 2 * at(tuple(e["rows"]), batch, tokens) * chosen * matrices * e["ffn"] * e["width"]
-        for s in layer["scans"]:
-            work += at(tuple(s["flop"]), batch, tokens)
-        total += work * layer["count"]
-    return round(total)
-
-
-__all__ = ["About", "digest", "document", "flop", "is_within", "written"]
