@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.traced_layers import traced_model, traced_of
 
+from mowich.evidence.residual import half_width
 from mowich.facts import load_facts
 from mowich.models import Model, load_model
 from mowich.models.attention import NO_ATTENTION, Attention
@@ -191,3 +192,14 @@ def test_a_scan_keeps_its_state() -> None:
     )
     one, four = (shapes(unknown, ServePlans.of([ServePlan(tp=tp)])).state_B[0] for tp in (1, 4))
     assert one == four
+
+
+def test_bytes_counted_in_code_widen_the_range() -> None:
+    ours, system = load_model("llama-3.1-8b"), SYSTEMS[0]
+    code = traced_model(ours)
+    parts = predict_step(ours, system, JOB, Plan(tp=2, dp=32)).breakdown
+    known, counted = (half_width(parts, model, system, FACTS) for model in (ours, code))
+    share = parts["memory_bound"] / sum(parts.values())
+    assert counted**2 - known**2 == pytest.approx((FACTS.number("training.residuals.captured") * share) ** 2)
+    half = replace(code, layers=(*code.layers, *ours.layers))
+    assert known < half_width(parts, half, system, FACTS) < counted

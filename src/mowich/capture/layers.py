@@ -8,16 +8,7 @@ from dataclasses import dataclass
 
 from mowich.capture.cores import product
 from mowich.capture.dimensions import Dimension
-from mowich.capture.graph import Call, Op, Trace
-
-HEAVY = frozenset(
-    f"aten.{name}"
-    for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "convolution", "mv", "addmv", "dot", "_grouped_mm")
-)
-"""Operations that multiply matrices."""
-
-WHOLE = frozenset(("attention", "experts", "scan"))
-"""Operations that a helper or the tracer takes whole."""
+from mowich.capture.graph import PRODUCTS, WHOLE, Call, Op, Trace
 
 _NUMBERED = re.compile(r"^(?:(.*)\.)?(\d+)$")
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
@@ -134,7 +125,7 @@ def _layer_calls(trace: Trace) -> list[Call]:
     """The calls of layers, in order; of the whole model where it has no list of layers."""
     heavy = [0]
     for op in trace.ops:
-        heavy.append(heavy[-1] + (op.name in HEAVY or op.name in WHOLE))
+        heavy.append(heavy[-1] + (op.name in PRODUCTS or op.name in WHOLE))
     calls: dict[str, list[Call]] = {}
     for call in trace.calls:
         if heavy[call.end] > heavy[call.start]:

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mowich.capture import adapters
-from mowich.capture.graph import Call, Op, Read, Trace, Weight
+from mowich.capture.graph import PRODUCTS, Call, Op, Read, Trace, Weight
 from mowich.capture.masks import mask_kind
 from mowich.capture.problem import CaptureError
 
@@ -32,12 +32,6 @@ BUILT_MOST = 2**22
 
 REAL_MOST = 2**25
 """Elements of one that stays real in a forward pass."""
-
-PRODUCTS = frozenset(
-    f"aten.{name}"
-    for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "convolution", "mv", "addmv", "dot", "_grouped_mm")
-)
-"""Operations that multiply matrices."""
 
 _CASTS = frozenset(("aten._to_copy", "aten.clone", "aten.contiguous"))
 _READS = frozenset(("aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.allclose"))
@@ -317,7 +311,7 @@ class _Tracer:
             out = torch.empty(shape, dtype=torch.int64 if len(shape) == 2 else tensor.dtype, device=_META)
             return self._record(kind, args, kwargs, given, out)
         if kind.name in ("aten.index", "aten.index_put", "aten.index_put_"):
-            args = (args[0], [self._index(one) for one in args[1]], *args[2:])
+            args = (args[0], [index for one in args[1] for index in self._indexes(one)], *args[2:])
         if _is_cpu(kwargs.get("device")):
             kwargs["device"] = _META
         base = args[0] if args else None
@@ -330,12 +324,16 @@ class _Tracer:
         out = func(*run, **{key: _mapped(value, _to_meta) for key, value in kwargs.items()})
         return self._record(kind, args, kwargs, given, out)
 
-    def _index(self, index: Any) -> Any:
-        """A mask of activations as an index takes as many rows as it has elements, at most."""
-        if not isinstance(index, Tensor) or index.dtype not in (torch.bool, torch.uint8) or index.device.type != "meta":
-            return index
+    def _indexes(self, index: Any) -> list[Any]:
+        """A mask as an index is a list of places for each of its dimensions: those of a real one, of one of activations
+        as many as it has elements, at most."""
+        if not isinstance(index, Tensor) or index.dtype not in (torch.bool, torch.uint8):
+            return [index]
+        if self._twin(index).device.type != "meta":
+            with self.untraced():
+                return list(index.nonzero().unbind(1))
         self.read("mask", is_decisive=False)
-        return torch.empty(index.numel(), dtype=torch.int64, device=_META)
+        return [torch.empty(index.numel(), dtype=torch.int64, device=_META) for _ in range(index.dim())]
 
     def _real(self, func: Any, kind: _Kind, args: Any, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
         device = kwargs.get("device")

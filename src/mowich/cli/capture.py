@@ -6,7 +6,8 @@ import sys
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, noter, progress, visible
+from mowich.cli.output import emit, noter, progress
+from mowich.errors import visible
 from mowich.requests import capturing
 
 

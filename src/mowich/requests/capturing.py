@@ -12,7 +12,7 @@ from mowich.requests.schema import QuestionReader, Schema
 
 SPEC = word(
     "spec",
-    "my_model.py:build, package.module:build, transformers:config.json, transformers:CLASS, diffusers:CLASS, timm:NAME.",
+    "my_model.py:build, package.module:build, transformers:config.json or CLASS, diffusers:CLASS, timm:NAME.",
     metavar="MODULE:BUILD",
     is_argument=True,
     needs=True,

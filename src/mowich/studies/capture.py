@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _GIB = 2**30
 _ERROR = "error: "
+_NO_TORCH = "PyTorch is not installed in this environment"
 _SAID_MOST = 1_000_000
 """Characters of what the guest prints that are passed on."""
 
@@ -51,7 +52,7 @@ def captured(asked: CaptureRequest, say: Callable[[str], None]) -> Model:
         command = [str(python), "-m", "mowich.capture", asked.spec, f"--out={out}", *asked.options]
         code, error = _run(command, Path(folder), asked, say)
     if code != 0:
-        raise _ended(code, error, python)
+        raise _ended(code, error, python, asked)
     if _stamp(out) == before:
         raise UserError("the process ended well and wrote no file", field="out", given=str(out), code=EXIT_BUG)
     return load_model(str(out))
@@ -123,7 +124,7 @@ def _listen(stream: IO[str], say: Callable[[str], None], errors: list[str]) -> N
 def _bound(pid: int, memory_GiB: float) -> None:
     """A limit of the guest's addresses, where the platform has one."""
     try:
-        from resource import RLIMIT_AS, RLIM_INFINITY, prlimit  # type: ignore[attr-defined,unused-ignore]
+        from resource import RLIM_INFINITY, RLIMIT_AS, prlimit  # type: ignore[attr-defined,unused-ignore]
     except ImportError:
         return
     with suppress(OSError, ValueError):
@@ -139,7 +140,20 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _ended(code: int, error: str, python: Path) -> UserError:
+def _ended(code: int, error: str, python: Path, asked: CaptureRequest) -> UserError:
+    if error.endswith(("MemoryError", "MemoryError:")) or "allocate memory" in error:
+        return UserError(
+            f"{error}: it needs more than {asked.memory_GiB:g} GiB",
+            field="memory",
+            fix="allow more, or build on the meta device",
+            code=EXIT_LIMIT_BROKEN,
+        )
+    if error.startswith(_NO_TORCH):
+        return UserError(
+            f"PyTorch is not installed in the environment of {python}",
+            field="python",
+            fix="give the Python of your model's environment",
+        )
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return UserError(

@@ -37,9 +37,10 @@ from mowich.training.stage import forward_s, total_of
 from mowich.training.step import software_s
 
 _LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "host", "tp", "cp", "ep")
-PASS_PARTS = (*_LAYER_PARTS, "outside", "cfg", "software")
-"""Names of the parts of a pass, in print order. outside: what runs once beside the layers; cfg: the exchange between
-the branches of guidance; software: what the stack costs beyond the tuned reference."""
+PASS_PARTS = (*_LAYER_PARTS, "outside", "fixed", "cfg", "software")
+"""Names of the parts of a pass, in print order. outside: what runs once beside the layers; fixed: from one forward to
+the next; cfg: the exchange between the branches of guidance; software: what the stack costs beyond the tuned
+reference."""
 _WIRES = ("tp", "cp", "ep", "cfg")
 """Parts that no software of the devices makes longer."""
 _LATENT_B, _ACTIVATION_B = 4.0, 2.0
@@ -125,7 +126,8 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
             to = "outside" if is_outside else name
             parts[to] = parts[to] + float(layer.count) * seconds
     forwards = work.branches / p.dp
-    for name in (*_LAYER_PARTS, "outside"):
+    parts["fixed"] = s.pass_start + zero
+    for name in (*_LAYER_PARTS, "outside", "fixed"):
         parts[name] = told(notes, f"{name}.pass", forwards_s, note="one step of one replica")(forwards, parts[name])
     if np.any(p.dp > 1):
         latent_B = 2.0 * _ACTIVATION_B * p.micro_batch * work.tokens / p.cp * output_width(model)
@@ -309,7 +311,7 @@ BOUND_BY: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("gemm", "moe", "quantise"),
     "attention": ("attention",),
     "passes over memory": ("memory_bound",),
-    "launches": ("host",),
+    "launches": ("host", "fixed"),
     "links": _WIRES,
     "what runs once a pass": ("outside",),
     "software": ("software",),
