@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import sys
 import warnings
@@ -137,13 +138,18 @@ def attention(
     if isinstance(sliding_window, int) and mask.window is None and 0 < sliding_window:
         mask = mask.joined(Mask(window=sliding_window))
     sinks = next((options[name] for name in ("s_aux", "sinks") if isinstance(options.get(name), Tensor)), None)
+    sequences = batch
+    bounds = options.get("cu_seq_lens_q")
+    if isinstance(bounds, Tensor) and bounds.device.type != "meta" and batch == 1:  # several, one behind the other
+        sequences = len(bounds) - 1
+        queries, keys = queries // sequences, keys // sequences
     kept = _kept(module)
     attributes = {
         "heads": heads,
         "kv_heads": kv_heads,
         "qk": width,
         "v": value_width,
-        "sequences": batch,
+        "sequences": sequences,
         "queries": queries,
         "keys": keys,
         "causal": mask.is_causal,
@@ -158,7 +164,7 @@ def attention(
     }
 
     def output() -> Tensor:
-        return query.new_empty(batch, queries, heads, value_width)
+        return query.new_empty(batch, query.shape[2], heads, value_width)
 
     given = [query, key, value]
     result = take_whole("attention", module, given, [] if sinks is None else [sinks], output, attributes)
@@ -241,6 +247,7 @@ def interfaces() -> Iterator[None]:
             stack.enter_context(_registered(AttentionInterface._global_mapping, name, attention))
             masks = masking_utils.AttentionMaskInterface._global_mapping
             stack.enter_context(_registered(masks, name, _labelled(masks[name])))
+        stack.enter_context(_registered(AttentionInterface._global_mapping, PACKED, attention))
         for name in ("grouped_mm", "batched_mm", "eager"):
             stack.enter_context(_registered(ExpertsInterface._global_mapping, name, experts))
         yield
@@ -298,13 +305,15 @@ class Transformers:
         for parent, part in _undecorated(module):
             part.forward = partial(experts, part, router=parent)  # type: ignore[method-assign]
         kind, inputs, notes = inputs_of(module)
+        if kind == "vision-language" and getattr(config, "vision_config", None) is not None:
+            config.vision_config._attn_implementation_internal = PACKED  # images of a batch in one call
         text = config.get_text_config(decoder=True) if kind in DECODES else config
         return Built(
             module=module,
             inputs=inputs,
             name=str((raw or {}).get("_name_or_path") or config.model_type),
             kind=kind,
-            config=raw if raw is not None else config.to_dict(),
+            config=_finite(raw if raw is not None else config.to_dict()),
             max_seq=getattr(text, "max_position_embeddings", None),
             cached=cached_elements(module, inputs) if kind in DECODES else None,
             notes=notes,
@@ -315,6 +324,9 @@ def adapter(what: str, settings: Mapping[str, Any], config: str | None) -> Trans
     """The helper of `transformers:WHAT`."""
     return Transformers(what, settings, config)
 
+
+PACKED = "flash_attention_2"
+"""The library's attention of several sequences in one call."""
 
 DECODES = ("decoder", "vision-language", "encoder-decoder")
 
@@ -330,6 +342,15 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CaptureError(f"{file}: give an object, as config.json of transformers is")
     return raw
+
+
+def _finite(value: Any) -> Any:
+    """A configuration as JSON has it: a number without end is null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _class(name: str, raw: dict[str, Any] | None) -> Any:
@@ -377,8 +398,7 @@ def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -
     from mowich.capture.trace import trace
 
     held: list[dict[int, int]] = []
-    taken = inspect.signature(module.forward).parameters
-    named = "cache" if "cache" in taken else "past_key_values"
+    named = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
     with _disable_current_modes():
         for tokens in _CACHE_PROBES:
             try:
@@ -387,12 +407,14 @@ def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -
             except Exception:  # a model without a cache of this kind: its cores say what is cached
                 return None
             held.append({index: _held(layer, tokens) for index, layer in enumerate(cache.layers)})
-            if not any(held[0].values()):
-                return None
-    few, many = held
-    between = _CACHE_PROBES[1] - _CACHE_PROBES[0]
+            if not any(_unlike(layer, tokens) for layer in cache.layers):
+                break
+    if not any(held[0].values()):
+        return None
+    tokens = _CACHE_PROBES[0] if len(held) == 1 else _CACHE_PROBES[1] - _CACHE_PROBES[0]
+    grown = held[0] if len(held) == 1 else {index: held[1].get(index, 0) - few for index, few in held[0].items()}
     return {
-        found[1]: (many.get(part.layer_idx, 0) - few.get(part.layer_idx, 0)) // between
+        found[1]: grown.get(part.layer_idx, 0) // tokens
         for name, part in module.named_modules()
         if isinstance(getattr(part, "layer_idx", None), int) and (found := _NUMBERED.match(name))
     }
@@ -402,11 +424,26 @@ _CACHE_PROBES = (128, 256)
 _NUMBERED = re.compile(r"^(.*?\.\d+)(?:\.|$)")
 
 
+def _kept_tensors(layer: Any) -> Iterator[tuple[str, Tensor]]:
+    """What a layer's cache holds, but for the states of recurrences, which do not grow."""
+    for name, tensor in vars(layer).items():
+        is_held = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() >= 3 and tensor.numel() > 0
+        if is_held and "state" not in name:
+            yield name, tensor
+
+
+def _is_window(layer: Any, name: str) -> bool:
+    return bool(getattr(layer, "is_sliding", False)) and name in ("keys", "values")
+
+
 def _held(layer: Any, tokens: int) -> int:
     """Elements of a layer's cache after so many tokens, as if a window kept all of them."""
-    total = 0
-    for name, tensor in vars(layer).items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() >= 3:
-            is_window = getattr(layer, "is_sliding", False) and name in ("keys", "values")
-            total += tensor.numel() * tokens // tensor.shape[-2] if is_window and tensor.numel() else tensor.numel()
-    return total
+    return sum(
+        tensor.numel() * tokens // tensor.shape[-2] if _is_window(layer, name) else tensor.numel()
+        for name, tensor in _kept_tensors(layer)
+    )
+
+
+def _unlike(layer: Any, tokens: int) -> bool:
+    """Whether a cache holds what is not one entry for each token, as compressors do."""
+    return any(tensor.shape[-2] != tokens and not _is_window(layer, name) for name, tensor in _kept_tensors(layer))
