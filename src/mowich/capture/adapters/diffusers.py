@@ -17,7 +17,7 @@ from typing import Any
 from mowich.capture.adapters import Built
 from mowich.capture.problem import CaptureError
 
-Inputs = Mapping[str, Any]
+_Inputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class _Class:
     """A class of transformer. inputs: (config, latent record, batch, tokens) -> keyword arguments of its forward."""
 
     latent: _Latent
-    inputs: Callable[[Any, _Latent, int, int], Inputs]
+    inputs: Callable[[Any, _Latent, int, int], _Inputs]
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +68,7 @@ def _padding(batch: int, tokens: int) -> Any:
     return mask
 
 
-def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     guidance = {"guidance": _empty(batch, dtype="float32")} if c.guidance_embeds else {}
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
@@ -82,7 +82,7 @@ def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
-def _qwen(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _qwen(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
         "encoder_hidden_states": _empty(batch, latent.text_tokens, c.joint_attention_dim),
@@ -98,7 +98,7 @@ def _clip(c: Any, batch: int, tokens: int) -> Any:
     return _empty(batch, c.in_channels, size[0], size[1], size[2] * tokens)
 
 
-def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     return {
         "hidden_states": _clip(c, batch, tokens),
         "timestep": _empty(batch, dtype="int64"),
@@ -107,7 +107,7 @@ def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
-def _hunyuan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _hunyuan(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     guidance = {"guidance": _empty(batch)} if c.guidance_embeds else {}
     return {
         "hidden_states": _clip(c, batch, tokens),
@@ -124,7 +124,7 @@ AUDIO_TOKENS = 51
 """Tokens of audio beside a clip of LTX-2 of 49 frames at 24 a second: 25 a second."""
 
 
-def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     text = latent.text_tokens
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
