@@ -231,12 +231,6 @@ def test_terms_are_named_by_modules_of_the_code() -> None:
     predict_step(traced_model(load_model("llama-3.1-8b")), SYSTEMS[0], JOB, Plan(tp=2, dp=32), notes)
     named = {name.split(" x ")[0] for name in notes.terms}
     assert {"gemm.attn.qkv", "gemm.attn.attn_out", "gemm.mlp.mlp_down", "attention.core.attn"} <= named
-        "gemm.attn.qkv",
-        "gemm.attn.attn_out",
-        "gemm.mlp.mlp_up",
-        "gemm.mlp.mlp_down",
-        "attention.core.attn",
-    } <= named
 
 
 def test_software_moves_no_more_than_the_code_as_written() -> None:
