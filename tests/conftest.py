@@ -36,7 +36,7 @@ os.environ.setdefault("MOWICH_CACHE", "off")  # the last result of the person wh
 
 # tests of mowich.nki are in nki_interface: a folder named nki, beside this file, would be found as AWS's package
 collect_ignore = ["conformance", "slow", "web/serving.py"]
-collect_ignore_glob = ["web/check_*.py", "golden/scenarios/*.py"]
+collect_ignore_glob = ["web/check_*.py", "capture/check_*.py", "golden/scenarios/*.py"]
 """Scripts with environments of their own (`make conformance`, `make test-slow`, `make test-web`), not run by pytest."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -14,11 +14,12 @@ import time
 from collections import Counter
 
 from mowich.capture.adapters.transformers import adapter
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
 from mowich.capture.cores import with_cores
 from mowich.capture.roles import roles
 from mowich.capture.scans import installed
 from mowich.capture.trace import building, settled, trace
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 SAME = {
     "colwise": {"column"},
@@ -27,6 +28,7 @@ SAME = {
     "packed_rowwise": {"row"},
     "embedding_rowwise": {"vocabulary"},
     "replicated_with_grad_allreduce": {"replicated"},
+    "replicate": {"replicated"},
     "mla_kv_a_proj": {"replicated"},
     "moe_tp_experts": {"experts"},
     "ep_dispatch_experts": {"experts"},

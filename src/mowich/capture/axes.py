@@ -10,6 +10,7 @@ split alike are one.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 Dim = tuple[int, ...]
@@ -193,7 +194,7 @@ class Axes:
         parts = self.chains.get(factor)
         if parts is None:
             bounds = sorted({0, start, stop, width})
-            sizes = [end - begin for begin, end in zip(bounds, bounds[1:], strict=False)]
+            sizes = [end - begin for begin, end in itertools.pairwise(bounds)]
             made = [self._part(size, self.marks[factor]) for size in sizes]
             self.chains[factor] = tuple(made)
             return made[bounds.index(start)]
@@ -316,7 +317,7 @@ class Axes:
 
     def _align(self, axis: int, ours: Dims, theirs: Dims) -> None:
         bounds = sorted({0, *self._ends(ours), *self._ends(theirs)})
-        spans = list(zip(bounds, bounds[1:], strict=False))
+        spans = list(itertools.pairwise(bounds))
         for begin, end in spans:
             self.unite(self._within(ours, begin, end), self._within(theirs, begin, end))
         if axis in self.chains:

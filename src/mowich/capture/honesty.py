@@ -54,7 +54,7 @@ def _routers(trace: Trace) -> list[_Router]:
 def _is_beside(router: str, module: str) -> bool:
     """Whether a module lies in the block of a router: below its parent, or below itself."""
     block = router.rpartition(".")[0]
-    return module == router or not block or module == block or module.startswith(f"{block}.")
+    return module in (router, block) or not block or module.startswith(f"{block}.")
 
 
 def with_experts(trace: Trace) -> Trace:
@@ -199,7 +199,7 @@ def with_kernels(trace: Trace, named: Mapping[str, tuple[int, int]]) -> Trace:
         tokens = max(1, trace.sizes[0] * trace.sizes[1])
         found[at] = replace(op, name="scan", attributes=kernel_of(flop, moved_bytes, tokens))
     if unknown:
-        (name, module), count = next(iter(unknown.items()))
+        (name, module), _count = next(iter(unknown.items()))
         others = f" and {len({kernel for kernel, _ in unknown}) - 1} more" if len({k for k, _ in unknown}) > 1 else ""
         raise CaptureError(
             f"{name}{others} is a kernel of its own, what it computes is not known",

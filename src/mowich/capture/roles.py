@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from mowich.capture.axes import LOST, MIXED, NORMED, Axes, Dim, Dims, plain
+from mowich.capture.axes import LOST, MIXED, NORMED, Axes, Dim, Dims, merged, plain
 from mowich.capture.graph import Op, Trace
 
 Role = Literal["column", "row", "vocabulary", "experts", "replicated", "unknown"]
@@ -198,7 +198,7 @@ class _Flow:
         if not any(factor >= 0 for dim in dims for factor in dim):
             return
         flat = [factor for dim in dims for factor in self.axes.factors(dim)]
-        laid = self.axes.lay(list(merged_plain(flat)), op.out_shapes[0])
+        laid = self.axes.lay(list(merged(flat)), op.out_shapes[0])
         if laid is None:
             self.lose(op)
         else:
@@ -365,10 +365,9 @@ class _Flow:
         given, shapes = self.read(op), list(op.shapes)
         out = op.out_shapes[0]
         matrix = op.weights[-1] if op.weights else None
-        if matrix is None or len(given) > (2 if name in ("addmm", "baddbmm", "addbmm", "addmv", "_grouped_mm") else 1):
-            if matrix is None and len(given) >= 2:
-                self.activations(op, given[-2:], shapes[-2:], given[:-2])
-                return
+        if matrix is None and len(given) >= 2:
+            self.activations(op, given[-2:], shapes[-2:], given[:-2])
+            return
         if not given or not out or name in ("dot", "mv", "addmv"):
             self.lose(op)
             return
@@ -531,10 +530,10 @@ class _Flow:
         made: list[Dims] = []
         for shape in op.out_shapes:
             place = _heads_at(shape, count, count)
-            dims = list(plain(shape))
+            out = list(plain(shape))
             if place is not None and axes.width(heads) == count:
-                dims[place] = (*heads, *plain((shape[place] // count,))[0])
-            made.append(tuple(dims))
+                out[place] = (*heads, *plain((shape[place] // count,))[0])
+            made.append(tuple(out))
         for weight in op.weights:
             if self.shape_of(weight)[:1] == (count,):
                 self.vectors.append((weight, heads))
@@ -543,17 +542,6 @@ class _Flow:
     def shape_of(self, weight: str) -> tuple[int, ...]:
         known = self.trace.weights.get(weight)
         return known.shape if known else ()
-
-
-def merged_plain(factors: list[int]) -> list[int]:
-    """Neighbours that are plain become one, so that they may be laid anew."""
-    kept: list[int] = []
-    for factor in factors:
-        if kept and factor < 0 and kept[-1] < 0:
-            kept[-1] = -(kept[-1] * factor)
-        else:
-            kept.append(factor)
-    return kept
 
 
 def _heads_at(shape: tuple[int, ...], heads: int, groups: int) -> int | None:

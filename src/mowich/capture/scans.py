@@ -88,8 +88,8 @@ def scan_of(
     conv_width: int = 0,
 ) -> dict[str, object]:
     """Attributes of an operation "scan": H heads with values of P and keys of N columns, G groups of heads that share
-    keys; the state of a sequence is H N P elements. flop: forward, of this pass: steps * H * N * P for each token; conv,
-    conv_width: taps and channels of the causal convolution before it, counted for what it keeps alone.
+    keys; the state of a sequence is H N P elements. flop: forward, of this pass: steps * H * N * P for each token;
+    conv, conv_width: taps and channels of the causal convolution before it, counted for what it keeps alone.
 
     >>> scan_of("mamba2", batch=2, tokens=128, heads=64, head_dim=64, groups=8, state=128)["flop"]
     939524096
@@ -266,7 +266,7 @@ def _convolution(part: Any) -> tuple[int, int]:
     found = [
         (int(child.kernel_size[0]), int(child.in_channels))
         for child in (part.children() if part is not None else ())
-        if hasattr(child, "kernel_size") and child.groups == child.in_channels and len(child.kernel_size) == 1
+        if getattr(child, "groups", 0) == getattr(child, "in_channels", 1) and len(child.kernel_size) == 1
     ]
     return (found[0][0], sum(width for _, width in found)) if found else (0, 0)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -31,7 +32,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.modeling_utils import AttentionInterface
 from transformers.utils import logging
 
-from mowich.capture.adapters import Built, take_whole, untraced
+from mowich.capture.adapters import Built, patched, take_whole, untraced
+from mowich.capture.adapters.transformers_inputs import inputs_of
 from mowich.capture.problem import CaptureError
 
 
@@ -233,6 +235,8 @@ def interfaces() -> Iterator[None]:
         before = logging.get_verbosity()
         logging.set_verbosity_error()
         stack.callback(logging.set_verbosity, before)
+        padding = "warn_if_padding_and_no_attention_mask"  # reads the tokens
+        stack.enter_context(patched(transformers.PreTrainedModel, padding, lambda *_, **__: None))
         for name in ("sdpa", "eager"):
             stack.enter_context(_registered(AttentionInterface._global_mapping, name, attention))
             masks = masking_utils.AttentionMaskInterface._global_mapping
@@ -290,9 +294,10 @@ class Transformers:
             module = cls(config)
         module.tie_weights()
         module.eval()
+        sys.modules[cls.__module__].__dict__.update(torch_compilable_check=lambda *_, **__: None)  # of values
         for parent, part in _undecorated(module):
             part.forward = partial(experts, part, router=parent)  # type: ignore[method-assign]
-        kind, inputs, notes = _inputs(module)
+        kind, inputs, notes = inputs_of(module)
         text = config.get_text_config(decoder=True) if kind in DECODES else config
         return Built(
             module=module,
@@ -302,7 +307,7 @@ class Transformers:
             config=raw if raw is not None else config.to_dict(),
             max_seq=getattr(text, "max_position_embeddings", None),
             cached=cached_elements(module, inputs) if kind in DECODES else None,
-            notes=tuple(notes),
+            notes=notes,
         )
 
 
@@ -353,23 +358,17 @@ def _class(name: str, raw: dict[str, Any] | None) -> Any:
 def _config(cls: Any, raw: dict[str, Any] | None, changes: Mapping[str, Any]) -> Any:
     """The configuration of a class: as given, else its default; its text part where the class takes that alone."""
     wanted = cls.config_class
+    if cls.__name__.endswith(("ForCausalLM", "LMHeadModel", "WithLMHead")) and hasattr(wanted, "is_decoder"):
+        changes = {"is_decoder": True, **changes}  # what makes an encoder's class causal
     if raw is None:
         return wanted(**changes)
     model_type = str(raw.get("model_type", ""))
     config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else wanted
-    config = config_class(**{**{k: v for k, v in raw.items() if k != "architectures"}, **changes})
-    config = config if isinstance(config, wanted) else config.get_text_config()
-    if cls.__name__.endswith(("ForCausalLM", "LMHeadModel")) and "is_decoder" not in raw:
-        config.is_decoder = True  # what makes an encoder's class causal
-    return config
-
-
-def _inputs(module: Any) -> tuple[str, Callable[[int, int], dict[str, Any]], list[str]]:
-    def tokens(batch: int, length: int) -> dict[str, Any]:
-        ids = torch.empty((batch, length), dtype=torch.long, device="meta")
-        return {"input_ids": ids, "use_cache": False}
-
-    return "decoder", tokens, []
+    config = config_class(**{**changes, **{k: v for k, v in raw.items() if k != "architectures"}})
+    if isinstance(config, wanted):
+        return config
+    parts = [part for name in config.sub_configs if isinstance(part := getattr(config, name, None), wanted)]
+    return parts[0] if parts else config.get_text_config()
 
 
 def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -> dict[str, int] | None:
