@@ -37,7 +37,7 @@ SYSTEMS = {
     "trn2": equip(SHARED_FACTS, "trn2:4", stack="neuron-diffusion"),
     "trn3": equip(SHARED_FACTS, "trn3:4", stack="neuron-diffusion"),
     "h100": equip(SHARED_FACTS, "h100:8", stack="diffusers-eager"),
-    "ironwood": equip(SHARED_FACTS, "ironwood:8", stack="jax-tpu"),
+    "ironwood": equip(SHARED_FACTS, "ironwood:8", stack="jax-forward"),
 }
 PLANS = st.builds(
     ForwardPlan,
