@@ -18,7 +18,7 @@ from mowich.cli import run
 from mowich.errors import UserError
 from mowich.models import load_model, model_names
 from mowich.models.builtin import builtin, captured_names, config_of
-from mowich.models.captured import MAX_BYTES
+from mowich.models.captured import MAX_CAPTURED_BYTES
 from mowich.models.captured_model import model_from_captured
 from mowich.models.given import model_of_inputs
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Layer, Mlp, Model, Moe, Recurrent
@@ -409,7 +409,7 @@ def test_an_edited_file_is_refused_in_one_line_or_is_another_question(data: st.D
             "layers.0.products.0.role: is none of these, got 'colum'; allowed: column",
         ),
         ("pattern", [0], "m.json layers.0.count: is not how often the pattern has it, got 48; allowed: 1"),
-        ("notes", ["x" * 99_000], f"allowed: up to {MAX_BYTES:,}"),
+        ("notes", ["x" * 99_000], f"allowed: up to {MAX_CAPTURED_BYTES:,}"),
     ],
 )
 def test_a_forged_number_is_named_with_its_place(path: str, value: object, said: str) -> None:

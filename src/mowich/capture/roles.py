@@ -253,7 +253,7 @@ class _Flow:
                 if place != dim:
                     result[place] = self.met(result[place], one[place])
         parts = [one[dim] for one in given][: len(sizes)]
-        parts += [plain((sizes[-1],))[0]] * (len(sizes) - len(parts))
+        parts += [plain((size,))[0] for size in sizes[len(parts) :]]
         result[dim] = axes.chain(parts, sizes) if sizes else plain((out[dim],))[0]
         self.write(op, tuple(result))
 
