@@ -202,7 +202,12 @@ def page(rows: Sequence[Row], version: str) -> str:
         lines.append(f"| {group} | {len(held)} | {len(held) - refused} | {refused} |")
     lines += ["", *_sums(rows), ""]
     for group in groups:
-        lines += [f"## {group[0].upper()}{group[1:]}", "", "| model | status | parameters | FLOP | CPU s |", "|--|--|--|--|--|"]
+        lines += [
+            f"## {group[0].upper()}{group[1:]}",
+            "",
+            "| model | status | parameters | FLOP | CPU s |",
+            "|--|--|--|--|--|",
+        ]
         for row in (row for row in rows if row.group == group):
             status = f"refused: {row.refused}" if row.refused else "completed" if row.is_completed else "captured"
             status += f"; not understood: {', '.join(row.doubts)}" if row.doubts else ""
@@ -252,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text=True,
         env=environment,
     )
-    assert worker.stdin is not None and worker.stdout is not None
+    assert worker.stdin is not None
+    assert worker.stdout is not None
     first = json.loads(worker.stdout.readline())
     completed = yaml.safe_load((HERE / "completed.yaml").read_text(encoding="utf-8"))
     rows = []

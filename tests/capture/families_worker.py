@@ -38,7 +38,12 @@ def _captured(asked: dict[str, Any]) -> dict[str, Any]:
     made = captured(asked["spec"], settings=asked.get("settings") or {}, config=config)
     text = written(made)
     seconds = time.process_time() - start
-    return {"document": json.loads(text), "seconds": seconds, "peak_B": _peak(), "parameters": _parameters(asked, config)}
+    return {
+        "document": json.loads(text),
+        "seconds": seconds,
+        "peak_B": _peak(),
+        "parameters": _parameters(asked, config),
+    }
 
 
 def _peak() -> int:

@@ -30,7 +30,9 @@ class Timm:
 
         if not timm.is_model(self.name):
             near = ", ".join(timm.list_models(f"*{self.name.split('_')[0]}*")[:5])
-            raise CaptureError("timm has no such model", where=f"timm:{self.name}", allowed=near or "timm.list_models()")
+            raise CaptureError(
+                "timm has no such model", where=f"timm:{self.name}", allowed=near or "timm.list_models()"
+            )
         module = timm.create_model(self.name, pretrained=False, **self.settings)
         channels, height, width = module.pretrained_cfg["input_size"]
         size = self.settings.get("img_size")

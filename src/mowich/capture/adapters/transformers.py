@@ -28,9 +28,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from transformers import masking_utils
 from transformers.initialization import no_init_weights
 from transformers.integrations.moe import ExpertsInterface
+from transformers.modeling_utils import AttentionInterface
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.modeling_utils import AttentionInterface
 from transformers.utils import logging
 
 from mowich.capture.adapters import Built, patched, take_whole, untraced
@@ -95,7 +95,7 @@ def _joined(functions: tuple[Callable[..., Any], ...]) -> Mask:
 
 
 def _labelled(make: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
-    """A maker of masks whose masks are real and say what they are: a window that no pass is long enough to show, too."""
+    """A maker of masks whose masks are real and say what they are, also a window that no pass is long enough to show."""
 
     def labelled(
         *,
@@ -135,7 +135,7 @@ def attention(
     mask = getattr(attention_mask, "mowich_mask", None)
     if mask is None:
         mask = Mask(is_causal=causal, is_dense=attention_mask is not None)
-    if isinstance(sliding_window, int) and mask.window is None and 0 < sliding_window:
+    if isinstance(sliding_window, int) and mask.window is None and sliding_window > 0:
         mask = mask.joined(Mask(window=sliding_window))
     sinks = next((options[name] for name in ("s_aux", "sinks") if isinstance(options.get(name), Tensor)), None)
     sequences = batch
@@ -201,27 +201,30 @@ def experts(
 ) -> Tensor:
     """Takes routed experts whole. hidden_states: [tokens, width], or the tokens once for each expert where the code
     runs every expert: then without indices, and top_k is its router's."""
-    weights = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.dim() == 3}
-    down = weights["down_proj"]
-    number, width = down.shape[0], hidden_states.shape[-1]
+    weights = {name: weight for name, weight in module.named_parameters() if weight.dim() > 1}
+    down, width = weights.get("down_proj"), hidden_states.shape[-1]
+    is_gated = "gate_up_proj" in weights or len(weights) == 3
+    number = down.shape[0] if down is not None else int(module.num_experts)  # type: ignore[arg-type]
+    held = down.numel() if down is not None else sum(one.numel() for one in weights.values()) // len(weights)
     config = getattr(module, "config", None)
     top_k = top_k_index.shape[-1] if top_k_index is not None else _top_k(module, router, config)
     rows = hidden_states.numel() // width
     attributes = {
         "number": number,
         "top_k": top_k,
-        "ffn": down.numel() // (number * width),
+        "ffn": held // (number * width),
         "width": width,
-        "gated": "gate_up_proj" in weights,
-        "biases": sum(p.numel() for name, p in module.named_parameters(recurse=False) if name not in weights),
+        "gated": is_gated,
+        "biases": sum(one.numel() for name, one in module.named_parameters() if name not in weights),
         "rows": rows if top_k_index is not None else rows // number,
         "run": "chosen" if top_k_index is not None else "all",
         "groups": int(getattr(config, "n_group", None) or 1),
         "top_groups": int(getattr(config, "topk_group", None) or 1),
     }
     given = [hidden_states] if top_k_index is None else [hidden_states, top_k_index]
-    held = list(module.parameters(recurse=False))
-    return take_whole("experts", module, given, held, lambda: torch.empty_like(hidden_states), attributes)
+    return take_whole(
+        "experts", module, given, list(module.parameters()), lambda: torch.empty_like(hidden_states), attributes
+    )
 
 
 def _top_k(module: nn.Module, *holders: Any) -> int:
@@ -274,7 +277,10 @@ def _undecorated(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         for part in parent.children()
         if type(part).__name__.endswith("Experts")
         and not hasattr(part, "has_gate")
-        and {"gate_up_proj", "down_proj"} <= {name for name, _ in part.named_parameters(recurse=False)}
+        and (
+            {"gate_up_proj", "down_proj"} <= {name for name, _ in part.named_parameters(recurse=False)}
+            or "top_k_index" in inspect.signature(part.forward).parameters
+        )
     ]
 
 
@@ -384,7 +390,7 @@ def _config(cls: Any, raw: dict[str, Any] | None, changes: Mapping[str, Any]) ->
     if raw is None:
         return wanted(**changes)
     model_type = str(raw.get("model_type", ""))
-    config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else wanted
+    config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else wanted  # noqa: SIM401 (lazy)
     config = config_class(**{**changes, **{k: v for k, v in raw.items() if k != "architectures"}})
     if isinstance(config, wanted):
         return config

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from transformers.models.auto import modeling_auto
 
+from mowich.capture.adapters import patched
 from mowich.capture.problem import CaptureError
 
 Inputs = Callable[[int, int], dict[str, Any]]
@@ -156,6 +158,10 @@ def _gridded(module: Any, taken: Any) -> tuple[str, Inputs, tuple[str, ...]]:
     width *= int(_value(vision, "temporal_patch_size") or 1) * int(vision.patch_size) ** 2
     images, token = (GRID // merge) ** 2, _image_token(config)
 
+    for part in module.modules():
+        if part is not module and hasattr(type(part), "get_image_features"):
+            part.get_image_features = partial(_unsplit, part.get_image_features)
+
     def inputs(batch: int, tokens: int) -> dict[str, Any]:
         ids = _with_image(token, images, batch, tokens)
         kinds = {"mm_token_type_ids": (ids == token).int()} if "mm_token_type_ids" in taken else {}
@@ -167,7 +173,22 @@ def _gridded(module: Any, taken: Any) -> tuple[str, Inputs, tuple[str, ...]]:
             **kinds,
         }
 
-    return "vision-language", inputs, (f"one image of {GRID} x {GRID} patches before S tokens of text: {images} tokens",)
+    return (
+        "vision-language",
+        inputs,
+        (f"one image of {GRID} x {GRID} patches before S tokens of text: {images} tokens",),
+    )
+
+
+def _unsplit(features: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Features of all images in one: the code splits them by image and joins them again."""
+
+    def split(tensor: torch.Tensor, sizes: Any, dim: int = 0) -> Any:
+        is_by_image = isinstance(sizes, list) and dim == 0 and sum(sizes) == tensor.shape[0] and tensor.dim() == 2
+        return (tensor,) if is_by_image else tensor.split(sizes, dim)
+
+    with patched(torch, "split", split):
+        return features(*args, **kwargs)
 
 
 def _imaged(module: Any) -> tuple[str, Inputs, tuple[str, ...]]:
