@@ -9,7 +9,7 @@ nothing that is split without one stands against it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -146,14 +146,8 @@ class _Flow:
         first, shape, attributes = given[0], op.shapes[0], op.attributes
         rank = len(shape)
         dim = _position(attributes.get("dim", 0), rank)
-        if name in ("t", "transpose"):
-            a, b = (_position(attributes.get(key, default), rank) for key, default in (("dim0", 0), ("dim1", 1)))
-            order = list(range(rank))
-            if rank > 1:
-                order[a], order[b] = order[b], order[a]
-            self.write(op, tuple(first[place] for place in order))
-        elif name == "permute":
-            self.write(op, tuple(first[_position(place, rank)] for place in _integers(attributes.get("dims"))))
+        if name in ("t", "transpose", "permute"):
+            self.write(op, tuple(first[place] for place in _order(attributes, name, rank)))
         elif name == "select":
             index = _integer(attributes.get("index", 0)) % max(1, shape[dim])
             axes.cut(first[dim], index, index + 1)
@@ -572,6 +566,17 @@ def _integers(value: object) -> list[int]:
     if isinstance(value, int):
         return [value]
     return [one for one in value if isinstance(one, int)] if isinstance(value, (list, tuple)) else []
+
+
+def _order(attributes: Mapping[str, object], name: str, rank: int) -> list[int]:
+    """Places that a transposition or a permutation takes its dimensions from."""
+    if name == "permute":
+        return [_position(place, rank) for place in _integers(attributes.get("dims"))]
+    order = list(range(rank))
+    if rank > 1:
+        a, b = (_position(attributes.get(key, default), rank) for key, default in (("dim0", 0), ("dim1", 1)))
+        order[a], order[b] = order[b], order[a]
+    return order
 
 
 def _position(value: object, rank: int) -> int:
