@@ -347,6 +347,13 @@ def stack_names(facts: Facts) -> list[str]:
     return [name for name in facts.ids("training") if _is_stack(facts, name)]
 
 
+def training_stacks(facts: Facts) -> list[str]:
+    """Those that train: without the stacks that vendors name for passes without gradients."""
+    named = {facts.get(f"vendors.{vendor}.forward_stack") for vendor in facts.ids("vendors")}
+    passes_only = {str(fact.value) for fact in named if fact is not None}
+    return [name for name in stack_names(facts) if name not in passes_only]
+
+
 def _is_stack(facts: Facts, name: str) -> bool:
     """Whether a file of training constants is one of a stack, and not of a chip's family."""
     return facts.get(f"training.{name}.speed") is not None
