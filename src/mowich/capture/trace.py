@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,19 +55,14 @@ class _Kind:
     arguments: tuple[str, ...]
 
 
-_kinds: dict[Any, _Kind] = {}
-
-
+@cache
 def _kind_of(func: Any) -> _Kind:
-    kind = _kinds.get(func)
-    if kind is None:
-        schema = func._schema
-        writes = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
-        aliases = any(r.alias_info is not None for r in schema.returns)
-        name = f"{func.namespace}.{func._schema.name.split('::')[1]}"
-        is_view = (aliases and not writes) or name == "aten._unsafe_view"
-        kind = _kinds[func] = _Kind(name, is_view, writes, tuple(a.name for a in schema.arguments))
-    return kind
+    schema = func._schema
+    writes = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+    aliases = any(r.alias_info is not None for r in schema.returns)
+    name = f"{func.namespace}.{schema.name.split('::')[1]}"
+    is_view = (aliases and not writes) or name == "aten._unsafe_view"
+    return _Kind(name, is_view, writes, tuple(a.name for a in schema.arguments))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -112,9 +108,6 @@ def _where() -> str:
 
 _Made = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]
 
-_known: dict[tuple[object, ...], _Made] = {}
-"""Operation and forms of its operands -> shape, strides and type of what it makes: layers repeat."""
-
 
 def _form(value: Any) -> object:
     if isinstance(value, Tensor):
@@ -124,12 +117,12 @@ def _form(value: Any) -> object:
     return (type(value), value)
 
 
-def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
+def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any], forms: dict[tuple[object, ...], _Made]) -> Any:
     """What an operation makes on the meta device; PyTorch works it out once for operands of one form."""
     key: tuple[object, ...] | None = None
     if not kind.is_view and not kind.is_inplace:
         key = (func, _form(args), *((name, _form(value)) for name, value in kwargs.items()))
-        known = _known.get(key)
+        known = forms.get(key)
         if known is not None:
             made = [torch.empty_strided(shape, stride, dtype=dtype, device=_META) for shape, stride, dtype in known]
             return made[0] if len(made) == 1 else tuple(made)
@@ -137,7 +130,7 @@ def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
     if key is not None:
         outputs = out if isinstance(out, tuple) and len(out) > 1 else (out,)
         if all(isinstance(one, Tensor) for one in outputs):
-            _known[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in outputs)
+            forms[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in outputs)
     return out
 
 
@@ -241,7 +234,8 @@ class _Tracer:
     """What is known in one pass. numbers: id of a tensor -> its number, the version of its storage when it got it, the
     tensor (kept, so that its id stays its own); weights: storage -> names of parameters; written: storage -> version
     and number of what was written last; moved: storage of a real tensor that an activation was written into -> its twin
-    on the meta device; tainted: storages of real tensors that depend on values of inputs."""
+    on the meta device; tainted: storages of real tensors that depend on values of inputs; forms: operation and forms of
+    its operands -> form of what it makes, as layers repeat."""
 
     paths: dict[int, str]
     values: Mapping[str, float]
@@ -256,6 +250,7 @@ class _Tracer:
     tainted: set[int] = field(default_factory=set)
     stack: list[tuple[str, int]] = field(default_factory=list)
     masks: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
+    forms: dict[tuple[object, ...], _Made] = field(default_factory=dict)
     is_quiet: bool = False
     last: int = 0
 
@@ -351,7 +346,7 @@ class _Tracer:
             func(twin, *_mapped(args[1:], _to_meta), **{key: _mapped(v, _to_meta) for key, v in kwargs.items()})
             self._record(kind, (twin, *args[1:]), kwargs, [twin, *given[1:]], twin)
             return base
-        return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs))
+        return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs, self.forms))
 
     def _index(self, index: Any) -> Any:
         """A mask of activations as an index takes as many rows as it has elements, at most."""
