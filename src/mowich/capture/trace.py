@@ -41,6 +41,9 @@ _COUNTED = frozenset(
 )
 """Whose output has a size that depends on values."""
 
+_COMPARED = frozenset(f"aten.{name}" for name in ("lt", "le", "gt", "ge", "sub", "rsub"))
+"""How code finds what a window of attention shows, with a number of tokens."""
+
 _TORCH = torch.__file__.rsplit("/", 1)[0]
 _HERE = __file__.rsplit("/", 1)[0]
 
@@ -244,6 +247,8 @@ class _Tracer:
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    far: list[Read] = field(default_factory=list)
+    tokens: int = 0
     numbers: dict[int, tuple[int, int, Tensor]] = field(default_factory=dict)
     written: dict[int, tuple[int, int]] = field(default_factory=dict)
     moved: dict[int, Tensor] = field(default_factory=dict)
@@ -370,6 +375,10 @@ class _Tracer:
             kwargs["device"] = torch.device("cpu")
         if kind.name in _READS and self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
             self.read(kind.name[5:].replace("_local_scalar_dense", "item"), is_decisive=False)
+        if kind.name in _COMPARED and not given[0].is_floating_point() and given[0].dim():
+            scalars = [abs(one) for one in args if isinstance(one, int) and not isinstance(one, bool)]
+            if self.tokens and scalars and self.tokens < scalars[0] < BUILT_MOST:
+                self.far.append(Read(self.module, str(scalars[0]), _where()))
         out = func(*args, **kwargs)
         if self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
             for tensor in _tensors((out,)):
@@ -647,7 +656,7 @@ def trace(
     for path, child in module.named_modules():
         paths[id(child)] = path
         modules[path] = type(child).__name__
-    tracer = _Tracer(paths, values or {}, storages)
+    tracer = _Tracer(paths, values or {}, storages, tokens=sizes[1])
     numbers, input_shapes = {}, {}
     for name, value in inputs.items():
         for position, tensor in enumerate(_tensors((value,))):
@@ -681,6 +690,7 @@ def trace(
         modules=modules,
         calls=tuple(tracer.calls),
         reads=tuple(tracer.reads),
+        far=tuple(tracer.far),
         input_shapes=input_shapes,
     )
 
