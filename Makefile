@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -72,6 +72,7 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
 	$(VENV)-slow/bin/python tests/slow/check_decoders.py
+	$(MAKE) --no-print-directory test-capture
 	$(PYTHON) -m venv $(VENV)-launch
 	$(VENV)-launch/bin/python $(LOCKED) -r requirements.lock
 	$(VENV)-launch/bin/python $(PIP) -r requirements-launch.txt
@@ -81,6 +82,17 @@ test-slow: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/python $(LOCKED) -r requirements.lock -r requirements-ray.lock
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=src $(VENV)-ray/bin/python tests/slow/check_ray.py
+
+# models captured from their code, with PyTorch and the libraries of models in an environment of their own
+test-capture: export OMP_NUM_THREADS = 1
+test-capture: $(VENV)-capture/.installed
+	for check in tests/capture/check_*.py; do PYTHONPATH=src $(VENV)-capture/bin/python $$check || exit; done
+
+$(VENV)-capture/.installed: requirements.lock requirements-capture.txt
+	$(PYTHON) -m venv $(VENV)-capture
+	$(VENV)-capture/bin/python $(LOCKED) -r requirements.lock
+	$(VENV)-capture/bin/python $(PIP) -r requirements-capture.txt
+	touch $@
 
 # hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
 COUNT ?= 10000

@@ -305,3 +305,10 @@ def test_views_of_an_axis_give_its_sizes(sizes: list[int], data: Any) -> None:
     axes.unite(dim, axes.new(total))
     assert axes.width(tuple(axes.factors(dim))) == total
     assert merged(axes.factors(plain((total,))[0])) == plain((total,))[0]
+
+
+def test_a_factorised_head_is_split_by_its_vocabulary_alone() -> None:
+    graph, x = _begun()
+    narrow = graph.linear("narrow", graph.norm("norm", x), 16)
+    found = roles(graph.trace(graph.linear("head", narrow, VOCAB)))
+    assert (found["narrow.weight"], found["head.weight"]) == ("replicated", "vocabulary")

@@ -126,7 +126,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_every_verb_is_asked() -> None:
     asked = {words[0] for words in {**VERBS, **MORE}.values()} | {"report", "explain"}
     # tests/studies/test_brief.py keeps the page of a brief
-    assert set(get_command(load_verbs(app)).commands) - asked == {"web", "brief", "mcp"}  # type: ignore[attr-defined]
+    assert set(get_command(load_verbs(app)).commands) - asked == {"web", "brief", "mcp", "capture"}  # type: ignore[attr-defined]
 
 
 def test_every_question_has_the_same_bytes_everywhere(answers: list[dict[str, str]]) -> None:

@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from mowich.capture.cores import product
-from mowich.capture.dimensions import CHECKED, PROBES, Dimension, at, checked, fit, place
-from mowich.capture.graph import Op, Trace
-from mowich.capture.layers import HEAVY, LayerKind, generic, is_within, layout, relative
+from mowich.capture.dimensions import CHECKED, PROBES, Dimension, checked, fit, place, ratios
+from mowich.capture.graph import PRODUCTS, Op, Trace
+from mowich.capture.layers import LayerKind, generic, layout, relative
 from mowich.capture.passes import Sizes, launches, moved, norms, residuals
 from mowich.capture.problem import CaptureError
 
@@ -229,7 +230,7 @@ class _Writer:
         """The last product after all layers that reads a weight."""
         end = max(call.end for kind in self.layout.kinds for call in kind.calls)
         after = (self.first.ops[index] for index in reversed(self.layout.outside) if index >= end)
-        return next((op for op in after if op.name in HEAVY and op.weights), None)
+        return next((op for op in after if op.name in PRODUCTS and op.weights), None)
 
     def _last_width(self) -> int:
         last = self._last_product()
@@ -290,7 +291,7 @@ class _Writer:
         used: dict[str, int] = dict.fromkeys(known, 2**62)
         for index in indexes:
             op = self.first.ops[index]
-            if op.name in HEAVY:
+            if op.name in PRODUCTS:
                 self._product(index, module, products, cores, used)
             elif op.name == "attention":
                 cores.append(self._core(index, module))
@@ -322,7 +323,7 @@ class _Writer:
         return 1
 
     def _moved(self, values: Sequence[int], module: str, what: str) -> list[int]:
-        found = fit(values)
+        found = ratios(values)
         if found is None:  # what grows with the square of tokens: at the probes it is exact
             note = f"elements moved ({what}) in {generic(module) or 'the model'} grow as the square of tokens"
             if note not in self.notes:
@@ -330,7 +331,7 @@ class _Writer:
             b0, s0 = PROBES[0]
             slope = (values[3] - values[2] - values[1] + values[0]) // (PROBES[1][1] - s0)
             return [0, 0, 0, max(0, slope or values[1] // (b0 * PROBES[1][1]))]
-        return list(found)
+        return [ceil(one) for one in found]
 
     # ---- products
 
@@ -342,65 +343,68 @@ class _Writer:
         cores: list[dict[str, object]],
         used: dict[str, int],
     ) -> None:
-        shapes = [_operands(trace.ops[index]) for trace in self.traces]
+        """A product joins the rows of its layer. used: elements of each weight that rows have already."""
         op = self.first.ops[index]
         name, biases = _names(op)
-        if name is not None and name not in self.parameters:
+        if name not in self.parameters:
             name = None
         if op.name in _UNKNOWN:
             self._say_unknown(op, "a product in groups of unknown sizes: every row is counted once")
-        if op.name == "aten.convolution":
-            sizes = [_convolution(trace.ops[index]) for trace in self.traces]
-            one = self._plain(index, module, name, [(1, *size) for size in sizes])
-        elif name is None:
-            made = self._between(index, module, [_batched(*pair) for pair in shapes])
-            if isinstance(made, dict):
-                cores.append(made)
-                return
-            one = made
-        else:
-            elements = self.parameters[name]
-            sizes4 = []
-            for operation, (left, right) in zip((trace.ops[index] for trace in self.traces), shapes, strict=True):
-                batch, m, k, n = _batched(left, right)
-                if _is_left(operation):
-                    m, n = n, m
-                if batch > 1 and elements >= batch * k * n and batch * k * n > 0 and len(left) == 3:
-                    batch, n = 1, batch * n  # a stack of matrices, one for each of a batch
-                sizes4.append((batch, m, k, n))
-            one = self._plain(index, module, name, sizes4)
+        one = self._sized(index, module, name)
         if one is None:
-            raise CaptureError("a product whose sizes all grow with tokens", where=place(op))
+            raise CaptureError(
+                "rows of a product are no a + b*batch + c*tokens + d*batch*tokens in whole numbers",
+                where=place(op),
+                fix="let inputs(batch, tokens) count tokens where there are fewest, or fewer sizes grow with them",
+            )
+        if isinstance(one, dict):
+            cores.append(one)
+            return
+        same = [p for p in products if (p.name, p.k, p.rows) == (name, one.k, one.rows)]
+        again = [p for p in same if p.n == one.n and (name is not None or p.module == one.module)]
         if name is None:
-            same = [p for p in products if p.name is None and (p.module, p.n, p.k, p.rows) == _key(one)]
-            if same:
-                same[0].times += 1
+            if again:
+                again[0].times += 1
             else:
                 products.append(one)
-            return
-        bias = sum(self.parameters.get(b, 0) for b in dict.fromkeys(biases))
-        sibling = f"{name.removesuffix('weight')}bias" if name.endswith("weight") else ""
-        if not bias and self.parameters.get(sibling) in (one.n, self.first.weights[name].shape[0]):
-            bias = self.parameters[sibling]
-        if name not in used:
-            one.biases = bias
+        elif name not in used:
+            one.biases = self._biases(name, biases, one.n)
             products.append(one)
             used[name] = one.n * one.k
         elif used[name] + one.n * one.k <= self.parameters[name]:  # another part of one weight
-            same = [p for p in products if p.name == name and p.k == one.k and p.rows == one.rows and p.times == 1]
-            if same:
+            if same and same[0].times == 1:
                 same[0].n += one.n
             else:
                 products.append(one)
             used[name] += one.n * one.k
+        elif again:
+            again[0].times += 1
         else:
-            same = [p for p in products if p.name == name and (p.n, p.k, p.rows) == (one.n, one.k, one.rows)]
-            if same:
-                same[0].times += 1
-            else:
-                one.is_shared = True
-                one.module, one.weight = relative(op.module, module), name.rpartition(".")[2]
-                products.append(one)
+            one.is_shared = True
+            one.module, one.weight = relative(op.module, module), name.rpartition(".")[2]
+            products.append(one)
+
+    def _biases(self, name: str, given: Sequence[str], width: int) -> int:
+        """Elements of the bias of a weight: what its products add, else the parameter beside it."""
+        added = sum(self.parameters.get(bias, 0) for bias in dict.fromkeys(given))
+        beside = self.parameters.get(f"{name.removesuffix('weight')}bias", 0) if name.endswith("weight") else 0
+        return added or (beside if beside in (width, self.first.weights[name].shape[0]) else 0)
+
+    def _sized(self, index: int, module: str, name: str | None) -> _Product | dict[str, object] | None:
+        """The row of one product, or the core that it is half of; None where its sizes grow with tokens too much."""
+        ops = [trace.ops[index] for trace in self.traces]
+        if ops[0].name == "aten.convolution":
+            return self._plain(index, module, name, [(1, *_convolution(op)) for op in ops])
+        shapes = [_operands(op) for op in ops]
+        sizes = [_batched(*pair) for pair in shapes]
+        if name is None:
+            return self._between(index, module, sizes)
+        if _is_left(ops[0]):
+            sizes = [(batch, n, k, m) for batch, m, k, n in sizes]
+        batch, _, k, n = sizes[0]
+        if batch > 1 and len(shapes[0][0]) == 3 and 0 < batch * k * n <= self.parameters[name]:
+            sizes = [(1, m, k, batch * n) for batch, m, k, n in sizes]  # a stack of matrices, one for each of a batch
+        return self._plain(index, module, name, sizes)
 
     def _plain(
         self, index: int, module: str, name: str | None, sizes: Sequence[tuple[int, int, int, int]]
@@ -539,10 +543,6 @@ def _reordered(size: tuple[int, int, int, int], order: tuple[int, int, int, int]
     return size[order[0]], size[order[1]], size[order[2]], size[order[3]]
 
 
-def _key(one: _Product) -> tuple[str, int, int, Dimension]:
-    return one.module, one.n, one.k, one.rows
-
-
 def _core_row(
     module: str, attributes: Mapping[str, object], sizes: Sequence[list[int]], kind: str
 ) -> dict[str, object]:
@@ -646,30 +646,3 @@ def _convolution(op: Op) -> tuple[int, int, int]:
     if op.attributes.get("transposed"):
         return product(op.shapes[0]) // kernel[0], kernel[0], product(kernel[1:])
     return product(op.out_shapes[0]) // kernel[0], product(kernel[1:]), kernel[0]
-
-
-def flop(document_: Mapping[str, object], batch: int, tokens: int) -> int:
-    """Forward FLOP of a document's products and cores at a batch and tokens, causal cores halved; experts and scans as
-    they were taken whole."""
-    layers = document_["layers"]
-    assert isinstance(layers, list)
-    total = 0.0
-    for layer in [*layers, document_["outside"]]:
-        work = 0.0
-        for p in layer["products"]:
-            work += 2 * p["n"] * p["k"] * at(tuple(p["rows"]), batch, tokens) * p["times"]
-        for c in layer["cores"]:
-            sequences, queries, keys = (at(tuple(c[key]), batch, tokens) for key in ("sequences", "queries", "keys"))
-            context = keys / 2 if c["causal"] else keys
-            work += 2 * sequences * queries * context * c["heads"] * (c["qk"] + c["v"])
-        for e in layer["experts"]:
-            chosen = e["number"] if e["run"] == "all" else e["top_k"]
-            matrices = 3 if e["gated"] else 2
-            work += 2 * at(tuple(e["rows"]), batch, tokens) * chosen * matrices * e["ffn"] * e["width"]
-        for s in layer["scans"]:
-            work += at(tuple(s["flop"]), batch, tokens)
-        total += work * layer["count"]
-    return round(total)
-
-
-__all__ = ["About", "digest", "document", "flop", "is_within", "written"]

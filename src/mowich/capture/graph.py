@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+PRODUCTS = frozenset(
+    f"aten.{name}"
+    for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "convolution", "mv", "addmv", "dot", "_grouped_mm")
+)
+"""Operations that multiply matrices."""
+
+WHOLE = frozenset(("attention", "experts", "scan"))
+"""Operations that a helper or the tracer takes whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:

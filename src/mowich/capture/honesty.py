@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.capture.graph import Op, Trace, replaced
+from mowich.capture.graph import PRODUCTS, Op, Trace, replaced
 from mowich.capture.problem import CaptureError
 from mowich.capture.scans import scan_of, stated
-
-PRODUCTS = frozenset(f"aten.{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "linear", "_grouped_mm"))
 
 KNOWN = frozenset(("aten", "prims", "prim", "torchvision", "attention", "experts", "scan", "update"))
 """Where the operations come from that are read as they are; all others are the user's kernels."""

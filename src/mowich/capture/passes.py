@@ -10,11 +10,11 @@ before it writes in that order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 
 from mowich.capture.cores import VIEWS, product
-from mowich.capture.graph import Op, Trace
-from mowich.capture.layers import HEAVY, WHOLE
+from mowich.capture.graph import PRODUCTS, WHOLE, Op, Trace
 
 _COPIES = frozenset(("aten.clone", "aten.copy_", "aten.copy"))
 _NORMS = frozenset(
@@ -32,7 +32,7 @@ _FILLED = frozenset(
 
 def is_barrier(op: Op) -> bool:
     """Whether an operation bounds passes: a product or what is taken whole."""
-    return op.name in HEAVY or op.name in WHOLE
+    return op.name in PRODUCTS or op.name in WHOLE
 
 
 def is_free(op: Op) -> bool:
@@ -72,34 +72,48 @@ def moved(trace: Trace, indexes: Sequence[int], sizes: Sizes) -> tuple[int, int]
     return _fused(trace, indexes, sizes), eager
 
 
-def _fused(trace: Trace, indexes: Sequence[int], sizes: Sizes) -> int:
-    made: dict[int, int] = {}
-    users: dict[int, list[int]] = {}
-    depth: dict[int, int] = {}
-    base: dict[int, int] = {}
+@dataclass
+class _Flow:
+    """Who makes and who uses what among some operations. base: of a view, what it shows; depth: products on the longest
+    way to an operation."""
+
+    made: dict[int, int] = field(default_factory=dict)
+    users: dict[int, list[int]] = field(default_factory=dict)
+    base: dict[int, int] = field(default_factory=dict)
+    depth: dict[int, int] = field(default_factory=dict)
+
+    def source(self, number: int) -> int:
+        return self.base.get(number, number)
+
+    def maker(self, number: int) -> int:
+        """The operation among these that made it, -1 for none."""
+        return self.made.get(self.source(number), -1)
+
+
+def _flow(trace: Trace, indexes: Sequence[int]) -> _Flow:
+    flow = _Flow()
     for index in indexes:
         op = trace.ops[index]
-        before = 0
+        makers = [flow.maker(number) for number in op.inputs]
+        flow.depth[index] = max((flow.depth[m] + is_barrier(trace.ops[m]) for m in makers if m >= 0), default=0)
+        if is_free(op) and op.inputs:
+            flow.base.update(dict.fromkeys(op.outputs, flow.source(op.inputs[0])))
+            continue
         for number in op.inputs:
-            source = base.get(number, number)
-            if source in made:
-                maker = made[source]
-                before = max(before, depth[maker] + is_barrier(trace.ops[maker]))
-            if not is_free(op):
-                users.setdefault(source, []).append(index)
-        depth[index] = before
-        for number in op.outputs:
-            if is_free(op) and op.inputs:
-                base[number] = base.get(op.inputs[0], op.inputs[0])
-            else:
-                made[number] = index
-    passes = [i for i in indexes if not is_barrier(trace.ops[i]) and not is_free(trace.ops[i])]
-    for index in reversed(passes):
-        after = {user for number in trace.ops[index].outputs for user in users.get(number, ())}
-        levels = {depth[user] for user in after}
-        if after and len(levels) == 1 and not any(is_barrier(trace.ops[user]) for user in after):
-            depth[index] = max(depth[index], levels.pop())
-    group = {index: index for index in passes}
+            flow.users.setdefault(flow.source(number), []).append(index)
+        flow.made.update(dict.fromkeys(op.outputs, index))
+    for index in reversed(indexes):  # as late as its users allow
+        op = trace.ops[index]
+        after = {user for number in op.outputs for user in flow.users.get(number, ())}
+        levels = {flow.depth[user] for user in after}
+        if len(levels) == 1 and not any(is_barrier(trace.ops[user]) for user in after) and not is_barrier(op):
+            flow.depth[index] = max(flow.depth[index], levels.pop())
+    return flow
+
+
+def _fused(trace: Trace, indexes: Sequence[int], sizes: Sizes) -> int:
+    flow = _flow(trace, indexes)
+    group = {i: i for i in indexes if not is_barrier(trace.ops[i]) and not is_free(trace.ops[i])}
 
     def root(index: int) -> int:
         while group[index] != index:
@@ -107,32 +121,38 @@ def _fused(trace: Trace, indexes: Sequence[int], sizes: Sizes) -> int:
             index = group[index]
         return index
 
-    for index in passes:
+    for index in group:
         for number in trace.ops[index].inputs:
-            maker = made.get(base.get(number, number), -1)
-            if maker in group and depth[maker] == depth[index]:
+            maker = flow.maker(number)
+            if maker in group and flow.depth[maker] == flow.depth[index]:
                 group[root(index)] = root(maker)
-    members: dict[int, list[int]] = {}
-    for index in passes:
-        members.setdefault(root(index), []).append(index)
+    together: dict[int, list[int]] = {}
+    for index in group:
+        together.setdefault(root(index), []).append(index)
+    last = set(trace.outputs) | {number for index in indexes[-1:] for number in trace.ops[index].outputs}
+    return sum(
+        _pass(trace, flow, members, sizes, last)
+        for members in together.values()
+        if not all(trace.ops[index].name in _COPIES for index in members)
+    )
+
+
+def _pass(trace: Trace, flow: _Flow, members: Sequence[int], sizes: Sizes, last: Set[int]) -> int:
+    """What one pass reads from outside and writes for outside. last: what is used after all these operations."""
+    inside = set(members)
+    read: dict[int, int] = {}
     total = 0
-    for together in members.values():
-        if all(trace.ops[index].name in _COPIES for index in together):
-            continue
-        inside = set(together)
-        read: dict[int, int] = {}
-        for index in together:
-            op = trace.ops[index]
-            for number, shape in zip(op.inputs, op.shapes, strict=False):
-                source = base.get(number, number)
-                if made.get(source, -1) not in inside:
-                    read[source] = max(read.get(source, 0), sizes.read(number, shape))
-            for number in op.outputs:
-                used = users.get(number, ())
-                if not used or any(user not in inside for user in used):
-                    total += sizes.elements[number] if used or number in trace.outputs or index == indexes[-1] else 0
-        total += sum(read.values())
-    return total
+    for index in members:
+        op = trace.ops[index]
+        for number, shape in zip(op.inputs, op.shapes, strict=False):
+            if flow.maker(number) not in inside:
+                source = flow.source(number)
+                read[source] = max(read.get(source, 0), sizes.read(number, shape))
+        for number in op.outputs:
+            used = flow.users.get(number, ())
+            if any(user not in inside for user in used) or (not used and number in last):
+                total += sizes.elements[number]
+    return total + sum(read.values())
 
 
 def norms(trace: Trace, indexes: Sequence[int]) -> int:

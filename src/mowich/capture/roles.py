@@ -253,7 +253,7 @@ class _Flow:
                 if place != dim:
                     result[place] = self.met(result[place], one[place])
         parts = [one[dim] for one in given][: len(sizes)]
-        parts += [plain((sizes[-1],))[0]] * (len(sizes) - len(parts))
+        parts += [plain((size,))[0] for size in sizes[len(parts) :]]
         result[dim] = axes.chain(parts, sizes) if sizes else plain((out[dim],))[0]
         self.write(op, tuple(result))
 
@@ -688,6 +688,9 @@ def roles(trace: Trace) -> dict[str, Role]:
     for at, op in enumerate(trace.ops):
         flow.follow(at, op)
     axes, barred = flow.axes, set[int]()
+    heads = _heads(flow)
+    for use in heads:  # split by vocabulary, so it reads whole rows
+        axes.mark(use.rows, MIXED)
     reads: dict[str, int] = {}
     for use in flow.uses:
         reads[use.weight] = reads.get(use.weight, 0) + 1
@@ -718,22 +721,22 @@ def roles(trace: Trace) -> dict[str, Role]:
             result[name] = next(kind for kind in order if kind in kinds)
         else:
             result[name] = "column" if name in vectors and name not in whole else "replicated"
-    for name in _heads(flow, all_parts):
-        if result[name] in ("replicated", "unknown", "column"):
-            result[name] = "vocabulary"
+    for use in heads:
+        if result[use.weight] in ("replicated", "unknown", "column"):
+            result[use.weight] = "vocabulary"
     return result
 
 
-def _heads(flow: _Flow, all_parts: list[_Parts]) -> set[str]:
-    """Weights whose columns nothing reads but the caller, as many as a table of tokens has rows."""
+def _heads(flow: _Flow) -> list[_Use]:
+    """Uses of weights whose columns nothing reads but the caller, as many as a table of tokens has rows."""
     axes = flow.axes
     out = {leaf for number in flow.trace.outputs for dim in flow.dims.get(number, ()) for leaf in axes.leaves(dim)}
     rows = [size for size in flow.tables.values() if size]
-    return {
-        parts.use.weight
-        for parts in all_parts
-        if parts.use.kind is None
-        and parts.use.weight in flow.trace.weights
-        and any(abs(axes.width(parts.use.columns) - size) <= NEAR * size for size in rows)
-        and out & set(axes.leaves(parts.use.columns))
-    }
+    return [
+        use
+        for use in flow.uses
+        if use.kind is None
+        and use.weight in flow.trace.weights
+        and any(abs(axes.width(use.columns) - size) <= NEAR * size for size in rows)
+        and out & set(axes.leaves(use.columns))
+    ]

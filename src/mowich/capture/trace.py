@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mowich.capture import adapters
-from mowich.capture.graph import Call, Op, Read, Trace, Weight
+from mowich.capture.graph import PRODUCTS, Call, Op, Read, Trace, Weight
 from mowich.capture.masks import mask_kind
 from mowich.capture.problem import CaptureError
 
@@ -32,12 +32,6 @@ BUILT_MOST = 2**22
 
 REAL_MOST = 2**25
 """Elements of one that stays real in a forward pass."""
-
-PRODUCTS = frozenset(
-    f"aten.{name}"
-    for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "convolution", "mv", "addmv", "dot", "_grouped_mm")
-)
-"""Operations that multiply matrices."""
 
 _CASTS = frozenset(("aten._to_copy", "aten.clone", "aten.contiguous"))
 _READS = frozenset(("aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.allclose"))
@@ -114,6 +108,37 @@ def _where() -> str:
             return f"{file.rsplit('/', 1)[-1]}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
+
+
+_Made = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]
+
+_known: dict[tuple[object, ...], _Made] = {}
+"""Operation and forms of its operands -> shape, strides and type of what it makes: layers repeat."""
+
+
+def _form(value: Any) -> object:
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.stride(), value.dtype)
+    if isinstance(value, (list, tuple)):
+        return (type(value), *map(_form, value))
+    return (type(value), value)
+
+
+def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """What an operation makes on the meta device; PyTorch works it out once for operands of one form."""
+    key: tuple[object, ...] | None = None
+    if not kind.is_view and not kind.is_inplace:
+        key = (func, _form(args), *((name, _form(value)) for name, value in kwargs.items()))
+        known = _known.get(key)
+        if known is not None:
+            made = [torch.empty_strided(shape, stride, dtype=dtype, device=_META) for shape, stride, dtype in known]
+            return made[0] if len(made) == 1 else tuple(made)
+    out = func(*_mapped(args, _to_meta), **{name: _mapped(value, _to_meta) for name, value in kwargs.items()})
+    if key is not None:
+        outputs = out if isinstance(out, tuple) and len(out) > 1 else (out,)
+        if all(isinstance(one, Tensor) for one in outputs):
+            _known[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in outputs)
+    return out
 
 
 def _meta_like(tensor: Tensor) -> Tensor:
@@ -326,9 +351,7 @@ class _Tracer:
             func(twin, *_mapped(args[1:], _to_meta), **{key: _mapped(v, _to_meta) for key, v in kwargs.items()})
             self._record(kind, (twin, *args[1:]), kwargs, [twin, *given[1:]], twin)
             return base
-        run = _mapped(args, _to_meta)
-        out = func(*run, **{key: _mapped(value, _to_meta) for key, value in kwargs.items()})
-        return self._record(kind, args, kwargs, given, out)
+        return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs))
 
     def _indexes(self, index: Any) -> list[Any]:
         """A mask as an index is a list of places for each of its dimensions: those of a real one, of one of activations

@@ -23,6 +23,7 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "sweep": ("sweep",),
     "fleet": ("fleet",),
     "model": ("model",),
+    "capture": ("capture",),
     "explain": ("explain",),
     "report": ("report",),
     "validate": ("validate",),

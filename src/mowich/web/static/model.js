@@ -1,4 +1,4 @@
-// The model: found by typing, or a pasted config.json; its card says parameters, active ones and context.
+// The model: found by typing, or a config.json or captured file that is pasted or opened (data, never code); its card says parameters, active ones and context.
 
 import { $, h, number } from "./dom.js";
 import { once, post } from "./api.js";
@@ -7,6 +7,8 @@ import { change, state } from "./state.js";
 let models = [];
 export const learnModels = async () => { models = (await once("/api/models")).result.models; };
 
+const MOST = 100_000; // bytes of a file of mowich capture, which is the longest
+const tooLong = (bytes) => `a model of ${number(bytes)} bytes; allowed: up to ${number(MOST)}`;
 const billions = (n) => (n >= 1e12 ? `${number(n / 1e12)}T` : n >= 1e9 ? `${number(n / 1e9)}B` : `${number(n / 1e6)}M`);
 const tokens = (n) => (n >= 1000 ? `${number(n / 1024)}Ki` : String(n));
 
@@ -40,7 +42,7 @@ export function picker() {
     const found = models.filter((m) => wanted.every((w) => m.name.includes(w))).slice(0, 60);
     list.replaceChildren(...found.map((m, i) => h("li", { role: "option", id: `model-${i}`, "aria-selected": "false", onmousedown: (e) => { e.preventDefault(); pick(m.name); } },
       m.name, h("span", { class: "soft" }, ` ${billions(m.params)}${m.params_active < m.params ? `, ${billions(m.params_active)} active` : ""}`))));
-    if (!found.length) list.replaceChildren(h("li", { role: "option", class: "soft", "aria-selected": "false", "aria-disabled": "true" }, "No such model: paste its config.json below."));
+    if (!found.length) list.replaceChildren(h("li", { role: "option", class: "soft", "aria-selected": "false", "aria-disabled": "true" }, "No such model: paste its config.json below, or a file of mowich capture."));
   }
   function pick(name) {
     change({ model: name, config: null });
@@ -67,14 +69,23 @@ export function picker() {
       open(false);
     }
   }
-  const pasted = h("textarea", { id: "config", rows: 6, spellcheck: "false", "aria-label": "config.json of a model", placeholder: '{"model_type": "llama", "hidden_size": 4096, ...}' });
+  const pasted = h("textarea", { id: "config", rows: 6, spellcheck: "false", "aria-label": "config.json of a model, or a file of mowich capture", placeholder: '{"model_type": "llama", "hidden_size": 4096, ...}' });
   const wrong = h("p", { class: "wrong", id: "wrong-model" });
+  const opened = h("input", { type: "file", id: "model-file", accept: ".json", onchange: async () => {
+    const [file] = opened.files;
+    if (!file) return;
+    wrong.textContent = file.size > MOST ? tooLong(file.size) : "";
+    if (file.size > MOST) return;
+    pasted.value = await file.text();
+    use.click();
+  } });
   const use = h("button", { type: "button", class: "small", onclick: async () => {
     wrong.textContent = "";
     try {
+      if (pasted.value.length > MOST) throw new Error(tooLong(pasted.value.length));
       const config = JSON.parse(pasted.value);
       const sized = (await post("/api/model", { model: config })).result;
-      change({ config, model: String(config._name_or_path ?? config.model_type ?? "pasted").split("/").pop() });
+      change({ config, model: String(config.schema ? config.name : config._name_or_path ?? config.model_type ?? "pasted").split("/").pop() });
       input.value = shown();
       $("model-card").replaceChildren(h("div", {}, h("dt", {}, "parameters"), h("dd", {}, billions(sized.params))), h("div", {}, h("dt", {}, "active for a token"), h("dd", {}, billions(sized.params_active))));
     } catch (error) {
@@ -82,5 +93,5 @@ export function picker() {
     }
   } }, "Use this model");
   return h("div", { class: "field model" }, h("label", { for: "model" }, "Model ", h("kbd", {}, "/")), input, list, h("dl", { class: "card", id: "model-card" }, card()), wrong,
-    h("details", {}, h("summary", {}, "Paste a config.json"), pasted, use));
+    h("details", {}, h("summary", {}, "Paste a config.json, or a model captured from its code"), pasted, h("label", { class: "soft", for: "model-file" }, "or open the file "), opened, use));
 }
