@@ -2,7 +2,7 @@
 
 Three of four layers mix tokens by a gated causal convolution, the fourth by attention of grouped heads whose queries
 and keys are normed. Every second layer has a feed-forward of routed experts beside a shared one; the experts are
-written as a loop that runs all of them, as research code often is. Embeddings are factorised.
+written as a loop that runs all of them, as research code often is.
 
 `build()` is what `mowich capture examples/my_model.py:build` calls. Nothing in this file knows of Mowich.
 """
@@ -16,10 +16,9 @@ from torch.nn import functional
 
 @dataclass
 class Config:
-    """Sizes of the model; the defaults make one of some 9 billion parameters."""
+    """Sizes of the model; the defaults make one of 6.6 billion parameters."""
 
     vocab: int = 65_536
-    rank: int = 1024
     hidden: int = 3072
     layers: int = 32
     heads: int = 24
@@ -150,12 +149,10 @@ class Model(nn.Module):
     def __init__(self, c: Config) -> None:
         super().__init__()
         self.c = c
-        self.embed = nn.Embedding(c.vocab, c.rank)
-        self.widen = nn.Linear(c.rank, c.hidden, bias=False)
+        self.embed = nn.Embedding(c.vocab, c.hidden)
         self.layers = nn.ModuleList([Layer(c, number) for number in range(c.layers)])
         self.norm = Norm(c.hidden)
-        self.narrow = nn.Linear(c.hidden, c.rank, bias=False)
-        self.head = nn.Linear(c.rank, c.vocab, bias=False)
+        self.head = nn.Linear(c.hidden, c.vocab, bias=False)
 
     def angles(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of positions, [tokens, width]."""
@@ -167,11 +164,11 @@ class Model(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         cos, sin = self.angles(input_ids.shape[1])
-        x = self.widen(self.embed(input_ids))
+        x = self.embed(input_ids)
         cos, sin = cos.to(x), sin.to(x)
         for layer in self.layers:
             x = layer(x, cos, sin)
-        return self.head(self.narrow(self.norm(x)))
+        return self.head(self.norm(x))
 
 
 def build(layers: int = 32) -> Model:
@@ -180,7 +177,7 @@ def build(layers: int = 32) -> Model:
 
 
 if __name__ == "__main__":
-    small = Model(Config(vocab=512, rank=32, hidden=96, heads=6, kv_heads=2, head_dim=16, ffn=128, expert_ffn=32))
+    small = Model(Config(vocab=512, hidden=96, heads=6, kv_heads=2, head_dim=16, ffn=128, expert_ffn=32))
     logits = small(torch.randint(0, 512, (2, 64)))
     count = sum(parameter.numel() for parameter in small.parameters())
     print(f"{count:,} parameters, logits {tuple(logits.shape)}")

@@ -11,8 +11,8 @@ In a table of docs/facts.md, the cell after the path of a fact is the fact as it
 `make docs` writes output and values back; tests/house/test_docs.py fails when a command fails or what is shown has
 changed.
 
-`PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios` and
-`kernels` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash,
+`PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios`,
+`kernels` and `examples` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash,
 no language, indented) that begin with a program. In a block that has `$ ` prompts only those lines are commands.
 `tests/house/commands_not_run.yaml` lists those that no test runs, each with its reason.
 """
@@ -223,8 +223,8 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
 
 
 def follow(path: Path, folder: Path) -> tuple[list[Ran], str]:
-    """`run_document`, with the scenarios and kernels of the checkout in the folder where the page expects them."""
-    for name in () if path in DOCUMENTS else ("scenarios", "kernels"):
+    """`run_document`, with the scenarios, kernels and examples of the checkout in the folder where the page expects them."""
+    for name in () if path in DOCUMENTS else ("scenarios", "kernels", "examples"):
         (folder / name).symlink_to(ROOT / name)
     return run_document(path, folder)
 

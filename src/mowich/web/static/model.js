@@ -7,7 +7,7 @@ import { change, state } from "./state.js";
 let models = [];
 export const learnModels = async () => { models = (await once("/api/models")).result.models; };
 
-const MOST = 100_000; // bytes of a file of mowich capture, which is the longest
+const MOST = 256 * 1024; // bytes of a body that the server takes
 const tooLong = (bytes) => `a model of ${number(bytes)} bytes; allowed: up to ${number(MOST)}`;
 const billions = (n) => (n >= 1e12 ? `${number(n / 1e12)}T` : n >= 1e9 ? `${number(n / 1e9)}B` : `${number(n / 1e6)}M`);
 const tokens = (n) => (n >= 1000 ? `${number(n / 1024)}Ki` : String(n));
