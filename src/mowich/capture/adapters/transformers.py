@@ -95,7 +95,7 @@ def _joined(functions: tuple[Callable[..., Any], ...]) -> Mask:
 
 
 def _labelled(make: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
-    """A maker of masks whose masks are real and say what they are, also a window that no pass is long enough to show."""
+    """A maker of masks whose masks are real and say what they are, also a window longer than a pass."""
 
     def labelled(
         *,
@@ -109,7 +109,7 @@ def _labelled(make: Callable[..., Tensor | None]) -> Callable[..., Tensor | None
         with untraced():
             mask = make(mask_function=mask_function, device="cpu", **options)
         if mask is not None:
-            mask.mowich_mask = says  # type: ignore[attr-defined]
+            mask.mowich_mask = says
         return mask
 
     return labelled
@@ -204,7 +204,7 @@ def experts(
     weights = {name: weight for name, weight in module.named_parameters() if weight.dim() > 1}
     down, width = weights.get("down_proj"), hidden_states.shape[-1]
     is_gated = "gate_up_proj" in weights or len(weights) == 3
-    number = down.shape[0] if down is not None else int(module.num_experts)  # type: ignore[arg-type]
+    number = down.shape[0] if down is not None else int(module.num_experts)
     held = down.numel() if down is not None else sum(one.numel() for one in weights.values()) // len(weights)
     config = getattr(module, "config", None)
     top_k = top_k_index.shape[-1] if top_k_index is not None else _top_k(module, router, config)
@@ -309,7 +309,7 @@ class Transformers:
         module.eval()
         sys.modules[cls.__module__].__dict__.update(torch_compilable_check=lambda *_, **__: None)  # of values
         for parent, part in _undecorated(module):
-            part.forward = partial(experts, part, router=parent)  # type: ignore[method-assign]
+            part.forward = partial(experts, part, router=parent)
         kind, inputs, notes = inputs_of(module)
         if kind == "vision-language" and getattr(config, "vision_config", None) is not None:
             config.vision_config._attn_implementation_internal = PACKED  # images of a batch in one call
