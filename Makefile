@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -95,9 +95,13 @@ $(VENV)-capture/.installed: requirements.lock requirements-capture.txt
 	touch $@
 
 # hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
+# SEED=date draws cases that no other day has, and other cases of each property too; SEED=20261202 draws those of that day again
 COUNT ?= 10000
-FIRST ?= 0
+SEED  ?=
+DAY   := $(if $(filter date,$(SEED)),$(shell date -u +%Y%m%d),$(SEED))
+FIRST ?= $(if $(DAY),$(DAY)00000,0)
 fuzz: $(STAMP)
+	$(if $(DAY),$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile daily --hypothesis-seed $(DAY))
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --count $(COUNT) --first $(FIRST)
 
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
@@ -208,12 +212,20 @@ lock:
 	rm -rf build/lock
 
 # the bill of materials: what requirements.lock names, in CycloneDX 1.6
-sbom:
+sbom: $(STAMP)
 	rm -rf build/sbom
 	$(PYTHON) -m venv build/sbom
 	build/sbom/bin/python $(PIP) cyclonedx-bom==7.5.0
 	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --sv 1.6 --of JSON -o sbom.cdx.json
 	rm -rf build/sbom
+	$(BIN)/python tools/supply.py --sbom
+
+# known weaknesses of every package that a lock names, asked of PyPI; it ends with an error where PyPI cannot be asked
+LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-uv.lock tests/web/requirements.lock
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python $(PIP) pip-audit==2.10.1
+	for lock in $(LOCKS); do build/audit/bin/pip-audit -r $$lock --disable-pip --require-hashes --strict --progress-spinner off || exit 1; done
 
 # the install compiles the kernel clock, the simulation of traffic and the play of RL where a C compiler is: again when their sources change
 $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/* src/mowich/serving/traffic/c/* src/mowich/rl/c/*)

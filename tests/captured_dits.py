@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from captured_models import BATCH, LENGTH, NONE, TOKENS, Json, product, signed
-from mowich.models.captured import SCHEMA
+from mowich.models.captured import CAPTURED_SCHEMA
 from mowich.models.captured_model import model_from_captured
 from mowich.models.model import Model
 
@@ -38,7 +38,8 @@ def _file(name: str, h: int, layers: list[Json], outside: list[Json], latent: Js
     once = _layer("", 1, h, outside, [], NONE, blocks=0, norms=1, launches=20)
     inner = sum(x["count"] * x["params"] for x in layers)
     return signed({
-        "schema": SCHEMA, "name": name, "source": "dit.py:build", "kind": "diffusion", "versions": {"torch": "2.13.0"},
+        "schema": CAPTURED_SCHEMA, "name": name, "source": "dit.py:build", "kind": "diffusion",
+        "versions": {"torch": "2.13.0"},
         "probes": [[2, 128], [2, 256], [3, 128], [3, 256]], "checked": [5, 384],
         "inputs": {"hidden_states": [BATCH, LENGTH, [64, 0, 0, 0]]}, "hidden": h, "vocab": 0, "tied": False,
         "max_seq": 0, "params": inner + once["params"],

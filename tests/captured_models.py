@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.models.attention import Attention
-from mowich.models.captured import SCHEMA, digest_of
+from mowich.models.captured import CAPTURED_SCHEMA, digest_of
 from mowich.models.ffn import Moe
 from mowich.models.model import Layer, Model
 from mowich.models.recurrent import Recurrent
@@ -131,7 +131,7 @@ def captured_json(
     extra = model.other_matmul_params
     head += [product("project", extra // model.hidden, model.hidden)] if extra else []
     return signed({
-        "schema": SCHEMA, "name": model.name, "source": "my_model.py:build", "kind": kind,
+        "schema": CAPTURED_SCHEMA, "name": model.name, "source": "my_model.py:build", "kind": kind,
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "probes": [[2, 128], [2, 256], [3, 128], [3, 256]], "checked": [5, 384],
         "inputs": {"input_ids": [BATCH, LENGTH]}, "hidden": model.hidden, "vocab": model.vocab,

@@ -23,9 +23,10 @@ from shared_facts import SHARED_FACTS, fresh_facts
 from shares import put_aside
 
 # a property holds, however busy the machine is. Tests that do not say how many cases they draw are run again with many
-# by `make test-slow`
+# by `make test-slow`; `make fuzz SEED=date` draws cases that no other day has
 settings.register_profile("quick", deadline=None, max_examples=30)
 settings.register_profile("many", deadline=None, max_examples=200)
+settings.register_profile("daily", deadline=None, max_examples=200, derandomize=False, print_blob=True)
 settings.load_profile("quick")
 
 # what pytest makes of a test file is kept, whatever the environment says: making it anew is two thirds of a collection

@@ -1,9 +1,11 @@
 """What the project is made of, and what it must not hold: licences of what is installed, terms of what was measured, and
 secrets. Offline, in a second; `make lint` runs it.
 
-    python tools/supply.py
+    python tools/supply.py           what is wrong
+    python tools/supply.py --sbom    write licences into sbom.cdx.json
 
-- Every package of requirements.lock that is installed has a licence of `ALLOWED`.
+- Every package of requirements.lock that is installed has a licence of `ALLOWED`, and the bill of materials states it.
+- Every action of a workflow is named by the digest of a commit.
 - Every published measurement comes from a place that src/mowich/facts/published/terms.csv names, with its licence; "not
   stated" and "not read" are values.
 - No file of the repository holds what looks like a key or a password.
@@ -12,6 +14,7 @@ secrets. Offline, in a second; `make lint` runs it.
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -24,14 +27,20 @@ from packaging.markers import Marker
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTS = ROOT / "src" / "mowich" / "facts"
+BILL = ROOT / "sbom.cdx.json"
 
 ALLOWED = {
-    *("MIT", "MIT-0", "MIT License", "ISC License", "0BSD", "Zlib", "CC0-1.0", "PSF-2.0"),
-    *("Apache-2.0", "Apache 2.0", "Apache Software License", "BSD-2-Clause", "BSD 2-Clause License", "BSD-3-Clause"),
-    *("MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)"),
+    **{name: name for name in ("MIT", "MIT-0", "0BSD", "Zlib", "CC0-1.0", "PSF-2.0")},
+    **{name: name for name in ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MPL-2.0")},
+    "MIT License": "MIT",
+    "ISC License": "ISC",
+    "BSD 2-Clause License": "BSD-2-Clause",
+    "Apache 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-"""Licences, as packages write them, under which anybody may use, change and sell what he makes with them. (MPL-2.0 binds
-changes of the package's own files.)"""
+"""Licences under which anybody may use, change and sell what he makes with them, as packages write them -> as SPDX
+does. (MPL-2.0 binds changes of the package's own files.)"""
 
 SECRETS: dict[str, tuple[str, str]] = {
     "a private key": ("PRIVATE KEY-----", r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
@@ -68,7 +77,13 @@ def licence_of(package: str) -> str:
     return first or " AND ".join(named)
 
 
+def expression_of(licence: str) -> str:
+    """A licence in the words of SPDX, where all of its parts are known: "MIT License" is "MIT"."""
+    return "".join(ALLOWED.get(part, part) for part in re.split("( AND | OR )", licence))
+
+
 def licence_problems() -> Iterator[str]:
+    listed = {one["name"]: one.get("licenses") for one in json.loads(BILL.read_text(encoding="utf-8"))["components"]}
     for package in locked():
         try:
             licence = licence_of(package)
@@ -76,8 +91,35 @@ def licence_problems() -> Iterator[str]:
             yield f"requirements.lock: {package} is not installed: make installs it"
             continue
         choices = [set(one.split(" AND ")) for one in licence.split(" OR ")]
-        if not any(choice <= ALLOWED for choice in choices):
+        if not any(choice <= set(ALLOWED) for choice in choices):
             yield f"{package}: licence {licence!r} is not among those that are allowed (tools/supply.py)"
+        elif listed.get(package) != as_listed(licence):
+            yield f"{BILL.name}: the licence of {package} is {licence!r}: make sbom writes it"
+
+
+def as_listed(licence: str) -> list[dict[str, object]]:
+    """A licence as CycloneDX lists it."""
+    return [{"expression": expression_of(licence)}]
+
+
+def list_licences() -> None:
+    """Write the licences of all packages into the bill of materials. A package of another platform has none here."""
+    bill = json.loads(BILL.read_text(encoding="utf-8"))
+    here = locked()
+    for one in bill["components"]:
+        if one["name"] in here:
+            one["licenses"] = as_listed(licence_of(one["name"]))
+    bill["components"] = [dict(sorted(one.items())) for one in bill["components"]]
+    BILL.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+
+
+def action_problems() -> Iterator[str]:
+    """A tag of an action can be moved: what a workflow runs is named by the digest of a commit."""
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            used = re.search(r"\buses:\s*(\S+)", line)
+            if used and not re.fullmatch(r"\.\S*|[\w./-]+@[0-9a-f]{40}", used[1]):
+                yield f"{path.relative_to(ROOT)}:{number}: {used[1]} is no digest of a commit"
 
 
 def place_of(address: str) -> str:
@@ -154,11 +196,16 @@ def secret_problems() -> Iterator[str]:
 
 
 def main() -> int:
-    found = [*licence_problems(), *term_problems(), *secret_problems()]
+    if sys.argv[1:] == ["--sbom"]:
+        list_licences()
+        return 0
+    found = [*licence_problems(), *term_problems(), *action_problems(), *secret_problems()]
     for line in found:
         print(f"error: {line}", file=sys.stderr)
     if not found:
-        print(f"{len(locked())} licences allowed, {len(terms())} places of measurements with their terms, no secrets")
+        print(
+            f"{len(locked())} licences allowed, {len(terms())} places of measurements with their terms, actions by digest, no secrets"
+        )
     return 1 if found else 0
 
 

@@ -120,7 +120,11 @@ class Notes:
 
     def drop_zeros(self) -> None:
         """Forget the terms that are nothing."""
-        self.terms = {name: term for name, term in self.terms.items() if term.value}
+        self.drop(*(name for name, term in self.terms.items() if not term.value))
+
+    def drop(self, *names: str) -> None:
+        """Forget terms."""
+        self.terms = {name: term for name, term in self.terms.items() if name not in names}
         self._moves = {name: moves for name, moves in self._moves.items() if name in self.terms}
 
     def take(self, other: Notes, suffix: str = "") -> None:

@@ -66,7 +66,7 @@ def check_counts(name: str, inputs: str | None = None, function: str = "build") 
     assert len(document["pattern"]) == sum(layer["count"] for layer in document["layers"]), name
     values = [torch.zeros(one.shape, dtype=one.dtype) for one in given(*SIZES).values()]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model.eval()(*values)
+        model.eval().requires_grad_(False)(*values)
     counted, found = counter.get_total_flops(), flop_of(document, *SIZES)
     assert counted == found, f"{name}: {found:,} FLOP captured, {counted:,} counted"
     assert document["digest"] == digest(json.loads(written(document))), name

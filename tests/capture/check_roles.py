@@ -13,9 +13,9 @@ import sys
 import time
 from collections import Counter
 
-from mowich.capture.adapters.transformers import adapter
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from mowich.capture.adapters.transformers import adapter
 from mowich.capture.cores import with_cores
 from mowich.capture.roles import roles
 from mowich.capture.scans import installed

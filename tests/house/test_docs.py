@@ -64,7 +64,7 @@ LONG_PAGES = (
 """Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "path",
     [

@@ -133,6 +133,32 @@ def test_the_bill_of_materials_is_the_lock() -> None:
 def test_licences_terms_and_secrets(supply: ModuleType) -> None:
     assert list(supply.licence_problems()) == []
     assert list(supply.term_problems()) == []
+    assert list(supply.action_problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("used", "is_pinned"),
+    [("actions/checkout@v4", False), ("a/b@main", False), ("a/b/c@" + "0f" * 20, True), ("./.github/own", True)],
+)
+def test_an_action_is_named_by_a_digest(
+    supply: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, used: str, is_pinned: bool
+) -> None:
+    flow = tmp_path / ".github" / "workflows" / "own.yml"
+    flow.parent.mkdir(parents=True)
+    flow.write_text(f"jobs:\n  a:\n    steps:\n      - uses: {used} # words\n")
+    monkeypatch.setattr(supply, "ROOT", tmp_path)
+    assert [line.split(": ")[0] for line in supply.action_problems()] == [".github/workflows/own.yml:4"][is_pinned:]
+
+
+def test_licences_are_listed_as_spdx_has_them(supply: ModuleType) -> None:
+    assert supply.expression_of("MIT License") == "MIT"
+    assert supply.expression_of("Apache 2.0 OR BSD-3-Clause") == "Apache-2.0 OR BSD-3-Clause"
+    bill = json.loads((ROOT / "sbom.cdx.json").read_text(encoding="utf-8"))
+    known = set(supply.ALLOWED.values())
+    for one in bill["components"]:
+        for licence in one.get("licenses", ()):
+            choices = licence["expression"].split(" OR ")
+            assert any(set(choice.split(" AND ")) <= known for choice in choices), one["name"]
 
 
 def test_what_is_wrong_is_found(supply: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def told(result: Mapping[str, Any]) -> Iterator[tuple[tree.ResultPath, Any]]:
         yield path, explainer.at(path, sensitivity=False)
 
 
-@pytest.mark.share(3)
+@pytest.mark.share(8)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("experts", "scan") else n for n in ANSWERS]
 )

@@ -9,16 +9,23 @@ import numpy as np
 import pytest
 from tests.traced_layers import traced_model, traced_of
 
+from mowich.errors import UserError
+from mowich.estimate import Notes
+from mowich.evidence.residual import half_width
 from mowich.facts import load_facts
+from mowich.machines.system import resolve
 from mowich.models import Model, load_model
 from mowich.models.attention import NO_ATTENTION, Attention
 from mowich.models.model import NO_FFN, Layer, Mlp, Moe, Recurrent
 from mowich.models.traced import Traced
+from mowich.operators import list as operators
 from mowich.plans.enumerate import legal_plans, tp_degrees
 from mowich.plans.memory import memory_B, weights_B
 from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
 from mowich.plans.shapes import shapes
+from mowich.plans.workers import worker_plans
 from mowich.software.stack import Platform, equip
+from mowich.training.layer import rank_share
 from mowich.training.step import micro_batches_of, predict_step
 
 FACTS = load_facts()
@@ -191,3 +198,51 @@ def test_a_scan_keeps_its_state() -> None:
     )
     one, four = (shapes(unknown, ServePlans.of([ServePlan(tp=tp)])).state_B[0] for tp in (1, 4))
     assert one == four
+
+
+def test_bytes_counted_in_code_widen_the_range() -> None:
+    ours, system = load_model("llama-3.1-8b"), SYSTEMS[0]
+    code = traced_model(ours)
+    parts = predict_step(ours, system, JOB, Plan(tp=2, dp=32)).breakdown
+    known, counted = (half_width(parts, model, system, FACTS) for model in (ours, code))
+    share = parts["memory_bound"] / sum(parts.values())
+    assert counted**2 - known**2 == pytest.approx((FACTS.number("training.residuals.captured") * share) ** 2)
+    half = replace(code, layers=(*code.layers, *ours.layers))
+    assert known < half_width(parts, half, system, FACTS) < counted
+
+
+def test_where_no_role_is_known_nothing_is_split() -> None:
+    """One rank of tensor parallelism in training and serving; another degree is refused with a line."""
+    code, system = traced_model(load_model("llama-3.1-8b")), SYSTEMS[0]
+    traced = code.layers[0].traced
+    assert traced is not None
+    whole = tuple(replace(product, role="replicated") for product in traced.products)
+    unknown = replace(code, layers=(replace(code.layers[0], mixer=replace(traced, products=whole)),))
+    assert tp_degrees(unknown, system) == [1]
+    assert set(legal_plans(unknown, system, JOB).plans.tp) == {1.0}
+    with pytest.raises(UserError, match="splits nothing of llama"):
+        legal_plans(unknown, system, JOB, {"tp": [2]})
+    ways = worker_plans(unknown, resolve(FACTS, "h100:64"), weights=["bf16"], kv=["bf16"], fixed={}, long_prompt=False)
+    assert {way.tp for way in ways} == {1}
+
+
+def test_terms_are_named_by_modules_of_the_code() -> None:
+    notes = Notes()
+    predict_step(traced_model(load_model("llama-3.1-8b")), SYSTEMS[0], JOB, Plan(tp=2, dp=32), notes)
+    named = {name.split(" x ")[0] for name in notes.terms}
+    assert {"gemm.attn.qkv", "gemm.attn.attn_out", "gemm.mlp.mlp_down", "attention.core.attn"} <= named
+
+
+def test_software_moves_no_more_than_the_code_as_written() -> None:
+    """What is compiled moves the fused bytes some times over; eager code moves what it moves; fixed rows are whole on
+    each rank that shares a sequence."""
+    layer = traced_of(load_model("llama-3.1-8b").layers[0])
+    traced = layer.traced
+    assert traced is not None
+    fused = traced.moved[1]
+    seen = replace(layer, mixer=replace(traced, moved=(1000.0 * fused, fused), moved_eager=(0.0, 3.0 * fused)))
+    share = rank_share(JOB, Plans.of([Plan(), Plan(cp=2)]), 2.0)
+    compiled, eager = (operators.stream(seen, 4096.0, share, is_eager=is_eager) for is_eager in (False, True))
+    assert compiled.bytes_ == pytest.approx(2.0 * share.tokens * fused * (1.0 + 1000.0 * share.cp / JOB.seq))
+    assert eager.bytes_ == pytest.approx(2.0 * share.tokens * 3.0 * fused)
+    assert eager.most == 1.0

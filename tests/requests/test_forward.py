@@ -120,6 +120,7 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
         ("--task encode --tokens 9 --equal usd --chips 4", "--equal: forward passes compare on equal chips, got 'usd'"),
         ("--task encode --tokens 9 --stack hand-tuned", "--stack: is of training and serving, got 'hand-tuned'"),
         ("--task encode --tokens 9 --set plan.pp=2", "--set plan: unknown field of a plan of forward passes 'pp'"),
+        ("--task encode --tokens 9 --batch 4 --set plan.batch=2", "--batch: is given twice, got '4 and plan.batch'"),
         ("--task encode --tokens 9 --set plan.cfg=3", "--set plan.cfg: guidance has two branches, got '3'"),
         ("--serve --isl 9 --osl 9 --steps 2", "--steps: is of images, clips and encoders; leave it out, or use --task"),
         ("--train --seq 9 --batch 9seqs --tokens 1T --task encod", "--task: unknown task 'encod'"),

@@ -195,10 +195,9 @@ def test_a_question_goes_the_whole_way(capsys: pytest.CaptureFixture[str], tmp_p
     assert result["digest"]
     assert cli.run([*command_of(result).split()[1:], "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out) == result
-    found = mowich.compare(
-        "llama-3.2-1b", ["trn2", "h100"], forward={"task": "encode", "tokens": 512, "batch": 4}, chips=2
-    )
-    assert [r["item_s"] for r in found.to_dict()["rows"]] == [r["item_s"] for r in result["rows"]]  # type: ignore[union-attr]
+    job: mowich.Forward = {"task": "encode", "tokens": 512, "batch": 4}
+    found = mowich.compare("llama-3.2-1b", ["trn2", "h100"], forward=job, chips=2)
+    assert [one.item_s.to_dict() for one in found.rows] == [r["item_s"] for r in result["rows"]]
     for r in result["rows"]:
         assert math.fsum(r["pass_s"]["breakdown"].values()) == pytest.approx(r["pass_s"]["value"])
     assert cli.run([*words.split(), "--set", "chips.trainium3.power.tdp=900 W", "--json", "-q"]) == 0

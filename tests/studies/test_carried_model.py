@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from captured_models import captured_json
 from mowich.cli.app import run
 from mowich.models.builtin import config_of, load_model
 from mowich.models.given import model_of_inputs
@@ -19,8 +20,11 @@ ASKED = {
     "plan": ("plan", *TRAIN, "--on", "h100:16", "--top", "1"),
     "served": ("plan", *SERVE, "--on", "h100:8", "--top", "1"),
     "fit": ("fit", *TRAIN[:1], *TRAIN[3:], "--on", "trn3:16"),
+    "captured": ("fit", *TRAIN[:1], *TRAIN[3:], "--on", "trn3:16"),
 }
-METRICS = {"compare": "h100.step_s", "plan": "1.step_s", "served": "1.tpot_s", "fit": "memory_B"}
+METRICS = {"compare": "h100.step_s", "plan": "1.step_s", "served": "1.tpot_s"} | dict.fromkeys(
+    ("fit", "captured"), "memory_B"
+)
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("compare", "plan") else n for n in ASKED]
 )
@@ -41,6 +45,8 @@ def test_a_result_is_explained_and_reported_without_the_config(
     name: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(config.parent)
+    if name == "captured":
+        config.write_text(json.dumps(captured_json(load_model("config.json"))))
     verb, *words = ASKED[name]
     assert run([verb, "config.json", *words, "--json"]) == 0
     result = tmp_path / "elsewhere" / "r.json"

@@ -326,6 +326,7 @@ def ends_of_lists(paths: Iterable[tree.ResultPath]) -> Iterator[tree.ResultPath]
         yield from dict.fromkeys((found[0], found[-1]))
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("verb", "asks"),
     [
@@ -411,6 +412,7 @@ def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(
             assert explainer.evaluate(path) == pytest.approx(told.estimate.value, rel=1e-9), path
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("verb", "metric"),
     [

@@ -10,17 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captured_dits import captured_dit, flux_json, wan_json
+from captured_models import signed
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.forward import ForwardJob, ForwardPlan
 from mowich.plans.preference import margin
-from mowich.studies.forward import assess_forward, best_forward
+from mowich.studies.forward import assess_forward, best_forward, forward_laws
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 from shared_facts import SHARED_FACTS
 
-MODELS = {"flux": captured_dit(flux_json()), "wan": captured_dit(wan_json()), "llama": load_model("llama-3.1-8b")}
+MODELS = {
+    "flux": captured_dit(flux_json()),
+    "wan": captured_dit(wan_json()),
+    "ltx": load_model("ltx-2"),
+    "llama": load_model("llama-3.1-8b"),
+}
 NEAR = 1.0 + margin(SHARED_FACTS)
 """Rates that are no further apart are not told apart."""
 ASKS = {
@@ -94,17 +100,18 @@ def test_more_chips_never_lose_and_a_restriction_never_wins(
 
 
 @given(**{name: drawn for name, drawn in ASKS.items() if name != "tokens"})
-def test_steps_and_sizes_cost_what_they_are(on: str, chips: int, **job: Any) -> None:
-    """More steps cost in proportion, and a larger image never takes less time or money."""
-    one, ten = (assess_forward(asked(on, chips, steps=steps, **job)) for steps in (1, 10))
-    if one.feasible:
-        for name in ("item_s", "usd_per_item", "J_per_item"):
-            assert value(getattr(ten, name)) == pytest.approx(10 * value(getattr(one, name)), rel=1e-9)
-        assert value(ten.pass_s) == value(one.pass_s)
+def test_a_larger_image_takes_no_less(on: str, chips: int, **job: Any) -> None:
     small, large = (assess_forward(asked(on, chips, tokens=tokens, **job)) for tokens in (1024, 4096))
     assert rate(large) <= rate(small)
     if large.feasible:
         assert value(large.usd_per_item) >= value(small.usd_per_item)
+
+
+def test_steps_cost_in_proportion() -> None:
+    one, ten = (assess_forward(asked("trn3", 2, steps=steps)) for steps in (1, 10))
+    for name in ("item_s", "usd_per_item", "J_per_item"):
+        assert value(getattr(ten, name)) == pytest.approx(10 * value(getattr(one, name)), rel=1e-9)
+    assert (ten.plan, ten.pass_s) == (one.plan, one.pass_s)
 
 
 def test_the_front_goes_from_cheap_to_fast() -> None:
@@ -169,9 +176,34 @@ def test_logical_cores_may_be_chosen() -> None:
 
 
 def test_each_number_has_its_laws() -> None:
+    """The laws of a plan give the numbers of its row, each with the facts that move it."""
     ask = asked("trn3", 1)
+    ask = replace(ask, plan=assess_forward(ask).plan)
     notes = Notes()
-    row = assess_forward(replace(ask, plan=assess_forward(ask).plan), notes)
-    assert notes.terms["pass"].value == pytest.approx(value(row.pass_s))
-    for name in ("memory.weights", "memory.latents", "memory.activations", "memory.reserve"):
-        assert notes.terms[name].value == pytest.approx(row.memory_B[name.removeprefix("memory.")])
+    row, terms = assess_forward(ask, notes), forward_laws(ask).terms
+    assert {name: terms[name].value for name in terms} == pytest.approx({n: notes.terms[n].value for n in terms})
+    assert terms["pass"].value == pytest.approx(value(row.pass_s))
+    assert sum(terms[f"{name}.pass"].value for name in row.parts) == pytest.approx(value(row.pass_s))
+    for name, held in row.memory_B.items():
+        assert terms[f"memory.{name}"].value == pytest.approx(held)
+    assert "devices.neuroncore-v4.product_16" in terms["gemm.attn.to_q x 19 layers (kind 1)"].facts
+    assert "devices.neuroncore-v4.attention" in terms["attention.core.attn x 19 layers (kind 1)"].facts
+    assert not terms["memory.weights"].facts
+    with pytest.raises(ValueError, match="one plan"):
+        forward_laws(replace(ask, plan=None))
+
+
+def test_weights_whose_roles_are_not_known_are_not_cut() -> None:
+    """Such a model has the plans of one tensor rank, which share its tokens."""
+    data = flux_json(double=2, single=2)
+    for product in (p for layer in data["layers"] for p in layer["products"]):
+        product["role"] = "unknown"
+    rows = best_forward(replace(asked("trn3", 2), model=captured_dit(signed(data))), top=9)
+    assert all(row.feasible for row in rows)
+    assert {row.plan.tp for row in rows if row.plan} == {1}
+    assert {row.plan.cp for row in rows if row.plan} == {4, 8}
+
+
+def test_a_plan_that_is_asked_may_be_too_large() -> None:
+    row = assess_forward(replace(asked("h100", 1), plan=ForwardPlan(tp=4)))
+    assert row.reason.startswith("no plan is legal with tp4 b1 bf16: tp x cp x cfg is 1 to 1 devices")

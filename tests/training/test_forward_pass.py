@@ -31,12 +31,13 @@ MODELS = {
     "wan": captured_dit(wan_json()),
     "llama": load_model("llama-3.1-8b"),
     "experts": load_model("mixtral-8x7b"),
+    "ltx": load_model("ltx-2"),
 }
 SYSTEMS = {
     "trn2": equip(SHARED_FACTS, "trn2:4", stack="neuron-diffusion"),
     "trn3": equip(SHARED_FACTS, "trn3:4", stack="neuron-diffusion"),
     "h100": equip(SHARED_FACTS, "h100:8", stack="diffusers-eager"),
-    "ironwood": equip(SHARED_FACTS, "ironwood:8", stack="jax-tpu"),
+    "ironwood": equip(SHARED_FACTS, "ironwood:8", stack="jax-forward"),
 }
 PLANS = st.builds(
     ForwardPlan,
@@ -157,6 +158,16 @@ def test_launches_show_where_kernels_are_short() -> None:
     )
     assert small > 1.1
     assert large < 1.01
+
+
+def test_a_compiled_pass_has_a_floor() -> None:
+    """However little a pass computes, the host starts each forward of it."""
+    system, plan = SYSTEMS["trn3"], ForwardPlan()
+    tiny = captured_dit(flux_json(double=1, single=1, text=1))
+    for branches in (1, 2):
+        time = pass_time(tiny, system, PassWork(tokens=1, branches=branches), pass_plans([plan], system))
+        assert time.parts["fixed"][0] == pytest.approx(branches * system.stack.pass_start)
+        assert time.total_s[0] > branches * system.stack.pass_start > 0
 
 
 def test_each_law_is_told_with_a_block_of_the_model() -> None:

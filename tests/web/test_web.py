@@ -784,3 +784,16 @@ def test_a_setting_that_changes_nothing_is_told(client: TestClient, path: str, a
         assert found["unread"] == [unread]
         asked = {**asked, "set": asked["set"][:1]}
     assert "unread" not in client.post(f"/api/{path}", json=ask).json()["result"]
+
+
+@pytest.mark.parametrize("verb", ["compare", "plan", "fit"])
+def test_forward_passes_are_answered_as_the_command_line_answers_them(client: TestClient, verb: str) -> None:
+    job = {"task": "encode", "tokens": 512, "batch": 4}
+    body = {"model": "bert-large", "on": ["h100:2"] if verb == "compare" else "h100:2", "forward": job}
+    answer = client.post(f"/api/{verb}", json=body).json()
+    assert answer["result"] == said_by_cli(answer["command"])
+    assert answer["view"]["headline"]
+    refused = client.post(f"/api/{verb}", json={**body, "forward": {**job, "hight": 9}})
+    assert refused.status_code == 422
+    refused = client.post(f"/api/{verb}", json={**body, "forward": {"task": "diffuse", "steps": 9}})
+    assert refused.json()["errors"][0]["where"] == "forward.task"

@@ -4,6 +4,7 @@ fifth. Batch 1 is no probe: PyTorch treats it in a way of its own."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from mowich.capture.graph import Op, Trace
 from mowich.capture.problem import CaptureError
@@ -14,7 +15,13 @@ Dimension = tuple[int, int, int, int]
 PROBES = ((2, 128), (2, 256), (3, 128), (3, 256))
 CHECKED = (5, 384)
 
-_fits: dict[tuple[int, ...], Dimension | None] = {}
+Ratios = tuple[Fraction, Fraction, Fraction, Fraction]
+"""The same where parts of tokens are counted: half of them after a convolution of stride 2."""
+
+Shapes = tuple[tuple[Ratios, ...], ...]
+"""The shapes of what an operation makes."""
+
+_fits: dict[tuple[int, ...], Ratios | None] = {}
 
 
 def at(dimension: Dimension, batch: int, tokens: int) -> int:
@@ -35,22 +42,35 @@ def fit(values: Sequence[int]) -> Dimension | None:
     >>> fit([2 * 128**2, 2 * 256**2, 3 * 128**2, 3 * 256**2, 5 * 384**2]) is None
     True
     """
+    found = ratios(values)
+    if found is None or any(one.denominator > 1 for one in found):
+        return None
+    a, b, c, d = (int(one) for one in found)
+    return a, b, c, d
+
+
+def ratios(values: Sequence[int]) -> Ratios | None:
+    """The same in fractions.
+
+    >>> [str(one) for one in ratios([64, 128, 64, 128, 192])]
+    ['0', '0', '1/2', '0']
+    """
     key = tuple(values)
     if key not in _fits:
         _fits[key] = _fitted(key)
     return _fits[key]
 
 
-def _fitted(values: tuple[int, ...]) -> Dimension | None:
+def _fitted(values: tuple[int, ...]) -> Ratios | None:
     (b0, s0), (_, s1), (b1, _), _ = PROBES
     f00, f01, f10, f11, checked = values
     tokens, rows = s1 - s0, b1 - b0
-    d, rest = divmod(f11 - f10 - f01 + f00, tokens * rows)
-    c, rest_c = divmod(f01 - f00 - d * b0 * tokens, tokens)
-    b, rest_b = divmod(f10 - f00 - d * s0 * rows, rows)
+    d = Fraction(f11 - f10 - f01 + f00, tokens * rows)
+    c = Fraction(f01 - f00, tokens) - d * b0
+    b = Fraction(f10 - f00, rows) - d * s0
     a = f00 - b * b0 - c * s0 - d * b0 * s0
-    found = (a, b, c, d)
-    return found if not (rest or rest_c or rest_b) and at(found, *CHECKED) == checked else None
+    batch, many = CHECKED
+    return (a, b, c, d) if a + b * batch + c * many + d * batch * many == checked else None
 
 
 def place(op: Op) -> str:
@@ -99,20 +119,20 @@ def _counted(trace: Trace) -> dict[str, int]:
     return counts
 
 
-def shape_of(traces: Sequence[Trace], index: int) -> tuple[tuple[Dimension, ...], ...] | None:
+def shape_of(traces: Sequence[Trace], index: int) -> Shapes | None:
     """The shapes of what an operation makes, as dimensions; None where one of them is none."""
     found = []
     for shapes in zip(*(trace.ops[index].out_shapes for trace in traces), strict=True):
         if len({len(shape) for shape in shapes}) > 1:
             return None
-        fits = [fit(sizes) for sizes in zip(*shapes, strict=True)]
+        fits = [ratios(sizes) for sizes in zip(*shapes, strict=True)]
         if any(one is None for one in fits):
             return None
         found.append(tuple(one for one in fits if one is not None))
     return tuple(found)
 
 
-def checked(traces: Sequence[Trace]) -> tuple[tuple[tuple[Dimension, ...], ...], ...]:
+def checked(traces: Sequence[Trace]) -> tuple[Shapes, ...]:
     """The shapes of what every operation makes, as dimensions that the fifth pass has too.
 
     Raises:
@@ -127,8 +147,6 @@ def checked(traces: Sequence[Trace]) -> tuple[tuple[tuple[Dimension, ...], ...],
                 f"{'x'.join(map(str, trace.ops[index].out_shapes[0]))} at {trace.sizes[0]} x {trace.sizes[1]}"
                 for trace in traces
             )
-            raise CaptureError(
-                f"a size is not a + b*batch + c*tokens + d*batch*tokens in whole numbers: {sizes}", where=place(op)
-            )
+            raise CaptureError(f"a size is not a + b*batch + c*tokens + d*batch*tokens: {sizes}", where=place(op))
         shapes.append(shape)
     return tuple(shapes)

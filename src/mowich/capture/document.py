@@ -7,9 +7,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from mowich.capture.cores import product
-from mowich.capture.dimensions import CHECKED, PROBES, Dimension, checked, fit, place
+from mowich.capture.dimensions import CHECKED, PROBES, Dimension, checked, fit, place, ratios
 from mowich.capture.graph import PRODUCTS, Op, Trace
 from mowich.capture.layers import LayerKind, generic, layout, relative
 from mowich.capture.passes import Sizes, launches, moved, norms, residuals
@@ -322,7 +323,7 @@ class _Writer:
         return 1
 
     def _moved(self, values: Sequence[int], module: str, what: str) -> list[int]:
-        found = fit(values)
+        found = ratios(values)
         if found is None:  # what grows with the square of tokens: at the probes it is exact
             note = f"elements moved ({what}) in {generic(module) or 'the model'} grow as the square of tokens"
             if note not in self.notes:
@@ -330,7 +331,7 @@ class _Writer:
             b0, s0 = PROBES[0]
             slope = (values[3] - values[2] - values[1] + values[0]) // (PROBES[1][1] - s0)
             return [0, 0, 0, max(0, slope or values[1] // (b0 * PROBES[1][1]))]
-        return list(found)
+        return [ceil(one) for one in found]
 
     # ---- products
 
@@ -351,7 +352,11 @@ class _Writer:
             self._say_unknown(op, "a product in groups of unknown sizes: every row is counted once")
         one = self._sized(index, module, name)
         if one is None:
-            raise CaptureError("a product whose sizes all grow with tokens", where=place(op))
+            raise CaptureError(
+                "rows of a product are no a + b*batch + c*tokens + d*batch*tokens in whole numbers",
+                where=place(op),
+                fix="let inputs(batch, tokens) count tokens where there are fewest, or fewer sizes grow with them",
+            )
         if isinstance(one, dict):
             cores.append(one)
             return

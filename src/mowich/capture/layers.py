@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mowich.capture.cores import product
-from mowich.capture.dimensions import Dimension
+from mowich.capture.dimensions import Shapes
 from mowich.capture.graph import PRODUCTS, WHOLE, Call, Op, Trace
 
 _NUMBERED = re.compile(r"^(?:(.*)\.)?(\d+)$")
@@ -62,7 +62,7 @@ def relative(name: str, module: str) -> str:
     return name[len(module) + 1 :]
 
 
-def layout(trace: Trace, shapes: Sequence[tuple[tuple[Dimension, ...], ...]], last: Trace | None = None) -> Layout:
+def layout(trace: Trace, shapes: Sequence[Shapes], last: Trace | None = None) -> Layout:
     """The layers of a model. shapes: of what each operation makes; last: the pass with most tokens, where kinds of
     masks are seen."""
     calls = _layer_calls(trace)
@@ -99,7 +99,7 @@ def layout(trace: Trace, shapes: Sequence[tuple[tuple[Dimension, ...], ...]], la
     )
 
 
-def _signature(op: Op, shapes: tuple[tuple[Dimension, ...], ...], module: str) -> tuple[object, ...]:
+def _signature(op: Op, shapes: Shapes, module: str) -> tuple[object, ...]:
     taken = tuple(sorted((key, str(value)) for key, value in op.attributes.items())) if op.name in WHOLE else ()
     return (op.name, relative(op.module, module), tuple(relative(name, module) for name in op.weights), shapes, taken)
 

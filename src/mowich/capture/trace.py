@@ -311,7 +311,7 @@ class _Tracer:
             out = torch.empty(shape, dtype=torch.int64 if len(shape) == 2 else tensor.dtype, device=_META)
             return self._record(kind, args, kwargs, given, out)
         if kind.name in ("aten.index", "aten.index_put", "aten.index_put_"):
-            args = (args[0], [self._index(one) for one in args[1]], *args[2:])
+            args = (args[0], [index for one in args[1] for index in self._indexes(one)], *args[2:])
         if _is_cpu(kwargs.get("device")):
             kwargs["device"] = _META
         base = args[0] if args else None
@@ -324,12 +324,16 @@ class _Tracer:
         out = func(*run, **{key: _mapped(value, _to_meta) for key, value in kwargs.items()})
         return self._record(kind, args, kwargs, given, out)
 
-    def _index(self, index: Any) -> Any:
-        """A mask of activations as an index takes as many rows as it has elements, at most."""
-        if not isinstance(index, Tensor) or index.dtype not in (torch.bool, torch.uint8) or index.device.type != "meta":
-            return index
+    def _indexes(self, index: Any) -> list[Any]:
+        """A mask as an index is a list of places for each of its dimensions: those of a real one, of one of activations
+        as many as it has elements, at most."""
+        if not isinstance(index, Tensor) or index.dtype not in (torch.bool, torch.uint8):
+            return [index]
+        if self._twin(index).device.type != "meta":
+            with self.untraced():
+                return list(index.nonzero().unbind(1))
         self.read("mask", is_decisive=False)
-        return torch.empty(index.numel(), dtype=torch.int64, device=_META)
+        return [torch.empty(index.numel(), dtype=torch.int64, device=_META) for _ in range(index.dim())]
 
     def _real(self, func: Any, kind: _Kind, args: Any, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
         device = kwargs.get("device")

@@ -50,6 +50,11 @@ BEYOND = "beyond_measured_size"
 error: a law that drifts at the largest sizes that are measured drifts further beyond them. So it is added to W."""
 
 
+CAPTURED = "captured"
+"""Share of passes over memory in the step, of layers that were captured from code. Its fact is no fit: no step of such
+a model is published."""
+
+
 def features(
     parts: Mapping[str, float], model: Model, system: Platform, inferred: Iterable[str] = ()
 ) -> dict[str, float]:
@@ -65,6 +70,7 @@ def features(
         "encoder": float(not all(layer.attention.causal for layer in model.layers)),
         "unstated_recompute": float("recompute" in filled),
         "unstated_plan": float(bool(filled & OPEN_PLAN)),
+        CAPTURED: parts.get("memory_bound", 0.0) / total * model.captured_share,
         BEYOND: math.log2(max(1.0, system.chips / MEASURED_CHIPS)),
     }
 

@@ -118,7 +118,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm
     (r"training\..*\.(speed|framework_carry|attention_kernels)", FactField(high=100.0)),
     (
-        r".*\.quantise_(4_)?B|training\..*\.(expert_launch(_8bit|_block)?|graphed_launch|chunk_handover|host_per_layer|kernel_start)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
+        r".*\.quantise_(4_)?B|training\..*\.(expert_launch(_8bit|_block)?|graphed_launch|chunk_handover|host_per_layer|kernel_start|pass_start)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         FactField(above=False),
     ),
 )

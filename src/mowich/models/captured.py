@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin,
 from mowich.errors import ErrorDetails, UserError, UserErrors, did_you_mean, shorten
 
 _FORM = "mowich/captured@"
-SCHEMA = f"{_FORM}1"
-MAX_BYTES = 100_000
+CAPTURED_SCHEMA = f"{_FORM}1"
+MAX_CAPTURED_BYTES = 100_000
 """Largest file: a hundred layers of one kind are one row, so none has a tenth of it."""
 
 _TOLD = 5
@@ -59,11 +59,11 @@ CapturedKind = Literal["decoder", "encoder", "encoder-decoder", "vision-language
 CapturedRole = Literal["column", "row", "vocabulary", "experts", "replicated", "unknown"]
 ScanKind = Literal["mamba2", "mamba", "gdn", "kda", "lightning", "rwkv", "other"]
 
-Dimension = tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient]
+CapturedDimension = tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient]
 """(a, b, c, d): a + b batch + c tokens + d batch tokens."""
 
 
-def size_at(dimension: Dimension, batch: int, tokens: int) -> int:
+def size_at(dimension: CapturedDimension, batch: int, tokens: int) -> int:
     """The size of a dimension in a pass of `batch` sequences of `tokens` tokens.
 
     >>> size_at((1, 0, 2, 3), 2, 128)
@@ -82,7 +82,7 @@ class CapturedProduct:
     weight: _Name | None
     n: _Size
     k: _Size
-    rows: Dimension
+    rows: CapturedDimension
     role: CapturedRole
     biases: _Count
     times: _Size
@@ -112,9 +112,9 @@ class CapturedCore:
     kv_heads: _Size
     qk: _Count
     v: _Count
-    sequences: Dimension
-    queries: Dimension
-    keys: Dimension
+    sequences: CapturedDimension
+    queries: CapturedDimension
+    keys: CapturedDimension
     causal: bool
     window: _Size | None
     chunked: bool
@@ -138,7 +138,7 @@ class CapturedExperts:
     width: _Size
     gated: bool
     biases: _Total
-    rows: Dimension
+    rows: CapturedDimension
     params: _Total
     run: Literal["chosen", "all"]
     groups: _Size
@@ -161,7 +161,7 @@ class CapturedScan:
     groups: _Size
     state: _Size
     conv: _Count
-    flop: Dimension
+    flop: CapturedDimension
     state_elements: _Total
     conv_elements: _Total
 
@@ -183,8 +183,8 @@ class CapturedLayer:
     experts: Annotated[tuple[CapturedExperts, ...], _Most(50)]
     scans: Annotated[tuple[CapturedScan, ...], _Most(50)]
     cached_elements: _Total
-    moved: Dimension
-    moved_eager: Dimension
+    moved: CapturedDimension
+    moved_eager: CapturedDimension
     norms: _Count
     launches: _Count
 
@@ -249,7 +249,7 @@ class Captured:
     versions: Annotated[Mapping[str, _Name], _Most(50)]
     probes: Annotated[tuple[tuple[_Size, _Size], ...], _Most(20)]
     checked: tuple[_Size, _Size]
-    inputs: Annotated[Mapping[str, tuple[Dimension, ...]], _Most(50)]
+    inputs: Annotated[Mapping[str, tuple[CapturedDimension, ...]], _Most(50)]
     hidden: _Size
     vocab: _Count
     tied: bool
@@ -286,24 +286,24 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
     a file above 100,000 bytes, an unknown or missing key, a wrong type, a number out of its bounds, sums that do not
     hold, and a file that was changed after it was captured: each with its place in the JSON."""
     schema = data.get("schema")
-    if schema != SCHEMA:
+    if schema != CAPTURED_SCHEMA:
         is_later = isinstance(schema, str) and schema.startswith(_FORM)
         raise UserError(
             "captured in a form that this version does not read" if is_later else "was not captured from a model",
             where=_at(where, "schema"),
             given=schema,
-            allowed=SCHEMA,
+            allowed=CAPTURED_SCHEMA,
             fix=f"update mowich, or {_AGAIN} of this version" if is_later else None,
         )
     try:
         size = len(_canonical(data))
     except ValueError:
         raise UserError("holds a number that is not finite", where=where, fix=_AGAIN) from None
-    if size > MAX_BYTES:
+    if size > MAX_CAPTURED_BYTES:
         raise UserError(
             f"a captured model of {size:,} bytes",
             where=where,
-            allowed=f"up to {MAX_BYTES:,}",
+            allowed=f"up to {MAX_CAPTURED_BYTES:,}",
             fix="leave its config out",
         )
     reader = _RecordReader(where)
@@ -501,7 +501,7 @@ def _wrong_experts(e: CapturedExperts) -> _Wrong:
         yield "top_groups", "is above the groups", e.top_groups, f"1 to {e.groups}"
 
 
-def _dimensions(layer: CapturedLayer) -> Iterator[tuple[str, Dimension]]:
+def _dimensions(layer: CapturedLayer) -> Iterator[tuple[str, CapturedDimension]]:
     """Every dimension of a layer with its place."""
     yield "moved", layer.moved
     yield "moved_eager", layer.moved_eager

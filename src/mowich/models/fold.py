@@ -16,11 +16,11 @@ from typing import Literal
 from mowich.models.attention import NO_ATTENTION, Attention, Indexer
 from mowich.models.captured import (
     CapturedCore,
+    CapturedDimension,
     CapturedExperts,
     CapturedLayer,
     CapturedProduct,
     CapturedScan,
-    Dimension,
 )
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.model import Layer, Mixer
@@ -44,7 +44,7 @@ COMPARED_TOKENS = (256.0, 4096.0)
 _Products = tuple[CapturedProduct, ...]
 
 
-def rows_per_sequence(dimension: Dimension) -> RowCount:
+def rows_per_sequence(dimension: CapturedDimension) -> RowCount:
     """(fixed, per token) of one sequence; never below 0.
 
     >>> rows_per_sequence((0, 512, 0, 1))

@@ -270,6 +270,11 @@ class Model:
         return (*self.layers, Layer(count=1, mixer=self.outside, ffn=NO_FFN, norm_params=0, hidden=self.hidden))
 
     @property
+    def captured_share(self) -> float:
+        """Share of the layers that are blocks as they were captured."""
+        return sum(layer.count for layer in self.layers if layer.traced) / max(1, self.num_layers)
+
+    @property
     def num_layers(self) -> int:
         """Layers, multi-token-prediction blocks left out."""
         return sum(layer.count for layer in self.layers)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe, Recurrent, Traced
-from mowich.models.traced import EACH_TOKEN, Group, RowCount, TracedProduct, groups, row_count, rows_per_token
+from mowich.models.traced import EACH_TOKEN, ProductGroup, RowCount, TracedProduct, groups, row_count, rows_per_token
 from mowich.sums import float_sum
 
 OUT_GROUPS = ("attn_out", "mlp_down")
@@ -30,8 +30,9 @@ class Gemm:
     split: which of n, k tensor parallelism divides ("none": replicated, and sequence parallelism divides m).
     granule: the smallest local n (one key-value head is replicated, not cut). fused: n of further matrices that
     share the input and run in the same call, as (n, granule). rows: m of one sequence, where it is not a row each
-    token. is_held: whether the weight is one, and not counted elsewhere. group: what it does in a captured block, whose
-    names are the user's.
+    token. is_held: whether the weight is one, and not counted elsewhere. casts: whether no product before it read its
+    input, which is brought into the format of a recipe once. group: what it does in a captured block, whose names are
+    the user's.
     """
 
     name: str
@@ -42,7 +43,8 @@ class Gemm:
     fused: tuple[tuple[int, int], ...] = ()
     rows: RowCount = EACH_TOKEN
     is_held: bool = True
-    group: Group = ""
+    casts: bool = True
+    group: ProductGroup = ""
 
     @property
     def is_shared_expert(self) -> bool:
@@ -143,12 +145,22 @@ _SPLIT: dict[str, Literal["n", "k", "none"]] = {"column": "n", "row": "k", "voca
 
 def traced_gemms(traced: Traced) -> tuple[Gemm, ...]:
     """Products of a captured block, under their modules' names. Of keys and values one head is replicated, not cut."""
-    return tuple(
-        _traced_gemm(traced, product, group) for product, group in zip(traced.products, groups(traced), strict=True)
-    )
+    out, read = list[Gemm](), set[tuple[object, ...]]()
+    for product, group in zip(traced.products, groups(traced), strict=True):
+        source = input_of(product, group)
+        out.append(replace(_traced_gemm(traced, product, group), casts=source not in read))
+        read.add(source)
+    return tuple(out)
 
 
-def _traced_gemm(traced: Traced, product: TracedProduct, group: Group) -> Gemm:
+def input_of(product: TracedProduct, group: ProductGroup) -> tuple[object, ...]:
+    """What a product reads: products into a block that stand side by side in a module and read as many columns have one
+    input."""
+    where = product.module if group in OUT_GROUPS else product.module.rpartition(".")[0]
+    return (where, product.k, product.rows, group)
+
+
+def _traced_gemm(traced: Traced, product: TracedProduct, group: ProductGroup) -> Gemm:
     whole = Gemm(
         name=product.module,
         n=product.n,
@@ -294,12 +306,17 @@ def tp_widths(layer: Layer) -> dict[str, list[int]]:
 
 
 def query_heads(model: Model) -> list[int]:
-    """Heads of every attention core that ranks of tensor parallelism share."""
-    return [heads for layer in model.work for heads in tp_widths(layer)["query heads"] if heads]
+    """Heads of every attention core that ranks of tensor parallelism share; 1 where they share nothing of a layer."""
+    heads, others = list[int](), list[int]()
+    for layer in model.work:
+        of_layer = tp_widths(layer)
+        heads += [size for size in of_layer.pop("query heads") if size]
+        others += [size for sizes in of_layer.values() for size in sizes if size]
+    return heads if heads or others else [1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class RankPart:
     """Elements per token: those that ranks of tensor parallelism share, those that they share where they split tokens,
     and those that each has."""
 
@@ -307,8 +324,8 @@ class Part:
     by_tokens: float = 0.0
     whole: float = 0.0
 
-    def __add__(self, other: Part) -> Part:
-        return Part(
+    def __add__(self, other: RankPart) -> RankPart:
+        return RankPart(
             split=self.split + other.split,
             by_tokens=self.by_tokens + other.by_tokens,
             whole=self.whole + other.whole,
@@ -323,7 +340,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptElements:
     """Elements per token that a layer keeps for its backward pass. inputs: read by products that all ranks have the
     whole input of, by the group of the product; queries, keys: of cores (or what a scan reads); outputs: of cores;
     latent: what MLA projects keys and values from; statistics: rows of them; up, down: outputs of the first products of
@@ -332,15 +349,15 @@ class Kept:
     are computed again from something smaller."""
 
     inputs: tuple[tuple[str, float], ...]
-    queries: Part = Part()
-    keys: Part = Part()
-    outputs: Part = Part()
+    queries: RankPart = RankPart()
+    keys: RankPart = RankPart()
+    outputs: RankPart = RankPart()
     latent: float = 0.0
-    statistics: Part = Part()
-    up: Part = Part()
-    down: Part = Part()
-    scores: Part = Part()
-    unfused: Part = Part()
+    statistics: RankPart = RankPart()
+    up: RankPart = RankPart()
+    down: RankPart = RankPart()
+    scores: RankPart = RankPart()
+    unfused: RankPart = RankPart()
     is_latent: bool = False
 
     def inputs_of(self, groups: Iterable[str] | None) -> float:
@@ -349,7 +366,7 @@ class Kept:
 
 
 @lru_cache(maxsize=1024)
-def kept(layer: Layer, hidden: int, seq: float) -> Kept:
+def kept_by_layer(layer: Layer, hidden: int, seq: float) -> KeptElements:
     """What a layer keeps for its backward pass where nothing is computed again, routed experts left out.
 
     In a captured block products that stand side by side in a module and read as many columns have one input.
@@ -360,31 +377,31 @@ def kept(layer: Layer, hidden: int, seq: float) -> Kept:
     q, out = float(a.num_heads * a.head_dim), float(a.num_heads * a.v_head_dim)
     if r is not None:  # projections, scan output, gated output; fused kernels compute the rest again
         q, out = float(r.in_width), 2.0 * r.value_width
-    heads = Part(split=float(a.num_heads))
-    return Kept(
+    heads = RankPart(split=float(a.num_heads))
+    return KeptElements(
         inputs=(
             *((("qkv", float(hidden)),) if layer.has_mixer else ()),
             *((("mlp_up", float(hidden)),) if layer.has_ffn else ()),
         ),
-        queries=Part(split=q),
-        keys=Part(split=2.0 * kv_width(a)),
-        outputs=Part(split=out),
+        queries=RankPart(split=q),
+        keys=RankPart(split=2.0 * kv_width(a)),
+        outputs=RankPart(split=out),
         latent=float(a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) if a.kind == "mla" else 0.0,
         statistics=heads,
-        up=Part(split=outputs * width),
-        down=Part(split=width),
+        up=RankPart(split=outputs * width),
+        down=RankPart(split=width),
         scores=heads,
         is_latent=a.kind == "mla",
     )
 
 
-def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
-    inputs: dict[tuple[str, int, RowCount, str], float] = {}
+def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> KeptElements:
+    inputs: dict[tuple[object, ...], tuple[str, float]] = {}
     width, outputs = ffn_width(layer.ffn)
-    up, down, latent = Part(split=outputs * width), Part(split=width), 0.0
+    up, down, latent = RankPart(split=outputs * width), RankPart(split=width), 0.0
     if layer.has_ffn:
-        inputs["", layer.hidden, EACH_TOKEN, "mlp_up"] = float(layer.hidden)
-    queries, keys, given, statistics, scores, unfused = (Part() for _ in range(6))
+        inputs["experts",] = ("mlp_up", float(layer.hidden))
+    queries, keys, given, statistics, scores, unfused = (RankPart() for _ in range(6))
     mla = [
         (core.attention.kv_lora, traced.around(core.module)) for core in traced.cores if core.attention.kind == "mla"
     ]
@@ -393,8 +410,7 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
         per_token = rows_per_token(product.rows, seq)
         is_whole = product.role == "replicated"
         if group not in OUT_GROUPS and not any(product.k == lora and product in around for lora, around in mla):
-            parent = product.module.rpartition(".")[0]
-            inputs[parent, product.k, product.rows, group] = product.k * per_token
+            inputs[input_of(product, group)] = (group, product.k * per_token)
         out = _part(product.n * per_token, is_whole)
         if group == "mlp_up":
             up = up + out
@@ -406,23 +422,23 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
             else:  # what the scan gives, and the same behind its gate
                 given = given + _part(2.0 * product.k * per_token, is_whole)
         if not product.is_weight:
-            queries = queries + Part(whole=product.k * per_token)
+            queries = queries + RankPart(whole=product.k * per_token)
     for core in traced.cores:
         a, each = core.attention, core.queries_per_token(seq)
         is_split, width = traced.is_split(core), 2.0 * kv_width(a)
         latent += (a.kv_lora + a.rope_head_dim) * core.keys_per_token(seq) if a.kind == "mla" else 0.0
 
-        def on(elements: float, is_split: bool = is_split) -> Part:
-            return Part(split=elements) if is_split else Part(whole=elements)
+        def on(elements: float, is_split: bool = is_split) -> RankPart:
+            return RankPart(split=elements) if is_split else RankPart(whole=elements)
 
         queries = queries + on(a.q_width * each)
         keys = keys + on(width * core.keys_per_token(seq))
         given = given + on(a.out_width * each)
         statistics = statistics + on(a.num_heads * each)
         written = on(a.num_heads * each * row_count(core.keys, seq) / seq)
-        scores, unfused = scores + written, unfused + (written if core.is_unfused else Part())
-    return Kept(
-        inputs=tuple((group, size) for (*_, group), size in inputs.items()),
+        scores, unfused = scores + written, unfused + (written if core.is_unfused else RankPart())
+    return KeptElements(
+        inputs=tuple(inputs.values()),
         queries=queries,
         keys=keys,
         outputs=given,
@@ -436,5 +452,5 @@ def _kept_of_traced(layer: Layer, traced: Traced, seq: float) -> Kept:
     )
 
 
-def _part(elements: float, is_replicated: bool) -> Part:
-    return Part(by_tokens=elements) if is_replicated else Part(split=elements)
+def _part(elements: float, is_replicated: bool) -> RankPart:
+    return RankPart(by_tokens=elements) if is_replicated else RankPart(split=elements)

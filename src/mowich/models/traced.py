@@ -16,7 +16,7 @@ from mowich.models.attention import NO_ATTENTION, Attention
 from mowich.sums import float_sum
 
 Role = Literal["column", "row", "vocabulary", "replicated"]
-Group = Literal["", "qkv", "attn_out", "mlp_up", "mlp_down"]
+ProductGroup = Literal["", "qkv", "attn_out", "mlp_up", "mlp_down"]
 RowCount = tuple[float, float]
 EACH_TOKEN: RowCount = (0.0, 1.0)
 """A row for each token."""
@@ -229,7 +229,7 @@ def _is_below(module: str, path: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def groups(traced: Traced) -> tuple[Group, ...]:
+def groups(traced: Traced) -> tuple[ProductGroup, ...]:
     """What each product does, by the block that it is in: into an attention core or a scan ("qkv"), out of it
     ("attn_out"), into another block ("mlp_up"), out of it ("mlp_down"). A product leads out of a block where its role
     is "row", or, where that is not known, where it is the last one of its module and reads what another one or a core
@@ -271,7 +271,7 @@ def _parent(product: TracedProduct) -> str:
     return product.module.rpartition(".")[0]
 
 
-_GROUP: dict[tuple[bool, bool], Group] = {
+_GROUP: dict[tuple[bool, bool], ProductGroup] = {
     (True, False): "qkv",
     (True, True): "attn_out",
     (False, False): "mlp_up",

@@ -20,7 +20,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.models import ops
 from mowich.models.model import NO_ATTENTION, Attention, Layer, Moe, Traced
-from mowich.models.traced import EACH_TOKEN, ONE_SEQUENCE, row_count, rows_per_token
+from mowich.models.traced import EACH_TOKEN, ONE_SEQUENCE, groups, row_count, rows_per_token
 from mowich.operators.law import Sides
 
 OperatorKind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
@@ -66,7 +66,7 @@ class Product:
 
     @property
     def inputs(self) -> Floats:
-        return np.asarray(self.m * self.k if self.format == "recipe" else 0.0 * self.m)
+        return np.asarray(self.m * self.k if self.format == "recipe" and self.gemm.casts else 0.0 * self.m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,7 +412,8 @@ def _traced_kernels(traced: Traced) -> float:
     """Kernels of a captured block: its products, of which those that share an input are one; of each core two (cache,
     attention), of each block one (rotary embedding, activation), its norms, and its scans."""
     calls = {
-        (p.module if p.role == "row" else p.module.rpartition(".")[0], p.k, p.rows, p.role) for p in traced.products
+        (ops.input_of(product, group), product.role)
+        for product, group in zip(traced.products, groups(traced), strict=True)
     }
     scans = _KERNELS["recurrent"] * len(traced.scans)
     return float(len(calls) + 2 * len(traced.cores) + traced.blocks + traced.norms) + scans

@@ -77,7 +77,7 @@ def tp_degrees(model: Model, system: Platform) -> list[int]:
     """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up
     unit."""
     limit = min(MAX_TP, system.domain_devices, system.devices)
-    common = math.gcd(*(size for sizes in tp_splits(model).values() for size in sizes))
+    common = math.gcd(*(size for sizes in tp_splits(model).values() for size in sizes)) or 1
     return [d for d in divisors(common, limit) if d & (d - 1) == 0 or d <= 12]
 
 
@@ -102,6 +102,12 @@ def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int
     where = "plan."
     sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
     for tp in fixed.get("tp", ()):
+        if int(tp) > 1 and not sizes:
+            raise UserError(
+                f"tp={tp} splits nothing of {model.name}: the roles of its products are not known",
+                field=f"{where}tp",
+                allowed="1",
+            )
         for what, size in sizes.items():
             if size % int(tp):
                 raise UserError(

@@ -136,11 +136,11 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
     input only. Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score
     (Korthikanti et al. 2022).
     """
-    h, keeps = float(model.hidden), ops.kept(layer, model.hidden, float(job.seq))
+    h, keeps = float(model.hidden), ops.kept_by_layer(layer, model.hidden, float(job.seq))
     t = p.micro_batch * job.seq / p.cp
     spread = np.where(p.sp > 0, p.tp, 1.0)
 
-    def on_rank(part: ops.Part) -> Floats:
+    def on_rank(part: ops.RankPart) -> Floats:
         return part.on_rank(p.tp, spread)
 
     q_kv = on_rank(keeps.queries) + on_rank(keeps.keys)
@@ -173,7 +173,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
     else:
         by_software = system.stack.unfused_encoder and not layer.attention.causal
         written = keeps.scores if by_software else keeps.unfused
-        if written != ops.Part():
+        if written != ops.RankPart():
             none, selective = (kept_B + 5.0 * t * job.seq * on_rank(written) for kept_B in (none, selective))
     full = 2.0 * t * layer.streams * h / spread
     kept_B = np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none))

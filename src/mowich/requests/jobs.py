@@ -62,6 +62,7 @@ from mowich.requests.passes import (
     FORWARD_JOB,
     FORWARD_TASK,
     ITEM_LATENCY,
+    ITEMS,
     KIND_WORDS,
     TASK_HELP,
     asks_forward,
@@ -614,6 +615,8 @@ def read_work(
     chosen = settings_of_engines(reader, chosen, engines)
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
     fixed = _choices(reader, settings.plan, chosen, work=work)
+    if forward is not None and forward.batch and "batch" in fixed:
+        reader.add("is given twice", ITEMS, given=f"{forward.batch} and plan.batch", fix="give one of the two")
     term = asked_kind(reader, settings)
     _check_settings(reader, model, fixed, engines)
     reader.stop()

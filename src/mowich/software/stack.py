@@ -92,7 +92,8 @@ class Stack:
     half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
     predicted; eager: 1 where the operations of captured code run one behind another as it is written, each launched by
     the host in eager_launch seconds and begun by the device in kernel_start, 0 where they are compiled; dense_masks: 1
-    where attention takes masks of padding as dense tensors, 0 where it takes lengths.
+    where attention takes masks of padding as dense tensors, 0 where it takes lengths; pass_start: seconds of the host
+    from one forward pass without gradients to the next.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -174,6 +175,7 @@ class Stack:
     eager: float = field(metadata=BRANCHES)
     eager_launch: float
     kernel_start: float
+    pass_start: float
     dense_masks: float = field(metadata=BRANCHES)
 
     @property
@@ -343,6 +345,13 @@ def _residuals(facts: Facts, vendor: str, stack: Stack) -> tuple[str, ...]:
 def stack_names(facts: Facts) -> list[str]:
     """The stacks that facts describe."""
     return [name for name in facts.ids("training") if _is_stack(facts, name)]
+
+
+def training_stacks(facts: Facts) -> list[str]:
+    """Those that train: without the stacks that vendors name for passes without gradients."""
+    named = {facts.get(f"vendors.{vendor}.forward_stack") for vendor in facts.ids("vendors")}
+    passes_only = {str(fact.value) for fact in named if fact is not None}
+    return [name for name in stack_names(facts) if name not in passes_only]
 
 
 def _is_stack(facts: Facts, name: str) -> bool:

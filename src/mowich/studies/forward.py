@@ -35,7 +35,7 @@ from mowich.training.forward import (
     pass_plans,
     pass_time,
 )
-from mowich.training.sensitivity import ends, moved_numbers
+from mowich.training.sensitivity import ends, moved_numbers, noted_on
 from mowich.units import show_gib
 
 MOST_BATCH = 1024
@@ -97,6 +97,25 @@ def best_forward(ask: ForwardAsk, top: int = 1, notes: Notes | None = None) -> t
     return tuple(rows)
 
 
+def forward_laws(ask: ForwardAsk) -> Notes:
+    """The laws behind the row of the plan that is asked, each with the facts that move it: all in one evaluation.
+
+    Raises ValueError where no plan is asked.
+    """
+    if ask.plan is None:
+        raise ValueError("laws are of one plan")
+    asked, plan = _Asked.of(ask), ask.plan
+
+    def evaluate(system: Platform, notes: Notes) -> None:
+        columns = pass_plans([plan], system)
+        pass_memory_B(ask.model, system, asked.work, columns, notes)
+        pass_time(ask.model, system, asked.work, columns, notes)
+
+    found = noted_on(evaluate, asked.system, asked.facts)
+    found.drop_zeros()
+    return found
+
+
 def forward_platform(ask: ForwardAsk) -> Platform:
     """The chips of a question with the software that its passes run on."""
     return _Asked.of(ask).system
@@ -144,7 +163,7 @@ class _Asked:
         """The legal plans, within the choices that were made; that of the question alone where it has one."""
         ask, lnc = self.ask, self.system.lnc
         if ask.plan is not None:
-            return [replace(ask.plan, lnc=lnc)]
+            return [replace(ask.plan, lnc=lnc)] if ask.plan.devices <= self.system.devices else []
         fixed = {name: [int(v) for v in values] for name, values in ask.fixed.items() if name != "precision"}
         check_fixed(ask.model, self.system, ask.fixed)
         batches = [ask.job.batch] if ask.job.batch else fixed.get("batch", self._batches())
@@ -173,10 +192,10 @@ class _Asked:
 
     def no_plan(self) -> str:
         """Why no plan is legal."""
-        words = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in self.ask.fixed.items())
+        fixed = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in self.ask.fixed.items())
         return (
-            f"no plan is legal with {words}: tp x cp x cfg is {self._least} to {self.system.devices} devices, cfg at"
-            f" most {self.ask.job.branches}"
+            f"no plan is legal with {self.ask.plan or fixed}: tp x cp x cfg is {self._least} to {self.system.devices}"
+            f" devices, cfg at most {self.ask.job.branches}"
         )
 
     def replicas(self, plan: ForwardPlan) -> int:

@@ -24,7 +24,7 @@ from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import is_inside_chip
-from mowich.software.stack import Platform, equip, stack_names
+from mowich.software.stack import Platform, equip, training_stacks
 from mowich.studies.compare import solve_system, system_asks
 from mowich.studies.gap import workers_words
 from mowich.studies.serving_plan import serving_inputs, solve_serving
@@ -324,7 +324,7 @@ def _software(
         today = engine_for(facts, platform, named, model)
         names = [*dict.fromkeys(engine_for(facts, platform, name) for name in engine_names(facts))]
     else:
-        today, names = platform.stack.name, stack_names(facts)
+        today, names = platform.stack.name, training_stacks(facts)
     found = []
     for name in steps(names, "planning with {}"):
         stack, engine = (None, name) if serves else (name, None)

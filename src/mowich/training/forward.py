@@ -37,9 +37,10 @@ from mowich.training.stage import forward_s, total_of
 from mowich.training.step import software_s
 
 _LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "host", "tp", "cp", "ep")
-PASS_PARTS = (*_LAYER_PARTS, "outside", "cfg", "software")
-"""Names of the parts of a pass, in print order. outside: what runs once beside the layers; cfg: the exchange between
-the branches of guidance; software: what the stack costs beyond the tuned reference."""
+PASS_PARTS = (*_LAYER_PARTS, "outside", "fixed", "cfg", "software")
+"""Names of the parts of a pass, in print order. outside: what runs once beside the layers; fixed: from one forward to
+the next; cfg: the exchange between the branches of guidance; software: what the stack costs beyond the tuned
+reference."""
 _WIRES = ("tp", "cp", "ep", "cfg")
 """Parts that no software of the devices makes longer."""
 _LATENT_B, _ACTIVATION_B = 4.0, 2.0
@@ -112,19 +113,21 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
-        x = replace(x, cp=_context_s(layer, system, work, p, x.cp, kind))
+        cp, (late_tp, late_cp, late_ep) = _context_s(layer, system, work, p, x.cp, kind), x.late
+        x = replace(x, cp=cp, late=(late_tp, np.where(cp < x.cp, 0.0, late_cp), late_ep))
         host, starts = launched_s(layer, s)
         of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
         if notes is not None and kind is not None:
-            kind.terms.pop("accumulate", None)  # of the backward pass
+            kind.drop("accumulate")  # of the backward pass
             which = "" if len(model.layers) == 1 else f" (kind {i})"
             notes.take(kind, " outside" if is_outside else f" x {layer.count} layers{which}")
         for name, seconds in of_one.items():
             to = "outside" if is_outside else name
             parts[to] = parts[to] + float(layer.count) * seconds
     forwards = work.branches / p.dp
-    for name in (*_LAYER_PARTS, "outside"):
+    parts["fixed"] = s.pass_start + zero
+    for name in (*_LAYER_PARTS, "outside", "fixed"):
         parts[name] = told(notes, f"{name}.pass", forwards_s, note="one step of one replica")(forwards, parts[name])
     if np.any(p.dp > 1):
         latent_B = 2.0 * _ACTIVATION_B * p.micro_batch * work.tokens / p.cp * output_width(model)
@@ -249,7 +252,7 @@ def pass_memory_B(
     activations of the layer that has most of them, latents in fp32, and what the software takes."""
     s, job = system.stack, work.job
     params = dense_params_per_device(model, p) + expert_params_per_device(model, p)
-    weights = told(notes, "memory.weights", weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
+    weights = told(notes, "memory.weights", pass_weights_B, unit="B")(params, WIDTHS[p.precision.astype(np.intp)])
     activations = np.zeros(len(p))
     for layer in model.work:
         activations = np.maximum(activations, activation_B_per_layer(model, layer, system, job, p))
@@ -274,7 +277,7 @@ def pass_memory_B(
     return {"weights": weights, "activations": activations, "latents": latents, "reserve": reserve}
 
 
-def weights_B(params: Floats, bytes: Floats) -> Floats:
+def pass_weights_B(params: Floats, bytes: Floats) -> Floats:
     """Bytes of the weights of a device.
 
     T = params * bytes
@@ -283,7 +286,7 @@ def weights_B(params: Floats, bytes: Floats) -> Floats:
 
     Units: bytes B.
 
-    >>> float(weights_B(np.array([6e9]), np.array([2.0]))[0])
+    >>> float(pass_weights_B(np.array([6e9]), np.array([2.0]))[0])
     12000000000.0
     """
     return np.asarray(params * bytes)
@@ -308,7 +311,7 @@ BOUND_BY: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("gemm", "moe", "quantise"),
     "attention": ("attention",),
     "passes over memory": ("memory_bound",),
-    "launches": ("host",),
+    "launches": ("host", "fixed"),
     "links": _WIRES,
     "what runs once a pass": ("outside",),
     "software": ("software",),

@@ -17,7 +17,7 @@ from typing import Any
 from mowich.capture.adapters import Built
 from mowich.capture.problem import CaptureError
 
-Inputs = Mapping[str, Any]
+_Inputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,12 @@ class _Latent:
 
 @dataclass(frozen=True, kw_only=True)
 class _Class:
-    """A class of transformer. inputs: (config, latent record, batch, tokens) -> keyword arguments of its forward."""
+    """A class of transformer. inputs: (config, latent record, batch, tokens) -> keyword arguments of its forward;
+    settings: of the config that are only for its inputs."""
 
     latent: _Latent
-    inputs: Callable[[Any, _Latent, int, int], Inputs]
+    inputs: Callable[[Any, _Latent, int, int], _Inputs]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +70,7 @@ def _padding(batch: int, tokens: int) -> Any:
     return mask
 
 
-def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     guidance = {"guidance": _empty(batch, dtype="float32")} if c.guidance_embeds else {}
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
@@ -82,7 +84,7 @@ def _flux(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
-def _qwen(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _qwen(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
         "encoder_hidden_states": _empty(batch, latent.text_tokens, c.joint_attention_dim),
@@ -98,7 +100,7 @@ def _clip(c: Any, batch: int, tokens: int) -> Any:
     return _empty(batch, c.in_channels, size[0], size[1], size[2] * tokens)
 
 
-def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     return {
         "hidden_states": _clip(c, batch, tokens),
         "timestep": _empty(batch, dtype="int64"),
@@ -107,7 +109,7 @@ def _wan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
-def _hunyuan(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _hunyuan(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     guidance = {"guidance": _empty(batch)} if c.guidance_embeds else {}
     return {
         "hidden_states": _clip(c, batch, tokens),
@@ -124,7 +126,7 @@ AUDIO_TOKENS = 51
 """Tokens of audio beside a clip of LTX-2 of 49 frames at 24 a second: 25 a second."""
 
 
-def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     text = latent.text_tokens
     return {
         "hidden_states": _empty(batch, tokens, c.in_channels),
@@ -142,8 +144,73 @@ def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
+def _image(c: Any, batch: int, tokens: int) -> Any:
+    """Latents [batch, channels, height, width] of one patch in height and `tokens` in width."""
+    return _empty(batch, c.in_channels, c.patch_size, c.patch_size * tokens)
+
+
+def _sd3(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    return {
+        "hidden_states": _image(c, batch, tokens),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.joint_attention_dim),
+        "pooled_projections": _empty(batch, c.pooled_projection_dim),
+        "timestep": _empty(batch),
+        "return_dict": False,
+    }
+
+
+def _pixart(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    return {
+        "hidden_states": _image(c, batch, tokens),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.caption_channels or c.cross_attention_dim),
+        "encoder_attention_mask": _padding(batch, latent.text_tokens),
+        "timestep": _empty(batch),
+        "added_cond_kwargs": {"resolution": _empty(batch, 2), "aspect_ratio": _empty(batch, 1)},
+        "return_dict": False,
+    }
+
+
+def _cogvideox(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    rotary = [_empty(tokens, c.attention_head_dim, dtype="float32") for _ in range(2)]
+    return {
+        "hidden_states": _empty(batch, 1, c.in_channels, c.patch_size, c.patch_size * tokens),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.text_embed_dim),
+        "timestep": _empty(batch),
+        "image_rotary_emb": tuple(rotary) if c.use_rotary_positional_embeddings else None,
+        "return_dict": False,
+    }
+
+
+def _ltx(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    return {
+        "hidden_states": _empty(batch, tokens, c.in_channels),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.caption_channels),
+        "encoder_attention_mask": _padding(batch, latent.text_tokens),
+        "timestep": _empty(batch),
+        "num_frames": 1,
+        "height": 1,
+        "width": tokens,
+        "return_dict": False,
+    }
+
+
+def _chroma(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    return {
+        "hidden_states": _empty(batch, tokens, c.in_channels),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.joint_attention_dim),
+        "timestep": _empty(batch),
+        "img_ids": _empty(tokens, 3),
+        "txt_ids": _empty(latent.text_tokens, 3),
+        "return_dict": False,
+    }
+
+
 def _packed(_: Mapping[str, Any]) -> tuple[int, int, int]:
     return (1, 2, 2)
+
+
+def _square(c: Mapping[str, Any]) -> tuple[int, int, int]:
+    return (1, c["patch_size"], c["patch_size"])
 
 
 def _of_config(c: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -164,6 +231,25 @@ CLASSES: Mapping[str, _Class] = {
     ),
     "HunyuanVideoTransformer3DModel": _Class(
         latent=_Latent(spatial=8, temporal=4, causal_frames=True, text_tokens=256, patch=_of_config), inputs=_hunyuan
+    ),
+    "SD3Transformer2DModel": _Class(
+        latent=_Latent(spatial=8, text_tokens=333, branches=2, patch=_square),
+        inputs=_sd3,
+        settings={"pos_embed_max_size": 1024},  # a table of positions, cut to the size of the image
+    ),
+    "PixArtTransformer2DModel": _Class(
+        latent=_Latent(spatial=8, text_tokens=300, branches=2, patch=_square), inputs=_pixart
+    ),
+    "ChromaTransformer2DModel": _Class(
+        latent=_Latent(spatial=8, text_tokens=512, branches=2, patch=_packed), inputs=_chroma
+    ),
+    "CogVideoXTransformer3DModel": _Class(
+        latent=_Latent(spatial=8, temporal=4, causal_frames=True, text_tokens=226, branches=2, patch=_square),
+        inputs=_cogvideox,
+    ),
+    "LTXVideoTransformer3DModel": _Class(
+        latent=_Latent(spatial=32, temporal=8, causal_frames=True, text_tokens=128, branches=2, patch=_of_config),
+        inputs=_ltx,
     ),
     "LTX2VideoTransformer3DModel": _Class(
         latent=_Latent(spatial=32, temporal=8, causal_frames=True, text_tokens=1024, branches=2, patch=_of_config),
@@ -187,7 +273,11 @@ class Diffusers:
         known = CLASSES.get(self.name)
         if known is None:
             raise CaptureError("no such class is known", where=f"diffusers:{self.name}", allowed=", ".join(CLASSES))
-        made = getattr(importlib.import_module("diffusers"), self.name).from_config(dict(self.settings)).eval()
+        made = (
+            getattr(importlib.import_module("diffusers"), self.name)
+            .from_config({**self.settings, **known.settings})
+            .eval()
+        )
         kept = set(getattr(made, "_keep_in_fp32_modules", None) or ())
         for name, weight in made.named_parameters():  # as `from_pretrained(torch_dtype=bfloat16)` loads a checkpoint
             if not kept & set(name.split(".")):

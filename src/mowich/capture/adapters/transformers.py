@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,12 +28,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 from transformers import masking_utils
 from transformers.initialization import no_init_weights
 from transformers.integrations.moe import ExpertsInterface
+from transformers.modeling_utils import AttentionInterface
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.modeling_utils import AttentionInterface
 from transformers.utils import logging
 
-from mowich.capture.adapters import Built, take_whole, untraced
+from mowich.capture.adapters import Built, patched, take_whole, untraced
+from mowich.capture.adapters.transformers_inputs import inputs_of
 from mowich.capture.problem import CaptureError
 
 
@@ -92,7 +95,7 @@ def _joined(functions: tuple[Callable[..., Any], ...]) -> Mask:
 
 
 def _labelled(make: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
-    """A maker of masks whose masks are real and say what they are: a window that no pass is long enough to show, too."""
+    """A maker of masks whose masks are real and say what they are, also a window that no pass is long enough to show."""
 
     def labelled(
         *,
@@ -132,16 +135,21 @@ def attention(
     mask = getattr(attention_mask, "mowich_mask", None)
     if mask is None:
         mask = Mask(is_causal=causal, is_dense=attention_mask is not None)
-    if isinstance(sliding_window, int) and mask.window is None and 0 < sliding_window:
+    if isinstance(sliding_window, int) and mask.window is None and sliding_window > 0:
         mask = mask.joined(Mask(window=sliding_window))
     sinks = next((options[name] for name in ("s_aux", "sinks") if isinstance(options.get(name), Tensor)), None)
+    sequences = batch
+    bounds = options.get("cu_seq_lens_q")
+    if isinstance(bounds, Tensor) and bounds.device.type != "meta" and batch == 1:  # several, one behind the other
+        sequences = len(bounds) - 1
+        queries, keys = queries // sequences, keys // sequences
     kept = _kept(module)
     attributes = {
         "heads": heads,
         "kv_heads": kv_heads,
         "qk": width,
         "v": value_width,
-        "sequences": batch,
+        "sequences": sequences,
         "queries": queries,
         "keys": keys,
         "causal": mask.is_causal,
@@ -156,7 +164,7 @@ def attention(
     }
 
     def output() -> Tensor:
-        return query.new_empty(batch, queries, heads, value_width)
+        return query.new_empty(batch, query.shape[2], heads, value_width)
 
     given = [query, key, value]
     result = take_whole("attention", module, given, [] if sinks is None else [sinks], output, attributes)
@@ -193,27 +201,30 @@ def experts(
 ) -> Tensor:
     """Takes routed experts whole. hidden_states: [tokens, width], or the tokens once for each expert where the code
     runs every expert: then without indices, and top_k is its router's."""
-    weights = {name: weight for name, weight in module.named_parameters(recurse=False) if weight.dim() == 3}
-    down = weights["down_proj"]
-    number, width = down.shape[0], hidden_states.shape[-1]
+    weights = {name: weight for name, weight in module.named_parameters() if weight.dim() > 1}
+    down, width = weights.get("down_proj"), hidden_states.shape[-1]
+    is_gated = "gate_up_proj" in weights or len(weights) == 3
+    number = down.shape[0] if down is not None else int(module.num_experts)  # type: ignore[arg-type]
+    held = down.numel() if down is not None else sum(one.numel() for one in weights.values()) // len(weights)
     config = getattr(module, "config", None)
     top_k = top_k_index.shape[-1] if top_k_index is not None else _top_k(module, router, config)
     rows = hidden_states.numel() // width
     attributes = {
         "number": number,
         "top_k": top_k,
-        "ffn": down.numel() // (number * width),
+        "ffn": held // (number * width),
         "width": width,
-        "gated": "gate_up_proj" in weights,
-        "biases": sum(p.numel() for name, p in module.named_parameters(recurse=False) if name not in weights),
+        "gated": is_gated,
+        "biases": sum(one.numel() for name, one in module.named_parameters() if name not in weights),
         "rows": rows if top_k_index is not None else rows // number,
         "run": "chosen" if top_k_index is not None else "all",
         "groups": int(getattr(config, "n_group", None) or 1),
         "top_groups": int(getattr(config, "topk_group", None) or 1),
     }
     given = [hidden_states] if top_k_index is None else [hidden_states, top_k_index]
-    held = list(module.parameters(recurse=False))
-    return take_whole("experts", module, given, held, lambda: torch.empty_like(hidden_states), attributes)
+    return take_whole(
+        "experts", module, given, list(module.parameters()), lambda: torch.empty_like(hidden_states), attributes
+    )
 
 
 def _top_k(module: nn.Module, *holders: Any) -> int:
@@ -233,10 +244,13 @@ def interfaces() -> Iterator[None]:
         before = logging.get_verbosity()
         logging.set_verbosity_error()
         stack.callback(logging.set_verbosity, before)
+        padding = "warn_if_padding_and_no_attention_mask"  # reads the tokens
+        stack.enter_context(patched(transformers.PreTrainedModel, padding, lambda *_, **__: None))
         for name in ("sdpa", "eager"):
             stack.enter_context(_registered(AttentionInterface._global_mapping, name, attention))
             masks = masking_utils.AttentionMaskInterface._global_mapping
             stack.enter_context(_registered(masks, name, _labelled(masks[name])))
+        stack.enter_context(_registered(AttentionInterface._global_mapping, PACKED, attention))
         for name in ("grouped_mm", "batched_mm", "eager"):
             stack.enter_context(_registered(ExpertsInterface._global_mapping, name, experts))
         yield
@@ -263,7 +277,10 @@ def _undecorated(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         for part in parent.children()
         if type(part).__name__.endswith("Experts")
         and not hasattr(part, "has_gate")
-        and {"gate_up_proj", "down_proj"} <= {name for name, _ in part.named_parameters(recurse=False)}
+        and (
+            {"gate_up_proj", "down_proj"} <= {name for name, _ in part.named_parameters(recurse=False)}
+            or "top_k_index" in inspect.signature(part.forward).parameters
+        )
     ]
 
 
@@ -290,19 +307,22 @@ class Transformers:
             module = cls(config)
         module.tie_weights()
         module.eval()
+        sys.modules[cls.__module__].__dict__.update(torch_compilable_check=lambda *_, **__: None)  # of values
         for parent, part in _undecorated(module):
             part.forward = partial(experts, part, router=parent)  # type: ignore[method-assign]
-        kind, inputs, notes = _inputs(module)
+        kind, inputs, notes = inputs_of(module)
+        if kind == "vision-language" and getattr(config, "vision_config", None) is not None:
+            config.vision_config._attn_implementation_internal = PACKED  # images of a batch in one call
         text = config.get_text_config(decoder=True) if kind in DECODES else config
         return Built(
             module=module,
             inputs=inputs,
             name=str((raw or {}).get("_name_or_path") or config.model_type),
             kind=kind,
-            config=raw if raw is not None else config.to_dict(),
+            config=_finite(raw if raw is not None else config.to_dict()),
             max_seq=getattr(text, "max_position_embeddings", None),
             cached=cached_elements(module, inputs) if kind in DECODES else None,
-            notes=tuple(notes),
+            notes=notes,
         )
 
 
@@ -310,6 +330,9 @@ def adapter(what: str, settings: Mapping[str, Any], config: str | None) -> Trans
     """The helper of `transformers:WHAT`."""
     return Transformers(what, settings, config)
 
+
+PACKED = "flash_attention_2"
+"""The library's attention of several sequences in one call."""
 
 DECODES = ("decoder", "vision-language", "encoder-decoder")
 
@@ -325,6 +348,15 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CaptureError(f"{file}: give an object, as config.json of transformers is")
     return raw
+
+
+def _finite(value: Any) -> Any:
+    """A configuration as JSON has it: a number without end is null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _class(name: str, raw: dict[str, Any] | None) -> Any:
@@ -353,23 +385,17 @@ def _class(name: str, raw: dict[str, Any] | None) -> Any:
 def _config(cls: Any, raw: dict[str, Any] | None, changes: Mapping[str, Any]) -> Any:
     """The configuration of a class: as given, else its default; its text part where the class takes that alone."""
     wanted = cls.config_class
+    if cls.__name__.endswith(("ForCausalLM", "LMHeadModel", "WithLMHead")) and hasattr(wanted, "is_decoder"):
+        changes = {"is_decoder": True, **changes}  # what makes an encoder's class causal
     if raw is None:
         return wanted(**changes)
     model_type = str(raw.get("model_type", ""))
-    config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else wanted
-    config = config_class(**{**{k: v for k, v in raw.items() if k != "architectures"}, **changes})
-    config = config if isinstance(config, wanted) else config.get_text_config()
-    if cls.__name__.endswith(("ForCausalLM", "LMHeadModel")) and "is_decoder" not in raw:
-        config.is_decoder = True  # what makes an encoder's class causal
-    return config
-
-
-def _inputs(module: Any) -> tuple[str, Callable[[int, int], dict[str, Any]], list[str]]:
-    def tokens(batch: int, length: int) -> dict[str, Any]:
-        ids = torch.empty((batch, length), dtype=torch.long, device="meta")
-        return {"input_ids": ids, "use_cache": False}
-
-    return "decoder", tokens, []
+    config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else wanted  # noqa: SIM401 (lazy)
+    config = config_class(**{**changes, **{k: v for k, v in raw.items() if k != "architectures"}})
+    if isinstance(config, wanted):
+        return config
+    parts = [part for name in config.sub_configs if isinstance(part := getattr(config, name, None), wanted)]
+    return parts[0] if parts else config.get_text_config()
 
 
 def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -> dict[str, int] | None:
@@ -378,8 +404,7 @@ def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -
     from mowich.capture.trace import trace
 
     held: list[dict[int, int]] = []
-    taken = inspect.signature(module.forward).parameters
-    named = "cache" if "cache" in taken else "past_key_values"
+    named = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
     with _disable_current_modes():
         for tokens in _CACHE_PROBES:
             try:
@@ -388,12 +413,14 @@ def cached_elements(module: Any, inputs: Callable[[int, int], dict[str, Any]]) -
             except Exception:  # a model without a cache of this kind: its cores say what is cached
                 return None
             held.append({index: _held(layer, tokens) for index, layer in enumerate(cache.layers)})
-            if not any(held[0].values()):
-                return None
-    few, many = held
-    between = _CACHE_PROBES[1] - _CACHE_PROBES[0]
+            if not any(_unlike(layer, tokens) for layer in cache.layers):
+                break
+    if not any(held[0].values()):
+        return None
+    tokens = _CACHE_PROBES[0] if len(held) == 1 else _CACHE_PROBES[1] - _CACHE_PROBES[0]
+    grown = held[0] if len(held) == 1 else {index: held[1].get(index, 0) - few for index, few in held[0].items()}
     return {
-        found[1]: (many.get(part.layer_idx, 0) - few.get(part.layer_idx, 0)) // between
+        found[1]: grown.get(part.layer_idx, 0) // tokens
         for name, part in module.named_modules()
         if isinstance(getattr(part, "layer_idx", None), int) and (found := _NUMBERED.match(name))
     }
@@ -403,11 +430,26 @@ _CACHE_PROBES = (128, 256)
 _NUMBERED = re.compile(r"^(.*?\.\d+)(?:\.|$)")
 
 
+def _kept_tensors(layer: Any) -> Iterator[tuple[str, Tensor]]:
+    """What a layer's cache holds, but for the states of recurrences, which do not grow."""
+    for name, tensor in vars(layer).items():
+        is_held = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() >= 3 and tensor.numel() > 0
+        if is_held and "state" not in name:
+            yield name, tensor
+
+
+def _is_window(layer: Any, name: str) -> bool:
+    return bool(getattr(layer, "is_sliding", False)) and name in ("keys", "values")
+
+
 def _held(layer: Any, tokens: int) -> int:
     """Elements of a layer's cache after so many tokens, as if a window kept all of them."""
-    total = 0
-    for name, tensor in vars(layer).items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() >= 3:
-            is_window = getattr(layer, "is_sliding", False) and name in ("keys", "values")
-            total += tensor.numel() * tokens // tensor.shape[-2] if is_window and tensor.numel() else tensor.numel()
-    return total
+    return sum(
+        tensor.numel() * tokens // tensor.shape[-2] if _is_window(layer, name) else tensor.numel()
+        for name, tensor in _kept_tensors(layer)
+    )
+
+
+def _unlike(layer: Any, tokens: int) -> bool:
+    """Whether a cache holds what is not one entry for each token, as compressors do."""
+    return any(tensor.shape[-2] != tokens and not _is_window(layer, name) for name, tensor in _kept_tensors(layer))

@@ -11,14 +11,11 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
-from mowich.software.stack import Platform
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
-from mowich.studies.forward import assess_forward, forward_platform
+from mowich.studies.forward import assess_forward, forward_laws, forward_platform
 from mowich.studies.forward_answer import forward_dict, forward_job_of
 from mowich.studies.forward_row import ForwardAsk
-from mowich.training.forward import PassWork, pass_memory_B, pass_plans, pass_time
-from mowich.training.sensitivity import noted_on
 
 _OF_TIME = frozenset(("pass_s", "item_s", "items_per_s_per_chip", "mfu", "memory_B"))
 """Numbers that the laws of a pass stand behind."""
@@ -53,20 +50,8 @@ class _Row:
 
     @cached_property
     def laws(self) -> dict[str, Term]:
-        """The laws of a step, each with the facts that move it."""
-        ask = self.ask(self.facts)
-        job, plan = ask.job, ask.plan
-        assert plan is not None
-        work = PassWork(tokens=job.tokens, branches=job.branches, is_diffusion=job.task == "diffuse")
-
-        def record(system: Platform, notes: Notes) -> None:
-            columns = pass_plans([plan], system)
-            pass_memory_B(self.model, system, work, columns, notes)
-            pass_time(self.model, system, work, columns, notes)
-
-        found = noted_on(record, forward_platform(ask), self.facts)
-        found.drop_zeros()
-        return found.terms
+        """The laws of a pass, each with the facts that move it."""
+        return forward_laws(self.ask(self.facts)).terms
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the laws behind a number."""

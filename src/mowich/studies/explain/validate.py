@@ -33,17 +33,21 @@ def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
 
 def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
     """One measured row, predicted again. cells: as the file has it."""
+    from mowich.evidence.forward_rows import is_pass
+    from mowich.evidence.rl_rows import is_rl
+
+    columns = list(cells)
+    made = _phase if is_rl(columns) else _pass if is_pass(columns) else _step
+    return made(at, row, cells, facts)
+
+
+def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+    """A step of training, a point of serving, or a metered power."""
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
     from mowich.evidence.energy_rows import is_energy, validate_energy
-    from mowich.evidence.forward_rows import is_pass
-    from mowich.evidence.rl_rows import is_rl
     from mowich.evidence.rows import read_cases
 
-    if is_rl(list(cells)):
-        return _phase(at, row, cells, facts)
-    if is_pass(list(cells)):
-        return _pass(at, row, cells, facts)
     serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
