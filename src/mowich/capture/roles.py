@@ -9,7 +9,7 @@ nothing that is split without one stands against it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -140,52 +140,64 @@ class _Flow:
             self.other(op, name)
 
     def other(self, op: Op, name: str) -> None:
-        axes, given = self.axes, self.read(op)
+        given = self.read(op)
         if not given:
             return
-        first, shape, attributes = given[0], op.shapes[0], op.attributes
-        rank = len(shape)
-        dim = _position(attributes.get("dim", 0), rank)
-        if name in ("t", "transpose", "permute"):
-            self.write(op, tuple(first[place] for place in _order(attributes, name, rank)))
-        elif name == "select":
-            index = _integer(attributes.get("index", 0)) % max(1, shape[dim])
-            axes.cut(first[dim], index, index + 1)
-            self.write(op, first[:dim] + first[dim + 1 :])
-        elif name == "unbind":
-            for index in range(shape[dim]):
-                axes.cut(first[dim], index, index + 1)
-            self.write(op, *[first[:dim] + first[dim + 1 :]] * len(op.outputs))
+        if name in _LAYOUTS:
+            _LAYOUTS[name](self, op, given[0])
         elif name in ("slice", "split", "split_with_sizes", "chunk", "narrow"):
-            self.slices(op, name, first, dim)
+            self.slices(op, name, given[0], _dim_of(op))
         elif name in ("cat", "stack"):
-            self.join(op, name, given, dim)
-        elif name == "view_as_complex":
-            axes.mark(first[-1], MIXED)
-            self.write(op, first[:-1])
-        elif name == "view_as_real":
-            self.write(op, (*first, (-2,)))
-        elif name == "expand":
-            out = op.out_shapes[0]
-            padded: Dims = ((),) * (len(out) - rank) + first
-            sizes = (1,) * (len(out) - rank) + shape
-            self.write(op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True)))
-        elif name == "repeat":
-            repeats = _integers(attributes.get("repeats"))
-            padded = ((),) * (len(repeats) - rank) + first
-            self.write(
-                op,
-                tuple(
-                    (*plain((count,))[0], *d) if d else plain((count,))[0]
-                    for count, d in zip(repeats, padded, strict=True)
-                ),
-            )
+            self.join(op, name, given)
         elif name in _SUMS or name in _WHOLES or name in _SHUFFLED:
             self.reduce(op, name, given)
         elif name in _ROWS:
             self.pick_rows(op, given)
         else:
             self.elementwise(op, given)
+
+    def transpose(self, op: Op, first: Dims) -> None:
+        rank = len(first)
+        order = list(range(rank))
+        if rank > 1:
+            a, b = (_position(op.attributes.get(key, default), rank) for key, default in (("dim0", 0), ("dim1", 1)))
+            order[a], order[b] = order[b], order[a]
+        self.write(op, tuple(first[place] for place in order))
+
+    def permute(self, op: Op, first: Dims) -> None:
+        places = _integers(op.attributes.get("dims"))
+        self.write(op, tuple(first[_position(place, len(first))] for place in places))
+
+    def select(self, op: Op, first: Dims) -> None:
+        """One element of a dimension: no other is taken with it, so the dimension is not split."""
+        dim = _dim_of(op)
+        index = _integer(op.attributes.get("index", 0)) % max(1, op.shapes[0][dim])
+        self.axes.cut(first[dim], index, index + 1)
+        self.write(op, first[:dim] + first[dim + 1 :])
+
+    def unbind(self, op: Op, first: Dims) -> None:
+        dim = _dim_of(op)
+        for index in range(op.shapes[0][dim]):
+            self.axes.cut(first[dim], index, index + 1)
+        self.write(op, *[first[:dim] + first[dim + 1 :]] * len(op.outputs))
+
+    def pair(self, op: Op, first: Dims) -> None:
+        self.axes.mark(first[-1], MIXED)
+        self.write(op, first[:-1])
+
+    def unpair(self, op: Op, first: Dims) -> None:
+        self.write(op, (*first, (-2,)))
+
+    def expand(self, op: Op, first: Dims) -> None:
+        out, more = op.out_shapes[0], len(op.out_shapes[0]) - len(first)
+        padded: Dims = ((),) * more + first
+        sizes = (1,) * more + op.shapes[0]
+        self.write(op, tuple(d if s == o else plain((o,))[0] for d, s, o in zip(padded, sizes, out, strict=True)))
+
+    def repeat(self, op: Op, first: Dims) -> None:
+        repeats = _integers(op.attributes.get("repeats"))
+        padded: Dims = ((),) * (len(repeats) - len(first)) + first
+        self.write(op, tuple((*plain((count,))[0], *d) for count, d in zip(repeats, padded, strict=True)))
 
     def reshape(self, op: Op) -> None:
         dims = self.read(op)[0]
@@ -223,7 +235,7 @@ class _Flow:
             return plain((count,))[0]
         return laid[0]
 
-    def join(self, op: Op, name: str, given: list[Dims], dim: int) -> None:
+    def join(self, op: Op, name: str, given: list[Dims]) -> None:
         axes, out = self.axes, op.out_shapes[0]
         dim = _position(op.attributes.get("dim", 0), len(out))
         if name == "stack":
@@ -247,7 +259,8 @@ class _Flow:
                 if place != dim:
                     result[place] = self.met(result[place], one[place])
         parts = [one[dim] for one in given][: len(sizes)]
-        parts += [plain((size,))[0] for size in sizes[len(parts) :]]
+        if len(parts) < len(sizes):  # a part that is no activation
+            parts.append(plain((sizes[-1],))[0])
         result[dim] = axes.chain(parts, sizes) if sizes else plain((out[dim],))[0]
         self.write(op, tuple(result))
 
@@ -538,6 +551,25 @@ class _Flow:
         return known.shape if known else ()
 
 
+_LAYOUTS: Mapping[str, Callable[[_Flow, Op, Dims], None]] = {
+    "t": _Flow.transpose,
+    "transpose": _Flow.transpose,
+    "permute": _Flow.permute,
+    "select": _Flow.select,
+    "unbind": _Flow.unbind,
+    "view_as_complex": _Flow.pair,
+    "view_as_real": _Flow.unpair,
+    "expand": _Flow.expand,
+    "repeat": _Flow.repeat,
+}
+"""Operations that place dimensions anew."""
+
+
+def _dim_of(op: Op) -> int:
+    """The dimension that an operation names."""
+    return _position(op.attributes.get("dim", 0), len(op.shapes[0]))
+
+
 def _heads_at(shape: tuple[int, ...], heads: int, groups: int) -> int | None:
     """Where the heads of a scan's tensor lie: [batch, tokens, heads, ...] or columns that are heads x width."""
     for count in (heads, groups):
@@ -566,17 +598,6 @@ def _integers(value: object) -> list[int]:
     if isinstance(value, int):
         return [value]
     return [one for one in value if isinstance(one, int)] if isinstance(value, (list, tuple)) else []
-
-
-def _order(attributes: Mapping[str, object], name: str, rank: int) -> list[int]:
-    """Places that a transposition or a permutation takes its dimensions from."""
-    if name == "permute":
-        return [_position(place, rank) for place in _integers(attributes.get("dims"))]
-    order = list(range(rank))
-    if rank > 1:
-        a, b = (_position(attributes.get(key, default), rank) for key, default in (("dim0", 0), ("dim1", 1)))
-        order[a], order[b] = order[b], order[a]
-    return order
 
 
 def _position(value: object, rank: int) -> int:
