@@ -142,6 +142,40 @@ def _ltx2(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     }
 
 
+def _grid(c: Any, batch: int, tokens: int) -> Any:
+    """Latents [batch, channels, height, width] of one patch in height and `tokens` in width."""
+    return _empty(batch, c.in_channels, c.patch_size, c.patch_size * tokens)
+
+
+def _captioned(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+    return {
+        "hidden_states": _grid(c, batch, tokens),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.caption_channels),
+        "timestep": _empty(batch),
+        "return_dict": False,
+    }
+
+
+def _pixart(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+    return {
+        **_captioned(c, latent, batch, tokens),
+        "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
+    }
+
+
+def _cogvideo(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
+    return {
+        "hidden_states": _grid(c, batch, tokens).unsqueeze(1),
+        "encoder_hidden_states": _empty(batch, latent.text_tokens, c.text_embed_dim),
+        "timestep": _empty(batch),
+        "return_dict": False,
+    }
+
+
+def _flat(c: Mapping[str, Any]) -> tuple[int, int, int]:
+    return (1, c["patch_size"], c["patch_size"])
+
+
 def _packed(_: Mapping[str, Any]) -> tuple[int, int, int]:
     return (1, 2, 2)
 
@@ -169,6 +203,16 @@ CLASSES: Mapping[str, _Class] = {
         latent=_Latent(spatial=32, temporal=8, causal_frames=True, text_tokens=1024, branches=2, patch=_of_config),
         inputs=_ltx2,
         notes=(f"audio beside the clip: {AUDIO_TOKENS} tokens, of 49 frames",),
+    ),
+    "PixArtTransformer2DModel": _Class(
+        latent=_Latent(spatial=8, text_tokens=300, branches=2, patch=_flat), inputs=_pixart
+    ),
+    "SanaTransformer2DModel": _Class(
+        latent=_Latent(spatial=32, text_tokens=300, branches=2, patch=_flat), inputs=_captioned
+    ),
+    "CogVideoXTransformer3DModel": _Class(
+        latent=_Latent(spatial=8, temporal=4, causal_frames=True, text_tokens=226, branches=2, patch=_flat),
+        inputs=_cogvideo,
     ),
 }
 
