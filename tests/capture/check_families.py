@@ -171,6 +171,8 @@ def answered(row: Row, answer: Mapping[str, Any]) -> Row:
     if "refused" in answer:
         return Row(**given, refused=" ".join(str(answer["refused"]).split())[:240])
     document = answer["document"]
+    if row.group == "vision-language" and document["kind"] != row.group:
+        return Row(**given, refused="its text part alone was captured, without images")
     by_model = ours(document, row.name) if row.group == "decoder" else None
     whats = sorted({f"{one['what']}" for one in document["not_understood"]})
     return Row(

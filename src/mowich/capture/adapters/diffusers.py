@@ -159,7 +159,7 @@ def _captioned(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
 def _pixart(c: Any, latent: _Latent, batch: int, tokens: int) -> Inputs:
     return {
         **_captioned(c, latent, batch, tokens),
-        "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
+        "added_cond_kwargs": {"resolution": _empty(batch, 2), "aspect_ratio": _empty(batch, 1)},
     }
 
 
