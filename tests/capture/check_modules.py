@@ -145,6 +145,9 @@ def check_forms(documents: Mapping[str, dict[str, Any]]) -> None:
     assert documents["shared"]["pattern"] == [0, 1, 1, 1]
     assert documents["window"]["layers"][0]["cores"][0]["window"] == 64
     assert documents["stages"]["pattern"] == [0, 0, 1, 1]
+    (note,) = documents["shared"]["notes"]
+    assert "compares positions with 4096, more than the 384 tokens of a pass" in note
+    assert not documents["window"]["notes"]
 
 
 def check_refusals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 
 from mowich.capture.graph import Op, Trace
 from mowich.capture.problem import CaptureError
@@ -20,8 +21,6 @@ Ratios = tuple[Fraction, Fraction, Fraction, Fraction]
 
 Shapes = tuple[tuple[Ratios, ...], ...]
 """The shapes of what an operation makes."""
-
-_fits: dict[tuple[int, ...], Ratios | None] = {}
 
 
 def at(dimension: Dimension, batch: int, tokens: int) -> int:
@@ -55,12 +54,10 @@ def ratios(values: Sequence[int]) -> Ratios | None:
     >>> [str(one) for one in ratios([64, 128, 64, 128, 192])]
     ['0', '0', '1/2', '0']
     """
-    key = tuple(values)
-    if key not in _fits:
-        _fits[key] = _fitted(key)
-    return _fits[key]
+    return _fitted(tuple(values))
 
 
+@cache
 def _fitted(values: tuple[int, ...]) -> Ratios | None:
     (b0, s0), (_, s1), (b1, _), _ = PROBES
     f00, f01, f10, f11, checked = values

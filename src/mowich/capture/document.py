@@ -103,7 +103,7 @@ class _Writer:
         self.sizes = [Sizes(trace) for trace in traces]
         self.parameters = {n: product(w.shape) for n, w in self.first.weights.items() if not w.is_buffer}
         self.layout = layout(self.first, self.shapes, self.last)
-        self.notes = list(about.notes)
+        self.notes = [*about.notes, *_far(self.last)]
         self.unknown: list[dict[str, object]] = [*about.unknown]
         self.kind = about.kind or self._kind()
 
@@ -537,6 +537,16 @@ class _Writer:
             "state_elements": given["state_elements"],
             "conv_elements": given["conv_elements"],
         }
+
+
+def _far(trace: Trace) -> list[str]:
+    """What a pass of few tokens does not show, told once for each place."""
+    told = {read.where: read for read in trace.far}
+    return [
+        f"{read.where} compares positions with {read.what}, more than the {trace.sizes[1]} tokens of a pass: "
+        "a window of attention of that many tokens is not seen, all keys count"
+        for read in told.values()
+    ]
 
 
 def _reordered(size: tuple[int, int, int, int], order: tuple[int, int, int, int]) -> tuple[int, int, int, int]:

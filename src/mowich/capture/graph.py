@@ -74,7 +74,8 @@ class Read:
 class Trace:
     """One forward pass. sizes: (batch, tokens) of its inputs; inputs: numbers of the activations that came in by name;
     outputs: those that came out; modules: path -> name of its class, in order of registration; calls: of modules, in
-    the order in which they ended; reads: of values; input_shapes: of all inputs that are tensors."""
+    the order in which they ended; reads: of values; far: positions that are compared with more tokens than the pass has
+    (what: that number); input_shapes: of all inputs that are tensors."""
 
     sizes: tuple[int, int]
     ops: tuple[Op, ...]
@@ -84,6 +85,7 @@ class Trace:
     modules: dict[str, str]
     calls: tuple[Call, ...] = ()
     reads: tuple[Read, ...] = ()
+    far: tuple[Read, ...] = ()
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 

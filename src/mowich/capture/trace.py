@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ _COUNTED = frozenset(
 )
 """Whose output has a size that depends on values."""
 
+_COMPARED = frozenset(f"aten.{name}" for name in ("lt", "le", "gt", "ge", "sub", "rsub"))
+"""How code finds what a window of attention shows, with a number of tokens."""
+
 _TORCH = torch.__file__.rsplit("/", 1)[0]
 _HERE = __file__.rsplit("/", 1)[0]
 
@@ -54,19 +58,14 @@ class _Kind:
     arguments: tuple[str, ...]
 
 
-_kinds: dict[Any, _Kind] = {}
-
-
+@cache
 def _kind_of(func: Any) -> _Kind:
-    kind = _kinds.get(func)
-    if kind is None:
-        schema = func._schema
-        writes = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
-        aliases = any(r.alias_info is not None for r in schema.returns)
-        name = f"{func.namespace}.{func._schema.name.split('::')[1]}"
-        is_view = (aliases and not writes) or name == "aten._unsafe_view"
-        kind = _kinds[func] = _Kind(name, is_view, writes, tuple(a.name for a in schema.arguments))
-    return kind
+    schema = func._schema
+    writes = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+    aliases = any(r.alias_info is not None for r in schema.returns)
+    name = f"{func.namespace}.{schema.name.split('::')[1]}"
+    is_view = (aliases and not writes) or name == "aten._unsafe_view"
+    return _Kind(name, is_view, writes, tuple(a.name for a in schema.arguments))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -112,9 +111,6 @@ def _where() -> str:
 
 _Made = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]
 
-_known: dict[tuple[object, ...], _Made] = {}
-"""Operation and forms of its operands -> shape, strides and type of what it makes: layers repeat."""
-
 
 def _form(value: Any) -> object:
     if isinstance(value, Tensor):
@@ -124,12 +120,12 @@ def _form(value: Any) -> object:
     return (type(value), value)
 
 
-def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
+def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any], forms: dict[tuple[object, ...], _Made]) -> Any:
     """What an operation makes on the meta device; PyTorch works it out once for operands of one form."""
     key: tuple[object, ...] | None = None
     if not kind.is_view and not kind.is_inplace:
         key = (func, _form(args), *((name, _form(value)) for name, value in kwargs.items()))
-        known = _known.get(key)
+        known = forms.get(key)
         if known is not None:
             made = [torch.empty_strided(shape, stride, dtype=dtype, device=_META) for shape, stride, dtype in known]
             return made[0] if len(made) == 1 else tuple(made)
@@ -137,7 +133,7 @@ def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
     if key is not None:
         outputs = out if isinstance(out, tuple) and len(out) > 1 else (out,)
         if all(isinstance(one, Tensor) for one in outputs):
-            _known[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in outputs)
+            forms[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in outputs)
     return out
 
 
@@ -241,7 +237,8 @@ class _Tracer:
     """What is known in one pass. numbers: id of a tensor -> its number, the version of its storage when it got it, the
     tensor (kept, so that its id stays its own); weights: storage -> names of parameters; written: storage -> version
     and number of what was written last; moved: storage of a real tensor that an activation was written into -> its twin
-    on the meta device; tainted: storages of real tensors that depend on values of inputs."""
+    on the meta device; tainted: storages of real tensors that depend on values of inputs; forms: operation and forms of
+    its operands -> form of what it makes, as layers repeat."""
 
     paths: dict[int, str]
     values: Mapping[str, float]
@@ -250,12 +247,15 @@ class _Tracer:
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    far: list[Read] = field(default_factory=list)
+    tokens: int = 0
     numbers: dict[int, tuple[int, int, Tensor]] = field(default_factory=dict)
     written: dict[int, tuple[int, int]] = field(default_factory=dict)
     moved: dict[int, Tensor] = field(default_factory=dict)
     tainted: set[int] = field(default_factory=set)
     stack: list[tuple[str, int]] = field(default_factory=list)
     masks: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
+    forms: dict[tuple[object, ...], _Made] = field(default_factory=dict)
     is_quiet: bool = False
     last: int = 0
 
@@ -351,7 +351,7 @@ class _Tracer:
             func(twin, *_mapped(args[1:], _to_meta), **{key: _mapped(v, _to_meta) for key, v in kwargs.items()})
             self._record(kind, (twin, *args[1:]), kwargs, [twin, *given[1:]], twin)
             return base
-        return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs))
+        return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs, self.forms))
 
     def _indexes(self, index: Any) -> list[Any]:
         """A mask as an index is a list of places for each of its dimensions: those of a real one, of one of activations
@@ -379,6 +379,10 @@ class _Tracer:
             kwargs["device"] = torch.device("cpu")
         if kind.name in _READS and self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
             self.read(kind.name[5:].replace("_local_scalar_dense", "item"), is_decisive=False)
+        if kind.name in _COMPARED and not given[0].is_floating_point() and given[0].dim():
+            scalars = [abs(one) for one in args if isinstance(one, int) and not isinstance(one, bool)]
+            if self.tokens and scalars and self.tokens < scalars[0] < BUILT_MOST:
+                self.far.append(Read(self.module, str(scalars[0]), _where()))
         out = func(*args, **kwargs)
         if self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
             for tensor in _tensors((out,)):
@@ -656,7 +660,7 @@ def trace(
     for path, child in module.named_modules():
         paths[id(child)] = path
         modules[path] = type(child).__name__
-    tracer = _Tracer(paths, values or {}, storages)
+    tracer = _Tracer(paths, values or {}, storages, tokens=sizes[1])
     numbers, input_shapes = {}, {}
     for name, value in inputs.items():
         for position, tensor in enumerate(_tensors((value,))):
@@ -690,6 +694,7 @@ def trace(
         modules=modules,
         calls=tuple(tracer.calls),
         reads=tuple(tracer.reads),
+        far=tuple(tracer.far),
         input_shapes=input_shapes,
     )
 

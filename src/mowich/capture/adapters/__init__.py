@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,22 +83,22 @@ class Recorder(Protocol):
     def untraced(self) -> AbstractContextManager[None]: ...
 
 
-_running: list[Recorder] = []
+_RUNNING: ContextVar[Recorder | None] = ContextVar("the tracer that runs", default=None)
 
 
 @contextmanager
 def running(recorder: Recorder) -> Iterator[None]:
     """The tracer that takes what `take_whole` hands over."""
-    _running.append(recorder)
+    before = _RUNNING.set(recorder)
     try:
         yield
     finally:
-        _running.pop()
+        _RUNNING.reset(before)
 
 
 def is_tracing() -> bool:
     """Whether a tracer runs: elsewhere a replaced function does what the library's does."""
-    return bool(_running)
+    return _RUNNING.get() is not None
 
 
 def take_whole(
@@ -119,14 +120,16 @@ def take_whole(
     groups, top_groups;
     scan: kind, heads, head_dim, groups, state, conv, flop, state_elements, conv_elements.
     """
-    if not _running:
+    recorder = _RUNNING.get()
+    if recorder is None:
         return make_output()
-    return _running[-1].take(name, module, inputs, weights, make_output, attributes)
+    return recorder.take(name, module, inputs, weights, make_output, attributes)
 
 
 def untraced() -> AbstractContextManager[None]:
     """Operations inside are not recorded (they run as PyTorch runs them)."""
-    return _running[-1].untraced() if _running else nullcontext()
+    recorder = _RUNNING.get()
+    return recorder.untraced() if recorder else nullcontext()
 
 
 @contextmanager
