@@ -1,9 +1,9 @@
 """Which models of transformers, diffusers and timm are captured, and whether what was captured is right.
 
-Run: `python tests/capture/check_families.py --python VENV/bin/python [--write] [NAME ...]` (the other interpreter has
-torch, transformers, diffusers and timm; about ten minutes). Each model is captured in a process of its own, with limits
-of time and memory, or refused with its reason; every dimension is checked by the exporter at a fifth size. Parameters
-are compared with PyTorch's count, FLOP with `Model.flop_per_token` where Mowich reads the configuration itself.
+Run: `python tests/capture/check_families.py [--python VENV/bin/python] [--write] [NAME ...]` (that interpreter, or
+this one, has torch, transformers, diffusers and timm; twenty minutes). Each model is captured in a process of its own,
+with limits of time and memory, or refused with its reason; every dimension is checked by the exporter at a fifth size.
+Parameters are compared with PyTorch's count, FLOP with `Model.flop_per_token` where Mowich reads the configuration too.
 `--write` renews docs/capture-coverage.md. Exit code 1 where less is captured than `TARGETS` says, or parameters differ.
 """
 
@@ -160,7 +160,9 @@ def asked(decoders: Mapping[str, str], completed: Mapping[str, Any]) -> Iterator
     from mowich.capture.adapters.diffusers import CLASSES
 
     for name in CLASSES:
-        yield Row(group="diffusers", name=name), {"spec": f"diffusers:{name}"}
+        values = completed.get(name)
+        row = Row(group="diffusers", name=name, is_completed=values is not None)
+        yield row, {"spec": f"diffusers:{name}", "settings": values or {}}
 
 
 def answered(row: Row, answer: Mapping[str, Any]) -> Row:
@@ -169,6 +171,8 @@ def answered(row: Row, answer: Mapping[str, Any]) -> Row:
     if "refused" in answer:
         return Row(**given, refused=" ".join(str(answer["refused"]).split())[:240])
     document = answer["document"]
+    if row.group == "vision-language" and document["kind"] != row.group:
+        return Row(**given, refused="its text part alone was captured, without images")
     by_model = ours(document, row.name) if row.group == "decoder" else None
     whats = sorted({f"{one['what']}" for one in document["not_understood"]})
     return Row(
@@ -243,7 +247,9 @@ def short(rows: Sequence[Row]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The check; 1 where it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", required=True, help="interpreter with torch, transformers, diffusers and timm")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter with torch, transformers, diffusers and timm"
+    )
     parser.add_argument("--write", action="store_true", help="renew docs/capture-coverage.md")
     parser.add_argument("names", nargs="*", help="models, all of them without")
     given = parser.parse_args(arguments)

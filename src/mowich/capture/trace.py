@@ -427,7 +427,7 @@ class _Tracer:
         if names and not inputs and kind.name != "aten.embedding":
             if is_product:  # learned queries, latents: the first operand is what a layer works on
                 first = letters.index("w")
-                inputs, shapes = [given[first]], [weight_shapes.pop(first)]
+                inputs, shapes = [given[first]], [weight_shapes.pop(0)]
                 names = [name for tensor in given[first + 1 :] for name in self.names_of(tensor)]
                 letters[first] = "a"
             else:

@@ -159,15 +159,19 @@ def _sd3(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     }
 
 
-def _pixart(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+def _sana(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
     return {
         "hidden_states": _image(c, batch, tokens),
         "encoder_hidden_states": _empty(batch, latent.text_tokens, c.caption_channels or c.cross_attention_dim),
         "encoder_attention_mask": _padding(batch, latent.text_tokens),
         "timestep": _empty(batch),
-        "added_cond_kwargs": {"resolution": _empty(batch, 2), "aspect_ratio": _empty(batch, 1)},
         "return_dict": False,
     }
+
+
+def _pixart(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
+    resolution = {"resolution": _empty(batch, 2), "aspect_ratio": _empty(batch, 1)}
+    return {**_sana(c, latent, batch, tokens), "added_cond_kwargs": resolution}
 
 
 def _cogvideox(c: Any, latent: _Latent, batch: int, tokens: int) -> _Inputs:
@@ -239,6 +243,9 @@ CLASSES: Mapping[str, _Class] = {
     ),
     "PixArtTransformer2DModel": _Class(
         latent=_Latent(spatial=8, text_tokens=300, branches=2, patch=_square), inputs=_pixart
+    ),
+    "SanaTransformer2DModel": _Class(
+        latent=_Latent(spatial=32, text_tokens=300, branches=2, patch=_square), inputs=_sana
     ),
     "ChromaTransformer2DModel": _Class(
         latent=_Latent(spatial=8, text_tokens=512, branches=2, patch=_packed), inputs=_chroma

@@ -15,14 +15,14 @@ from transformers.models.auto import modeling_auto
 from mowich.capture.adapters import patched
 from mowich.capture.problem import CaptureError
 
-Inputs = Callable[[int, int], dict[str, Any]]
+_Inputs = Callable[[int, int], dict[str, Any]]
 
 _CAUSAL = frozenset(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 GRID = 32
 """Patches along an image whose size the model does not fix (448 pixels of patches of 14)."""
 
 
-def inputs_of(module: Any) -> tuple[str, Inputs, tuple[str, ...]]:
+def inputs_of(module: Any) -> tuple[str, _Inputs, tuple[str, ...]]:
     """(kind, inputs(batch, tokens), notes) of a module.
 
     Raises:
@@ -66,12 +66,12 @@ def _long(*shape: int) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.long, device="meta")
 
 
-def _ids(taken: Any) -> Inputs:
+def _ids(taken: Any) -> _Inputs:
     rest = {"use_cache": False} if "use_cache" in taken else {}
     return lambda batch, tokens: {"input_ids": _long(batch, tokens), **rest}
 
 
-def _encoder_decoder(module: Any, taken: Any) -> tuple[str, Inputs, tuple[str, ...]]:
+def _encoder_decoder(module: Any, taken: Any) -> tuple[str, _Inputs, tuple[str, ...]]:
     config = module.config
     if "input_features" in taken and _value(config, "max_source_positions"):
         frames, bins = 2 * config.max_source_positions, config.num_mel_bins
@@ -102,7 +102,7 @@ def _side(config: Any) -> tuple[int, int]:
     return (size[0], size[1]) if isinstance(size, (list, tuple)) else (size, size)
 
 
-def _pixels(config: Any) -> tuple[Inputs, tuple[str, ...]]:
+def _pixels(config: Any) -> tuple[_Inputs, tuple[str, ...]]:
     height, width = _side(config)
     channels = _value(config, "num_channels") or 3
 
@@ -112,7 +112,7 @@ def _pixels(config: Any) -> tuple[Inputs, tuple[str, ...]]:
     return inputs, (f"images of {height} x {width} pixels, whatever S is",)
 
 
-def _waves(config: Any) -> Inputs:
+def _waves(config: Any) -> _Inputs:
     """Samples of which the convolutions make S frames."""
 
     def inputs(batch: int, tokens: int) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _waves(config: Any) -> Inputs:
     return inputs
 
 
-def _features(config: Any) -> tuple[Inputs, tuple[str, ...]]:
+def _features(config: Any) -> tuple[_Inputs, tuple[str, ...]]:
     part = _value(config, "encoder_config") or config
     factor = int(_value(part, "subsampling_factor") or 1)
     bins = int(_value(part, "num_mel_bins") or _value(part, "feature_size") or _value(part, "input_dim") or 80)
@@ -149,7 +149,7 @@ def _image_token(config: Any) -> int:
     raise CaptureError("the number of the token that stands for an image is not in the configuration")
 
 
-def _gridded(module: Any, taken: Any) -> tuple[str, Inputs, tuple[str, ...]]:
+def _gridded(module: Any, taken: Any) -> tuple[str, _Inputs, tuple[str, ...]]:
     """One image as a grid of patches (Qwen-VL and what follows it)."""
     config = module.config
     vision = config.vision_config
@@ -191,7 +191,7 @@ def _unsplit(features: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return features(*args, **kwargs)
 
 
-def _imaged(module: Any) -> tuple[str, Inputs, tuple[str, ...]]:
+def _imaged(module: Any) -> tuple[str, _Inputs, tuple[str, ...]]:
     """One image of the configuration's size before S tokens of text."""
     config, taken = module.config, inspect.signature(module.forward).parameters
     make, _ = _pixels(config.vision_config)
