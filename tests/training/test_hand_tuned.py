@@ -90,12 +90,12 @@ def test_columns_of_recipes_and_experts_are_as_each_alone() -> None:
 def test_attention_in_chunks_and_kinds_without_a_table() -> None:
     kernels, again = Kernels("trainium3"), 2.5
     dense, latent = builtin("llama3-8b").layers[0], builtin("deepseek-v3").layers[0]
-    forward, backward = kernels.attention(dense, one(4.0), 32768.0, one(0.5), again, (one(7.0), one(9.0)))
+    forward, backward = kernels.attention(dense.attention, one(4.0), 32768.0, one(0.5), again, (one(7.0), one(9.0)))
     chunks = [{"heads": 4.0, "queries": 8192.0, "prefix": 8192.0 * i, "head_dim": 128.0} for i in range(4)]
     whole = sum(float(operator_s("trainium3", "attention_prefill", "bf16", c).seconds) for c in chunks)
     assert forward == pytest.approx(0.5 * whole)
     assert backward == pytest.approx(again * 0.5 * whole)
-    assert kernels.attention(latent, one(4.0), 4096.0, one(1.0), again, (one(7.0), one(9.0))) == (7.0, 9.0)
+    assert kernels.attention(latent.attention, one(4.0), 4096.0, one(1.0), again, (one(7.0), one(9.0))) == (7.0, 9.0)
 
 
 def test_hand_tuned_is_the_same_plan_without_the_framework(facts: Facts) -> None:
