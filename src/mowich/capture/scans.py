@@ -287,7 +287,7 @@ def _special(part: Module, stack: ExitStack) -> None:
         stack.enter_context(patched(part, "_rnn_scan", partial(_rglru, part, part._rnn_scan)))
     elif name.endswith("LightningAttention") and _has(part, "qkv_proj", "out_proj", "output_gate", "norm", "act_fn"):
         stack.enter_context(patched(part, "forward", partial(_lightning, part, part.forward)))
-    elif "mLSTM" in name and name.endswith("Backend"):
+    elif "LSTM" in name and name.endswith("Backend"):
         stack.enter_context(patched(part, "forward", partial(_mlstm, part, part.forward)))
 
 
