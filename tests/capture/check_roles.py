@@ -33,9 +33,8 @@ SAME = {
     "moe_tp_experts": {"experts"},
     "ep_dispatch_experts": {"experts"},
     "grouped_gemm": {"experts"},
-    # these split how weights are stored; what they make or read is whole on every rank, however else it could be split
-    "colwise_gather_output": {"column", "row", "vocabulary", "replicated"},
-    "rowwise_split_input": {"column", "row", "vocabulary", "replicated"},
+    "colwise_gather_output": {"column", "vocabulary"},
+    "rowwise_split_input": {"row"},
 }
 """Style of a plan -> roles that say the same."""
 

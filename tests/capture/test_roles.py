@@ -276,11 +276,16 @@ def test_experts_taken_whole_and_products_of_each_head() -> None:
     assert [found[one] for one in ("in.weight", "block", "out.weight")] == ["column", "column", "row"]
 
 
-def test_a_scan_keeps_its_heads_apart() -> None:
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_a_scan_keeps_its_heads_apart(is_turned: bool) -> None:
+    """[batch, tokens, heads, width], or heads before tokens."""
     graph, x = _begun()
     q, k, v = (graph.view(graph.linear(one, x, 48), BATCH, TOKENS, 6, 8) for one in "qkv")
-    out = graph.op("scan", (q, k, v), (BATCH, TOKENS, 6, 8), heads=6, groups=6, head_dim=8, state=8)
-    found = roles(graph.trace(graph.linear("o", graph.view(graph.norm("norm", out), BATCH, TOKENS, 48), HIDDEN)))
+    if is_turned:
+        q, k, v = (graph.turned(one) for one in (q, k, v))
+    out = graph.op("scan", (q, k, v), graph.shapes[v], heads=6, groups=6, head_dim=8, state=8)
+    out = graph.norm("norm", graph.turned(out) if is_turned else out)
+    found = roles(graph.trace(graph.linear("o", graph.view(out, BATCH, TOKENS, 48), HIDDEN)))
     assert [found[f"{one}.weight"] for one in "qkvo"] == ["column"] * 3 + ["row"]
 
 

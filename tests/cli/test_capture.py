@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from captured_models import captured_json
 
+from captured_models import captured_json
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_LIMIT_BROKEN, UserError
 from mowich.models import load_model
 from mowich.requests.capturing import CAPTURE
@@ -98,14 +98,17 @@ def test_a_memory_limit_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_told_before_anything_runs(more: dict[str, object], words: Sequence[str], tmp_path: Path) -> None:
+    given = {"spec": "a:b", "out": tmp_path / "x.json", "python": _python(tmp_path, "touch ran"), **more}
     with pytest.raises(UserError) as error, CAPTURE.told(Edge.OPTION):
-        given = {"spec": "a:b", "out": tmp_path / "x.json", "python": _python(tmp_path, "touch ran"), **more}
         captured(CAPTURE.read(given, QuestionSource(edge=Edge.OPTION)), print)
     assert all(word in error.value.line() for word in words)
 
 
 def test_mowich_itself_loads_no_exporter() -> None:
     """The verb and the study know the exporter by its name alone."""
-    code = "import sys, mowich.cli.capture, mowich.studies.capture; print([m for m in sys.modules if 'mowich.capture' in m or m == 'torch'])"
+    code = (
+        "import sys, mowich.cli.capture, mowich.studies.capture;"
+        "print([m for m in sys.modules if 'mowich.capture' in m or m == 'torch'])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

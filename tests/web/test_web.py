@@ -17,11 +17,13 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+from captured_models import captured_json
 from mowich.cli.app import app
 from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
+from mowich.models import load_model
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl_fields import SCENARIO_KEYS
@@ -145,6 +147,19 @@ def test_a_pasted_config_is_the_model_it_describes(client: TestClient) -> None:
         for m in (config, "llama-3.1-8b")
     ]
     assert rows[0][0]["step_s"] == rows[1][0]["step_s"]
+
+
+def test_a_pasted_captured_model_is_data_that_is_checked(client: TestClient) -> None:
+    """What `mowich capture` wrote is a model; one number changed, a false sum or code in its place is one line."""
+    data = captured_json(load_model("llama-3.1-8b"))
+    ours = client.post("/api/model", json={"model": data}).json()["result"]
+    assert ours["params"] == load_model("llama-3.1-8b").params
+    for changed in ({"hidden": 1}, {"params": data["params"] + 1}, {"source": "x" * 3000}, {"layers": "import os"}):
+        told = client.post("/api/model", json={"model": {**data, **changed}})
+        assert told.status_code == 422
+        lines = [error["line"] for error in told.json()["errors"]]
+        assert lines
+        assert all(line.isprintable() for line in lines)
 
 
 def test_near_says_that_it_is_not_the_whole_search(client: TestClient) -> None:

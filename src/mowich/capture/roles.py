@@ -571,16 +571,13 @@ def _dim_of(op: Op) -> int:
 
 
 def _heads_at(shape: tuple[int, ...], heads: int, groups: int) -> int | None:
-    """Where the heads of a scan's tensor lie: [batch, tokens, heads, ...] or columns that are heads x width."""
+    """Where the heads of a scan's tensor lie: [batch, tokens, heads, ...], [batch, heads, tokens, ...], or columns that
+    are heads x width."""
     for count in (heads, groups):
-        if count > 1:
-            for place in range(2, len(shape)):
-                if shape[place] == count:
-                    return place
-    for place in range(2, len(shape)):
-        if heads > 1 and shape[place] % heads == 0:
-            return place
-    return None
+        for place in (2, 1):
+            if place < len(shape) and shape[place] == count > 1:
+                return place
+    return 2 if heads > 1 and len(shape) == 3 and shape[2] % heads == 0 else None
 
 
 def _operand(op: Op) -> tuple[int, ...]:

@@ -15,10 +15,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mowich.capture.adapters import is_tracing, patched, take_whole
 from mowich.capture.problem import CaptureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 Kind = Literal["mamba2", "mamba", "gdn", "kda", "lightning", "rwkv", "other"]
 
@@ -146,7 +150,7 @@ def stated(given: Sequence[str], option: str, allowed: str, what: str) -> dict[s
 
 
 @contextmanager
-def installed(root: Any, named: Mapping[str, tuple[int, int]] | None = None) -> Iterator[None]:
+def installed(root: Module, named: Mapping[str, tuple[int, int]] | None = None) -> Iterator[None]:
     """Inside the block the recurrences that the code of `root` calls by a name of `FUNCTIONS`, and the modules that
     `named` names, are handed to the tracer whole.
 
@@ -155,7 +159,7 @@ def installed(root: Any, named: Mapping[str, tuple[int, int]] | None = None) -> 
     """
     with ExitStack() as stack:
         files: set[str] = set()
-        running: list[Any] = []
+        running: list[Module] = []
         for _, part in root.named_modules():
             if _convolution(part)[0]:
                 stack.callback(part.register_forward_pre_hook(lambda it, args: running.append(it)).remove)
@@ -187,7 +191,9 @@ def installed(root: Any, named: Mapping[str, tuple[int, int]] | None = None) -> 
         yield
 
 
-def _stated(part: Any, forward: Callable[..., Any], flop: int, elements: int, *args: Any, **kwargs: Any) -> Any:
+def _stated(
+    part: Module, forward: Callable[..., object], flop: int, elements: int, *args: Tensor, **kwargs: Tensor
+) -> Tensor:
     """A module whose work the user states, taken whole."""
     tensors = [one for one in (*args, *kwargs.values()) if hasattr(one, "new_empty")]
     if not is_tracing() or not tensors:
@@ -202,11 +208,11 @@ def _stated(part: Any, forward: Callable[..., Any], flop: int, elements: int, *a
     return take_whole("scan", part, tensors, weights, lambda: forward(*args, **kwargs), attributes)
 
 
-def _wrapped(function: Callable[..., Any], running: list[Any], alias: str = "") -> Callable[..., Any]:
+def _wrapped(function: Callable[..., object], running: list[Module], alias: str = "") -> Callable[..., object]:
     """running: modules with a convolution that run now, the innermost last."""
     rule = FUNCTIONS.get(alias) or FUNCTIONS[function.__name__]
 
-    def whole(*args: Any, **kwargs: Any) -> Any:
+    def whole(*args: Tensor, **kwargs: Tensor) -> Tensor:
         if not is_tracing():
             return function(*args, **kwargs)
         return _run(rule, running[-1] if running else None, args, kwargs)
@@ -216,7 +222,7 @@ def _wrapped(function: Callable[..., Any], running: list[Any], alias: str = "") 
     return whole
 
 
-def _run(rule: _Function, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _run(rule: _Function, part: Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> Tensor:
     """What a function of a recurrence gives back, taken whole: values, or (values, last state) where that is asked for
     or always given."""
     values = _argument(args, kwargs, rule.values, rule.values_at)
@@ -243,7 +249,7 @@ def _run(rule: _Function, part: Any, args: tuple[Any, ...], kwargs: Mapping[str,
     is_asked = any(kwargs.get(name) for name in rule.states)
     gives_pair = is_asked or rule.kind in ("gdn", "kda", "rwkv") or (rule.kind == "lightning" and rule.layout == "bshp")
 
-    def made() -> Any:
+    def made() -> Tensor:
         out = values.new_empty(values.shape)
         if not gives_pair:
             return out
@@ -254,14 +260,14 @@ def _run(rule: _Function, part: Any, args: tuple[Any, ...], kwargs: Mapping[str,
     return take_whole("scan", None, inputs, weights, made, attributes)
 
 
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...], place: int) -> Any:
+def _argument(args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor], names: tuple[str, ...], place: int) -> Tensor:
     for name in names:
         if name in kwargs:
             return kwargs[name]
     return args[place]
 
 
-def _convolution(part: Any) -> tuple[int, int]:
+def _convolution(part: Module) -> tuple[int, int]:
     """Taps and channels of the causal convolutions of a module: (0, 0) without one."""
     found = [
         (int(child.kernel_size[0]), int(child.in_channels))
@@ -274,22 +280,22 @@ def _convolution(part: Any) -> tuple[int, int]:
 # ---- recurrences that are no function of their own
 
 
-def _special(part: Any, stack: ExitStack) -> None:
+def _special(part: Module, stack: ExitStack) -> None:
     """Classes of transformers that write their recurrence into a method."""
     name = type(part).__name__
     if name.endswith("Rglru") and hasattr(part, "_rnn_scan"):
         stack.enter_context(patched(part, "_rnn_scan", partial(_rglru, part, part._rnn_scan)))
     elif name.endswith("LightningAttention") and _has(part, "qkv_proj", "out_proj", "output_gate", "norm", "act_fn"):
         stack.enter_context(patched(part, "forward", partial(_lightning, part, part.forward)))
-    elif "mLSTM" in name and name.endswith("Backend"):
+    elif "LSTM" in name and name.endswith("Backend"):
         stack.enter_context(patched(part, "forward", partial(_mlstm, part, part.forward)))
 
 
-def _has(part: Any, *names: str) -> bool:
+def _has(part: Module, *names: str) -> bool:
     return all(hasattr(part, name) for name in names)
 
 
-def _rglru(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _rglru(part: Module, before: Callable[..., object], *args: Tensor, **kwargs: Tensor) -> Tensor:
     """The gated linear recurrence of RecurrentGemma: one number per channel."""
     if not is_tracing():
         return before(*args, **kwargs)
@@ -302,7 +308,7 @@ def _rglru(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     )
 
 
-def _mlstm(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _mlstm(part: Module, before: Callable[..., object], *args: Tensor, **kwargs: Tensor) -> Tensor:
     """The matrix memory of xLSTM, with its normaliser."""
     if not is_tracing():
         return before(*args, **kwargs)
@@ -313,7 +319,7 @@ def _mlstm(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     attributes = scan_of("other", batch=batch, tokens=tokens, heads=heads, head_dim=width, groups=heads, state=state)
     given = [query, key, value, bound["igate"], bound["fgate"]]
 
-    def made() -> Any:
+    def made() -> Tensor:
         last = (
             value.new_empty((batch, heads, state, width)),
             value.new_empty((batch, heads, state)),
@@ -324,7 +330,7 @@ def _mlstm(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     return take_whole("scan", part, given, [], made, attributes)
 
 
-def _lightning(part: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _lightning(part: Module, before: Callable[..., object], *args: Tensor, **kwargs: Tensor) -> Tensor:
     """Lightning attention as MiniMax writes it: the loop over blocks of tokens is the scan."""
     if not is_tracing():
         return before(*args, **kwargs)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import mowich
+from mowich import version
 from mowich.errors import EXIT_BUG, EXIT_LIMIT_BROKEN, UserError, shorten
 from mowich.requests.capturing import CaptureRequest
 
@@ -48,7 +48,7 @@ def captured(asked: CaptureRequest, say: Callable[[str], None]) -> Model:
     before = _stamp(out)
     with tempfile.TemporaryDirectory(prefix="mowich-capture-") as folder:
         # the package alone: the packages beside it are not for the other environment
-        (Path(folder) / "mowich").symlink_to(Path(mowich.__file__).parent, target_is_directory=True)
+        (Path(folder) / "mowich").symlink_to(Path(version.__file__).parent, target_is_directory=True)
         command = [str(python), "-m", "mowich.capture", asked.spec, f"--out={out}", *asked.options]
         code, error = _run(command, Path(folder), asked, say)
     if code != 0:
