@@ -86,6 +86,7 @@ test-slow: $(STAMP)
 # models captured from their code, with PyTorch and the libraries of models in an environment of their own
 test-capture: export OMP_NUM_THREADS = 1
 test-capture: $(VENV)-capture/.installed
+	PYTHONPATH=src $(VENV)-capture/bin/python -m pytest -q tests/capture
 	for check in tests/capture/check_*.py; do PYTHONPATH=src $(VENV)-capture/bin/python $$check || exit; done
 
 $(VENV)-capture/.installed: requirements.lock requirements-capture.txt

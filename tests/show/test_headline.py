@@ -314,6 +314,7 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         "reinforcement learning, time of a step",
         "kernels, time, newer interface",
         "kernels, time, older interface",
+        "forward passes, time of a pass",
         "collectives on Trainium, 64 MiB and more",
         "collectives on Trainium, less than 64 MiB",
     ]
