@@ -47,6 +47,7 @@ NOT_COMPARED = {
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
     "parameters.md": "counts with torch and transformers: `make test-slow`",
     "flops.md": "counts with torch and transformers: `make test-slow`",
+    "capture-coverage.md": "captures some 240 models with torch, transformers, diffusers and timm: `make test-capture`",
 }
 """Page that a script or a run writes -> why no test writes it again."""
 

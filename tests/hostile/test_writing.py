@@ -228,6 +228,7 @@ OF_OUR_OWN = {
     "studies/traffic.py": "the new file, line by line",
     "studies/sweep_files.py": "lines are added, and one that was cut short is none",
     "writing.py": "the new file",
+    "capture/__main__.py": "the new file, in an environment that may have PyTorch alone",
 }
 """Files of the source that open a file for writing, and what they write."""
 
