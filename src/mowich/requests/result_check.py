@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from mowich.errors import UserError, UserErrors
-from mowich.estimate import GRADES
 
 _ENDS = ("low", "value", "high")
 SHARES = frozenset(("mfu", "mbu", "goodput", "utilisation"))
@@ -63,6 +62,8 @@ def _of_share(name: str, value: object, at: str) -> Iterator[UserError]:
 
 def _of_estimate(node: Mapping[str, object], at: str) -> Iterator[UserError]:
     """An estimate: its grade, its numbers, their order, its bounds, its parts."""
+    from mowich.estimate import GRADES  # it brings NumPy, which a page of help does without
+
     name, known = at.rpartition(".")[2], {}
     if node.get("grade", "D") not in (*GRADES, "user"):
         yield UserError("not a grade", where=f"{at}.grade", given=node["grade"], allowed=[*GRADES, "user"])
