@@ -32,6 +32,7 @@ from mowich.show.page import (
     estimate_of,
     figure,
     paragraphs,
+    table_by_answer,
 )
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import range_of
@@ -349,24 +350,15 @@ def _passes(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
         ]
         lines.append([charts_parts.time_part(part).words, *cells])
     lines.append(["pass", *(figure(row["pass_s"], f"{label}.pass_s") for _, label, row in alive)])
-    return [
-        Words(text="where a forward pass goes, ms:", kind="caption", gap=True),
-        Table(
-            title="Where a forward pass goes, ms",
-            columns=[
-                Column(name="part", right=False),
-                *(
-                    Column(name=name, format="interval", scale=_THOUSAND, keep=99 - i)
-                    for i, (name, _, _) in enumerate(alive)
-                ),
-            ],
-            rows=lines,
-            note="The parts sum to the pass: one step of one replica, with both branches of guidance.",
-            gap=False,
-            split=True,
-            elsewhere="--json",
-        ),
-    ]
+    return table_by_answer(
+        "Where a forward pass goes, ms",
+        "where a forward pass goes, ms:",
+        "part",
+        Column(name="", format="interval", scale=_THOUSAND),
+        [name for name, _, _ in alive],
+        lines,
+        "The parts sum to the pass: one step of one replica, with both branches of guidance.",
+    )
 
 
 def _memory(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
@@ -379,20 +371,8 @@ def _memory(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
     ]
     rows.append(["sum", *(gib(float_sum(row["memory_B"].values())) for _, _, row in alive)])
     rows.append(["usable", *(_gib(row["memory_capacity_B"], f"{label}.memory_capacity_B") for _, label, row in alive)])
-    return [
-        Words(text="memory of a device, GiB:", kind="caption", gap=True),
-        Table(
-            title="Memory of a device, GiB",
-            columns=[
-                Column(name="what", right=False),
-                *(Column(name=name, keep=99 - i) for i, (name, _, _) in enumerate(alive)),
-            ],
-            rows=rows,
-            gap=False,
-            split=True,
-            elsewhere="--json",
-        ),
-    ]
+    names = [name for name, _, _ in alive]
+    return table_by_answer("Memory of a device, GiB", "memory of a device, GiB:", "what", Column(name=""), names, rows)
 
 
 def _gib(value: float | None, metric: str) -> Cell:

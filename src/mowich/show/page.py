@@ -181,6 +181,32 @@ class Table:
         return [[c.full(x) for c, x in zip(self.columns, row, strict=True)] for row in self.rows]
 
 
+def table_by_answer(
+    title: str,
+    caption: str,
+    first: str,
+    answers: Column,
+    names: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    note: str = "",
+) -> list[Part]:
+    """A table of what answers consist of, a column for each answer. first: heading of the first column; answers: the
+    column of one, before it has its name; caption: in place of the title on a terminal."""
+    own = (replace(answers, name=name, keep=99 - place) for place, name in enumerate(names))
+    return [
+        Words(text=caption, kind="caption", gap=True),
+        Table(
+            title=title,
+            columns=[Column(name=first, right=False), *own],
+            rows=rows,
+            note=note,
+            gap=False,
+            split=True,
+            elsewhere="--json",
+        ),
+    ]
+
+
 NoteKind = Literal["job", "heading", "caption", "note", "warning", "basis", "next"]
 """What words are: the work that was asked, the heading of what follows, what a page with more room shows in another way
 (the caption of a table, its content in words), a remark on a number or a row, a warning, what the answer rests on, how

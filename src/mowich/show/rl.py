@@ -30,6 +30,7 @@ from mowich.show.page import (
     figure,
     paragraphs,
     plan_words,
+    table_by_answer,
 )
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import range_of
@@ -427,21 +428,15 @@ def _steps(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
         ]
         lines.append([charts_parts.time_part(part).words, *found])
     lines.append(["step", *(cell(row["step_s"], f"{label}.step_s") for _, label, row in alive)])
-    return [
-        Words(text="where a step goes, s:", kind="caption", gap=True),
-        Table(
-            title="Where a step goes, s",
-            columns=[
-                Column(name="part", right=False),
-                *(Column(name=name, format="interval", keep=99 - i) for i, (name, _, _) in enumerate(alive)),
-            ],
-            rows=lines,
-            note="The parts are what the trainer's chips do or wait for; they sum to the step.",
-            gap=False,
-            split=True,
-            elsewhere="--json",
-        ),
-    ]
+    return table_by_answer(
+        "Where a step goes, s",
+        "where a step goes, s:",
+        "part",
+        Column(name="", format="interval"),
+        [name for name, _, _ in alive],
+        lines,
+        "The parts are what the trainer's chips do or wait for; they sum to the step.",
+    )
 
 
 def _delays(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:
