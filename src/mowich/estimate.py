@@ -113,9 +113,11 @@ class Notes:
             self._move(name, path, other.terms[name].value)
 
     def with_facts(self) -> Notes:
-        """The same terms with the facts that were seen to move them, the largest move first."""
+        """The same terms with the facts that were seen to move them, the largest move first. Moves that agree in six
+        digits are equal, and their facts stand by name: the last digits of a move are those of a processor."""
         for name, moves in self._moves.items():
-            self.terms[name] = replace(self.terms[name], facts=tuple(sorted(moves, key=lambda at: (-moves[at], at))))
+            in_order = sorted(moves, key=lambda at: (-float(f"{moves[at]:.6g}"), at))
+            self.terms[name] = replace(self.terms[name], facts=tuple(in_order))
         return self
 
     def drop_zeros(self) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fair_probe import Record, unfair
 from mowich.economics import energy, money, rent
@@ -191,3 +194,19 @@ def test_a_formula_is_recorded_by_the_call_that_computes_it() -> None:
         if len(call.args) > 3 or any(word.arg == "law" for word in call.keywords)
     ]
     assert by_hand == []
+
+
+@given(
+    moves=st.lists(st.sampled_from([0.01, 0.05, 0.05, 0.2]), min_size=2, max_size=6),
+    noise=st.lists(st.floats(-1e-14, 1e-14), min_size=6, max_size=6),
+)
+def test_the_last_bits_decide_no_order_of_facts(moves: list[float], noise: list[float]) -> None:
+    paths = [f"devices.common.fact_{i}" for i in range(len(moves))]
+
+    def order(last_bits: list[float]) -> tuple[str, ...]:
+        notes = Notes(moved=paths)
+        rows = [1.0, *(1.0 + move + bits for move, bits in zip(moves, last_bits, strict=False))]
+        notes.add("gemm", np.array(rows), "s")
+        return notes.with_facts().terms["gemm"].facts
+
+    assert order(noise) == order([0.0] * len(moves))
