@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> Mapping[str, str]:
 def _listed(folder: Path) -> dict[str, str]:
     """The files that the list of a bundle names."""
     where = str(folder / INDEX)
-    data = parse_json(read_text(folder / INDEX, "bundle"), where)
+    data = parse_json(read_text(folder / INDEX, "result"), where)
     files = data.get("files")
     if data.get("schema") != SCHEMA or not isinstance(files, Mapping):
         raise UserError("is no list of a bundle", where=where, given=data.get("schema"), allowed=SCHEMA)
@@ -63,17 +63,17 @@ def _listed(folder: Path) -> dict[str, str]:
     return {str(path): str(mark) for path, mark in files.items()}
 
 
-def write_bundle(folder: Path, bundle: Bundle, forecast: str) -> WrittenBundle:
-    """Write a bundle with its forecast (JSON). Files of an earlier bundle are replaced; those that the new one has not
-    go, unless somebody changed them. Raises UserError where the folder is not fit, or cannot be written to; then all
-    files are as before."""
+def write_bundle(folder: Path, bundle: Bundle, forecast: str, pick: int) -> WrittenBundle:
+    """Write a bundle with its forecast (JSON), of which it runs the row `pick`, from 1. Files of an earlier bundle are
+    replaced; those that the new one has not go, unless somebody changed them. Raises UserError where the folder is not
+    fit, or cannot be written to; then all files are as before."""
     before = check_folder(folder)
     files = [
         *bundle.files,
         *bundle.benchmark.files,
         BundleFile(path=FORECAST, text=forecast, about="the answer with its ranges: mowich explain, mowich verify"),
     ]
-    files.append(BundleFile(path=README, text=readme_text(bundle, files), about="this page"))
+    files.append(BundleFile(path=README, text=readme_text(bundle, files, pick), about="this page"))
     index = {
         "schema": SCHEMA,
         "version": VERSION,

@@ -107,12 +107,12 @@ def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -
         out.append("trtllm-serve has a router for prefill and decode alone: Dynamo stands before workers that do both.")
     if workers.is_apart and program is VLLM_SERVE:
         out.append(
-            "The router of vLLM's production stack is left out: its tutorial hands the cache over with LMCache, and these"
-            " workers do it with NIXL."
+            "The router of vLLM's production stack is left out: its tutorial hands the cache over with LMCache, these"
+            " workers with NIXL."
         )
     if program.title in _DYNAMO_WORKERS and launch.system.vendor == "NVIDIA":
         out.append(
-            "router/dynamo.yaml starts the workers too, with the engines that its release holds: apply it in the place of"
+            "router/dynamo.yaml starts workers too, with the engine that its release holds. Apply it in the place of"
             " the scripts in launch/."
         )
     return out
@@ -120,7 +120,7 @@ def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -
 
 # scripts
 # -----------------------------------------------------------------------------------------------------------------
-_WORKERS_ASKED = "addresses of all workers, http://HOST:PORT, with a space between"
+_WORKERS_ASKED = "addresses of all of them, http://HOST:PORT, with a space between"
 
 
 def _listed(name: str, of: str) -> list[str]:
@@ -231,8 +231,8 @@ def _llm_d(program: LaunchProgram, model: ServedModel, workers: Workers) -> Bund
         connector = "nixlv2" if program is VLLM_SERVE else "sglang"
         top += [
             "# pods of prefill have the label llm-d.ai/role: prefill, those of decode llm-d.ai/role: decode",
-            f"# a decode worker listens on port {SIDECAR_PORT} (PORT={SIDECAR_PORT}), and llm-d's routing sidecar beside"
-            " it on its port:",
+            f"# a decode worker listens on port {SIDECAR_PORT} (PORT={SIDECAR_PORT}); llm-d's routing sidecar has its"
+            " port:",
             f"#   --port={FIRST_PORT} --kv-connector={connector} --secure-serving=false",
         ]
     plugins = _APART if workers.is_apart else _TOGETHER

@@ -258,7 +258,8 @@ def _router_steps(routers: Sequence[BundleFile], workers: Workers) -> list[tuple
         return []
     if not routers:
         return [("# a router of your own", "it stands before all workers")]
-    return [(f"one of: {', '.join(file.path for file in routers)}", "a router before all workers")]
+    one = ", one of them" if len(routers) > 1 else ""
+    return [(" or ".join(file.path for file in routers), f"a router before all workers{one}")]
 
 
 def _notes(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, inputs: Result, facts: Facts) -> list[str]:
@@ -276,14 +277,14 @@ def _notes(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, input
         out.append(f"No image of {program.title} for {launch.system.display} is pinned here: IMAGE stands for yours.")
     if inputs.get("accept"):
         out.append(
-            f"The forecast has {inputs['accept']:g} accepted tokens a step: the commands hold no draft. Add the one that"
-            " accepts so many."
+            f"The forecast has {inputs['accept']:g} accepted tokens a step, and the commands hold no draft. Add the one"
+            " that accepts so many."
         )
     several = any(pool.devices > launch.per_server for pool in launch.pools)
     if several and launch.system.vendor == "AWS":
         out.append(
-            "A worker takes several servers: AWS documents none that does (searched 2026-12: documentation of vLLM Neuron"
-            " and NxD Inference). The ranks are written with vLLM's own options."
+            "A worker takes several servers. AWS documents none that does (searched 2026-12: vLLM Neuron, NxD"
+            " Inference): its ranks are written with vLLM's own options."
         )
     if several and program is TRTLLM_SERVE:
         out.append(
