@@ -7,6 +7,7 @@ a router has no such policy, the nearest one is written.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -186,8 +187,8 @@ def _neuron_proxy(program: LaunchProgram) -> BundleFile:
         ]
         body = [*_listed("PREFILL", "prefill"), *_listed("DECODE", "decode"), variable("ROUTER_PORT", str(ROUTER_PORT))]
         body.append(variable("VLLM_NEURON", "", "folder of a clone of github.com/vllm-project/vllm-neuron"))
-        body += ["words=()", "addresses() {  # option, address...", "  local kind=$1 url; shift"]
-        body += ['  words+=("--$kind-hosts")', '  for url in "$@"; do url=${url#*://}; words+=("${url%%:*}"); done']
+        body += ["words=()", "addresses() {  # option, address...", '  local kind="$1" url; shift']
+        body += ['  words+=("--$kind-hosts")', '  for url in "$@"; do url="${url#*://}"; words+=("${url%%:*}"); done']
         body += ['  words+=("--$kind-ports")', '  for url in "$@"; do words+=("${url##*:}"); done', "}"]
         body += ['addresses prefiller "${prefill[@]}"', 'addresses decoder "${decode[@]}"']
         path = '"$VLLM_NEURON/examples/vllm_neuron/vllm/disaggregated_inference/toy_proxy_server.py"'
@@ -202,7 +203,7 @@ def _trtllm_server() -> BundleFile:
     body += [
         'config="$(mktemp)"',
         "servers() {  # name, address...",
-        "  local name=$1 url; shift",
+        '  local name="$1" url; shift',
         '  printf \'%s:\\n  num_instances: %s\\n  urls:\\n\' "$name" "$#"',
         '  for url in "$@"; do printf \'    - "%s"\\n\' "${url#*://}"; done',
         "}",
@@ -350,7 +351,7 @@ def _component(
         "        containers:",
         "        - name: main",
         f"          image: {image}",
-        f'          env: [{{name: MODEL, value: "{model.checkpoint or "MODEL"}"}}]',
+        f"          env: [{{name: MODEL, value: {json.dumps(model.checkpoint or 'MODEL')}}}]",
         "          envFrom: [{secretRef: {name: hf-token-secret}}]",
         f'          resources: {{limits: {{{RESOURCES["NVIDIA"]}: "{chips}"}}}}',
         "          command: [bash, -c]",

@@ -301,7 +301,7 @@ def _job(model: ServedModel, image: str, log: str, commands: list[str], about: l
         "      - name: benchmark",
         f"        image: {image}",
         "        env:",
-        f'        - {{name: MODEL, value: "{model.checkpoint or "MODEL"}"}}',
+        f"        - {{name: MODEL, value: {json.dumps(model.checkpoint or 'MODEL')}}}",
         f'        - {{name: BASE_URL, value: "http://{model.label}:{FIRST_PORT}"}}',
         '        command: ["bash", "-c"]',
         "        args:",
