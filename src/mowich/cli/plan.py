@@ -37,12 +37,16 @@ def compare(asked: jobs.CompareRequest) -> None:
         return
     from mowich.studies.answers import compared
 
-    form = asked.form
+    form, text = asked.form, None
     with progress(form.quiet) as line:
         line("searching")
         result = compared(asked)
+        if asked.emits is not None:
+            from mowich.studies.best_emitted import best_text
 
-    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
+            form, text = replace(form, out=None), partial(best_text, result, asked)
+
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, text=text)
     if not result.complete:
         print("the systems above were done, the others are left out", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -84,9 +84,16 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
             answers.served_planned(asked) if isinstance(asked, jobs.PlanRequest) else answers.served_compared(asked)
         )
 
-    if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
+    text = None
+    if isinstance(asked, jobs.PlanRequest):
+        text = None if asked.emit is None else partial(answers.plan_text, result, asked)
+    elif asked.emits is not None:
+        from mowich.studies.best_emitted import best_text
+
+        text = partial(best_text, result, asked)
+    if text is not None:
         form = replace(form, out=None)  # it names the folder of a bundle
-        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
+        emit(result.to_dict(), form, inputs=asked.again(), text=text)
         return
     drawn = partial(_drawn, result, form)
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)
