@@ -93,8 +93,9 @@ def command(
             " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
         ], remarks
     own_words = _OWN_WORDS.get(program.title)
-    words = own_words(arguments) if own_words else written_words(program, arguments)
-    words += written_words(program, dict(role))
+    in_config = {name: value for name, value in role.items() if not name.startswith("--")}
+    words = own_words(arguments | in_config) if own_words else written_words(program, arguments)
+    words += written_words(program, {name: value for name, value in role.items() if name not in in_config})
     first = _STARTS[program.name]
     if launch.work == "train":
         torchrun = " ".join(f"{name} {arguments[name]}" for name in LAUNCHER if name in arguments)
