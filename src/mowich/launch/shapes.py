@@ -96,7 +96,10 @@ def megatron_shape(model: Model, seq: int) -> ShapeWords:
     words += _megatron_attention(layers)
     words += _megatron_ffn(layers)
     positions = "learned_absolute" if model.learned_positions else "rope"
-    words += [f"--position-embedding-type {positions}", f"--max-position-embeddings {max(seq, model.learned_positions)}"]
+    words += [
+        f"--position-embedding-type {positions}",
+        f"--max-position-embeddings {max(seq, model.learned_positions)}",
+    ]
     words += [f"--normalization {'LayerNorm' if _is_layer_norm(layers[0]) else 'RMSNorm'}"]
     words += [] if model.tied_embeddings else ["--untie-embeddings-and-output-weights"]
     words += [f"--mtp-num-layers {model.mtp_layers}"] if model.mtp_layers else []
