@@ -148,9 +148,23 @@ def _is_one_of_several(placed: Sequence[Placed], role: str) -> bool:
 # scripts
 # -----------------------------------------------------------------------------------------------------------------
 def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart) -> BundleFile:
-    lines, remarks = command(program, launch, one.pool, more=_words(program, one))
+    body, remarks = rank_lines(program, launch, model, one)
     where = f"rank {one.rank} of {one.ranks}, a server each" if one.ranks > 1 else "the whole worker"
     about = f"{one.name}, {where}; devices {one.first} to {one.last}"
+    return BundleFile(
+        path=one.path,
+        text=script([*head(program, launch), about, *remarks], *body),
+        is_script=True,
+        about=f"{about}; on {one.times} server{'s' if one.times > 1 else ''}"
+        + (" for each rank" if one.ranks > 1 and one.times > 1 else ""),
+    )
+
+
+def rank_lines(
+    program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart
+) -> tuple[list[str], list[str]]:
+    """(lines of a shell, remarks) that start a rank of a worker."""
+    lines, remarks = command(program, launch, one.pool, more=_words(program, one))
     body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("PORT", str(one.port))]
     if one.ranks > 1:
         body += [variable("MASTER_ADDR", "", _ADDRESS_ASKED), variable("MASTER_PORT", str(MASTER_PORT))]
@@ -161,13 +175,7 @@ def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, o
         body.append(variable("ETCD", "", "HOST:PORT of etcd, where workers of NxD Inference find each other"))
         text = _with_etcd(text, program.roles[one.pool.role])
     body.append(text)
-    return BundleFile(
-        path=one.path,
-        text=script([*head(program, launch), about, *remarks], *body),
-        is_script=True,
-        about=f"{about}; on {one.times} server{'s' if one.times > 1 else ''}"
-        + (" for each rank" if one.ranks > 1 and one.times > 1 else ""),
-    )
+    return body, remarks
 
 
 def _with_etcd(text: str, role: str) -> str:
