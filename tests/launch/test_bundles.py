@@ -23,6 +23,7 @@ from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.launch.bundle import Bundle, BundleFile
 from mowich.launch.bundle_folder import check_folder, write_bundle
+from mowich.launch.bundle_readme import next_steps
 from mowich.launch.emitted import bundled
 from mowich.launch.plans import launch_of
 from mowich.launch.read import read_plan_file
@@ -129,7 +130,7 @@ def outside_quotes(text: str) -> str:
 
 
 DRAWN = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 
@@ -486,3 +487,53 @@ def test_a_row_in_python_writes_its_bundle(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not run on"):
         found.rows[0].bundle("nxdi", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+COMPARED = shlex.split("compare llama-3.1-8b --serve --isl 1k --osl 100 --on h100:2,trn2:2 --emit")
+
+
+def test_a_comparison_writes_its_best_system_that_the_program_runs_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*COMPARED, "sglang", "--out", str(tmp_path / "bundle")]) == 0
+    out = capsys.readouterr().out
+    assert "note: h100:2: a token is cheapest on it of those that sglang runs on" in out
+    assert "The forecast is of vllm, and the bundle starts SGLang: --engine sglang" in out
+    forecast = json.loads((tmp_path / "bundle" / "forecast.json").read_text(encoding="utf-8"))
+    assert [row["system"] for row in forecast["plans"]] == ["h100:2"]
+    assert forecast["inputs"]["systems"][0]["chips"] == 2
+    assert cli.run([*COMPARED, "nxdi"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# trn2:2: ")
+    assert "override_neuron_config" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*COMPARED, "maxtext"], "--emit: MaxText is for training, and this plan is for serving"),
+        ([*COMPARED, "vlm"], "--emit: unknown program 'vlm'"),
+        ([*COMPARED, "vllm", "--json"], "--emit: prints a launch command and nothing else"),
+        (
+            shlex.split("compare llama-3.2-1b --task encode --tokens 512 --batch 4 --on h100 --emit vllm"),
+            "--emit: is an option of training and serving",
+        ),
+        ([*SERVED, "--out", "/proc/none/bundle"], "--out: cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_of_a_comparison_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("error:") == 1
+
+
+def test_manifests_take_the_place_of_scripts_and_a_wrapper_has_its_file() -> None:
+    inputs, row = simple("vllm")
+    first = next_steps(bundled("kubernetes", inputs, row, FACTS, layers=80))
+    assert first[0][0] == "kubectl apply -f kubernetes/"
+    assert not any(what.startswith("launch/") for what, _ in first)
+    for name, path in (("skypilot", "skypilot.yaml"), ("profile:vllm", "profile.sh")):
+        assert path in {file.path for file in bundled(name, inputs, row, FACTS, layers=80).files}

@@ -29,7 +29,9 @@ def next_steps(bundle: Bundle) -> list[tuple[str, str]]:
     """Commands in order, each with what it does."""
     out = list(bundle.benchmark.steps)
     if bundle.program.startswith("kubernetes"):
-        out = [("kubectl apply -f kubernetes/", "all workers, in the place of the scripts"), *out]
+        # manifests take the place of the scripts that start workers
+        out = [step for step in out if not step[0].startswith("launch/")]
+        out.insert(0, ("kubectl apply -f kubernetes/", "all workers"))
     runs = [file for file in bundle.benchmark.files if file.is_script]
     out += [(file.path, file.about) for file in runs]
     if bundle.benchmark.predictions:

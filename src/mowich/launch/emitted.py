@@ -84,7 +84,19 @@ def bundled(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
         path = _WRAPPED[wrapper]
         text = _WRAPS[wrapper](program, launch, facts)
         files.append(BundleFile(path=path, text=text, is_script=path.endswith(".sh"), about=f"for {wrapper}"))
-    return Bundle(program=name, title=head(program, launch)[0], files=files, benchmark=benchmark)
+    notes = _of_other_software(program, launch, facts)
+    return Bundle(program=name, title=head(program, launch)[0], files=files, benchmark=benchmark, notes=notes)
+
+
+def _of_other_software(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> list[str]:
+    """A line where the prediction is of another engine or stack than the bundle starts."""
+    own = tuple(start for start, name in PROGRAM_OF.items() if name == program.name)
+    if launch.software.startswith(own):
+        return []
+    kind, ask = ("serving", "--engine") if launch.work == "serve" else ("training", "--stack")
+    names = [name for name in facts.ids(kind) if name.startswith(own)]
+    there = f": {ask} {' or '.join(names)} predicts its own" if names else ""
+    return [f"The forecast is of {launch.software}, and the bundle starts {program.title}{there}."]
 
 
 def _launched(name: str, inputs: Result, row: Result, facts: Facts, layers: int) -> tuple[LaunchProgram, PlanLaunch]:

@@ -102,7 +102,8 @@ def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -
     if not workers.needs_router:
         return []
     out = [
-        "The forecast sends each request to the worker with the fewest. Routers of vLLM and SGLang look at two only."
+        "The forecast sends each request to the worker with the fewest. The routers of vLLM and SGLang take the better"
+        " of two."
     ]
     if program is TRTLLM_SERVE and not workers.is_apart:
         out.append("trtllm-serve has a router for prefill and decode alone: Dynamo stands before workers that do both.")

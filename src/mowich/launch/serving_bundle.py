@@ -234,11 +234,11 @@ def _steps(starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
     out = []
     for kind in dict.fromkeys(one.kind for one in starts):
         mine = [one for one in starts if one.kind == kind]
-        servers = f"{mine[0].times} server{'s' if mine[0].times > 1 else ''}"
+        servers, each = ("1 server", "") if mine[0].times == 1 else (f"{mine[0].times} servers", " on each")
         if len({one.place for one in mine}) > 1:
-            out.append((f"launch/server-{kind}.sh", f"on {servers}: {len(mine)} workers on each"))
+            out.append((f"launch/server-{kind}.sh", f"on {servers}: {len(mine)} workers{each}"))
         elif mine[0].ranks == 1:
-            out.append((mine[0].path, f"on {servers}: one worker on each"))
+            out.append((mine[0].path, f"on {servers}: one worker{each}"))
         else:
             path = mine[0].path.replace("-rank-0", "-rank-R")
             many = f"for each of {mine[0].times} workers " if mine[0].times > 1 else ""
