@@ -35,7 +35,10 @@ class Prediction:
     estimate: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        return {"name": self.name, "what": self.what, **self.estimate.to_dict()}
+        """The number with its range; what it is made of stands in the row."""
+        e = self.estimate
+        numbers = {"value": e.value, "unit": e.unit, "low": e.low, "high": e.high, "grade": e.grade}
+        return {"name": self.name, "what": self.what, **numbers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +15,7 @@ from mowich.files import parse_json, read_text
 from mowich.launch.bundle import FORECAST, INDEX, README, Bundle, BundleFile
 from mowich.launch.bundle_readme import readme_text
 from mowich.version import VERSION
-from mowich.writing import told_unwritable, whole_file
+from mowich.writing import replace_files, told_unwritable
 
 SCHEMA = "mowich/bundle@1"
 _FIELD = "out"
@@ -53,7 +52,7 @@ def check_folder(folder: Path) -> Mapping[str, str]:
 def _listed(folder: Path) -> dict[str, str]:
     """The files that the list of a bundle names."""
     where = str(folder / INDEX)
-    data = parse_json(read_text(folder / INDEX, "bundle"), where)
+    data = parse_json(read_text(folder / INDEX, "result"), where)
     files = data.get("files")
     if data.get("schema") != SCHEMA or not isinstance(files, Mapping):
         raise UserError("is no list of a bundle", where=where, given=data.get("schema"), allowed=SCHEMA)
@@ -63,17 +62,17 @@ def _listed(folder: Path) -> dict[str, str]:
     return {str(path): str(mark) for path, mark in files.items()}
 
 
-def write_bundle(folder: Path, bundle: Bundle, forecast: str) -> WrittenBundle:
-    """Write a bundle with its forecast (JSON). Files of an earlier bundle are replaced; those that the new one has not
-    go, unless somebody changed them. Raises UserError where the folder is not fit, or cannot be written to; then all
-    files are as before."""
+def write_bundle(folder: Path, bundle: Bundle, forecast: str, pick: int) -> WrittenBundle:
+    """Write a bundle with its forecast (JSON), of which it runs the row `pick`, from 1. Files of an earlier bundle are
+    replaced; those that the new one has not go, unless somebody changed them. Raises UserError where the folder is not
+    fit, or cannot be written to; then all files are as before."""
     before = check_folder(folder)
     files = [
         *bundle.files,
         *bundle.benchmark.files,
         BundleFile(path=FORECAST, text=forecast, about="the answer with its ranges: mowich explain, mowich verify"),
     ]
-    files.append(BundleFile(path=README, text=readme_text(bundle, files), about="this page"))
+    files.append(BundleFile(path=README, text=readme_text(bundle, files, pick), about="this page"))
     index = {
         "schema": SCHEMA,
         "version": VERSION,
@@ -101,19 +100,16 @@ def _mark(content: bytes) -> str:
 
 
 def _write_all(folder: Path, files: Sequence[BundleFile]) -> None:
-    """All files take their names after the last of them is written. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """All files take their names after the last of them is written. Raises OSError, and UserError for a link that leads
+    out of the folder."""
     root = folder.resolve()
-    with ExitStack() as stack:
-        for file in files:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.resolve().is_relative_to(root):
-                raise UserError("leads out of the folder", field=_FIELD, given=str(target), fix=_FIX)
-            new = stack.enter_context(whole_file(target))
-            new.write_bytes(file.text.encode())
-            mode = stat.S_IMODE(new.stat().st_mode)
-            new.chmod(mode | (mode & 0o444) >> 2 if file.is_script else mode & ~0o111)
+    for file in files:
+        if not (folder / file.path).resolve().is_relative_to(root):
+            raise UserError("leads out of the folder", field=_FIELD, given=str(folder / file.path), fix=_FIX)
+    replace_files(
+        {folder / file.path: file.text for file in files},
+        scripts={folder / file.path for file in files if file.is_script},
+    )
 
 
 def _remove(path: Path, mark: str) -> None:

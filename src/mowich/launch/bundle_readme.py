@@ -12,12 +12,12 @@ from mowich.version import VERSION
 _VARIABLE = re.compile(r'^: "\$\{(\w+):([=?])(.*)\}"$', re.MULTILINE)
 
 
-def readme_text(bundle: Bundle, files: Sequence[BundleFile]) -> str:
-    """The page, as Markdown. files: all others."""
+def readme_text(bundle: Bundle, files: Sequence[BundleFile], pick: int) -> str:
+    """The page, as Markdown. files: all others; pick: which row of the answer it runs, from 1."""
     parts = [
         [f"# {bundle.title}", "", f"Written by Mowich {VERSION} for `{bundle.program}`."],
         ["## What to do", "", *_steps(bundle)],
-        _predicted(bundle.benchmark.predictions),
+        _predicted(bundle.benchmark.predictions, pick),
         _variables(files),
         _notes(bundle),
         ["## Files", "", *(f"- `{file.path}`{f': {file.about}' if file.about else ''}" for file in files)],
@@ -39,10 +39,11 @@ def next_steps(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _steps(bundle: Bundle) -> Iterator[str]:
     for number, (what, why) in enumerate(next_steps(bundle), 1):
-        yield f"{number}. `{what}`: {why}"
+        commands = ", ".join(f"`{one}`" for one in what.split(" or "))
+        yield f"{number}. {commands}: {why}"
 
 
-def _predicted(predictions: Sequence[Prediction]) -> list[str]:
+def _predicted(predictions: Sequence[Prediction], pick: int) -> list[str]:
     if not predictions:
         return []
     lines = ["## What is predicted", "", "| number | predicted | 90% range | grade |", "|--|--|--|--|"]
@@ -50,7 +51,8 @@ def _predicted(predictions: Sequence[Prediction]) -> list[str]:
         e = one.estimate
         ends = "" if e.low is None or e.high is None else f"{show(e.low, e.unit)} to {show(e.high, e.unit)}"
         lines.append(f"| {one.what} (`{one.name}`) | {show(e.value, e.unit)} | {ends} | {e.grade} |")
-    return [*lines, "", f"`mowich explain {FORECAST} NAME` says where a number comes from."]
+    example = f"mowich explain {FORECAST} {pick}.{predictions[0].name}"
+    return [*lines, "", f"`{example}` says where a number comes from."]
 
 
 def _variables(files: Sequence[BundleFile]) -> list[str]:
@@ -63,8 +65,7 @@ def _variables(files: Sequence[BundleFile]) -> list[str]:
     if not found:
         return []
     lines = ["## What scripts take from the environment", "", "| variable | where nobody sets it |", "|--|--|"]
-    for name, said in sorted(found.items()):
-        lines.append(f"| `{name}` | {'; '.join(said)} |")
+    lines += [f"| `{name}` | {'; '.join(values)} |" for name, values in sorted(found.items())]
     return lines
 
 

@@ -229,9 +229,7 @@ def _served(
 ) -> _Pod:
     """A pod with a worker, or with one rank of it. Its devices are those that the cluster gives it, from 0."""
     devices = pool.devices // nodes
-    start = WorkerStart(
-        name="worker", pool=pool, kind=1, times=1, first=0, devices=devices, rank=rank, ranks=nodes, place=0
-    )
+    start = WorkerStart(pool=pool, kind=1, times=1, first=0, devices=devices, rank=rank, ranks=nodes, place=0)
     lines, remarks = rank_lines(program, launch, model, start)
     if rank:
         lines = [re.sub(r"--node-rank 1\b", '--node-rank "$LWS_WORKER_INDEX"', text) for text in lines]

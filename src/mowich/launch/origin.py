@@ -74,10 +74,10 @@ class LaunchedRow(ABC):
             raise UserError("this row does not know its answer", fix="take it from mowich.plan(...).rows")
         check_folder(folder)
         rows = getattr(answer, "rows", ())
-        pick = next((n for n, row in enumerate(rows, 1) if row is self), 0) or 1
+        pick = next((n for n, row in enumerate(rows, 1) if row is self), 1)
         made = bundled(program, of.inputs, self.to_dict(), of.facts, layers=of.layers)
         forecast = answer.to_json(of.answer.inputs, {"bundle": made.about(pick)})
-        return write_bundle(folder, made, forecast)
+        return write_bundle(folder, made, forecast, pick)
 
     def _known(self) -> Origin:
         if self.origin is None:

@@ -7,6 +7,7 @@ a router has no such policy, the nearest one is written.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -107,12 +108,12 @@ def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -
         out.append("trtllm-serve has a router for prefill and decode alone: Dynamo stands before workers that do both.")
     if workers.is_apart and program is VLLM_SERVE:
         out.append(
-            "The router of vLLM's production stack is left out: its tutorial hands the cache over with LMCache, and these"
-            " workers do it with NIXL."
+            "The router of vLLM's production stack is left out: its tutorial hands the cache over with LMCache, these"
+            " workers with NIXL."
         )
     if program.title in _DYNAMO_WORKERS and launch.system.vendor == "NVIDIA":
         out.append(
-            "router/dynamo.yaml starts the workers too, with the engines that its release holds: apply it in the place of"
+            "router/dynamo.yaml starts workers too, with the engine that its release holds. Apply it in the place of"
             " the scripts in launch/."
         )
     return out
@@ -120,7 +121,7 @@ def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -
 
 # scripts
 # -----------------------------------------------------------------------------------------------------------------
-_WORKERS_ASKED = "addresses of all workers, http://HOST:PORT, with a space between"
+_WORKERS_ASKED = "addresses of all of them, http://HOST:PORT, with a space between"
 
 
 def _listed(name: str, of: str) -> list[str]:
@@ -186,8 +187,8 @@ def _neuron_proxy(program: LaunchProgram) -> BundleFile:
         ]
         body = [*_listed("PREFILL", "prefill"), *_listed("DECODE", "decode"), variable("ROUTER_PORT", str(ROUTER_PORT))]
         body.append(variable("VLLM_NEURON", "", "folder of a clone of github.com/vllm-project/vllm-neuron"))
-        body += ["words=()", "addresses() {  # option, address...", "  local kind=$1 url; shift"]
-        body += ['  words+=("--$kind-hosts")', '  for url in "$@"; do url=${url#*://}; words+=("${url%%:*}"); done']
+        body += ["words=()", "addresses() {  # option, address...", '  local kind="$1" url; shift']
+        body += ['  words+=("--$kind-hosts")', '  for url in "$@"; do url="${url#*://}"; words+=("${url%%:*}"); done']
         body += ['  words+=("--$kind-ports")', '  for url in "$@"; do words+=("${url##*:}"); done', "}"]
         body += ['addresses prefiller "${prefill[@]}"', 'addresses decoder "${decode[@]}"']
         path = '"$VLLM_NEURON/examples/vllm_neuron/vllm/disaggregated_inference/toy_proxy_server.py"'
@@ -202,7 +203,7 @@ def _trtllm_server() -> BundleFile:
     body += [
         'config="$(mktemp)"',
         "servers() {  # name, address...",
-        "  local name=$1 url; shift",
+        '  local name="$1" url; shift',
         '  printf \'%s:\\n  num_instances: %s\\n  urls:\\n\' "$name" "$#"',
         '  for url in "$@"; do printf \'    - "%s"\\n\' "${url#*://}"; done',
         "}",
@@ -231,8 +232,8 @@ def _llm_d(program: LaunchProgram, model: ServedModel, workers: Workers) -> Bund
         connector = "nixlv2" if program is VLLM_SERVE else "sglang"
         top += [
             "# pods of prefill have the label llm-d.ai/role: prefill, those of decode llm-d.ai/role: decode",
-            f"# a decode worker listens on port {SIDECAR_PORT} (PORT={SIDECAR_PORT}), and llm-d's routing sidecar beside"
-            " it on its port:",
+            f"# a decode worker listens on port {SIDECAR_PORT} (PORT={SIDECAR_PORT}); llm-d's routing sidecar has its"
+            " port:",
             f"#   --port={FIRST_PORT} --kv-connector={connector} --secure-serving=false",
         ]
     plugins = _APART if workers.is_apart else _TOGETHER
@@ -350,7 +351,7 @@ def _component(
         "        containers:",
         "        - name: main",
         f"          image: {image}",
-        f'          env: [{{name: MODEL, value: "{model.checkpoint or "MODEL"}"}}]',
+        f"          env: [{{name: MODEL, value: {json.dumps(model.checkpoint or 'MODEL')}}}]",
         "          envFrom: [{secretRef: {name: hf-token-secret}}]",
         f'          resources: {{limits: {{{RESOURCES["NVIDIA"]}: "{chips}"}}}}',
         "          command: [bash, -c]",

@@ -38,7 +38,7 @@ together, and that is no steady state."""
 _FEW = 5
 """Tokens of answers that are too short to vary."""
 _UNIFORM = re.compile(r"uniform\((\d+), (\d+)\)")
-_MODEL_ASKED = "path of the checkpoint, or its name in the hub: what the workers serve"
+_MODEL_ASKED = "path of the checkpoint, or its name in the hub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +122,8 @@ def _together(row: Result, output: int, request_s: float) -> int:
     """Requests that stand at all workers together: those in flight of a load; of a steady state the requests per
     second times what one takes."""
     if row.get("in_flight"):
-        return max(1, round(row["in_flight"]))
-    per_s = _value(row, "tokens_per_s_per_chip") * row["chips_used"] / output
+        return max(1, round(float(row["in_flight"])))
+    per_s = _value(row, "tokens_per_s_per_chip") * float(row["chips_used"]) / output
     return max(1, round(per_s * request_s))
 
 
@@ -132,8 +132,8 @@ def _limit(inputs: Result, *names: str) -> float:
     return min((float(inputs[name]) for name in names if inputs.get(name)), default=math.inf)
 
 
-def predictions_of(row: Result, load: SentLoad) -> list[Prediction]:
-    """What the benchmark will show: means, percentiles where a load was played, and the speed."""
+def predictions_of(row: Result) -> list[Prediction]:
+    """What the benchmark will show: means, percentiles where a load was played, else the speed."""
     named = {
         "ttft_s": "time to first token, mean",
         "tpot_s": "time per output token, mean",
@@ -144,7 +144,8 @@ def predictions_of(row: Result, load: SentLoad) -> list[Prediction]:
     out = []
     for name, what in named.items():
         data = row.get(name)
-        if isinstance(data, Mapping) and data.get("value") is not None:
+        is_played = bool(row.get("scenario")) and name == "tokens_per_s_per_chip"  # the load decides it
+        if isinstance(data, Mapping) and data.get("value") is not None and not is_played:
             numbers = {key: data[key] for key in ("value", "unit", "low", "high", "grade")}
             estimate = Estimate(**numbers, coverage=data.get("coverage") or {})
             out.append(Prediction(name=name, what=what, estimate=estimate))
@@ -195,7 +196,7 @@ def served_benchmark(
         program=title,
         log=path,
         files=[run, job],
-        predictions=predictions_of(row, load),
+        predictions=predictions_of(row),
         notes=notes,
     )
 
@@ -220,8 +221,8 @@ def _notes(load: SentLoad, inputs: Result, title: str) -> list[str]:
         )
     if inputs.get("think_s"):
         out.append(
-            f"The forecast is of {inputs['users']} users who think for {inputs['think_s']:g} s. The benchmark sends what"
-            " they ask per second, at random times: no program here waits between an answer and the next request."
+            f"The forecast is of {inputs['users']} users who think for {inputs['think_s']:g} s. The benchmark sends as"
+            " many requests a second, at random times: it cannot wait between an answer and the next request."
         )
     if inputs.get("images"):
         out.append("The forecast has images in its requests: the benchmark sends as many tokens of text instead.")
@@ -300,7 +301,7 @@ def _job(model: ServedModel, image: str, log: str, commands: list[str], about: l
         "      - name: benchmark",
         f"        image: {image}",
         "        env:",
-        f'        - {{name: MODEL, value: "{model.checkpoint or "MODEL"}"}}',
+        f"        - {{name: MODEL, value: {json.dumps(model.checkpoint or 'MODEL')}}}",
         f'        - {{name: BASE_URL, value: "http://{model.label}:{FIRST_PORT}"}}',
         '        command: ["bash", "-c"]',
         "        args:",

@@ -47,8 +47,9 @@ def program_text(program: LaunchProgram, launch: PlanLaunch) -> str:
 def head(program: LaunchProgram, launch: PlanLaunch) -> list[str]:
     """What the text is of."""
     plural = "s" if launch.system.chips > 1 else ""
+    model = " ".join(launch.model.split())  # the name of a file may hold ends of lines, and comments end there
     return [
-        f"{launch.model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
+        f"{model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
         *program.sources,
         _SETS[program.name],
     ]
