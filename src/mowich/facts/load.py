@@ -39,6 +39,7 @@ FACT_KINDS = (
     "neuroncore",
     "rl",
     "supply",
+    "launch",
 )
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
 
