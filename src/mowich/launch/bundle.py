@@ -11,8 +11,12 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 
-FORECAST, INDEX, README = "forecast.json", "bundle.json", "README.md"
+FORECAST, BUNDLE_INDEX, README = "forecast.json", "bundle.json", "README.md"
 """Files of every bundle: the answer, the list of its files, and what to do with them."""
+
+
+COMMANDS_FILE = "launch/commands.txt"
+"""All commands of a plan, as `--emit` without a folder prints them: `--plan` reads them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

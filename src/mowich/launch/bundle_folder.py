@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from mowich.errors import UserError
 from mowich.files import parse_json, read_text
-from mowich.launch.bundle import FORECAST, INDEX, README, Bundle, BundleFile
+from mowich.launch.bundle import BUNDLE_INDEX, FORECAST, README, Bundle, BundleFile
 from mowich.launch.bundle_readme import readme_text
 from mowich.version import VERSION
 from mowich.writing import replace_files, told_unwritable
@@ -43,7 +43,7 @@ def check_folder(folder: Path) -> Mapping[str, str]:
         raise UserError(f"cannot be read ({error.strerror})", field=_FIELD, given=str(folder), fix=_FIX) from error
     if not held:
         return {}
-    if INDEX not in held:
+    if BUNDLE_INDEX not in held:
         more = f" and {len(held) - 1} more" if len(held) > 1 else ""
         raise UserError(f"holds {held[0]}{more}, and no bundle", field=_FIELD, given=str(folder), fix=_FIX)
     return _listed(folder)
@@ -51,8 +51,8 @@ def check_folder(folder: Path) -> Mapping[str, str]:
 
 def _listed(folder: Path) -> dict[str, str]:
     """The files that the list of a bundle names."""
-    where = str(folder / INDEX)
-    data = parse_json(read_text(folder / INDEX, "result"), where)
+    where = str(folder / BUNDLE_INDEX)
+    data = parse_json(read_text(folder / BUNDLE_INDEX, "result"), where)
     files = data.get("files")
     if data.get("schema") != SCHEMA or not isinstance(files, Mapping):
         raise UserError("is no list of a bundle", where=where, given=data.get("schema"), allowed=SCHEMA)
@@ -81,7 +81,7 @@ def write_bundle(folder: Path, bundle: Bundle, forecast: str, pick: int) -> Writ
         "benchmark": {"program": bundle.benchmark.program, "log": bundle.benchmark.log},
         "files": {file.path: _mark(file.text.encode()) for file in files},
     }
-    files.append(BundleFile(path=INDEX, text=json.dumps(index, indent=1, ensure_ascii=False) + "\n"))
+    files.append(BundleFile(path=BUNDLE_INDEX, text=json.dumps(index, indent=1, ensure_ascii=False) + "\n"))
     with told_unwritable(field=_FIELD, given=str(folder)):
         _write_all(folder, files)
     written = {file.path for file in files}

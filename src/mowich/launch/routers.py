@@ -18,7 +18,7 @@ from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.pinned import pinned_named
 from mowich.launch.plans import LaunchedPool, PlanLaunch
 from mowich.launch.rented import RESOURCES, rented_as
-from mowich.launch.scripts import broken, script, variable
+from mowich.launch.scripts import broken, shell_script, variable
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.trtllm import TRTLLM_SERVE
 from mowich.launch.vllm import VLLM_NEURON, VLLM_SERVE
@@ -59,7 +59,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
+class WorkerCounts:
     """How many workers there are. both: that do prompts and answers."""
 
     prefill: int
@@ -76,7 +76,7 @@ class Workers:
 
 
 def router_files(
-    program: LaunchProgram, launch: PlanLaunch, model: ServedModel, workers: Workers, facts: Facts
+    program: LaunchProgram, launch: PlanLaunch, model: ServedModel, workers: WorkerCounts, facts: Facts
 ) -> list[BundleFile]:
     """A file for each router that can stand before the workers; none before a single worker."""
     if not workers.needs_router:
@@ -97,7 +97,7 @@ def router_files(
     return out
 
 
-def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: Workers) -> list[str]:
+def routers_told(program: LaunchProgram, launch: PlanLaunch, workers: WorkerCounts) -> list[str]:
     """What is left out of the routers, and why, a line each."""
     if not workers.needs_router:
         return []
@@ -135,7 +135,7 @@ def _each(of: str, words: str, to: str = "words") -> str:
     return f'for url in "${{{of}[@]}}"; do {to}+=({words}); done'
 
 
-def _vllm_router(workers: Workers, facts: Facts) -> BundleFile:
+def _vllm_router(workers: WorkerCounts, facts: Facts) -> BundleFile:
     release = pinned_named("serving.vllm-router", "", facts).version
     about = [f"vLLM's router: pip install vllm-router{f'=={release}' if release else ''}"]
     start = 'exec vllm-router --host 0.0.0.0 --port "$ROUTER_PORT" --policy power_of_two'
@@ -150,10 +150,10 @@ def _vllm_router(workers: Workers, facts: Facts) -> BundleFile:
         body.append(f'{start} "${{words[@]}}"')
     else:
         body = [*_listed("WORKERS", "workers"), port, f'{start} --worker-urls "${{workers[@]}}"']
-    return BundleFile(path="router/vllm-router.sh", text=script(about, *body), is_script=True, about=about[0])
+    return BundleFile(path="router/vllm-router.sh", text=shell_script(about, *body), is_script=True, about=about[0])
 
 
-def _sglang_router(workers: Workers, facts: Facts) -> BundleFile:
+def _sglang_router(workers: WorkerCounts, facts: Facts) -> BundleFile:
     release = pinned_named("serving.sglang-router", "", facts).version
     about = [f"SGLang's router: pip install sglang-router{f'=={release}' if release else ''}"]
     start = 'exec python3 -m sglang_router.launch_router --host 0.0.0.0 --port "$ROUTER_PORT" --policy power_of_two'
@@ -173,7 +173,7 @@ def _sglang_router(workers: Workers, facts: Facts) -> BundleFile:
         ]
     else:
         body = [*_listed("WORKERS", "workers"), port, f'{start} --worker-urls "${{workers[@]}}"']
-    return BundleFile(path="router/sglang-router.sh", text=script(about, *body), is_script=True, about=about[0])
+    return BundleFile(path="router/sglang-router.sh", text=shell_script(about, *body), is_script=True, about=about[0])
 
 
 def _neuron_proxy(program: LaunchProgram) -> BundleFile:
@@ -194,7 +194,7 @@ def _neuron_proxy(program: LaunchProgram) -> BundleFile:
         body += ['addresses prefiller "${prefill[@]}"', 'addresses decoder "${decode[@]}"']
         path = '"$VLLM_NEURON/examples/vllm_neuron/vllm/disaggregated_inference/toy_proxy_server.py"'
         body.append(broken([f"exec python3 {path}", '--port "$ROUTER_PORT"', '"${words[@]}"']))
-    return BundleFile(path="router/neuron-proxy.sh", text=script(about, *body), is_script=True, about=about[0])
+    return BundleFile(path="router/neuron-proxy.sh", text=shell_script(about, *body), is_script=True, about=about[0])
 
 
 def _trtllm_server() -> BundleFile:
@@ -215,12 +215,14 @@ def _trtllm_server() -> BundleFile:
         '} > "$config"',
         'exec trtllm-serve disaggregated -c "$config"',
     ]
-    return BundleFile(path="router/trtllm-disaggregated.sh", text=script(about, *body), is_script=True, about=about[0])
+    return BundleFile(
+        path="router/trtllm-disaggregated.sh", text=shell_script(about, *body), is_script=True, about=about[0]
+    )
 
 
 # manifests
 # -----------------------------------------------------------------------------------------------------------------
-def _llm_d(program: LaunchProgram, model: ServedModel, workers: Workers) -> BundleFile:
+def _llm_d(program: LaunchProgram, model: ServedModel, workers: WorkerCounts) -> BundleFile:
     """Values of llm-d's router. Pods that it picks from have the label; with prefill and decode apart they say which
     they are, and decode workers stand behind its sidecar."""
     top = [

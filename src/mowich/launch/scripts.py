@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Sequence
 
 SHELL = "#!/usr/bin/env bash"
+MASTER_PORT = 29500
+"""Where the ranks of a worker, or of a run, meet."""
 
 
-def script(about: Sequence[str], *body: str) -> str:
+def shell_script(about: Sequence[str], *body: str) -> str:
     """A script that stops at the first command that fails, and at a variable that nobody set.
 
-    >>> print(script(["what it does"], "true"), end="")
+    >>> print(shell_script(["what it does"], "true"), end="")
     #!/usr/bin/env bash
     # what it does
     set -euo pipefail

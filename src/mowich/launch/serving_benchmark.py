@@ -19,16 +19,16 @@ from mowich.launch.arguments import LaunchProgram
 from mowich.launch.bundle import Benchmark, BundleFile, Prediction
 from mowich.launch.pinned import IMAGE_ASKED, pinned, pinned_named
 from mowich.launch.plans import PlanLaunch
-from mowich.launch.routers import FIRST_PORT, ROUTER_PORT, ServedModel, Workers
-from mowich.launch.scripts import HERE, broken, option, script, variable
+from mowich.launch.routers import FIRST_PORT, ROUTER_PORT, ServedModel, WorkerCounts
+from mowich.launch.scripts import HERE, broken, option, shell_script, variable
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.trtllm import TRTLLM_SERVE
 from mowich.shown import Result
 
-FOLDER = "benchmark"
+_FOLDER = "benchmark"
 PERCENTILE_REQUESTS = 2000
 """Requests behind a 99th percentile: twenty lie beyond it."""
-ROUNDS = 20
+_ROUNDS = 20
 """Times that the requests in flight are replaced: the first ones find empty workers, which are then a few percent."""
 LEAST_REQUESTS = 200
 """Requests behind a mean."""
@@ -111,7 +111,7 @@ def sent_load(inputs: Result, row: Result, vendor: str) -> SentLoad:
         shared=round(float(inputs.get("cached") or 0.0) * inputs["isl"]) or int(str(traffic.get("shared_prefix", 0))),
         rate=None if rate is None else float(str(rate)),
         users=together if users is None else int(str(users)),
-        requests=max(least, ROUNDS * together),
+        requests=max(least, _ROUNDS * together),
         seed=int(str(traffic.get("seed", 0))),
         ttft_s=_limit(inputs, "p99_ttft_s", "ttft_s"),
         tpot_s=_limit(inputs, "p99_tpot_s", "tpot_s"),
@@ -156,7 +156,7 @@ def served_benchmark(
     program: LaunchProgram,
     launch: PlanLaunch,
     model: ServedModel,
-    workers: Workers,
+    workers: WorkerCounts,
     inputs: Result,
     row: Result,
     facts: Facts,
@@ -171,7 +171,7 @@ def served_benchmark(
         install = f"pip install --quiet aiperf{f'=={release}' if release else ''}"
     else:
         title, log, words, install = "vllm bench serve", "result.json", _vllm_words(load, inputs), ""
-    path = f"{FOLDER}/{log}"
+    path = f"{_FOLDER}/{log}"
     notes = _notes(load, inputs, title)
     port = ROUTER_PORT if workers.needs_router else FIRST_PORT
     about = [
@@ -181,14 +181,14 @@ def served_benchmark(
     ]
     body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("BASE_URL", f"http://127.0.0.1:{port}")]
     run = BundleFile(
-        path=f"{FOLDER}/run.sh",
-        text=script(about, HERE, *body, 'cd "$here"', broken(words)),
+        path=f"{_FOLDER}/run.sh",
+        text=shell_script(about, HERE, *body, 'cd "$here"', broken(words)),
         is_script=True,
         about=f"sends {said_load(load)}",
     )
     image = pinned(program, launch.system.vendor, facts).image or IMAGE_ASKED
     job = BundleFile(
-        path=f"{FOLDER}/job.yaml",
+        path=f"{_FOLDER}/job.yaml",
         text=_job(model, image, log, [*([install] if install else []), broken(words)], about),
         about="the same as a Kubernetes Job; it prints the result",
     )

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.launch.arguments import LaunchProgram
-from mowich.launch.bundle import Benchmark, BundleFile
+from mowich.launch.bundle import COMMANDS_FILE, Benchmark, BundleFile
 from mowich.launch.checkpoints import checkpoint_of
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.pinned import pinned
 from mowich.launch.plans import LaunchedPool, PlanLaunch
 from mowich.launch.rented import Placed, rented_as
-from mowich.launch.routers import BOOTSTRAP_PORT, FIRST_PORT, ServedModel, Workers, router_files, routers_told
-from mowich.launch.scripts import HERE, option, script, variable
+from mowich.launch.routers import BOOTSTRAP_PORT, FIRST_PORT, ServedModel, WorkerCounts, router_files, routers_told
+from mowich.launch.scripts import HERE, MASTER_PORT, option, shell_script, variable
 from mowich.launch.serving_benchmark import served_benchmark
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.trtllm import TRTLLM_SERVE
@@ -29,10 +29,6 @@ from mowich.launch.vllm import VLLM_NEURON, VLLM_SERVE
 from mowich.launch.write import command, head, program_text
 from mowich.shown import Result
 
-COMMANDS = "launch/commands.txt"
-"""All commands of a plan, as `--emit` without a folder prints them: `--plan` reads them back."""
-MASTER_PORT = 29500
-"""Where the ranks of a worker that takes several servers meet."""
 SIDE_PORT = 5600
 """Where vLLM's NIXL connector hands out what a transfer needs; each data-parallel rank takes one more."""
 _ADDRESS_ASKED = "address of the server that runs rank 0 of this worker"
@@ -77,8 +73,10 @@ def serving_files(
         weights=weights,
     )
     starts = worker_starts(program, launch, facts)
-    workers = Workers(prefill=_count(launch, "prefill"), decode=_count(launch, "decode"), both=_count(launch, ""))
-    files = [BundleFile(path=COMMANDS, text=program_text(program, launch), about="all commands; mowich plan --plan")]
+    workers = WorkerCounts(prefill=_count(launch, "prefill"), decode=_count(launch, "decode"), both=_count(launch, ""))
+    files = [
+        BundleFile(path=COMMANDS_FILE, text=program_text(program, launch), about="all commands; mowich plan --plan")
+    ]
     files += {one.path: _rank_file(program, launch, model, one) for one in starts}.values()
     files += _server_files(program, starts)
     routers = router_files(program, launch, model, workers, facts)
@@ -138,7 +136,7 @@ def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, o
     each = f"{one.devices} device{'s' if one.devices > 1 else ''}"
     about = f"a worker{f' of {one.pool.role}' if one.pool.role else ''}"
     about += f": rank {one.rank} of {one.ranks}, on {each} of a server" if one.ranks > 1 else f" on {each}"
-    text = script([*head(program, launch), about, *remarks], *body)
+    text = shell_script([*head(program, launch), about, *remarks], *body)
     return BundleFile(path=one.path, text=text, is_script=True, about=about)
 
 
@@ -223,7 +221,7 @@ def _server_files(program: LaunchProgram, starts: Sequence[WorkerStart]) -> list
         body = [HERE, "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
         body += [f'{one.given(program)} "$here/{one.path.removeprefix("launch/")}" &' for one in mine]
         # the first worker that ends takes the others with it, so that whoever watches the script sees it
-        out.append(BundleFile(path=path, text=script([about], *body, "wait -n"), is_script=True, about=about))
+        out.append(BundleFile(path=path, text=shell_script([about], *body, "wait -n"), is_script=True, about=about))
     return out
 
 
@@ -246,7 +244,7 @@ def _steps(starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
     return out
 
 
-def _router_steps(routers: Sequence[BundleFile], workers: Workers) -> list[tuple[str, str]]:
+def _router_steps(routers: Sequence[BundleFile], workers: WorkerCounts) -> list[tuple[str, str]]:
     if not workers.needs_router:
         return []
     if not routers:

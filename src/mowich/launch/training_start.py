@@ -14,7 +14,7 @@ from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.pinned import fact_name
 from mowich.launch.plans import LaunchedPool, PlanLaunch
-from mowich.launch.scripts import variable
+from mowich.launch.scripts import MASTER_PORT, variable
 from mowich.launch.shapes import maxtext_shape, megatron_layout, megatron_shape
 from mowich.launch.torchtitan import TORCHTITAN_NEURON
 from mowich.launch.write import command
@@ -24,8 +24,6 @@ from mowich.models.model import Model
 
 MOCK = "mock"
 """The value of a variable that stands for drawn data in the place of a data set."""
-MASTER_PORT = 29500
-"""Where the nodes of a job meet."""
 ADDRESS_ASKED = "address of node 0"
 _JOB = "mowich_job"
 _CONFIG_FOLDER = '"$CONFIG_DIR"'
