@@ -252,7 +252,8 @@ def sent(bundle: Bundle) -> dict[str, str]:
 @pytest.mark.parametrize("program", CASES)
 def test_the_benchmark_of_a_steady_plan_keeps_as_many_requests_as_the_forecast_has(program: str) -> None:
     inputs, row = simple(program)
-    found = sent(bundled(program, inputs, row, FACTS, layers=80))
+    bundle = bundled(program, inputs, row, FACTS, layers=80)
+    found = sent(bundle)
     isl, osl, count, rate, together = WORDS.get(program, WORDS["vllm"])
     assert (found[isl], found[osl]) == ("2000", "500")
     assert rate not in found
@@ -260,6 +261,7 @@ def test_the_benchmark_of_a_steady_plan_keeps_as_many_requests_as_the_forecast_h
     assert int(found[together]) == round(per_s * (0.4 + 499 * 0.03))  # Little's law over all workers
     assert int(found[count]) >= 20 * int(found[together])
     assert program in ("sglang", "trtllm") or "--ignore-eos" in found
+    assert bundle.benchmark.predictions[0].what == "time to first token, median"
 
 
 @pytest.mark.parametrize("program", CASES)
@@ -295,6 +297,7 @@ def test_users_and_a_shared_prefix_are_sent() -> None:
         "1500",
         "500",
     )
+    assert found["--request-rate"] == "4.5"  # not all at once: that would be what the 99th percentile shows
     inputs["think_s"] = 30.0
     bundle = bundled("vllm", inputs, row, FACTS, layers=80)
     assert sent(bundle)["--request-rate"] == "3"

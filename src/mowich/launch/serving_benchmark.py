@@ -32,6 +32,9 @@ _ROUNDS = 20
 """Times that the requests in flight are replaced: the first ones find empty workers, which are then a few percent."""
 LEAST_REQUESTS = 200
 """Requests behind a mean."""
+_BEGUN = 1.5
+"""Requests that users begin with, per second, over those that they ask later: above 1, so that all of them come to wait
+for answers, and so little that the first ones do not come together."""
 STEADY_SPREAD = 0.2
 """Share by which the answers of a steady load are shorter or longer: of one length, all that began together end
 together, and that is no steady state."""
@@ -45,7 +48,8 @@ _MODEL_ASKED = "path of the checkpoint, or its name in the hub"
 class SentLoad:
     """What a benchmark sends. prompt, output: tokens, output on average; spread: share by which answers are shorter or
     longer; shared: tokens that all prompts begin with; rate: requests/s of a Poisson process, None: `users` requests
-    stand at the workers together; requests: in all; seed: of the draws; ttft_s, tpot_s: limits, inf where none."""
+    stand at the workers together; begun: per second at most of those, so that users do not begin all at once, None: no
+    limit; requests: in all; seed: of the draws; ttft_s, tpot_s: limits, inf where none."""
 
     prompt: int
     output: int
@@ -53,6 +57,7 @@ class SentLoad:
     shared: int
     rate: float | None
     users: int
+    begun: float | None
     requests: int
     seed: int
     ttft_s: float = math.inf
@@ -111,6 +116,7 @@ def sent_load(inputs: Result, row: Result, vendor: str) -> SentLoad:
         shared=round(float(inputs.get("cached") or 0.0) * inputs["isl"]) or int(str(traffic.get("shared_prefix", 0))),
         rate=None if rate is None else float(str(rate)),
         users=together if users is None else int(str(users)),
+        begun=None if users is None else float(f"{_BEGUN * float(row['requests_per_s']):.3g}"),
         requests=max(least, _ROUNDS * together),
         seed=int(str(traffic.get("seed", 0))),
         ttft_s=_limit(inputs, "p99_ttft_s", "ttft_s"),
@@ -133,9 +139,10 @@ def _limit(inputs: Result, *names: str) -> float:
 
 
 def predictions_of(row: Result) -> list[Prediction]:
-    """What the benchmark will show: means, percentiles where a load was played, else the speed."""
+    """What the benchmark will show: means, and of a load that was played percentiles, else a median and the speed."""
+    # the first requests of a steady load come together: they move the mean, and not the median
     named = {
-        "ttft_s": "time to first token, mean",
+        "ttft_s": f"time to first token, {'mean' if row.get('scenario') else 'median'}",
         "tpot_s": "time per output token, mean",
         "p99_ttft_s": "time to first token, 99th percentile",
         "p99_tpot_s": "time per output token, 99th percentile",
@@ -214,6 +221,11 @@ def said_load(load: SentLoad) -> str:
 
 def _notes(load: SentLoad, inputs: Result, title: str) -> list[str]:
     out = []
+    if load.rate is None and load.begun is None:
+        out.append(
+            "The first requests of the benchmark come together and wait for each other. So the forecast of the time to"
+            " first token, which is of a load without an end, is held against the median."
+        )
     if title.startswith("sglang") and load.spread:
         out.append(
             "sglang.benchmark.serving varies prompts and answers by one share, or neither: the benchmark sends answers"
@@ -231,6 +243,14 @@ def _notes(load: SentLoad, inputs: Result, title: str) -> list[str]:
 
 # programs
 # -----------------------------------------------------------------------------------------------------------------
+def _pace(load: SentLoad, together: str) -> str:
+    """How requests come. together: the option of requests at a time."""
+    if load.rate is not None:
+        return f"--request-rate {load.rate:g}"
+    begun = "" if load.begun is None else f" --request-rate {load.begun:g}"
+    return f"{together} {load.users}{begun}"
+
+
 def _vllm_words(load: SentLoad, inputs: Result) -> list[str]:
     ratio = json.dumps({"input": 0.0, "output": load.spread})
     words = [
@@ -239,7 +259,7 @@ def _vllm_words(load: SentLoad, inputs: Result) -> list[str]:
         f"--dataset-name random --random-input-len {load.prompt - load.shared} --random-output-len {load.output}",
         option("--random-range-ratio", ratio),
         *([f"--random-prefix-len {load.shared}"] if load.shared else []),
-        f"--request-rate {load.rate:g}" if load.rate is not None else f"--max-concurrency {load.users}",
+        _pace(load, "--max-concurrency"),
         f"--num-prompts {load.requests} --seed {load.seed} --ignore-eos --temperature 0",
         "--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,99",
     ]
@@ -255,7 +275,7 @@ def _sglang_words(load: SentLoad) -> list[str]:
         '--backend sglang-oai --base-url "$BASE_URL" --model "$MODEL"',
         f"--dataset-name random-ids --random-input-len {load.prompt} --random-output-len {load.output}",
         "--random-range-ratio 1",
-        f"--request-rate {load.rate:g}" if load.rate is not None else f"--max-concurrency {load.users}",
+        _pace(load, "--max-concurrency"),
         f"--num-prompts {load.requests} --seed {load.seed}",
     ]
     if load.limits_ms:
@@ -271,9 +291,7 @@ def _aiperf_words(load: SentLoad) -> list[str]:
         f"--isl {load.prompt - load.shared} --osl {load.output}",
         option("--random-range-ratio", ratio),
         *([f"--prompt-prefix-length {load.shared} --prompt-prefix-pool-size 1"] if load.shared else []),
-        f"--request-rate {load.rate:g} --arrival-pattern poisson"
-        if load.rate is not None
-        else f"--concurrency {load.users}",
+        _pace(load, "--concurrency") + (" --arrival-pattern poisson" if load.rate or load.begun else ""),
         f"--request-count {load.requests} --random-seed {load.seed}",
         "--extra-inputs ignore_eos:true --extra-inputs temperature:0 --use-server-token-count",
     ]
