@@ -154,19 +154,25 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, cores))
 
 
+def check_program_name(name: str) -> None:
+    """Raises UserError for a name that is none of a program."""
+    from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
+
+    wrapper, _, inner = name.partition(":")
+    if wrapper not in EMITTED or (inner and (wrapper not in MANIFESTS or inner not in PROGRAMS)):
+        raise unknown("program", name, EMITTED)
+
+
 def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
     """What does not go with a launch command, and a folder that no bundle may be written to."""
     from mowich.launch.bundle_folder import check_folder
-    from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
     from mowich.requests.common import CSV, JSON, OUT
 
     name = reader.get(EMIT)
     if name is None:
         return
-    wrapper, _, inner = name.partition(":")
-    if wrapper not in EMITTED or (inner and (wrapper not in MANIFESTS or inner not in PROGRAMS)):
-        with reader.watch(EMIT):
-            raise unknown("program", name, EMITTED)
+    with reader.watch(EMIT):
+        check_program_name(name)
     if has_timeline or reader.flag(JSON) or reader.flag(CSV):
         reader.add(
             "prints a launch command and nothing else", EMIT, given=name, fix="leave out --json, --csv, --timeline"
