@@ -305,15 +305,15 @@ def test_users_and_a_shared_prefix_are_sent() -> None:
 
 
 ROUTERS = {
-    ("vllm", "h100", False): {"vllm-router.sh", "llm-d.values.yaml", "dynamo.yaml"},
+    ("vllm", "h100", False): {"vllm-router.sh", "production-stack.sh", "llm-d.values.yaml", "dynamo.yaml"},
     ("vllm", "h100", True): {"vllm-router.sh", "llm-d.values.yaml", "dynamo.yaml"},
     ("vllm", "mi300x", True): {"vllm-router.sh", "llm-d.values.yaml"},
     ("sglang", "h100", True): {"sglang-router.sh", "llm-d.values.yaml", "dynamo.yaml"},
     ("trtllm", "h100", False): {"dynamo.yaml"},
     ("trtllm", "h100", True): {"trtllm-disaggregated.sh", "dynamo.yaml"},
-    ("vllm", "trn2", False): {"vllm-router.sh"},
+    ("vllm", "trn2", False): {"vllm-router.sh", "production-stack.sh"},
     ("vllm", "trn2", True): {"vllm-router.sh", "neuron-proxy.sh"},
-    ("nxdi", "trn2", False): {"vllm-router.sh"},
+    ("nxdi", "trn2", False): {"vllm-router.sh", "production-stack.sh"},
     ("nxdi", "trn2", True): {"neuron-proxy.sh"},
 }
 

@@ -84,6 +84,7 @@ def router_files(
     out = []
     if program in (VLLM_SERVE, VLLM_NEURON) or (program is NXDI_SERVE and not workers.is_apart):
         out.append(_vllm_router(workers, facts))
+        out += [] if workers.is_apart else [_production_stack(model, facts)]
     if program in (VLLM_NEURON, NXDI_SERVE) and workers.is_apart:
         out.append(_neuron_proxy(program))
     if program is SGLANG_SERVER:
@@ -151,6 +152,30 @@ def _vllm_router(workers: WorkerCounts, facts: Facts) -> BundleFile:
     else:
         body = [*_listed("WORKERS", "workers"), port, f'{start} --worker-urls "${{workers[@]}}"']
     return BundleFile(path="router/vllm-router.sh", text=shell_script(about, *body), is_script=True, about=about[0])
+
+
+def _production_stack(model: ServedModel, facts: Facts) -> BundleFile:
+    """The router of vLLM's production stack: workers take turns. It is read at a commit, and has the name of vLLM's
+    router, so it needs an environment of its own."""
+    commit = pinned_named("serving.production-stack", "", facts).version
+    where = f"git+https://github.com/vllm-project/production-stack@{commit}"
+    about = [f"the router of vLLM's production stack, in an environment of its own: pip install {where}"]
+    body = [
+        variable("MODEL", model.checkpoint, "name of the model, as the workers serve it"),
+        *_listed("WORKERS", "workers"),
+        variable("ROUTER_PORT", str(ROUTER_PORT)),
+        'models="$MODEL" backends="${workers[0]}"',
+        'for url in "${workers[@]:1}"; do models="$models,$MODEL" backends="$backends,$url"; done',
+        broken(
+            [
+                'exec vllm-router --host 0.0.0.0 --port "$ROUTER_PORT" --routing-logic roundrobin',
+                '--service-discovery static --static-backends "$backends" --static-models "$models"',
+            ]
+        ),
+    ]
+    return BundleFile(
+        path="router/production-stack.sh", text=shell_script(about, *body), is_script=True, about=about[0]
+    )
 
 
 def _sglang_router(workers: WorkerCounts, facts: Facts) -> BundleFile:
