@@ -77,12 +77,13 @@ def serving_files(
     files = [
         BundleFile(path=COMMANDS_FILE, text=program_text(program, launch), about="all commands; mowich plan --plan")
     ]
-    files += {one.path: _rank_file(program, launch, model, one) for one in starts}.values()
+    own = [one for one in starts if not (one.rank and program is TRTLLM_SERVE)]  # MPI runs one script as every rank
+    files += {one.path: _rank_file(program, launch, model, one) for one in own}.values()
     files += _server_files(program, starts)
     routers = router_files(program, launch, model, workers, facts)
     benchmark = served_benchmark(program, launch, model, workers, inputs, row, facts)
     notes = [*_notes(program, launch, model, inputs, facts), *routers_told(program, launch, workers), *benchmark.notes]
-    steps = [*_steps(starts), *_router_steps(routers, workers)]
+    steps = [*_steps(program, starts), *_router_steps(routers, workers)]
     return [*files, *routers], replace(benchmark, steps=steps, notes=notes)
 
 
@@ -146,7 +147,7 @@ def rank_lines(
     """(lines of a shell, remarks) that start a rank of a worker."""
     lines, remarks = command(program, launch, one.pool, more=_words(program, one))
     body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("PORT", str(FIRST_PORT))]
-    if one.ranks > 1:
+    if one.ranks > 1 and program is not TRTLLM_SERVE:
         body += [variable("MASTER_ADDR", "", _ADDRESS_ASKED), variable("MASTER_PORT", str(MASTER_PORT))]
     body += _environment(program, launch, one)
     start = "trtllm-llmapi-launch " if program is TRTLLM_SERVE and one.ranks > 1 else ""
@@ -227,7 +228,7 @@ def _server_files(program: LaunchProgram, starts: Sequence[WorkerStart]) -> list
 
 # what to do with them
 # -----------------------------------------------------------------------------------------------------------------
-def _steps(starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
+def _steps(program: LaunchProgram, starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
     """Commands that start the workers, in order."""
     out = []
     for kind in dict.fromkeys(one.kind for one in starts):
@@ -237,6 +238,10 @@ def _steps(starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
             out.append((f"launch/server-{kind}.sh", f"on {servers}: {len(mine)} workers{each}"))
         elif mine[0].ranks == 1:
             out.append((mine[0].path, f"on {servers}: one worker{each}"))
+        elif program is TRTLLM_SERVE:
+            run = f"srun -N {mine[0].ranks} --ntasks-per-node {mine[0].devices} --mpi=pmix {mine[0].path}"
+            many = f", for each of {mine[0].times} workers" if mine[0].times > 1 else ""
+            out.append((run, f"MPI runs it as every rank of a worker{many}"))
         else:
             path = mine[0].path.replace("-rank-0", "-rank-R")
             many = f"for each of {mine[0].times} workers " if mine[0].times > 1 else ""
@@ -279,8 +284,8 @@ def _notes(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, input
         )
     if several and program is TRTLLM_SERVE:
         out.append(
-            "TensorRT-LLM starts the ranks of a worker with MPI: run the script of rank 0 on all of them, as in srun -N"
-            " SERVERS --ntasks-per-node DEVICES --mpi=pmix launch/NAME-rank-0.sh"
+            "TensorRT-LLM starts the ranks of a worker with MPI, which the manifests in kubernetes/ do not bring: use the"
+            " scripts, or an operator of MPI."
         )
     if program is NXDI_SERVE and launch.pools[0].role:
         out.append("NxD Inference moves the cache over EFA and finds its workers through etcd: see AWS's tutorial.")
