@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -45,6 +46,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
             with_flips=asked.flips,
             seed=asked.seed,
             problem=problem,
+            tenant=asked.tenant,
             beside=file,
         )
         shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon)
@@ -54,6 +56,15 @@ def fleet(asked: scenarios.FleetRequest) -> None:
     if shown is not None:
         data["what_if"] = shown.to_dict()
 
+    if asked.emit is not None and form.out is not None and result.answer.is_feasible:
+        from mowich.api.fleet_bundles import write_fleet_bundles
+
+        with progress(form.quiet) as line:
+            line("writing bundles")
+            written = write_fleet_bundles(result, asked.emit, form.out, asked.period, use)
+        lines = "".join(one.line() + "\n" for one in written)
+        emit(data, replace(form, out=None), inputs=asked.given, text=lambda: lines, headed=True)
+        return
     emit(data, form, inputs=asked.given)
     if not result.answer.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "Print the best plan for vllm, nxdi, torchtitan, maxtext...",
+    "The best plan for vllm...; with --out DIR: a bundle of it.",
     metavar="PROGRAM",
     edges=frozenset({Edge.OPTION}) | CALLED,
     example="vllm",
@@ -154,19 +154,30 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, cores))
 
 
-def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
-    """What does not go with a launch command."""
+def check_program_name(name: str) -> None:
+    """Raises UserError for a name that is none of a program."""
     from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
-    from mowich.requests.common import CSV, JSON
+
+    wrapper, _, inner = name.partition(":")
+    if wrapper not in EMITTED or (inner and (wrapper not in MANIFESTS or inner not in PROGRAMS)):
+        raise unknown("program", name, EMITTED)
+
+
+def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
+    """What does not go with a launch command, and a folder that no bundle may be written to."""
+    from mowich.launch.bundle_folder import check_folder
+    from mowich.requests.common import CSV, JSON, OUT
 
     name = reader.get(EMIT)
     if name is None:
         return
-    wrapper, _, inner = name.partition(":")
-    if wrapper not in EMITTED or (inner and (wrapper not in MANIFESTS or inner not in PROGRAMS)):
-        with reader.watch(EMIT):
-            raise unknown("program", name, EMITTED)
+    with reader.watch(EMIT):
+        check_program_name(name)
     if has_timeline or reader.flag(JSON) or reader.flag(CSV):
         reader.add(
             "prints a launch command and nothing else", EMIT, given=name, fix="leave out --json, --csv, --timeline"
         )
+    folder = reader.get(OUT)
+    if folder is not None:
+        with reader.watch(OUT):
+            check_folder(folder)

@@ -292,7 +292,7 @@ class CompareRequest(JobRequest):
     """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
     system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
     what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
-    named in the place of what makers ship, for all rows."""
+    named in the place of what makers ship, for all rows; emits: the program that the best system is written for."""
 
     equal: str
     budget: float | None
@@ -300,6 +300,7 @@ class CompareRequest(JobRequest):
     has_tokens: bool
     hand_tuned: bool
     software: str | None
+    emits: str | None
 
     def again(self) -> dict[str, object]:
         """The same, with the software that was named."""
@@ -705,6 +706,9 @@ def _compare(reader: QuestionReader) -> CompareRequest:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     elif asks == "train":
         only_of(reader, (*SERVED, *WITH_IMAGES), "serving", SERVES)
+    if asks not in ("train", "serve"):
+        only_of(reader, (EMIT,), "training and serving", TRAINS)
+    check_emit(reader, has_timeline=False)
     from mowich.software.vendors import HAND_TUNED
 
     stack = reader.get(TRAINING_STACK)
@@ -712,7 +716,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     is_paid = asks == "train" and read_budget(reader, EQUALS)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
-    named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
+    named: dict[str, object] = {"emits": reader.get(EMIT), "has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
 
@@ -773,13 +777,15 @@ EXAMPLE = (
     " 16384"
 )
 
+_EMIT_BEST = replace(EMIT, help="The best system's plan for vllm...; with --out DIR: a bundle.", edges=TYPED)
+
 COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
         RUN_DAYS,
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
-        *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
+        *(PLAN_FILE, _EMIT_BEST, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, LEGEND, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
 from mowich.requests.fields import (
     CALLED,
@@ -20,6 +21,7 @@ from mowich.requests.fields import (
     read_mapping,
     read_names,
     read_scenario_file,
+    read_share,
     read_word,
     texts,
     whole,
@@ -256,6 +258,35 @@ WHAT_IF = word(
     metavar="SYSTEM",
     edges=TYPED,
 )
+
+
+def read_tenant(value: object) -> tuple[str, float]:
+    """A tenant and the share that it falls to: "anthropic=30%"; (name, share) as Python has it."""
+    pair = value.rpartition("=")[::2] if isinstance(value, str) else value
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not str(pair[0]).strip():
+        raise UserError("not a tenant and its share", given=value, allowed="NAME=SHARE, as in anthropic=30%")
+    try:
+        return str(pair[0]).strip(), read_share(pair[1], most=1.0)
+    except UserError as wrong:
+        raise UserError(wrong.what, given=value, allowed="NAME=SHARE, as in anthropic=30%") from None
+
+
+TENANT: Field[tuple[str, float]] = Field(
+    name="tenant",
+    parse=read_tenant,
+    kind="word",
+    metavar="NAME=SHARE",
+    help="What is stranded when this tenant falls to a share of the chip-hours at work (workloads say tenant: NAME).",
+)
+FLEET_EMIT = word(
+    "emit",
+    "With --out DIR: a bundle of each task and system for this program, vllm, kubernetes...",
+    metavar="PROGRAM",
+    edges=TYPED,
+)
+PERIOD = word(
+    "period", "With --emit: the work of this period (else of the first that has it).", metavar="LABEL", edges=TYPED
+)
 RELAXED = flag("relaxed", "Fractions of units allowed: at once, and a bound.", option="--lp")
 _GAP = number(
     "gap",
@@ -293,6 +324,9 @@ class FleetRequest(Asked):
     draws: int
     flips: bool
     what_if: str | None
+    tenant: tuple[str, float] | None
+    emit: str | None
+    period: str | None
     relaxed: bool
     gap: float
     time_limit_s: float
@@ -301,15 +335,33 @@ class FleetRequest(Asked):
 
 def _fleet(reader: QuestionReader) -> FleetRequest:
     asked = asked_of(reader, "a scenario gives its own prices and its speeds are of the best plan")
+    check_bundled(reader)
     reader.stop()
     return reader.fill(FleetRequest, **asked)
+
+
+def check_bundled(reader: QuestionReader) -> None:
+    """What bundles of a fleet need, and what does not go with them."""
+    name = reader.get(FLEET_EMIT)
+    if name is None:
+        if reader.given(PERIOD) is not None:
+            reader.add("says which period --emit writes", PERIOD, fix="give --emit, or leave it out")
+        return
+    from mowich.requests.configs import check_program_name
+
+    with reader.watch(FLEET_EMIT):
+        check_program_name(name)
+    if reader.get(OUT) is None:
+        reader.add("writes folders", FLEET_EMIT, given=name, fix="say where: --out DIR")
+    if reader.flag(JSON):
+        reader.add("writes folders and prints their names", FLEET_EMIT, given=name, fix="leave out --json")
 
 
 FLEET = Schema(
     name="fleet",
     fields=(
-        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
-        *(JSON, PLAIN, QUIET, OUT, SEED),
+        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, TENANT, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
+        *(FLEET_EMIT, PERIOD, JSON, PLAIN, QUIET, OUT, SEED),
     ),
     make=_fleet,
     help=(
