@@ -134,10 +134,19 @@ def _pools_of(launch: PlanLaunch, one: Placed) -> list[LaunchedPool]:
 # scripts
 # -----------------------------------------------------------------------------------------------------------------
 def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart) -> BundleFile:
-    lines, remarks = command(program, launch, one.pool, more=_words(program, one))
+    body, remarks = rank_lines(program, launch, model, one)
     each = f"{one.devices} device{'s' if one.devices > 1 else ''}"
     about = f"a worker{f' of {one.pool.role}' if one.pool.role else ''}"
     about += f": rank {one.rank} of {one.ranks}, on {each} of a server" if one.ranks > 1 else f" on {each}"
+    text = script([*head(program, launch), about, *remarks], *body)
+    return BundleFile(path=one.path, text=text, is_script=True, about=about)
+
+
+def rank_lines(
+    program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart
+) -> tuple[list[str], list[str]]:
+    """(lines of a shell, remarks) that start a rank of a worker."""
+    lines, remarks = command(program, launch, one.pool, more=_words(program, one))
     body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("PORT", str(FIRST_PORT))]
     if one.ranks > 1:
         body += [variable("MASTER_ADDR", "", _ADDRESS_ASKED), variable("MASTER_PORT", str(MASTER_PORT))]
@@ -147,12 +156,8 @@ def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, o
     if program is NXDI_SERVE and one.pool.role:
         body.append(variable("ETCD", "", "HOST:PORT of etcd, where workers of NxD Inference find each other"))
         text = _with_etcd(text, program.roles[one.pool.role])
-    return BundleFile(
-        path=one.path,
-        text=script([*head(program, launch), about, *remarks], *body, text),
-        is_script=True,
-        about=about,
-    )
+    body.append(text)
+    return body, remarks
 
 
 def _with_etcd(text: str, role: str) -> str:

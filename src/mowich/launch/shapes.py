@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -34,7 +34,7 @@ def unusual(model: Model) -> str:
         return "blocks that are not attention"
     if any(not layer.has_mixer or not layer.has_ffn for layer in model.layers):
         return "layers of a single block"
-    checks = {
+    checks: Mapping[str, Callable[[Attention], bool]] = {
         "attention that reads in both directions": lambda a: not a.causal,
         "sparse attention": lambda a: a.indexer is not None or a.compressor is not None,
         "attention in chunks": lambda a: a.chunked,
@@ -96,7 +96,10 @@ def megatron_shape(model: Model, seq: int) -> ShapeWords:
     words += _megatron_attention(layers)
     words += _megatron_ffn(layers)
     positions = "learned_absolute" if model.learned_positions else "rope"
-    words += [f"--position-embedding-type {positions}", f"--max-position-embeddings {max(seq, model.learned_positions)}"]
+    words += [
+        f"--position-embedding-type {positions}",
+        f"--max-position-embeddings {max(seq, model.learned_positions)}",
+    ]
     words += [f"--normalization {'LayerNorm' if _is_layer_norm(layers[0]) else 'RMSNorm'}"]
     words += [] if model.tied_embeddings else ["--untie-embeddings-and-output-weights"]
     words += [f"--mtp-num-layers {model.mtp_layers}"] if model.mtp_layers else []
@@ -156,8 +159,8 @@ def _runs(values: Sequence[int]) -> str:
 
 
 def megatron_layout(layers: int, mtp: int, stages: int) -> str:
-    """Layers of each stage of a pipeline that they do not fill evenly, as `--pipeline-model-parallel-layout` has it: the
-    embedding first, what is left out in the last stages, with the head. layers: without the mtp ones, which are last.
+    """Layers of each stage of a pipeline that they do not fill evenly, as `--pipeline-model-parallel-layout` has it:
+    the embedding first, the head last; stages with a layer less come last. layers: without the mtp ones.
 
     >>> megatron_layout(61, 1, 16)
     'Et*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*4|t*3|t*2mL'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from mowich.errors import UserError
 from mowich.requests import jobs
@@ -46,6 +45,6 @@ def best_text(result: Comparison | ServeResult, asked: jobs.CompareRequest) -> s
 
 def _plan_of(row: Result, asked: jobs.CompareRequest) -> jobs.PlanRequest:
     """The question of one system for its best plan."""
-    common: dict[str, Any] = {f.name: getattr(asked, f.name) for f in fields(jobs.JobRequest)}
-    common |= {"systems": (row["system"],), "chips": row["chips_requested"], "emit": asked.emits, "load": None}
-    return jobs.PlanRequest(**common, top=1, neighbours=False, pareto=False, timeline=None, pick=1)
+    common: Result = {f.name: getattr(asked, f.name) for f in fields(jobs.JobRequest)}
+    one: Result = {"systems": (row["system"],), "chips": row["chips_requested"], "emit": asked.emits, "load": None}
+    return jobs.PlanRequest(**{**common, **one}, top=1, neighbours=False, pareto=False, timeline=None, pick=1)
