@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence.readers import bench, collective_tests, forward_passes, server_logs, tables, training_logs
+from mowich.evidence.readers import aiperf, bench, collective_tests, forward_passes, server_logs, tables, training_logs
 from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
@@ -15,6 +15,8 @@ from mowich.files import read_unpacked
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
     forward_passes.FORWARD_METRICS,
+    aiperf.AIPERF,
+    aiperf.AIPERF_CSV,
     bench.INFERENCEX,
     bench.LLMPERF,
     bench.SGLANG,
