@@ -1,8 +1,9 @@
 """The kernels, tasks, scenarios and logs that ship: by name (`softmax`, `rainier`), from any folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
-here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
-without it the word could be a script; a log too (`mowich calibrate @megatron-llama-8b`). A task is a kernel to make faster, with what it is judged by: `task:gelu`.
+here: a scenario as it is (`mowich fleet rainier`), a kernel file and a log after an @ (`mowich kernel run @softmax`,
+`mowich calibrate @megatron-llama-8b`), because without it the word could be a script. A task is a kernel to make
+faster, with what it is judged by: `task:gelu`.
 """
 
 from __future__ import annotations
