@@ -205,7 +205,7 @@ class Verification(Shown):
         f = self.forecast
         return {
             "schema": "mowich/verify@1",
-            "inputs": {"result": f.where, "logs": list(self.files), "pick": f.place, "set": f.inputs.get("set") or []},
+            "inputs": {"result": f.where, "logs": list(self.files), "pick": f.place},
             "facts_hash": self.facts_hash,
             "of": {
                 "verb": str(f.data["schema"]).removeprefix("mowich/").partition("@")[0],
@@ -233,7 +233,7 @@ def _calibrated(found: Calibration | str, command: str) -> dict[str, object]:
     return {
         "command": command,
         "would_move": [
-            {"path": one.path, "unit": one.unit, "before": one.today, "after": one.fitted} for one in found.constants
+            {"path": one.path, "unit": one.unit, "before": one.today, "after": one.value} for one in found.constants
         ],
         "anchors": found.anchors,
         "error_before": found.before.median,
@@ -265,7 +265,7 @@ def forecast_of(data: Result, where: str, pick: str | None) -> Forecast:
     work = "load" if schema == "mowich/rates@1" else "train" if inputs.get("task") == "train" else "serve"
     if row.get("plan" if work == "train" else "decode") is None:
         raise UserError(f"row {place} has no plan", where=where, given=str(row.get("system")), fix=str(row["reason"]))
-    about = next((s for s in inputs["systems"] if s["system"] == row["system"]), {})
+    about: Result = next((s for s in inputs["systems"] if s["system"] == row["system"]), {})
     return Forecast(
         where=where,
         data=data,
@@ -348,15 +348,16 @@ def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chi
     whole, each = _number(cells, "output_tok_s"), _number(cells, "output_tok_s_per_chip")
     if whole or each:
         out["tokens_per_s_per_chip"] = whole / forecast.chips if whole else float(each or 0.0)
-    return out | {name: value for name, value in record.more.items() if name.endswith(("_ttft_s", "_tpot_s"))}
+    for share in SHARES:
+        for what in ("ttft", "tpot"):
+            value = _number(cells, f"{share}_{what}_ms")
+            if value is not None:
+                out[f"{share}_{what}_s"] = value / 1e3
+    return out
 
 
-_SAID: Mapping[str, str] = {
-    "p50": "median",
-    "p90": "90th percentile",
-    "p95": "95th percentile",
-    "p99": "99th percentile",
-}
+SHARES: Mapping[str, str] = {"p50": "median", "p90": "90th percentile", "p99": "99th percentile"}
+"""How a column of a log begins -> the percentile in words."""
 
 
 def _words_of(name: str, work: str) -> str:
@@ -364,7 +365,7 @@ def _words_of(name: str, work: str) -> str:
         return FIGURES[work][name]
     share, _, what = name.partition("_")
     words = {"ttft_s": "time to first token", "tpot_s": "time per output token"}.get(what, what)
-    return f"{words}, {_SAID.get(share, share)}" if share in _SAID else FIGURES["serve"].get(name, name)
+    return f"{words}, {SHARES[share]}" if share in SHARES else FIGURES["serve"].get(name, name)
 
 
 def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> list[SetupItem]:
@@ -373,9 +374,8 @@ def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: in
     out = []
     for word, mine in forecast.plan.items():
         stated = record.cells.get(columns.get(word, ""), "")
-        if word == "rate" or (word == "concurrency" and "max_concurrency" in record.more):
-            value = record.more.get("request_rate" if word == "rate" else "max_concurrency")
-            stated = "" if value is None else f"{value:g}"
+        if word == "rate":
+            stated = record.cells.get("request_rate", "")
         out.append(
             SetupItem(
                 name=word,
@@ -506,10 +506,6 @@ def _figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, 
         if not measured > 0.0 or not math.isfinite(measured):
             continue
         predicted = forecast.figures.get(name)
-        known = predicted is not None and predicted.value
-        times = (
-            (measured, predicted.value) if name in RATES and predicted else (predicted and predicted.value, measured)
-        )
         out.append(
             VerifiedFigure(
                 name=name,
@@ -518,11 +514,18 @@ def _figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, 
                 measured=measured,
                 unit="1/s" if name in RATES else "s",
                 predicted=predicted,
-                ratio=times[0] / times[1] if known and times[0] and times[1] else None,
+                ratio=_ratio(name, predicted, measured),
                 status=_status(predicted, measured, is_other),
             )
         )
     return out
+
+
+def _ratio(name: str, predicted: Estimate | None, measured: float) -> float | None:
+    """Predicted over measured, as times."""
+    if predicted is None or not predicted.value:
+        return None
+    return measured / predicted.value if name in RATES else predicted.value / measured
 
 
 def _status(predicted: Estimate | None, measured: float, is_other: bool) -> FigureStatus:
