@@ -39,14 +39,18 @@ def read_choices(value: object) -> Mapping[str, str]:
 
 
 def _paths(value: object) -> tuple[Path, ...]:
-    return read_paths([value] if isinstance(value, str) else value)
+    from mowich.examples import file_or_example
+
+    return tuple(
+        file_or_example(str(path), "logs") for path in read_paths([value] if isinstance(value, str) else value)
+    )
 
 
 FILES: Field[tuple[Path, ...]] = Field(
     name="files",
     parse=_paths,
     kind="files",
-    help="Logs, JSON results or tables, as programs write them.",
+    help="Logs, JSON results or tables, as programs write them; @NAME: one that ships.",
     metavar="FILE...",
     is_argument=True,
     needs=True,
