@@ -75,7 +75,7 @@ def own_log(data: Mapping[str, object], file: Path) -> tuple[Path, ...]:
     """The log that the benchmark of a bundle wrote. Raises UserError where there is none."""
     bundle = data.get("bundle")
     if not isinstance(bundle, Mapping) or not bundle.get("log"):
-        raise UserError("needs a log", where=LOGS.said(Edge.OPTION), fix=f"mowich verify {file} LOG")
+        raise UserError("needs a log", where="LOG", fix=f"mowich verify {file} LOG")
     log = file.parent / str(bundle["log"])
     if not log.exists():
         raise UserError("has not been run: no log", where=str(log), fix="run benchmark/run.sh first, or name a log")

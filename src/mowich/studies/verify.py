@@ -554,6 +554,10 @@ def _file_of(record: MeasuredRecord, files: Sequence[Path]) -> Path:
 
 def _made_of(logs: Sequence[Path], forecast: Forecast, facts: Facts, name: str | None) -> tuple[Calibration | str, str]:
     """What `calibrate` makes of logs with the setup of a forecast, and its command."""
+    copies = 1 if forecast.work == "train" else int(forecast.row["replicas"]["decode"])
+    if copies > 1 or (forecast.work != "train" and forecast.row["mode"] == "disaggregated"):
+        what = "workers of prefill and of decode" if copies == 1 else f"{copies} workers together"
+        return f"calibrate takes a log of one worker, and this run has {what}", ""
     setup = forecast.setup()
     plan = {word: value for word, value in setup.plan.items() if word not in ("rate", "concurrency", "isl", "osl")}
     setup = replace(setup, plan=plan)
