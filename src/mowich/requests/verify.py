@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
+from mowich.examples import file_or_example
 from mowich.requests.calibrate import CALLED_OR_TYPED, FILES, FORMAT
 from mowich.requests.common import FORM, Asked, asked_model, form_of
 from mowich.requests.fields import Edge, path, word
@@ -30,8 +31,9 @@ VERIFIED = path(
 )
 LOGS = replace(
     FILES,
-    help="Logs of the run: of a benchmark of serving, or of training; @NAME: one that ships.",
-    metavar="LOG...",
+    needs=False,
+    help="Logs of the run: of a benchmark of serving, or of training (else that of the bundle); @NAME: one that ships.",
+    metavar="[LOG...]",
 )
 ROW = word(
     "pick",
@@ -45,7 +47,7 @@ ROW = word(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest(Asked):
     """Logs beside a forecast. data: its JSON object; where: its file, "" for one that Python gave; facts: that it was
-    made with (of `Asked`); model: as loaded, None: by the name in the result; pick: the row, None: as the result says; format: of
+    made with; model: as loaded, None: by the name in the result; pick: the row, None: as the result says; format: of
     all logs, None: by their content."""
 
     data: Mapping[str, object]
@@ -69,24 +71,48 @@ def forecast_file(named: Path) -> Path:
     return named / FORECAST_FILE
 
 
+def own_log(data: Mapping[str, object], file: Path) -> tuple[Path, ...]:
+    """The log that the benchmark of a bundle wrote. Raises UserError where there is none."""
+    bundle = data.get("bundle")
+    if not isinstance(bundle, Mapping) or not bundle.get("log"):
+        raise UserError("needs a log", where=LOGS.said(Edge.OPTION), fix=f"mowich verify {file} LOG")
+    log = file.parent / str(bundle["log"])
+    if not log.exists():
+        raise UserError("has not been run: no log", where=str(log), fix="run benchmark/run.sh first, or name a log")
+    return (log,)
+
+
+def _logs(reader: QuestionReader) -> tuple[Path, ...]:
+    """The files that are meant; "@NAME" is one that ships."""
+    return tuple(
+        file_or_example(str(named), "logs") if str(named).startswith("@") else named for named in reader.get(LOGS) or ()
+    )
+
+
 def _verify(reader: QuestionReader) -> VerifyRequest:
     form = form_of(reader)
-    if reader.get(LOGS) == ():
-        reader.missing(LOGS)
     reader.stop()
     if reader.edge is Edge.OPTION:
         file = forecast_file(reader.sure(VERIFIED))
         data = read_result(file)
+        files = _logs(reader) or own_log(data, file)
         facts = facts_of_result(data)
-        inputs = data["inputs"] if isinstance(data.get("inputs"), Mapping) else {}
-        given = {name: inputs.get(name) or [] for name in ("set", "facts_dirs")}
-        return reader.fill(VerifyRequest, form=form, data=data, where=str(file), facts=facts, given=given, model=None)
+        inputs = data.get("inputs")
+        stated = inputs if isinstance(inputs, Mapping) else {}
+        given = {name: stated.get(name) or [] for name in ("set", "facts_dirs")}
+        return reader.fill(
+            VerifyRequest, form=form, data=data, where=str(file), files=files, facts=facts, given=given, model=None
+        )
     data = given_result(reader)
+    if not reader.get(LOGS):
+        reader.missing(LOGS)
     model = asked_model(reader) if reader.given(MADE_OF) is not None else None
     reader.stop()
     known = reader.source.facts
     assert known is not None
-    return reader.fill(VerifyRequest, form=form, data=data, where="", facts=known, given={}, model=model)
+    return reader.fill(
+        VerifyRequest, form=form, data=data, where="", files=_logs(reader), facts=known, given={}, model=model
+    )
 
 
 VERIFY = Schema(

@@ -32,7 +32,7 @@ Verdict = Literal["inside", "outside", "another setup", "nothing to compare"]
 FIGURES: Mapping[str, Mapping[str, str]] = {
     "train": {"step_s": "time of a step", "tokens_per_s_per_chip": "tokens per second and chip"},
     "serve": {
-        "ttft_s": "time to first token, mean",
+        "ttft_s": "time to first token, median",
         "tpot_s": "time per output token, mean",
         "tokens_per_s_per_chip": "output tokens per second and chip",
     },
@@ -43,7 +43,8 @@ FIGURES: Mapping[str, Mapping[str, str]] = {
         "p99_tpot_s": "time per output token, 99th percentile",
     },
 }
-"""Kind of forecast -> number of its row that a log measures -> the same in words."""
+"""Kind of forecast -> number of its row that a log measures -> the same in words. A steady load is predicted without
+its start, at which all requests come together: the median of a run has not seen it, the mean has."""
 
 RATES = ("tokens_per_s_per_chip",)
 """Figures of which more is faster."""
@@ -57,7 +58,7 @@ LOAD_NEAR = 0.02
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedFigure:
     """One figure of a log. measured: in `unit`; predicted: None where the forecast has no such number; ratio: predicted
-    over measured, as times (above 1: predicted slower)."""
+    over measured, as times (above 1: predicted slower), None where the log is of another setup."""
 
     name: str
     what: str
@@ -353,11 +354,15 @@ def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chi
             value = _number(cells, f"{share}_{what}_ms")
             if value is not None:
                 out[f"{share}_{what}_s"] = value / 1e3
+    if forecast.work == "serve" and "ttft_s" in out:
+        mean, median = out.pop("ttft_s"), out.pop("p50_ttft_s", None)
+        out = {**({} if median is None else {"ttft_s": median}), **out, "mean_ttft_s": mean}
     return out
 
 
 SHARES: Mapping[str, str] = {"p50": "median", "p90": "90th percentile", "p99": "99th percentile"}
 """How a column of a log begins -> the percentile in words."""
+_OF_START = "mean, which holds the start of the run"
 
 
 def _words_of(name: str, work: str) -> str:
@@ -365,7 +370,9 @@ def _words_of(name: str, work: str) -> str:
         return FIGURES[work][name]
     share, _, what = name.partition("_")
     words = {"ttft_s": "time to first token", "tpot_s": "time per output token"}.get(what, what)
-    return f"{words}, {SHARES[share]}" if share in SHARES else FIGURES["serve"].get(name, name)
+    if share in SHARES:
+        return f"{words}, {SHARES[share]}"
+    return f"{words}, {_OF_START}" if share == "mean" else FIGURES["serve"].get(name, name)
 
 
 def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> list[SetupItem]:
@@ -514,7 +521,7 @@ def _figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, 
                 measured=measured,
                 unit="1/s" if name in RATES else "s",
                 predicted=predicted,
-                ratio=_ratio(name, predicted, measured),
+                ratio=None if is_other else _ratio(name, predicted, measured),
                 status=_status(predicted, measured, is_other),
             )
         )
