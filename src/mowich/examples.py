@@ -9,6 +9,7 @@ faster, with what it is judged by: `task:gelu`.
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,12 @@ from typing import Literal
 from mowich.errors import UserError, unknown
 
 ShippedKind = Literal["kernels", "scenarios", "tasks", "logs"]
-SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py", "logs": ".log"}
+SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
+    "kernels": (".py",),
+    "scenarios": (".yaml",),
+    "tasks": (".py",),
+    "logs": (".log", ".json"),
+}
 _FOLDER: Mapping[ShippedKind, str] = {
     "kernels": "kernels",
     "scenarios": "scenarios",
@@ -50,7 +56,7 @@ def folder_of(kind: ShippedKind) -> Path:
     """The folder of what ships of a kind. Raises UserError where the installation lacks it."""
     package = Path(__file__).resolve().parent
     for folder in (package / _FOLDER[kind], package.parents[1] / _FOLDER[kind]):
-        if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
+        if next(folder.glob(f"*{SUFFIXES[kind][0]}"), None) is not None:
             return folder
     raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
 
@@ -62,7 +68,8 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     >>> "softmax" in names_of("kernels"), "rainier" in names_of("scenarios")
     (True, True)
     """
-    return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+    found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
+    return {path.stem: path for path in sorted(found)}
 
 
 _NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")
@@ -88,6 +95,8 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
     if kind == "kernels":
         what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
+    if path.suffix == ".json":
+        return Shipped(name, kind, path, _first_sentence(json.loads(text)["about"]), f"mowich calibrate @{name}")
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
     above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
@@ -140,7 +149,7 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
         return path
     if kind == "scenarios" and word in known:
         return known[word]
-    if path.stem in known and path.suffix in ("", SUFFIX[kind]):
+    if path.stem in known and path.suffix in ("", *SUFFIXES[kind]):
         raise UserError("no such file", given=word, fix=f"@{path.stem} is the file of that name that ships with mowich")
     return path
 

@@ -337,6 +337,17 @@ def test_the_load_of_aiperf_is_read_where_each_release_writes_it(tmp_path: Path)
         assert (cells["concurrency"], cells["request_rate"], cells["model"]) == (users, rate, "m"), config
 
 
+@pytest.mark.parametrize(
+    ("rate", "cap", "users"), [(9.0, 16, "16"), (5.08, 400, "16"), ("inf", 16, "16"), (5.08, None, "16")]
+)
+def test_a_rate_and_a_cap_of_one_run_say_who_is_in_flight(
+    rate: float | str, cap: int | None, users: str, tmp_path: Path
+) -> None:
+    """The cap where it is reached, else what the rate and the time of a request make."""
+    cells = stated(tmp_path, vllm_json(1024, 256, 16, 90.0, 12.0) | {"request_rate": rate, "max_concurrency": cap})
+    assert (cells["concurrency"], cells["request_rate"]) == (users, "" if rate == "inf" else f"{rate:g}")
+
+
 def test_a_run_of_aiperf_that_is_not_whole_is_refused(facts: Facts, tmp_path: Path) -> None:
     whole, setup = aiperf_json(16, 90.0, 12.0), GOOD["aiperf"][1]
     for changed, words in (

@@ -18,7 +18,7 @@ from mowich.evidence.readers.bench import (
     latencies_wrong,
     looks_like_json,
     read_objects,
-    users_of_rate,
+    users_kept,
     without_rate,
 )
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord, cell, log_figure
@@ -70,9 +70,8 @@ def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> Measured
         return RefusedRecord(
             where=where, reason=f"{made:g} tokens/s over {asked:g} requests/s is not the {osl:g} tokens of an answer"
         )
-    users, rate = _load(config, f"{where}, input_config")
-    if not users and rate and asked and whole:
-        users = users_of_rate(asked, whole)
+    cap, rate = _load(config, f"{where}, input_config")
+    users = users_kept(cap, rate, asked, whole)
     cells = {
         "model": _model(config),
         "mode": "online",
@@ -91,8 +90,8 @@ def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> Measured
 
 
 def _load(config: BenchResult, where: str) -> tuple[float | None, float | None]:
-    """(requests in flight, requests a second) that a run was asked to keep: AIPerf's phase that is measured, the load
-    generator of its first releases, and the flags of GenAI-Perf."""
+    """(most requests in flight, requests a second) that a run was asked to keep: AIPerf's phase that is measured, the
+    load generator of its first releases, and the flags of GenAI-Perf."""
     phases = config.get("phases")
     measured = [
         one
@@ -107,10 +106,8 @@ def _load(config: BenchResult, where: str) -> tuple[float | None, float | None]:
                 next((figure_of(place, where, name) for name in names if place.get(name)), None)
                 for names in (("concurrency",), ("rate", "request_rate"))
             )
-            if rate:
-                return None, rate  # with a rate, concurrency only caps it
-            if users:
-                return users, None
+            if rate or users:
+                return users, rate
     return None, None
 
 

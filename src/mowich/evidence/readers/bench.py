@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from mowich.errors import UserError
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord, cell, not_of_format
+from mowich.evidence.serving_rows import CONCURRENCY_FACTOR
 from mowich.files import parse_json
 
 BenchResult = Mapping[str, object]
@@ -71,9 +72,18 @@ def without_rate(tokens: float, osl: float) -> bool:
     return not 1.0 / _TOGETHER <= tokens / osl <= _TOGETHER
 
 
-def users_of_rate(rate: float, whole_ms: float) -> float:
-    """Requests in flight by Little's law, at least one: requests a second x what one takes."""
-    return max(1.0, rate * whole_ms / 1e3)
+def users_kept(cap: float | None, asked: float | None, served: float | None, whole_ms: float | None) -> float | None:
+    """Requests in flight. cap: the most that are let in; asked, served: requests a second that were asked for, and that
+    were completed; whole_ms: of one request. The cap, where no rate is asked for or it is reached; else by Little's
+    law; None where neither says it.
+
+    >>> users_kept(16, None, None, None), users_kept(16, 9.0, 5.0, 3000.0), users_kept(99, 2.0, 2.0, 3000.0)
+    (16, 16, 6.0)
+    """
+    made = max(1.0, served * whole_ms / 1e3) if served and whole_ms else None
+    if cap and (not asked or made is None or made * CONCURRENCY_FACTOR >= cap):
+        return cap
+    return made if asked else None
 
 
 def _engine(word: str) -> str:
@@ -124,15 +134,13 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
     wrong = latencies_wrong(ttft, tpot, whole, osl)
     if wrong:
         return RefusedRecord(where=where, reason=wrong)
-    limit, asked = of("max_concurrency"), of("concurrency")
-    users = limit or asked
+    sent = None if data.get("request_rate") in ("inf", math.inf) else of("request_rate")
+    seen = whole or ((ttft + (osl - 1.0) * tpot) if ttft and tpot else None)
+    users = users_kept(of("max_concurrency") or of("concurrency"), sent, rate, seen)
     if not users:
-        open_load = data.get("request_rate") in (None, "inf", math.inf)
-        if open_load or not rate or not (whole or (ttft and tpot)):
-            return RefusedRecord(
-                where=where, reason="max_concurrency is not stated, and all requests came at once: how many waited?"
-            )
-        users = users_of_rate(rate, whole or (ttft or 0.0) + (osl - 1.0) * (tpot or 0.0))
+        return RefusedRecord(
+            where=where, reason="max_concurrency is not stated, and all requests came at once: how many waited?"
+        )
     cells = {
         "model": _text(data, "model_id", "model"),
         "framework": engine or _engine(_text(data, "backend", "endpoint_type")),
@@ -144,7 +152,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
         "tpot_ms": cell(tpot),
         "output_tok_s": cell(out_rate),
         "total_tok_s": cell(of("total_token_throughput", "total_throughput")),
-        "request_rate": cell(None if data.get("request_rate") in ("inf", math.inf) else of("request_rate")),
+        "request_rate": cell(sent),
         "requests": cell(done),
         "failed": cell(of("failed")),
         "duration_s": cell(seconds),
