@@ -129,7 +129,7 @@ def test_a_load_is_held_beside_its_percentiles(tmp_path: Path) -> None:
     assert verified(answer, tmp_path, {**log, "request_rate": 30.0}).verdict == "another setup"
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(slower=st.floats(0.2, 5.0))
 def test_times_of_another_length_are_outside_on_their_side(
     slower: float, tmp_path_factory: pytest.TempPathFactory
@@ -150,7 +150,7 @@ def test_times_of_another_length_are_outside_on_their_side(
         assert (cause.factor > 1.0) == (slower > 1.0)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     other=st.sampled_from(
         [{"max_concurrency": 1}, {"total_input_tokens": 5}, {"total_output_tokens": 10}, {"tp": 2}, {"batch": 512}]
