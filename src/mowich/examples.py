@@ -1,13 +1,15 @@
-"""The kernels, tasks and scenarios that ship: by name (`softmax`, `rainier`), from any folder.
+"""The kernels, tasks, scenarios and logs that ship: by name (`softmax`, `rainier`), from any folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
-here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
-without it the word could be a script. A task is a kernel to make faster, with what it is judged by: `task:gelu`.
+here: a scenario as it is (`mowich fleet rainier`), a kernel file and a log after an @ (`mowich kernel run @softmax`,
+`mowich calibrate @megatron-llama-8b`), because without it the word could be a script. A task is a kernel to make
+faster, with what it is judged by: `task:gelu`.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +20,21 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 
-ShippedKind = Literal["kernels", "scenarios", "tasks"]
-SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py"}
-_FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
+ShippedKind = Literal["kernels", "scenarios", "tasks", "logs"]
+SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
+    "kernels": (".py",),
+    "scenarios": (".yaml",),
+    "tasks": (".py",),
+    "logs": (".log", ".json"),
+}
+_FOLDER: Mapping[ShippedKind, str] = {
+    "kernels": "kernels",
+    "scenarios": "scenarios",
+    "tasks": "kernels/tasks",
+    "logs": "scenarios/logs",
+}
+_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "logs")
+"""What `mowich example` lists and copies."""
 TASK_PREFIX = "task:"
 """What stands before the name of a task where a file is asked for."""
 _KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models", "rl": "lengths"}
@@ -39,10 +53,10 @@ class Shipped:
 
 
 def folder_of(kind: ShippedKind) -> Path:
-    """The folder of the kernels or scenarios that ship. Raises UserError where the installation lacks it."""
+    """The folder of what ships of a kind. Raises UserError where the installation lacks it."""
     package = Path(__file__).resolve().parent
     for folder in (package / _FOLDER[kind], package.parents[1] / _FOLDER[kind]):
-        if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
+        if next(folder.glob(f"*{SUFFIXES[kind][0]}"), None) is not None:
             return folder
     raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
 
@@ -54,7 +68,8 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     >>> "softmax" in names_of("kernels"), "rainier" in names_of("scenarios")
     (True, True)
     """
-    return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+    found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
+    return {path.stem: path for path in sorted(found)}
 
 
 _NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")
@@ -80,10 +95,14 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
     if kind == "kernels":
         what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
+    if path.suffix == ".json":
+        return Shipped(name, kind, path, _first_sentence(json.loads(text)["about"]), f"mowich calibrate @{name}")
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
     above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
     what = _first_sentence(above) or title
+    if kind == "logs":
+        return Shipped(name, kind, path, what, f"mowich calibrate @{name}")
     keys = {line.partition(":")[0] for line in lines}
     verb = next(verb for verb, key in _KEY_OF_VERB.items() if key in keys)
     return Shipped(name, kind, path, what, f"mowich {verb} {name}")
@@ -95,8 +114,7 @@ def _first_sentence(text: str) -> str:
 
 def all_shipped() -> list[Shipped]:
     """Every example, scenarios first."""
-    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
-    return [shipped(kind, name) for kind in kinds for name in names_of(kind)]
+    return [shipped(kind, name) for kind in _LISTED for name in names_of(kind)]
 
 
 def find(word: str) -> Shipped:
@@ -106,11 +124,10 @@ def find(word: str) -> Shipped:
     'kernels'
     """
     name = Path(word.removeprefix("@")).stem
-    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
-    for kind in kinds:
+    for kind in _LISTED:
         if name in names_of(kind):
             return shipped(kind, name)
-    raise unknown("example", word, [n for kind in kinds for n in names_of(kind)])
+    raise unknown("example", word, [n for kind in _LISTED for n in names_of(kind)])
 
 
 def file_or_example(word: str, kind: ShippedKind) -> Path:
@@ -132,7 +149,7 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
         return path
     if kind == "scenarios" and word in known:
         return known[word]
-    if path.stem in known and path.suffix in ("", SUFFIX[kind]):
+    if path.stem in known and path.suffix in ("", *SUFFIXES[kind]):
         raise UserError("no such file", given=word, fix=f"@{path.stem} is the file of that name that ships with mowich")
     return path
 
@@ -140,7 +157,8 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
 def copied(example: Shipped, folder: Path) -> list[Path]:
     """Copies of an example, and of the files beside it that carry its name, in a folder. Raises UserError where a file
     with other contents is there, or where the folder cannot be written."""
-    sources = [example.path, *sorted(example.path.parent.glob(f"{example.name}.*.json"))]
+    beside = [*example.path.parent.glob(f"{example.name}.*.json"), *example.path.parent.glob(f"{example.path.name}.*")]
+    sources = [example.path, *sorted(beside)]
     out = []
     for source in sources:
         target = folder / source.name

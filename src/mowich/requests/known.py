@@ -290,8 +290,8 @@ EXAMPLES = Schema(
     name="example",
     fields=(EXAMPLE_NAME, COPY, JSON, CSV, PLAIN, QUIET),
     make=_example,
-    help="The scenarios and kernels that ship: list them, print one, copy them to a folder of your own.",
-    short="Scenarios and kernels that ship: list, print, copy.",
+    help="The scenarios, kernels and logs that ship: list them, print one, copy them to a folder of your own.",
+    short="Scenarios, kernels and logs that ship: list, print, copy.",
     example="mowich example rainier --copy ./mine",
 )
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         results,
         rl,
         tuning,
+        verify,
     )
     from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.brief.verdicts import Brief
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from mowich.studies.system_run import SystemRun
     from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
+    from mowich.studies.verify import Verification
 
 
 @heard(again=True)
@@ -437,6 +439,23 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
         out=asked.out,
         name=asked.format,
         widen=asked.widen,
+        tell=tell,
+    )
+
+
+@heard()
+def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda text: None) -> Verification:
+    """Logs of a run beside the forecast of it. tell: is told what goes on."""
+    from mowich.studies.verify import verify as study
+
+    return study(
+        asked.data,
+        asked.files,
+        asked.facts,
+        where=asked.where,
+        pick=asked.pick,
+        name=asked.format,
+        model=asked.model,
         tell=tell,
     )
 
