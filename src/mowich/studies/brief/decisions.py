@@ -436,7 +436,7 @@ def _count(chips: float) -> str:
 
 def supply_verdict(low: float | None, now: float, high: float) -> Verdict:
     """Whether the chips that are made bind a fleet. low, now, high: its work with as many chips as the ends and the
-    middle of the range of supply; low: None where it has no plan. More work at the high end never makes it bind less."""
+    middle of the range of supply; low: None without a plan. More work at the high end never makes it bind less."""
     level = words_for("supply", high / now)
     few, many = ("it has no plan" if x is None else _changed(x / now) for x in (low, high))
     return Verdict(
