@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import mowich
+from fleet_problems import speeds
 from mowich import cli
 from mowich.facts import load_facts
+from mowich.fleets.problem import write_rates
 from mowich.requests.fleet_words import read_fleet_work, read_there
 from mowich.studies.fleet import fleet
 
@@ -18,9 +20,9 @@ mowich: 1
 name: by hand
 periods: {start: 2027-M01, count: 1, length: month}
 workloads:
-  chat:
+  serve-llama-3.1-8b:
     serve: {model: llama-3.1-8b, isl: 2000, osl: 500, tpot: 50ms, tokens_per_s: 20k}
-  run:
+  batch-llama-3.1-8b:
     batch: {model: llama-3.1-8b, isl: 1000, osl: 100, tokens: 1G}
     most: any
     any_hour: true
@@ -32,12 +34,15 @@ goals: [tokens]
 def test_what_is_there_in_words_is_what_a_scenario_says(tmp_path: Path) -> None:
     file = tmp_path / "hand.yaml"
     file.write_text(BY_HAND)
-    hand = fleet(file, load_facts(), relaxed=True).to_dict()
+    names = ("serve-llama-3.1-8b", "batch-llama-3.1-8b")
+    table = speeds({(name, system): 2000 + 500 * i for name in names for i, system in enumerate(("trn2", "h100"))})
+    write_rates(tmp_path / "rates.json", table, facts_hash="")
+    hand = fleet(file, load_facts(), rates_file=tmp_path / "rates.json").to_dict()
     words = [
         "serve llama-3.1-8b isl=2000 osl=500 tpot=50ms tokens_per_s=20k",
-        "train llama-3.1-8b seq=4096 batch=512seqs",
+        "batch llama-3.1-8b isl=1000 osl=100",
     ]
-    said = mowich.fleet(have="trn2:128,h100:16", work=words, draws=0, relaxed=True).to_dict()
+    said = mowich.fleet(have="trn2:128,h100:16", work=words, draws=0, rates=tmp_path / "rates.json").to_dict()
     for key in ("objective", "use", "usd", "energy_J"):
         assert said[key] == hand[key], key
     assert [d["workload"] for d in said["done"]] == ["serve-llama-3.1-8b", "batch-llama-3.1-8b"]

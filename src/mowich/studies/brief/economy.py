@@ -32,10 +32,10 @@ MILLION = 1e-6
 _RUNNING = ("energy", "cooling", "operation")
 """Parts of a chip-hour that stop where a chip that is paid for is switched off."""
 
-TENANTS, LARGEST, FALLS_TO = "trainium-tenants", "anthropic", 0.3
+TENANTS, LARGE_TENANT, FALLS_TO = "trainium-tenants", "anthropic", 0.3
 """The scenario of a fleet of several tenants, its largest, and the share that this one falls to."""
 
-TENANT_WORDS = f"fleet {TENANTS} --lp --tenant {LARGEST}={FALLS_TO:.0%}"
+TENANT_WORDS = f"fleet {TENANTS} --lp --tenant {LARGE_TENANT}={FALLS_TO:.0%}"
 """The command of that fleet."""
 
 
