@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mowich import cli
 from mowich.facts import load_facts
 from mowich.fleets.problem import write_rates
 from mowich.requests.fleet_words import read_fleet_work, read_there
+from mowich.show.command import command_of
 from mowich.studies.fleet import fleet
 
 BY_HAND = """
@@ -47,6 +49,9 @@ def test_what_is_there_in_words_is_what_a_scenario_says(tmp_path: Path) -> None:
         assert said[key] == hand[key], key
     assert [d["workload"] for d in said["done"]] == ["serve-llama-3.1-8b", "batch-llama-3.1-8b"]
     assert [d["tokens"] for d in said["done"]] == [d["tokens"] for d in hand["done"]]
+    command = shlex.split(command_of(said))
+    assert command[:2] == ["mowich", "fleet"]
+    assert command[2] == said["inputs"]["scenario"]
     scenario = json.loads(said["inputs"]["scenario"])
     assert scenario["workloads"]["batch-llama-3.1-8b"]["most"] == "any"
     assert "most" not in scenario["workloads"]["serve-llama-3.1-8b"]

@@ -67,6 +67,7 @@ PLAYED = replace(
 )
 FLEET_FILE = replace(
     _FILE,
+    parse=read_played,
     metavar="[SCENARIO]",
     needs=False,
     help="YAML: periods, workloads, systems, sites, money (docs/fleet.md). Or --have and --work.",
