@@ -8,10 +8,13 @@ from pathlib import Path
 
 from pages import write
 
-from mowich.economics.ownership import COST_RULE_WORDS, quarters
+from mowich.economics.depreciation import BOOKS, book_share, residual_share, seen_values
+from mowich.economics.ownership import COST_RULE_WORDS, YEAR_S, quarters
+from mowich.economics.porting import porting_usd, porting_within_years
 from mowich.economics.rent import Markup, markups
 from mowich.evidence.ownership_rows import WITHIN, PublishedCost, compared_costs, published_rows
 from mowich.facts import Facts, load_facts
+from mowich.show.fleet_amounts import dollars
 from mowich.studies.prices import prices
 from mowich.units import sig
 
@@ -109,6 +112,34 @@ Bought in {quarter} by a {buyer}, {rule}. {unknown} have no price of machine or 
 |--|--|--|--|--|
 {costs}
 
+## What a machine is worth as it ages
+
+A machine loses a share of its worth each year (`prices.depreciation.fall_per_year`), and once more with each generation of its maker that comes out (`next_generation.fall`, `next_generation.every`). After y years it is worth
+`(1 - fall)^y x (1 - step)^(y / every)` of its price. Each number is a fact with a range: `mowich facts show prices.depreciation`. Share of the price, with the 90% range:
+
+| machine | a generation every | 1 year | 2 years | 3 years | 4 years | 5 years |
+|--|--|--|--|--|--|--|
+{worth}
+
+Accounts write servers off in even steps. Amazon went from six years to five in 2025 for a part of its servers. Left in the accounts, by who states the life:
+
+| owner | life | 1 year | 2 years | 3 years | 4 years | 5 years |
+|--|--|--|--|--|--|--|
+{books}
+
+What was seen stands beside the law and is no input. A list price falls later than what a machine sells for:
+
+| seen | what | after | share | the law |
+|--|--|--|--|--|
+{seen}
+
+## What porting costs
+
+To bring one workload to another vendor's software takes people, months and money: `prices.porting.people` ({people}), `.months` ({months}) and `.usd_per_person_month` ({month}). Nobody publishes them, so the ranges are wide.
+One port costs {port} (90% range {port_low} to {port_high}). Set your own: `--set prices.porting.people=4`.
+
+Worked number: {port} is earned back within {pays_within:g} years by 128 chips, where each saves $3,000 a year: 768,000 / (3,000 x 2). A fleet takes a cost of porting from its scenario (`porting`, [fleet.md](fleet.md)).
+
 ## Against published figures
 
 {rows} published figures ship in `facts/published/tco.csv`; {compared} of them state a cost and are compared, each under its own rule, buyer and quarter. (A figure of the first month of
@@ -156,6 +187,33 @@ def _check(c: PublishedCost) -> str:
     )
 
 
+_YEARS = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+def _worth(facts: Facts) -> Iterator[str]:
+    for system, maker in (("trn3-gen2", "aws"), ("gb300", "nvidia"), ("ironwood", "google"), ("mi355x", "amd")):
+        every = facts.number(f"prices.depreciation.next_generation.every.{maker}") / YEAR_S
+        shares = [residual_share(facts, system, years) for years in _YEARS]
+        said = " | ".join(f"{float(e):.2f} ({e.low or 0.0:.2f}-{e.high or 0.0:.2f})" for e in shares)
+        yield f"| {system} | {every:.3g} years | {said} |"
+
+
+def _books(facts: Facts) -> Iterator[str]:
+    for owner in BOOKS:
+        life = facts.number(f"prices.ownership.capital.life.{owner}") / YEAR_S
+        left = " | ".join(f"{float(book_share(facts, owner, years)):.2f}" for years in _YEARS)
+        yield f"| {owner.replace('_', ' ')} | {life:g} years | {left} |"
+
+
+def _seen(facts: Facts) -> Iterator[str]:
+    for s in seen_values(facts):
+        low, high = s.law.low or 0.0, s.law.high or 0.0
+        yield (
+            f"| {s.name.replace('_', ' ')} | {s.words} | {s.years:.2g} years | {float(s.share):.2f} |"
+            f" {float(s.law):.2f} ({low:.2f}-{high:.2f}) |"
+        )
+
+
 def pages() -> dict[Path, str]:
     """docs/prices.md and its text now."""
     facts = load_facts()
@@ -168,6 +226,7 @@ def pages() -> dict[Path, str]:
             left.setdefault(row["not_compared"], []).append(f"{row['system']} ({row['what']})")
     errors = sorted(abs(c.error) for c in checks)
     premium = facts.fact("prices.ownership.neocloud_premium")
+    port = porting_usd(facts)
     text = TEXT.format(
         quarters=", ".join(quarters(facts)),
         memory="\n".join(_memory(facts)),
@@ -182,6 +241,16 @@ def pages() -> dict[Path, str]:
             f" {float(r.capital_total):,.0f} | {r.tco_total.grade} |"
             for r in study.rows
         ),
+        worth="\n".join(_worth(facts)),
+        books="\n".join(_books(facts)),
+        seen="\n".join(_seen(facts)),
+        people=facts.fact("prices.porting.people").shown,
+        months=facts.fact("prices.porting.months").shown,
+        month=facts.fact("prices.porting.usd_per_person_month").shown,
+        port=dollars(float(port)),
+        port_low=dollars(port.low or 0.0),
+        port_high=dollars(port.high or 0.0),
+        pays_within=float(porting_within_years(facts)),
         rows=len(rows),
         compared=len(checks),
         met=sum(c.is_met for c in checks),

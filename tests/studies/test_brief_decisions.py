@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mowich.estimate import Estimate, exact
+from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.studies.brief.decisions import (
     COSTS_SOMETHING,
     NO_VERDICT,
@@ -18,6 +19,7 @@ from mowich.studies.brief.decisions import (
     SOME_WORK,
     AtScale,
     Elsewhere,
+    Fall,
     Verdict,
     buys_text,
     claim_verdict,
@@ -27,11 +29,15 @@ from mowich.studies.brief.decisions import (
     job_level,
     memory_verdict,
     next_verdict,
+    port_verdict,
     price_verdict,
     scale_verdict,
     split_verdict,
+    supply_verdict,
     sure_verdict,
+    tenant_verdict,
     work_verdict,
+    worth_verdict,
 )
 from mowich.studies.brief.verdicts import LEVEL_WORDS, plainly, share_text
 
@@ -219,6 +225,68 @@ def test_a_faster_next_chip_is_never_further_behind(pairs: list[tuple[float, flo
     worst = [min(rank("next", w) for _, w in LEVEL_WORDS["next"] if w in v.level) for v in (verdict, better)]
     assert worst[1] >= worst[0]
     assert next_verdict(RIVAL, {}, {}).level == "not known"
+
+
+@MANY
+@given(USD, USD, st.floats(1.0, 1e6), st.floats(1.0, 9.0), st.booleans())
+def test_a_dearer_port_pays_from_no_fewer_chips(
+    saved: float, cost: float, chips: float, more: float, may_lose: bool
+) -> None:
+    def said(factor: float) -> Verdict:
+        found = ranged(chips * factor)
+        found = replace(found, high=None) if may_lose else found
+        return port_verdict(
+            RIVAL, "Brand S", gigawatt=ranged(saved), cost=ranged(cost * factor), chips=found, years=2.0
+        )
+
+    verdict = said(1.0)
+    assert rank("port", said(more).level) >= rank("port", verdict.level)
+    of = [ranged(saved), ranged(cost), ranged(chips)]
+    names_only(verdict, 2.0, *(x for e in of for x in (e.value, e.low, e.high) if x is not None))
+    assert ("it never does" in verdict.text) == may_lose
+    unknown = unknown_estimate("chips", "nothing is saved")
+    assert port_verdict(RIVAL, "S", gigawatt=ranged(1), cost=ranged(1), chips=unknown, years=2.0).level == "not known"
+
+
+@MANY
+@given(st.lists(USD, min_size=1, max_size=4), USD, USD, SHARE, st.floats(0.1, 1.0))
+def test_a_next_chip_with_cheaper_tokens_never_raises_the_worth(
+    hours: list[float], today: float, running: float, kept: float, less: float
+) -> None:
+    def said(factor: float) -> Verdict:
+        of = {str(i): x * factor for i, x in enumerate(hours)}
+        return worth_verdict(of, today=today, running=running, residual=ranged(kept), years=1.7)
+
+    verdict = said(1.0)
+    ranks = [
+        min(i for i, (_, words) in enumerate(LEVEL_WORDS["worth"]) if words in v.level) for v in (said(less), verdict)
+    ]
+    assert ranks[0] <= ranks[1]
+    names_only(verdict, *hours, today, running, kept, kept / 1.3, kept * 1.3, 1.7)
+    assert ("not worth its power" in verdict.text) == (min(hours) <= running)
+
+
+@MANY
+@given(SHARE, SHARE, st.floats(10.0, 1e6), SHARE, USD, st.floats(0.0, 1e6))
+def test_what_is_stranded_follows_the_chips(
+    share: float, asked: float, stand: float, part: float, usd: float, idle: float
+) -> None:
+    def said(chips: float) -> Verdict:
+        return tenant_verdict(Fall(share=share, asked=asked, chips=chips, stand=stand, usd=usd, idle=idle))
+
+    verdict = said(stand * part)
+    assert rank("stranded", said(stand).level) >= rank("stranded", verdict.level)
+    names_only(verdict, share, asked, stand * part, part, usd, idle)
+    assert ("none stands idle" in verdict.text) == (idle < 1.0)
+
+
+@MANY
+@given(st.one_of(st.none(), SHARE), st.floats(1.0, 3.0), st.floats(1.0, 2.0))
+def test_chips_bind_where_more_of_them_do_more(low: float | None, high: float, more: float) -> None:
+    verdict = supply_verdict(low, 1.0, high)
+    better = supply_verdict(low, 1.0, high * more)
+    assert rank("supply", better.level) >= rank("supply", verdict.level)
+    names_only(verdict, *(abs(x - 1.0) for x in (low, high) if x is not None))
 
 
 @given(st.floats(1.0, 30.0), st.integers(0, 9))

@@ -291,8 +291,10 @@ def sweep(
 
 
 def fleet(
-    scenario: str | Path,
+    scenario: str | Path | None = None,
     *,
+    have: str | Sequence[str] | None = None,
+    work: str | Sequence[str] | None = None,
     rates: str | Path | None = None,
     draws: int = 30,
     flips: bool = False,
@@ -306,6 +308,8 @@ def fleet(
 
     Args:
         scenario: a file, or the name of one that ships ("startup").
+        have: in its place, systems and the chips of each that are there: "trn2:512,h100:64".
+        work: with `have`, what is to be done: "serve llama-3.1-70b isl=2000 osl=500", one text or several.
         rates: a file of speeds, instead of predicting them.
         draws: of prices and speeds within their ranges (0: none).
         flips: whether to look for prices and speeds at which the leader changes.
@@ -322,7 +326,8 @@ def fleet(
         >>> mowich.fleet("startup", draws=0).answer.is_feasible
         True
     """
-    given = {"draws": draws, "flips": flips, "tenant": tenant, "relaxed": relaxed, "gap": gap, "seed": seed}
+    given: dict[str, object] = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
+    given |= {"tenant": tenant, "have": have, "work": (work,) if isinstance(work, str) else work}
     with keywords_asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
         assert asked.scenario is not None
         return _fleet.fleet(

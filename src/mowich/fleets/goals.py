@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mowich.fleets.layout import ColumnNumbers, Layout, ProgrammePool, active_periods, standing
-from mowich.fleets.problem import CLOUD, GOALS, WORK_GOALS, FleetProblem, Offer, TaskRates, Vector
+from mowich.fleets.problem import CLOUD, GOALS, WORK_GOALS, FleetProblem, FleetTask, Offer, TaskRates, Vector
 from mowich.sums import float_sum
 
 GWH_J = 3.6e12
@@ -69,12 +69,17 @@ def column_costs(problem: FleetProblem, rates: TaskRates, at: Layout, size: int)
     return into
 
 
+def tokens_asked(problem: FleetProblem, task: FleetTask) -> float:
+    """Tokens that a task asks for over all periods: of serving, the mean of the day."""
+    return task.tokens + float(task.tokens_per_s.sum()) * task.mean_load * problem.length_s
+
+
 def goal_units(problem: FleetProblem, costs: ColumnCosts) -> dict[str, float]:
     """Goal -> what one of it is in its own unit, negative where it is made most. Money: what a typical order costs;
     work: what all that is asked comes to."""
     money = float(np.median(costs.cost[costs.cost > 0])) if (costs.cost > 0).any() else 1.0
     worth = {w.name: w.worth_usd for w in problem.workloads}
-    asked = {t.name: t.tokens + float(t.tokens_per_s.sum()) * t.mean_load * problem.length_s for t in problem.tasks}
+    asked = {t.name: tokens_asked(problem, t) for t in problem.tasks}
     brought = float_sum(tokens * worth[t.workload] for t, tokens in zip(problem.tasks, asked.values(), strict=True))
     units = {"cost": money, "energy": GWH_J, "stacks": 1.0}
     return units | {"tokens": -(float_sum(asked.values()) or 1.0), "revenue": -(brought or 1.0)}

@@ -27,6 +27,7 @@ from mowich.requests.fields import (
     whole,
     word,
 )
+from mowich.requests.fleet_words import FLEET_WORK, THERE, scenario_in_words
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     FACTS,
@@ -64,7 +65,13 @@ PLAYED = replace(
     metavar="SCENARIO.yaml",
     help="Model, machine, engine, traffic and SLO (docs/serving.md); or the text of one in braces.",
 )
-FLEET_FILE = replace(_FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
+FLEET_FILE = replace(
+    _FILE,
+    parse=read_played,
+    metavar="[SCENARIO]",
+    needs=False,
+    help="YAML: periods, workloads, systems, sites, money (docs/fleet.md). Or --have and --work.",
+)
 
 
 # ---- sweep
@@ -336,8 +343,13 @@ class FleetRequest(Asked):
 def _fleet(reader: QuestionReader) -> FleetRequest:
     asked = asked_of(reader, "a scenario gives its own prices and its speeds are of the best plan")
     check_bundled(reader)
+    said = None
+    if reader.edge in _OPEN:
+        said = scenario_in_words(reader, FLEET_FILE)
+        if said is None and reader.given(FLEET_FILE) is None and not (reader.given(THERE) or reader.given(FLEET_WORK)):
+            reader.missing(FLEET_FILE, ", or --have and --work")
     reader.stop()
-    return reader.fill(FleetRequest, **asked)
+    return reader.fill(FleetRequest, **asked, **({} if said is None else {"scenario": Path(said)}))
 
 
 def check_bundled(reader: QuestionReader) -> None:
@@ -360,8 +372,8 @@ def check_bundled(reader: QuestionReader) -> None:
 FLEET = Schema(
     name="fleet",
     fields=(
-        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, TENANT, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
-        *(FLEET_EMIT, PERIOD, JSON, PLAIN, QUIET, OUT, SEED),
+        *(FLEET_FILE, YAML, THERE, FLEET_WORK, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, TENANT, RELAXED, _GAP),
+        *(TIME_LIMIT, *OF_FACTS, FLEET_EMIT, PERIOD, JSON, PLAIN, QUIET, OUT, SEED),
     ),
     make=_fleet,
     help=(
@@ -369,5 +381,8 @@ FLEET = Schema(
         " that is."
     ),
     short="What to buy, rent and assign, per period.",
-    example="mowich fleet startup   or   mowich fleet rainier --draws 200 --flips",
+    example=(
+        "mowich fleet startup   or   mowich fleet rainier --draws 200 --flips   or"
+        "   mowich fleet --have trn2:512,h100:64 --work 'serve llama-3.1-70b isl=2000 osl=500'"
+    ),
 )

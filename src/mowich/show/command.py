@@ -180,6 +180,7 @@ def _fleet(inputs: Result, result: Result) -> Values:
         **{name: inputs.get(name) for name in ("relaxed", "gap", "draws", "seed")},
         **_scenario(inputs, result),
         "flips": bool(result.get("flips")),
+        "tenant": "{name}={share:.12g}".format(**inputs["tenant"]) if inputs.get("tenant") else None,
     }
 
 

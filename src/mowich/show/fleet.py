@@ -45,6 +45,9 @@ TOP_BINDING = 8
 TOP_FLIPS = 10
 """Rows of a terminal's tables."""
 
+_OPEN_ENDED = 100.0
+"""Work that is done more often than this has no amount that was asked for."""
+
 MOST_FLIPS = 30
 """Rows of a page's table of flip points."""
 
@@ -140,8 +143,14 @@ def _sentence(result: Result) -> str:
 
 
 def _beyond(result: Result) -> str:
-    """ ", 1.39 times what is asked of rl": the work that is done beyond what is asked; "" for none."""
-    more = [f"{sig(d['times'])} times what is asked of {d['workload']}" for d in result["done"] if d["times"] > 1.005]
+    """: 1.39 times what is asked of rl": the work that is done beyond what is asked; "" for none."""
+    more = [
+        f"{amount('tokens', d['tokens'])} of {d['workload']}"
+        if d["times"] > _OPEN_ENDED
+        else f"{sig(d['times'])} times what is asked of {d['workload']}"
+        for d in result["done"]
+        if d["times"] > 1.005
+    ]
     return f": {names_listed(more)}" if more else ""
 
 
@@ -246,7 +255,9 @@ def _orders(result: Result) -> list[Part]:
 def _assignment(result: Result) -> list[Part]:
     rows: dict[str, dict[str, str]] = {}
     for a in result["assign"]:
-        rows.setdefault(f"{a['task']} on {a['system']}", {})[a["period"]] = percent(a["share"])
+        share = a["share"]
+        said = percent(share) if share < _OPEN_ENDED else f"{share:,.0f}x"
+        rows.setdefault(f"{a['task']} on {a['system']}", {})[a["period"]] = said
     caption = "Who does what (share of the demand of the period, or of all the work)"
     return captioned(caption, _grid("Who does what", rows, result["periods"], "Share of the demand or of the work."))
 

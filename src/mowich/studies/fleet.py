@@ -19,6 +19,7 @@ from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
 from mowich.fleets.flips import Flip, flips
+from mowich.fleets.goals import tokens_asked
 from mowich.fleets.idle import IdleSystem, idle_systems
 from mowich.fleets.problem import GOAL_UNITS, Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
 from mowich.fleets.programme import formulate
@@ -46,6 +47,7 @@ from mowich.studies.outcome import SystemAsk
 from mowich.studies.rl_rates import rollout_rate, update_rate
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of, read_rl
+from mowich.sums import float_sum
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
@@ -100,6 +102,7 @@ class Fleet(Shown):
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fleet@1` contract."""
         a, units = self.answer, {c.name: c.unit_chips for c in self.problem.choices}
+        asked = {w.name: float_sum(tokens_asked(self.problem, t) for t in w.tasks) for w in self.problem.workloads}
 
         out: dict[str, object] = {
             "schema": "mowich/fleet@1",
@@ -127,7 +130,9 @@ class Fleet(Shown):
                 {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
                 for x in a.assign
             ],
-            "done": [{"workload": name, "times": times} for name, times in a.done.items()],
+            "done": [
+                {"workload": name, "times": times, "tokens": times * asked[name]} for name, times in a.done.items()
+            ],
             "use": [_use(u, units[u.system]) for u in a.uses],
             "idle": [_idle(i) for i in self.idle],
             "binding": [
@@ -561,7 +566,18 @@ def fleet(
         warnings=tuple(warnings),
     )
     file = _rates_file(asked, path, rates_file)
-    question = [path, file, beside, relaxed, gap, time_limit_s, draws, with_flips, seed, tenant]
+    question = [
+        str(scenario) if is_inline(scenario) else path,
+        file,
+        beside,
+        relaxed,
+        gap,
+        time_limit_s,
+        draws,
+        with_flips,
+        seed,
+        tenant,
+    ]
     return note_heard(answer, facts, question=question)
 
 

@@ -303,6 +303,27 @@ def price_verdict(even: Mapping[str, Estimate], price: Estimate, *, is_yours: bo
     )
 
 
+def port_verdict(
+    cheaper: str, dearer: str, *, gigawatt: Estimate, cost: Estimate, chips: Estimate, years: float
+) -> Verdict:
+    """What the cheaper of two machines saves, and from how many chips it pays to bring work to its software. gigawatt:
+    billions of dollars a year, for each gigawatt of the dearer one; cost: of one port, millions of dollars; chips: of
+    the dearer one, from which it pays within so many years. A dearer port never pays from fewer chips."""
+    saves = (
+        f"For each gigawatt of {dearer}, the same training on {cheaper} costs {between(gigawatt)} billion dollars"
+        " a year less"
+    )
+    costs = f"Bringing one workload to the other software costs {between(cost)} million dollars by our estimate"
+    if chips.value is None or gigawatt.value is None:
+        return Verdict(level=NOT_KNOWN, text=f"{costs}; what that saves is not known.")
+    level = words_for("port", chips.value)
+    never = "; where the ranges meet, it never does" if chips.high is None else ""
+    return Verdict(
+        level=level,
+        text=f"{saves}. {costs}, so it {level}: {between(chips)} chips, within {years:g} years{never}.",
+    )
+
+
 # ---- energy, the next chip, the fleet, how sure
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -348,6 +369,88 @@ def _span(values: Iterable[float]) -> str:
     known = list(values)
     low, high = plainly(min(known)), plainly(max(known))
     return low if low == high else f"{low} to {high}"
+
+
+def worth_verdict(
+    hours: Mapping[str, float], *, today: float, running: float, residual: Estimate, years: float
+) -> Verdict:
+    """What Trainium 3 is worth beside the next chip. hours: work -> dollars of its chip-hour at which a token costs as
+    much as on the next one; today: what that hour costs its owner now; running: energy, cooling and people of an hour;
+    residual: share of its price that such machines have kept after so many years. A next chip that makes cheaper tokens
+    never raises it."""
+    if not hours:
+        return Verdict(level=NOT_KNOWN, text="")
+    low, high = min(hours.values()), max(hours.values())
+    ends = [words_for("worth", x / today) for x in (low, high)]
+    level = ends[0] if ends[0] == ends[1] else f"{ends[0]} in some work, {ends[1]} in other"
+    span = _usd(low) if _usd(low) == _usd(high) else f"{_usd(low)} to {_usd(high)}"
+    runs = "so it is still worth running" if low > running else "so in some work it is not worth its power"
+    kept, least, most = (share_text(x) for x in (float(residual), *ends_of(residual)))
+    kept += "" if least == most else f" (between {least} and {most})"
+    return Verdict(
+        level=level,
+        text=(
+            f"Beside it an hour of Trainium 3 would be worth {level}: {span} dollars, not {_usd(today)}. To run it"
+            f" takes {_usd(running)}, {runs}. As machines have aged so far, it keeps {kept} of its price for the"
+            f" {plainly(years)} years to the next generation."
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """A tenant whose share of the chip-hours falls. chips: needed no more; stand: of how many; usd: billions of dollars
+    that nothing needs any more; idle: chips that stand idle once others have taken what they may."""
+
+    share: float
+    asked: float
+    chips: float
+    stand: float
+    usd: float
+    idle: float
+
+
+def tenant_verdict(fall: Fall) -> Verdict:
+    """What is stranded. More chips that are needed no more never make it less."""
+    level = words_for("stranded", fall.chips / fall.stand)
+    idle = (
+        f"{_count(fall.idle)} stand idle although others take what they may"
+        if _count(fall.idle) != "0"
+        else "none stands idle, as others take them or fewer are bought"
+    )
+    return Verdict(
+        level=level,
+        text=(
+            f"If the largest tenant of a fleet of Trainium fell from {share_text(fall.share)} of it to"
+            f" {share_text(fall.asked)}, {level}: {_count(fall.chips)} chips"
+            f" ({share_text(fall.chips / fall.stand)} of those that stand) and {plainly(fall.usd)} billion dollars are"
+            f" needed no more; {idle}."
+        ),
+    )
+
+
+def _count(chips: float) -> str:
+    """Chips as a reader says them; "0" for none to speak of."""
+    return plainly(chips) if chips >= 1.0 else "0"
+
+
+def supply_verdict(low: float | None, now: float, high: float) -> Verdict:
+    """Whether the chips that are made bind a fleet. low, now, high: its work with as many chips as the ends and the
+    middle of the range of supply; low: None without a plan. More work at the high end never makes it bind less."""
+    level = words_for("supply", high / now)
+    few, many = ("it has no plan" if x is None else _changed(x / now) for x in (low, high))
+    return Verdict(
+        level=level,
+        text=f"{level}: with as few as may be made {few}; with as many as may be made {many}.",
+    )
+
+
+def _changed(ratio: float) -> str:
+    """What happens to the work of a fleet, in words."""
+    change = abs(ratio - 1.0)
+    if change < 5e-4:
+        return "this fleet does as much"
+    return f"this fleet does {share_text(change)} {'more' if ratio > 1.0 else 'less'}"
 
 
 NO_WINNER = "no winner"

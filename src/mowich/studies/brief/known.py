@@ -128,7 +128,8 @@ class Known:
     (job, model, machine) -> with kernels written by hand, where there are some; announced: the limits kept by the
     machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where their like was not
     measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one does; machine:
-    "trn3, hand-tuned" is that with kernels written by hand. split: reinforcement learning of the first model over
+    "trn3, hand-tuned" is that with kernels written by hand. tenants: a fleet of several tenants, one of which falls;
+    split: reinforcement learning of the first model over
     Trainium 3 and the first rival. reads: what the answers have read.
     """
 
@@ -148,6 +149,7 @@ class Known:
     gap: Gap
     memory: Sequence[MemoryWork]
     fleet: Fleet
+    tenants: Fleet
     split: RlSplit
     reads: Sequence[ReadBy]
 

@@ -24,6 +24,7 @@ from mowich.studies.brief.decisions import (
     price_verdict,
     scale_verdict,
 )
+from mowich.studies.brief.economy import port_parts
 from mowich.studies.brief.jobs import TABLED, work_words
 from mowich.studies.brief.known import AT, BEFORE, PRICE_OF_ALL, SUBJECT, Known
 from mowich.studies.brief.verdicts import (
@@ -456,6 +457,7 @@ def price_section(known: Known) -> Section:
     verdict = price_verdict(even, cost[SUBJECT], is_yours=known.is_yours(SUBJECT))
     priced = [s for s in known.rivals if known.trained(AT, s).usd_per_mtok.value is not None]
     best = min(priced, key=lambda s: float(known.trained(AT, s).usd_per_mtok), default=None)
+    port, port_numbers = port_parts(known)
     return Section(
         id="price",
         question="Does price?",
@@ -473,14 +475,15 @@ def price_section(known: Known) -> Section:
                 else []
             ),
             "Trainium 3 runs here with the software that a customer gets"
-            + ("; the first table has it with kernels written by hand too." if SUBJECT in known.tuned else "."),
-            *(
-                []
+            + ("; the first table has it with kernels written by hand too." if SUBJECT in known.tuned else ".")
+            + (
+                ""
                 if known.is_yours(SUBJECT)
-                else ["Amazon pays the cost and not the price; who rents pays its margin too."]
+                else " Amazon pays the cost and not the price; who rents pays its margin too."
             ),
+            *([] if port is None else [port.text]),
         ),
-        numbers=_price_numbers(known, even, cost),
+        numbers=(*_price_numbers(known, even, cost), *port_numbers),
         commands=(known.command(f"prices --on {SUBJECT}"), known.to_train(AT, known.systems)),
         picture=BriefPicture(
             kind="ranges",

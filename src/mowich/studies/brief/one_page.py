@@ -23,6 +23,7 @@ from mowich.software.engine import engine_for
 from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.brief.decisions import buys_text, gap_text, memory_text
+from mowich.studies.brief.economy import FALLS_TO, LARGE_TENANT, TENANT_WORDS, TENANTS
 from mowich.studies.brief.jobs import job_table, jobs_section
 from mowich.studies.brief.known import (
     AT,
@@ -163,6 +164,9 @@ def _known(
     alone = facts.heard()
     mix = fleet(names_of("scenarios")[_FLEET], alone)
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
+    alone = facts.heard()
+    tenants = fleet(names_of("scenarios")[TENANTS], alone, relaxed=True, tenant=(LARGE_TENANT, FALLS_TO))
+    reads.append(ReadBy.of(TENANT_WORDS, alone))
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)
     return Known(
@@ -182,6 +186,7 @@ def _known(
         gap=why,
         memory=memory,
         fleet=mix,
+        tenants=tenants,
         split=split,
         reads=reads,
     )

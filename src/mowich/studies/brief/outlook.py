@@ -13,6 +13,7 @@ from mowich.machines.system import resolve
 from mowich.software.engine import engine_for
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.brief.decisions import Verdict, energy_verdict, next_verdict, split_verdict, sure_verdict
+from mowich.studies.brief.economy import TENANT_WORDS, tenant_parts, worth_parts
 from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known, rl_command
 from mowich.studies.brief.verdicts import (
     BriefNumber,
@@ -140,6 +141,7 @@ def next_section(known: Known) -> Section:
     verdict = next_verdict(
         known.name(first), {k: float(e) for k, e in gain.items()}, {k: float(e) for k, e in beside.items()}
     )
+    worth, worth_numbers = worth_parts(known, gain)
     doing = {k: "training" if k == "training" else f"serving {k}" for k in gain}
     return Section(
         id="next",
@@ -152,6 +154,7 @@ def next_section(known: Known) -> Section:
             " memory.",
             "The rest of the chip is our estimate, so the ranges are wide.",
             "Faster arithmetic helps only what waits for arithmetic: software and networks stay as they are here.",
+            *([worth.text] if worth.text else []),
         ),
         numbers=(
             *(
@@ -176,6 +179,7 @@ def next_section(known: Known) -> Section:
                 )
                 for k, e in beside.items()
             ),
+            *worth_numbers,
         ),
         commands=(known.facts_command(f"facts diff {SUBJECT} {NEXT}"), known.to_train(AT, (SUBJECT, NEXT, first))),
         picture=BriefPicture(
@@ -206,6 +210,7 @@ def fleet_section(known: Known) -> Section:
     own = {s: x for s, x in free.items() if s in ("trn2", "trn3")}
     rest = float_sum(idle[s] for s in own) / float_sum(there[s] for s in own) if own else 1.0
     level = words_for("fleet", rest)
+    stranded, stranded_numbers = tenant_parts(known)
     work: dict[str, dict[str, float]] = {}
     for part in answer.assign:
         by = work.setdefault(part.task, {})
@@ -231,14 +236,15 @@ def fleet_section(known: Known) -> Section:
                 " reinforcement learning."
                 if problem.counts_work
                 else ", so free time says how much more it could carry, and not that the real one stands still."
-            ),
-            "Chips that are committed are paid whether they work or not: work goes where "
+            )
+            + " Chips that are committed are paid whether they work or not: work goes where "
             + ("all chips together do the most." if problem.counts_work else "a token then costs least."),
             *_fleet_software(known),
-            *filter(None, [_over_two_vendors(known).text]),
+            *filter(None, [_over_two_vendors(known).text, stranded]),
         ),
         numbers=(
             *_split_numbers(known),
+            *stranded_numbers,
             BriefNumber(
                 name="free",
                 what="share of the chip-time of Trainium that the plan leaves free",
@@ -257,7 +263,7 @@ def fleet_section(known: Known) -> Section:
                 for s, x in free.items()
             ),
         ),
-        commands=(known.command("fleet rainier --flips"), _split_command(known)),
+        commands=(known.command("fleet rainier --flips"), known.command(TENANT_WORDS), _split_command(known)),
         picture=BriefPicture(
             kind="bars",
             title="Who does what: share of each kind of work, over all periods",

@@ -28,6 +28,18 @@ LEVEL_WORDS: Mapping[str, tuple[Bound, ...]] = {
         (1.25, "only about at your price"),
         (math.inf, "yes, at your price"),
     ),
+    "port": (
+        (1e3, "pays from a few racks on"),
+        (1e5, "pays from a cluster on"),
+        (math.inf, "pays for the largest alone"),
+    ),
+    "worth": (
+        (0.5, "less than half of what it costs today"),
+        (0.9, "less than it costs today"),
+        (math.inf, "about what it costs today"),
+    ),
+    "stranded": ((0.1, "little is stranded"), (0.4, "a part is stranded"), (math.inf, "much is stranded")),
+    "supply": ((1.005, "Chips are not what binds"), (math.inf, "Chips are what binds")),
     "energy": ((0.8, "less energy"), (1.25, "about as much energy"), (math.inf, "more energy")),
     "next": ((0.8, "still behind"), (1.25, "about level"), (math.inf, "ahead")),
     "fleet": ((0.05, "work for all"), (0.5, "work for most"), (math.inf, "work for few")),
@@ -35,7 +47,9 @@ LEVEL_WORDS: Mapping[str, tuple[Bound, ...]] = {
 }
 """Question -> (below this number, these words), lowest first: the one table that decides each verdict. job: tokens of a
 dollar over those of a rival's; work: share of the jobs that are ahead; memory: share of the jobs that gain from twice
-of it; scale: the distance at few chips over that at many; price: break-even over cost, or over the reader's price."""
+of it; scale: the distance at few chips over that at many; price: break-even over cost, or over the reader's price;
+port: chips from which a port pays; worth: dollars of an hour beside the next chip over those of today; stranded: chips
+needed no more over those that stand; supply: work with as many chips as the high end of supply over that of today."""
 
 
 def words_for(question: str, number: float) -> str:

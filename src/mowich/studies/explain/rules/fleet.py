@@ -142,6 +142,7 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "share of the task's work of the period (or of the run) that they do",
             "inside: chips x speed x time / work",
         ),
+        R("done * tokens", "tokens", "tokens of the workload that are done", "inside: times x tokens that it asks for"),
         R("done * times", "1", "work of the workload over what it asks", "inside: sum of assign.share"),
         R("use * unit_chips", "chips", "chips of a unit of it", "lookup: as the scenario says, or as the system has"),
         R(
