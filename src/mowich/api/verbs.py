@@ -86,7 +86,7 @@ def compare(
     equal: str = "chips",
     budget: str | float | None = None,
     days: float | None = None,
-    have: Sequence[str | System] | None = None,
+    have: Sequence[str | System] = (),
     power: str | float | None = None,
     per: str | None = None,
     sells: str | None = None,
@@ -125,7 +125,7 @@ def compare(
     equal: str = "chips",
     budget: str | float | None = None,
     days: float | None = None,
-    have: Sequence[str | System] | None = None,
+    have: Sequence[str | System] = (),
     power: str | float | None = None,
     per: str | None = None,
     sells: str | None = None,
@@ -149,7 +149,7 @@ def compare(
     equal: str = "chips",
     budget: str | float | None = None,
     days: float | None = None,
-    have: Sequence[str | System] | None = None,
+    have: Sequence[str | System] = (),
     power: str | float | None = None,
     per: str | None = None,
     sells: str | None = None,
@@ -210,7 +210,7 @@ def compare(
         "equal": equal,
         "budget": budget,
         "days": days,
-        "have": None if have is None else names_called(have),
+        "have": names_called(have) or None,
         "power": power,
         "per": per,
         "sells": sells,
@@ -221,9 +221,7 @@ def compare(
         "term": term,
         "recipe": recipe,
     }
-    with keywords_asked(
-        jobs.COMPARE, facts, model=model, systems=names_called(systems) or None, stack=stack, **given
-    ) as asked:
+    with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
         if asked.forward is not None:
             return answers.forward_found(asked, "compare")
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)

@@ -46,6 +46,7 @@ HAVE: Field[tuple[str, ...]] = Field(
     name="have",
     parse=read_names,
     kind="names",
+    default=(),
     help="Chips that are there: trn2:512. They cost electricity.",
     metavar="SYSTEMS",
     example="trn2:512",
@@ -109,9 +110,10 @@ SELLS: Field[TokenPrice] = Field(
     name="sells",
     parse=read_token_price,
     kind="quantity",
+    unit="USD/token",
     help="With --per: price of tokens, '$0.3..$0.6/Mtok'.",
     metavar="PRICE",
-    example="'$0.50/Mtok'",
+    example="$0.50/Mtok",
 )
 WITHIN = quantity(
     "within",

@@ -230,7 +230,7 @@ ON = names(
     example="trn3,gb300",
     completes="systems",
 )
-SYSTEMS = replace(ON, keyword="systems", needs=False)
+SYSTEMS = replace(ON, keyword="systems", needs=False, default=())
 """Systems to compare; none is needed beside those that are there."""
 _ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
@@ -513,12 +513,10 @@ def read_systems(
 
     field, named = on[0], [reader.get(one) for one in on]
     words = named[0] if len(on) == 1 and not isinstance(named[0], str) else tuple(named)
-    if have and words is None and reader.given(field) is None:
-        words = ()
     if not isinstance(words, tuple) or None in words:
         return ()
     words = (*have, *words)
-    if not words:
+    if not words and reader.given(field) is not None:
         reader.add("names no system", field, fix=f"for example {field.example}")
     if field is _ONE and len(words) > 1 and not several:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
@@ -737,7 +735,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     tuned = stack == HAND_TUNED
     is_paid = asks != "forward" and read_budget(reader, EQUALS)
     have, on = read_have(reader), reader.get(SYSTEMS)
-    if reader.given(SYSTEMS) is None and not have:
+    if reader.given(SYSTEMS) is None and reader.given(HAVE) is None:
         reader.missing(SYSTEMS)
     read_power(reader, (CHIPS, EQUALS, RUN_BUDGET), on or ())
     read_per(reader)

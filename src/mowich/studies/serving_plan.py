@@ -697,7 +697,7 @@ def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk |
     return (
         replace(
             first,
-            inputs={**first.inputs, "systems": systems},
+            inputs={key: value for r in results for key, value in r.inputs.items()} | {"systems": systems},
             evaluated=sum(r.evaluated for r in results),
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),

@@ -71,7 +71,7 @@ def yearly_rules(speed: str) -> list[Rule]:
             "yearly pays_from_chips",
             "chips",
             "chips from which the port is earned back within those years",
-            "= porting_usd / (saving_usd_per_chip_year * within_years)",
+            "inside: porting_usd / (saving_usd_per_chip_year x within_years), where something is saved",
             *_PORTING,
         ),
     ]
