@@ -218,8 +218,8 @@ def _worth(told: Sequence[Result]) -> list[str]:
     within = estimate_of(found[0]["yearly"]["within_years"])
     said = ", ".join(f"{row_label(row)} {_usd(estimate_of(row['yearly']['residual_usd']))}" for row in found)
     return [
-        f"Worth of machines bought now after {interval(within)} years: {said}. The cost counts its own end of their"
-        " life (mowich prices), so this is not added to the margin."
+        f"Worth of machines bought now after {interval(within)} years: {said}. The cost already counts what is left at"
+        " the end of their life (mowich prices), so this is not added to the margin."
     ]
 
 
