@@ -168,9 +168,9 @@ class Ask(BaseModel):
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """The systems that are asked about, by `on`."""
-        on = self.given("on")
-        return tuple(map(str, on)) if isinstance(on, tuple) else ()
+        """The systems that are asked about: those that are there, then those of `on`."""
+        given = [self.given(name) for name in ("have", "on")]
+        return tuple(str(name) for names in given if isinstance(names, tuple) for name in names)
 
     @property
     def nearby(self) -> Mapping[str, Mapping[str, str | int]]:
@@ -197,6 +197,7 @@ MOST_OF: Mapping[str, tuple[TypeForm, int]] = {
     "fail": (Fault, 16),
     "beside": (Fault, 8),
     "on": (SystemName, MAX_SYSTEMS),
+    "have": (SystemName, MAX_SYSTEMS),
     "against": (SystemName, 4),
     "models": (ModelName, 3),
 }

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from mowich.requests.footing import has_size
 from mowich.shown import Result
 from mowich.web import asks
 from mowich.web.workers import Workers
@@ -99,7 +100,13 @@ class Answers:
         """One system's row: of a comparison on equal chips it does not depend on the other systems."""
         own = ask.given("equal") in (None, "chips")
         system, near = ask.systems[place], ask.nearby
+        there = ask.given("have")
+        is_there = isinstance(there, tuple) and place < len(there)
         alone: dict[str, object] = {"on": (system,)}
+        if there:
+            alone = {"have": (system,), "on": None} if is_there else {"have": None, "on": (system,)}
+        if ask.given("power") is not None and has_size(system, None):
+            alone["power"] = None  # of the others alone
         if near:
             alone["near"] = {system: near[system]} if system in near else None
         one = ask.model_copy(update=alone) if own else ask
