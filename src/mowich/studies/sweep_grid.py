@@ -77,7 +77,7 @@ _JOB = Schema(
 )
 """The job of one point."""
 
-Choice = tuple[int | str, ...]
+_Choice = tuple[int | str, ...]
 SweepJob = TrainJob | ServeJob
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Point:
     chips: int | None
     job: SweepJob
     engine: str | None = None
-    plan: tuple[tuple[str, Choice], ...] = ()
+    plan: tuple[tuple[str, _Choice], ...] = ()
     facts: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -140,7 +140,7 @@ class Grid:
     chips: tuple[int | None, ...]
     jobs: tuple[SweepJob, ...]
     engines: tuple[str | None, ...] = (None,)
-    plans: Mapping[str, tuple[Choice, ...]]
+    plans: Mapping[str, tuple[_Choice, ...]]
     facts: Mapping[str, tuple[float, ...]]
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
@@ -506,10 +506,10 @@ def _fixed_fields(
 
 def _varied(
     axes: _Axes, facts: Facts, fixed: Mapping[str, Sequence[int | str]], *, serves: bool
-) -> tuple[dict[str, tuple[Choice, ...]], dict[str, tuple[float, ...]]]:
+) -> tuple[dict[str, tuple[_Choice, ...]], dict[str, tuple[float, ...]]]:
     """(field of the plan -> its choices, path of a fact -> its values) that are varied. fixed: fields that may not
     be."""
-    plans: dict[str, tuple[Choice, ...]] = {}
+    plans: dict[str, tuple[_Choice, ...]] = {}
     values: dict[str, tuple[float, ...]] = {}
     known = facts.silent()  # what is varied is not read thereby
     for key in axes.others():
@@ -529,7 +529,7 @@ def _varied(
     return plans, values
 
 
-def _choice(field: str, word: object, *, serves: bool) -> Choice:
+def _choice(field: str, word: object, *, serves: bool) -> _Choice:
     (choice,) = (parse_serving if serves else parse_fixed)({field: str(word)}).values()
     return tuple(choice)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mowich.economics import energy, money
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule, of, under
-from mowich.studies.explain.rules.training import CHIP_RULES, SEARCHED
+from mowich.studies.explain.rules.training import CHIP_RULES, SEARCHED, SET_OF_POINT
 
 NEAREST_RULES = (
     R(
@@ -36,6 +36,7 @@ RANDOM_ARRIVALS = [
     ),
 ]
 SERVE_ROW = [
+    SET_OF_POINT,
     R("isl", "tokens", "tokens of a prompt", "lookup: as the sweep says"),
     R("osl", "tokens", "tokens of an answer", "lookup: as the sweep says"),
     R("ttft_limit_s", "s", "most seconds to the first token", "lookup: as the sweep says"),

@@ -39,8 +39,13 @@ MEMORY_OF_PLAN = [
 
 OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (docs/for-planners.md)"
 
+SET_OF_POINT = R(
+    "set **", "1", "what the point sets: a choice of the plan, or a fact in SI", "lookup: as the sweep says"
+)
+
 TRAIN_ROW = [
     *CHIP_RULES,
+    SET_OF_POINT,
     R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
     R("batch_seqs", "sequences", "sequences of a global batch, as asked", "lookup: as the scenario says, in sequences"),
     R("tokens", "tokens", "tokens of the run", "lookup: as the scenario says"),
