@@ -4,6 +4,7 @@ in the words of the edge. Its folder, read by others."""
 from __future__ import annotations
 
 import json
+import shlex
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import mowich
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
+from mowich.show.command import command_of
 from mowich.studies.explain.explainer import Explainer
 from mowich.studies.sweep import sweep
 from mowich.studies.sweep_grid import read_sweep
@@ -223,3 +225,20 @@ def test_verify_tells_files_that_are_none_of_the_sweep(
     said = capsys.readouterr()
     assert json.loads(said.out)["strays"] == ["_task-000099", "part-000007.parquet"]
     assert "1 files of no part of this sweep, which readers take for its rows; move them away" in said.err
+
+
+def test_a_saved_answer_says_the_command_that_asks_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.json"
+    asked = ("sweep", MODEL, *TYPED["serve"], "--on", "h100", "--set", "plan.pp=1", "--vary", "plan.tp=1,2")
+    assert run([*asked, "--jobs", "1", "--out", str(file), "-q"]) == 0
+    data = json.loads(file.read_text("utf-8"))
+    capsys.readouterr()
+    words = shlex.split(command_of(data))
+    assert run([*words[1:], "--jobs", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == data["rows"]
+    called = mowich.sweep(MODEL, "h100", serve=SERVE, chips=[4, 8], fixed={"pp": 1}, vary={"plan.tp": 1})
+    assert command_of(json.loads(json.dumps(called.to_dict()))) == (
+        f"mowich sweep {MODEL} --on h100 --serve --isl 1k --osl 200 --tpot 20ms..40ms:2 --chips 4,8 --vary plan.tp=1"
+        " --set plan.pp=1"
+    )
+    assert run(["report", str(file), "-q"]) == 0

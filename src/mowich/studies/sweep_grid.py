@@ -377,6 +377,7 @@ def read_sweep(
     own = {word: model.inputs() for word, model in loaded.items() if model.config is not None}
     inputs: dict[str, object] = {
         **({} if path is None else {"scenario": str(path)}),
+        **_said(axes or {}, fixed or {}, vary or {}),
         "models": list(loaded),
         **({"model_inputs": own} if own else {}),
         "systems": list(names),
@@ -423,6 +424,13 @@ def asked_grid(request: SweepRequest) -> Grid:
         stack=request.stack,
         edge=request.edge,
     )
+
+
+def _said(axes: Mapping[str, object], fixed: Mapping[str, str], vary: Mapping[str, str]) -> dict[str, object]:
+    """What was given beside a file or in its place, in its words, for the command that asks again."""
+    words = {key: value for key, value in axes.items() if key != "models"}
+    said = {"axes": words, "fixed": dict(fixed), "vary": dict(vary)}
+    return {"asked": {key: value for key, value in said.items() if value}} if any(said.values()) else {}
 
 
 def _serves(axes: _Axes) -> bool:

@@ -326,7 +326,9 @@ def _strays(folder: Path, manifest: Result) -> list[str]:
 def _manifest_of(grid: Grid, facts: Facts, term: str, stack: str | None) -> dict[str, object]:
     """What a directory says that it holds. term: the kind of price."""
     inputs = {
-        **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
+        **{
+            k: v for k, v in grid.inputs.items() if k not in ("scenario", "asked")
+        },  # what was asked, not the file that asked it
         "fixed": dict(sorted((str(k), list(v)) for k, v in grid.fixed.items())),  # the order of choices decides nothing
         "price_term": term,
         "stack": stack,
