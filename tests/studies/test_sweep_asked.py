@@ -242,3 +242,9 @@ def test_a_saved_answer_says_the_command_that_asks_it_again(tmp_path: Path, caps
         " --set plan.pp=1"
     )
     assert run(["report", str(file), "-q"]) == 0
+
+
+def test_a_path_with_dots_is_no_range(tmp_path: Path, facts: Facts) -> None:
+    (tmp_path / "s.yaml").write_text(SCENARIOS["train"])
+    with pytest.raises(UserError, match=r"nobody\.json"):
+        read_sweep(tmp_path / "s.yaml", facts, axes={"models": f"{tmp_path}/../nobody.json"})

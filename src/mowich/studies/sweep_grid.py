@@ -446,7 +446,14 @@ def _serves(axes: _Axes) -> bool:
 
 def _loaded(word: object) -> tuple[str, Model]:
     """(what a model is called in the rows, the model). Raises UserError."""
-    return (word.name, word) if isinstance(word, Model) else (str(word), models.load_model(model_name(word)))
+    if isinstance(word, Model):
+        return word.name, word
+    try:
+        return str(word), models.load_model(model_name(word))
+    except UserError as error:
+        if error.where and error.given is None:  # the file, which stands in no place here
+            error.given = error.where
+        raise
 
 
 def _engine(facts: Facts, word: object) -> str:
