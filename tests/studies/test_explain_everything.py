@@ -45,6 +45,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fit": ("fit", "llama-3.1-8b", *TRAIN, "--on", "trn3:8"),
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
+    "sweep-serve": (
+        *("sweep", "llama-3.1-8b", "--serve", "--isl", "500,1k", "--osl", "20", "--tpot", "30ms", "--on", "h100:1"),
+        *("--set", "plan.mode=aggregated", "--vary", "plan.tp=1", "--jobs", "1"),
+    ),
     "traffic": ("traffic", "{tmp}/chat.yaml"),
     "traffic-agents": ("traffic", "{tmp}/agents.yaml", "--draws", "1"),
     "traffic-scaled": ("traffic", "{tmp}/scaled.yaml", "--draws", "0"),
@@ -215,6 +219,7 @@ HARDWARE = {
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
     "kernel-profile": ("time_s", "mfu"),
     "sweep": ("1.tokens_per_s_per_chip",),
+    "sweep-serve": ("2.tpot_s", "1.usd_per_mtok"),
     "fleet": ("objective",),
     "claims": ("1.derived",),
     "gap": ("software.factor", "bandwidth.factor", "scale-up.factor"),
@@ -228,7 +233,7 @@ every run of the tests."""
 
 LONG = (
     *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    *("value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
+    *("sweep-serve", "value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
 QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}

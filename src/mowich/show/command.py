@@ -27,7 +27,11 @@ def command_of(result: Result) -> str:
         return ""
     schema, values_of = asked
     settings = {**_settings(schema, inputs.get("set") or ()), "facts": inputs.get("facts_dirs")}
-    return schema.command({**values_of(inputs, result), **settings})
+    values = values_of(inputs, result)
+    own = values.get("set")
+    if isinstance(own, list):  # choices that came by keywords
+        settings["set"] = [*own, *(item for item in inputs.get("set") or () if item not in own)]
+    return schema.command({**values, **settings})
 
 
 def _settings(schema: Schema[object], said: Sequence[str]) -> Values:
@@ -213,6 +217,18 @@ def _scenario(inputs: Result, result: Result) -> Values:
     return {"scenario": scenario_word(str(inputs["scenario"]))}
 
 
+def _sweep(inputs: Result, result: Result) -> Values:
+    """A scenario, or models with a job, and the axes that were given."""
+    asked = inputs.get("asked") or {}
+    values: dict[str, object] = dict(asked.get("axes") or {})
+    values["vary"] = [f"{key}={text}" for key, text in (asked.get("vary") or {}).items()]
+    if "scenario" in inputs:
+        return {**values, **_scenario(inputs, result)}
+    fixed = [f"plan.{key}={text}" for key, text in (asked.get("fixed") or {}).items()]
+    work = "serve" if inputs.get("task") == "serve" else "train"
+    return {**values, "scenario": ",".join(inputs["models"]), work: True, "set": fixed}
+
+
 def _traffic(inputs: Result, result: Result) -> Values:
     rules = {"autoscale": inputs.get("rules", ()), "regret": bool(inputs.get("regret"))}
     return {**_scenario(inputs, result), "draws": inputs.get("draws"), **rules}
@@ -275,7 +291,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "brief": (brief.BRIEF, _brief),
     "gap": (gaps.GAP, _gap),
     "value": (gaps.VALUE, _value),
-    "sweep": (scenarios.SWEEP, _scenario),
+    "sweep": (scenarios.SWEEP, _sweep),
     "traffic": (scenarios.TRAFFIC, _traffic),
     "rl": (rl.RL, _rl),
     "fleet": (scenarios.FLEET, _fleet),

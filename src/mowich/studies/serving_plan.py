@@ -245,6 +245,9 @@ def searched_plans(
     )
 
 
+_NONE_LEGAL = "no worker plan is legal here (heads, experts, devices)"
+
+
 def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool]:
     """Whether workers that do both, and pools of prefill and of decode, are searched."""
     modes = set(fixed.get("mode", ("any",)))
@@ -279,7 +282,11 @@ def solve_serving(
     together, apart = searched_modes(fixed)
     if not plans:
         return (
-            [without_deployment(name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term)],
+            [
+                without_deployment(
+                    name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term
+                )
+            ],
             [],
             _nothing(),
         )
@@ -317,6 +324,8 @@ def _nothing() -> SearchResult:
 
 
 def without_deployment(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
+    """The row of a system on which nothing can serve: every estimate unknown, with the reason."""
+
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, reason)
 

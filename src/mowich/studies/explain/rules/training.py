@@ -47,12 +47,23 @@ OWNED_RULES = [
     R("owned rest_chips", "chips", "chips that what is left of the budget rents for those days", OWNED_ROW),
     R("owned missing_chips", "chips", "chips that the tokens of the run lack in those days", OWNED_ROW),
 ]
+SET_OF_POINT = R(
+    "set **", "1", "what the point sets: a choice of the plan, or a fact in SI", "lookup: as the sweep says"
+)
 
 TRAIN_ROW = [
     *CHIP_RULES,
+    SET_OF_POINT,
     R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
     R("batch_seqs", "sequences", "sequences of a global batch, as asked", "lookup: as the scenario says, in sequences"),
     R("tokens", "tokens", "tokens of the run", "lookup: as the scenario says"),
+    R("batch_within", "1", "share by which a plan's batch may differ", "lookup: as the scenario says"),
+    R("lora_rank", "1", "rank of the adapters that are trained", "lookup: as the scenario says"),
+    R("document", "tokens", "mean tokens of documents in a sequence", "lookup: as the scenario says"),
+    R("fill", "1", "share of a sequence that is no padding", "lookup: as the scenario says"),
+    R("sites", "sites", "sites that train together", "lookup: as the scenario says"),
+    R("site_Bps", "B/s", "into and out of a site", "lookup: as the scenario says"),
+    R("outer_every", "steps", "steps between exchanges of sites", "lookup: as the scenario says"),
     R(
         "chips_used",
         "chips",
