@@ -1,4 +1,5 @@
-"""The kernels, tasks and scenarios that ship: by name (`softmax`, `rainier`), from any folder.
+"""The kernels, tasks and scenarios that ship, and the page for assistants: by name (`softmax`, `rainier`), from any
+folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
 here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
@@ -18,9 +19,13 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 
-ShippedKind = Literal["kernels", "scenarios", "tasks"]
-SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py"}
+ShippedKind = Literal["kernels", "scenarios", "tasks", "pages"]
+SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py", "pages": ".md"}
 _FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
+SKILL = "skill"
+"""The page for coding assistants."""
+SKILL_FILE = "SKILL.md"
+"""What assistants call it in their folders."""
 TASK_PREFIX = "task:"
 """What stands before the name of a task where a file is asked for."""
 _KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models", "rl": "lengths"}
@@ -39,7 +44,7 @@ class Shipped:
 
 
 def folder_of(kind: ShippedKind) -> Path:
-    """The folder of the kernels or scenarios that ship. Raises UserError where the installation lacks it."""
+    """The folder of the kernels, tasks or scenarios that ship. Raises UserError where the installation lacks it."""
     package = Path(__file__).resolve().parent
     for folder in (package / _FOLDER[kind], package.parents[1] / _FOLDER[kind]):
         if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
@@ -54,7 +59,18 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     >>> "softmax" in names_of("kernels"), "rainier" in names_of("scenarios")
     (True, True)
     """
+    if kind == "pages":
+        return {SKILL: _skill_file()}
     return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+
+
+def _skill_file() -> Path:
+    """The page for assistants: of a wheel, or of a checkout. Raises UserError where the installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for file in (package / "pages" / "skill.md", package.parents[1] / "docs" / "skill.md"):
+        if file.is_file():
+            return file
+    raise UserError("the page for assistants is not here", where=str(package), fix="install mowich again")
 
 
 _NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")
@@ -80,6 +96,8 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
     if kind == "kernels":
         what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
+    if kind == "pages":
+        return Shipped(name, kind, path, "A page for coding assistants", f"mowich example {name}")
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
     above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
@@ -93,10 +111,13 @@ def _first_sentence(text: str) -> str:
     return text.partition(". ")[0].rstrip(".")
 
 
+_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "pages")
+"""Kinds that `mowich example` has, in its order."""
+
+
 def all_shipped() -> list[Shipped]:
     """Every example, scenarios first."""
-    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
-    return [shipped(kind, name) for kind in kinds for name in names_of(kind)]
+    return [shipped(kind, name) for kind in _LISTED for name in names_of(kind)]
 
 
 def find(word: str) -> Shipped:
@@ -106,11 +127,10 @@ def find(word: str) -> Shipped:
     'kernels'
     """
     name = Path(word.removeprefix("@")).stem
-    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
-    for kind in kinds:
+    for kind in _LISTED:
         if name in names_of(kind):
             return shipped(kind, name)
-    raise unknown("example", word, [n for kind in kinds for n in names_of(kind)])
+    raise unknown("example", word, [n for kind in _LISTED for n in names_of(kind)])
 
 
 def file_or_example(word: str, kind: ShippedKind) -> Path:
@@ -143,7 +163,7 @@ def copied(example: Shipped, folder: Path) -> list[Path]:
     sources = [example.path, *sorted(example.path.parent.glob(f"{example.name}.*.json"))]
     out = []
     for source in sources:
-        target = folder / source.name
+        target = folder / (SKILL_FILE if example.kind == "pages" else source.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if target.exists() and target.read_bytes() != source.read_bytes():
