@@ -83,7 +83,7 @@ class Session:
             call.close()
         if found.result is None:
             return found, None
-        return found, self.kept.keep(tool, found.result, found.text.partition("\n")[0])
+        return found, self.kept.keep(tool, found.result, found.text.partition("\n")[0], call.sent)
 
 
 async def _made(call: ToolCall, timeout_s: float) -> ToolAnswer:

@@ -22,7 +22,7 @@ from pathlib import Path
 from mowich.cli.tool_results import KeptResults
 from mowich.cli.tools import SUFFIX_OF, TOOLS, SentText, ToolVerb
 from mowich.errors import UserError, unknown
-from mowich.examples import file_or_example
+from mowich.examples import file_or_example, folder_of
 from mowich.kept import CACHE_VARIABLE
 from mowich.shown import Result
 
@@ -49,12 +49,13 @@ class ToolAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A call, ready to be made. command: of the process; given: what it reads from stdin; folder: of the files that the
-    caller sent as text."""
+    caller sent as text; sent: those that an explanation of the answer may read again, name -> text."""
 
     tool: ToolVerb
     command: tuple[str, ...]
     given: bytes
     folder: tempfile.TemporaryDirectory[str]
+    sent: Mapping[str, str]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,8 +78,8 @@ class ToolCall:
         if len(out) > MOST_ANSWER_B:
             return self.refused(f"the answer is larger than {MOST_ANSWER_B / 1e6:g} MB; ask for less")
         self.close()
-        inner = f"{self.folder.name}/"
-        said, told = (text.decode(errors="replace").replace(inner, "") for text in (out, err))
+        inner = re.compile(rf"{re.escape(self.folder.name)}/({_OF_RESULT}/)?")
+        said, told = (inner.sub("", text.decode(errors="replace")) for text in (out, err))
         try:
             result = json.loads(said)
         except ValueError:
@@ -93,6 +94,10 @@ class ToolCall:
             if field.is_argument:
                 line = re.sub(rf"^{re.escape(field.flag)}(?=:)", field.name, line)
         return self.tool.in_its_words(line)
+
+
+_OF_RESULT = "of-result"
+"""The folder of files that were sent for an answer that is asked of."""
 
 
 def _after(told: str, *begins: str) -> list[str]:
@@ -125,7 +130,7 @@ def tool_call(
         values, reads = dict(arguments), list[str]()
         for word in map(str, _listed(values.get("arguments"))):
             reads += [str(Path(word.partition("=")[2]).resolve())] if word.endswith(".npy") else []
-        files = _Files(folder=Path(folder.name), reads=reads, kept=kept)
+        files = _Files(folder=Path(folder.name), reads=reads, kept=kept, sent={})
         for key, field in known_fields.items():
             if values.get(key) is not None and (holds := tool.holds(field)) is not None:
                 values[key] = files.named(values[key], key, holds)
@@ -140,7 +145,7 @@ def tool_call(
         folder.cleanup()
         raise
     command = (sys.executable, "-P", "-m", "mowich.cli.tool_process")
-    return ToolCall(tool=tool, command=command, given=json.dumps(asked).encode(), folder=folder)
+    return ToolCall(tool=tool, command=command, given=json.dumps(asked).encode(), folder=folder, sent=files.sent)
 
 
 def _listed(value: object) -> Sequence[object]:
@@ -149,33 +154,47 @@ def _listed(value: object) -> Sequence[object]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
-    """The files of a call. folder: of those that are sent; reads: gets every file of kernels; kept: answers."""
+    """The files of a call. folder: of those that are sent; reads: gets every file of kernels; kept: answers; sent: gets
+    the texts of the others, but not of results."""
 
     folder: Path
     reads: list[str]
     kept: KeptResults | None
+    sent: dict[str, str]
 
     def named(self, value: object, key: str, holds: SentText) -> object:
         """Texts as files in the folder; names as they are. Raises UserError for what is neither."""
-        if _listed(value):
-            return [self.named(one, f"{key}_{i}", holds) for i, one in enumerate(_listed(value), 1)]
+        if isinstance(value, list | tuple):
+            return [self.named(one, f"{key}_{i}", holds) for i, one in enumerate(value, 1)]
         if isinstance(value, Mapping) and holds in ("model", "result"):
             value = json.dumps(value)
         if not isinstance(value, str):
             raise UserError("not a text", where=key, given=value)
-        if holds == "result" and self.kept is not None:
-            value = self.kept.text_of(value)
+        if holds == "result" and self.kept is not None and (found := self.kept.named(value)) is not None:
+            value = found.text_in(self.folder / _OF_RESULT)
         if _is_text(value, holds):
             file = self.folder / f"{key}{SUFFIX_OF[holds] if holds != 'model' or _is_json(value) else '.yaml'}"
             file.write_text(value, encoding="utf-8")
             if holds == "kernel":
                 self.reads.append(str(file.resolve()))
+            elif holds != "result":
+                self.sent[file.name] = value
+            if holds == "scenario":
+                self._beside(value)
             return str(file)
         if holds == "kernel":
             named = re.sub(r":[A-Za-z_]\w*$", "", value) if not value.startswith("task:") else value
             with suppress(UserError):  # the verb says what is wrong with it
                 self.reads.append(str(file_or_example(named, "kernels").resolve()))
         return value
+
+    def _beside(self, scenario: str) -> None:
+        """Put the files that ship beside scenarios there, where a text names them: a scenario that ships may be sent
+        with a line changed."""
+        for file in sorted(folder_of("scenarios").glob("*.json")):
+            if file.name in scenario:
+                self.sent[file.name] = text = file.read_text(encoding="utf-8")
+                (self.folder / file.name).write_text(text, encoding="utf-8")
 
 
 def _is_json(text: str) -> bool:

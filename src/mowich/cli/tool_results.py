@@ -6,8 +6,10 @@ Answers are kept in memory, as the text of their JSON, and end with the session.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean
 from mowich.shown import Result
@@ -24,7 +26,7 @@ MOST_SHOWN = 24_000
 ASIDE = ("facts_read",)
 """Keys that are shown in the whole answer alone: a list of every fact that was read is longer than most answers."""
 
-_ALWAYS = ("schema", "version", "inputs")
+_ALWAYS = frozenset(("schema", "version", "inputs"))
 LAST = "last"
 _NOT_LAST = frozenset(("explain", "facts_list", "facts_show", "facts_diff", "example", "kernel_tasks"))
 """Tools whose answer is no result that `last` could mean."""
@@ -32,11 +34,27 @@ _NOT_LAST = frozenset(("explain", "facts_list", "facts_show", "facts_diff", "exa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResult:
-    """An answer. name: its ID; text: its JSON; title: its first sentence."""
+    """An answer. name: its ID; text: its JSON; title: its first sentence; sent: the files that were sent for it, name
+    -> text, which its explanation reads again."""
 
     name: str
     text: str
     title: str
+    sent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Characters that it holds."""
+        return len(self.text) + sum(map(len, self.sent.values()))
+
+    def text_in(self, folder: Path) -> str:
+        """Its JSON, with the files that were sent for it in a folder."""
+        text = self.text
+        for name, body in self.sent.items():
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(body, encoding="utf-8")
+            text = text.replace(json.dumps(name), json.dumps(str(folder / name)))
+        return text
 
     @property
     def uri(self) -> str:
@@ -78,19 +96,20 @@ class KeptResults:
     def __len__(self) -> int:
         return len(self._of)
 
-    def keep(self, tool: str, result: Result, title: str) -> KeptResult:
+    def keep(self, tool: str, result: Result, title: str, sent: Mapping[str, str] | None = None) -> KeptResult:
         """Keep an answer; the same answer again has the same name."""
         text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-        found = next((one for one in self._of.values() if one.text == text), None)
+        found = next((one for one in self._of.values() if one.text == text and one.sent == (sent or {})), None)
         if found is None:
             self._made += 1
-            found = KeptResult(name=f"{tool.replace('_', '-')}-{self._made}", text=text, title=title)
+            name = f"{tool.replace('_', '-')}-{self._made}"
+            found = KeptResult(name=name, text=text, title=title, sent=sent or {})
         self._of.pop(found.name, None)
         self._of[found.name] = found
         if tool not in _NOT_LAST:
             self._last = found.name
         while len(self._of) > 1 and (
-            len(self._of) > self.most or sum(len(one.text) for one in self._of.values()) > self.most_chars
+            len(self._of) > self.most or sum(one.size for one in self._of.values()) > self.most_chars
         ):
             del self._of[next(iter(self._of))]
         return found
@@ -109,10 +128,14 @@ class KeptResults:
             )
         return self._of[name]
 
-    def text_of(self, given: str) -> str:
-        """The JSON of an answer that is named; what names none, as it is: a file, or JSON."""
-        is_name = given == LAST or given in self._of or given.rpartition("-")[2].isdecimal()
-        return self.find(given).text if is_name else given
+    def named(self, given: str) -> KeptResult | None:
+        """The answer that a text names; None for one that names none: a file, or JSON. Raises UserError for the name of
+        one that is not kept."""
+        is_name = given == LAST or given in self._of or _NAME.fullmatch(given) is not None
+        return self.find(given) if is_name else None
+
+
+_NAME = re.compile(r"[a-z-]+-\d+")
 
 
 def shown_result(kept: KeptResult, most: int = MOST_SHOWN) -> Result:
@@ -123,18 +146,28 @@ def shown_result(kept: KeptResult, most: int = MOST_SHOWN) -> Result:
     """
     result = json.loads(kept.text)
     out = {key: value for key, value in result.items() if key not in ASIDE}
-    left = {key: f"{len(result[key]):,}" for key in ASIDE if result.get(key)}
-    size_of = {key: _size(value) + len(key) + 4 for key, value in out.items()}
-    while sum(size_of.values()) > most and (keys := [key for key in size_of if key not in _ALWAYS]):
-        key = max(keys, key=size_of.__getitem__)
-        value, room = out.pop(key), most - (sum(size_of.values()) - size_of.pop(key))
-        left[key] = "all"
-        first = _first(value, room) if isinstance(value, list) else []
+    left = {key: _count(result[key]) for key in ASIDE if result.get(key)}
+    size_of = {key: _size(value) + len(key) + _AROUND for key, value in out.items()}
+    cut: set[str] = set()
+    while (over := sum(size_of.values()) + 1 - most) > 0 and (keys := size_of.keys() - cut - _ALWAYS):
+        key = max(sorted(keys), key=size_of.__getitem__)
+        value, room = out.pop(key), size_of.pop(key) - over
+        first = _first(value, room - len(key) - _AROUND) if isinstance(value, list) else []
+        left[key] = f"{len(value) - len(first):,} of {len(value):,}" if first else _count(value)
         if first:
-            out[key], left[key] = first, f"{len(value) - len(first):,} of {len(value):,}"
-            most -= _size(first) + len(key) + 4
+            out[key], size_of[key] = first, _size(first) + len(key) + _AROUND
+            cut.add(key)
     out = {key: out[key] for key in result if key in out}
     return {**out, "left_out": left, "whole": kept.uri} if left else out
+
+
+_AROUND = 4
+"""Characters around a key: two quotes, a colon, a comma."""
+
+
+def _count(value: object) -> str:
+    """How many there are of what is left out."""
+    return f"{len(value):,} of {len(value):,}" if isinstance(value, list | dict) else "all"
 
 
 def _size(value: object) -> int:

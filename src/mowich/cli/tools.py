@@ -147,8 +147,8 @@ class ToolVerb:
         return text
 
 
-_LEFT = frozenset(("emit", "executor", "verify"))
-"""Fields whose answer is no JSON, that work elsewhere, or that are of a folder."""
+_LEFT = frozenset(("emit", "pick", "html_from", "executor", "verify"))
+"""Fields of what is no JSON, of a folder that was written, and of work elsewhere."""
 
 _RUN: Mapping[str, SentText] = {"file": "kernel"}
 _PLAYED: Mapping[str, SentText] = {"scenario": "scenario"}
