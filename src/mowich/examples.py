@@ -97,7 +97,9 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
         what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
     if kind == "pages":
-        return Shipped(name, kind, path, "A page for coding assistants", f"mowich example {name}")
+        return Shipped(
+            name, kind, path, "Which question is which command, for coding assistants", f"mowich example {name}"
+        )
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
     above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))

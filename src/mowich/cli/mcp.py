@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from mcp.server.lowlevel import Server
 
-    Context = ServerRequestContext["Session"]
+    _Context = ServerRequestContext["ToolSession"]
 
 INSTRUCTIONS = (
     "Mowich predicts training, serving and kernels on AWS Trainium and the systems beside it, without a device:"
@@ -50,18 +50,18 @@ INSTRUCTIONS = (
     " answer. mowich://skill says which question is which tool."
 )
 
-AT_ONCE = 4
+CALLS_AT_ONCE = 4
 """Calls that run side by side; others wait."""
 
 
-class Session:
+class ToolSession:
     """One client: the answers that are kept for it, and its turns. tools: those that it has."""
 
     def __init__(self, timeout_s: float, memory_GiB: float, tools: Collection[str]) -> None:
         from anyio import CapacityLimiter
 
         self.kept = KeptResults()
-        self._turns = CapacityLimiter(AT_ONCE)
+        self._turns = CapacityLimiter(CALLS_AT_ONCE)
         self._timeout_s, self._memory_GiB, self._tools = timeout_s, memory_GiB, tools
 
     async def asked(self, tool: str, arguments: dict[str, object]) -> tuple[ToolAnswer, KeptResult | None]:
@@ -156,20 +156,20 @@ def mcp_(asked: McpRequest) -> None:
     anyio.run(serve)
 
 
-def mcp_server(timeout_s: float, memory_GiB: float, chosen: Collection[str] = tuple(TOOLS)) -> Server[Session]:
+def mcp_server(timeout_s: float, memory_GiB: float, chosen: Collection[str] = tuple(TOOLS)) -> Server[ToolSession]:
     """The server of the protocol: tools, what can be read, prompts. Each client has answers of its own. chosen: names
     of its tools."""
     from mcp import types
     from mcp.server.lowlevel import Server
 
     @asynccontextmanager
-    async def session(server: Server[Session]) -> AsyncIterator[Session]:
-        yield Session(timeout_s, memory_GiB, chosen)
+    async def session(server: Server[ToolSession]) -> AsyncIterator[ToolSession]:
+        yield ToolSession(timeout_s, memory_GiB, chosen)
 
-    async def tools(context: Context, params: object) -> types.ListToolsResult:
+    async def tools(context: _Context, params: object) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[described(TOOLS[name]) for name in chosen])
 
-    async def forms(context: Context, params: object) -> types.ListResourceTemplatesResult:
+    async def forms(context: _Context, params: object) -> types.ListResourceTemplatesResult:
         return types.ListResourceTemplatesResult(
             resource_templates=[
                 types.ResourceTemplate(
@@ -179,7 +179,7 @@ def mcp_server(timeout_s: float, memory_GiB: float, chosen: Collection[str] = tu
             ]
         )
 
-    async def prompts(context: Context, params: object) -> types.ListPromptsResult:
+    async def prompts(context: _Context, params: object) -> types.ListPromptsResult:
         return types.ListPromptsResult(
             prompts=[
                 types.Prompt(
@@ -224,7 +224,7 @@ def described(tool: ToolVerb) -> types.Tool:
     )
 
 
-async def _called(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+async def _called(context: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
     """The answer of a tool: sentences, its JSON as it is shown, and where all of it and its explanations are."""
     from mcp import types
 
@@ -252,7 +252,7 @@ def _link(kept: KeptResult) -> types.ResourceLink:
     )
 
 
-async def _resources(context: Context, params: object) -> types.ListResourcesResult:
+async def _resources(context: _Context, params: object) -> types.ListResourcesResult:
     """The page for assistants, and the answers of the session, the newest first."""
     from mcp import types
 
@@ -266,7 +266,7 @@ async def _resources(context: Context, params: object) -> types.ListResourcesRes
     return types.ListResourcesResult(resources=[skill, *kept])
 
 
-async def _read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+async def _read_resource(context: _Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
     """A resource. Raises MCPError where nothing is at an address."""
     from mcp import types
     from mcp.shared.exceptions import MCPError
@@ -286,7 +286,7 @@ async def _read_resource(context: Context, params: types.ReadResourceRequestPara
     )
 
 
-async def _prompted(context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+async def _prompted(context: _Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
     """A prompt with its blanks filled. Raises MCPError for one that is not known."""
     from mcp import types
     from mcp.shared.exceptions import MCPError

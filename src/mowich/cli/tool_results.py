@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean
+from mowich.kept import LAST
 from mowich.shown import Result
 
-MOST_KEPT = 64
+MOST_ANSWERS = 64
 """Answers that a session keeps; the oldest goes first."""
 
-MOST_KEPT_CHARS = 64_000_000
+MOST_ANSWER_CHARS = 64_000_000
 """Characters of all of them."""
 
 MOST_SHOWN = 24_000
@@ -27,7 +28,7 @@ ASIDE = ("facts_read",)
 """Keys that are shown in the whole answer alone: a list of every fact that was read is longer than most answers."""
 
 _ALWAYS = frozenset(("schema", "version", "inputs"))
-LAST = "last"
+
 _NOT_LAST = frozenset(("explain", "facts_list", "facts_show", "facts_diff", "example", "kernel_tasks"))
 """Tools whose answer is no result that `last` could mean."""
 
@@ -84,8 +85,8 @@ class KeptResult:
 class KeptResults:
     """The answers of one session, the oldest first."""
 
-    most: int = MOST_KEPT
-    most_chars: int = MOST_KEPT_CHARS
+    most: int = MOST_ANSWERS
+    most_chars: int = MOST_ANSWER_CHARS
     _of: dict[str, KeptResult] = field(default_factory=dict)
     _made: int = 0
     _last: str = ""
