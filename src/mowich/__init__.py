@@ -95,6 +95,7 @@ __all__ = [
     "tune",
     "validate",
     "value",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
         tune,
         validate,
         value,
+        verify,
     )
     from mowich.api.keywords import Forward, Serve, Train
     from mowich.errors import UserError

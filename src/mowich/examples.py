@@ -1,14 +1,16 @@
-"""The kernels, tasks and scenarios that ship, and the page for assistants: by name (`softmax`, `rainier`), from any
-folder.
+"""The kernels, tasks, scenarios and logs that ship, and the page for assistants: by name (`softmax`, `rainier`), from
+any folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
-here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
-without it the word could be a script. A task is a kernel to make faster, with what it is judged by: `task:gelu`.
+here: a scenario as it is (`mowich fleet rainier`), a kernel file and a log after an @ (`mowich kernel run @softmax`,
+`mowich calibrate @megatron-llama-8b`), because without it the word could be a script. A task is a kernel to make
+faster, with what it is judged by: `task:gelu`.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +21,22 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 
-ShippedKind = Literal["kernels", "scenarios", "tasks", "pages"]
-SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py", "pages": ".md"}
-_FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
+ShippedKind = Literal["kernels", "scenarios", "tasks", "logs", "pages"]
+SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
+    "kernels": (".py",),
+    "scenarios": (".yaml",),
+    "tasks": (".py",),
+    "logs": (".log", ".json"),
+    "pages": (".md",),
+}
+_FOLDER: Mapping[ShippedKind, str] = {
+    "kernels": "kernels",
+    "scenarios": "scenarios",
+    "tasks": "kernels/tasks",
+    "logs": "scenarios/logs",
+}
+_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "logs", "pages")
+"""What `mowich example` lists and copies."""
 SKILL = "skill"
 """The page for coding assistants."""
 SKILL_FILE = "SKILL.md"
@@ -44,10 +59,10 @@ class Shipped:
 
 
 def folder_of(kind: ShippedKind) -> Path:
-    """The folder of the kernels, tasks or scenarios that ship. Raises UserError where the installation lacks it."""
+    """The folder of what ships of a kind. Raises UserError where the installation lacks it."""
     package = Path(__file__).resolve().parent
     for folder in (package / _FOLDER[kind], package.parents[1] / _FOLDER[kind]):
-        if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
+        if next(folder.glob(f"*{SUFFIXES[kind][0]}"), None) is not None:
             return folder
     raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
 
@@ -61,7 +76,8 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     """
     if kind == "pages":
         return {SKILL: _skill_file()}
-    return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+    found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
+    return {path.stem: path for path in sorted(found)}
 
 
 def _skill_file() -> Path:
@@ -100,10 +116,14 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
         return Shipped(
             name, kind, path, "Which question is which command, for coding assistants", f"mowich example {name}"
         )
+    if path.suffix == ".json":
+        return Shipped(name, kind, path, _first_sentence(json.loads(text)["about"]), f"mowich calibrate @{name}")
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
     above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
     what = _first_sentence(above) or title
+    if kind == "logs":
+        return Shipped(name, kind, path, what, f"mowich calibrate @{name}")
     keys = {line.partition(":")[0] for line in lines}
     verb = next(verb for verb, key in _KEY_OF_VERB.items() if key in keys)
     return Shipped(name, kind, path, what, f"mowich {verb} {name}")
@@ -111,10 +131,6 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
 
 def _first_sentence(text: str) -> str:
     return text.partition(". ")[0].rstrip(".")
-
-
-_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "pages")
-"""Kinds that `mowich example` has, in its order."""
 
 
 def all_shipped() -> list[Shipped]:
@@ -154,7 +170,7 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
         return path
     if kind == "scenarios" and word in known:
         return known[word]
-    if path.stem in known and path.suffix in ("", SUFFIX[kind]):
+    if path.stem in known and path.suffix in ("", *SUFFIXES[kind]):
         raise UserError("no such file", given=word, fix=f"@{path.stem} is the file of that name that ships with mowich")
     return path
 
@@ -162,7 +178,8 @@ def file_or_example(word: str, kind: ShippedKind) -> Path:
 def copied(example: Shipped, folder: Path) -> list[Path]:
     """Copies of an example, and of the files beside it that carry its name, in a folder. Raises UserError where a file
     with other contents is there, or where the folder cannot be written."""
-    sources = [example.path, *sorted(example.path.parent.glob(f"{example.name}.*.json"))]
+    beside = [*example.path.parent.glob(f"{example.name}.*.json"), *example.path.parent.glob(f"{example.path.name}.*")]
+    sources = [example.path, *sorted(beside)]
     out = []
     for source in sources:
         target = folder / (SKILL_FILE if example.kind == "pages" else source.name)

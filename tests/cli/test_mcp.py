@@ -346,6 +346,25 @@ def test_files_are_sent_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_is_verified_against_an_answer_of_the_session() -> None:
+    kept = KeptResults()
+    asked = {"model": "llama-3.1-8b", "train": True, "tokens": "1T", "seq": 8192, "batch": "128seqs", "on": "h100:8"}
+    planned = called_here("plan", **asked, top=1)
+    assert planned.result is not None, planned.text
+    kept.keep("plan", planned.result, "")
+    log = (ROOT / "scenarios" / "logs" / "megatron-llama-8b.log").read_text(encoding="utf-8")
+    found = called_here("verify", kept, result="plan-1", files=[log])
+    assert found.result is not None, found.text
+    jsonschema.validate(found.result, TOOLS["verify"].output_schema())
+    assert RESULT_KEYS["verify"].keys() <= found.result.keys()
+    [step] = [row for row in found.result["rows"] if row["name"] == "step_s"]
+    assert step["log"].startswith("files_1.log:")
+    assert has_range(step["predicted"])
+    wrong = called_here("verify", kept, result="plan-1", files=["what\nis this\n"])
+    assert wrong.is_error
+    assert wrong.text.startswith("files_1.log"), wrong.text
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "line"),
     [
@@ -362,6 +381,7 @@ def test_files_are_sent_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("validate", {"file": "a,b\n1,2\n"}, "file.csv"),
         ("calibrate", {"files": []}, "^files: is required"),
         ("calibrate", {"files": ["what\nis this\n"]}, "files_1.log"),
+        ("verify", {"result": "plan-9", "files": ["x"]}, "no answer is kept yet, got 'plan-9'"),
         ("facts_list", {"kind": "chip"}, "did you mean 'chips'"),
         ("facts_show", {"names": ["trn33"]}, "unknown name 'trn33'"),
         ("facts_diff", {"one": "trn3", "two": "trn33"}, "'trn33'"),

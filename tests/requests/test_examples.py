@@ -24,6 +24,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_file_is_an_example() -> None:
     assert set(names_of("kernels")) == {p.stem for p in (ROOT / "kernels").glob("*.py")}
     assert set(names_of("scenarios")) == {p.stem for p in (ROOT / "scenarios").glob("*.yaml")}
+    assert set(names_of("logs")) == {p.stem for p in (ROOT / "scenarios" / "logs").glob("*.*") if p.suffix != ".yaml"}
     assert all(20 < len(e.what) < 200 and e.what[-1] != "." for e in all_shipped())
     assert len({e.name for e in all_shipped()}) == len(all_shipped())  # one name, one file
 
@@ -34,6 +35,7 @@ def test_every_file_is_an_example() -> None:
         ("rainier", "scenarios", "rainier.yaml"),
         ("@rainier", "scenarios", "rainier.yaml"),
         ("@add", "kernels", "add.py"),
+        ("@megatron-llama-8b", "logs", "megatron-llama-8b.log"),
     ],
 )
 def test_a_name_stands_for_its_file(word: str, kind: str, name: str) -> None:
@@ -57,6 +59,7 @@ def test_a_bare_name_of_a_kernel_is_a_file_of_the_user() -> None:
         (["kernel", "run", "@softmx"], "did you mean '@softmax'?"),
         (["kernel", "run", "kernels/softmax.py"], "@softmax is the file of that name that ships"),
         (["fleet", "scenarios/startup.yaml"], "@startup is the file of that name that ships"),
+        (["calibrate", "@megatron-lama-8b"], "did you mean '@megatron-llama-8b'?"),
         (["example", "rainer"], "did you mean 'rainier'?"),
     ],
 )
@@ -83,6 +86,11 @@ def test_example_lists_prints_and_copies(tmp_path: Path, capsys: pytest.CaptureF
     assert run(["example", "rainier", "--copy", "mine"]) == 0
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["rainier.rates.json", "rainier.yaml"]
     assert "2 files copied" in capsys.readouterr().out
+
+
+def test_a_log_is_copied_with_its_setup(tmp_path: Path) -> None:
+    copies = copied(find("megatron-llama-8b"), tmp_path / "mine")
+    assert [p.name for p in copies] == ["megatron-llama-8b.log", "megatron-llama-8b.log.setup.yaml"]
 
 
 def test_a_copy_does_not_overwrite(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from mowich.facts import Facts
 from mowich.models import Model
 from mowich.requests import calibrate as measurements
 from mowich.requests import known, results
+from mowich.requests import verify as runs
 from mowich.shown import Told
 from mowich.studies import answers
 from mowich.studies import validate as _validate
@@ -21,6 +22,7 @@ from mowich.studies.heard import note_heard
 if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.staleness import Staleness
+    from mowich.studies.verify import Verification
 
 
 def explain(
@@ -109,6 +111,39 @@ def calibrate(
     }
     with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
         return answers.calibrated(asked)
+
+
+def verify(
+    result: Told | Mapping[str, object],
+    files: str | Path | Sequence[str | Path],
+    *,
+    pick: str | int | None = None,
+    format: str | None = None,
+    model: str | Model | None = None,
+    facts: Facts | None = None,
+) -> Verification:
+    """Logs of a run beside the forecast of it.
+
+    Args:
+        result: what `plan` or `compare` gave, or its JSON object.
+        files: one log or several: of a benchmark of serving, or of training.
+        pick: which row was run: its number from 1, or its system.
+        format: of the logs, where their content does not tell it.
+        model: the model that made the result, where it is not one that ships.
+        facts: the facts that made it, where they are not the shipped ones.
+
+    Returns: a `Verification`: `.verdict`, `.rows` with measured and predicted, `.setup`, `.causes`, `.calibration`.
+    Units: SI; ratios are predicted over measured time.
+
+    Example:
+        >>> import mowich
+        >>> answer = mowich.plan("llama-3.1-8b", "h100:8", serve={"isl": "1k", "osl": "200"}, top=1)
+        >>> mowich.verify(answer, "result.json").verdict  # doctest: +SKIP
+        'inside'
+    """
+    given = {"pick": None if pick is None else str(pick), "format": format, "model": model}
+    with keywords_asked(runs.VERIFY, facts, result=result, files=files, **given) as asked:
+        return answers.verified(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:

@@ -1,4 +1,4 @@
-"""`mowich example`: the scenarios and kernels that ship."""
+"""`mowich example`: the scenarios, kernels and logs that ship."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from mowich.requests import (
     scenarios,
     tasks,
     tuning,
+    verify,
 )
 from mowich.requests.common import CHART, FORM, KEPT_SEED, LEGEND
 from mowich.requests.fields import Edge, Field
@@ -88,12 +89,15 @@ class ToolVerb:
     def fields(self) -> tuple[Field[object], ...]:
         """What a call may say: not the form of the answer, nor files and folders that are no argument of the verb and
         cannot be sent as text, nor limits of a process in a call that is closed with its own, nor a seed that moves
-        nothing. How old facts are is asked of one number, with explain."""
+        nothing, nor what goes with one of these. How old facts are is asked of one number, with explain."""
         left = {f.name for f in (*FORM, LEGEND, CHART, judging.LINES)} | _LEFT | self.always.keys()
         left |= {f.name for f in (kernels.GUEST_TIME, kernels.GUEST_MEMORY) if self.code == "call"}
         left |= set() if self.schema is results.EXPLAIN else {f.name for f in (STALE, AS_OF)}
-        every = [f for f in self.schema.at(Edge.OPTION) if f.name not in left and f.help != KEPT_SEED.help]
-        return tuple(f for f in every if f.is_argument or f.name in self.texts or f.kind not in ("file", "files"))
+        every = self.schema.at(Edge.OPTION)
+        mine = [f for f in every if f.name not in left and f.help != KEPT_SEED.help]
+        mine = [f for f in mine if f.is_argument or f.name in self.texts or f.kind not in ("file", "files")]
+        gone = {f.flag for f in every} - {f.flag for f in mine}
+        return tuple(f for f in mine if f.is_argument or not gone.intersection(_FLAG.findall(f.help)))
 
     def holds(self, one: Field[object]) -> SentText | None:
         """What a text that is sent for a field is; None where it takes none."""
@@ -147,8 +151,9 @@ class ToolVerb:
         return text
 
 
-_LEFT = frozenset(("emit", "pick", "html_from", "executor", "verify"))
-"""Fields of what is no JSON, of a folder that was written, and of work elsewhere."""
+_LEFT = frozenset(("emit", "executor", "verify"))
+"""Fields of what is no JSON, of work elsewhere, and of a folder that was written."""
+_FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 _RUN: Mapping[str, SentText] = {"file": "kernel"}
 _PLAYED: Mapping[str, SentText] = {"scenario": "scenario"}
@@ -171,6 +176,7 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=results.EXPLAIN, answers=("explain",), texts=_EXPLAINED),
         ToolVerb(schema=results.VALIDATE, answers=("validate",), texts={"file": "table"}),
         ToolVerb(schema=calibrate.CALIBRATE, answers=("calibrate",), texts={"files": "log", **_PLAYED}),
+        ToolVerb(schema=verify.VERIFY, answers=("verify",), texts={"result": "result", "files": "log"}),
         ToolVerb(schema=results.CLAIMS, answers=("claims",)),
         ToolVerb(schema=known.FACTS_LIST, answers=("facts",)),
         ToolVerb(schema=known.FACTS_SHOW, answers=("facts",)),

@@ -27,6 +27,7 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "explain": ("explain",),
     "report": ("report",),
     "validate": ("validate",),
+    "verify": ("verify",),
     "calibrate": ("calibrate",),
     "facts": ("facts",),
     "kernel": ("kernel run",),

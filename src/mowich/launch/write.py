@@ -28,7 +28,7 @@ _SETS: Mapping[str, str] = {
     "trtllm": "$MODEL is the path of the checkpoint, or its name in the hub",
     "torchtitan": "$MODULE and $CONFIG name the model and its function of torchtitan's config_registry",
     "megatron": "MODEL_ARGS holds the shape of the model, its tokenizer and its data",
-    "maxtext": "model_name, base_output_directory and the data set are yours to add",
+    "maxtext": "model_name, base_output_directory and the data set are yours to add; $CONFIG is a config with them",
 }
 LAUNCHER = ("--nnodes", "--nproc-per-node")
 """Arguments of torchrun, before the program."""
@@ -47,8 +47,9 @@ def program_text(program: LaunchProgram, launch: PlanLaunch) -> str:
 def head(program: LaunchProgram, launch: PlanLaunch) -> list[str]:
     """What the text is of."""
     plural = "s" if launch.system.chips > 1 else ""
+    model = " ".join(launch.model.split())  # the name of a file may hold ends of lines, and comments end there
     return [
-        f"{launch.model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
+        f"{model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
         *program.sources,
         _SETS[program.name],
     ]
@@ -89,12 +90,11 @@ def command(
         return [f"{name}: {json.dumps(value)}" for name, value in arguments.items()], remarks
     if program is MAXTEXT_RUN:
         words = [f"{name}={shlex.quote(_plain_text(value))}" for name, value in arguments.items()]
-        return [
-            " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
-        ], remarks
+        return [" \\\n  ".join(['python3 -m maxtext.trainers.pre_train.train "$CONFIG"', *words, *more])], remarks
     own_words = _OWN_WORDS.get(program.title)
-    words = own_words(arguments) if own_words else written_words(program, arguments)
-    words += written_words(program, dict(role))
+    in_config = {name: value for name, value in role.items() if not name.startswith("--")}
+    words = own_words(arguments | in_config) if own_words else written_words(program, arguments)
+    words += written_words(program, {name: value for name, value in role.items() if name not in in_config})
     first = _STARTS[program.name]
     if launch.work == "train":
         torchrun = " ".join(f"{name} {arguments[name]}" for name in LAUNCHER if name in arguments)

@@ -39,14 +39,18 @@ def read_choices(value: object) -> Mapping[str, str]:
 
 
 def _paths(value: object) -> tuple[Path, ...]:
-    return read_paths([value] if isinstance(value, str) else value)
+    from mowich.examples import file_or_example
+
+    return tuple(
+        file_or_example(str(path), "logs") for path in read_paths([value] if isinstance(value, str) else value)
+    )
 
 
 FILES: Field[tuple[Path, ...]] = Field(
     name="files",
     parse=_paths,
     kind="files",
-    help="Logs, JSON results or tables, as programs write them.",
+    help="Logs, JSON results or tables, as programs write them; @NAME: one that ships.",
     metavar="FILE...",
     is_argument=True,
     needs=True,
@@ -97,7 +101,7 @@ RAN_PLAN: Field[Mapping[str, str]] = Field(
     edges=CALLED_OR_TYPED,
     example="tp=8",
 )
-_FORMAT = word(
+FORMAT = word(
     "format",
     "The format of all files, where their content does not tell it.",
     metavar="NAME",
@@ -144,14 +148,14 @@ def _calibrate(reader: QuestionReader) -> CalibrateRequest:
 CALIBRATE = Schema(
     name="calibrate",
     fields=(
-        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, _FORMAT, REPLAYED, WIDEN, *OF_FACTS),
+        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, FORMAT, REPLAYED, WIDEN, *OF_FACTS),
         *(JSON, CSV, PLAIN, QUIET),
     ),
     make=_calibrate,
     help=(
         "Your own measurements as an overlay of facts: which constants they identify, their values with narrower"
         " ranges, rows that stand beside those that ship, errors before and after, and with each point left out. Reads"
-        " our CSV, vllm bench, SGLang, InferenceX and llmperf JSON, logs of vLLM servers, profiles of forward passes,"
+        " our CSV, vllm bench, SGLang, AIPerf, InferenceX and llmperf JSON, logs of vLLM servers, profiles of passes,"
         " nccl-tests, nccom-test, logs of torchtitan, Megatron-LM and MaxText, Neuron Explorer."
     ),
     short="Your own measurements as facts with narrower ranges.",

@@ -293,10 +293,10 @@ EXAMPLES = Schema(
     fields=(EXAMPLE_NAME, COPY, JSON, CSV, PLAIN, QUIET),
     make=_example,
     help=(
-        "The scenarios and kernels that ship, and a page for coding assistants (skill): list them, print one, copy them"
-        " to a folder of your own."
+        "The scenarios, kernels and logs that ship, and a page for coding assistants (skill): list them, print one,"
+        " copy them to a folder of your own."
     ),
-    short="Scenarios and kernels that ship: list, print, copy.",
+    short="Scenarios, kernels and logs that ship: list, print, copy.",
     example="mowich example rainier --copy ./mine",
 )
 

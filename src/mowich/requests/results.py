@@ -124,7 +124,7 @@ def _is_result(data: Mapping[str, object]) -> bool:
     return str(data.get("schema", "")).startswith("mowich/")
 
 
-def _given_result(reader: QuestionReader) -> Mapping[str, object]:
+def given_result(reader: QuestionReader) -> Mapping[str, object]:
     """The JSON object of what Python gave; an empty one where it is none, which is noted."""
     value = reader.given(GIVEN)
     if value is None:
@@ -172,7 +172,7 @@ def _explain(reader: QuestionReader) -> ExplainRequest:
         return reader.fill(
             ExplainRequest, form=form, data=data, where=str(file), facts=made_with, model=None, limit=limit
         )
-    data = _given_result(reader)
+    data = given_result(reader)
     if reader.given(METRIC) is None:
         reader.missing(METRIC)
     model = asked_model(reader) if reader.given(MADE_OF) is not None else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mowich.examples import names_of
 from mowich.plans.forward import FORWARD_TASKS
-from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios
+from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result
@@ -234,6 +234,10 @@ def _calibrate(inputs: Result, result: Result) -> Values:
     }
 
 
+def _verify(inputs: Result, result: Result) -> Values:
+    return {"result": inputs["result"] or "RESULT", "files": inputs["logs"], "pick": str(inputs["pick"])}
+
+
 def _layer(inputs: Result, result: Result) -> Values:
     return {
         "model": str(inputs.get("model_given") or inputs["model"]),
@@ -266,6 +270,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, _claims),
     "calibrate": (calibrate.CALIBRATE, _calibrate),
+    "verify": (verify.VERIFY, _verify),
     "kernel-layer": (kernels.LAYER, _layer),
 }
 """Verb -> its schema, and the values of its question from a result's inputs."""

@@ -1,4 +1,4 @@
-"""The page of what ships: scenarios and kernels by name, with the command that runs each."""
+"""The page of what ships: scenarios, kernels and logs by name, with the command that runs each."""
 
 from __future__ import annotations
 

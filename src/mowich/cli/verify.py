@@ -1,0 +1,23 @@
+"""`mowich verify`: a log of a run beside the forecast of it."""
+
+from __future__ import annotations
+
+import typer
+
+from mowich.cli.app import app
+from mowich.cli.options import verb
+from mowich.cli.output import emit, progress
+from mowich.errors import EXIT_CHECK_FAILED
+from mowich.requests import verify as asks
+
+
+@verb(app, asks.VERIFY)
+def verify(asked: asks.VerifyRequest) -> None:
+    """Measured beside predicted. The exit code says whether a figure lies outside of its range."""
+    from mowich.studies.answers import verified
+
+    with progress(asked.form.quiet) as line:
+        result = verified(asked, line)
+    emit(result.to_dict(), asked.form, inputs=asked.given)
+    if result.verdict == "outside":
+        raise typer.Exit(EXIT_CHECK_FAILED)
