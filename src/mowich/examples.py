@@ -1,4 +1,5 @@
-"""The kernels, tasks, scenarios and logs that ship: by name (`softmax`, `rainier`), from any folder.
+"""The kernels, tasks, scenarios and logs that ship, and the page for assistants: by name (`softmax`, `rainier`), from
+any folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
 here: a scenario as it is (`mowich fleet rainier`), a kernel file and a log after an @ (`mowich kernel run @softmax`,
@@ -20,12 +21,13 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 
-ShippedKind = Literal["kernels", "scenarios", "tasks", "logs"]
+ShippedKind = Literal["kernels", "scenarios", "tasks", "logs", "pages"]
 SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
     "kernels": (".py",),
     "scenarios": (".yaml",),
     "tasks": (".py",),
     "logs": (".log", ".json"),
+    "pages": (".md",),
 }
 _FOLDER: Mapping[ShippedKind, str] = {
     "kernels": "kernels",
@@ -33,8 +35,12 @@ _FOLDER: Mapping[ShippedKind, str] = {
     "tasks": "kernels/tasks",
     "logs": "scenarios/logs",
 }
-_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "logs")
+_LISTED: tuple[ShippedKind, ...] = ("scenarios", "kernels", "logs", "pages")
 """What `mowich example` lists and copies."""
+SKILL = "skill"
+"""The page for coding assistants."""
+SKILL_FILE = "SKILL.md"
+"""What assistants call it in their folders."""
 TASK_PREFIX = "task:"
 """What stands before the name of a task where a file is asked for."""
 _KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models", "rl": "lengths"}
@@ -68,8 +74,19 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     >>> "softmax" in names_of("kernels"), "rainier" in names_of("scenarios")
     (True, True)
     """
+    if kind == "pages":
+        return {SKILL: _skill_file()}
     found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
     return {path.stem: path for path in sorted(found)}
+
+
+def _skill_file() -> Path:
+    """The page for assistants: of a wheel, or of a checkout. Raises UserError where the installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for file in (package / "pages" / "skill.md", package.parents[1] / "docs" / "skill.md"):
+        if file.is_file():
+            return file
+    raise UserError("the page for assistants is not here", where=str(package), fix="install mowich again")
 
 
 _NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")
@@ -95,6 +112,10 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
     if kind == "kernels":
         what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
+    if kind == "pages":
+        return Shipped(
+            name, kind, path, "Which question is which command, for coding assistants", f"mowich example {name}"
+        )
     if path.suffix == ".json":
         return Shipped(name, kind, path, _first_sentence(json.loads(text)["about"]), f"mowich calibrate @{name}")
     lines = text.splitlines()
@@ -161,7 +182,7 @@ def copied(example: Shipped, folder: Path) -> list[Path]:
     sources = [example.path, *sorted(beside)]
     out = []
     for source in sources:
-        target = folder / source.name
+        target = folder / (SKILL_FILE if example.kind == "pages" else source.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if target.exists() and target.read_bytes() != source.read_bytes():

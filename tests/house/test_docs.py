@@ -56,6 +56,7 @@ LONG_PAGES = (
     "judge.md",
     "report.md",
     "scaling.md",
+    "skill.md",
     "sweeps.md",
     "tables.md",
     "tutorial-rl.md",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mowich.cli import run
 from mowich.errors import UserError
@@ -106,3 +108,18 @@ def test_commands_of_examples_are_the_verb_that_reads_them() -> None:
         "sweep",
         "kernel",
     )
+
+
+def test_the_page_for_assistants_is_a_skill(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its front matter has a name and a description, as assistants read them, and a copy the name of their file."""
+    assert run(["example", "skill"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (ROOT / "docs" / "skill.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(printed.split("---\n")[1])
+    assert front.keys() == {"name", "description"}
+    assert front["name"] == "mowich"
+    assert 100 < len(front["description"]) <= 1024
+    assert copied(find("skill"), tmp_path / "mowich") == [tmp_path / "mowich" / "SKILL.md"]
+    assert (tmp_path / "mowich" / "SKILL.md").read_text(encoding="utf-8") == printed
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert wheel["wheel"]["force-include"]["docs/skill.md"] == "mowich/pages/skill.md"

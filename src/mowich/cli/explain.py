@@ -17,18 +17,21 @@ def explain(asked: results.ExplainRequest) -> None:
     """One number, or the names of those that say most, or of all."""
     from mowich.show.explain import explain_page, metrics_page
     from mowich.show.heard import stale_lines
-    from mowich.show.json import to_json
+    from mowich.show.json import finite, to_json
     from mowich.show.page import paragraphs
     from mowich.show.render.terminal import terminal
     from mowich.studies.answers import metric_explained
     from mowich.studies.explain import Explainer, metrics
+    from mowich.studies.explain.headline import headline_metrics
+    from mowich.studies.explain.tree import name_of
     from mowich.studies.record import stale_among
 
     form, metric, where, data = asked.form, asked.metric, asked.where, asked.data
     try:
         if metric is None:
             if form.as_json:
-                sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))
+                first = [name_of(data, path) for path in headline_metrics(data)]
+                sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data), "first": first}))
             else:
                 sys.stdout.write(
                     terminal(metrics_page(Explainer(data, asked.facts), whole=asked.all), style(form.plain))
@@ -49,7 +52,7 @@ def explain(asked: results.ExplainRequest) -> None:
     paths = sorted({fact.path for fact in found.facts})
     stale = {} if asked.limit is None else {"stale": stale_among(asked.facts, paths, asked.limit)}
     if form.as_json:
-        sys.stdout.write(to_json({**found.to_dict(), **stale}))
+        sys.stdout.write(to_json(finite({**found.to_dict(), **stale})))
         return
     note = noter(form.quiet)
     for warning in found.warnings:

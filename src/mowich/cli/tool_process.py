@@ -1,14 +1,17 @@
 """The process of one call of a tool: reads the call from stdin, closes itself where it runs code of the caller, and
-answers as the verb does with --json."""
+answers as the verb does with --json. On stderr it says what the page of the answer says before its tables."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 from mowich.cli.app import app, outcome
 from mowich.cli.options import VerbCall
+from mowich.cli.tool_calls import SAID
 from mowich.cli.tools import TOOLS, ToolVerb
 from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
@@ -28,8 +31,29 @@ def verb_of(tool: ToolVerb) -> VerbCall[Request]:
 
 
 def _answered() -> int:
-    asked = json.load(sys.stdin)
-    return outcome(lambda: _call(TOOLS[asked["tool"]], asked), debug=False)
+    asked, printed = json.load(sys.stdin), io.StringIO()
+    with redirect_stdout(printed):
+        code = outcome(lambda: _call(TOOLS[asked["tool"]], asked), debug=False)
+        for sentence in said_of(printed.getvalue()):
+            print(f"{SAID}{sentence}", file=sys.stderr)
+    sys.stdout.write(printed.getvalue())
+    return code
+
+
+def said_of(printed: str) -> list[str]:
+    """What the page of an answer says before its tables, each in one line; of an explanation, what it is of."""
+    from mowich.show.explain import explanation_said
+    from mowich.show.verbs import PAGES, page_of
+
+    try:
+        result = json.loads(printed)
+    except ValueError:
+        return []
+    if result.get("schema") == "mowich/explain@1":
+        said = explanation_said(result)
+    else:
+        said = list(page_of(result).sentences) if result.get("schema") in PAGES else []
+    return [" ".join(sentence.split()) for sentence in said]
 
 
 def _call(tool: ToolVerb, asked: Result) -> int | None:

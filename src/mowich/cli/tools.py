@@ -1,44 +1,79 @@
-"""Verbs as tools for programs: a table, and for each tool the JSON schema of its arguments, made from the schema of the
-verb, and the call.
+"""Verbs as tools for programs: a table, and for each tool the JSON schemas of its arguments and of its answer.
 
-A call is a process of its own, which answers with what the verb prints for programs (`--json`). So a call that hangs,
-crashes or prints does no harm to the next one. Code of a caller runs closed: kernels of `kernel judge` in its guests
-and its reference beside them, those of the other verbs with the whole call. This module knows nothing of a protocol.
+The arguments are made from the schema of the verb. What a call does is in `cli/tool_calls.py`. This module knows
+nothing of a protocol.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from mowich.errors import UserError, unknown
-from mowich.examples import file_or_example
-from mowich.requests import advising, gaps, jobs, judging, kernels, known, machines, prices, rl, tasks, tuning
-from mowich.requests.common import CHART, FORM, LEGEND
+from mowich.requests import (
+    advising,
+    brief,
+    calibrate,
+    gaps,
+    jobs,
+    judging,
+    kernels,
+    known,
+    machines,
+    prices,
+    results,
+    rl,
+    scenarios,
+    tasks,
+    tuning,
+    verify,
+)
+from mowich.requests.common import CHART, FORM, KEPT_SEED, LEGEND
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
+from mowich.requests.settings import AS_OF, STALE
 from mowich.shown import Result
 
 CodeOf = Literal["nobody", "call", "guests"]
 """Whose code a verb runs: nobody's; the caller's, so that the whole call is closed; the caller's, in processes that the
 verb closes itself."""
 
+SentText = Literal["kernel", "scenario", "model", "result", "table", "log"]
+"""What a field takes as text in the place of a file."""
+
+SUFFIX_OF: Mapping[SentText, str] = {
+    "kernel": ".py",
+    "scenario": ".yaml",
+    "model": ".json",
+    "result": ".json",
+    "table": ".csv",
+    "log": ".log",
+}
+"""Of the file that a text that was sent becomes for the call."""
+
+_SENT: Mapping[SentText, str] = {
+    "kernel": "Text of a Python file, or a name: FILE.py, @NAME (an example), task:NAME.",
+    "scenario": "Text of a scenario, or its name.",
+    "model": "Or its text.",
+    "result": "ID of an answer of this session (compare-1), last, or the JSON of a result.",
+    "table": "Or the text of a CSV table.",
+    "log": "Texts of files, or their names.",
+}
+"""What the description of such a field says."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolVerb:
-    """A verb as a tool. code: whose code it runs; kernels: names of its fields that take the text of a file of kernels,
-    or its name."""
+    """A verb as a tool. answers: kinds of results that it gives; code: whose code it runs; texts: names of its fields
+    that take the text of a file, and what that holds, beside those that take a model; always: values that a call has,
+    and may not say."""
 
     schema: Schema[object]
+    answers: tuple[str, ...]
     code: CodeOf = "nobody"
-    kernels: tuple[str, ...] = ()
+    texts: Mapping[str, SentText] = field(default_factory=dict)
+    always: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -46,52 +81,190 @@ class ToolVerb:
         return self.schema.name.replace(" ", "_")
 
     @property
+    def about(self) -> str:
+        """What it does, in at most 600 characters."""
+        return f"{self.schema.help} Command: {self.schema.example}"
+
+    @property
     def fields(self) -> tuple[Field[object], ...]:
-        """What a call may say: not the form of the answer, nor files and folders that are no argument of the verb, nor
-        limits of a process in a call that is closed with its own."""
-        left = {f.name for f in (*FORM, LEGEND, CHART, judging.LINES)} | _WRITES
+        """What a call may say: not the form of the answer, nor files and folders that are no argument of the verb and
+        cannot be sent as text, nor limits of a process in a call that is closed with its own, nor a seed that moves
+        nothing, nor what goes with one of these. How old facts are is asked of one number, with explain."""
+        left = {f.name for f in (*FORM, LEGEND, CHART, judging.LINES)} | _LEFT | self.always.keys()
         left |= {f.name for f in (kernels.GUEST_TIME, kernels.GUEST_MEMORY) if self.code == "call"}
+        left |= set() if self.schema is results.EXPLAIN else {f.name for f in (STALE, AS_OF)}
         every = self.schema.at(Edge.OPTION)
-        return tuple(f for f in every if f.name not in left and (f.is_argument or f.kind not in ("file", "files")))
+        mine = [f for f in every if f.name not in left and f.help != KEPT_SEED.help]
+        mine = [f for f in mine if f.is_argument or f.name in self.texts or f.kind not in ("file", "files")]
+        gone = {f.flag for f in every} - {f.flag for f in mine}
+        return tuple(f for f in mine if f.is_argument or not gone.intersection(_FLAG.findall(f.help)))
+
+    def holds(self, one: Field[object]) -> SentText | None:
+        """What a text that is sent for a field is; None where it takes none."""
+        return self.texts.get(one.name) or ("model" if one.kind == "object" and one.completes == "model" else None)
 
     def input_schema(self) -> Result:
         """The JSON schema of its arguments."""
         return {
             "type": "object",
-            "properties": {f.name: _property(f, f.name in self.kernels) for f in self.fields},
+            "properties": {f.name: self._property(f) for f in self.fields},
             "required": [f.name for f in self.fields if f.needs],
             "additionalProperties": False,
         }
 
+    def output_schema(self) -> Result:
+        """The JSON schema of its answer: which kind of result it is, and the keys that say most. Others are allowed,
+        and a long answer leaves out some of its own, which `left_out` names."""
+        keys = [RESULT_KEYS[kind] for kind in self.answers]
+        named = {key: type_ for of_kind in keys for key, type_ in of_kind.items()}
+        return {
+            "type": "object",
+            "properties": {
+                "schema": {"enum": [f"mowich/{kind}@1" for kind in self.answers]},
+                **{key: {"type": type_} for key, type_ in named.items()},
+            },
+            "required": ["schema"],
+        }
 
-_WRITES = frozenset(("emit",))
-"""Fields whose answer is no JSON."""
+    def _property(self, one: Field[object]) -> Result:
+        """One argument as JSON schema has it."""
+        sent = self.holds(one)
+        out = {"type": ["string", "object"]} if sent in ("model", "result") else _TYPES.get(one.kind, _WORD)
+        said = [] if sent == "result" else [one.help or ("A system." if one.completes == "systems" else "")]
+        said += [] if sent is None else [_SENT[sent]]
+        if one.kind == "quantity" and one.unit:
+            said.append(f"Number: {one.unit}.")
+        if one.words:
+            out = {**out, "enum": list(one.words)}
+        if isinstance(one.default, int | float | str) and one.default not in (False, ""):
+            out = {**out, "default": one.default}
+        elif one.shown:
+            said.append(f"Default: {one.shown}.")
+        told = self.in_its_words(" ".join(filter(None, said)))
+        return {**out, "description": told} if told else out
+
+    def in_its_words(self, text: str) -> str:
+        """A text with its fields as it calls them: ttft where the command line has --ttft."""
+        for one in self.fields:
+            for flag in () if one.is_argument else filter(None, (one.flag, one.short)):
+                text = re.sub(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", one.name, text)
+        return text
+
+
+_LEFT = frozenset(("emit", "executor", "verify"))
+"""Fields of what is no JSON, of work elsewhere, and of a folder that was written."""
+_FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+
+_RUN: Mapping[str, SentText] = {"file": "kernel"}
+_PLAYED: Mapping[str, SentText] = {"scenario": "scenario"}
+_EXPLAINED: Mapping[str, SentText] = {"result": "result"}
 
 TOOLS: Mapping[str, ToolVerb] = {
     tool.name: tool
     for tool in (
-        ToolVerb(schema=kernels.CHECK, code="call", kernels=("file",)),
-        ToolVerb(schema=judging.JUDGE, code="guests", kernels=("candidates", "reference")),
-        ToolVerb(schema=kernels.PROFILE, code="call", kernels=("file",)),
-        ToolVerb(schema=advising.ADVISE, code="call", kernels=("file",)),
-        ToolVerb(schema=tuning.TUNE, code="guests", kernels=("file", "reference")),
-        ToolVerb(schema=kernels.RUN, code="call", kernels=("file", "first_difference")),
-        ToolVerb(schema=kernels.KERNEL_DIFF, code="call", kernels=("a", "b")),
-        ToolVerb(schema=tasks.KERNEL_TASKS),
-        ToolVerb(schema=jobs.COMPARE),
-        ToolVerb(schema=jobs.PLAN),
-        ToolVerb(schema=jobs.FIT),
-        ToolVerb(schema=gaps.GAP),
-        ToolVerb(schema=gaps.VALUE),
-        ToolVerb(schema=rl.RL),
-        ToolVerb(schema=machines.COLLECTIVE),
-        ToolVerb(schema=machines.GOODPUT),
-        ToolVerb(schema=machines.POWER),
-        ToolVerb(schema=prices.PRICES),
-        ToolVerb(schema=known.MODEL_VIEW),
+        ToolVerb(schema=jobs.COMPARE, answers=("compare", "forward")),
+        ToolVerb(schema=jobs.PLAN, answers=("plan", "rates", "forward")),
+        ToolVerb(schema=jobs.FIT, answers=("fit", "forward")),
+        ToolVerb(schema=scenarios.TRAFFIC, answers=("traffic",), texts=_PLAYED),
+        ToolVerb(schema=rl.RL, answers=("rl",)),
+        ToolVerb(schema=brief.BRIEF, answers=("brief",)),
+        ToolVerb(schema=gaps.GAP, answers=("gap",)),
+        ToolVerb(schema=gaps.VALUE, answers=("value",)),
+        ToolVerb(schema=scenarios.SWEEP, answers=("sweep",), texts=_PLAYED, always={"jobs": "1"}),
+        ToolVerb(schema=scenarios.FLEET, answers=("fleet",), texts=_PLAYED),
+        ToolVerb(schema=known.MODEL_VIEW, answers=("model",)),
+        ToolVerb(schema=results.EXPLAIN, answers=("explain",), texts=_EXPLAINED),
+        ToolVerb(schema=results.VALIDATE, answers=("validate",), texts={"file": "table"}),
+        ToolVerb(schema=calibrate.CALIBRATE, answers=("calibrate",), texts={"files": "log", **_PLAYED}),
+        ToolVerb(schema=verify.VERIFY, answers=("verify",), texts={"result": "result", "files": "log"}),
+        ToolVerb(schema=results.CLAIMS, answers=("claims",)),
+        ToolVerb(schema=known.FACTS_LIST, answers=("facts",)),
+        ToolVerb(schema=known.FACTS_SHOW, answers=("facts",)),
+        ToolVerb(schema=known.FACTS_DIFF, answers=("facts-diff",)),
+        ToolVerb(schema=machines.COLLECTIVE, answers=("collective",)),
+        ToolVerb(schema=machines.GOODPUT, answers=("goodput",)),
+        ToolVerb(schema=machines.POWER, answers=("power",)),
+        ToolVerb(schema=prices.PRICES, answers=("prices",)),
+        ToolVerb(schema=known.EXAMPLES, answers=("example",)),
+        ToolVerb(schema=tasks.KERNEL_TASKS, answers=("kernel-tasks",)),
+        ToolVerb(schema=kernels.CHECK, answers=("kernel-check",), code="call", texts=_RUN),
+        ToolVerb(
+            schema=judging.JUDGE,
+            answers=("judge",),
+            code="guests",
+            texts={"candidates": "kernel", "reference": "kernel"},
+        ),
+        ToolVerb(schema=kernels.PROFILE, answers=("kernel",), code="call", texts=_RUN),
+        ToolVerb(schema=advising.ADVISE, answers=("kernel-advise",), code="call", texts=_RUN),
+        ToolVerb(schema=tuning.TUNE, answers=("kernel-tune",), code="guests", texts={**_RUN, "reference": "kernel"}),
+        ToolVerb(
+            schema=kernels.RUN,
+            answers=("kernel-run", "kernel-debug"),
+            code="call",
+            texts={**_RUN, "first_difference": "kernel"},
+        ),
+        ToolVerb(
+            schema=kernels.KERNEL_DIFF,
+            answers=("kernel-diff",),
+            code="call",
+            texts={"a": "kernel", "b": "kernel"},
+        ),
+        ToolVerb(schema=kernels.LAYER, answers=("kernel-layer",)),
     )
 }
 """Every tool by its name. A verb becomes one by a line here."""
+
+NO_TOOLS: Mapping[str, str] = {
+    "capture": "runs a model's code with the caller's rights and writes a file",
+    "report": "writes a file",
+    "facts check": "its answer is an exit code",
+    "facts new": "prints a file to fill in",
+    "facts schema": "prints a schema for editors",
+    "kernel tables": "writes files",
+    "web": "a server",
+    "mcp": "a server",
+}
+"""Verbs that are no tools, and why."""
+
+_L, _O, _N = "array", "object", "number"
+RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
+    "compare": {"inputs": _O, "rows": _L, "warnings": _L},
+    "plan": {"inputs": _O, "plans": _L},
+    "rates": {"inputs": _O, "plans": _L, "unserved": _L, "warnings": _L},
+    "forward": {"inputs": _O, "rows": _L, "warnings": _L},
+    "fit": {"inputs": _O, "fits": "boolean", "binds": "string", "memory_B": _O, "smallest_chips": "integer"},
+    "traffic": {"inputs": _O, "ttft_s": _O, "tpot_s": _O, "ranges": _O, "usd_per_mtok": _N, "warnings": _L},
+    "rl": {"inputs": _O, "step_s": _O, "usd_per_mtok": _O, "rows": _L, "warnings": _L},
+    "brief": {"inputs": _O, "headline": _O, "rows": _L},
+    "gap": {"inputs": _O, "ratio": _O, "rows": _L},
+    "value": {"inputs": _O, "price": _O, "rows": _L},
+    "sweep": {"inputs": _O, "rows": _L},
+    "fleet": {"inputs": _O, "status": "string", "usd": _N, "buy": _L, "rent": _L, "assign": _L, "warnings": _L},
+    "model": {"name": "string", "params": _N, "params_active": _N, "layers": _L},
+    "explain": {"metric": "string", "metrics": _L, "formula": "string", "terms": _L, "facts": _L, "moves": _L},
+    "validate": {"inputs": _O, "summary": _O},
+    "calibrate": {"inputs": _O, "constants": _L, "summary": _O, "overlay": "string", "refused": _L},
+    "verify": {"inputs": _O, "rows": _L, "causes": _L, "verdict": "string"},
+    "claims": {"inputs": _O, "verdicts": _O, "claims": _L},
+    "facts": {"entries": _L, "facts": _L},
+    "facts-diff": {"a": "string", "b": "string", "rows": _L},
+    "collective": {"inputs": _O, "levels": _L, "rows": _L, "warnings": _L},
+    "goodput": {"inputs": _O, "rows": _L, "survival": "string", "warnings": _L},
+    "power": {"inputs": _O, "rows": _L},
+    "prices": {"inputs": _O, "rows": _L},
+    "example": {"examples": _L},
+    "kernel-tasks": {"tasks": _L},
+    "kernel-check": {"findings": _L},
+    "judge": {"rows": _L},
+    "kernel": {"total_ps": _N},
+    "kernel-advise": {"time_s": _O, "edits": _L},
+    "kernel-tune": {"rows": _L},
+    "kernel-run": {"outputs": _L},
+    "kernel-debug": {"stop": _O},
+    "kernel-diff": {"rows": _L},
+    "kernel-layer": {"inputs": _O, "rows": _L},
+}
+"""Kind of result -> the keys that say most, and their types in JSON."""
 
 
 # ---- schemas
@@ -107,135 +280,6 @@ _TYPES: Mapping[str, Result] = {
     "texts": {"type": "array", "items": {"type": "string"}},
     "files": {"type": "array", "items": {"type": "string"}},
 }
-"""Kind of a field -> its type in JSON; others are texts."""
-_TEXT = "The text of a Python file, or a name: FILE.py, @NAME (an example), task:NAME."
-
-
-def _property(field: Field[object], is_kernel: bool) -> Result:
-    """One argument as JSON schema has it."""
-    out = dict(_TYPES.get(field.kind, {"type": "string"}))
-    said = [field.help]
-    if is_kernel:
-        said = [_TEXT, field.help]
-    if field.kind == "quantity":
-        said.append(f"A number is in {field.unit}; a text has its unit.")
-    if field.kind in ("count", "number", "share"):
-        out |= {"minimum": field.low} if abs(field.low) != float("inf") else {}
-        out |= {"maximum": field.high} if abs(field.high) != float("inf") else {}
-    if field.words:
-        out["enum"] = list(field.words)
-    if isinstance(field.default, bool | int | float | str):
-        out["default"] = field.default
-    elif field.shown:
-        said.append(f"Default: {field.shown}.")
-    return {**out, "description": " ".join(filter(None, said))}
-
-
-# ---- calls
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolAnswer:
-    """What a call gave. text: a few sentences, or what is wrong, a line each; result: the JSON of the verb, None where
-    it has none; is_error: whether it refused."""
-
-    text: str
-    result: Result | None
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
-    """A call, ready to be made. command: of the process; given: what it reads from stdin; folder: of the files that the
-    caller sent as text."""
-
-    tool: ToolVerb
-    command: tuple[str, ...]
-    given: bytes
-    folder: tempfile.TemporaryDirectory[str]
-
-    def answer(self, code: int | None, out: bytes, err: bytes, timeout_s: float) -> ToolAnswer:
-        """What the process gave. code: None: it was ended because it took too long."""
-        self.folder.cleanup()
-        if code is None:
-            return ToolAnswer(text=f"the call took longer than {timeout_s:g} s", result=None, is_error=True)
-        inner = f"{self.folder.name}/"
-        said, told = (text.decode(errors="replace").replace(inner, "") for text in (out, err))
-        try:
-            result = json.loads(said)
-        except ValueError:
-            lines = [
-                self._in_their_words(x.removeprefix("error: ")) for x in told.splitlines() if x.startswith("error: ")
-            ]
-            text = "\n".join(lines) or f"the call ended with exit code {code} and no answer"
-            return ToolAnswer(text=text, result=None, is_error=True)
-        notes = [
-            x.removeprefix("note: ") for x in told.splitlines() if x.startswith(("note: ", "warning: ", "error: "))
-        ]
-        return ToolAnswer(text="\n".join([*_sentences(result), *notes]), result=result)
-
-    def _in_their_words(self, line: str) -> str:
-        """An error with fields as the tool calls them."""
-        for field in self.tool.fields:
-            said = field.flag if field.is_argument else rf"{re.escape(field.flag)}(?![\w-])"
-            line = re.sub(rf"^{said}(?=:)" if field.is_argument else said, field.name, line)
-        return line
-
-
-def tool_call(name: str, arguments: Mapping[str, object], *, timeout_s: float, memory_GiB: float) -> ToolCall:
-    """The call of a tool. Raises UserError for a tool or an argument that is not known."""
-    if name not in TOOLS:
-        raise unknown("tool", name, TOOLS)
-    tool = TOOLS[name]
-    known_fields = {field.name: field for field in tool.fields}
-    for key in arguments:
-        if key not in known_fields:
-            raise unknown("argument", key, known_fields, where=name)
-    folder = tempfile.TemporaryDirectory(prefix="mowich-")
-    try:
-        values, reads = dict(arguments), list[str]()
-        for word in map(str, _listed(values.get("arguments"))):
-            reads += [str(Path(word.partition("=")[2]).resolve())] if word.endswith(".npy") else []
-        for key in (k for k in tool.kernels if k in values):
-            values[key] = _as_files(values[key], key, Path(folder.name), reads)
-        asked = {
-            "tool": name,
-            "values": {key: value for key, value in values.items() if value is not None},
-            "reads": reads,
-            "time_s": timeout_s,
-            "memory_B": int(memory_GiB * 2**30),
-        }
-    except BaseException:
-        folder.cleanup()
-        raise
-    command = (sys.executable, "-P", "-m", "mowich.cli.tool_process")
-    return ToolCall(tool=tool, command=command, given=json.dumps(asked).encode(), folder=folder)
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-
-
-def _as_files(value: object, key: str, folder: Path, reads: list[str]) -> object:
-    """Texts of files as files in a folder; names as they are. reads: gets every file."""
-    if _listed(value):
-        return [_as_files(one, f"{key}_{i}", folder, reads) for i, one in enumerate(_listed(value), 1)]
-    if not isinstance(value, str):
-        raise UserError("not a text", where=key, given=value)
-    if "\n" in value or value == "":
-        file = folder / f"{key}.py"
-        file.write_text(value, encoding="utf-8")
-        reads.append(str(file.resolve()))
-        return str(file)
-    named = re.sub(r":[A-Za-z_]\w*$", "", value) if not value.startswith("task:") else value
-    with suppress(UserError):  # the verb says what is wrong with it
-        reads.append(str(file_or_example(named, "kernels").resolve()))
-    return value
-
-
-def _sentences(result: Result) -> list[str]:
-    """What the page of an answer says before its tables."""
-    from mowich.show.verbs import PAGES, page_of
-
-    return list(page_of(result).sentences) if result.get("schema") in PAGES else []
+"""Kind of a field -> its type in JSON. Bounds are told by the verb, where they are broken."""
+_WORD: Result = {"type": "string"}
+"""The type of others."""

@@ -263,7 +263,9 @@ FACTS_SCHEMA = Schema(
 # ---- example
 # ----------------------------------------------------------------------------------------------------------------------
 
-EXAMPLE_NAME = word("name", "A scenario or a kernel; without it, all.", metavar="[NAME]", is_argument=True, edges=TYPED)
+EXAMPLE_NAME = word(
+    "name", "A scenario, a kernel, or skill; without it, all.", metavar="[NAME]", is_argument=True, edges=TYPED
+)
 COPY = path("copy", "Copy the file, or without NAME all of them, into this folder.", metavar="DIR", edges=TYPED)
 
 
@@ -290,7 +292,10 @@ EXAMPLES = Schema(
     name="example",
     fields=(EXAMPLE_NAME, COPY, JSON, CSV, PLAIN, QUIET),
     make=_example,
-    help="The scenarios, kernels and logs that ship: list them, print one, copy them to a folder of your own.",
+    help=(
+        "The scenarios, kernels and logs that ship, and a page for coding assistants (skill): list them, print one,"
+        " copy them to a folder of your own."
+    ),
     short="Scenarios, kernels and logs that ship: list, print, copy.",
     example="mowich example rainier --copy ./mine",
 )

@@ -16,6 +16,7 @@ from mowich.formula import printed
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragraphs
 from mowich.show.render.terminal import Style, terminal
+from mowich.shown import Result
 from mowich.studies.explain.headline import headline_metrics
 from mowich.studies.explain.tree import at, is_estimate, name_of, numbers
 from mowich.sums import float_sum
@@ -168,23 +169,16 @@ def inputs_line(inputs: Mapping[str, float | str], units: Mapping[str, str]) -> 
 
 def explain_page(e: Explanation) -> Page:
     """One number of a result."""
-    value = e.estimate
-    head = f"{e.title} = {_quantity(value.value, value.unit)}"
-    if value.value is None:
-        head += f" ({value.reason})"
-    elif value.low is not None and value.high is not None and value.high > value.low:
-        head += f", 90% range {show(value.low, value.unit)} .. {show(value.high, value.unit)}"
-    head += f", grade {value.grade}" if value.grade else ""
     return Page(
         title=e.title,
-        sentences=(head,),
+        sentences=(_head(e.title, e.estimate),),
         parts=(
             Words(text=e.says, kind="caption"),
             *paragraphs([f"= {printed(e.formula)}"] if e.formula else [], "caption"),
             *paragraphs([inputs_line(e.inputs, e.units)] if e.inputs else [], "caption", indent=4),
             *paragraphs([e.words] if e.words else [], "caption", heading=f"How it comes about ({e.kind})", gap=True),
             *paragraphs(
-                parts_said(e.parts, value.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
+                parts_said(e.parts, e.estimate.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
             ),
             *_under("Formulas", [*_held_words(e), *tree_words(e.terms)]),
             *_under("Facts", [w for fact in e.facts for w in fact_words(fact)]),
@@ -197,6 +191,30 @@ def explain_page(e: Explanation) -> Page:
             ),
         ),
     )
+
+
+def _head(title: str, number: Estimate) -> str:
+    """A number with its range and its grade."""
+    head = f"{title} = {_quantity(number.value, number.unit)}"
+    if number.value is None:
+        head += f" ({number.reason})"
+    elif number.low is not None and number.high is not None and number.high > number.low:
+        head += f", 90% range {show(number.low, number.unit)} .. {show(number.high, number.unit)}"
+    return head + (f", grade {number.grade}" if number.grade else "")
+
+
+def explanation_said(data: Result) -> list[str]:
+    """What the JSON of an explanation says in a few sentences: the number with its range, what it is, its formula; of a
+    list of names, how many there are.
+
+    Units: those of the number.
+    """
+    if "metrics" in data:
+        return [f"{len(data['metrics'])} numbers; those that say most: {', '.join(data['first'])}."]
+    number = Estimate(
+        **{key: data[key] for key in ("value", "unit", "low", "high", "reason")}, grade=data["grade"] or ""
+    )
+    return [f"{_head(data['title'], number)}.", *filter(None, (data["says"], data["formula"]))]
 
 
 def _held_words(e: Explanation) -> list[Words]:
