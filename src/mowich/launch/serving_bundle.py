@@ -284,8 +284,8 @@ def _notes(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, input
         )
     if several and program is TRTLLM_SERVE:
         out.append(
-            "TensorRT-LLM starts the ranks of a worker with MPI, which the manifests in kubernetes/ do not bring: use the"
-            " scripts, or an operator of MPI."
+            "TensorRT-LLM starts the ranks of a worker with MPI, which the manifests in kubernetes/ do not bring: use"
+            " the scripts, or an operator of MPI."
         )
     if program is NXDI_SERVE and launch.pools[0].role:
         out.append("NxD Inference moves the cache over EFA and finds its workers through etcd: see AWS's tutorial.")
