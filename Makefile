@@ -61,7 +61,12 @@ $(VENV)-newest/.installed: requirements.lock
 	touch $@
 
 # counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
+# asks the parsers of programs that bundles start; MEGATRON=DIR, a checkout of Megatron-LM, MAXTEXT_PYTHON=FILE and CRDS=FILE,FILE add those that PyPI does
+# not hold for this Python (tests/slow/check_launch.py)
 # and runs again, with 200 drawn cases each, the properties that `make test` tries with 30 (tests/conftest.py)
+MEGATRON       ?=
+MAXTEXT_PYTHON ?=
+CRDS           ?=
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile many
@@ -76,8 +81,9 @@ test-slow: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-launch
 	$(VENV)-launch/bin/python $(LOCKED) -r requirements.lock
 	$(VENV)-launch/bin/python $(PIP) -r requirements-launch.txt
-	$(VENV)-launch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm==0.33.0 torchtitan==0.3.0
-	$(VENV)-launch/bin/python tests/slow/check_launch.py
+	$(VENV)-launch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  vllm==0.33.0 torchtitan==0.3.0 sglang==0.5.23 ipython==9.18.1 torchao==0.18.0
+	MEGATRON="$(MEGATRON)" MAXTEXT_PYTHON="$(MAXTEXT_PYTHON)" CRDS="$(CRDS)" $(VENV)-launch/bin/python tests/slow/check_launch.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/python $(LOCKED) -r requirements.lock -r requirements-ray.lock

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mowich.api.verbs import plan
-from mowich.errors import EXIT_INFEASIBLE, UserError, unknown
+from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.fleets.answer import Assignment
 from mowich.fleets.problem import FleetTask, Rate
@@ -110,7 +110,7 @@ def _row(task: FleetTask, rate: Rate, system: str, program: str, facts: Facts) -
     row = rows[0]
     if getattr(row, "feasible", True) is False:
         reason = str(getattr(row, "reason", "")) or "no plan fits"
-        raise UserError(f"its plan does not run with these facts: {reason}", field="emit", exit_code=EXIT_INFEASIBLE)
+        raise UserError(f"its plan does not run with these facts: {reason}", field="emit", given=program)
     return row, [*notes, *_moved(row, rate, does)]
 
 
@@ -127,11 +127,18 @@ def _served_fixed(stated: Mapping[str, object]) -> tuple[dict[str, str], list[st
 
 def _moved(row: LaunchedRow, rate: Rate, does: str) -> list[str]:
     """A line where the forecast of the bundle is not the speed that the fleet was planned with."""
-    speed = row.tokens_per_s_per_chip.value
+    stated = row.to_dict()
+    speed = _value(stated, "tokens_per_s_per_chip")
     if does == "train" and speed is not None:
-        used, idle = row.chips_used, row.chips_idle
-        speed *= float(row.goodput.value or 1.0) * used / (used + idle)
+        used, idle = float(str(stated["chips_used"])), float(str(stated["chips_idle"]))
+        speed *= (_value(stated, "goodput") or 1.0) * used / (used + idle)
     known = rate.tokens_per_s_per_chip.value
     if speed is None or known is None or math.isclose(speed, known, rel_tol=_NEAR):
         return []
     return [f"its forecast is {speed / known - 1:+.0%} off the speed of the rates: --rates-out renews them"]
+
+
+def _value(stated: Mapping[str, object], name: str) -> float | None:
+    """The value of a number of a row."""
+    data = stated.get(name)
+    return data.get("value") if isinstance(data, Mapping) else None

@@ -16,6 +16,8 @@ AXES = {
     "tensor_sequence": "tp_sp",
 }
 """Mesh axis -> field that holds its size; those that may cross slices come first."""
+_FILLED = (("dcn", "data"), ("ici", "fsdp"))
+"""Axes that MaxText's base config fills with what the others leave (-1): they are always written."""
 _CROSSING = ("data", "fsdp", "pipeline", "expert")
 
 
@@ -54,7 +56,10 @@ def _own(fields: FieldValues) -> FieldValues:
         fields |= {"stage_layers": math.ceil(layers / (pp * int(vpp))), "micro_batches": batch // (micro * dp)}
         fields |= {"device_batch": batch / devices, "schedule": schedule}
     else:
-        fields |= {"device_batch": micro * dp / devices, "accumulated": max(1, batch // (micro * dp))}
+        accumulated = max(1, batch // (micro * dp))
+        if accumulated > 1 and fields.get("precision") == "fp8":  # its config refuses the two together
+            raise cannot_say(MAXTEXT_RUN, "precision", "fp8", ("bf16", "int8"))
+        fields |= {"device_batch": micro * dp / devices, "accumulated": accumulated}
     return fields | {"is_sharded": zero == 1}
 
 
@@ -92,7 +97,11 @@ MAXTEXT_RUN = LaunchProgram(
     form="keys",
     arguments=(
         *(
-            PlanArgument(field=f"{level}_{axis}", name=f"{level}_{axis}_parallelism", absent=1)
+            PlanArgument(
+                field=f"{level}_{axis}",
+                name=f"{level}_{axis}_parallelism",
+                absent=None if (level, axis) in _FILLED else 1,
+            )
             for level in ("dcn", "ici")
             for axis in AXES
         ),
