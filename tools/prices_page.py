@@ -135,7 +135,7 @@ What was seen stands beside the law and is no input. A list price falls later th
 
 ## What porting costs
 
-To bring one workload to another vendor's software takes people, months and money: `prices.porting.people` ({people}), `.months` ({months}) and `.usd_per_person_month` ({month}). Nobody publishes them, so the ranges are wide.
+To bring one workload to another vendor's software takes people, months and money: `prices.porting.people` ({people}), `.months` ({months}) and `.usd_per_person_month` ({month}). Nobody publishes them (searched 2026-12: vendors' case studies, engineering blogs, migration guides), so the ranges are wide.
 One port costs {port} (90% range {port_low} to {port_high}). Set your own: `--set prices.porting.people=4`.
 
 Worked number: {port} is earned back within {pays_within:g} years by 128 chips, where each saves $3,000 a year: 768,000 / (3,000 x 2). A fleet takes a cost of porting from its scenario (`porting`, [fleet.md](fleet.md)).

@@ -1,7 +1,7 @@
 """What it costs to bring work to another vendor's software, and from how many chips that pays.
 
 The cost is people times months times what a month of one of them costs: facts `prices.porting`, all with wide ranges,
-because nobody publishes them. A saving is of a chip and a year, so a port that is paid once pays from a number of chips
+because no source states them. A saving is of a chip and a year, so a port that is paid once pays from a number of chips
 on.
 """
 

@@ -43,7 +43,7 @@ def supply_of_facts(given: str, facts: Facts, chip: str) -> Supplied:
     path = f"supply.chips.{chip}"
     fact = facts.get(path)
     if fact is None or fact.value is None:
-        why = "no fact has how many are made" if fact is None else fact.reason or "not published"
+        why = "no fact has how many are made" if fact is None else fact.reason or "it is not known"
         raise UserError(f"{path}: {why}", given=given, fix="give its supply as a number of units")
     return Supplied(quarterly=of_fact(fact, "1"), share=share, fact=path)
 
