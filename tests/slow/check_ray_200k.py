@@ -5,7 +5,7 @@
 Runs in the environment of check_ray.py. The cluster is on this machine: a head without processors for tasks, and two
 nodes. At a third of the points the processes of one node are killed and a fresh node joins. At the end some parts are
 computed again in one process here and compared byte for byte. Prints wall and processor seconds, rows, bytes and points
-a second; ends with an AssertionError when something does not hold. It takes most of an hour on two processors.
+a second; ends with an AssertionError when something does not hold. It takes about half an hour on two free processors.
 """
 
 from __future__ import annotations
