@@ -33,6 +33,9 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("compare", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "trn3:64,h100:64", "--stack", "hand-tuned"),
     ),
     "compare-budget": ("compare", "llama-3.2-1b", *TRAIN, "--on", "trn3,h100", "--budget", "$20k", "--days", "30"),
+    "compare-year": (
+        *("compare", "llama-3.2-1b", *SERVE, "--on", "trn3:4,h100:4", "--per", "year", "--sells", "$0.3..$0.6/Mtok"),
+    ),
     "compare-serve": ("compare", "llama-3.1-8b", *SERVE, "--on", "h100:8,trn2:4,h100:1"),
     "plan": ("plan", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "h100:64", "--top", "1", "--neighbours"),
     "plan-pareto": ("plan", "llama-3.2-1b", *TRAIN, "--tokens", "1T", "--on", "h100:8", "--top", "1", "--pareto"),
@@ -232,8 +235,8 @@ every run of the tests."""
 
 
 LONG = (
-    *("compare-budget", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "sweep"),
-    *("sweep-serve", "value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
+    *("compare-budget", "compare-year", "compare-tuned", "fleet-work", "gap-serve", "plan-apart", "plan-load"),
+    *("plan-pareto", "sweep", "sweep-serve", "value-serve", "rl", "rl-split", "forward-diffuse", "forward-plan"),
 )
 """Verbs with choices that take seconds: `make test-slow` asks them, and every second one of the others."""
 QUICK = {verb for i, verb in enumerate(verb for verb in VERBS if verb not in LONG) if i % 2 == 0}

@@ -66,11 +66,10 @@ class YearAsk:
 
     def inputs(self) -> dict[str, object]:
         """As a result states it."""
-        price = self.price
         return {
             "per": self.per,
             "period_s": self.period_s,
-            **({} if price is None else {"sells": price.to_dict()}),
+            **({} if self.sells is None else {"sells": self.sells._asdict()}),
             **({} if self.within_s is None else {"within_s": self.within_s}),
         }
 

@@ -16,7 +16,7 @@ def yearly_rules(speed: str) -> list[Rule]:
     return [
         R("yearly tokens", "tokens", "tokens of the time that was asked, all chips at work", f"= {speed} * period_s"),
         R("yearly cost_usd", "USD", "cost of the row in the time", "= usd_per_mtok * tokens / 1e6"),
-        R("yearly revenue_usd", "USD", "what the tokens are sold for", "= tokens * sells / 1e6"),
+        R("yearly revenue_usd", "USD", "what the tokens are sold for", "= tokens * sells.value / 1e6"),
         R("yearly margin_usd", "USD", "revenue less cost", "= revenue_usd - cost_usd"),
         R("yearly energy_J", "J", "energy at the meter in the time", "= J_per_token * tokens"),
         R(
