@@ -161,6 +161,7 @@ class Drawer(Protocol):
     def frame(self, result: Shown, library: str | None, /) -> Frame: ...
     def csv(self, result: Shown, path: str | PathLike[str] | None, /) -> str: ...
     def parquet(self, result: Shown, path: str | PathLike[str], /) -> None: ...
+    def file_text(self, result: Shown, inputs: Mapping[str, object], more: Mapping[str, object], /) -> str: ...
 
 
 _find: Callable[[], Drawer] | None = None
@@ -338,6 +339,22 @@ class Shown(ABC):
             4
         """
         return _drawer().frame(self, library)
+
+    def to_json(self, inputs: Mapping[str, object] | None = None, more: Mapping[str, object] | None = None) -> Text:
+        """The result as a file that `mowich explain` reads, as `--out` writes it.
+
+        Args:
+            inputs: beside those that it states: the words of a question.
+            more: beside the result.
+
+        Returns: JSON, with its schema and the version of Mowich; SI units.
+
+        Example:
+            >>> import mowich
+            >>> mowich.goodput("trn3:64", samples=20).to_json().splitlines()[1]
+            ' "schema": "mowich/goodput@1",'
+        """
+        return Text(_drawer().file_text(self, inputs or {}, more or {}))
 
     def to_csv(self, path: str | PathLike[str] | None = None) -> Text:
         """The rows as CSV, as `--csv` prints them.

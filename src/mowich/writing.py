@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from mowich.errors import UserError
+
+_READS, _RUNS = 0o444, 0o111
+"""Rights to read a file, and to run it: who may read a script may run it."""
 
 NEW_MODE = 0o666
 """Of a new file, less what the umask takes."""
@@ -72,6 +75,22 @@ def replace_file(path: Path, content: str | bytes, *, lasting: bool = True) -> N
     Raises OSError."""
     with whole_file(path, lasting=lasting) as new:
         new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def replace_files(contents: Mapping[Path, str], scripts: Collection[Path] = ()) -> None:
+    """Write several files: the first takes its name when the bytes of all are on the disk, so a full disk leaves all as
+    they were. Folders above them are made. scripts: those that may be run. Raises OSError."""
+    with ExitStack() as stack:
+        made = []
+        for path, text in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = stack.enter_context(whole_file(path))
+            new.write_bytes(text.encode("utf-8"))
+            rights = stat.S_IMODE(new.stat().st_mode)
+            new.chmod(rights | (rights & _READS) >> 2 if path in scripts else rights & ~_RUNS)
+            made.append(new)
+        for new in made:
+            _sync(new, os.O_RDWR)
 
 
 def write_file(

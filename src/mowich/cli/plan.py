@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ def plan(asked: jobs.PlanRequest) -> None:
         line(f"searching {asked.systems[0]}")
         result = planned(asked)
         if asked.emit is not None:
+            form = replace(form, out=None)  # it names the folder of a bundle
             emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result, asked))
             return
         extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         result = answers.rated_planned(asked)
 
     text = partial(answers.plan_text, result, asked) if asked.emit is not None and result.rows else None
+    form = form if asked.emit is None else replace(form, out=None)  # it names the folder of a bundle
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, text=text)
     code = rates_exit_code(result)
     if code:
@@ -83,6 +85,7 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
         )
 
     if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
+        form = replace(form, out=None)  # it names the folder of a bundle
         emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
         return
     drawn = partial(_drawn, result, form)

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 
+FORECAST, INDEX, README = "forecast.json", "bundle.json", "README.md"
+"""Files of every bundle: the answer, the list of its files, and what to do with them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFile:
-    """One file. path: inside the bundle, with "/"; is_script: whether it may be run."""
+    """One file. path: inside the bundle, with "/"; is_script: whether it may be run; about: one line of README."""
 
     path: str
     text: str
     is_script: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,25 +35,43 @@ class Prediction:
     estimate: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        return {"name": self.name, "what": self.what, **self.estimate.to_dict()}
+        """The number with its range; what it is made of stands in the row."""
+        e = self.estimate
+        numbers = {"value": e.value, "unit": e.unit, "low": e.low, "high": e.high, "grade": e.grade}
+        return {"name": self.name, "what": self.what, **numbers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """What measures the forecast. program: "vllm bench serve"; log: the file that it writes, inside the bundle; files:
-    that run it; predictions: what it will show."""
+    that run it; predictions: what it will show; steps: commands before it, in order, each with what it does; notes:
+    what is left to the user, a line each."""
 
     program: str
     log: str
     files: Sequence[BundleFile]
     predictions: Sequence[Prediction]
+    steps: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """All files of a bundle. program: the tool that runs the plan; notes: what is left to the user, a line each."""
+    """All files of a bundle but its forecast. program: the tool that runs the plan; title: what it is of, in a line;
+    notes: what is left to the user, a line each."""
 
     program: str
+    title: str
     files: Sequence[BundleFile]
     benchmark: Benchmark
     notes: Sequence[str] = ()
+
+    def about(self, pick: int) -> dict[str, object]:
+        """What its forecast says of it. pick: which row of the answer, from 1."""
+        return {
+            "program": self.program,
+            "pick": pick,
+            "benchmark": self.benchmark.program,
+            "log": self.benchmark.log,
+            "predicted": [one.to_dict() for one in self.benchmark.predictions],
+        }

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.launch.arguments import SERVED_FIELDS, FieldValues, LaunchProgram, Work, write_arguments
-from mowich.launch.kubernetes import kubernetes_text
+from mowich.launch.bundle import Bundle, BundleFile
+from mowich.launch.kubernetes import kubernetes_files, kubernetes_text
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.plans import PlanLaunch, check_program, launch_of, runs_on
 from mowich.launch.profiling import profile_text
+from mowich.launch.serving_benchmark import roomy, sent_load
+from mowich.launch.serving_bundle import serving_files
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.skypilot import skypilot_text
 from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
+from mowich.launch.training_bundle import training_files
 from mowich.launch.trtllm import TRTLLM_SERVE
 from mowich.launch.vllm import VLLM_NEURON, VLLM_SERVE
-from mowich.launch.write import program_text
+from mowich.launch.write import head, program_text
 from mowich.machines.system import System
 from mowich.plans.launch_settings import SETTING_NAMES
 from mowich.plans.plan import ServePlan, stated_plan
@@ -51,6 +55,40 @@ ON_TRAINIUM: Mapping[str, LaunchProgram] = {"vllm": VLLM_NEURON, "torchtitan": T
 def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int) -> str:
     """The text of a row's plan for a program, "vllm", or for a wrapper of one: "kubernetes", "skypilot:sglang". Raises
     UserError where the plan cannot be said to it."""
+    program, launch = _launched(name, inputs, row, facts, layers)
+    wrapper = name.partition(":")[0]
+    return program_text(program, launch) if wrapper in PROGRAMS else _WRAPS[wrapper](program, launch, facts)
+
+
+_WRAPS: Mapping[str, Callable[[LaunchProgram, PlanLaunch, Facts], str]] = {
+    "skypilot": skypilot_text,
+    "kubernetes": kubernetes_text,
+    "profile": profile_text,
+}
+_WRAPPED = {"skypilot": "skypilot.yaml", "profile": "profile.sh"}
+"""A wrapper -> its file in a bundle; manifests of Kubernetes stand in every bundle."""
+
+
+def bundled(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int) -> Bundle:
+    """The bundle of a row's plan for a program or a wrapper of one. Raises UserError where the plan cannot be said to
+    it."""
+    program, launch = _launched(name, inputs, row, facts, layers)
+    if launch.work == "serve":
+        launch = roomy(launch, sent_load(inputs, row, launch.system.vendor))
+        files, benchmark = serving_files(program, launch, inputs, row, facts)
+    else:
+        files, benchmark = training_files(program, launch, inputs, row, facts)
+    wrapper = name.partition(":")[0]
+    files += kubernetes_files(program, launch, facts)
+    if wrapper in _WRAPPED:
+        path = _WRAPPED[wrapper]
+        text = _WRAPS[wrapper](program, launch, facts)
+        files.append(BundleFile(path=path, text=text, is_script=path.endswith(".sh"), about=f"for {wrapper}"))
+    return Bundle(program=name, title=head(program, launch)[0], files=files, benchmark=benchmark)
+
+
+def _launched(name: str, inputs: Result, row: Result, facts: Facts, layers: int) -> tuple[LaunchProgram, PlanLaunch]:
+    """The program that a name means for a row, and what it launches. Raises UserError where it cannot run it."""
     wrapper, _, inner = name.partition(":")
     if wrapper not in EMITTED or (inner and wrapper not in MANIFESTS):
         raise unknown("program", name, EMITTED, field="emit")
@@ -59,10 +97,7 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
     launch = launch_of(inputs, row, facts, layers)
     program = _program(name, launch.work, launch.system, launch.software)
     _check_here(program, launch)
-    if wrapper in PROGRAMS:
-        return program_text(program, launch)
-    wrap = {"skypilot": skypilot_text, "kubernetes": kubernetes_text, "profile": profile_text}[wrapper]
-    return wrap(program, launch, facts)
+    return program, launch
 
 
 def _program(name: str, work: Work, system: System, software: str) -> LaunchProgram:

@@ -7,6 +7,7 @@ import math
 
 from mowich.facts import Facts
 from mowich.launch.arguments import LaunchProgram
+from mowich.launch.bundle import BundleFile
 from mowich.launch.plans import LaunchedPool, PlanLaunch
 from mowich.launch.rented import RESOURCES, Rented, rented_as
 from mowich.launch.write import command, head
@@ -70,3 +71,8 @@ def _pod(program: LaunchProgram, launch: PlanLaunch, pool: LaunchedPool, rented:
 
 def _in(lines: list[str], spaces: int) -> list[str]:
     return [" " * spaces + line for line in lines]
+
+
+def kubernetes_files(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> list[BundleFile]:
+    """The manifests as files of a bundle."""
+    return [BundleFile(path="kubernetes/workers.yaml", text=kubernetes_text(program, launch, facts))]

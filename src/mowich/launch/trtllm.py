@@ -13,6 +13,7 @@ _PIECEWISE = "graphs torch_compile_config.enable_piecewise_cuda_graph"
 _SIZES = "graphs number"
 _BALANCED = "attention_dp_config.enable_balance"
 _BALANCE = "balance number"
+_TRANSFER = "cache_transceiver_config.backend"
 _BALANCE_STEPS = 50
 """Steps of `attention_dp_config.timeout_iters` where it is not said."""
 
@@ -63,7 +64,11 @@ TRTLLM_SERVE = LaunchProgram(
     ),
     own=_own,
     plan=_plan,
-    pools={"prefill": {"--server_role": "CONTEXT"}, "decode": {"--server_role": "GENERATION"}},
+    pools={
+        # a context server runs without overlap: it is not supported there (examples/disaggregated of TensorRT-LLM)
+        "prefill": {"--server_role": "CONTEXT", _TRANSFER: "DEFAULT", "disable_overlap_scheduler": "true"},
+        "decode": {"--server_role": "GENERATION", _TRANSFER: "DEFAULT"},
+    },
     roles={"prefill": "CONTEXT", "decode": "GENERATION"},
     sources=("names are of TensorRT-LLM 1.4.0rc4 (TorchLlmArgs); the config wins over options of the command",),
 )

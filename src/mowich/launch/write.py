@@ -47,8 +47,9 @@ def program_text(program: LaunchProgram, launch: PlanLaunch) -> str:
 def head(program: LaunchProgram, launch: PlanLaunch) -> list[str]:
     """What the text is of."""
     plural = "s" if launch.system.chips > 1 else ""
+    model = " ".join(launch.model.split())  # the name of a file may hold ends of lines, and comments end there
     return [
-        f"{launch.model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
+        f"{model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
         *program.sources,
         _SETS[program.name],
     ]
@@ -93,8 +94,9 @@ def command(
             " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
         ], remarks
     own_words = _OWN_WORDS.get(program.title)
-    words = own_words(arguments) if own_words else written_words(program, arguments)
-    words += written_words(program, dict(role))
+    in_config = {name: value for name, value in role.items() if not name.startswith("--")}
+    words = own_words(arguments | in_config) if own_words else written_words(program, arguments)
+    words += written_words(program, {name: value for name, value in role.items() if name not in in_config})
     first = _STARTS[program.name]
     if launch.work == "train":
         torchrun = " ".join(f"{name} {arguments[name]}" for name in LAUNCHER if name in arguments)

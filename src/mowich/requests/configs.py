@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "Print the best plan for vllm, nxdi, torchtitan, maxtext...",
+    "The best plan for vllm, torchtitan...; with --out DIR a bundle.",
     metavar="PROGRAM",
     edges=frozenset({Edge.OPTION}) | CALLED,
     example="vllm",
@@ -155,9 +155,10 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
 
 
 def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
-    """What does not go with a launch command."""
+    """What does not go with a launch command, and a folder that no bundle may be written to."""
+    from mowich.launch.bundle_folder import check_folder
     from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
-    from mowich.requests.common import CSV, JSON
+    from mowich.requests.common import CSV, JSON, OUT
 
     name = reader.get(EMIT)
     if name is None:
@@ -170,3 +171,7 @@ def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
         reader.add(
             "prints a launch command and nothing else", EMIT, given=name, fix="leave out --json, --csv, --timeline"
         )
+    folder = reader.get(OUT)
+    if folder is not None:
+        with reader.watch(OUT):
+            check_folder(folder)

@@ -194,16 +194,25 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
 
 
 def plan_text(result: PlanList | ServeResult | RateResult, asked: jobs.PlanRequest) -> str:
-    """The plan that a question picks, as the launch command or config that it asks for; where it is not the best plan,
-    what it costs."""
-    rows: Sequence[LaunchedRow] = result.rows
+    """The plan that a question picks, as the launch command or config that it asks for, or what was written of its
+    bundle; where it is not the best plan, what it costs."""
+    row = _picked(result.rows, asked)
+    assert asked.emit is not None
+    if asked.form.out is not None:
+        from mowich.launch.origin import bundle_text
+
+        text, mark = bundle_text(row.written_bundle(asked.emit, asked.form.out)), "note: "
+    else:
+        text, mark = row.emit(asked.emit), "# "
+    told = "" if result.compromise is None else f"{mark}{result.compromise.words()}\n"
+    reason = getattr(row, "reason", None)
+    return (f"{mark}{reason}\n" if reason else "") + told + text
+
+
+def _picked(rows: Sequence[LaunchedRow], asked: jobs.PlanRequest) -> LaunchedRow:
     if asked.pick > len(rows):
         raise UserError("is not among the plans", field="pick", given=asked.pick, allowed=f"1 to {len(rows)}")
-    assert asked.emit is not None
-    row = rows[asked.pick - 1]
-    told = "" if result.compromise is None else f"# {result.compromise.words()}\n"
-    reason = getattr(row, "reason", None)
-    return (f"# {reason}\n" if reason else "") + told + row.emit(asked.emit)
+    return rows[asked.pick - 1]
 
 
 def _facts_given(asked: jobs.PlanRequest) -> Mapping[str, object]:

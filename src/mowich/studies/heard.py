@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mowich.errors import UserError
 from mowich.facts import Fact, Facts
+from mowich.launch.origin import know_answer
 from mowich.shown import Result, Shown, with_heard, with_record
 from mowich.studies.record import AnswerRecord
 
@@ -47,7 +48,10 @@ def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], 
 
             found = answer(asked, *args, **named)
             beside = [x for x in (*args, *named.values()) if not callable(x)]  # what is told of progress is not asked
-            return note_heard(found, asked.facts, under if again else None, question=[asked, beside])
+            result = note_heard(found, asked.facts, under if again else None, question=[asked, beside])
+            if (words := getattr(asked, "again", None)) is not None:
+                know_answer(result, words())
+            return result
 
         return told
 

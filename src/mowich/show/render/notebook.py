@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from os import PathLike
 
@@ -18,6 +18,7 @@ from mowich.show import colours
 from mowich.show.charts import Chart
 from mowich.show.explain import explain_text
 from mowich.show.formats import number_text
+from mowich.show.json import to_json
 from mowich.show.page import Page
 from mowich.show.render.csv import to_csv
 from mowich.show.render.frame import csv_rows, frame_of, write_csv, write_parquet_rows
@@ -212,6 +213,11 @@ def csv(result: Shown, path: str | PathLike[str] | None) -> str:
 def parquet(result: Shown, path: str | PathLike[str]) -> None:
     """Write the rows of a result as one Parquet file."""
     write_parquet_rows(_plain_rows(result), str(path))
+
+
+def file_text(result: Shown, inputs: Mapping[str, object], more: Mapping[str, object]) -> str:
+    """A result as a file of JSON. inputs: beside its own; more: beside the result."""
+    return to_json({**result.to_dict(), **more}, inputs=inputs)
 
 
 def explained(result: Shown, metric: str, facts: object) -> str:

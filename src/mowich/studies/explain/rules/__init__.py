@@ -17,7 +17,7 @@ from mowich.studies.explain.rules import (
     serving,
     training,
 )
-from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, Rule
+from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, R, Rule
 
 __all__ = ["KINDS", "METRIC_UNITS", "RULES", "Rule", "rules_of"]
 
@@ -40,6 +40,13 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 """Schema -> rules, the first that matches wins; "serve" stands for serving results of compare and plan."""
 
 
+BUNDLE_RULES = (
+    R("bundle pick", "1", "which row the bundle runs, from 1", "lookup: --pick"),
+    R("bundle predicted *", "", "what the benchmark will show", "lookup: the row that runs, which has its terms"),
+)
+"""What the forecast of a bundle has beside the answer."""
+
+
 def rules_of(result: Result) -> tuple[Rule, ...]:
     """The rules of a result; none for an unknown schema."""
     schema = str(result.get("schema"))
@@ -48,4 +55,5 @@ def rules_of(result: Result) -> tuple[Rule, ...]:
         and result["inputs"].get("task") == "serve"
         and schema not in ("mowich/fit@1", "mowich/rates@1", *gaps.GAP_RULES)
     )
-    return RULES.get("serve" if is_serving else schema, ())
+    found = RULES.get("serve" if is_serving else schema, ())
+    return (*found, *BUNDLE_RULES) if found and "bundle" in result else found
