@@ -29,6 +29,7 @@ from mowich.launch.read import read_plan_file
 from mowich.launch.serving_benchmark import roomy, sent_load
 from mowich.launch.serving_bundle import worker_starts
 from mowich.launch.vllm import VLLM_SERVE
+from mowich.studies.explain import Explainer
 
 FACTS = load_facts()
 TARGETS = {
@@ -172,22 +173,27 @@ def test_workers_share_no_device_and_ranks_cover_the_plan(
     covered = 0
     for kind in {one.kind for one in starts}:
         mine = [one for one in starts if one.kind == kind]
+        shared = re.findall(
+            r'FIRST=(\d+) PORT=(\d+)(?: BOOTSTRAP=\d+)? "\$here/(\S+)"', texts.get(f"launch/server-{kind}.sh", "")
+        )
+        if not shared:
+            shared = [("0", "8000", path.removeprefix("launch/")) for path in {one.path for one in mine}]
         for rank in {one.rank for one in mine}:
-            held = [n for one in mine if one.rank == rank for n in devices(texts[one.path])]
+            own = [(int(first), path) for first, _, path in shared if path.endswith(f"-rank-{rank}.sh")]
+            held = [first + n for first, path in own for n in range(devices(texts[f"launch/{path}"]))]
             assert len(held) == len(set(held))
             assert max(held) < launch.per_server
             covered += len(held) * mine[0].times
-        ports = [re.search(r"PORT:=(\d+)", texts[one.path]) for one in mine if one.rank == 0]
-        assert len({port and port[1] for port in ports}) == len(ports)
+        assert len({port for _, port, _ in shared}) == (1 if mine[0].ranks > 1 else len(shared))
     assert covered == wanted
 
 
-def devices(text: str) -> list[int]:
-    """The devices that a script gives its worker."""
-    match = re.search(r"export (?:\w+_)?VISIBLE_(?:DEVICES|CORES|CHIPS)=(\S+)", text)
+def devices(text: str) -> int:
+    """How many devices a script gives its worker."""
+    match = re.search(r"^last=\$\(\(FIRST \+ (\d+)\)\)$", text, re.MULTILINE)
     assert match
-    first, dash, last = match[1].partition("-")
-    return list(range(int(first), int(last) + 1)) if dash else [int(n) for n in match[1].split(",")]
+    assert re.search(r"^export \w+_VISIBLE_(DEVICES|CORES)=|^\w+_VISIBLE_(DEVICES|CHIPS)=", text, re.MULTILINE)
+    return int(match[1]) + 1
 
 
 @DRAWN
@@ -365,15 +371,15 @@ def test_a_bundle_replaces_a_bundle_and_leaves_other_files(tmp_path: Path) -> No
     folder = tmp_path / "new" / "bundle"
     first = write_bundle(folder, small(), "{}\n", 1)
     assert set(contents(folder)) == set(first.files)
-    assert os.access(folder / "launch" / "worker-1-rank-0.sh", os.X_OK)
+    assert os.access(folder / "launch" / "server-1.sh", os.X_OK)
     assert not os.access(folder / "README.md", os.X_OK) or os.geteuid() == 0
     assert not (folder / "README.md").stat().st_mode & 0o111
     (folder / "benchmark" / "result.json").write_text("{}", encoding="utf-8")
-    (folder / "launch" / "worker-2-rank-0.sh").write_text("mine\n", encoding="utf-8")
+    (folder / "router" / "vllm-router.sh").write_text("mine\n", encoding="utf-8")
     second = write_bundle(folder, small(replicas=1), "{}\n", 1)
-    assert second.left == ("benchmark/result.json", "launch/worker-2-rank-0.sh")  # somebody changed the second
-    assert not (folder / "launch" / "worker-1-rank-0.sh").exists()
-    assert not (folder / "router").exists()
+    assert second.left == ("benchmark/result.json", "router/vllm-router.sh")  # somebody changed the second
+    assert not (folder / "launch" / "server-1.sh").exists()
+    assert not (folder / "router" / "dynamo.yaml").exists()
     assert (folder / "launch" / "worker-rank-0.sh").exists()
 
 
@@ -458,8 +464,8 @@ def test_the_forecast_of_a_bundle_is_the_answer_and_is_explained(
         assert one["low"] <= one["value"] <= one["high"]
     script = (folder / "benchmark" / "run.sh").read_text(encoding="utf-8")
     assert "MODEL:=meta-llama/Llama-3.1-8B-Instruct}" in script
-    for name in ("2.ttft_s", "bundle.predicted.ttft_s", "bundle.pick"):
-        assert cli.run(["explain", str(folder / "forecast.json"), name]) == 0, name
+    for name in ("bundle.predicted.ttft_s", "bundle.pick"):
+        assert Explainer(forecast, FACTS).explain(name, sensitivity=False)
     readme = (folder / "README.md").read_text(encoding="utf-8")
     explained = re.search(r"`mowich (explain forecast.json \S+)`", readme)
     assert explained

@@ -166,10 +166,12 @@ def emit(
     after: Callable[[Style], str] | None = None,
     text: Callable[[], str] | None = None,
     page: Callable[[], Page] | None = None,
+    headed: bool = False,
 ) -> None:
     """Print a result in the form asked for, and save it when asked. inputs: what else is needed to run it again; model,
     seconds: what it was made of, and how long that took; after: more text, below that of the page; text: in the place
-    of a page, for an answer that has none; page: where it is not made of the JSON alone."""
+    of a page, for an answer that has none; page: where it is not made of the JSON alone; headed: the headline of the
+    page stands above the text."""
     from mowich.show.heard import heard_lines, stale_lines
     from mowich.show.json import to_json, with_inputs
 
@@ -181,6 +183,8 @@ def emit(
     if result.get("schema") in _KEPT:
         keep_last(to_json(result, inputs=inputs))
     if form.as_json or text is not None:
+        above = _headline(with_inputs(result, inputs), form) if headed else ""
+        sys.stdout.write(above)
         sys.stdout.write(to_json(result, inputs=inputs) if form.as_json or text is None else text())
         return
     from mowich.show.page import Run
@@ -197,6 +201,16 @@ def emit(
 
     how = replace(style(form.plain), legend=form.legend)
     sys.stdout.write(terminal(shown, how) + ("" if after is None else after(how)))
+
+
+def _headline(result: Result, form: Form) -> str:
+    """The headline of a page, with an empty line below it."""
+    from mowich.show.page import Run
+    from mowich.show.render.terminal import wrap
+    from mowich.show.verbs import page_of
+
+    lines = wrap(page_of(result, Run()).headline, style(form.plain), indent=0, hang=0)
+    return "".join(f"{line}\n" for line in [*lines, ""])
 
 
 _KEPT = {

@@ -37,12 +37,17 @@ def compare(asked: jobs.CompareRequest) -> None:
         return
     from mowich.studies.answers import compared
 
-    form = asked.form
+    form, text = asked.form, None
     with progress(form.quiet) as line:
         line("searching")
         result = compared(asked)
+        if asked.emits is not None:
+            from mowich.studies.best_emitted import best_text
 
-    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
+            form, text = replace(form, out=None), partial(best_text, result, asked)
+
+    is_bundle = text is not None and asked.form.out is not None
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, text=text, headed=is_bundle)
     if not result.complete:
         print("the systems above were done, the others are left out", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -74,8 +79,10 @@ def plan(asked: jobs.PlanRequest) -> None:
         line(f"searching {asked.systems[0]}")
         result = planned(asked)
         if asked.emit is not None:
+            is_bundle = form.out is not None
             form = replace(form, out=None)  # it names the folder of a bundle
-            emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result, asked))
+            text = partial(plan_text, result, asked)
+            emit(result.to_dict(), form, inputs=asked.again(), text=text, headed=is_bundle and asked.pick == 1)
             return
         extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None

@@ -52,8 +52,17 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         result = answers.rated_planned(asked)
 
     text = partial(answers.plan_text, result, asked) if asked.emit is not None and result.rows else None
+    is_bundle = asked.emit is not None and form.out is not None
     form = form if asked.emit is None else replace(form, out=None)  # it names the folder of a bundle
-    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, text=text)
+    emit(
+        result.to_dict(),
+        form,
+        inputs=asked.again(),
+        model=asked.model,
+        seconds=result.seconds,
+        text=text,
+        headed=is_bundle and text is not None and asked.pick == 1,
+    )
     code = rates_exit_code(result)
     if code:
         raise typer.Exit(code)
@@ -84,9 +93,17 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
             answers.served_planned(asked) if isinstance(asked, jobs.PlanRequest) else answers.served_compared(asked)
         )
 
-    if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
+    text = None
+    if isinstance(asked, jobs.PlanRequest):
+        text = None if asked.emit is None else partial(answers.plan_text, result, asked)
+    elif asked.emits is not None:
+        from mowich.studies.best_emitted import best_text
+
+        text = partial(best_text, result, asked)
+    if text is not None:
+        is_bundle = form.out is not None and getattr(asked, "pick", 1) == 1
         form = replace(form, out=None)  # it names the folder of a bundle
-        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
+        emit(result.to_dict(), form, inputs=asked.again(), text=text, headed=is_bundle)
         return
     drawn = partial(_drawn, result, form)
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)

@@ -44,14 +44,15 @@ class Prediction:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """What measures the forecast. program: "vllm bench serve"; log: the file that it writes, inside the bundle; files:
-    that run it; predictions: what it will show; steps: commands before it, in order, each with what it does; notes:
-    what is left to the user, a line each."""
+    that run it; predictions: what it will show; steps, after: commands before it and behind it, in order, each with
+    what it does; notes: what is left to the user, a line each."""
 
     program: str
     log: str
     files: Sequence[BundleFile]
     predictions: Sequence[Prediction]
     steps: Sequence[tuple[str, str]] = ()
+    after: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 
 

@@ -34,7 +34,7 @@ def next_steps(bundle: Bundle) -> list[tuple[str, str]]:
     out += [(file.path, file.about) for file in runs]
     if bundle.benchmark.predictions:
         out.append((f"mowich verify . {bundle.benchmark.log}", "measured beside predicted"))
-    return out
+    return [*out, *bundle.benchmark.after]
 
 
 def _steps(bundle: Bundle) -> Iterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -26,7 +27,8 @@ class LaunchedPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLaunch:
-    """A plan to launch. software: engine or stack that the prediction is of; per_server: devices of one server."""
+    """A plan to launch. software: engine or stack that the prediction is of; per_server: devices of one server; inputs:
+    of the result, as its JSON states them."""
 
     work: Work
     model: str
@@ -35,6 +37,7 @@ class PlanLaunch:
     software: str
     per_server: int
     pools: tuple[LaunchedPool, ...]
+    inputs: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def launch_of(inputs: Result, row: Result, facts: Facts, layers: int) -> PlanLaunch:
@@ -58,6 +61,9 @@ def launch_of(inputs: Result, row: Result, facts: Facts, layers: int) -> PlanLau
         if servers is not None and servers.value is not None
         else system.chips_per_unit
     )
+    rented = facts.get(f"systems.{system.id}.rented.chips")
+    if work == "train" and rented is not None and rented.value is not None:
+        per_server = min(per_server, round(facts.number(rented.path)))
     make = _trained if work == "train" else _served
     return PlanLaunch(
         work=work,
@@ -67,6 +73,7 @@ def launch_of(inputs: Result, row: Result, facts: Facts, layers: int) -> PlanLau
         software=str(about["stack"] if work == "train" else row["engine"]),
         per_server=per_server * system.devices_per_chip,
         pools=make(inputs, row, system, per_server * system.devices_per_chip, layers),
+        inputs=inputs,
     )
 
 
@@ -91,14 +98,14 @@ def _served(inputs: Result, row: Result, system: System, per_server: int, layers
 def _trained(inputs: Result, row: Result, system: System, per_server: int, layers: int) -> tuple[LaunchedPool, ...]:
     plan, batch = row["plan"], row["global_batch_seqs"]
     devices = plan["tp"] * plan["dp"] * plan["cp"] * plan["pp"]
-    per_node = min(devices, per_server)
+    per_node = next(n for n in range(min(devices, per_server), 0, -1) if devices % n == 0)
     fields: FieldValues = {
         **plan,
         "batch": batch,
         "seq": inputs["seq"],
         "steps": math.ceil(inputs["tokens"] / (batch * inputs["seq"])),
         "layers": layers,
-        "nodes": math.ceil(devices / per_node),
+        "nodes": devices // per_node,
         "per_node": per_node,
         "slices": max(1, devices // system.domain_devices),
     }

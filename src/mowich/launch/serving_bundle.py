@@ -41,11 +41,10 @@ _MODEL_ASKED = "path of the checkpoint, or its name in the hub"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStart:
-    """A worker on one server, or a rank of one that takes several. name: "prefill-2"; pool: what it is; kind, times:
-    the servers that run it, by number from 1, and how many such; first: of its devices on a server; devices: of this
-    rank; rank, ranks: this one, and all; place: among the workers of its server."""
+    """A worker on one server, or a rank of one that takes several. pool: what it is; kind, times: the servers that run
+    it, by number from 1, and how many such; first: of its devices on a server; devices: of this rank; rank, ranks: this
+    one, and all; place: among the workers of its server."""
 
-    name: str
     pool: LaunchedPool
     kind: int
     times: int
@@ -57,16 +56,14 @@ class WorkerStart:
 
     @property
     def path(self) -> str:
-        return f"launch/{self.name}-rank-{self.rank}.sh"
+        """Its script, which workers of the same pool share."""
+        return f"launch/{self.pool.role or 'worker'}-rank-{self.rank}.sh"
 
-    @property
-    def port(self) -> int:
-        """Of its API, where nobody sets another one."""
-        return FIRST_PORT + self.place
-
-    @property
-    def last(self) -> int:
-        return self.first + self.devices - 1
+    def given(self, program: LaunchProgram) -> str:
+        """What a worker that shares its server is started with."""
+        is_told = program is SGLANG_SERVER and self.pool.role == "prefill"
+        told = f" BOOTSTRAP={BOOTSTRAP_PORT + self.place}" if is_told else ""
+        return f"FIRST={self.first} PORT={FIRST_PORT + self.place}{told}"
 
 
 def serving_files(
@@ -82,8 +79,8 @@ def serving_files(
     starts = worker_starts(program, launch, facts)
     workers = Workers(prefill=_count(launch, "prefill"), decode=_count(launch, "decode"), both=_count(launch, ""))
     files = [BundleFile(path=COMMANDS, text=program_text(program, launch), about="all commands; mowich plan --plan")]
-    files += [_rank_file(program, launch, model, one) for one in starts]
-    files += _server_files(starts)
+    files += {one.path: _rank_file(program, launch, model, one) for one in starts}.values()
+    files += _server_files(program, starts)
     routers = router_files(program, launch, model, workers, facts)
     benchmark = served_benchmark(program, launch, model, workers, inputs, row, facts)
     notes = [*_notes(program, launch, model, inputs, facts), *routers_told(program, launch, workers), *benchmark.notes]
@@ -101,14 +98,9 @@ def worker_starts(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> l
     """What runs on which devices of which servers. Raises UserError for a worker whose devices no number of servers
     shares out evenly."""
     out: list[WorkerStart] = []
-    placed = rented_as(launch, facts).placed(launch)
-    seen: dict[str, int] = {}
-    for kind, one in enumerate(placed, 1):
+    for kind, one in enumerate(rented_as(launch, facts).placed(launch), 1):
         first = 0
         for place, pool in enumerate(_pools_of(launch, one)):
-            seen[pool.role] = seen.get(pool.role, 0) + 1
-            name = pool.role or "worker"
-            name = f"{name}-{seen[pool.role]}" if _is_one_of_several(placed, pool.role) else name
             if pool.devices % one.nodes:
                 raise UserError(
                     f"{one.nodes} servers cannot share the {pool.devices} devices of a worker evenly",
@@ -119,7 +111,6 @@ def worker_starts(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> l
             devices = pool.devices // one.nodes
             out += [
                 WorkerStart(
-                    name=name,
                     pool=pool,
                     kind=kind,
                     times=one.times,
@@ -140,18 +131,23 @@ def _pools_of(launch: PlanLaunch, one: Placed) -> list[LaunchedPool]:
     return [pool for pool in launch.pools for _ in range(one.workers.get(pool.role, 0))]
 
 
-def _is_one_of_several(placed: Sequence[Placed], role: str) -> bool:
-    """Whether workers of one role have several scripts: on one server, or on servers of several kinds."""
-    return sum(one.workers.get(role, 0) for one in placed) > 1
-
-
 # scripts
 # -----------------------------------------------------------------------------------------------------------------
 def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart) -> BundleFile:
+    body, remarks = rank_lines(program, launch, model, one)
+    each = f"{one.devices} device{'s' if one.devices > 1 else ''}"
+    about = f"a worker{f' of {one.pool.role}' if one.pool.role else ''}"
+    about += f": rank {one.rank} of {one.ranks}, on {each} of a server" if one.ranks > 1 else f" on {each}"
+    text = script([*head(program, launch), about, *remarks], *body)
+    return BundleFile(path=one.path, text=text, is_script=True, about=about)
+
+
+def rank_lines(
+    program: LaunchProgram, launch: PlanLaunch, model: ServedModel, one: WorkerStart
+) -> tuple[list[str], list[str]]:
+    """(lines of a shell, remarks) that start a rank of a worker."""
     lines, remarks = command(program, launch, one.pool, more=_words(program, one))
-    where = f"rank {one.rank} of {one.ranks}, a server each" if one.ranks > 1 else "the whole worker"
-    about = f"{one.name}, {where}; devices {one.first} to {one.last}"
-    body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("PORT", str(one.port))]
+    body = [variable("MODEL", model.checkpoint, _MODEL_ASKED), variable("PORT", str(FIRST_PORT))]
     if one.ranks > 1:
         body += [variable("MASTER_ADDR", "", _ADDRESS_ASKED), variable("MASTER_PORT", str(MASTER_PORT))]
     body += _environment(program, launch, one)
@@ -161,13 +157,7 @@ def _rank_file(program: LaunchProgram, launch: PlanLaunch, model: ServedModel, o
         body.append(variable("ETCD", "", "HOST:PORT of etcd, where workers of NxD Inference find each other"))
         text = _with_etcd(text, program.roles[one.pool.role])
     body.append(text)
-    return BundleFile(
-        path=one.path,
-        text=script([*head(program, launch), about, *remarks], *body),
-        is_script=True,
-        about=f"{about}; on {one.times} server{'s' if one.times > 1 else ''}"
-        + (" for each rank" if one.ranks > 1 and one.times > 1 else ""),
-    )
+    return body, remarks
 
 
 def _with_etcd(text: str, role: str) -> str:
@@ -176,26 +166,31 @@ def _with_etcd(text: str, role: str) -> str:
     return re.sub(r"--kv-transfer-config '[^']*'", lambda _: f'--kv-transfer-config "{given}"', text)
 
 
+_SEEN = {"NVIDIA": "CUDA_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES", "Google": "TPU_VISIBLE_CHIPS"}
+"""Vendor -> the variable with the numbers of a worker's devices."""
+
+
 def _environment(program: LaunchProgram, launch: PlanLaunch, one: WorkerStart) -> list[str]:
     """Variables of a worker: its devices, and what a transfer of the cache needs."""
-    numbers = ",".join(map(str, range(one.first, one.last + 1)))
-    of_vendor = {"NVIDIA": "CUDA_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES", "Google": "TPU_VISIBLE_CHIPS"}
-    out = []
+    out = [variable("FIRST", "0"), f"last=$((FIRST + {one.devices - 1}))"]
     if launch.system.vendor == "AWS":
         cores = "NEURON_VISIBLE_DEVICES" if program is VLLM_NEURON else "NEURON_RT_VISIBLE_CORES"
-        out.append(f"export {cores}={one.first}-{one.last}")
+        out.append(f'export {cores}="$FIRST-$last"')
         if one.pool.fields.get("lnc"):
             out.append(f"export NEURON_LOGICAL_NC_CONFIG={one.pool.fields['lnc']}")
-    elif launch.system.vendor in of_vendor:
-        out.append(f"export {of_vendor[launch.system.vendor]}={numbers}")
+    else:
+        name = _SEEN.get(launch.system.vendor, _SEEN["NVIDIA"])
+        out += [f'{name}=$(seq -s , "$FIRST" "$last")', f"export {name}"]
     if one.pool.role and program in (VLLM_SERVE, VLLM_NEURON):
         out += [
             ': "${HOST_IP:=$(hostname -I | cut -d" " -f1)}"',
             'export VLLM_NIXL_SIDE_CHANNEL_HOST="$HOST_IP"',
-            f"export VLLM_NIXL_SIDE_CHANNEL_PORT={SIDE_PORT + one.first}",
+            f"export VLLM_NIXL_SIDE_CHANNEL_PORT=$(({SIDE_PORT} + FIRST))",
         ]
         # over shared memory the cache of engines on one server may arrive wrong: AWS's tutorial
         out.append("export FI_EFA_ENABLE_SHM_TRANSFER=0" if program is VLLM_NEURON else "export UCX_NET_DEVICES=all")
+    if one.pool.role == "prefill" and program is SGLANG_SERVER:
+        out.append(variable("BOOTSTRAP", str(BOOTSTRAP_PORT)))
     return out
 
 
@@ -208,7 +203,7 @@ def _words(program: LaunchProgram, one: WorkerStart) -> list[str]:
         if one.pool.role:
             out.append("--disaggregation-transfer-backend nixl")
         if one.pool.role == "prefill":
-            out.append(f"--disaggregation-bootstrap-port {BOOTSTRAP_PORT + one.place}")
+            out.append('--disaggregation-bootstrap-port "$BOOTSTRAP"')
     elif program is not TRTLLM_SERVE and one.ranks > 1:
         out += [f"--nnodes {one.ranks}", f"--node-rank {one.rank}"]
         out += ['--master-addr "$MASTER_ADDR"', '--master-port "$MASTER_PORT"']
@@ -216,7 +211,7 @@ def _words(program: LaunchProgram, one: WorkerStart) -> list[str]:
     return out
 
 
-def _server_files(starts: Sequence[WorkerStart]) -> list[BundleFile]:
+def _server_files(program: LaunchProgram, starts: Sequence[WorkerStart]) -> list[BundleFile]:
     """A script for each kind of server with several workers: it starts them beside each other."""
     out = []
     for kind in dict.fromkeys(one.kind for one in starts):
@@ -226,7 +221,7 @@ def _server_files(starts: Sequence[WorkerStart]) -> list[BundleFile]:
         path, times = f"launch/server-{kind}.sh", mine[0].times
         about = f"all {len(mine)} workers of a server, on {times} server{'s' if times > 1 else ''}"
         body = [HERE, "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
-        body += [f'PORT={one.port} "$here/{one.path.removeprefix("launch/")}" &' for one in mine]
+        body += [f'{one.given(program)} "$here/{one.path.removeprefix("launch/")}" &' for one in mine]
         # the first worker that ends takes the others with it, so that whoever watches the script sees it
         out.append(BundleFile(path=path, text=script([about], *body, "wait -n"), is_script=True, about=about))
     return out
@@ -244,12 +239,10 @@ def _steps(starts: Sequence[WorkerStart]) -> list[tuple[str, str]]:
             out.append((f"launch/server-{kind}.sh", f"on {servers}: {len(mine)} workers on each"))
         elif mine[0].ranks == 1:
             out.append((mine[0].path, f"on {servers}: one worker on each"))
-        elif mine[0].pool.copies > 1:
-            ranks = f"on {mine[0].ranks} servers for each of {mine[0].times} workers, a rank on each"
-            out.append((f"launch/{mine[0].name}-rank-R.sh", f"{ranks}; MASTER_ADDR: where rank 0 of its worker runs"))
         else:
-            ranks = f"on {mine[0].ranks} servers, a rank on each"
-            out.append((f"launch/{mine[0].name}-rank-R.sh", f"{ranks}; MASTER_ADDR: where rank 0 runs"))
+            path = mine[0].path.replace("-rank-0", "-rank-R")
+            many = f"for each of {mine[0].times} workers " if mine[0].times > 1 else ""
+            out.append((path, f"{many}on {mine[0].ranks} servers, a rank on each; MASTER_ADDR: where its rank 0 runs"))
     return out
 
 

@@ -17,7 +17,8 @@ _STAGED = 1
 def _own(fields: FieldValues) -> FieldValues:
     """zero 0 is replication alone, sharding groups replicate and shard (HSDP); 2 is FSDP that keeps the gathered
     weights (1 in a pipeline, which reduces gradients once a step), 3 FSDP that gathers them again; micro-batches are
-    those of the pipeline, or the local batch without one."""
+    those of the pipeline, or the local batch without one. CUDA graphs take no pipelines, and of experts over ranks only
+    some ways of sending tokens."""
     dp, pp, zero = int(fields.pop("dp", 1)), int(fields.get("pp", 1)), fields.pop("zero", 3)
     kept = _STAGED if pp > 1 else 2
     if zero not in (0, kept, 3):
@@ -38,11 +39,14 @@ def _own(fields: FieldValues) -> FieldValues:
     if int(fields.get("tp", 1)) == 1:
         fields.pop("sp", None)
         fields.pop("tp_overlap", None)
+    if pp > 1 or ep > 1:
+        fields["no_graphs"] = True
     return fields
 
 
 def _plan(own: FieldValues) -> FieldValues:
     replicas, shards = int(own.pop("replicas", 1)), int(own.pop("shards", 0))
+    own.pop("no_graphs", None)
     is_staged = int(own.get("pp", 1)) > 1
     reshard = own.pop("reshard", 2 if is_staged else 3)  # the default policy keeps weights in a pipeline
     out = {**own, "zero": 0 if not shards else _STAGED if is_staged and reshard == 2 else reshard}
@@ -106,6 +110,9 @@ TORCHTITAN_RUN = LaunchProgram(
         PlanArgument(field="seq", name="training.seq_len"),
         PlanArgument(field="steps", name="training.steps"),
         PlanArgument(
+            field="no_graphs", name="training.disable_cuda_graphs", words={True: True, False: False}, absent=False
+        ),
+        PlanArgument(
             field="offload",
             name="training.enable_cpu_offload",
             words={"none": False, "optimizer+weights": True},
@@ -139,8 +146,16 @@ TORCHTITAN_RUN = LaunchProgram(
     fixed={"compile.enable": True},
 )
 
-_BY_COMPILER = ("tp_overlap", "offload")
+_BY_COMPILER = ("tp_overlap", "offload", "no_graphs")
 """Fields that have an argument on GPUs alone."""
+
+
+def _neuron_own(fields: FieldValues) -> FieldValues:
+    own = _own(fields)
+    own.pop("no_graphs", None)
+    return own
+
+
 TORCHTITAN_NEURON = replace(
     TORCHTITAN_RUN,
     title="TorchTitan Neuron",
@@ -153,6 +168,7 @@ TORCHTITAN_NEURON = replace(
         NoArgument(field="tp_overlap", only=(True,), why="the compiler orders collectives"),
         NoArgument(field="offload", only=("none",)),
     ),
+    own=_neuron_own,
     fixed={"compile.enable": True, "compile.backend": "neuron"},
     mark="--compile.backend neuron",
     sources=(

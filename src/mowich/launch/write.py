@@ -28,7 +28,7 @@ _SETS: Mapping[str, str] = {
     "trtllm": "$MODEL is the path of the checkpoint, or its name in the hub",
     "torchtitan": "$MODULE and $CONFIG name the model and its function of torchtitan's config_registry",
     "megatron": "MODEL_ARGS holds the shape of the model, its tokenizer and its data",
-    "maxtext": "model_name, base_output_directory and the data set are yours to add",
+    "maxtext": "model_name, base_output_directory and the data set are yours to add; $CONFIG is a config with them",
 }
 LAUNCHER = ("--nnodes", "--nproc-per-node")
 """Arguments of torchrun, before the program."""
@@ -90,9 +90,7 @@ def command(
         return [f"{name}: {json.dumps(value)}" for name, value in arguments.items()], remarks
     if program is MAXTEXT_RUN:
         words = [f"{name}={shlex.quote(_plain_text(value))}" for name, value in arguments.items()]
-        return [
-            " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
-        ], remarks
+        return [" \\\n  ".join(['python3 -m maxtext.trainers.pre_train.train "$CONFIG"', *words, *more])], remarks
     own_words = _OWN_WORDS.get(program.title)
     in_config = {name: value for name, value in role.items() if not name.startswith("--")}
     words = own_words(arguments | in_config) if own_words else written_words(program, arguments)

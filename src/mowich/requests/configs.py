@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "The best plan for vllm, torchtitan...; with --out DIR a bundle.",
+    "The best plan for vllm...; with --out DIR: a bundle of it.",
     metavar="PROGRAM",
     edges=frozenset({Edge.OPTION}) | CALLED,
     example="vllm",

@@ -292,7 +292,7 @@ class CompareRequest(JobRequest):
     """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
     system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
     what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
-    named in the place of what makers ship, for all rows."""
+    named in the place of what makers ship, for all rows; emits: the program that the best system is written for."""
 
     equal: str
     budget: float | None
@@ -300,6 +300,7 @@ class CompareRequest(JobRequest):
     has_tokens: bool
     hand_tuned: bool
     software: str | None
+    emits: str | None
 
     def again(self) -> dict[str, object]:
         """The same, with the software that was named."""
@@ -713,7 +714,10 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     is_paid = asks == "train" and read_budget(reader, EQUALS)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
-    named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
+    if asks == "forward":
+        only_of(reader, (EMIT,), "training and serving", TRAINS)
+    check_emit(reader, has_timeline=False)
+    named: dict[str, object] = {"emits": reader.get(EMIT), "has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
 
@@ -780,7 +784,7 @@ COMPARE = Schema(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
         RUN_DAYS,
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
-        *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
+        *(PLAN_FILE, EMIT, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",

@@ -23,7 +23,7 @@ from mowich.version import VERSION
 NOT_ASKED = frozenset(
     (
         *("form", "notes", "facts", "given", "model_given", "pick", "timeline", "out", "saved"),
-        *("trace", "html", "html_from_s", "parquet", "timeout_s", "memory_GiB", "places", "again"),
+        *("trace", "html", "html_from_s", "parquet", "timeout_s", "memory_GiB", "places", "again", "emits"),
     )
 )
 """Fields of requests that say how a question was put, and how its answer is shown and where; facts are in a digest by
