@@ -358,6 +358,27 @@ def sum_of(parts: Sequence[Estimate]) -> Estimate:
     )
 
 
+def difference_of(more: Estimate, less: Estimate) -> Estimate:
+    """One number less another that nothing is shared with: their ranges combine by squares. It may be below 0.
+
+    >>> earned = Estimate(value=10.0, unit="USD", low=7.0, high=13.0)
+    >>> left = difference_of(earned, Estimate(value=10.0, unit="USD", low=6.0, high=14.0))
+    >>> left.value, left.low, left.high
+    (0.0, -5.0, 5.0)
+    """
+    if more.value is None or less.value is None:
+        return unknown_estimate(more.unit, more.reason or less.reason or "unknown")
+    value = more.value - less.value
+    ends = [
+        (e.low if e.low is not None else float(e), e.high if e.high is not None else float(e)) for e in (more, less)
+    ]
+    down = math.hypot(more.value - ends[0][0], ends[1][1] - less.value)
+    up = math.hypot(ends[0][1] - more.value, less.value - ends[1][0])
+    return Estimate(
+        value=value, unit=more.unit, low=value - down, high=value + up, grade=worst_grade((more.grade, less.grade))
+    )
+
+
 def chance_within(e: Estimate, limit: float) -> float | None:
     """Chance that a number is at most a limit: of a log-normal with the value as its median, and on the limit's side of
     it the 90% range of the estimate.

@@ -82,6 +82,7 @@ def _build() -> dict[str, Quantity]:
         table[f"{money}/TB"] = Quantity(1e-12, "USD/B")
         table[f"{money}/W"] = Quantity(1.0, "USD/W")
         table[f"{money}/kW/month"] = Quantity(1e-3 / _TIME["month"], "USD/W/s")
+        table[f"{money}/month"] = Quantity(1 / _TIME["month"], "USD/s")
         table[f"{money}/kW/year"] = Quantity(1e-3 / _TIME["year"], "USD/W/s")
     table["mm2"] = Quantity(1e-6, "m2")
     table["mm"] = Quantity(1e-3, "m")

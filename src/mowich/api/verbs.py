@@ -78,7 +78,7 @@ def _model(model: str | Model) -> Model:
 @overload
 def compare(
     model: str | Model,
-    systems: Sequence[str | System],
+    systems: Sequence[str | System] = (),
     *,
     train: Train,
     serve: None = None,
@@ -86,6 +86,11 @@ def compare(
     equal: str = "chips",
     budget: str | float | None = None,
     days: float | None = None,
+    have: Sequence[str | System] | None = None,
+    power: str | float | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: str | float | None = None,
     fixed: Mapping[str, str] | None = None,
     plan: str | Path | None = None,
     price: str | None = None,
@@ -97,7 +102,7 @@ def compare(
 @overload
 def compare(
     model: str | Model,
-    systems: Sequence[str | System],
+    systems: Sequence[str | System] = (),
     *,
     forward: Forward,
     train: None = None,
@@ -112,12 +117,19 @@ def compare(
 @overload
 def compare(
     model: str | Model,
-    systems: Sequence[str | System],
+    systems: Sequence[str | System] = (),
     *,
     serve: Serve,
     train: None = None,
     chips: int | None = None,
     equal: str = "chips",
+    budget: str | float | None = None,
+    days: float | None = None,
+    have: Sequence[str | System] | None = None,
+    power: str | float | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: str | float | None = None,
     fixed: Mapping[str, str] | None = None,
     plan: str | Path | None = None,
     price: str | None = None,
@@ -128,7 +140,7 @@ def compare(
 ) -> ServeResult: ...
 def compare(
     model: str | Model,
-    systems: Sequence[str | System],
+    systems: Sequence[str | System] = (),
     *,
     train: Train | None = None,
     serve: Serve | None = None,
@@ -137,6 +149,11 @@ def compare(
     equal: str = "chips",
     budget: str | float | None = None,
     days: float | None = None,
+    have: Sequence[str | System] | None = None,
+    power: str | float | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: str | float | None = None,
     fixed: Mapping[str, str] | None = None,
     plan: str | Path | None = None,
     price: str | None = None,
@@ -149,16 +166,21 @@ def compare(
 
     Args:
         model: a name, a file, or what `mowich.load` gave.
-        systems: names ("trn3", "gb300:72") or what `mowich.system` gave, at least one.
+        systems: names ("trn3", "gb300:72") or what `mowich.system` gave; at least one, here or in `have`.
         train: the training job, {"tokens": "1T", "seq": 4096, "batch": "512seqs"}; keys as in `mowich.Train`.
         serve: the serving job, {"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}; keys as in `mowich.Serve`.
         forward: forward passes, {"task": "diffuse", "height": 1024, "width": 1024, "steps": 28}; keys as in
             `mowich.Forward`.
         chips: of each system; None takes the number in its name, else one unit.
         equal: what is the same for all: "chips", "units", "usd" or "power".
-        budget: of training: money for `days`, "$2M". It rents the chips of a system without a size; chips of a size are
-            there already, and it pays their electricity (`owned` of a row). Rows have `tokens_trained`.
+        budget: money for `days`, "$2M". It rents the chips of a system without a size; chips of a size are there
+            already, and it pays their electricity (`owned` of a row). Rows have `tokens_trained` or `tokens_served`.
         days: that the budget pays for.
+        have: systems that are there already, with their sizes ("trn2:512"). They come first, and cost electricity.
+        power: of a site at the meter, "5MW": each system without a size has as many chips as it feeds.
+        per: "year", "month" or "day": what each row comes to in that time (`yearly` of a row).
+        sells: with `per`, what tokens are sold at: "$0.50/Mtok", or a range, "$0.3..$0.6/Mtok".
+        within: with `per`, by when a port to another maker's software has to pay: "2y".
         fixed: choices of the plan that are not searched, {"tp": "4,8"}.
         plan: a launch command or config of another program, whose plan is taken.
         price: kind of price: "tco" (without one), "rent", "on-demand", "1y", "3y", "capacity-block", "spot", "list",
@@ -188,13 +210,20 @@ def compare(
         "equal": equal,
         "budget": budget,
         "days": days,
+        "have": None if have is None else names_called(have),
+        "power": power,
+        "per": per,
+        "sells": sells,
+        "within": within,
         "fixed": fixed,
         "plan": plan,
         "price": price,
         "term": term,
         "recipe": recipe,
     }
-    with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
+    with keywords_asked(
+        jobs.COMPARE, facts, model=model, systems=names_called(systems) or None, stack=stack, **given
+    ) as asked:
         if asked.forward is not None:
             return answers.forward_found(asked, "compare")
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)

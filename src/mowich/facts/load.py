@@ -38,6 +38,7 @@ FACT_KINDS = (
     "vendors",
     "neuroncore",
     "rl",
+    "supply",
     "launch",
 )
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""

@@ -1,10 +1,17 @@
-"""What is the same for all systems of a comparison: chips, units, dollars or power; or money and days in the place of a
-number of chips."""
+"""What is the same for all systems of a comparison: chips, units, dollars or power; or, in the place of a number of
+chips, money and days, chips that are there already, or the power of a site; and the time that an answer is told for."""
 
 from __future__ import annotations
 
-from mowich.requests.fields import Field, number, quantity, word
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mowich.errors import UserError
+from mowich.requests.fields import Field, number, quantity, read_names, word
 from mowich.requests.schema import QuestionReader
+from mowich.units import UNITS, parse
 
 EQUAL = ("chips", "units", "usd", "power")
 """Footings of a comparison: what is the same for all systems."""
@@ -20,7 +27,7 @@ EQUALS = word(
 RUN_BUDGET = quantity(
     "budget",
     "USD",
-    "Training: money for --days: '$2M'. Rents chips, or powers those of a size.",
+    "Money for --days. Rents chips, or powers those of a size.",
     metavar="USD",
     example="$2M",
 )
@@ -33,6 +40,126 @@ RUN_DAYS = number(
     metavar="N",
     example="30",
 )
+
+
+HAVE: Field[tuple[str, ...]] = Field(
+    name="have",
+    parse=read_names,
+    kind="names",
+    help="Chips that are there: trn2:512. They cost electricity.",
+    metavar="SYSTEMS",
+    example="trn2:512",
+    completes="systems",
+)
+SITE_POWER = quantity(
+    "power",
+    "W",
+    "Site at the meter: how many chips of each it feeds.",
+    metavar="POWER",
+    example="5MW",
+)
+PERIODS = ("year", "month", "day")
+"""Times that an answer is told for."""
+PER = word(
+    "per", "Tokens, money, energy a year, month or day.", words=PERIODS, what="time", metavar="TIME", example="year"
+)
+
+
+class TokenPrice(NamedTuple):
+    """What a million tokens are sold at: USD, with the ends of its range."""
+
+    low: float
+    value: float
+    high: float
+
+
+_PER_MTOK = UNITS["$/Mtok"].value
+_DEAREST = 0.1
+"""USD: nobody sells a token for more."""
+_SPAN = re.compile(r"\s*(?P<low>[^/]+?)\s*\.\.\s*(?P<high>[^/]+?)\s*(?P<unit>/.*)")
+
+
+def read_token_price(value: object) -> TokenPrice:
+    """A price of tokens, or a range of it, whose value is the geometric mean.
+
+    >>> read_token_price("$0.50/Mtok")
+    TokenPrice(low=0.5, value=0.5, high=0.5)
+    >>> read_token_price("$0.2..$0.8/Mtok")
+    TokenPrice(low=0.2, value=0.4, high=0.8)
+    """
+    said = "'$0.50/Mtok', '$0.3..$0.6/Mtok'"
+    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    ends = [f"{found[end]}{found['unit']}" for end in ("low", "high")] if found else [value]
+    usd = []
+    for end in ends:
+        is_number = isinstance(end, int | float) and not isinstance(end, bool)
+        try:
+            usd.append(float(end) if is_number else parse(end, "USD/token").value)  # type: ignore[arg-type]
+        except UserError as error:
+            raise UserError("not a price of tokens", given=value, allowed=said, fix=error.fix) from None
+    low, high = usd[0], usd[-1]
+    if not 0 < low <= high <= _DEAREST:
+        wrong = "the low end is above the high one" if low > high else "a price of tokens is above 0"
+        raise UserError("more than a token was ever sold at" if high > _DEAREST else wrong, given=value, allowed=said)
+    low, high = (float(f"{end / _PER_MTOK:.12g}") for end in (low, high))
+    return TokenPrice(low, low if low == high else float(f"{math.sqrt(low * high):.12g}"), high)
+
+
+SELLS: Field[TokenPrice] = Field(
+    name="sells",
+    parse=read_token_price,
+    kind="quantity",
+    help="With --per: price of tokens, '$0.3..$0.6/Mtok'.",
+    metavar="PRICE",
+    example="'$0.50/Mtok'",
+)
+WITHIN = quantity(
+    "within",
+    "s",
+    "With --per: by when porting has to pay, 2y.",
+    high=50 * UNITS["year"].value,
+    metavar="TIME",
+    example="2y",
+)
+OWN_FLEET = (HAVE, SITE_POWER, PER, SELLS, WITHIN)
+"""What training and serving ask of a fleet, a site and a year of it."""
+
+
+def read_have(reader: QuestionReader) -> tuple[str, ...]:
+    """Systems that are there, each with its size."""
+    there = reader.get(HAVE) or ()
+    if reader.given(HAVE) is not None and reader.get(HAVE) == ():
+        reader.add("names no system", HAVE, fix=f"for example {reader.example(HAVE)}")
+    for name in there:
+        if not has_size(name, None):
+            reader.add(f"'{name}' does not say how many are there", HAVE, fix=f"{name}:512")
+    return there
+
+
+def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: Sequence[str]) -> None:
+    """A problem where a site's power is asked for beside what says the number of chips in another way. others: fields
+    that do; names: of the systems that it is to feed."""
+    if reader.given(SITE_POWER) is None:
+        return
+    for field in others:
+        if reader.given(field) is not None and reader.given(field) != field.default:
+            reader.add(f"{reader.said(SITE_POWER)} says how many chips", field, fix="leave one of them out")
+    if names and all(has_size(name, None) for name in names):
+        reader.add(
+            "says how many chips, and every system has a size",
+            SITE_POWER,
+            fix=f"for example {names[0].split(':')[0].split('*')[0]}",
+        )
+    elif not names and reader.given(HAVE) is not None:
+        reader.add("feeds systems without a size, and none is named", SITE_POWER, fix="name one: trn3")
+
+
+def read_per(reader: QuestionReader) -> None:
+    """A problem for what is only told of a year."""
+    if reader.given(PER) is None:
+        for field in (SELLS, WITHIN):
+            if reader.given(field) is not None:
+                reader.add(f"is told of a time, which {reader.said(PER)} says", field, fix=f"add {reader.example(PER)}")
 
 
 def has_size(name: str, chips: int | None) -> bool:

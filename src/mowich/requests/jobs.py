@@ -55,7 +55,19 @@ from mowich.requests.fields import (
     whole,
     word,
 )
-from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
+from mowich.requests.footing import (
+    EQUALS,
+    HAVE,
+    OWN_FLEET,
+    RUN_BUDGET,
+    RUN_DAYS,
+    TokenPrice,
+    only_rent,
+    read_budget,
+    read_have,
+    read_per,
+    read_power,
+)
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.passes import (
     FORWARD_FIELDS,
@@ -218,7 +230,8 @@ ON = names(
     example="trn3,gb300",
     completes="systems",
 )
-SYSTEMS = replace(ON, keyword="systems")
+SYSTEMS = replace(ON, keyword="systems", needs=False)
+"""Systems to compare; none is needed beside those that are there."""
 _ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
 CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
@@ -292,8 +305,16 @@ class CompareRequest(JobRequest):
     """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
     system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
     what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
-    named in the place of what makers ship, for all rows; emits: the program that the best system is written for."""
+    named in the place of what makers ship, for all rows; emits: the program that the best system is written for. have:
+    those of the systems that are there already, the first; power: W of the site that says how many chips there are;
+    per: the time that an answer is told for, with what tokens are sold at and the seconds in which a port has to pay
+    (None: not asked)."""
 
+    have: tuple[str, ...]
+    power: float | None
+    per: str | None
+    sells: TokenPrice | None
+    within: float | None
     equal: str
     budget: float | None
     days: float | None
@@ -485,15 +506,20 @@ def read_systems(
     equal: str = "chips",
     several: bool = False,
     stack: str | None = None,
+    have: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Names of systems, each checked: known, named once, and its number of chips in range. on: one field for all of
-    them, or one for each; several: more than one may be named, whatever the field says; stack: of all of them."""
+    them, or one for each; several: more than one may be named, whatever the field says; stack: of all of them; have:
+    those that are there already, which come first."""
     from mowich.software.stack import equip
 
     field, named = on[0], [reader.get(one) for one in on]
     words = named[0] if len(on) == 1 and not isinstance(named[0], str) else tuple(named)
+    if have and words is None and reader.given(field) is None:
+        words = ()
     if not isinstance(words, tuple) or None in words:
         return ()
+    words = (*have, *words)
     if not words:
         reader.add("names no system", field, fix=f"for example {field.example}")
     if field is _ONE and len(words) > 1 and not several:
@@ -501,7 +527,7 @@ def read_systems(
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
     taken: dict[tuple[str, int], str] = {}
-    places = dict(zip(words, on, strict=True)) if len(on) > 1 else {}
+    places = dict(zip(words, on, strict=True)) if len(on) > 1 else dict.fromkeys(have, HAVE)
     for name in dict.fromkeys(words):
         with reader.watch(places.get(name, field)):
             system = equip(facts, name, chips=chips if equal == "chips" else None, stack=stack)
@@ -566,10 +592,11 @@ def read_work(
     model: Model | None = None,
     by_hand: bool = False,
     needs_tokens: bool = True,
+    have: tuple[str, ...] = (),
 ) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
     field that names the systems, or one for each; model: where it was read already; by_hand: kernels written by hand
-    may be named in the place of a stack; needs_tokens: training says how many."""
+    may be named in the place of a stack; needs_tokens: training says how many; have: systems that are there already."""
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
     from mowich.software.vendors import HAND_TUNED
@@ -605,9 +632,8 @@ def read_work(
     elif stack == HAND_TUNED and not by_hand and work == "train":
         reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
     footing = equal if work == "train" else "chips"
-    systems = read_systems(
-        reader, on, chips, facts, equal=footing, several=several, stack=None if stack == HAND_TUNED else stack
-    )
+    own = None if stack == HAND_TUNED else stack
+    systems = read_systems(reader, on, chips, facts, equal=footing, several=several, stack=own, have=have)
     if settings.lnc is not None:
         has_cores(reader, systems, settings.facts)
     field = FIT_ENGINE if fits else SERVING_ENGINE
@@ -692,17 +718,18 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
         context(reader.get(_KV), reader.said(_KV))
     else:
         context(reader.get(SEQ), reader.said(SEQ))
-    if chips is not None and any(":" in s or "*" in s for s in systems):
+    have = (reader.get(HAVE) or ()) if HAVE in reader.schema.fields else ()
+    if chips is not None and any(":" in s or "*" in s for s in systems if s not in have):
         reader.note(f"a size in a system's name wins over {reader.said(CHIPS)}")
 
 
 def _compare(reader: QuestionReader) -> CompareRequest:
     asks = _work_of(reader, SERVES)
-    if asks != "train":
-        only_of(reader, (RUN_BUDGET, RUN_DAYS), "training", TRAINS)
-        if (reader.get(EQUALS) or "chips") != "chips":
-            said = "serving compares" if asks == "serve" else "forward passes compare"
-            reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
+    if asks == "forward":
+        only_of(reader, (RUN_BUDGET, RUN_DAYS, *OWN_FLEET), "training and serving", TRAINS)
+    if asks != "train" and (reader.get(EQUALS) or "chips") != "chips":
+        said = "serving compares" if asks == "serve" else "forward passes compare"
+        reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
     if asks == "serve":
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     elif asks == "train":
@@ -711,15 +738,20 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    is_paid = asks == "train" and read_budget(reader, EQUALS)
-    work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid)
+    is_paid = asks != "forward" and read_budget(reader, EQUALS)
+    have, on = read_have(reader), reader.get(SYSTEMS)
+    if reader.given(SYSTEMS) is None and not have:
+        reader.missing(SYSTEMS)
+    read_power(reader, (CHIPS, EQUALS, RUN_BUDGET), on or ())
+    read_per(reader)
+    work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid, have=have)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
     if asks == "forward":
         only_of(reader, (EMIT,), "training and serving", TRAINS)
     check_emit(reader, has_timeline=False)
     named: dict[str, object] = {"emits": reader.get(EMIT), "has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
-    return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
+    return reader.fill(CompareRequest, hand_tuned=tuned, have=have, **named, **work)
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:
@@ -782,7 +814,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
-        RUN_DAYS,
+        *(RUN_DAYS, *OWN_FLEET),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, EMIT, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),

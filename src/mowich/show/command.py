@@ -48,7 +48,12 @@ def _work(inputs: Result, result: Result) -> Values:
     sized = inputs.get("chips") if is_compared else None if any(c in first["system"] for c in ":*") else first["chips"]
     values = {
         "model": str(inputs.get("model_given") or inputs.get("model") or ""),
-        "on": [s["system"] for s in inputs["systems"]],
+        "on": [s["system"] for s in inputs["systems"] if not s.get("there")],
+        "have": [s["system"] for s in inputs["systems"] if s.get("there")],
+        "power": inputs.get("power_W"),
+        "per": inputs.get("per"),
+        "sells": token_price_words(inputs["sells"]) if inputs.get("sells") else None,
+        "within": inputs.get("within_s"),
         "chips": sized,
         "equal": inputs.get("equal"),
         "budget": inputs.get("budget_usd"),
@@ -56,6 +61,16 @@ def _work(inputs: Result, result: Result) -> Values:
     }
     task = inputs.get("task")
     return values | (_served if task == "serve" else _passes if task in FORWARD_TASKS else _trained)(inputs, result)
+
+
+def token_price_words(price: Result) -> str:
+    """What tokens are sold at, as it is asked.
+
+    >>> token_price_words({"low": 0.3, "value": 0.42, "high": 0.6})
+    '$0.3..$0.6/Mtok'
+    """
+    ends = dict.fromkeys(f"${price[end]:.12g}" for end in ("low", "high"))
+    return f"{'..'.join(ends)}/Mtok"
 
 
 def _passes(inputs: Result, result: Result) -> dict[str, object]:

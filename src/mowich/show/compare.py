@@ -45,6 +45,7 @@ from mowich.show.rows import (
     why_not,
 )
 from mowich.show.training import training_pictures
+from mowich.show.yearly import there_lines, yearly_charts, yearly_parts
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 
@@ -54,6 +55,7 @@ def compare_page(result: Result, run: Run) -> Page:
     rows, inputs, found = rows_of(result), result["inputs"], headline(result)
     notes = [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     notes += memory_chance_lines([(r["system"], r) for r in rows])
+    notes += there_lines(inputs)
     notes += breakeven_lines(rows, inputs)
     notes += [f"{r['system']}: {r['goodput']['reason']}" for r in rows if runs(r) and r["goodput"].get("reason")]
     rests = [price_line(rows, inputs), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows, inputs)]
@@ -64,6 +66,7 @@ def compare_page(result: Result, run: Run) -> Page:
         parts=(
             Words(text=job_line(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),
             answers(rows, found, inputs),
+            *yearly_parts(rows, inputs),
             *remarks(notes, result.get("warnings", ())),
             *paragraphs(rests, "basis", indent=0, gap=True),
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
@@ -71,6 +74,7 @@ def compare_page(result: Result, run: Run) -> Page:
         charts=LateCharts(
             lambda: [
                 *training_pictures(result, found, is_plan=False),
+                *yearly_charts(rows, inputs),
                 *price_line_charts(rows, inputs),
             ]
         ),

@@ -40,8 +40,10 @@ def interval(e: Estimate, scale: float = 1.0) -> str:
     if e.value is None:
         return UNKNOWN
     text = number_text(e.value, scale)
-    if e.low is None or e.high is None or e.high <= e.low * (1 + 1e-9):
+    if e.low is None or e.high is None or e.high - e.low <= 1e-9 * abs(e.low):
         return text
+    if e.low < 0:
+        return f"{text} ({number_text(e.low, scale, 2)} to {number_text(e.high, scale, 2)})"
     return f"{text} ({number_text(e.low, scale, 2)}-{number_text(e.high, scale, 2)})"
 
 

@@ -16,6 +16,7 @@ from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.shown import Result
 from mowich.studies.ranking import (
     COSTS,
+    OF_BUDGETS,
     Ranking,
     names_listed,
     ranked_estimate,
@@ -27,7 +28,7 @@ from mowich.studies.ranking import (
     sizes,
     terms_of,
 )
-from mowich.units import show_count
+from mowich.units import show, show_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,35 +102,39 @@ def _compared(result: Result, serving: bool) -> Headline:
         return Headline(
             sentences=(f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why.",)
         )
-    if result["inputs"].get("budget_usd"):
-        said.append(_trained(result, made["tokens_trained"]))
+    bought = next((name for name in OF_BUDGETS if name in made), "")
+    if result["inputs"].get("budget_usd") and bought:
+        said.append(_trained(result, made[bought]))
     elif len(rows) > 1:
         said += _sizes(result, rows)
     if len(alive) == 1:
         said.append(_alone(alive[0], serving))
     elif alive:
         cost = _cost(result, made["usd_per_mtok"], serving)
-        speed = "" if "tokens_trained" in made else _speed(result, made, serving)
+        speed = "" if bought else _speed(result, made, serving)
         said += [speed, cost] if made["usd_per_mtok"].best is None else [cost, speed]  # an answer before what has none
-    said += _left_over(rows, str(result["inputs"].get("price_term") or "default"))
+    pays = "power feeds" if result["inputs"].get("power_W") else "budget rents"
+    said += _left_over(rows, str(result["inputs"].get("price_term") or "default"), pays)
     return Headline(sentences=tuple(s for s in said if s), rankings=made)
 
 
 def _trained(result: Result, found: Ranking) -> str:
-    """What a budget trains, on whom the most; where the tokens of the run are asked, who ends in time."""
+    """What a budget trains, or serves, on whom the most; where the tokens of the run are asked, who ends in time."""
     rows, inputs = rows_of(result), result["inputs"]
-    days, alive = float(inputs["days"]), [row for row in rows if runs(row)]
+    days, alive = float(inputs["days"]), [row for row in rows if runs(row) and row.get("feasible") is not False]
     footing = f"${show_count(float(inputs['budget_usd']))} in {days:g} days"
 
+    made = " output" if found.metric == "tokens_served" else ""
+
     def told(row: Result, what: str = "") -> str:
-        tokens = interval(ranked_estimate(row, "tokens_trained"), 1e-12)
+        tokens = interval(ranked_estimate(row, found.metric), 1e-12)
         chips = f"{int(row['chips_requested']):,} chips{' that are there' if row.get('owned') else ''}"
-        return f"{row_label(row)}, {tokens} trillion{what} on {chips} ({terms_of(row)})"
+        return f"{row_label(row)}, {tokens} trillion{made}{what} on {chips} ({terms_of(row)})"
 
     if found.best is None:
         said = f"For {footing}: {'; '.join(told(row, ' tokens') for row in alive)}."
     else:
-        said = f"Most tokens for {footing}: {told(rows[found.best])}{_ties(rows, found)}."
+        said = f"Most{made} tokens for {footing}: {told(rows[found.best])}{_ties(rows, found)}."
     if inputs.get("tokens"):
         ends = {row_label(row): (ranked_estimate(row, "days").value, _paid_days(row, inputs)) for row in alive}
         in_time = [name for name, (end, paid) in ends.items() if end is not None and end <= paid]
@@ -169,9 +174,12 @@ def _sizes(result: Result, rows: Sequence[Result]) -> list[str]:
     if same_chips(rows):
         return []
     equal = str(result["inputs"].get("equal") or "chips")
+    named = [row for row in rows if ":" in str(row["system"]) or "*" in str(row["system"])]
+    if result["inputs"].get("power_W"):
+        fed = sizes([row for row in rows if row not in named])
+        return [f"{show(float(result['inputs']['power_W']), 'W')} at the meter feed: {fed} chips."]
     if equal != "chips":
         return [f"Sizes for equal {equal}: {sizes(rows)} chips."]
-    named = [row for row in rows if ":" in str(row["system"]) or "*" in str(row["system"])]
     if named:
         return [
             f"Sizes are unequal: {sizes(rows)} chips; leave them out of the names and set --chips N for equal numbers."
@@ -233,8 +241,8 @@ def _alone(row: Result, serving: bool) -> str:
     return f"{row_label(row)}: {', '.join(parts)}." if parts else ""
 
 
-def _left_over(rows: Sequence[Result], term: str) -> list[str]:
-    """Rows that have no price, do not fit, miss a limit, or may not fit."""
+def _left_over(rows: Sequence[Result], term: str, pays: str) -> list[str]:
+    """Rows that have no price, do not fit, miss a limit, or may not fit. pays: what says the number of chips."""
 
     def of(keep: Callable[[Result], bool]) -> str:
         return names_listed([row_label(row) for row in rows if keep(row)])
@@ -251,7 +259,7 @@ def _left_over(rows: Sequence[Result], term: str) -> list[str]:
         ),
         ("No figure in dollars, as fixed time decides the rate", lambda r: bool(r.get("undecided"))),
         ("Misses the limits", lambda r: r.get("feasible") is False and bool(r.get("decode"))),
-        ("The budget rents no chip", lambda r: r.get("chips_requested") == 0),
+        (f"The {pays} no chip", lambda r: r.get("chips_requested") == 0),
         (
             "Cannot run it",
             lambda r: r.get("feasible") is False and not r.get("decode") and r.get("chips_requested") != 0,

@@ -181,11 +181,21 @@ def budget_words(inputs: Result) -> str:
     return f"${short_count(float(inputs['budget_usd']))} for {float(inputs['days']):g} days"
 
 
-def _chips_asked(inputs: Result) -> str:
-    chips, equal = inputs.get("chips"), inputs.get("equal", "chips")
+def place_words(inputs: Result) -> str:
+    """What says how many chips there are, where that is no number: money, or the power of a site."""
     if inputs.get("budget_usd"):
         there = any(isinstance(s, Mapping) and s.get("price_term") for s in inputs.get("systems", ()))
         return f"; {budget_words(inputs)} on each system{', electricity of chips that are there' if there else ''}"
+    if inputs.get("power_W"):
+        return f"; chips that {show(float(inputs['power_W']), 'W')} at the meter feed (provisioned power)"
+    return ""
+
+
+def _chips_asked(inputs: Result) -> str:
+    chips, equal = inputs.get("chips"), inputs.get("equal", "chips")
+    placed = place_words(inputs)
+    if placed:
+        return placed
     if chips is None:
         return ""
     if equal in ("chips", "units"):

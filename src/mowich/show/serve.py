@@ -47,6 +47,7 @@ from mowich.show.rows import (
     kinds,
     kinds_of_systems,
     model_of,
+    place_words,
     preferred_lines,
     price_line,
     priced_words,
@@ -58,6 +59,7 @@ from mowich.show.rows import (
     unmeasured_line,
     used_B,
 )
+from mowich.show.yearly import there_lines, yearly_charts, yearly_parts
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.sums import float_sum
@@ -82,10 +84,12 @@ def serve_page(result: Result, run: Run) -> Page:
     front: Sequence[Result] = result.get("front") or ()
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     reasons += list(dict.fromkeys(f"{r['system']}: {r['undecided']}" for r in rows if r.get("undecided")))
+    reasons += there_lines(inputs)
     reasons += [] if is_plan else breakeven_lines(rows, inputs)
     parts: list[Part] = [
         Words(text=requests_line(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
+        *yearly_parts(rows, inputs),
         *remarks(reasons, result.get("warnings", ())),
         *paragraphs(preferred_lines(result), "note"),
     ]
@@ -104,6 +108,7 @@ def serve_page(result: Result, run: Run) -> Page:
         charts=LateCharts(
             lambda: [
                 *_pictures(result, found, front),
+                *yearly_charts(rows, inputs),
                 *([] if is_plan else price_line_charts(rows, inputs)),
             ]
         ),
@@ -127,6 +132,7 @@ def requests_line(inputs: Result, run: Run) -> str:
         f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens{images_words(inputs)} and"
         f" answers of {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
     )
+    text += place_words(inputs)
     cached = inputs.get("cached")
     if isinstance(cached, str):
         return f"{text}; prompts cached: what the memory left keeps of {cached}"
@@ -331,7 +337,7 @@ def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> st
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _columns(*, is_plan: bool, sized: bool, at_random: bool = False) -> list[Column]:
+def _columns(*, is_plan: bool, sized: bool, at_random: bool = False, paid: bool = False) -> list[Column]:
     shape: Format = "number" if is_plan else "interval"
     first, token = (60, 61) if is_plan else (31, 32)  # both before the kind of the price, which a line below tells
     return [
@@ -356,6 +362,7 @@ def _columns(*, is_plan: bool, sized: bool, at_random: bool = False) -> list[Col
         Column(name="$/Mtok", format=shape),
         Column(name="price", right=False, keep=30, wide=is_plan),
         Column(name="J/token", format="number", keep=2, marked=False),
+        *([Column(name="served", unit="T tokens", short="Ttok", format="interval", scale=1e-12)] if paid else []),
         Column(name="break-even $/chip/h", format="interval", wide=True),
         Column(name="grade", keep=50),
         Column(name="rests on", right=False, wide=True),
@@ -363,7 +370,16 @@ def _columns(*, is_plan: bool, sized: bool, at_random: bool = False) -> list[Col
     ]
 
 
-def _line(name: str, row: Result, found: Headline, place: int, at: str = "", *, at_random: bool = False) -> list[Cell]:
+def _line(
+    name: str,
+    row: Result,
+    found: Headline,
+    place: int,
+    at: str = "",
+    *,
+    at_random: bool = False,
+    paid: bool = False,
+) -> list[Cell]:
     tpot = estimate_of(row["tpot_s"])
 
     def of(metric: str) -> Cell:
@@ -383,6 +399,7 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "", *, 
         of("usd_per_mtok"),
         terms_text(row),
         of("J_per_token"),
+        *([of("tokens_served")] if paid else []),
         of("breakeven_usd_per_chip_h"),
         tpot.grade if tpot.value is not None else NOTHING,
         kinds(tpot.coverage) or NOTHING,
@@ -392,12 +409,12 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "", *, 
 
 def _answers(named: Sequence[tuple[str, Result]], found: Headline, *, is_plan: bool) -> Table:
     rows = [r for _, r in named]
-    metrics = ("usd_per_mtok", "tokens_per_s_per_chip")
-    at_random = any(r.get("random_arrivals") for r in rows)
+    metrics = ("usd_per_mtok", "tokens_per_s_per_chip", "tokens_served")
+    at_random, paid = (any(r.get(key) for r in rows) for key in ("random_arrivals", "tokens_served"))
     return Table(
         title="Answers",
-        columns=_columns(is_plan=is_plan, sized=chips_differ(rows), at_random=at_random),
-        rows=[_line(name, r, found, i, at_random=at_random) for i, (name, r) in enumerate(named)],
+        columns=_columns(is_plan=is_plan, sized=chips_differ(rows), at_random=at_random, paid=paid),
+        rows=[_line(name, r, found, i, at_random=at_random, paid=paid) for i, (name, r) in enumerate(named)],
         note=NOTE if is_plan else NOTE_MARKED,
         legend=[] if is_plan else ["   ".join(marks_said(found, metrics)), BEST_PLANS],
         details=None

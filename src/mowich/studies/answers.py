@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
-    from mowich.studies.footing import RunBudget
+    from mowich.studies.footing import Footing, RunBudget
     from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from mowich.studies.system_run import SystemRun
     from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
+    from mowich.studies.yearly import YearAsk
 
 
 @heard(again=True)
@@ -73,6 +74,9 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
         chips=asked.chips,
         equal=asked.equal,
         budget=run_budget_of(asked),
+        have=asked.have,
+        power_W=asked.power,
+        year=year_of(asked),
         facts=asked.facts,
         fixed=asked.fixed,
         term=asked.term,
@@ -88,6 +92,29 @@ def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
     if asked.budget is None or asked.days is None:
         return None
     return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
+
+
+def year_of(asked: jobs.CompareRequest) -> YearAsk | None:
+    """The time that rows are told for; None where none is asked."""
+    from mowich.studies.yearly import YearAsk
+
+    if asked.per is None:
+        return None
+    return YearAsk(per=asked.per, sells=asked.sells, within_s=asked.within)
+
+
+def footing_of(asked: jobs.CompareRequest) -> Footing:
+    """What says how many chips each system of a comparison has."""
+    from mowich.studies.footing import Footing
+
+    return Footing(
+        chips=asked.chips,
+        equal=asked.equal,
+        budget=run_budget_of(asked),
+        power_W=asked.power,
+        have=asked.have,
+        term=asked.term,
+    )
 
 
 @heard(again=True)
@@ -124,7 +151,7 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
 
 
 @heard(again=True)
-def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None) -> ServeResult:
+def served_compared(asked: jobs.CompareRequest, systems: Sequence[str] | None = None) -> ServeResult:
     """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
     from mowich.studies.serving_plan import compare_serving
 
@@ -134,10 +161,10 @@ def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None
         asked.systems if systems is None else systems,
         job=asked.serve,
         facts=asked.facts,
-        chips=asked.chips,
+        footing=footing_of(asked),
+        year=year_of(asked),
         engine=asked.engine,
         fixed=asked.fixed,
-        term=asked.term,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, unknown_estimate
+from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
@@ -23,7 +23,6 @@ from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
-from mowich.requests.footing import has_size
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
@@ -40,10 +39,11 @@ if TYPE_CHECKING:
 from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical, part_server_note
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered
+from mowich.studies.footing import Footing, OwnedChips, RunBudget, owned_chips, placed_systems
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
 from mowich.studies.runnable import WIDE, Runs
+from mowich.studies.yearly import YearAsk, Yearly, with_year
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,8 @@ class Row(LaunchedRow, Shown):
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
-    tokens_trained: in the days that a budget pays for; owned: what chips cost that are there; None without.
+    tokens_trained: in the days that a budget pays for; owned: what chips cost that are there; yearly: what a
+    year of it comes to; None without.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
     and high end).
@@ -102,6 +103,7 @@ class Row(LaunchedRow, Shown):
     search_counts: Mapping[str, float] = field(default_factory=dict)
     tokens_trained: Estimate | None = None
     owned: OwnedChips | None = None
+    yearly: Yearly | None = None
     of: PlanList | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -167,6 +169,8 @@ class Row(LaunchedRow, Shown):
             out["tokens_trained"] = self.tokens_trained.to_dict()
         if self.owned is not None:
             out["owned"] = self.owned.to_dict()
+        if self.yearly is not None:
+            out["yearly"] = self.yearly.to_dict()
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
@@ -403,6 +407,7 @@ class Questions:
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
     notes: tuple[str, ...]
+    year: YearAsk | None = None
 
 
 def system_asks(
@@ -418,6 +423,9 @@ def system_asks(
     stack: str | None = None,
     hand_tuned: bool = False,
     budget: RunBudget | None = None,
+    have: Sequence[str] = (),
+    power_W: float | None = None,
+    year: YearAsk | None = None,
 ) -> Questions:
     """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
     input."""
@@ -425,40 +433,40 @@ def system_asks(
         raise UserError(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
-    if (budget is not None or equal != "chips") and not train.batch_tolerance:
+    is_counted = budget is not None or power_W is not None or equal != "chips"
+    if is_counted and not train.batch_tolerance:
         train = replace(train, batch_tolerance=NEAR_BATCH)  # chips that are counted, not chosen, seldom divide a batch
-    term = "rent" if budget is not None and term == "default" else term
-    counts, none, notes = chip_counts(facts, systems, chips, equal, budget, term)
+    footing = Footing(chips=chips, equal=equal, budget=budget, power_W=power_W, have=have, term=term)
+    placed, notes = placed_systems(facts, systems, footing)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
-    for name in systems:
-        is_there = budget is not None and has_size(name, chips)
-        system = equip(facts, name, chips=chips if is_there else counts.get(name), stack=stack)
-        notes += joined_note(facts, name, system)
-        paid = powered(facts, system.id, system.chips, budget, term) if budget and is_there else budget
+    for own in placed:
+        system = equip(facts, own.name, chips=own.chips, stack=stack)
+        notes += joined_note(facts, own.name, system)
+        count = 0 if own.no_chips else system.chips
         resolved.append(
             {
-                "system": name,
+                "system": own.name,
                 "id": system.id,
-                "chips": 0 if name in none else system.chips,
+                "chips": count,
                 **stack_words(facts, system, hand_tuned=hand_tuned and has_kernels(system)),
                 "price_terms": money.quoted_terms(facts, system.id),
-                **({"price_term": "electricity", "days": paid.days} if paid is not None and paid.more else {}),
+                **own.inputs(),
             }
         )
         asks.append(
             SystemAsk(
-                name=name,
+                name=own.name,
                 system_id=system.id,
-                chips=0 if name in none else system.chips,
+                chips=count,
                 stack=stack,
                 model=as_trained(model),
                 facts=facts,
                 job=train,
-                term="electricity" if is_there else term,
+                term=own.term,
                 hand_tuned=hand_tuned,
-                budget=paid,
-                no_chips=none.get(name, ""),
+                budget=own.budget,
+                no_chips=own.no_chips,
             )
         )
     inputs = {
@@ -467,11 +475,12 @@ def system_asks(
         "systems": resolved,
         "chips": chips,
         "equal": equal,
-        **(budget.inputs() if budget else {}),
+        **footing.inputs(),
+        **(year.inputs() if year else {}),
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": term,
+        "price_term": footing.kind,
     }
-    return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
+    return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes), year=year)
 
 
 def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:
@@ -489,20 +498,25 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             for f, lo, hi in links[:1]
         ]
     warnings += said_of_batch(asked.asks, rows, asked.fixed) if complete else []  # it searches once more
+    found = with_breakeven(
+        rows,
+        asked.facts,
+        speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_used, "1/s"),
+        kept=lambda r: r.goodput,
+    )
     return Comparison(
         inputs=asked.inputs,
         facts_hash=asked.facts.hash(),
-        rows=Rows(
-            with_breakeven(
-                rows,
-                asked.facts,
-                speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_used, "1/s"),
-                kept=lambda r: r.goodput,
-            )
-        ),
+        rows=Rows(found if asked.year is None else with_year(found, asked.facts, asked.year, _trained_rate)),
         warnings=tuple(warnings),
         complete=complete,
     )
+
+
+def _trained_rate(row: Row) -> Estimate:
+    """Tokens per second of all chips of a row, with the time that failures take."""
+    speed = row.tokens_per_s_per_chip.scaled(row.chips_used, "1/s")
+    return product_of([(speed, 1.0), (row.goodput, 1.0)], "1/s")
 
 
 def said_of_batch(
@@ -545,12 +559,16 @@ def compare(
     stack: str | None = None,
     hand_tuned: bool = False,
     budget: RunBudget | None = None,
+    have: Sequence[str] = (),
+    power_W: float | None = None,
+    year: YearAsk | None = None,
 ) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
     chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit; budget:
     rents the chips of a system without a size (see `affordable_chips`), and pays the electricity of those with one
-    (see `powered`); hand_tuned: see `SystemAsk`. Raises UserError for bad input;
+    (see `powered`); have: systems that are there already; power_W: of a site that feeds the chips of a system without a
+    size; year: the time that rows are told for; hand_tuned: see `SystemAsk`. Raises UserError for bad input;
     a system on which nothing fits is a row with a reason.
     An interrupt after the first system keeps the rows that are done (`complete` False).
     """
@@ -566,6 +584,9 @@ def compare(
         stack=stack,
         hand_tuned=hand_tuned,
         budget=budget,
+        have=have,
+        power_W=power_W,
+        year=year,
     )
     rows: list[Row] = []
     for ask in steps(asked.asks, "searching"):

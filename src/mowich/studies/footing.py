@@ -1,5 +1,5 @@
-"""How many chips each system of a comparison has: an equal footing with the first, or what money pays for, and how many
-tokens those chips train."""
+"""How many chips each system of a comparison has: an equal footing with the first, what is there already, what money
+pays for or a site's power feeds, and how many tokens those chips make."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mowich.economics import energy, money
+from mowich.economics import energy, money, power
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, product_of
 from mowich.facts import Facts
@@ -161,14 +161,112 @@ def affordable_chips(
     return out, none, notes
 
 
-def chip_counts(
-    facts: Facts, names: Sequence[str], chips: int | None, equal: str, budget: RunBudget | None, term: str
+def fed_by_power(
+    facts: Facts, names: Sequence[str], power_W: float
 ) -> tuple[dict[str, int], dict[str, str], list[str]]:
-    """(chips of each system whose name does not decide them, why others have none, what is to be said of it)."""
+    """(chips of each system that a site's power feeds, why it feeds none of the others, what is to be said of it). A
+    chip counts with its provisioned power at the meter, as in `mowich power --cap`."""
+    out, none, notes = dict[str, int](), dict[str, str](), []
+    site = energy.read_site(facts)
+    for name in names:
+        system = resolve(facts, name, chips=None)
+        fed = power.chips_under(power_W, power.by_part(facts, system.id, site))
+        if fed.value is None:
+            own = f"--set power.{system.id}='900 W'"
+            none[name] = f"the power feeds an unknown number of chips: {fed.reason}; yours: {own}"
+        elif fed.value < 1:
+            none[name] = "the power feeds no chip"
+        else:
+            chips = min(int(fed.value), system.max_chips)
+            if chips < fed.value:
+                notes.append(f"{name}: the power feeds {fed.value:,.0f} chips; the largest machine has {chips:,}")
+            out[name] = chips
+    return out, none, notes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What says how many chips each system has, beside its name. chips, equal: a number and what it counts; budget:
+    money and days in its place; power_W: of a site in its place; have: systems that are there already; term: kind of
+    price of the others."""
+
+    chips: int | None = None
+    equal: str = "chips"
+    budget: RunBudget | None = None
+    power_W: float | None = None
+    have: Sequence[str] = ()
+    term: str = "default"
+
+    @property
+    def kind(self) -> str:
+        """The kind of price of what is not there: a budget rents."""
+        return "rent" if self.budget is not None and self.term == "default" else self.term
+
+    def inputs(self) -> dict[str, object]:
+        """As a result states what is no chips: money, days and power."""
+        return {
+            **(self.budget.inputs() if self.budget else {}),
+            **({} if self.power_W is None else {"power_W": self.power_W}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedSystem:
+    """One system of a comparison. chips: that it is resolved with (None: its name or its unit says); term: kind of its
+    price; budget: what pays for its chips; no_chips: why it has none; is_there: not to be bought or rented."""
+
+    name: str
+    chips: int | None
+    term: str
+    budget: RunBudget | None
+    no_chips: str
+    is_there: bool
+
+    def inputs(self) -> dict[str, object]:
+        """As a result states it, where it is another than the question's."""
+        own: dict[str, object] = {"there": True} if self.is_there else {}
+        if self.term == "electricity" and (self.is_there or self.budget is not None):
+            own["price_term"] = self.term
+            own |= {"days": self.budget.days} if self.budget is not None else {}
+        return own
+
+
+def placed_systems(facts: Facts, names: Sequence[str], footing: Footing) -> tuple[list[PlacedSystem], list[str]]:
+    """The systems of a comparison with the chips and the kind of price of each, and what is to be said of them."""
+    chips, budget = footing.chips, footing.budget
+    open_names = [name for name in names if name not in footing.have]
+    none, notes = dict[str, str](), list[str]()
+    counts: dict[str, int]
     if budget is not None:
-        return affordable_chips(facts, [name for name in names if not has_size(name, chips)], budget, term)
-    counts, notes = ({}, []) if chips is None else equal_chips(facts, names, chips, equal, term)
-    return counts, {}, notes
+        unsized = [name for name in open_names if not has_size(name, chips)]
+        counts, none, notes = affordable_chips(facts, unsized, budget, footing.kind)
+    elif footing.power_W is not None:
+        unsized = [name for name in open_names if not has_size(name, None)]
+        counts, none, notes = fed_by_power(facts, unsized, footing.power_W)
+    else:
+        counts, notes = (
+            ({}, []) if chips is None else equal_chips(facts, open_names, chips, footing.equal, footing.kind)
+        )
+    out = []
+    for name in names:
+        is_there = name in footing.have
+        is_powered = is_there or (budget is not None and has_size(name, chips))
+        size = (None if is_there else chips) if is_powered else counts.get(name)
+        paid = budget
+        if budget is not None and is_powered:
+            system = resolve(facts, name, chips=size)
+            paid = powered(facts, system.id, system.chips, budget, footing.kind)
+        out.append(
+            PlacedSystem(
+                name=name,
+                chips=size,
+                term="electricity" if is_powered else footing.kind,
+                budget=paid,
+                no_chips=none.get(name, ""),
+                is_there=is_there,
+            )
+        )
+    return out, notes
 
 
 def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, budget: RunBudget) -> Estimate:
@@ -178,3 +276,11 @@ def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Es
     """
     rate = product_of([(tokens_per_s_per_chip, 1.0), (goodput, 1.0)], "1")
     return rate.scaled(chips_used * budget.days * DAY_S, "1")
+
+
+def tokens_served(tokens_per_s_per_chip: Estimate, chips: int, budget: RunBudget) -> Estimate:
+    """Tokens that chips serve in the days that are paid for, at work all the time.
+
+    tokens = tokens_per_s_per_chip * chips * days * 86400
+    """
+    return tokens_per_s_per_chip.scaled(chips * budget.days * DAY_S, "1")

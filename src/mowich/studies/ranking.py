@@ -37,6 +37,7 @@ LESS_IS_BETTER: Mapping[str, bool] = {
     "mfu": False,
     "goodput": False,
     "tokens_trained": False,
+    "tokens_served": False,
     "tokens_per_s_per_MW": False,
     "item_s": True,
     "items_per_s_per_chip": False,
@@ -48,7 +49,7 @@ LESS_IS_BETTER: Mapping[str, bool] = {
 COSTS = ("usd_per_mtok", "usd_per_item")
 """Measures that rest on a price."""
 
-OF_BUDGETS = ("tokens_trained",)
+OF_BUDGETS = ("tokens_trained", "tokens_served")
 """Measures that rest on a price where a budget says the chips."""
 
 AT_EQUAL_CHIPS = ("step_s", "days", "ttft_s", "tpot_s", "tokens_per_s_per_user", "item_s")
@@ -64,6 +65,7 @@ MARKED = (
     "tpot_s",
     "tokens_per_s_per_user",
     "tokens_trained",
+    "tokens_served",
     "item_s",
     "items_per_s_per_chip",
     "usd_per_item",

@@ -37,12 +37,14 @@ from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.studies.footing import Footing, OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
+from mowich.studies.yearly import YearAsk, Yearly, with_year
 from mowich.sums import float_sum
 from mowich.units import show_gib
 
@@ -68,7 +70,8 @@ class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
     average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
     front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
-    prompt's tokens that the cache has, where it follows from a trace."""
+    prompt's tokens that the cache has, where it follows from a trace; tokens_served: in the days that a budget pays
+    for; owned: what chips cost that are there; yearly: what a year of it comes to; None without."""
 
     system: str
     system_id: str
@@ -107,6 +110,9 @@ class ServeRow(LaunchedRow):
     search_counts: Mapping[str, float] = field(default_factory=dict)
     cached_frac: float | None = None
     arrivals: RandomArrivals | None = None
+    tokens_served: Estimate | None = None
+    owned: OwnedChips | None = None
+    yearly: Yearly | None = None
 
     def to_dict(self) -> dict[str, object]:
         """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
@@ -123,6 +129,9 @@ class ServeRow(LaunchedRow):
         out["price"] = self.price_label
         if self.power_basis:
             out["power_basis"] = self.power_basis
+        for own in ("tokens_served", "owned", "yearly"):
+            if (told := getattr(self, own)) is not None:
+                out[own] = told.to_dict()
         if self.undecided:
             out["undecided"] = self.undecided
         if self.cached_frac is not None:
@@ -140,7 +149,7 @@ class ServeRow(LaunchedRow):
 class ServeResult(Shown):
     """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
     batch) that were evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken,
-    for the eye: it is no part of `to_dict`.
+    for the eye: it is no part of `to_dict`. notes: those of the warnings that no row has.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -164,6 +173,7 @@ class ServeResult(Shown):
     warnings: tuple[str, ...] = ()
     preferred: Preferred | None = None
     compromise: Compromise | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
@@ -601,28 +611,60 @@ def compare_serving(
     engine: str | None = None,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
+    footing: Footing | None = None,
+    year: YearAsk | None = None,
 ) -> ServeResult:
-    """The cheapest plan of each system that meets the limits, in the order given."""
+    """The cheapest plan of each system that meets the limits, in the order given. footing: what says how many chips
+    each system has, in the place of `chips` and `term`; year: the time that rows are told for."""
     begin = time.process_time()
+    on = footing or Footing(chips=chips, term=term)
+    placed, notes = placed_systems(facts, specs, on)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
-    for spec in specs:
-        system = resolve(facts, spec, chips=chips)
-        how: _How = {"top": 1, "term": term, "with_front": False}
-        found, _, got, name = _solve_shipped(model, spec, system, job, facts, engine, fixed or {}, how)
-        systems.append((spec, system, name))
-        rows.append(found[0])
+    for own in placed:
+        system = resolve(facts, own.name, chips=own.chips)
+        if own.no_chips:
+            name = engine_for(facts, system, engine, model)
+            none = _without(own.name, system, name, own.no_chips, facts, own.term)
+            found, got = [replace(none, chips_requested=0, binds="no chips")], _nothing()
+        else:
+            how: _How = {"top": 1, "term": own.term, "with_front": False}
+            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, engine, fixed or {}, how)
+        systems.append((own.name, system, name))
+        rows.append(_paid_for(found[0], own, facts))
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
+    inputs = serving_inputs(model, job, fixed or {}, on.kind, systems, facts)
+    told = [
+        {**entry, **({"chips": 0} if own.no_chips else {}), **own.inputs()}
+        for entry, own in zip(inputs["systems"], placed, strict=True)  # type: ignore[call-overload]
+    ]
     return ServeResult(
         kind="compare",
-        inputs=serving_inputs(model, job, fixed or {}, term, systems, facts),
+        inputs={
+            **inputs,
+            **({} if on.chips is None else {"chips": on.chips}),
+            "systems": told,
+            **on.inputs(),
+            **(year.inputs() if year else {}),
+        },
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,
         feasible=feasible,
         seconds=time.process_time() - begin,
-        rows=Rows(rivals(rows, facts)),
-        warnings=_unstated_of(rows),
+        rows=Rows(rivals(rows, facts, year)),
+        warnings=(*notes, *_unstated_of(rows)),
+        notes=tuple(notes),
     )
+
+
+def _paid_for(row: ServeRow, own: PlacedSystem, facts: Facts) -> ServeRow:
+    """A row with the tokens of the days that a budget pays for."""
+    budget = own.budget
+    if budget is None or own.no_chips or row.tokens_per_s_per_chip.value is None:
+        return row
+    tokens = tokens_served(row.tokens_per_s_per_chip, row.chips_requested, budget)
+    there = owned_chips(facts, row.system_id, row.chips_requested, tokens, 0.0, budget) if budget.more else None
+    return replace(row, tokens_served=tokens, owned=there)
 
 
 def _unstated_of(rows: Sequence[ServeRow]) -> tuple[str, ...]:
@@ -631,22 +673,24 @@ def _unstated_of(rows: Sequence[ServeRow]) -> tuple[str, ...]:
     return tuple(line for row in first.values() for line in unstated_lines(row.unstated, row.engine))
 
 
-def rivals(rows: Sequence[ServeRow], facts: Facts) -> tuple[ServeRow, ...]:
+def rivals(rows: Sequence[ServeRow], facts: Facts, year: YearAsk | None = None) -> tuple[ServeRow, ...]:
     """Rows of several systems with the price and the power at which each equals the best other; no price of a row that
-    has no figure in dollars because its rate is undecided."""
+    has no figure in dollars because its rate is undecided. year: the time that they are told for beside the first."""
     found = with_breakeven(
         rows,
         facts,
         speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_requested, "1/s"),
         kept=lambda r: exact(1.0, "1"),
     )
+    if year is not None:
+        found = with_year(found, facts, year, lambda r: r.tokens_per_s_per_chip.scaled(r.chips_requested, "1/s"))
     return tuple(
         replace(r, breakeven_usd_per_chip_h=unknown_estimate("USD/chip/h", r.undecided)) if r.undecided else r
         for r in found
     )
 
 
-def joined_results(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
+def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk | None = None) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
@@ -658,8 +702,12 @@ def joined_results(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),
             seconds=float_sum(r.seconds for r in results),
-            rows=Rows(rivals([row for r in results for row in r.rows], facts)),
-            warnings=_unstated_of([row for r in results for row in r.rows]),
+            rows=Rows(rivals([row for r in results for row in r.rows], facts, year)),
+            warnings=(
+                *(note for r in results for note in r.notes),
+                *_unstated_of([row for r in results for row in r.rows]),
+            ),
+            notes=tuple(note for r in results for note in r.notes),
         )
         if rest
         else first

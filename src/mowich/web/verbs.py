@@ -43,17 +43,21 @@ if TYPE_CHECKING:
 
 def questions(got: jobs.JobRequest) -> Questions:
     from mowich.studies import compare as study
-    from mowich.studies.answers import run_budget_of
+    from mowich.studies.answers import run_budget_of, year_of
 
     assert got.train is not None
+    compared = got if isinstance(got, jobs.CompareRequest) else None
     return study.system_asks(
         got.model,
         got.systems,
         train=got.train,
         chips=got.chips,
         facts=got.facts,
-        equal=got.equal if isinstance(got, jobs.CompareRequest) else "chips",
-        budget=run_budget_of(got) if isinstance(got, jobs.CompareRequest) else None,
+        equal="chips" if compared is None else compared.equal,
+        budget=None if compared is None else run_budget_of(compared),
+        have=() if compared is None else compared.have,
+        power_W=None if compared is None else compared.power,
+        year=None if compared is None else year_of(compared),
         fixed=got.fixed,
         term=got.term,
         stack=got.stack,
@@ -76,6 +80,7 @@ def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
+        assert isinstance(got, jobs.CompareRequest)
         return answers.served_compared(got, [got.systems[place]])
     one = questions(got).asks[place]
     near = ask.nearby.get(got.systems[place])
@@ -117,6 +122,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
+    from mowich.studies.answers import year_of
     from mowich.studies.heard import note_heard
 
     got, rows = known.work(ask), [row for row, _ in found_rows]
@@ -124,7 +130,10 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
         for _, asked_for in found_rows:
             got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
-        found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
+        year = year_of(got) if isinstance(got, jobs.CompareRequest) else None
+        found = serving_plan.joined_results(
+            [r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts, year
+        )
         result = note_heard(found, got.facts, question=[got, []]).to_dict()
     else:
         trained = [r for r in rows if isinstance(r, study.Row)]

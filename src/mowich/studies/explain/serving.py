@@ -191,7 +191,7 @@ class ServedRow:
 
     @property
     def term(self) -> str:
-        return str(self.result["inputs"].get("price_term", "default"))
+        return money.term_of_row(self.result["inputs"], str(self.row["system"]))
 
     @cached_property
     def here(self) -> Deployment:

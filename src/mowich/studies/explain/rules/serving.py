@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from mowich.economics import energy, money
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule, of, under
-from mowich.studies.explain.rules.training import CHIP_RULES, SEARCHED
+from mowich.studies.explain.rules.training import CHIP_RULES, OWNED_RULES, SEARCHED
+from mowich.studies.explain.rules.yearly import yearly_rules
 
 NEAREST_RULES = (
     R(
@@ -38,6 +39,14 @@ RANDOM_ARRIVALS = [
 SERVE_ROW = [
     *under("random_arrivals", RANDOM_ARRIVALS),
     *CHIP_RULES,
+    *OWNED_RULES,
+    *yearly_rules("tokens_per_s_per_chip * chips_requested"),
+    R(
+        "tokens_served",
+        "tokens",
+        "output tokens of the days that the budget pays for, all chips at work",
+        "inside: tokens_per_s_per_chip x chips_requested x days that are paid for",
+    ),
     R(
         "chips_used",
         "chips",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mowich.economics import energy, money
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, MEMORY_RANGE, MOVED, OUT_OF_MEMORY, R, Rule, of, under
+from mowich.studies.explain.rules.yearly import yearly_rules
 from mowich.training import faults
 
 CHIP_RULES = [
@@ -13,8 +14,8 @@ CHIP_RULES = [
         "chips_requested",
         "chips",
         "chips that were asked for, and are paid for",
-        "lookup: as asked: the size in the system's name, --chips, one scale-up unit, or what --budget pays for,"
-        " floor(budget / (price of a chip x days))",
+        "lookup: as asked: the size in the system's name, --chips, one scale-up unit, what --budget pays for,"
+        " floor(budget / (price of a chip x days)), or what --power feeds",
     ),
     R(
         "chips_idle",
@@ -38,6 +39,14 @@ MEMORY_OF_PLAN = [
 ]
 
 OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (docs/for-planners.md)"
+
+OWNED_RULES = [
+    R("owned days", "d", "days in which the budget pays the electricity of chips that are there", OWNED_ROW),
+    R("owned electricity_usd", "USD", "electricity of the chips for those days", OWNED_ROW),
+    R("owned chip_usd", "USD", "rent of one chip more for the days of the question", OWNED_ROW),
+    R("owned rest_chips", "chips", "chips that what is left of the budget rents for those days", OWNED_ROW),
+    R("owned missing_chips", "chips", "chips that the tokens of the run lack in those days", OWNED_ROW),
+]
 
 TRAIN_ROW = [
     *CHIP_RULES,
@@ -108,11 +117,8 @@ TRAIN_ROW = [
         "tokens that are trained in the days that the budget pays for, failures included",
         "= tokens_per_s_per_chip * chips_used * goodput * paid_days * 86400",
     ),
-    R("owned days", "d", "days in which the budget pays the electricity of chips that are there", OWNED_ROW),
-    R("owned electricity_usd", "USD", "electricity of the chips for those days", OWNED_ROW),
-    R("owned chip_usd", "USD", "rent of one chip more for the days of the question", OWNED_ROW),
-    R("owned rest_chips", "chips", "chips that what is left of the budget rents for those days", OWNED_ROW),
-    R("owned missing_chips", "chips", "chips that the tokens of the run lack in those days", OWNED_ROW),
+    *OWNED_RULES,
+    *yearly_rules("tokens_per_s_per_chip * chips_used * goodput"),
     R(
         "breakeven_usd_per_chip_h",
         "USD/chip/h",
