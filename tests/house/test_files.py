@@ -31,7 +31,7 @@ from mowich.files import (
 from mowich.fleets.problem import read_rates
 from mowich.fleets.read import read_problem
 from mowich.models import load_model
-from mowich.studies import sweep, traffic_scenario
+from mowich.studies import sweep_grid, traffic_scenario
 from pace import within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -413,7 +413,7 @@ def of_scenarios(name: str, read: Callable[[Path, Facts], object]) -> tuple[str,
 
 
 SPOILED: list[tuple[str, str, Callable[[Path, Facts], object]]] = [
-    of_scenarios("sweep.yaml", sweep.read_sweep),
+    of_scenarios("sweep.yaml", sweep_grid.read_sweep),
     of_scenarios("startup.yaml", read_problem),
     of_scenarios("chat-llama-70b.yaml", traffic_scenario.read_traffic),
     of_scenarios("startup.rates.json", lambda file, _: read_rates(file)),

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from mowich.facts import load_facts
-from mowich.studies.sweep import MAX_STORED, read_sweep
+from mowich.studies.sweep_grid import MAX_STORED, read_sweep
 from mowich.studies.sweep_store import MANIFEST, sweep_to, tasks_done
 
 SCENARIO = Path(__file__).with_name("sweep_small.yaml")

@@ -99,7 +99,7 @@ def same(folder: Path, scenario: Path, draw: random.Random) -> None:
     """Some parts computed again, here and in one process."""
     from mowich.facts import load_facts
     from mowich.studies import sweep_store as study
-    from mowich.studies.sweep import MAX_STORED, read_sweep
+    from mowich.studies.sweep_grid import MAX_STORED, read_sweep
 
     facts = load_facts()
     grid = read_sweep(scenario, facts, most=MAX_STORED)

@@ -23,7 +23,8 @@ from mowich.studies.compare import compare
 from mowich.studies.explain import Explainer, Explanation, explain, metrics
 from mowich.studies.explain.formula import evaluate, names_in
 from mowich.studies.explain.training import TERMS_OF_PART
-from mowich.studies.sweep import read_sweep, sweep
+from mowich.studies.sweep import sweep
+from mowich.studies.sweep_grid import read_sweep
 
 MODEL = load_model("deepseek-v3")
 METRICS = (

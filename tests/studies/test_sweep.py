@@ -16,7 +16,8 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.software.stack import equip
-from mowich.studies.sweep import read_sweep, sweep
+from mowich.studies.sweep import sweep
+from mowich.studies.sweep_grid import read_sweep
 from mowich.training.search import search
 
 TEXT = """\
@@ -117,7 +118,7 @@ def test_a_point_that_cannot_be_is_a_row_with_a_reason(tmp_path: Path, facts: Fa
         ("mowich: 1\n", "", ["mowich: 1"]),
         ("64seqs", "[[1, 2]]", ["s.yaml:6", "not a value"]),
         ("seq: [1024, 2048]", "seq: 1..1e999:x2", ["s.yaml:5", "too large"]),
-        ("tokens: 1T", "tokens: [1T, 1k]", ["s.yaml:7", "1000 are less than one step"]),
+        ("tokens: 1T", "tokens: [1T, 1k]", ["s.yaml:7", "1k tokens are less than one step"]),
     ],
 )
 def test_mistakes_are_said_with_their_line(tmp_path: Path, facts: Facts, old: str, new: str, said: list[str]) -> None:

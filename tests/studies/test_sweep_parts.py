@@ -29,7 +29,8 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.facts.own import pack_facts
 from mowich.studies import sweep_store
-from mowich.studies.sweep import Grid, read_sweep, sweep, values_of
+from mowich.studies.sweep import sweep
+from mowich.studies.sweep_grid import Grid, read_sweep, values_of
 from mowich.studies.sweep_store import (
     MANIFEST,
     Parts,
@@ -613,7 +614,7 @@ import resource, sys
 from pathlib import Path
 from mowich.facts import load_facts
 from mowich.studies import sweep_store
-from mowich.studies.sweep import MAX_STORED, read_sweep
+from mowich.studies.sweep_grid import MAX_STORED, read_sweep
 
 facts = load_facts()
 grid = read_sweep(Path("s.yaml"), facts, vary={"on": "h100,trn3", "chips": "8,16,32,64"}, most=MAX_STORED)

@@ -15,6 +15,7 @@ from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies.fleet import Fleet
 from mowich.studies.sweep import Sweep
+from mowich.studies.sweep_grid import asked_grid
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -199,9 +200,14 @@ def rl(
 
 @overload
 def sweep(
-    scenario: str | Path,
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str] | None = None,
     *,
     out: None = None,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
     vary: Mapping[str, str] | None = None,
     price: str | None = None,
     term: str = "default",
@@ -215,9 +221,14 @@ def sweep(
 
 @overload
 def sweep(
-    scenario: str | Path,
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str] | None = None,
     *,
     out: str | Path,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
     vary: Mapping[str, str] | None = None,
     price: str | None = None,
     term: str = "default",
@@ -230,9 +241,14 @@ def sweep(
 
 
 def sweep(
-    scenario: str | Path,
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str] | None = None,
     *,
     out: str | Path | None = None,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
     vary: Mapping[str, str] | None = None,
     price: str | None = None,
     term: str = "default",
@@ -242,12 +258,19 @@ def sweep(
     executor: Executor | None = None,
     tasks: int = 1,
 ) -> Sweep | Parts:
-    """The best plan at every point of a scenario's grid.
+    """The best plan at every point of a grid: of a scenario, or of models, systems and a job.
 
     Args:
-        scenario: a file, the name of one that ships, or its text in braces.
+        scenario: a file, the name of one that ships, or its text in braces; with `train` or `serve` the model, or
+            several.
+        systems: with a job: names of systems. Here, and in each value of a job: a text with commas, a range
+            ("64..512:x2"), or a list. Beside a scenario it takes the place of the scenario's.
         out: a directory for Parquet, where a killed sweep goes on (needs the extra [tables]).
-        vary: further axes, {"chips": "64..4096:x2"}.
+        train: a training job, whose values may be axes: {"tokens": "1T", "seq": [4096, 8192], "batch": "256seqs"}.
+        serve: a serving job in the same way: {"isl": "1k,8k", "osl": "1k", "tpot": ["20ms", "50ms"]}.
+        chips: of each system: "8..64:x2".
+        fixed: choices of the plan that hold at every point, with a job: {"pp": 1}.
+        vary: further axes, of plan fields and facts: {"plan.tp": "1,2"}.
         price: kind of price for all points.
         term: the same under its older name.
         stack: training software.
@@ -260,15 +283,18 @@ def sweep(
 
     Example:
         >>> import mowich
-        >>> text = (
-        ...     "{mowich: 1, models: llama-3.1-8b, on: [trn3, h100], chips: [64], seq: 4096,"
-        ...     " batch: 256seqs, tokens: 1T, plan: {precision: bf16}}"
-        ... )
-        >>> len(mowich.sweep(text).rows)
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> len(mowich.sweep("llama-3.1-8b", "trn3,h100", train=job, chips=64, fixed={"precision": "bf16"}).rows)
         2
     """
     given = {
+        "scenario": scenario,
+        "systems": systems,
         "out": out,
+        "train": train,
+        "serve": serve,
+        "chips": chips,
+        "fixed": fixed,
         "vary": vary,
         "price": price,
         "term": term,
@@ -277,14 +303,12 @@ def sweep(
         "executor": executor,
         "tasks": tasks,
     }
-    with keywords_asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
-        known, more, pool = asked.facts, asked.vary, asked.executor
+    with keywords_asked(scenarios.SWEEP, facts, **given) as asked:
+        grid, known, pool = asked_grid(asked), asked.facts, asked.executor
         if asked.folder is None:
-            grid = _sweep.read_sweep(asked.scenario, known, vary=more, stack=asked.stack)
             return _sweep.sweep(grid, known, term=asked.term, stack=asked.stack, executor=pool, tasks=asked.tasks)
         from mowich.studies.sweep_store import sweep_to
 
-        grid = _sweep.read_sweep(asked.scenario, known, vary=more, most=_sweep.MAX_STORED, stack=asked.stack)
         return sweep_to(
             asked.folder, grid, known, term=asked.term, stack=asked.stack, executor=pool, workers=asked.tasks
         )

@@ -1,4 +1,4 @@
-"""`mowich sweep`: a scenario of many points, on all cores or on a Ray cluster, printed or written to a directory of
+"""`mowich sweep`: one question at many points, on all cores or on a Ray cluster, printed or written to a directory of
 Parquet."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from mowich.studies.sweep import Grid
+    from mowich.studies.sweep_grid import Grid
     from mowich.studies.sweep_store import Parts
 
 TASKS_PER_WORKER = 4
@@ -33,10 +33,12 @@ TASKS_PER_WORKER = 4
 def sweep(asked: scenarios.SweepRequest) -> None:
     """The best plan at every point of a grid."""
     from mowich.studies import sweep as study
+    from mowich.studies.sweep_grid import asked_grid
 
     form, folder = asked.form, asked.folder
-    most = study.MAX_STORED if folder is not None else study.MAX_POINTS
-    grid = study.read_sweep(asked.scenario, asked.facts, vary=asked.vary, most=most, stack=asked.stack)
+    grid = asked_grid(asked)
+    for text in () if form.quiet else grid.notes:
+        print(f"note: {text}", file=sys.stderr)
     if asked.verify and folder is not None:
         _verify(asked, grid, folder)
         return
@@ -81,7 +83,7 @@ def sweep(asked: scenarios.SweepRequest) -> None:
         left = f"{written.points - written.done} points are left: the same command goes on"
     else:
         emit(result.to_dict(), form, inputs=given)
-        feasible = sum(row.plan is not None for _, row in result.rows)
+        feasible = sum(study.has_plan(row) for _, row in result.rows)
         left = "the points above were done, the others are left out"
     if not (written if folder is not None else result).complete:
         print(left, file=sys.stderr)
@@ -123,6 +125,7 @@ def _pool(executor: str | None, jobs: int | None, grid: Grid) -> tuple[Executor 
 def _stored(written: Parts) -> str:
     """What is in the directory, and how to read it."""
     folder = f"{written.folder}".rstrip("/")
+    time = "step_s" if "step_s" in written.manifest["columns"] else "tpot_s"
     lines = [
         (
             f"{written.done:,} of {written.points:,} points in {folder}/, {written.done - written.infeasible:,} with a"
@@ -130,6 +133,6 @@ def _stored(written: Parts) -> str:
         ),
         "",
         f"  {len(written.manifest['columns'])} columns, one row a point; any reader of Parquet opens it:",
-        f"""  duckdb -c "select system, chips, min(step_s) from '{folder}/*.parquet' group by all order by all\"""",
+        f"""  duckdb -c "select system, chips, min({time}) from '{folder}/*.parquet' group by all order by all\"""",
     ]
     return "\n".join(lines) + "\n"

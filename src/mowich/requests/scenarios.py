@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mowich.requests.common import CSV, JSON, LEGEND, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
+from mowich.errors import UserError
+from mowich.requests.common import CSV, JSON, LEGEND, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of, only_of
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -25,10 +26,13 @@ from mowich.requests.fields import (
     whole,
     word,
 )
+from mowich.requests.jobs import BATCH, CHIPS, FIXED, ISL, JOBS, ON, OSL, SEQ, SERVED, SERVES, TOKENS, TRAINED, TRAINS
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
+    CORES_OF_PLAN,
     FACTS,
     OF_FACTS,
+    OPTIMIZER,
     PRICE_KIND,
     RECIPE,
     SET,
@@ -46,7 +50,6 @@ _FILE = replace(
     path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN), parse=read_scenario_file
 )
 """A file, or the name of a scenario that ships (`mowich example`)."""
-SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
 
 
 def read_played(value: object) -> Path:
@@ -68,9 +71,46 @@ FLEET_FILE = replace(_FILE, help="YAML: periods, workloads, systems, sites, mone
 # ---- sweep
 # ----------------------------------------------------------------------------------------------------------------------
 
+SWEPT: Field[object] = Field(
+    name="scenario",
+    parse=lambda value: value,
+    kind="object",
+    help="YAML with the axes; with --train or --serve: the model, or several with commas.",
+    metavar="SCENARIO",
+    is_argument=True,
+    needs=True,
+    edges=_OPEN,
+    completes="model",
+)
 _ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
 VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
 _AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
+
+
+def _as_axis(field: Field[object], help: str = "", keyword: str = "") -> Field[object]:
+    """A field of a question that may have several values: with commas, a range, or a list. They are read where the
+    grid is made, each by the field itself."""
+    return replace(
+        field,
+        parse=lambda value: value,
+        kind="object",
+        help=help or field.help,
+        keyword=keyword,
+        needs=False,
+        default=None,
+        shown="",
+        example="",
+        edges=_OPEN,
+    )
+
+
+AXES_OF_TRAINING = tuple(_as_axis(field) for field in TRAINED if field is not OPTIMIZER)
+AXES_OF_SERVING = tuple(_as_axis(field) for field in SERVED)
+_MACHINES = (_as_axis(ON, keyword="systems"), _as_axis(CHIPS, "Chips of each system: 64, or 8..64:x2."))
+_SWEEP_TRAINS = replace(TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.")
+_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.")
+_OPTIMIZER = replace(OPTIMIZER, edges=_OPEN)
+_JOB_NEEDS = {"train": (SEQ, BATCH, TOKENS), "serve": (ISL, OSL)}
 _JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
 POOL: Field[object] = Field(
@@ -88,11 +128,16 @@ VERIFY = flag("verify", "With --out DIR: read what is there against its checksum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest(Asked):
-    """A grid. verify: compare the folder's parts with their checksums instead; vary: further axes; folder: for Parquet,
-    None: rows are kept; executor: a place to run ("ray://...") or an executor; jobs: processes, None: one a core."""
+    """A grid. scenario: a file, None where the question names models; axes: given by options; fixed: choices of the
+    plan that hold at every point; verify: compare the folder's parts with their checksums instead; vary: further axes;
+    folder: for Parquet, None: rows are kept; executor: a place to run ("ray://...") or an executor; jobs: processes,
+    None: one a core."""
 
-    scenario: Path
+    scenario: Path | None
+    axes: Mapping[str, object]
+    fixed: Mapping[str, str]
     vary: Mapping[str, str]
+    edge: Edge
     term: str
     stack: str | None
     folder: Path | None
@@ -102,7 +147,7 @@ class SweepRequest(Asked):
     verify: bool
 
 
-def _axes(reader: QuestionReader) -> dict[str, str]:
+def _varied(reader: QuestionReader) -> dict[str, str]:
     """Further axes, each once."""
     if reader.edge is Edge.KEYWORD:
         return reader.get(_AXES) or {}
@@ -116,6 +161,53 @@ def _axes(reader: QuestionReader) -> dict[str, str]:
             reader.add(f"{key} is varied twice", VARY, fix=f"write its values with commas: {key}={out[key]},{values}")
         out[key] = values
     return out
+
+
+def _given_axes(reader: QuestionReader, varied: Mapping[str, str]) -> dict[str, object]:
+    """The axes that have an option; none of them may be varied too."""
+    out = {}
+    for field in (*_MACHINES, *AXES_OF_TRAINING, *AXES_OF_SERVING):
+        value = reader.given(field)
+        if value is None:
+            continue
+        if field.name in varied:
+            reader.add("is an axis already", field, fix=f"leave {field.name} out of {reader.said(VARY)}")
+        out[field.name] = value
+    return out
+
+
+def _models(reader: QuestionReader, axes: Mapping[str, object], varied: Mapping[str, str]) -> object:
+    """The models of a question of --train or --serve, None where it names a scenario. What its job needs and has not is
+    noted."""
+    trains, serves = reader.flag(_SWEEP_TRAINS), reader.flag(_SWEEP_SERVES)
+    if trains and serves:
+        reader.add(f"give either {reader.said(TRAINS)} or {reader.said(SERVES)}", TRAINS, given="both")
+    if trains:
+        only_of(reader, AXES_OF_SERVING, "serving", _SWEEP_SERVES)
+    elif serves:
+        only_of(reader, (*AXES_OF_TRAINING, OPTIMIZER, TRAINING_STACK, RECIPE), "training", _SWEEP_TRAINS)
+    else:
+        return None
+    if "models" in varied:
+        reader.add("the models are an axis already", VARY, fix=f"leave models out of {reader.said(VARY)}")
+    for field in (ON, *_JOB_NEEDS["train" if trains else "serve"]):
+        if field.name not in axes and field.name not in varied:
+            why = "" if field is ON else f" with {reader.said(TRAINS if trains else SERVES)}"
+            reader.missing(_MACHINES[0] if field is ON else field, why)
+    return reader.given(SWEPT)
+
+
+def _fixed_of(reader: QuestionReader, plan: Mapping[str, str], *, is_scenario: bool) -> Mapping[str, str]:
+    """Choices that hold at every point; a scenario has its own."""
+    given = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
+    if given and is_scenario:
+        field = FIXED if reader.edge is Edge.KEYWORD else SET
+        fix = "write plan: {tp: 8} there, or --vary plan.tp=8"
+        reader.add("a sweep takes choices of plans from its scenario", field, fix=fix)
+    for key in CORES_OF_PLAN:
+        if key in given:
+            reader.add(f"{key} is one for all points and systems", FIXED, fix=f"--set plan.{key}={given[key]}")
+    return given
 
 
 def _sweep(reader: QuestionReader) -> SweepRequest:
@@ -134,39 +226,55 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
         if jobs is not None:
             reader.add("is for processes of this machine", _JOBS, fix="leave it out with --executor")
     settings = read_settings(reader)
-    if settings.plan:
-        reader.add(
-            "a sweep takes choices of plans from its scenario",
-            SET,
-            fix="write plan: {tp: 8} there, or --vary plan.tp=8",
-        )
-    axes, term = _axes(reader), asked_kind(reader, settings)
+    varied, file = _varied(reader), None
+    axes = _given_axes(reader, varied)
+    models = _models(reader, axes, varied)
+    if models is None:
+        with reader.watch(SWEPT):
+            file = _scenario_of(reader.given(SWEPT))
+    fixed, term = _fixed_of(reader, settings.plan, is_scenario=models is None), asked_kind(reader, settings)
     reader.stop()
     return reader.fill(
         SweepRequest,
         form=replace(form, out=None if folder is not None else form.out),
         facts=settings.facts,
         given=given_of(reader),
-        vary=axes,
+        scenario=file,
+        axes={**({} if models is None else {"models": models}), **axes},
+        edge=reader.edge,
+        fixed=fixed,
+        vary=varied,
         term=term,
         folder=folder,
         executor=executor,
     )
 
 
+def _scenario_of(value: object) -> Path:
+    """A scenario's file. Raises UserError; for the name of a model it says what else is needed."""
+    from mowich.models import model_names
+
+    if isinstance(value, str) and value.casefold() in model_names():
+        raise UserError("is a model", given=value, fix="add --train or --serve with a job, or name a scenario")
+    return read_scenario_file(value)
+
+
 SWEEP = Schema(
     name="sweep",
     fields=(
-        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, RECIPE, SET, FACTS, TERM),
+        *(SWEPT, _MACHINES[0], _SWEEP_TRAINS, _SWEEP_SERVES, *AXES_OF_SERVING, *AXES_OF_TRAINING, _OPTIMIZER),
+        *(_MACHINES[1], FIXED),
+        *(VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, RECIPE, SET, FACTS, TERM),
         *(LEGEND, JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,
     help=(
-        "The best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plan fields and"
+        "The best plan at every point of a grid of models, systems, chips, jobs of training or serving, plan fields and"
         " facts."
     ),
     short="Best plans over models, systems, chips and lengths.",
-    example="mowich sweep sweep --vary chips=1024..16384:x2 --out results/",
+    example="mowich sweep llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3,h100 --chips 8..64:x2",
+    groups=JOBS,
 )
 
 

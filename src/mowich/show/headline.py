@@ -274,7 +274,9 @@ def sweep_headline(result: Result) -> Headline:
     term."""
     rows = rows_of(result)
     said = [f"{len(rows):,} points, {sum(map(runs, rows)):,} with a plan."]
-    jobs = {tuple(row.get(k) for k in ("model", "seq", "batch_seqs", "tokens")) for row in rows}
+    names = ("model", "seq", "batch_seqs", "tokens", "train_task", "document", "isl", "osl", "cached", "accept")
+    jobs = {tuple(row.get(k) for k in names) for row in rows}
+    serves = result["inputs"].get("task") == "serve"
     found = ranking(result, "usd_per_mtok")
     if len(jobs) == 1 and found.best is not None:
         best = rows[found.best]
@@ -282,7 +284,7 @@ def sweep_headline(result: Result) -> Headline:
         those = "1 point overlaps with it and is" if count == 1 else f"{count:,} points overlap with it and are"
         ties = f"; {those} not ranked" if count else ""
         said.append(
-            f"Cheapest: {row_label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, False)}{ties}."
+            f"Cheapest: {row_label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, serves)}{ties}."
         )
     elif (
         len(jobs) == 1 and found.why_not and any(ranked_estimate(row, "usd_per_mtok").value is not None for row in rows)

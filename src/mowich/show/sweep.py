@@ -10,7 +10,19 @@ from mowich.show.charts import Chart, Range
 from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
-from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, estimate_of, figure
+from mowich.show.page import (
+    NOTHING,
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Run,
+    Table,
+    TextCell,
+    estimate_of,
+    figure,
+    plan_words,
+)
 from mowich.show.price_lines import range_of
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
@@ -23,8 +35,40 @@ _MOST_ROWS = 1000
 _MOST_LINES = 24
 """Lines of a picture."""
 
-_AXES = ("model", "seq", "batch", "tokens")
-"""What may vary beside the system, its chips and what is set."""
+_TRAINED = {"seq": "seq", "batch": "batch_seqs", "tokens": "tokens"}
+_TRAINED_MORE = {
+    "task": "train_task",
+    "lora rank": "lora_rank",
+    "document": "document",
+    "fill": "fill",
+    "sites": "sites",
+    "site link": "site_Bps",
+    "outer every": "outer_every",
+}
+_SERVED = {
+    "isl": "isl",
+    "osl": "osl",
+    "TTFT limit": "ttft_limit_s",
+    "TPOT limit": "tpot_limit_s",
+    "cached": "cached",
+    "accept": "accept",
+}
+"""What may vary beside the model, the system, its chips and what is set: name -> key of a row."""
+_KEYS = {"model": "model", **_TRAINED, **_TRAINED_MORE, **_SERVED}
+
+
+def _serves(rows: Sequence[Result]) -> bool:
+    """Whether the points are of serving."""
+    return bool(rows) and "isl" in rows[0]
+
+
+def _job_axes(rows: Sequence[Result]) -> list[str]:
+    """The axes of a table beside the machine: those of every job, and others that differ."""
+    if not _serves(rows):
+        more = [name for name, key in _TRAINED_MORE.items() if any(row.get(key) for row in rows)]
+        return ["model", *_TRAINED, *more]
+    more = [name for name in list(_SERVED)[2:] if len({row.get(_SERVED[name]) for row in rows}) > 1]
+    return ["model", "isl", "osl", *more]
 
 
 def sweep_page(result: Result, run: Run) -> Page:
@@ -34,7 +78,7 @@ def sweep_page(result: Result, run: Run) -> Page:
         title=f"Sweep of {len(rows):,} points",
         sentences=sweep_headline(result).sentences,
         assumptions=[
-            ("scenario", str(inputs.get("scenario", ""))),
+            *([("scenario", str(inputs["scenario"]))] if "scenario" in inputs else []),
             ("kind of price", term_words(inputs.get("price_term", ""))),
             ("facts", str(result.get("facts_hash", ""))),
         ],
@@ -46,16 +90,21 @@ def sweep_page(result: Result, run: Run) -> Page:
 
 
 def _axis(row: Result, name: str) -> str | TextCell:
+    value = row.get(_KEYS[name])
     if name == "batch":
-        return TextCell(f"{row['batch_seqs']:g}", short=number_text(row["batch_seqs"]))
-    return show_count(row["tokens"]) if name == "tokens" else str(row[name])
+        return TextCell(f"{value:g}", short=number_text(value))
+    if name == "tokens" and value is not None:
+        return show_count(value)
+    if name in ("TTFT limit", "TPOT limit") and value is not None:
+        return f"{number_text(value)} s"
+    return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _axes(rows: Sequence[Result]) -> dict[str, list[str]]:
     """What varies: its name -> its values in order, two or more."""
     found: dict[str, list[str]] = {}
     settings = list(rows[0].get("set") or {}) if rows else []
-    for name in ("system", "model", "chips", "seq", "batch", "tokens", *settings):
+    for name in ("system", "model", "chips", *_job_axes(rows)[1:], *settings):
         values = list(dict.fromkeys(_at(r, name) for r in rows))
         if len(values) > 1:
             found[name] = values
@@ -64,7 +113,7 @@ def _axes(rows: Sequence[Result]) -> dict[str, list[str]]:
 
 def _at(row: Result, name: str) -> str:
     """A point's place on an axis."""
-    if name in _AXES:
+    if name in _KEYS:
         said = _axis(row, name)
         return said if isinstance(said, str) else said.text
     if name == "chips":
@@ -94,6 +143,7 @@ def _best_points(rows: Sequence[Result]) -> list[Table]:
         or not (_by_cost(running) or all(estimate_of(r["usd_per_mtok"]).value is None for r in running))
     ):
         return []
+    shown = ("tpot_s",) if _serves(rows) else ("days",)
     lines: list[list[Cell]] = []
     for name, values in axes.items():
         for value in values:
@@ -101,17 +151,8 @@ def _best_points(rows: Sequence[Result]) -> list[Table]:
             if here:
                 best = min(here, key=_score)
                 point = ", ".join(f"{other} {_at(best, other)}" for other in axes if other != name)
-                lines.append(
-                    [
-                        name,
-                        value,
-                        point,
-                        figure(best["days"]),
-                        figure(best["usd_per_mtok"]),
-                        figure(best["tokens_per_s_per_chip"]),
-                        plan_of(best),
-                    ]
-                )
+                numbers = [figure(best[m]) for m in (*shown, "usd_per_mtok", "tokens_per_s_per_chip")]
+                lines.append([name, value, point, *numbers, _plan(best)])
     word = "least cost" if _by_cost(running) else "most of a chip"
     return [
         Table(
@@ -120,7 +161,7 @@ def _best_points(rows: Sequence[Result]) -> list[Table]:
                 Column(name="axis", right=False),
                 Column(name="at", right=False),
                 Column(name=f"{word} with", right=False),
-                Column(name="days", format="number"),
+                *([_TPOT] if _serves(rows) else [Column(name="days", format="number")]),
                 Column(name="$/Mtok", format="number"),
                 Column(name="tokens/s/chip", format="number"),
                 Column(name="plan", right=False),
@@ -176,18 +217,18 @@ def _best_words(running: Sequence[Result], best: Result, axes: Iterable[str]) ->
 
 def _points(rows: Sequence[Result]) -> Table:
     """The axes, those that vary first on a terminal, then each point's answer."""
-    several = {a for a in _AXES if len({_axis(r, a) for r in rows}) > 1}
+    names = _job_axes(rows)
+    several = {a for a in names if len({_axis(r, a) for r in rows}) > 1}
     settings = list(rows[0].get("set") or {}) if rows else []
     short = {k: k if k.startswith("plan.") else ".".join(k.split(".")[-2:]) for k in settings}
     more = "" if len(rows) <= _MOST_ROWS else f" The table shows the first {_MOST_ROWS:,} of {len(rows):,}."
+    answer = [_TTFT, _TPOT, _RATE] if _serves(rows) else [_STEP, _MFU, _DAYS]
     columns = [
-        *(Column(name=a, right=a != "model", wide=a not in several) for a in _AXES),
+        *(Column(name=a, right=a not in ("model", "task"), wide=a not in several) for a in names),
         *(Column(name=k, short=name) for k, name in short.items()),
         Column(name="system", right=False),
         Column(name="chips"),
-        Column(name="step", unit="s", short="step s", format="number"),
-        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0),
-        Column(name="days", format="number"),
+        *answer,
         Column(name="$/Mtok", format="number", keep=6),
         Column(name="price", right=False, keep=6),
         Column(name="binds", right=False, keep=4),
@@ -196,29 +237,70 @@ def _points(rows: Sequence[Result]) -> Table:
     return Table(
         title="Points",
         columns=columns,
-        rows=[_line(r, i, settings) for i, r in enumerate(rows[:_MOST_ROWS], start=1)],
+        rows=[_line(r, i, names, settings) for i, r in enumerate(rows[:_MOST_ROWS], start=1)],
         note=f"Hover or focus a number for its grade and range.{more}",
     )
 
 
-def _line(row: Result, place: int, settings: Sequence[str]) -> list[Cell]:
+_STEP = Column(name="step", unit="s", short="step s", format="number")
+_MFU = Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0)
+_DAYS = Column(name="days", format="number")
+_TTFT = Column(name="TTFT", unit="s", short="TTFT s", format="number")
+_TPOT = Column(name="TPOT", unit="ms", short="TPOT ms", format="number", scale=1e3)
+_RATE = Column(name="tokens/s/chip", short="tok/s/chip", format="number")
+
+
+def _plan(row: Result) -> str:
+    """The plan of a point; of serving that of its decode workers, behind that of prefill where these are others."""
+    if "decode" not in row:
+        return plan_of(row)
+    plans = dict.fromkeys(plan_words(row[worker]) for worker in ("prefill", "decode"))
+    return " + ".join(plans)
+
+
+def _line(row: Result, place: int, names: Sequence[str], settings: Sequence[str]) -> list[Cell]:
     given = row.get("set") or {}
     own = [number_text(given[k]) if isinstance(given[k], float) else str(given[k]) for k in settings]
     reason = str(row.get("reason") or "")
+    answer = ("ttft_s", "tpot_s", "tokens_per_s_per_chip") if "isl" in row else ("step_s", "mfu", "days")
     return [
-        *(_axis(row, a) for a in _AXES),
+        *(_axis(row, a) for a in names),
         *own,
         str(row["system"]),
         str(row["chips_requested"]),
-        *(figure(row[m], f"{place}.{m}") for m in ("step_s", "mfu", "days", "usd_per_mtok")),
+        *(figure(row[m], f"{place}.{m}") for m in (*answer, "usd_per_mtok")),
         terms_text(row),
         str(row["binds"]),
-        TextCell(plan_of(row), reason, short=plan_of(row) if row.get("plan") else reason),
+        TextCell(_plan(row), reason, short=_plan(row) if row.get("plan") or row.get("decode") else reason),
     ]
 
 
+_TRAINED_PICTURES = (
+    ("Cost against time", "Down and left is better.", "days", "usd_per_mtok", ("days", "$ per million tokens")),
+    ("Time of the run against chips", "Both axes logarithmic.", "chips_requested", "days", ("chips", "days")),
+    ("MFU against chips", "Of the published dense peak.", "chips_requested", "mfu", ("chips", "MFU")),
+)
+_SERVED_PICTURES = (
+    (
+        "Cost against time per token",
+        "Down and left is better.",
+        "tpot_s",
+        "usd_per_mtok",
+        ("seconds per token", "$ per million tokens"),
+    ),
+    (
+        "Rate of a chip against the rate of a user",
+        "Up and right is better.",
+        "tokens_per_s_per_user",
+        "tokens_per_s_per_chip",
+        ("tokens/s per user", "tokens/s per chip"),
+    ),
+)
+
+
 def _pictures(rows: Sequence[Result]) -> list[Chart]:
-    several = [k for k in ("model", "seq", "batch_seqs") if len({r[k] for r in rows}) > 1]
+    own = ("model", "isl", "osl") if _serves(rows) else ("model", "seq", "batch_seqs")
+    several = [k for k in own if len({r[k] for r in rows}) > 1]
     found = [r for r in rows if runs(r)]
 
     def group(r: Result) -> str:
@@ -232,7 +314,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
             a = float(r[x]) if x == "chips_requested" else estimate_of(r[x]).value
             b = estimate_of(r[y]).value
             if a is not None and b is not None:
-                out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {plan_of(r)}"))
+                out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {_plan(r)}"))
         return {k: sorted(v) for k, v in list(out.items())[:_MOST_LINES]}
 
     def spans(x: str, y: str) -> dict[str, list[tuple[Range | None, Range | None]]]:
@@ -249,11 +331,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
 
     looks = looks_of([(group(r), r) for r in found])
     pictures = []
-    for title, note, x, y, names in (
-        ("Cost against time", "Down and left is better.", "days", "usd_per_mtok", ("days", "$ per million tokens")),
-        ("Time of the run against chips", "Both axes logarithmic.", "chips_requested", "days", ("chips", "days")),
-        ("MFU against chips", "Of the published dense peak.", "chips_requested", "mfu", ("chips", "MFU")),
-    ):
+    for title, note, x, y, names in _SERVED_PICTURES if _serves(rows) else _TRAINED_PICTURES:
         dots, line = grouped(x, y), x == "chips_requested"
         if dots:
             pictures.append(

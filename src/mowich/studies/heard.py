@@ -159,13 +159,20 @@ def _unmoved(
             yield {"path": path, "because": because(path, result, facts, without)}
 
 
+_OF_POINT = (
+    *("model", "system", "chips_requested", "seq", "batch_seqs", "tokens", "train_task", "lora_rank", "document"),
+    *("fill", "sites", "site_Bps", "outer_every", "isl", "osl", "ttft_limit_s", "tpot_limit_s", "cached", "accept"),
+)
+"""What makes a point of a sweep another question, beside what it sets."""
+
+
 def _level_axes(axes: Sequence[str], result: Result, facts: Facts) -> Iterator[dict[str, str]]:
     """The facts that a sweep varies while its rows stay the same, with what hides each."""
     for path in axes:
         found: dict[str, set[str]] = {}
         for row in result["rows"]:
             point = {key: value for key, value in row["set"].items() if key != path}
-            same = [point, *(row[key] for key in ("model", "system", "chips_requested", "seq", "batch_seqs", "tokens"))]
+            same = [point, *(row.get(key) for key in _OF_POINT)]
             found.setdefault(repr(same), set()).add(repr(_numbers({**row, "set": point})))
         if all(len(answers) == 1 for answers in found.values()):
             yield {"path": path, "because": because(path, result, facts)}

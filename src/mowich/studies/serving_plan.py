@@ -245,6 +245,9 @@ def searched_plans(
     )
 
 
+_NONE_LEGAL = "no worker plan is legal here (heads, experts, devices)"
+
+
 def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool]:
     """Whether workers that do both, and pools of prefill and of decode, are searched."""
     modes = set(fixed.get("mode", ("any",)))
@@ -279,7 +282,11 @@ def solve_serving(
     together, apart = searched_modes(fixed)
     if not plans:
         return (
-            [_without(name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term)],
+            [
+                without_deployment(
+                    name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term
+                )
+            ],
             [],
             _nothing(),
         )
@@ -306,7 +313,7 @@ def solve_serving(
             reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
         elif short <= 0:
             reason = "does not fit: not one request of this length has room for its cache"
-        return [_without(name, system, engine, reason, facts, term)], [], got
+        return [without_deployment(name, system, engine, reason, facts, term)], [], got
     f = got.closest
     reason = f"no plan meets the limits; the closest has TTFT {f.ttft_s:.3g} s and TPOT {1e3 * f.tpot_s:.3g} ms"
     return [_row(d, f, name, job, facts, term, False, reason, got)], [], got
@@ -316,7 +323,9 @@ def _nothing() -> SearchResult:
     return SearchResult(best=(), front=(), evaluated=0, points=0, fitting=0, closest=None)
 
 
-def _without(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
+def without_deployment(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
+    """The row of a system on which nothing can serve: every estimate unknown, with the reason."""
+
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, reason)
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.facts import load_facts
 from mowich.files import read_json
-from mowich.plans.plan import Plan
+from mowich.plans.plan import Plan, ServePlan
 from mowich.shown import Result
-from mowich.studies.sweep_store import MANIFEST, PLAN_TYPES, Parts, tasks_done
-
-_UNITS = {
-    "step_s": "s",
-    "tokens_per_s_per_chip": "1/s",
-    "mfu": "1",
-    "usd_per_mtok": "USD/Mtok",
-    "J_per_token": "J/token",
-    "goodput": "1",
-    "days": "d",
-}
+from mowich.studies.explain.training import OF_POINT
+from mowich.studies.sweep_columns import PLAN_TYPES, UNITS_OF_SERVING, UNITS_OF_TRAINING, WORKER_TYPES
+from mowich.studies.sweep_store import MANIFEST, Parts, tasks_done
 
 
 def stored_sweep(folder: Path) -> Result:
@@ -62,11 +55,16 @@ def _settings(row: Mapping[str, object], inputs: Mapping[str, object]) -> dict[s
 
 def _row(row: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """A line of the table as a row of an answer."""
-    plan = {k: row[f"plan_{k}"] for k in PLAN_TYPES if row.get(f"plan_{k}") is not None}
-    starts = tuple(f"{name}_" for name in ("set", "plan", *_UNITS, "hand_tuned_step_s", "memory_B"))
-    plain = {k: v for k, v in row.items() if not k.startswith(starts) and k not in _UNITS}
+    serves = "decode_tp" in row
+    units = UNITS_OF_SERVING if serves else {k: u for k, u in UNITS_OF_TRAINING.items() if k != "hand_tuned_step_s"}
+    workers = ("prefill", "decode", "replicas") if serves else ()
+    starts = tuple(f"{name}_" for name in ("set", "plan", *units, "hand_tuned_step_s", "memory_B", *workers))
+    plain = {k: v for k, v in row.items() if not k.startswith(starts) and k not in units}
+    plain = {k: v for k, v in plain.items() if v is not None or k not in _LEFT_OUT}
+    plans = _workers(row) if serves else {"plan": _plan(row)}
     return {
         **plain,
+        **_job(row),
         "reason": row.get("reason") or "",
         "display": _display(str(row["system_id"])),
         "price": row.get("price_label"),
@@ -74,9 +72,40 @@ def _row(row: Mapping[str, object], settings: Mapping[str, object]) -> dict[str,
             k.removeprefix("memory_B_"): v for k, v in row.items() if k.startswith("memory_B_") and v is not None
         },
         **({"set": dict(settings)} if settings else {}),
-        "plan": Plan.from_dict(plan).to_dict() if plan else None,
-        **{name: _estimate(row, name, unit).to_dict() for name, unit in _UNITS.items()},
+        **plans,
+        **{name: _estimate(row, name, unit).to_dict() for name, unit in units.items()},
     }
+
+
+_LEFT_OUT = ("cached_frac", "undecided", *OF_POINT)
+"""What an answer leaves out where it is not said."""
+
+
+def _job(row: Mapping[str, object]) -> dict[str, object]:
+    """What the table writes of a job in other words than an answer."""
+    out: dict[str, object] = {}
+    if isinstance(words := row.get("lora_targets"), str):
+        out["lora_targets"] = words.split(",")
+    if isinstance(cached := row.get("cached"), str):
+        with suppress(ValueError):  # a share; else a trace that it follows from
+            out["cached"] = float(cached)
+    return out
+
+
+def _plan(row: Mapping[str, object]) -> Result | None:
+    found = {k: row[f"plan_{k}"] for k in PLAN_TYPES if row.get(f"plan_{k}") is not None}
+    return Plan.from_dict(found).to_dict() if found else None
+
+
+def _workers(row: Mapping[str, object]) -> dict[str, object]:
+    """The plans of workers and how many there are, and no front: the table has none."""
+    out: dict[str, object] = {"front": [], "replicas": {}}
+    replicas: dict[str, object] = {}
+    for name in ("prefill", "decode"):
+        found = {k: row[f"{name}_{k}"] for k in WORKER_TYPES if row.get(f"{name}_{k}") is not None}
+        out[name] = ServePlan.from_dict(found).to_dict() if found else None
+        replicas |= {name: row[f"replicas_{name}"]} if found else {}
+    return {**out, "replicas": replicas}
 
 
 def _display(system_id: str) -> str:

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -29,12 +29,11 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.facts.own import PackedFacts, pack_facts
 from mowich.models.model import Model
-from mowich.plans.memory import CATEGORIES
-from mowich.plans.plan import SWITCHES, WORDS, Plan
+from mowich.plans.plan import TrainJob
 from mowich.shown import Result, Shown
-from mowich.studies.compare import Row
 from mowich.studies.heard import note_heard
-from mowich.studies.sweep import Grid, Point, digest, first_points, solve_point
+from mowich.studies.sweep import digest, first_points, solve_point
+from mowich.studies.sweep_columns import SQL, record, store_columns
 from mowich.studies.sweep_files import (
     checksum_of,
     is_sound,
@@ -45,8 +44,8 @@ from mowich.studies.sweep_files import (
     set_aside,
     written,
 )
+from mowich.studies.sweep_grid import Grid, Point, job_words
 from mowich.studies.sweep_workers import workers_live
-from mowich.training.step import STEP_PARTS
 from mowich.version import VERSION
 from mowich.writing import replace_file, settle
 
@@ -60,85 +59,6 @@ MIN_TASKS = 32
 """Tasks of a sweep at least, where it has as many points: enough to even out points of different size."""
 WAITING = 3
 """Tasks handed to an executor per worker: enough that none waits, few enough that results are written as they come."""
-
-_ESTIMATES = (
-    "step_s",
-    "hand_tuned_step_s",
-    "tokens_per_s_per_chip",
-    "mfu",
-    "usd_per_mtok",
-    "J_per_token",
-    "goodput",
-    "days",
-)
-_PLAIN: Mapping[str, type] = {
-    "system_id": str,
-    "chips_requested": int,
-    "chips_used": int,
-    "chips_idle": int,
-    "devices_per_chip": int,
-    "global_batch_seqs": int,
-    "feasible": bool,
-    "reason": str,
-    "survival": str,
-    "binds": str,
-    "price_label": str,
-    "estimated": bool,
-    "memory_capacity_B": float,
-}
-SQL = {str: "varchar", int: "bigint", float: "double", bool: "boolean"}
-PLAN_TYPES = {f.name: str if f.name in WORDS else bool if f.name in SWITCHES else int for f in fields(Plan)}
-
-
-# columns
-# ----------------------------------------------------------------------------------------------------------------------
-def store_columns(grid: Grid) -> dict[str, type]:
-    """Name and type of every column: the point, the answer with 90% ranges and grades, its plan, the parts of the step
-    and the memory per device."""
-    out: dict[str, type] = {
-        "id": str,
-        "model": str,
-        "system": str,
-        "chips": int,
-        "seq": int,
-        "batch_seqs": float,
-        "tokens": float,
-    }
-    out |= {_name("set", key): str for key in (f"plan.{k}" for k in grid.plans)}
-    out |= {_name("set", key): float for key in grid.facts}
-    out |= _PLAIN
-    for name in _ESTIMATES:
-        out |= {name: float, f"{name}_low": float, f"{name}_high": float, f"{name}_grade": str}
-    out |= {f"plan_{k}": t for k, t in PLAN_TYPES.items()}
-    out |= {f"step_s_{part}": float for part in STEP_PARTS}
-    return out | {f"memory_B_{name}": float for name in CATEGORIES}
-
-
-def _name(*words: str) -> str:
-    return "_".join(words).replace(".", "_").replace("-", "_")
-
-
-def record(point: Point, row: Row, key: str) -> dict[str, object]:
-    """One row of the table; what is unknown is left out."""
-    out: dict[str, object] = {
-        "id": key,
-        "model": point.model,
-        "system": point.system,
-        "chips": point.chips,
-        "seq": point.job.seq,
-        "batch_seqs": point.job.batch_seqs,
-        "tokens": point.job.tokens,
-    }
-    out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings().items()}
-    out |= {name: getattr(row, name) for name in _PLAIN}
-    for name in _ESTIMATES:
-        e = getattr(row, name)
-        if e is not None and e.value is not None:
-            out |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high, f"{name}_grade": e.grade}
-    if row.plan is not None:
-        out |= {f"plan_{k}": v for k, v in row.plan.to_dict().items()}
-        out |= {f"step_s_{part}": row.step_s.breakdown[part] for part in STEP_PARTS}
-    return out | {f"memory_B_{name}": value for name, value in row.memory_B.items()}
 
 
 # work
@@ -173,6 +93,13 @@ def _model_digest(model: Model) -> str:
     return hashlib.sha256(repr(model).encode()).hexdigest()[:12]
 
 
+def job_id(point: Point) -> list[object]:
+    """What the id of a point holds of its job."""
+    if isinstance(point.job, TrainJob):
+        return [point.job.inputs(), point.job.tokens]
+    return [{"task": "serve", **job_words(point.job)}, point.engine]
+
+
 def point_id(point: Point, work: SweepWork) -> str:
     """16 hex digits of the point's resolved inputs: the model itself and not its name, the system, the job, choices,
     and every value set by the user. Facts as shipped and the version are not in it, so that two sweeps can be
@@ -183,8 +110,7 @@ def point_id(point: Point, work: SweepWork) -> str:
             _model_digest(work.grid.models[point.model]),
             point.system,
             point.chips,
-            point.job.inputs(),
-            point.job.tokens,
+            *job_id(point),
             fixed,
             work.facts.settings | dict(point.facts),
             work.term,
@@ -588,7 +514,8 @@ def _count(db: ModuleType, folder: Path, manifest: Result, aside: tuple[str, ...
     if files:
         connection = db.connect()
         try:
-            query = "select count(distinct id), count(*), count(*) filter (plan_tp is null) from read_parquet(?)"
+            plan = "plan_tp" if "plan_tp" in manifest["columns"] else "decode_tp"
+            query = f"select count(distinct id), count(*), count(*) filter ({plan} is null) from read_parquet(?)"
             done, rows, infeasible = connection.execute(query, [[str(path) for path in files]]).fetchone()
         finally:
             connection.close()

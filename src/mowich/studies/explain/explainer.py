@@ -557,7 +557,8 @@ class Explainer:
         sets."""
         row = tree.at(self.result, path[:2]) if path[0] == "rows" and len(path) > 1 else None
         settings = row.get("set") if isinstance(row, Mapping) else None
-        values = tuple((k, float(v)) for k, v in (settings or {}).items() if not k.startswith("plan."))
+        facts = {k: v for k, v in (settings or {}).items() if k != "engine" and not k.startswith("plan.")}
+        values = tuple((k, float(v)) for k, v in facts.items())
         if not values:
             return self.facts
         if values not in self._set:

@@ -60,11 +60,11 @@ def make_source(
     model of the result (None) or of a name; measured: cells of the measured rows of validate, by id."""
     row, schema = tree.at(result, place), str(result["schema"])
     if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
+        named = str(row["model"]) if schema == "mowich/sweep@1" else None
         if result["inputs"].get("task") == "serve":
-            return serving.serve_row(result, place, row, model(None), facts) if row.get("decode") else None
+            return serving.serve_row(result, place, row, model(named), facts) if row.get("decode") else None
         if not row.get("plan"):
             return None
-        named = str(row["model"]) if schema == "mowich/sweep@1" else None
         return training.train_row(result, place, row, model(named), facts)
     if schema == "mowich/fit@1":
         if result["inputs"].get("task") == "serve":

@@ -61,6 +61,11 @@ HELD: Mapping[ResultPath, str] = dict.fromkeys(
 
 
 def _job(inputs: Result, row: Result) -> ServeJob:
+    """The job of a row; a point of a sweep states its own."""
+    if "isl" in row:
+        own = {k: row[k] for k in ("isl", "osl", "cached", "accept")}
+        inputs = {**inputs, **own, "ttft_s": row["ttft_limit_s"], "tpot_s": row["tpot_limit_s"]}
+
     def limit(x: float | None) -> float:
         return math.inf if x is None else float(x)
 

@@ -57,6 +57,12 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
 }
 """Which recorded terms make each part of the step."""
 
+OF_POINT = (
+    *("seq", "batch_seqs", "batch_within", "tokens", "train_task", "lora_rank", "lora_targets", "document", "fill"),
+    *("sites", "site_Bps", "outer_every"),
+)
+"""What a point of a sweep states of its job, in the words of a question's inputs."""
+
 Recorder = Callable[[Model, TrainJob, Plan, Platform, Notes], None]
 """Records the terms of a plan on a machine."""
 
@@ -287,7 +293,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
     """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
     inputs = result["inputs"]
     model = as_trained(model)
-    job = TrainJob.from_inputs({**inputs, **{k: row[k] for k in ("seq", "batch_seqs", "tokens") if k in row}})
+    job = TrainJob.from_inputs({**inputs, **{k: row[k] for k in OF_POINT if k in row}})
     made = _Row(
         row=row,
         model=model,

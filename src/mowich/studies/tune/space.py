@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.files import MAX_DIGITS
-from mowich.studies.sweep import values_of
+from mowich.studies.sweep_grid import values_of
 
 ConstantValue = int | float | bool | str | None
 """A value that a constant takes; of a name such as nisa.vector_engine its text."""

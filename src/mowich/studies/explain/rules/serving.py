@@ -37,6 +37,12 @@ RANDOM_ARRIVALS = [
     ),
 ]
 SERVE_ROW = [
+    R("isl", "tokens", "tokens of a prompt", "lookup: as the sweep says"),
+    R("osl", "tokens", "tokens of an answer", "lookup: as the sweep says"),
+    R("ttft_limit_s", "s", "most seconds to the first token", "lookup: as the sweep says"),
+    R("tpot_limit_s", "s", "longest time per token", "lookup: as the sweep says"),
+    R("cached", "1", "share of a prompt in the prefix cache", "lookup: as the sweep says"),
+    R("accept", "tokens", "tokens kept per speculative step", "lookup: as the sweep says"),
     *under("random_arrivals", RANDOM_ARRIVALS),
     *CHIP_RULES,
     *OWNED_RULES,

@@ -53,6 +53,13 @@ TRAIN_ROW = [
     R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
     R("batch_seqs", "sequences", "sequences of a global batch, as asked", "lookup: as the scenario says, in sequences"),
     R("tokens", "tokens", "tokens of the run", "lookup: as the scenario says"),
+    R("batch_within", "1", "share by which a plan's batch may differ", "lookup: as the scenario says"),
+    R("lora_rank", "1", "rank of the adapters that are trained", "lookup: as the scenario says"),
+    R("document", "tokens", "mean tokens of documents in a sequence", "lookup: as the scenario says"),
+    R("fill", "1", "share of a sequence that is no padding", "lookup: as the scenario says"),
+    R("sites", "sites", "sites that train together", "lookup: as the scenario says"),
+    R("site_Bps", "B/s", "into and out of a site", "lookup: as the scenario says"),
+    R("outer_every", "steps", "steps between exchanges of sites", "lookup: as the scenario says"),
     R(
         "chips_used",
         "chips",
