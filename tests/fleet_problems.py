@@ -124,6 +124,7 @@ def workload(
     systems: tuple[str, ...] = (),
     most: float = 1.0,
     worth_usd: float = 0.0,
+    tenant: str = "",
 ) -> Workload:
     return Workload(
         name=name,
@@ -137,6 +138,7 @@ def workload(
         max_chips=max_chips,
         most=most,
         worth_usd=worth_usd,
+        tenant=tenant,
     )
 
 

@@ -135,6 +135,48 @@ LLMPERF = {
     "results_mean_output_throughput_token_per_s": 410.0,
 }
 
+
+def aiperf_json(users: int, ttft: float, tpot: float) -> dict[str, object]:
+    """What aiperf 0.13 exports of 1024 prompt tokens and 256 of an answer, with these latencies, ms. The warm-up has
+    another concurrency, and is not what is measured."""
+    whole = ttft + 255 * tpot
+    return {
+        "schema_version": "1.4",
+        "aiperf_version": "0.13.0",
+        "request_throughput": {"unit": "requests/sec", "avg": 1e3 * users / whole},
+        "request_latency": {"unit": "ms", "avg": whole, "p50": whole, "p90": 1.05 * whole, "p99": 1.1 * whole},
+        "request_count": {"unit": "requests", "avg": 10.0 * users},
+        "time_to_first_token": {"unit": "ms", "avg": ttft, "p50": 0.9 * ttft, "p90": 1.5 * ttft, "p99": 2.0 * ttft},
+        "inter_token_latency": {"unit": "ms", "avg": tpot, "p50": tpot, "p90": 1.1 * tpot, "p99": 1.2 * tpot},
+        "output_token_throughput": {"unit": "tokens/sec", "avg": 256e3 * users / whole},
+        "output_sequence_length": {"unit": "tokens", "avg": 256.0},
+        "input_sequence_length": {"unit": "tokens", "avg": 1024.0},
+        "benchmark_duration": {"unit": "sec", "avg": 10.0 * whole / 1e3},
+        "input_config": {
+            "models": {"items": [{"name": "meta-llama/Llama-3.1-70B-Instruct"}]},
+            "phases": [
+                {"name": "warmup", "kind": "warmup", "type": "concurrency", "concurrency": 2},
+                {"name": "profiling", "kind": "profiling", "type": "concurrency", "concurrency": users},
+            ],
+        },
+        "was_cancelled": False,
+        "is_complete": True,
+    }
+
+
+GENAI_PERF_CSV = """\
+Metric,avg,min,max,p99,p95,p90,p75,p50,p25
+Time To First Token (ms),90.00,71.20,"1,204.11",180.00,140.10,135.00,95.00,81.00,75.00
+Inter Token Latency (ms),12.00,11.10,15.10,14.40,13.50,13.20,12.40,12.00,11.60
+Request Latency (ms),"3,150.00","3,001.00","3,600.00","3,465.00","3,400.00","3,307.50","3,200.00","3,150.00","3,100.00"
+Output Sequence Length,256.00,256.00,256.00,256.00,256.00,256.00,256.00,256.00,256.00
+Input Sequence Length,"1,024.00","1,024.00","1,024.00","1,024.00","1,024.00","1,024.00","1,024.00","1,024.00","1,024.00"
+
+Metric,Value
+Output Token Throughput (per sec),1300.32
+Request Throughput (per sec),5.08
+"""
+
 GOOD: dict[str, tuple[str, Setup, int]] = {
     "vllm": (
         json.dumps(vllm_json(1024, 256, 16, 90.0, 12.0)),
@@ -172,6 +214,16 @@ GOOD: dict[str, tuple[str, Setup, int]] = {
         ),
         Setup(on="b300:8", model="qwen3-32b", software="vllm", plan={"tp": "4", "precision": "bf16"}),
         2,
+    ),
+    "aiperf": (
+        json.dumps(aiperf_json(16, 90.0, 12.0), indent=2),
+        Setup(on="h200:8", model="llama-3.1-70b", software="vllm", plan={"tp": "8"}),
+        1,
+    ),
+    "aiperf-csv": (
+        GENAI_PERF_CSV,
+        Setup(on="h200:8", model="llama-3.1-70b", software="vllm", plan={"tp": "8", "concurrency": "16"}),
+        1,
     ),
     "llmperf": (json.dumps(LLMPERF), Setup(on="h200:1", software="vllm", plan={"tp": "1"}), 1),
     "nccl-tests": (nccl_log(TIMES, 8, sizes=SIZES), Setup(on="h100"), 3),

@@ -37,8 +37,9 @@ PICTURES = {
     "startup": {0: "chips", 4: "draws"},
     "lab-100mw": {0: "chips", 2: "work"},
     "rainier": {0: "chips", 2: "work", 4: "draws"},
+    "trainium-tenants": {},
 }
-"""Scenario -> {place of the chart in its report: name}."""
+"""Scenario -> {place of the chart in its report: name}; none where its page has no pictures."""
 
 DRAWS = 100
 """As the pages ask for."""

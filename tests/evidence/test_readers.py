@@ -9,13 +9,24 @@ from pathlib import Path
 import pytest
 
 import mowich
-from measured_files import GOOD, INFERENCEX, LLMPERF, MAXTEXT, MEGATRON, SIZES, TIMES, TITAN, TITAN_NEURON
-from measurements import nccl_log, vllm_json
+from measured_files import (
+    GOOD,
+    INFERENCEX,
+    LLMPERF,
+    MAXTEXT,
+    MEGATRON,
+    SIZES,
+    TIMES,
+    TITAN,
+    TITAN_NEURON,
+    aiperf_json,
+)
+from measurements import nccl_log, sglang_json, vllm_json
 from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.fitting.serving import row_of_serving
 from mowich.evidence.fitting.training import row_of_training
-from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements
+from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements, read_stated
 from mowich.evidence.readers.record import Reading
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts
@@ -250,6 +261,95 @@ def test_what_vllm_prints_on_trainium_is_read(facts: Facts, tmp_path: Path) -> N
 def test_the_time_per_token_of_llmperf_leaves_the_first_token_out(tmp_path: Path) -> None:
     (record,) = read_measurements(written(tmp_path, "l", GOOD["llmperf"][0]), GOOD["llmperf"][1]).records
     assert float(record.cells["tpot_ms"]) == pytest.approx(1e3 * (1.44 - 0.05) / 149)
+
+
+def stated(folder: Path, data: dict[str, object]) -> dict[str, str]:
+    """What a JSON result states of itself."""
+    (record,) = read_stated(written(folder, "r", json.dumps(data))).records
+    return dict(record.cells)
+
+
+def test_percentiles_are_read_by_the_names_that_each_program_gives_them(tmp_path: Path) -> None:
+    run = vllm_json(1024, 256, 16, 90.0, 12.0) | {"median_ttft_ms": 81.0, "p90_ttft_ms": 135.0, "p99_itl_ms": 40.0}
+    cells = stated(tmp_path, run | {"p99_e2el_ms": 3465.0, "p99_tpot_ms": 14.4, "mean_itl_ms": 12.5})
+    assert {
+        name: cells[name] for name in ("p50_ttft_ms", "p90_ttft_ms", "p99_itl_ms", "p99_e2e_ms", "p99_tpot_ms")
+    } == {
+        "p50_ttft_ms": "81",
+        "p90_ttft_ms": "135",
+        "p99_itl_ms": "40",
+        "p99_e2e_ms": "3465",
+        "p99_tpot_ms": "14.4",
+    }
+    assert (cells["mean_itl_ms"], cells["tpot_ms"], cells["request_rate"]) == ("12.5", "12", "")
+    assert cells["p99_ttft_ms"] == "", "what is not stated is not made up"
+    assert stated(tmp_path, run | {"request_rate": 5.0})["request_rate"] == "5"
+    cells = stated(tmp_path, sglang_json(1024, 256, 16, 90.0, 12.0) | {"p99_e2e_latency_ms": 3465.0})
+    assert cells["p99_e2e_ms"] == "3465"
+    assert stated(tmp_path, INFERENCEX | {"p99_ttft": 0.7, "p99_e2el": 20.0})["p99_ttft_ms"] == "700"
+    assert stated(tmp_path, LLMPERF | {"results_ttft_s_quantiles_p90": 0.07})["p90_ttft_ms"] == "70"
+
+
+def test_a_table_that_vllm_prints_has_the_percentiles_of_its_json(tmp_path: Path) -> None:
+    table = GOOD["vllm-table"][0].replace(
+        "Mean TPOT", "P99 TTFT (ms):      180.00\nMedian TTFT (ms):  81.00\nMean TPOT"
+    )
+    (record,) = read_stated(written(tmp_path, "t", table)).records
+    assert (record.cells["p99_ttft_ms"], record.cells["p50_ttft_ms"]) == ("180", "81")
+
+
+def test_aiperf_and_genai_perf_say_the_same_in_json_and_csv(tmp_path: Path) -> None:
+    """Its inter-token latency is that of a request: the time per output token. A CSV says nothing of the load."""
+    cells = stated(tmp_path, aiperf_json(16, 90.0, 12.0))
+    (table,) = read_stated(written(tmp_path, "c", GOOD["aiperf-csv"][0])).records
+    same = (
+        "isl",
+        "osl",
+        "ttft_ms",
+        "tpot_ms",
+        "p50_ttft_ms",
+        "p90_ttft_ms",
+        "p99_ttft_ms",
+        "p99_tpot_ms",
+        "p99_e2e_ms",
+    )
+    assert {name: float(cells[name]) for name in same} == pytest.approx(
+        {name: float(table.cells[name]) for name in same}
+    )
+    assert (cells["concurrency"], table.cells["concurrency"]) == ("16", "")
+    assert cells["model"] == "meta-llama/Llama-3.1-70B-Instruct"
+
+
+def test_the_load_of_aiperf_is_read_where_each_release_writes_it(tmp_path: Path) -> None:
+    whole = aiperf_json(16, 90.0, 12.0)
+    for config, users, rate in (
+        ({"loadgen": {"concurrency": 16}, "endpoint": {"model_names": ["m"]}}, "16", ""),  # the first releases
+        ({"model": ["m"], "concurrency": 16, "request_rate": None}, "16", ""),  # GenAI-Perf
+        ({"model_names": ["m"], "perf_analyzer": {"stimulus": {"concurrency": 16}}}, "16", ""),
+        (
+            {"model": "m", "phases": [{"name": "profiling", "type": "poisson", "rate": 4.0, "concurrency": 99}]},
+            "16",
+            "4",
+        ),
+        ({"model": "m"}, "", ""),
+    ):
+        cells = stated(tmp_path, whole | {"input_config": config})
+        assert (cells["concurrency"], cells["request_rate"], cells["model"]) == (users, rate, "m"), config
+
+
+def test_a_run_of_aiperf_that_is_not_whole_is_refused(facts: Facts, tmp_path: Path) -> None:
+    whole, setup = aiperf_json(16, 90.0, 12.0), GOOD["aiperf"][1]
+    for changed, words in (
+        ({"was_cancelled": True}, "cancelled"),
+        ({"is_complete": False, "incomplete_reason": "records stalled"}, "records stalled"),
+        ({"time_to_first_token": None}, "no time to the first token"),
+        ({"request_latency": {"unit": "ms", "avg": 3.15}}, "wrong units"),
+        ({"output_token_throughput": {"unit": "tokens/sec", "avg": 10.0}}, "is not the 256 tokens of an answer"),
+        ({"inter_token_latency": {"unit": "tokens", "avg": 12.0}}, "inter_token_latency: the unit is not a time"),
+    ):
+        (said,) = refusals(tmp_path, facts, json.dumps(whole | changed), setup)
+        assert words in said, said
+        assert said.startswith(str(tmp_path / "bad.log"))
 
 
 def test_all_that_is_wrong_with_several_files_is_told_at_once(

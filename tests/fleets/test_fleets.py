@@ -783,7 +783,7 @@ def test_an_infeasible_scenario_is_exit_3(tmp_path: Path, capsys: pytest.Capture
     assert "the budget" in out
 
 
-@pytest.mark.parametrize("name", ["startup", "lab-100mw", "rainier"])
+@pytest.mark.parametrize("name", ["startup", "lab-100mw", "rainier", "trainium-tenants"])
 def test_the_scenarios_that_ship_have_plans(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = Path(__file__).resolve().parents[2] / "scenarios" / f"{name}.yaml"
     assert cli.run(["fleet", str(file), "--lp", "--json", "--quiet"]) == 0

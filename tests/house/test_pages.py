@@ -97,7 +97,7 @@ def _files(name: str) -> Iterator[Path]:
         yield ROOT / "docs" / word
 
 
-@pytest.mark.parametrize("name", some(["startup", "lab-100mw", "rainier"]))
+@pytest.mark.parametrize("name", some(["startup", "lab-100mw", "rainier", "trainium-tenants"]))
 def test_speeds_beside_a_scenario_are_those_of_the_planner(name: str, facts: Facts) -> None:
     """What `mowich fleet scenarios/NAME.yaml` reads is what it would predict, and it does not warn of other facts."""
     fleets = script("fleet_pages")

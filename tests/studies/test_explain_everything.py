@@ -82,6 +82,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "--flips",
     ),
     "fleet-work": ("fleet", str(ROOT / "scenarios" / "rainier.yaml"), "--draws", "2", "--lp"),
+    "fleet-tenant": ("fleet", "trainium-tenants", "--draws", "0", "--lp", "--tenant", "anthropic=30%"),
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
     "collective-weights": (
         *("collective", "weights", "--on", "h100:16", "--model", "qwen3-30b-a3b", "--to", "trn3:32"),

@@ -320,6 +320,7 @@ def fleet(
     rates: str | Path | None = None,
     draws: int = 30,
     flips: bool = False,
+    tenant: str | tuple[str, float] | None = None,
     relaxed: bool = False,
     gap: float = 0.005,
     seed: int = 0,
@@ -332,6 +333,7 @@ def fleet(
         rates: a file of speeds, instead of predicting them.
         draws: of prices and speeds within their ranges (0: none).
         flips: whether to look for prices and speeds at which the leader changes.
+        tenant: whose share of the chip-hours falls, and to what share: "anthropic=30%" or ("anthropic", 0.3).
         relaxed: whether fractions of a unit are allowed.
         gap: how far above the best bound the answer may end, a share.
         seed: of the draws.
@@ -344,7 +346,7 @@ def fleet(
         >>> mowich.fleet("startup", draws=0).answer.is_feasible
         True
     """
-    given = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
+    given = {"draws": draws, "flips": flips, "tenant": tenant, "relaxed": relaxed, "gap": gap, "seed": seed}
     with keywords_asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
         assert asked.scenario is not None
         return _fleet.fleet(
@@ -353,6 +355,7 @@ def fleet(
             rates_file=asked.rates,
             draws=asked.draws,
             with_flips=asked.flips,
+            tenant=asked.tenant,
             relaxed=asked.relaxed,
             gap=asked.gap,
             seed=asked.seed,

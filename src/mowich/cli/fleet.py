@@ -45,6 +45,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
             with_flips=asked.flips,
             seed=asked.seed,
             problem=problem,
+            tenant=asked.tenant,
             beside=file,
         )
         shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon)

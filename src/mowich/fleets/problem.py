@@ -90,7 +90,7 @@ class Workload:
     that it runs on.
     max_chips: at one time, all tasks together (0: no limit). most: how many times what is asked is welcome where work
     is made most (inf: any). worth_usd: what a token brings, USD: of the output of serving, of training, of a
-    rollout."""
+    rollout. tenant: whose work it is."""
 
     name: str
     kind: str
@@ -103,6 +103,12 @@ class Workload:
     max_chips: float
     most: float = 1.0
     worth_usd: float = 0.0
+    tenant: str = ""
+
+    @property
+    def whose(self) -> str:
+        """Its tenant; its own name where the scenario names none."""
+        return self.tenant or self.name
 
     @property
     def is_run(self) -> bool:
@@ -111,10 +117,21 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Supplied:
+    """Chips that all the world gets, as facts have them. quarterly: chips a quarter, with the range; share: of them
+    that can be ordered here; fact: its path."""
+
+    quarterly: Estimate
+    share: float
+    fact: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """Units for money. kind: "buy" or "rent". price: USD per unit to buy, USD per chip and second to rent. term:
     periods that a rental runs, or that a purchase is written off over; supply: [T] units that can be ordered in each
-    period; delay: periods from order to use; site: where they stand."""
+    period; supplied: the facts that say so, None where the scenario does; delay: periods from order to use; site: where
+    they stand."""
 
     system: str
     kind: str
@@ -124,6 +141,7 @@ class Offer:
     term: int
     supply: Vector
     delay: int
+    supplied: Supplied | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

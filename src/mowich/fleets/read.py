@@ -33,9 +33,11 @@ from mowich.fleets.problem import (
     FleetSite,
     FleetTask,
     Offer,
+    Supplied,
     Vector,
     Workload,
 )
+from mowich.fleets.supply import is_of_facts, supply_of_facts, units_a_period
 from mowich.machines.system import System, resolve
 from mowich.scenario import FORMAT, Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
@@ -359,6 +361,7 @@ class _Reader:
             max_chips=node.count("max_chips", 0.0),
             most=most,
             worth_usd=node.quantity("worth", "USD/token", 0.0) or 0.0,
+            tenant=node.text("tenant"),
         )
         node.done()
         return out
@@ -394,7 +397,7 @@ class _Reader:
         )
         if not place:
             node.problem("site" if "site" in node else None, f"{name}: what is bought stands at a site", allowed=sites)
-        supply = self.series(node, "supply", np.inf, read=partial(self.units_of, node, "supply", unit_chips, True))
+        supply, supplied = self.read_supply(node, system, unit_chips)
         delay = self.periods_of(node, "delay", 0, 0)
         node.done()
         return Offer(
@@ -406,7 +409,22 @@ class _Reader:
             term=term_periods,
             supply=supply,
             delay=delay,
+            supplied=supplied,
         )
+
+    def read_supply(self, node: Node, system: System, unit_chips: int) -> tuple[Vector, Supplied | None]:
+        """[T] units that can be ordered in a period, and the facts that say so where the scenario asks for them."""
+        given = node.raw("supply")
+        if not isinstance(given, str) or not is_of_facts(given):
+            read = partial(self.units_of, node, "supply", unit_chips, True)
+            return self.series(node, "supply", np.inf, read=read), None
+        try:
+            found = supply_of_facts(given, self.facts, system.chip)
+        except UserError as wrong:
+            node.problem("supply", wrong.what, given=given, allowed=wrong.allowed, fix=wrong.fix)
+            return np.full(self.num_periods, np.inf), None
+        units = units_a_period(found, float(found.quarterly), unit_chips, LENGTHS[self.length])
+        return np.full(self.num_periods, units), found
 
     def capital(self, system: System, unit_chips: int) -> tuple[Estimate, str]:
         """(what a unit costs whoever buys it, by the bill of its parts, label)."""

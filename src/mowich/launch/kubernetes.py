@@ -23,6 +23,8 @@ from mowich.launch.write import head
 
 _ROLE_LABEL = "llm-d.ai/role"
 _EFA = "vpc.amazonaws.com/efa"
+_HF_TOKEN = "{secretKeyRef: {name: hf-token, key: token, optional: true}}"
+"""Where a token of the hub would stand, for models whose license is agreed to there."""
 _CONFIG_DIR = "/tmp/mowich"
 _PROBE = {"trtllm": "/health"}
 _START_MINUTES = 60
@@ -110,6 +112,7 @@ def _pod_lines(pod: _Pod, launch: PlanLaunch, rented: Rented, facts: Facts, topo
     env = [f"  - {{name: {name}, value: {json.dumps(value)}}}" for name, value in pod.env.items()]
     of_label = "valueFrom: {fieldRef: {fieldPath: \"metadata.labels['%s']\"}}"
     env += [f"  - {{name: {name}, {of_label % label}}}" for name, label in pod.labels.items()]
+    env.append(f"  - {{name: HF_TOKEN, valueFrom: {_HF_TOKEN}}}")
     port = [f"  ports: [{{name: http, containerPort: {pod.port}}}]"] if pod.port else []
     probes = []
     if pod.probe:
@@ -128,7 +131,8 @@ def _pod_lines(pod: _Pod, launch: PlanLaunch, rented: Rented, facts: Facts, topo
         f"  image: {pod.image}",
         f"  resources: {{limits: {{{said}}}}}",
         *rights,
-        *(["  env:", *env] if env else []),
+        "  env:",
+        *env,
         *port,
         *probes,
         "  volumeMounts: [{name: shm, mountPath: /dev/shm}]",

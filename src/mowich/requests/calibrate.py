@@ -151,7 +151,7 @@ CALIBRATE = Schema(
     help=(
         "Your own measurements as an overlay of facts: which constants they identify, their values with narrower"
         " ranges, rows that stand beside those that ship, errors before and after, and with each point left out. Reads"
-        " our CSV, vllm bench, SGLang, InferenceX and llmperf JSON, logs of vLLM servers, profiles of forward passes,"
+        " our CSV, vllm bench, SGLang, AIPerf, InferenceX and llmperf JSON, logs of vLLM servers, profiles of passes,"
         " nccl-tests, nccom-test, logs of torchtitan, Megatron-LM and MaxText, Neuron Explorer."
     ),
     short="Your own measurements as facts with narrower ranges.",

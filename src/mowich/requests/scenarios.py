@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mowich.requests.fields import (
     read_mapping,
     read_names,
     read_scenario_file,
+    read_share,
     read_word,
     texts,
     whole,
@@ -364,6 +365,26 @@ WHAT_IF = word(
     metavar="SYSTEM",
     edges=TYPED,
 )
+
+
+def read_tenant(value: object) -> tuple[str, float]:
+    """A tenant and the share that it falls to: "anthropic=30%"; (name, share) as Python has it."""
+    pair = value.rpartition("=")[::2] if isinstance(value, str) else value
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not str(pair[0]).strip():
+        raise UserError("not a tenant and its share", given=value, allowed="NAME=SHARE, as in anthropic=30%")
+    try:
+        return str(pair[0]).strip(), read_share(pair[1], most=1.0)
+    except UserError as wrong:
+        raise UserError(wrong.what, given=value, allowed="NAME=SHARE, as in anthropic=30%") from None
+
+
+TENANT: Field[tuple[str, float]] = Field(
+    name="tenant",
+    parse=read_tenant,
+    kind="word",
+    metavar="NAME=SHARE",
+    help="What is stranded when this tenant falls to a share of the chip-hours at work (workloads say tenant: NAME).",
+)
 RELAXED = flag("relaxed", "Fractions of units allowed: at once, and a bound.", option="--lp")
 _GAP = number(
     "gap",
@@ -401,6 +422,7 @@ class FleetRequest(Asked):
     draws: int
     flips: bool
     what_if: str | None
+    tenant: tuple[str, float] | None
     relaxed: bool
     gap: float
     time_limit_s: float
@@ -416,7 +438,7 @@ def _fleet(reader: QuestionReader) -> FleetRequest:
 FLEET = Schema(
     name="fleet",
     fields=(
-        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
+        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, TENANT, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
         *(JSON, PLAIN, QUIET, OUT, SEED),
     ),
     make=_fleet,

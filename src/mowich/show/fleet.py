@@ -17,6 +17,7 @@ from mowich.show.colours import look_called
 from mowich.show.fleet_amounts import amount, dollars, is_work, mixing
 from mowich.show.fleet_design import design_parts, design_sentences
 from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
+from mowich.show.fleet_tenant import fall_parts, fall_pictures, fall_sentences, supply_parts
 from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
@@ -69,12 +70,13 @@ def fleet_page(result: Result, run: Run) -> Page:
             assumptions=[("facts", result["facts_hash"])],
             inputs=inputs,
         )
-    what_if = result.get("what_if")
+    what_if, fall = result.get("what_if"), result.get("tenant")
     priced = [(k, o) for k in ("buy", "rent") for o in result[k]]
     return Page(
         title=title,
         sentences=(
             *(design_sentences(what_if) if what_if else ()),
+            *(fall_sentences(fall) if fall else ()),
             _sentence(result),
             *idle_sentences(result),
             *all_at_work(result),
@@ -88,12 +90,14 @@ def fleet_page(result: Result, run: Run) -> Page:
         ],
         parts=(
             *(design_parts(what_if) if what_if else ()),
+            *(fall_parts(fall) if fall else ()),
             *idle_parts(result.get("idle", ())),
             *_orders(result),
             *_assignment(result),
             *_alone(result),
             *_unit_worth(result),
             *_binds(result),
+            *supply_parts(result),
             *(_robust(result) if result.get("robust") else ()),
             *(_flips(result["flips"]) if result.get("flips") else ()),
             *_speeds(result["rates"]),
@@ -495,6 +499,7 @@ def _pictures(result: Result) -> list[Chart]:
             unit="% of the task",
         ),
     ]
+    out += fall_pictures(result)
     top = _limits(result)[:10]
     if top:
         scale, unit = (1e12, "T tokens") if result.get("goal") == "tokens" else (1e3, "thousand $")

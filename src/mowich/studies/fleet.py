@@ -21,8 +21,12 @@ from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
 from mowich.fleets.flips import Flip, flips
 from mowich.fleets.idle import IdleSystem, idle_systems
 from mowich.fleets.problem import GOAL_UNITS, Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
+from mowich.fleets.programme import formulate
 from mowich.fleets.read import read_problem
 from mowich.fleets.robustness import Robustness, robustness, work_unit
+from mowich.fleets.solve import Infeasible, optimise
+from mowich.fleets.supply import SUPPLY_ENDS, at_supply_end, is_supplied_by_facts
+from mowich.fleets.tenants import TenantFall, tenant_fall
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import as_trained
@@ -49,7 +53,9 @@ PER_CHIP = "1/s"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet(Shown):
-    """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is and where it flips.
+    """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is, where it flips, and
+    what a tenant's fall strands. at_supply: end of the range of what facts say can be ordered (`SUPPLY_ENDS`) -> the
+    first goal there, None where there is no plan; empty where no supply is of facts.
 
     Units: dollars, joules, chips.
 
@@ -64,6 +70,8 @@ class Fleet(Shown):
     answer: Answer
     robust: Robustness | None = None
     flips: tuple[Flip, ...] = ()
+    fall: TenantFall | None = None
+    at_supply: Mapping[str, float | None] = field(default_factory=dict)
     facts_hash: str = ""
     inputs: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -149,6 +157,10 @@ class Fleet(Shown):
         }
         if self.robust is not None:
             out["robust"] = {"goal": a.goal, "share_of": work_unit(a.goal), **_robust(self.robust)}
+        if self.at_supply:
+            out["supply"] = _supply(self)
+        if self.fall is not None:
+            out["tenant"] = _fall(self.fall)
         if self.flips:
             out["flips"] = [{**asdict(f), "value": _finite(f.value)} for f in self.flips]
         return out
@@ -192,6 +204,47 @@ def _robust(r: Robustness) -> dict[str, object]:
         "wins": {k: _finite(v) for k, v in r.wins.items()},
         "kept_regret": list(map(_finite, r.kept)),
         "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()},
+    }
+
+
+def _supply(found: Fleet) -> dict[str, object]:
+    """What can be ordered at most where facts say so."""
+    rows = [
+        {
+            "system": o.system,
+            "kind": o.kind,
+            "fact": o.supplied.fact,
+            "quarterly": o.supplied.quarterly.to_dict(),
+            "share": o.supplied.share,
+            "units": float(o.supply[0]),
+            "unit_chips": c.unit_chips,
+        }
+        for c in found.problem.choices
+        for o in c.offers
+        if o.supplied is not None
+    ]
+    return {
+        "goal": found.answer.goal,
+        **{f"objective_at_{end}": found.at_supply[end] for end in SUPPLY_ENDS},
+        "rows": rows,
+    }
+
+
+def _fall(f: TenantFall) -> dict[str, object]:
+    """What a tenant's fall strands."""
+    return {
+        "name": f.tenant,
+        "share": f.share,
+        "asked": f.asked,
+        "work": f.work,
+        "chips": f.chips,
+        "idle": f.idle,
+        "usd": f.usd,
+        "committed_usd": f.committed_usd,
+        "idle_usd": f.idle_usd,
+        "stranded": [asdict(row) for row in f.rows],
+        "let_go": [asdict(row) for row in f.contracts],
+        "refilled": [asdict(row) for row in f.refilled],
     }
 
 
@@ -464,11 +517,12 @@ def fleet(
     seed: int = 0,
     problem: FleetProblem | None = None,
     speeds: TaskRates | None = None,
+    tenant: tuple[str, float] | None = None,
     beside: object = None,
 ) -> Fleet:
     """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
-    those of `problem`, where they are known; beside: what else decides the answer, where the scenario is no file or is
-    changed.
+    those of `problem`, where they are known; tenant: whose share of the chip-hours falls, and to what share; beside:
+    what else decides the answer, where the scenario is no file or is changed.
 
     Raises UserError for bad input, and (exit 3) where a workload runs on no system allowed to it.
     """
@@ -480,6 +534,10 @@ def fleet(
     found = solve_fleet(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s)
     robust = robustness(asked, speeds, found, draws=draws, seed=seed) if draws and found.is_feasible else None
     turning = flips(asked, speeds) if with_flips and found.is_feasible else ()
+    fall = None
+    if tenant is not None and found.is_feasible:
+        tell(f"what a fall of {tenant[0]} strands")
+        fall = tenant_fall(asked, speeds, *tenant)
     inputs = {
         "scenario": str(scenario),
         "name": asked.name,
@@ -488,6 +546,7 @@ def fleet(
         "draws": draws,
         "seed": seed,
         "goals": list(asked.goals),
+        **({"tenant": {"name": tenant[0], "share": tenant[1]}} if tenant is not None else {}),
     }
     answer = Fleet(
         problem=asked,
@@ -495,13 +554,32 @@ def fleet(
         answer=found,
         robust=robust,
         flips=turning,
+        fall=fall,
+        at_supply=at_supply_ends(asked, speeds) if found.is_feasible else {},
         facts_hash=facts.hash(),
         inputs=inputs,
         warnings=tuple(warnings),
     )
     file = _rates_file(asked, path, rates_file)
-    question = [path, file, beside, relaxed, gap, time_limit_s, draws, with_flips, seed]
+    question = [path, file, beside, relaxed, gap, time_limit_s, draws, with_flips, seed, tenant]
     return note_heard(answer, facts, question=question)
+
+
+def at_supply_ends(problem: FleetProblem, speeds: TaskRates) -> dict[str, float | None]:
+    """The first goal with the supply that facts have at either end of its range, fractions of units allowed; None where
+    there is no plan. Empty where no supply is of facts."""
+    if not is_supplied_by_facts(problem):
+        return {}
+    out: dict[str, float | None] = {}
+    for end in SUPPLY_ENDS:
+        programme = formulate(at_supply_end(problem, end), speeds)
+        try:
+            goal = optimise(programme, goals=problem.goals[:1], integer=False).goals[programme.first]
+        except Infeasible:
+            out[end] = None
+        else:
+            out[end] = programme.amount(programme.first, goal)
+    return out
 
 
 # ---- a chip as design

@@ -344,6 +344,7 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         time_limit_s=8.0,
         problem=problem,
         speeds=with_rates,
+        tenant=got.tenant,
         beside=got.yaml,
     )
     result = found.to_dict()

@@ -39,7 +39,7 @@ def _objects(file: str, text: str) -> list[tuple[str, BenchResult]]:
     return [(file, parse_json(text, file))]
 
 
-def _number(data: BenchResult, where: str, *names: str) -> float | None:
+def figure_of(data: BenchResult, where: str, *names: str) -> float | None:
     """The first of some figures that is stated. Raises UserError for one that is no number."""
     for name in names:
         value = data.get(name)
@@ -65,15 +65,46 @@ def _unlike(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and abs(one - other) > _NEAR * max(abs(one), abs(other))
 
 
+def without_rate(tokens: float, osl: float) -> bool:
+    """Whether tokens/s over requests/s is not the length of an answer: means over requests of several lengths
+    differ."""
+    return not 1.0 / _TOGETHER <= tokens / osl <= _TOGETHER
+
+
+def users_of_rate(rate: float, whole_ms: float) -> float:
+    """Requests in flight by Little's law, at least one: requests a second x what one takes."""
+    return max(1.0, rate * whole_ms / 1e3)
+
+
 def _engine(word: str) -> str:
     return word if any(name in word.casefold() for name in _ENGINES) else ""
+
+
+_STATISTICS: Mapping[str, tuple[str, ...]] = {"p50_": ("p50_", "median_"), "p90_": ("p90_",), "p99_": ("p99_",)}
+_LATENCIES: Mapping[str, tuple[str, ...]] = {
+    "ttft_ms": ("ttft_ms",),
+    "tpot_ms": ("tpot_ms",),
+    "itl_ms": ("itl_ms",),
+    "e2e_ms": ("e2el_ms", "e2e_latency_ms"),
+}
+_SPREAD: Mapping[str, tuple[str, ...]] = {
+    "mean_itl_ms": ("mean_itl_ms",),
+    "e2e_ms": ("mean_e2el_ms", "mean_e2e_latency_ms"),
+    **{
+        ours + column: tuple(theirs + name for theirs in prefixes for name in names)
+        for ours, prefixes in _STATISTICS.items()
+        for column, names in _LATENCIES.items()
+    },
+}
+"""Column -> its names in the JSON of a run. itl: between two tokens of an answer, all gaps of all requests counted;
+tpot: the mean of those of one request."""
 
 
 def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | RefusedRecord:
     """A run of vllm bench serve or of SGLang's bench_serving: both write the same figures by the same names."""
 
     def of(*names: str) -> float | None:
-        return _number(data, where, *names)
+        return figure_of(data, where, *names)
 
     done, prompts, outputs = of("completed"), of("total_input_tokens"), of("total_output_tokens")
     seconds, rate, out_rate = of("duration"), of("request_throughput"), of("output_throughput")
@@ -90,7 +121,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
             )
     osl = outputs / done
     ttft, tpot, whole = of("mean_ttft_ms"), of("mean_tpot_ms"), of("mean_e2el_ms", "mean_e2e_latency_ms")
-    wrong = _latencies(ttft, tpot, whole, osl)
+    wrong = latencies_wrong(ttft, tpot, whole, osl)
     if wrong:
         return RefusedRecord(where=where, reason=wrong)
     limit, asked = of("max_concurrency"), of("concurrency")
@@ -101,7 +132,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
             return RefusedRecord(
                 where=where, reason="max_concurrency is not stated, and all requests came at once: how many waited?"
             )
-        users = max(1.0, rate * (whole or (ttft or 0.0) + (osl - 1.0) * (tpot or 0.0)) / 1e3)  # Little's law
+        users = users_of_rate(rate, whole or (ttft or 0.0) + (osl - 1.0) * (tpot or 0.0))
     cells = {
         "model": _text(data, "model_id", "model"),
         "framework": engine or _engine(_text(data, "backend", "endpoint_type")),
@@ -112,7 +143,13 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
         "ttft_ms": cell(ttft),
         "tpot_ms": cell(tpot),
         "output_tok_s": cell(out_rate),
+        "total_tok_s": cell(of("total_token_throughput", "total_throughput")),
+        "request_rate": cell(None if data.get("request_rate") in ("inf", math.inf) else of("request_rate")),
+        "requests": cell(done),
+        "failed": cell(of("failed")),
+        "duration_s": cell(seconds),
         "date": _text(data, "date"),
+        **{column: cell(of(*names)) for column, names in _SPREAD.items()},
     }
     accepted = of("accept_length")
     if accepted and accepted > 1.0:
@@ -120,7 +157,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
     return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
-def _latencies(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> str:
+def latencies_wrong(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> str:
     """Why the latencies of a run (ms) contradict each other; "" where they do not."""
     for what, value in (("time to first token", ttft), ("time per output token", tpot), ("whole request", whole)):
         if value is not None and value < 0.0:
@@ -135,12 +172,12 @@ def _latencies(ttft: float | None, tpot: float | None, whole: float | None, osl:
     return ""
 
 
-def _looks(*keys: str) -> Callable[[str], bool]:
+def looks_like_json(*keys: str) -> Callable[[str], bool]:
     """Whether a text is JSON that names some keys."""
     return lambda text: text.lstrip()[:1] in ("{", "[") and all(f'"{key}"' in text for key in keys)
 
 
-def _read_all(
+def read_objects(
     file: str,
     text: str,
     name: str,
@@ -174,12 +211,12 @@ def bench_record(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecor
 
 def read_vllm(file: str, text: str) -> Reading:
     """Runs that `vllm bench serve --save-result` wrote."""
-    return _read_all(file, text, "vllm bench", _VLLM, lambda data, where: _online(data, where, ""))
+    return read_objects(file, text, "vllm bench", _VLLM, lambda data, where: _online(data, where, ""))
 
 
 def read_sglang(file: str, text: str) -> Reading:
     """Runs that `sglang.bench_serving --output-file` wrote."""
-    return _read_all(
+    return read_objects(
         file,
         text,
         "sglang bench_serving",
@@ -199,7 +236,7 @@ def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord
     """One aggregated result: latencies in seconds, throughput per GPU."""
 
     def of(*names: str) -> float | None:
-        return _number(data, where, *names)
+        return figure_of(data, where, *names)
 
     if str(data.get("disagg", "false")).casefold() == "true":
         return RefusedRecord(where=where, reason="disaggregated: workers of prefill and decode are not one plan")
@@ -210,7 +247,7 @@ def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord
             where=where, reason=f"time per token {tpot:g} s x {speed:g} tokens/s per user is not 1: wrong units"
         )
     osl = of("osl") or 0.0
-    wrong = _latencies(_ms(ttft), _ms(tpot), _ms(whole), osl)
+    wrong = latencies_wrong(_ms(ttft), _ms(tpot), _ms(whole), osl)
     if wrong:
         return RefusedRecord(where=where, reason=wrong)
     tp, ep = of("tp") or 0.0, of("ep", "ep_size")
@@ -233,13 +270,14 @@ def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord
         "output_tok_s_per_chip": cell(each),
         "spec_decode": _text(data, "spec_decoding"),
         "date": _text(data, "date"),
+        **{column: cell(_ms(of(*(n.removesuffix("_ms") for n in names)))) for column, names in _SPREAD.items()},
     }
     return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
 def read_inferencex(file: str, text: str) -> Reading:
     """Aggregated results of InferenceX (InferenceMAX), one object or a list."""
-    return _read_all(file, text, "InferenceX", _INFERENCEX, _inferencex)
+    return read_objects(file, text, "InferenceX", _INFERENCEX, _inferencex)
 
 
 _LLMPERF = ("num_concurrent_requests", "mean_output_tokens", "results_ttft_s_mean")
@@ -250,7 +288,7 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     the whole request."""
 
     def of(*names: str) -> float | None:
-        return _number(data, where, *names)
+        return figure_of(data, where, *names)
 
     outputs = of("results_number_output_tokens_mean", "mean_output_tokens") or 0.0
     prompts = of("results_number_input_tokens_mean", "mean_input_tokens")
@@ -258,7 +296,7 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     whole = of("results_end_to_end_latency_s_mean") or (each * outputs if each else None)
     if not ttft or not whole or outputs <= 1:
         return RefusedRecord(where=where, reason="no latency of a whole request, or one token of output only")
-    wrong = _latencies(_ms(ttft), _ms(each), _ms(whole), 0.0)
+    wrong = latencies_wrong(_ms(ttft), _ms(each), _ms(whole), 0.0)
     if wrong:
         return RefusedRecord(where=where, reason=wrong)
     if each and not 1.0 / _TOGETHER <= each * outputs / whole <= _TOGETHER:
@@ -277,18 +315,28 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
         "ttft_ms": cell(1e3 * ttft),
         "tpot_ms": cell(1e3 * (whole - ttft) / (outputs - 1.0)),
         "output_tok_s": cell(of("results_mean_output_throughput_token_per_s")),
+        "e2e_ms": cell(1e3 * whole),
+        "requests": cell(of("results_num_completed_requests")),
+        "failed": cell(of("results_number_errors")),
+        **{
+            f"{p}_{column}": cell(_ms(of(f"results_{name}_quantiles_{p}")))
+            for p in ("p50", "p90", "p99")
+            for column, name in (("ttft_ms", "ttft_s"), ("e2e_ms", "end_to_end_latency_s"))
+        },
     }
     return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
 def read_llmperf(file: str, text: str) -> Reading:
     """A summary of llmperf's token benchmark."""
-    return _read_all(file, text, "llmperf", _LLMPERF, _llmperf)
+    return read_objects(file, text, "llmperf", _LLMPERF, _llmperf)
 
 
-VLLM = FileFormat(name="vllm", says="JSON of vllm bench serve", looks=_looks(*_VLLM), read=read_vllm)
-SGLANG = FileFormat(name="sglang", says="JSON of sglang.bench_serving", looks=_looks(*_SGLANG), read=read_sglang)
-INFERENCEX = FileFormat(
-    name="inferencex", says="results of InferenceX", looks=_looks(*_INFERENCEX), read=read_inferencex
+VLLM = FileFormat(name="vllm", says="JSON of vllm bench serve", looks=looks_like_json(*_VLLM), read=read_vllm)
+SGLANG = FileFormat(
+    name="sglang", says="JSON of sglang.bench_serving", looks=looks_like_json(*_SGLANG), read=read_sglang
 )
-LLMPERF = FileFormat(name="llmperf", says="a summary of llmperf", looks=_looks(*_LLMPERF), read=read_llmperf)
+INFERENCEX = FileFormat(
+    name="inferencex", says="results of InferenceX", looks=looks_like_json(*_INFERENCEX), read=read_inferencex
+)
+LLMPERF = FileFormat(name="llmperf", says="a summary of llmperf", looks=looks_like_json(*_LLMPERF), read=read_llmperf)

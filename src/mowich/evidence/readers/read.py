@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence.readers import bench, collective_tests, forward_passes, server_logs, tables, training_logs
+from mowich.evidence.readers import aiperf, bench, collective_tests, forward_passes, server_logs, tables, training_logs
 from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
@@ -15,6 +15,8 @@ from mowich.files import read_unpacked
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
     forward_passes.FORWARD_METRICS,
+    aiperf.AIPERF,
+    aiperf.AIPERF_CSV,
     bench.INFERENCEX,
     bench.LLMPERF,
     bench.SGLANG,
@@ -34,13 +36,19 @@ FORMAT_NAMES = tuple(f.name for f in FILE_FORMATS)
 
 
 def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Reading:
-    """The measurements of a file. name: of its format, None: by its content. Raises UserError or UserErrors, each one
-    line with file and line, for a file that is malformed, of no known format, or that leaves open what must be
-    known."""
+    """The measurements of a file, with what it leaves open as `setup` has it. name: of its format, None: by its
+    content. Raises UserError or UserErrors, each one line with file and line, for a file that is malformed, of no known
+    format, or that leaves open what must be known."""
+    return _filled(read_stated(path, name), path, setup)
+
+
+def read_stated(path: Path, name: str | None = None) -> Reading:
+    """What a file states, and nothing else. Raises UserError or UserErrors, each one line with file and line, for a
+    file that is malformed or of no known format."""
     if name is not None and name not in (*FORMAT_NAMES, NEURON_EXPLORER):
         raise unknown("format", name, (*FORMAT_NAMES, NEURON_EXPLORER))
     if path.is_dir() or name == NEURON_EXPLORER:
-        return _filled(read_profile(path), path, setup)
+        return read_profile(path)
     file = str(path)
     text = read_unpacked(path, "table")
     if not text.strip():
@@ -53,7 +61,7 @@ def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Read
             allowed="; ".join([*(f"{f.name} ({f.says})" for f in FILE_FORMATS), "a folder of Neuron Explorer tables"]),
             fix="--format NAME names it",
         )
-    return _filled(known.read(file, text), path, setup)
+    return known.read(file, text)
 
 
 def _filled(reading: Reading, path: Path, setup: Setup) -> Reading:

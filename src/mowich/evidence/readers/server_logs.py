@@ -32,9 +32,14 @@ _ROWS: Mapping[str, str] = {
     "Total generated tokens": "total_output_tokens",
     "Request throughput (req/s)": "request_throughput",
     "Output token throughput (tok/s)": "output_throughput",
-    "Mean TTFT (ms)": "mean_ttft_ms",
-    "Mean TPOT (ms)": "mean_tpot_ms",
-    "Mean E2EL (ms)": "mean_e2el_ms",
+    "Total token throughput (tok/s)": "total_token_throughput",
+    "Failed requests": "failed",
+    "Request rate configured (RPS)": "request_rate",
+    **{
+        f"{said} {name} (ms)": f"{key}_{name.casefold()}_ms"
+        for said, key in (("Mean", "mean"), ("Median", "median"), ("P50", "p50"), ("P90", "p90"), ("P99", "p99"))
+        for name in ("TTFT", "TPOT", "ITL", "E2EL")
+    },
 }
 """Row of the printed table -> its name in the JSON of the same run."""
 _NEEDED = ("completed", "total_input_tokens", "total_output_tokens")

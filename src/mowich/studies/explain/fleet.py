@@ -8,6 +8,7 @@ from pathlib import Path as File
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.facts.moves import noted
+from mowich.scenario import is_inline
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -19,12 +20,14 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
     from mowich.fleets.answer import solve_fleet
     from mowich.fleets.problem import Rate
     from mowich.fleets.read import read_problem
-    from mowich.studies.fleet import Fleet
+    from mowich.fleets.tenants import tenant_fall
+    from mowich.studies.fleet import Fleet, at_supply_ends
 
     inputs = result["inputs"]
     file = File(inputs["scenario"])
-    if not file.is_file():
+    if not is_inline(file) and not file.is_file():
         return None
+    fallen = inputs.get("tenant")
     speeds = {
         (r["task"], r["system"]): Rate(
             task=r["task"],
@@ -39,7 +42,9 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         problem = read_problem(file, known)
         answer = solve_fleet(problem, speeds, relaxed=True)
-        return flat_numbers(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
+        fall = tenant_fall(problem, speeds, fallen["name"], fallen["share"]) if fallen else None
+        ends = at_supply_ends(problem, speeds)
+        return flat_numbers(Fleet(problem=problem, rates=speeds, answer=answer, fall=fall, at_supply=ends).to_dict())
 
     @cache
     def found() -> Notes:

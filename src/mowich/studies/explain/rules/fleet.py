@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.fleets.problem import GOAL_UNITS, WORK_GOALS
+from mowich.fleets.supply import SUPPLY_ENDS
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule
 
 _MADE: Mapping[str, str] = {
@@ -64,6 +65,16 @@ def _of_goal(goal: str) -> tuple[Rule, ...]:
             f"{goal} of the best plan: 5%, median, 95% over the draws that have a plan",
             "table: percentiles over the optimum of each draw",
             when=when,
+        ),
+        *(
+            R(
+                f"supply objective_at_{end}",
+                unit,
+                f"{goal} of the plan with the supply of facts at this place of its range, fractions of units allowed",
+                "search: the linear relaxation with that supply",
+                when=when,
+            )
+            for end in SUPPLY_ENDS
         ),
         R(
             "what_if objective_before",
@@ -165,6 +176,101 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "1",
             "energy of a token on the systems that do its work instead, over its own",
             "inside: mean by chips of (drawn power / speed of the other) / (power / speed of this one)",
+        ),
+        R("inputs tenant share", "1", "share that the tenant falls to", "lookup: as asked: --tenant"),
+        R(
+            "supply rows * quarterly",
+            "chips",
+            "chips made a quarter, for all buyers",
+            "lookup: fact supply.chips of the chip",
+            "supply.chips.{chip}",
+        ),
+        R("supply rows * share", "1", "share of them that can be ordered", "lookup: as the scenario says"),
+        R(
+            "supply rows * units",
+            "units",
+            "units that can be ordered in a period",
+            "inside: floor(share x chips a quarter x quarters of a period / unit_chips)",
+        ),
+        R(
+            "supply rows * unit_chips",
+            "chips",
+            "chips of a unit of it",
+            "lookup: as the scenario says, or the system has",
+        ),
+        R(
+            "tenant share",
+            "1",
+            "the tenant's share of the chip-hours at work today",
+            "search: chips of its tasks over all at work, in the plan with fractions of units",
+        ),
+        R("tenant asked", "1", "the share that it falls to", "lookup: as asked: --tenant"),
+        R("tenant work", "1", "what is left of its work", "= asked / share"),
+        R(
+            "tenant usd",
+            "USD",
+            "net present cost that nothing asked needs any more",
+            "search: least cost of what is asked, each commitment kept or let go as a whole: today's less that after"
+            " the fall",
+        ),
+        R(
+            "tenant chips",
+            "chips",
+            "chips needed no more, mean of the periods",
+            "inside: sum of stranded.chips / periods",
+        ),
+        R(
+            "tenant idle",
+            "chips",
+            "chips idle all the same, mean of the periods",
+            "inside: sum of stranded.idle / periods",
+        ),
+        R("tenant committed_usd", "USD", "cost of the commitments needed no more", "inside: sum of stranded.usd"),
+        R("tenant idle_usd", "USD", "paid for committed chips that stand idle", "inside: sum of stranded.idle_usd"),
+        R(
+            "tenant stranded * chips",
+            "chips",
+            "chips that what is asked needs no more in the period",
+            "search: chips that stand in the least-cost plan of today's work less those after the fall",
+        ),
+        R(
+            "tenant stranded * usd",
+            "USD",
+            "what the committed ones of these cost",
+            "inside: chips let go x price x time",
+        ),
+        R(
+            "tenant stranded * idle",
+            "chips",
+            "chips idle beyond today's, once others have taken what they may",
+            "search: idle chips of the plan by the scenario's goals after the fall less those of today",
+        ),
+        R("tenant stranded * idle_usd", "USD", "what the committed ones of these cost", "inside: idle x price x time"),
+        R(
+            "tenant let_go * units",
+            "units",
+            "units of the commitment that can be let go",
+            "search: kept today less after",
+        ),
+        R("tenant let_go * chips", "chips", "chips of these units", "inside: units x chips of a unit"),
+        R(
+            "tenant let_go * usd",
+            "USD",
+            "what they cost to the end, before discounting",
+            "inside: chips x price x time",
+        ),
+        R(
+            "tenant refilled * before",
+            "1",
+            "work of the workload over what it asks, today",
+            "search: the plan of today",
+        ),
+        R("tenant refilled * after", "1", "the same after the fall", "search: the plan after the fall"),
+        R(
+            "tenant refilled * chips",
+            "chips",
+            "chips more at work on it, mean of the periods",
+            "search: chips at work after the fall less those of today",
         ),
         R("rates * chips", "chips", "chips that the speed was found for", "lookup: as the scenario says, or one unit"),
         R(

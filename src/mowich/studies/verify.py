@@ -1,0 +1,561 @@
+"""`mowich verify RESULT LOG`: what was measured beside what was predicted.
+
+A log is of the forecast where nothing that it states is otherwise: lengths, load, batch, plan. What a log of another
+setup measured is shown, and is no verdict. Where a figure lies outside of its range, `verify_causes.py` says what would
+explain it, and `calibrate` what the log makes of the constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mowich.errors import UserError, UserErrors
+from mowich.estimate import Estimate
+from mowich.evidence.readers.read import read_stated
+from mowich.evidence.readers.record import MeasuredRecord, RefusedRecord
+from mowich.evidence.readers.setup import PLAN_COLUMNS, Setup
+from mowich.facts import Facts
+from mowich.launch.serving_benchmark import sent_load
+from mowich.machines.system import resolve
+from mowich.models.model import Model
+from mowich.shown import Result, Rows, Shown
+from mowich.studies.calibrate import Calibration, calibrate
+
+FigureStatus = Literal["inside", "above", "below", "another setup", "not predicted", "no range"]
+"""above: more was measured than the high end of the range."""
+Verdict = Literal["inside", "outside", "another setup", "nothing to compare"]
+
+FIGURES: Mapping[str, Mapping[str, str]] = {
+    "train": {"step_s": "time of a step", "tokens_per_s_per_chip": "tokens per second and chip"},
+    "serve": {
+        "ttft_s": "time to first token, mean",
+        "tpot_s": "time per output token, mean",
+        "tokens_per_s_per_chip": "output tokens per second and chip",
+    },
+    "load": {
+        "ttft_s": "time to first token, mean",
+        "tpot_s": "time per output token, mean",
+        "p99_ttft_s": "time to first token, 99th percentile",
+        "p99_tpot_s": "time per output token, 99th percentile",
+    },
+}
+"""Kind of forecast -> number of its row that a log measures -> the same in words."""
+
+RATES = ("tokens_per_s_per_chip",)
+"""Figures of which more is faster."""
+
+LENGTHS_NEAR = 0.05
+"""Share by which mean lengths of what was sent may differ from those asked for: they are drawn."""
+LOAD_NEAR = 0.02
+"""The same for requests at a time, and for requests per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedFigure:
+    """One figure of a log. measured: in `unit`; predicted: None where the forecast has no such number; ratio: predicted
+    over measured, as times (above 1: predicted slower)."""
+
+    name: str
+    what: str
+    log: str
+    measured: float
+    unit: str
+    predicted: Estimate | None
+    ratio: float | None
+    status: FigureStatus
+
+    @property
+    def is_outside(self) -> bool:
+        return self.status in ("above", "below")
+
+    @property
+    def slower(self) -> float:
+        """Measured over predicted, as times: 1.2 is 20% slower than predicted."""
+        return 1.0 / self.ratio if self.ratio else 1.0
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "what": self.what,
+            "log": self.log,
+            "measured": self.measured,
+            "unit": self.unit,
+            "predicted": self.predicted.to_dict() if self.predicted else None,
+            "ratio": self.ratio,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupItem:
+    """One word of the setup. log: as the log states it, None: it does not; agrees: None where it does not say."""
+
+    name: str
+    forecast: str
+    log: str | None
+    where: str
+    agrees: bool | None
+
+    def to_dict(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What would explain a figure that lies outside. of: the figure; factor: what it does to the time; reaches: whether
+    it alone brings the range to what was measured; command: that shows it."""
+
+    of: str
+    name: str
+    what: str
+    factor: float
+    reaches: bool
+    command: str
+
+    def to_dict(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """The row of a result that logs are held beside. work: "train", "serve" or "load"; place: of the row, from 1;
+    figures: number of the row -> its estimate; plan: words of its plan and its load."""
+
+    where: str
+    data: Result
+    row: Result
+    place: int
+    work: str
+    system: str
+    chips: int
+    software: str
+    figures: Mapping[str, Estimate]
+    plan: Mapping[str, str]
+
+    @property
+    def inputs(self) -> Result:
+        found: Result = self.data["inputs"]
+        return found
+
+    @property
+    def model(self) -> str:
+        return str(self.inputs["model"])
+
+    def metric(self, name: str) -> str:
+        """A number of the row, as `explain` names it."""
+        return f"{self.place}.{name}"
+
+    def setup(self) -> Setup:
+        """What a log does not state, as the forecast has it."""
+        return Setup(
+            on=f"{self.row['system_id']}:{self.chips}",
+            model=self.model,
+            software=self.software,
+            plan=self.plan,
+            said="the forecast says",
+        )
+
+
+class Verification(Shown):
+    """Measured beside predicted. rows: a figure of a log each; setup: what both state of the run; causes: what would
+    explain figures outside; calibration: what the logs make of the constants, or why not.
+
+    Units: SI; ratios are predicted over measured time.
+
+    Example:
+        >>> import mowich
+        >>> answer = mowich.plan("llama-3.1-8b", "h100:8", serve={"isl": "1k", "osl": "200"}, top=1)
+        >>> mowich.verify(answer, "result.json").verdict  # doctest: +SKIP
+        'inside'
+    """
+
+    def __init__(
+        self,
+        forecast: Forecast,
+        *,
+        rows: Sequence[VerifiedFigure],
+        setup: Sequence[SetupItem],
+        refused: Sequence[RefusedRecord],
+        causes: Sequence[Cause],
+        calibration: Calibration | str,
+        command: str,
+        files: Sequence[str],
+        facts_hash: str,
+    ) -> None:
+        self.forecast, self.rows, self.setup = forecast, Rows(rows), tuple(setup)
+        self.refused, self.causes, self.calibration = tuple(refused), tuple(causes), calibration
+        self.command, self.files, self.facts_hash = command, tuple(files), facts_hash
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "inside" where every figure lies in its range, "outside" where one does not."""
+        states = {row.status for row in self.rows}
+        if states & {"above", "below"}:
+            return "outside"
+        if "inside" in states:
+            return "inside"
+        return "another setup" if "another setup" in states else "nothing to compare"
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/verify@1."""
+        f = self.forecast
+        return {
+            "schema": "mowich/verify@1",
+            "inputs": {"result": f.where, "logs": list(self.files), "pick": f.place, "set": f.inputs.get("set") or []},
+            "facts_hash": self.facts_hash,
+            "of": {
+                "verb": str(f.data["schema"]).removeprefix("mowich/").partition("@")[0],
+                "work": f.work,
+                "system": f.system,
+                "chips": f.chips,
+                "model": f.model,
+                "software": f.software,
+                "program": (f.data.get("bundle") or {}).get("program"),
+                "row": f.place,
+            },
+            "verdict": self.verdict,
+            "rows": [row.to_dict() for row in self.rows],
+            "setup": [item.to_dict() for item in self.setup],
+            "refused": [{"where": one.where, "reason": one.reason} for one in self.refused],
+            "causes": [cause.to_dict() for cause in self.causes],
+            "calibrate": _calibrated(self.calibration, self.command),
+        }
+
+
+def _calibrated(found: Calibration | str, command: str) -> dict[str, object]:
+    """What the logs make of the constants; the reason where they say nothing."""
+    if isinstance(found, str):
+        return {"command": command or None, "reason": found}
+    return {
+        "command": command,
+        "would_move": [
+            {"path": one.path, "unit": one.unit, "before": one.today, "after": one.fitted} for one in found.constants
+        ],
+        "anchors": found.anchors,
+        "error_before": found.before.median,
+        "error_after": found.after.median,
+    }
+
+
+# ---- the forecast
+# ----------------------------------------------------------------------------------------------------------------------
+
+_SCHEMAS = ("mowich/plan@1", "mowich/compare@1", "mowich/rates@1")
+
+
+def forecast_of(data: Result, where: str, pick: str | None) -> Forecast:
+    """The row of a result that a log is of. pick: its number or its system; None: that of a bundle, or the only one
+    with a plan, or the first of one system. Raises UserError for a result that no log measures."""
+    schema = str(data["schema"])
+    inputs = data.get("inputs")
+    if schema not in _SCHEMAS or not isinstance(inputs, Mapping):
+        raise UserError(
+            "no log measures this result",
+            where=where,
+            given=schema.removeprefix("mowich/"),
+            allowed="what plan, compare and plan --rate answer, and their bundles",
+        )
+    rows: Sequence[Result] = data["plans"] if "plans" in data else data["rows"]
+    place = _picked(data, rows, pick, where)
+    row = rows[place - 1]
+    work = "load" if schema == "mowich/rates@1" else "train" if inputs.get("task") == "train" else "serve"
+    if row.get("plan" if work == "train" else "decode") is None:
+        raise UserError(f"row {place} has no plan", where=where, given=str(row.get("system")), fix=str(row["reason"]))
+    about = next((s for s in inputs["systems"] if s["system"] == row["system"]), {})
+    return Forecast(
+        where=where,
+        data=data,
+        row=row,
+        place=place,
+        work=work,
+        system=str(row["system"]),
+        chips=int(row["chips_used"]),
+        software=str(row["engine"] if work != "train" else about.get("stack", "")),
+        figures={name: Estimate.from_dict(row[name]) for name in FIGURES[work]},
+        plan=_trained_plan(inputs, row) if work == "train" else _served_plan(inputs, row, work),
+    )
+
+
+def _picked(data: Result, rows: Sequence[Result], pick: str | None, where: str) -> int:
+    """The place of a row, from 1."""
+    names = [str(row["system"]) for row in rows]
+    if pick is None and data.get("bundle"):
+        return int(data["bundle"]["pick"])
+    if pick is None:
+        planned = [i for i, row in enumerate(rows, 1) if row.get("plan") or row.get("decode")]
+        if len(planned) == 1 or (planned and len(set(names)) == 1):
+            return planned[0]
+        raise UserError(
+            "several rows: which of them was run?",
+            where=where,
+            field="pick",
+            allowed=", ".join([f"1 to {len(rows)}", *dict.fromkeys(names)]) if rows else "none: it has no row",
+        )
+    if pick.isdigit() and 1 <= int(pick) <= len(rows):
+        return int(pick)
+    if names.count(pick) == 1:
+        return names.index(pick) + 1
+    allowed = ", ".join([f"1 to {len(rows)}", *(name for name in dict.fromkeys(names) if names.count(name) == 1)])
+    raise UserError("is no row of the result", where=where, field="pick", given=pick, allowed=allowed)
+
+
+def _trained_plan(inputs: Result, row: Result) -> dict[str, str]:
+    plan = row["plan"]
+    out = {name: str(plan[name]) for name in ("tp", "pp", "dp", "cp", "ep", "zero", "micro_batch", "precision")}
+    out |= {"recompute": str(plan["recompute"]), "batch": f"{row['global_batch_seqs']:g}", "seq": f"{inputs['seq']:g}"}
+    return out
+
+
+def _served_plan(inputs: Result, row: Result, work: str) -> dict[str, str]:
+    plan, load = row["decode"], sent_load(inputs, row, "")
+    out = {name: str(plan[name]) for name in ("tp", "pp", "dp", "ep", "precision", "kv")}
+    out |= {"isl": f"{inputs['isl']:g}", "osl": f"{inputs['osl']:g}"}
+    if load.rate is not None:
+        return out | {"rate": f"{load.rate:g}"}
+    return out | {"concurrency": str(load.users)}
+
+
+# ---- the log
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _number(cells: Mapping[str, str], name: str) -> float | None:
+    return float(cells[name]) if cells.get(name) else None
+
+
+def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> dict[str, float]:
+    """What a record measured, by the names of the row, SI. Rates of devices become those of chips."""
+    cells, out = record.cells, dict[str, float]()
+    if forecast.work == "train":
+        batch = _number(cells, "global_batch_seqs") or float(forecast.plan["batch"])
+        seq = _number(cells, "seq_len") or float(forecast.plan["seq"])
+        per_step = batch * seq / forecast.chips
+        rate, step = _number(cells, "device_tokens_per_s"), _number(cells, "step_time_s")
+        rate = rate * devices_per_chip if rate else _number(cells, "tokens_per_s_per_chip")
+        if step is None and rate:
+            step = per_step / rate
+        if step:
+            out = {"step_s": step, "tokens_per_s_per_chip": rate or per_step / step}
+        return out
+    for name, column in (("ttft_s", "ttft_ms"), ("tpot_s", "tpot_ms")):
+        value = _number(cells, column)
+        if value is not None:
+            out[name] = value / 1e3
+    whole, each = _number(cells, "output_tok_s"), _number(cells, "output_tok_s_per_chip")
+    if whole or each:
+        out["tokens_per_s_per_chip"] = whole / forecast.chips if whole else float(each or 0.0)
+    return out | {name: value for name, value in record.more.items() if name.endswith(("_ttft_s", "_tpot_s"))}
+
+
+_SAID: Mapping[str, str] = {
+    "p50": "median",
+    "p90": "90th percentile",
+    "p95": "95th percentile",
+    "p99": "99th percentile",
+}
+
+
+def _words_of(name: str, work: str) -> str:
+    if name in FIGURES[work]:
+        return FIGURES[work][name]
+    share, _, what = name.partition("_")
+    words = {"ttft_s": "time to first token", "tpot_s": "time per output token"}.get(what, what)
+    return f"{words}, {_SAID.get(share, share)}" if share in _SAID else FIGURES["serve"].get(name, name)
+
+
+def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> list[SetupItem]:
+    """What the forecast and a record state of the run, word by word."""
+    columns = PLAN_COLUMNS["training" if forecast.work == "train" else "serving"]
+    out = []
+    for word, mine in forecast.plan.items():
+        stated = record.cells.get(columns.get(word, ""), "")
+        if word == "rate" or (word == "concurrency" and "max_concurrency" in record.more):
+            value = record.more.get("request_rate" if word == "rate" else "max_concurrency")
+            stated = "" if value is None else f"{value:g}"
+        out.append(
+            SetupItem(
+                name=word,
+                forecast=mine,
+                log=stated or None,
+                where=record.where,
+                agrees=_agree(word, mine, stated) if stated else None,
+            )
+        )
+    chips = _number(record.cells, "n_chips")
+    devices = _number(record.cells, "devices")
+    if chips is None and devices:
+        chips = devices / devices_per_chip
+    if forecast.work == "train":
+        out.append(
+            SetupItem(
+                name="chips",
+                forecast=str(forecast.chips),
+                log=None if chips is None else f"{chips:g}",
+                where=record.where,
+                agrees=None if chips is None else chips == forecast.chips,
+            )
+        )
+    return out
+
+
+def _agree(word: str, mine: str, stated: str) -> bool:
+    """Whether two words of a setup say the same."""
+    try:
+        a, b = float(mine), float(stated)
+    except ValueError:
+        mine, stated = mine.casefold(), stated.casefold()
+        return mine == stated or (word == "precision" and mine.endswith(stated))  # "fp8" of a log is any of them
+    if word in ("isl", "osl"):
+        return abs(a - b) <= max(1.0, LENGTHS_NEAR * a)
+    if word in ("concurrency", "rate"):
+        return abs(a - b) <= max(1.0 if word == "concurrency" else 0.0, LOAD_NEAR * a)
+    return a == b
+
+
+# ---- the study
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def verify(
+    data: Result,
+    files: Sequence[Path],
+    facts: Facts,
+    *,
+    where: str = "",
+    pick: str | None = None,
+    name: str | None = None,
+    model: Model | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Verification:
+    """Hold logs beside a row of a result. where: the result, for commands and errors; pick: the row; name: of the
+    format of all logs; model: as loaded, None: by the name in the result. Raises UserError or UserErrors, each one
+    line, for logs that cannot be read, that are of other work, and for a result that no log measures."""
+    from mowich.studies.verify_causes import causes_of
+
+    forecast = forecast_of(data, where, pick)
+    tell("reading")
+    records, refused = _records(files, name, forecast)
+    per_chip = int(forecast.row.get("devices_per_chip") or resolve(facts, forecast.system).devices_per_chip)
+    rows: list[VerifiedFigure] = []
+    setup: list[SetupItem] = []
+    same: list[MeasuredRecord] = []
+    for record in records:
+        items = setup_items(record, forecast, per_chip)
+        is_other = any(item.agrees is False for item in items)
+        same += [] if is_other else [record]
+        setup += items
+        rows += _figures(record, forecast, per_chip, is_other)
+    tell("looking for causes")
+    outside = [row for row in rows if row.is_outside]
+    found: Calibration | str = "no log is of this setup"
+    command = ""
+    if same:
+        tell("calibrating")
+        logs = list(dict.fromkeys(_file_of(record, files) for record in same))
+        found, command = _made_of(logs, forecast, facts, name)
+    return Verification(
+        forecast,
+        rows=rows,
+        setup=setup,
+        refused=refused,
+        causes=causes_of(forecast, outside, facts, model),
+        calibration=found,
+        command=command,
+        files=[str(path) for path in files],
+        facts_hash=facts.hash(),
+    )
+
+
+def _records(
+    files: Sequence[Path], name: str | None, forecast: Forecast
+) -> tuple[list[MeasuredRecord], list[RefusedRecord]]:
+    """What logs state, of the work of the forecast."""
+    records: list[MeasuredRecord] = []
+    refused: list[RefusedRecord] = []
+    problems: list[UserError] = []
+    kind = "training" if forecast.work == "train" else "serving"
+    for path in files:
+        try:
+            reading = read_stated(path, name)
+        except UserErrors as errors:
+            problems += errors.errors
+            continue
+        except UserError as error:
+            problems.append(error)
+            continue
+        refused += reading.refused
+        other = [record for record in reading.records if record.kind != kind]
+        if other:
+            said = {"training": "training", "serving": "serving"}.get(other[0].kind, f"a {other[0].kind}")
+            problems.append(
+                UserError(f"measures {said}, and the forecast is of {kind}", where=other[0].where, given=reading.format)
+            )
+        records += [record for record in reading.records if record.kind == kind]
+    if problems:
+        raise problems[0] if len(problems) == 1 else UserErrors(problems)
+    return records, refused
+
+
+def _figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, is_other: bool) -> list[VerifiedFigure]:
+    out = []
+    for name, measured in measured_figures(record, forecast, devices_per_chip).items():
+        if not measured > 0.0 or not math.isfinite(measured):
+            continue
+        predicted = forecast.figures.get(name)
+        known = predicted is not None and predicted.value
+        times = (
+            (measured, predicted.value) if name in RATES and predicted else (predicted and predicted.value, measured)
+        )
+        out.append(
+            VerifiedFigure(
+                name=name,
+                what=_words_of(name, forecast.work),
+                log=record.where,
+                measured=measured,
+                unit="1/s" if name in RATES else "s",
+                predicted=predicted,
+                ratio=times[0] / times[1] if known and times[0] and times[1] else None,
+                status=_status(predicted, measured, is_other),
+            )
+        )
+    return out
+
+
+def _status(predicted: Estimate | None, measured: float, is_other: bool) -> FigureStatus:
+    if predicted is None or predicted.value is None:
+        return "not predicted"
+    if is_other:
+        return "another setup"
+    if predicted.low is None or predicted.high is None:
+        return "no range"
+    if measured > predicted.high:
+        return "above"
+    return "below" if measured < predicted.low else "inside"
+
+
+def _file_of(record: MeasuredRecord, files: Sequence[Path]) -> Path:
+    """The file that a record stands in: the longest name that its place begins with."""
+    return max((path for path in files if record.where.startswith(str(path))), key=lambda path: len(str(path)))
+
+
+def _made_of(logs: Sequence[Path], forecast: Forecast, facts: Facts, name: str | None) -> tuple[Calibration | str, str]:
+    """What `calibrate` makes of logs with the setup of a forecast, and its command."""
+    setup = forecast.setup()
+    plan = {word: value for word, value in setup.plan.items() if word not in ("rate", "concurrency", "isl", "osl")}
+    setup = replace(setup, plan=plan)
+    words = ",".join(f"{word}={value}" for word, value in plan.items())
+    named = f" --format {name}" if name else ""
+    said = (
+        f"mowich calibrate {' '.join(map(str, logs))}{named} --on {setup.on} --model {setup.model}"
+        f" --software {setup.software} --plan {words} --out my.yaml"
+    )
+    try:
+        return calibrate(logs, facts, setup=setup, name=name), said
+    except UserErrors as errors:
+        return "; ".join(error.what for error in errors.errors), said
+    except UserError as error:
+        return error.what, said
