@@ -328,7 +328,7 @@ def test_a_sweep_in_a_folder_is_a_report_with_a_heat_map_and_the_best_points(
     assert "a folder without _manifest.json" in capsys.readouterr().err
     assert cli.run(["sweep", str(scenario), "--jobs", "1", "--out", str(folder), "-q"]) == 0
     assert cli.run(["report", str(folder)]) == 0
-    page = (folder / "report.html").read_text("utf-8")
+    page = (folder / "_report.html").read_text("utf-8")
     assert "Best points by system and chips" in page
     stored = stored_sweep(folder)
     capsys.readouterr()

@@ -10,6 +10,7 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.errors import UserError
 from mowich.requests import results
+from mowich.studies.sweep_files import SWEEP_REPORT
 from mowich.writing import write_file
 
 
@@ -29,7 +30,7 @@ def report(asked: results.ReportRequest) -> None:
         raise UserError(
             f"not a whole result: {type(error).__name__} {error}", where=where, fix="save it again with --out"
         ) from error
-    beside = result / "report.html" if result.is_dir() else result.with_suffix(".html")
+    beside = result / SWEEP_REPORT if result.is_dir() else result.with_suffix(".html")
     target = asked.html or (Path("report.html") if where == "-" else beside)
     write_file(target, page, field=f"html {target}")
     if not asked.form.quiet:

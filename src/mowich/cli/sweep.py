@@ -93,13 +93,14 @@ def sweep(asked: scenarios.SweepRequest) -> None:
 
 
 def _verify(asked: scenarios.SweepRequest, grid: Grid, folder: Path) -> None:
-    """Say which parts are sound; exit 5 where one is damaged."""
+    """Say which parts are sound; exit 5 where one is damaged, or a file would be read as rows that are none."""
     from mowich.studies.sweep_store import verify_parts
 
     found = verify_parts(folder, grid, asked.facts, term=asked.term, stack=asked.stack)
     lines = [
         f"{len(found.sound):,} parts are sound, {len(found.damaged):,} damaged, {len(found.missing):,} not there yet.",
         *(f"  damaged: {name}" for name in found.damaged),
+        *(f"  none of this sweep, or left over: {name}" for name in found.strays),
     ]
     emit(found.to_dict(), replace(asked.form, out=None), text=lambda: "\n".join(lines) + "\n")
     if found.damaged:
@@ -107,6 +108,13 @@ def _verify(asked: scenarios.SweepRequest, grid: Grid, folder: Path) -> None:
             f"{len(found.damaged)} damaged parts",
             where=str(folder),
             fix="the same command without --verify sets them aside and makes them again",
+            code=EXIT_CHECK_FAILED,
+        )
+    if found.misread:
+        raise UserError(
+            f"{len(found.misread)} files of no part of this sweep, which readers take for its rows",
+            where=str(folder),
+            fix="move them away",
             code=EXIT_CHECK_FAILED,
         )
 

@@ -18,7 +18,6 @@ from mowich.requests.fields import (
     flag,
     number,
     path,
-    read_mapping,
     read_names,
     read_scenario_file,
     read_share,
@@ -85,7 +84,20 @@ SWEPT: Field[object] = Field(
 )
 _ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
 VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
-_AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
+
+
+def read_axes(value: object) -> dict[str, str]:
+    """Further axes of Python: a mapping whose values are texts, numbers, or lists of these.
+
+    >>> read_axes({"plan.tp": [1, 2], "chips": "64..256:x2"})
+    {'plan.tp': '1,2', 'chips': '64..256:x2'}
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UserError("not a mapping of names", given=value)
+    return {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for k, v in value.items()}
+
+
+_AXES: Field[dict[str, str]] = Field(name="vary", parse=read_axes, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
 
 
 def _as_axis(field: Field[object], help: str = "", keyword: str = "") -> Field[object]:

@@ -20,6 +20,10 @@ from mowich.writing import replace_file, told_unwritable
 CHECKSUMS = "_checksums.sha256"  # readers of directories of Parquet skip names that begin with an underscore
 DAMAGED = "_damaged"
 """Folder of parts that were set aside."""
+SWEEP_REPORT = "_report.html"
+"""The page of a sweep in its directory: under this name readers of Parquet skip it."""
+LOCK = "_lock"
+"""Stands for the directory where none can be opened (Windows)."""
 _LINE = re.compile(r"([0-9a-f]{64})  (part-\d{6}\.parquet|_task-\d{6})")
 
 
@@ -51,7 +55,7 @@ if sys.platform == "win32":  # pragma: no cover - no folder can be opened there:
     import msvcrt
 
     def _handle_of(folder: Path) -> int:
-        return os.open(folder / "_lock", os.O_RDWR | os.O_CREAT)
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
 
     def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)

@@ -15,6 +15,7 @@ from mowich.shown import Result
 from mowich.studies.explain.training import OF_POINT
 from mowich.studies.sweep_columns import PLAN_TYPES, UNITS_OF_SERVING, UNITS_OF_TRAINING, WORKER_TYPES
 from mowich.studies.sweep_store import MANIFEST, Parts, tasks_done
+from mowich.units import is_digits
 
 
 def stored_sweep(folder: Path) -> Result:
@@ -50,7 +51,8 @@ def _settings(row: Mapping[str, object], inputs: Mapping[str, object]) -> dict[s
         names = inputs.get(group)
         for name in names if isinstance(names, Mapping) else ():
             known["set_" + f"{prefix}{name}".replace(".", "_").replace("-", "_")] = f"{prefix}{name}"
-    return {known.get(k, k.removeprefix("set_")): v for k, v in row.items() if k.startswith("set_")}
+    named = {known.get(k, k.removeprefix("set_")): v for k, v in row.items() if k.startswith("set_")}
+    return {k: int(v) if k.startswith("plan.") and isinstance(v, str) and is_digits(v) else v for k, v in named.items()}
 
 
 def _row(row: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:

@@ -35,6 +35,10 @@ from mowich.studies.heard import note_heard
 from mowich.studies.sweep import digest, first_points, solve_point
 from mowich.studies.sweep_columns import SQL, record, store_columns
 from mowich.studies.sweep_files import (
+    CHECKSUMS,
+    DAMAGED,
+    LOCK,
+    SWEEP_REPORT,
     checksum_of,
     is_sound,
     locked,
@@ -268,21 +272,29 @@ def sweep_to(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(Shown):
-    """The parts of a directory against their checksums. sound, damaged, missing: names of parts, in order."""
+    """The parts of a directory against their checksums. sound, damaged, missing: names of parts, in order; strays:
+    files that are none of this sweep, and left-over ones of its own."""
 
     folder: Path
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
     missing: tuple[str, ...]
+    strays: tuple[str, ...] = ()
+
+    @property
+    def misread(self) -> tuple[str, ...]:
+        """The strays that a reader of the directory takes for rows of the sweep."""
+        return tuple(name for name in self.strays if not name.startswith(("_", ".")))
 
     def to_dict(self) -> dict[str, object]:
-        """Keys: schema, folder, sound (a count), damaged, missing (names)."""
+        """Keys: schema, folder, sound (a count), damaged, missing, strays (names)."""
         return {
             "schema": "mowich/sweep-verify@1",
             "folder": str(self.folder),
             "sound": len(self.sound),
             "damaged": list(self.damaged),
             "missing": list(self.missing),
+            "strays": list(self.strays),
         }
 
 
@@ -301,13 +313,21 @@ def verify_parts(
         sound=tuple(path.name for path in _files(folder, manifest) if path not in damaged),
         damaged=tuple(path.name for path in damaged),
         missing=tuple(_part(folder, i).name for i in _tasks(manifest) if not _part(folder, i).is_file()),
+        strays=tuple(_strays(folder, manifest)),
     )
+
+
+def _strays(folder: Path, manifest: Result) -> list[str]:
+    """Names of files that are no part of a sweep: of another one, half-written, or rows that stand in a part too."""
+    own = {MANIFEST, CHECKSUMS, DAMAGED, SWEEP_REPORT, LOCK, *(path.name for path in _files(folder, manifest))}
+    return sorted(path.name for path in folder.iterdir() if path.name not in own)
 
 
 def _manifest_of(grid: Grid, facts: Facts, term: str, stack: str | None) -> dict[str, object]:
     """What a directory says that it holds. term: the kind of price."""
     inputs = {
         **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
+        "fixed": dict(sorted((str(k), list(v)) for k, v in grid.fixed.items())),  # the order of choices decides nothing
         "price_term": term,
         "stack": stack,
         "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
