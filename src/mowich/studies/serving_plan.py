@@ -633,7 +633,7 @@ def compare_serving(
         system = resolve(facts, own.name, chips=own.chips)
         if own.no_chips:
             name = engine_for(facts, system, engine, model)
-            none = _without(own.name, system, name, own.no_chips, facts, own.term)
+            none = without_deployment(own.name, system, name, own.no_chips, facts, own.term)
             found, got = [replace(none, chips_requested=0, binds="no chips")], _nothing()
         else:
             how: _How = {"top": 1, "term": own.term, "with_front": False}
