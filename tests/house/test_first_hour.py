@@ -193,7 +193,8 @@ HOURS = {
 @pytest.mark.parametrize("who", HOURS)
 def test_an_hour_ends_with_the_right_decision(desk: Desk, who: str, tmp_path: Path) -> None:
     """Each command that the person types takes at most `MOST_S` of processor time; so do all of them together."""
-    own, used = Desk(tmp_path, desk.bin), []
+    own = Desk(tmp_path, desk.bin)
+    used: list[float] = []
 
     def ask(words: Sequence[str]) -> Said:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

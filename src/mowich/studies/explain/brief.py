@@ -18,7 +18,9 @@ from mowich.studies.explain.tree import ResultPath
 def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """One question, or one line of the first table: the formula of each number that has one, and where its figures come
     from."""
-    found = {("numbers", i, "estimate"): number for i, number in enumerate(row.get("numbers", ()))}
+    found: dict[ResultPath, Result] = {
+        ("numbers", i, "estimate"): number for i, number in enumerate(row.get("numbers", ()))
+    }
     if at[0] == "table":
         named = {number["name"]: number for number in result["rows"][0]["numbers"]}
         of_line = f"{row['job']}.{row['model']}.{row['rival']}"
