@@ -8,6 +8,7 @@ five hours of `first_hours.py` end with a decision that is worked out a second t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import resource
@@ -205,7 +206,7 @@ def test_an_hour_ends_with_the_right_decision(desk: Desk, who: str, tmp_path: Pa
         return said
 
     HOURS[who](Hour(ask, tmp_path), own)
-    assert sum(used) < MOST_S, used
+    assert math.fsum(used) < MOST_S, used
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
