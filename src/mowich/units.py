@@ -104,6 +104,7 @@ UNITS = _build()
 NUMBER = r"(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 """A number as every edge reads it: digits of ASCII, single underscores between them, a point, an exponent."""
 
+_OF_MONEY = "an amount in single quotes, as a shell reads a dollar sign without them as a variable: '$2M'"
 _NUMBER = re.compile(rf"^\s*([+-]?{NUMBER})(?![0-9_.])\s*(.*?)\s*$")
 _COUNT_SUFFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20}
 
@@ -135,10 +136,13 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None, ex
         shown = f"{money[1]} {money[2]}${(money[3] or '').replace(' ', '')}"
     match = _NUMBER.match(shown)
     if not match:
-        raise UserError("not a quantity", where=where, given=text, allowed='a number and a unit, "4.9 TB/s"')
+        allowed = _OF_MONEY if unit == "USD" else 'a number and a unit, "4.9 TB/s"'
+        raise UserError("not a quantity", where=where, given=text, allowed=allowed)
     number, name = float(match[1].replace("_", "")), match[2]
     if not math.isfinite(number):
         raise UserError("too large a number", where=where, given=text)
+    if unit == "USD" and name in _MONEY:
+        raise UserError(f"{shown.strip()} has no unit", where=where, fix=f"write '${match[1]}{name}'")
     if not name:
         usual = _NUMBER.match(example)
         examples = [usual[2]] if usual else [k for k, q in UNITS.items() if unit and q.unit == unit][:6]

@@ -310,3 +310,33 @@ def test_chips_of_a_scenario_in_no_replica_are_told(
     code, out, err = run(capsys, "traffic", json.dumps(scenario), "--draws", "0")
     assert (code, err) == (0, [])
     assert (f"{left} of the 4 chips that the scenario names are in no replica" in out) == bool(left)
+
+
+def test_a_first_try_is_told_all_that_it_lacks_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["plan", "gpt-oss-20b", "--rate", "50", "--p99-ttft", "2"]) == 2
+    said = capsys.readouterr().err
+    for lacks in ("either --train or --serve", "--on: is required", "--isl: is required", "--p99-ttft: 2 has no unit"):
+        assert lacks in said
+    assert "--seq" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("2M", "2M has no unit; write '$2M'"),
+        ("2000000", "2000000 has no unit; write '$2000000'"),
+        ("M", "as a shell reads a dollar sign without them as a variable: '$2M'"),
+    ],
+)
+def test_money_without_its_sign_says_how_to_write_it(given: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "compare llama-3.1-8b --train --seq 4096 --batch 512seqs --on h200 --days 30"
+    assert cli.run([*words.split(), "--budget", given]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help_of_a_verb_may_be_asked_with_the_word_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["fit"], ["kernel", "check"]):
+        assert cli.run(["help", *words]) == 0
+        said = capsys.readouterr().out
+        assert cli.run([*words, "--help"]) == 0
+        assert said == capsys.readouterr().out

@@ -270,3 +270,18 @@ def test_a_failure_inside_the_simulator_is_our_bug(
     code, _, err = run(capsys, script(), "-k", "double", "x=float32[2,2]")
     assert code == 70
     assert "this is a bug in mowich: KeyError" in err
+
+
+def test_a_kernel_is_compared_with_the_reference_of_its_own_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    given = "def inputs(seed=0):\n    return {'x': np.full((4, 4), 1.0 + seed, np.float32)}\n"
+    file.write_text(f"{HEAD}\n{given}\ndef reference(x):\n    return 3 * x\n", encoding="utf-8")
+    assert cli.run(["kernel", "run", str(file), "-k", "double", "--seed", "1"]) == 5
+    said = capsys.readouterr()
+    assert "it has 4, the reference 6" in said.err
+    assert f"add --first-difference {file} to name the instruction" in said.err
+    assert cli.run(["kernel", "run", str(file), "-k", "double", "--first-difference", str(file)]) == 5
+    last = file.read_text(encoding="utf-8").splitlines().index("    nisa.dma_copy(dst=out, src=tile)") + 1
+    assert f"mine.py:{last}: dma_copy leaves the reference" in capsys.readouterr().err

@@ -1,12 +1,14 @@
 """The first hour of five people who work from the wheel, in an empty folder: commands, the page, notebooks.
 
 For each Python that is installed (3.11 to 3.14) the wheel goes into a fresh environment, with pip and what it needs.
-Each person has at most two commands until the first useful answer, and two minutes of processor time for them.
+Each person has at most two commands until the first useful answer, and two minutes of processor time for them. The
+five hours of `first_hours.py` end with a decision that is worked out a second time.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import resource
@@ -16,11 +18,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import first_hours
 import pytest
+from first_hours import Hour, Said
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
@@ -47,8 +51,8 @@ class Desk:
     folder: Path
     bin: Path
 
-    def run(self, *words: str, code: int = 0) -> str:
-        """What a command prints; it ends with this code."""
+    def said(self, *words: str) -> Said:
+        """What a command ends with and prints."""
         made = subprocess.run(
             [str(self.bin / words[0]), *words[1:]],
             cwd=self.folder,
@@ -59,8 +63,19 @@ class Desk:
             timeout=900,
             check=False,
         )
-        assert made.returncode == code, f"{' '.join(words)}\n{made.stdout[-2000:]}{made.stderr[-2000:]}"
-        return made.stdout
+        return Said(made.returncode, made.stdout, made.stderr)
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """What a command prints; it ends with this code."""
+        said = self.said(*words)
+        assert said.code == code, f"{' '.join(words)}\n{said.out[-2000:]}{said.err[-2000:]}"
+        return said.out
+
+    def read_frame(self, folder: str) -> list[dict[str, object]]:
+        """Rows of a folder of Parquet, as pandas of this environment reads it."""
+        code = f"import pandas; print(pandas.read_parquet({folder!r}).to_json(orient='records', double_precision=15))"
+        found: list[dict[str, object]] = json.loads(self.run("python", "-c", code))
+        return found
 
     def first_answer(self, useful: str, *tries: str) -> str:
         """What the last of the tries prints; it holds what is useful to the person."""
@@ -164,6 +179,34 @@ def test_a_researcher_sweeps_and_has_a_dataframe(desk: Desk) -> None:
 def test_a_journalist_finds_a_verdict_and_a_number(desk: Desk) -> None:
     desk.first_answer(r"(?i)\bholds?\b", "claims 4.4x")
     assert "chips" in desk.run("mowich", "goodput", "--on", "trn3:1000000", "--days", "2", "--samples", "10")
+
+
+HOURS = {
+    "planner": lambda hour, desk: first_hours.planner(hour),
+    "engineer": lambda hour, desk: first_hours.engineer(hour),
+    "kernel engineer": lambda hour, desk: first_hours.kernel_engineer(hour),
+    "researcher": lambda hour, desk: first_hours.researcher(hour, desk.read_frame),
+    "journalist": lambda hour, desk: first_hours.journalist(hour),
+}
+"""Who -> the hour, with questions that judge its answers."""
+
+
+@pytest.mark.parametrize("who", HOURS)
+def test_an_hour_ends_with_the_right_decision(desk: Desk, who: str, tmp_path: Path) -> None:
+    """Each command that the person types takes at most `MOST_S` of processor time; so do all of them together."""
+    own = Desk(tmp_path, desk.bin)
+    used: list[float] = []
+
+    def ask(words: Sequence[str]) -> Said:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        said = own.said("mowich", *words)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if "--json" not in words:  # those judge the answer
+            used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return said
+
+    HOURS[who](Hour(ask, tmp_path), own)
+    assert math.fsum(used) < MOST_S, used
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))

@@ -155,7 +155,10 @@ def test_the_command_prints_one_line_when_nothing_is_found(tmp_path: Path, capsy
     file = tmp_path / "k.py"
     file.write_text(HEAD + "@nki.jit\ndef k(x):\n    nisa.dma_copy(dst=x, src=x)\n    return x\n", encoding="utf-8")
     assert cli.run(["kernel", "check", str(file)]) == 0
-    assert capsys.readouterr().out == f"{file}: nothing found (1 kernel, 1 function read)\n"
+    assert (
+        capsys.readouterr().out
+        == f"{file}: nothing found (1 kernel, 1 function read); its values: mowich kernel run {file}\n"
+    )
 
 
 def test_what_only_a_parsing_compiler_refuses_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

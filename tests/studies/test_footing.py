@@ -72,8 +72,8 @@ def test_rows_have_the_tokens_of_the_days_and_more_money_never_fewer() -> None:
         assert float(row.tokens_trained) == pytest.approx(speed * float(row.goodput) * 7 * DAY_S)
         assert row.tokens_trained.low < float(row.tokens_trained) < row.tokens_trained.high
         assert (row.days.value, row.days.reason) == (None, "the tokens of the run are not asked")
-    assert "For $30000 in 7 days: trn3, " in str(found)
-    assert "(rent estimate); h200, " in " ".join(str(found).split())
+    assert "For $30000 in 7 days, most first: h200, " in " ".join(str(found).split())
+    assert "(capacity block); trn3, " in " ".join(str(found).split())
     richer = mowich.compare("llama-3.2-1b", ["h200"], train=JOB, budget="$60k", days=7)
     less, more = found.rows[1], richer.rows[0]
     assert more.chips_requested >= 2 * less.chips_requested

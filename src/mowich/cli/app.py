@@ -136,6 +136,8 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
 
     def answer() -> object:
         IS_DEBUG.set(debug)

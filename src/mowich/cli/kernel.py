@@ -99,7 +99,7 @@ def _run(asked: kernels.RunRequest) -> None:
     # warnings were told on stderr as they came; an answer that is no number is told with it
     told = [w for w in result.warnings if NOT_FINITE in w]
     emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": told}, Run()))
-    reference.check("--tolerance ", where=file)
+    reference.check("--tolerance ", where=file, finds=f"--first-difference {file}")
 
 
 def _debug(asked: kernels.RunRequest, kernel: str) -> None:
@@ -114,11 +114,11 @@ def _debug(asked: kernels.RunRequest, kernel: str) -> None:
     file = str(asked.file)
     with as_files_expect(asked, file), progress(asked.form.quiet) as line:
         line(f"running {kernel}")
-        launched, _, given, _ = prepared_kernel(
-            file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True
-        )
+        launched, _, given, _ = prepared_kernel(file, kernel, asked.arguments, asked.seed, values=True)
         first = asked.first_difference
-        reference = None if first is None else reference_in(first, kernel, of_tiles=True)[0]
+        # beside its own file a kernel would be compared with itself
+        is_other = first is not None and first.file.resolve() != asked.file.resolve()
+        reference = None if first is None else reference_in(first, kernel, tiles_first=is_other)[0]
         with one_line(file):
             found = debugged(
                 launched,

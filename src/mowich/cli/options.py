@@ -51,7 +51,7 @@ _TYPES: dict[str, object] = {"flag": bool, "file": Path | None, "files": list[Pa
 
 def _type(field: Field[object]) -> object:
     found = _TYPES.get(field.kind, str | None)
-    if not field.needs or field.kind == "flag":
+    if not field.needs or not field.is_argument:  # the reader tells of an option that is needed, with all else
         return found
     return {"file": Path, "files": list[Path], "texts": list[str]}.get(field.kind, str)
 
@@ -71,7 +71,8 @@ def _bounds(field: Field[object]) -> str:
 
 def _help(field: Field[object]) -> str | None:
     """The help of an option with its default and its bounds, as the parser would write them of a number."""
-    more = [f"default: {field.shown}"] if field.shown else []
+    more = ["required"] if field.needs else []
+    more += [f"default: {field.shown}"] if field.shown else []
     more += [_bounds(field)] if field.tells_bounds else []
     return f"{field.help}  [{'; '.join(more)}]" if more else field.help or None
 
@@ -96,7 +97,7 @@ def _parameter(field: Field[object]) -> inspect.Parameter:
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if field.needs else missing,
+        default=inspect.Parameter.empty if field.needs and field.is_argument else missing,
         annotation=Annotated[_type(field), info],
     )
 

@@ -546,7 +546,8 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
             TRAINS,
             given="both" if trains else "neither",
         )
-        trains = trains or not any(reader.given(field) is not None for field in (*SERVED, _KV))  # by its options
+        of_serving = (*SERVED, *WITH_IMAGES, *LOADED, _KV)  # by its options; some have a default
+        trains = trains or not any(reader.given(field) not in (None, field.default) for field in of_serving)
     return not trains
 
 

@@ -132,7 +132,9 @@ def _trained(result: Result, found: Ranking) -> str:
         return f"{row_label(row)}, {tokens} trillion{made}{what} on {chips} ({terms_of(row)})"
 
     if found.best is None:
-        said = f"For {footing}: {'; '.join(told(row, ' tokens') for row in alive)}."
+        most_first = sorted(alive, key=lambda row: -(ranked_estimate(row, found.metric).value or 0.0))
+        order = ", most first" if len(alive) > 1 else ""
+        said = f"For {footing}{order}: {'; '.join(told(row, ' tokens') for row in most_first)}."
     else:
         said = f"Most{made} tokens for {footing}: {told(rows[found.best])}{_ties(rows, found)}."
     if inputs.get("tokens"):
@@ -140,7 +142,8 @@ def _trained(result: Result, found: Ranking) -> str:
         in_time = [name for name, (end, paid) in ends.items() if end is not None and end <= paid]
         asked = show_count(float(inputs["tokens"]))
         said += f" {asked} tokens are trained in time on {names_listed(in_time) or 'none of them'}."
-    return " ".join([said, *(_owned_words(row, inputs) for row in alive if row.get("owned"))])
+    is_beside = any(not row.get("owned") for row in alive)
+    return " ".join([said, *(_owned_words(row, inputs, is_beside) for row in alive if row.get("owned"))])
 
 
 def _paid_days(row: Result, inputs: Result) -> float:
@@ -148,8 +151,8 @@ def _paid_days(row: Result, inputs: Result) -> float:
     return float((row.get("owned") or inputs)["days"])
 
 
-def _owned_words(row: Result, inputs: Result) -> str:
-    """What chips cost that are there already, and what more would."""
+def _owned_words(row: Result, inputs: Result, is_beside: bool) -> str:
+    """What chips cost that are there already, and what more would. is_beside: rows that the money rents are there."""
     own, days = row["owned"], float(inputs["days"])
 
     def usd(value: float) -> str:
@@ -166,7 +169,8 @@ def _owned_words(row: Result, inputs: Result) -> str:
         more = int(own["missing_chips"])
         lack = f"{more:,} more chips would train the rest in time, at the same speed per chip"
         return f"{said}; {lack}: {usd(more * each)} of rent ({kind})."
-    return f"{said}; what is left rents {int(own['rest_chips']):,} more chips at {usd(each)} each ({kind})."
+    others = ", or other systems to run beside it" if is_beside else ""
+    return f"{said}; what is left rents {int(own['rest_chips']):,} more chips at {usd(each)} each ({kind}){others}."
 
 
 def _sizes(result: Result, rows: Sequence[Result]) -> list[str]:

@@ -82,7 +82,8 @@ class KernelsChecked:
         older = f"; {len(self.older)} of neuronxcc.nki" if self.older else ""
         ran = f"; ran in {self.ran.instructions:,} instructions" if self.ran is not None else ""
         orders = f", {self.ran.orders} orders of its cores" if self.ran is not None and self.ran.orders > 1 else ""
-        return f"{self.file}: nothing found ({read}{older}{ran}{orders})"
+        more = "" if self.ran is not None else f"; its values: mowich kernel run {self.file}"
+        return f"{self.file}: nothing found ({read}{older}{ran}{orders}){more}"
 
 
 def check_kernels(

@@ -187,6 +187,8 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
             ) from error
         code = EXIT_CHECK_FAILED if isinstance(error, AssertionError) else EXIT_BAD_INPUT
         fix = "a kernel returns its tensors, and ends nothing" if isinstance(error, SystemExit) else None
+        if is_script and isinstance(error, AssertionError):
+            fix = "-k NAME with --first-difference REFERENCE.py names the instruction that leaves a reference"
         raise UserError(f"{type(error).__name__}: {text}", where=where, fix=fix, code=code) from error
 
 
@@ -243,11 +245,10 @@ def prepared_kernel(
     seed: int,
     *,
     values: bool,
-    may_take_inputs: bool,
     text: str | None = None,
 ) -> tuple[Callable[..., object], Kernel, dict[str, object], dict[str, object]]:
-    """(What to launch; the same as a kernel; its arguments; all names of the file). may_take_inputs: without arguments
-    those that `inputs()` of the file gives; text: of the file, where it is not the one that lies there."""
+    """(What to launch; the same as a kernel; its arguments, without words for them those that `inputs()` of the file
+    gives; all names of the file). text: of the file, where it is not the one that lies there."""
     names = execute_file(file, Path(file).stem, text)
     defined = kernels_in(names)
     run = defined.get(name)
@@ -262,9 +263,9 @@ def prepared_kernel(
             raise unknown("kernel", name, defined, where=file)
         run, asked = Kernel(found), found
     own = names.get("inputs")
-    if not arguments and may_take_inputs and callable(own):
+    if not arguments and callable(own):
         with one_line(file):
-            given = dict(own())
+            given = dict(own(seed) if "seed" in inspect.signature(own).parameters else own())
     else:
         given = described_arguments(run, name, arguments, seed, values)
     return asked, run, given, names
@@ -387,10 +388,10 @@ _DRAWN_B = 4
 
 
 def reference_in(
-    asked: ReferenceFile, kernel: str, *, of_tiles: bool = False
+    asked: ReferenceFile, kernel: str, *, tiles_first: bool = False
 ) -> tuple[Callable[..., object], dict[str, object]]:
-    """(The function or the kernel that a file has for a kernel of this name; all names of the file). of_tiles: what
-    tiles hold is asked for too, so that a kernel comes before a function."""
+    """(The function or the kernel that a file has for a kernel of this name; all names of the file). tiles_first: a
+    kernel, which says what tiles hold, comes before a function."""
     file = str(asked.file)
     sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
     names = execute_file(file, f"{Path(file).stem}_reference")
@@ -401,7 +402,7 @@ def reference_in(
         return found, names
     defined = kernels_in(names)
     plain = (names.get(f"reference_{kernel}"), names.get("reference"))
-    for found in (defined.get(kernel), *plain) if of_tiles else (*plain, defined.get(kernel)):
+    for found in (defined.get(kernel), *plain) if tiles_first else (*plain, defined.get(kernel)):
         if callable(found):
             return found, names
     raise UserError(
@@ -427,7 +428,7 @@ def run_kernel_of(
     from mowich.nki.runtime import kernel_launched
     from mowich.studies.kernel_reference import fit_to_reference, wanted_of
 
-    asked, run, given, names = prepared_kernel(file, name, arguments, seed, values=values, may_take_inputs=not values)
+    asked, run, given, names = prepared_kernel(file, name, arguments, seed, values=values)
     wanted: list[np.ndarray] | str = ""
     if beside is not None:
         with one_line(file):

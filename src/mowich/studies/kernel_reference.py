@@ -47,18 +47,21 @@ class ReferenceFit:
         at = "" if self.output is None else f" at {list(self.place)} of output {self.output}"
         return f"largest difference from reference(): {self.difference:.3g}{at}, tolerance {self.tolerance:g}"
 
-    def check(self, option: str, where: str | None = None) -> None:
+    def check(self, option: str, where: str | None = None, finds: str = "") -> None:
         """Raise UserError, with the exit code of a check, where the difference is above the tolerance. option: how to
-        state another one."""
+        state another one, told where the outputs have the size of the reference's; finds: what names the
+        instruction."""
         if self.is_close:
             return
+        fixes = [f"add {finds} to name the instruction"] if finds else []
+        fixes += [f"{option}{self.share * 1.1:.2g} allows it"] if self.share < 1 or not finds else []
         raise UserError(
             f"output {self.output} is not that of reference(): at {list(self.place)} it has {self.got:.6g}, the"
             f" reference {self.wanted:.6g}; the largest difference is {self.difference:.3g}",
             where=where,
             given=f"{self.share:.3g} of the element and the root mean square",
             allowed=f"at most {self.tolerance:g}",
-            fix=f"{option}{self.share * 1.1:.2g} allows it",
+            fix="; ".join(fixes),
             code=EXIT_CHECK_FAILED,
         )
 

@@ -80,9 +80,7 @@ def file_runs(file: Path, kernel: str, words: Sequence[str], seed: int) -> Calla
     def launched(path: str, values: bool, text: str | None) -> Result:
         from mowich.nki.runtime import kernel_launched
 
-        asked, run, given, _ = prepared_kernel(
-            path, kernel, words, seed, values=values, may_take_inputs=True, text=text
-        )
+        asked, run, given, _ = prepared_kernel(path, kernel, words, seed, values=values, text=text)
         with one_line(path):
             result = kernel_launched(
                 asked, (), given, strict=values, finite=False, record=True, values=values, check=values

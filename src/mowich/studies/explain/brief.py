@@ -16,17 +16,24 @@ from mowich.studies.explain.tree import ResultPath
 
 
 def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
-    """One question: the formula of each number that has one, and where its figures come from."""
+    """One question, or one line of the first table: the formula of each number that has one, and where its figures come
+    from."""
+    found: dict[ResultPath, Result] = {
+        ("numbers", i, "estimate"): number for i, number in enumerate(row.get("numbers", ()))
+    }
+    if at[0] == "table":
+        named = {number["name"]: number for number in result["rows"][0]["numbers"]}
+        of_line = f"{row['job']}.{row['model']}.{row['rival']}"
+        names = {f"{kept}{what}": f"{kind}.{of_line}.{what}" for kept, kind in _KINDS for what in ("speed", "dollar")}
+        found = {(key,): named[name] for key, name in names.items() if name in named}
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         return {}
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        if name[0] != "numbers":
-            return
-        number = row["numbers"][name[1]]
-        value = number["estimate"]["value"]
-        if value is None:
+        number = found.get(name)
+        value = number["estimate"]["value"] if number else None
+        if number is None or value is None:
             return
         notes.add(
             number["what"],
@@ -38,9 +45,9 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
 
     formulas: dict[ResultPath, str] = {}
     figures: dict[str, float] = {}
-    for i, number in enumerate(row["numbers"]):
+    for i, (path, number) in enumerate(found.items()):
         if number["formula"]:
-            formulas["numbers", i, "estimate"] = _own_names(number["formula"], number["symbols"], i)
+            formulas[path] = _own_names(number["formula"], number["symbols"], i)
             figures |= {f"{name}_{i}": value for name, value in number["symbols"].items()}
     return Source(
         at=at,
@@ -48,8 +55,12 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
         terms=terms,
         symbols=lambda known: figures,
         formulas=formulas,
-        title=str(row["question"]),
+        title=str(row["question"]) if at[0] != "table" else f"{row['work']} beside {row['rival_name']}",
     )
+
+
+_KINDS = (("", "shipped"), ("tuned_", "tuned"))
+"""What a number of the first table is called after -> the software that it is of."""
 
 
 def _own_names(formula: str, symbols: Result, place: int) -> str:

@@ -43,7 +43,16 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
         return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
-    if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
+    listed = (
+        "rows",
+        "plans",
+        "pareto",
+        "front",
+        "claims",
+        "memory",
+        *(["table"] if schema == "mowich/brief@1" else []),
+    )
+    if path[0] in listed and len(path) > 1:
         return path[:2]
     return None
 

@@ -82,7 +82,7 @@ GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
             "table * *",
             "1",
             "a ratio of the first table: Trainium 3 over the other machine",
-            "inside: the first question has it among its numbers, with the command that gives it",
+            "inside: both figures are of the command that is told with it",
         ),
         R("rows * picture **", "1", "a number as the picture draws it", "inside: the numbers of the question, drawn"),
     ),
