@@ -152,10 +152,10 @@ def _neuron(data: Mapping[str, object], said: FieldValues, where: str) -> PlanIn
 
 
 def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
-    """Commands of a shell script. Lines that only set variables are left out."""
+    """Commands of a shell script. Lines that only set variables are left out, those for other commands too."""
     lines = re.sub(r"\\\n", " ", text).split("\n")
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        if not line.strip() or line.lstrip().startswith(("#", "export ")):
             continue
         try:
             words = shlex.split(line, comments=True)
