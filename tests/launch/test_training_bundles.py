@@ -82,7 +82,7 @@ def job_of(text: str) -> tuple[int, dict[str, object]]:
     return one["replicas"] * job["parallelism"] * chips, pod
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=st.sampled_from(TRAINED), factor=st.sampled_from([1, 2, 3, 8]))
 def test_a_job_set_holds_the_chips_of_the_plan(case: str, factor: int) -> None:
     program, launch = kept(case)
