@@ -25,7 +25,7 @@ from mowich.facts import load_facts
 from mowich.fleets.answer import Assignment
 from mowich.launch.arguments import LaunchProgram
 from mowich.launch.emitted import ON_TRAINIUM, PROGRAMS
-from mowich.launch.kubernetes import kubernetes_files, label_of
+from mowich.launch.kubernetes import kubernetes_files, kubernetes_name
 from mowich.launch.plans import LaunchedPool, PlanLaunch, launch_of
 from mowich.launch.read import read_plan_file
 from mowich.launch.shapes import layers_in_order, maxtext_shape, megatron_layout, megatron_shape
@@ -125,8 +125,8 @@ def test_shapes_are_those_of_the_model_or_say_why_not() -> None:
 
 
 def test_a_name_is_one_that_kubernetes_takes() -> None:
-    assert label_of("Meta/Llama 3.1!", "vllm", "") == "meta-llama-3-1-vllm"
-    assert len(label_of("x" * 90)) <= 44
+    assert kubernetes_name("Meta/Llama 3.1!", "vllm", "") == "meta-llama-3-1-vllm"
+    assert len(kubernetes_name("x" * 90)) <= 44
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")

@@ -57,10 +57,10 @@ def _image(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> str:
     return pinned(program, launch.system.vendor, facts).image or IMAGE_ASKED
 
 
-def label_of(*parts: str) -> str:
+def kubernetes_name(*parts: str) -> str:
     """A name that Kubernetes takes, and that leaves room for the numbers of pods.
 
-    >>> label_of("llama-3.1-70b", "megatron")
+    >>> kubernetes_name("llama-3.1-70b", "megatron")
     'llama-3-1-70b-megatron'
     """
     text = "-".join(part for part in parts if part)
@@ -170,7 +170,7 @@ def _service(model: ServedModel, pool: LaunchedPool) -> str:
     picked = {GUIDE_LABEL: model.label} | ({_ROLE_LABEL: pool.role} if pool.role else {})
     chosen = ", ".join(f"{key}: {value}" for key, value in picked.items())
     return (
-        f"apiVersion: v1\nkind: Service\nmetadata: {{name: {label_of(model.label, pool.role)}}}\nspec:\n"
+        f"apiVersion: v1\nkind: Service\nmetadata: {{name: {kubernetes_name(model.label, pool.role)}}}\nspec:\n"
         f"  selector: {{{chosen}}}\n  ports: [{{name: http, port: {FIRST_PORT}, targetPort: http}}]\n"
     )
 
@@ -185,7 +185,7 @@ def _worker_set(
 ) -> str:
     """The workers of a pool."""
     nodes = rented.per_worker(launch, pool)
-    name = label_of(launch.model, program.name, pool.role)
+    name = kubernetes_name(launch.model, program.name, pool.role)
     labels = {"app": name, GUIDE_LABEL: model.label} | ({_ROLE_LABEL: pool.role} if pool.role else {})
     said = ", ".join(f"{key}: {value}" for key, value in labels.items())
     pods = [
@@ -264,7 +264,7 @@ def job_set(
     nodes, per_node = nodes_of(launch)
     slices = int(launch.pools[0].fields.get("slices", 1)) if rented.tpu else 1
     slices = slices if nodes % slices == 0 else 1
-    name = label_of(launch.model, program.name)[:34].strip("-") + behind
+    name = kubernetes_name(launch.model, program.name)[:34].strip("-") + behind
     pod = _Pod(
         image=_image(program, launch, facts),
         lines=_node_lines(start, name, nodes, nodes // slices, words),

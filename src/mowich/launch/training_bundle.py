@@ -20,10 +20,10 @@ from mowich.launch.write import head, program_text
 from mowich.shown import Result
 from mowich.sums import float_sum
 
-COMMANDS = "launch/commands.txt"
+COMMANDS_FILE = "launch/commands.txt"
 NODE = "launch/node.sh"
 LOG = "benchmark/train.log"
-STEPS = 20
+RUN_STEPS = 20
 """Steps of the benchmark: readers of logs leave out the first third."""
 
 
@@ -37,7 +37,9 @@ def training_files(
     body = [HERE, 'CONFIG_DIR="$here/../config"', *start_lines(start, nodes)]
     about = [*head(program, launch)[: 1 + len(program.sources)], several]
     files = [
-        BundleFile(path=COMMANDS, text=program_text(program, launch), about="the command alone; mowich plan --plan"),
+        BundleFile(
+            path=COMMANDS_FILE, text=program_text(program, launch), about="the command alone; mowich plan --plan"
+        ),
         *start.configs,
         BundleFile(path=NODE, text=script(about, *body), is_script=True, about=several),
     ]
@@ -62,8 +64,12 @@ def _benchmark(
     given, words = short_run(program)
     logs = nodes - 1 if program is MEGATRON_RUN else 0  # Megatron prints on the last rank, the others on the first
     where = f"on each of {nodes} nodes, with NODE_RANK 0 to {nodes - 1} and MASTER_ADDR" if nodes > 1 else "on the node"
-    about = f"{where}: {STEPS} steps" + (f"; the log of node {logs} is the one to read" if nodes > 1 else "")
-    body = [HERE, variable("STEPS", str(STEPS)), variable("NODE_RANK", "" if nodes > 1 else "0", "number of this node")]
+    about = f"{where}: {RUN_STEPS} steps" + (f"; the log of node {logs} is the one to read" if nodes > 1 else "")
+    body = [
+        HERE,
+        variable("STEPS", str(RUN_STEPS)),
+        variable("NODE_RANK", "" if nodes > 1 else "0", "number of this node"),
+    ]
     body += [f"export {name}={value}" for name, value in given.items()] + ["export NODE_RANK"]
     body += ['log="$here/train.log"']
     body += [f'if [ "$NODE_RANK" != {logs} ]; then log="$here/train-node-$NODE_RANK.log"; fi'] if nodes > 1 else []
@@ -71,7 +77,7 @@ def _benchmark(
     run = BundleFile(path="benchmark/run.sh", text=script([about], *body), is_script=True, about=about)
     job = BundleFile(
         path="benchmark/job.yaml",
-        text=job_set(program, launch, facts, {"STEPS": str(STEPS), **given}, words, "-benchmark"),
+        text=job_set(program, launch, facts, {"STEPS": str(RUN_STEPS), **given}, words, "-benchmark"),
         about=f"the same as a JobSet of Kubernetes: kubectl logs of its pod {logs} > {LOG}",
     )
     release = pinned(program, launch.system.vendor, facts)
@@ -83,7 +89,7 @@ def _benchmark(
             f"No image of {program.title} for {launch.system.display} is pinned here: {IMAGE_ASKED} stands for yours."
         )
     return Benchmark(
-        program=f"{program.title}, {STEPS} steps",
+        program=f"{program.title}, {RUN_STEPS} steps",
         log=LOG,
         files=[run, job],
         predictions=training_predictions(row),

@@ -24,7 +24,7 @@ from mowich.models.model import Model
 
 MOCK = "mock"
 """The value of a variable that stands for drawn data in the place of a data set."""
-MASTER_PORT = 29500
+RENDEZVOUS_PORT = 29500
 """Where the nodes of a job meet."""
 ADDRESS_ASKED = "address of node 0"
 _JOB = "mowich_job"
@@ -66,7 +66,7 @@ def start_lines(start: TrainingStart, nodes: int) -> list[str]:
     rank = variable("NODE_RANK", "" if nodes > 1 else "0", f"number of this node, 0 to {nodes - 1}")
     address = variable("MASTER_ADDR", "" if nodes > 1 else "localhost", ADDRESS_ASKED)
     asks = [variable(*one) for one in start.asks]
-    return [rank, address, variable("MASTER_PORT", str(MASTER_PORT)), *asks, *start.lines]
+    return [rank, address, variable("MASTER_PORT", str(RENDEZVOUS_PORT)), *asks, *start.lines]
 
 
 def written_configs(start: TrainingStart) -> list[str]:
