@@ -49,7 +49,7 @@ def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], 
             found = answer(asked, *args, **named)
             beside = [x for x in (*args, *named.values()) if not callable(x)]  # what is told of progress is not asked
             result = note_heard(found, asked.facts, under if again else None, question=[asked, beside])
-            if (words := getattr(asked, "again", None)) is not None:
+            if callable(words := getattr(asked, "again", None)):  # of rl it is a mapping
                 know_answer(result, words())
             return result
 
