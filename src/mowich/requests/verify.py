@@ -122,7 +122,8 @@ VERIFY = Schema(
     help=(
         "A run beside its forecast: each figure of a log, measured and predicted, inside the range or not; what the log"
         " says of the setup, and whether it is that of the forecast; what would explain a figure outside; what"
-        " calibrate would make of it. Ends with exit code 5 where a figure lies outside."
+        " calibrate would make of it. Ends with exit code 5 where a figure lies outside, with 0 where the log"
+        " is of another setup."
     ),
     short="A log of a run beside the forecast of it.",
     example="mowich plan ... --emit vllm --out job, run it, and mowich verify job job/benchmark/result.json",

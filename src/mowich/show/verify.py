@@ -35,7 +35,7 @@ def verify_page(result: Result, run: Run) -> Page:
             Words(text=f"Forecast: {named}.", kind="basis"),
             *_figures(result["rows"]),
             *_setup(result["setup"]),
-            *_causes(result["causes"]),
+            *_causes(result),
             *_calibration(result["calibrate"]),
             *paragraphs(
                 [f"{one['where']}: {one['reason']}" for one in result["refused"]], "note", heading="Refused", gap=True
@@ -152,12 +152,20 @@ def _setup(items: Sequence[Result]) -> list[Part]:
     return [*out, *paragraphs(said, "note", heading="Setup", gap=True)]
 
 
-def _causes(causes: Sequence[Result]) -> list[Part]:
+def _causes(result: Result) -> list[Part]:
     said = [
         f"{one['of']}: {one['name']} {one['what']}{'' if one['reaches'] else ', which is not enough alone'}."
         f" {one['command']}"
-        for one in causes
+        for one in result["causes"]
     ]
+    if result["verdict"] == "outside" and not any(one["reaches"] for one in result["causes"]):
+        said.append("No setting, no part of a time and no end of a fact's range reaches what was measured by itself.")
+    if result["verdict"] == "outside" and result["of"]["work"] == "load":
+        said.append(
+            "The forecast takes a router that gives each request to the worker with the fewest, and requests at random"
+            " times. Where medians lie inside and high percentiles above, look at the router, at bursts of requests,"
+            " and for a worker that stood still."
+        )
     return [*paragraphs(said, "note", heading="What would explain it", gap=True)]
 
 

@@ -17,10 +17,11 @@ from mowich.errors import UserError, UserErrors
 from mowich.estimate import Estimate
 from mowich.evidence.readers.read import read_stated
 from mowich.evidence.readers.record import MeasuredRecord, RefusedRecord
-from mowich.evidence.readers.setup import PLAN_COLUMNS, Setup
+from mowich.evidence.readers.setup import PLAN_COLUMNS, Setup, setup_beside
+from mowich.examples import example_name
 from mowich.facts import Facts
 from mowich.launch.serving_benchmark import sent_load
-from mowich.machines.system import resolve
+from mowich.machines.system import parse_spec, resolve
 from mowich.models.model import Model
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.calibrate import Calibration, calibrate
@@ -85,7 +86,7 @@ class VerifiedFigure:
             "log": self.log,
             "measured": self.measured,
             "unit": self.unit,
-            "predicted": self.predicted.to_dict() if self.predicted else None,
+            "predicted": replace(self.predicted, breakdown={}, coverage={}).to_dict() if self.predicted else None,
             "ratio": self.ratio,
             "status": self.status,
         }
@@ -334,7 +335,7 @@ def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chi
     if forecast.work == "train":
         batch = _number(cells, "global_batch_seqs") or float(forecast.plan["batch"])
         seq = _number(cells, "seq_len") or float(forecast.plan["seq"])
-        per_step = batch * seq / forecast.chips
+        per_step = batch * seq / (_chips(record, devices_per_chip) or forecast.chips)
         rate, step = _number(cells, "device_tokens_per_s"), _number(cells, "step_time_s")
         rate = rate * devices_per_chip if rate else _number(cells, "tokens_per_s_per_chip")
         if step is None and rate:
@@ -375,8 +376,8 @@ def _words_of(name: str, work: str) -> str:
     return f"{words}, {_OF_START}" if share == "mean" else FIGURES["serve"].get(name, name)
 
 
-def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> list[SetupItem]:
-    """What the forecast and a record state of the run, word by word."""
+def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, beside: Setup) -> list[SetupItem]:
+    """What the forecast and a record state of the run, word by word. beside: what a file beside the log says."""
     columns = PLAN_COLUMNS["training" if forecast.work == "train" else "serving"]
     out = []
     for word, mine in forecast.plan.items():
@@ -392,21 +393,46 @@ def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: in
                 agrees=_agree(word, mine, stated) if stated else None,
             )
         )
-    chips = _number(record.cells, "n_chips")
+    chips = _chips(record, devices_per_chip)
+    if forecast.work == "train" or chips is not None:
+        out.append(_item("chips", str(forecast.chips), None if chips is None else f"{chips:g}", record.where))
+    return out + _beside_items(record, forecast, beside)
+
+
+def _item(name: str, mine: str, stated: str | None, where: str) -> SetupItem:
+    agrees = None if stated is None else mine.casefold() == stated.casefold()
+    return SetupItem(name=name, forecast=mine, log=stated, where=where, agrees=agrees)
+
+
+def _beside_items(record: MeasuredRecord, forecast: Forecast, beside: Setup) -> list[SetupItem]:
+    """System, model and software, where a file beside the log says them: logs call them by other names."""
+    system = beside.on.partition(":")[0]
+    mine = {
+        "system": forecast.system.partition(":")[0] if system else "",
+        "model": forecast.model,
+        "software": forecast.software,
+    }
+    if system == forecast.row["system_id"]:
+        mine["system"] = system  # one of its other names
+    stated = {"system": system, "model": beside.model, "software": beside.software}
+    return [_item(name, mine[name], word, record.where) for name, word in stated.items() if word]
+
+
+def _chips(record: MeasuredRecord, devices_per_chip: int) -> float | None:
+    """Chips of a run, where its log states them."""
     devices = _number(record.cells, "devices")
-    if chips is None and devices:
-        chips = devices / devices_per_chip
-    if forecast.work == "train":
-        out.append(
-            SetupItem(
-                name="chips",
-                forecast=str(forecast.chips),
-                log=None if chips is None else f"{chips:g}",
-                where=record.where,
-                agrees=None if chips is None else chips == forecast.chips,
-            )
-        )
-    return out
+    return devices / devices_per_chip if devices else _number(record.cells, "n_chips")
+
+
+def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord:
+    """A record with what the file beside its log says of the plan, where the log does not. Raises UserError for a
+    system that is none."""
+    columns = PLAN_COLUMNS[record.kind]
+    cells = {columns[word]: value for word, value in beside.plan.items() if word in columns}
+    size = parse_spec(beside.on)[1] if beside.on else None
+    if size is not None and size.isdigit() and not record.cells.get("devices"):
+        cells["n_chips"] = size
+    return replace(record, cells={**cells, **{name: value for name, value in record.cells.items() if value}})
 
 
 def _agree(word: str, mine: str, stated: str) -> bool:
@@ -450,8 +476,9 @@ def verify(
     rows: list[VerifiedFigure] = []
     setup: list[SetupItem] = []
     same: list[MeasuredRecord] = []
-    for record in records:
-        items = setup_items(record, forecast, per_chip)
+    for stated, beside in records:
+        record = with_beside(stated, beside)
+        items = setup_items(record, forecast, per_chip, beside)
         is_other = any(item.agrees is False for item in items)
         same += [] if is_other else [record]
         setup += items
@@ -479,15 +506,15 @@ def verify(
 
 def _records(
     files: Sequence[Path], name: str | None, forecast: Forecast
-) -> tuple[list[MeasuredRecord], list[RefusedRecord]]:
-    """What logs state, of the work of the forecast."""
-    records: list[MeasuredRecord] = []
+) -> tuple[list[tuple[MeasuredRecord, Setup]], list[RefusedRecord]]:
+    """What logs state, of the work of the forecast, each with the setup beside its file."""
+    records: list[tuple[MeasuredRecord, Setup]] = []
     refused: list[RefusedRecord] = []
     problems: list[UserError] = []
     kind = "training" if forecast.work == "train" else "serving"
     for path in files:
         try:
-            reading = read_stated(path, name)
+            reading, beside = read_stated(path, name), setup_beside(path)
         except UserErrors as errors:
             problems += errors.errors
             continue
@@ -501,7 +528,7 @@ def _records(
             problems.append(
                 UserError(f"measures {said}, and the forecast is of {kind}", where=other[0].where, given=reading.format)
             )
-        records += [record for record in reading.records if record.kind == kind]
+        records += [(record, beside) for record in reading.records if record.kind == kind]
     if problems:
         raise problems[0] if len(problems) == 1 else UserErrors(problems)
     return records, refused
@@ -552,6 +579,10 @@ def _file_of(record: MeasuredRecord, files: Sequence[Path]) -> Path:
     return max((path for path in files if record.where.startswith(str(path))), key=lambda path: len(str(path)))
 
 
+_OF_LOAD = ("rate", "concurrency", "isl", "osl")
+"""Words of a load, which each log states."""
+
+
 def _made_of(logs: Sequence[Path], forecast: Forecast, facts: Facts, name: str | None) -> tuple[Calibration | str, str]:
     """What `calibrate` makes of logs with the setup of a forecast, and its command."""
     copies = 1 if forecast.work == "train" else int(forecast.row["replicas"]["decode"])
@@ -559,12 +590,15 @@ def _made_of(logs: Sequence[Path], forecast: Forecast, facts: Facts, name: str |
         what = "workers of prefill and of decode" if copies == 1 else f"{copies} workers together"
         return f"calibrate takes a log of one worker, and this run has {what}", ""
     setup = forecast.setup()
-    plan = {word: value for word, value in setup.plan.items() if word not in ("rate", "concurrency", "isl", "osl")}
+    beside = [setup_beside(path) for path in logs]
+    stated = {word for one in beside for word in one.plan}
+    plan = {word: value for word, value in setup.plan.items() if word not in _OF_LOAD and word not in stated}
     setup = replace(setup, plan=plan)
     words = ",".join(f"{word}={value}" for word, value in plan.items())
     named = f" --format {name}" if name else ""
+    files = " ".join(example_name(log, "logs") or str(log) for log in logs)
     said = (
-        f"mowich calibrate {' '.join(map(str, logs))}{named} --on {setup.on} --model {setup.model}"
+        f"mowich calibrate {files}{named} --on {setup.on} --model {setup.model}"
         f" --software {setup.software} --plan {words} --out my.yaml"
     )
     try:
