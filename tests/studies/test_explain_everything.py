@@ -157,6 +157,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "model": ("model", "deepseek-v3"),
     "validate": ("validate", "{tmp}/rows.csv"),
     "calibrate": ("calibrate", "{tmp}/rows.csv"),
+    "verify": ("verify", "{tmp}/forecast.json", str(ROOT / "scenarios" / "logs" / "megatron-llama-8b.log")),
     "kernel-profile": ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
     "kernel-run": (
         "kernel",
@@ -268,6 +269,9 @@ def write_inputs(tmp: Path) -> None:
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     (tmp / "scaled.yaml").write_text(SCALED, encoding="utf-8")
+    trained = ["plan", "llama-3.1-8b", "--train", "--tokens", "1B", "--on", "h100:8", "--seq", "8192"]
+    trained += ["--batch", "128seqs", "--set", "plan.cp=2", "--set", "plan.zero=1", "--set", "plan.precision=fp8"]
+    assert cli.run([*trained, "--top", "1", "--out", str(tmp / "forecast.json"), "-q"]) == 0
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         on_trainium = next(row for row in rows if row[0] == "M01202")  # has kernels of ours: what hand-tuned ones take
         csv.writer(file).writerows([*rows[:4], on_trainium])

@@ -142,7 +142,7 @@ def verify(
         'inside'
     """
     given = {"pick": None if pick is None else str(pick), "format": format, "model": model}
-    with keywords_asked(runs.VERIFY, facts, result=result, files=files, **given) as asked:
+    with keywords_asked(runs.VERIFY_RUN, facts, result=result, files=files, **given) as asked:
         return answers.verified(asked)
 
 

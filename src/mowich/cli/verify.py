@@ -11,7 +11,7 @@ from mowich.errors import EXIT_CHECK_FAILED
 from mowich.requests import verify as asks
 
 
-@verb(app, asks.VERIFY)
+@verb(app, asks.VERIFY_RUN)
 def verify(asked: asks.VerifyRequest) -> None:
     """Measured beside predicted. The exit code says whether a figure lies outside of its range."""
     from mowich.studies.answers import verified

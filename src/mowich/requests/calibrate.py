@@ -101,7 +101,7 @@ RAN_PLAN: Field[Mapping[str, str]] = Field(
     edges=CALLED_OR_TYPED,
     example="tp=8",
 )
-FORMAT = word(
+LOG_FORMAT = word(
     "format",
     "The format of all files, where their content does not tell it.",
     metavar="NAME",
@@ -148,7 +148,7 @@ def _calibrate(reader: QuestionReader) -> CalibrateRequest:
 CALIBRATE = Schema(
     name="calibrate",
     fields=(
-        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, FORMAT, REPLAYED, WIDEN, *OF_FACTS),
+        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, LOG_FORMAT, REPLAYED, WIDEN, *OF_FACTS),
         *(JSON, CSV, PLAIN, QUIET),
     ),
     make=_calibrate,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.examples import file_or_example
-from mowich.requests.calibrate import CALLED_OR_TYPED, FILES, FORMAT
+from mowich.requests.calibrate import CALLED_OR_TYPED, FILES, LOG_FORMAT
 from mowich.requests.common import FORM, Asked, asked_model, form_of
 from mowich.requests.fields import Edge, path, word
 from mowich.requests.results import GIVEN, MADE_OF, facts_of_result, given_result, read_result
@@ -35,7 +35,7 @@ LOGS = replace(
     help="Logs of the run: of a benchmark of serving, or of training (else that of the bundle); @NAME: one that ships.",
     metavar="[LOG...]",
 )
-ROW = word(
+RUN_ROW = word(
     "pick",
     "Which row was run: 1, 2, or its system (a bundle says it).",
     metavar="ROW",
@@ -115,9 +115,9 @@ def _verify(reader: QuestionReader) -> VerifyRequest:
     )
 
 
-VERIFY = Schema(
+VERIFY_RUN = Schema(
     name="verify",
-    fields=(VERIFIED, GIVEN, LOGS, ROW, MADE_OF, FORMAT, *FORM),
+    fields=(VERIFIED, GIVEN, LOGS, RUN_ROW, MADE_OF, LOG_FORMAT, *FORM),
     make=_verify,
     help=(
         "A run beside its forecast: each figure of a log, measured and predicted, inside the range or not; what the log"

@@ -302,7 +302,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, _claims),
     "calibrate": (calibrate.CALIBRATE, _calibrate),
-    "verify": (verify.VERIFY, _verify),
+    "verify": (verify.VERIFY_RUN, _verify),
     "kernel-layer": (kernels.LAYER, _layer),
 }
 """Verb -> its schema, and the values of its question from a result's inputs."""

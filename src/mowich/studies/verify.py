@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +25,11 @@ from mowich.machines.system import parse_spec, resolve
 from mowich.models.model import Model
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.calibrate import Calibration, calibrate
+from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
 
-FigureStatus = Literal["inside", "above", "below", "another setup", "not predicted", "no range"]
-"""above: more was measured than the high end of the range."""
-Verdict = Literal["inside", "outside", "another setup", "nothing to compare"]
+RunVerdict = Literal["inside", "outside", "another setup", "nothing to compare"]
 
-FIGURES: Mapping[str, Mapping[str, str]] = {
+FORECAST_FIGURES: Mapping[str, Mapping[str, str]] = {
     "train": {"step_s": "time of a step", "tokens_per_s_per_chip": "tokens per second and chip"},
     "serve": {
         "ttft_s": "time to first token, median",
@@ -47,119 +46,10 @@ FIGURES: Mapping[str, Mapping[str, str]] = {
 """Kind of forecast -> number of its row that a log measures -> the same in words. A steady load is predicted without
 its start, at which all requests come together: the median of a run has not seen it, the mean has."""
 
-RATES = ("tokens_per_s_per_chip",)
-"""Figures of which more is faster."""
-
 LENGTHS_NEAR = 0.05
 """Share by which mean lengths of what was sent may differ from those asked for: they are drawn."""
 LOAD_NEAR = 0.02
 """The same for requests at a time, and for requests per second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedFigure:
-    """One figure of a log. measured: in `unit`; predicted: None where the forecast has no such number; ratio: predicted
-    over measured, as times (above 1: predicted slower), None where the log is of another setup."""
-
-    name: str
-    what: str
-    log: str
-    measured: float
-    unit: str
-    predicted: Estimate | None
-    ratio: float | None
-    status: FigureStatus
-
-    @property
-    def is_outside(self) -> bool:
-        return self.status in ("above", "below")
-
-    @property
-    def slower(self) -> float:
-        """Measured over predicted, as times: 1.2 is 20% slower than predicted."""
-        return 1.0 / self.ratio if self.ratio else 1.0
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "what": self.what,
-            "log": self.log,
-            "measured": self.measured,
-            "unit": self.unit,
-            "predicted": replace(self.predicted, breakdown={}, coverage={}).to_dict() if self.predicted else None,
-            "ratio": self.ratio,
-            "status": self.status,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetupItem:
-    """One word of the setup. log: as the log states it, None: it does not; agrees: None where it does not say."""
-
-    name: str
-    forecast: str
-    log: str | None
-    where: str
-    agrees: bool | None
-
-    def to_dict(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """What would explain a figure that lies outside. of: the figure; factor: what it does to the time; reaches: whether
-    it alone brings the range to what was measured; command: that shows it."""
-
-    of: str
-    name: str
-    what: str
-    factor: float
-    reaches: bool
-    command: str
-
-    def to_dict(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """The row of a result that logs are held beside. work: "train", "serve" or "load"; place: of the row, from 1;
-    figures: number of the row -> its estimate; plan: words of its plan and its load."""
-
-    where: str
-    data: Result
-    row: Result
-    place: int
-    work: str
-    system: str
-    chips: int
-    software: str
-    figures: Mapping[str, Estimate]
-    plan: Mapping[str, str]
-
-    @property
-    def inputs(self) -> Result:
-        found: Result = self.data["inputs"]
-        return found
-
-    @property
-    def model(self) -> str:
-        return str(self.inputs["model"])
-
-    def metric(self, name: str) -> str:
-        """A number of the row, as `explain` names it."""
-        return f"{self.place}.{name}"
-
-    def setup(self) -> Setup:
-        """What a log does not state, as the forecast has it."""
-        return Setup(
-            on=f"{self.row['system_id']}:{self.chips}",
-            model=self.model,
-            software=self.software,
-            plan=self.plan,
-            said="the forecast says",
-        )
 
 
 class Verification(Shown):
@@ -193,7 +83,7 @@ class Verification(Shown):
         self.command, self.files, self.facts_hash = command, tuple(files), facts_hash
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RunVerdict:
         """ "inside" where every figure lies in its range, "outside" where one does not."""
         states = {row.status for row in self.rows}
         if states & {"above", "below"}:
@@ -277,7 +167,7 @@ def forecast_of(data: Result, where: str, pick: str | None) -> Forecast:
         system=str(row["system"]),
         chips=int(row["chips_used"]),
         software=str(row["engine"] if work != "train" else about.get("stack", "")),
-        figures={name: Estimate.from_dict(row[name]) for name in FIGURES[work]},
+        figures={name: Estimate.from_dict(row[name]) for name in FORECAST_FIGURES[work]},
         plan=_trained_plan(inputs, row) if work == "train" else _served_plan(inputs, row, work),
     )
 
@@ -350,7 +240,7 @@ def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chi
     whole, each = _number(cells, "output_tok_s"), _number(cells, "output_tok_s_per_chip")
     if whole or each:
         out["tokens_per_s_per_chip"] = whole / forecast.chips if whole else float(each or 0.0)
-    for share in SHARES:
+    for share in LOG_PERCENTILES:
         for what in ("ttft", "tpot"):
             value = _number(cells, f"{share}_{what}_ms")
             if value is not None:
@@ -361,19 +251,19 @@ def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chi
     return out
 
 
-SHARES: Mapping[str, str] = {"p50": "median", "p90": "90th percentile", "p99": "99th percentile"}
+LOG_PERCENTILES: Mapping[str, str] = {"p50": "median", "p90": "90th percentile", "p99": "99th percentile"}
 """How a column of a log begins -> the percentile in words."""
 _OF_START = "mean, which holds the start of the run"
 
 
 def _words_of(name: str, work: str) -> str:
-    if name in FIGURES[work]:
-        return FIGURES[work][name]
+    if name in FORECAST_FIGURES[work]:
+        return FORECAST_FIGURES[work][name]
     share, _, what = name.partition("_")
     words = {"ttft_s": "time to first token", "tpot_s": "time per output token"}.get(what, what)
-    if share in SHARES:
-        return f"{words}, {SHARES[share]}"
-    return f"{words}, {_OF_START}" if share == "mean" else FIGURES["serve"].get(name, name)
+    if share in LOG_PERCENTILES:
+        return f"{words}, {LOG_PERCENTILES[share]}"
+    return f"{words}, {_OF_START}" if share == "mean" else FORECAST_FIGURES["serve"].get(name, name)
 
 
 def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, beside: Setup) -> list[SetupItem]:
@@ -546,7 +436,7 @@ def _figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int, 
                 what=_words_of(name, forecast.work),
                 log=record.where,
                 measured=measured,
-                unit="1/s" if name in RATES else "s",
+                unit="1/s" if name in MORE_IS_FASTER else "s",
                 predicted=predicted,
                 ratio=None if is_other else _ratio(name, predicted, measured),
                 status=_status(predicted, measured, is_other),
@@ -559,7 +449,7 @@ def _ratio(name: str, predicted: Estimate | None, measured: float) -> float | No
     """Predicted over measured, as times."""
     if predicted is None or not predicted.value:
         return None
-    return measured / predicted.value if name in RATES else predicted.value / measured
+    return measured / predicted.value if name in MORE_IS_FASTER else predicted.value / measured
 
 
 def _status(predicted: Estimate | None, measured: float, is_other: bool) -> FigureStatus:

@@ -12,7 +12,7 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.studies.explain import explain
 from mowich.studies.explain.explanation import Explanation
-from mowich.studies.verify import RATES, Cause, Forecast, VerifiedFigure
+from mowich.studies.verified import MORE_IS_FASTER, Cause, Forecast, VerifiedFigure
 
 LEAST_PART = 0.05
 """Share of a time below which a part does not explain a figure by itself."""
@@ -20,7 +20,7 @@ MOST_TIMES = 5.0
 """What a part would have to be, or what it is now, at most, over the other."""
 MOST_OF_EACH = 3
 """Causes of a kind that are told."""
-LEAST_MOVE = 0.01
+LEAST_TOLD = 0.01
 """Share of a time below which what moves it is not told."""
 
 
@@ -28,7 +28,7 @@ def causes_of(forecast: Forecast, outside: Sequence[VerifiedFigure], facts: Fact
     """What would explain figures outside, each alone, the nearest first. A rate is told with the time that it follows
     from, where both are outside."""
     first = {row.name: row for row in outside}
-    named = [row for row in first.values() if row.name not in RATES] or list(first.values())
+    named = [row for row in first.values() if row.name not in MORE_IS_FASTER] or list(first.values())
     out: list[Cause] = []
     for row in named:
         if row.predicted is None or row.ratio is None:
@@ -47,7 +47,7 @@ def _reaches(row: VerifiedFigure, factor: float) -> bool:
     """Whether the range of a figure, with its time moved by a factor, holds what was measured."""
     found = row.predicted
     assert found is not None
-    return _holds(found, row.measured, 1.0 / factor if row.name in RATES else factor)
+    return _holds(found, row.measured, 1.0 / factor if row.name in MORE_IS_FASTER else factor)
 
 
 def _holds(found: Estimate, measured: float, factor: float) -> bool:
@@ -65,7 +65,7 @@ def _unstated(forecast: Forecast, row: VerifiedFigure) -> list[Cause]:
     for setting in forecast.row.get("unstated") or ():
         ends = dict(zip((setting["low"], setting["high"]), setting[kind], strict=True))
         end, factor = (max if row.slower > 1.0 else min)(ends.items(), key=lambda pair: pair[1])
-        if (factor > 1.0) != (row.slower > 1.0) or abs(factor - 1.0) < LEAST_MOVE:
+        if (factor > 1.0) != (row.slower > 1.0) or abs(factor - 1.0) < LEAST_TOLD:
             continue
         out.append(
             Cause(
@@ -83,7 +83,7 @@ def _unstated(forecast: Forecast, row: VerifiedFigure) -> list[Cause]:
 def _parts(forecast: Forecast, row: VerifiedFigure, found: Explanation) -> list[Cause]:
     """How many times as long a part would have to take, all others as predicted: those that are nearest to 1."""
     total = found.estimate.value
-    if row.name in RATES or not total:
+    if row.name in MORE_IS_FASTER or not total:
         return []
     needed: dict[str, float] = {}
     for name, part in found.parts.items():
@@ -110,11 +110,11 @@ def _moves(forecast: Forecast, row: VerifiedFigure, found: Explanation) -> list[
     told: list[tuple[float, Cause]] = []
     for move in (m for m in found.moves if not m.is_nudge):
         ends = {move.low: 1.0 + move.at_low, move.high: 1.0 + move.at_high}
-        times = {end: 1.0 / x if row.name in RATES else x for end, x in ends.items() if x > 0.0}
+        times = {end: 1.0 / x if row.name in MORE_IS_FASTER else x for end, x in ends.items() if x > 0.0}
         if not times:
             continue
         end, factor = (max if is_slower else min)(times.items(), key=lambda pair: pair[1])
-        if (factor > 1.0) != is_slower or abs(factor - 1.0) < LEAST_MOVE:
+        if (factor > 1.0) != is_slower or abs(factor - 1.0) < LEAST_TOLD:
             continue
         said = f"{end:.4g} {move.fact.unit}".removesuffix(" 1").strip()
         cause = Cause(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from mowich.errors import UserError
 from mowich.evidence.readers.bench import (
     BenchResult,
-    figure_of,
+    json_figure,
     latencies_wrong,
     looks_like_json,
     read_objects,
@@ -37,7 +37,7 @@ AiperfMetrics = Mapping[str, Mapping[str, object]]
 
 def _stated(metrics: AiperfMetrics, name: str, where: str, statistic: str = "avg") -> float | None:
     """One statistic of a metric, in the unit of the file."""
-    return figure_of(metrics.get(name, {}), f"{where}, {name}", statistic)
+    return json_figure(metrics.get(name, {}), f"{where}, {name}", statistic)
 
 
 def _in(units: Mapping[str, float], metrics: AiperfMetrics, name: str, where: str, statistic: str) -> float | None:
@@ -103,7 +103,7 @@ def _load(config: BenchResult, where: str) -> tuple[float | None, float | None]:
     for place in places:
         if isinstance(place, dict):
             users, rate = (
-                next((figure_of(place, where, name) for name in names if place.get(name)), None)
+                next((json_figure(place, where, name) for name in names if place.get(name)), None)
                 for names in (("concurrency",), ("rate", "request_rate"))
             )
             if rate or users:

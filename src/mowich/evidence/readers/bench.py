@@ -40,7 +40,7 @@ def _objects(file: str, text: str) -> list[tuple[str, BenchResult]]:
     return [(file, parse_json(text, file))]
 
 
-def figure_of(data: BenchResult, where: str, *names: str) -> float | None:
+def json_figure(data: BenchResult, where: str, *names: str) -> float | None:
     """The first of some figures that is stated. Raises UserError for one that is no number."""
     for name in names:
         value = data.get(name)
@@ -114,7 +114,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
     """A run of vllm bench serve or of SGLang's bench_serving: both write the same figures by the same names."""
 
     def of(*names: str) -> float | None:
-        return figure_of(data, where, *names)
+        return json_figure(data, where, *names)
 
     done, prompts, outputs = of("completed"), of("total_input_tokens"), of("total_output_tokens")
     seconds, rate, out_rate = of("duration"), of("request_throughput"), of("output_throughput")
@@ -244,7 +244,7 @@ def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord
     """One aggregated result: latencies in seconds, throughput per GPU."""
 
     def of(*names: str) -> float | None:
-        return figure_of(data, where, *names)
+        return json_figure(data, where, *names)
 
     if str(data.get("disagg", "false")).casefold() == "true":
         return RefusedRecord(where=where, reason="disaggregated: workers of prefill and decode are not one plan")
@@ -296,7 +296,7 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     the whole request."""
 
     def of(*names: str) -> float | None:
-        return figure_of(data, where, *names)
+        return json_figure(data, where, *names)
 
     outputs = of("results_number_output_tokens_mean", "mean_output_tokens") or 0.0
     prompts = of("results_number_input_tokens_mean", "mean_input_tokens")
