@@ -64,7 +64,7 @@ def start_lines(start: TrainingStart, nodes: int) -> list[str]:
     rank = variable("NODE_RANK", "" if nodes > 1 else "0", f"number of this node, 0 to {nodes - 1}")
     address = variable("MASTER_ADDR", "" if nodes > 1 else "localhost", ADDRESS_ASKED)
     asks = [variable(*one) for one in start.asks]
-    return [rank, address, variable("MASTER_PORT", str(RENDEZVOUS_PORT)), *asks, *start.lines]
+    return [rank, address, variable("MASTER_PORT", str(MASTER_PORT)), *asks, *start.lines]
 
 
 def written_configs(start: TrainingStart) -> list[str]:
