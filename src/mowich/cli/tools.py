@@ -176,7 +176,7 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=results.EXPLAIN, answers=("explain",), texts=_EXPLAINED),
         ToolVerb(schema=results.VALIDATE, answers=("validate",), texts={"file": "table"}),
         ToolVerb(schema=calibrate.CALIBRATE, answers=("calibrate",), texts={"files": "log", **_PLAYED}),
-        ToolVerb(schema=verify.VERIFY, answers=("verify",), texts={"result": "result", "files": "log"}),
+        ToolVerb(schema=verify.VERIFY_RUN, answers=("verify",), texts={"result": "result", "files": "log"}),
         ToolVerb(schema=results.CLAIMS, answers=("claims",)),
         ToolVerb(schema=known.FACTS_LIST, answers=("facts",)),
         ToolVerb(schema=known.FACTS_SHOW, answers=("facts",)),
