@@ -14,7 +14,7 @@ from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.pinned import fact_name
 from mowich.launch.plans import LaunchedPool, PlanLaunch
-from mowich.launch.scripts import variable
+from mowich.launch.scripts import MASTER_PORT, variable
 from mowich.launch.shapes import maxtext_shape, megatron_layout, megatron_shape
 from mowich.launch.torchtitan import TORCHTITAN_NEURON
 from mowich.launch.write import command
