@@ -60,6 +60,7 @@ __all__ = [
     "UserError",
     "Validation",
     "ValueStudy",
+    "Verification",
     "Why",
     "__version__",
     "advise",
@@ -171,6 +172,7 @@ if TYPE_CHECKING:
     from mowich.studies.traffic import TrafficResult
     from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
+    from mowich.studies.verify import Verification
 
 
 def _notebook() -> shown.Drawer:

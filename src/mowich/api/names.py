@@ -45,6 +45,7 @@ CLASSES = {
     "UserError": "mowich.errors",
     "Validation": "mowich.evidence.scores",
     "ValueStudy": "mowich.studies.value",
+    "Verification": "mowich.studies.verify",
     "Why": "mowich.studies.trade",
     "load_facts": "mowich.facts",
 }

@@ -115,7 +115,7 @@ SELLS: Field[TokenPrice] = Field(
     metavar="PRICE",
     example="$0.50/Mtok",
 )
-WITHIN = quantity(
+PAYS_WITHIN = quantity(
     "within",
     "s",
     "With --per: by when porting has to pay, 2y.",
@@ -123,7 +123,7 @@ WITHIN = quantity(
     metavar="TIME",
     example="2y",
 )
-OWN_FLEET = (HAVE, SITE_POWER, PER, SELLS, WITHIN)
+OWN_FLEET = (HAVE, SITE_POWER, PER, SELLS, PAYS_WITHIN)
 """What training and serving ask of a fleet, a site and a year of it."""
 
 
@@ -159,7 +159,7 @@ def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: S
 def read_per(reader: QuestionReader) -> None:
     """A problem for what is only told of a year."""
     if reader.given(PER) is None:
-        for field in (SELLS, WITHIN):
+        for field in (SELLS, PAYS_WITHIN):
             if reader.given(field) is not None:
                 reader.add(f"is told of a time, which {reader.said(PER)} says", field, fix=f"add {reader.example(PER)}")
 

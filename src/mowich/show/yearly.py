@@ -16,7 +16,7 @@ from mowich.shown import Result
 from mowich.units import sig
 
 _MILLION = 1e-6
-NOT_KNOWN = "not known"
+SAVING_NOT_KNOWN = "not known"
 """Said of a saving whose range has no sign."""
 
 
@@ -34,7 +34,7 @@ def saving_words(e: Estimate, scale: float = _MILLION) -> str:
     """ "1.2 (0.8-1.7)"; a range with no sign is "not known (-0.2 to 0.9)"."""
     if e.value is None or has_sign(e) or e.low == e.high:
         return interval(e, scale)
-    return f"{NOT_KNOWN} ({number_text(e.low, scale, 2)} to {number_text(e.high, scale, 2)})"
+    return f"{SAVING_NOT_KNOWN} ({number_text(e.low, scale, 2)} to {number_text(e.high, scale, 2)})"
 
 
 def yearly_parts(rows: Sequence[Result], inputs: Result) -> list[Part]:
@@ -103,7 +103,7 @@ def _cell(row: Result, key: str, scale: float) -> Cell:
     name, e = f"{row['system']}.yearly.{key}", estimate_of(row["yearly"][key])
     if key.startswith("saving") and e.value is not None and not has_sign(e) and e.low != e.high:
         words = saving_words(e, scale)
-        return TextCell(words, f"grade {e.grade}; the range has gains and losses in it", name, NOT_KNOWN)
+        return TextCell(words, f"grade {e.grade}; the range has gains and losses in it", name, SAVING_NOT_KNOWN)
     if key == "pays_from_chips" and e.value is not None:
         return _chips_cell(e, name)
     return Figure(e, name) if e.value is None else figure(row["yearly"][key], name)
@@ -178,7 +178,7 @@ def _savings(told: Sequence[Result]) -> list[str]:
             sure.append(f"{name} {'saves' if e.value > 0 else 'costs more:'} {_usd(e)}")
         else:
             open_.append(
-                f"{name} {NOT_KNOWN}, {number_text(e.low, _MILLION, 2)} to {number_text(e.high, _MILLION, 2)} M$"
+                f"{name} {SAVING_NOT_KNOWN}, {number_text(e.low, _MILLION, 2)} to {number_text(e.high, _MILLION, 2)} M$"
             )
     said = "; ".join([*sure, *open_])
     lines = [f"Saving beside {first}, for the tokens that both make: {said}."] if said else []
@@ -198,8 +198,8 @@ def _ports(told: Sequence[Result]) -> list[str]:
             none.setdefault(str(e.reason), []).append(row_label(row))
         elif e.high is None:
             said.append(
-                f"{row_label(row)} {NOT_KNOWN}: from {sig(float(e), 3)} chips at the value of its saving, never at its"
-                " low end"
+                f"{row_label(row)} {SAVING_NOT_KNOWN}: from {sig(float(e), 3)} chips at the value of its saving, never"
+                " at its low end"
             )
         else:
             said.append(f"{row_label(row)} pays from {chips_words(e)} chips")

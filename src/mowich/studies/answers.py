@@ -78,7 +78,7 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
         budget=run_budget_of(asked),
         have=asked.have,
         power_W=asked.power,
-        year=year_of(asked),
+        year=year_asked(asked),
         facts=asked.facts,
         fixed=asked.fixed,
         term=asked.term,
@@ -96,7 +96,7 @@ def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
     return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
 
 
-def year_of(asked: jobs.CompareRequest) -> YearAsk | None:
+def year_asked(asked: jobs.CompareRequest) -> YearAsk | None:
     """The time that rows are told for; None where none is asked."""
     from mowich.studies.yearly import YearAsk
 
@@ -164,7 +164,7 @@ def served_compared(asked: jobs.CompareRequest, systems: Sequence[str] | None = 
         job=asked.serve,
         facts=asked.facts,
         footing=footing_of(asked),
-        year=year_of(asked),
+        year=year_asked(asked),
         engine=asked.engine,
         fixed=asked.fixed,
     )

@@ -359,7 +359,14 @@ def verify(
     line, for logs that cannot be read, that are of other work, and for a result that no log measures."""
     from mowich.studies.verify_causes import causes_of
 
-    forecast = forecast_of(data, where, pick)
+    try:
+        forecast = forecast_of(data, where, pick)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"not a whole result: {type(error).__name__} {error}",
+            where=where,
+            fix="make it again with its verb and --out FILE",
+        ) from error
     tell("reading")
     records, refused = _records(files, name, forecast)
     per_chip = int(forecast.row.get("devices_per_chip") or resolve(facts, forecast.system).devices_per_chip)

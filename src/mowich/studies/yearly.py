@@ -163,7 +163,7 @@ def with_year(rows: Sequence[R], facts: Facts, ask: YearAsk, speed: Callable[[R]
 # ---- one row
 # ----------------------------------------------------------------------------------------------------------------------
 
-Ends = tuple[float, float]
+RowEnds = tuple[float, float]
 """Change of a logarithm where a cause is at its low end, and at its high end."""
 
 
@@ -175,9 +175,9 @@ class _Side:
     row: YearRow
     tokens_per_s: Estimate
     provisioned: Estimate
-    price: Mapping[str, Ends]
-    speed: Mapping[str, Ends]
-    watts: Mapping[str, Ends]
+    price: Mapping[str, RowEnds]
+    speed: Mapping[str, RowEnds]
+    watts: Mapping[str, RowEnds]
 
     @property
     def kind(self) -> str:
@@ -202,7 +202,7 @@ def _side(row: YearRow, facts: Facts, tokens_per_s: Estimate) -> _Side:
     )
 
 
-def _fact_causes(facts: Facts, paths: Iterable[str]) -> dict[str, Ends]:
+def _fact_causes(facts: Facts, paths: Iterable[str]) -> dict[str, RowEnds]:
     """Facts with a range that a number is proportional to."""
     out = {}
     for path in paths:
@@ -212,7 +212,7 @@ def _fact_causes(facts: Facts, paths: Iterable[str]) -> dict[str, Ends]:
     return out
 
 
-def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, Ends]:
+def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, RowEnds]:
     """What moves the price of a row: facts of a cost of ownership and of electricity, which other rows may rest on too;
     else the price itself, which rows of one system share."""
     if kind == "tco":
@@ -236,7 +236,7 @@ def _rate(facts: Facts, row: YearRow, kind: str) -> Estimate:
     return money.price(facts, row.system_id, term=term).rate
 
 
-def _speed_causes(row: YearRow, rate: Estimate, spread: Sequence[tuple[str, float, float]]) -> dict[str, Ends]:
+def _speed_causes(row: YearRow, rate: Estimate, spread: Sequence[tuple[str, float, float]]) -> dict[str, RowEnds]:
     """What moves the speed of a row: facts that were moved for its range, and the rest of that range, its own."""
     if rate.value is None:
         return {}
@@ -386,7 +386,7 @@ def _moved(first: _Side, second: _Side, value: Callable[[_Point], float], unit: 
     causes = dict.fromkeys(path for side in sides for part in (side.price, side.speed, side.watts) for path in part)
 
     def at(cause: str, end: int) -> float:
-        def move(part: Mapping[str, Ends]) -> float:
+        def move(part: Mapping[str, RowEnds]) -> float:
             return part[cause][end] if cause in part else 0.0
 
         moved = [(move(side.price), move(side.speed), move(side.watts)) for side in sides]

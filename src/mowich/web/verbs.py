@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def questions(got: jobs.JobRequest) -> Questions:
     from mowich.studies import compare as study
-    from mowich.studies.answers import run_budget_of, year_of
+    from mowich.studies.answers import run_budget_of, year_asked
 
     assert got.train is not None
     compared = got if isinstance(got, jobs.CompareRequest) else None
@@ -57,7 +57,7 @@ def questions(got: jobs.JobRequest) -> Questions:
         budget=None if compared is None else run_budget_of(compared),
         have=() if compared is None else compared.have,
         power_W=None if compared is None else compared.power,
-        year=None if compared is None else year_of(compared),
+        year=None if compared is None else year_asked(compared),
         fixed=got.fixed,
         term=got.term,
         stack=got.stack,
@@ -122,7 +122,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
-    from mowich.studies.answers import year_of
+    from mowich.studies.answers import year_asked
     from mowich.studies.heard import note_heard
 
     got, rows = known.work(ask), [row for row, _ in found_rows]
@@ -130,7 +130,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
         for _, asked_for in found_rows:
             got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
-        year = year_of(got) if isinstance(got, jobs.CompareRequest) else None
+        year = year_asked(got) if isinstance(got, jobs.CompareRequest) else None
         found = serving_plan.joined_results(
             [r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts, year
         )
