@@ -24,7 +24,7 @@ CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED)
 LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED)
 KEPT_SEED = whole(
     "seed",
-    "Kept with the result; this verb draws nothing at random.",
+    "Kept with the result; nothing is drawn.",
     low=0,
     metavar="N",
     default=0,

@@ -808,7 +808,7 @@ EXAMPLE = (
     " 16384"
 )
 
-_EMIT_BEST = replace(EMIT, help="The best system's plan for vllm...; with --out DIR: a bundle.", edges=TYPED)
+_EMIT_BEST = replace(EMIT, help="The plan for vllm, nxdi...; with --out DIR a bundle.", edges=TYPED)
 
 COMPARE = Schema(
     name="compare",
