@@ -147,7 +147,7 @@ def test_money_rents_chips_to_serve_and_what_they_serve_is_told() -> None:
         assert float(there.tokens_served) == pytest.approx(
             float(there.tokens_per_s_per_chip) * 16 * there.owned.days * DAY_S
         )
-        assert f"For ${usd} in {days} days: h200, " in " ".join(str(found).split())
+        assert f"For ${usd} in {days} days, most first: " in " ".join(str(found).split())
         assert "trillion output tokens on 16 chips that are there" in " ".join(str(found).split())
 
 
