@@ -100,13 +100,18 @@ def _bundle(row: Any, program: str, root: Path) -> Path:
     return folder
 
 
+PORTS = {"$PORT": "8000", "$MASTER_PORT": "29500"}
+"""Variables of scripts that a parser takes as numbers."""
+
+
 def commands(folder: Path, mark: str, behind: str = "") -> list[list[str]]:
     """Words of the commands of scripts that hold a mark, with what the script is given behind."""
     out = []
     for file in sorted((folder / "launch").glob("*.sh")):
         for line in file.read_text(encoding="utf-8").replace("\\\n", " ").split("\n"):
             if mark in line and not line.lstrip().startswith(("#", "export")):
-                out.append(shlex.split(line.replace('"$@"', behind)))
+                words = shlex.split(line.replace('"$@"', behind))
+                out.append([PORTS.get(word, word) for word in words])
     assert out, f"{folder} has no command with {mark}"
     return out
 
@@ -142,8 +147,7 @@ def check_sglang(folders: list[Path]) -> None:
         for words in commands(folder, "sglang.launch_server"):
             parser = argparse.ArgumentParser()
             server.add_cli_args(parser)
-            given = ["8000" if word == "$PORT" else word for word in words[words.index("sglang.launch_server") + 1 :]]
-            read = parser.parse_args(given)
+            read = parser.parse_args(words[words.index("sglang.launch_server") + 1 :])
             print(f"sglang reads {title(folder)}: tp {read.tp_size}, dp {read.dp_size}, ep {read.ep_size}")
 
 
