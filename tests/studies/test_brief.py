@@ -210,7 +210,8 @@ def test_questions_each_with_a_verdict_why_and_a_command(page: Brief) -> None:
     for row in page.rows:
         assert row.question.endswith("?")
         assert row.verdict.endswith(".")
-        assert 1 <= len(row.why) <= 4
+        most = 6 if row.id == "jobs" else 4  # two more on the software that ships
+        assert 1 <= len(row.why) <= most
         assert all(command.startswith("mowich ") for command in row.commands)
         assert row.level.split()[0].casefold() in row.verdict.casefold(), row.id
 
@@ -227,8 +228,11 @@ def test_no_number_is_without_its_range_or_its_source(page: Brief) -> None:
 
 NOT_NUMBERS = re.compile(
     r"deepseek-v3|gpt-oss-\d+b|qwen[\w.-]+|GB300|Trainium ?\d|searched 2026-11|searched 27 November 2026|\d+[- ]bit|"
-    r"As of November 2026|all \d jobs|of \d jobs|The \d models"
+    r"As of November 2026|all \d jobs|of \d jobs|The \d models|"
+    r"TorchTitan Neuron [\w.+]+|Neuron \d[\d.]*|of \d+ \w+ 2026|read \d{4}-\d\d-\d\d|Trn3|LNC \d|MXFP\d|"
+    r"lnc=\d|\d+ requests"
 )
+"""Names of models, chips, releases and formats, days, and what a release was tested with."""
 
 
 def test_sentences_have_no_other_numbers_than_their_question(page: Brief) -> None:
