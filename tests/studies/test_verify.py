@@ -215,6 +215,7 @@ def test_the_command_line_says_the_verdict_by_its_exit_code(
         (["r.json", "none.json"], "none.json: cannot be read"),
         (["r.json", "train.log"], "train.log:13: measures training, and the forecast is of serving"),
         (["v.json", "in.json"], "v.json: no log measures this result, got 'verify@1'"),
+        (["half.json", "in.json"], "half.json: not a whole result: KeyError 'system'"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -229,6 +230,8 @@ def test_bad_input_is_one_line(
     Path("r.json").write_text(json.dumps(served().to_dict()), encoding="utf-8")
     Path("in.json").write_text(json.dumps(bench(served())), encoding="utf-8")
     Path("train.log").write_text(titan(trained()), encoding="utf-8")
+    half = {"schema": "mowich/plan@1", "inputs": {"systems": []}, "plans": [{"tp": 1}]}
+    Path("half.json").write_text(json.dumps(half), encoding="utf-8")
     Path("v.json").write_text(json.dumps(verified(served(), tmp_path, bench(served())).to_dict()), encoding="utf-8")
     assert cli.run(["verify", *words]) == 2
     errors = capsys.readouterr().err

@@ -10,6 +10,7 @@ from mowich.cli.options import verb
 from mowich.cli.output import noter, progress, style
 from mowich.errors import UserError
 from mowich.requests import results
+from mowich.requests.result_check import whole_result
 
 
 @verb(app, results.EXPLAIN)
@@ -28,27 +29,21 @@ def explain(asked: results.ExplainRequest) -> None:
 
     form, metric, where, data = asked.form, asked.metric, asked.where, asked.data
     try:
-        if metric is None:
-            if form.as_json:
-                first = [name_of(data, path) for path in headline_metrics(data)]
-                sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data), "first": first}))
-            else:
-                sys.stdout.write(
-                    terminal(metrics_page(Explainer(data, asked.facts), whole=asked.all), style(form.plain))
-                )
-            return
-        with progress(form.quiet) as line:
-            line("explaining")
-            found = metric_explained(asked)
+        with whole_result(where):
+            if metric is None:
+                if form.as_json:
+                    first = [name_of(data, path) for path in headline_metrics(data)]
+                    sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data), "first": first}))
+                else:
+                    page = metrics_page(Explainer(data, asked.facts), whole=asked.all)
+                    sys.stdout.write(terminal(page, style(form.plain)))
+                return
+            with progress(form.quiet) as line:
+                line("explaining")
+                found = metric_explained(asked)
     except UserError as error:
         error.where = error.where or where
         raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
-        raise UserError(
-            f"not a whole result: {type(error).__name__} {error}",
-            where=where,
-            fix="make it again with its verb and --out FILE",
-        ) from error
     paths = sorted({fact.path for fact in found.facts})
     stale = {} if asked.limit is None else {"stale": stale_among(asked.facts, paths, asked.limit)}
     if form.as_json:

@@ -10,6 +10,7 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.errors import UserError
 from mowich.requests import results
+from mowich.requests.result_check import whole_result
 from mowich.studies.sweep_files import SWEEP_REPORT
 from mowich.writing import write_file
 
@@ -22,14 +23,11 @@ def report(asked: results.ReportRequest) -> None:
     result, where = asked.result, str(asked.result)
     data = _read(result)
     try:
-        page = render_html(data, facts=results.facts_of_result(data))
+        with whole_result(where):
+            page = render_html(data, facts=results.facts_of_result(data))
     except UserError as error:
         error.where = error.where or where
         raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError) as error:
-        raise UserError(
-            f"not a whole result: {type(error).__name__} {error}", where=where, fix="save it again with --out"
-        ) from error
     beside = result / SWEEP_REPORT if result.is_dir() else result.with_suffix(".html")
     target = asked.html or (Path("report.html") if where == "-" else beside)
     write_file(target, page, field=f"html {target}")

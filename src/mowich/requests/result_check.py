@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from mowich.errors import UserError, UserErrors
 
@@ -21,6 +22,19 @@ ROUNDING = 1e-6
 _SHARE = "0 to 1"
 _TOLD = 5
 """Problems that are told at once."""
+
+
+@contextmanager
+def whole_result(where: str) -> Iterator[None]:
+    """Raises UserError where the block misses something of a saved result, or finds another kind of value."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise UserError(
+            f"not a whole result: {type(error).__name__} {error}",
+            where=where,
+            fix="make it again with its verb and --out FILE",
+        ) from error
 
 
 def check_result(data: Mapping[str, object], where: str) -> None:

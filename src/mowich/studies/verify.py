@@ -23,6 +23,7 @@ from mowich.facts import Facts
 from mowich.launch.serving_benchmark import sent_load
 from mowich.machines.system import parse_spec, resolve
 from mowich.models.model import Model
+from mowich.requests.result_check import whole_result
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.calibrate import Calibration, calibrate
 from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
@@ -274,24 +275,16 @@ def setup_items(record: MeasuredRecord, forecast: Forecast, devices_per_chip: in
         stated = record.cells.get(columns.get(word, ""), "")
         if word == "rate":
             stated = record.cells.get("request_rate", "")
-        out.append(
-            SetupItem(
-                name=word,
-                forecast=mine,
-                log=stated or None,
-                where=record.where,
-                agrees=_agree(word, mine, stated) if stated else None,
-            )
-        )
+        out.append(_item(word, mine, stated, record.where))
     chips = _chips(record, devices_per_chip)
     if forecast.work == "train" or chips is not None:
-        out.append(_item("chips", str(forecast.chips), None if chips is None else f"{chips:g}", record.where))
+        out.append(_item("chips", str(forecast.chips), "" if chips is None else f"{chips:g}", record.where))
     return out + _beside_items(record, forecast, beside)
 
 
-def _item(name: str, mine: str, stated: str | None, where: str) -> SetupItem:
-    agrees = None if stated is None else mine.casefold() == stated.casefold()
-    return SetupItem(name=name, forecast=mine, log=stated, where=where, agrees=agrees)
+def _item(name: str, mine: str, stated: str, where: str) -> SetupItem:
+    agrees = _agree(name, mine, stated) if stated else None
+    return SetupItem(name=name, forecast=mine, log=stated or None, where=where, agrees=agrees)
 
 
 def _beside_items(record: MeasuredRecord, forecast: Forecast, beside: Setup) -> list[SetupItem]:
@@ -359,25 +352,19 @@ def verify(
     line, for logs that cannot be read, that are of other work, and for a result that no log measures."""
     from mowich.studies.verify_causes import causes_of
 
-    try:
+    with whole_result(where):
         forecast = forecast_of(data, where, pick)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"not a whole result: {type(error).__name__} {error}",
-            where=where,
-            fix="make it again with its verb and --out FILE",
-        ) from error
     tell("reading")
     records, refused = _records(files, name, forecast)
     per_chip = int(forecast.row.get("devices_per_chip") or resolve(facts, forecast.system).devices_per_chip)
     rows: list[VerifiedFigure] = []
     setup: list[SetupItem] = []
-    same: list[MeasuredRecord] = []
+    same: list[tuple[MeasuredRecord, Setup]] = []
     for stated, beside in records:
         record = with_beside(stated, beside)
         items = setup_items(record, forecast, per_chip, beside)
         is_other = any(item.agrees is False for item in items)
-        same += [] if is_other else [record]
+        same += [] if is_other else [(record, beside)]
         setup += items
         rows += _figures(record, forecast, per_chip, is_other)
     tell("looking for causes")
@@ -386,8 +373,9 @@ def verify(
     command = ""
     if same:
         tell("calibrating")
-        logs = list(dict.fromkeys(_file_of(record, files) for record in same))
-        found, command = _made_of(logs, forecast, facts, name)
+        logs = list(dict.fromkeys(_file_of(record, files) for record, _ in same))
+        said = {word for _, beside in same for word in beside.plan}
+        found, command = _made_of(logs, said, forecast, facts, name)
     return Verification(
         forecast,
         rows=rows,
@@ -421,7 +409,7 @@ def _records(
         refused += reading.refused
         other = [record for record in reading.records if record.kind != kind]
         if other:
-            said = {"training": "training", "serving": "serving"}.get(other[0].kind, f"a {other[0].kind}")
+            said = other[0].kind if other[0].kind in ("training", "serving") else f"a {other[0].kind}"
             problems.append(
                 UserError(f"measures {said}, and the forecast is of {kind}", where=other[0].where, given=reading.format)
             )
@@ -480,16 +468,17 @@ _OF_LOAD = ("rate", "concurrency", "isl", "osl")
 """Words of a load, which each log states."""
 
 
-def _made_of(logs: Sequence[Path], forecast: Forecast, facts: Facts, name: str | None) -> tuple[Calibration | str, str]:
-    """What `calibrate` makes of logs with the setup of a forecast, and its command."""
+def _made_of(
+    logs: Sequence[Path], said_beside: set[str], forecast: Forecast, facts: Facts, name: str | None
+) -> tuple[Calibration | str, str]:
+    """What `calibrate` makes of logs with the setup of a forecast, and its command. said_beside: words of the plan that
+    files beside the logs say."""
     copies = 1 if forecast.work == "train" else int(forecast.row["replicas"]["decode"])
     if copies > 1 or (forecast.work != "train" and forecast.row["mode"] == "disaggregated"):
         what = "workers of prefill and of decode" if copies == 1 else f"{copies} workers together"
         return f"calibrate takes a log of one worker, and this run has {what}", ""
     setup = forecast.setup()
-    beside = [setup_beside(path) for path in logs]
-    stated = {word for one in beside for word in one.plan}
-    plan = {word: value for word, value in setup.plan.items() if word not in _OF_LOAD and word not in stated}
+    plan = {word: value for word, value in setup.plan.items() if word not in {*_OF_LOAD, *said_beside}}
     setup = replace(setup, plan=plan)
     words = ",".join(f"{word}={value}" for word, value in plan.items())
     named = f" --format {name}" if name else ""
