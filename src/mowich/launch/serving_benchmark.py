@@ -251,6 +251,12 @@ def _pace(load: SentLoad, together: str) -> str:
     return f"{together} {load.users}{begun}"
 
 
+def _goodput(load: SentLoad) -> list[str]:
+    """The limits that requests are counted against, as vLLM and SGLang take them."""
+    limits = " ".join(f"{name}:{limit}" for name, limit in load.limits_ms.items())
+    return [f"--goodput {limits}"] if limits else []
+
+
 def _vllm_words(load: SentLoad, inputs: Result) -> list[str]:
     ratio = json.dumps({"input": 0.0, "output": load.spread})
     words = [
@@ -263,9 +269,7 @@ def _vllm_words(load: SentLoad, inputs: Result) -> list[str]:
         f"--num-prompts {load.requests} --seed {load.seed} --ignore-eos --temperature 0",
         "--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,99",
     ]
-    if load.limits_ms:
-        words.append("--goodput " + " ".join(f"{name}:{limit}" for name, limit in load.limits_ms.items()))
-    return [*words, '--save-result --result-dir "$here" --result-filename result.json']
+    return [*words, *_goodput(load), '--save-result --result-dir "$here" --result-filename result.json']
 
 
 def _sglang_words(load: SentLoad) -> list[str]:
@@ -278,9 +282,7 @@ def _sglang_words(load: SentLoad) -> list[str]:
         _pace(load, "--max-concurrency"),
         f"--num-prompts {load.requests} --seed {load.seed}",
     ]
-    if load.limits_ms:
-        words.append("--goodput " + " ".join(f"{name}:{limit}" for name, limit in load.limits_ms.items()))
-    return [*words, '--output-file "$here/result.jsonl"']
+    return [*words, *_goodput(load), '--output-file "$here/result.jsonl"']
 
 
 def _aiperf_words(load: SentLoad) -> list[str]:
