@@ -31,6 +31,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/python tools/constants.py
 	$(BIN)/python tools/supply.py
+	$(BIN)/python tools/shelves.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -60,7 +61,7 @@ $(VENV)-newest/.installed: requirements.lock
 	  "$$newest" -m venv $(VENV)-newest && $(VENV)-newest/bin/python $(LOCKED) -r requirements.lock; else mkdir $(VENV)-newest; fi
 	touch $@
 
-# counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
+# counts parameters and FLOP again with torch and transformers (docs/records/parameters.md, docs/records/flops.md), in an environment of their own
 # asks the parsers of programs that bundles start; MEGATRON=DIR, a checkout of Megatron-LM, MAXTEXT_PYTHON=FILE and CRDS=FILE,FILE add those that PyPI does
 # not hold for this Python (tests/slow/check_launch.py)
 # and runs again, with 200 drawn cases each, the properties that `make test` tries with 30 (tests/conftest.py)
@@ -101,7 +102,7 @@ $(VENV)-capture/.installed: requirements.lock requirements-capture.txt
 	$(VENV)-capture/bin/python $(PIP) -r requirements-capture.txt
 	touch $@
 
-# hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
+# hostile input drawn from seeds (docs/project/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
 # SEED=date draws cases that no other day has, and other cases of each property too; SEED=20261202 draws those of that day again
 COUNT ?= 10000
 SEED  ?=
@@ -139,7 +140,7 @@ docs: accuracy
 	$(BIN)/python tools/fleet_pages.py --speeds
 	$(BIN)/python tools/documents.py
 
-# the pictures of docs/gallery.md and the screens of README, drawn anew: needs Chromium
+# the pictures of docs/read/gallery.md and the screens of README, drawn anew: needs Chromium
 pictures: $(STAMP)
 	$(BIN)/python tools/pictures.py
 
@@ -148,7 +149,7 @@ accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
 	$(BIN)/python tools/autoscaling_page.py
 
-# every stage that fits constants, in its order, to a fixed point; docs/fit.md. It moves numbers: in a change of its own.
+# every stage that fits constants, in its order, to a fixed point; docs/records/fit.md. It moves numbers: in a change of its own.
 #   make fit SERVING=rows.csv
 SERVING ?=
 fit: $(STAMP)
@@ -158,41 +159,41 @@ fit: $(STAMP)
 check-public: $(STAMP)
 	$(BIN)/python tools/check_public.py $(PUBLIC)
 
-# docs/kernel-accuracy.md: kernels measured on hardware, on the clock. Name a file of measured points and the checkouts that you have:
+# docs/records/kernel-accuracy.md: kernels measured on hardware, on the clock. Name a file of measured points and the checkouts that you have:
 #   make kernel-accuracy POINTS=points.json [MEGAKERNEL=...] [NKILIB=...] [KDA=...] [ACCELOPT=...] [ONLY='kev*'] [KERNEL_PAGE=FILE]
 ONLY        ?= *
-KERNEL_PAGE ?= docs/kernel-accuracy.md
+KERNEL_PAGE ?= docs/records/kernel-accuracy.md
 kernel-accuracy: $(STAMP)
 	$(BIN)/python tools/kernel_accuracy.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)" --page "$(KERNEL_PAGE)"
 
-# docs/judge.md, the part on released families, and its picture: names as for kernel-accuracy, all of them
+# docs/read/judge.md, the part on released families, and its picture: names as for kernel-accuracy, all of them
 judge-replay: $(STAMP)
 	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)"
 
-# docs/kernel-advise.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
+# docs/read/kernel-advise.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
 kernel-advice: $(STAMP)
 	$(BIN)/python tools/kernel_advice.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)"
 
-# docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
+# docs/records/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):
 #   make conformance NKI_LIBRARY=... NKI_SAMPLES=... NEURON_SDK=... [SET=smoke|fast|regular|slow|all] [PLATFORM=trn2,trn3] [JOBS=2]
 #   make conformance SUITE=pypi REPORT=      the packages from PyPI alone, writing no document
 SUITE    ?= docs,samples,beta1,pypi,nkilib
 SET      ?= smoke
 PLATFORM ?= trn2,trn3
-REPORT   ?= docs/conformance.md
+REPORT   ?= docs/records/conformance.md
 conformance: $(VENV)-conformance/.installed
 	NKI_LIBRARY="$(abspath $(NKI_LIBRARY))" NKI_SAMPLES="$(abspath $(NKI_SAMPLES))" NEURON_SDK="$(abspath $(NEURON_SDK))" \
 	  $(VENV)-conformance/bin/python tests/conformance/run.py --suite $(SUITE) --set $(SET) --platform $(PLATFORM) --jobs $(JOBS) \
 	  --show failed $(if $(REPORT),--report $(REPORT))
 
-# kernels of other people's public repositories, into the last section of docs/conformance.md: on a folder of checkouts, or on clones
+# kernels of other people's public repositories, into the last section of docs/records/conformance.md: on a folder of checkouts, or on clones
 #   make third-party [CHECKOUTS=DIR]
 third-party: $(VENV)-conformance/.installed
-	$(VENV)-conformance/bin/python tests/conformance/third_party.py $(if $(CHECKOUTS),--checkouts "$(abspath $(CHECKOUTS))") --report docs/conformance.md
+	$(VENV)-conformance/bin/python tests/conformance/third_party.py $(if $(CHECKOUTS),--checkouts "$(abspath $(CHECKOUTS))") --report docs/records/conformance.md
 
 $(VENV)-conformance/.installed: requirements.lock tests/conformance/requirements.txt
 	$(PYTHON) -m venv $(VENV)-conformance

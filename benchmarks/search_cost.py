@@ -1,5 +1,5 @@
 """What a search costs against the number of chips, 64 to 1,000,000: python benchmarks/search_cost.py [--svg
-docs/search-cost.svg]
+docs/images/search-cost.svg]
 
 One system whose fabric reaches a million chips, two models, weak scaling (one sequence per chip, so that larger
 clusters have more to spread). CPU seconds of one process, least of three; also the plans evaluated, which is what the

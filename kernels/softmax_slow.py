@@ -1,6 +1,6 @@
 """Softmax over the rows of [rows, columns], as it is written first: each step an instruction of its own.
 
-What docs/tutorial-softmax.md makes fast: few rows at a time, and nearly all steps on one engine.
+What docs/read/tutorial-softmax.md makes fast: few rows at a time, and nearly all steps on one engine.
 """
 
 import nki

@@ -1,4 +1,4 @@
-"""Writes docs/accuracy.md and facts/published/left_out.json: how far the model is from the published training steps
+"""Writes docs/records/accuracy.md and facts/published/left_out.json: how far the model is from the published training steps
 that ship.
 
 Run by `make accuracy`. The page is generated so that it cannot drift from the code; nothing is fitted here.
@@ -26,7 +26,7 @@ from mowich.evidence.scores import METERED, RowResult, Summary, Validation, left
 from mowich.evidence.validate import published, validate_rows
 from mowich.facts import load_facts
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "accuracy.md"
 WORST = Path(__file__).with_name("worst_rows.yaml")
 SMALL = 5
 """Groups with fewer answered rows are summed as "others": a median of two rows says nothing."""
@@ -45,7 +45,7 @@ source with many rows weighs more: read the tables by source too.
 `python tools/fit_training.py cross` fits the constants of `facts/training` again without a fifth of the groups (chip, model, precision, task), then
 without a fifth of the sources, and predicts what was left out. Intervals there have widths that were fitted without those rows too. In sample: all rows in
 the fit. The formulas and the rules by which rows are read were chosen with all rows in view, so even the figures left out are somewhat better than a new run will see.
-Trainium's steps are those of the software as shipped, by formulas; the same steps by kernel tables, hand-tuned and with a learned factor, are in [tables.md](tables.md#as-shipped-and-hand-tuned-every-published-run).
+Trainium's steps are those of the software as shipped, by formulas; the same steps by kernel tables, hand-tuned and with a learned factor, are in [tables.md](../theory/tables.md#as-shipped-and-hand-tuned-every-published-run).
 """
 
 BETWEEN = """
@@ -61,7 +61,7 @@ computed again. Each is written in `facts/published/row_notes.yaml` with its sou
 8.7 / 62.5, mixtures on GPUs 9.5 / 25.7 and 8.2 / 25.1.
 
 **Recipes by release.** What a release of software was set to (graphs, who sends rows to experts, whether that runs beside other work, fused experts, the format of attention) is
-read from the tags of its repository into `facts/recipes`; [theory](theory-training.md#recipes-of-a-release) says what each setting does. Each step was fitted and scored with
+read from the tags of its repository into `facts/recipes`; [theory](../theory/theory-training.md#recipes-of-a-release) says what each setting does. Each step was fitted and scored with
 groups and with sources left out:
 
 | step | all | MoE on GPU | dense NVIDIA, plan stated | Trn1 BERT | Trn1 LLM | all, sources left out |
@@ -124,7 +124,7 @@ that needs more than eight times the memory is refused.
 ## Memory
 
 {stated} rows state what their program's allocator held: nanotron's, in PyTorch without compilation. **Ratio** is predicted over stated bytes. Driver and collectives take memory outside of
-the allocator, which is left out here; what each takes is in [theory-training.md](theory-training.md#memory).
+the allocator, which is left out here; what each takes is in [theory-training.md](../theory/theory-training.md#memory).
 
 | row | plan | stated, GiB | predicted, GiB | range | ratio |
 |--|--|--:|--:|--|--:|

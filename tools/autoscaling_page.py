@@ -1,4 +1,4 @@
-"""Writes docs/autoscaling.md between its marks, and docs/images/autoscaling.svg: a day under four rules, with the regret of
+"""Writes docs/records/autoscaling.md between its marks, and docs/images/autoscaling.svg: a day under four rules, with the regret of
 each. Run by `make docs`; it plays the day some 20 times."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mowich
 from mowich.units import sig
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "autoscaling.md"
+PAGE = ROOT / "docs" / "records" / "autoscaling.md"
 PICTURE = ROOT / "docs" / "images" / "autoscaling.svg"
 SCENARIO = ROOT / "scenarios" / "day-burst.yaml"
 MARKS = ("<!-- day -->", "<!-- end -->")

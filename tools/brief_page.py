@@ -1,4 +1,4 @@
-"""Writes docs/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it; and the same
+"""Writes docs/records/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it; and the same
 answer as `src/mowich/web/brief.json`, which the web page opens on. Run by `make docs`, last of `tools/pages.py`, for it tells the errors that tools/accuracy.py keeps; tests/studies/test_brief.py compares both with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mowich.shown import Result
 from mowich.studies.brief.one_page import brief
 from mowich.web.shipped import BRIEF_FILE
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "brief.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "brief.md"
 
 HEAD = """# Does scale and price make up for 144 GiB?
 
@@ -31,7 +31,7 @@ mowich brief --against gb300 --models llama-3.1-405b --out brief.json
 mowich report brief.json
 ```
 
-![From Trainium 3 to GB300 in training: a factor for each property](images/brief-gap.svg)
+![From Trainium 3 to GB300 in training: a factor for each property](../images/brief-gap.svg)
 
 The report has a picture for each question. A verdict is a function of the numbers that it names (`studies/brief/decisions.py`, with the bounds of `LEVEL_WORDS` in `studies/brief/verdicts.py`), never
 written by hand: when a fact changes, the sentence changes. Each number comes from the command beside it; `mowich explain brief.json NAME` shows its arithmetic.

@@ -34,7 +34,7 @@ RENAMED = {
     "benchmarks/README.md": "benchmarks.md",
     "tools/README.md": "tools.md",
     "docs/README.md": "pages.md",
-    "docs/home.md": "index.md",
+    "docs/read/home.md": "index.md",
 }
 STYLE = (
     ".md-grid{max-width:90rem}.md-typeset table:not([class]){font-size:.7rem}.md-typeset"

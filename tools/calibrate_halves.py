@@ -1,4 +1,4 @@
-"""How much half of the published rows of one chip helps the other half: the figures of docs/calibrate.md.
+"""How much half of the published rows of one chip helps the other half: the figures of docs/read/calibrate.md.
 
     python tools/calibrate_halves.py GB200
 

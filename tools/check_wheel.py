@@ -32,7 +32,8 @@ def problems(wheel: Path) -> list[str]:
     }
     beside = [p for n in ("kernels", "scenarios") for p in (ROOT / n).rglob("*.*") if "__pycache__" not in p.parts]
     wanted |= {f"mowich/{p.relative_to(ROOT).as_posix()}": p for p in beside}
-    wanted["mowich/pages/skill.md"] = ROOT / "docs" / "skill.md"
+    shelves = [p for n in ("read", "theory", "records") for p in (ROOT / "docs" / n).iterdir()]
+    wanted |= {f"mowich/pages/{p.relative_to(ROOT / 'docs').as_posix()}": p for p in shelves}
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist()) - COMPILED
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]

@@ -1,4 +1,4 @@
-"""Writes docs/claims.md: each public claim, derived again. Run by `make accuracy`."""
+"""Writes docs/records/claims.md: each public claim, derived again. Run by `make accuracy`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mowich.show.claims import document
 from mowich.studies.claims import claims
 from mowich.studies.memory_claim import memory_table
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "claims.md"
 
 
 def pages() -> dict[Path, str]:

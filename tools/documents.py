@@ -6,7 +6,7 @@ that begin with `mowich`, `python` blocks run as they stand. A line may end in `
 right. `<!-- output -->` before a ```text block means "what the last command printed"; `from "A" to "B"` keeps the lines
 from the first that holds A to the next that holds B, `before "B"` leaves that line out. That holds for every page.
 
-In a table of docs/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
+In a table of docs/theory/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
 
 `make docs` writes output and values back; tests/house/test_docs.py fails when a command fails or what is shown has
 changed.
@@ -36,12 +36,12 @@ from mowich import cli
 from mowich.facts import load_facts
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "read" / "tutorial.md")
 PAGES = tuple(
     sorted(
         [
             *ROOT.glob("*.md"),
-            *(ROOT / "docs").glob("*.md"),
+            *(ROOT / "docs").rglob("*.md"),
             ROOT / "benchmarks" / "README.md",
             ROOT / "tools" / "README.md",
             ROOT / "tests" / "conformance" / "README.md",
@@ -67,7 +67,7 @@ PROGRAMS = (
     "jupyter",
 )
 SHELL = ("", "console", "bash", "sh", "shell")
-FACTS_PAGE = ROOT / "docs" / "facts.md"
+FACTS_PAGE = ROOT / "docs" / "theory" / "facts.md"
 
 FENCE = re.compile(r"^```(\w+)?[ ]*(\S+)?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = re.compile(r'<!-- output(?: from "(?P<start>[^"]*)")?(?: (?P<kind>to|before) "(?P<end>[^"]*)")? -->\n\Z')
@@ -242,7 +242,7 @@ def renew_facts(text: str) -> str:
 
 
 def main() -> int:
-    """Renew the values of docs/facts.md and the shown output of every document; 1 when a command did not end as
+    """Renew the values of docs/theory/facts.md and the shown output of every document; 1 when a command did not end as
     stated."""
     failed = 0
     FACTS_PAGE.write_text(renew_facts(FACTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,5 +1,5 @@
 """Fits the constants of serving: writes facts/serving/*.yaml, anchors.csv and the rates at which devices read operands
-(facts/devices), and the errors of docs/accuracy-serving.md.
+(facts/devices), and the errors of docs/records/accuracy-serving.md.
 
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
 the log error of TPOT and TTFT with a robust loss finds them, each pulled to its prior. What they miss of each row is
@@ -328,7 +328,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=30)
     parser.add_argument("--write", action="store_true", help="write facts/serving")
     parser.add_argument(
-        "--page", action="store_true", help="write docs/accuracy-serving.md and facts/published/left_out.json"
+        "--page", action="store_true", help="write docs/records/accuracy-serving.md and facts/published/left_out.json"
     )
     options = parser.parse_args()
     with options.file.open(newline="", encoding="utf-8") as file:
@@ -380,7 +380,9 @@ def main() -> None:
             pools=pools,
             of_pools=of_pools,
         )
-        (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
+        (Path(__file__).resolve().parents[1] / "docs" / "records" / "accuracy-serving.md").write_text(
+            text, encoding="utf-8"
+        )
         left_out_file().write_text(kept("serving", figures(left["group"], [c.chip for c in cases])), encoding="utf-8")
     if options.write:
         write(p, theta, theta_sd)
@@ -502,7 +504,7 @@ def write(p: Problem, theta: Floats, theta_sd: Floats) -> None:
     for name, lines in files.items():
         head = (
             "# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows;"
-            f" docs/serving.md says what each means.\nid: {name}\n"
+            f" docs/theory/theory-serving.md says what each means.\nid: {name}\n"
         )
         text = head + "\n".join([*lines, *by_hand(name)]) + "\n"
         (FOLDER / f"{name}.yaml").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How far forward passes of whole models are from measured ones, by chip and model: the section of docs/accuracy.md.
+"""How far forward passes of whole models are from measured ones, by chip and model: the section of docs/records/accuracy.md.
 
     python tools/forward_accuracy.py ROWS.csv
 
@@ -50,7 +50,7 @@ def scores_of(found: Validation) -> dict[str, object]:
 
 
 def section() -> list[str]:
-    """Lines of docs/accuracy.md; none where nothing is kept."""
+    """Lines of docs/records/accuracy.md; none where nothing is kept."""
     if not KEPT.is_file():
         return []
     kept = json.loads(KEPT.read_text(encoding="utf-8"))

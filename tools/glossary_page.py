@@ -1,4 +1,4 @@
-"""Writes docs/glossary.md from src/mowich/show/glossary.yaml. Run by `make docs`."""
+"""Writes docs/read/glossary.md from src/mowich/show/glossary.yaml. Run by `make docs`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pages import write
 
+from mowich.handbook import handbook
 from mowich.show.glossary import GlossaryTerm, glossary
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "glossary.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "read" / "glossary.md"
 
 BEFORE = """# Glossary
 
@@ -25,7 +26,9 @@ def line(term: GlossaryTerm) -> str:
     """One row of a table."""
     also = [f"`{h}`" for h in term.heads if "*" not in h]
     written = f" (also {', '.join(also)})" if also else ""
-    return f"| **{term.name}**{written} | {term.means} | [{term.see.removesuffix('.md')}]({term.see}) |\n"
+    return (
+        f"| **{term.name}**{written} | {term.means} | [{term.see}](../{handbook()[term.see].shelf}/{term.see}.md) |\n"
+    )
 
 
 def pages() -> dict[Path, str]:

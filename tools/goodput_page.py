@@ -1,4 +1,4 @@
-"""Writes docs/goodput.md and docs/goodput.svg: long runs against published ones, and goodput against scale. Run by
+"""Writes docs/records/goodput.md and docs/images/goodput.svg: long runs against published ones, and goodput against scale. Run by
 `make accuracy`."""
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ The job is {days} days on GPUs, a replica of {replica:,} chips, 2% spares, 5 s a
 minutes. A way that restarts the whole job spends its time restarting. Only a way that loses a part of the job and goes on with the rest
 makes progress. How much progress depends on seconds of detection that nobody has published.
 
-![Goodput against scale](goodput.svg)
+![Goodput against scale](../images/goodput.svg)
 
 | chips | a failure every | {names} |
 |--|--|{dashes}
@@ -163,7 +163,7 @@ def pages() -> dict[Path, str]:
         values="\n".join(values),
         ranges="\n".join(ranges),
     )
-    return {DOCS / "goodput.md": page, DOCS / "goodput.svg": plot(curves)}
+    return {DOCS / "records" / "goodput.md": page, DOCS / "images" / "goodput.svg": plot(curves)}
 
 
 def plot(curves: dict[str, list[float]]) -> str:

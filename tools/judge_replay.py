@@ -1,4 +1,4 @@
-"""How good the judge is on released families of kernels: docs/judge.md between its marks, and docs/judge.svg.
+"""How good the judge is on released families of kernels: docs/read/judge.md between its marks, and docs/images/judge.svg.
 
     python tools/judge_replay.py                   the page and its picture, of what is kept (also: make docs)
     python tools/judge_replay.py POINTS.json [--megakernel DIR] [--nkilib DIR] [--kda DIR] [--accelopt DIR]
@@ -319,11 +319,11 @@ MARKS = ("<!-- replay -->", "<!-- end -->")
 def pages(read: Callable[[], list[Family]] = families) -> dict[Path, str]:
     """The page and its picture."""
     replays = [replayed(family) for family in read()]
-    page = (DOCS / "judge.md").read_text(encoding="utf-8")
+    page = (DOCS / "read" / "judge.md").read_text(encoding="utf-8")
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     text = f"{before}{MARKS[0]}\n{part(replays)}\n{MARKS[1]}{after}"
-    return {DOCS / "judge.md": text, DOCS / "judge.svg": svg(replays)}
+    return {DOCS / "read" / "judge.md": text, DOCS / "images" / "judge.svg": svg(replays)}
 
 
 def main(words: Sequence[str]) -> None:

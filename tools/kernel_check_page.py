@@ -1,4 +1,4 @@
-"""Writes docs/kernel-check.md: the table of rules from the rules, between the words of this file. Run by `make docs`."""
+"""Writes docs/records/kernel-check.md: the table of rules from the rules, between the words of this file. Run by `make docs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pages import write
 
 from mowich.nki.check import NKI_RULES, STAGES, KernelRule
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernel-check.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "kernel-check.md"
 
 HEADS = {
     "syntax": (

@@ -1,4 +1,4 @@
-"""Writes docs/kernel-layer.md: decoder layers and steps made of kernels, beside published times per token.
+"""Writes docs/records/kernel-layer.md: decoder layers and steps made of kernels, beside published times per token.
 
     python tools/kernel_layer.py NKI_LIBRARY [OTHER_RATIOS.csv]
 
@@ -24,7 +24,7 @@ from mowich.models import load_model
 from mowich.studies.layer.study import LayerKind, LayerPart, LayerStudy, time_layers
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "kernel-layer.md"
+PAGE = ROOT / "docs" / "records" / "kernel-layer.md"
 ENGINES = ("tensor", "vector", "scalar", "gpsimd", "dma", "collective")
 MOST_BATCH = 16
 CHIPS = {"trainium2": "trn2", "trainium3": "trn3"}
@@ -40,7 +40,7 @@ BEFORE = """# Whole layers and steps, made of kernels
 
 `mowich kernel layer MODEL --on trn3:1` says how long a decode or prefill step of a model takes on Trainium 2 or 3, made of kernels that run on the simulated
 NeuronCore: each part, each engine, what is busiest. No measured step or layer is used here: a time follows from the kernels, the
-[kernel clock](kernel-timing.md), whose constants come from documentation and measured kernels, and the machine's links.
+[kernel clock](../theory/kernel-timing.md), whose constants come from documentation and measured kernels, and the machine's links.
 
 ```console
 mowich kernel layer qwen3-30b-a3b --on trn3:1 --tp 4 --lnc 2 --context 640
@@ -61,7 +61,7 @@ From Python: `mowich.run_layer("qwen3-30b-a3b", "trn3:1", context=640).step_s`. 
 - **One launch.** Where nki-library's blocks do both halves of a layer (decoding, one key-value head on a rank), all layers of a kind are also one launch with
   all-reduces over all ranks in it: `transformer_tkg` for layers of Llama's form, else its blocks one after the other. The step takes that time. Of launches above
   200,000 instructions some layers are traced, the others take what the last of these take, and a note says so.
-- **Collectives** inside a chip cost what the [clock](kernel-timing.md) says, beyond it what the [fabric](collectives.md) takes for all ranks.
+- **Collectives** inside a chip cost what the [clock](../theory/kernel-timing.md) says, beyond it what the [fabric](../theory/collectives.md) takes for all ranks.
 - **No kernel.** Latent and sparse attention, recurrences and feed-forward networks without a gate have none here: that half of a layer is named, taken from the
   planner's law of serving, and its share of the step is told. A model none of whose layers has a kernel is refused.
 

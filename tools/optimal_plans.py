@@ -1,4 +1,4 @@
-"""Writes docs/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its
+"""Writes docs/records/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its
 neighbours take; and published plans (`facts/published/plans.yaml`) beside ours.
 
 python tools/optimal_plans.py
@@ -31,7 +31,7 @@ from mowich.studies.trade import Why, why
 from mowich.training.search import Candidate, candidate, search
 from mowich.units import show_gib
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "optimal-plans.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "optimal-plans.md"
 SYSTEMS = ("trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300")
 CHIPS = 16384
 
@@ -93,8 +93,8 @@ PUBLISHED = """## Published plans beside ours
 
 {count} plans that were published, each with ours for the same model, chips, batch, precision and software. *Step*: what we predict of the published plan, over ours.
 *Why*: for each degree that differs, the best plan that keeps the published value, how much slower it is per token, and the part of the step that grows most. Degrees count devices; `dp` follows from the others.
-What a row leaves open of its plan is filled in as [accuracy.md](accuracy.md) tells; a batch that is not stated is such a guess. Plans and sources: `facts/published/plans.yaml`. A plan within 10% of ours
-is not told apart from it: measured runs so near follow the predicted order little better than a coin does ([search.md](search.md)).
+What a row leaves open of its plan is filled in as [accuracy.md](../records/accuracy.md) tells; a batch that is not stated is such a guess. Plans and sources: `facts/published/plans.yaml`. A plan within 10% of ours
+is not told apart from it: measured runs so near follow the predicted order little better than a coin does ([search.md](../theory/search.md)).
 
 What the differences come to: recipes spread more pipeline chunks and keep one sequence a micro-batch, at 0 to 2% of a step; MaxText's shard all weights and spread no experts, so that one plan serves
 any number of slices; Megatron's keep tensor ranks in a server where ours share a sequence (`cp`); PyTorch's FSDP plans of 2024 recompute whole layers where a pipeline would leave room. Below 1 the

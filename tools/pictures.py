@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/gallery.md and the screens that README shows, from what Mowich makes: `python tools/pictures.py`.
+"""Draws the pictures of docs/read/gallery.md and the screens that README shows, from what Mowich makes: `python tools/pictures.py`.
 
 Each entry of `GALLERY` is a question, the command that answers it, and the picture of its report that shows the answer. A picture is found by words of its title,
 so that it stays found when a report gets more pictures; the words are tried in order. The script draws all pictures, keeps going where one fails, and says at the
@@ -33,7 +33,7 @@ from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "gallery.md"
+PAGE = ROOT / "docs" / "read" / "gallery.md"
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = {".svg": 120_000, ".png": 280_000}
 """A picture of a page is small: the repository keeps every version of it."""
@@ -69,7 +69,7 @@ GALLERY = (
         command=TRAINED,
         titles=("Step time with its 90% range", "Step time"),
         say="A mark is the time of one training step, the line its 90% range. Where two lines overlap, nobody is called the winner.",
-        see="[tutorial](tutorial.md)",
+        see="[tutorial](../read/tutorial.md)",
     ),
     Picture(
         name="step-parts",
@@ -77,7 +77,7 @@ GALLERY = (
         command=TRAINED,
         titles=("Where the time of a step goes", "time of a step"),
         say="All parts of a bar sum to the step. `mowich explain` gives the formula of each part.",
-        see="[how a training step is predicted](theory-training.md)",
+        see="[how a training step is predicted](../theory/theory-training.md)",
     ),
     Picture(
         name="break-even",
@@ -85,7 +85,7 @@ GALLERY = (
         command=TRAINED,
         titles=("Cost against the price of a chip-hour", "price of a chip-hour"),
         say="Follow a line to the price that you pay for an hour of that chip, and read the dollars for a million tokens.",
-        see="[prices](prices.md)",
+        see="[prices](../records/prices.md)",
     ),
     Picture(
         name="serving-front",
@@ -93,7 +93,7 @@ GALLERY = (
         command=SERVED,
         titles=("Throughput of a chip against speed", "against speed"),
         say="To the right an answer appears faster, higher up a chip makes more tokens. No plan of a machine lies above its line.",
-        see="[serving](serving.md)",
+        see="[serving](../theory/theory-serving.md)",
     ),
     Picture(
         name="serving-memory",
@@ -101,7 +101,7 @@ GALLERY = (
         command=SERVED,
         titles=("Memory of a decoding device", "Memory"),
         say="Weights, the cache of all open answers, and what the system keeps for itself. The mark is what a program may use.",
-        see="[serving](serving.md)",
+        see="[serving](../theory/theory-serving.md)",
     ),
     Picture(
         name="rl-split",
@@ -110,7 +110,7 @@ GALLERY = (
         " --chips 64 --on gb300,trn3",
         titles=("Dollars of a million trained tokens",),
         say="A dot is the best run of its kind, with its ranges; an empty one is a split that no other beats in both time and cost.",
-        see="[an RL run in six commands](tutorial-rl.md)",
+        see="[an RL run in six commands](../read/tutorial-rl.md)",
     ),
     Picture(
         name="gap",
@@ -118,7 +118,7 @@ GALLERY = (
         command="mowich gap trn3 gb300 --model llama-3.1-8b --train --tokens 1T --seq 4096 --batch 512seqs --chips 64",
         titles=("From trn3 to gb300", "From "),
         say="Each bar is what one property is worth. Together the bars multiply to the whole difference.",
-        see="[gap](gap.md)",
+        see="[gap](../read/gap.md)",
     ),
     Picture(
         name="value-memory",
@@ -126,7 +126,7 @@ GALLERY = (
         command="mowich value trn3 --of memory --model llama-3.1-70b --serve --isl 8k --osl 1k --chips 16",
         titles=("Tokens against memory", "against memory"),
         say="The same machine with another amount of memory, planned again at each point.",
-        see="[gap and value](gap.md#what-more-of-a-property-is-worth)",
+        see="[gap and value](../read/gap.md#what-more-of-a-property-is-worth)",
     ),
     Picture(
         name="ownership",
@@ -134,7 +134,7 @@ GALLERY = (
         command="mowich prices --on trn2,trn3,ironwood,gb300,h200",
         titles=("Cost of a chip-hour by part", "by part"),
         say="Silicon, memory, network, power, people and interest, each from a source.",
-        see="[prices](prices.md)",
+        see="[prices](../records/prices.md)",
     ),
     Picture(
         name="failures",
@@ -142,7 +142,7 @@ GALLERY = (
         command="mowich goodput --on trn3:1000000 --samples 100",
         titles=("Where the time goes", "Goodput"),
         say="At this size something fails every few minutes. What happens next decides how much of the time is useful.",
-        see="[long runs](goodput.md)",
+        see="[long runs](../records/goodput.md)",
     ),
     Picture(
         name="fleet",
@@ -150,7 +150,7 @@ GALLERY = (
         command="mowich fleet startup",
         titles=("Chips that stand", "Chips"),
         say="Chips by quarter, chosen so that all work is done at the least cost.",
-        see="[fleets](fleet.md)",
+        see="[fleets](../read/fleet.md)",
     ),
     Picture(
         name="collective",
@@ -158,7 +158,7 @@ GALLERY = (
         command="mowich collective all-reduce --on trn3:144 --bytes 1KiB,64KiB,1MiB,16MiB,256MiB,1GiB",
         titles=("Time against size",),
         say="Small vectors wait for the latency of the links, large ones for their bandwidth.",
-        see="[collectives](collectives.md)",
+        see="[collectives](../theory/collectives.md)",
     ),
     Picture(
         name="kernel",
@@ -166,14 +166,14 @@ GALLERY = (
         command="mowich kernel profile @attention_prefill --target trn3",
         titles=("Engines: busy, waiting, idle", "Engines"),
         say="Each engine is busy, waiting or idle at every moment. The longest busy bar is the limit.",
-        see="[kernels](kernels.md)",
+        see="[kernels](../read/kernels.md)",
     ),
 )
 
 BEFORE = """# Gallery
 
 Generated by `make docs`; the pictures are drawn by `python tools/pictures.py`. Do not edit. Each entry is a question, the command that answers it, and one picture of the
-answer. Add `--out r.json` to a command, then `mowich report r.json` makes the page with all its pictures, to keep or to mail. The [web page](web.md) draws the same pictures
+answer. Add `--out r.json` to a command, then `mowich report r.json` makes the page with all its pictures, to keep or to mail. The [web page](../read/web.md) draws the same pictures
 while you move a slider.
 
 """
@@ -195,7 +195,7 @@ def pages() -> dict[Path, str]:
     out = BEFORE
     for one in GALLERY:
         out += f"## {one.question}\n\n```console\n{wrapped(one.command)}\n```\n\n"
-        out += f"![{one.question}](images/{one.file.name})\n\n{one.say} More: {one.see}.\n\n"
+        out += f"![{one.question}](../images/{one.file.name})\n\n{one.say} More: {one.see}.\n\n"
     return {PAGE: out.rstrip() + "\n"}
 
 

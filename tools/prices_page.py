@@ -1,4 +1,4 @@
-"""Writes docs/prices.md: how the cost of a chip-hour is built up, and how it stands against published figures that are
+"""Writes docs/records/prices.md: how the cost of a chip-hour is built up, and how it stands against published figures that are
 no inputs. Run by `make docs`."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ A row has the price of that kind, or `?` with the reason and the kinds that ther
 systems changes no other row.
 
 Without `--price` a row is at its owner's cost. A system whose parts have no known price, such as `a100`, has what somebody quotes instead, and the column of prices says so. A budget (`--budget`) and the rent of a
-[fleet](fleet.md) ask for `rent`; they take no `tco`, because nobody rents at it.
+[fleet](../read/fleet.md) ask for `rent`; they take no `tco`, because nobody rents at it.
 A price of your own (`--set prices.trn3='$1.40/chip/h'`) wins over every kind but electricity. It is a kind of its own: costs on different kinds stand beside each other, and none is called the cheapest.
 
 ## What a chip-hour is made of
@@ -138,7 +138,7 @@ What was seen stands beside the law and is no input. A list price falls later th
 To bring one workload to another vendor's software takes people, months and money: `prices.porting.people` ({people}), `.months` ({months}) and `.usd_per_person_month` ({month}). Nobody publishes them (searched 2026-12: vendors' case studies, engineering blogs, migration guides), so the ranges are wide.
 One port costs {port} (90% range {port_low} to {port_high}). Set your own: `--set prices.porting.people=4`.
 
-Worked number: {port} is earned back within {pays_within:g} years by 128 chips, where each saves $3,000 a year: 768,000 / (3,000 x 2). A fleet takes a cost of porting from its scenario (`porting`, [fleet.md](fleet.md)).
+Worked number: {port} is earned back within {pays_within:g} years by 128 chips, where each saves $3,000 a year: 768,000 / (3,000 x 2). A fleet takes a cost of porting from its scenario (`porting`, [fleet.md](../read/fleet.md)).
 
 ## Against published figures
 
@@ -215,7 +215,7 @@ def _seen(facts: Facts) -> Iterator[str]:
 
 
 def pages() -> dict[Path, str]:
-    """docs/prices.md and its text now."""
+    """docs/records/prices.md and its text now."""
     facts = load_facts()
     study, checks, rows = prices(facts), compared_costs(facts), published_rows()
     bills = facts.children("prices.machines.bill")
@@ -260,7 +260,7 @@ def pages() -> dict[Path, str]:
         misses="\n".join(f"- {c.system}: {c.what}, {c.error:+.0%}. {c.explained}" for c in checks if not c.is_met),
         left="\n".join(f"- {why}: {len(who)} rows, such as {who[0]}." for why, who in left.items()),
     )
-    return {DOCS / "prices.md": text}
+    return {DOCS / "records" / "prices.md": text}
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def hand_written() -> list[Path]:
     """Pages whose text people write."""
     found = [
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         ROOT / "tools" / "README.md",
         ROOT / "benchmarks" / "README.md",
     ]

@@ -1,5 +1,5 @@
 """How far steps of reinforcement learning are from published ones, by phase and framework: the section of
-docs/accuracy.md.
+docs/records/accuracy.md.
 
     python tools/rl_accuracy.py ROWS.csv
 
@@ -172,7 +172,7 @@ def percent(value: object) -> str:
 
 
 def section() -> list[str]:
-    """Lines of docs/accuracy.md; none where nothing is kept."""
+    """Lines of docs/records/accuracy.md; none where nothing is kept."""
     if not KEPT.is_file():
         return []
     kept = json.loads(KEPT.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Writes docs/scaling.md and docs/scaling.svg: scaling curves, measured and predicted, in level and in slope.
+"""Writes docs/records/scaling.md and docs/images/scaling.svg: scaling curves, measured and predicted, in level and in slope.
 
 A curve is a `scaling_group` of the shipped training rows with three sizes or more. Throughput per chip against chips,
 the measured points, our prediction with its 90% interval; the slope is the change of ln(tokens/s per chip) per doubling
@@ -179,7 +179,7 @@ def page(found: dict[str, list[Point]]) -> str:
         "",
         "Tokens per second and chip against chips: dots are measured, lines predicted, bands our 90% interval.",
         "",
-        "![Scaling curves, measured and predicted](scaling.svg)",
+        "![Scaling curves, measured and predicted](../images/scaling.svg)",
         "",
         (
             "Slope: change of ln(tokens/s per chip) per doubling of chips, by least squares over the curve. Level:"
@@ -319,10 +319,10 @@ def costs(facts: Facts) -> list[str]:
         "",
         "`mowich compare`, `plan`, `goodput` and `collective` answer for up to 1,000,000 chips of trn2, trn3, ironwood"
         " and gb300 without options. Each names the way of surviving failures that it takes",
-        f"(the best: [goodput.md](goodput.md)). Where a vendor's fabric ends ({limits} chips) fabrics are joined by a"
-        " data-centre network ([collectives.md](collectives.md)), an estimate of grade D.",
+        f"(the best: [goodput.md](../records/goodput.md)). Where a vendor's fabric ends ({limits} chips) fabrics are joined by a"
+        " data-centre network ([collectives.md](../theory/collectives.md)), an estimate of grade D.",
         "Beyond 16,384 chips no step is published, so every doubling adds to the width of a step"
-        " ([theory-training.md](theory-training.md#the-interval)): ranges of days, cost and energy are wider there, and"
+        " ([theory-training.md](../theory/theory-training.md#the-interval)): ranges of days, cost and energy are wider there, and"
         " high over low stays below",
         "ten (`tests/studies/test_million.py`). More chips than `systems.<id>.max_chips` get one line.",
         "",
@@ -336,7 +336,7 @@ def costs(facts: Facts) -> list[str]:
 def pages() -> dict[Path, str]:
     """The page, its chart, and their texts."""
     found = curves()
-    return {DOCS / "scaling.md": page(found), DOCS / "scaling.svg": svg(found)}
+    return {DOCS / "records" / "scaling.md": page(found), DOCS / "images" / "scaling.svg": svg(found)}
 
 
 if __name__ == "__main__":

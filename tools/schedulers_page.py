@@ -1,4 +1,4 @@
-"""Writes docs/schedulers.md and docs/schedulers.svg: schedulers of engines by release, one load under four of them, and a
+"""Writes docs/records/schedulers.md and docs/images/schedulers.svg: schedulers of engines by release, one load under four of them, and a
 load where the scheduler decides what is bought. Run by `make docs`."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TEXT = """# Schedulers of engines
 The scheduler of an engine decides which requests run in a step, what must fit in the cache before a request is let in, and who gives way when the cache is full. Where the cache
 is not the limit, the schedulers here give nearly the same times. Near the limit they do not. A scenario names the engine and, if it matters, the release:
 `engine: vllm`, `release: "0.11"`. Without `release` it is the newest that facts know. The release changes the scheduler only; times of steps are those of the engine's
-[constants](serving.md#where-the-times-of-a-chip-come-from).
+[constants](../theory/theory-serving.md#where-the-times-of-a-chip-come-from).
 
 Written by `tools/schedulers_page.py` (`make docs`). Do not edit.
 
@@ -51,7 +51,7 @@ Written by `tools/schedulers_page.py` (`make docs`). Do not edit.
 |--|--|--|--|--|
 {ranges}
 
-The table is [facts/serving/schedulers.yaml](facts.md); each cell has its source there (`mowich facts show serving.schedulers`). An engine that is not named (`jax-tpu`, `vllm-2023`) is played by the
+The table is [facts/serving/schedulers.yaml](../theory/facts.md); each cell has its source there (`mowich facts show serving.schedulers`). An engine that is not named (`jax-tpu`, `vllm-2023`) is played by the
 loop with its own budget: the next piece of a prompt must fit, and the last that came is preempted.
 
 - **let in when**: "next piece" needs room for the tokens of the next step. "prompt" needs room for the whole prompt. "prompt and answer, others expected" (SGLang) needs room for
@@ -71,7 +71,7 @@ loop with its own budget: the next piece of a prompt must fit, and the last that
 |--|{dashes}
 {options}
 
-`scheduler:` takes these words and the common ones of [the scenario](serving.md#traffic). An option of another engine is refused with a line that says whose it is and what this engine
+`scheduler:` takes these words and the common ones of [the scenario](../theory/theory-serving.md#traffic). An option of another engine is refused with a line that says whose it is and what this engine
 calls it. What a plan says already (`plan: {{interval: 10, wait: 4, budget: 4096, memory: 0.85}}`) is said there. SGLang's orders: `lpm` (longest cached start first, up to 128 requests
 that wait), `dfs-weight` (by subtrees of cached starts), `lof` (longest answer first), `random` (drawn once for each request), `fcfs`. `lpm` and `dfs-weight` turn the prefix cache on.
 
@@ -84,7 +84,7 @@ scheduler differs. Limits are 2 s to the first token and 40 ms per token.
 |--|--:|--:|--:|--:|--:|
 {four}
 
-![One replica under four schedulers](schedulers.svg)
+![One replica under four schedulers](../images/schedulers.svg)
 
 Each panel shows {begin:g} to {end:g} s of the run: the share of the cache that is in use (area), requests that wait (line), and requests that give way (marks). Reservation leaves
 a part of the cache empty: it never puts a request out, and pays with requests that wait. vLLM fills the cache, and reads the prompts of those that were put out again. SGLang leaves a little room
@@ -162,7 +162,10 @@ def pages() -> dict[Path, str]:
         neuron_dashes="--:|" * len(neuron_names),
         neuron="\n".join(neuron),
     )
-    return {DOCS / "schedulers.md": page, DOCS / "schedulers.svg": picture({n: r for n, (_, r) in runs.items()})}
+    return {
+        DOCS / "records" / "schedulers.md": page,
+        DOCS / "images" / "schedulers.svg": picture({n: r for n, (_, r) in runs.items()}),
+    }
 
 
 def range_rows(facts: Facts) -> list[str]:

@@ -1,4 +1,4 @@
-"""Text of docs/accuracy-serving.md: errors of serving, left out beside in sample, by class; written by `fit_serving.py
+"""Text of docs/records/accuracy-serving.md: errors of serving, left out beside in sample, by class; written by `fit_serving.py
 --page`."""
 
 from __future__ import annotations

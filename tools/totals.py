@@ -88,7 +88,7 @@ def total(entry: Mapping[str, object], facts: Facts) -> Total:
 
 
 def section(facts: Facts) -> list[str]:
-    """The section of docs/accuracy.md."""
+    """The section of docs/records/accuracy.md."""
     found = [total(entry, facts) for entry in entries()]
     lines = [*HEAD.splitlines()]
     for t in found:

@@ -1,4 +1,4 @@
-"""Writes docs/trainium-gain.md: how much faster Trainium 3 trains than Trainium 2, why, and between which ends.
+"""Writes docs/records/trainium-gain.md: how much faster Trainium 3 trains than Trainium 2, why, and between which ends.
 
 python tools/trainium_gain.py
 """
@@ -20,7 +20,7 @@ from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.training.search import Candidate, search
 from mowich.training.step import STEP_PARTS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "trainium-gain.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "trainium-gain.md"
 CHIPS = 16384
 SEQ = 4096
 JOBS = (("deepseek-v3", 16384), ("deepseek-v3", 65536), ("llama-3.1-405b", 16384), ("llama-3.1-405b", 65536))
@@ -55,7 +55,7 @@ WHY = """
 - **Batch.** 16,384 sequences on 65,536 devices are a quarter of a sequence each, so there is one micro-batch, and its gathers hide behind little. With 65,536 sequences DeepSeek-V3 gains more.
 - **Attention** runs in 16 bit, where the peaks are the same. Our own forward kernel reaches {a2:.2f} of the peak on Trainium 2 and {a3:.2f} on Trainium 3, whose exponentials are four times as fast. Latent
   attention (DeepSeek) has no kernel of ours yet, and takes the same shares.
-- **Links.** A Trainium 3 drives {links:.0f} GB/s one way over its three levels, {low:.0f} to {high:.0f} by how lanes are counted ([facts.md](facts.md#numbers-that-vendors-leave-open-and-what-we-chose)); experts' dispatch needs them.
+- **Links.** A Trainium 3 drives {links:.0f} GB/s one way over its three levels, {low:.0f} to {high:.0f} by how lanes are counted ([facts.md](../theory/facts.md#numbers-that-vendors-leave-open-and-what-we-chose)); experts' dispatch needs them.
 - **Fixed times** of a step are the same.
 - **Software** is counted on what devices compute, not on transfers: what an immature stack loses does not make a link slower.
 """

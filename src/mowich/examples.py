@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mowich.errors import UserError, unknown
+from mowich.handbook import handbook_page
 
 ShippedKind = Literal["kernels", "scenarios", "tasks", "logs", "pages"]
 SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
@@ -75,18 +76,9 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     (True, True)
     """
     if kind == "pages":
-        return {SKILL: _skill_file()}
+        return {SKILL: handbook_page(SKILL).path}
     found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
     return {path.stem: path for path in sorted(found)}
-
-
-def _skill_file() -> Path:
-    """The page for assistants: of a wheel, or of a checkout. Raises UserError where the installation lacks it."""
-    package = Path(__file__).resolve().parent
-    for file in (package / "pages" / "skill.md", package.parents[1] / "docs" / "skill.md"):
-        if file.is_file():
-            return file
-    raise UserError("the page for assistants is not here", where=str(package), fix="install mowich again")
 
 
 _NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")

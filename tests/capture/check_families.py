@@ -4,7 +4,8 @@ Run: `python tests/capture/check_families.py [--python VENV/bin/python] [--write
 this one, has torch, transformers, diffusers and timm; twenty minutes). Each model is captured in a process of its own,
 with limits of time and memory, or refused with its reason; every dimension is checked by the exporter at a fifth size.
 Parameters are compared with PyTorch's count, FLOP with `Model.flop_per_token` where Mowich reads the configuration too.
-`--write` renews docs/capture-coverage.md. Exit code 1 where less is captured than `TARGETS` says, or parameters differ.
+`--write` renews docs/records/capture-coverage.md. Exit code 1 where less is captured than `TARGETS` says, or
+parameters differ.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mowich.models.attention import Attention, Indexer
 from mowich.models.config import model_from_config
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "capture-coverage.md"
+PAGE = HERE.parents[1] / "docs" / "records" / "capture-coverage.md"
 TOKENS = 4096
 TARGETS = {"decoder": 171, "completed": 183, "vision-language": 7, "diffusers": 11}
 """Models of a group that are captured at least, as counted on 2026-12-02; they only become more. "completed": decoders
@@ -188,7 +189,7 @@ def answered(row: Row, answer: Mapping[str, Any]) -> Row:
 
 
 def page(rows: Sequence[Row], version: str) -> str:
-    """docs/capture-coverage.md."""
+    """docs/records/capture-coverage.md."""
     lines = [
         "# What is captured",
         "",
@@ -251,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--python", default=sys.executable, help="interpreter with torch, transformers, diffusers and timm"
     )
-    parser.add_argument("--write", action="store_true", help="renew docs/capture-coverage.md")
+    parser.add_argument("--write", action="store_true", help="renew docs/records/capture-coverage.md")
     parser.add_argument("names", nargs="*", help="models, all of them without")
     given = parser.parse_args(arguments)
     source = str(HERE.parents[1] / "src")

@@ -97,7 +97,7 @@ def test_kernels_that_a_caller_sends_run_closed() -> None:
 
 
 def test_the_list_of_tools_is_short_enough_to_read() -> None:
-    """What docs/agents.md says of its size is true, within a tenth."""
+    """What docs/read/agents.md says of its size is true, within a tenth."""
     pytest.importorskip("mcp")
     size = 0
     for tool in TOOLS.values():
@@ -105,7 +105,7 @@ def test_the_list_of_tools_is_short_enough_to_read() -> None:
         assert len(listed["description"]) <= 600
         read = {key: listed[key] for key in ("name", "description", "inputSchema")}
         size += len(json.dumps(read, ensure_ascii=False, separators=(",", ":")))
-    [said] = re.findall(r"some ([\d,]+) tokens", (ROOT / "docs" / "agents.md").read_text(encoding="utf-8"))
+    [said] = re.findall(r"some ([\d,]+) tokens", (ROOT / "docs" / "read" / "agents.md").read_text(encoding="utf-8"))
     assert float(said.replace(",", "")) == pytest.approx(size / 4, rel=0.1)
 
 

@@ -1,5 +1,5 @@
-"""docs/conformance.md from the results: per suite and kernel passed, failed, not attempted and never run, with the
-reasons."""
+"""docs/records/conformance.md from the results: per suite and kernel passed, failed, not attempted and never run, with
+the reasons."""
 
 import fnmatch
 import functools

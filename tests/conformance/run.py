@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Run published NKI kernels on Mowich and write docs/conformance.md (README.md says how; `make conformance` calls
-this).
+"""Run published NKI kernels on Mowich and write docs/records/conformance.md (README.md says how; `make conformance`
+calls this).
 
 Each result is appended to --state as it comes, so that a long suite may be run in parts, cut off and resumed; the
 report shows the last result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Run kernels of third parties from their public repositories, and write the section of docs/conformance.md on them.
+"""Run kernels of third parties from their public repositories, and write the section of docs/records/conformance.md on
+them.
 
     make third-party CHECKOUTS=DIR     on a folder of checkouts, named owner+name or owner/name
     make third-party                   clones each repository of the list (third_party.yaml) at its commit
@@ -321,7 +322,7 @@ def plain(text: str) -> str:
 
 
 def section(rows: list[Row]) -> list[str]:
-    """Lines of docs/conformance.md. rows: kernels, and one row of `imports` for each repository."""
+    """Lines of docs/records/conformance.md. rows: kernels, and one row of `imports` for each repository."""
     kernels = [r for r in rows if "kernel" in r]
     files = [r for r in rows if "files" in r]
     if not kernels:

@@ -190,7 +190,7 @@ def test_vllm_on_trainium_is_the_engine_of_its_chip(facts: Facts, tmp_path: Path
 
 @pytest.mark.slow
 def test_half_of_the_rows_of_one_chip_brings_large_errors_of_the_other_half_down(tmp_path: Path) -> None:
-    """Figures in docs/calibrate.md."""
+    """Figures in docs/read/calibrate.md."""
     own, other = tool.halves_of("GB200", tmp_path)
     got = tool.half_for_other(own, other, tmp_path)
     assert got.constants

@@ -17,7 +17,7 @@ from mowich.facts.freshness import confirmed_on, last_looks
 DAY = datetime.date(2027, 3, 1)
 SOURCES = {
     "sheet": {"title": "A sheet", "address": "https://acme.example/sheet", "looked": "2026-11-25"},
-    "mowich-estimates": {"title": "Own", "address": "docs/facts.md", "looked": "2026-11-27"},
+    "mowich-estimates": {"title": "Own", "address": "docs/theory/facts.md", "looked": "2026-11-27"},
 }
 
 

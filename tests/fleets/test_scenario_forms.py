@@ -1,4 +1,4 @@
-"""What a scenario may say: every form that docs/fleet.md shows is read, and counts say what they count."""
+"""What a scenario may say: every form that docs/read/fleet.md shows is read, and counts say what they count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mowich.facts import Facts
 from mowich.fleets.problem import FleetProblem
 from mowich.fleets.read import read_problem
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "read" / "fleet.md").read_text(encoding="utf-8")
 KNOWN = facts.load_facts()
 BASE = """mowich: 1
 name: forms

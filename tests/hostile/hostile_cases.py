@@ -182,8 +182,8 @@ def _lines_spoiled(text: str, rng: random.Random, most: int = 2) -> str | bytes:
 
 @functools.cache
 def acme() -> str:
-    """The chip of docs/how-to.md."""
-    page = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    """The chip of docs/read/how-to.md."""
+    page = (ROOT / "docs" / "read" / "how-to.md").read_text(encoding="utf-8")
     return page.split("```yaml acme.yaml\n", 1)[1].split("```", 1)[0]
 
 

@@ -1,4 +1,5 @@
-"""No input crashes it: kept cases, and some that are drawn; `make fuzz` draws many more (docs/reliability.md)."""
+"""No input crashes it: kept cases, and some that are drawn; `make fuzz` draws many more
+(docs/project/reliability.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""docs/architecture.md against the tree: its picture is .importlinter's, the files and names in it are there."""
+"""docs/project/architecture.md against the tree: its picture is .importlinter's, the files and names in it are
+there."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "mowich"
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "project" / "architecture.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 NAMED = re.compile(r"`([\w.][\w./<>-]*(?:/[\w<>.-]+|\.(?:py|yaml|csv|md|cff)))(?::(\w+))?`")
 """A path, and perhaps a name in that file: `training/step.py:step_time`, `facts/systems`, `.importlinter` is none."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "benchmarks").glob("*.md"),
         *(ROOT / "tools").glob("*.md"),
     ]
@@ -102,7 +102,7 @@ def test_every_marker_of_output_is_one_that_is_read() -> None:
 
 
 def test_pages_of_fleets_show_what_their_commands_print() -> None:
-    for path in sorted((ROOT / "docs").glob("fleet-*.md")):
+    for path in sorted((ROOT / "docs").rglob("fleet-*.md")):
         assert documents.shows_output(path), path.name
         assert not any(documents.is_left_out(line) for line in documents.page_commands(path)), path.name
 
@@ -131,7 +131,7 @@ def test_what_is_not_public_about_new_chips_says_when() -> None:
     assert undated("No serving of Trainium3 has been published: its rows carry the priors.")
     assert undated("- **Trainium3** has no published kernel latency at all. More.")
     assert not undated("As of November 2026 no kernel latency of Trainium4 is published. Trainium3 has no price.")
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in (ROOT / "docs").rglob("*.md"):
         assert undated(path.read_text(encoding="utf-8")) == [], path.name
     for path in sorted((ROOT / "src" / "mowich").rglob("*.py")):
         for text in re.findall(r'"([^"\n]{20,})"', path.read_text(encoding="utf-8")):
@@ -230,13 +230,13 @@ def test_every_page_has_its_place_on_the_site() -> None:
 
 
 def test_the_python_reference_has_every_public_name() -> None:
-    """The site puts a section for each name of the package where docs/api.md has its mark."""
+    """The site puts a section for each name of the package where docs/read/api.md has its mark."""
     import mowich
 
     site = _module("build_site")
     said = re.findall(r"^::: mowich\.(\w+)$", site.reference(), re.MULTILINE)
     assert sorted(said) == sorted(name for name in mowich.__all__ if not name.startswith("_"))
-    assert len(site.API_HERE.findall((ROOT / "docs" / site.API_PAGE).read_text(encoding="utf-8"))) == 1
+    assert len(site.API_HERE.findall((ROOT / "docs" / "read" / site.API_PAGE).read_text(encoding="utf-8"))) == 1
 
 
 def test_docstrings_become_markdown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,8 +403,8 @@ def spoiled(text: str, rng: random.Random) -> str:
 
 
 def acme() -> str:
-    """The example of docs/how-to.md."""
-    text = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    """The example of docs/read/how-to.md."""
+    text = (ROOT / "docs" / "read" / "how-to.md").read_text(encoding="utf-8")
     return text.split("```yaml acme.yaml\n")[1].split("```")[0]
 
 

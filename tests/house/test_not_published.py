@@ -57,7 +57,7 @@ def said_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def texts() -> Iterator[tuple[str, str]]:
     """(place, text): paragraphs and lines of tables of documents, lines of facts (one fact each)."""
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for i, block in enumerate(re.split(r"\n\s*\n|\n(?=\||[-*] )", path.read_text(encoding="utf-8")), 1):
             yield f"{path.name}, block {i}", block
     for path in sorted(FACTS.rglob("*.yaml")):

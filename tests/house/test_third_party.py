@@ -1,5 +1,5 @@
-"""Kernels of third parties: the list is whole and was run, its section in docs/conformance.md stays whoever writes that
-page, and the runner says what happened to each kernel."""
+"""Kernels of third parties: the list is whole and was run, its section in docs/records/conformance.md stays whoever
+writes that page, and the runner says what happened to each kernel."""
 
 import ast
 import subprocess
@@ -43,7 +43,7 @@ def test_the_record_is_of_this_list(third_party: ModuleType) -> None:
 
 
 def test_the_page_has_the_section_and_keeps_it(third_party: ModuleType) -> None:
-    text = (ROOT / "docs/conformance.md").read_text()
+    text = (ROOT / "docs/records/conformance.md").read_text()
     lines = third_party.section(third_party.recorded())
     assert "\n".join(lines) in text
     assert third_party.replaced(text, lines) == text

@@ -266,7 +266,8 @@ def test_an_all_reduce_over_a_million_chips_is_evaluated_at_once(facts: Facts) -
 
 
 def test_published_times_are_met(facts: Facts) -> None:
-    """The targets of docs/accuracy-collectives.md: median error at most 15% from 1 MiB on, at most 30% below."""
+    """The targets of docs/records/accuracy-collectives.md: median error at most 15% from 1 MiB on, at most 30%
+    below."""
     rows = compare_measured(facts, measured())
     assert len(rows) == 189
     assert median([r for r in rows if r.row.data_B >= LARGE_B]) < 0.08
@@ -391,7 +392,7 @@ def test_large_all_reduces_on_trainium2_go_level_by_level(facts: Facts) -> None:
 def test_the_page_says_why_a_large_all_reduce_is_no_faster_on_trainium3(facts: Facts) -> None:
     """1 GiB among 64 chips: the level inside decides on both, four chips on part of their links against sixteen on all
     of a torus. The numbers in the words are those of the law."""
-    page = (Path(__file__).parents[2] / "docs" / "collectives.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "theory" / "collectives.md").read_text(encoding="utf-8")
     took, rates = {}, {}
     for name in ("trn3", "trn2"):
         system = per_chip(resolve(facts, f"{name}:64"))

@@ -129,9 +129,9 @@ def test_without_it_the_wheel_is_python_alone_and_a_line_for_each_says_so(
 def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None:
     """What `make` does. In a copy: the checkout may be in use."""
     (tmp_path / "tools").mkdir()
-    for name in ("kernels", "scenarios", "docs"):  # they ship beside the package
-        (tmp_path / name).mkdir()
-    for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE", "docs/skill.md"):
+    for name in ("kernels", "scenarios", "docs/read", "docs/theory", "docs/records"):  # they ship beside the package
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
     for one in LIBRARIES:
         shutil.copytree(one.sources, (tmp_path / "src" / MEMBERS[one]).parent / "c")

@@ -114,7 +114,7 @@ def test_the_page_for_assistants_is_a_skill(capsys: pytest.CaptureFixture[str], 
     """Its front matter has a name and a description, as assistants read them, and a copy the name of their file."""
     assert run(["example", "skill"]) == 0
     printed = capsys.readouterr().out
-    assert printed == (ROOT / "docs" / "skill.md").read_text(encoding="utf-8")
+    assert printed == (ROOT / "docs" / "read" / "skill.md").read_text(encoding="utf-8")
     front = yaml.safe_load(printed.split("---\n")[1])
     assert front.keys() == {"name", "description"}
     assert front["name"] == "mowich"
@@ -122,4 +122,4 @@ def test_the_page_for_assistants_is_a_skill(capsys: pytest.CaptureFixture[str], 
     assert copied(find("skill"), tmp_path / "mowich") == [tmp_path / "mowich" / "SKILL.md"]
     assert (tmp_path / "mowich" / "SKILL.md").read_text(encoding="utf-8") == printed
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
-    assert wheel["wheel"]["force-include"]["docs/skill.md"] == "mowich/pages/skill.md"
+    assert wheel["wheel"]["force-include"]["docs/read"] == "mowich/pages/read"

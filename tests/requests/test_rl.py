@@ -310,7 +310,7 @@ def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:
 
 
 def test_the_page_has_every_key_of_a_scenario_with_its_option() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "read" / "rl.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`--[^|]*|MODEL) \|", page, re.MULTILINE))
     assert list(rows) == list(SCENARIO_KEYS)
     for key, field in SCENARIO_KEYS.items():
@@ -322,5 +322,5 @@ def test_a_task_of_plan_that_is_reinforcement_learning_leads_here(capsys: pytest
     words = "plan llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --task grpo"
     assert run(words.split()) == EXIT_BAD_INPUT
     assert capsys.readouterr().err.splitlines() == [
-        "error: --task: is reinforcement learning, got 'grpo'; mowich rl MODEL --grpo ... (docs/rl.md)"
+        "error: --task: is reinforcement learning, got 'grpo'; mowich rl MODEL --grpo ... (docs/read/rl.md)"
     ]

@@ -427,9 +427,9 @@ def test_too_many_numbers_for_regret_and_an_unknown_start_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_day_of_the_page_is_what_it_says() -> None:
-    """The table of docs/autoscaling.md is that of its scenario, as its script writes it."""
+    """The table of docs/records/autoscaling.md is that of its scenario, as its script writes it."""
     root = Path(__file__).resolve().parents[2]
-    page = (root / "docs" / "autoscaling.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "records" / "autoscaling.md").read_text(encoding="utf-8")
     scaling: Any = traffic(root / "scenarios" / "day-burst.yaml", FACTS, draws=0).scaling
     for row in scaling["rules"]:
         told = next(

@@ -448,8 +448,8 @@ def mean_task(result: TrafficResult) -> float:
 
 
 def test_memory_is_not_what_agents_wait_for_on_trainium3_and_is_on_gb300() -> None:
-    """The finding of docs/agents-traffic.md, at a smaller size: half of the cache changes nothing for half the people
-    of a Trainium 3. On GB300 a twelfth of its people reads prompts again with half of a twelfth of its cache."""
+    """The finding of docs/records/agents-traffic.md, at a smaller size: half of the cache changes nothing for half the
+    people of a Trainium 3. On GB300 a twelfth of its people reads prompts again with half of a twelfth of its cache."""
     whole, half = (fleet("agents-trn3", 8, blocks) for blocks in (117_473, 58_736))
     assert mean_task(half) == pytest.approx(mean_task(whole), rel=0.02)
     assert half.cached_frac > whole.cached_frac - 0.005

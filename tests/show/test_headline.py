@@ -334,7 +334,7 @@ def test_errors_left_out_are_told_by_chip_and_for_families_of_kernels() -> None:
     assert {e.chip for e in kernels} == {"trn2", "trn3"}
     assert sum(e.rows for e in kernels) == sum(e.rows for e in left_out() if e.work == KERNEL_ERRORS) == 99
     assert all(e.command == "make kernel-accuracy" and re.fullmatch(r"20\d\d-\d\d-\d\d", e.date) for e in kernels)
-    page = (ROOT / "docs/kernel-accuracy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/records/kernel-accuracy.md").read_text(encoding="utf-8")
     for e in left_out():
         if e.work == KERNEL_ERRORS:
             assert re.search(rf"\*\*each family by the others\*\* \|[ |]+\| {e.rows} \| {e.median:.1%} \|", page)
@@ -351,7 +351,7 @@ def test_left_out_errors_are_those_of_the_documents() -> None:
     """One file; the pages are written from the same numbers, and README tells them."""
     found = {(e.work, e.what, e.unit): e for e in left_out()}
     step, tokens = "time of a step", "tokens per second and chip"
-    training = (ROOT / "docs/accuracy.md").read_text(encoding="utf-8")
+    training = (ROOT / "docs/records/accuracy.md").read_text(encoding="utf-8")
     line = next(x for x in training.splitlines() if x.startswith("| all | "))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for unit in ("groups", "sources"):
@@ -360,7 +360,7 @@ def test_left_out_errors_are_those_of_the_documents() -> None:
         assert f"{e.in_range:.0%}" in line
         assert f"{100 * e.median:.1f}%" in readme
         assert f"{100 * e.p90:.1f}%" in readme
-    serving = (ROOT / "docs/accuracy-serving.md").read_text(encoding="utf-8")
+    serving = (ROOT / "docs/records/accuracy-serving.md").read_text(encoding="utf-8")
     line = next(x for x in serving.splitlines() if x.startswith("| all | "))
     for what in ("time per token", "time to first token", tokens):
         e = found["serving", what, "groups"]

@@ -4,7 +4,7 @@ Runs only where torch and transformers can be imported; skips otherwise. Each sm
 built on the meta device and run forward once; what torch counts (matrix products and convolutions) is compared with
 Mowich's count of the same work: 2 x the matrices that a token uses, and the mixers' cores as eager code executes them,
 which computes the whole square where a causal kernel computes half of it, masks what a window or an indexer leaves out,
-and runs recurrences in chunks. `--write` renews docs/flops.md and tests/golden/flops.json.
+and runs recurrences in chunks. `--write` renews docs/records/flops.md and tests/golden/flops.json.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
 
 
 def write(rows: list[Any], torch_version: str, version: str) -> None:
-    """docs/flops.md."""
+    """docs/records/flops.md."""
     out = [
         "# FLOP per token",
         "",
@@ -217,7 +217,7 @@ def write(rows: list[Any], torch_version: str, version: str) -> None:
             else f"{theirs} | {ours:,.1f} | -"
         )
         out.append(f"| {name} | {kind} | {seq} | {shown} | {model:,.1f} |")
-    (ROOT / "docs" / "flops.md").write_text("\n".join(out) + "\n")
+    (ROOT / "docs" / "records" / "flops.md").write_text("\n".join(out) + "\n")
     golden = {
         name: {"tokens": seq, "torch": theirs} for name, _, seq, _, theirs, _ in rows if isinstance(theirs, float)
     }

@@ -3,7 +3,7 @@
 Runs only where torch and transformers can be imported (they are no dependencies of Mowich); skips otherwise. Each
 config is built on the meta device, tied weights are counted once, multi-token-prediction layers and buffers are left
 out. Without arguments it takes our own configs in tests/fixtures/configs and those of ../shared/models where present.
-`--write` renews docs/parameters.md and tests/golden/params.json.
+`--write` renews docs/records/parameters.md and tests/golden/params.json.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _write(rows: list[tuple[str, str, int | None, int | str]], torch_version: st
     if refused:
         out += ["", "Refused:", "", "| config | model_type | why |", "|--|--|--|", *refused]
     (ROOT / "docs").mkdir(exist_ok=True)
-    (ROOT / "docs" / "parameters.md").write_text("\n".join(out) + "\n")
+    (ROOT / "docs" / "records" / "parameters.md").write_text("\n".join(out) + "\n")
     golden = {name: theirs for name, _, ours, theirs in rows if ours is not None and isinstance(theirs, int)}
     (ROOT / "tests" / "golden" / "params.json").write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
 

@@ -327,7 +327,7 @@ def test_the_page_of_the_documents_is_current(answer: Result) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "tools"))
         spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "brief.md").read_text(encoding="utf-8") == module.brief_text(answer)
+    assert (ROOT / "docs" / "records" / "brief.md").read_text(encoding="utf-8") == module.brief_text(answer)
     assert module.BRIEF_FILE.read_text(encoding="utf-8") == module.brief_json(answer)
 
 

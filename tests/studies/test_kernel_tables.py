@@ -66,7 +66,7 @@ def test_times_of_a_matmul(chip: str) -> None:
 @pytest.mark.parametrize("chip", ["trainium2", "trainium3"])
 def test_a_large_matmul_reaches_the_rate_of_the_array(chip: str) -> None:
     """At least 85% of the array's rate, the target for Trainium 2; what is missing is start-up and the last tiles
-    (docs/tables.md)."""
+    (docs/theory/tables.md)."""
     from mowich.facts import load_facts
 
     m, n, k = 2048, 2048, 2048

@@ -101,7 +101,7 @@ def test_plan_prints_neighbours_and_front(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_page_of_optimal_plans_has_every_system_of_the_comparison() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "optimal-plans.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "records" / "optimal-plans.md").read_text()
     for system in ("trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300"):
         section = page.split(f"## {system}: ")[1].split("\n## ")[0]
         assert "Why: " in section
@@ -118,7 +118,11 @@ def test_twenty_published_plans_stand_beside_ours(facts: Facts, monkeypatch: pyt
     assert {one.system.vendor for one in found} >= {"NVIDIA", "Google", "AWS"}
     for model in ("llama-3.1-405b", "deepseek-v3", "kimi-k2", "qwen3-235b-a22b", "gpt-oss-120b"):
         assert any(one.model.name == model for one in found), model
-    table = (root / "docs" / "optimal-plans.md").read_text(encoding="utf-8").split("## Published plans beside ours")[1]
+    table = (
+        (root / "docs" / "records" / "optimal-plans.md")
+        .read_text(encoding="utf-8")
+        .split("## Published plans beside ours")[1]
+    )
     for one in found:
         assert one.source.count("](https://") == 1
         assert f"| {one.name} | `{one.plan}`" in table

@@ -382,8 +382,8 @@ def test_published_steps_lie_in_the_stated_interval(published: Validation, ancho
 
 
 def test_the_shipped_rows_are_answered_and_close(published: Validation) -> None:
-    """Loose floors under what docs/accuracy.md states; coverage there is of rows left out, and higher for rows in the
-    fit."""
+    """Loose floors under what docs/records/accuracy.md states; coverage there is of rows left out, and higher for rows
+    in the fit."""
     everything = published.summary()["all"]
     assert everything.n >= 0.95 * len(published.rows)
     assert everything.median_abs_error < 0.08

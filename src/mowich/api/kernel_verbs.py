@@ -337,7 +337,7 @@ def judge(
     """Candidates of a kernel beside one another: which are right, which is fastest, what to measure next.
 
     Each runs in a closed process of its own: it reads and writes no file, reaches no network and starts no process
-    (docs/judge.md says what holds on which platform).
+    (docs/read/judge.md says what holds on which platform).
 
     Args:
         candidates: files with a kernel each, folders of them, patterns such as "tries/*.py".

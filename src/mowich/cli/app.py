@@ -15,9 +15,10 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 from typer.models import CommandInfo
 
+from mowich.cli.help import help_of
 from mowich.cli.options import CONTEXT, CommandGroup, VerbCall, command_word, listed
 from mowich.cli.output import complain
-from mowich.cli.verbs import load_verb
+from mowich.cli.verbs import ALL_VERBS, load_verb
 from mowich.cli.words import VerbOptions, in_our_words, option_hint
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean, words_of
 from mowich.requests.jobs import EXAMPLE
@@ -136,13 +137,16 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
-    if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
 
     def answer() -> object:
         IS_DEBUG.set(debug)
+        if words[:1] == ["help"] and not {"-h", "--help"} & set(words[1:]):
+            return help_of(words[1:], typed, ALL_VERBS)
         if not words and "_MOWICH_COMPLETE" not in os.environ:
             return sys.stdout.write(_START) and EXIT_OK
+        return typed(words[1:] if words[:1] == ["help"] else words)
+
+    def typed(words: Sequence[str]) -> object:
         command = typer.main.get_command(_only(words))
         return command.main(_in_our_words(words), prog_name="mowich", standalone_mode=False)
 

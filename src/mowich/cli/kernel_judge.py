@@ -32,7 +32,9 @@ def kernel_judge(asked: judging.JudgeRequest) -> int:
         found = kernels_judged(asked, given, told)
     if found.missing:
         words = ", ".join(found.missing)
-        noter(asked.form.quiet)(f"this system does not close a candidate's {words}; other guards do (docs/judge.md)")
+        noter(asked.form.quiet)(
+            f"this system does not close a candidate's {words}; other guards do (mowich help judge)"
+        )
     answer = finite(found.to_dict())
     if asked.lines:
         print(json.dumps(answer))

@@ -46,6 +46,8 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
 }
 """Module of `cli` -> its verbs, with the word of their group, in the order of `--help`."""
 
+ALL_VERBS = frozenset(verb.split()[0] for verbs in VERB_MODULES.values() for verb in verbs)
+"""The first word of every command line."""
 _PLACES = {verb: place for place, verb in enumerate(verb for verbs in VERB_MODULES.values() for verb in verbs)}
 _LAST = len(_PLACES)
 

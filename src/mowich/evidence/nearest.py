@@ -3,7 +3,7 @@ was measured.
 
 Near means the same chip, then dense or mixture of experts, then the size of the model and of the machine, in
 logarithms. The published rows ship; what is shown of each is its own error, not that of a fit without it
-(docs/accuracy.md has those).
+(docs/records/accuracy.md has those).
 """
 
 from __future__ import annotations

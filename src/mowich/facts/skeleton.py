@@ -110,7 +110,7 @@ def _free(facts: Facts, name: str, kinds: tuple[str, ...]) -> None:
         raise UserError(
             f"'{name}' is there already ({', '.join(taken) or 'an instance'})",
             field="name",
-            fix="take another name; a variant needs only what differs: docs/how-to.md",
+            fix="take another name; a variant needs only what differs: mowich help how-to",
         )
 
 

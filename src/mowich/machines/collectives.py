@@ -8,8 +8,8 @@ law turns it into a time,
 
 the cost of a pipeline whose chunks grow with the root of the message until the buffers are full; the library takes the
 algorithm with the least T. Constants: facts `networks.collectives.*`, few and common to all sizes. Formulas and errors:
-docs/collectives.md, docs/accuracy-collectives.md. Symmetric groups only: failed links, shared links and uneven groups
-are `machines.flows`.
+docs/theory/collectives.md, docs/records/accuracy-collectives.md. Symmetric groups only: failed links, shared links and
+uneven groups are `machines.flows`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Each architecture is one row of `ARCHITECTURES`: which keys mean what, what an omitted key means, which layers are
 windowed, which hold experts. One builder reads them all, so that a new architecture is a new row. An architecture that
 is not in the table is refused by name: a wrong guess would look like an answer. Missing keys are reported all at once.
-Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` lists the counts that were compared.
+Defaults of omitted keys are those of transformers 5.24; `docs/records/parameters.md` lists the counts that were
+compared.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ searched blocks.
 
 Each function takes a config and returns a `LayerStack`: the blocks of every layer in order, those of a
 multi-token-prediction block, and what lies outside the layers. Plainer architectures are rows of the table in `config`.
-Shapes follow transformers 5.24 where it knows the architecture; docs/parameters.md lists the counts that were compared,
-and says what the others were read from.
+Shapes follow transformers 5.24 where it knows the architecture; docs/records/parameters.md lists the counts that were
+compared, and says what the others were read from.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 
 `operators.law` asks here when it is given a `Kernels`, and `serving.tabled` for the cases of an engine; where a table
 does not reach, the fitted formula's time that they bring along stands. Which operator takes which table, and what has
-none: docs/tables.md. No time of a table is below what the hardware allows (`mowich.operators.tables.lookup`). Tables
-are those of devices that all work at once and share HBM.
+none: docs/theory/tables.md. No time of a table is below what the hardware allows (`mowich.operators.tables.lookup`).
+Tables are those of devices that all work at once and share HBM.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ THERE: Field[tuple[tuple[str, int], ...]] = Field(
 )
 FLEET_WORK = texts(
     "work",
-    "With --have: serve, batch or train, a model, and keys (docs/fleet.md). Repeatable.",
+    "With --have: serve, batch or train, a model, and keys (mowich help fleet). Repeatable.",
     metavar="'KIND MODEL KEY=VALUE ...'",
     edges=_OPEN,
 )

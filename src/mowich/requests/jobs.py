@@ -377,11 +377,11 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     kind, lora = parse_task("pretrain")
     word = reader.get(TASK)
     if word in FORWARD_TASKS and FORWARD_TASK not in reader.schema.fields:
-        words = f"mowich compare MODEL --task {word} ... (docs/forward.md)"
+        words = f"mowich compare MODEL --task {word} ... (mowich help forward)"
         reader.add("is forward passes, and no training", TASK, given=word, fix=words)
         return None
     if word in ALGORITHMS:
-        reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (docs/rl.md)")
+        reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (mowich help rl)")
         return None
     with reader.watch(TASK):
         also = FORWARD_TASKS if FORWARD_TASK in reader.schema.fields else ()

@@ -163,7 +163,7 @@ QUESTION = replace(
     metavar="[MODEL]",
     help="Built-in name, config.json; or a scenario: FILE.yaml, the name of one that ships, its text in braces.",
 )
-TEXT = replace(YAML, needs=False, help="A scenario as YAML (docs/rl.md), in the place of a model.")
+TEXT = replace(YAML, needs=False, help="A scenario as YAML (mowich help rl), in the place of a model.")
 ALGORITHM = _word("algorithm", "grpo, ppo, dapo, distill.", "ALGORITHMS", "grpo", edges=_NOT_TYPED)
 GRPO = flag("grpo", "Groups of answers to a prompt, rewarded against each other.", edges=TYPED)
 PPO = flag("ppo", "With a critic, which is trained too.", edges=TYPED)
@@ -258,7 +258,7 @@ DRAFTS = whole("drafts", "Tokens drafted per speculative step.", high=32, metava
 TRAINER_STACK = word("stack", "Training software.", metavar="NAME", example="megatron")
 TRAINER_PLAN = _pairs("trainer_plan", "Choices: tp=2,pp=4,precision=bf16.", read_pairs, "tp=2,pp=4")
 FRAMEWORK = word("framework", "nemo-rl, verl, ... or with its release: NAME@0.5.", metavar="NAME", example="nemo-rl")
-SYNC_METHOD = word("sync", "How new weights reach the workers (docs/rl.md).", metavar="METHOD", example="reshard")
+SYNC_METHOD = word("sync", "How new weights reach the workers (mowich help rl).", metavar="METHOD", example="reshard")
 SITES_LINK = quantity("link", "B/s", "Between the sites of both sides.", metavar="RATE", example="100Gbit/s")
 ENVIRONMENT = word("environment", "math, code, python, shell, swe: its usual times.", metavar="KIND", example="swe")
 TURNS = number(
@@ -325,4 +325,4 @@ SCENARIO_KEYS: Mapping[str, Field[object]] = {
     "environment.judge.tokens": JUDGE_TOKENS,
     "price": PRICE_KIND,
 }
-"""Key of a scenario -> the field that it gives, in the order of docs/rl.md."""
+"""Key of a scenario -> the field that it gives, in the order of docs/read/rl.md."""

@@ -64,14 +64,14 @@ PLAYED = replace(
     _FILE,
     parse=read_played,
     metavar="SCENARIO.yaml",
-    help="Model, machine, engine, traffic and SLO (docs/serving.md); or the text of one in braces.",
+    help="Model, machine, engine, traffic and SLO (mowich help serving); or the text of one in braces.",
 )
 FLEET_FILE = replace(
     _FILE,
     parse=read_played,
     metavar="[SCENARIO]",
     needs=False,
-    help="YAML: periods, workloads, systems, sites, money (docs/fleet.md). Or --have and --work.",
+    help="YAML: periods, workloads, systems, sites, money (mowich help fleet). Or --have and --work.",
 )
 
 
@@ -314,7 +314,7 @@ SESSIONS_OUT = path(
     "sessions_out", "One line per session of agents or of a trace of sessions.", metavar="FILE.csv", edges=_OPEN
 )
 SCALING_RULES = ("inside", "queue", "sla", "forecast")
-"""By what replicas come and go (docs/autoscaling.md)."""
+"""By what replicas come and go (docs/records/autoscaling.md)."""
 AUTOSCALE: Field[tuple[str, ...]] = Field(
     name="autoscale",
     parse=lambda value: tuple(read_word(name, SCALING_RULES, "rule") for name in read_names(value)),
@@ -364,7 +364,7 @@ TRAFFIC = Schema(
 # ---- fleet
 # ----------------------------------------------------------------------------------------------------------------------
 
-YAML: Field[str] = word("yaml", "A fleet scenario (docs/fleet.md).", needs=True, edges=frozenset({Edge.KEY}))
+YAML: Field[str] = word("yaml", "A fleet scenario (mowich help fleet).", needs=True, edges=frozenset({Edge.KEY}))
 RATES = path("rates", "Speeds from this file instead of predicting them.", metavar="FILE", edges=_OPEN)
 RATES_OUT = path("rates_out", "Save the speeds that were used.", metavar="FILE", edges=TYPED)
 DRAWS = whole(

@@ -1,7 +1,7 @@
 """How long a new replica takes before it serves: a machine, its weights, its engine, part by part.
 
 Parts follow each other, as an engine starts. What several published starts of one engine measured is in facts
-`serving.startup`; a scenario that knows better states the whole time (docs/autoscaling.md).
+`serving.startup`; a scenario that knows better states the whole time (docs/records/autoscaling.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@ cases.
 
 A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as
 steps of their own (SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and
-agrees at low load. Memory comes first: what does not fit is not ranked. Formulas, a worked number: docs/serving.md.
+agrees at low load. Memory comes first: what does not fit is not ranked. Formulas, a worked number:
+docs/theory/theory-serving.md.
 """
 
 from __future__ import annotations

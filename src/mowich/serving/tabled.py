@@ -4,7 +4,8 @@ The kernels are hand-tuned (`operators.kernels`), on devices of as many cores as
 reaches a share of their speed: what it reaches of the published rates, over what kernels reach at their largest shapes
 (`KernelReach`); launches are in the time of its layers. What no table holds (few columns, latent attention, windows
 shorter than a prompt, formats of four bits) the closed form gives. So are experts and the products of models that have
-some: published rows that were left out of the fit are no nearer with tables for them (docs/accuracy-trainium.md).
+some: published rows that were left out of the fit are no nearer with tables for them
+(docs/records/accuracy-trainium.md).
 """
 
 from __future__ import annotations

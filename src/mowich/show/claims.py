@@ -1,4 +1,5 @@
-"""The page of public claims, each with its verdict, and the question of memory; docs/claims.md says the same."""
+"""The page of public claims, each with its verdict, and the question of memory; docs/records/claims.md says the
+same."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def claims_page(result: Result, run: Run) -> Page:
             *_missing([c for c in found if c["missing"]]),
             _claims(checked),
             *_memory(result.get("memory") or (), wide=bool(result.get("inputs", {}).get("word"))),
-            Words(text="Next: mowich claims --json  |  docs/claims.md", kind="next", indent=0, gap=True),
+            Words(text="Next: mowich claims --json  |  mowich help claims", kind="next", indent=0, gap=True),
         ),
         charts=LateCharts(lambda: _pictures(found)),
         records=found,
@@ -242,7 +243,7 @@ def memory_cells(r: Result) -> list[str]:
     ]
 
 
-# docs/claims.md
+# docs/records/claims.md
 # ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -251,7 +252,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
-    """docs/claims.md."""
+    """docs/records/claims.md."""
     from mowich.studies.memory_claim import MEMORY_COMMAND
 
     verdicts = dict.fromkeys(c.verdict for c in found)

@@ -74,7 +74,7 @@ def collective_page(result: Result, run: Run) -> Page:
             *paragraphs(result.get("warnings", ()), "warning", gap=True),
             Words(
                 text="bus bandwidth: 2 (n-1)/n x bytes / time for an all-reduce, (n-1)/n for gathers, scatters and"
-                " all-to-all. Formulas: docs/collectives.md",
+                " all-to-all. Formulas: mowich help collectives",
                 kind="basis",
                 gap=True,
             ),
@@ -109,7 +109,7 @@ def _weights_page(result: Result, run: Run) -> Page:
         parts=(
             _methods_table(rows),
             *paragraphs(result.get("warnings", ()), "warning", gap=True),
-            Words(text="Methods and their formulas: docs/rl-sync.md", kind="basis", gap=True),
+            Words(text="Methods and their formulas: mowich help rl-sync", kind="basis", gap=True),
         ),
         charts=LateCharts(lambda: _method_pictures(rows, look_called(str(inputs["on"])))),
         records=rows,
@@ -361,7 +361,8 @@ def _against_size(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
 
 
 def published_table(found: Sequence[Compared]) -> Table:
-    """Published times of collectives beside ours, by size, as docs/accuracy-collectives.md has them by source."""
+    """Published times of collectives beside ours, by size, as docs/records/accuracy-collectives.md has them by
+    source."""
     sizes = {"all": found, "1 MiB and more": [c for c in found if c.row.data_B >= LARGE_B]}
     sizes["below 1 MiB"] = [c for c in found if c.row.data_B < LARGE_B]
     return Table(

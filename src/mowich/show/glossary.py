@@ -1,6 +1,6 @@
 """The words of tables, pictures and pages, each with its meaning: `glossary.yaml`, read once.
 
-`docs/glossary.md` is written from it (tools/glossary_page.py), heads of tables take their tooltips from it.
+`docs/read/glossary.md` is written from it (tools/glossary_page.py), heads of tables take their tooltips from it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _BEFORE_UNIT = (", ", " per ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlossaryTerm:
-    """name: the word; means: at most two sentences; see: a page of docs/; group: of the glossary page; heads: other
-    writings of it, `*` for words that differ from answer to answer."""
+    """name: the word; means: at most two sentences; see: a topic of `mowich.handbook`; group: of the glossary page;
+    heads: other writings of it, `*` for words that differ from answer to answer."""
 
     name: str
     means: str

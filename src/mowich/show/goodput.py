@@ -66,7 +66,7 @@ def goodput_page(result: Result, run: Run) -> Page:
             *paragraphs(result.get("warnings", ()), "warning", gap=True),
             Words(
                 text="range: 90% over what is known of rates and costs, and a run's luck; Monte Carlo: mean and spread"
-                " at the facts' values. Formulas: docs/goodput.md",
+                " at the facts' values. Formulas: mowich help goodput",
                 kind="basis",
                 gap=True,
             ),

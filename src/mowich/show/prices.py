@@ -55,7 +55,7 @@ def prices_page(result: Result, run: Run) -> Page:
             Words(
                 text="Costs are per installed chip and hour of the calendar, from parts that each have a source; no"
                 " published cost of an hour is among them. Compare with an analyst under his rule: --rule, --life."
-                " Details: docs/prices.md; mowich explain FILE SYSTEM.tco.silicon.",
+                " Details: mowich help prices; mowich explain FILE SYSTEM.tco.silicon.",
                 kind="basis",
                 indent=0,
                 gap=True,
@@ -182,7 +182,7 @@ def _sellers(known: Sequence[Result], inputs: Result) -> Table:
         ],
         rows=[line(r) for r in known],
         note="A sold hour carries the hours in which a chip is out of service or not sold. What sellers ask: their cost"
-        " times what they ask over it for machines whose price is published (docs/prices.md).",
+        " times what they ask over it for machines whose price is published (mowich help prices).",
     )
 
 

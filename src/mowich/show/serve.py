@@ -214,9 +214,9 @@ def _rests(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
     for entry in inputs["systems"]:
         name = f"{entry['engine']} ({entry['about']})" if "about" in entry else entry["engine"]
         engines.setdefault(name, []).append(entry["system"])
-    pages = ["docs/accuracy-serving.md"]
+    pages = ["mowich help accuracy-serving"]
     if any("about" in entry for entry in inputs["systems"]):
-        pages = ["docs/accuracy-trainium.md", *(pages if any("about" not in e for e in inputs["systems"]) else [])]
+        pages = ["mowich help accuracy-trainium", *(pages if any("about" not in e for e in inputs["systems"]) else [])]
     prices = price_line(list({(r["system"], r.get("price")): r for r in rows}.values()), inputs)
     if not said:
         return [prices]

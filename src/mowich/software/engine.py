@@ -267,7 +267,7 @@ class EngineCosts(Columns):
     prefill_kernel: s of the host for each kernel of it that it launches by itself; capture: tokens of such a step up to
     which captured graphs launch its kernels; fixed_times: what a generation of chips multiplies fixed times by;
     reduce_norms: kernels of norms and residuals whose work an all-reduce within a domain does. The rest is explained in
-    docs/serving.md and in facts/serving.
+    docs/theory/theory-serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats

@@ -1,12 +1,12 @@
-"""Each public claim, derived again from sourced facts (`mowich claims`, docs/claims.md): formula, inputs, result,
-verdict.
+"""Each public claim, derived again from sourced facts (`mowich claims`, docs/records/claims.md): formula, inputs,
+result, verdict.
 
 Verdicts: `holds` (derived from facts of grade A to C and within TOLERANCE), `holds only if` (true under a stated
 condition, or for a part of the range of an estimated fact), `does not follow` (the facts give another number), `cannot
 be checked` (no source states something: said which measurement). A claim that we have no formula for is still listed,
 with what is missing. Claims come in the order of their weight for the question whether Trainium 3's scale and price
 offset its smaller memory: those that can be checked first, of them those about Trainium 3, then by topic
-(`facts.entries.TOPICS`). A test holds docs/claims.md to what the facts give.
+(`facts.entries.TOPICS`). A test holds docs/records/claims.md to what the facts give.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """One collective on one machine, with its interval (`mowich collective`), and published times against ours
-(docs/accuracy-collectives.md).
+(docs/records/accuracy-collectives.md).
 
 Ranks are whole chips (GPUs). Published rows: facts/published/collectives.csv, each a measured time with its source;
 nothing is fitted here.

@@ -55,7 +55,7 @@ class Row(LaunchedRow, Shown):
     only.
     tokens_trained: in the days that a budget pays for; owned: what chips cost that are there; yearly: what a
     year of it comes to; None without.
-    survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
+    survival: the way of surviving failures that `goodput` is of (docs/records/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
     and high end).
 

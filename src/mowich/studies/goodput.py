@@ -1,5 +1,5 @@
 """Which way of surviving failures keeps how much of a long run (`mowich goodput`), and published goodputs against ours
-(docs/goodput.md)."""
+(docs/records/goodput.md)."""
 
 from __future__ import annotations
 

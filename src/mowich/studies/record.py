@@ -1,7 +1,7 @@
 """What an answer is made of: the facts that it read, and a digest of what decides it.
 
 The digest is a hash of the question, of the facts that were read and of the version of Mowich: not of numbers that were
-computed, whose last digits differ between processors. See docs/facts.md#what-an-answer-is-made-of.
+computed, whose last digits differ between processors. See docs/theory/facts.md#what-an-answer-is-made-of.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`mowich traffic`: a scenario file read, its traffic simulated, and what its users would have seen.
 
-The keys of a scenario are documented in docs/serving.md. Figures are kept in bounded memory: exact percentiles up to
-`EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through. Ranges come from the
-same traffic played again: with all steps at the ends of their interval, and with other draws.
+The keys of a scenario are documented in docs/theory/theory-serving.md. Figures are kept in bounded memory: exact
+percentiles up to `EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through.
+Ranges come from the same traffic played again: with all steps at the ends of their interval, and with other draws.
 """
 
 from __future__ import annotations

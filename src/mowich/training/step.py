@@ -2,7 +2,7 @@
 
 Every duration is a named part, and the parts sum to the step: the search, `explain` and `validate` evaluate this code
 and no other. Symbols: t tokens per micro-batch and rank, h hidden width, L layers, g micro-batches per step, P peak
-FLOP/s, B bytes/s. The formulas and where their constants come from: docs/theory-training.md. Constants live in
+FLOP/s, B bytes/s. The formulas and where their constants come from: docs/theory/theory-training.md. Constants live in
 facts/training.
 """
 

@@ -307,7 +307,7 @@ ServePlansBody = body(
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
 GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
-FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
+FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich help fleet).")
 CollectiveBody = body(
     machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
 )
@@ -321,7 +321,7 @@ BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, t
 RlBody = body(
     rl.RL,
     "Rl",
-    "A run of reinforcement learning, by its fields or as a scenario (docs/rl.md).",
+    "A run of reinforcement learning, by its fields or as a scenario (mowich help rl).",
     verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
 )
 PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")

@@ -1,7 +1,8 @@
 """The brief that ships: what a visitor sees first. `mowich brief` takes some 15 s; so its answer lies in the package.
 
-`make docs` writes `brief.json` with docs/brief.md, of the same answer (tools/brief_page.py), and a test compares both
-with a brief that it makes. It holds for the facts that ship and for no others: `is_current` asks by the hash.
+`make docs` writes `brief.json` with docs/records/brief.md, of the same answer (tools/brief_page.py), and a test
+compares both with a brief that it makes. It holds for the facts that ship and for no others: `is_current` asks by the
+hash.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 it runs.
 
 A rule is one small function under its `KernelRule`: `syntax` holds the subset of Python that the parsing front end
-takes, `words` names, arguments and launches, `running` what only a run shows, `orders` races. `docs/kernel-check.md` is
-made of the table `NKI_RULES`.
+takes, `words` names, arguments and launches, `running` what only a run shows, `orders` races.
+`docs/records/kernel-check.md` is made of the table `NKI_RULES`.
 """
 
 from mowich.nki.check.program import text_with_kernel

@@ -1,8 +1,8 @@
 """What comes next in a series that a planner saw: the rate, the tokens of a prompt and of an answer, look by look.
 
 Each predictor is told one number a look and says what it expects some looks ahead. They are those that planners of
-served models offer (docs/autoscaling.md); none looks at the clock, draws, or reads numbers that are still to come,
-but `KnownAhead`, which is told the truth and is there to compare with.
+served models offer (docs/records/autoscaling.md); none looks at the clock, draws, or reads numbers that are still to
+come, but `KnownAhead`, which is told the truth and is there to compare with.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How many replicas a planner wants: by requests inside, by what waits, by limits on times, or by a forecast.
 
 A planner sees a pool at each look (`PoolView`) and says a number; `autoscale.ScaledPool` orders and dismisses. The
-rules are those of planners in use (docs/autoscaling.md). `ReplicaProfile` is what one replica does at a load,
+rules are those of planners in use (docs/records/autoscaling.md). `ReplicaProfile` is what one replica does at a load,
 interpolated.
 """
 

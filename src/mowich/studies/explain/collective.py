@@ -77,7 +77,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, mo
                 row["algorithm"],
                 times(machine, kind, S, row["ranks"], slow)[0],
                 "s",
-                words="latency of the steps and bytes over the links, level by level (docs/collectives.md)",
+                words="latency of the steps and bytes over the links, level by level (mowich help collectives)",
                 S=S,
                 n=n,
             )

@@ -1,8 +1,8 @@
 """A process that closes itself: no file but those it may read, no network, no other process, bounded memory and time.
 
 The kernel of the system does it where it can: Landlock for files, a filter of system calls for the rest, limits of
-resources. Hooks of Python stand before both, and alone where the system has neither (docs/threat-model.md says which
-platform has what). `close` is for a process that does nothing else afterwards: what is closed stays closed.
+resources. Hooks of Python stand before both, and alone where the system has neither (docs/project/threat-model.md says
+which platform has what). `close` is for a process that does nothing else afterwards: what is closed stays closed.
 """
 
 from __future__ import annotations

@@ -32,11 +32,22 @@ async function asked(path, how) {
 export const get = async (path, signal) => read(await asked(path, { signal }));
 
 export const post = async (path, body, signal) =>
-  read(await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
+  read(
+    await asked(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal,
+    }),
+  );
 
 /** Text of a page that the server renders. */
 export async function page(path, body) {
-  const response = await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const response = await asked(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
   if (!response.ok) await read(response);
   return response.text();
 }

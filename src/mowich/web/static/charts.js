@@ -1,5 +1,5 @@
-// Charts: ECharts options that the server made, drawn on canvas, light or dark, each with its numbers as a table below.
-// Tooltips are drawn in the canvas: the policy of the page allows no inline style in HTML.
+// Charts: ECharts options that the server made, drawn on canvas, light or dark, each with its numbers as a table
+// below. Tooltips are drawn in the canvas: the policy of the page allows no inline style in HTML.
 
 import { h } from "./dom.js";
 
@@ -10,34 +10,46 @@ const drawn = new Map(); // figure -> {chart, option}
 export const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
 
 export function library() {
-  loading ??= Promise.all(["echarts.min.js", "colours.js", "fitted.js"].map((name) => new Promise((resolve, reject) => {
-    const script = h("script", { src: `/static/${name}` });
-    script.addEventListener("load", resolve);
-    script.addEventListener("error", () => reject(new Error("charts did not load")));
-    document.head.append(script);
-  }))).then(() => window.echarts);
+  loading ??= Promise.all(
+    ["echarts.min.js", "colours.js", "fitted.js"].map(
+      (name) =>
+        new Promise((resolve, reject) => {
+          const script = h("script", { src: `/static/${name}` });
+          script.addEventListener("load", resolve);
+          script.addEventListener("error", () => reject(new Error("charts did not load")));
+          document.head.append(script);
+        }),
+    ),
+  ).then(() => window.echarts);
   return loading;
 }
 
 // only what is in sight is drawn, one chart a frame, so that the numbers of the table are never kept waiting
 const sight = new Set();
-const seen = new IntersectionObserver((entries) => entries.forEach((e) => {
-  if (e.isIntersecting) sight.add(e.target);
-  else sight.delete(e.target);
-  if (e.isIntersecting) queue();
-}), { rootMargin: "150px" });
+const seen = new IntersectionObserver(
+  (entries) =>
+    entries.forEach((e) => {
+      if (e.isIntersecting) sight.add(e.target);
+      else sight.delete(e.target);
+      if (e.isIntersecting) queue();
+    }),
+  { rootMargin: "150px" },
+);
 
 let queued = false;
 function queue() {
   if (queued) return;
   queued = true;
-  requestAnimationFrame(() => setTimeout(async () => { // after the frame that shows the numbers
-    const next = [...drawn.keys()].find((place) => sight.has(place) && drawn.get(place).stale);
-    if (next) await draw(next);
-    queued = false;
-    if ([...drawn.keys()].some((place) => sight.has(place) && drawn.get(place).stale)) queue();
-    else document.dispatchEvent(new Event("chartsdrawn"));
-  }, 0));
+  requestAnimationFrame(() =>
+    setTimeout(async () => {
+      // after the frame that shows the numbers
+      const next = [...drawn.keys()].find((place) => sight.has(place) && drawn.get(place).stale);
+      if (next) await draw(next);
+      queued = false;
+      if ([...drawn.keys()].some((place) => sight.has(place) && drawn.get(place).stale)) queue();
+      else document.dispatchEvent(new Event("chartsdrawn"));
+    }, 0),
+  );
 }
 const sized = new ResizeObserver((entries) => {
   for (const e of entries) {
@@ -107,30 +119,86 @@ window.addEventListener("afterprint", () => {
   }
   queue();
 });
-setTimeout(() => library().catch(() => { loading = null; }), 1000); // so that paper finds it; not before the first paint, which would wait for it
+setTimeout(
+  () =>
+    library().catch(() => {
+      loading = null;
+    }),
+  1000,
+); // so that paper finds it; not before the first paint, which would wait for it
 
 const MOST_COLUMNS = 7;
 
 /** Heads and rows of a chart's numbers; many columns stand below one another, so that none is cut. */
 function upright(chart) {
   if (chart.head.length <= MOST_COLUMNS || chart.rows.length >= chart.head.length) return [chart.head, chart.rows];
-  return [["", ...chart.rows.map((r) => r[0])], chart.head.slice(1).map((name, i) => [name, ...chart.rows.map((r) => r[i + 1])])];
+  return [
+    ["", ...chart.rows.map((r) => r[0])],
+    chart.head.slice(1).map((name, i) => [name, ...chart.rows.map((r) => r[i + 1])]),
+  ];
 }
 
 /** The same as a table, made when it is opened. */
 function numbers(chart) {
   const [head, rows] = upright(chart);
-  const table = () => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
-    h("table", { role: "table", class: head.length > 3 ? "records" : null }, h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head.map((t) => h("th", { scope: "col", role: "columnheader" }, t || "\u00a0")))),
-      h("tbody", { role: "rowgroup" }, rows.map((r) => h("tr", { role: "row" }, r.map((c, i) => (i ? h("td", { role: "cell", "data-label": head[i] }, c) : h("th", { scope: "row", role: "rowheader" }, c))))))));
-  const made = h("details", { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) }, h("summary", {}, "Numbers", h("span", { class: "sr" }, ` of ${chart.title}`)));
+  const table = () =>
+    h(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
+      h(
+        "table",
+        { role: "table", class: head.length > 3 ? "records" : null },
+        h(
+          "thead",
+          { role: "rowgroup" },
+          h(
+            "tr",
+            { role: "row" },
+            head.map((t) => h("th", { scope: "col", role: "columnheader" }, t || "\u00a0")),
+          ),
+        ),
+        h(
+          "tbody",
+          { role: "rowgroup" },
+          rows.map((r) =>
+            h(
+              "tr",
+              { role: "row" },
+              r.map((c, i) =>
+                i
+                  ? h("td", { role: "cell", "data-label": head[i] }, c)
+                  : h("th", { scope: "row", role: "rowheader" }, c),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
+  const made = h(
+    "details",
+    { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) },
+    h("summary", {}, "Numbers", h("span", { class: "sr" }, ` of ${chart.title}`)),
+  );
   return made;
 }
 
 /** What makes the chart. */
 function command(text) {
   const pre = h("pre", {}, text);
-  const copy = h("button", { type: "button", onclick: async () => { await navigator.clipboard.writeText(text); copy.textContent = "Copied"; setTimeout(() => { copy.textContent = "Copy"; }, 1500); } }, "Copy");
+  const copy = h(
+    "button",
+    {
+      type: "button",
+      onclick: async () => {
+        await navigator.clipboard.writeText(text);
+        copy.textContent = "Copied";
+        setTimeout(() => {
+          copy.textContent = "Copy";
+        }, 1500);
+      },
+    },
+    "Copy",
+  );
   return h("details", {}, h("summary", {}, "Command"), pre, copy);
 }
 
@@ -138,30 +206,60 @@ function command(text) {
 function ways(chart, place) {
   const names = Object.keys(chart.views ?? {});
   if (names.length < 2) return "";
-  const buttons = names.map((name, i) => h("button", { type: "button", "aria-pressed": String(i === 0), onclick: () => {
-    buttons.forEach((b, k) => b.setAttribute("aria-pressed", String(k === i)));
-    Object.assign(drawn.get(place), { way: name, stale: true });
-    queue();
-  } }, name));
+  const buttons = names.map((name, i) =>
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": String(i === 0),
+        onclick: () => {
+          buttons.forEach((b, k) => b.setAttribute("aria-pressed", String(k === i)));
+          Object.assign(drawn.get(place), { way: name, stale: true });
+          queue();
+        },
+      },
+      name,
+    ),
+  );
   return h("div", { class: "views", role: "group", "aria-label": `${chart.title}, drawn as` }, buttons);
 }
 
 const noteOf = (chart) => (chart.finding ? `${chart.title}. ${chart.note}`.trim() : chart.note);
 
-/** A figure of one chart below what one sees in it. made: the command of the answer, where the chart has none of its own. */
+/** A figure of one chart below what one sees in it. made: the command of the answer, where the chart has none of
+ * its own. */
 export function figure(chart, made = "") {
-  const place = h("div", { class: "chart", role: "img", "aria-label": `${chart.title}. The numbers follow as a table.` });
+  const place = h("div", {
+    class: "chart",
+    role: "img",
+    "aria-label": `${chart.title}. The numbers follow as a table.`,
+  });
   place.style.height = `${chart.height}px`; // until it is drawn
-  drawn.set(place, { option: chart.option, views: chart.views ?? {}, way: "", height: chart.height, chart: null, stale: true });
+  drawn.set(place, {
+    option: chart.option,
+    views: chart.views ?? {},
+    way: "",
+    height: chart.height,
+    chart: null,
+    stale: true,
+  });
   const own = chart.command || made;
-  const figure = h("figure", { "data-title": chart.title }, h("h2", {}, chart.finding || chart.title), h("p", { class: "note" }, noteOf(chart)), ways(chart, place), place,
-    h("div", { class: "under" }, numbers(chart), own ? command(own) : ""));
+  const figure = h(
+    "figure",
+    { "data-title": chart.title },
+    h("h2", {}, chart.finding || chart.title),
+    h("p", { class: "note" }, noteOf(chart)),
+    ways(chart, place),
+    place,
+    h("div", { class: "under" }, numbers(chart), own ? command(own) : ""),
+  );
   seen.observe(place);
   sized.observe(place);
   return figure;
 }
 
-/** Draw charts into a box; figures of the same titles are kept and get the new numbers. made: the command of the answer. */
+/** Draw charts into a box; figures of the same titles are kept and get the new numbers. made: the command of the
+ * answer. */
 export function show(box, charts, made = "") {
   const old = [...box.children];
   const same = old.length === charts.length && charts.every((c, i) => old[i].dataset.title === c.title);

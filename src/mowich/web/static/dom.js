@@ -27,7 +27,11 @@ export function number(value, digits = 3) {
 
 /** 15000000000000 -> 15T */
 export function count(value) {
-  for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"]]) {
+  for (const [unit, letter] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+  ]) {
     if (value >= unit && (value / unit) % 0.001 < 1e-9) return `${Number((value / unit).toPrecision(6))}${letter}`;
   }
   return String(value);
@@ -38,7 +42,10 @@ export const bytes = (value) => `${number(value / 2 ** 30)} GiB`;
 /** "2.1 (1.8–2.6)" of an estimate, or "?" */
 export function estimate(e, scale = 1) {
   if (!e || e.value === null || e.value === undefined) return "?";
-  const range = e.low !== null && e.high !== null && e.high > e.low ? ` (${number(e.low * scale)}–${number(e.high * scale)})` : "";
+  const range =
+    e.low !== null && e.high !== null && e.high > e.low
+      ? ` (${number(e.low * scale)}–${number(e.high * scale)})`
+      : "";
   return `${number(e.value * scale)}${range}`;
 }
 

@@ -1,4 +1,5 @@
-// Fleet: a scenario that ships or is written, in whole units with the gap to the bound; fractions of units at once while it is edited.
+// Fleet: a scenario that ships or is written, in whole units with the gap to the bound; fractions of units at
+// once while it is edited.
 
 import { $, debounce, download, h, number } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
@@ -21,7 +22,16 @@ export async function show() {
   $("headline").textContent = answer?.view.headline ?? "Which machines for which work";
   $("status").replaceChildren();
   question();
-  if (!$("fleet-answer")) $("view").replaceChildren(h("div", { class: "fleet" }, h("p", { id: "fleet-state", class: "soft", role: "status" }), h("div", { id: "fleet-wrong" }), h("div", { id: "fleet-answer" })));
+  if (!$("fleet-answer"))
+    $("view").replaceChildren(
+      h(
+        "div",
+        { class: "fleet" },
+        h("p", { id: "fleet-state", class: "soft", role: "status" }),
+        h("div", { id: "fleet-wrong" }),
+        h("div", { id: "fleet-answer" }),
+      ),
+    );
   if (answer && answer.asked.yaml === text()) draw();
   else await solve(false);
   $("centre").setAttribute("aria-busy", "false");
@@ -29,18 +39,54 @@ export async function show() {
 
 /** Left: the scenario, and its text. */
 function question() {
-  const area = h("textarea", { id: "fleet-yaml", rows: 22, spellcheck: "false", "aria-label": "Fleet scenario as YAML", oninput: () => { yaml = area.value === picked().text ? null : area.value; live(); } });
+  const area = h("textarea", {
+    id: "fleet-yaml",
+    rows: 22,
+    spellcheck: "false",
+    "aria-label": "Fleet scenario as YAML",
+    oninput: () => {
+      yaml = area.value === picked().text ? null : area.value;
+      live();
+    },
+  });
   area.value = text();
-  const whole = h("button", { type: "button", class: "small", id: "fleet-whole", onclick: () => solve(false) }, "Solve in whole units");
-  $("left").replaceChildren(choice("scenario", "Scenario", shipped.map((s) => [s.name, s.name]), yaml === null ? picked().name : "", (name) => {
-    change({ scenario: name }, true);
-    document.dispatchEvent(new Event("kept"));
-    yaml = null;
-    question();
-    $("left").querySelector(`input[value="${CSS.escape(name)}"]`)?.focus();
-    solve(false);
-  }), h("p", { class: "note" }, `${picked().what}.`), h("div", { class: "row" }, whole),
-  h("details", { class: "fold", open: yaml !== null || $("left").querySelector("details.fold")?.open }, h("summary", {}, "Change the scenario (YAML)"), h("p", { class: "note" }, "While you write it is solved in fractions of units, which takes a moment; whole units on a click."), area, h("p", { class: "wrong", id: "wrong-yaml" })));
+  const whole = h(
+    "button",
+    { type: "button", class: "small", id: "fleet-whole", onclick: () => solve(false) },
+    "Solve in whole units",
+  );
+  $("left").replaceChildren(
+    choice(
+      "scenario",
+      "Scenario",
+      shipped.map((s) => [s.name, s.name]),
+      yaml === null ? picked().name : "",
+      (name) => {
+        change({ scenario: name }, true);
+        document.dispatchEvent(new Event("kept"));
+        yaml = null;
+        question();
+        $("left")
+          .querySelector(`input[value="${CSS.escape(name)}"]`)
+          ?.focus();
+        solve(false);
+      },
+    ),
+    h("p", { class: "note" }, `${picked().what}.`),
+    h("div", { class: "row" }, whole),
+    h(
+      "details",
+      { class: "fold", open: yaml !== null || $("left").querySelector("details.fold")?.open },
+      h("summary", {}, "Change the scenario (YAML)"),
+      h(
+        "p",
+        { class: "note" },
+        "While you write it is solved in fractions of units, which takes a moment; whole units on a click.",
+      ),
+      area,
+      h("p", { class: "wrong", id: "wrong-yaml" }),
+    ),
+  );
 }
 
 const live = debounce(300, () => solve(true));
@@ -68,7 +114,15 @@ async function solve(relaxed) {
     const lines = error instanceof Refused ? error.errors.map((e) => e.line) : [error.message];
     if ($("wrong-yaml")) $("wrong-yaml").textContent = lines.join("\n");
     $("fleet-yaml")?.setAttribute("aria-invalid", "true");
-    $("fleet-wrong").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), lines.map((line) => h("p", {}, line)), answer ? "Below is the last answer." : ""));
+    $("fleet-wrong").replaceChildren(
+      h(
+        "div",
+        { class: "refused", role: "alert" },
+        h("strong", {}, "Not computed. "),
+        lines.map((line) => h("p", {}, line)),
+        answer ? "Below is the last answer." : "",
+      ),
+    );
   }
 }
 
@@ -81,12 +135,39 @@ function draw() {
   if ($("wrong-yaml")) $("wrong-yaml").textContent = "";
   $("fleet-yaml")?.removeAttribute("aria-invalid");
   $("headline").textContent = answer.view.headline;
-  $("footing").textContent = `${yaml === null ? `scenario ${picked().name}` : "a scenario of yours"}; ${r.inputs.relaxed ? "fractions of units" : "whole units"}; facts ${r.facts_hash ?? ""}`;
+  $("footing").textContent =
+    `${yaml === null ? `scenario ${picked().name}` : "a scenario of yours"}; ` +
+    `${r.inputs.relaxed ? "fractions of units" : "whole units"}; facts ${r.facts_hash ?? ""}`;
   const share = r.gap ?? 0;
-  if ($("fleet-state")) $("fleet-state").replaceChildren(`${r.inputs.relaxed ? "Fractions of units" : "Whole units"}. `, r.gap === null || r.gap === undefined ? "" : h("span", {}, "Gap to the bound ", h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }), ` ${number(100 * share, 2)}%`), share > 0.02 && !r.inputs.relaxed ? h("strong", { class: "warning" }, " The time ran out before the best plan was found: solve it again, or with the command, before you trust who stands idle.") : "");
+  if ($("fleet-state"))
+    $("fleet-state").replaceChildren(
+      `${r.inputs.relaxed ? "Fractions of units" : "Whole units"}. `,
+      r.gap === null || r.gap === undefined
+        ? ""
+        : h(
+            "span",
+            {},
+            "Gap to the bound ",
+            h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }),
+            ` ${number(100 * share, 2)}%`,
+          ),
+      share > 0.02 && !r.inputs.relaxed
+        ? h(
+            "strong",
+            { class: "warning" },
+            " The time ran out before the best plan was found: solve it again, or with the command, " +
+              "before you trust who stands idle.",
+          )
+        : "",
+    );
   const made = h("div", {});
   box.replaceChildren(made);
-  pageOf(made, answer.view, { strip: false, made: take.command(), explain: (metric, from) => drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from) });
+  pageOf(made, answer.view, {
+    strip: false,
+    made: take.command(),
+    explain: (metric, from) =>
+      drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from),
+  });
   box.dataset.objective = String(r.objective);
 }
 

@@ -1,4 +1,5 @@
-// The left pane: the question of a tab. Train and Serve: model, systems, size, lengths, limits, price, software; the rest folded.
+// The left pane: the question of a tab. Train and Serve: model, systems, size, lengths, limits, price, software;
+// the rest folded.
 
 import { $, h } from "./dom.js";
 import { once, post } from "./api.js";
@@ -7,12 +8,52 @@ import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
 import { choice, select, slider, systemsField } from "./question.js";
 
-const PRICES = [["default", "one kind for all rows"], ["tco", "cost of ownership"], ["list", "list"], ["on-demand", "on demand"], ["1y", "1 year"], ["3y", "3 years"], ["capacity-block", "capacity block"], ["spot", "spot"], ["market", "market"]];
-const EQUAL = [["chips", "chips"], ["units", "units"], ["usd", "budget"], ["power", "power"], [PAID, "cost and days"]];
-const SIZE_WORDS = { chips: "Chips of each system", units: "Units of each system", usd: "Budget: that of so many chips of the first", power: "Power: that of so many chips of the first" };
+const PRICES = [
+  ["default", "one kind for all rows"],
+  ["tco", "cost of ownership"],
+  ["list", "list"],
+  ["on-demand", "on demand"],
+  ["1y", "1 year"],
+  ["3y", "3 years"],
+  ["capacity-block", "capacity block"],
+  ["spot", "spot"],
+  ["market", "market"],
+];
+const EQUAL = [
+  ["chips", "chips"],
+  ["units", "units"],
+  ["usd", "budget"],
+  ["power", "power"],
+  [PAID, "cost and days"],
+];
+const SIZE_WORDS = {
+  chips: "Chips of each system",
+  units: "Units of each system",
+  usd: "Budget: that of so many chips of the first",
+  power: "Power: that of so many chips of the first",
+};
 const STACKS = ["deepseek", "jax-gpu", "jax-gpu-maxtext", "jax-tpu", "megatron", "neuron", "pytorch-fsdp"];
 const ENGINES = ["vllm", "sglang", "trtllm", "jax-tpu", "vllm-neuron"];
-const FIELDS = ["chips", "budget", "days", "serve_chips", "tokens", "seq", "batch", "isl", "osl", "ttft", "tpot", "cached", "model", "on", "price", "stack", "engine", "set"];
+const FIELDS = [
+  "chips",
+  "budget",
+  "days",
+  "serve_chips",
+  "tokens",
+  "seq",
+  "batch",
+  "isl",
+  "osl",
+  "ttft",
+  "tpot",
+  "cached",
+  "model",
+  "on",
+  "price",
+  "stack",
+  "engine",
+  "set",
+];
 const SAID = { serve_chips: "chips" };
 
 let systems = [];
@@ -33,14 +74,29 @@ export async function build() {
 
 /** Lengths of training requests, or of prompts and answers with the presets. */
 function lengths() {
-  if (trains()) return [slider("tokens", "Tokens to train on", state.equal === PAID ? "15T; empty: what the money trains" : "15T"), slider("seq", "Sequence, tokens", "tokens"), slider("batch", "Batch of a step", "16384seqs or 64M tokens")];
+  if (trains())
+    return [
+      slider("tokens", "Tokens to train on", state.equal === PAID ? "15T; empty: what the money trains" : "15T"),
+      slider("seq", "Sequence, tokens", "tokens"),
+      slider("batch", "Batch of a step", "16384seqs or 64M tokens"),
+    ];
   const now = LENGTHS.find(([, isl, osl]) => isl === state.isl && osl === state.osl)?.[0];
-  return [choice("lengths", "Prompt and answer, tokens", LENGTHS.map(([name]) => [name, name]), now, (name) => {
-    const [, isl, osl] = LENGTHS.find(([n]) => n === name);
-    change({ isl, osl }, true);
-    draw();
-    announce(["isl", "osl"]);
-  }), slider("isl", "Prompt, tokens", "tokens"), slider("osl", "Answer, tokens", "tokens")];
+  return [
+    choice(
+      "lengths",
+      "Prompt and answer, tokens",
+      LENGTHS.map(([name]) => [name, name]),
+      now,
+      (name) => {
+        const [, isl, osl] = LENGTHS.find(([n]) => n === name);
+        change({ isl, osl }, true);
+        draw();
+        announce(["isl", "osl"]);
+      },
+    ),
+    slider("isl", "Prompt, tokens", "tokens"),
+    slider("osl", "Answer, tokens", "tokens"),
+  ];
 }
 
 const HAND_TUNED = "hand-tuned"; // the word of the command line, for training and for serving
@@ -53,30 +109,57 @@ function software() {
   const key = softwareKey();
   const tuned = state.on.some((w) => (trains() ? /^trn/ : /^trn[2-9]/).test(w));
   const words = { "": "as shipped", [HAND_TUNED]: HAND_TUNED };
-  place.replaceChildren(...(tuned ? [choice("software", "Software of Trainium", Object.entries(words), state[key], (value) => change({ [key]: value })),
-    h("p", { class: "note", id: "software-note" })] : []));
+  place.replaceChildren(
+    ...(tuned
+      ? [
+          choice("software", "Software of Trainium", Object.entries(words), state[key], (value) =>
+            change({ [key]: value }),
+          ),
+          h("p", { class: "note", id: "software-note" }),
+        ]
+      : []),
+  );
   softwareNote();
 }
 
 /** What the choice means, and the same in the list of all software. */
 function softwareNote() {
   const [key, chosen] = [softwareKey(), state[softwareKey()]];
-  document.querySelectorAll("input[name=software]").forEach((e) => { e.checked = e.value === chosen; });
+  document.querySelectorAll("input[name=software]").forEach((e) => {
+    e.checked = e.value === chosen;
+  });
   if ($(`select-${key}`)) $(`select-${key}`).value = chosen;
-  if ($("software-note")) $("software-note").textContent = chosen === HAND_TUNED ? "What kernels written by hand would reach. The other systems stay as shipped." : chosen ? `All systems run ${chosen}.` : "What a customer gets today.";
+  if ($("software-note"))
+    $("software-note").textContent =
+      chosen === HAND_TUNED
+        ? "What kernels written by hand would reach. The other systems stay as shipped."
+        : chosen
+          ? `All systems run ${chosen}.`
+          : "What a customer gets today.";
 }
 
 /** Software that all systems are to run. */
-const allSoftware = () => select(softwareKey(), "Software of all systems", [["", "as each maker ships it"], [HAND_TUNED, "hand-tuned, where there is some"], ...(trains() ? STACKS : ENGINES).map((s) => [s, s])]);
+const allSoftware = () =>
+  select(softwareKey(), "Software of all systems", [
+    ["", "as each maker ships it"],
+    [HAND_TUNED, "hand-tuned, where there is some"],
+    ...(trains() ? STACKS : ENGINES).map((s) => [s, s]),
+  ]);
 
 function draw() {
   const left = $("left");
   const wide = left.querySelector("details.all");
   const held = left.contains(document.activeElement) ? document.activeElement : null;
-  const same = held && (held.id ? `#${CSS.escape(held.id)}` : held.name ? `[name="${held.name}"][value="${held.value}"]` : null);
+  const same =
+    held && (held.id ? `#${CSS.escape(held.id)}` : held.name ? `[name="${held.name}"][value="${held.value}"]` : null);
   const folds = new Set([...left.querySelectorAll("details[open]")].map((d) => d.dataset.fold));
   if (!asksJob() && state.tab !== "facts") return;
-  const box = h("details", { class: "all", open: wide ? wide.open : window.innerWidth > 900 }, h("summary", {}, "Change the question"), state.tab === "facts" ? systemsField(systems, true) : job(folds));
+  const box = h(
+    "details",
+    { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
+    h("summary", {}, "Change the question"),
+    state.tab === "facts" ? systemsField(systems, true) : job(folds),
+  );
   left.replaceChildren(box);
   software();
   if (same) left.querySelector(same)?.focus(); // made anew under the fingers
@@ -84,23 +167,87 @@ function draw() {
 }
 
 function job(folds) {
-  const yaml = h("textarea", { id: "yaml", rows: 11, spellcheck: "false", "aria-label": "The scenario as YAML", oninput: () => { yaml.dataset.edited = "yes"; apply.disabled = false; } });
-  const apply = h("button", { type: "button", class: "small", id: "apply", disabled: true, onclick: () => applyYaml(yaml, apply) }, "Apply");
-  const set = h("textarea", { id: "set", rows: 3, spellcheck: "false", placeholder: "prices.trn3=$1.40/chip/h", onchange: () => change({ set: set.value.split("\n").map((s) => s.trim()).filter(Boolean) }) });
+  const yaml = h("textarea", {
+    id: "yaml",
+    rows: 11,
+    spellcheck: "false",
+    "aria-label": "The scenario as YAML",
+    oninput: () => {
+      yaml.dataset.edited = "yes";
+      apply.disabled = false;
+    },
+  });
+  const apply = h(
+    "button",
+    { type: "button", class: "small", id: "apply", disabled: true, onclick: () => applyYaml(yaml, apply) },
+    "Apply",
+  );
+  const set = h("textarea", {
+    id: "set",
+    rows: 3,
+    spellcheck: "false",
+    placeholder: "prices.trn3=$1.40/chip/h",
+    onchange: () =>
+      change({
+        set: set.value
+          .split("\n")
+          .map((s) => s.trim())
+          .filter(Boolean),
+      }),
+  });
   set.value = state.set.join("\n");
-  const fold = (name, title, ...what) => h("details", { class: "fold", "data-fold": name, open: folds.has(name) }, h("summary", {}, title), ...what);
+  const fold = (name, title, ...what) =>
+    h("details", { class: "fold", "data-fold": name, open: folds.has(name) }, h("summary", {}, title), ...what);
   return [
-    picker(), systemsField(systems, folds.has("systems")),
+    picker(),
+    systemsField(systems, folds.has("systems")),
     trains() ? choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal })) : null,
-    !trains() ? slider("serve_chips", "Chips of each system", "chips") : state.equal !== PAID ? slider("chips", SIZE_WORDS[state.equal], "chips")
-      : [slider("budget", "What the run may cost", "$2M"), slider("days", "Days that it pays for", "30")],
+    !trains()
+      ? slider("serve_chips", "Chips of each system", "chips")
+      : state.equal !== PAID
+        ? slider("chips", SIZE_WORDS[state.equal], "chips")
+        : [slider("budget", "What the run may cost", "$2M"), slider("days", "Days that it pays for", "30")],
     lengths(),
-    trains() ? null : [slider("ttft", "Longest wait for the first token", "2s; empty: none"), slider("tpot", "Longest time per token", "50ms; empty: none")],
-    h("div", { id: "software" }), select("price", "Price", PRICES),
+    trains()
+      ? null
+      : [
+          slider("ttft", "Longest wait for the first token", "2s; empty: none"),
+          slider("tpot", "Longest time per token", "50ms; empty: none"),
+        ],
+    h("div", { id: "software" }),
+    select("price", "Price", PRICES),
     trains() ? null : fold("load", "How many chips for a load?", loadField()),
-    fold("advanced", "Advanced", trains() ? select("fine", "Task", [["pretrain", "pretraining"], ["sft", "fine-tuning"], ["lora", "LoRA"]]) : slider("cached", "Share of prompts cached", "share"), allSoftware(),
-      h("div", { class: "field" }, h("label", { for: "set" }, "Settings, a path=value in a line"), set, h("p", { class: "wrong", id: "wrong-set" })),
-      h("button", { type: "button", class: "small quiet", onclick: () => { change({ ...structuredClone(EMPTY), tab: state.tab }, true); announce(["all"]); } }, "Start over")),
+    fold(
+      "advanced",
+      "Advanced",
+      trains()
+        ? select("fine", "Task", [
+            ["pretrain", "pretraining"],
+            ["sft", "fine-tuning"],
+            ["lora", "LoRA"],
+          ])
+        : slider("cached", "Share of prompts cached", "share"),
+      allSoftware(),
+      h(
+        "div",
+        { class: "field" },
+        h("label", { for: "set" }, "Settings, a path=value in a line"),
+        set,
+        h("p", { class: "wrong", id: "wrong-set" }),
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "small quiet",
+          onclick: () => {
+            change({ ...structuredClone(EMPTY), tab: state.tab }, true);
+            announce(["all"]);
+          },
+        },
+        "Start over",
+      ),
+    ),
     fold("yaml", "Scenario (YAML)", yaml, apply, h("p", { class: "wrong", id: "wrong-yaml" })),
   ];
 }
@@ -130,12 +277,21 @@ async function applyYaml(yaml, apply) {
 
 /** Put the lines of a refusal beside the fields that they are about; all lines are returned. */
 export function wrong(errors) {
-  document.querySelectorAll(".left .wrong").forEach((p) => { p.textContent = ""; });
+  document.querySelectorAll(".left .wrong").forEach((p) => {
+    p.textContent = "";
+  });
   document.querySelectorAll(".left [aria-invalid]").forEach((e) => e.removeAttribute("aria-invalid"));
   for (const e of errors) {
     const where = String(e.where ?? "");
     const last = where.split(/[ .]/).filter(Boolean).pop() ?? "";
-    const key = FIELDS.find((k) => $(`wrong-${k}`) && [k, SAID[k]].some((word) => word && (where === word || where.startsWith(`${word} `) || where.startsWith(`${word}.`) || last === word)));
+    const key = FIELDS.find(
+      (k) =>
+        $(`wrong-${k}`) &&
+        [k, SAID[k]].some(
+          (word) =>
+            word && (where === word || where.startsWith(`${word} `) || where.startsWith(`${word}.`) || last === word),
+        ),
+    );
     if (!key) continue;
     $(`wrong-${key}`).textContent = e.line;
     ($(`text-${key}`) ?? $(`select-${key}`) ?? $(key))?.setAttribute("aria-invalid", "true");

@@ -1,4 +1,5 @@
-// Images, clips and encoders: one job of forward passes on several systems. The form has the fields of the schema that the server tells.
+// Images, clips and encoders: one job of forward passes on several systems. The form has the fields of the schema
+// that the server tells.
 
 import { $, download, h } from "./dom.js";
 import { once, page, post } from "./api.js";
@@ -11,14 +12,44 @@ import * as drawer from "./explain.js";
 
 /** What a visitor begins with. */
 const KINDS = {
-  image: ["An image", { model: "flux.1-dev", on: ["trn2", "trn3", "b300"], chips: "4", task: "diffuse", height: "1024", width: "1024", steps: "28" }],
-  clip: ["A clip", { model: "wan-2.1-14b", on: ["trn2", "trn3", "b300"], chips: "4", task: "diffuse", height: "480", width: "832", frames: "81", steps: "50" }],
-  texts: ["Vectors of texts", { model: "bert-large", on: ["trn2", "trn3", "b300"], chips: "1", task: "encode", tokens: "512", batch: "64" }],
+  image: [
+    "An image",
+    {
+      model: "flux.1-dev",
+      on: ["trn2", "trn3", "b300"],
+      chips: "4",
+      task: "diffuse",
+      height: "1024",
+      width: "1024",
+      steps: "28",
+    },
+  ],
+  clip: [
+    "A clip",
+    {
+      model: "wan-2.1-14b",
+      on: ["trn2", "trn3", "b300"],
+      chips: "4",
+      task: "diffuse",
+      height: "480",
+      width: "832",
+      frames: "81",
+      steps: "50",
+    },
+  ],
+  texts: [
+    "Vectors of texts",
+    { model: "bert-large", on: ["trn2", "trn3", "b300"], chips: "1", task: "encode", tokens: "512", batch: "64" },
+  ],
 };
 const OF_TASK = { diffuse: ["height", "width", "frames", "steps", "guidance"], encode: ["tokens", "batch"] };
 const OF_COMPARE = ["model", "on", "chips"];
 const MORE = ["price", "stack", "set"];
-const WORDS = { task: Object.keys(OF_TASK), guidance: ["1", "2"], price: ["tco", "rent", "list", "on-demand", "1y", "3y", "spot", "market"] };
+const WORDS = {
+  task: Object.keys(OF_TASK),
+  guidance: ["1", "2"],
+  price: ["tco", "rent", "list", "on-demand", "1y", "3y", "spot", "market"],
+};
 
 let schema = null;
 let models = [];
@@ -32,7 +63,10 @@ const isOfJob = (key) => key in schema.Forward;
 /** The request of what the fields hold. */
 function question() {
   const all = Object.entries(filled());
-  return { ...Object.fromEntries(all.filter(([key]) => !isOfJob(key))), forward: Object.fromEntries(all.filter(([key]) => isOfJob(key))) };
+  return {
+    ...Object.fromEntries(all.filter(([key]) => !isOfJob(key))),
+    forward: Object.fromEntries(all.filter(([key]) => isOfJob(key))),
+  };
 }
 
 export async function show() {
@@ -57,7 +91,8 @@ function put(key, text) {
   delete next[key];
   const value = taken(isOfJob(key) ? schema.Forward[key] : schema.Compare[key], key, text.trim());
   if (value !== undefined) next[key] = value;
-  if (key === "task") for (const other of Object.values(OF_TASK).flat()) if (!OF_TASK[value]?.includes(other)) delete next[other];
+  if (key === "task")
+    for (const other of Object.values(OF_TASK).flat()) if (!OF_TASK[value]?.includes(other)) delete next[other];
   ask(next);
 }
 
@@ -75,13 +110,39 @@ function form() {
   const open = left.querySelector("details.fold")?.open;
   const now = filled();
   const kind = Object.keys(KINDS).find((name) => JSON.stringify(KINDS[name][1]) === JSON.stringify(now)) ?? "";
-  const made = (key) => input("pass", key, isOfJob(key) ? schema.Forward[key] : schema.Compare[key], now[key], put, { vocabulary: WORDS[key], list: key === "model" ? "pass-models" : null });
-  const does = (m) => (now.task === "encode" ? m.kind !== "diffusion" : m.kind === "diffusion" || m.kind === "module");
-  left.replaceChildren(h("details", { class: "all", open: wide ? wide.open : window.innerWidth > 900 }, h("summary", {}, "Change the question"),
-    choice("pass-kind", "What is made", Object.entries(KINDS).map(([name, [label]]) => [name, label]), kind, (name) => ask(KINDS[name][1]).then(() => $("left").querySelector(`input[value="${name}"]`)?.focus())),
-    h("datalist", { id: "pass-models" }, models.filter(does).map((m) => h("option", { value: m.name }))),
-    h("fieldset", { class: "fields" }, h("legend", { class: "sr" }, "The job"), ["task", ...OF_COMPARE, ...(OF_TASK[now.task] ?? []), "latency"].map(made)),
-    h("details", { class: "fold", open }, h("summary", {}, "Price and software"), MORE.map(made))));
+  const made = (key) =>
+    input("pass", key, isOfJob(key) ? schema.Forward[key] : schema.Compare[key], now[key], put, {
+      vocabulary: WORDS[key],
+      list: key === "model" ? "pass-models" : null,
+    });
+  const does = (m) =>
+    now.task === "encode" ? m.kind !== "diffusion" : m.kind === "diffusion" || m.kind === "module";
+  left.replaceChildren(
+    h(
+      "details",
+      { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
+      h("summary", {}, "Change the question"),
+      choice(
+        "pass-kind",
+        "What is made",
+        Object.entries(KINDS).map(([name, [label]]) => [name, label]),
+        kind,
+        (name) => ask(KINDS[name][1]).then(() => $("left").querySelector(`input[value="${name}"]`)?.focus()),
+      ),
+      h(
+        "datalist",
+        { id: "pass-models" },
+        models.filter(does).map((m) => h("option", { value: m.name })),
+      ),
+      h(
+        "fieldset",
+        { class: "fields" },
+        h("legend", { class: "sr" }, "The job"),
+        ["task", ...OF_COMPARE, ...(OF_TASK[now.task] ?? []), "latency"].map(made),
+      ),
+      h("details", { class: "fold", open }, h("summary", {}, "Price and software"), MORE.map(made)),
+    ),
+  );
   if (held) $(held)?.focus(); // made anew under the fingers
 }
 
@@ -120,9 +181,14 @@ function draw() {
   $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
   const made = h("div", {});
   box.replaceChildren(made);
-  pageOf(made, answer.view, { made: answer.command, explain: (metric, from) => drawer.explain(answer.body, metric, from) });
+  pageOf(made, answer.view, {
+    made: answer.command,
+    explain: (metric, from) => drawer.explain(answer.body, metric, from),
+  });
   const named = new Set(answer.result.rows.map((r) => (r.estimated ? `${r.system} (est.)` : r.system)));
-  made.querySelectorAll("th[scope=col]").forEach((e) => { if (named.has(e.textContent)) e.title = "A system at its best plan."; });
+  made.querySelectorAll("th[scope=col]").forEach((e) => {
+    if (named.has(e.textContent)) e.title = "A system at its best plan.";
+  });
   box.dataset.item = String(answer.result.rows[0].item_s.value ?? "");
 }
 

@@ -1,5 +1,6 @@
-// Kernel timeline: what each engine does when. An example of ours is there at once; a trace from `mowich kernel profile --trace FILE.json` opens
-// in the browser alone; a kernel can be sent only where the server was started with --kernels.
+// Kernel timeline: what each engine does when. An example of ours is there at once; a trace from `mowich kernel
+// profile --trace FILE.json` opens in the browser alone; a kernel can be sent only where the server was started
+// with --kernels.
 
 import { $, h, number } from "./dom.js";
 import { once, post } from "./api.js";
@@ -11,10 +12,19 @@ const ROWS = 24;
 
 /** Chrome or Perfetto trace events -> [{track, name, start, end}] in seconds, by track in order of appearance. */
 export function events(trace) {
-  const list = Array.isArray(trace) ? trace : trace.traceEvents ?? [];
+  const list = Array.isArray(trace) ? trace : (trace.traceEvents ?? []);
   const names = new Map();
-  for (const e of list) if (e.ph === "M" && (e.name === "thread_name" || e.name === "process_name")) names.set(`${e.name}:${e.pid}:${e.tid ?? 0}`, e.args?.name);
-  return list.filter((e) => e.ph === "X").map((e) => ({ track: String(names.get(`thread_name:${e.pid}:${e.tid}`) ?? e.tid), name: String(e.name), start: e.ts * 1e-6, end: (e.ts + (e.dur ?? 0)) * 1e-6 }));
+  for (const e of list)
+    if (e.ph === "M" && (e.name === "thread_name" || e.name === "process_name"))
+      names.set(`${e.name}:${e.pid}:${e.tid ?? 0}`, e.args?.name);
+  return list
+    .filter((e) => e.ph === "X")
+    .map((e) => ({
+      track: String(names.get(`thread_name:${e.pid}:${e.tid}`) ?? e.tid),
+      name: String(e.name),
+      start: e.ts * 1e-6,
+      end: (e.ts + (e.dur ?? 0)) * 1e-6,
+    }));
 }
 
 const GREY = "#6b7280";
@@ -26,19 +36,47 @@ function timeline(list) {
   const scale = 1e6;
   const most = 6000;
   const step = Math.max(1, Math.ceil(list.length / most));
-  const data = list.filter((e, i) => i % step === 0 && tracks.includes(e.track)).map((e) => ({ name: e.name, value: [tracks.indexOf(e.track), e.start * scale, e.end * scale, (e.end - e.start) * scale], itemStyle: { color: colourOf(e.track) } }));
+  const data = list
+    .filter((e, i) => i % step === 0 && tracks.includes(e.track))
+    .map((e) => ({
+      name: e.name,
+      value: [tracks.indexOf(e.track), e.start * scale, e.end * scale, (e.end - e.start) * scale],
+      itemStyle: { color: colourOf(e.track) },
+    }));
   const busy = tracks.map((t) => list.filter((e) => e.track === t).reduce((a, e) => a + e.end - e.start, 0));
   return {
-    title: "Timeline", note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}. Drag or scroll to zoom.`, height: 90 + 30 * tracks.length,
-    head: ["track", "events", "time in events, us"], rows: tracks.map((t, i) => [t, String(list.filter((e) => e.track === t).length), number(busy[i] * 1e6)]),
+    title: "Timeline",
+    note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}.` +
+      " Drag or scroll to zoom.",
+    height: 90 + 30 * tracks.length,
+    head: ["track", "events", "time in events, us"],
+    rows: tracks.map((t, i) => [t, String(list.filter((e) => e.track === t).length), number(busy[i] * 1e6)]),
     option: {
-      grid: { left: 8, right: 24, top: 8, bottom: 56, containLabel: true }, tooltip: { confine: true, formatter: (p) => `${p.name}\n${number(p.value[1], 5)} to ${number(p.value[2], 5)} us (${number(p.value[3])} us)` },
-      xAxis: { type: "value", name: "us", nameLocation: "middle", nameGap: 24, scale: true }, yAxis: { type: "category", data: tracks, inverse: true }, dataZoom: [{ type: "inside" }, { type: "slider", height: 16, bottom: 4 }],
-      series: [{ type: "custom", encode: { x: [1, 2], y: 0 }, data, renderItem: (params, api) => {
-        const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
-        const tall = api.size([0, 1])[1] * 0.7;
-        return { type: "rect", shape: { x: from[0], y: from[1] - tall / 2, width: Math.max(to[0] - from[0], 0.6), height: tall }, style: api.style() };
-      } }],
+      grid: { left: 8, right: 24, top: 8, bottom: 56, containLabel: true },
+      tooltip: {
+        confine: true,
+        formatter: (p) =>
+          `${p.name}\n${number(p.value[1], 5)} to ${number(p.value[2], 5)} us (${number(p.value[3])} us)`,
+      },
+      xAxis: { type: "value", name: "us", nameLocation: "middle", nameGap: 24, scale: true },
+      yAxis: { type: "category", data: tracks, inverse: true },
+      dataZoom: [{ type: "inside" }, { type: "slider", height: 16, bottom: 4 }],
+      series: [
+        {
+          type: "custom",
+          encode: { x: [1, 2], y: 0 },
+          data,
+          renderItem: (params, api) => {
+            const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
+            const tall = api.size([0, 1])[1] * 0.7;
+            return {
+              type: "rect",
+              shape: { x: from[0], y: from[1] - tall / 2, width: Math.max(to[0] - from[0], 0.6), height: tall },
+              style: api.style(),
+            };
+          },
+        },
+      ],
     },
   };
 }
@@ -49,21 +87,40 @@ export async function show() {
   $("view").replaceChildren(skeleton(9));
   const about = (await once("/api/about")).result;
   const wrong = h("p", { class: "wrong", id: "wrong-trace" });
-  const file = h("input", { type: "file", id: "trace", accept: ".json", onchange: async () => {
-    try {
-      const text = await file.files[0].text();
-      const list = events(JSON.parse(text));
-      if (!list.length) throw new Error("no events in this file");
-      await library(); // has the colours
-      $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
-      $("kernel-answer").replaceChildren(figure(timeline(list)));
-      wrong.textContent = "";
-    } catch (error) {
-      wrong.textContent = `not a trace: ${error.message}`;
-    }
-  } });
-  const form = about.kernels ? sender(about) : h("p", { class: "soft" }, "Kernels are code, so this server runs none that is sent to it. ", h("code", {}, "mowich web --kernels"), " on your own machine does; a trace of ", h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"), " opens here anyway.");
-  $("left").replaceChildren(h("div", { class: "field" }, h("label", { for: "trace" }, "Open a trace"), file), wrong, form);
+  const file = h("input", {
+    type: "file",
+    id: "trace",
+    accept: ".json",
+    onchange: async () => {
+      try {
+        const text = await file.files[0].text();
+        const list = events(JSON.parse(text));
+        if (!list.length) throw new Error("no events in this file");
+        await library(); // has the colours
+        $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
+        $("kernel-answer").replaceChildren(figure(timeline(list)));
+        wrong.textContent = "";
+      } catch (error) {
+        wrong.textContent = `not a trace: ${error.message}`;
+      }
+    },
+  });
+  const form = about.kernels
+    ? sender(about)
+    : h(
+        "p",
+        { class: "soft" },
+        "Kernels are code, so this server runs none that is sent to it. ",
+        h("code", {}, "mowich web --kernels"),
+        " on your own machine does; a trace of ",
+        h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"),
+        " opens here anyway.",
+      );
+  $("left").replaceChildren(
+    h("div", { class: "field" }, h("label", { for: "trace" }, "Open a trace"), file),
+    wrong,
+    form,
+  );
   $("view").replaceChildren(h("div", { id: "kernel-answer" }, skeleton(9)));
   const done = waiting("kernel", $("status"), "Running the kernel");
   try {
@@ -81,33 +138,77 @@ export async function show() {
 
 function sender(about) {
   const wrong = h("p", { class: "wrong", id: "wrong-kernel" });
-  const source = h("textarea", { id: "kernel-source", rows: 16, spellcheck: "false", "aria-label": "Python file with the kernel" });
-  once("/api/kernel/example").then((a) => { source.value ||= a.source; });
+  const source = h("textarea", {
+    id: "kernel-source",
+    rows: 16,
+    spellcheck: "false",
+    "aria-label": "Python file with the kernel",
+  });
+  once("/api/kernel/example").then((a) => {
+    source.value ||= a.source;
+  });
   const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
   const args = h("textarea", { id: "kernel-args", rows: 2, spellcheck: "false", "aria-label": "Arguments" });
   args.value = "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]";
-  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["", "trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t || `the kernel's own, else ${about.kernel_target}`)));
-  const go = h("button", { type: "button", onclick: async () => {
-    wrong.textContent = "";
-    $("status").replaceChildren();
-    source.removeAttribute("aria-invalid");
-    go.disabled = true;
-    $("kernel-answer").classList.add("stale");
-    const done = waiting("kernel", $("status"), "Running the kernel");
-    try {
-      draw(await post("/api/kernel/profile", { source: source.value, kernel: name.value.trim(), arguments: args.value.trim().split(/\s+/).filter(Boolean), target: target.value || null }));
-      done();
-    } catch (error) {
-      done(false);
-      wrong.textContent = error.message;
-      source.setAttribute("aria-invalid", "true");
-      $("status").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), error.message, last ? " Below is the last answer." : ""));
-    }
-    $("kernel-answer").classList.remove("stale");
-    go.disabled = false;
-  } }, "Profile");
+  const target = h(
+    "select",
+    { id: "kernel-target", "aria-label": "Target" },
+    ["", "trn3", "trn2", "trn1"].map((t) =>
+      h("option", { value: t }, t || `the kernel's own, else ${about.kernel_target}`),
+    ),
+  );
+  const go = h(
+    "button",
+    {
+      type: "button",
+      onclick: async () => {
+        wrong.textContent = "";
+        $("status").replaceChildren();
+        source.removeAttribute("aria-invalid");
+        go.disabled = true;
+        $("kernel-answer").classList.add("stale");
+        const done = waiting("kernel", $("status"), "Running the kernel");
+        try {
+          draw(
+            await post("/api/kernel/profile", {
+              source: source.value,
+              kernel: name.value.trim(),
+              arguments: args.value.trim().split(/\s+/).filter(Boolean),
+              target: target.value || null,
+            }),
+          );
+          done();
+        } catch (error) {
+          done(false);
+          wrong.textContent = error.message;
+          source.setAttribute("aria-invalid", "true");
+          $("status").replaceChildren(
+            h(
+              "div",
+              { class: "refused", role: "alert" },
+              h("strong", {}, "Not computed. "),
+              error.message,
+              last ? " Below is the last answer." : "",
+            ),
+          );
+        }
+        $("kernel-answer").classList.remove("stale");
+        go.disabled = false;
+      },
+    },
+    "Profile",
+  );
   const field = (id, label, ...what) => h("div", { class: "field" }, h("label", { for: id }, label), ...what);
-  return h("div", { class: "kernel" }, field("kernel-source", "Or send a Python file with a kernel", source), field("kernel-name", "Kernel", name), field("kernel-args", "Arguments", args), field("kernel-target", "Chip", target), h("div", { class: "row" }, go), wrong);
+  return h(
+    "div",
+    { class: "kernel" },
+    field("kernel-source", "Or send a Python file with a kernel", source),
+    field("kernel-name", "Kernel", name),
+    field("kernel-args", "Arguments", args),
+    field("kernel-target", "Chip", target),
+    h("div", { class: "row" }, go),
+    wrong,
+  );
 }
 
 let last = null;
@@ -115,8 +216,25 @@ export const take = { command: () => last?.command };
 
 /** The lines of a kernel's file; those that take most of its time are marked. */
 function listing(source, view) {
-  const costly = new Set(view.tables.flatMap((t) => t.rows.flat().map((c) => (Array.isArray(c) ? c[0] : c)).flatMap((c) => [...String(c).matchAll(/kernel\.py:(\d+)/g)].map((m) => Number(m[1])))));
-  return h("div", { class: "source-code", tabindex: 0, role: "region", "aria-label": "Source of the kernel" }, h("ol", {}, source.split("\n").map((line, i) => h("li", { class: costly.has(i + 1) ? "costly" : null }, h("code", {}, line || " ")))));
+  const costly = new Set(
+    view.tables.flatMap((t) =>
+      t.rows
+        .flat()
+        .map((c) => (Array.isArray(c) ? c[0] : c))
+        .flatMap((c) => [...String(c).matchAll(/kernel\.py:(\d+)/g)].map((m) => Number(m[1]))),
+    ),
+  );
+  return h(
+    "div",
+    { class: "source-code", tabindex: 0, role: "region", "aria-label": "Source of the kernel" },
+    h(
+      "ol",
+      {},
+      source
+        .split("\n")
+        .map((line, i) => h("li", { class: costly.has(i + 1) ? "costly" : null }, h("code", {}, line || " "))),
+    ),
+  );
 }
 
 function draw(answer) {
@@ -129,7 +247,24 @@ function draw(answer) {
   const code = answer.source ?? $("kernel-source")?.value;
   const [first, rest] = [h("div", { class: "charts one" }), h("div", { class: "charts" })];
   const beside = h("div", {}, lanes ?? "", first);
-  box.replaceChildren(code ? h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), beside) : beside, rest, page);
+  box.replaceChildren(
+    code
+      ? h(
+          "div",
+          { class: "lanes" },
+          h(
+            "div",
+            {},
+            h("h2", {}, "Source"),
+            h("p", { class: "note" }, "Marked: lines that the tables below name."),
+            listing(code, answer.view),
+          ),
+          beside,
+        )
+      : beside,
+    rest,
+    page,
+  );
   pageOf(page, { ...answer.view, charts: [] }, { strip: false });
   const charts = answer.view.charts.filter((c) => !lanes || c.title !== "Who is at work when"); // the timeline has it
   showCharts(first, charts.slice(0, 1), answer.command); // beside the source, which is as tall

@@ -8,14 +8,36 @@ import * as brief from "./brief.js";
 import * as drawer from "./explain.js";
 import { learn } from "./words.js";
 
-const LATE = { brief: async () => brief, forward: () => import("./forward.js"), rl: () => import("./rl.js"), fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
+const LATE = {
+  brief: async () => brief,
+  forward: () => import("./forward.js"),
+  rl: () => import("./rl.js"),
+  fleet: () => import("./fleet.js"),
+  kernel: () => import("./kernel.js"),
+  facts: () => import("./facts.js"),
+  accuracy: () => import("./accuracy.js"),
+};
 
 function tabs() {
-  const made = TABS.map(([id, label]) => h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) }, label));
+  const made = TABS.map(([id, label]) =>
+    h(
+      "button",
+      { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) },
+      label,
+    ),
+  );
   $("tabs").replaceChildren(...made);
   $("tabs").addEventListener("keydown", (e) => {
     const at = made.indexOf(document.activeElement);
-    const to = ["ArrowRight", "ArrowDown"].includes(e.key) ? at + 1 : ["ArrowLeft", "ArrowUp"].includes(e.key) ? at - 1 : e.key === "Home" ? 0 : e.key === "End" ? made.length - 1 : null;
+    const to = ["ArrowRight", "ArrowDown"].includes(e.key)
+      ? at + 1
+      : ["ArrowLeft", "ArrowUp"].includes(e.key)
+        ? at - 1
+        : e.key === "Home"
+          ? 0
+          : e.key === "End"
+            ? made.length - 1
+            : null;
     if (to === null || at < 0) return;
     e.preventDefault();
     const next = made[(to + made.length) % made.length];
@@ -86,7 +108,9 @@ function say(text) {
   const place = $("said");
   place.textContent = text;
   clearTimeout(said);
-  said = setTimeout(() => { place.textContent = ""; }, 3000);
+  said = setTimeout(() => {
+    place.textContent = "";
+  }, 3000);
 }
 
 async function copy(text, what) {
@@ -103,8 +127,24 @@ async function takes() {
   return asksJob() ? results.take : ((await LATE[state.tab]()).take ?? {});
 }
 
-const BUTTONS = [["command", "Command", "Copy the command line that gives this result (c)"], ["link", "Link", "Copy a link to this question"], ["json", "JSON", "Download the result"], ["yaml", "YAML", "Download the scenario"], ["html", "HTML", "Download the report: one file, offline"]];
-const HAS = { brief: ["command", "link", "json", "html"], train: ["command", "link", "json", "yaml", "html"], serve: ["command", "link", "json", "yaml", "html"], forward: ["command", "link", "json", "html"], rl: ["command", "link", "json", "yaml", "html"], fleet: ["command", "link", "json", "yaml", "html"], kernel: ["command"], facts: ["link"], accuracy: ["link"] };
+const BUTTONS = [
+  ["command", "Command", "Copy the command line that gives this result (c)"],
+  ["link", "Link", "Copy a link to this question"],
+  ["json", "JSON", "Download the result"],
+  ["yaml", "YAML", "Download the scenario"],
+  ["html", "HTML", "Download the report: one file, offline"],
+];
+const HAS = {
+  brief: ["command", "link", "json", "html"],
+  train: ["command", "link", "json", "yaml", "html"],
+  serve: ["command", "link", "json", "yaml", "html"],
+  forward: ["command", "link", "json", "html"],
+  rl: ["command", "link", "json", "yaml", "html"],
+  fleet: ["command", "link", "json", "yaml", "html"],
+  kernel: ["command"],
+  facts: ["link"],
+  accuracy: ["link"],
+};
 
 async function press(id) {
   try {
@@ -124,21 +164,45 @@ async function press(id) {
 /** The buttons that have a meaning on this tab. */
 function tools() {
   if (!$("said")) {
-    const dark = h("button", { type: "button", class: "small", id: "theme", title: "Light or dark", "aria-label": "Switch between light and dark", onclick: () => theme() }, "◐");
-    $("tools").replaceChildren(h("span", { id: "said", role: "status", class: "soft" }), ...BUTTONS.map(([id, label, title]) => h("button", { type: "button", class: "small", "data-tool": id, title, onclick: () => press(id) }, label)), dark);
+    const dark = h(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        id: "theme",
+        title: "Light or dark",
+        "aria-label": "Switch between light and dark",
+        onclick: () => theme(),
+      },
+      "◐",
+    );
+    $("tools").replaceChildren(
+      h("span", { id: "said", role: "status", class: "soft" }),
+      ...BUTTONS.map(([id, label, title]) =>
+        h("button", { type: "button", class: "small", "data-tool": id, title, onclick: () => press(id) }, label),
+      ),
+      dark,
+    );
   }
-  $("tools").querySelectorAll("[data-tool]").forEach((b) => { b.hidden = !HAS[state.tab].includes(b.dataset.tool); });
+  $("tools")
+    .querySelectorAll("[data-tool]")
+    .forEach((b) => {
+      b.hidden = !HAS[state.tab].includes(b.dataset.tool);
+    });
 }
 
 function theme() {
-  const now = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const now =
+    document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
   document.dispatchEvent(new Event("themechange"));
 }
 
 function keys() {
   document.addEventListener("keydown", async (e) => {
-    const typing = e.target.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
+    const typing = e.target.matches?.(
+      "input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select",
+    );
     if (e.key === "Escape" && !typing) drawer.close();
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === "/" && asksJob()) {
@@ -147,7 +211,11 @@ function keys() {
       if (all) all.open = true;
       $("model")?.focus();
     } else if (e.key === "e" && asksJob() && results.shown.answer) {
-      drawer.explain(results.shown.body, document.activeElement?.dataset?.metric ?? results.mainMetric(), document.activeElement);
+      drawer.explain(
+        results.shown.body,
+        document.activeElement?.dataset?.metric ?? results.mainMetric(),
+        document.activeElement,
+      );
     } else if (e.key === "c") {
       press("command");
     }
@@ -158,7 +226,8 @@ async function start() {
   Object.assign(state, await fromHash(location.hash.slice(1)));
   tabs();
   keys();
-  document.querySelector(".skip").addEventListener("click", (e) => { // the address behind # is the question, so it stays
+  document.querySelector(".skip").addEventListener("click", (e) => {
+    // the address behind # is the question, so it stays
     e.preventDefault();
     $("centre").focus();
   });
@@ -172,7 +241,8 @@ async function start() {
     save();
     if (changed.includes("all")) mark();
     if (asksJob()) results.refresh(!changed.includes("all"));
-    else if (state.tab === "facts" && changed.some((k) => ["on", "all"].includes(k))) LATE.facts().then((m) => m.show());
+    else if (state.tab === "facts" && changed.some((k) => ["on", "all"].includes(k)))
+      LATE.facts().then((m) => m.show());
   });
   window.addEventListener("hashchange", async () => {
     Object.assign(state, await fromHash(location.hash.slice(1)));

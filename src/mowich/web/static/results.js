@@ -1,5 +1,5 @@
-// Train and Serve: the live answer. While a slider moves a training comparison is first searched near the plans shown, which says so
-// (complete: false), then whole; a stale answer dims and stays until the next one is there.
+// Train and Serve: the live answer. While a slider moves a training comparison is first searched near the plans
+// shown, which says so (complete: false), then whole; a stale answer dims and stays until the next one is there.
 
 import { $, download, h } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
@@ -25,12 +25,18 @@ let task = null; // that both were chosen for
 const WAIT_FULL = 220; // ms that a slider rests before the whole search
 const QUICK = 120; // a whole search quicker than this needs no first look
 const phone = window.matchMedia("(max-width: 640px)");
-phone.addEventListener("change", () => { if ($("table")) table(); });
+phone.addEventListener("change", () => {
+  if ($("table")) table();
+});
 
 function near() {
   const rows = shown.answer?.result.rows ?? [];
   const out = {};
-  for (const r of rows) if (r.plan && state.on.includes(r.system)) out[r.system] = Object.fromEntries(["tp", "pp", "ep", "cp", "micro_batch", "precision"].map((k) => [k, r.plan[k]]));
+  for (const r of rows)
+    if (r.plan && state.on.includes(r.system))
+      out[r.system] = Object.fromEntries(
+        ["tp", "pp", "ep", "cp", "micro_batch", "precision"].map((k) => [k, r.plan[k]]),
+      );
   return out;
 }
 
@@ -54,7 +60,9 @@ export function refresh(live = false) {
 
 /** The skeleton of an answer that is not there yet. */
 function empty() {
-  $("headline").textContent = trains() ? "One training job on several machines" : "One model served by several machines";
+  $("headline").textContent = trains()
+    ? "One training job on several machines"
+    : "One model served by several machines";
   $("footing").textContent = "";
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
@@ -73,15 +81,33 @@ async function send(body, asked) {
     done(!own.signal.aborted);
     if (own.signal.aborted) return false;
     wrong([]);
-    if (!body.near && whole !== (whole = JSON.stringify(body))) lastFull = performance.now() - begin; // asked again, it is answered from a cache
+    // asked again, it is answered from a cache
+    if (!body.near && whole !== (whole = JSON.stringify(body))) lastFull = performance.now() - begin;
     accept(answer, asked, begin);
     return true;
   } catch (error) {
     done(false);
     if (own.signal.aborted || error.name === "AbortError") return false;
     const lines = error instanceof Refused ? wrong(error.errors) : [error.message];
-    $("status").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), lines.join("; "), fits() ? " Below is the last answer." : ""));
-    if (!fits()) $("view").replaceChildren(error instanceof Refused ? h("p", { class: "soft" }, "Change the question on the left: a model, one system at least, and how many chips.") : h("button", { type: "button", class: "small", onclick: () => refresh() }, "Ask again"));
+    $("status").replaceChildren(
+      h(
+        "div",
+        { class: "refused", role: "alert" },
+        h("strong", {}, "Not computed. "),
+        lines.join("; "),
+        fits() ? " Below is the last answer." : "",
+      ),
+    );
+    if (!fits())
+      $("view").replaceChildren(
+        error instanceof Refused
+          ? h(
+              "p",
+              { class: "soft" },
+              "Change the question on the left: a model, one system at least, and how many chips.",
+            )
+          : h("button", { type: "button", class: "small", onclick: () => refresh() }, "Ask again"),
+      );
     $("centre").setAttribute("aria-busy", "false");
     return false;
   }
@@ -119,14 +145,22 @@ async function map(name) {
   if (!name) return box.replaceChildren();
   try {
     const { chart } = await once(`/api/map?name=${encodeURIComponent(name)}`);
-    if (box.isConnected && box.dataset.name === name) showCharts(box, [chart], `mowich collective all-reduce --on ${name} --bytes 1MiB --out r.json && mowich report r.json --html map.html`);
+    if (box.isConnected && box.dataset.name === name)
+      showCharts(
+        box,
+        [chart],
+        `mowich collective all-reduce --on ${name} --bytes 1MiB --out r.json && mowich report r.json --html map.html`,
+      );
   } catch (error) {
     box.dataset.name = "";
     box.replaceChildren(h("p", { class: "soft" }, `No map of the machine: ${error.message}`));
   }
 }
 
-const act = (row, metric, from) => { choose(row, false); drawer.explain(shown.body, metric, from); };
+const act = (row, metric, from) => {
+  choose(row, false);
+  drawer.explain(shown.body, metric, from);
+};
 
 /** Show why one row is what it is. */
 function choose(row, own = true) {
@@ -146,13 +180,20 @@ function choose(row, own = true) {
 /** What takes a second more, below the answer; it is dropped when the question changes. */
 function more(view) {
   const body = shown.body;
-  if ($("deeper")) pageOf($("deeper"), view, { explain: (metric, from) => drawer.explain(body, metric, from), strip: false, made: `${shown.answer.command} --out r.json && mowich report r.json` });
+  if ($("deeper"))
+    pageOf($("deeper"), view, {
+      explain: (metric, from) => drawer.explain(body, metric, from),
+      strip: false,
+      made: `${shown.answer.command} --out r.json && mowich report r.json`,
+    });
 }
 
 function sort(key) {
   by = by?.key === key ? (by.down ? null : { key, down: true }) : { key, down: false };
   table();
-  $("table").querySelector(`[data-sort="${CSS.escape(key)}"]`)?.focus();
+  $("table")
+    .querySelector(`[data-sort="${CSS.escape(key)}"]`)
+    ?.focus();
 }
 
 function table() {
@@ -164,18 +205,69 @@ function table() {
   const held = place.contains(document.activeElement) && focus;
   const how = { chosen: shown.row, by, all: state.all, choose: (row) => choose(row), explain: act, sort };
   const training = inputs.task !== "serve";
-  place.replaceChildren(phone.matches ? cardsOf(rows, training, answer.view, how) : tableOf(rows, training, answer.view, how));
+  place.replaceChildren(
+    phone.matches ? cardsOf(rows, training, answer.view, how) : tableOf(rows, training, answer.view, how),
+  );
   place.firstChild.scrollLeft = scroll;
   if (held) place.querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
 }
 
 function frame() {
-  const all = h("input", { type: "checkbox", id: "all-columns", checked: state.all, onchange: () => { change({ all: all.checked }, true); document.dispatchEvent(new Event("kept")); table(); } });
-  const order = h("select", { id: "order", "aria-label": "Sort the systems by", onchange: () => { by = order.value ? { key: order.value, down: false } : null; table(); } },
-    [["", "as asked"], ["usd_per_mtok", "cost"], [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"], ["J_per_token", "energy"]].map(([value, text]) => h("option", { value }, text)));
-  return h("div", { id: "answer-box", "data-task": trains() ? "train" : "serve" }, h("div", { id: "load-answer" }), h("div", { id: "table" }),
-    h("div", { class: "row under" }, h("label", {}, all, " All columns"), h("label", { class: "phone-only" }, "Sort by ", order), h("p", { class: "legend" }, [[h("span", { class: "tick" }, "✓"), " best"], [h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked"], ...["measured", "simulated", "estimated"].map((kind) => [h("span", { class: "dots" }, h("span", { class: `dot ${kind} on` })), ` ${kind}`])].map((pair) => h("span", {}, pair)))),
-    h("div", { class: "charts", id: "charts" }), h("div", { class: "charts", id: "map", hidden: true }), h("div", { id: "deeper" }), h("div", { id: "notes" }));
+  const all = h("input", {
+    type: "checkbox",
+    id: "all-columns",
+    checked: state.all,
+    onchange: () => {
+      change({ all: all.checked }, true);
+      document.dispatchEvent(new Event("kept"));
+      table();
+    },
+  });
+  const order = h(
+    "select",
+    {
+      id: "order",
+      "aria-label": "Sort the systems by",
+      onchange: () => {
+        by = order.value ? { key: order.value, down: false } : null;
+        table();
+      },
+    },
+    [
+      ["", "as asked"],
+      ["usd_per_mtok", "cost"],
+      [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"],
+      ["J_per_token", "energy"],
+    ].map(([value, text]) => h("option", { value }, text)),
+  );
+  return h(
+    "div",
+    { id: "answer-box", "data-task": trains() ? "train" : "serve" },
+    h("div", { id: "load-answer" }),
+    h("div", { id: "table" }),
+    h(
+      "div",
+      { class: "row under" },
+      h("label", {}, all, " All columns"),
+      h("label", { class: "phone-only" }, "Sort by ", order),
+      h(
+        "p",
+        { class: "legend" },
+        [
+          [h("span", { class: "tick" }, "✓"), " best"],
+          [h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked"],
+          ...["measured", "simulated", "estimated"].map((kind) => [
+            h("span", { class: "dots" }, h("span", { class: `dot ${kind} on` })),
+            ` ${kind}`,
+          ]),
+        ].map((pair) => h("span", {}, pair)),
+      ),
+    ),
+    h("div", { class: "charts", id: "charts" }),
+    h("div", { class: "charts", id: "map", hidden: true }),
+    h("div", { id: "deeper" }),
+    h("div", { id: "notes" }),
+  );
 }
 
 export function render() {
@@ -189,14 +281,20 @@ export function render() {
   $("headline").textContent = view.headline || "No system has a plan.";
   $("footing").textContent = view.footing;
   $("status").replaceChildren(
-    result.complete === false ? h("p", { class: "soft" }, "Searched near the last plans; the whole search follows.") : "",
+    result.complete === false
+      ? h("p", { class: "soft" }, "Searched near the last plans; the whole search follows.")
+      : "",
     ...(answer.notes ?? []).map((w) => h("p", { class: "note" }, w)),
   );
   if ($("answer-box")?.dataset.task !== (trains() ? "train" : "serve")) $("view").replaceChildren(frame());
   if (shown.deepened !== shown.body) $("deeper").replaceChildren();
   shown.deepened = shown.body;
   table();
-  $("notes").replaceChildren(notesOf({ notes: [...view.notes, ...(result.warnings ?? []).filter((w) => !w.startsWith("searched only near"))] }));
+  $("notes").replaceChildren(
+    notesOf({
+      notes: [...view.notes, ...(result.warnings ?? []).filter((w) => !w.startsWith("searched only near"))],
+    }),
+  );
   draw();
   stale(false);
   const row = result.rows[shown.row];
@@ -209,7 +307,7 @@ export function mainMetric() {
   return `${row.system}.${row.step_s ? "step_s" : "tpot_s"}`;
 }
 
-// ---- what can be taken away ------------------------------------------------------------------------------------------------------------
+// ---- what can be taken away --------------------
 
 export const take = {
   json: () => download("mowich.json", `${JSON.stringify(shown.answer.result, null, 1)}\n`, "application/json"),

@@ -1,5 +1,5 @@
-// Reinforcement learning: a run or a split of chips. It begins with a scenario that ships; the form has the fields of the schema that the server tells, and the
-// same question as YAML.
+// Reinforcement learning: a run or a split of chips. It begins with a scenario that ships; the form has the
+// fields of the schema that the server tells, and the same question as YAML.
 
 import { $, download, h } from "./dom.js";
 import { once, page, post } from "./api.js";
@@ -14,14 +14,51 @@ import * as drawer from "./explain.js";
 const GROUPS = [
   ["", ["model", "algorithm", "prompts", "samples", "mean", "cap"]],
   ["Where", ["on", "rollouts", "trainer", "chips", "staleness"]],
-  ["Batch and lengths", ["batch", "global_batch", "epochs", "acceptance", "reference", "teacher", "critic", "sigma", "quantiles", "prompt", "max_sequence"]],
-  ["Rollouts and trainer", ["engine", "release", "rollout_plan", "memory_share", "accept", "drafts", "stack", "trainer_plan", "framework", "sync", "link", "placement", "order", "partial"]],
+  [
+    "Batch and lengths",
+    [
+      "batch",
+      "global_batch",
+      "epochs",
+      "acceptance",
+      "reference",
+      "teacher",
+      "critic",
+      "sigma",
+      "quantiles",
+      "prompt",
+      "max_sequence",
+    ],
+  ],
+  [
+    "Rollouts and trainer",
+    [
+      "engine",
+      "release",
+      "rollout_plan",
+      "memory_share",
+      "accept",
+      "drafts",
+      "stack",
+      "trainer_plan",
+      "framework",
+      "sync",
+      "link",
+      "placement",
+      "order",
+      "partial",
+    ],
+  ],
   ["Environment", ["turns", "call", "reward", "judge", "judge_on", "judge_tokens"]],
   ["Price and search", []],
 ];
 const OPEN = 2; // groups without a fold
 const HIDDEN = ["yaml", "verb"];
-const WORDS = { algorithm: ["grpo", "ppo", "dapo", "distill"], placement: ["colocated", "split"], order: ["finished", "started"] };
+const WORDS = {
+  algorithm: ["grpo", "ppo", "dapo", "distill"],
+  placement: ["colocated", "split"],
+  order: ["finished", "started"],
+};
 
 let shipped = null;
 let schema = null;
@@ -32,7 +69,7 @@ let models = [];
 const picked = () => shipped.find((s) => s.name === state.run_scenario) ?? shipped[0];
 const isOwn = () => Object.keys(state.run).length > 0;
 /** What the fields of the form hold. */
-const filled = () => (isOwn() ? state.run : answer?.asked ?? {});
+const filled = () => (isOwn() ? state.run : (answer?.asked ?? {}));
 /** The request: a scenario as it ships, or fields. */
 const question = () => ({ verb: "rl", ...(isOwn() ? state.run : { yaml: picked().text }) });
 
@@ -40,7 +77,11 @@ export async function show() {
   $("headline").textContent = "A step of reinforcement learning";
   $("status").replaceChildren();
   if (!shipped) {
-    const [found, api, known] = await Promise.all([once("/api/scenarios?verb=rl"), once("/openapi.json"), once("/api/models")]);
+    const [found, api, known] = await Promise.all([
+      once("/api/scenarios?verb=rl"),
+      once("/openapi.json"),
+      once("/api/models"),
+    ]);
     shipped = found.result.scenarios;
     schema = api.components.schemas.Rl.properties;
     models = known.result.models.map((m) => m.name);
@@ -53,7 +94,7 @@ export async function show() {
   $("centre").setAttribute("aria-busy", "false");
 }
 
-// ---- the form --------------------------------------------------------------------------------------------------------------------------
+// ---- the form --------------------
 
 function put(key, text) {
   const next = { ...filled() };
@@ -65,7 +106,11 @@ function put(key, text) {
   solve(question());
 }
 
-const made = (key) => input("run", key, schema[key], filled()[key], put, { vocabulary: WORDS[key], list: key === "model" ? "run-models" : null });
+const made = (key) =>
+  input("run", key, schema[key], filled()[key], put, {
+    vocabulary: WORDS[key],
+    list: key === "model" ? "run-models" : null,
+  });
 
 /** Left: the scenario, its fields, its text. */
 function form() {
@@ -77,24 +122,72 @@ function form() {
   const rest = Object.keys(schema).filter((key) => !named.has(key) && !HIDDEN.includes(key));
   const groups = GROUPS.map(([title, keys], i) => {
     const own = (i === GROUPS.length - 1 ? rest : keys).filter((key) => key in schema).map(made);
-    if (i < OPEN) return h("fieldset", { class: "fields" }, h("legend", { class: title ? null : "sr" }, title || "The run"), own);
+    if (i < OPEN)
+      return h("fieldset", { class: "fields" }, h("legend", { class: title ? null : "sr" }, title || "The run"), own);
     return h("details", { class: "fold", "data-fold": title, open: open.has(title) }, h("summary", {}, title), own);
   });
-  const area = h("textarea", { id: "run-yaml", rows: 16, spellcheck: "false", "aria-label": "The run as YAML", oninput: () => { apply.disabled = false; } });
-  area.value = isOwn() ? answer?.yaml ?? "" : picked().text;
-  const apply = h("button", { type: "button", class: "small", id: "run-apply", disabled: true, onclick: () => solve({ verb: "rl", yaml: area.value }, true) }, "Apply");
-  left.replaceChildren(h("details", { class: "all", open: wide ? wide.open : window.innerWidth > 900 }, h("summary", {}, "Change the question"),
-    choice("run-scenario", "Scenario", shipped.map((s) => [s.name, s.name.replace(/^rl-/, "")]), isOwn() ? "" : picked().name, (name) => {
-      change({ run_scenario: name, run: {} }, true);
-      document.dispatchEvent(new Event("kept"));
-      solve(question()).then(() => $("left").querySelector(`input[value="${CSS.escape(name)}"]`)?.focus());
-    }), h("p", { class: "note" }, isOwn() ? "A run of your own." : `${picked().what}.`),
-    h("datalist", { id: "run-models" }, models.map((name) => h("option", { value: name }))), groups,
-    h("details", { class: "fold", "data-fold": "yaml", open: open.has("yaml") }, h("summary", {}, "Scenario (YAML)"), area, h("div", { class: "row" }, apply), h("p", { class: "wrong", id: "wrong-run-yaml" }))));
+  const area = h("textarea", {
+    id: "run-yaml",
+    rows: 16,
+    spellcheck: "false",
+    "aria-label": "The run as YAML",
+    oninput: () => {
+      apply.disabled = false;
+    },
+  });
+  area.value = isOwn() ? (answer?.yaml ?? "") : picked().text;
+  const apply = h(
+    "button",
+    {
+      type: "button",
+      class: "small",
+      id: "run-apply",
+      disabled: true,
+      onclick: () => solve({ verb: "rl", yaml: area.value }, true),
+    },
+    "Apply",
+  );
+  left.replaceChildren(
+    h(
+      "details",
+      { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
+      h("summary", {}, "Change the question"),
+      choice(
+        "run-scenario",
+        "Scenario",
+        shipped.map((s) => [s.name, s.name.replace(/^rl-/, "")]),
+        isOwn() ? "" : picked().name,
+        (name) => {
+          change({ run_scenario: name, run: {} }, true);
+          document.dispatchEvent(new Event("kept"));
+          solve(question()).then(() =>
+            $("left")
+              .querySelector(`input[value="${CSS.escape(name)}"]`)
+              ?.focus(),
+          );
+        },
+      ),
+      h("p", { class: "note" }, isOwn() ? "A run of your own." : `${picked().what}.`),
+      h(
+        "datalist",
+        { id: "run-models" },
+        models.map((name) => h("option", { value: name })),
+      ),
+      groups,
+      h(
+        "details",
+        { class: "fold", "data-fold": "yaml", open: open.has("yaml") },
+        h("summary", {}, "Scenario (YAML)"),
+        area,
+        h("div", { class: "row" }, apply),
+        h("p", { class: "wrong", id: "wrong-run-yaml" }),
+      ),
+    ),
+  );
   if (held) $(held)?.focus(); // made anew under the fingers
 }
 
-// ---- the answer ------------------------------------------------------------------------------------------------------------------------
+// ---- the answer --------------------
 
 /** Ask and show. keep: it is a text, whose fields the form takes over where it is right. */
 async function solve(body, keep = false) {
@@ -133,10 +226,15 @@ function draw() {
   clear($("rl-wrong"));
   box.classList.remove("stale");
   $("headline").textContent = answer.view.headline;
-  $("footing").textContent = `${isOwn() ? "a run of your own" : `scenario ${picked().name}`}; facts ${r.facts_hash ?? ""}`;
+  $("footing").textContent =
+    `${isOwn() ? "a run of your own" : `scenario ${picked().name}`}; facts ${r.facts_hash ?? ""}`;
   const made = h("div", {});
   box.replaceChildren(made);
-  pageOf(made, answer.view, { strip: false, made: take.command(), explain: (metric, from) => drawer.explain(answer.body, metric, from) });
+  pageOf(made, answer.view, {
+    strip: false,
+    made: take.command(),
+    explain: (metric, from) => drawer.explain(answer.body, metric, from),
+  });
   box.dataset.step = String(r.step_s?.value ?? "");
 }
 

@@ -1,11 +1,39 @@
-// The question on the page: one object, the same as a request to the server; in the address as compressed JSON, and as YAML.
+// The question on the page: one object, the same as a request to the server; in the address as compressed JSON,
+// and as YAML.
 
 import { count } from "./dom.js";
 
 export const EMPTY = {
-  tab: "brief", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips", budget: "$2M", days: "30",
-  tokens: "15T", seq: "4096", batch: "16384seqs", fine: "pretrain", isl: "8k", osl: "1k", ttft: "2s", tpot: "50ms", cached: "0%", price: "default", stack: "", engine: "", set: [],
-  serve_chips: "64", rate: "20rps", p99_ttft: "5s", p99_tpot: "100ms", scenario: "startup", run_scenario: "rl-nemo-8b", run: {}, passes: {}, all: false,
+  tab: "brief",
+  model: "deepseek-v3",
+  config: null,
+  on: ["trn2", "trn3", "trn4", "ironwood", "gb300"],
+  chips: "16384",
+  equal: "chips",
+  budget: "$2M",
+  days: "30",
+  tokens: "15T",
+  seq: "4096",
+  batch: "16384seqs",
+  fine: "pretrain",
+  isl: "8k",
+  osl: "1k",
+  ttft: "2s",
+  tpot: "50ms",
+  cached: "0%",
+  price: "default",
+  stack: "",
+  engine: "",
+  set: [],
+  serve_chips: "64",
+  rate: "20rps",
+  p99_ttft: "5s",
+  p99_tpot: "100ms",
+  scenario: "startup",
+  run_scenario: "rl-nemo-8b",
+  run: {},
+  passes: {},
+  all: false,
 };
 
 export const state = structuredClone(EMPTY);
@@ -52,42 +80,72 @@ export function ask() {
 
 /** What a request body means for the page. */
 export function fromAsk(body) {
-  const out = { ...EMPTY, on: body.on, set: [...(body.set ?? [])], config: null, price: body.price ?? "default", tab: body.train ? "train" : "serve" };
+  const out = {
+    ...EMPTY,
+    on: body.on,
+    set: [...(body.set ?? [])],
+    config: null,
+    price: body.price ?? "default",
+    tab: body.train ? "train" : "serve",
+  };
   if (typeof body.model === "string") out.model = body.model;
   else Object.assign(out, { config: body.model, model: body.model.model_type ?? "pasted" });
   if (body.chips !== undefined && body.chips !== null) out[body.train ? "chips" : "serve_chips"] = String(body.chips);
   if (body.train) {
-    Object.assign(out, { tokens: String(body.train.tokens ?? ""), seq: String(body.train.seq), batch: String(body.train.batch), fine: body.train.task ?? "pretrain" });
+    Object.assign(out, {
+      tokens: String(body.train.tokens ?? ""),
+      seq: String(body.train.seq),
+      batch: String(body.train.batch),
+      fine: body.train.task ?? "pretrain",
+    });
     Object.assign(out, { equal: body.equal ?? "chips", stack: body.stack ?? "" });
-    if (body.budget || body.days) Object.assign(out, { equal: PAID, budget: String(body.budget ?? ""), days: String(body.days ?? "") });
+    if (body.budget || body.days)
+      Object.assign(out, { equal: PAID, budget: String(body.budget ?? ""), days: String(body.days ?? "") });
   } else {
-    Object.assign(out, { isl: String(body.serve.isl), osl: String(body.serve.osl), ttft: body.serve.ttft ?? "", tpot: body.serve.tpot ?? "", cached: body.serve.cached ?? "0%", engine: body.serve.engine ?? "" });
+    Object.assign(out, {
+      isl: String(body.serve.isl),
+      osl: String(body.serve.osl),
+      ttft: body.serve.ttft ?? "",
+      tpot: body.serve.tpot ?? "",
+      cached: body.serve.cached ?? "0%",
+      engine: body.serve.engine ?? "",
+    });
   }
   return out;
 }
 
-// ---- YAML ------------------------------------------------------------------------------------------------------------------------------
+// ---- YAML --------------------
 
-const plain = (v) => (/^[A-Za-z0-9.%_-]+( [A-Za-z0-9]+)?$/.test(v) && !/^(true|false|null|yes|no|on|off|~)$/i.test(v) ? v : JSON.stringify(v));
-const flow = (o) => `{${Object.entries(o).map(([k, v]) => `${k}: ${plain(String(v))}`).join(", ")}}`;
+const plain = (v) =>
+  /^[A-Za-z0-9.%_-]+( [A-Za-z0-9]+)?$/.test(v) && !/^(true|false|null|yes|no|on|off|~)$/i.test(v)
+    ? v
+    : JSON.stringify(v);
+const flow = (o) =>
+  `{${Object.entries(o)
+    .map(([k, v]) => `${k}: ${plain(String(v))}`)
+    .join(", ")}}`;
 
 /** The scenario as a file. */
 export function toYaml() {
   const body = ask();
   const lines = ["mowich: 1", "workload:"];
-  lines.push(typeof body.model === "string" ? `  model: ${plain(body.model)}` : `  model: ${JSON.stringify(body.model)}`);
+  lines.push(
+    typeof body.model === "string" ? `  model: ${plain(body.model)}` : `  model: ${JSON.stringify(body.model)}`,
+  );
   if (body.train) lines.push(`  train: ${flow(body.train)}`);
   if (body.serve) lines.push(`  serve: ${flow(body.serve)}`);
   lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`);
-  for (const key of ["chips", "budget", "days", "equal", "stack", "price"]) if (body[key]) lines.push(`${key}: ${plain(String(body[key]))}`);
+  for (const key of ["chips", "budget", "days", "equal", "stack", "price"])
+    if (body[key]) lines.push(`${key}: ${plain(String(body[key]))}`);
   if (body.set) {
     lines.push("set:");
-    for (const item of body.set) lines.push(`  ${item.slice(0, item.indexOf("=")).trim()}: ${plain(item.slice(item.indexOf("=") + 1).trim())}`);
+    for (const item of body.set)
+      lines.push(`  ${item.slice(0, item.indexOf("=")).trim()}: ${plain(item.slice(item.indexOf("=") + 1).trim())}`);
   }
   return `${lines.join("\n")}\n`;
 }
 
-// ---- the address -----------------------------------------------------------------------------------------------------------------------
+// ---- the address --------------------
 
 async function through(stream, data) {
   const piped = new Blob([data]).stream().pipeThrough(stream);
@@ -97,10 +155,17 @@ async function through(stream, data) {
 /** What differs from the empty state, compressed, for the part behind #. */
 export async function toHash() {
   const differs = {};
-  for (const [key, value] of Object.entries(state)) if (JSON.stringify(value) !== JSON.stringify(EMPTY[key])) differs[key] = value;
+  for (const [key, value] of Object.entries(state))
+    if (JSON.stringify(value) !== JSON.stringify(EMPTY[key])) differs[key] = value;
   if (!Object.keys(differs).length) return "";
-  const packed = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(JSON.stringify(differs)));
-  return btoa(String.fromCharCode(...packed)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const packed = await through(
+    new CompressionStream("deflate-raw"),
+    new TextEncoder().encode(JSON.stringify(differs)),
+  );
+  return btoa(String.fromCharCode(...packed))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
 }
 
 const MOST_HASH = 60000;
@@ -117,7 +182,8 @@ export async function fromHash(hash) {
       const kind = (v) => (Array.isArray(v) ? "array" : v === null ? "null" : typeof v);
       if (kind(value) === kind(EMPTY[key]) || (key === "config" && kind(value) === "object")) out[key] = value;
     }
-    if (!out.on.every((s) => typeof s === "string") || !out.set.every((s) => typeof s === "string")) return structuredClone(EMPTY);
+    if (!out.on.every((s) => typeof s === "string") || !out.set.every((s) => typeof s === "string"))
+      return structuredClone(EMPTY);
     if (!TABS.some(([id]) => id === out.tab)) out.tab = "train"; // a link of an earlier page
   } catch {
     return structuredClone(EMPTY);
@@ -125,7 +191,17 @@ export async function fromHash(hash) {
   return out;
 }
 
-export const TABS = [["brief", "Brief"], ["train", "Train"], ["serve", "Serve"], ["forward", "Generate"], ["rl", "RL"], ["kernel", "Kernel"], ["fleet", "Fleet"], ["facts", "Facts"], ["accuracy", "Accuracy"]];
+export const TABS = [
+  ["brief", "Brief"],
+  ["train", "Train"],
+  ["serve", "Serve"],
+  ["forward", "Generate"],
+  ["rl", "RL"],
+  ["kernel", "Kernel"],
+  ["fleet", "Fleet"],
+  ["facts", "Facts"],
+  ["accuracy", "Accuracy"],
+];
 
 /** Values that a slider stops at. */
 export const STOPS = {
@@ -135,7 +211,17 @@ export const STOPS = {
   serve_chips: ["8", "16", "32", "64", "72", "128", "144", "256", "512", "1024"],
   tokens: [1e11, 3e11, 1e12, 2e12, 5e12, 1e13, 1.5e13, 2e13, 3e13, 5e13].map(count),
   seq: ["2048", "4096", "8192", "16384", "32768", "65536", "131072"],
-  batch: ["256seqs", "512seqs", "1024seqs", "2048seqs", "4096seqs", "8192seqs", "16384seqs", "32768seqs", "65536seqs"],
+  batch: [
+    "256seqs",
+    "512seqs",
+    "1024seqs",
+    "2048seqs",
+    "4096seqs",
+    "8192seqs",
+    "16384seqs",
+    "32768seqs",
+    "65536seqs",
+  ],
   isl: ["128", "512", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k"],
   osl: ["64", "128", "256", "512", "1k", "2k", "4k", "8k"],
   ttft: ["200ms", "500ms", "1s", "2s", "3s", "5s", "10s", "30s"],
@@ -144,7 +230,12 @@ export const STOPS = {
 };
 
 /** Lengths of requests by the names that InferenceX gives them. */
-export const LENGTHS = [["1k/1k", "1k", "1k"], ["8k/1k", "8k", "1k"], ["1k/8k", "1k", "8k"], ["128k/4k", "128k", "4k"]];
+export const LENGTHS = [
+  ["1k/1k", "1k", "1k"],
+  ["8k/1k", "8k", "1k"],
+  ["1k/8k", "1k", "8k"],
+  ["128k/4k", "128k", "4k"],
+];
 
 /** The number that a word such as 16384seqs, 15T, $2M, 2s, 50ms, 60% means; for placing a slider. */
 export function size(word) {

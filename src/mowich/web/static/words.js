@@ -3,7 +3,13 @@
 import { h } from "./dom.js";
 import { once } from "./api.js";
 
-const known = new Map([["confidence", "What the time rests on: constants from measurements, simulated kernels, or formulas and estimates; and its grade, from A, a document of the vendor, to D, an estimate."]]);
+const known = new Map([
+  [
+    "confidence",
+    "What the time rests on: constants from measurements, simulated kernels, or formulas and estimates; " +
+      "and its grade, from A, a document of the vendor, to D, an estimate.",
+  ],
+]);
 
 /** Fetch the glossary once; heads that are drawn already get their meaning. */
 export async function learn() {
@@ -17,7 +23,17 @@ export async function learn() {
 
 const bare = (word) => word.split(", ")[0]; // without its unit
 /** The meaning of words that differ from answer to answer: `*` of the glossary stands for them. */
-const alike = (word) => [...known].find(([head]) => head.includes("*") && new RegExp(`^${head.split("*").map((part) => part.replace(/[^\w ]/g, "\\$&")).join(".*")}$`).test(word))?.[1];
+const alike = (word) =>
+  [...known].find(
+    ([head]) =>
+      head.includes("*") &&
+      new RegExp(
+        `^${head
+          .split("*")
+          .map((part) => part.replace(/[^\w ]/g, "\\$&"))
+          .join(".*")}$`,
+      ).test(word),
+  )?.[1];
 
 function tell(element, word) {
   const means = known.get(word) ?? known.get(bare(word)) ?? alike(word);

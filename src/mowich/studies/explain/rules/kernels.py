@@ -117,7 +117,7 @@ KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "mowich/kernel-check@1": (
         R("functions", "1", "functions that were read", "count: kernels and what they reach in files at hand, counted"),
-        R("rules", "1", "rules of the check", "count: the table of docs/kernel-check.md, counted"),
+        R("rules", "1", "rules of the check", "count: the table of mowich help kernel-check, counted"),
         R("found *", "1", "findings of the stage", "count: counted"),
         R("run instructions", "1", "instructions of the kernel that ran", "count: counted on all cores"),
         R(

@@ -14,7 +14,8 @@ NEAREST_RULES = (
         "measured nearest * correlation",
         "1",
         "how much a measured row says of the forecast: 0 nothing, 1 measured there",
-        "table: a factor for each class that differs, and a decay with the doublings of each amount (docs/serving.md)",
+        "table: a factor for each class that differs, and a decay with the doublings of each amount"
+        " (mowich help theory-serving)",
     ),
     R("measured nearest * *", "1", "an amount of a measured row", "lookup: read from the measured rows"),
 )
@@ -75,7 +76,7 @@ SERVE_ROW = [
         "sequences",
         "sequences that a decode worker holds at once, on average",
         "search: of a ladder of batches and the gaps beside its best, the one with the most tokens per second and chip"
-        " within the limits (docs/serving.md)",
+        " within the limits (mowich help theory-serving)",
     ),
     R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
     R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),

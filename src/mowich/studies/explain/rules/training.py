@@ -38,7 +38,7 @@ MEMORY_OF_PLAN = [
     R("out_of_memory", "1", "chance that a device needs more memory than a program may use", OUT_OF_MEMORY),
 ]
 
-OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (docs/for-planners.md)"
+OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (mowich help for-planners)"
 
 OWNED_RULES = [
     R("owned days", "d", "days in which the budget pays the electricity of chips that are there", OWNED_ROW),

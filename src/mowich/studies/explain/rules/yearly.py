@@ -6,7 +6,7 @@ from mowich.studies.explain.rules.rule import R, Rule
 
 _SAVING = (
     "inside: the cost of a token on the first row less that on this one, times {tokens}; each cause of the range moved"
-    " once, on both rows (docs/own-fleet.md)"
+    " once, on both rows (mowich help own-fleet)"
 )
 _PORTING = ("prices.porting.people", "prices.porting.months", "prices.porting.usd_per_person_month")
 
