@@ -159,3 +159,12 @@ def test_what_is_kept_has_an_owner() -> None:
     assert found == {}
     text = "import collections\na: dict[str, int] = {}\nb = collections.OrderedDict()\nc = {1: 2}\nd = dict(c)\n"
     assert filled_later(text) == ["a", "b"]
+
+
+def test_lines_of_scripts_for_the_browser_have_at_most_120_characters() -> None:
+    for folder in ("web", "show"):
+        for path in (ROOT / "src" / "mowich" / folder / "static").glob("*.js"):
+            if path.name.endswith(".min.js"):
+                continue
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            assert [f"{path.name}:{at}" for at, line in lines if len(line) > 120] == []
