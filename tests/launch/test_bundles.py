@@ -501,7 +501,7 @@ def test_a_comparison_writes_its_best_system_that_the_program_runs_on(
 ) -> None:
     assert cli.run([*COMPARED, "sglang", "--out", str(tmp_path / "bundle")]) == 0
     out = capsys.readouterr().out
-    assert "note: h100:2: a token is cheapest on it of those that sglang runs on" in out
+    assert "note: h100:2: the only one that sglang runs on" in out
     assert "The forecast is of vllm, and the bundle starts SGLang: --engine sglang" in out
     forecast = json.loads((tmp_path / "bundle" / "forecast.json").read_text(encoding="utf-8"))
     assert [row["system"] for row in forecast["plans"]] == ["h100:2"]
