@@ -49,6 +49,14 @@ def scenarios(verb: str, _: Knowledge) -> bytes:
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
 
 
+def kernel_examples(_: Knowledge) -> bytes:
+    """Kernels that ship, each with what it is."""
+    from mowich.examples import names_of, shipped
+
+    found = [shipped("kernels", name) for name in names_of("kernels")]
+    return reply({"schema": "mowich/kernels@1", "kernels": [{"name": k.name, "what": k.what} for k in found]})
+
+
 def head_words(_: Knowledge) -> bytes:
     """What the words on heads of tables mean."""
     from mowich.show.glossary import glossary
@@ -163,4 +171,7 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, head_words, scenarios, systems, facts_list, facts_show, facts_side, map_picture)
+LISTINGS = (
+    *(models, model, head_words, scenarios, kernel_examples, systems),
+    *(facts_list, facts_show, facts_side, map_picture),
+)
