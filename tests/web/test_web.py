@@ -21,7 +21,7 @@ from captured_models import captured_json
 from mowich.cli.app import app
 from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
-from mowich.examples import names_of
+from mowich.examples import names_of, shipped
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.models import load_model
@@ -348,6 +348,17 @@ def test_every_field_of_a_run_that_a_body_takes_has_a_meaning_and_a_type_in_the_
     wanted = {field.name for field in SCENARIO_KEYS.values() if Edge.KEY in field.edges}
     assert wanted <= set(told)
     assert [name for name in wanted if not told[name].get("description")] == []
+
+
+def test_fleet_opens_on_a_scenario_with_a_decision_and_little_idle(client: TestClient) -> None:
+    found = client.get("/api/scenarios").json()["result"]["scenarios"]
+    assert [s["name"] for s in found[:2]] == ["startup", "trainium-tenants"]
+    assert {s["name"] for s in found} == {
+        name for name in names_of("scenarios") if shipped("scenarios", name).command.startswith("mowich fleet ")
+    }
+    answer = client.post("/api/fleet", json={"yaml": found[0]["text"]}).json()
+    assert answer["view"]["headline"].startswith("Rent up to")
+    assert "No system stands idle" in json.dumps(answer["view"])
 
 
 def test_shipped_scenarios_bring_their_speeds_and_what_is_changed_is_predicted(client: TestClient) -> None:

@@ -36,11 +36,15 @@ def model(given: str | Mapping[str, object], _: Knowledge) -> bytes:
     return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
+TEACHING = ("startup", "trainium-tenants")
+"""Scenarios that stand first: each has a clear decision, and little stands idle."""
+
+
 def scenarios(verb: str, _: Knowledge) -> bytes:
-    """Scenarios of a verb that ship, with their text."""
+    """Scenarios of a verb that ship, with their text: those that teach first, then by name."""
     from mowich.examples import names_of, shipped
 
-    found = [shipped("scenarios", name) for name in names_of("scenarios")]
+    found = [shipped("scenarios", name) for name in dict.fromkeys((*TEACHING, *names_of("scenarios")))]
     rows = [
         {"name": s.name, "what": s.what, "command": s.command, "text": s.path.read_text(encoding="utf-8")}
         for s in found
