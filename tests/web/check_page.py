@@ -397,6 +397,14 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
         page.locator(".source-code li.costly").count() > 0,
         "kernel: lanes, and beside them the source with its costly lines",
     )
+    page.select_option("#kernel-example", "layer_norm_wrong")
+    page.wait_for_selector(".lanes h2:has-text('layer_norm_wrong.py')")
+    check(
+        page.locator(".source-code li.costly").count() > 0
+        and "there is a mistake to find" in page.inner_text(".lanes")
+        and page.evaluate("() => (b => b.scrollWidth <= b.clientWidth)(document.querySelector('.source-code'))"),
+        "kernel: one that ships can be chosen, and no line of its source is cut",
+    )
     page.fill("#kernel-source", "import nki\n\ndef f(x):\n    return x\n")
     page.click("button:has-text('Profile')")
     page.wait_for_selector("#wrong-kernel:not(:empty)")

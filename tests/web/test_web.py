@@ -21,6 +21,7 @@ from captured_models import captured_json
 from mowich.cli.app import app
 from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
+from mowich.examples import names_of, shipped
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.models import load_model
@@ -347,6 +348,17 @@ def test_every_field_of_a_run_that_a_body_takes_has_a_meaning_and_a_type_in_the_
     wanted = {field.name for field in SCENARIO_KEYS.values() if Edge.KEY in field.edges}
     assert wanted <= set(told)
     assert [name for name in wanted if not told[name].get("description")] == []
+
+
+def test_fleet_opens_on_a_scenario_with_a_decision_and_little_idle(client: TestClient) -> None:
+    found = client.get("/api/scenarios").json()["result"]["scenarios"]
+    assert [s["name"] for s in found[:2]] == ["startup", "trainium-tenants"]
+    assert {s["name"] for s in found} == {
+        name for name in names_of("scenarios") if shipped("scenarios", name).command.startswith("mowich fleet ")
+    }
+    answer = client.post("/api/fleet", json={"yaml": found[0]["text"]}).json()
+    assert answer["view"]["headline"].startswith("Rent up to")
+    assert "No system stands idle" in json.dumps(answer["view"])
 
 
 def test_shipped_scenarios_bring_their_speeds_and_what_is_changed_is_predicted(client: TestClient) -> None:
@@ -689,6 +701,26 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
         assert "SyntaxError" in wrong.text
 
 
+def test_every_kernel_that_ships_is_shown_with_its_source_where_no_kernel_of_a_visitor_runs(client: TestClient) -> None:
+    listed = client.get("/api/kernels").json()["result"]["kernels"]
+    assert [k["name"] for k in listed] == list(names_of("kernels"))
+    assert all(k["what"] for k in listed)
+    for name in ("all_reduce_ranks", "layer_norm_wrong"):  # several ranks; wrong on purpose
+        answer = client.get(f"/api/kernel/{name}").json()
+        assert answer["command"] == f"mowich kernel profile @{name}"
+        assert answer["source"] == names_of("kernels")[name].read_text(encoding="utf-8")
+        assert any(e["ph"] == "X" for e in answer["trace"]["traceEvents"])
+    assert any("there is a mistake to find" in line for line in answer["said"])
+    again = client.get("/api/kernel/layer_norm_wrong")
+    assert again.json() == answer
+    assert float(again.headers["server-timing"].split("dur=")[1]) < 200  # ms: from the cache
+    for name, status in (("softmx", 404), ("..%2F..%2Fsetup", 404), ("@softmax", 422)):
+        refused = client.get(f"/api/kernel/{name}")
+        assert refused.status_code == status, refused.text
+        assert len(refused.json()["errors"]) == 1
+    assert "did you mean" in client.get("/api/kernel/softmx").json()["errors"][0]["line"]
+
+
 def test_pages_of_other_sites_start_no_work() -> None:
     with TestClient(create_app(ServerOptions(kernels=True, warm=False), Here())) as client:
         body = json.dumps({"source": "x", "kernel": "k"})
@@ -739,6 +771,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "model",
         "systems",
         "scenarios",
+        "kernels",
         "glossary",
         "facts",
         "scenario",

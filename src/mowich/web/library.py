@@ -36,17 +36,29 @@ def model(given: str | Mapping[str, object], _: Knowledge) -> bytes:
     return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
+TEACHING = ("startup", "trainium-tenants")
+"""Scenarios that stand first: each has a clear decision, and little stands idle."""
+
+
 def scenarios(verb: str, _: Knowledge) -> bytes:
-    """Scenarios of a verb that ship, with their text."""
+    """Scenarios of a verb that ship, with their text: those that teach first, then by name."""
     from mowich.examples import names_of, shipped
 
-    found = [shipped("scenarios", name) for name in names_of("scenarios")]
+    found = [shipped("scenarios", name) for name in dict.fromkeys((*TEACHING, *names_of("scenarios")))]
     rows = [
         {"name": s.name, "what": s.what, "command": s.command, "text": s.path.read_text(encoding="utf-8")}
         for s in found
         if s.command.startswith(f"mowich {verb} ")
     ]
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
+
+
+def kernel_examples(_: Knowledge) -> bytes:
+    """Kernels that ship, each with what it is."""
+    from mowich.examples import names_of, shipped
+
+    found = [shipped("kernels", name) for name in names_of("kernels")]
+    return reply({"schema": "mowich/kernels@1", "kernels": [{"name": k.name, "what": k.what} for k in found]})
 
 
 def head_words(_: Knowledge) -> bytes:
@@ -163,4 +175,7 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, head_words, scenarios, systems, facts_list, facts_show, facts_side, map_picture)
+LISTINGS = (
+    *(models, model, head_words, scenarios, kernel_examples, systems),
+    *(facts_list, facts_show, facts_side, map_picture),
+)

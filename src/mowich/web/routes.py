@@ -278,16 +278,18 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
 def _add_kernels(app: FastAPI, server: ServerParts) -> None:
     """Kernels, one at a time."""
 
-    async def profiled(ask: asks.KernelProfile, limit_s: float) -> bytes:
-        """One kernel at a time."""
-        from mowich.web.kernels import profile
-
+    async def one_at_a_time(run: Callable[[], Awaitable[bytes]]) -> bytes:
         with server.kernels.request():
             turn = await server.kernels.take(is_long=True)
             try:
-                return await profile(ask, limit_s)
+                return await run()
             finally:
                 server.kernels.give(turn, is_long=True)
+
+    async def profiled(ask: asks.KernelProfile, limit_s: float) -> bytes:
+        from mowich.web.kernels import profile
+
+        return await one_at_a_time(lambda: profile(ask, limit_s))
 
     @app.post("/api/kernel/profile", responses=_OK, tags=["kernels"])
     async def kernel_profile(request: Request, ask: asks.KernelProfile) -> Response:
@@ -311,6 +313,21 @@ def _add_kernels(app: FastAPI, server: ServerParts) -> None:
             return example(await profiled(ask, EXAMPLE_S), source)
 
         return await _sent(server.answers.cache.get("kernel/example", make))
+
+    @app.get("/api/kernel/{name}", responses=_OK, tags=["kernels"])
+    async def kernel_shipped(name: Annotated[asks.Word, Path()]) -> Response:
+        """The profile of an example of ours: `mowich kernel profile @NAME`. `/api/kernels` lists them."""
+        from mowich.web.kernels import profile_example
+
+        async def make() -> bytes:
+            return await one_at_a_time(lambda: profile_example(name, EXAMPLE_S))
+
+        return await _sent(server.answers.cache.get(f"kernel/@{name}", make))
+
+    @app.get("/api/kernels", responses=_OK, tags=["kernels"])
+    async def kernels_list() -> Response:
+        """Kernels that ship: `mowich example`."""
+        return await _sent(server.answers.verb("kernel_examples"))
 
 
 def _add_state(app: FastAPI, server: ServerParts) -> None:

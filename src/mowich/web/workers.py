@@ -35,7 +35,7 @@ QUICK = frozenset(
     (
         *("together", "fit", "collective", "prices", "scenario"),
         *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
-        "map_picture",
+        *("map_picture", "kernel_examples"),
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""

@@ -1,4 +1,4 @@
-// Kernel timeline: what each engine does when. An example of ours is there at once; a trace from `mowich kernel
+// Kernel timeline: what each engine does when. Every kernel that ships can be chosen; a trace from `mowich kernel
 // profile --trace FILE.json` opens in the browser alone; a kernel can be sent only where the server was started
 // with --kernels.
 
@@ -81,11 +81,56 @@ function timeline(list) {
   };
 }
 
+const FIRST = "matmul_gelu"; // the example of this view, which ships with the page alone
+let chosen = FIRST;
+
+/** The kernels that ship, one chosen. */
+function chooser(list) {
+  const what = () => list.find((k) => k.name === chosen)?.what ?? "gelu(lhsT.T @ rhs), tile by tile";
+  const note = h("p", { class: "note", id: "kernel-what" }, `${what()}.`);
+  const pick = h(
+    "select",
+    {
+      id: "kernel-example",
+      onchange: () => {
+        chosen = pick.value;
+        note.textContent = `${what()}.`;
+        example();
+      },
+    },
+    [FIRST, ...list.map((k) => k.name)].map((name) => {
+      const made = h("option", { value: name }, name);
+      made.selected = name === chosen;
+      return made;
+    }),
+  );
+  return h("div", { class: "field" }, h("label", { for: "kernel-example" }, "Kernel that ships"), pick, note);
+}
+
+/** The trace of the chosen kernel, as the server made it. */
+async function example() {
+  const asked = chosen;
+  const there = () => $("panes").dataset.tab === "kernel" && asked === chosen && $("kernel-answer");
+  $("kernel-answer").classList.add("stale");
+  $("wrong-example").textContent = "";
+  const done = waiting("kernel", $("status"), "Running the kernel");
+  try {
+    const [answer] = await Promise.all([once(`/api/kernel/${asked === FIRST ? "example" : asked}`), library()]);
+    if (there()) draw(answer);
+    done();
+  } catch (error) {
+    done(false);
+    if (there()) $("kernel-answer").replaceChildren();
+    if (there()) $("wrong-example").textContent = error.message;
+  }
+  if (there()) $("kernel-answer").classList.remove("stale");
+}
+
 export async function show() {
   $("headline").textContent = "Kernel timeline";
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
-  const about = (await once("/api/about")).result;
+  const [about, shipped] = await Promise.all(["/api/about", "/api/kernels"].map(async (at) => (await once(at)).result));
   const wrong = h("p", { class: "wrong", id: "wrong-trace" });
   const file = h("input", {
     type: "file",
@@ -110,29 +155,21 @@ export async function show() {
     : h(
         "p",
         { class: "soft" },
-        "Kernels are code, so this server runs none that is sent to it. ",
+        "Kernels are code, so this server runs none but its own. ",
         h("code", {}, "mowich web --kernels"),
         " on your own machine does; a trace of ",
         h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"),
         " opens here anyway.",
       );
   $("left").replaceChildren(
+    chooser(shipped.kernels),
+    h("p", { class: "wrong", id: "wrong-example" }),
     h("div", { class: "field" }, h("label", { for: "trace" }, "Open a trace"), file),
     wrong,
     form,
   );
   $("view").replaceChildren(h("div", { id: "kernel-answer" }, skeleton(9)));
-  const done = waiting("kernel", $("status"), "Running the kernel");
-  try {
-    const [answer] = await Promise.all([once("/api/kernel/example"), library()]);
-    if ($("panes").dataset.tab !== "kernel") return;
-    draw(answer);
-  } catch (error) {
-    $("kernel-answer")?.replaceChildren();
-    wrong.textContent = error.message;
-  } finally {
-    done();
-  }
+  await example();
   $("centre").setAttribute("aria-busy", "false");
 }
 
@@ -221,7 +258,7 @@ function listing(source, view) {
       t.rows
         .flat()
         .map((c) => (Array.isArray(c) ? c[0] : c))
-        .flatMap((c) => [...String(c).matchAll(/kernel\.py:(\d+)/g)].map((m) => Number(m[1]))),
+        .flatMap((c) => [...String(c).matchAll(/\w+\.py:(\d+)/g)].map((m) => Number(m[1]))),
     ),
   );
   return h(
@@ -247,6 +284,7 @@ function draw(answer) {
   const code = answer.source ?? $("kernel-source")?.value;
   const [first, rest] = [h("div", { class: "charts one" }), h("div", { class: "charts" })];
   const beside = h("div", {}, lanes ?? "", first);
+  const checks = answer.file ? answer.said : []; // an example says how far it is from its reference
   box.replaceChildren(
     code
       ? h(
@@ -255,8 +293,9 @@ function draw(answer) {
           h(
             "div",
             {},
-            h("h2", {}, "Source"),
+            h("h2", {}, answer.file ? `Source: ${answer.file}` : "Source"),
             h("p", { class: "note" }, "Marked: lines that the tables below name."),
+            checks.map((line) => h("p", { class: "note" }, `Its own check: ${line}.`)),
             listing(code, answer.view),
           ),
           beside,
