@@ -396,6 +396,17 @@ def test_every_head_of_the_table_of_answers_has_its_meaning(client: TestClient) 
     assert all(means.get(head) for head in heads), sorted(head for head in heads if not means.get(head))
 
 
+def test_the_table_of_serving_shows_the_first_wait_and_users_at_once(client: TestClient) -> None:
+    """Without "all columns"; the users of a plan, times their speed, are the tokens of its chips."""
+    serving = client.get("/static/table.js").text.split("const SERVE = [")[1].split("];")[0]
+    few = {found[1] for found in re.finditer(r'key: "(\w+)".*few: true', serving)}
+    assert {"ttft_s", "users", "p99_ttft_s", "p99_tpot_s"} <= few
+    for row in client.post("/api/compare", json=SERVE).json()["result"]["rows"]:
+        users = row["batch"] * row["replicas"]["decode"]
+        tokens = row["chips_used"] * row["tokens_per_s_per_chip"]["value"]
+        assert users * row["tokens_per_s_per_user"]["value"] == pytest.approx(tokens, rel=0.05)
+
+
 def test_what_one_worker_has_read_is_not_anothers() -> None:
     """The same question is read once by a worker, and by each worker with its own facts."""
     ask = asks.PricesBody.model_validate({"on": ("trn3",)})
