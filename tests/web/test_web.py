@@ -28,6 +28,8 @@ from mowich.models import load_model
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.software.engine import engine_names
+from mowich.software.stack import training_stacks
 from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
 from mowich.web.reading import Knowledge
@@ -406,6 +408,33 @@ def test_every_head_of_the_table_of_answers_has_its_meaning(client: TestClient) 
     heads = set(re.findall(r'head: "([^"]+)"', script)) - {"confidence", "step, hand-tuned"}
     assert len(heads) > 12
     assert all(means.get(head) for head in heads), sorted(head for head in heads if not means.get(head))
+
+
+def test_the_table_of_serving_shows_the_first_wait_and_users_at_once(client: TestClient) -> None:
+    """Without "all columns"; the users of a plan, times their speed, are the tokens of its chips."""
+    serving = client.get("/static/table.js").text.split("const SERVE = [")[1].split("];")[0]
+    few = {found[1] for found in re.finditer(r'key: "(\w+)".*few: true', serving)}
+    assert {"ttft_s", "users", "p99_ttft_s", "p99_tpot_s"} <= few
+    for row in client.post("/api/compare", json=SERVE).json()["result"]["rows"]:
+        users = row["batch"] * row["replicas"]["decode"]
+        tokens = row["chips_used"] * row["tokens_per_s_per_chip"]["value"]
+        assert users * row["tokens_per_s_per_user"]["value"] == pytest.approx(tokens, rel=0.05)
+
+
+def test_the_page_offers_the_software_that_facts_hold(client: TestClient) -> None:
+    """No list of its own; each word is one that a comparison takes."""
+    known, facts = client.get("/api/systems").json()["result"], load_facts()
+    assert known["stacks"] == training_stacks(facts)
+    assert known["engines"] == engine_names(facts)
+    form = client.get("/static/form.js").text
+    assert not [name for name in (*known["stacks"], *known["engines"]) if f'"{name}"' in form]
+    for job, key in ((SMALL, "stack"), (SERVE, "engine")):
+        wrong = (
+            {**job, "stack": "none-such"} if key == "stack" else {**job, "serve": {**SERVE["serve"], key: "no-such"}}
+        )
+        refused = client.post("/api/compare", json=wrong)
+        assert refused.status_code == 422
+        assert all(name in refused.text for name in known[f"{key}s"]), refused.text
 
 
 def test_what_one_worker_has_read_is_not_anothers() -> None:

@@ -70,8 +70,10 @@ def head_words(_: Knowledge) -> bytes:
 
 
 def systems(known: Knowledge) -> bytes:
-    """Systems that can be asked for."""
+    """Systems that can be asked for, and the software that they can be asked to run: training stacks, engines."""
     from mowich.machines.system import resolve
+    from mowich.software.engine import engine_names
+    from mowich.software.stack import training_stacks
 
     facts = known.facts
     rows = []
@@ -92,7 +94,8 @@ def systems(known: Knowledge) -> bytes:
                 "aliases": list(facts.aliases()[name].aliases) if name in facts.aliases() else [],
             }
         )
-    return reply({"schema": "mowich/systems@1", "systems": rows})
+    software = {"stacks": training_stacks(facts), "engines": engine_names(facts)}
+    return reply({"schema": "mowich/systems@1", "systems": rows, **software})
 
 
 def facts_list(known: Knowledge) -> bytes:

@@ -239,7 +239,7 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
 
     @app.get("/api/systems", responses=_OK, tags=["facts"])
     async def systems() -> Response:
-        """Systems that can be asked for."""
+        """Systems that can be asked for, and training stacks and serving engines that they can be asked to run."""
         return await _sent(server.answers.verb("systems"))
 
     @app.get("/api/map", responses=_OK, tags=["facts"])

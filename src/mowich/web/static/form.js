@@ -32,8 +32,6 @@ const SIZE_WORDS = {
   usd: "Budget: that of so many chips of the first",
   power: "Power: that of so many chips of the first",
 };
-const STACKS = ["deepseek", "jax-gpu", "jax-gpu-maxtext", "jax-tpu", "megatron", "neuron", "pytorch-fsdp"];
-const ENGINES = ["vllm", "sglang", "trtllm", "jax-tpu", "vllm-neuron"];
 const FIELDS = [
   "chips",
   "budget",
@@ -57,10 +55,12 @@ const FIELDS = [
 const SAID = { serve_chips: "chips" };
 
 let systems = [];
+let softwareKnown = { stacks: [], engines: [] }; // of the facts
 
 export async function build() {
   draw();
-  [systems] = await Promise.all([once("/api/systems").then((a) => a.result.systems), learnModels()]);
+  const [known] = await Promise.all([once("/api/systems").then((a) => a.result), learnModels()]);
+  ({ systems, ...softwareKnown } = known);
   draw();
   watch((keys) => {
     if (keys.some((k) => ["all", "equal"].includes(k))) draw();
@@ -143,7 +143,7 @@ const allSoftware = () =>
   select(softwareKey(), "Software of all systems", [
     ["", "as each maker ships it"],
     [HAND_TUNED, "hand-tuned, where there is some"],
-    ...(trains() ? STACKS : ENGINES).map((s) => [s, s]),
+    ...(trains() ? softwareKnown.stacks : softwareKnown.engines).map((s) => [s, s]),
   ]);
 
 function draw() {

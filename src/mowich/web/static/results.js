@@ -238,6 +238,7 @@ function frame() {
       ["usd_per_mtok", "cost"],
       [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"],
       ["J_per_token", "energy"],
+      ...(trains() ? [] : [["ttft_s", "TTFT"]]),
     ].map(([value, text]) => h("option", { value }, text)),
   );
   return h(

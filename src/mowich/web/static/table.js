@@ -5,6 +5,8 @@ import { h, number } from "./dom.js";
 import { mark, told } from "./words.js";
 
 const GIB = 2 ** 30;
+/** Users that a serving plan decodes at once: those of a replica, by its replicas; null where the row has none. */
+export const users = (row) => (row.batch && row.replicas?.decode ? row.batch * row.replicas.decode : null);
 const used = (row) => Object.values(row.memory_B ?? {}).reduce((a, b) => a + b, 0);
 
 /** key: of the row; head, unit; scale: from SI; few: shown at once, the others behind "all columns"; known: only
@@ -27,14 +29,17 @@ const TRAIN = [
   { key: "price", head: "price" },
 ];
 const SERVE = [
+  { key: "ttft_s", head: "TTFT", unit: "ms", scale: 1e3, few: true },
+  { key: "p99_ttft_s", head: "TTFT p99", unit: "ms", scale: 1e3, few: true, known: true },
   { key: "tokens_per_s_per_user", head: "tokens/s/user", few: true },
+  { key: "p99_tpot_s", head: "TPOT p99", unit: "ms", scale: 1e3, few: true, known: true },
+  { key: "users", head: "users", few: true },
   { key: "tokens_per_s_per_chip", head: "tokens/s/chip", few: true },
   { key: "usd_per_mtok", head: "$/Mtok", few: true },
   { key: "J_per_token", head: "J/token", few: true },
   { key: "memory_B", head: "memory", unit: "GiB", few: true },
   { key: "sure", head: "confidence", few: true },
   { key: "binds", head: "binds", few: true },
-  { key: "ttft_s", head: "TTFT", unit: "ms", scale: 1e3 },
   { key: "tpot_s", head: "TPOT", unit: "ms", scale: 1e3 },
   { key: "chips", head: "chips" },
   { key: "breakeven_usd_per_chip_h", head: "break-even $/chip/h" },
@@ -58,6 +63,7 @@ function sortValue(row, key) {
   if (key === "sure") return main(row)?.grade ?? null;
   if (key === "binds" || key === "price") return row[key] || null;
   if (key === "chips") return row.chips_used || row.chips_requested;
+  if (key === "users") return users(row);
   return row[key]?.value ?? null;
 }
 
@@ -118,6 +124,11 @@ function filled(row, column, place, view, act) {
           : number(row.chips_requested, 7),
       ),
     ];
+  if (key === "users") {
+    const all = users(row);
+    const each = all && row.replicas.decode > 1 ? `${number(row.batch)} on each of ${row.replicas.decode}` : null;
+    return [all ? h("span", { class: "value", title: each }, number(Math.round(all), 4)) : "–"];
+  }
   if (key === "sure") return runs(row) ? [dots(view.whys[place].sure, main(row).grade)] : ["–"];
   const metric = `${row.system}.${key}`;
   const button = (title, ...content) =>
