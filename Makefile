@@ -149,7 +149,7 @@ accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
 	$(BIN)/python tools/autoscaling_page.py
 
-# every stage that fits constants, in its order, to a fixed point; docs/records/fit.md. It moves numbers: in a change of its own.
+# every stage that fits constants, in its order, to a fixed point; docs/records/constants-fit.md. It moves numbers: in a change of its own.
 #   make fit SERVING=rows.csv
 SERVING ?=
 fit: $(STAMP)

@@ -1,7 +1,7 @@
 """One fit: every stage that fits constants, in its order, again and again until none moves any more.
 
     python tools/fit.py SERVING.csv [--rounds 3]   run the stages, print what moved, then the errors left out and the page
-    python tools/fit.py --page                     write docs/records/fit.md alone, from the constants that ship
+    python tools/fit.py --page                     write docs/records/constants-fit.md alone, from the constants that ship
 
 A stage reads what the stages before it wrote: operators and collectives, then training, then serving, whose software
 stands on the same devices, then Neuron's software. A round runs them all; the fit ends with a round that moves no
@@ -30,7 +30,7 @@ from mowich.evidence.validate import published
 from mowich.facts import Facts, load_facts
 
 TOOLS = Path(__file__).resolve().parent
-PAGE = TOOLS.parent / "docs" / "records" / "fit.md"
+PAGE = TOOLS.parent / "docs" / "records" / "constants-fit.md"
 TIMES = TOOLS / "fit_times.json"
 STILL = 0.005
 """Largest move of a constant, as a share of it, in a round after which nothing is fitted again."""
@@ -170,7 +170,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def page(facts: Facts) -> str:
-    """docs/records/fit.md."""
+    """docs/records/constants-fit.md."""
     known, left, worth, rows = training_widths(facts)
     of_served = fit_worth.read_served()
     served = serving_widths(facts)
@@ -293,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", help="published serving rows, which do not ship")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--page", action="store_true", help="write docs/records/fit.md alone")
+    parser.add_argument("--page", action="store_true", help="write docs/records/constants-fit.md alone")
     parser.add_argument("--constants", action="store_true", help="print the constants that ship, as JSON")
     asked = parser.parse_args()
     if asked.constants:

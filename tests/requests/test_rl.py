@@ -322,5 +322,5 @@ def test_a_task_of_plan_that_is_reinforcement_learning_leads_here(capsys: pytest
     words = "plan llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --task grpo"
     assert run(words.split()) == EXIT_BAD_INPUT
     assert capsys.readouterr().err.splitlines() == [
-        "error: --task: is reinforcement learning, got 'grpo'; mowich rl MODEL --grpo ... (docs/read/rl.md)"
+        "error: --task: is reinforcement learning, got 'grpo'; mowich rl MODEL --grpo ... (mowich help rl)"
     ]

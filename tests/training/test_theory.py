@@ -27,7 +27,8 @@ ONE = np.ones(1)
 
 def numbers(page: str, pattern: str) -> list[float]:
     """The numbers that a page prints at a place; `#` in the pattern stands for a number, blanks for any white space."""
-    text = (DOCS / page).read_text(encoding="utf-8")
+    [path] = DOCS.rglob(page)
+    text = path.read_text(encoding="utf-8")
     wanted = r"\s+".join(re.escape(word).replace(r"\#", r"(\d+(?:,\d{3})*(?:\.\d*)?)") for word in pattern.split())
     found = re.search(wanted, text)
     assert found, f"{page} has no {pattern!r}"
@@ -124,24 +125,26 @@ def test_a_step_of_serving(facts: Facts) -> None:
     """Bytes and the sum of parts; the parts' efficiencies are facts that have their own tests."""
     model = load_model("llama-3.1-70b")
     hbm = facts.number("chips.h200_sxm.memory.hbm_bandwidth")
-    weights, bandwidth, share, time = numbers("serving.md", "tm = #e9 / (#e12 x #) = # ms")
+    weights, bandwidth, share, time = numbers("theory-serving.md", "tm = #e9 / (#e12 x #) = # ms")
     assert bandwidth * 1e12 == pytest.approx(hbm, rel=1e-2)
     assert weights * 1e9 == pytest.approx(model.params / 8, rel=4e-2)  # the embedding is read row by row
     assert time == pytest.approx(weights * 1e9 / (bandwidth * 1e12 * share) * 1e3, rel=5e-3)
     layers, per_token, context, n, cache = numbers(
-        "serving.md", "The cache in 16 bit is # layers x # B x # x # = # GB per rank"
+        "theory-serving.md", "The cache in 16 bit is # layers x # B x # x # = # GB per rank"
     )
     assert layers == model.num_layers
     assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
     parts = [
-        *numbers("serving.md", "which gives # ms for linear."),
-        *numbers("serving.md", "GB per rank, / (#e12 x #) = # ms")[2:],
-        *numbers("serving.md", "# times, that is # ms.")[1:],
+        *numbers("theory-serving.md", "which gives # ms for linear."),
+        *numbers("theory-serving.md", "GB per rank, / (#e12 x #) = # ms")[2:],
+        *numbers("theory-serving.md", "# times, that is # ms.")[1:],
     ]
-    launched, launch, layers, each, fixed = numbers("serving.md", "Layers take # kernels x # us + # x # us = # ms.")
+    launched, launch, layers, each, fixed = numbers(
+        "theory-serving.md", "Layers take # kernels x # us + # x # us = # ms."
+    )
     assert fixed == pytest.approx((launched * launch + layers * each) / 1e3, rel=2e-2)
     host, activations, head, total = numbers(
-        "serving.md", "Host takes # ms, activations # ms, head # ms. The sum is # ms"
+        "theory-serving.md", "Host takes # ms, activations # ms, head # ms. The sum is # ms"
     )
     assert total == pytest.approx(sum(parts) + fixed + host + activations + head, abs=0.06)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mowich.errors import EXIT_OK, UserError, did_you_mean
 
 _TITLES = {"read": "To read", "theory": "The laws", "records": "Records"}
-_MORE = "Pages: mowich help topics; one of them: mowich help tutorial\n"
+PAGES_LINE = "\nPages: mowich help topics; one of them: mowich help tutorial\n"
 _WIDEST = 100
 
 
@@ -20,12 +20,12 @@ def help_of(words: Sequence[str], options: Callable[[Sequence[str]], object], ve
 
     if not words:
         options(["--help"])
-        return _put("\n" + _MORE)
+        return _put(PAGES_LINE)
     named = set(verbs)
     if list(words) == ["topics"]:
         return _put(_topics())
     topic = "-".join(words).lower()
-    if topic in handbook():
+    if topic in handbook() and not (len(words) > 1 and words[0] in named):
         ends = f"\nOptions: mowich {topic} --help\n" if topic in named else ""
         return _page(handbook()[topic].for_terminal(), ends)
     if words[0] in named:

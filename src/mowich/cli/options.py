@@ -145,7 +145,7 @@ def _epilog(schema: Schema[object]) -> str | None:
     return "\n\n".join(said) or None
 
 
-_WORDS = "Words of vLLM, SGLang, AIConfigurator, Megatron are taken: mowich help how-to"
+_WORDS = "Words of vLLM, SGLang, AIConfigurator, Megatron too: mowich help how-to"
 
 
 def verb(
