@@ -20,7 +20,8 @@ COMPILED = {"mowich/neuroncore/clock/_clock.so", "mowich/serving/traffic/_traffi
 
 def problems(wheel: Path) -> list[str]:
     """One line for each thing that is wrong with a wheel of this checkout."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, beside = data["project"], data["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     record = f"{project['name']}-{project['version']}.dist-info/"
     source = ROOT / "src"
     wanted = {
@@ -30,10 +31,12 @@ def problems(wheel: Path) -> list[str]:
         and "__pycache__" not in p.parts
         and p.relative_to(source).as_posix().removesuffix(".new") not in COMPILED
     }
-    beside = [p for n in ("kernels", "scenarios") for p in (ROOT / n).rglob("*.*") if "__pycache__" not in p.parts]
-    wanted |= {f"mowich/{p.relative_to(ROOT).as_posix()}": p for p in beside}
-    shelves = [p for n in ("read", "theory", "records") for p in (ROOT / "docs" / n).iterdir()]
-    wanted |= {f"mowich/pages/{p.relative_to(ROOT / 'docs').as_posix()}": p for p in shelves}
+    wanted |= {
+        f"{place}/{p.relative_to(ROOT / folder).as_posix()}": p
+        for folder, place in beside.items()
+        for p in (ROOT / folder).rglob("*.*")
+        if "__pycache__" not in p.parts
+    }
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist()) - COMPILED
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from readability import FENCE, HTML, LINK, WORD
+from readability import FENCE, HTML, LINK, words
 
 ROOT = Path(__file__).resolve().parents[1]
 AIM = 25_000
@@ -32,7 +32,7 @@ def words_of(text: str) -> int:
     >>> words_of("Two words, `one --more`.\\n```text\\nnot these\\n```\\n")
     4
     """
-    return len(WORD.findall(LINK.sub(r"\1", HTML.sub(" ", FENCE.sub("\n", text)))))
+    return words(LINK.sub(r"\1", HTML.sub(" ", FENCE.sub("\n", text))))
 
 
 def listed(shelf: str) -> tuple[int, int]:

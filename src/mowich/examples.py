@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mowich.errors import UserError, unknown
-from mowich.handbook import handbook_page
+from mowich.handbook import handbook
 
 ShippedKind = Literal["kernels", "scenarios", "tasks", "logs", "pages"]
 SUFFIXES: Mapping[ShippedKind, tuple[str, ...]] = {
@@ -76,7 +76,7 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     (True, True)
     """
     if kind == "pages":
-        return {SKILL: handbook_page(SKILL).path}
+        return {SKILL: handbook()[SKILL].path}
     found = (path for suffix in SUFFIXES[kind] for path in folder_of(kind).glob(f"*{suffix}"))
     return {path.stem: path for path in sorted(found)}
 

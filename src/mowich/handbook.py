@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 
 Shelf = Literal["read", "theory", "records"]
 SHELVES: tuple[Shelf, ...] = get_args(Shelf)
@@ -80,13 +80,10 @@ def handbook() -> Mapping[str, HandbookPage]:
     raise UserError("the pages that ship with mowich are not here", where=str(package), fix="install it again")
 
 
-def handbook_page(topic: str) -> HandbookPage:
-    """The page of a topic, also by its file name. Raises UserError for an unknown topic.
+def topic_of(words: str) -> str:
+    """A topic as people write it: with blanks, in capitals, or as the file of its page.
 
-    >>> handbook_page("docs/read/serving.md").topic
-    'serving'
+    >>> topic_of("docs/read/serving.md"), topic_of("Kernel check")
+    ('serving', 'kernel-check')
     """
-    name = Path(topic.lower()).name.removesuffix(".md").replace(" ", "-").replace("_", "-")
-    if name not in handbook():
-        raise unknown("topic", topic, handbook())
-    return handbook()[name]
+    return Path(words.lower()).name.removesuffix(".md").replace(" ", "-").replace("_", "-")

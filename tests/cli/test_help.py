@@ -11,7 +11,7 @@ import pytest
 from mowich.cli import run
 from mowich.cli.verbs import ALL_VERBS
 from mowich.errors import EXIT_BAD_INPUT
-from mowich.handbook import handbook, handbook_page
+from mowich.handbook import handbook, topic_of
 from mowich.show.glossary import glossary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,9 +60,13 @@ def test_a_page_opens_by_its_topic(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mowich help " in printed
 
 
-@pytest.mark.parametrize("topic", ["theory-training", "THEORY-TRAINING", "docs/theory/theory-training.md"])
-def test_writings_of_a_topic(topic: str) -> None:
-    assert handbook_page(topic).topic == "theory-training"
+@pytest.mark.parametrize(
+    "topic", ["theory-training", "THEORY-TRAINING", "theory training", "docs/theory/theory-training.md"]
+)
+def test_writings_of_a_topic(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert topic_of(topic) == "theory-training"
+    assert run(["help", *topic.split()]) == 0
+    assert capsys.readouterr().out.startswith("# How a training step is predicted")
 
 
 def test_a_verb_with_a_page_says_where_its_options_are(capsys: pytest.CaptureFixture[str]) -> None:

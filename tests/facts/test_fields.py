@@ -208,12 +208,8 @@ def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
     assert refused > 30
 
 
-FILE = (
-    (Path(__file__).parents[2] / "docs" / "read" / "how-to.md")
-    .read_text()
-    .split("```yaml acme.yaml\n")[1]
-    .split("```")[0]
-)
+PAGE = (Path(__file__).parents[2] / "docs" / "read" / "how-to.md").read_text(encoding="utf-8")
+FILE = PAGE.split("```yaml acme.yaml\n")[1].split("```")[0]
 
 
 @pytest.mark.share(2)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -129,7 +130,8 @@ def test_without_it_the_wheel_is_python_alone_and_a_line_for_each_says_so(
 def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None:
     """What `make` does. In a copy: the checkout may be in use."""
     (tmp_path / "tools").mkdir()
-    for name in ("kernels", "scenarios", "docs/read", "docs/theory", "docs/records"):  # they ship beside the package
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]:  # folders beside the package
         (tmp_path / name).mkdir(parents=True)
     for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)

@@ -118,11 +118,8 @@ def test_twenty_published_plans_stand_beside_ours(facts: Facts, monkeypatch: pyt
     assert {one.system.vendor for one in found} >= {"NVIDIA", "Google", "AWS"}
     for model in ("llama-3.1-405b", "deepseek-v3", "kimi-k2", "qwen3-235b-a22b", "gpt-oss-120b"):
         assert any(one.model.name == model for one in found), model
-    table = (
-        (root / "docs" / "records" / "optimal-plans.md")
-        .read_text(encoding="utf-8")
-        .split("## Published plans beside ours")[1]
-    )
+    page = (root / "docs" / "records" / "optimal-plans.md").read_text(encoding="utf-8")
+    table = page.split("## Published plans beside ours")[1]
     for one in found:
         assert one.source.count("](https://") == 1
         assert f"| {one.name} | `{one.plan}`" in table

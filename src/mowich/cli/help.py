@@ -16,7 +16,7 @@ _WIDEST = 100
 def help_of(words: Sequence[str], options: Callable[[Sequence[str]], object], verbs: Iterable[str]) -> object:
     """What `mowich help WORDS` prints: a page, the options of a verb, or a word of the glossary. options: prints the
     options of the command line that it gets; verbs: their names. Raises UserError for an unknown topic."""
-    from mowich.handbook import handbook, handbook_page
+    from mowich.handbook import handbook, topic_of
 
     if not words:
         options(["--help"])
@@ -24,16 +24,15 @@ def help_of(words: Sequence[str], options: Callable[[Sequence[str]], object], ve
     named = set(verbs)
     if list(words) == ["topics"]:
         return _put(_topics())
-    topic = "-".join(words).lower()
-    if topic in handbook() and not (len(words) > 1 and words[0] in named):
+    topic = topic_of(" ".join(words))
+    has_page = topic in handbook()
+    if words[0] in named and (len(words) > 1 or not has_page):
+        return options([*words, "--help"])
+    if has_page:
         ends = f"\nOptions: mowich {topic} --help\n" if topic in named else ""
         return _page(handbook()[topic].for_terminal(), ends)
-    if words[0] in named:
-        return options([*words, "--help"])
     if said := _glossary(" ".join(words)):
         return _put(said)
-    if topic.endswith(".md"):
-        return _page(handbook_page(topic).for_terminal(), "")
     close = did_you_mean(topic, sorted({"topics", *handbook(), *named}))
     listed = "mowich help topics lists them"
     raise UserError("unknown topic", given=" ".join(words), fix=f"{close} {listed}" if close else listed)

@@ -210,7 +210,7 @@ def _basis(result: Result) -> list[Words]:
             text=f"Each factor: the property exchanged in the model and the job planned again, {how}, on"
             f" {result['machines']:,} machines. The rest (devices of a chip, links between them, host, number of"
             f" chips) is exchanged {place}. Software: what kernels and collectives reach of published rates, stack or"
-            " engine, and the errors on measured runs. mowich help gap",
+            " engine, and the errors on measured runs. More: mowich help gap",
             kind="basis",
             gap=True,
         )

@@ -156,7 +156,10 @@ def _parts(result: Result, run: Run) -> list[Part]:
             *([price_line(rows, inputs)] if rows else []),
             *release_lines(inputs, "engine"),
             *(
-                [f"Step times rest on constants: {'; '.join(rests)}. How far: mowich help accuracy-serving."]
+                [
+                    f"Step times rest on constants: {'; '.join(rests)}."
+                    " How far to trust them: mowich help accuracy-serving."
+                ]
                 if rests
                 else []
             ),

@@ -177,7 +177,7 @@ def _basis(result: Result) -> list[Words]:
             f". pays from: the chip-hour price at which that is what the memory costs, ${interval(cost, _GB)} a GB"
             f" ({result['memory_label']}); what its seller adds is not in it"
         )
-    return [Words(text=f"{said}. mowich help gap", kind="basis", gap=True)]
+    return [Words(text=f"{said}. More: mowich help gap", kind="basis", gap=True)]
 
 
 def _price(result: Result) -> str:

@@ -6,7 +6,7 @@ import { once, post } from "./api.js";
 import { EMPTY, LENGTHS, PAID, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
 import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
-import { choice, select, slider, systemsField } from "./question.js";
+import { choice, foldedQuestion, select, slider, systemsField } from "./question.js";
 
 const PRICES = [
   ["default", "one kind for all rows"],
@@ -148,19 +148,12 @@ const allSoftware = () =>
 
 function draw() {
   const left = $("left");
-  const wide = left.querySelector("details.all");
   const held = left.contains(document.activeElement) ? document.activeElement : null;
   const same =
     held && (held.id ? `#${CSS.escape(held.id)}` : held.name ? `[name="${held.name}"][value="${held.value}"]` : null);
   const folds = new Set([...left.querySelectorAll("details[open]")].map((d) => d.dataset.fold));
   if (!asksJob() && state.tab !== "facts") return;
-  const box = h(
-    "details",
-    { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
-    h("summary", {}, "Change the question"),
-    state.tab === "facts" ? systemsField(systems, true) : job(folds),
-  );
-  left.replaceChildren(box);
+  left.replaceChildren(foldedQuestion(state.tab === "facts" ? systemsField(systems, true) : job(folds)));
   software();
   if (same) left.querySelector(same)?.focus(); // made anew under the fingers
   renewYaml();

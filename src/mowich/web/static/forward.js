@@ -4,7 +4,7 @@
 import { $, download, h } from "./dom.js";
 import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
-import { choice } from "./question.js";
+import { choice, foldedQuestion } from "./question.js";
 import { clear, input, taken, wrong } from "./fields.js";
 import { pageOf } from "./pages.js";
 import { skeleton, waiting } from "./waiting.js";
@@ -106,7 +106,6 @@ function ask(passes) {
 function form() {
   const left = $("left");
   const held = left.contains(document.activeElement) ? document.activeElement.id : "";
-  const wide = left.querySelector("details.all");
   const open = left.querySelector("details.fold")?.open;
   const now = filled();
   const kind = Object.keys(KINDS).find((name) => JSON.stringify(KINDS[name][1]) === JSON.stringify(now)) ?? "";
@@ -118,10 +117,7 @@ function form() {
   const does = (m) =>
     now.task === "encode" ? m.kind !== "diffusion" : m.kind === "diffusion" || m.kind === "module";
   left.replaceChildren(
-    h(
-      "details",
-      { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
-      h("summary", {}, "Change the question"),
+    foldedQuestion(
       choice(
         "pass-kind",
         "What is made",

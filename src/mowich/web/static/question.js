@@ -4,6 +4,13 @@ import { $, h } from "./dom.js";
 import { STOPS, change, size, state } from "./state.js";
 import { mark, told, vendor } from "./words.js";
 
+/** The question of the left pane in one fold: open on a wide window, or as the reader left it. */
+export function foldedQuestion(...what) {
+  const before = $("left").querySelector("details.all");
+  const open = before ? before.open : window.innerWidth > 900;
+  return h("details", { class: "all", open }, h("summary", {}, "Change the question"), ...what);
+}
+
 /** A slider with its field; the field is exact. */
 export function slider(key, label, hint) {
   const stops = STOPS[key];

@@ -4,7 +4,7 @@
 import { $, download, h } from "./dom.js";
 import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
-import { choice } from "./question.js";
+import { choice, foldedQuestion } from "./question.js";
 import { clear, input, taken, wrong } from "./fields.js";
 import { pageOf } from "./pages.js";
 import { skeleton, waiting } from "./waiting.js";
@@ -117,7 +117,6 @@ function form() {
   const left = $("left");
   const held = left.contains(document.activeElement) ? document.activeElement.id : "";
   const open = new Set([...left.querySelectorAll("details[open]")].map((d) => d.dataset.fold));
-  const wide = left.querySelector("details.all");
   const named = new Set(GROUPS.flatMap(([, keys]) => keys));
   const rest = Object.keys(schema).filter((key) => !named.has(key) && !HIDDEN.includes(key));
   const groups = GROUPS.map(([title, keys], i) => {
@@ -148,10 +147,7 @@ function form() {
     "Apply",
   );
   left.replaceChildren(
-    h(
-      "details",
-      { class: "all", open: wide ? wide.open : window.innerWidth > 900 },
-      h("summary", {}, "Change the question"),
+    foldedQuestion(
       choice(
         "run-scenario",
         "Scenario",

@@ -6,7 +6,7 @@ import { mark, told } from "./words.js";
 
 const GIB = 2 ** 30;
 /** Users that a serving plan decodes at once: those of a replica, by its replicas; null where the row has none. */
-export const users = (row) => (row.batch && row.replicas?.decode ? row.batch * row.replicas.decode : null);
+const users = (row) => (row.batch && row.replicas?.decode ? row.batch * row.replicas.decode : null);
 const used = (row) => Object.values(row.memory_B ?? {}).reduce((a, b) => a + b, 0);
 
 /** key: of the row; head, unit; scale: from SI; few: shown at once, the others behind "all columns"; known: only
@@ -36,10 +36,10 @@ const SERVE = [
   { key: "users", head: "users", few: true },
   { key: "tokens_per_s_per_chip", head: "tokens/s/chip", few: true },
   { key: "usd_per_mtok", head: "$/Mtok", few: true },
-  { key: "J_per_token", head: "J/token", few: true },
-  { key: "memory_B", head: "memory", unit: "GiB", few: true },
   { key: "sure", head: "confidence", few: true },
   { key: "binds", head: "binds", few: true },
+  { key: "J_per_token", head: "J/token" },
+  { key: "memory_B", head: "memory", unit: "GiB" },
   { key: "tpot_s", head: "TPOT", unit: "ms", scale: 1e3 },
   { key: "chips", head: "chips" },
   { key: "breakeven_usd_per_chip_h", head: "break-even $/chip/h" },
