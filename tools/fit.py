@@ -201,7 +201,7 @@ def page(facts: Facts) -> str:
             ],
         ),
         "",
-        "Collectives: the tool prints its constants beside those that ship, and writes nothing. Kernels: the tool writes the factors of [tables.md](../theory/tables.md).",
+        "Collectives: the tool prints its constants beside those that ship, and writes nothing. Kernels: the tool writes the factors of [operator-tables.md](operator-tables.md).",
         "",
         "## What it is worth",
         "",

@@ -1,7 +1,7 @@
 """What Trainium's software costs over hand-tuned kernels, learned where both are known, and whether that predicts
 better than a direct fit.
 
-    python tools/kernel_factor.py        renews the figures of docs/theory/tables.md between their marks; about a minute
+    python tools/kernel_factor.py        renews figures of docs/records/operator-tables.md between their marks; about a minute
 
 Measured over hand-tuned time of every published Trainium run, then two ways to predict a step as shipped, each fitted
 without a fifth of the groups (chip, model, precision, task) and without whole sources, folds as in `fit_training.py`:
@@ -32,7 +32,7 @@ from mowich.software.stack import Platform
 from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "theory" / "tables.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "operator-tables.md"
 OWN = ("training.neuron.", "training.neuroncore-", "devices.neuroncore-")
 SPEED = "training.neuron.speed"
 

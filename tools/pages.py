@@ -35,7 +35,7 @@ THEN = ("brief_page",)
 """Scripts after `SCRIPTS`: the brief tells the errors that `accuracy` keeps in left_out.json."""
 
 NOT_COMPARED = {
-    "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
+    "operator-tables.md": "tools/tables.py runs kernels for half a minute of CPU",
     "autoscaling.md": "tools/autoscaling_page.py plays a day 30 times, for 20 s of CPU and more without the compiled code",
     "constants-fit.md": "tools/fit.py fits for minutes, to rows that do not ship",
     "brief.md": "tools/brief_page.py, of `THEN`, asks for 15 s of CPU; tests/studies/test_brief.py compares it with its own brief",

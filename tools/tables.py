@@ -1,4 +1,4 @@
-"""Renews the figures of docs/theory/tables.md from the tables that ship: shares of the array's and HBM's rates, what a large
+"""Renews the figures of docs/records/operator-tables.md from the tables that ship: shares of the array's and HBM's rates, what a large
 matmul is bound by, and how far interpolation is from the clock at shapes of real models, which are not in the tables.
 
     python tools/tables.py
@@ -17,7 +17,7 @@ from mowich.operators.tables import OPERATORS, operator_s
 from mowich.studies.kernel_tables import TableSweep, Timer, generations, scopes, sweeps
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "theory" / "tables.md"
+PAGE = ROOT / "docs" / "records" / "operator-tables.md"
 CHIPS = tuple(generations())
 SHORT = {"trainium1": "trn1", "trainium2": "trn2", "trainium3": "trn3"}
 PEAK = {"bf16": 1, "fp8": 2, "mxfp8": 4}
