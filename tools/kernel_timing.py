@@ -1,4 +1,4 @@
-"""Measured times of NKI kernels beside the clock's: the table of docs/theory/kernel-timing.md.
+"""Measured times of NKI kernels beside the clock's: the tables of docs/records/clock-points.md.
 
     python tools/kernel_timing.py [CHECKOUT of aws-neuron-sdk [CHECKOUT of nki-library]]
 

@@ -41,7 +41,7 @@ NOT_COMPARED = {
     "brief.md": "tools/brief_page.py, of `THEN`, asks for 15 s of CPU; tests/studies/test_brief.py compares it with its own brief",
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
     "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
-    "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
+    "clock-points.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
     "kernel-accuracy.md": "tools/kernel_accuracy.py needs checkouts of measured kernels: `make kernel-accuracy`",
     "kernel-layer.md": "tools/kernel_layer.py needs a checkout of nki-library",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",

@@ -47,7 +47,7 @@ def words(sentence: str) -> int:
     return len(WORD.findall(sentence))
 
 
-FILLED = {"tables.md", "kernel-timing.md"}
+FILLED = {"tables.md", "clock-points.md"}
 """Pages whose figures a script fills in, between text that people write."""
 
 
