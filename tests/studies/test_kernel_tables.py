@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mowich import cli
 from mowich.errors import EXIT_CHECK_FAILED, UserError
+from mowich.facts import load_facts
 from mowich.operators.tables import OPERATORS, TableRow, operator_s, read_table, write_table
 from mowich.studies import kernel_tables as study
-from mowich.studies.kernel_tables import TableSweep, Timer
+from mowich.studies.kernel_tables import TableSweep, Timer, costs_hash
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 CHIPS = ("trainium1", "trainium2", "trainium3")
@@ -175,3 +177,16 @@ def test_large_shapes_of_the_tables_are_near_the_rate_that_binds_them() -> None:
             r for r in read_table("add") if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096))
         )
         assert add.dma_busy >= 0.9
+
+
+def test_a_hash_is_of_the_kernel_and_of_values_alone() -> None:
+    """What is said of a number moves no time, so it makes no table old."""
+    path = "neuroncore.timing-v4.vector_engine.clock"
+    facts = load_facts()
+    before, now = costs_hash(b"kernel", facts, 4), facts.fact(path)
+    told = facts.with_values({path: replace(now, note="another note")})
+    moved = facts.with_values({path: float(now.value) * 1.01})
+    assert costs_hash(b"kernel", told, 4) == before
+    assert costs_hash(b"kernel", moved, 4) != before
+    assert costs_hash(b"kernel", facts, 3) != before
+    assert costs_hash(b"another kernel", facts, 4) != before

@@ -20,7 +20,7 @@ import numpy as np
 
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import worst_grade
-from mowich.facts.load import shipped_folder
+from mowich.facts import Facts, load_facts
 from mowich.files import shipped_yaml
 from mowich.operators.tables import OPERATORS, TableRow, read_table, schema, write_table
 from mowich.progress import steps, tell
@@ -54,7 +54,6 @@ class TableSweep:
 @cache
 def generations() -> Mapping[str, int]:
     """Chip -> generation of its NeuronCores, of the chips that a simulated one runs kernels for."""
-    from mowich.facts import load_facts
     from mowich.neuroncore.targets import generation_of
 
     facts = load_facts()
@@ -168,13 +167,22 @@ class CoreScope:
 def scopes(chip: str) -> list[CoreScope]:
     """Who may run an operator on a chip: a core, a logical core of two, or every device of the chip at once, devices of
     two cores as they ship and of one."""
-    from mowich.facts import load_facts
 
     cores = int(load_facts().number(f"neuroncore.timing-v{generations()[chip]}.memory.cores"))
     if generations()[chip] == 2:
         return [CoreScope("core", 1, 1), CoreScope("chip", 1, cores)]
     alone = [CoreScope("core", 1, 1), CoreScope("chip_lnc1", 1, cores)]
     return [*alone, CoreScope("pair", 2, 2), CoreScope("chip", 2, cores)]
+
+
+def costs_hash(kernel: bytes, facts: Facts, generation: int) -> str:
+    """Of a kernel's text and of the values that a generation of NeuronCores has: 12 hexadecimal digits. What is said of
+    a value beside it, its source and its range, moves no time and is left out."""
+    made = hashlib.sha256(kernel)
+    for name in (f"v{generation}", f"timing-v{generation}"):
+        for path in facts.paths(f"neuroncore.{name}"):
+            made.update(f"{path} {facts.fact(path).value!r}\n".encode())
+    return made.hexdigest()[:12]
 
 
 class Timer:
@@ -201,13 +209,9 @@ class Timer:
         return self._loaded[file][function]
 
     def hash(self, kernel: str, chip: str) -> str:
-        """Of the kernel's file and of the facts that its costs come from: 12 hexadecimal digits, line ends aside."""
-        g = generations()[chip]
-        facts = [shipped_folder() / "neuroncore" / f"{name}.yaml" for name in (f"v{g}", f"timing-v{g}")]
-        made = hashlib.sha256()
-        for path in (self.folder / kernel.partition(":")[0], *facts):
-            made.update(path.read_bytes().replace(b"\r\n", b"\n"))
-        return made.hexdigest()[:12]
+        """Of the kernel's file, line ends aside, and of the numbers that its costs come from."""
+        text = (self.folder / kernel.partition(":")[0]).read_bytes().replace(b"\r\n", b"\n")
+        return costs_hash(text, load_facts(), generations()[chip])
 
     def rows(self, sweep: TableSweep, chip: str, shape: _Shape) -> list[TableRow]:
         """The shape in every scope of the chip; none where it does not fit the memories."""
