@@ -29,6 +29,7 @@ SCRIPTS = (
     "glossary_page",
     "pictures",
     "nki_stubs",
+    "scenario_keys",
 )
 
 THEN = ("brief_page",)
