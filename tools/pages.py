@@ -30,6 +30,7 @@ SCRIPTS = (
     "pictures",
     "nki_stubs",
     "scenario_keys",
+    "other_words",
 )
 
 THEN = ("brief_page",)
