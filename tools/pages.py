@@ -29,6 +29,8 @@ SCRIPTS = (
     "glossary_page",
     "pictures",
     "nki_stubs",
+    "scenario_keys",
+    "other_words",
 )
 
 THEN = ("brief_page",)

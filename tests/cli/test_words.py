@@ -122,7 +122,7 @@ def test_help_says_that_words_are_taken_and_the_page_names_all(capsys: pytest.Ca
     for name in ("compare", "plan", "fit", "gap", "value", "sweep", "power"):
         assert cli.run([name, "--help"]) == 0
         assert capsys.readouterr().out.count("AIConfigurator") == (name != "power")
-    page = (Path(__file__).parents[2] / "docs" / "read" / "how-to.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "records" / "other-words.md").read_text(encoding="utf-8")
     assert [w for w, entry in other_words().items() if entry.taken and f"`--{w}`" not in page] == []
 
 

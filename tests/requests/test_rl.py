@@ -310,7 +310,7 @@ def test_a_scenario_that_is_sent_reads_no_file(facts: Facts) -> None:
 
 
 def test_the_page_has_every_key_of_a_scenario_with_its_option() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "read" / "rl.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "records" / "scenario-keys.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`--[^|]*|MODEL) \|", page, re.MULTILINE))
     assert list(rows) == list(SCENARIO_KEYS)
     for key, field in SCENARIO_KEYS.items():

@@ -159,12 +159,12 @@ def test_goodput() -> None:
 
 def test_a_fleet() -> None:
     demand, speed, price, other, dear = numbers(
-        "fleet.md", "the demand is # tokens per second. One chip does # for $# a period, another does # for $#."
+        "theory-fleet.md", "the demand is # tokens per second. One chip does # for $# a period, another does # for $#."
     )
-    cost, unit, against = numbers("fleet.md", "of the first, $#, because $# a token is less than $#")
+    cost, unit, against = numbers("theory-fleet.md", "of the first, $#, because $# a token is less than $#")
     assert cost == demand / speed * price < demand / other * dear
     assert (unit, against) == (price / speed, dear / other)
-    assert numbers("fleet.md", "costs less than $#") == [price / speed * other]
+    assert numbers("theory-fleet.md", "costs less than $#") == [price / speed * other]
 
 
 def test_a_matmul_on_the_clock(facts: Facts) -> None:

@@ -325,4 +325,4 @@ SCENARIO_KEYS: Mapping[str, Field[object]] = {
     "environment.judge.tokens": JUDGE_TOKENS,
     "price": PRICE_KIND,
 }
-"""Key of a scenario -> the field that it gives, in the order of docs/read/rl.md."""
+"""Key of a scenario -> the field that it gives, in the order of docs/records/scenario-keys.md."""

@@ -2,7 +2,7 @@
 
 Colocated, or split without staleness, both sides take turns. Split with staleness, rollouts go on while the trainer
 trains, and a step takes the longest of three times: what the trainer needs, what rollouts need for a batch, and what
-the bound on versions leaves. `rl.events` plays the same; docs/read/rl.md says where both differ.
+the bound on versions leaves. `rl.events` plays the same; docs/theory/theory-rl.md says where both differ.
 """
 
 from __future__ import annotations
