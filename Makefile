@@ -167,7 +167,7 @@ kernel-accuracy: $(STAMP)
 	$(BIN)/python tools/kernel_accuracy.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)" --page "$(KERNEL_PAGE)"
 
-# docs/read/judge.md, the part on released families, and its picture: names as for kernel-accuracy, all of them
+# docs/records/judge-accuracy.md and its picture: names as for kernel-accuracy, all of them
 judge-replay: $(STAMP)
 	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)"
