@@ -172,7 +172,7 @@ judge-replay: $(STAMP)
 	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)"
 
-# docs/read/kernel-advise.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
+# docs/records/kernel-advice.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
 kernel-advice: $(STAMP)
 	$(BIN)/python tools/kernel_advice.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)"
