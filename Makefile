@@ -167,12 +167,12 @@ kernel-accuracy: $(STAMP)
 	$(BIN)/python tools/kernel_accuracy.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)" --page "$(KERNEL_PAGE)"
 
-# docs/read/judge.md, the part on released families, and its picture: names as for kernel-accuracy, all of them
+# docs/records/judge-accuracy.md and its picture: names as for kernel-accuracy, all of them
 judge-replay: $(STAMP)
 	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)"
 
-# docs/read/kernel-advise.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
+# docs/records/kernel-advice.md: of released steps of kernels, at which place advice names each (tools/kernel_steps.yaml). POINTS and checkouts as above, ONLY too
 kernel-advice: $(STAMP)
 	$(BIN)/python tools/kernel_advice.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)"
