@@ -176,6 +176,51 @@ def test_what_is_too_large_is_told_so() -> None:
         assert asked(port)[0] == 200
 
 
+def test_what_is_no_http_is_refused_in_our_words_wherever_it_comes() -> None:
+    ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    large = b"400000\r\n" + b"x" * 0x400000 + b"\r\n"
+    book = ConnectionBook(100)
+    with serving(book) as port:
+        for first, then, statuses in (
+            (ask, b"HELO mail\r\n\r\n", [200, 400]),  # after an answer
+            (b"", ask + b"HELO mail\r\n\r\n", [200]),  # in one piece with a request
+            (b"", post + b"ZZ\r\n", [400]),  # in a body that comes with its head
+            (post, b"ZZ\r\n", []),  # in a body that is read
+            (post + large, b"ZZ\r\n", [413]),  # in the rest of a body that was refused
+        ):
+            closed = book.closed["not HTTP"]
+            one = connect(port, first)
+            time.sleep(0.3 if first else 0.0)
+            with contextlib.suppress(OSError):
+                one.sendall(then)
+            answer = rest(one)
+            assert [int(part.split()[0]) for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
+            assert b"Invalid" not in answer
+            assert book.closed["not HTTP"] == closed + 1
+            assert (b"this is no request of HTTP/1.1" in answer) is (400 in statuses)
+
+
+def test_a_connection_waits_but_while_its_request_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.2)
+    monkeypatch.setattr(connections, "IDLE_S", 0.1)
+    book, workers = ConnectionBook(100), Holding()
+    with serving(book, workers) as port:
+        busy = model(port)
+        workers.wait_for("model begins")
+        time.sleep(0.4)  # longer than a head may take
+        assert len(book.addresses) == 1
+        assert not book.waiting
+        busy.close()
+        two = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)  # both in one piece
+        answers = b""
+        while answers.count(b'"status"') < 2:
+            answers += two.recv(65536)
+        assert rest(two) == b""  # it was silent too long
+        assert book.closed == {"slow head": 1}
+    assert not book.addresses
+
+
 # ---- who goes away, and a server that ends
 # ----------------------------------------------------------------------------------------------------------------------
 

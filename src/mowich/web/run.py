@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from mowich.errors import UserError
 from mowich.requests.known import WebRequest
 from mowich.web.clients import network
-from mowich.web.connections import BACKLOG, IDLE_S, ConnectionBook, most_connections, timed_protocol
+from mowich.web.connections import BACKLOG, IDLE_S, ConnectionBook, TimedRequests, most_connections, timed_protocol
 from mowich.web.guard import MOST_HEAD_B
 from mowich.web.server import ServerOptions, create_app
 
@@ -92,7 +92,7 @@ def server_of(app: FastAPI, book: ConnectionBook) -> uvicorn.Server:
     """What listens for an application, with its connections in `book`."""
     return _Server(
         uvicorn.Config(
-            app,
+            TimedRequests(app),
             http=timed_protocol(book),
             ws="none",
             log_level="error",
