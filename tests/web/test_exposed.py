@@ -312,9 +312,49 @@ def test_a_key_stands_once_in_an_object() -> None:
         assert client.post("/api/model", content='{"model": "gpt2"}', headers=kind).status_code == 200
 
 
+def loaded(app: Any, *proxies: str) -> Any:
+    """What uvicorn calls for a request, where these proxies are trusted."""
+    config = server_of(app, ConnectionBook(100, trusted=tuple(map(network, proxies)))).config
+    config.load()
+    return config.loaded_app
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "found"),
+    [
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["127.0.0.1"], "203.0.113.9"),  # no proxy of ours: what it says is not believed
+        ("127.0.0.1", ["203.0.113.7"], "127.0.0.1"),  # uvicorn itself would believe it
+        ("10.0.0.2", [], "10.0.0.2"),
+        ("10.0.0.2", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.2", ["203.0.113.7:4711"], "203.0.113.7"),
+        ("10.0.0.2", ["1.1.1.1", "2.2.2.2, 203.0.113.7, 10.0.0.3"], "203.0.113.7"),
+        ("10.0.0.2", ["nonsense, 203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.2", ["203.0.113.7, "], "10.0.0.2"),
+        ("10.0.0.2", ["10.0.0.9, 10.0.0.8"], "10.0.0.9"),
+        ("10.0.0.2", ["[2001:db8::1]"], "2001:db8::1"),
+        ("testclient", ["203.0.113.7"], "testclient"),
+    ],
+)
+def test_only_trusted_proxies_are_believed(
+    peer: str, forwarded: list[str], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
+    scope = {"type": "http", "client": (peer, 1), "headers": headers, "state": {}}
+    for proxies, address in ((("10.0.0.7/8",), found), ((), peer)):
+        asyncio.run(loaded(app, *proxies)(dict(scope), None, None))
+        assert seen.pop() == address
+
+
 def test_an_address_is_held_to_its_rate_and_another_is_not() -> None:
-    options = ServerOptions(warm=False, a_minute=3, trusted=(network("10.0.0.1"),))
-    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as proxied:
+    app = create_app(ServerOptions(warm=False, a_minute=3), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("10.0.0.1", 1)) as proxied:
         a, b = {"x-forwarded-for": "203.0.113.1"}, {"x-forwarded-for": "6.6.6.6, 203.0.113.2"}
         assert [proxied.get("/api/about", headers=a).status_code for _ in range(4)] == [200, 200, 200, 429]
         assert proxied.get("/api/about", headers=b).status_code == 200
@@ -323,15 +363,16 @@ def test_an_address_is_held_to_its_rate_and_another_is_not() -> None:
         assert "3 requests a minute" in refused.json()["errors"][0]["line"]
         assert refused.headers["x-content-type-options"] == "nosniff"
         assert all(proxied.get(path, headers=a).status_code == 200 for path in ("/health", "/metrics") * 5)
-    with TestClient(create_app(options, Here()), client=("203.0.113.9", 1)) as direct:
+    app = create_app(ServerOptions(warm=False, a_minute=3), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("203.0.113.9", 1)) as direct:
         seen = [direct.get("/api/about", headers={"x-forwarded-for": f"1.1.1.{i}"}).status_code for i in range(4)]
         assert seen == [200, 200, 200, 429]  # it may say what it likes
 
 
 def test_the_log_has_a_line_a_request_without_what_was_asked() -> None:
     lines: list[str] = []
-    options = ServerOptions(warm=False, log=lines.append, trusted=(network("10.0.0.1"),))
-    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as client:
+    app = create_app(ServerOptions(warm=False, log=lines.append), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("10.0.0.1", 1)) as client:
         client.post("/api/model?token=secret", json={"model": "gpt2"}, headers={"x-forwarded-for": "203.0.113.1"})
         client.get("/nothing")
     assert len(lines) == 2

@@ -17,7 +17,7 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp as App
@@ -67,7 +67,8 @@ def connections_borne(files: int) -> int:
 
 @dataclass(slots=True)
 class ConnectionBook:
-    """All connections. most: at once; per_address: of one address (0: any number), but for trusted proxies."""
+    """All connections. most: at once; per_address: of one address (0: any number), but for trusted proxies, whose
+    X-Forwarded-For is believed."""
 
     most: int
     per_address: int = 0
@@ -111,7 +112,7 @@ class TimedProtocol(asyncio.Protocol):
     inner_class: Callable[..., asyncio.Protocol]
     """Both are set in a subclass: uvicorn makes the connections itself."""
 
-    def __init__(self, *, app_state: Mapping[str, Any], **given: Any) -> None:
+    def __init__(self, *, app_state: Mapping[str, object], **given: object) -> None:
         self.is_ended = self.is_last = self._is_busy = self._is_reading = False
         self._head: asyncio.TimerHandle | None = None
         self._take: asyncio.TimerHandle | None = None
@@ -209,7 +210,7 @@ class _Writer:
         self.write = one.write
         self._transport = one.transport
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._transport, name)
 
 

@@ -69,7 +69,6 @@ def serve(
             timeout_s=asked.timeout_s,
             kernels=asked.kernels,
             hosts=(*_NAMES, host, *names) if local or names else (),
-            trusted=trusted,
             at_once=asked.client_requests,
             a_minute=asked.client_rate,
             queue=asked.queue,
@@ -97,7 +96,10 @@ def server_of(app: FastAPI, book: ConnectionBook) -> uvicorn.Server:
             ws="none",
             log_level="error",
             access_log=False,
-            proxy_headers=False,  # the guard believes the proxies that were named, and no other
+            proxy_headers=bool(book.trusted),
+            forwarded_allow_ips=[
+                str(proxy) for proxy in book.trusted
+            ],  # None would be those of an environment variable
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=ENDING_S,
             h11_max_incomplete_event_size=MOST_HEAD_B,
