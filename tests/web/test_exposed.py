@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from fastapi.testclient import TestClient
@@ -219,6 +220,24 @@ def test_a_connection_waits_but_while_its_request_is_answered(monkeypatch: pytes
         assert rest(two) == b""  # it was silent too long
         assert book.closed == {"slow head": 1}
     assert not book.addresses
+
+
+def test_an_answer_whose_client_has_gone_starts_no_clock() -> None:
+    class Bare(connections.TimedProtocol):
+        book = ConnectionBook(100)
+        inner_class = staticmethod(lambda **_: asyncio.Protocol())
+
+    async def scene() -> None:
+        one = Bare(app_state={})
+        one.connection_made(mock.Mock(get_extra_info=lambda _: ("127.0.0.1", 1)))
+        assert one._head is not None
+        one.begin()
+        one.connection_lost(None)
+        one.answered()
+        assert one._head is None
+        assert not Bare.book.addresses
+
+    asyncio.run(scene())
 
 
 # ---- who goes away, and a server that ends

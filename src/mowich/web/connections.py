@@ -126,6 +126,7 @@ class TimedProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._inner.connection_lost(exc)
+        self.is_ended = True
         self._stop_timer()
         if self._take is not None:
             self._take.cancel()
@@ -258,5 +259,5 @@ def timed_protocol(book: ConnectionBook) -> type[TimedProtocol]:
     """The class whose connections are in `book`, around uvicorn's h11: uvicorn bounds the head of a request in no other
     of its parsers (`h11_max_incomplete_event_size`)."""
     chosen = uvicorn.Config(TimedRequests, http="h11", ws="none", log_config=None)
-    chosen.load()
+    chosen.load()  # for the name of the class alone
     return type("BookedProtocol", (TimedProtocol,), {"book": book, "inner_class": chosen.http_protocol_class})
