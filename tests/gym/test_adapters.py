@@ -185,3 +185,13 @@ def test_accelopt_profiles_its_own_kernels(name: str, monkeypatch: pytest.Monkey
         res = NKIKernel(str(bench / "kernels" / f"{name}_0.py"), str(task)).profile(["hbm_read_bytes"])
     assert res.correct, res
     assert res.metadata["latency"] > 0
+
+
+@pytest.mark.parametrize("words", [("-c", "import mowich.gym.adapters"), ("-m", "mowich.gym.adapters", "script.py")])
+def test_without_pydantic_one_line_names_the_extra(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pydantic'] = None\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "mowich.gym.adapters needs the extra [web] (pydantic is not installed): pip install 'mowich[web]'" in last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -59,3 +60,48 @@ def test_pydantic_is_of_the_server_alone() -> None:
         if re.search(r"^\s*(from|import) pydantic", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert users <= {"web", "gym/adapters"}
+
+
+BASES = {
+    "numpy.ndarray",
+    "pydantic.BaseModel",
+    "torch.autocast",
+    "torch.overrides.TorchFunctionMode",
+    "torch.utils._python_dispatch.TorchDispatchMode",  # the name under which PyTorch documents it
+    "typer.core.TyperCommand",
+    "typer.core.TyperGroup",
+    "uvicorn.Server",
+}
+"""Classes of libraries that ours are made of: each is one that its library documents."""
+
+
+def bases(text: str) -> set[str]:
+    """Full names of the classes of libraries that classes of a file are made of, by `class` or by `type(...)`.
+
+    >>> sorted(bases("import a.b, enum\\nfrom c import D as E\\nclass X(E[int], a.b.C): ...\\nY = type('Y', (E,), {})"))
+    ['a.b.C', 'c.D']
+    """
+    names, asked = {}, []
+    for one in ast.walk(ast.parse(text)):
+        match one:
+            case ast.Import(names=given):
+                names |= {a.asname or a.name.partition(".")[0]: a.name.partition(".")[0] for a in given if not a.asname}
+                names |= {a.asname: a.name for a in given if a.asname}
+            case ast.ImportFrom(module=str(module), names=given, level=0):
+                names |= {a.asname or a.name: f"{module}.{a.name}" for a in given}
+            case ast.ClassDef(bases=given) | ast.Call(func=ast.Name(id="type"), args=[_, ast.Tuple(elts=given), _]):
+                asked += [b.value if isinstance(b, ast.Subscript) else b for b in given]
+    parts = [ast.unparse(b).partition(".") for b in asked]
+    found = {names[top] + dot + rest for top, dot, rest in parts if top in names}
+    return {f for f in found if f.partition(".")[0] not in {*sys.stdlib_module_names, "mowich"}}
+
+
+def test_no_class_is_made_of_a_private_class_of_a_library() -> None:
+    own, found = {*sys.stdlib_module_names, "mowich"}, set()
+    for path in (ROOT / "src" / "mowich").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if {*re.findall(r"^ *(?:from|import) (\w+)", text, re.MULTILINE)} - own and re.search(
+            r"\b(class|type)\b", text
+        ):
+            found |= bases(text)
+    assert found == BASES

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from fastapi.testclient import TestClient
@@ -176,6 +177,69 @@ def test_what_is_too_large_is_told_so() -> None:
         assert asked(port)[0] == 200
 
 
+def test_what_is_no_http_is_refused_in_our_words_wherever_it_comes() -> None:
+    ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    large = b"400000\r\n" + b"x" * 0x400000 + b"\r\n"
+    book = ConnectionBook(100)
+    with serving(book) as port:
+        for first, then, statuses in (
+            (ask, b"HELO mail\r\n\r\n", [200, 400]),  # after an answer
+            (b"", ask + b"HELO mail\r\n\r\n", [200]),  # in one piece with a request
+            (b"", post + b"ZZ\r\n", [400]),  # in a body that comes with its head
+            (post, b"ZZ\r\n", []),  # in a body that is read
+            (post + large, b"ZZ\r\n", [413]),  # in the rest of a body that was refused
+        ):
+            closed = book.closed["not HTTP"]
+            one = connect(port, first)
+            time.sleep(0.3 if first else 0.0)
+            with contextlib.suppress(OSError):
+                one.sendall(then)
+            answer = rest(one)
+            assert [int(part.split()[0]) for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
+            assert b"Invalid" not in answer
+            assert book.closed["not HTTP"] == closed + 1
+            assert (b"this is no request of HTTP/1.1" in answer) is (400 in statuses)
+
+
+def test_a_connection_waits_but_while_its_request_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.2)
+    monkeypatch.setattr(connections, "IDLE_S", 0.1)
+    book, workers = ConnectionBook(100), Holding()
+    with serving(book, workers) as port:
+        busy = model(port)
+        workers.wait_for("model begins")
+        time.sleep(0.4)  # longer than a head may take
+        assert len(book.addresses) == 1
+        assert not book.waiting
+        busy.close()
+        two = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)  # both in one piece
+        answers = b""
+        while answers.count(b'"status"') < 2:
+            answers += two.recv(65536)
+        assert rest(two) == b""  # it was silent too long
+        assert book.closed == {"slow head": 1}
+    assert not book.addresses
+
+
+def test_an_answer_whose_client_has_gone_starts_no_clock() -> None:
+    class Bare(connections.TimedProtocol):
+        book = ConnectionBook(100)
+        inner_class = staticmethod(lambda **_: asyncio.Protocol())
+
+    async def scene() -> None:
+        one = Bare(app_state={})
+        one.connection_made(mock.Mock(get_extra_info=lambda _: ("127.0.0.1", 1)))
+        assert one._head is not None
+        one.begin()
+        one.connection_lost(None)
+        one.answered()
+        assert one._head is None
+        assert not Bare.book.addresses
+
+    asyncio.run(scene())
+
+
 # ---- who goes away, and a server that ends
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -267,9 +331,49 @@ def test_a_key_stands_once_in_an_object() -> None:
         assert client.post("/api/model", content='{"model": "gpt2"}', headers=kind).status_code == 200
 
 
+def loaded(app: Any, *proxies: str) -> Any:
+    """What uvicorn calls for a request, where these proxies are trusted."""
+    config = server_of(app, ConnectionBook(100, trusted=tuple(map(network, proxies)))).config
+    config.load()
+    return config.loaded_app
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "found"),
+    [
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["127.0.0.1"], "203.0.113.9"),  # no proxy of ours: what it says is not believed
+        ("127.0.0.1", ["203.0.113.7"], "127.0.0.1"),  # uvicorn itself would believe it
+        ("10.0.0.2", [], "10.0.0.2"),
+        ("10.0.0.2", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.2", ["203.0.113.7:4711"], "203.0.113.7"),
+        ("10.0.0.2", ["1.1.1.1", "2.2.2.2, 203.0.113.7, 10.0.0.3"], "203.0.113.7"),
+        ("10.0.0.2", ["nonsense, 203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.2", ["203.0.113.7, "], "10.0.0.2"),
+        ("10.0.0.2", ["10.0.0.9, 10.0.0.8"], "10.0.0.9"),
+        ("10.0.0.2", ["[2001:db8::1]"], "2001:db8::1"),
+        ("testclient", ["203.0.113.7"], "testclient"),
+    ],
+)
+def test_only_trusted_proxies_are_believed(
+    peer: str, forwarded: list[str], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
+    scope = {"type": "http", "client": (peer, 1), "headers": headers, "state": {}}
+    for proxies, address in ((("10.0.0.7/8",), found), ((), peer)):
+        asyncio.run(loaded(app, *proxies)(dict(scope), None, None))
+        assert seen.pop() == address
+
+
 def test_an_address_is_held_to_its_rate_and_another_is_not() -> None:
-    options = ServerOptions(warm=False, a_minute=3, trusted=(network("10.0.0.1"),))
-    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as proxied:
+    app = create_app(ServerOptions(warm=False, a_minute=3), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("10.0.0.1", 1)) as proxied:
         a, b = {"x-forwarded-for": "203.0.113.1"}, {"x-forwarded-for": "6.6.6.6, 203.0.113.2"}
         assert [proxied.get("/api/about", headers=a).status_code for _ in range(4)] == [200, 200, 200, 429]
         assert proxied.get("/api/about", headers=b).status_code == 200
@@ -278,15 +382,16 @@ def test_an_address_is_held_to_its_rate_and_another_is_not() -> None:
         assert "3 requests a minute" in refused.json()["errors"][0]["line"]
         assert refused.headers["x-content-type-options"] == "nosniff"
         assert all(proxied.get(path, headers=a).status_code == 200 for path in ("/health", "/metrics") * 5)
-    with TestClient(create_app(options, Here()), client=("203.0.113.9", 1)) as direct:
+    app = create_app(ServerOptions(warm=False, a_minute=3), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("203.0.113.9", 1)) as direct:
         seen = [direct.get("/api/about", headers={"x-forwarded-for": f"1.1.1.{i}"}).status_code for i in range(4)]
         assert seen == [200, 200, 200, 429]  # it may say what it likes
 
 
 def test_the_log_has_a_line_a_request_without_what_was_asked() -> None:
     lines: list[str] = []
-    options = ServerOptions(warm=False, log=lines.append, trusted=(network("10.0.0.1"),))
-    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as client:
+    app = create_app(ServerOptions(warm=False, log=lines.append), Here())
+    with TestClient(loaded(app, "10.0.0.1"), client=("10.0.0.1", 1)) as client:
         client.post("/api/model?token=secret", json={"model": "gpt2"}, headers={"x-forwarded-for": "203.0.113.1"})
         client.get("/nothing")
     assert len(lines) == 2

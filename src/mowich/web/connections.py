@@ -3,6 +3,10 @@
 uvicorn waits for the head of a request as long as it takes. Here a connection that sends none in time is closed, and so
 is one that does not take its answer. Where there are as many as there may be, the one that has waited longest without a
 whole request makes room: a thousand half-open connections so keep nobody out who sends his request at once.
+
+uvicorn takes a class of connections. Ours holds the one that uvicorn would make, and passes all calls of asyncio on to
+it (`TimedProtocol`). What comes of requests and answers is told to it by an application around ours (`TimedRequests`),
+which finds its connection in the state of the request.
 """
 
 from __future__ import annotations
@@ -11,9 +15,13 @@ import asyncio
 import contextlib
 import json
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import uvicorn
+from starlette.types import ASGIApp as App
+from starlette.types import Message, Receive, Scope, Send
 
 from mowich.web.clients import Network, counted_as, is_in
 from mowich.web.guard import HEADERS
@@ -28,6 +36,8 @@ BACKLOG = 128
 """Connections that are taken in one go."""
 
 
+OF_SCOPE = "mowich_connection"
+"""Where the state of a request has its connection."""
 MOST_FILES = 4096
 """Open files that the server asks for, where the system allows them."""
 
@@ -57,7 +67,8 @@ def connections_borne(files: int) -> int:
 
 @dataclass(slots=True)
 class ConnectionBook:
-    """All connections. most: at once; per_address: of one address (0: any number), but for trusted proxies."""
+    """All connections. most: at once; per_address: of one address (0: any number), but for trusted proxies, whose
+    X-Forwarded-For is believed."""
 
     most: int
     per_address: int = 0
@@ -94,62 +105,84 @@ class ConnectionBook:
                 del self.by_address[address]
 
 
-class TimedProtocol(H11Protocol):
-    """A connection of uvicorn's with limits of time."""
+class TimedProtocol(asyncio.Protocol):
+    """A connection with limits of time, around the protocol that uvicorn makes of it."""
 
     book: ConnectionBook
-    """Set in a subclass: uvicorn makes the connections itself."""
-    is_ended = False
-    _head: asyncio.TimerHandle | None = None
-    _take: asyncio.TimerHandle | None = None
+    inner_class: Callable[..., asyncio.Protocol]
+    """Both are set in a subclass: uvicorn makes the connections itself."""
+
+    def __init__(self, *, app_state: Mapping[str, object], **given: object) -> None:
+        self.is_ended = self.is_last = self._is_busy = self._is_reading = False
+        self._head: asyncio.TimerHandle | None = None
+        self._take: asyncio.TimerHandle | None = None
+        self._inner = self.inner_class(app_state={**app_state, OF_SCOPE: self}, **given)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.book.enter(self, self.client[0] if self.client else "")
+        self.transport, self._loop = transport, asyncio.get_running_loop()
+        self._inner.connection_made(cast("asyncio.Transport", _Writer(self)))
+        self.book.enter(self, str((transport.get_extra_info("peername") or ("",))[0]))
         self._wait(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+        self._inner.connection_lost(exc)
+        self.is_ended = True
         self._stop_timer()
         if self._take is not None:
             self._take.cancel()
         self.book.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_busy():
-            self._stop_timer()
-            if not self.cycle.more_body:
-                self.book.waiting.pop(self, None)
+        self._is_reading = True
+        try:
+            self._inner.data_received(data)
+        except Exception:  # uvicorn has no refusal of what is no HTTP once its answer has begun
+            self._refuse()
+        finally:
+            self._is_reading = False
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if not self._is_busy():
-            self._wait(IDLE_S + HEAD_S)
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self._take = self.loop.call_later(TAKE_S, self.end, "slow answer")
+        self._inner.pause_writing()
+        self._take = self._loop.call_later(TAKE_S, self.end, "slow answer")
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self._inner.resume_writing()
         if self._take is not None:
             self._take.cancel()
             self._take = None
 
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is refused as everything else is."""
-        self.book.closed["not HTTP"] += 1
-        if not self._is_busy():
-            line = "this is no request of HTTP/1.1, or its head is too long"
-            body = json.dumps({"errors": [{"where": None, "what": line, "line": line}]}).encode()
-            own = (
-                *((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))),
-                *((b"cache-control", b"no-store"), (b"connection", b"close")),
-            )
-            lines = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % one for one in (*own, *HEADERS)), b"", body]
-            self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
+    def begin(self) -> None:
+        """The whole head of a request has come."""
+        self._is_busy, self.is_last = True, False
+        self._stop_timer()
+
+    def have_whole(self) -> None:
+        """The whole request has come."""
+        self.book.waiting.pop(self, None)
+
+    def answered(self) -> None:
+        """All of an answer was sent."""
+        self._is_busy = False
+        self._wait(IDLE_S + HEAD_S)
+
+    def write(self, data: bytes) -> None:
+        """What uvicorn writes. While it reads, or while no request is answered, or as a head behind the last piece of
+        an answer, that is its refusal of what is no HTTP. Ours stands in its place, in the form of all refusals."""
+        if self._is_reading or not self._is_busy or (self.is_last and data.startswith(b"HTTP/1.1 ")):
+            self._refuse()
+        else:
+            self.transport.write(data)
+
+    def _refuse(self) -> None:
+        """Close on what is no HTTP, with a line where no answer is under way."""
+        if not self.transport.is_closing():
+            self.book.closed["not HTTP"] += 1
+            if not self._is_busy:
+                self.transport.write(_not_http())
+            self.transport.close()
 
     def end(self, why: str) -> None:
         """Close the connection without waiting for anything."""
@@ -158,13 +191,10 @@ class TimedProtocol(H11Protocol):
             self.book.closed[why] += 1
             self.transport.abort()
 
-    def _is_busy(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     def _wait(self, seconds: float) -> None:
         self._stop_timer()
         if not self.is_ended:
-            self._head = self.loop.call_later(seconds, self.end, "slow head")
+            self._head = self._loop.call_later(seconds, self.end, "slow head")
             if self in self.book.addresses:
                 self.book.waiting[self] = None
 
@@ -174,6 +204,60 @@ class TimedProtocol(H11Protocol):
             self._head = None
 
 
+class _Writer:
+    """The transport that uvicorn's protocol sees: it writes through `TimedProtocol.write`."""
+
+    def __init__(self, one: TimedProtocol) -> None:
+        self.write = one.write
+        self._transport = one.transport
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
+def _not_http() -> bytes:
+    line = "this is no request of HTTP/1.1, or its head is too long"
+    body = json.dumps({"errors": [{"where": None, "what": line, "line": line}]}).encode()
+    own = (
+        *((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))),
+        *((b"cache-control", b"no-store"), (b"connection", b"close")),
+    )
+    return b"\r\n".join([b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % one for one in (*own, *HEADERS)), b"", body])
+
+
+class TimedRequests:
+    """Wraps an application: tells the connection of a request what has come of it, and that it is answered."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one = scope["state"].get(OF_SCOPE) if scope["type"] == "http" else None
+        if one is None:
+            await self.app(scope, receive, send)
+            return
+        one.begin()
+        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+            one.have_whole()
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                one.have_whole()
+            return message
+
+        async def sent(message: Message) -> None:
+            one.is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+            if one.is_last:
+                one.answered()
+
+        await self.app(scope, received, sent)
+
+
 def timed_protocol(book: ConnectionBook) -> type[TimedProtocol]:
-    """The class whose connections are in `book`."""
-    return type("BookedProtocol", (TimedProtocol,), {"book": book})
+    """The class whose connections are in `book`, around uvicorn's h11: uvicorn bounds the head of a request in no other
+    of its parsers (`h11_max_incomplete_event_size`)."""
+    chosen = uvicorn.Config(TimedRequests, http="h11", ws="none", log_config=None)
+    chosen.load()  # for the name of the class alone
+    return type("BookedProtocol", (TimedProtocol,), {"book": book, "inner_class": chosen.http_protocol_class})

@@ -5,6 +5,9 @@ Plain ASGI. A page of another site may send a body without asking first (a form,
 such requests are refused by what browsers say of where they come from, so that a page elsewhere starts no work here,
 and no kernel. The policy lets the page load from its own origin only, runs no inline script, and may not be framed;
 nothing is cached that was computed. A request whose client goes away is cancelled, and with it what it waits for.
+
+We compare the name of the host ourselves, in 5 lines. Starlette's `TrustedHostMiddleware` accepts the same names, but
+it refuses with 400 and plain text. Ours refuses with 421 and a line of JSON that has the names, as all refusals do.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp as App
 from starlette.types import Message, Receive, Scope, Send
 
-from mowich.web.clients import ClientLimits, Network, client_address, counted_as
+from mowich.web.clients import ClientLimits, counted_as
 from mowich.web.metrics import Metrics
 from mowich.web.turns import CLIENT, ENDING_LINE, RefusedRequestError, refusal_of
 
@@ -55,12 +58,10 @@ CLIENT_GONE = 499
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardRules:
     """What may be asked. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty:
-    any); trusted: proxies whose X-Forwarded-For is believed; log: takes a line for each request; is_ending: whether
-    the server ends, so that requests are answered 503."""
+    any); log: takes a line for each request; is_ending: whether the server ends, so that requests are answered 503."""
 
     max_body_B: int
     hosts: frozenset[str] = frozenset()
-    trusted: tuple[Network, ...] = ()
     limits: ClientLimits = field(default_factory=ClientLimits)
     log: Callable[[str], None] | None = None
     is_ending: Callable[[], bool] = lambda: False
@@ -77,9 +78,7 @@ class RequestGuard:
             await self.app(scope, receive, send)
             return
         begin = time.monotonic()
-        peer = (scope.get("client") or ("",))[0]
-        lines = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-forwarded-for"]
-        address = client_address(peer, lines, self.rules.trusted)
+        address = (scope.get("client") or ("",))[0]
         CLIENT.set(counted_as(address))
         status, size = 0, 0
 

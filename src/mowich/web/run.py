@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from mowich.errors import UserError
 from mowich.requests.known import WebRequest
 from mowich.web.clients import network
-from mowich.web.connections import BACKLOG, IDLE_S, ConnectionBook, most_connections, timed_protocol
+from mowich.web.connections import BACKLOG, IDLE_S, ConnectionBook, TimedRequests, most_connections, timed_protocol
 from mowich.web.guard import MOST_HEAD_B
 from mowich.web.server import ServerOptions, create_app
 
@@ -69,7 +69,6 @@ def serve(
             timeout_s=asked.timeout_s,
             kernels=asked.kernels,
             hosts=(*_NAMES, host, *names) if local or names else (),
-            trusted=trusted,
             at_once=asked.client_requests,
             a_minute=asked.client_rate,
             queue=asked.queue,
@@ -92,12 +91,15 @@ def server_of(app: FastAPI, book: ConnectionBook) -> uvicorn.Server:
     """What listens for an application, with its connections in `book`."""
     return _Server(
         uvicorn.Config(
-            app,
+            TimedRequests(app),
             http=timed_protocol(book),
             ws="none",
             log_level="error",
             access_log=False,
-            proxy_headers=False,  # the guard believes the proxies that were named, and no other
+            proxy_headers=bool(book.trusted),
+            forwarded_allow_ips=[
+                str(proxy) for proxy in book.trusted
+            ],  # None would be those of an environment variable
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=ENDING_S,
             h11_max_incomplete_event_size=MOST_HEAD_B,

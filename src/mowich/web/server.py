@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from mowich.version import VERSION
 from mowich.web import asks
 from mowich.web.cache import Answers
-from mowich.web.clients import ClientLimits, Network
+from mowich.web.clients import ClientLimits
 from mowich.web.connections import ConnectionBook
 from mowich.web.first import FIRST
 from mowich.web.guard import GuardRules, RequestGuard
@@ -40,9 +40,8 @@ KERNEL_WAIT_S = 120.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may
-    run here; trusted: proxies whose X-Forwarded-For is believed; at_once, a_minute: requests of one address (0: any
-    number); queue: requests that wait or run; share: those of one address (None: all); log: takes a line for each
-    request."""
+    run here; at_once, a_minute: requests of one address (0: any number); queue: requests that wait or run; share: those
+    of one address (None: all); log: takes a line for each request."""
 
     dirs: tuple[str, ...] = ()
     workers: int = 2
@@ -50,7 +49,6 @@ class ServerOptions:
     kernels: bool = False
     hosts: tuple[str, ...] = ()
     warm: bool = True
-    trusted: tuple[Network, ...] = ()
     at_once: int = 0
     a_minute: int = 0
     queue: int = 1000
@@ -112,7 +110,6 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
     rules = GuardRules(
         max_body_B=MAX_BODY_B,
         hosts=frozenset(options.hosts),
-        trusted=options.trusted,
         limits=limits,
         log=options.log,
         is_ending=lambda: server.is_ending,

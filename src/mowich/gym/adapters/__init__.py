@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
-from mowich.gym.adapters.accelopt import AcceloptKernel, AcceloptProperties
+try:
+    from mowich.gym.adapters.accelopt import AcceloptKernel, AcceloptProperties
+except ModuleNotFoundError as missing:
+    if missing.name != "pydantic":
+        raise
+    raise ImportError(
+        f"{__name__} needs the extra [web] (pydantic is not installed): pip install 'mowich[web]'", name=__name__
+    ) from None
 from mowich.gym.adapters.autocomp import AutocompBackend
 
 __all__ = ["ADAPTED", "AcceloptKernel", "AcceloptProperties", "AutocompBackend", "adapters_installed"]
