@@ -3,7 +3,8 @@
 What a step of diffusion, an encoder or a speech model runs. The operators of a layer and their times are those of a
 training step's forward pass (`training.layer`); here are the sums over a pass: what runs once beside the layers, what
 the host launches, the branches of guidance, and what a device holds. Ranks of tensor parallelism share the tokens
-between products (sequence parallelism) in compiled software, not in eager code. Formulas: docs/theory/theory-forward.md.
+between products (sequence parallelism) in compiled software, not in eager code.
+Formulas: docs/theory/theory-forward.md.
 """
 
 from __future__ import annotations
