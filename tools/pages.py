@@ -27,6 +27,7 @@ SCRIPTS = (
     "kernel_check_page",
     "judge_replay",
     "glossary_page",
+    "forecasts_page",
     "pictures",
     "nki_stubs",
     "scenario_keys",

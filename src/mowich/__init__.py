@@ -29,6 +29,7 @@ __all__ = [
     "Explanation",
     "Facts",
     "Fleet",
+    "Forecasts",
     "Forward",
     "ForwardAnswer",
     "Gap",
@@ -75,6 +76,7 @@ __all__ = [
     "explain",
     "fit",
     "fleet",
+    "forecasts",
     "gap",
     "goodput",
     "judge",
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
         explain,
         fit,
         fleet,
+        forecasts,
         gap,
         goodput,
         judge,
@@ -152,6 +155,7 @@ if TYPE_CHECKING:
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fleet import Fleet
+    from mowich.studies.forecasts import Forecasts
     from mowich.studies.forward_answer import ForwardAnswer
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy

@@ -68,6 +68,15 @@ def folder_of(kind: ShippedKind) -> Path:
     raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
 
 
+def shipped_forecasts() -> Path:
+    """The ledger of forecasts that ships. Raises UserError where the installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "forecasts", package.parents[1] / "forecasts"):
+        if (file := folder / "forecasts.jsonl").is_file():
+            return file
+    raise UserError("the forecasts that ship with mowich are not here", where=str(package), fix="install it again")
+
+
 @cache
 def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     """Name -> file of one kind, in order of the name.

@@ -410,11 +410,11 @@ def test_a_command_loads_the_module_of_its_verb_and_the_list_keeps_its_order(fir
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, loaded = map(ast.literal_eval, done.stdout.replace("] [", "], [").splitlines())
     table = [(verb, f"mowich.cli.{module}") for module, named in VERB_MODULES.items() for verb in named]
-    words = [one for one in table if " " not in one[0] and one[0] != "facts"]
+    words = [one for one in table if " " not in one[0] and one[0] not in ("facts", "forecast")]
     assert found[: len(words)] == words
     assert [one for one in found if one[0].startswith("kernel ")] == [one for one in table if " " in one[0]]
     assert {module for verb, module in found if verb.startswith("facts ")} == {"mowich.cli.facts"}
-    assert loaded[0] == ["facts", "kernel"]
+    assert loaded[0] == ["forecast", "facts", "kernel"]
     [own] = [module for module, named in VERB_MODULES.items() if first in named]
     assert set(loaded[1]) <= {own, "kernel", "serving"}
 

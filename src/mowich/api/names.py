@@ -16,6 +16,7 @@ CLASSES = {
     "Fleet": "mowich.studies.fleet",
     "Forward": "mowich.api.keywords",
     "ForwardAnswer": "mowich.studies.forward_answer",
+    "Forecasts": "mowich.studies.forecasts",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
     "KernelAdvice": "mowich.studies.advise.advise",

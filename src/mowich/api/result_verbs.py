@@ -11,7 +11,7 @@ from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.models import Model
 from mowich.requests import calibrate as measurements
-from mowich.requests import known, results
+from mowich.requests import forecasting, known, results
 from mowich.requests import verify as runs
 from mowich.shown import Told
 from mowich.studies import answers
@@ -21,6 +21,7 @@ from mowich.studies.heard import note_heard
 
 if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
+    from mowich.studies.forecasts import Forecasts
     from mowich.studies.staleness import Staleness
     from mowich.studies.verify import Verification
 
@@ -144,6 +145,25 @@ def verify(
     given = {"pick": None if pick is None else str(pick), "format": format, "model": model}
     with keywords_asked(runs.VERIFY_RUN, facts, result=result, files=files, **given) as asked:
         return answers.verified(asked)
+
+
+def forecasts(ledger: str | Path | None = None) -> Forecasts:
+    """Forecasts that were frozen before anybody measured, and what came of them.
+
+    Args:
+        ledger: the file of forecasts; None: forecasts/forecasts.jsonl here, where it is, else the one that ships.
+
+    Returns: a `Forecasts`: `.rows`, each with question, range, status and what was measured; `.scored`.
+    Units: of each forecast, SI; ratios are predicted over measured.
+    Raises UserError for a ledger of which a line was changed or taken out.
+
+    Example:
+        >>> import mowich
+        >>> len(mowich.forecasts().rows) >= 20
+        True
+    """
+    with keywords_asked(forecasting.FORECAST_LIST, None, ledger=ledger) as asked:
+        return answers.forecasts_found(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:

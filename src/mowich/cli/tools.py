@@ -15,6 +15,7 @@ from mowich.requests import (
     advising,
     brief,
     calibrate,
+    forecasting,
     gaps,
     jobs,
     judging,
@@ -177,6 +178,7 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=results.VALIDATE, answers=("validate",), texts={"file": "table"}),
         ToolVerb(schema=calibrate.CALIBRATE, answers=("calibrate",), texts={"files": "log", **_PLAYED}),
         ToolVerb(schema=verify.VERIFY_RUN, answers=("verify",), texts={"result": "result", "files": "log"}),
+        ToolVerb(schema=forecasting.FORECAST_LIST, answers=("forecasts",), texts={"ledger": "table"}),
         ToolVerb(schema=results.CLAIMS, answers=("claims",)),
         ToolVerb(schema=known.FACTS_LIST, answers=("facts",)),
         ToolVerb(schema=known.FACTS_SHOW, answers=("facts",)),
@@ -216,6 +218,8 @@ TOOLS: Mapping[str, ToolVerb] = {
 
 NO_TOOLS: Mapping[str, str] = {
     "capture": "runs a model's code with the caller's rights and writes a file",
+    "forecast add": "writes a file",
+    "forecast score": "writes a file",
     "report": "writes a file",
     "facts check": "its answer is an exit code",
     "facts new": "prints a file to fill in",
@@ -245,6 +249,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "validate": {"inputs": _O, "summary": _O},
     "calibrate": {"inputs": _O, "constants": _L, "summary": _O, "overlay": "string", "refused": _L},
     "verify": {"inputs": _O, "rows": _L, "causes": _L, "verdict": "string"},
+    "forecasts": {"file": "string", "head": "string", "rows": _L, "summary": _O},
     "claims": {"inputs": _O, "verdicts": _O, "claims": _L},
     "facts": {"entries": _L, "facts": _L},
     "facts-diff": {"a": "string", "b": "string", "rows": _L},

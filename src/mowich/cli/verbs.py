@@ -28,6 +28,7 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "report": ("report",),
     "validate": ("validate",),
     "verify": ("verify",),
+    "forecast": ("forecast",),
     "calibrate": ("calibrate",),
     "facts": ("facts",),
     "kernel": ("kernel run",),

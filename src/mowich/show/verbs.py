@@ -55,6 +55,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/claims@1": _of("claims"),
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),
+    "mowich/forecasts@1": _of("forecasts"),
     "mowich/calibrate@1": _of("calibrate"),
     "mowich/kernel@1": _of("kernel"),
     "mowich/kernel-run@1": _of("kernel", "run_page"),

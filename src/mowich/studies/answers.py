@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         advising,
         brief,
         calibrate,
+        forecasting,
         gaps,
         jobs,
         judging,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.footing import Footing, RunBudget
+    from mowich.studies.forecasts import Forecasts
     from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
@@ -485,6 +487,13 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
         model=asked.model,
         tell=tell,
     )
+
+
+def forecasts_found(asked: forecasting.ForecastsRequest) -> Forecasts:
+    """Frozen forecasts, and what came of them."""
+    from mowich.studies.forecasts import ledger_file, read_forecasts
+
+    return read_forecasts(ledger_file(asked.ledger))
 
 
 @heard(again=True)

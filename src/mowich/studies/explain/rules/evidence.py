@@ -235,6 +235,36 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("calibrate error_before", "1", "median error with today's constants", "table: that of mowich calibrate"),
         R("calibrate error_after", "1", "median error with the fitted ones", "table: that of mowich calibrate"),
     ),
+    "mowich/forecasts@1": (
+        R(
+            "rows * predicted",
+            "1",
+            "what was frozen, in its unit",
+            "lookup: read from the ledger; its question explains it",
+        ),
+        R(
+            "rows * measured",
+            "1",
+            "what was measured since, in the unit of the forecast",
+            "lookup: read from the ledger",
+        ),
+        R("rows * ratio", "1", "predicted over measured", "= predicted / measured"),
+        R(
+            "rows * deviations",
+            "1",
+            "how far what was measured lies from the forecast: 1.64 is an end of the range",
+            "table: 1.645 ln(measured / predicted) / ln(end / predicted), with the end on that side",
+        ),
+        R("summary forecasts", "forecasts", "forecasts in the ledger", "count: counted"),
+        R("summary scored", "forecasts", "those of which something was measured", "count: counted"),
+        R("summary inside", "forecasts", "those whose range held what was measured", "count: counted"),
+        R(
+            "summary median_error",
+            "1",
+            "median error of those that were measured",
+            "table: median of max(ratio, 1 / ratio) - 1",
+        ),
+    ),
     "mowich/calibrate@1": (
         R("anchors", "rows", "measured rows that the overlay holds", "count: counted"),
         R("files * points", "points", "measured figures of this file that were used", "count: counted"),
