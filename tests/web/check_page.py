@@ -647,6 +647,7 @@ def keyboard(browser: Browser, base: str) -> None:
             "Escape closes it and the focus is back on the number",
         )
     pictures_have_text(page, "page")
+    measured_dots(page)
     context.close()
 
     words = "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3:64,h100:64,gb300:64"
@@ -784,6 +785,26 @@ def generates(page: Page) -> None:
     page.wait_for_selector("#pass-wrong:empty", state="attached")
     settled(page)
     check("--task encode" in copied(page), "forward: what is made by a choice")
+
+
+def measured_dots(page: Page) -> None:
+    """Beside the front stands what was measured: one stop for the keyboard, arrows go on, each dot says its source."""
+    goes(page, "serve")
+    page.fill("#model", "qwen3-1.7b")
+    page.keyboard.press("Enter")
+    dots = page.locator("#charts .plot span")
+    page.locator("#charts figure").first.scroll_into_view_if_needed()
+    dots.first.wait_for(state="attached")
+    settled(page)
+    stops = page.locator("#charts .plot span[tabindex='0']")
+    stops.first.focus()
+    first = page.evaluate("() => document.activeElement.ariaLabel")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("() => document.activeElement.ariaLabel")
+    check(
+        stops.count() == 1 and first != second and all("Qwen3-1.7B Trn2 sweep" in str(s) for s in (first, second)),
+        f"measured dots: {dots.count()}, one stop, by arrows, each with its source",
+    )
 
 
 def looks(browser: Browser, base: str, script: str) -> None:
