@@ -242,6 +242,11 @@ def paid(page: Page, context: BrowserContext) -> None:
     settled(page)
 
 
+def state_of(page: Page, address: str) -> Any:
+    """The state that the page reads of an address."""
+    return page.evaluate("async (hash) => (await import('/static/state.js')).fromHash(hash)", address.partition("#")[2])
+
+
 def goes_through(browser: Browser, base: str, script: str) -> None:
     context = opened(browser, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -292,6 +297,16 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     check(
         fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-price") == "3y",
         "the address holds the question",
+    )
+    page.click("#tools [data-tool=link]")
+    page.wait_for_selector("#said:has-text('short link copied')")
+    short = str(page.evaluate("() => navigator.clipboard.readText()"))
+    fresh.goto(short)
+    fresh.wait_for_selector("tr[data-system=h200]")
+    check(
+        re.fullmatch(r"/r/[0-9a-f]{6,}", short.removeprefix(base)) is not None
+        and state_of(fresh, fresh.url) == state_of(fresh, link),
+        f"a short link of {len(short.removeprefix(base))} characters holds it too",
     )
     fresh.close()
 
