@@ -497,7 +497,7 @@ def pictures_have_text(page: Page, where: str) -> None:
     for i in range(figures.count()):
         figure = figures.nth(i)
         summary = figure.locator("details > summary", has_text="Numbers")
-        named = figure.locator("[role=img][aria-label]").count() == 1 and summary.count() == 1
+        named = figure.locator("[role=img][aria-label]:not([tabindex])").count() == 1 and summary.count() == 1
         if named:
             summary.focus()
             page.keyboard.press("Enter")

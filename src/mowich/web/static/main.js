@@ -59,7 +59,8 @@ function mark() {
     tab.setAttribute("aria-selected", String(state.tab === id));
     tab.tabIndex = state.tab === id ? 0 : -1;
   }
-  $(`tab-${state.tab}`).scrollIntoView({ block: "nearest", inline: "center" });
+  const { left, width } = $(`tab-${state.tab}`).getBoundingClientRect();
+  $("tabs").scrollLeft += left + (width - window.innerWidth) / 2; // scrollIntoView would move where Tab begins
   $("view").setAttribute("aria-labelledby", `tab-${state.tab}`);
   $("panes").dataset.tab = state.tab;
   tools();
