@@ -214,6 +214,13 @@ goals: [cost]
 """
 
 
+def test_a_step_without_a_link_to_the_host_is_explained(client: TestClient) -> None:
+    """Its rate is no number: it once made an answer that JSON does not hold."""
+    answer = client.post("/api/explain", json={"ask": {**COMPARE, "on": ["trn2"]}, "metric": "trn2.step_s"})
+    assert answer.status_code == 200, answer.text
+    assert "offload" not in [t["name"] for t in answer.json()["result"]["terms"]]
+
+
 def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp_path: Any) -> None:
     text = LAB
     answer = client.post("/api/fleet", json={"yaml": text, "relaxed": True})
