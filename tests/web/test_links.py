@@ -6,6 +6,8 @@ import base64
 import errno
 import hashlib
 import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -155,3 +157,13 @@ def test_links_count_as_other_requests_do() -> None:
     answers = [here.post("/api/link", json={"question": {"chips": str(i)}}).status_code for i in range(3)]
     assert answers == [200, 200, 429]
     assert here.get("/r/abcdef").status_code == 429
+
+
+def test_a_folder_of_links_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "links"
+    file.write_text("", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mowich", "web", "--links", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("--links", "is a file", "a folder")), done.stderr
