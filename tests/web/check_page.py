@@ -242,6 +242,11 @@ def paid(page: Page, context: BrowserContext) -> None:
     settled(page)
 
 
+def state_of(page: Page, address: str) -> Any:
+    """The state that the page reads of an address."""
+    return page.evaluate("async (hash) => (await import('/static/state.js')).fromHash(hash)", address.partition("#")[2])
+
+
 def goes_through(browser: Browser, base: str, script: str) -> None:
     context = opened(browser, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -292,6 +297,16 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     check(
         fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-price") == "3y",
         "the address holds the question",
+    )
+    page.click("#tools [data-tool=link]")
+    page.wait_for_selector("#said:has-text('short link copied')")
+    short = str(page.evaluate("() => navigator.clipboard.readText()"))
+    fresh.goto(short)
+    fresh.wait_for_selector("tr[data-system=h200]")
+    check(
+        re.fullmatch(r"/r/[0-9a-f]{6,}", short.removeprefix(base)) is not None
+        and state_of(fresh, fresh.url) == state_of(fresh, link),
+        f"a short link of {len(short.removeprefix(base))} characters holds it too",
     )
     fresh.close()
 
@@ -482,7 +497,7 @@ def pictures_have_text(page: Page, where: str) -> None:
     for i in range(figures.count()):
         figure = figures.nth(i)
         summary = figure.locator("details > summary", has_text="Numbers")
-        named = figure.locator("[role=img][aria-label]").count() == 1 and summary.count() == 1
+        named = figure.locator("[role=img][aria-label]:not([tabindex])").count() == 1 and summary.count() == 1
         if named:
             summary.focus()
             page.keyboard.press("Enter")
@@ -548,13 +563,15 @@ def keyboard(browser: Browser, base: str) -> None:
     )
 
     page.locator("#tab-train").focus()
+    last = str(page.locator("[role=tab]").last.get_attribute("id")).removeprefix("tab-")
     for key, tab in (
-        ("ArrowLeft", "brief"),
-        ("End", "accuracy"),
+        ("ArrowUp", "brief"),
+        ("End", last),
+        ("ArrowDown", "brief"),
         ("ArrowRight", "brief"),
         ("Home", "brief"),
         ("ArrowDown", "train"),
-        ("ArrowRight", "serve"),
+        ("ArrowDown", "serve"),
         ("ArrowUp", "train"),
     ):
         page.keyboard.press(key)
@@ -645,6 +662,7 @@ def keyboard(browser: Browser, base: str) -> None:
             "Escape closes it and the focus is back on the number",
         )
     pictures_have_text(page, "page")
+    measured_dots(page)
     context.close()
 
     words = "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3:64,h100:64,gb300:64"
@@ -784,6 +802,26 @@ def generates(page: Page) -> None:
     check("--task encode" in copied(page), "forward: what is made by a choice")
 
 
+def measured_dots(page: Page) -> None:
+    """Beside the front stands what was measured: one stop for the keyboard, arrows go on, each dot says its source."""
+    goes(page, "serve")
+    page.fill("#model", "qwen3-1.7b")
+    page.keyboard.press("Enter")
+    dots = page.locator("#charts .plot span")
+    page.locator("#charts figure").first.scroll_into_view_if_needed()
+    dots.first.wait_for(state="attached")
+    settled(page)
+    stops = page.locator("#charts .plot span[tabindex='0']")
+    stops.first.focus()
+    first = page.evaluate("() => document.activeElement.ariaLabel")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("() => document.activeElement.ariaLabel")
+    check(
+        stops.count() == 1 and first != second and all("Qwen3-1.7B Trn2 sweep" in str(s) for s in (first, second)),
+        f"measured dots: {dots.count()}, one stop, by arrows, each with its source",
+    )
+
+
 def looks(browser: Browser, base: str, script: str) -> None:
     """Every tab in every size, light and dark: screenshots, axe, nothing wider than the window."""
     for name, (width, height, scheme) in VIEWS.items():
@@ -809,6 +847,7 @@ def looks(browser: Browser, base: str, script: str) -> None:
             told_and_whole(page, f"{tab}, {name}")
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
+            rail_is_whole(page, width, f"{tab}, {name}")
             audit(page, script, f"{tab}, {name}")
             page.screenshot(path=BUILD / f"{tab}-{name.replace(' ', '-')}.png")
             if tab == "train":
@@ -818,6 +857,19 @@ def looks(browser: Browser, base: str, script: str) -> None:
                 page.screenshot(path=BUILD / f"explained-{name.replace(' ', '-')}.png")
                 page.keyboard.press("Escape")
         context.close()
+
+
+def rail_is_whole(page: Page, width: int, where: str) -> None:
+    """The views stand below one another and all in sight; on a phone in a row that scrolls, with the chosen one in
+    sight."""
+    lines, lying, over, shown = page.evaluate(
+        "() => { const r = document.getElementById('tabs'), t = [...r.querySelectorAll('[role=tab]')];"
+        " const box = r.querySelector('[aria-selected=true]').getBoundingClientRect();"
+        " return [new Set(t.map((e) => e.offsetLeft)).size, r.getAttribute('aria-orientation') === 'horizontal',"
+        " r.scrollHeight - r.clientHeight, box.left >= 0 && box.right <= innerWidth]; }"
+    )
+    good = lying and shown if width <= 900 else lines == 1 and not lying
+    check(good and over <= 0, f"{where}: the views in {'a row' if lying else f'{lines} column'}, none cut")
 
 
 def first_paint(browser: Browser, base: str) -> None:

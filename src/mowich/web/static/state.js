@@ -152,11 +152,15 @@ async function through(stream, data) {
   return new Uint8Array(await new Response(piped).arrayBuffer());
 }
 
-/** What differs from the empty state, compressed, for the part behind #. */
+/** What differs from the empty state. */
+export const differing = () =>
+  Object.fromEntries(
+    Object.entries(state).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(EMPTY[key])),
+  );
+
+/** The same, compressed, for the part behind #. */
 export async function toHash() {
-  const differs = {};
-  for (const [key, value] of Object.entries(state))
-    if (JSON.stringify(value) !== JSON.stringify(EMPTY[key])) differs[key] = value;
+  const differs = differing();
   if (!Object.keys(differs).length) return "";
   const packed = await through(
     new CompressionStream("deflate-raw"),
@@ -191,17 +195,29 @@ export async function fromHash(hash) {
   return out;
 }
 
-export const TABS = [
-  ["brief", "Brief"],
-  ["train", "Train"],
-  ["serve", "Serve"],
-  ["forward", "Generate"],
-  ["rl", "RL"],
-  ["kernel", "Kernel"],
-  ["fleet", "Fleet"],
-  ["facts", "Facts"],
-  ["accuracy", "Accuracy"],
+/** The views by who asks; that of everybody first. */
+export const GROUPS = [
+  ["", [["brief", "Brief"]]],
+  [
+    "Run a model",
+    [
+      ["train", "Train"],
+      ["serve", "Serve"],
+      ["forward", "Generate"],
+      ["rl", "RL"],
+    ],
+  ],
+  ["Buy machines", [["fleet", "Fleet"]]],
+  ["Write kernels", [["kernel", "Kernel"]]],
+  [
+    "Check us",
+    [
+      ["facts", "Facts"],
+      ["accuracy", "Accuracy"],
+    ],
+  ],
 ];
+export const TABS = GROUPS.flatMap(([, views]) => views);
 
 /** Values that a slider stops at. */
 export const STOPS = {
