@@ -1,12 +1,13 @@
 // Serve: how many chips of the chosen system carry a load. It is played out request by request, so it takes
 // seconds and is asked on a click.
 
-import { $, h } from "./dom.js";
+import { $, h, number } from "./dom.js";
 import { post } from "./api.js";
 import { ask, state } from "./state.js";
 import { pageOf } from "./pages.js";
 import { shown } from "./results.js";
 import { skeleton, waiting } from "./waiting.js";
+import { told } from "./words.js";
 
 const FIELDS = [
   ["rate", "Requests", "20rps"],
@@ -51,6 +52,33 @@ export function loadField() {
   ];
 }
 
+const TIMES = [
+  ["TTFT p99", "p99_ttft_s"],
+  ["TPOT p99", "p99_tpot_s"],
+  ["TTFT", "ttft_s"],
+  ["TPOT", "tpot_s"],
+];
+const ms = (e) =>
+  e.value === null
+    ? "?"
+    : `${number(e.value * 1e3)} ms${e.high > e.low ? ` (${number(e.low * 1e3)}–${number(e.high * 1e3)})` : ""}`;
+
+/** What users see of the smallest deployment, and how many are served at once; nothing where none keeps the limits. */
+function seen(plans) {
+  const plan = plans.find((p) => p.is_smallest && p.feasible);
+  if (!plan) return "";
+  const pairs = [
+    ["chips", number(plan.chips_used, 7)],
+    ["users", plan.in_flight === null ? "?" : number(Math.round(plan.in_flight), 4)],
+    ...TIMES.map(([head, key]) => [head, ms(plan[key])]),
+  ];
+  return h(
+    "dl",
+    { class: "strip", id: "load-seen" },
+    pairs.map(([head, value]) => h("div", {}, told("dt", {}, head, head), h("dd", {}, value))),
+  );
+}
+
 async function find(go, wrong) {
   const row = shown.answer?.result.rows[shown.row];
   if (!row) return;
@@ -78,6 +106,7 @@ async function find(go, wrong) {
         "section",
         { class: "load", "aria-label": "For a load" },
         h("h2", { tabindex: -1 }, answer.view.headline),
+        seen(answer.result.plans),
         made,
       ),
     );
