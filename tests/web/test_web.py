@@ -84,6 +84,8 @@ def said_by_cli(command: str) -> dict[str, Any]:
         ),
         ("compare", SERVE),
         ("serve", {**SERVE, "serve": {**SERVE["serve"], "cached": "60%", "accept": 2.0}}),
+        ("compare", {**SERVE, "on": ["h100"], "have": ["trn2-server:16"], "per": "year"}),
+        ("compare", {**{k: v for k, v in SERVE.items() if k != "chips"}, "power": "100 kW", "per": "day"}),
         ("plan", {**COMPARE, "on": "h100", "top": 2}),
         ("plan", {**SERVE, "on": "h100", "top": 1}),
         pytest.param(
@@ -538,6 +540,14 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
         refused = client.post("/api/scenario", json={"yaml": text.replace("chips: 64", bad)})
         assert refused.status_code == 422
         assert line in refused.text, refused.text
+    own = client.post(
+        "/api/scenario", json={"yaml": text.replace("chips: 64", "power: 5MW\nper: year\nhave: [trn2:512]")}
+    )
+    assert {key: own.json()["result"]["ask"].get(key) for key in ("have", "power", "per")} == {
+        "have": ["trn2:512"],
+        "power": "5MW",
+        "per": "year",
+    }
     deep = client.post("/api/scenario", json={"yaml": "a: " + "[" * 400 + "]" * 400})
     assert deep.status_code == 422
 

@@ -6,7 +6,7 @@ import { once, post } from "./api.js";
 import { EMPTY, LENGTHS, PAID, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
 import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
-import { choice, foldedQuestion, select, slider, systemsField } from "./question.js";
+import { choice, foldedQuestion, select, slider, systemsField, typed } from "./question.js";
 
 const PRICES = [
   ["default", "one kind for all rows"],
@@ -50,6 +50,9 @@ const FIELDS = [
   "price",
   "stack",
   "engine",
+  "have",
+  "power",
+  "per",
   "set",
 ];
 const SAID = { serve_chips: "chips" };
@@ -209,7 +212,9 @@ function job(folds) {
         ],
     h("div", { id: "software" }),
     select("price", "Price", PRICES),
-    trains() ? null : fold("load", "How many chips for a load?", loadField()),
+    trains()
+      ? null
+      : h("fieldset", { class: "of-load", id: "load" }, h("legend", {}, "How many chips for a load?"), loadField()),
     fold(
       "advanced",
       "Advanced",
@@ -221,6 +226,14 @@ function job(folds) {
           ])
         : slider("cached", "Share of prompts cached", "share"),
       allSoftware(),
+      typed("have", "Chips that are there, at the cost of electricity", "trn2:512"),
+      typed("power", "Power of the site, which says the chips", "5MW"),
+      select("per", "Told for a time", [
+        ["", "no time"],
+        ["year", "a year"],
+        ["month", "a month"],
+        ["day", "a day"],
+      ]),
       h(
         "div",
         { class: "field" },

@@ -81,6 +81,25 @@ export function choice(name, legend, options, current, act) {
   );
 }
 
+/** A field of any words; empty: not asked. */
+export const typed = (key, label, example) =>
+  h(
+    "div",
+    { class: "field" },
+    h("label", { for: `text-${key}` }, label),
+    h("input", {
+      type: "text",
+      id: `text-${key}`,
+      value: state[key],
+      placeholder: example,
+      autocomplete: "off",
+      spellcheck: "false",
+      "aria-describedby": `wrong-${key}`,
+      onchange: (e) => change({ [key]: e.target.value.trim() }),
+    }),
+    h("p", { class: "wrong", id: `wrong-${key}` }),
+  );
+
 /** A list of which one is chosen. */
 export function select(key, label, options) {
   return h(

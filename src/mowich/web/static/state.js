@@ -24,6 +24,9 @@ export const EMPTY = {
   price: "default",
   stack: "",
   engine: "",
+  have: "", // chips that are there: trn2:512
+  power: "",
+  per: "",
   set: [],
   serve_chips: "64",
   rate: "20rps",
@@ -59,12 +62,19 @@ const isPaid = () => trains() && state.equal === PAID;
 export function ask() {
   const body = { model: state.config ?? state.model, on: state.on };
   if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
-  else body.chips = trains() ? state.chips : state.serve_chips;
+  else if (!state.power) body.chips = trains() ? state.chips : state.serve_chips;
+  if (state.have)
+    body.have = state.have
+      .split(",")
+      .map((s) => s.trim())
+      .filter(Boolean);
+  if (state.power) body.power = state.power;
+  if (state.per) body.per = state.per;
   if (trains()) {
     body.train = { tokens: state.tokens, seq: state.seq, batch: state.batch };
     if (isPaid() && !state.tokens) delete body.train.tokens;
     if (state.fine !== "pretrain") body.train.task = state.fine;
-    if (!["chips", PAID].includes(state.equal)) body.equal = state.equal;
+    if (!["chips", PAID].includes(state.equal) && !state.power) body.equal = state.equal;
     if (state.stack) body.stack = state.stack;
   } else {
     body.serve = { isl: state.isl, osl: state.osl };
@@ -86,6 +96,9 @@ export function fromAsk(body) {
     set: [...(body.set ?? [])],
     config: null,
     price: body.price ?? "default",
+    have: (body.have ?? []).join(", "),
+    power: String(body.power ?? ""),
+    per: body.per ?? "",
     tab: body.train ? "train" : "serve",
   };
   if (typeof body.model === "string") out.model = body.model;
@@ -135,7 +148,8 @@ export function toYaml() {
   if (body.train) lines.push(`  train: ${flow(body.train)}`);
   if (body.serve) lines.push(`  serve: ${flow(body.serve)}`);
   lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`);
-  for (const key of ["chips", "budget", "days", "equal", "stack", "price"])
+  if (body.have) lines.push(`have: [${body.have.map((s) => plain(s)).join(", ")}]`);
+  for (const key of ["chips", "budget", "days", "equal", "stack", "price", "power", "per"])
     if (body[key]) lines.push(`${key}: ${plain(String(body[key]))}`);
   if (body.set) {
     lines.push("set:");
