@@ -416,11 +416,79 @@ def test_the_table_of_serving_shows_the_first_wait_and_users_at_once(client: Tes
     """Without "all columns"; the users of a plan, times their speed, are the tokens of its chips."""
     serving = client.get("/static/table.js").text.split("const SERVE = [")[1].split("];")[0]
     few = {found[1] for found in re.finditer(r'key: "(\w+)".*few: true', serving)}
-    assert {"ttft_s", "users", "p99_ttft_s", "p99_tpot_s"} <= few
-    for row in client.post("/api/compare", json=SERVE).json()["result"]["rows"]:
-        users = row["batch"] * row["replicas"]["decode"]
+    assert {"ttft_s", "users"} <= few
+    assert len(few) <= 8
+    answer = client.post("/api/compare", json=SERVE).json()
+    assert answer["view"]["tables"] == []  # the page makes the table of answers from the rows
+    for row, why in zip(answer["result"]["rows"], answer["view"]["whys"], strict=True):
+        users = why["users"]["value"]
+        each, workers = (float(part) for part in why["users"]["of"].split(" × "))
+        assert users == pytest.approx(each * workers, rel=0.01)
+        shown = client.post("/api/explain", json={"ask": SERVE, "metric": f"{row['system']}.batch"}).json()
+        assert shown["result"]["value"] == pytest.approx(each, rel=0.01)
         tokens = row["chips_used"] * row["tokens_per_s_per_chip"]["value"]
         assert users * row["tokens_per_s_per_user"]["value"] == pytest.approx(tokens, rel=0.05)
+
+
+def test_what_it_comes_to_in_a_year_is_a_table_below_the_answers(client: TestClient) -> None:
+    answer = client.post("/api/compare", json={**SERVE, "per": "year"}).json()
+    [year] = answer["view"]["tables"]
+    assert year["title"] == "A year of it"
+    metric = year["rows"][0][1][2]
+    assert client.post("/api/explain", json={"ask": {**SERVE, "per": "year"}, "metric": metric}).status_code == 200
+    trained = client.post("/api/compare", json=SMALL).json()
+    assert [why["users"] for why in trained["view"]["whys"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "line"),
+    [
+        ({"have": ["trn2"]}, "have", "have: 'trn2' does not say how many are there; trn2:512"),
+        ({"have": []}, "have", "have: names no system; for example trn2:512"),
+        ({"have": ["trn2 512"]}, "have.0", "have.0: String should match"),
+        ({"have": ["nosuch:4"]}, None, "unknown system 'nosuch'"),
+        ({"power": "5 rabbits"}, "power", "power: unknown unit 'rabbits'"),
+        ({"power": "-1kW"}, "power", "power: must be above 0"),
+        ({"power": "5MW", "chips": 8}, "chips", "chips: power says how many chips; leave one of them out"),
+        ({"per": "week"}, "per", "per: unknown time 'week'; allowed: day, month, year"),
+    ],
+)
+def test_what_is_wrong_with_chips_of_ones_own_a_site_or_a_year_names_its_field(
+    client: TestClient, more: dict[str, Any], where: str | None, line: str
+) -> None:
+    """As for money and days; a system that is not known names itself."""
+    ask = {k: v for k, v in SERVE.items() if k != "chips" or "power" not in more}
+    refused = client.post("/api/compare", json={**ask, **more})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert error["where"] == where
+    assert error["line"].startswith(line), error["line"]
+    fields = re.search(r"const FIELDS = \[([^]]+)\]", client.get("/static/form.js").text)
+    assert fields is not None
+    assert where is None or f'"{where.split(".")[0]}"' in fields[1]
+
+
+@pytest.mark.parametrize(
+    ("load", "where"),
+    [
+        ({"rate": "many"}, "rate"),
+        ({"rate": "20rps", "p99_ttft": None}, "rate"),
+        ({"users": "0"}, "users"),
+        ({"users": "many"}, "users"),
+        ({"users": "20", "think": "soon"}, "think"),
+        ({"users": "20", "p99_ttft": "-1s"}, "p99_ttft"),
+        ({"users": "20", "p99_tpot": "slow"}, "p99_tpot"),
+    ],
+)
+def test_what_is_wrong_with_a_load_names_its_field(client: TestClient, load: dict[str, Any], where: str) -> None:
+    """The page has a field of that name (`load.js`)."""
+    serve = {"isl": "2k", "osl": 200, "p99_ttft": "5s", **load}
+    refused = client.post("/api/plan", json={"model": "llama-3.1-8b", "on": "h100", "serve": serve})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert error["where"] == f"serve.{where}"
+    assert error["line"].startswith(f"serve.{where}: ")
+    assert f'["{where}", ' in client.get("/static/load.js").text
 
 
 def test_the_page_offers_the_software_that_facts_hold(client: TestClient) -> None:
@@ -732,9 +800,11 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
     assert isinstance(words.exception, UserError)
     assert "loopback" in str(words.exception)
     with TestClient(create_app(ServerOptions(warm=False, kernels=True), Here())) as own:
-        example = own.get("/api/kernel/example").json()
-        assert example["result"]["schema"] == "mowich/kernel@1"
-        assert any(e["ph"] == "X" for e in example["trace"]["traceEvents"])
+        source = names_of("kernels")["matmul"].read_text(encoding="utf-8")
+        arguments = ["lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]"]  # those of the form
+        sent = own.post("/api/kernel/profile", json={"source": source, "kernel": "matmul", "arguments": arguments})
+        assert sent.json()["result"]["schema"] == "mowich/kernel@1", sent.text
+        assert any(e["ph"] == "X" for e in sent.json()["trace"]["traceEvents"])
         wrong = own.post("/api/kernel/profile", json={"source": "def k(:\n", "kernel": "k"})
         assert wrong.status_code == 422
         assert "SyntaxError" in wrong.text

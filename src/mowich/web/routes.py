@@ -30,7 +30,7 @@ from mowich.web.turns import Turns, refusal_of
 
 MAX_BODY_B = 256 * 1024
 EXAMPLE_S = 60.0
-"""Most seconds for the kernel that ships."""
+"""Most seconds for a kernel that ships."""
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 """Headers of which a proxy adds one or the other."""
 METRICS_TYPE = "text/plain; version=0.0.4"
@@ -43,7 +43,6 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
     "yaml": "text/plain; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
 }
 
 
@@ -300,19 +299,6 @@ def _add_kernels(app: FastAPI, server: ServerParts) -> None:
         if any(name in request.headers for name in PASSED_ON):
             raise refusal_of(403, "kernels are code: none runs for a request that a proxy passed on")
         return await _sent(profiled(ask, server.timeout_s))
-
-    @app.get("/api/kernel/example", responses=_OK, tags=["kernels"])
-    async def kernel_example() -> Response:
-        """The profile of a kernel that ships with the page."""
-        from mowich.web.kernels import SHIPPED_ASK, example
-
-        source = _static()["kernel.txt"][0].decode()
-        ask = asks.KernelProfile.model_validate({"source": source, **SHIPPED_ASK})
-
-        async def make() -> bytes:
-            return example(await profiled(ask, EXAMPLE_S), source)
-
-        return await _sent(server.answers.cache.get("kernel/example", make))
 
     @app.get("/api/kernel/{name}", responses=_OK, tags=["kernels"])
     async def kernel_shipped(name: Annotated[asks.Word, Path()]) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -155,25 +155,27 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
 
-def view(result: Result, *, tables: bool = True) -> dict[str, object]:
+def view(result: Result) -> dict[str, Any]:
     """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
     warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
 
-    return as_data(page_of(result), tables=tables)
+    return as_data(page_of(result))
 
 
 def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
-    scale-up unit). Its table is made by the page, from the rows."""
+    scale-up unit). Its first table is made by the page, from the rows."""
     from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
 
     maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
-    return {**view(result, tables=False), "footing": footing(result), "whys": whys(result), "maps": maps}
+    shown = view(result)
+    more = {"tables": shown["tables"][1:], "footing": footing(result), "whys": whys(result), "maps": maps}
+    return {**shown, **more}
 
 
-def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
+def as_data(page: Page) -> dict[str, Any]:
     return {
         "title": page.title,
         "headline": page.headline,
@@ -182,7 +184,7 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
         "marks": page.marks,
         "beside": page.beside,
         "notes": page.said("note", "basis"),
-        "tables": [_table(t) for t in page.tables if tables],
+        "tables": [_table(t) for t in page.tables],
         "charts": [chart_data(c) for c in page.charts],
         "stories": [
             {

@@ -66,13 +66,31 @@ export async function build() {
   ({ systems, ...softwareKnown } = known);
   draw();
   watch((keys) => {
-    if (keys.some((k) => ["all", "equal"].includes(k))) draw();
+    if (keys.some((k) => ["all", "equal", "power"].includes(k))) draw();
     else if (keys.includes("on") && asksJob()) software();
     else if (keys.some((k) => ["stack", "engine"].includes(k))) softwareNote();
     renewYaml();
     renewCard();
   });
   $("left").dataset.ready = "yes";
+}
+
+const ownGiven = () => Boolean(state.have || state.power || state.per);
+
+/** What is the same for each system; greyed where a site's power says the chips. */
+function sizes() {
+  const fed = Boolean(state.power);
+  const about = fed
+    ? h("p", { class: "note", id: "fed" }, `The site of ${state.power} says the chips. Empty its field to set them.`)
+    : null;
+  if (!trains()) return [slider("serve_chips", "Chips of each system", "chips", fed), about];
+  return [
+    choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal }), fed),
+    state.equal !== PAID
+      ? slider("chips", SIZE_WORDS[state.equal], "chips", fed)
+      : [slider("budget", "What the run may cost", "$2M", fed), slider("days", "Days that it pays for", "30", fed)],
+    about,
+  ];
 }
 
 /** Lengths of training requests, or of prompts and answers with the presets. */
@@ -193,16 +211,16 @@ function job(folds) {
   });
   set.value = state.set.join("\n");
   const fold = (name, title, ...what) =>
-    h("details", { class: "fold", "data-fold": name, open: folds.has(name) }, h("summary", {}, title), ...what);
+    h(
+      "details",
+      { class: "fold", "data-fold": name, open: folds.has(name) || (name === "own" && ownGiven()) },
+      h("summary", {}, title),
+      ...what,
+    );
   return [
     picker(),
     systemsField(systems, folds.has("systems")),
-    trains() ? choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal })) : null,
-    !trains()
-      ? slider("serve_chips", "Chips of each system", "chips")
-      : state.equal !== PAID
-        ? slider("chips", SIZE_WORDS[state.equal], "chips")
-        : [slider("budget", "What the run may cost", "$2M"), slider("days", "Days that it pays for", "30")],
+    sizes(),
     lengths(),
     trains()
       ? null
@@ -216,6 +234,18 @@ function job(folds) {
       ? null
       : h("fieldset", { class: "of-load", id: "load" }, h("legend", {}, "How many chips for a load?"), loadField()),
     fold(
+      "own",
+      "Chips, a site or a year of your own",
+      typed("have", "Chips that are there: they cost electricity", "trn2:512"),
+      typed("power", "Power of a site: it says the chips of each", "5MW"),
+      select("per", "What it comes to in a time", [
+        ["", "–"],
+        ["year", "a year"],
+        ["month", "a month"],
+        ["day", "a day"],
+      ]),
+    ),
+    fold(
       "advanced",
       "Advanced",
       trains()
@@ -226,14 +256,6 @@ function job(folds) {
           ])
         : slider("cached", "Share of prompts cached", "share"),
       allSoftware(),
-      typed("have", "Chips that are there, at the cost of electricity", "trn2:512"),
-      typed("power", "Power of the site, which says the chips", "5MW"),
-      select("per", "Told for a time", [
-        ["", "no time"],
-        ["year", "a year"],
-        ["month", "a month"],
-        ["day", "a day"],
-      ]),
       h(
         "div",
         { class: "field" },
@@ -300,6 +322,7 @@ export function wrong(errors) {
     );
     if (!key) continue;
     $(`wrong-${key}`).textContent = e.line;
+    $(`wrong-${key}`).closest("details.fold")?.setAttribute("open", "");
     ($(`text-${key}`) ?? $(`select-${key}`) ?? $(key))?.setAttribute("aria-invalid", "true");
   }
   return errors.map((e) => e.line);

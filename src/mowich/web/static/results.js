@@ -6,8 +6,8 @@ import { Refused, once, page, post } from "./api.js";
 import { ask, change, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
-import { chartsOf, notesOf, pageOf } from "./pages.js";
-import { cardsOf, tableOf, winner } from "./table.js";
+import { chartsOf, notesOf, pageOf, tableOf } from "./pages.js";
+import { answersOf, cardsOf, winner } from "./table.js";
 import { skeleton, waiting } from "./waiting.js";
 import * as drawer from "./explain.js";
 import * as why from "./why.js";
@@ -206,7 +206,7 @@ function table() {
   const how = { chosen: shown.row, by, all: state.all, choose: (row) => choose(row), explain: act, sort };
   const training = inputs.task !== "serve";
   place.replaceChildren(
-    phone.matches ? cardsOf(rows, training, answer.view, how) : tableOf(rows, training, answer.view, how),
+    phone.matches ? cardsOf(rows, training, answer.view, how) : answersOf(rows, training, answer.view, how),
   );
   place.firstChild.scrollLeft = scroll;
   if (held) place.querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
@@ -264,6 +264,7 @@ function frame() {
         ].map((pair) => h("span", {}, pair)),
       ),
     ),
+    h("div", { id: "more-tables" }),
     h("div", { class: "charts", id: "charts" }),
     h("div", { class: "charts", id: "map", hidden: true }),
     h("div", { id: "deeper" }),
@@ -291,6 +292,10 @@ export function render() {
   if (shown.deepened !== shown.body) $("deeper").replaceChildren();
   shown.deepened = shown.body;
   table();
+  const body = shown.body;
+  $("more-tables").replaceChildren(
+    ...view.tables.map((t) => tableOf(t, undefined, (metric, from) => drawer.explain(body, metric, from))),
+  );
   $("notes").replaceChildren(
     notesOf({
       notes: [...view.notes, ...(result.warnings ?? []).filter((w) => !w.startsWith("searched only near"))],

@@ -29,7 +29,10 @@ export const EMPTY = {
   per: "",
   set: [],
   serve_chips: "64",
+  load: "rate", // or users
   rate: "20rps",
+  users: "200",
+  think: "",
   p99_ttft: "5s",
   p99_tpot: "100ms",
   scenario: "startup",
@@ -61,18 +64,19 @@ const isPaid = () => trains() && state.equal === PAID;
 /** The body of POST /api/compare. */
 export function ask() {
   const body = { model: state.config ?? state.model, on: state.on };
-  if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
-  else if (!state.power) body.chips = trains() ? state.chips : state.serve_chips;
+  if (state.power)
+    body.power = state.power; // says the chips, whatever else would
+  else if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
+  else body.chips = trains() ? state.chips : state.serve_chips;
   if (state.have)
     body.have = state.have
       .split(",")
       .map((s) => s.trim())
       .filter(Boolean);
-  if (state.power) body.power = state.power;
   if (state.per) body.per = state.per;
   if (trains()) {
     body.train = { tokens: state.tokens, seq: state.seq, batch: state.batch };
-    if (isPaid() && !state.tokens) delete body.train.tokens;
+    if (isPaid() && !state.power && !state.tokens) delete body.train.tokens;
     if (state.fine !== "pretrain") body.train.task = state.fine;
     if (!["chips", PAID].includes(state.equal) && !state.power) body.equal = state.equal;
     if (state.stack) body.stack = state.stack;
