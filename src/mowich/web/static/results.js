@@ -289,7 +289,7 @@ export function render() {
     ...(answer.notes ?? []).map((w) => h("p", { class: "note" }, w)),
   );
   if ($("answer-box")?.dataset.task !== (trains() ? "train" : "serve")) $("view").replaceChildren(frame());
-  if (shown.deepened !== shown.body) $("deeper").replaceChildren();
+  if (shown.deepened !== shown.body) ["deeper", "load-answer"].forEach((id) => $(id).replaceChildren()); // of another
   shown.deepened = shown.body;
   table();
   const body = shown.body;
