@@ -548,13 +548,15 @@ def keyboard(browser: Browser, base: str) -> None:
     )
 
     page.locator("#tab-train").focus()
+    last = str(page.locator("[role=tab]").last.get_attribute("id")).removeprefix("tab-")
     for key, tab in (
-        ("ArrowLeft", "brief"),
-        ("End", "accuracy"),
+        ("ArrowUp", "brief"),
+        ("End", last),
+        ("ArrowDown", "brief"),
         ("ArrowRight", "brief"),
         ("Home", "brief"),
         ("ArrowDown", "train"),
-        ("ArrowRight", "serve"),
+        ("ArrowDown", "serve"),
         ("ArrowUp", "train"),
     ):
         page.keyboard.press(key)
@@ -809,6 +811,7 @@ def looks(browser: Browser, base: str, script: str) -> None:
             told_and_whole(page, f"{tab}, {name}")
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
+            rail_is_whole(page, width, f"{tab}, {name}")
             audit(page, script, f"{tab}, {name}")
             page.screenshot(path=BUILD / f"{tab}-{name.replace(' ', '-')}.png")
             if tab == "train":
@@ -818,6 +821,19 @@ def looks(browser: Browser, base: str, script: str) -> None:
                 page.screenshot(path=BUILD / f"explained-{name.replace(' ', '-')}.png")
                 page.keyboard.press("Escape")
         context.close()
+
+
+def rail_is_whole(page: Page, width: int, where: str) -> None:
+    """The views stand below one another and all in sight; on a phone in a row that scrolls, with the chosen one in
+    sight."""
+    lines, lying, over, shown = page.evaluate(
+        "() => { const r = document.getElementById('tabs'), t = [...r.querySelectorAll('[role=tab]')];"
+        " const box = r.querySelector('[aria-selected=true]').getBoundingClientRect();"
+        " return [new Set(t.map((e) => e.offsetLeft)).size, r.getAttribute('aria-orientation') === 'horizontal',"
+        " r.scrollHeight - r.clientHeight, box.left >= 0 && box.right <= innerWidth]; }"
+    )
+    good = lying and shown if width <= 900 else lines == 1 and not lying
+    check(good and over <= 0, f"{where}: the views in {'a row' if lying else f'{lines} column'}, none cut")
 
 
 def first_paint(browser: Browser, base: str) -> None:

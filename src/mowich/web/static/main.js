@@ -1,7 +1,7 @@
 // Start: tabs, keys, theme, what can be taken away.
 
 import { $, h } from "./dom.js";
-import { TABS, asksJob, change, fromHash, state, toHash, watch } from "./state.js";
+import { GROUPS, TABS, asksJob, change, fromHash, state, toHash, watch } from "./state.js";
 import * as form from "./form.js";
 import * as results from "./results.js";
 import * as brief from "./brief.js";
@@ -18,32 +18,38 @@ const LATE = {
   accuracy: () => import("./accuracy.js"),
 };
 
+const row = window.matchMedia("(max-width: 900px)"); // the rail lies on its side there: app.css
+
 function tabs() {
-  const made = TABS.map(([id, label]) =>
-    h(
-      "button",
-      { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) },
-      label,
+  const groups = GROUPS.map(([name, views]) => [
+    name ? h("span", { class: "group", "aria-hidden": "true" }, name) : [],
+    views.map(([id, label]) =>
+      h(
+        "button",
+        {
+          ...{ type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view" },
+          ...{ "aria-description": name || null, onclick: () => go(id) },
+        },
+        label,
+      ),
     ),
-  );
-  $("tabs").replaceChildren(...made);
-  $("tabs").addEventListener("keydown", (e) => {
+  ]);
+  const rail = $("tabs");
+  rail.replaceChildren(...groups.flat(9));
+  const made = [...rail.querySelectorAll("[role=tab]")];
+  rail.addEventListener("keydown", (e) => {
     const at = made.indexOf(document.activeElement);
-    const to = ["ArrowRight", "ArrowDown"].includes(e.key)
-      ? at + 1
-      : ["ArrowLeft", "ArrowUp"].includes(e.key)
-        ? at - 1
-        : e.key === "Home"
-          ? 0
-          : e.key === "End"
-            ? made.length - 1
-            : null;
-    if (to === null || at < 0) return;
+    const [back, on] = row.matches ? ["ArrowLeft", "ArrowRight"] : ["ArrowUp", "ArrowDown"];
+    const to = { [back]: at - 1, [on]: at + 1, Home: 0, End: made.length - 1 }[e.key];
+    if (to === undefined || at < 0) return;
     e.preventDefault();
     const next = made[(to + made.length) % made.length];
     next.focus();
     next.click();
   });
+  const lie = () => rail.setAttribute("aria-orientation", row.matches ? "horizontal" : "vertical");
+  row.addEventListener("change", lie);
+  lie();
 }
 
 function mark() {
@@ -52,6 +58,7 @@ function mark() {
     tab.setAttribute("aria-selected", String(state.tab === id));
     tab.tabIndex = state.tab === id ? 0 : -1;
   }
+  $(`tab-${state.tab}`).scrollIntoView({ block: "nearest", inline: "center" });
   $("view").setAttribute("aria-labelledby", `tab-${state.tab}`);
   $("panes").dataset.tab = state.tab;
   tools();

@@ -209,17 +209,29 @@ export async function fromHash(hash) {
   return out;
 }
 
-export const TABS = [
-  ["brief", "Brief"],
-  ["train", "Train"],
-  ["serve", "Serve"],
-  ["forward", "Generate"],
-  ["rl", "RL"],
-  ["kernel", "Kernel"],
-  ["fleet", "Fleet"],
-  ["facts", "Facts"],
-  ["accuracy", "Accuracy"],
+/** The views by who asks; that of everybody first. */
+export const GROUPS = [
+  ["", [["brief", "Brief"]]],
+  [
+    "Run a model",
+    [
+      ["train", "Train"],
+      ["serve", "Serve"],
+      ["forward", "Generate"],
+      ["rl", "RL"],
+    ],
+  ],
+  ["Buy machines", [["fleet", "Fleet"]]],
+  ["Write kernels", [["kernel", "Kernel"]]],
+  [
+    "Check us",
+    [
+      ["facts", "Facts"],
+      ["accuracy", "Accuracy"],
+    ],
+  ],
 ];
+export const TABS = GROUPS.flatMap(([, views]) => views);
 
 /** Values that a slider stops at. */
 export const STOPS = {
