@@ -28,6 +28,7 @@ from mowich.models import load_model
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.show.verbs import page_of
 from mowich.software.engine import engine_names
 from mowich.software.stack import training_stacks
 from mowich.web import asks, verbs
@@ -50,6 +51,18 @@ SERVE = {
     "chips": 8,
     "serve": {"isl": "2k", "osl": 200, "ttft": "2s", "tpot": "50ms"},
 }
+GAP = {"first": "trn2-server", "second": "h100", "model": "llama-3.1-8b", "chips": 16, "train": TRAIN}
+VALUE = {
+    "on": "trn2-server:16",
+    "of": "bandwidth",
+    "models": ["llama-3.1-8b", "gpt2"],
+    "train": TRAIN,
+    "low": "2 TB/s",
+    "high": "6 TB/s",
+    "points": 2,
+}
+PRICES = {"verb": "prices", "on": ["trn3", "gb300"], "rule": "semianalysis", "quarter": "2026Q1"}
+CLAIMS = {"verb": "claims", "word": "4x trainium"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +100,10 @@ def said_by_cli(command: str) -> dict[str, Any]:
         ("compare", {**SERVE, "on": ["h100"], "have": ["trn2-server:16"], "per": "year"}),
         ("compare", {**{k: v for k, v in SERVE.items() if k != "chips"}, "power": "100 kW", "per": "day"}),
         ("plan", {**COMPARE, "on": "h100", "top": 2}),
+        ("gap", GAP),
+        ("value", VALUE),
+        ("prices", PRICES),
+        ("claims", CLAIMS),
         ("plan", {**SERVE, "on": "h100", "top": 1}),
         pytest.param(
             "plan",
@@ -316,6 +333,73 @@ def test_a_run_that_cannot_be_is_refused_where_it_is_wrong(
     assert refused.status_code == 422
     errors = refused.json()["errors"]
     assert any(said in f"{e['where']} {e['line']}" for e in errors), errors
+
+
+@pytest.mark.parametrize(("verb", "ask"), [("gap", GAP), ("value", VALUE), ("prices", PRICES), ("claims", CLAIMS)])
+def test_a_view_of_one_verb_is_the_page_of_its_answer_and_explains_its_numbers(
+    client: TestClient, verb: str, ask: dict[str, Any]
+) -> None:
+    answer = client.post(f"/api/{verb}", json=ask).json()
+    view = answer["view"]
+    assert view["headline"] == page_of(answer["result"]).headline
+    cells = [cell for table in view["tables"] for row in table["rows"] for cell in row if isinstance(cell, list)]
+    metrics = [cell[2] for cell in cells if len(cell) > 2]
+    assert len(metrics) >= 8
+    for metric in (metrics[0], metrics[len(metrics) // 2], metrics[-1]):
+        why = client.post("/api/explain", json={"ask": ask, "metric": metric})
+        assert why.status_code == 200, why.text
+        assert why.json()["result"]["metric"] == metric
+    report = client.post("/api/report", json=ask)
+    assert report.status_code == 200
+    assert answer["command"].split()[1] == verb
+    form = client.get("/static/views.js").text.split(f"\n  {verb}: {{")[1].split("\n  },")[0]
+    schema = client.get("/openapi.json").json()["components"]["schemas"][verb.capitalize()]
+    shown = set(re.findall(r'"(\w+)"', form)) | {"stack", "recipe", "price", "set"}  # those of every job
+    assert set(schema["properties"]) - {"train", "serve", "verb"} <= shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "ask", "more", "line"),
+    [
+        ("gap", GAP, {"first": "trn33"}, "first: unknown system 'trn33'"),
+        ("gap", GAP, {"second": "trn2-server"}, "first: 'trn2-server' is named twice"),
+        ("gap", GAP, {"metric": "speed"}, "metric: unknown metric 'speed'; allowed: tokens_per_s_per_chip"),
+        ("gap", GAP, {"model": "nope"}, "model: unknown model 'nope'"),
+        ("gap", GAP, {"chips": "many"}, "chips: not a count, got 'many'"),
+        ("gap", GAP, {"train": {**TRAIN, "batch": "lots"}}, "train.batch: "),
+        ("value", VALUE, {"of": "software"}, "low: software has releases and no amount"),
+        ("value", VALUE, {"low": "2 lightyears"}, "low: unknown unit 'lightyears'"),
+        ("value", VALUE, {"low": 2e12}, "low: Input should be a valid string"),
+        ("value", VALUE, {"low": "9 TB/s"}, "low: the range ends before it begins"),
+        ("value", VALUE, {"high": "much\x00"}, "high: String should match pattern"),
+        ("value", VALUE, {"points": 17}, "points: must be at most 16 here, got '17'"),
+        ("value", VALUE, {"models": ["nope"]}, "models: unknown model 'nope'"),
+        ("value", VALUE, {"models": []}, "models: names no model"),
+        ("prices", PRICES, {"on": ["x"]}, "on: unknown system 'x'"),
+        ("prices", PRICES, {"quarter": "1999Q1"}, "quarter: unknown quarter '1999Q1'; allowed: 2025Q3"),
+        ("prices", PRICES, {"rule": "mine"}, "rule: unknown rule 'mine'; allowed: epoch, owner"),
+        ("prices", PRICES, {"life": "100years"}, "life: must be 1 to 50 years"),
+        ("prices", PRICES, {"margin": "200%"}, "margin: must lie in 0 to 1"),
+        ("claims", CLAIMS, {"word": "no such thing"}, "word: no claim has all of these words"),
+        ("claims", CLAIMS, {"word": "x" * 65}, "word: String should have at most 64 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_view_of_one_verb_names_its_field(
+    client: TestClient, verb: str, ask: dict[str, Any], more: dict[str, Any], line: str
+) -> None:
+    refused = client.post(f"/api/{verb}", json={**ask, **more})
+    assert refused.status_code == 422
+    errors = refused.json()["errors"]
+    assert errors[0]["line"].startswith(line), errors
+    assert errors[0]["where"].split(".")[0] == line.split(":")[0].split(".")[0]
+
+
+def test_the_page_offers_the_words_of_prices_that_facts_hold(client: TestClient) -> None:
+    """No list of its own: each word is one that a question of prices takes, and no other is."""
+    for name, words in client.get("/api/systems").json()["result"]["prices"].items():
+        refused = client.post("/api/prices", json={**PRICES, name: "no-such"})
+        allowed = refused.json()["errors"][0]["line"].partition("allowed: ")[2].split(", ")
+        assert sorted(words) == allowed
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -868,6 +952,9 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "serve",
         "fit",
         "gap",
+        "value",
+        "prices",
+        "claims",
         "brief",
         "fleet",
         "rl",

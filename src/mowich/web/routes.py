@@ -145,6 +145,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
         ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
+        ("value", asks.ValueBody, "jobs", "What more of one property of a machine is worth: `mowich value`."),
         (
             *("brief", asks.BriefBody, "jobs"),
             "Trainium 3 on one page, for the facts of this server: `mowich brief`.",
@@ -165,6 +166,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
         ),
         ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
+        ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))
@@ -238,7 +240,8 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
 
     @app.get("/api/systems", responses=_OK, tags=["facts"])
     async def systems() -> Response:
-        """Systems that can be asked for, and training stacks and serving engines that they can be asked to run."""
+        """Systems that can be asked for, training stacks and serving engines that they can be asked to run, and words of
+        a question of prices."""
         return await _sent(server.answers.verb("systems"))
 
     @app.get("/api/map", responses=_OK, tags=["facts"])

@@ -19,7 +19,9 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
+from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
+from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
@@ -227,8 +229,9 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     from mowich.studies.explain import Explainer
 
     got = known.read(ask)
-    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest | scenarios.FleetRequest | RlRequest)
-    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest | RlRequest) else None)
+    assert isinstance(got, Asked)
+    of_one = isinstance(got, jobs.JobRequest | RlRequest) and not isinstance(got, ValueRequest)
+    return Explainer(result, got.facts, got.model if of_one else None)
 
 
 def forward(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -282,13 +285,22 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
 
 def gap(ask: asks.Ask, known: Knowledge) -> bytes:
     """Why one machine beats another, as factors."""
-    from mowich.requests.gaps import GapRequest
     from mowich.studies.answers import gap_explained
 
     got = known.read(ask)
     assert isinstance(got, GapRequest)
     result = gap_explained(got).to_dict()
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
+
+
+def value(ask: asks.Ask, known: Knowledge) -> bytes:
+    """What more of one property of a machine is worth."""
+    from mowich.studies.answers import value_found
+
+    got = known.read(ask)
+    assert isinstance(got, ValueRequest)
+    result, asked = value_found(got).to_dict(), {**got.given, "models_given": got.model_given}
+    return reply(result, inputs=asked, notes=list(got.notes), command=ask.command(), view=view(result))
 
 
 def brief(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -496,7 +508,19 @@ def prices(ask: asks.Ask, known: Knowledge) -> bytes:
 
     got = known.read(ask)
     assert isinstance(got, PricesRequest)
-    return reply(prices_found(got).to_dict(), inputs=got.given)
+    result = prices_found(got).to_dict()
+    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+
+def claims(ask: asks.Ask, known: Knowledge) -> bytes:
+    """Public claims with their verdicts, then what memory per chip costs."""
+    from mowich.requests.results import ClaimsRequest
+    from mowich.studies.answers import claims_checked
+
+    got = known.read(ask)
+    assert isinstance(got, ClaimsRequest)
+    result = claims_checked(got).to_dict()
+    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
 def validate(known: Knowledge) -> bytes:
@@ -586,6 +610,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         plan,
         fit,
         gap,
+        value,
         brief,
         first,
         fleet,
@@ -593,6 +618,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         collective,
         goodput,
         prices,
+        claims,
         validate,
         report,
         deepen,

@@ -10,13 +10,14 @@ import { learn } from "./words.js";
 
 const LATE = {
   brief: async () => brief,
-  forward: () => import("./forward.js"),
   rl: () => import("./rl.js"),
   fleet: () => import("./fleet.js"),
   kernel: () => import("./kernel.js"),
   facts: () => import("./facts.js"),
   accuracy: () => import("./accuracy.js"),
 };
+const ASKED = ["forward", "gap", "value", "prices", "claims"]; // of one verb each
+for (const name of ASKED) LATE[name] = async () => (await import("./views.js")).viewOf(name);
 
 const row = window.matchMedia("(max-width: 900px)"); // the rail lies on its side there: app.css
 
@@ -145,7 +146,7 @@ const HAS = {
   brief: ["command", "link", "json", "html"],
   train: ["command", "link", "json", "yaml", "html"],
   serve: ["command", "link", "json", "yaml", "html"],
-  forward: ["command", "link", "json", "html"],
+  ...Object.fromEntries(ASKED.map((name) => [name, ["command", "link", "json", "html"]])),
   rl: ["command", "link", "json", "yaml", "html"],
   fleet: ["command", "link", "json", "yaml", "html"],
   kernel: ["command"],

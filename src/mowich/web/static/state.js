@@ -38,7 +38,7 @@ export const EMPTY = {
   scenario: "startup",
   run_scenario: "rl-nemo-8b",
   run: {},
-  passes: {},
+  asked: {}, // view of one verb -> its fields
   all: false,
 };
 
@@ -196,6 +196,7 @@ export async function fromHash(hash) {
     const packed = Uint8Array.from(atob(hash.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
     const given = JSON.parse(new TextDecoder().decode(await through(new DecompressionStream("deflate-raw"), packed)));
     for (const [key, value] of Object.entries(given)) {
+      if (key === "passes") out.asked = { forward: { ...value, work: "forward" } }; // of an earlier page
       if (!(key in EMPTY)) continue;
       const kind = (v) => (Array.isArray(v) ? "array" : v === null ? "null" : typeof v);
       if (kind(value) === kind(EMPTY[key]) || (key === "config" && kind(value) === "object")) out[key] = value;
@@ -219,15 +220,24 @@ export const GROUPS = [
       ["serve", "Serve"],
       ["forward", "Generate"],
       ["rl", "RL"],
+      ["gap", "Gap"],
     ],
   ],
-  ["Buy machines", [["fleet", "Fleet"]]],
+  [
+    "Buy machines",
+    [
+      ["fleet", "Fleet"],
+      ["prices", "Prices"],
+      ["value", "Value"],
+    ],
+  ],
   ["Write kernels", [["kernel", "Kernel"]]],
   [
     "Check us",
     [
       ["facts", "Facts"],
       ["accuracy", "Accuracy"],
+      ["claims", "Claims"],
     ],
   ],
 ];
