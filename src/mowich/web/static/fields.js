@@ -31,8 +31,9 @@ export function taken(field, key, text) {
 }
 
 /** The input of a field. own: begins its id; now: its value; put: takes another one; vocabulary: its words, where
- * the schema has none; list: of suggestions; label, hint: in the place of the key and its example. */
-export function input(own, key, field, now, put, { vocabulary, list = null, label, hint } = {}) {
+ * the schema has none; list: of suggestions; label, hint: in the place of the key and its example; said: how a word
+ * of the vocabulary is written. */
+export function input(own, key, field, now, put, { vocabulary, list = null, label, hint, said = {} } = {}) {
   const id = `${own}-${key}`;
   const text = shown(now, key);
   const known = field.enum ?? vocabulary;
@@ -43,7 +44,7 @@ export function input(own, key, field, now, put, { vocabulary, list = null, labe
         ["false", "no"],
       ]
     : known
-      ? [["", "–"], ...known.map((word) => [word, word])]
+      ? [["", "–"], ...known.map((word) => [word, said[word] ?? word])]
       : null;
   const made = options
     ? h(

@@ -15,6 +15,12 @@ function kind(rows, i) {
   return all.some((w) => /\S \(/.test(w)) ? "pair" : null;
 }
 
+/** A number with its range on a line of its own. */
+function ranged(text) {
+  const found = /^(\S+) (\(.+\))( \S+)?$/.exec(text);
+  return found ? [found[1], found[3] ?? "", " ", h("span", { class: "range" }, found[2])] : text;
+}
+
 /** A phone shows a row of many cells as a card: each cell has the name of its column. */
 /** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
 const cell = (c, explain, kinds, label) => {
@@ -33,7 +39,7 @@ const cell = (c, explain, kinds, label) => {
           "data-metric": c[2],
           onclick: (e) => explain(c[2], e.currentTarget),
         },
-        c[0],
+        ranged(c[0]),
       ),
     );
   return h("td", { ...own, title: c[1] || null }, c[0]);

@@ -49,6 +49,7 @@ const VIEWS = {
     schema: "Gap",
     asks: "The work",
     start: { first: "trn3", second: "gb300", model: "deepseek-v3", metric: "tokens_per_s_per_chip" },
+    without: "waterfall", // drawn in text; the picture below has it
     kinds: JOBS,
     keeps: ["first", "second", "model", "price", "set"],
     open: (now) => ["first", "second", "model", "metric", "chips", ...(OF_JOB[now.work] ?? [])],
@@ -94,6 +95,24 @@ const VIEWS = {
     hints: { word: "4x, energy trainium, does not follow" },
     footing: "What is said in public against what the facts give.",
   },
+};
+/** Labels of fields, and words for values, that would be spelled by their keys. */
+const NAMED = {
+  tokens: "Tokens",
+  seq: "Sequence, tokens",
+  batch: "Batch of a step",
+  isl: "Prompt, tokens",
+  osl: "Answer, tokens",
+  ttft: "Longest wait for the first token",
+  tpot: "Longest time per token",
+  cached: "Share of prompts cached",
+  set: "Settings, path=value; semicolons between",
+  seed: "Seed of the orders that are drawn",
+};
+const SAID = {
+  tokens_per_s_per_chip: "tokens per second and chip",
+  usd_per_mtok: "cost of a million tokens",
+  usd_total: "cost of the whole run",
 };
 const WORDS = {
   task: Object.keys(OF_TASK),
@@ -202,7 +221,8 @@ export function viewOf(name) {
       input(name, key, fieldOf(key, now), now[key], put, {
         vocabulary: WORDS[key] ?? (v.verb === "prices" ? known.prices[key] : null),
         list: lists[key] ? `${name}-${lists[key]}` : null,
-        label: v.named[key],
+        label: v.named[key] ?? (now.work === "forward" ? null : NAMED[key]),
+        said: SAID,
         hint: v.hints?.[key],
       });
     const there = (keys) => keys.filter((key) => !HIDDEN.includes(key) && fieldOf(key, now)).map(made);
@@ -273,11 +293,17 @@ export function viewOf(name) {
     $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
     const made = h("div", {});
     box.replaceChildren(made);
-    pageOf(made, answer.view, {
-      made: answer.command,
-      explain: (metric, from) => drawer.explain(answer.body, metric, from),
+    const left = (t) => t.head.map((head, i) => head !== v.without && i).filter((i) => i !== false);
+    const tables = answer.view.tables.map((t) => {
+      const kept = left(t);
+      return { ...t, head: kept.map((i) => t.head[i]), rows: t.rows.map((row) => kept.map((i) => row[i])) };
     });
-    const machines = new Set([answer.result.rows, Object.keys(answer.result.systems ?? {})].flat(2).map(nameOf));
+    pageOf(
+      made,
+      { ...answer.view, tables },
+      { made: answer.command, explain: (metric, from) => drawer.explain(answer.body, metric, from) },
+    );
+    const machines = new Set([answer.result.rows, answer.result.systems].flat().map(nameOf));
     made.querySelectorAll("th[scope=col]").forEach((e) => {
       if (machines.has(e.textContent)) e.title = "A system at its best plan.";
     });
