@@ -20,7 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("brief", "train", "serve", "forward", "rl", "kernel", "fleet", "facts", "accuracy")
+VIEWS_OF_A_VERB = ("forward", "gap", "value", "prices", "claims")
+TABS = ("brief", "train", "serve", *VIEWS_OF_A_VERB, "rl", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
     f"{width} {scheme}": (width, height, scheme)
     for width, height in ((1440, 900), (1280, 900), (390, 844))
@@ -390,6 +391,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
 
     learns(page)
     generates(page)
+    views_of_a_verb(page)
 
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
@@ -769,21 +771,51 @@ def learns(page: Page) -> None:
 def generates(page: Page) -> None:
     """Forward passes: the answer is that of its command, a mistake is said beside its field, a number explains itself."""
     goes(page, "forward")
-    page.wait_for_selector("#pass-answer[data-item]")
-    theirs = by_command(copied(page))["rows"][0]["item_s"]["value"]
-    check(float(page.get_attribute("#pass-answer", "data-item") or "nan") == theirs, "forward: the item of its command")
-    page.locator("#pass-answer button.number[data-metric$='item_s']").first.click()
-    page.wait_for_selector("#why .big")
-    check(page.locator("#why .big").count() == 1, "forward: a number explains itself")
-    page.keyboard.press("Escape")
-    page.fill("#pass-height", "1000")
+    page.fill("#forward-height", "1000")
     page.keyboard.press("Tab")
-    page.wait_for_selector("#pass-wrong .refused")
-    check(page.inner_text("#wrong-pass-height") != "", "forward: a mistake is said beside its field")
-    page.locator("input[name=pass-kind]").last.check()
-    page.wait_for_selector("#pass-wrong:empty", state="attached")
+    page.wait_for_selector("#forward-wrong .refused")
+    check(page.inner_text("#wrong-forward-height") != "", "forward: a mistake is said beside its field")
+    page.locator("input[name=forward-kind]").last.check()
+    page.wait_for_selector("#forward-wrong:empty", state="attached")
     settled(page)
     check("--task encode" in copied(page), "forward: what is made by a choice")
+
+
+def views_of_a_verb(page: Page) -> None:
+    """Each: the words of its command, a number that explains itself, and the question in the address."""
+    for tab, key, text in (
+        ("forward", "chips", "8"),
+        ("gap", "chips", "8192"),
+        ("value", "high", "192 GiB"),
+        ("prices", "margin", "30%"),
+        ("claims", "word", "4x trainium"),
+    ):
+        goes(page, tab)
+        page.wait_for_selector(f"#{tab}-answer[data-answered]")
+        before = page.inner_text(f"#{tab}-answer")
+        page.evaluate("() => document.querySelectorAll('.left details').forEach((d) => (d.open = true))")
+        page.fill(f"#{tab}-{key}", text)
+        page.keyboard.press("Tab")
+        page.wait_for_function(f"(b) => document.getElementById('{tab}-answer').innerText !== b", arg=before)
+        settled(page)
+        words = shlex.split(copied(page))
+        done = subprocess.run([str(MOWICH), *words[1:], "--quiet"], capture_output=True, text=True, check=False)
+        said = " ".join(done.stdout.split())
+        check(page.inner_text("#headline") in said and text in words[1:], f"{tab}: the first sentence of its command")
+        page.locator(f"#{tab}-answer button.number").first.click()
+        page.wait_for_selector("#why .big, #why .formula")
+        page.keyboard.press("Escape")
+        check(
+            bool(page.evaluate("() => document.activeElement.matches('button.number')")),
+            f"{tab}: a number explains itself, and Escape goes back to it",
+        )
+        page.wait_for_timeout(300)  # until the address has it
+        other = page.context.new_page()
+        other.goto(page.url)
+        other.wait_for_selector(f"#{tab}-answer[data-answered]")
+        same = other.inner_text("#headline") == page.inner_text("#headline")
+        check(same and other.input_value(f"#{tab}-{key}") == text, f"{tab}: the address asks the same")
+        other.close()
 
 
 def looks(browser: Browser, base: str, script: str) -> None:
