@@ -240,8 +240,8 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
 
     @app.get("/api/systems", responses=_OK, tags=["facts"])
     async def systems() -> Response:
-        """Systems that can be asked for, training stacks and serving engines that they can be asked to run, and words of
-        a question of prices."""
+        """Systems that can be asked for, training stacks and serving engines that they can be asked to run, and words
+        of a question of prices."""
         return await _sent(server.answers.verb("systems"))
 
     @app.get("/api/map", responses=_OK, tags=["facts"])

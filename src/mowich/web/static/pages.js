@@ -56,6 +56,7 @@ const compared = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0)
 
 const phone = window.matchMedia("(max-width: 640px)");
 const MOST_CARDS = 12;
+const MOST_COLUMNS = 10; // of a table that has room; the rows of a wider one are cards on every screen
 
 /** A phone shows few rows as cards at once, many behind a line. */
 const folded = (rows, box) =>
@@ -65,6 +66,7 @@ export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
   if (!rows.length) return h("section", {}, t.title ? h("h2", {}, t.title) : "", h("p", { class: "soft" }, "None."));
   const kinds = t.head.map((_, i) => kind(rows, i));
+  const spread = t.head.length > MOST_COLUMNS;
   const line = (r) =>
     h(
       "tr",
@@ -102,7 +104,10 @@ export function tableOf(t, most = 60, explain = null) {
           "table",
           {
             role: "table",
-            class: [t.head.length > 6 ? "many" : "", t.head.length > 3 ? "records" : ""].join(" ").trim() || null,
+            class:
+              [t.head.length > 6 ? "many" : "", t.head.length > 3 ? "records" : "", spread ? "spread" : ""]
+                .join(" ")
+                .trim() || null,
           },
           h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)),
           body,

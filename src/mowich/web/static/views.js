@@ -305,7 +305,7 @@ export function viewOf(name) {
     );
     const machines = new Set([answer.result.rows, answer.result.systems].flat().map(nameOf));
     made.querySelectorAll("th[scope=col]").forEach((e) => {
-      if (machines.has(e.textContent)) e.title = "A system at its best plan.";
+      if (machines.has(e.textContent.split(", ")[0])) e.title = "A system at its best plan.";
     });
     box.dataset.answered = answer.command;
   }
