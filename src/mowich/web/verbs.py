@@ -230,8 +230,9 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
 
     got = known.read(ask)
     assert isinstance(got, Asked)
-    of_one = isinstance(got, jobs.JobRequest | RlRequest) and not isinstance(got, ValueRequest)
-    return Explainer(result, got.facts, got.model if of_one else None)
+    if isinstance(got, jobs.JobRequest | RlRequest) and not isinstance(got, ValueRequest):
+        return Explainer(result, got.facts, got.model)
+    return Explainer(result, got.facts)  # of several models, or of none
 
 
 def forward(ask: asks.Ask, known: Knowledge) -> bytes:
