@@ -91,7 +91,7 @@ Fault = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.
 """A link, a chip, a job beside it."""
 Yaml = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Search = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+_SearchWords = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
 """Words to look for."""
 SizedSystem = Annotated[
     str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,7})?$")
@@ -207,7 +207,7 @@ MOST_OF: Mapping[str, tuple[TypeForm, int]] = {
 """Lists: what they hold, and how many."""
 
 
-_TEXTS: Mapping[str, TypeForm] = {"yaml": Yaml, "word": Search, "low": _Measure, "high": _Measure}
+_TEXTS: Mapping[str, TypeForm] = {"yaml": Yaml, "word": _SearchWords, "low": _Measure, "high": _Measure}
 """Fields that hold what their kind does not tell: `low` and `high` have the unit of the property that is valued, which
 is said with them."""
 

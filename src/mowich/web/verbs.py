@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -157,7 +157,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
 
-def view(result: Result) -> dict[str, Any]:
+def view(result: Result) -> Result:
     """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
     warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
@@ -177,7 +177,7 @@ def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     return {**shown, **more}
 
 
-def as_data(page: Page) -> dict[str, Any]:
+def as_data(page: Page) -> Result:
     return {
         "title": page.title,
         "headline": page.headline,
