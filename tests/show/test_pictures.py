@@ -14,6 +14,9 @@ from test_report import ROWS, comparison, ranged
 import mowich
 from mowich import cli
 from mowich.estimate import Estimate
+from mowich.evidence.scores import TRAINIUM
+from mowich.evidence.serving_points import measured_points
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.machines import links
 from mowich.machines.system import resolve
@@ -163,15 +166,39 @@ def test_serving_begins_with_throughput_against_speed_and_its_limit(served: dict
         assert answer["data"][0]["value"][1] == row["tokens_per_s_per_chip"]["value"]
 
 
-def test_measured_points_are_hollow_dots_of_the_same_model_and_chip(served: dict[str, Any]) -> None:
-    assert not [s for s in series(page_of(served).charts[0]) if str(s["name"]).endswith(", measured")]
+def measured_series(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [s for s in series(page_of(result).charts[0]) if ", measured (" in str(s["name"])]
+
+
+def test_measured_points_are_hollow_dots_of_the_same_model_chip_and_format(served: dict[str, Any]) -> None:
+    assert measured_series(served) == []  # nothing of this model ships
     like = json.loads(json.dumps(served))
     like["inputs"]["model"] = "qwen3-30b-a3b"
-    first = page_of(like).charts[0]
-    [dots] = [s for s in series(first) if str(s["name"]).endswith(", measured")]
-    assert dots["name"] == "trn3, measured"  # none of gb300 ships
+    for row in like["rows"]:
+        row["decode"]["precision"] = "bf16"
+    [dots] = measured_series(like)  # none of gb300 ships
+    assert dots["name"] == "trn3, measured (KevGomes1403 nki-moe-megakernel and 1 more)"
     assert dots["itemStyle"]["color"] == "transparent"
-    assert all(d["name"].startswith("measured: ") for d in dots["data"])
+    assert str(dots["id"]).startswith(charts.FOCUSED)
+    said = [d["name"] for d in dots["data"]]
+    assert all(s.startswith("measured: ") and " bf16 " in s for s in said)
+    assert {row[1] for row in page_of(like).charts[0].rows if row[0] == dots["name"]} == set(said)
+    for row in like["rows"]:
+        row["decode"]["precision"] = "fp8"
+    assert measured_series(like) == []
+
+
+def test_measured_points_are_those_that_validate_compares() -> None:
+    compared: dict[str, set[str]] = {}
+    for row in validate_rows(TRAINIUM, load_facts()).rows:
+        if row.chip == "trainium2" and row.source.startswith("Qwen3-1.7B") and row.measured is not None:
+            compared.setdefault(row.metric, set()).add(f"{row.measured:g}")
+    dots = measured_points("qwen3-1.7b", "trn2", "bf16")
+    assert len(dots) == 15
+    assert {f"{d.chip:g}" for d in dots} <= compared["output_tok_s_per_chip"]
+    assert {f"{1e3 / d.user:g}" for d in dots} <= compared["tpot_ms"]
+    assert not measured_points("deepseek-v3", "trn2", "bf16")  # its row states one of the two metrics
+    assert not measured_points("qwen3-1.7b", "my-own", "bf16")
 
 
 def test_a_first_token_of_prefill_apart_is_queue_prefill_and_transfer(served: dict[str, Any]) -> None:

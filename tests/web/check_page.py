@@ -243,6 +243,11 @@ def paid(page: Page, context: BrowserContext) -> None:
     settled(page)
 
 
+def state_of(page: Page, address: str) -> Any:
+    """The state that the page reads of an address."""
+    return page.evaluate("async (hash) => (await import('/static/state.js')).fromHash(hash)", address.partition("#")[2])
+
+
 def goes_through(browser: Browser, base: str, script: str) -> None:
     context = opened(browser, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -293,6 +298,16 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     check(
         fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-price") == "3y",
         "the address holds the question",
+    )
+    page.click("#tools [data-tool=link]")
+    page.wait_for_selector("#said:has-text('short link copied')")
+    short = str(page.evaluate("() => navigator.clipboard.readText()"))
+    fresh.goto(short)
+    fresh.wait_for_selector("tr[data-system=h200]")
+    check(
+        re.fullmatch(r"/r/[0-9a-f]{6,}", short.removeprefix(base)) is not None
+        and state_of(fresh, fresh.url) == state_of(fresh, link),
+        f"a short link of {len(short.removeprefix(base))} characters holds it too",
     )
     fresh.close()
 
@@ -484,7 +499,7 @@ def pictures_have_text(page: Page, where: str) -> None:
     for i in range(figures.count()):
         figure = figures.nth(i)
         summary = figure.locator("details > summary", has_text="Numbers")
-        named = figure.locator("[role=img][aria-label]").count() == 1 and summary.count() == 1
+        named = figure.locator("[role=img][aria-label]:not([tabindex])").count() == 1 and summary.count() == 1
         if named:
             summary.focus()
             page.keyboard.press("Enter")
@@ -649,6 +664,7 @@ def keyboard(browser: Browser, base: str) -> None:
             "Escape closes it and the focus is back on the number",
         )
     pictures_have_text(page, "page")
+    measured_dots(page)
     context.close()
 
     words = "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3:64,h100:64,gb300:64"
@@ -816,6 +832,26 @@ def views_of_a_verb(page: Page) -> None:
         same = other.inner_text("#headline") == page.inner_text("#headline")
         check(same and other.input_value(f"#{tab}-{key}") == text, f"{tab}: the address asks the same")
         other.close()
+
+
+def measured_dots(page: Page) -> None:
+    """Beside the front stands what was measured: one stop for the keyboard, arrows go on, each dot says its source."""
+    goes(page, "serve")
+    page.fill("#model", "qwen3-1.7b")
+    page.keyboard.press("Enter")
+    dots = page.locator("#charts .plot span")
+    page.locator("#charts figure").first.scroll_into_view_if_needed()
+    dots.first.wait_for(state="attached")
+    settled(page)
+    stops = page.locator("#charts .plot span[tabindex='0']")
+    stops.first.focus()
+    first = page.evaluate("() => document.activeElement.ariaLabel")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("() => document.activeElement.ariaLabel")
+    check(
+        stops.count() == 1 and first != second and all("Qwen3-1.7B Trn2 sweep" in str(s) for s in (first, second)),
+        f"measured dots: {dots.count()}, one stop, by arrows, each with its source",
+    )
 
 
 def looks(browser: Browser, base: str, script: str) -> None:

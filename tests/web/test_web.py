@@ -233,6 +233,13 @@ goals: [cost]
 """
 
 
+def test_a_step_without_a_link_to_the_host_is_explained(client: TestClient) -> None:
+    """Its rate is no number: it once made an answer that JSON does not hold."""
+    answer = client.post("/api/explain", json={"ask": {**COMPARE, "on": ["trn2"]}, "metric": "trn2.step_s"})
+    assert answer.status_code == 200, answer.text
+    assert "offload" not in [t["name"] for t in answer.json()["result"]["terms"]]
+
+
 def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp_path: Any) -> None:
     text = LAB
     answer = client.post("/api/fleet", json={"yaml": text, "relaxed": True})
@@ -647,6 +654,22 @@ def test_rows_within_one_scale_up_unit_have_a_map_of_their_machine(client: TestC
     assert large.status_code == 422
     assert "name: 9216 chips cannot be drawn" in large.json()["errors"][0]["line"]
     assert client.get("/api/map", params={"name": "../etc"}).status_code == 422
+
+
+@pytest.mark.parametrize(("model", "dots"), [("qwen3-1.7b", 15), ("llama-3.1-8b", 0)])
+def test_what_was_measured_of_the_same_model_and_chip_stands_beside_the_front(
+    client: TestClient, model: str, dots: int
+) -> None:
+    ask = {**SERVE, "model": model, "on": ["trn2", "h100"], "serve": {"isl": "1k", "osl": 200}}
+    front = client.post("/api/compare", json=ask).json()["view"]["charts"][0]
+    drawn = [s for s in front["option"]["series"] if ", measured (" in s["name"]]
+    in_legend = [n for n in front["option"]["legend"]["data"] if "measured" in str(n)]
+    in_table = [row for row in front["rows"] if row[1].startswith("measured: ")]
+    has = bool(dots)
+    assert ("Hollow" in front["note"], len(drawn), len(in_legend), len(in_table)) == (has, has, has, dots)
+    for series in drawn:
+        assert series["name"] == in_legend[0] == "trn2, measured (Qwen3-1.7B Trn2 sweep (vLLM 0.13))"
+        assert [d["name"] for d in series["data"]] == [row[1] for row in in_table]
 
 
 def test_software_that_is_named_stands_below_the_headline(client: TestClient) -> None:

@@ -387,6 +387,12 @@ ACCESS_LOG = flag(
     "A line on stdout for each request: time, address, method, path, status, bytes, seconds. No queries, no bodies.",
     edges=TYPED,
 )
+SHORT_LINKS = path(
+    "links",
+    "Keep short links in this folder, so that they outlive the server (else in memory).",
+    metavar="DIR",
+    edges=TYPED,
+)
 EXPOSED_REQUESTS, EXPOSED_RATE = 16, 600
 """Limits of one address where others than the user of this machine may ask: at once, and a minute."""
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -396,7 +402,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 class WebRequest(Request):
     """How to serve. workers: processes, None: one a core; timeout_s: of one request; dirs: of facts; trusted_proxy:
     addresses or networks; client_requests, client_rate: of one address, at once and a minute (0: any number);
-    is_exposed: others than the user of this machine may ask."""
+    links: folder of short links; is_exposed: others than the user of this machine may ask."""
 
     host: str
     port: int
@@ -411,6 +417,7 @@ class WebRequest(Request):
     client_rate: int
     queue: int
     access_log: bool
+    links: Path | None
     is_exposed: bool
 
 
@@ -437,6 +444,9 @@ def _web(reader: QuestionReader) -> WebRequest:
     for name in names:
         if not _HOST_NAME.fullmatch(name):
             reader.add("not the name of a host", PUBLIC_NAME, given=name, allowed="mowich.example.org")
+    folder = reader.get(SHORT_LINKS)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        reader.add("is a file", SHORT_LINKS, given=str(folder), allowed="a folder")
     facts_of(reader)
     reader.stop()
     is_exposed = reader.sure(HOST) not in LOOPBACK or bool(proxies or names)
@@ -455,7 +465,7 @@ WEB = Schema(
     name="web",
     fields=(
         *(HOST, _PORT, BROWSE, _KERNELS, WORKERS, TIMEOUT, FACTS),
-        *(TRUSTED_PROXY, PUBLIC_NAME, CLIENT_REQUESTS, CLIENT_RATE, QUEUE, ACCESS_LOG, QUIET),
+        *(TRUSTED_PROXY, PUBLIC_NAME, CLIENT_REQUESTS, CLIENT_RATE, QUEUE, SHORT_LINKS, ACCESS_LOG, QUIET),
     ),
     make=_web,
     help="Serve the page and the HTTP interface (its OpenAPI is at /openapi.json) until interrupted.",

@@ -98,6 +98,8 @@ def bars_of_range(ends: Sequence[tuple[float, float, int]]) -> list[dict[str, ob
 
 
 RANGE = "90% range"
+FOCUSED = "dots "
+"""Begins the id of a series whose dots the page lets the keyboard reach (web/static/charts.js)."""
 
 
 def legend_for(names: Iterable[str], own_colour: Iterable[str] = ()) -> dict[str, object]:
@@ -285,7 +287,7 @@ def points(
     bands: Mapping[str, Range] | None = None,
     limit: tuple[str, float] | None = None,
     hollow: Mapping[str, Sequence[tuple[float, float, str]]] | None = None,
-    hollow_is: str = "measured",
+    hollow_is: str | Mapping[str, str] = "measured",
     from_zero: bool = False,
     answers: Mapping[str, tuple[tuple[float, float, str], Range | None, Range | None]] | None = None,
     finding: str = "",
@@ -293,7 +295,8 @@ def points(
     """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x; looks:
     of groups that are systems; ends: ranges of each dot along x and y; bands: groups of which only x is known, from low
     to high, drawn from bottom to top; limit: name and place of an upright line; hollow: empty dots of groups, which
-    are `hollow_is`; from_zero: y begins at 0; answers: one large dot of a group, with its ranges along x and y."""
+    are `hollow_is` (of each group, or of all), and which a page can focus; from_zero: y begins at 0; answers: one large
+    dot of a group, with its ranges along x and y."""
     known = looks or {}
     names = list(dict.fromkeys([*groups, *(bands or {})]))
     series: list[dict[str, object]] = []
@@ -321,10 +324,12 @@ def points(
     for name, (dot, across, up) in (answers or {}).items():
         series += _answer(name, dot, across, up, known.get(name))
     series += [_band(name, span, known.get(name)) for name, span in (bands or {}).items()]
+    empty = {n: f"{n}, {hollow_is if isinstance(hollow_is, str) else hollow_is[n]}" for n in hollow or {}}
     for name, dots in (hollow or {}).items():
         series.append(
             {
-                "name": f"{name}, {hollow_is}",
+                "name": empty[name],
+                "id": f"{FOCUSED}{name}",
                 "type": "scatter",
                 "symbol": known[name].symbol if name in known else "circle",
                 "symbolSize": 10,
@@ -337,7 +342,7 @@ def points(
                 "data": [{"value": [a, b], "name": label} for a, b, label in dots],
             }
         )
-        names.append(f"{name}, {hollow_is}")
+        names.append(empty[name])
     both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
     if diagonal and both:
         series.append(_straight(diagonal, [[v, v] for v in (min(both), max(both))]))
@@ -360,7 +365,7 @@ def points(
     )
     rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
     rows += [[n, "90% range, cost not known", f"{_text(a)} to {_text(b)}", "?"] for n, (a, b) in (bands or {}).items()]
-    rows += [[f"{n}, {hollow_is}", w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
+    rows += [[empty[n], w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
 
 

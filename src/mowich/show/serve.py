@@ -3,7 +3,8 @@ between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mowich.economics.money import term_words
 from mowich.plans.plan import ServePlan
@@ -64,6 +65,9 @@ from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.sums import float_sum
 from mowich.units import sig
+
+if TYPE_CHECKING:
+    from mowich.evidence.serving_points import MeasuredDot
 
 FRONT_TITLE = "Throughput of a chip against speed for a user"
 FRONT_AXES = ("tokens/s per user", "tokens/s per chip")
@@ -532,7 +536,11 @@ def _fronts(
     measured = _measured(rows, front, str(inputs["model"]))
     note = "Up and right is better: no plan beats a point of a front in both."
     note += " Left of the limit users wait too long." if limit else ""
-    note += " Hollow dots were measured, each with lengths of its own (Numbers)." if measured else ""
+    note += (
+        " Hollow dots were measured with weights of the same format, each with lengths of its own (Numbers)."
+        if measured
+        else ""
+    )
     return [
         charts.points(
             FRONT_TITLE,
@@ -544,7 +552,8 @@ def _fronts(
             line=True,
             looks=looks,
             limit=limit,
-            hollow=measured,
+            hollow={n: [(d.user, d.chip, d.label) for d in dots] for n, dots in measured.items()},
+            hollow_is={n: f"measured ({_sources(dots)})" for n, dots in measured.items()},
             answers=answers,
             finding=found.best_words(names, {"tokens_per_s_per_chip": "Most tokens per chip within the limits"}),
         )
@@ -553,16 +562,23 @@ def _fronts(
 
 def _measured(
     rows: Sequence[tuple[str, Result]], front: Sequence[Result], model: str
-) -> dict[str, list[tuple[float, float, str]]]:
-    """Measured points of the model on the chip of each row, of the tables that ship; nothing where there are none."""
+) -> Mapping[str, Sequence[MeasuredDot]]:
+    """Measured points of the model on the chip of each row, with weights as the row's plan has them, of the tables that
+    ship; nothing where there are none."""
     from mowich.evidence.serving_points import measured_points  # not above: it brings the model of serving
 
     out = {}
     for name, row in rows[:1] if front else rows:
-        dots = measured_points(model, str(row["system_id"]))
+        dots = measured_points(model, str(row["system_id"]), str(row["decode"]["precision"]))
         if dots:
-            out["front" if front else name] = list(dots)
+            out["front" if front else name] = dots
     return out
+
+
+def _sources(dots: Sequence[MeasuredDot]) -> str:
+    """Who measured: the first source, and how many more."""
+    first, *others = dict.fromkeys(dot.source for dot in dots)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:

@@ -222,8 +222,9 @@ PAGE = ("/", "/favicon.ico")
 
 
 def is_page(path: str) -> bool:
-    """Whether an address is of the page itself, to which other sites may link: reading it starts no work."""
-    return path in PAGE or path.startswith("/static/")
+    """Whether an address is of the page itself or a short link to it, which other sites may name: reading it starts no
+    work."""
+    return path in PAGE or path.startswith(("/static/", "/r/"))
 
 
 def check_keys(body: bytes) -> None:

@@ -15,6 +15,7 @@ from mowich.web.clients import network
 from mowich.web.connections import BACKLOG, IDLE_S, ConnectionBook, most_connections, timed_protocol
 from mowich.web.guard import MOST_HEAD_B
 from mowich.web.server import ServerOptions, create_app
+from mowich.writing import told_unwritable
 
 _NAMES = ("localhost", "127.0.0.1", "[::1]")
 ADDRESS_CONNECTIONS = 64
@@ -62,6 +63,9 @@ def serve(
     names = tuple(name.lower() for name in asked.public_name)
     trusted = tuple(network(proxy) for proxy in asked.trusted_proxy)
     book = ConnectionBook(most_connections(), ADDRESS_CONNECTIONS if asked.is_exposed else 0, trusted)
+    if asked.links is not None:
+        with told_unwritable(field="links", given=str(asked.links)):
+            asked.links.mkdir(parents=True, exist_ok=True)
     app = create_app(
         ServerOptions(
             dirs=tuple(str(d.resolve()) for d in asked.dirs),
@@ -75,6 +79,7 @@ def serve(
             queue=asked.queue,
             share=max(1, asked.queue // SHARE) if asked.is_exposed else None,
             log=log,
+            links=asked.links,
         ),
         book=book,
     )

@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,7 @@ from mowich.web.clients import ClientLimits, Network
 from mowich.web.connections import ConnectionBook
 from mowich.web.first import FIRST
 from mowich.web.guard import GuardRules, RequestGuard
+from mowich.web.links import ShortLinks, add_links
 from mowich.web.routes import JSON_TYPE, MAX_BODY_B, Responses, ServerParts, add_routes
 from mowich.web.scenario import body_problems
 from mowich.web.turns import RefusedRequestError, Turns
@@ -42,7 +44,7 @@ class ServerOptions:
     """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may
     run here; trusted: proxies whose X-Forwarded-For is believed; at_once, a_minute: requests of one address (0: any
     number); queue: requests that wait or run; share: those of one address (None: all); log: takes a line for each
-    request."""
+    request; links: folder of short links (None: in memory)."""
 
     dirs: tuple[str, ...] = ()
     workers: int = 2
@@ -56,6 +58,7 @@ class ServerOptions:
     queue: int = 1000
     share: int | None = None
     log: Callable[[str], None] | None = None
+    links: Path | None = None
 
 
 class Problem(BaseModel):
@@ -141,6 +144,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
     app.state.end = server.end
     _add_errors(app)
     add_routes(app, server)
+    add_links(app, ShortLinks(folder=options.links))
     return app
 
 

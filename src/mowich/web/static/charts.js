@@ -1,7 +1,7 @@
 // Charts: ECharts options that the server made, drawn on canvas, light or dark, each with its numbers as a table
 // below. Tooltips are drawn in the canvas: the policy of the page allows no inline style in HTML.
 
-import { h } from "./dom.js";
+import { h, number } from "./dom.js";
 
 let loading = null;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -78,9 +78,64 @@ async function draw(place) {
   const fresh = !item.chart;
   item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
   const tooltip = { ...(fits.tooltip ?? {}), renderMode: "richText" };
-  const option = { animation: false, ...fits, tooltip, aria: { enabled: false } }; // our own label and table
+  const series = fits.series?.map((s) => (isReached(s) ? { ...s, tooltip: inLines(item.width) } : s));
+  const option = { animation: false, ...fits, series, tooltip, aria: { enabled: false } }; // our own label and table
   item.chart.setOption(option, fresh ? { notMerge: true } : { replaceMerge: ["series"] });
   place.dataset.drawn = "yes";
+  reach(place, item.chart, fits);
+}
+
+const isReached = (series) => String(series.id ?? "").startsWith("dots ");
+
+/** The words of a dot in lines that a chart so wide holds: one that is too long would be cut. */
+function inLines(width) {
+  const most = Math.floor(Math.min(width - 60, 420) / 7);
+  const broken = (text) =>
+    text.split(" ").reduce((all, word) => {
+      const last = all.at(-1);
+      return last && last.length + word.length < most ? [...all.slice(0, -1), `${last} ${word}`] : [...all, word];
+    }, []);
+  return { formatter: ({ seriesName, name }) => [seriesName, name].flatMap(broken).join("\n") };
+}
+
+/** Measured dots by the keyboard: one stop for all, arrows go on to the next. They lie over the picture, say what they
+ * are and who measured, and let the pointer through to it. */
+function reach(place, chart, { series = [], xAxis, yAxis }) {
+  const over = place.nextElementSibling;
+  const held = over.contains(document.activeElement) ? [...over.children].indexOf(document.activeElement) : -1;
+  const says = (value) => [xAxis, yAxis].map((axis, i) => `${number(value[i])} ${axis.name}`).join(", ");
+  const dots = series.flatMap((s, seriesIndex) =>
+    isReached(s)
+      ? s.data.map(({ name, value }, dataIndex) => {
+          const dot = h("span", {
+            role: "img",
+            tabindex: -1,
+            "aria-label": `${s.name.split(",")[0]}, ${name}: ${says(value)}`,
+            onfocus: () => chart.dispatchAction({ type: "showTip", seriesIndex, dataIndex }),
+            onblur: () => chart.dispatchAction({ type: "hideTip" }),
+          });
+          const [left, top] = chart.convertToPixel({ seriesIndex }, value);
+          Object.assign(dot.style, { left: `${left}px`, top: `${top}px` });
+          return dot;
+        })
+      : [],
+  );
+  over.hidden = !dots.length;
+  over.replaceChildren(...dots);
+  if (dots.length) dots[Math.max(0, Math.min(held, dots.length - 1))].tabIndex = 0;
+  if (held >= 0) dots[Math.min(held, dots.length - 1)]?.focus();
+}
+
+function between(e) {
+  const dots = [...e.currentTarget.children];
+  const at = dots.indexOf(document.activeElement);
+  const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: -1 }[e.key];
+  if (to === undefined || at < 0) return;
+  e.preventDefault();
+  dots[at].tabIndex = -1;
+  const next = dots.at(to % dots.length);
+  next.tabIndex = 0;
+  next.focus();
 }
 
 function again() {
@@ -250,7 +305,12 @@ export function figure(chart, made = "") {
     h("h2", {}, chart.finding || chart.title),
     h("p", { class: "note" }, noteOf(chart)),
     ways(chart, place),
-    place,
+    h(
+      "div",
+      { class: "plot" },
+      place,
+      h("div", { role: "group", "aria-label": `Dots of ${chart.title}`, hidden: true, onkeydown: between }),
+    ),
     h("div", { class: "under" }, numbers(chart), own ? command(own) : ""),
   );
   seen.observe(place);

@@ -1,7 +1,8 @@
 // Start: tabs, keys, theme, what can be taken away.
 
 import { $, h } from "./dom.js";
-import { GROUPS, TABS, asksJob, change, fromHash, state, toHash, watch } from "./state.js";
+import { post } from "./api.js";
+import { GROUPS, TABS, asksJob, change, differing, fromHash, state, toHash, watch } from "./state.js";
 import * as form from "./form.js";
 import * as results from "./results.js";
 import * as brief from "./brief.js";
@@ -59,7 +60,8 @@ function mark() {
     tab.setAttribute("aria-selected", String(state.tab === id));
     tab.tabIndex = state.tab === id ? 0 : -1;
   }
-  $(`tab-${state.tab}`).scrollIntoView({ block: "nearest", inline: "center" });
+  const { left, width } = $(`tab-${state.tab}`).getBoundingClientRect();
+  $("tabs").scrollLeft += left + (width - window.innerWidth) / 2; // scrollIntoView would move where Tab begins
   $("view").setAttribute("aria-labelledby", `tab-${state.tab}`);
   $("panes").dataset.tab = state.tab;
   tools();
@@ -137,7 +139,7 @@ async function takes() {
 
 const BUTTONS = [
   ["command", "Command", "Copy the command line that gives this result (c)"],
-  ["link", "Link", "Copy a link to this question"],
+  ["link", "Share", "Copy a short link to this question; the address bar has the long one"],
   ["json", "JSON", "Download the result"],
   ["yaml", "YAML", "Download the scenario"],
   ["html", "HTML", "Download the report: one file, offline"],
@@ -154,12 +156,22 @@ const HAS = {
   accuracy: ["link"],
 };
 
+/** Copy a short link, which the server keeps; the long address where it keeps none. */
+async function share() {
+  const question = differing();
+  if (!Object.keys(question).length) return copy(`${location.origin}/`, "link");
+  try {
+    const { result } = await post("/api/link", { question });
+    return copy(`${location.origin}${result.path}`, "short link");
+  } catch (error) {
+    await copy(`${location.origin}/#${await toHash()}`, "long address");
+    return say(`long address copied: ${error.message}`);
+  }
+}
+
 async function press(id) {
   try {
-    if (id === "link") {
-      const hash = await toHash();
-      return await copy(`${location.origin}/${hash ? `#${hash}` : ""}`, "link");
-    }
+    if (id === "link") return await share();
     const take = await takes();
     if (id !== "command") return await take[id]?.();
     const words = take.command?.();

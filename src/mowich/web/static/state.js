@@ -170,11 +170,15 @@ async function through(stream, data) {
   return new Uint8Array(await new Response(piped).arrayBuffer());
 }
 
-/** What differs from the empty state, compressed, for the part behind #. */
+/** What differs from the empty state. */
+export const differing = () =>
+  Object.fromEntries(
+    Object.entries(state).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(EMPTY[key])),
+  );
+
+/** The same, compressed, for the part behind #. */
 export async function toHash() {
-  const differs = {};
-  for (const [key, value] of Object.entries(state))
-    if (JSON.stringify(value) !== JSON.stringify(EMPTY[key])) differs[key] = value;
+  const differs = differing();
   if (!Object.keys(differs).length) return "";
   const packed = await through(
     new CompressionStream("deflate-raw"),
