@@ -151,7 +151,7 @@ def test_unequal_numbers_of_chips_have_no_fastest_and_a_column(client: TestClien
         assert "fastest" not in text.casefold(), name
         assert "Default sizes: trn3 144, h200 8, ironwood 9,216 chips; set --chips N for equal numbers." in text, name
         assert "Most per chip: " in text, name
-    assert said["web"].startswith("Default sizes: ")
+    assert said["web"].startswith("Cheapest: ")
     assert "system chips" in said["text"]
     assert re.search(r"h200 8 ", said["text"])
     equal = surfaces("compare", ["trn3", "h200", "ironwood"], work, client, chips=64)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 
 from mowich.estimate import Estimate
 from mowich.units import sig
 
 UNKNOWN = "?"
+
+MOST_FIRST_WORDS = 12
+"""Words that the first sentence of an answer has at most."""
+
+_WORD = re.compile(r"\w+(?:[.,'/^-]\w+)*%?")
+
+
+def first_sentence(*said: str) -> str:
+    """The first of some sentences that has at most `MOST_FIRST_WORDS` words, else the last: long names need room.
+
+    >>> first_sentence("Cheapest: a very long name that is said in one more word than twelve.", "It is known.")
+    'It is known.'
+    """
+    return next((s for s in said if s and len(_WORD.findall(s)) <= MOST_FIRST_WORDS), said[-1])
 
 
 def number_text(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
