@@ -158,8 +158,8 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
 
 
 def view(result: Result) -> Result:
-    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
-    warnings, tables, and charts as ECharts options."""
+    """What the report shows of a result, as data: headline, what stands under it, marks of the best rows, words beside
+    numbers, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
 
     return as_data(page_of(result))
@@ -181,6 +181,7 @@ def as_data(page: Page) -> Result:
     return {
         "title": page.title,
         "headline": page.headline,
+        "under": page.under,
         "assumptions": [a[:2] for a in page.assumptions],
         "warnings": page.warnings,
         "marks": page.marks,
@@ -274,13 +275,15 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     assert isinstance(got, jobs.FitRequest)
     if got.forward is not None:
         return forward(ask, known)
-    found = answers.fitted(got)
+    result = answers.fitted(got).to_dict()
+    page = page_of(result)
     return reply(
-        found.to_dict(),
+        result,
         inputs=got.again(),
         notes=list(got.notes),
         command=ask.command(),
-        headline=page_of(found.to_dict()).headline,
+        headline=page.headline,
+        under=page.under,
     )
 
 

@@ -1,7 +1,7 @@
 // Views that are one question of a verb and the page of its answer: images, clips and encoders; gap, value, prices,
 // claims. A form has the fields of the schema that the server tells.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
 import { choice, foldedQuestion } from "./question.js";
@@ -155,7 +155,7 @@ export function viewOf(name) {
   }
 
   async function show() {
-    $("headline").textContent = v.title;
+    head(v.title);
     $("status").replaceChildren();
     if (!schemas) {
       const [api, models, machines] = await Promise.all(
@@ -288,12 +288,12 @@ export function viewOf(name) {
     const answer = answers[name];
     clear(at("wrong"));
     box.classList.remove("stale");
-    $("headline").textContent = answer.view.headline;
+    head(answer.view);
     $("footing").textContent = v.footing;
     $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
     const made = h("div", {});
     box.replaceChildren(made);
-    const left = (t) => t.head.map((head, i) => head !== v.without && i).filter((i) => i !== false);
+    const left = (t) => t.head.map((word, i) => word !== v.without && i).filter((i) => i !== false);
     const tables = answer.view.tables.map((t) => {
       const kept = left(t);
       return { ...t, head: kept.map((i) => t.head[i]), rows: t.rows.map((row) => kept.map((i) => row[i])) };
