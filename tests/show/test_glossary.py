@@ -34,6 +34,7 @@ VERBS = (
     "goodput",
     "deepen",
     "brief",
+    "claims",
     "validate",
     "kernel",
 )

@@ -153,7 +153,8 @@ def test_no_line_is_wider_than_its_width(style: t.Style) -> None:
 
 def test_answer_first_and_overlaps_are_not_ranked() -> None:
     first = str(head(*ROWS))
-    assert first.startswith("Cheapest: trn2, $0.240 (0.23-0.25) per million tokens (capacity block)")
+    assert first.startswith("Cheapest: trn2 or ironwood, about $0.240 per million tokens. ")
+    assert "Cheapest: trn2, $0.240 (0.23-0.25) per million tokens (capacity block)" in first
     assert "ironwood overlaps with it and is not ranked" in first
     assert "Fastest: gb300" in first
     assert "No price known: trn3-gen2 and trn4 (est.)" in first

@@ -20,7 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("brief", "train", "serve", "forward", "rl", "kernel", "fleet", "facts", "accuracy")
+VIEWS_OF_A_VERB = ("forward", "gap", "value", "prices", "claims")
+TABS = ("brief", "train", "serve", *VIEWS_OF_A_VERB, "rl", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
     f"{width} {scheme}": (width, height, scheme)
     for width, height in ((1440, 900), (1280, 900), (390, 844))
@@ -32,6 +33,9 @@ PATIENCE = 120_000
 
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 """The browser finds no host but this one: what the page does is done offline."""
+
+MOST_WORDS = 12
+"""Words of a headline."""
 
 PARTS = ("times", "through", "looks", "keyboard")
 
@@ -114,13 +118,18 @@ def numbers(page: Page, command: str, where: str) -> None:
     check(bool(shown) and not wrong, f"{where}: {len(shown)} numbers equal to those of `{command}` {wrong[:3] or ''}")
 
 
+def said(page: Page) -> str:
+    """The headline and what stands under it."""
+    return f"{page.inner_text('#headline')} {page.inner_text('#under')}".strip()
+
+
 def same_words(page: Page, command: str, where: str) -> None:
     """The first sentences of the page are those of the command line, and nothing is marked as cheapest where it says
     that cost is not ranked."""
     done = subprocess.run(
         [str(MOWICH), *shlex.split(command)[1:], "--quiet"], capture_output=True, text=True, check=False
     )
-    shown = page.inner_text("#headline")
+    shown = said(page)
     check(" ".join(done.stdout.split()).startswith(shown), f"{where}: the first sentences are those of `{command}`")
     marked = page.locator("table.answers td.best:has([data-metric$='.usd_per_mtok'])").count()
     check(marked == int("Cheapest: " in shown), f"{where}: {marked} rows are marked as cheapest")
@@ -208,7 +217,7 @@ def paid(page: Page, context: BrowserContext) -> None:
     page.wait_for_selector("#text-budget")
     check(page.locator("#text-chips").count() == 0, "cost and days: the money says the chips, no field does")
     answered(page, "budget", "$500k")
-    page.wait_for_selector("#headline:has-text('$500000 in 30 days')")
+    page.wait_for_selector("#under:has-text('$500000 in 30 days')")
     settled(page)
     table_is_whole(page, "cost and days", columns=9)
     numbers(page, copied(page), "cost and days")
@@ -405,6 +414,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
 
     learns(page)
     generates(page)
+    views_of_a_verb(page)
 
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
@@ -439,7 +449,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     goes(page, "accuracy")
     page.wait_for_selector("#view table tbody tr")
     answers = by_command("mowich validate")["summary"]["all"]["n"]
-    shown = page.inner_text("#headline")
+    shown = page.inner_text("#under")
     check(
         shown.startswith("Left out of the fit: ") and "In sample: " in shown,
         "accuracy: errors of rows left out come first, the rest is in sample",
@@ -785,21 +795,51 @@ def learns(page: Page) -> None:
 def generates(page: Page) -> None:
     """Forward passes: the answer is that of its command, a mistake is said beside its field, a number explains itself."""
     goes(page, "forward")
-    page.wait_for_selector("#pass-answer[data-item]")
-    theirs = by_command(copied(page))["rows"][0]["item_s"]["value"]
-    check(float(page.get_attribute("#pass-answer", "data-item") or "nan") == theirs, "forward: the item of its command")
-    page.locator("#pass-answer button.number[data-metric$='item_s']").first.click()
-    page.wait_for_selector("#why .big")
-    check(page.locator("#why .big").count() == 1, "forward: a number explains itself")
-    page.keyboard.press("Escape")
-    page.fill("#pass-height", "1000")
+    page.fill("#forward-height", "1000")
     page.keyboard.press("Tab")
-    page.wait_for_selector("#pass-wrong .refused")
-    check(page.inner_text("#wrong-pass-height") != "", "forward: a mistake is said beside its field")
-    page.locator("input[name=pass-kind]").last.check()
-    page.wait_for_selector("#pass-wrong:empty", state="attached")
+    page.wait_for_selector("#forward-wrong .refused")
+    check(page.inner_text("#wrong-forward-height") != "", "forward: a mistake is said beside its field")
+    page.locator("input[name=forward-kind]").last.check()
+    page.wait_for_selector("#forward-wrong:empty", state="attached")
     settled(page)
     check("--task encode" in copied(page), "forward: what is made by a choice")
+
+
+def views_of_a_verb(page: Page) -> None:
+    """Each: the words of its command, a number that explains itself, and the question in the address."""
+    for tab, key, text in (
+        ("forward", "chips", "8"),
+        ("gap", "chips", "8192"),
+        ("value", "high", "192 GiB"),
+        ("prices", "margin", "30%"),
+        ("claims", "word", "4x trainium"),
+    ):
+        goes(page, tab)
+        page.wait_for_selector(f"#{tab}-answer[data-answered]")
+        before = page.inner_text(f"#{tab}-answer")
+        page.evaluate("() => document.querySelectorAll('.left details').forEach((d) => (d.open = true))")
+        page.fill(f"#{tab}-{key}", text)
+        page.keyboard.press("Tab")
+        page.wait_for_function(f"(b) => document.getElementById('{tab}-answer').innerText !== b", arg=before)
+        settled(page)
+        words = shlex.split(copied(page))
+        done = subprocess.run([str(MOWICH), *words[1:], "--quiet"], capture_output=True, text=True, check=False)
+        said = " ".join(done.stdout.split())
+        check(page.inner_text("#headline") in said and text in words[1:], f"{tab}: the first sentence of its command")
+        page.locator(f"#{tab}-answer button.number").first.click()
+        page.wait_for_selector("#why .big, #why .formula")
+        page.keyboard.press("Escape")
+        check(
+            bool(page.evaluate("() => document.activeElement.matches('button.number')")),
+            f"{tab}: a number explains itself, and Escape goes back to it",
+        )
+        page.wait_for_timeout(300)  # until the address has it
+        other = page.context.new_page()
+        other.goto(page.url)
+        other.wait_for_selector(f"#{tab}-answer[data-answered]")
+        same = other.inner_text("#headline") == page.inner_text("#headline")
+        check(same and other.input_value(f"#{tab}-{key}") == text, f"{tab}: the address asks the same")
+        other.close()
 
 
 def measured_dots(page: Page) -> None:
@@ -844,6 +884,8 @@ def looks(browser: Browser, base: str, script: str) -> None:
             if tab == "fleet":
                 page.wait_for_selector("#fleet-state:has-text('Whole units.')")
             page.wait_for_timeout(600)
+            short = len(page.inner_text("#headline").split())
+            check(0 < short <= MOST_WORDS, f"{tab}, {name}: a headline of {short} words")
             told_and_whole(page, f"{tab}, {name}")
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")

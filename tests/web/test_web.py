@@ -28,6 +28,8 @@ from mowich.models import load_model
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.show.formats import MOST_FIRST_WORDS
+from mowich.show.verbs import page_of
 from mowich.software.engine import engine_names
 from mowich.software.stack import training_stacks
 from mowich.web import asks, verbs
@@ -50,6 +52,18 @@ SERVE = {
     "chips": 8,
     "serve": {"isl": "2k", "osl": 200, "ttft": "2s", "tpot": "50ms"},
 }
+GAP = {"first": "trn2-server", "second": "h100", "model": "llama-3.1-8b", "chips": 16, "train": TRAIN}
+VALUE = {
+    "on": "trn2-server:16",
+    "of": "bandwidth",
+    "models": ["llama-3.1-8b", "gpt2"],
+    "train": TRAIN,
+    "low": "2 TB/s",
+    "high": "6 TB/s",
+    "points": 2,
+}
+PRICES = {"verb": "prices", "on": ["trn3", "gb300"], "rule": "semianalysis", "quarter": "2026Q1"}
+CLAIMS = {"verb": "claims", "word": "4x trainium"}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +98,13 @@ def said_by_cli(command: str) -> dict[str, Any]:
         ),
         ("compare", SERVE),
         ("serve", {**SERVE, "serve": {**SERVE["serve"], "cached": "60%", "accept": 2.0}}),
+        ("compare", {**SERVE, "on": ["h100"], "have": ["trn2-server:16"], "per": "year"}),
+        ("compare", {**{k: v for k, v in SERVE.items() if k != "chips"}, "power": "100 kW", "per": "day"}),
         ("plan", {**COMPARE, "on": "h100", "top": 2}),
+        ("gap", GAP),
+        ("value", VALUE),
+        ("prices", PRICES),
+        ("claims", CLAIMS),
         ("plan", {**SERVE, "on": "h100", "top": 1}),
         pytest.param(
             "plan",
@@ -101,7 +121,9 @@ def test_an_answer_is_what_its_command_prints(client: TestClient, path: str, ask
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["result"] == said_by_cli(body["command"])
-    assert body.get("view", body).get("headline")
+    shown, page = body.get("view", body), page_of(body["result"])
+    assert (shown["headline"], shown["under"]) == (page.sentences[0], " ".join(page.sentences[1:]))
+    assert 0 < len(shown["headline"].split()) <= MOST_FIRST_WORDS
 
 
 def test_the_other_verbs(client: TestClient) -> None:
@@ -196,6 +218,9 @@ def test_explain_and_report(client: TestClient) -> None:
     more = client.post("/api/deepen", json=SMALL).json()
     assert any("nearest measured" in t["title"] for t in more["view"]["tables"])
     assert more["view"]["charts"]
+    for system in SMALL["on"]:  # of a machine without a known link to its host's memory too
+        told = client.post("/api/explain", json={"ask": SMALL, "metric": f"{system}.step_s"})
+        assert told.status_code == 200, told.text
     wrong = client.post("/api/explain", json={"ask": SMALL, "metric": "h100.colour"})
     assert wrong.status_code == 422
 
@@ -323,6 +348,73 @@ def test_a_run_that_cannot_be_is_refused_where_it_is_wrong(
     assert any(said in f"{e['where']} {e['line']}" for e in errors), errors
 
 
+@pytest.mark.parametrize(("verb", "ask"), [("gap", GAP), ("value", VALUE), ("prices", PRICES), ("claims", CLAIMS)])
+def test_a_view_of_one_verb_is_the_page_of_its_answer_and_explains_its_numbers(
+    client: TestClient, verb: str, ask: dict[str, Any]
+) -> None:
+    answer = client.post(f"/api/{verb}", json=ask).json()
+    view = answer["view"]
+    assert view["headline"] == page_of(answer["result"]).headline
+    cells = [cell for table in view["tables"] for row in table["rows"] for cell in row if isinstance(cell, list)]
+    metrics = [cell[2] for cell in cells if len(cell) > 2]
+    assert len(metrics) >= 8
+    for metric in (metrics[0], metrics[len(metrics) // 2], metrics[-1]):
+        why = client.post("/api/explain", json={"ask": ask, "metric": metric})
+        assert why.status_code == 200, why.text
+        assert why.json()["result"]["metric"] == metric
+    report = client.post("/api/report", json=ask)
+    assert report.status_code == 200
+    assert answer["command"].split()[1] == verb
+    form = client.get("/static/views.js").text.split(f"\n  {verb}: {{")[1].split("\n  },")[0]
+    schema = client.get("/openapi.json").json()["components"]["schemas"][verb.capitalize()]
+    shown = set(re.findall(r'"(\w+)"', form)) | {"stack", "recipe", "price", "set"}  # those of every job
+    assert set(schema["properties"]) - {"train", "serve", "verb"} <= shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "ask", "more", "line"),
+    [
+        ("gap", GAP, {"first": "trn33"}, "first: unknown system 'trn33'"),
+        ("gap", GAP, {"second": "trn2-server"}, "first: 'trn2-server' is named twice"),
+        ("gap", GAP, {"metric": "speed"}, "metric: unknown metric 'speed'; allowed: tokens_per_s_per_chip"),
+        ("gap", GAP, {"model": "nope"}, "model: unknown model 'nope'"),
+        ("gap", GAP, {"chips": "many"}, "chips: not a count, got 'many'"),
+        ("gap", GAP, {"train": {**TRAIN, "batch": "lots"}}, "train.batch: "),
+        ("value", VALUE, {"of": "software"}, "low: software has releases and no amount"),
+        ("value", VALUE, {"low": "2 lightyears"}, "low: unknown unit 'lightyears'"),
+        ("value", VALUE, {"low": 2e12}, "low: Input should be a valid string"),
+        ("value", VALUE, {"low": "9 TB/s"}, "low: the range ends before it begins"),
+        ("value", VALUE, {"high": "much\x00"}, "high: String should match pattern"),
+        ("value", VALUE, {"points": 17}, "points: must be at most 16 here, got '17'"),
+        ("value", VALUE, {"models": ["nope"]}, "models: unknown model 'nope'"),
+        ("value", VALUE, {"models": []}, "models: names no model"),
+        ("prices", PRICES, {"on": ["x"]}, "on: unknown system 'x'"),
+        ("prices", PRICES, {"quarter": "1999Q1"}, "quarter: unknown quarter '1999Q1'; allowed: 2025Q3"),
+        ("prices", PRICES, {"rule": "mine"}, "rule: unknown rule 'mine'; allowed: epoch, owner"),
+        ("prices", PRICES, {"life": "100years"}, "life: must be 1 to 50 years"),
+        ("prices", PRICES, {"margin": "200%"}, "margin: must lie in 0 to 1"),
+        ("claims", CLAIMS, {"word": "no such thing"}, "word: no claim has all of these words"),
+        ("claims", CLAIMS, {"word": "x" * 65}, "word: String should have at most 64 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_view_of_one_verb_names_its_field(
+    client: TestClient, verb: str, ask: dict[str, Any], more: dict[str, Any], line: str
+) -> None:
+    refused = client.post(f"/api/{verb}", json={**ask, **more})
+    assert refused.status_code == 422
+    errors = refused.json()["errors"]
+    assert errors[0]["line"].startswith(line), errors
+    assert errors[0]["where"].split(".")[0] == line.split(":")[0].split(".")[0]
+
+
+def test_the_page_offers_the_words_of_prices_that_facts_hold(client: TestClient) -> None:
+    """No list of its own: each word is one that a question of prices takes, and no other is."""
+    for name, words in client.get("/api/systems").json()["result"]["prices"].items():
+        refused = client.post("/api/prices", json={**PRICES, name: "no-such"})
+        allowed = refused.json()["errors"][0]["line"].partition("allowed: ")[2].split(", ")
+        assert sorted(words) == allowed
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_fields_of_a_run_go_through_its_scenario_and_back(seed: int) -> None:
     dice = random.Random(seed)
@@ -366,7 +458,8 @@ def test_fleet_opens_on_a_scenario_with_a_decision_and_little_idle(client: TestC
         name for name in names_of("scenarios") if shipped("scenarios", name).command.startswith("mowich fleet ")
     }
     answer = client.post("/api/fleet", json={"yaml": found[0]["text"]}).json()
-    assert answer["view"]["headline"].startswith("Rent up to")
+    assert answer["view"]["headline"].startswith("Rent h100")
+    assert answer["view"]["under"].startswith("Rent up to")
     assert "No system stands idle" in json.dumps(answer["view"])
 
 
@@ -421,11 +514,79 @@ def test_the_table_of_serving_shows_the_first_wait_and_users_at_once(client: Tes
     """Without "all columns"; the users of a plan, times their speed, are the tokens of its chips."""
     serving = client.get("/static/table.js").text.split("const SERVE = [")[1].split("];")[0]
     few = {found[1] for found in re.finditer(r'key: "(\w+)".*few: true', serving)}
-    assert {"ttft_s", "users", "p99_ttft_s", "p99_tpot_s"} <= few
-    for row in client.post("/api/compare", json=SERVE).json()["result"]["rows"]:
-        users = row["batch"] * row["replicas"]["decode"]
+    assert {"ttft_s", "users"} <= few
+    assert len(few) <= 8
+    answer = client.post("/api/compare", json=SERVE).json()
+    assert answer["view"]["tables"] == []  # the page makes the table of answers from the rows
+    for row, why in zip(answer["result"]["rows"], answer["view"]["whys"], strict=True):
+        users = why["users"]["value"]
+        each, workers = (float(part) for part in why["users"]["of"].split(" × "))
+        assert users == pytest.approx(each * workers, rel=0.01)
+        shown = client.post("/api/explain", json={"ask": SERVE, "metric": f"{row['system']}.batch"}).json()
+        assert shown["result"]["value"] == pytest.approx(each, rel=0.01)
         tokens = row["chips_used"] * row["tokens_per_s_per_chip"]["value"]
         assert users * row["tokens_per_s_per_user"]["value"] == pytest.approx(tokens, rel=0.05)
+
+
+def test_what_it_comes_to_in_a_year_is_a_table_below_the_answers(client: TestClient) -> None:
+    answer = client.post("/api/compare", json={**SERVE, "per": "year"}).json()
+    [year] = answer["view"]["tables"]
+    assert year["title"] == "A year of it"
+    metric = year["rows"][0][1][2]
+    assert client.post("/api/explain", json={"ask": {**SERVE, "per": "year"}, "metric": metric}).status_code == 200
+    trained = client.post("/api/compare", json=SMALL).json()
+    assert [why["users"] for why in trained["view"]["whys"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "line"),
+    [
+        ({"have": ["trn2"]}, "have", "have: 'trn2' does not say how many are there; trn2:512"),
+        ({"have": []}, "have", "have: names no system; for example trn2:512"),
+        ({"have": ["trn2 512"]}, "have.0", "have.0: String should match"),
+        ({"have": ["nosuch:4"]}, None, "unknown system 'nosuch'"),
+        ({"power": "5 rabbits"}, "power", "power: unknown unit 'rabbits'"),
+        ({"power": "-1kW"}, "power", "power: must be above 0"),
+        ({"power": "5MW", "chips": 8}, "chips", "chips: power says how many chips; leave one of them out"),
+        ({"per": "week"}, "per", "per: unknown time 'week'; allowed: day, month, year"),
+    ],
+)
+def test_what_is_wrong_with_chips_of_ones_own_a_site_or_a_year_names_its_field(
+    client: TestClient, more: dict[str, Any], where: str | None, line: str
+) -> None:
+    """As for money and days; a system that is not known names itself."""
+    ask = {k: v for k, v in SERVE.items() if k != "chips" or "power" not in more}
+    refused = client.post("/api/compare", json={**ask, **more})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert error["where"] == where
+    assert error["line"].startswith(line), error["line"]
+    fields = re.search(r"const FIELDS = \[([^]]+)\]", client.get("/static/form.js").text)
+    assert fields is not None
+    assert where is None or f'"{where.split(".")[0]}"' in fields[1]
+
+
+@pytest.mark.parametrize(
+    ("load", "where"),
+    [
+        ({"rate": "many"}, "rate"),
+        ({"rate": "20rps", "p99_ttft": None}, "rate"),
+        ({"users": "0"}, "users"),
+        ({"users": "many"}, "users"),
+        ({"users": "20", "think": "soon"}, "think"),
+        ({"users": "20", "p99_ttft": "-1s"}, "p99_ttft"),
+        ({"users": "20", "p99_tpot": "slow"}, "p99_tpot"),
+    ],
+)
+def test_what_is_wrong_with_a_load_names_its_field(client: TestClient, load: dict[str, Any], where: str) -> None:
+    """The page has a field of that name (`load.js`)."""
+    serve = {"isl": "2k", "osl": 200, "p99_ttft": "5s", **load}
+    refused = client.post("/api/plan", json={"model": "llama-3.1-8b", "on": "h100", "serve": serve})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert error["where"] == f"serve.{where}"
+    assert error["line"].startswith(f"serve.{where}: ")
+    assert f'["{where}", ' in client.get("/static/load.js").text
 
 
 def test_the_page_offers_the_software_that_facts_hold(client: TestClient) -> None:
@@ -518,6 +679,15 @@ def test_what_was_measured_of_the_same_model_and_chip_stands_beside_the_front(
         assert [d["name"] for d in series["data"]] == [row[1] for row in in_table]
 
 
+def test_the_page_tells_its_headline_and_has_a_grey_line_under_it(client: TestClient) -> None:
+    """A reader of screens hears a new headline; every module of a view writes both lines by one function."""
+    page = client.get("/").text
+    assert re.search(r'<h1 id="headline" aria-live="polite">[^<]+</h1>\s*<p class="beneath" id="under"></p>', page)
+    for file in (ROOT / "src" / "mowich" / "web" / "static").glob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        assert '$("headline").textContent' not in text, file.name
+
+
 def test_software_that_is_named_stands_below_the_headline(client: TestClient) -> None:
     for ask, named in (
         (COMPARE, {"stack": "hand-tuned"}),
@@ -561,6 +731,14 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
         refused = client.post("/api/scenario", json={"yaml": text.replace("chips: 64", bad)})
         assert refused.status_code == 422
         assert line in refused.text, refused.text
+    own = client.post(
+        "/api/scenario", json={"yaml": text.replace("chips: 64", "power: 5MW\nper: year\nhave: [trn2:512]")}
+    )
+    assert {key: own.json()["result"]["ask"].get(key) for key in ("have", "power", "per")} == {
+        "have": ["trn2:512"],
+        "power": "5MW",
+        "per": "year",
+    }
     deep = client.post("/api/scenario", json={"yaml": "a: " + "[" * 400 + "]" * 400})
     assert deep.status_code == 422
 
@@ -745,9 +923,11 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
     assert isinstance(words.exception, UserError)
     assert "loopback" in str(words.exception)
     with TestClient(create_app(ServerOptions(warm=False, kernels=True), Here())) as own:
-        example = own.get("/api/kernel/example").json()
-        assert example["result"]["schema"] == "mowich/kernel@1"
-        assert any(e["ph"] == "X" for e in example["trace"]["traceEvents"])
+        source = names_of("kernels")["matmul"].read_text(encoding="utf-8")
+        arguments = ["lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]"]  # those of the form
+        sent = own.post("/api/kernel/profile", json={"source": source, "kernel": "matmul", "arguments": arguments})
+        assert sent.json()["result"]["schema"] == "mowich/kernel@1", sent.text
+        assert any(e["ph"] == "X" for e in sent.json()["trace"]["traceEvents"])
         wrong = own.post("/api/kernel/profile", json={"source": "def k(:\n", "kernel": "k"})
         assert wrong.status_code == 422
         assert "SyntaxError" in wrong.text
@@ -811,6 +991,9 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "serve",
         "fit",
         "gap",
+        "value",
+        "prices",
+        "claims",
         "brief",
         "fleet",
         "rl",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mowich.economics.money import quote
 from mowich.estimate import Estimate
 from mowich.plans.plan import Plan, ServePlan
-from mowich.show.formats import UNKNOWN, interval, percent
+from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
 from mowich.shown import Result
 from mowich.studies.ranking import (
     COSTS,
@@ -74,7 +74,8 @@ def headline(result: Result) -> Headline:
     """The answer of a training or serving comparison, or of a list of plans, from its JSON."""
     serving = result["inputs"].get("task") == "serve"
     if "plans" in result:
-        return Headline(sentences=(_plan_sentence(rows_of(result)[0], serving),))
+        row = rows_of(result)[0]
+        return Headline(sentences=(_first_plan(row, serving), _plan_sentence(row, serving)))
     return _compared(result, serving)
 
 
@@ -97,12 +98,12 @@ def _compared(result: Result, serving: bool) -> Headline:
     alive = [row for row in rows if row.get("feasible")]
     made = rankings(result)
     said: list[str] = []
+    bought = next((name for name in OF_BUDGETS if name in made), "")
     if not any(runs(row) for row in rows):
         what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
-        return Headline(
-            sentences=(f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why.",)
-        )
-    bought = next((name for name in OF_BUDGETS if name in made), "")
+        none = f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated."
+        return Headline(sentences=(none, "Each row says why."))
+    said.append(_first(result, made, serving, bought))
     if result["inputs"].get("budget_usd") and bought:
         said.append(_trained(result, made[bought]))
     elif len(rows) > 1:
@@ -116,6 +117,53 @@ def _compared(result: Result, serving: bool) -> Headline:
     pays = "power feeds" if result["inputs"].get("power_W") else "budget rents"
     said += _left_over(rows, str(result["inputs"].get("price_term") or "default"), pays)
     return Headline(sentences=tuple(s for s in said if s), rankings=made)
+
+
+def _first(result: Result, made: Mapping[str, Ranking], serving: bool, bought: str) -> str:
+    """The answer of a comparison in one short sentence: who is best, or that nobody is."""
+    rows = rows_of(result)
+    alive = [row for row in rows if row.get("feasible")]
+    if result["inputs"].get("budget_usd") and bought:
+        footing = f"${show_count(float(result['inputs']['budget_usd']))} in {float(result['inputs']['days']):g} days"
+        if made[bought].best is None:
+            return "No system is named best for this budget."
+        return _first_ranked(rows, made[bought], f"Most tokens for {footing}", "trillion", scale=1e-12)
+    if len(alive) == 1:
+        metric, does, unit = (
+            ("tokens_per_s_per_chip", "gives", "tokens/s per chip") if serving else ("days", "takes", "days")
+        )
+        number = ranked_estimate(alive[0], metric)
+        name = row_label(alive[0])
+        only = "Only one system runs this job within its limits." if len(rows) > 1 else "This system runs this job."
+        return first_sentence(
+            f"{name} {does} about {number_text(number.value)} {unit}." if number.value is not None else only,
+            only,
+        )
+    if not alive:
+        return "No system is known to run this job within its limits."
+    if made["usd_per_mtok"].best is not None:
+        unit = f"per million {'output ' if serving else ''}tokens"
+        return _first_ranked(rows, made["usd_per_mtok"], "Cheapest", unit, sign="$")
+    days, rate = None if serving or bought else made.get("days"), None if bought else made.get("tokens_per_s_per_chip")
+    if days is not None and days.best is not None:
+        return _first_ranked(rows, days, "Fastest", "days")
+    if rate is not None and rate.best is not None:
+        return _first_ranked(rows, rate, "Most per chip", "tokens/s")
+    return "No system is named best: these systems are not ranked."
+
+
+def _first_ranked(
+    rows: Sequence[Result], found: Ranking, word: str, unit: str, *, sign: str = "", scale: float = 1.0
+) -> str:
+    """Who is best by a measure, with every row whose range overlaps, in as few words as names leave room for."""
+    assert found.best is not None
+    names = [row_label(rows[i]) for i in (found.best, *found.close)]
+    number = f"about {sign}{number_text(ranked_estimate(rows[found.best], found.metric).value, scale)} {unit}"
+    listed = f"{', '.join(names[:-1])} or {names[-1]}" if found.close else names[0]
+    if not found.close:
+        return first_sentence(f"{word}: {listed}, {number}.", f"{word}: {listed}.", f"{word}: one, named below.")
+    many = f"{word}: one of {len(names)}, ranges overlap."
+    return first_sentence(f"{word}: {listed}, {number}.", f"{word}: {listed}; their ranges overlap.", many)
 
 
 def _trained(result: Result, found: Ranking) -> str:
@@ -303,24 +351,28 @@ def accuracy_headline(result: Result) -> Headline:
     everything = result["summary"]["all"]
     total = everything["n"] + everything["unsupported"]
     answered = f"{everything['n']} of {total} rows answered"
-    if everything["n"]:
-        answered += (
-            f"; median error {percent(everything['median_abs_error'])}, 90% of them under"
-            f" {percent(everything['p90_abs_error'])}"
-        )
+    errors = (
+        f"Median error {percent(everything['median_abs_error'])}, 90% of them under"
+        f" {percent(everything['p90_abs_error'])}."
+        if everything["n"]
+        else ""
+    )
     from mowich.evidence.scores import FITTED_TO, left_out  # not above: it brings how rows are read
 
     work = FITTED_TO.get(result["file"])
-    if work is None:
-        return Headline(sentences=(f"{answered}.",))
     found = [e for e in left_out() if e.work == work]
+    if not found:
+        return Headline(sentences=(f"{answered}.", *filter(None, [errors])))
     several = len({e.what for e in found}) > 1
     groups = [
         f"{f'{e.what}: ' if several else ''}median error {tenths(e.median)}, 90% under {tenths(e.p90)} (without"
         f" {e.without})"
         for e in found
     ]
-    return Headline(sentences=(f"Left out of the fit: {'; '.join(groups)}.", f"In sample: {answered}."))
+    ends = " to ".join(dict.fromkeys(tenths(pick(e.median for e in found)) for pick in (min, max)))
+    first = f"Median error {ends} of rows left out of the fit."
+    in_sample = f"In sample: {answered}." + (f" {errors}" if errors else "")
+    return Headline(sentences=(first, f"Left out of the fit: {'; '.join(groups)}.", in_sample))
 
 
 def tenths(share: float | None) -> str:
@@ -341,6 +393,15 @@ def layout(row: Result) -> str:
     if row["mode"] == "aggregated":
         return f"{count['decode']} x ({decode})"
     return f"{count['prefill']}P x ({ServePlan.from_dict(row['prefill'])}) + {count['decode']}D x ({decode})"
+
+
+def _first_plan(row: Result, serving: bool) -> str:
+    """Speed of the best plan in one short sentence; of a job that does not run, that it does not."""
+    if not runs(row) or (serving and not row.get("feasible")):
+        return "No plan runs this job as stated."
+    metric, unit = ("tokens_per_s_per_chip", "tokens/s per chip") if serving else ("step_s", "s per step")
+    said = f"about {number_text(ranked_estimate(row, metric).value)} {unit}."
+    return first_sentence(f"Best plan on {row_label(row)}: {said}", f"Best plan: {said}")
 
 
 def _plan_sentence(row: Result, serving: bool) -> str:

@@ -12,6 +12,7 @@ from mowich.economics.money import price_words
 from mowich.estimate import Estimate
 from mowich.show.charts_parts import CACHE_READ, TimePart, memory_words, time_part, whole_parts
 from mowich.show.colours import GROUPS, look_of
+from mowich.show.formats import number_text
 from mowich.show.headline import terms_cell
 from mowich.show.legend import spelled_plan
 from mowich.show.page import change_of, counted, estimate_of, plan_words
@@ -125,12 +126,22 @@ def why_of(row: Result) -> dict[str, object]:
         "binds": binds_words(str(row.get("binds") or "")),
         "price": price_words(str(row.get("price") or "")),
         "sure": sureness(main.coverage) if main is not None else {},
+        "users": _users(row),
         "announced": bool(row.get("estimated")) or look_of(str(row.get("system_id") or "")).is_announced,
         "moves": [
             [fact_label(m["fact"]), change_of(m["at_low"]), change_of(m["at_high"])]
             for m in (row.get("spread") or ())[:MOST_MOVES]
         ],
     }
+
+
+def _users(row: Result) -> dict[str, object] | None:
+    """Users that a plan of serving decodes at once, with what they are made of; None where a row has no such plan. Its
+    workers and the sequences of each are choices of the plan, which have no range."""
+    batch, workers = row.get("batch"), (row.get("replicas") or {}).get("decode")
+    if not row.get("decode") or not batch or not workers:
+        return None
+    return {"value": batch * workers, "of": f"{number_text(batch)} × {workers:,}" if workers > 1 else ""}
 
 
 _TIMES = (("step_s", "Time of a step"), ("tpot_s", "Time of an output token"), ("ttft_s", "Time to the first token"))

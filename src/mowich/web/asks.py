@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
-from mowich.requests import brief, gaps, jobs, machines, prices, rl, scenarios
+from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.schema import Schema
@@ -68,12 +68,13 @@ def _quantity(value: object) -> float | str:
     return float(value)
 
 
+_Measure = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _/-]+$")]
+"""2 s, $2M, 100 Gbit/s."""
 _Quantity = Annotated[
-    Annotated[float, Field(strict=True)]
-    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9$.+ _/-]+$")],
+    Annotated[float, Field(strict=True)] | _Measure,
     BeforeValidator(_quantity, json_schema_input_type=str | float),
 ]
-"""2 s, $2M, 100 Gbit/s, or a number in SI."""
+"""The same, or a number in SI."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+@-]*$")]
 SystemName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
 ModelName = Annotated[
@@ -90,6 +91,8 @@ Fault = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.
 """A link, a chip, a job beside it."""
 Yaml = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_SearchWords = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+"""Words to look for."""
 SizedSystem = Annotated[
     str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,7})?$")
 ]
@@ -204,6 +207,11 @@ MOST_OF: Mapping[str, tuple[TypeForm, int]] = {
 """Lists: what they hold, and how many."""
 
 
+_TEXTS: Mapping[str, TypeForm] = {"yaml": Yaml, "word": _SearchWords, "low": _Measure, "high": _Measure}
+"""Fields that hold what their kind does not tell: `low` and `high` have the unit of the property that is valued, which
+is said with them."""
+
+
 def _list(field: Asked[object]) -> tuple[TypeForm, int]:
     """What a list holds, and how many."""
     return MOST_OF.get(field.name) or (Amount if field.unit else Word, 32)
@@ -211,8 +219,8 @@ def _list(field: Asked[object]) -> tuple[TypeForm, int]:
 
 def _json_type(field: Asked[object]) -> TypeForm:
     """The type of a field in JSON."""
-    if field.name == "yaml":
-        return Yaml
+    if field.name in _TEXTS:
+        return _TEXTS[field.name]
     if field.kind in ("texts", "names"):
         return GenericAlias(tuple, (_list(field)[0], ...))
     if field.completes == "model":
@@ -277,10 +285,9 @@ ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
 ForwardBody = _group("forward", jobs.COMPARE, "Forward")
 _GROUPS = {
-    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap")},
+    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap", "value")},
     **{(verb, "forward"): ForwardBody for verb in ("compare", "plan", "fit")},
-    ("compare", "serve"): ServeBody,
-    ("gap", "serve"): ServeBody,
+    **{(verb, "serve"): ServeBody for verb in ("compare", "gap", "value")},
     ("plan", "serve"): ServePlanBody,
 }
 NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
@@ -307,6 +314,7 @@ ServePlansBody = body(
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
 GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
+ValueBody = body(gaps.VALUE, "Value", "What more of one property of a machine is worth.")
 FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich help fleet).")
 CollectiveBody = body(
     machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
@@ -324,7 +332,18 @@ RlBody = body(
     "A run of reinforcement learning, by its fields or as a scenario (mowich help rl).",
     verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
 )
-PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")
+PricesBody = body(
+    prices.PRICES,
+    "Prices",
+    "What a chip-hour costs its owner, what a seller asks, what he keeps.",
+    verb=(Literal["prices"], Field(default="prices", description="Tells this question from others.")),
+)
+ClaimsBody = body(
+    results.CLAIMS,
+    "Claims",
+    "Public claims, each derived again.",
+    verb=(Literal["claims"], Field(default="claims", description="Tells this question from others.")),
+)
 
 
 class ModelAsk(Ask):
@@ -339,12 +358,14 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody
+Explainable: TypeForm = (
+    CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | PricesBody | ClaimsBody
+)
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,
     __module__=__name__,
-    __doc__="Why a number of a comparison or of plans is what it is.",
+    __doc__="Why a number of an answer is what it is.",
     ask=(Explainable, Field(description="The request whose result is explained.")),
     metric=(MetricPath, Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])),
 )
@@ -363,6 +384,7 @@ class Limit:
 
 WORK: Mapping[str, tuple[Limit, ...]] = {
     "plan": (Limit("top", "top", 1, 50),),
+    "value": (Limit("points", "points", 2, 16),),
     "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
     "rl": (Limit("batch", "step_samples", 1, 65_536), Limit("chips", "chips", 2, 16_384)),
     "collective": (

@@ -89,15 +89,6 @@ def _options(ask: asks.KernelProfile) -> list[str]:
     return [w for option, given in said if given for w in (option, str(given))]
 
 
-SHIPPED_ASK = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
-"""What is asked of the kernel that ships."""
-
-
-def example(profiled: bytes, source: str) -> bytes:
-    """The answer about the kernel that ships, with its source."""
-    return json.dumps({**json.loads(profiled), "source": source, **SHIPPED_ASK}, allow_nan=False).encode()
-
-
 def _refused(*lines: str) -> RefusedRequestError:
     return RefusedRequestError(
         422,

@@ -70,7 +70,9 @@ def head_words(_: Knowledge) -> bytes:
 
 
 def systems(known: Knowledge) -> bytes:
-    """Systems that can be asked for, and the software that they can be asked to run: training stacks, engines."""
+    """Systems that can be asked for, the software that they can be asked to run (training stacks, engines), and the
+    words of a question of prices."""
+    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
     from mowich.machines.system import resolve
     from mowich.software.engine import engine_names
     from mowich.software.stack import training_stacks
@@ -95,7 +97,8 @@ def systems(known: Knowledge) -> bytes:
             }
         )
     software = {"stacks": training_stacks(facts), "engines": engine_names(facts)}
-    return reply({"schema": "mowich/systems@1", "systems": rows, **software})
+    words = {"quarter": quarters(facts), "rule": COST_RULES, "buyer": BUYERS}
+    return reply({"schema": "mowich/systems@1", "systems": rows, **software, "prices": words})
 
 
 def facts_list(known: Knowledge) -> bytes:

@@ -57,9 +57,7 @@ def given_model(given: object) -> Model:
     name = builtin_name(given)
     if name is None:
         close = did_you_mean(given.rsplit("/", 1)[-1], [*model_names(), *aliases()])
-        raise UserError(
-            f"unknown model '{given}'", field="model", allowed="a built-in name, or a pasted config.json", fix=close
-        )
+        raise UserError(f"unknown model '{given}'", allowed="a built-in name, or a pasted config.json", fix=close)
     return builtin(name)
 
 

@@ -30,7 +30,7 @@ from mowich.web.turns import Turns, refusal_of
 
 MAX_BODY_B = 256 * 1024
 EXAMPLE_S = 60.0
-"""Most seconds for the kernel that ships."""
+"""Most seconds for a kernel that ships."""
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 """Headers of which a proxy adds one or the other."""
 METRICS_TYPE = "text/plain; version=0.0.4"
@@ -43,7 +43,6 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
     "yaml": "text/plain; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
 }
 
 
@@ -146,6 +145,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
         ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
+        ("value", asks.ValueBody, "jobs", "What more of one property of a machine is worth: `mowich value`."),
         (
             *("brief", asks.BriefBody, "jobs"),
             "Trainium 3 on one page, for the facts of this server: `mowich brief`.",
@@ -166,6 +166,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
         ),
         ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
+        ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))
@@ -239,7 +240,8 @@ def _add_facts(app: FastAPI, server: ServerParts) -> None:
 
     @app.get("/api/systems", responses=_OK, tags=["facts"])
     async def systems() -> Response:
-        """Systems that can be asked for, and training stacks and serving engines that they can be asked to run."""
+        """Systems that can be asked for, training stacks and serving engines that they can be asked to run, and words
+        of a question of prices."""
         return await _sent(server.answers.verb("systems"))
 
     @app.get("/api/map", responses=_OK, tags=["facts"])
@@ -300,19 +302,6 @@ def _add_kernels(app: FastAPI, server: ServerParts) -> None:
         if any(name in request.headers for name in PASSED_ON):
             raise refusal_of(403, "kernels are code: none runs for a request that a proxy passed on")
         return await _sent(profiled(ask, server.timeout_s))
-
-    @app.get("/api/kernel/example", responses=_OK, tags=["kernels"])
-    async def kernel_example() -> Response:
-        """The profile of a kernel that ships with the page."""
-        from mowich.web.kernels import SHIPPED_ASK, example
-
-        source = _static()["kernel.txt"][0].decode()
-        ask = asks.KernelProfile.model_validate({"source": source, **SHIPPED_ASK})
-
-        async def make() -> bytes:
-            return example(await profiled(ask, EXAMPLE_S), source)
-
-        return await _sent(server.answers.cache.get("kernel/example", make))
 
     @app.get("/api/kernel/{name}", responses=_OK, tags=["kernels"])
     async def kernel_shipped(name: Annotated[asks.Word, Path()]) -> Response:

@@ -38,7 +38,7 @@ _JOBS = {
     for name, body in (("train", asks.TrainBody), ("serve", asks.ServeBody), ("forward", asks.ForwardBody))
 }
 """Job -> its fields."""
-_SAME = ("chips", "budget", "days", "equal", "stack", "price")
+_SAME = ("chips", "budget", "days", "equal", "stack", "price", "have", "power", "per")
 
 
 def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:

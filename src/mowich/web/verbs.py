@@ -19,7 +19,9 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
+from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
+from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
@@ -155,34 +157,37 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
 
-def view(result: Result, *, tables: bool = True) -> dict[str, object]:
-    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
-    warnings, tables, and charts as ECharts options."""
+def view(result: Result) -> Result:
+    """What the report shows of a result, as data: headline, what stands under it, marks of the best rows, words beside
+    numbers, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
 
-    return as_data(page_of(result), tables=tables)
+    return as_data(page_of(result))
 
 
 def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
-    scale-up unit). Its table is made by the page, from the rows."""
+    scale-up unit). Its first table is made by the page, from the rows."""
     from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
 
     maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
-    return {**view(result, tables=False), "footing": footing(result), "whys": whys(result), "maps": maps}
+    shown = view(result)
+    more = {"tables": shown["tables"][1:], "footing": footing(result), "whys": whys(result), "maps": maps}
+    return {**shown, **more}
 
 
-def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
+def as_data(page: Page) -> Result:
     return {
         "title": page.title,
         "headline": page.headline,
+        "under": page.under,
         "assumptions": [a[:2] for a in page.assumptions],
         "warnings": page.warnings,
         "marks": page.marks,
         "beside": page.beside,
         "notes": page.said("note", "basis"),
-        "tables": [_table(t) for t in page.tables if tables],
+        "tables": [_table(t) for t in page.tables],
         "charts": [chart_data(c) for c in page.charts],
         "stories": [
             {
@@ -225,8 +230,10 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     from mowich.studies.explain import Explainer
 
     got = known.read(ask)
-    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest | scenarios.FleetRequest | RlRequest)
-    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest | RlRequest) else None)
+    assert isinstance(got, Asked)
+    if isinstance(got, jobs.JobRequest | RlRequest) and not isinstance(got, ValueRequest):
+        return Explainer(result, got.facts, got.model)
+    return Explainer(result, got.facts)  # of several models, or of none
 
 
 def forward(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -268,25 +275,36 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     assert isinstance(got, jobs.FitRequest)
     if got.forward is not None:
         return forward(ask, known)
-    found = answers.fitted(got)
+    result = answers.fitted(got).to_dict()
+    page = page_of(result)
     return reply(
-        found.to_dict(),
+        result,
         inputs=got.again(),
         notes=list(got.notes),
         command=ask.command(),
-        headline=page_of(found.to_dict()).headline,
+        headline=page.headline,
+        under=page.under,
     )
 
 
 def gap(ask: asks.Ask, known: Knowledge) -> bytes:
     """Why one machine beats another, as factors."""
-    from mowich.requests.gaps import GapRequest
     from mowich.studies.answers import gap_explained
 
     got = known.read(ask)
     assert isinstance(got, GapRequest)
     result = gap_explained(got).to_dict()
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
+
+
+def value(ask: asks.Ask, known: Knowledge) -> bytes:
+    """What more of one property of a machine is worth."""
+    from mowich.studies.answers import value_found
+
+    got = known.read(ask)
+    assert isinstance(got, ValueRequest)
+    result, asked = value_found(got).to_dict(), {**got.given, "models_given": got.model_given}
+    return reply(result, inputs=asked, notes=list(got.notes), command=ask.command(), view=view(result))
 
 
 def brief(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -494,7 +512,19 @@ def prices(ask: asks.Ask, known: Knowledge) -> bytes:
 
     got = known.read(ask)
     assert isinstance(got, PricesRequest)
-    return reply(prices_found(got).to_dict(), inputs=got.given)
+    result = prices_found(got).to_dict()
+    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+
+def claims(ask: asks.Ask, known: Knowledge) -> bytes:
+    """Public claims with their verdicts, then what memory per chip costs."""
+    from mowich.requests.results import ClaimsRequest
+    from mowich.studies.answers import claims_checked
+
+    got = known.read(ask)
+    assert isinstance(got, ClaimsRequest)
+    result = claims_checked(got).to_dict()
+    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
 def validate(known: Knowledge) -> bytes:
@@ -584,6 +614,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         plan,
         fit,
         gap,
+        value,
         brief,
         first,
         fleet,
@@ -591,6 +622,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         collective,
         goodput,
         prices,
+        claims,
         validate,
         report,
         deepen,

@@ -31,8 +31,9 @@ export function taken(field, key, text) {
 }
 
 /** The input of a field. own: begins its id; now: its value; put: takes another one; vocabulary: its words, where
- * the schema has none; list: of suggestions. */
-export function input(own, key, field, now, put, { vocabulary = null, list = null } = {}) {
+ * the schema has none; list: of suggestions; label, hint: in the place of the key and its example; said: how a word
+ * of the vocabulary is written. */
+export function input(own, key, field, now, put, { vocabulary, list = null, label, hint, said = {} } = {}) {
   const id = `${own}-${key}`;
   const text = shown(now, key);
   const known = field.enum ?? vocabulary;
@@ -43,7 +44,7 @@ export function input(own, key, field, now, put, { vocabulary = null, list = nul
         ["false", "no"],
       ]
     : known
-      ? [["", "–"], ...known.map((word) => [word, word])]
+      ? [["", "–"], ...known.map((word) => [word, said[word] ?? word])]
       : null;
   const made = options
     ? h(
@@ -59,7 +60,7 @@ export function input(own, key, field, now, put, { vocabulary = null, list = nul
         type: "text",
         id,
         value: text,
-        placeholder: field.examples?.[0] ?? "",
+        placeholder: hint ?? field.examples?.[0] ?? "",
         list,
         autocomplete: "off",
         spellcheck: "false",
@@ -69,7 +70,7 @@ export function input(own, key, field, now, put, { vocabulary = null, list = nul
   return h(
     "div",
     { class: "field" },
-    h("label", { for: id, title: field.description ?? "" }, words(key)),
+    h("label", { for: id, title: field.description ?? "" }, label ?? words(key)),
     made,
     h("p", { class: "wrong", id: `wrong-${id}` }),
   );

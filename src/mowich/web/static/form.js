@@ -6,7 +6,7 @@ import { once, post } from "./api.js";
 import { EMPTY, LENGTHS, PAID, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
 import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
-import { choice, foldedQuestion, select, slider, systemsField } from "./question.js";
+import { choice, foldedQuestion, select, slider, systemsField, typed } from "./question.js";
 
 const PRICES = [
   ["default", "one kind for all rows"],
@@ -50,6 +50,9 @@ const FIELDS = [
   "price",
   "stack",
   "engine",
+  "have",
+  "power",
+  "per",
   "set",
 ];
 const SAID = { serve_chips: "chips" };
@@ -63,13 +66,31 @@ export async function build() {
   ({ systems, ...softwareKnown } = known);
   draw();
   watch((keys) => {
-    if (keys.some((k) => ["all", "equal"].includes(k))) draw();
+    if (keys.some((k) => ["all", "equal", "power"].includes(k))) draw();
     else if (keys.includes("on") && asksJob()) software();
     else if (keys.some((k) => ["stack", "engine"].includes(k))) softwareNote();
     renewYaml();
     renewCard();
   });
   $("left").dataset.ready = "yes";
+}
+
+const ownGiven = () => Boolean(state.have || state.power || state.per);
+
+/** What is the same for each system; greyed where a site's power says the chips. */
+function sizes() {
+  const fed = Boolean(state.power);
+  const about = fed
+    ? h("p", { class: "note", id: "fed" }, `The site of ${state.power} says the chips. Empty its field to set them.`)
+    : null;
+  if (!trains()) return [slider("serve_chips", "Chips of each system", "chips", fed), about];
+  return [
+    choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal }), fed),
+    state.equal !== PAID
+      ? slider("chips", SIZE_WORDS[state.equal], "chips", fed)
+      : [slider("budget", "What the run may cost", "$2M", fed), slider("days", "Days that it pays for", "30", fed)],
+    about,
+  ];
 }
 
 /** Lengths of training requests, or of prompts and answers with the presets. */
@@ -190,16 +211,16 @@ function job(folds) {
   });
   set.value = state.set.join("\n");
   const fold = (name, title, ...what) =>
-    h("details", { class: "fold", "data-fold": name, open: folds.has(name) }, h("summary", {}, title), ...what);
+    h(
+      "details",
+      { class: "fold", "data-fold": name, open: folds.has(name) || (name === "own" && ownGiven()) },
+      h("summary", {}, title),
+      ...what,
+    );
   return [
     picker(),
     systemsField(systems, folds.has("systems")),
-    trains() ? choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal })) : null,
-    !trains()
-      ? slider("serve_chips", "Chips of each system", "chips")
-      : state.equal !== PAID
-        ? slider("chips", SIZE_WORDS[state.equal], "chips")
-        : [slider("budget", "What the run may cost", "$2M"), slider("days", "Days that it pays for", "30")],
+    sizes(),
     lengths(),
     trains()
       ? null
@@ -209,7 +230,21 @@ function job(folds) {
         ],
     h("div", { id: "software" }),
     select("price", "Price", PRICES),
-    trains() ? null : fold("load", "How many chips for a load?", loadField()),
+    trains()
+      ? null
+      : h("fieldset", { class: "of-load", id: "load" }, h("legend", {}, "How many chips for a load?"), loadField()),
+    fold(
+      "own",
+      "Chips, a site or a year of your own",
+      typed("have", "Chips that are there: they cost electricity", "trn2:512"),
+      typed("power", "Power of a site: it says the chips of each", "5MW"),
+      select("per", "What it comes to in a time", [
+        ["", "–"],
+        ["year", "a year"],
+        ["month", "a month"],
+        ["day", "a day"],
+      ]),
+    ),
     fold(
       "advanced",
       "Advanced",
@@ -287,6 +322,7 @@ export function wrong(errors) {
     );
     if (!key) continue;
     $(`wrong-${key}`).textContent = e.line;
+    $(`wrong-${key}`).closest("details.fold")?.setAttribute("open", "");
     ($(`text-${key}`) ?? $(`select-${key}`) ?? $(key))?.setAttribute("aria-invalid", "true");
   }
   return errors.map((e) => e.line);

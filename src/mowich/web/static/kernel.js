@@ -2,7 +2,7 @@
 // profile --trace FILE.json` opens in the browser alone; a kernel can be sent only where the server was started
 // with --kernels.
 
-import { $, h, number } from "./dom.js";
+import { $, h, head, number } from "./dom.js";
 import { once, post } from "./api.js";
 import { pageOf } from "./pages.js";
 import { figure, library, show as showCharts } from "./charts.js";
@@ -46,7 +46,8 @@ function timeline(list) {
   const busy = tracks.map((t) => list.filter((e) => e.track === t).reduce((a, e) => a + e.end - e.start, 0));
   return {
     title: "Timeline",
-    note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}.` +
+    note:
+      `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}.` +
       " Drag or scroll to zoom.",
     height: 90 + 30 * tracks.length,
     head: ["track", "events", "time in events, us"],
@@ -81,12 +82,12 @@ function timeline(list) {
   };
 }
 
-const FIRST = "matmul_gelu"; // the example of this view, which ships with the page alone
+const FIRST = "matmul"; // of those that ship
 let chosen = FIRST;
 
 /** The kernels that ship, one chosen. */
 function chooser(list) {
-  const what = () => list.find((k) => k.name === chosen)?.what ?? "gelu(lhsT.T @ rhs), tile by tile";
+  const what = () => list.find((k) => k.name === chosen)?.what ?? "";
   const note = h("p", { class: "note", id: "kernel-what" }, `${what()}.`);
   const pick = h(
     "select",
@@ -98,7 +99,7 @@ function chooser(list) {
         example();
       },
     },
-    [FIRST, ...list.map((k) => k.name)].map((name) => {
+    list.map(({ name }) => {
       const made = h("option", { value: name }, name);
       made.selected = name === chosen;
       return made;
@@ -115,7 +116,7 @@ async function example() {
   $("wrong-example").textContent = "";
   const done = waiting("kernel", $("status"), "Running the kernel");
   try {
-    const [answer] = await Promise.all([once(`/api/kernel/${asked === FIRST ? "example" : asked}`), library()]);
+    const [answer] = await Promise.all([once(`/api/kernel/${asked}`), library()]);
     if (there()) draw(answer);
     done();
   } catch (error) {
@@ -127,10 +128,12 @@ async function example() {
 }
 
 export async function show() {
-  $("headline").textContent = "Kernel timeline";
+  head("Kernel timeline");
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
-  const [about, shipped] = await Promise.all(["/api/about", "/api/kernels"].map(async (at) => (await once(at)).result));
+  const [about, shipped] = await Promise.all(
+    ["/api/about", "/api/kernels"].map(async (at) => (await once(at)).result),
+  );
   const wrong = h("p", { class: "wrong", id: "wrong-trace" });
   const file = h("input", {
     type: "file",
@@ -142,7 +145,7 @@ export async function show() {
         const list = events(JSON.parse(text));
         if (!list.length) throw new Error("no events in this file");
         await library(); // has the colours
-        $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
+        head(`${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`);
         $("kernel-answer").replaceChildren(figure(timeline(list)));
         wrong.textContent = "";
       } catch (error) {
@@ -181,10 +184,10 @@ function sender(about) {
     spellcheck: "false",
     "aria-label": "Python file with the kernel",
   });
-  once("/api/kernel/example").then((a) => {
+  once(`/api/kernel/${FIRST}`).then((a) => {
     source.value ||= a.source;
   });
-  const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
+  const name = h("input", { type: "text", id: "kernel-name", value: FIRST, "aria-label": "Kernel" });
   const args = h("textarea", { id: "kernel-args", rows: 2, spellcheck: "false", "aria-label": "Arguments" });
   args.value = "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]";
   const target = h(
@@ -278,7 +281,7 @@ function draw(answer) {
   const box = $("kernel-answer");
   if (!box) return;
   last = answer;
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   const page = h("div", {});
   const lanes = answer.trace ? figure(timeline(events(answer.trace)), answer.command) : null;
   const code = answer.source ?? $("kernel-source")?.value;

@@ -11,13 +11,14 @@ import { learn } from "./words.js";
 
 const LATE = {
   brief: async () => brief,
-  forward: () => import("./forward.js"),
   rl: () => import("./rl.js"),
   fleet: () => import("./fleet.js"),
   kernel: () => import("./kernel.js"),
   facts: () => import("./facts.js"),
   accuracy: () => import("./accuracy.js"),
 };
+const ASKED = ["forward", "gap", "value", "prices", "claims"]; // of one verb each
+for (const name of ASKED) LATE[name] = async () => (await import("./views.js")).viewOf(name);
 
 const row = window.matchMedia("(max-width: 900px)"); // the rail lies on its side there: app.css
 
@@ -77,9 +78,9 @@ async function go(tab) {
 
 async function enter() {
   drawer.clear();
-  for (const id of ["view", "headline"]) $(id).classList.remove("stale");
+  for (const id of ["view", "headline", "under"]) $(id).classList.remove("stale");
   $("status").replaceChildren();
-  $("footing").textContent = "";
+  for (const id of ["under", "footing"]) $(id).textContent = "";
   if (!asksJob() && state.tab !== "facts") $("left").replaceChildren();
   if (asksJob()) {
     $("view").replaceChildren();
@@ -147,7 +148,7 @@ const HAS = {
   brief: ["command", "link", "json", "html"],
   train: ["command", "link", "json", "yaml", "html"],
   serve: ["command", "link", "json", "yaml", "html"],
-  forward: ["command", "link", "json", "html"],
+  ...Object.fromEntries(ASKED.map((name) => [name, ["command", "link", "json", "html"]])),
   rl: ["command", "link", "json", "yaml", "html"],
   fleet: ["command", "link", "json", "yaml", "html"],
   kernel: ["command"],

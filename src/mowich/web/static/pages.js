@@ -15,6 +15,12 @@ function kind(rows, i) {
   return all.some((w) => /\S \(/.test(w)) ? "pair" : null;
 }
 
+/** A number with its range on a line of its own. */
+function ranged(text) {
+  const found = /^(\S+) (\(.+\))( \S+)?$/.exec(text);
+  return found ? [found[1], found[3] ?? "", " ", h("span", { class: "range" }, found[2])] : text;
+}
+
 /** A phone shows a row of many cells as a card: each cell has the name of its column. */
 /** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
 const cell = (c, explain, kinds, label) => {
@@ -33,7 +39,7 @@ const cell = (c, explain, kinds, label) => {
           "data-metric": c[2],
           onclick: (e) => explain(c[2], e.currentTarget),
         },
-        c[0],
+        ranged(c[0]),
       ),
     );
   return h("td", { ...own, title: c[1] || null }, c[0]);
@@ -50,6 +56,7 @@ const compared = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0)
 
 const phone = window.matchMedia("(max-width: 640px)");
 const MOST_CARDS = 12;
+const MOST_COLUMNS = 10; // of a table that has room; the rows of a wider one are cards on every screen
 
 /** A phone shows few rows as cards at once, many behind a line. */
 const folded = (rows, box) =>
@@ -59,6 +66,7 @@ export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
   if (!rows.length) return h("section", {}, t.title ? h("h2", {}, t.title) : "", h("p", { class: "soft" }, "None."));
   const kinds = t.head.map((_, i) => kind(rows, i));
+  const spread = t.head.length > MOST_COLUMNS;
   const line = (r) =>
     h(
       "tr",
@@ -96,7 +104,10 @@ export function tableOf(t, most = 60, explain = null) {
           "table",
           {
             role: "table",
-            class: [t.head.length > 6 ? "many" : "", t.head.length > 3 ? "records" : ""].join(" ").trim() || null,
+            class:
+              [t.head.length > 6 ? "many" : "", t.head.length > 3 ? "records" : "", spread ? "spread" : ""]
+                .join(" ")
+                .trim() || null,
           },
           h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)),
           body,

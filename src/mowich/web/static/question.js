@@ -11,8 +11,8 @@ export function foldedQuestion(...what) {
   return h("details", { class: "all", open }, h("summary", {}, "Change the question"), ...what);
 }
 
-/** A slider with its field; the field is exact. */
-export function slider(key, label, hint) {
+/** A slider with its field; the field is exact. disabled: another field says what it would. */
+export function slider(key, label, hint, disabled = false) {
   const stops = STOPS[key];
   const place = () => {
     const at = size(state[key]);
@@ -34,6 +34,7 @@ export function slider(key, label, hint) {
     step: 1,
     "aria-label": `${label}, slider`,
     "aria-valuetext": state[key],
+    disabled,
     oninput: () => set(stops[Number(range.value)], true),
   });
   range.value = place();
@@ -42,6 +43,7 @@ export function slider(key, label, hint) {
     id: `text-${key}`,
     value: state[key],
     title: hint,
+    disabled,
     inputmode: "text",
     autocomplete: "off",
     spellcheck: "false",
@@ -64,11 +66,11 @@ export function slider(key, label, hint) {
   );
 }
 
-/** A row of chips of which one is chosen. options: [value, label]; act(value). */
-export function choice(name, legend, options, current, act) {
+/** A row of chips of which one is chosen. options: [value, label]; act(value); disabled: none can be. */
+export function choice(name, legend, options, current, act, disabled = false) {
   return h(
     "fieldset",
-    { class: "choice" },
+    { class: "choice", disabled },
     h("legend", {}, legend),
     options.map(([value, label]) =>
       h(
@@ -80,6 +82,25 @@ export function choice(name, legend, options, current, act) {
     ),
   );
 }
+
+/** A field of any words; empty: not asked. */
+export const typed = (key, label, example) =>
+  h(
+    "div",
+    { class: "field" },
+    h("label", { for: `text-${key}` }, label),
+    h("input", {
+      type: "text",
+      id: `text-${key}`,
+      value: state[key],
+      placeholder: example,
+      autocomplete: "off",
+      spellcheck: "false",
+      "aria-describedby": `wrong-${key}`,
+      onchange: (e) => change({ [key]: e.target.value.trim() }),
+    }),
+    h("p", { class: "wrong", id: `wrong-${key}` }),
+  );
 
 /** A list of which one is chosen. */
 export function select(key, label, options) {

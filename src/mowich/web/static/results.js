@@ -1,13 +1,13 @@
 // Train and Serve: the live answer. While a slider moves a training comparison is first searched near the plans
 // shown, which says so (complete: false), then whole; a stale answer dims and stays until the next one is there.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
 import { ask, change, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
-import { chartsOf, notesOf, pageOf } from "./pages.js";
-import { cardsOf, tableOf, winner } from "./table.js";
+import { chartsOf, notesOf, pageOf, tableOf } from "./pages.js";
+import { answersOf, cardsOf, winner } from "./table.js";
 import { skeleton, waiting } from "./waiting.js";
 import * as drawer from "./explain.js";
 import * as why from "./why.js";
@@ -60,9 +60,7 @@ export function refresh(live = false) {
 
 /** The skeleton of an answer that is not there yet. */
 function empty() {
-  $("headline").textContent = trains()
-    ? "One training job on several machines"
-    : "One model served by several machines";
+  head(trains() ? "One training job on several machines" : "One model served by several machines");
   $("footing").textContent = "";
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
@@ -123,8 +121,7 @@ function accept(answer, asked, begin) {
 }
 
 function stale(yes) {
-  $("view").classList.toggle("stale", yes);
-  $("headline").classList.toggle("stale", yes);
+  for (const id of ["view", "headline", "under"]) $(id).classList.toggle("stale", yes);
   $("centre").setAttribute("aria-busy", String(yes));
 }
 
@@ -206,7 +203,7 @@ function table() {
   const how = { chosen: shown.row, by, all: state.all, choose: (row) => choose(row), explain: act, sort };
   const training = inputs.task !== "serve";
   place.replaceChildren(
-    phone.matches ? cardsOf(rows, training, answer.view, how) : tableOf(rows, training, answer.view, how),
+    phone.matches ? cardsOf(rows, training, answer.view, how) : answersOf(rows, training, answer.view, how),
   );
   place.firstChild.scrollLeft = scroll;
   if (held) place.querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
@@ -264,6 +261,7 @@ function frame() {
         ].map((pair) => h("span", {}, pair)),
       ),
     ),
+    h("div", { id: "more-tables" }),
     h("div", { class: "charts", id: "charts" }),
     h("div", { class: "charts", id: "map", hidden: true }),
     h("div", { id: "deeper" }),
@@ -279,7 +277,7 @@ export function render() {
   const at = chosen === null ? -1 : result.rows.findIndex((r) => r.system === chosen);
   shown.row = at >= 0 ? at : winner(result.rows, view.marks);
   if (at < 0) chosen = null;
-  $("headline").textContent = view.headline || "No system has a plan.";
+  head(view);
   $("footing").textContent = view.footing;
   $("status").replaceChildren(
     result.complete === false
@@ -288,9 +286,13 @@ export function render() {
     ...(answer.notes ?? []).map((w) => h("p", { class: "note" }, w)),
   );
   if ($("answer-box")?.dataset.task !== (trains() ? "train" : "serve")) $("view").replaceChildren(frame());
-  if (shown.deepened !== shown.body) $("deeper").replaceChildren();
+  if (shown.deepened !== shown.body) ["deeper", "load-answer"].forEach((id) => $(id).replaceChildren()); // of another
   shown.deepened = shown.body;
   table();
+  const body = shown.body;
+  $("more-tables").replaceChildren(
+    ...view.tables.map((t) => tableOf(t, undefined, (metric, from) => drawer.explain(body, metric, from))),
+  );
   $("notes").replaceChildren(
     notesOf({
       notes: [...view.notes, ...(result.warnings ?? []).filter((w) => !w.startsWith("searched only near"))],

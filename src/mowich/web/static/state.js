@@ -24,15 +24,21 @@ export const EMPTY = {
   price: "default",
   stack: "",
   engine: "",
+  have: "", // chips that are there: trn2:512
+  power: "",
+  per: "",
   set: [],
   serve_chips: "64",
+  load: "rate", // or users
   rate: "20rps",
+  users: "200",
+  think: "",
   p99_ttft: "5s",
   p99_tpot: "100ms",
   scenario: "startup",
   run_scenario: "rl-nemo-8b",
   run: {},
-  passes: {},
+  asked: {}, // view of one verb -> its fields
   all: false,
 };
 
@@ -58,13 +64,21 @@ const isPaid = () => trains() && state.equal === PAID;
 /** The body of POST /api/compare. */
 export function ask() {
   const body = { model: state.config ?? state.model, on: state.on };
-  if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
+  if (state.power)
+    body.power = state.power; // says the chips, whatever else would
+  else if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
   else body.chips = trains() ? state.chips : state.serve_chips;
+  if (state.have)
+    body.have = state.have
+      .split(",")
+      .map((s) => s.trim())
+      .filter(Boolean);
+  if (state.per) body.per = state.per;
   if (trains()) {
     body.train = { tokens: state.tokens, seq: state.seq, batch: state.batch };
-    if (isPaid() && !state.tokens) delete body.train.tokens;
+    if (isPaid() && !state.power && !state.tokens) delete body.train.tokens;
     if (state.fine !== "pretrain") body.train.task = state.fine;
-    if (!["chips", PAID].includes(state.equal)) body.equal = state.equal;
+    if (!["chips", PAID].includes(state.equal) && !state.power) body.equal = state.equal;
     if (state.stack) body.stack = state.stack;
   } else {
     body.serve = { isl: state.isl, osl: state.osl };
@@ -86,6 +100,9 @@ export function fromAsk(body) {
     set: [...(body.set ?? [])],
     config: null,
     price: body.price ?? "default",
+    have: (body.have ?? []).join(", "),
+    power: String(body.power ?? ""),
+    per: body.per ?? "",
     tab: body.train ? "train" : "serve",
   };
   if (typeof body.model === "string") out.model = body.model;
@@ -135,7 +152,8 @@ export function toYaml() {
   if (body.train) lines.push(`  train: ${flow(body.train)}`);
   if (body.serve) lines.push(`  serve: ${flow(body.serve)}`);
   lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`);
-  for (const key of ["chips", "budget", "days", "equal", "stack", "price"])
+  if (body.have) lines.push(`have: [${body.have.map((s) => plain(s)).join(", ")}]`);
+  for (const key of ["chips", "budget", "days", "equal", "stack", "price", "power", "per"])
     if (body[key]) lines.push(`${key}: ${plain(String(body[key]))}`);
   if (body.set) {
     lines.push("set:");
@@ -182,6 +200,7 @@ export async function fromHash(hash) {
     const packed = Uint8Array.from(atob(hash.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
     const given = JSON.parse(new TextDecoder().decode(await through(new DecompressionStream("deflate-raw"), packed)));
     for (const [key, value] of Object.entries(given)) {
+      if (key === "passes") out.asked = { forward: { ...value, work: "forward" } }; // of an earlier page
       if (!(key in EMPTY)) continue;
       const kind = (v) => (Array.isArray(v) ? "array" : v === null ? "null" : typeof v);
       if (kind(value) === kind(EMPTY[key]) || (key === "config" && kind(value) === "object")) out[key] = value;
@@ -205,15 +224,24 @@ export const GROUPS = [
       ["serve", "Serve"],
       ["forward", "Generate"],
       ["rl", "RL"],
+      ["gap", "Gap"],
     ],
   ],
-  ["Buy machines", [["fleet", "Fleet"]]],
+  [
+    "Buy machines",
+    [
+      ["fleet", "Fleet"],
+      ["prices", "Prices"],
+      ["value", "Value"],
+    ],
+  ],
   ["Write kernels", [["kernel", "Kernel"]]],
   [
     "Check us",
     [
       ["facts", "Facts"],
       ["accuracy", "Accuracy"],
+      ["claims", "Claims"],
     ],
   ],
 ];

@@ -5,8 +5,6 @@ import { h, number } from "./dom.js";
 import { mark, told } from "./words.js";
 
 const GIB = 2 ** 30;
-/** Users that a serving plan decodes at once: those of a replica, by its replicas; null where the row has none. */
-const users = (row) => (row.batch && row.replicas?.decode ? row.batch * row.replicas.decode : null);
 const used = (row) => Object.values(row.memory_B ?? {}).reduce((a, b) => a + b, 0);
 
 /** key: of the row; head, unit; scale: from SI; few: shown at once, the others behind "all columns"; known: only
@@ -30,9 +28,7 @@ const TRAIN = [
 ];
 const SERVE = [
   { key: "ttft_s", head: "TTFT", unit: "ms", scale: 1e3, few: true },
-  { key: "p99_ttft_s", head: "TTFT p99", unit: "ms", scale: 1e3, few: true, known: true },
   { key: "tokens_per_s_per_user", head: "tokens/s/user", few: true },
-  { key: "p99_tpot_s", head: "TPOT p99", unit: "ms", scale: 1e3, few: true, known: true },
   { key: "users", head: "users", few: true },
   { key: "tokens_per_s_per_chip", head: "tokens/s/chip", few: true },
   { key: "usd_per_mtok", head: "$/Mtok", few: true },
@@ -57,22 +53,22 @@ export const columns = (rows, training, all) =>
 export const main = (row) => row.step_s ?? row.tpot_s;
 const runs = (row) => Boolean(main(row)) && main(row).value !== null;
 
-function sortValue(row, key) {
+function sortValue(row, key, why) {
   if (key === "system") return row.system;
   if (key === "memory_B") return runs(row) && row.memory_capacity_B ? used(row) : null;
   if (key === "sure") return main(row)?.grade ?? null;
   if (key === "binds" || key === "price") return row[key] || null;
   if (key === "chips") return row.chips_used || row.chips_requested;
-  if (key === "users") return users(row);
+  if (key === "users") return why.users?.value ?? null;
   return row[key]?.value ?? null;
 }
 
 /** Places of rows in the order of a column; what is unknown stands last. */
-export function ordered(rows, by) {
+export function ordered(rows, by, whys) {
   const places = rows.map((_, i) => i);
   if (!by) return places;
   return places.sort((a, b) => {
-    const [x, y] = [sortValue(rows[a], by.key), sortValue(rows[b], by.key)];
+    const [x, y] = [a, b].map((i) => sortValue(rows[i], by.key, whys[i]));
     if (x === null || y === null) return (x === null) - (y === null);
     return (x < y ? -1 : x > y ? 1 : 0) * (by.down ? -1 : 1);
   });
@@ -124,13 +120,8 @@ function filled(row, column, place, view, act) {
           : number(row.chips_requested, 7),
       ),
     ];
-  if (key === "users") {
-    const all = users(row);
-    const each = all && row.replicas.decode > 1 ? `${number(row.batch)} on each of ${row.replicas.decode}` : null;
-    return [all ? h("span", { class: "value", title: each }, number(Math.round(all), 4)) : "–"];
-  }
   if (key === "sure") return runs(row) ? [dots(view.whys[place].sure, main(row).grade)] : ["–"];
-  const metric = `${row.system}.${key}`;
+  const metric = `${row.system}.${key === "users" ? "batch" : key}`; // users: explained by those of a worker
   const button = (title, ...content) =>
     h(
       "button",
@@ -150,6 +141,18 @@ function filled(row, column, place, view, act) {
             "memory of a device, used of usable",
             h("span", { class: "value" }, number(used(row) / GIB)),
             h("span", { class: "range" }, `of ${number(row.memory_capacity_B / GIB)}`),
+          ),
+        ]
+      : ["–"];
+  }
+  if (key === "users") {
+    const { users } = view.whys[place];
+    return users
+      ? [
+          button(
+            "sequences that all workers decode at once: those of a worker × workers",
+            h("span", { class: "value" }, Math.round(users.value).toLocaleString("en-US")),
+            users.of ? h("span", { class: "range" }, users.of) : null,
           ),
         ]
       : ["–"];
@@ -211,7 +214,7 @@ function systemButton(row, announced, chosen, choose) {
 }
 
 /** The whole table. by: {key, down} or null; choose(row), explain(row, metric, from), sort(key). */
-export function tableOf(rows, training, view, { chosen, by, all, choose, explain, sort }) {
+export function answersOf(rows, training, view, { chosen, by, all, choose, explain, sort }) {
   const shown = columns(rows, training, all);
   const head = (c) => {
     const now = by?.key === c.key ? (by.down ? "descending" : "ascending") : "none";
@@ -240,7 +243,7 @@ export function tableOf(rows, training, view, { chosen, by, all, choose, explain
       h(
         "tbody",
         {},
-        ordered(rows, by).map((i) => {
+        ordered(rows, by, view.whys).map((i) => {
           const row = rows[i];
           const name = h("th", { scope: "row" }, systemButton(row, view.whys[i].announced, i === chosen, choose));
           const attributes = {
@@ -274,7 +277,7 @@ export function cardsOf(rows, training, view, { chosen, by, all, choose, explain
   return h(
     "ul",
     { class: "cards" },
-    ordered(rows, by).map((i) => {
+    ordered(rows, by, view.whys).map((i) => {
       const row = rows[i];
       const fields = runs(row)
         ? h(

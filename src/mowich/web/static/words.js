@@ -21,7 +21,8 @@ export async function learn() {
   document.querySelectorAll("[data-word]").forEach((e) => tell(e, e.dataset.word));
 }
 
-const bare = (word) => word.split(", ")[0]; // without its unit
+/** A head, without its unit, and without all that follows a comma. */
+const writings = (word) => [word, word.slice(0, Math.max(word.lastIndexOf(", "), 0)), word.split(", ")[0]];
 /** The meaning of words that differ from answer to answer: `*` of the glossary stands for them. */
 const alike = (word) =>
   [...known].find(
@@ -36,7 +37,8 @@ const alike = (word) =>
   )?.[1];
 
 function tell(element, word) {
-  const means = known.get(word) ?? known.get(bare(word)) ?? alike(word);
+  const as = writings(word).filter(Boolean);
+  const means = as.map((w) => known.get(w)).find(Boolean) ?? as.map(alike).find(Boolean);
   if (means) element.title = means;
 }
 
