@@ -93,7 +93,7 @@ def _questions(rows: Sequence[Result]) -> Sequence[Part]:
         came = "" if row["source"] is None else f" Measured: {row['source']}, {row['published']}."
         noted = f" {row['note']}." if row["note"] else ""
         said.append(
-            f"{row['id']}: {row['number']} of `mowich {row['question']}` (version {row['version']}). To settle it:"
+            f"{row['id']}: {row['number']} of `mowich {row['question']}` (version {row['by_version']}). To settle it:"
             f" {row['settles']}.{came}{noted}"
         )
     return paragraphs(said, "basis", heading="Questions", gap=True)

@@ -116,7 +116,7 @@ class FrozenForecast:
             "predicted": self.estimate.to_dict(),
             "settles": self.settles,
             "frozen": self.frozen,
-            "version": self.version,
+            "by_version": self.version,
             "facts_hash": self.facts_hash,
             "answer": self.answer,
             "digest": self.digest,
