@@ -62,11 +62,12 @@ const MOST_COLUMNS = 10; // of a table that has room; the rows of a wider one ar
 const folded = (rows, box) =>
   phone.matches && rows > MOST_CARDS ? h("details", {}, h("summary", {}, `${rows} rows`), box) : box;
 
-export function tableOf(t, most = 60, explain = null) {
+/** most: rows; columns: most of a table, more are cards. */
+export function tableOf(t, most = 60, explain = null, columns = MOST_COLUMNS) {
   const rows = t.rows.slice(0, most);
   if (!rows.length) return h("section", {}, t.title ? h("h2", {}, t.title) : "", h("p", { class: "soft" }, "None."));
   const kinds = t.head.map((_, i) => kind(rows, i));
-  const spread = t.head.length > MOST_COLUMNS;
+  const spread = t.head.length > columns;
   const line = (r) =>
     h(
       "tr",

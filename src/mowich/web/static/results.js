@@ -23,6 +23,7 @@ let by = null; // the column that sorts
 let task = null; // that both were chosen for
 
 const WAIT_FULL = 220; // ms that a slider rests before the whole search
+const BESIDE_WHY = 8; // columns of a table that has the reasons beside it
 const QUICK = 120; // a whole search quicker than this needs no first look
 const phone = window.matchMedia("(max-width: 640px)");
 phone.addEventListener("change", () => {
@@ -291,7 +292,9 @@ export function render() {
   table();
   const body = shown.body;
   $("more-tables").replaceChildren(
-    ...view.tables.map((t) => tableOf(t, undefined, (metric, from) => drawer.explain(body, metric, from))),
+    ...view.tables.map((t) =>
+      tableOf(t, undefined, (metric, from) => drawer.explain(body, metric, from), BESIDE_WHY),
+    ),
   );
   $("notes").replaceChildren(
     notesOf({
