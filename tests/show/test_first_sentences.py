@@ -16,6 +16,7 @@ from mowich.show.verbs import page_of
 WORD = re.compile(r"\w+(?:[.,'/^-]\w+)*%?")
 TRAIN = "llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs"
 SERVE = "llama-3.1-8b --serve --isl 2k --osl 500 --ttft 2s --tpot 50ms"
+FIT = "llama-3.1-8b --seq 4096 --batch 256seqs"
 ASKED = [
     f"compare {TRAIN} --on trn3:64,h100:64",
     f"compare {TRAIN} --on trn3,trn2,h100,h200,b200 --chips 64",
@@ -24,6 +25,13 @@ ASKED = [
     f"compare {SERVE} --on trn3,ironwood,gb300,h100 --chips 16",
     f"plan {TRAIN} --on trn3:64",
     f"plan {SERVE} --on h100:8",
+    f"fit {FIT} --on trn3:16",
+    f"gap {TRAIN} --on trn3:64,h100:64",
+    "prices --on trn3,h100",
+    "prices --on trn3",
+    "claims",
+    "goodput --on trn3 --chips 4096 --step 10s",
+    "collective all-reduce --on trn3:64",
 ]
 
 

@@ -51,7 +51,10 @@ def claims_page(result: Result, run: Run) -> Page:
     said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n != 1 else verdict}" for verdict, n in count.items())
     return Page(
         title="Public claims, derived again",
-        sentences=(f"Of {sum(count.values())} claims {said}.",),
+        sentences=(
+            f"{count.get('holds', 0)} of {sum(count.values())} claims hold without a condition.",
+            f"Of {sum(count.values())} claims {said}.",
+        ),
         assumptions=[("facts", str(result.get("facts_hash", "")))],
         parts=(
             *_checked(checked),

@@ -54,7 +54,7 @@ def collective_page(result: Result, run: Run) -> Page:
     levels = [Level(**level) for level in result.get("levels") or ()]
     return Page(
         title=f"{inputs['kind']} on {inputs['on']}",
-        sentences=(_sentence(result),),
+        sentences=(_first(result["rows"][-1]), _sentence(result)),
         assumptions=[
             ("collective", str(inputs["kind"])),
             ("system", str(inputs["on"])),
@@ -95,7 +95,10 @@ def _weights_page(result: Result, run: Run) -> Page:
     to, link = inputs["to"], inputs["link_Bps"]
     return Page(
         title=f"weights of {inputs['model']} from {inputs['on']} to {to or 'its own chips'}",
-        sentences=(_weights_sentence(result),),
+        sentences=(
+            f"The weights move in about {show(min(float(r['time_s']['value']) for r in rows), 's')}.",
+            _weights_sentence(result),
+        ),
         assumptions=[
             ("model", str(inputs["model"])),
             ("trainer", f"{inputs['on']}, bf16, sharded over all of its chips"),
@@ -203,6 +206,11 @@ _BINDS = {
     "call": "the call of the software",
 }
 """What binds, in words, where it is no level of the machine."""
+
+
+def _first(largest: Result) -> str:
+    """How long the largest size takes, in a short sentence."""
+    return f"{_size_words(largest['bytes'])} take about {show(largest['time_s']['value'], 's')}."
 
 
 def _sentence(result: Result) -> str:

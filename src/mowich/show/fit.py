@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.charts_parts import memory_words
-from mowich.show.formats import gib, number_text, percent
+from mowich.show.formats import first_sentence, gib, number_text, percent
 from mowich.show.page import (
     GIB,
     NOTHING,
@@ -38,7 +38,7 @@ def fit_page(result: Result, run: Run) -> Page:
     serving = inputs.get("task") == "serve"
     return Page(
         title=f"{inputs['model']} on {counted(result['chips'], 'chip')} of {result['system_id']}",
-        sentences=((_serving_sentence if serving else _training_sentence)(result),),
+        sentences=(_first(result), (_serving_sentence if serving else _training_sentence)(result)),
         assumptions=[
             ("model", str(inputs["model"])),
             (
@@ -86,6 +86,12 @@ def _least(result: Result) -> str:
         return f"; smallest that fits: {counted(result['smallest_chips'], 'chip')}"
     tried = result.get("largest_tried")
     return "; nothing that was tried fits" if tried is None else f"; nothing up to {counted(tried, 'chip')} fits"
+
+
+def _first(result: Result) -> str:
+    """Whether it fits, in a short sentence."""
+    said = "No legal plan" if result["plan"] is None else FITS[result["fits"]]
+    return first_sentence(f"{said} on {_place(result)}.", f"{said} on {counted(result['chips'], 'chip')}.")
 
 
 def _training_sentence(result: Result) -> str:

@@ -10,7 +10,7 @@ from mowich.economics.money import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
-from mowich.show.formats import interval, percent
+from mowich.show.formats import first_sentence, interval, number_text, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import (
     NOTHING,
@@ -91,10 +91,19 @@ def _sentences(result: Result) -> tuple[str, ...]:
     told = [r for r in by_size if abs(math.log(r["factor"]["value"])) >= _TOLD]
     flat = [_word(r) for r in by_size if r not in told]
     product = " x ".join(f"{_word(r)} {sig(r['factor']['value'])}" for r in told) or "nothing"
+    names = f"{second['system']} and {first['system']}"
+    is_open = ratio.low is not None and ratio.high is not None and ratio.low <= 1.0 <= ratio.high
+    short = "tokens per chip" if result["metric"] == "tokens_per_s_per_chip" else "work per dollar"
+    words = f"{number_text(ratio.value)} times the {short} of {first['system']}"
     out = [
+        first_sentence(f"No winner: the range of {names} includes 1.", "No winner: the range includes 1.")
+        if is_open
+        else first_sentence(
+            f"{second['system']} gives {words}.", f"The second gives {number_text(ratio.value)} times."
+        ),
         f"{second['system']} {makes} {interval(ratio)} times {of_what} {first['system']}: {product}"
         + (f" ({', '.join(flat)}: 1.0)" if flat else "")
-        + "."
+        + ".",
     ]
     if result["metric"] == "tokens_per_s_per_chip":
         parity = estimate_of(result["price_parity"])

@@ -50,7 +50,7 @@ def goodput_page(result: Result, run: Run) -> Page:
     ways = [f"{r['strategy']}: {r['display']}" for r in rows if r.get("display")]
     return Page(
         title=f"{counted(inputs['days'], 'day')} on {counted(inputs['chips'], 'chip')} of {inputs['on'].split(':')[0]}",
-        sentences=(_sentence(result),),
+        sentences=(_first(result), _sentence(result)),
         assumptions=[
             ("system", str(inputs["on"])),
             ("chips", f"{inputs['chips']:,}"),
@@ -75,6 +75,12 @@ def goodput_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
     )
+
+
+def _first(result: Result) -> str:
+    """The share of the time that trains, in a short sentence."""
+    taken = next((r for r in result["rows"] if r["strategy"] == result.get("survival")), result["rows"][0])
+    return f"About {share_words(taken['goodput']['value'])} of the time trains."
 
 
 def _sentence(result: Result) -> str:

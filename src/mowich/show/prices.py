@@ -8,7 +8,7 @@ from mowich.economics.money import WITHOUT_PRICE
 from mowich.economics.ownership import BOUGHT, BUYERS, COST_RULE_WORDS, OWNED
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import interval, percent
+from mowich.show.formats import first_sentence, interval, number_text, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, Words, estimate_of, figure, notes
 from mowich.shown import Result
@@ -45,7 +45,7 @@ def prices_page(result: Result, run: Run) -> Page:
     unknown += [f"{r['system']}: {r['usd_per_chip_h']['reason']}" for r in rows if _lacks(r)]
     return Page(
         title="Prices of a chip-hour",
-        sentences=(_headline(known, inputs),),
+        sentences=(*_first(known), _headline(known, inputs)),
         assumptions=_strip(result),
         parts=(
             _totals(rows),
@@ -70,6 +70,22 @@ def prices_page(result: Result, run: Run) -> Page:
 def _lacks(row: Result) -> bool:
     """Whether a row has no price of the kind that was asked, which is not the cost."""
     return row["usd_per_chip_h"]["value"] is None and row["tco_total"]["value"] is not None
+
+
+def _first(known: Sequence[Result]) -> list[str]:
+    """What a chip-hour costs its owner, in a short sentence: from the least to the most; nothing where none is known."""
+    if not known:
+        return []
+    costs = sorted(number_text(row["tco_total"]["value"]) for row in known)
+    if len(costs) == 1:
+        return [
+            first_sentence(
+                f"A chip-hour of {known[0]['system']} costs its owner about ${costs[0]}.",
+                f"A chip-hour costs its owner about ${costs[0]}.",
+            )
+        ]
+    costs = [number_text(pick(row["tco_total"]["value"] for row in known)) for pick in (min, max)]
+    return [f"A chip-hour costs its owner about ${costs[0]} to ${costs[1]}."]
 
 
 def _headline(known: Sequence[Result], inputs: Result) -> str:
