@@ -206,10 +206,10 @@ def emit(
 def _headline(result: Result, form: Form) -> str:
     """The headline of a page, with an empty line below it."""
     from mowich.show.page import Run
-    from mowich.show.render.terminal import wrap
+    from mowich.show.render.terminal import headline_lines
     from mowich.show.verbs import page_of
 
-    lines = wrap(page_of(result, Run()).headline, style(form.plain), indent=0, hang=0)
+    lines = headline_lines(page_of(result, Run()), style(form.plain))
     return "".join(f"{line}\n" for line in [*lines, ""])
 
 

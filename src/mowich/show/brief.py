@@ -8,8 +8,16 @@ from mowich.economics.money import term_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import OTHER, look_called
+from mowich.show.formats import first_sentence
 from mowich.show.page import Column, LateCharts, Page, Part, Run, Story, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
+
+
+def _first(result: Result) -> str:
+    """What scale does to the gap of memory, and at which price, in a short sentence."""
+    level = {row["id"]: str(row["level"]) for row in result["rows"]}
+    scale, price = level["scale"], level["price"]
+    return first_sentence(f"With scale {scale}; price: {price}.", f"{scale.capitalize()}; price: {price}.")
 
 
 def brief_page(result: Result, run: Run) -> Page:
@@ -33,7 +41,7 @@ def brief_page(result: Result, run: Run) -> Page:
     )
     return Page(
         title="Trainium 3: does scale and price make up for 144 GiB?",
-        sentences=tuple(result["headline"]),
+        sentences=(_first(result), *result["headline"]),
         assumptions=[
             ("beside", ", ".join(inputs["against"])),
             ("trained", f"{inputs['models'][0]}, {inputs['train']['tokens'] * 1e-12:g}T tokens"),

@@ -63,13 +63,14 @@ def _sentences(result: Result) -> list[str]:
     )
     if not constants and not own:
         return [
-            f"{counted(n, 'measured point')} identify no constant: today's ranges are as narrow as what they say."
-            " No overlay is written."
+            f"{counted(n, 'measured point')} identify no constant.",
+            "Today's ranges are as narrow as what they say. No overlay is written.",
         ]
     rest = len(constants) - len(alone)
-    more = f"; they move {rest} more, whose ranges they hardly narrow" if rest else ""
     found = counted(len(alone), "constant") if constants else "no constant"
-    out = [f"{counted(n, 'measured point')} identify {found}{more}{'; ' if own else ''}{own}."]
+    out = [f"{counted(n, 'measured point')} identify {found}."]
+    out += [f"They move {rest} more, whose ranges they hardly narrow."] if rest else []
+    out += [f"{own}."] if own else []
     before, after, held = (summary[key]["median"] for key in ("before", "after", "left_out"))
     alone_words = (
         "in the half of the requests that was held out"

@@ -31,11 +31,9 @@ def example_page(result: Result, run: Run) -> Page:
     columns = [Column(name=name, right=False) for name in ("name", "kind", "command", "what")]
     return Page(
         title="Examples",
-        sentences=(
-            f"{len(copies)} files copied."
-            if copies
-            else f"{len(rows)} examples ship. mowich example NAME prints one, with --copy DIR it copies it.",
-        ),
+        sentences=(f"{len(copies)} files copied.",)
+        if copies
+        else (f"{len(rows)} examples ship.", "mowich example NAME prints one, with --copy DIR it copies it."),
         parts=(
             Table(title="examples", columns=columns, rows=[[row[c.name] for c in columns] for row in rows]),
             *(Words(text=path, kind="caption") for path in copies),

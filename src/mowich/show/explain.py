@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mowich.estimate import Estimate, Term
 from mowich.facts import Fact
 from mowich.formula import printed
-from mowich.show.formats import UNKNOWN
+from mowich.show.formats import UNKNOWN, headed
 from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragraphs
 from mowich.show.render.terminal import Style, terminal
 from mowich.shown import Result
@@ -171,7 +171,11 @@ def explain_page(e: Explanation) -> Page:
     """One number of a result."""
     return Page(
         title=e.title,
-        sentences=(_head(e.title, e.estimate),),
+        sentences=headed(
+            _head(e.title, e.estimate),
+            f"{e.title} = {_quantity(e.estimate.value, e.estimate.unit)}",
+            f"It is {_quantity(e.estimate.value, e.estimate.unit)}.",
+        ),
         parts=(
             Words(text=e.says, kind="caption"),
             *paragraphs([f"= {printed(e.formula)}"] if e.formula else [], "caption"),
@@ -246,12 +250,10 @@ def metrics_page(explainer: Explainer, *, whole: bool = False) -> Page:
         value = e.value if e is not None else node
         said = UNKNOWN if value is None else _quantity(float(value), unit)
         rows.append([name_of(result, path), said, rule.says if rule else NOTHING])
-    said = f"{len(rows)} numbers; mowich explain RESULT NAME explains one"
-    if len(shown) < len(known):
-        said = f"{len(rows)} of {len(known)} numbers (--all: all of them); mowich explain RESULT NAME explains one"
+    of = f" of {len(known)} numbers (--all: all of them)" if len(shown) < len(known) else " numbers"
     columns = [Column(name="name", right=False), Column(name="value"), Column(name="what it is", right=False)]
     return Page(
         title="Numbers of a result",
-        sentences=(said,),
+        sentences=(f"{len(rows)}{of}.", "mowich explain RESULT NAME explains one."),
         parts=(Table(title="Numbers", columns=columns, rows=rows, elsewhere="--json"),),
     )

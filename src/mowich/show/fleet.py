@@ -15,10 +15,10 @@ from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
 from mowich.show.colours import look_called
 from mowich.show.fleet_amounts import amount, dollars, is_work, mixing
-from mowich.show.fleet_design import design_parts, design_sentences
+from mowich.show.fleet_design import design_parts, design_sentences, share_of
 from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
 from mowich.show.fleet_tenant import fall_parts, fall_pictures, fall_sentences, supply_parts
-from mowich.show.formats import UNKNOWN, number_text, percent
+from mowich.show.formats import UNKNOWN, first_sentence, headed, number_text, percent
 from mowich.show.page import (
     NOTHING,
     Cell,
@@ -69,7 +69,7 @@ def fleet_page(result: Result, run: Run) -> Page:
     if result["objective"] is None:
         return Page(
             title=title,
-            sentences=(_no_plan(result["conflict"]),),
+            sentences=_no_plan(result["conflict"]),
             assumptions=[("facts", result["facts_hash"])],
             inputs=inputs,
         )
@@ -78,6 +78,7 @@ def fleet_page(result: Result, run: Run) -> Page:
     return Page(
         title=title,
         sentences=(
+            _first(result),
             *(design_sentences(what_if) if what_if else ()),
             *(fall_sentences(fall) if fall else ()),
             _sentence(result),
@@ -112,10 +113,31 @@ def fleet_page(result: Result, run: Run) -> Page:
     )
 
 
-def _no_plan(conflict: Sequence[str]) -> str:
+def _no_plan(conflict: Sequence[str]) -> tuple[str, ...]:
     if not conflict:
-        return "No plan was found, and no set of constraints explains it: whole units or one-system rules may."
-    return f"No plan: {names_listed(list(conflict))} cannot hold together. Without any one of them there is a plan."
+        return "No plan was found.", "No set of constraints explains it: whole units or one-system rules may."
+    together = f"No plan: {names_listed(list(conflict))} cannot hold together."
+    apart = "Without any one of them there is a plan."
+    return *headed(together, f"No plan: {len(conflict)} constraints cannot hold together."), apart
+
+
+def _first(result: Result) -> str:
+    """The decision in a short sentence: of a system on the table or a tenant that falls, else what to order."""
+    what_if, fall = result.get("what_if"), result.get("tenant")
+    if what_if:
+        share = percent(what_if["share_after"].get(what_if["system"], 0.0))
+        return first_sentence(f"{what_if['system']} does {share} of all {share_of(what_if)}.", f"It does {share}.")
+    if fall:
+        left = f"{dollars(fall['usd'])} is stranded" if fall["stranded"] else "nothing is stranded"
+        return first_sentence(f"If {fall['name']} falls, {left}.", f"If this tenant falls, {left}.")
+    words = []
+    for kind, word in (("buy", "Buy"), ("rent", "Rent")):
+        names = list(dict.fromkeys(str(order["system"]) for order in result[kind]))
+        words += [f"{word} {names_listed(names)}"] if names else []
+    ordered = "; ".join(words) or "Order nothing"
+    costs = f"the work costs {dollars(result['objective'] if not is_work(result) else result['usd'])}"
+    fewer = "Order nothing" if not words else "Order what the table says"
+    return first_sentence(f"{ordered}; {costs}.", f"{ordered}.", f"{fewer}; {costs}.")
 
 
 def _sentence(result: Result) -> str:

@@ -22,7 +22,22 @@ def first_sentence(*said: str) -> str:
     >>> first_sentence("Cheapest: a very long name that is said in one more word than twelve.", "It is known.")
     'It is known.'
     """
-    return next((s for s in said if s and len(_WORD.findall(s)) <= MOST_FIRST_WORDS), said[-1])
+    return next((s for s in said if s and _count(s) <= MOST_FIRST_WORDS), said[-1])
+
+
+def headed(whole: str, *short: str) -> tuple[str, ...]:
+    """A sentence alone where it is short enough to begin an answer; else behind the first of the short ones that is.
+
+    >>> headed("Fits on 8 chips."), headed("It fits" + " and fits" * 9 + ".", "It fits.")[0]
+    (('Fits on 8 chips.',), 'It fits.')
+    """
+    first = first_sentence(whole, *short)
+    return (whole,) if first == whole else (first, whole)
+
+
+def _count(said: str) -> int:
+    """Words of a sentence: the larger of two ways to count them."""
+    return max(len(_WORD.findall(said)), len(said.split()))
 
 
 def number_text(value: float | None, scale: float = 1.0, digits: int = 3) -> str:

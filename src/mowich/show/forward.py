@@ -11,7 +11,7 @@ from mowich.show.charts import Chart
 from mowich.show.charts_parts import memory_words
 from mowich.show.colours import looks_of
 from mowich.show.fit import FITS
-from mowich.show.formats import gib, interval, number_text
+from mowich.show.formats import gib, headed, interval, number_text
 from mowich.show.headline import row_label
 from mowich.show.page import (
     GIB,
@@ -82,7 +82,7 @@ def forward_page(result: Result, run: Run) -> Page:
     ]
     return Page(
         title=f"{inputs.get('model')}: {_what(inputs)}",
-        sentences=(_sentence(result, names, found),),
+        sentences=_sentences(result, names, found),
         assumptions=_strip(result),
         parts=parts,
         charts=LateCharts(lambda: _pictures(inputs, alive, found, names)),
@@ -140,8 +140,24 @@ def _decided(inputs: Result, found: Mapping[str, Ranking]) -> Ranking | None:
     return next((found[m] for m in order if m in found and found[m].best is not None), None)
 
 
+def _sentences(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> tuple[str, ...]:
+    """The answer, without long names and ranges first where they are many."""
+    rows, inputs, said = rows_of(result), result["inputs"], _sentence(result, names, found)
+    if inputs["verb"] == "fit":
+        return headed(said, f"{FITS[bool(rows[0]['feasible'])]} on {counted(rows[0]['chips_requested'], 'chip')}.")
+    ranks = _decided(inputs, found)
+    if ranks is not None and ranks.best is not None:
+        best = _FIRST[ranks.metric][0]
+        if ranks.close:
+            return headed(said, f"No winner: {len(ranks.close)} close to the {best.lower()}.")
+        return headed(said, f"{best}: {names[ranks.best]}.", f"{best}: one system, which the next line names.")
+    if not any(row.get("feasible") for row in rows):
+        late = any(runs(row) for row in rows)
+        return headed(said, "Too slow for the limit." if late else "None of these systems can do this.")
+    return headed(said, "At least one system can do this." if inputs["verb"] != "plan" else "A plan can do this.")
+
+
 def _sentence(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> str:
-    """The answer in at most twelve words."""
     rows, inputs = rows_of(result), result["inputs"]
     if inputs["verb"] == "fit":
         return _fit_sentence(result)

@@ -101,9 +101,8 @@ def _compared(result: Result, serving: bool) -> Headline:
     bought = next((name for name in OF_BUDGETS if name in made), "")
     if not any(runs(row) for row in rows):
         what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
-        return Headline(
-            sentences=(f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why.",)
-        )
+        none = f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated."
+        return Headline(sentences=(none, "Each row says why."))
     said.append(_first(result, made, serving, bought))
     if result["inputs"].get("budget_usd") and bought:
         said.append(_trained(result, made[bought]))
@@ -160,7 +159,7 @@ def _first_ranked(
     number = f"about {sign}{number_text(ranked_estimate(rows[found.best], found.metric).value, scale)} {unit}"
     listed = f"{', '.join(names[:-1])} or {names[-1]}" if found.close else names[0]
     if not found.close:
-        return first_sentence(f"{word}: {listed}, {number}.", f"{word}: {listed}.")
+        return first_sentence(f"{word}: {listed}, {number}.", f"{word}: {listed}.", f"{word}: one, named below.")
     many = f"{word}: one of {len(names)}, ranges overlap."
     return first_sentence(f"{word}: {listed}, {number}.", f"{word}: {listed}; their ranges overlap.", many)
 
@@ -350,24 +349,28 @@ def accuracy_headline(result: Result) -> Headline:
     everything = result["summary"]["all"]
     total = everything["n"] + everything["unsupported"]
     answered = f"{everything['n']} of {total} rows answered"
-    if everything["n"]:
-        answered += (
-            f"; median error {percent(everything['median_abs_error'])}, 90% of them under"
-            f" {percent(everything['p90_abs_error'])}"
-        )
+    errors = (
+        f"Median error {percent(everything['median_abs_error'])}, 90% of them under"
+        f" {percent(everything['p90_abs_error'])}."
+        if everything["n"]
+        else ""
+    )
     from mowich.evidence.scores import FITTED_TO, left_out  # not above: it brings how rows are read
 
     work = FITTED_TO.get(result["file"])
-    if work is None:
-        return Headline(sentences=(f"{answered}.",))
     found = [e for e in left_out() if e.work == work]
+    if not found:
+        return Headline(sentences=(f"{answered}.", *filter(None, [errors])))
     several = len({e.what for e in found}) > 1
     groups = [
         f"{f'{e.what}: ' if several else ''}median error {tenths(e.median)}, 90% under {tenths(e.p90)} (without"
         f" {e.without})"
         for e in found
     ]
-    return Headline(sentences=(f"Left out of the fit: {'; '.join(groups)}.", f"In sample: {answered}."))
+    ends = " to ".join(dict.fromkeys(tenths(pick(e.median for e in found)) for pick in (min, max)))
+    first = f"Median error {ends} of rows left out of the fit."
+    in_sample = f"In sample: {answered}." + (f" {errors}" if errors else "")
+    return Headline(sentences=(first, f"Left out of the fit: {'; '.join(groups)}.", in_sample))
 
 
 def tenths(share: float | None) -> str:

@@ -8,7 +8,7 @@ from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
 from mowich.show.colours import engine_colour
-from mowich.show.formats import UNKNOWN, number_text, percent
+from mowich.show.formats import UNKNOWN, first_sentence, headed, number_text, percent
 from mowich.show.page import (
     NOTHING,
     Cell,
@@ -51,7 +51,7 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
     if time.value is None:
         return Page(
             title=f"{name} on {result['target']}",
-            sentences=(f"{name} on {where}: no time and no grade, because {time.reason}.",),
+            sentences=headed(f"{name} on {where}: no time and no grade, because {time.reason}.", "No time is known."),
             parts=tuple(paragraphs(result.get("warnings", ()), "warning")),
             records=[_record(result)],
             inputs=result.get("inputs", {}),
@@ -60,6 +60,10 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
     return Page(
         title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",
         sentences=(
+            first_sentence(
+                f"{name} on {where}: {show(time.value, 's')}, grade {time.grade}.",
+                f"The kernel takes {show(time.value, 's')}, grade {time.grade}.",
+            ),
             f"{name} on {where}: {show(time.value, 's')} ({low} .. {high}), grade {time.grade},"
             f" {result['instructions']:,} instructions;",
             f"the {'DMA engines work' if busiest == 'dma' else f'{busiest} engine works'} most"
@@ -330,8 +334,9 @@ def run_page(result: Result, run: Run) -> Page:
     outputs = [Table(title="Outputs", columns=head, rows=[line(r) for r in result["outputs"]], elsewhere="--json")]
     return Page(
         title=f"{result['kernel']} on NeuronCore-v{result['generation']}",
-        sentences=(
+        sentences=headed(
             f"{result['kernel']} on NeuronCore-v{result['generation']}{cores}: {result['instructions']} instructions",
+            f"The kernel ran: {result['instructions']} instructions.",
         ),
         parts=(*(outputs if result["outputs"] else ()), *paragraphs(result["warnings"], "warning")),
         records=result["outputs"],

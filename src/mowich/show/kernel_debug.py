@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import percent
+from mowich.show.formats import first_sentence, headed, percent
 from mowich.show.page import NOTHING, Cell, Column, LateCharts, Page, Part, Run, Table, counted, paragraphs
 from mowich.shown import Result
 from mowich.units import show
@@ -107,8 +107,10 @@ def _sentences(result: Result) -> Iterator[str]:
     stop, found = result["stop"], result["first_difference"]
     kernel = f"{result['kernel']} on NeuronCore-v{result['generation']}"
     if stop and stop["refused"]:
+        yield first_sentence(f"Stopped at {_place(stop)}, where it fails.", "Stopped at a line that fails.")
         yield f"{kernel} stopped at {_place(stop)}, where it fails: {stop['refused']}."
     elif stop:
+        yield first_sentence(f"Stopped before {_place(stop)}.", "Stopped before the line that was asked for.")
         yield (
             f"{kernel} stopped before {_place(stop)}: {stop['opcode']} on {stop['engine']},"
             f" instruction {stop['instruction']} of core {stop['core']}, number {stop['turn']} of this line."
@@ -116,15 +118,21 @@ def _sentences(result: Result) -> Iterator[str]:
     elif found:
         d = found["difference"]
         if d is None:
-            yield f"{kernel}: no instruction leaves the reference (tolerance {found['tolerance']:g})."
+            yield from headed(
+                f"{kernel}: no instruction leaves the reference (tolerance {found['tolerance']:g}).",
+                "No instruction leaves the reference.",
+            )
         else:
             got = "nothing" if d["got"] is None else _number(d["got"])
+            yield first_sentence(
+                f"{_place(d)} is the first to leave the reference.", "An instruction leaves the reference."
+            )
             yield (
                 f"{kernel}: {_place(d)} is the first to leave the reference: {d['opcode']} gives"
                 f" {d['tile']}{d['index']} = {got}, the reference has {_number(d['wanted'])}."
             )
     else:
-        yield f"{kernel} ran to its end."
+        yield from headed(f"{kernel} ran to its end.", "The kernel ran to its end.")
 
 
 def _stop_parts(stop: Result) -> list[Part]:

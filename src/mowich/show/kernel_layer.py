@@ -24,10 +24,11 @@ def layer_page(result: Result, run: Run) -> Page:
     return Page(
         title=f"{phase} step of {inputs['model']} on {inputs['on']}, made of kernels",
         sentences=(
-            f"{phase} step of {inputs['model']} at TP{inputs['tp']} of {inputs['lnc']}-core ranks on {inputs['on']},"
-            f" batch {inputs['batch']}, {inputs['context']:,} tokens:",
-            f"{show(step.value, 's')} ({show(step.low, 's')} .. {show(step.high, 's')}) on the device, grade"
-            f" {step.grade}; {percent(law)} of it by the planner's law.",
+            f"{phase} step: {show(step.value, 's')} on the device, grade {step.grade}.",
+            f"{inputs['model']} at TP{inputs['tp']} of {inputs['lnc']}-core ranks on {inputs['on']},"
+            f" batch {inputs['batch']}, {inputs['context']:,} tokens:"
+            f" {show(step.value, 's')} ({show(step.low, 's')} .. {show(step.high, 's')});"
+            f" {percent(law)} of it by the planner's law.",
         ),
         assumptions=[
             ("kernels", f"nki-library{version}, else ours" if library else "ours"),

@@ -24,7 +24,8 @@ def tasks_page(result: Result, run: Run) -> Page:
     return Page(
         title="Tasks",
         sentences=(
-            f"{len(rows)} tasks: {said}.",
+            f"{len(rows)} tasks can be judged.",
+            f"They are {said}.",
             "mowich kernel tasks NAME prints one; mowich kernel judge --reference task:NAME judges others for it.",
         ),
         parts=(

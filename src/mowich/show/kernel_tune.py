@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from mowich.show.formats import interval
+from mowich.show.formats import headed, interval
 from mowich.show.page import NOTHING, Column, Page, Part, Run, Table, estimate_of, paragraphs
 from mowich.shown import Result
 from mowich.units import show
@@ -49,7 +49,12 @@ def _sentences(result: Result) -> list[str]:
         words += f" (the fastest with a probability of {sure} or more)"
         if best["speedup"] is not None:
             words += f", {best['speedup']:.2f} times as fast as the file as it is"
-        out.append(f"{words}.")
+        words = f"{words}."
+        if not out:
+            chosen = f"Fastest on {best['on']}: {settings_text(best['settings'])}"
+            out += headed(words, f"{chosen}, probability {sure} or more.", f"Fastest on {best['on']}: {_time(best)}.")
+            continue
+        out.append(words)
     count, tried = result["count"], result["tried"]
     ran = f"{tried} of {result['space']} variants were tried"
     said = [f"{ran} on {', '.join(result['targets'])}" if len(result["targets"]) > 1 else ran]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.formats import headed
 from mowich.show.page import (
     GIB,
     NOTHING,
@@ -47,7 +48,10 @@ def model_page(result: Result, run: Run) -> Page:
     source = [f"Shape from: {result['source']}"] if result.get("source") else []
     return Page(
         title=str(result["name"]),
-        sentences=(f"{result['name']} ({result['architecture']}): {show_count(result['params'])} parameters{active}.",),
+        sentences=headed(
+            f"{result['name']} ({result['architecture']}): {show_count(result['params'])} parameters{active}.",
+            f"This model has {show_count(result['params'])} parameters{active}.",
+        ),
         assumptions=[
             ("architecture", str(result["architecture"])),
             ("layers", str(result["num_layers"])),

@@ -269,12 +269,12 @@ class LateCharts(Sequence[Chart]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """sentences: the answer, most important first; parts: tables and words in order of reading; charts: pictures of the
-    tables. records: rows of the answer, for CSV. marks: of a comparison, by measure, "best", "close" or "" for each
-    row; beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`). assumptions:
-    (what, value) or (what, value, path of the fact); facts: all that the numbers rest on; stories: questions with a
-    picture each, where pictures can be drawn; plans: those that stand in no table, (whose, plan), where "" is one that
-    the words name."""
+    """sentences: the answer, the first in a few words (`headline`), then the rest (`under`); parts: tables and words in
+    order of reading; charts: pictures of the tables. records: rows of the answer, for CSV. marks: of a comparison, by
+    measure, "best", "close" or "" for each row; beside: words for each row, by what they say (`chips` where a table
+    needs them, `price_terms`). assumptions: (what, value) or (what, value, path of the fact); facts: all that the
+    numbers rest on; stories: questions with a picture each, where pictures can be drawn; plans: those that stand in no
+    table, (whose, plan), where "" is one that the words name."""
 
     title: str
     sentences: Sequence[str]
@@ -291,8 +291,13 @@ class Page:
 
     @property
     def headline(self) -> str:
-        """The answer in a few sentences."""
-        return " ".join(self.sentences)
+        """The answer in at most `formats.MOST_FIRST_WORDS` words; "" for a page that only lists."""
+        return self.sentences[0] if self.sentences else ""
+
+    @property
+    def under(self) -> str:
+        """What follows the headline, in a few sentences."""
+        return " ".join(self.sentences[1:])
 
     @property
     def tables(self) -> list[Table]:

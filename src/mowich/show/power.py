@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
-from mowich.show.formats import UNKNOWN, interval, percent
+from mowich.show.formats import UNKNOWN, headed, interval, number_text, percent
 from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, Words, estimate_of, figure, paragraphs
 from mowich.shown import Result
 from mowich.units import show, sig
 
 PARTS = ("chip", "server", "network", "cooling")
+
+
+def _first(known: Sequence[Result]) -> tuple[str, str]:
+    """Power of a chip from the least to the most, in a short sentence, or what the page is of."""
+    of = "Provisioned power of each machine, by part."
+    if not known:
+        return "No power is known.", of
+    ends = [number_text(pick(estimate_of(r["total_W"]).value or 0.0 for r in known)) for pick in (min, max)]
+    watts = " to ".join(dict.fromkeys(ends))
+    return f"A busy chip is given about {watts} W at the meter.", of
 
 
 def power_page(result: Result, run: Run) -> Page:
@@ -24,7 +34,7 @@ def power_page(result: Result, run: Run) -> Page:
     )
     return Page(
         title="Power of machines",
-        sentences=(f"Provisioned power per busy chip: {said}, at the meter.",),
+        sentences=headed(f"Provisioned power per busy chip: {said}, at the meter.", *_first(known)),
         assumptions=[
             ("cap", "none" if inputs["cap_W"] is None else show(inputs["cap_W"], "W")),
             ("idle chips", percent(inputs["spares"])),

@@ -73,19 +73,13 @@ def _lacks(row: Result) -> bool:
 
 
 def _first(known: Sequence[Result]) -> list[str]:
-    """What a chip-hour costs its owner, in a short sentence: from the least to the most; nothing where none is known."""
+    """What a chip-hour costs its owner, from the least to the most; nothing where it is not known."""
     if not known:
         return []
-    costs = sorted(number_text(row["tco_total"]["value"]) for row in known)
-    if len(costs) == 1:
-        return [
-            first_sentence(
-                f"A chip-hour of {known[0]['system']} costs its owner about ${costs[0]}.",
-                f"A chip-hour costs its owner about ${costs[0]}.",
-            )
-        ]
-    costs = [number_text(pick(row["tco_total"]["value"] for row in known)) for pick in (min, max)]
-    return [f"A chip-hour costs its owner about ${costs[0]} to ${costs[1]}."]
+    ends = (number_text(pick(row["tco_total"]["value"] for row in known)) for pick in (min, max))
+    costs = f"costs its owner about ${' to $'.join(dict.fromkeys(ends))}."
+    of = f" of {known[0]['system']}" if len(known) == 1 else ""
+    return [first_sentence(f"A chip-hour{of} {costs}", f"A chip-hour {costs}")]
 
 
 def _headline(known: Sequence[Result], inputs: Result) -> str:

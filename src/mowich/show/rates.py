@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mowich.economics.money import term_words
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, percent, seconds
+from mowich.show.formats import UNKNOWN, first_sentence, percent, seconds
 from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.show.rows import kinds_of_systems, price_line, release_lines, size_words
 from mowich.shown import Result
@@ -69,16 +69,29 @@ def _sentences(result: Result) -> list[str]:
     cheap = next((r for r in rows if r["is_cheapest"] and r["feasible"]), None)
     free = f" with {inputs['headroom']:.0%} of the capacity free" if inputs["headroom"] else ""
     if small is None:
-        none = f"No deployment was found that keeps the limits ({_limits(inputs)}) for {_load(inputs)}{free}."
-        return [none, *_lacking(result)] if len(inputs["systems"]) == 1 else [none]
+        first = "No deployment was found that keeps the limits."
+        none = f"The limits are {_limits(inputs)} for {_load(inputs)}{free}."
+        return [first, none, *(_lacking(result) if len(inputs["systems"]) == 1 else ())]
     among = "" if result["is_complete"] else " among those played"
     if cheap is None or cheap is small:
         named = "smallest" if cheap is None else "smallest and the cheapest"
-        out = [f"The {named}{among} that serves {_load(inputs)}{free}: {_words(small)}."]
+        out = [_first(f"{named.capitalize().replace(' the ', ' ')}{among}", small)]
+        out += [f"The {named}{among} that serves {_load(inputs)}{free}: {_words(small)}."]
     else:
-        out = [f"The smallest{among} that serves {_load(inputs)}{free}: {_words(small)}."]
+        out = [_first(f"Cheapest{among}", cheap)]
+        out += [f"The smallest{among} that serves {_load(inputs)}{free}: {_words(small)}."]
         out.append(f"The cheapest{among}: {_words(cheap)}.")
     return out + _inside(cheap or small, inputs)
+
+
+def _first(word: str, row: Result) -> str:
+    """A deployment in a short sentence."""
+    return first_sentence(f"{word}: {_where(row)}.", f"{word}: {sum(row['chips_of'].values())} chips.")
+
+
+def _where(row: Result) -> str:
+    """ "16 chips of trn3 and 1 chip of h100"."""
+    return " and ".join(f"{n} {'chip' if n == 1 else 'chips'} of {name}" for name, n in row["chips_of"].items())
 
 
 def _lacking(result: Result) -> list[str]:
@@ -108,10 +121,9 @@ def _inside(row: Result, inputs: Result) -> list[str]:
 
 def _words(row: Result) -> str:
     """A deployment in words."""
-    where = " and ".join(f"{n} {'chip' if n == 1 else 'chips'} of {name}" for name, n in row["chips_of"].items())
     price = "" if row["usd_per_h"] is None else f", ${sig(row['usd_per_h'])}/h"
     times = ", ".join(f"{_TITLES[name]} {_spread(row[name])}" for name in ("p99_ttft_s", "p99_tpot_s"))
-    return f"{where}{price}, workers {_workers(row)}; {times}"
+    return f"{_where(row)}{price}, workers {_workers(row)}; {times}"
 
 
 def _spread(e: Result) -> str:

@@ -11,7 +11,7 @@ from mowich.economics.money import term_words
 from mowich.show import charts, charts_parts, rl_timeline
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of
-from mowich.show.formats import interval, number_text, percent
+from mowich.show.formats import headed, interval, number_text, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import (
     NOTE,
@@ -81,7 +81,7 @@ def rl_page(result: Result, run: Run) -> Page:
     ]
     return Page(
         title=f"{inputs.get('model')}: reinforcement learning",
-        sentences=(_sentence(result, names, found),),
+        sentences=_sentences(result, names, found),
         assumptions=_strip(result),
         parts=parts,
         charts=LateCharts(lambda: _pictures(result, names, found)),
@@ -145,8 +145,20 @@ def _decided(result: Result, found: Mapping[str, Ranking]) -> Ranking | None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def _sentences(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> tuple[str, ...]:
+    """The answer, without names and numbers first where they are many."""
+    ranks, said = _decided(result, found), _sentence(result, names, found)
+    if ranks is not None and ranks.best is not None:
+        word = "fastest" if ranks.metric == "step_s" else "least cost"
+        if ranks.close:
+            return headed(said, f"No winner: {len(ranks.close)} close to the {word}.")
+        best = names[ranks.best]
+        return headed(said, f"{word.capitalize()}: {best}.", f"One run has the {word}.")
+    row = next((row for row in result["rows"] if runs(row)), None)
+    return headed(said, "" if row is None else f"{interval(estimate_of(row['step_s']))} s a step.")
+
+
 def _sentence(result: Result, names: Sequence[str], found: Mapping[str, Ranking]) -> str:
-    """The answer in at most twelve words."""
     rows, ranks = result["rows"], _decided(result, found)
     if ranks is not None and ranks.best is not None:
         row, is_time = rows[ranks.best], ranks.metric == "step_s"

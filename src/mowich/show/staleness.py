@@ -18,18 +18,18 @@ def staleness_page(result: Result, run: Run) -> Page:
     days = f"{inputs['older_than_s'] / 86400:g} days"
     if not rows:
         said = (
-            f"No fact is stale: the last look at each of {result['facts']} is at most {days} old on {inputs['as_of']}"
+            f"The last look at each of {result['facts']} is at most {days} old on {inputs['as_of']}"
             f" (the oldest {result['oldest_days']} days)."
         )
-        return Page(title="Stale facts", sentences=(said,), parts=(), records=rows, inputs=inputs)
+        return Page(title="Stale facts", sentences=("No fact is stale.", said), parts=(), records=rows, inputs=inputs)
     said = (
-        f"{len(rows)} of {result['facts']} facts were last looked at more than {days} before {inputs['as_of']};"
-        f" the oldest look is {result['oldest_days']} days old."
+        f"They were last looked at more than {days} before {inputs['as_of']}; the oldest look is"
+        f" {result['oldest_days']} days old."
     )
     note = "A look is the day on which the source was last read, or the later one that the fact says (confirmed)."
     return Page(
         title="Stale facts",
-        sentences=(said,),
+        sentences=(f"{len(rows)} of {result['facts']} facts are stale.", said),
         parts=(_by_source(rows), _by_fact(rows), Words(text=note, kind="basis", gap=True)),
         records=rows,
         inputs=inputs,

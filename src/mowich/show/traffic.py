@@ -34,7 +34,7 @@ def traffic_page(result: Result, run: Run) -> Page:
         where += _from_to(scale)
     return Page(
         title=str(inputs.get("name", "Traffic")),
-        sentences=(_sentence(result),),
+        sentences=_sentences(result),
         assumptions=[
             ("requests", f"{result['completed']:,} of {result['requests']:,}"),
             ("utilisation", percent(result.get("utilisation"))),
@@ -209,14 +209,16 @@ def _apart(inputs: Result) -> str:
     return f" for prefill and {inputs['decode_replicas']} for decode{where}{behind}"
 
 
-def _sentence(result: Result) -> str:
+def _sentences(result: Result) -> tuple[str, str]:
+    """How many requests were served, and what users saw."""
     good = "" if result["goodput_frac"] is None else f", {percent(result['goodput_frac'])} within the SLO"
     ttft, tpot = result["ttft_s"], result["tpot_s"]
     task = (result.get("sessions") or {}).get("task_s") or {}
     tasks = f"; a task p50 {seconds(task['p50'])}, p99 {seconds(task['p99'])}" if task.get("mean") else ""
     return (
-        f"{result['completed']:,} of {result['requests']:,} requests served{good}: TTFT p50 {seconds(ttft['p50'])}, p99"
-        f" {seconds(ttft['p99'])}; TPOT p50 {seconds(tpot['p50'])}, p99 {seconds(tpot['p99'])}{tasks}."
+        f"{result['completed']:,} of {result['requests']:,} requests served{good}.",
+        f"TTFT p50 {seconds(ttft['p50'])}, p99 {seconds(ttft['p99'])}; TPOT p50 {seconds(tpot['p50'])}, p99"
+        f" {seconds(tpot['p99'])}{tasks}.",
     )
 
 

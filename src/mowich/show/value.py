@@ -8,7 +8,7 @@ from itertools import groupby
 from mowich.economics.money import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, interval, number_text, percent
+from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
 from mowich.show.page import (
     GIB,
     NOTHING,
@@ -39,7 +39,7 @@ def value_page(result: Result, run: Run) -> Page:
     jobs = _jobs(result)
     return Page(
         title=f"What {result['of']} is worth on {result['inputs']['on']}",
-        sentences=[_sentence(result, name, rows) for name, rows in jobs],
+        sentences=[_first(result, jobs), *(_sentence(result, name, rows) for name, rows in jobs)],
         assumptions=[
             ("system", f"{result['display']}, {result['inputs']['system_chips']:,} chips"),
             ("today", NOTHING if result["of"] == OF_SOFTWARE else _amount(result, result["today"])),
@@ -76,6 +76,21 @@ def _amount(result: Result, amount: float) -> str:
 
 def _called(result: Result, row: Result) -> str:
     return str(row["software"]) if result["of"] == OF_SOFTWARE else _amount(result, row["amount"])
+
+
+def _first(result: Result, jobs: Sequence[tuple[str, list[Result]]]) -> str:
+    """What the last amount gives over the first, from the least job to the most, in a short sentence."""
+    ends = [(known[0], known[-1]) for _, rows in jobs if (known := [r for r in rows if r["feasible"]])]
+    if not ends:
+        return "Nothing fits."
+    ratios = [b["tokens_per_s_per_chip"]["value"] / a["tokens_per_s_per_chip"]["value"] for a, b in ends]
+    times = " to ".join(dict.fromkeys(sig(ratio) for ratio in (min(ratios), max(ratios))))
+    from_to = {(_called(result, a), _called(result, b)) for a, b in ends}
+    general = f"From the first to the last: {times} times the tokens."
+    if len(from_to) > 1:
+        return general
+    first, last = from_to.pop()
+    return first_sentence(f"{last} gives {times} times the tokens of {first}.", general)
 
 
 def _sentence(result: Result, name: str, rows: Sequence[Result]) -> str:

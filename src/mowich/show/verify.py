@@ -65,7 +65,7 @@ def _sentences(result: Result) -> list[str]:
             f" {_range(worst['predicted'])} was predicted.",
         ]
     elif verdict == "another setup":
-        said = ["Another setup: the log is of another run than the forecast, so it says nothing of it."]
+        said = ["Another setup: the log is of another run than the forecast.", "It says nothing of the forecast."]
     else:
         said = ["Nothing to compare: the log measures no number of this forecast."]
     if differ:

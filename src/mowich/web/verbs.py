@@ -156,8 +156,8 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
 
 
 def view(result: Result, *, tables: bool = True) -> dict[str, object]:
-    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
-    warnings, tables, and charts as ECharts options."""
+    """What the report shows of a result, as data: headline, what stands under it, marks of the best rows, words beside
+    numbers, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
 
     return as_data(page_of(result), tables=tables)
@@ -177,6 +177,7 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
     return {
         "title": page.title,
         "headline": page.headline,
+        "under": page.under,
         "assumptions": [a[:2] for a in page.assumptions],
         "warnings": page.warnings,
         "marks": page.marks,

@@ -97,8 +97,9 @@ def html(result: Shown) -> str:
     if made is not None and made.tables:
         first = made.tables[0]
         table = _table(first.title, first.head, first.cells()[:_MOST_ROWS], len(first.rows))
+        under = f"<p>{escape(made.under)}</p>" if made.under else ""
         said = "".join(f"<p>{escape(text)}</p>" for text in made.said("warning", "note", "basis"))
-        return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{table}{said}</div>'
+        return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{under}{table}{said}</div>'
     found = getattr(result, "rows", None)
     rows = found()[:_MOST_ROWS] if callable(found) else [plain_row(result.to_dict())]
     head = list(dict.fromkeys(k for row in rows for k, v in row.items() if v not in (None, "")))

@@ -237,9 +237,15 @@ def _legend(page: Page, style: Style) -> list[str]:
     return out
 
 
+def headline_lines(page: Page, style: Style) -> list[str]:
+    """The headline, then the other sentences in grey."""
+    out = [style.bold(x) for x in wrap(page.headline, style, indent=0, hang=0)] if page.headline else []
+    return out + [style.dim(x) for x in wrap(page.under, style, indent=0, hang=0)] if page.under else out
+
+
 def terminal(page: Page, style: Style) -> str:
     """The whole text of an answer."""
-    lines = [style.bold(x) for x in wrap(page.headline, style, indent=0, hang=0)] if page.sentences else []
+    lines = headline_lines(page, style)
     for part in page.parts:
         if isinstance(part, Words):
             lines += _words(part, style)
