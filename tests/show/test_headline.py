@@ -63,6 +63,11 @@ def surfaces(
     return _said[key]
 
 
+def whole_answer(view: dict[str, Any]) -> str:
+    """The sentences of a view: its headline and what stands under it."""
+    return f"{view['headline']} {view['under']}"
+
+
 def _surfaces(verb: str, on: list[str], work: str, client: TestClient, chips: int | None, term: str) -> dict[str, str]:
     job: dict[str, Any] = {"train": TRAIN} if work == "train" else {"serve": SERVE}
     words = TRAIN_WORDS if work == "train" else SERVE_WORDS
@@ -86,7 +91,7 @@ def _surfaces(verb: str, on: list[str], work: str, client: TestClient, chips: in
         ).split()
     )
     book = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", result._repr_html_())).split())
-    return {"text": text, "html": plain, "notebook": book, "web": answer["view"]["headline"]}
+    return {"text": text, "html": plain, "notebook": book, "web": whole_answer(answer["view"])}
 
 
 CASES = [
@@ -212,9 +217,13 @@ def test_crowns_follow_the_rule_in_random_comparisons() -> None:
         ranked = len(priced) > 1 and one_term and not guessed
         data = answer(rows)
         page = page_of(data)
-        assert ("Cheapest: " in page.headline) == ranked, page.headline
-        assert ("Fastest: " in page.headline) == equal, page.headline
-        assert ("Cost is not ranked" in page.headline) == (bool(priced) and not ranked), page.headline
+        said = " ".join(page.sentences)
+        assert ("Cheapest: " in said) == ranked, said
+        assert ("Fastest: " in said) == equal, said
+        assert ("Cost is not ranked" in said) == (bool(priced) and not ranked), said
+        assert page.headline.startswith("Cheapest: " if ranked else "Fastest: " if equal else ("Most", "No system")), (
+            said
+        )
         assert ("best" in page.marks["usd_per_mtok"]) == ranked
         assert ("best" in page.marks["days"]) == equal == ("best" in page.marks["step_s"])
         column = page.tables[0].head.index("$/Mtok")
@@ -288,10 +297,12 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
     view = client.get("/api/validate").json()["view"]
     shown = say("validate")
     groups, sources = (e for e in left_out() if e.work == "training")
-    for text in (view["headline"], shown):
-        assert text.startswith(f"Left out of the fit: median error {groups.median:.1%}, 90% under {groups.p90:.1%}")
+    for text in (whole_answer(view), shown):
+        first = f"Left out of the fit: median error {groups.median:.1%}, 90% under {groups.p90:.1%}"
+        assert text.startswith(f"{view['headline']} {first}")
         assert text.index(f"{sources.median:.1%}") < text.index("In sample: ")
-    assert shown.startswith(view["headline"])
+    ends = sorted((groups.median, sources.median))
+    assert view["headline"] == f"Median error {ends[0]:.1%} to {ends[1]:.1%} of rows left out of the fit."
     assert view["tables"][0]["title"] == "Left out of the fit"
     by_chip = [t["title"] for t in view["tables"][1:4]]
     assert by_chip == [

@@ -237,6 +237,6 @@ def test_rows_are_written_as_csv_and_as_parquet(
 def test_lists_of_rows_print_their_table_and_stay_lists() -> None:
     found = mowich.power(["trn3", "gb300"])
     assert (len(found), found[0].system, [row.system for row in found[1:]]) == (2, "trn3", ["gb300"])
-    assert str(found).startswith("Provisioned power per busy chip: trn3 ")
+    assert str(found).startswith("Provisioned power of a chip: ")
     assert [row["system"] for row in found.rows()] == ["trn3", "gb300"]
     assert found.plot("power").chart.title == "Power of a busy chip at the meter"

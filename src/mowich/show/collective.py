@@ -54,7 +54,7 @@ def collective_page(result: Result, run: Run) -> Page:
     levels = [Level(**level) for level in result.get("levels") or ()]
     return Page(
         title=f"{inputs['kind']} on {inputs['on']}",
-        sentences=(_first(result["rows"][-1]), _sentence(result)),
+        sentences=(_first(result), _sentence(result)),
         assumptions=[
             ("collective", str(inputs["kind"])),
             ("system", str(inputs["on"])),
@@ -208,9 +208,10 @@ _BINDS = {
 """What binds, in words, where it is no level of the machine."""
 
 
-def _first(largest: Result) -> str:
+def _first(result: Result) -> str:
     """How long the largest size takes, in a short sentence."""
-    return f"{_size_words(largest['bytes'])} take about {show(largest['time_s']['value'], 's')}."
+    kind, largest = str(result["inputs"]["kind"]).capitalize(), result["rows"][-1]
+    return f"{kind} of {_size_words(largest['bytes'])}: about {show(largest['time_s']['value'], 's')}."
 
 
 def _sentence(result: Result) -> str:

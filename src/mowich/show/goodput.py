@@ -80,7 +80,7 @@ def goodput_page(result: Result, run: Run) -> Page:
 def _first(result: Result) -> str:
     """The share of the time that trains, in a short sentence."""
     taken = next((r for r in result["rows"] if r["strategy"] == result.get("survival")), result["rows"][0])
-    return f"About {share_words(taken['goodput']['value'])} of the time trains."
+    return f"About {share_words(taken['goodput']['value'])} of the time goes into training."
 
 
 def _sentence(result: Result) -> str:

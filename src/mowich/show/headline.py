@@ -129,12 +129,14 @@ def _first(result: Result, made: Mapping[str, Ranking], serving: bool, bought: s
             return "No system is named best for this budget."
         return _first_ranked(rows, made[bought], f"Most tokens for {footing}", "trillion", scale=1e-12)
     if len(alive) == 1:
-        metric, unit = ("tokens_per_s_per_chip", "tokens/s per chip") if serving else ("days", "days")
+        metric, does, unit = (
+            ("tokens_per_s_per_chip", "gives", "tokens/s per chip") if serving else ("days", "takes", "days")
+        )
         number = ranked_estimate(alive[0], metric)
         name = row_label(alive[0])
         only = "Only one system runs this job within its limits." if len(rows) > 1 else "This system runs this job."
         return first_sentence(
-            f"{name}: about {number_text(number.value)} {unit}." if number.value is not None else only,
+            f"{name} {does} about {number_text(number.value)} {unit}." if number.value is not None else only,
             only,
         )
     if not alive:
@@ -399,8 +401,7 @@ def _first_plan(row: Result, serving: bool) -> str:
         return "No plan runs this job as stated."
     metric, unit = ("tokens_per_s_per_chip", "tokens/s per chip") if serving else ("step_s", "s per step")
     said = f"about {number_text(ranked_estimate(row, metric).value)} {unit}."
-    where = f"{row['display']}, {int(row['chips_requested']):,} chip{'s' * (row['chips_requested'] != 1)}"
-    return first_sentence(f"Best plan on {where}: {said}", f"Best plan: {said}")
+    return first_sentence(f"Best plan on {row_label(row)}: {said}", f"Best plan: {said}")
 
 
 def _plan_sentence(row: Result, serving: bool) -> str:

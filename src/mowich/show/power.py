@@ -22,7 +22,7 @@ def _first(known: Sequence[Result]) -> tuple[str, str]:
         return "No power is known.", of
     ends = [number_text(pick(estimate_of(r["total_W"]).value or 0.0 for r in known)) for pick in (min, max)]
     watts = " to ".join(dict.fromkeys(ends))
-    return f"A busy chip is given about {watts} W at the meter.", of
+    return f"Provisioned power of a chip: {watts} W at the meter.", of
 
 
 def power_page(result: Result, run: Run) -> Page:

@@ -18,7 +18,7 @@ def staleness_page(result: Result, run: Run) -> Page:
     days = f"{inputs['older_than_s'] / 86400:g} days"
     if not rows:
         said = (
-            f"The last look at each of {result['facts']} is at most {days} old on {inputs['as_of']}"
+            f"The last look at each of {result['facts']} facts is at most {days} old on {inputs['as_of']}"
             f" (the oldest {result['oldest_days']} days)."
         )
         return Page(title="Stale facts", sentences=("No fact is stale.", said), parts=(), records=rows, inputs=inputs)

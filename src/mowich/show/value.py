@@ -86,7 +86,7 @@ def _first(result: Result, jobs: Sequence[tuple[str, list[Result]]]) -> str:
     ratios = [b["tokens_per_s_per_chip"]["value"] / a["tokens_per_s_per_chip"]["value"] for a, b in ends]
     times = " to ".join(dict.fromkeys(sig(ratio) for ratio in (min(ratios), max(ratios))))
     from_to = {(_called(result, a), _called(result, b)) for a, b in ends}
-    general = f"From the first to the last: {times} times the tokens."
+    general = f"The last gives {times} times the tokens of the first."
     if len(from_to) > 1:
         return general
     first, last = from_to.pop()

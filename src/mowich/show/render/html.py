@@ -296,6 +296,7 @@ def render_html(
         "title": escape(page.title),
         "style": colours.css() + static("report.css"),
         "headline": escape(page.headline),
+        "under": f'<p class="beneath">{escape(page.under)}</p>' if page.under else "",
         "warnings": said,
         "body": body,
         "inputs": _inputs(page, command),
