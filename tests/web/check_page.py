@@ -33,6 +33,9 @@ PATIENCE = 120_000
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 """The browser finds no host but this one: what the page does is done offline."""
 
+MOST_WORDS = 12
+"""Words of a headline."""
+
 PARTS = ("times", "through", "looks", "keyboard")
 
 failed: list[str] = []
@@ -114,13 +117,18 @@ def numbers(page: Page, command: str, where: str) -> None:
     check(bool(shown) and not wrong, f"{where}: {len(shown)} numbers equal to those of `{command}` {wrong[:3] or ''}")
 
 
+def said(page: Page) -> str:
+    """The headline and what stands under it."""
+    return f"{page.inner_text('#headline')} {page.inner_text('#under')}".strip()
+
+
 def same_words(page: Page, command: str, where: str) -> None:
     """The first sentences of the page are those of the command line, and nothing is marked as cheapest where it says
     that cost is not ranked."""
     done = subprocess.run(
         [str(MOWICH), *shlex.split(command)[1:], "--quiet"], capture_output=True, text=True, check=False
     )
-    shown = page.inner_text("#headline")
+    shown = said(page)
     check(" ".join(done.stdout.split()).startswith(shown), f"{where}: the first sentences are those of `{command}`")
     marked = page.locator("table.answers td.best:has([data-metric$='.usd_per_mtok'])").count()
     check(marked == int("Cheapest: " in shown), f"{where}: {marked} rows are marked as cheapest")
@@ -208,7 +216,7 @@ def paid(page: Page, context: BrowserContext) -> None:
     page.wait_for_selector("#text-budget")
     check(page.locator("#text-chips").count() == 0, "cost and days: the money says the chips, no field does")
     answered(page, "budget", "$500k")
-    page.wait_for_selector("#headline:has-text('$500000 in 30 days')")
+    page.wait_for_selector("#under:has-text('$500000 in 30 days')")
     settled(page)
     table_is_whole(page, "cost and days", columns=9)
     numbers(page, copied(page), "cost and days")
@@ -424,7 +432,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     goes(page, "accuracy")
     page.wait_for_selector("#view table tbody tr")
     answers = by_command("mowich validate")["summary"]["all"]["n"]
-    shown = page.inner_text("#headline")
+    shown = page.inner_text("#under")
     check(
         shown.startswith("Left out of the fit: ") and "In sample: " in shown,
         "accuracy: errors of rows left out come first, the rest is in sample",
@@ -806,6 +814,8 @@ def looks(browser: Browser, base: str, script: str) -> None:
             if tab == "fleet":
                 page.wait_for_selector("#fleet-state:has-text('Whole units.')")
             page.wait_for_timeout(600)
+            short = len(page.inner_text("#headline").split())
+            check(0 < short <= MOST_WORDS, f"{tab}, {name}: a headline of {short} words")
             told_and_whole(page, f"{tab}, {name}")
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")

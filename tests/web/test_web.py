@@ -28,6 +28,8 @@ from mowich.models import load_model
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.show.formats import MOST_FIRST_WORDS
+from mowich.show.verbs import page_of
 from mowich.software.engine import engine_names
 from mowich.software.stack import training_stacks
 from mowich.web import asks, verbs
@@ -101,7 +103,9 @@ def test_an_answer_is_what_its_command_prints(client: TestClient, path: str, ask
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["result"] == said_by_cli(body["command"])
-    assert body.get("view", body).get("headline")
+    shown, page = body.get("view", body), page_of(body["result"])
+    assert (shown["headline"], shown["under"]) == (page.sentences[0], " ".join(page.sentences[1:]))
+    assert 0 < len(shown["headline"].split()) <= MOST_FIRST_WORDS
 
 
 def test_the_other_verbs(client: TestClient) -> None:
@@ -359,7 +363,8 @@ def test_fleet_opens_on_a_scenario_with_a_decision_and_little_idle(client: TestC
         name for name in names_of("scenarios") if shipped("scenarios", name).command.startswith("mowich fleet ")
     }
     answer = client.post("/api/fleet", json={"yaml": found[0]["text"]}).json()
-    assert answer["view"]["headline"].startswith("Rent up to")
+    assert answer["view"]["headline"].startswith("Rent h100")
+    assert answer["view"]["under"].startswith("Rent up to")
     assert "No system stands idle" in json.dumps(answer["view"])
 
 
@@ -493,6 +498,15 @@ def test_rows_within_one_scale_up_unit_have_a_map_of_their_machine(client: TestC
     assert large.status_code == 422
     assert "name: 9216 chips cannot be drawn" in large.json()["errors"][0]["line"]
     assert client.get("/api/map", params={"name": "../etc"}).status_code == 422
+
+
+def test_the_page_tells_its_headline_and_has_a_grey_line_under_it(client: TestClient) -> None:
+    """A reader of screens hears a new headline; every module of a view writes both lines by one function."""
+    page = client.get("/").text
+    assert re.search(r'<h1 id="headline" aria-live="polite">[^<]+</h1>\s*<p class="beneath" id="under"></p>', page)
+    for file in (ROOT / "src" / "mowich" / "web" / "static").glob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        assert '$("headline").textContent' not in text, file.name
 
 
 def test_software_that_is_named_stands_below_the_headline(client: TestClient) -> None:

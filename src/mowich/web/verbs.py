@@ -269,13 +269,15 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     assert isinstance(got, jobs.FitRequest)
     if got.forward is not None:
         return forward(ask, known)
-    found = answers.fitted(got)
+    result = answers.fitted(got).to_dict()
+    page = page_of(result)
     return reply(
-        found.to_dict(),
+        result,
         inputs=got.again(),
         notes=list(got.notes),
         command=ask.command(),
-        headline=page_of(found.to_dict()).headline,
+        headline=page.headline,
+        under=page.under,
     )
 
 

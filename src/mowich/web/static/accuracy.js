@@ -1,12 +1,12 @@
 // How far to trust it: predicted against measured, errors of rows that were left out of the fit first.
 
-import { $, h } from "./dom.js";
+import { $, h, head } from "./dom.js";
 import { once } from "./api.js";
 import { pageOf } from "./pages.js";
 import { skeleton, waiting } from "./waiting.js";
 
 export async function show() {
-  $("headline").textContent = "Accuracy: predicted against measured";
+  head("Accuracy: predicted against measured");
   $("left").replaceChildren(
     h(
       "div",
@@ -33,7 +33,7 @@ export async function show() {
   const done = waiting("accuracy", $("status"), "Predicting every published run");
   const answer = await once("/api/validate").finally(() => done());
   if (!$("view") || $("panes").dataset.tab !== "accuracy") return;
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   $("footing").textContent = `facts ${answer.result.facts_hash ?? ""}`;
   pageOf($("view"), answer.view, { most: 400, strip: false, made: "mowich validate" });
   $("centre").setAttribute("aria-busy", "false");

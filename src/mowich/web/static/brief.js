@@ -2,7 +2,7 @@
 // with their commands. It is there at once: the answer that ships; where this server has other facts, it is made
 // again meanwhile.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { get, page, post } from "./api.js";
 import { state } from "./state.js";
 import { figure, show as showCharts } from "./charts.js";
@@ -150,7 +150,7 @@ function flips(rows) {
 function draw() {
   const { result, view } = answer;
   const before = result.headline ?? [view.headline];
-  $("headline").textContent = view.title;
+  head({ headline: view.title, under: view.headline });
   $("footing").textContent = view.assumptions
     .filter(([, v]) => v)
     .map(([k, v]) => `${k}: ${v}`)

@@ -15,6 +15,16 @@ export function h(name, attributes = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
+/** The headline of a page, and in grey what stands under it. view: that of an answer, or words. */
+export function head(view) {
+  const { headline, under = "" } = typeof view === "string" ? { headline: view } : view;
+  for (const [id, text] of Object.entries({ headline, under })) {
+    // the same words are not told again to who hears them
+    if ($(id).textContent !== text) $(id).textContent = text;
+    $(id).classList.remove("stale");
+  }
+}
+
 /** Three significant digits: 0.0123, 12.3, 7.40, 12,300, 1.23e9; a whole number below 1000 as it is. */
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "?";

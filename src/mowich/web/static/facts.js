@@ -1,7 +1,7 @@
 // Facts side by side: every number of several chips with its grade; rows that differ are marked; a click shows
 // the source.
 
-import { $, h } from "./dom.js";
+import { $, h, head } from "./dom.js";
 import { get } from "./api.js";
 import { state } from "./state.js";
 import { skeleton } from "./waiting.js";
@@ -14,7 +14,7 @@ let data = null;
 export const take = {};
 
 export async function show() {
-  $("headline").textContent = "Facts side by side";
+  head("Facts side by side");
   $("status").replaceChildren();
   const names = [...new Set(state.on.map((s) => s.split(/[:*]/)[0]))];
   const view = $("view");

@@ -1,7 +1,7 @@
 // Fleet: a scenario that ships or is written, in whole units with the gap to the bound; fractions of units at
 // once while it is edited.
 
-import { $, debounce, download, h, number } from "./dom.js";
+import { $, debounce, download, h, head, number } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
 import { change, state } from "./state.js";
 import { pageOf } from "./pages.js";
@@ -19,7 +19,7 @@ const text = () => yaml ?? picked().text;
 
 export async function show() {
   shipped = (await once("/api/scenarios")).result.scenarios;
-  $("headline").textContent = answer?.view.headline ?? "Which machines for which work";
+  head(answer?.view ?? "Which machines for which work");
   $("status").replaceChildren();
   question();
   if (!$("fleet-answer"))
@@ -134,7 +134,7 @@ function draw() {
   $("fleet-wrong")?.replaceChildren();
   if ($("wrong-yaml")) $("wrong-yaml").textContent = "";
   $("fleet-yaml")?.removeAttribute("aria-invalid");
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   $("footing").textContent =
     `${yaml === null ? `scenario ${picked().name}` : "a scenario of yours"}; ` +
     `${r.inputs.relaxed ? "fractions of units" : "whole units"}; facts ${r.facts_hash ?? ""}`;

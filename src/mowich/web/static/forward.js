@@ -1,7 +1,7 @@
 // Images, clips and encoders: one job of forward passes on several systems. The form has the fields of the schema
 // that the server tells.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
 import { choice, foldedQuestion } from "./question.js";
@@ -70,7 +70,7 @@ function question() {
 }
 
 export async function show() {
-  $("headline").textContent = "Images, clips and encoders";
+  head("Images, clips and encoders");
   $("status").replaceChildren();
   if (!schema) {
     const [api, known] = await Promise.all([once("/openapi.json"), once("/api/models")]);
@@ -172,7 +172,7 @@ function draw() {
   if (!box) return;
   clear($("pass-wrong"));
   box.classList.remove("stale");
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   $("footing").textContent = "Each system at its best plan.";
   $("status").replaceChildren(...(answer.notes ?? []).map((text) => h("p", { class: "note" }, text)));
   const made = h("div", {});

@@ -2,7 +2,7 @@
 // profile --trace FILE.json` opens in the browser alone; a kernel can be sent only where the server was started
 // with --kernels.
 
-import { $, h, number } from "./dom.js";
+import { $, h, head, number } from "./dom.js";
 import { once, post } from "./api.js";
 import { pageOf } from "./pages.js";
 import { figure, library, show as showCharts } from "./charts.js";
@@ -127,7 +127,7 @@ async function example() {
 }
 
 export async function show() {
-  $("headline").textContent = "Kernel timeline";
+  head("Kernel timeline");
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
   const [about, shipped] = await Promise.all(["/api/about", "/api/kernels"].map(async (at) => (await once(at)).result));
@@ -142,7 +142,7 @@ export async function show() {
         const list = events(JSON.parse(text));
         if (!list.length) throw new Error("no events in this file");
         await library(); // has the colours
-        $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
+        head(`${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`);
         $("kernel-answer").replaceChildren(figure(timeline(list)));
         wrong.textContent = "";
       } catch (error) {
@@ -278,7 +278,7 @@ function draw(answer) {
   const box = $("kernel-answer");
   if (!box) return;
   last = answer;
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   const page = h("div", {});
   const lanes = answer.trace ? figure(timeline(events(answer.trace)), answer.command) : null;
   const code = answer.source ?? $("kernel-source")?.value;

@@ -78,6 +78,7 @@ async function find(go, wrong) {
         "section",
         { class: "load", "aria-label": "For a load" },
         h("h2", { tabindex: -1 }, answer.view.headline),
+        h("p", { class: "beneath" }, answer.view.under),
         made,
       ),
     );

@@ -68,9 +68,9 @@ async function go(tab) {
 
 async function enter() {
   drawer.clear();
-  for (const id of ["view", "headline"]) $(id).classList.remove("stale");
+  for (const id of ["view", "headline", "under"]) $(id).classList.remove("stale");
   $("status").replaceChildren();
-  $("footing").textContent = "";
+  for (const id of ["under", "footing"]) $(id).textContent = "";
   if (!asksJob() && state.tab !== "facts") $("left").replaceChildren();
   if (asksJob()) {
     $("view").replaceChildren();

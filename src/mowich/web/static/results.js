@@ -1,7 +1,7 @@
 // Train and Serve: the live answer. While a slider moves a training comparison is first searched near the plans
 // shown, which says so (complete: false), then whole; a stale answer dims and stays until the next one is there.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
 import { ask, change, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
@@ -60,9 +60,7 @@ export function refresh(live = false) {
 
 /** The skeleton of an answer that is not there yet. */
 function empty() {
-  $("headline").textContent = trains()
-    ? "One training job on several machines"
-    : "One model served by several machines";
+  head(trains() ? "One training job on several machines" : "One model served by several machines");
   $("footing").textContent = "";
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
@@ -123,8 +121,7 @@ function accept(answer, asked, begin) {
 }
 
 function stale(yes) {
-  $("view").classList.toggle("stale", yes);
-  $("headline").classList.toggle("stale", yes);
+  for (const id of ["view", "headline", "under"]) $(id).classList.toggle("stale", yes);
   $("centre").setAttribute("aria-busy", String(yes));
 }
 
@@ -279,7 +276,7 @@ export function render() {
   const at = chosen === null ? -1 : result.rows.findIndex((r) => r.system === chosen);
   shown.row = at >= 0 ? at : winner(result.rows, view.marks);
   if (at < 0) chosen = null;
-  $("headline").textContent = view.headline || "No system has a plan.";
+  head(view);
   $("footing").textContent = view.footing;
   $("status").replaceChildren(
     result.complete === false

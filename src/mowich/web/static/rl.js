@@ -1,7 +1,7 @@
 // Reinforcement learning: a run or a split of chips. It begins with a scenario that ships; the form has the
 // fields of the schema that the server tells, and the same question as YAML.
 
-import { $, download, h } from "./dom.js";
+import { $, download, h, head } from "./dom.js";
 import { once, page, post } from "./api.js";
 import { change, state } from "./state.js";
 import { choice, foldedQuestion } from "./question.js";
@@ -74,7 +74,7 @@ const filled = () => (isOwn() ? state.run : (answer?.asked ?? {}));
 const question = () => ({ verb: "rl", ...(isOwn() ? state.run : { yaml: picked().text }) });
 
 export async function show() {
-  $("headline").textContent = "A step of reinforcement learning";
+  head("A step of reinforcement learning");
   $("status").replaceChildren();
   if (!shipped) {
     const [found, api, known] = await Promise.all([
@@ -221,7 +221,7 @@ function draw() {
   const r = answer.result;
   clear($("rl-wrong"));
   box.classList.remove("stale");
-  $("headline").textContent = answer.view.headline;
+  head(answer.view);
   $("footing").textContent =
     `${isOwn() ? "a run of your own" : `scenario ${picked().name}`}; facts ${r.facts_hash ?? ""}`;
   const made = h("div", {});
