@@ -200,6 +200,9 @@ def test_explain_and_report(client: TestClient) -> None:
     more = client.post("/api/deepen", json=SMALL).json()
     assert any("nearest measured" in t["title"] for t in more["view"]["tables"])
     assert more["view"]["charts"]
+    for system in SMALL["on"]:  # of a machine without a known link to its host's memory too
+        told = client.post("/api/explain", json={"ask": SMALL, "metric": f"{system}.step_s"})
+        assert told.status_code == 200, told.text
     wrong = client.post("/api/explain", json={"ask": SMALL, "metric": "h100.colour"})
     assert wrong.status_code == 422
 

@@ -42,6 +42,8 @@ def offload_s(
 ) -> Floats:
     """Exposed time of what travels to and from the host's memory in a step: `host_link_s` of the bytes of a plan.
     params, owned: parameters of a device, and those whose optimizer states it has."""
+    if not np.any(np.asarray(system.host_Bps) > 0):  # no link: nothing is sent
+        return np.zeros(np.broadcast_shapes(np.shape(g), np.shape(forward), np.shape(backward)))
     s, gone = system.stack, away(p)
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p)
     return told(notes, "offload", host_link_s, also={"offload": OFFLOADS[int(p.offload[0])]})(
@@ -52,7 +54,7 @@ def offload_s(
         states=gone["optimizer"] * optimizer_state_B(system, job) * owned,
         forward=forward,
         backward=backward,
-        H=np.where(np.asarray(system.host_Bps) > 0, system.host_Bps, np.inf),  # no link: nothing is sent
+        H=np.asarray(system.host_Bps),
     )
 
 
