@@ -64,8 +64,9 @@ def test_what_others_take_does_not_stand_idle() -> None:
     assert (bob.workload, bob.tenant, bob.before, bob.after, bob.chips) == ("b", "bob", near(4 / 3), near(2), near(2))
     table = Fleet(problem=_two()[0], rates={}, answer=solve_fleet(*_two(2.0)), fall=found, inputs={"name": "test"})
     said = page_of(table.to_dict()).sentences
-    assert said[0].startswith("If ann falls from 60% of the chip-hours to 30%, what is asked needs 3 trn2 less")
-    assert "up to 1 trn2 stand idle all the same; $6.00 are paid for them." in said[1]
+    assert said[0] == "If ann falls, $18.0 is needed no more."
+    assert said[1].startswith("If ann falls from 60% of the chip-hours to 30%, what is asked needs 3 trn2 less")
+    assert "up to 1 trn2 stand idle all the same; $6.00 are paid for them." in said[2]
 
 
 def test_todays_share_strands_nothing() -> None:

@@ -481,9 +481,9 @@ def test_what_stands_idle_is_said_for_the_demand_of_the_scenario() -> None:
         asked = replace(p, demand_from=source)
         said = page_of(Fleet(problem=asked, rates=table, answer=a, inputs={"name": "test"}).to_dict()).sentences
         assert said[0].startswith("Order nothing")
-        assert said[1].startswith(f"If no more is asked for than this scenario says ({words}), 6.25 chips of trn2")
-        assert "stand idle (62% of its time): h100, paid for as well, does its work" in said[1]
-        assert "75% less energy a token; it does not run code: does not fit." in said[1]
+        assert said[2].startswith(f"If no more is asked for than this scenario says ({words}), 6.25 chips of trn2")
+        assert "stand idle (62% of its time): h100, paid for as well, does its work" in said[2]
+        assert "75% less energy a token; it does not run code: does not fit." in said[2]
 
 
 class _Lost:

@@ -44,8 +44,9 @@ def test_what_is_left_trains() -> None:
     assert a.value == near(100 * LENGTH_S)
     assert a.done == {"chat": near(1), "run": near(5)}
     said = page_of(Fleet(problem=p, rates={}, answer=a, inputs={"name": "test"}).to_dict()).sentences
-    assert said[0].startswith("What is there does 100M tokens over 1 periods: 5.00 times what is asked of run.")
-    assert not any("idle" in line for line in said[:1])
+    assert said[0] == "What is there does 100M tokens."
+    assert said[1].startswith("What is there does 100M tokens over 1 periods: 5.00 times what is asked of run.")
+    assert not any("idle" in line for line in said[:2])
 
 
 def test_no_more_is_done_than_is_welcome() -> None:
@@ -55,7 +56,7 @@ def test_no_more_is_done_than_is_welcome() -> None:
     made = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), inputs={"name": "test"})
     assert made.answer.value == near(55 * LENGTH_S)
     assert [(i.reason, i.chips) for i in made.idle] == [("full", near(4.5))]
-    assert page_of(made.to_dict()).sentences[1].startswith("If no more is welcome than this scenario says")
+    assert page_of(made.to_dict()).sentences[2].startswith("If no more is welcome than this scenario says")
 
 
 def test_of_a_day_only_what_users_send_counts() -> None:

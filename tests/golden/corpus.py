@@ -332,7 +332,7 @@ class Read(HTMLParser):
             self.cells = []
         elif tag in ("td", "th") and self.cells is not None:
             self.text = []
-        elif tag in ("h1", "h2") or (tag == "p" and kind.split(" ")[0] in ("headline", "warning")):
+        elif tag in ("h1", "h2") or (tag == "p" and kind.split(" ")[0] in ("headline", "beneath", "warning")):
             self.text, self.until = [], tag
 
     def handle_endtag(self, tag: str) -> None:

@@ -128,14 +128,17 @@ def _first(result: Result) -> str:
         share = percent(what_if["share_after"].get(what_if["system"], 0.0))
         return first_sentence(f"{what_if['system']} does {share} of all {share_of(what_if)}.", f"It does {share}.")
     if fall:
-        left = f"{dollars(fall['usd'])} is stranded" if fall["stranded"] else "nothing is stranded"
+        left = f"{dollars(fall['usd'])} is needed no more" if fall["stranded"] else "nothing is stranded"
         return first_sentence(f"If {fall['name']} falls, {left}.", f"If this tenant falls, {left}.")
     words = []
     for kind, word in (("buy", "Buy"), ("rent", "Rent")):
         names = list(dict.fromkeys(str(order["system"]) for order in result[kind]))
         words += [f"{word} {names_listed(names)}"] if names else []
     ordered = "; ".join(words) or "Order nothing"
-    costs = f"the work costs {dollars(result['objective'] if not is_work(result) else result['usd'])}"
+    if is_work(result):
+        does = f"{'brings' if result['goal'] == 'revenue' else 'does'} {amount(result['goal'], result['objective'])}"
+        return first_sentence(f"{ordered}; this {does}." if words else f"What is there {does}.", f"The plan {does}.")
+    costs = f"the work costs {dollars(result['objective'])}"
     fewer = "Order nothing" if not words else "Order what the table says"
     return first_sentence(f"{ordered}; {costs}.", f"{ordered}.", f"{fewer}; {costs}.")
 
