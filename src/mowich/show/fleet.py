@@ -15,7 +15,7 @@ from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
 from mowich.show.colours import look_called
 from mowich.show.fleet_amounts import amount, dollars, is_work, mixing
-from mowich.show.fleet_design import design_parts, design_sentences, share_of
+from mowich.show.fleet_design import design_parts, design_sentences, share_said
 from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
 from mowich.show.fleet_tenant import fall_parts, fall_pictures, fall_sentences, supply_parts
 from mowich.show.formats import UNKNOWN, first_sentence, headed, number_text, percent
@@ -126,7 +126,9 @@ def _first(result: Result) -> str:
     what_if, fall = result.get("what_if"), result.get("tenant")
     if what_if:
         share = percent(what_if["share_after"].get(what_if["system"], 0.0))
-        return first_sentence(f"{what_if['system']} does {share} of all {share_of(what_if)}.", f"It does {share}.")
+        return first_sentence(
+            f"{what_if['system']} does {share} of all {share_said(what_if)}.", f"It does {share}."
+        )
     if fall:
         left = f"{dollars(fall['usd'])} is needed no more" if fall["stranded"] else "nothing is stranded"
         return first_sentence(f"If {fall['name']} falls, {left}.", f"If this tenant falls, {left}.")

@@ -42,17 +42,17 @@ def design_sentences(found: Result) -> list[str]:
         else f"The nearest change that would matter is its {near['name']}:"
         f" {far_from_mattering(near['matters_at'])} makes that {percent(near['share_there'])}."
     )
-    return [f"With {found['system']} on the table it does {percent(share)} of all {share_of(found)}{then}", first]
+    return [f"With {found['system']} on the table it does {percent(share)} of all {share_said(found)}{then}", first]
 
 
-def share_of(found: Result) -> str:
+def share_said(found: Result) -> str:
     """What a share is taken of."""
     return str(found.get("share_of", "chip-hours"))
 
 
 def design_parts(found: Result) -> list[Part]:
     """The report of --what-if."""
-    before, after, of = found["share_before"], found["share_after"], share_of(found)
+    before, after, of = found["share_before"], found["share_after"], share_said(found)
     shares = Table(
         title=f"Share of {of}",
         columns=[Column(name="system", right=False), Column(name="without"), Column(name="with")],
