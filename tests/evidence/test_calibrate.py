@@ -210,7 +210,7 @@ def test_a_run_that_moves_no_constant_stands_beside_the_rows_that_ship(
     words = ["--on", "h200:8", "--model", "llama-3.1-70b", "--plan", "tp=8,precision=bf16", "--plain"]
     assert cli.run(["calibrate", str(file), *words, "--out", str(out)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 measured points identify no constant; 2 measured rows of yours stand beside those that ship" in said
+    assert "2 measured points identify no constant. 2 measured rows of yours stand beside those that ship." in said
     assert "nothing could be left out" in said
     known = load_facts([out])
     assert known.number("serving.vllm.step") == facts.number("serving.vllm.step")

@@ -126,9 +126,7 @@ def _first(result: Result) -> str:
     what_if, fall = result.get("what_if"), result.get("tenant")
     if what_if:
         share = percent(what_if["share_after"].get(what_if["system"], 0.0))
-        return first_sentence(
-            f"{what_if['system']} does {share} of all {share_said(what_if)}.", f"It does {share}."
-        )
+        return first_sentence(f"{what_if['system']} does {share} of all {share_said(what_if)}.", f"It does {share}.")
     if fall:
         left = f"{dollars(fall['usd'])} is needed no more" if fall["stranded"] else "nothing is stranded"
         return first_sentence(f"If {fall['name']} falls, {left}.", f"If this tenant falls, {left}.")
