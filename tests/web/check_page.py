@@ -98,6 +98,7 @@ def by_command(command: str, **files: str) -> dict[str, Any]:
 
 def copied(page: Page) -> str:
     """What the button for the command copies."""
+    page.evaluate("() => { document.getElementById('said').textContent = ''; }")  # of the copy before
     page.click("#tools [data-tool=command]")
     page.wait_for_selector("#said:has-text('copied')")
     return str(page.evaluate("() => navigator.clipboard.readText()"))
