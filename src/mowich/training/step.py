@@ -139,8 +139,7 @@ def _step_time(
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
     owned, trained = _owned(p, dense, expert, adapters)
-    is_told = notes is not None and bool(np.any(np.asarray(system.host_Bps) > 0))  # without a link there is no rate
-    if is_told or np.any(p.offload > 0):
+    if notes is not None or np.any(p.offload > 0):
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward, notes)
     if job.sites > 1:
         told_sites = told(notes, "dp.sites", sites_s, note="DiLoCo: an outer step every outer_every steps")
