@@ -3,7 +3,7 @@ of their words, and the longest. `--long N` prints every sentence of more than N
 
 Code, tables, addresses of links and HTML are not counted; an item of a list, a heading or a line before a colon is a sentence of its own. A number, a name or a
 formula between backquotes counts as one word. `tests/house/test_readability.py` holds hand-written pages to a median under `MOST_MEDIAN` and to no sentence of more
-than `MOST_WORDS`.
+words than `most_words` allows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pages import NOT_COMPARED, ROOT, SCRIPTS
 
 MOST_MEDIAN = 20
 MOST_WORDS = 60
+MOST_WORDS_OF_SHELF = {"read": 30, "theory": 40}
+"""Words of a sentence where people read first; README.md counts as read."""
 
 FENCE = re.compile(r"^(```|~~~).*?^\1[ ]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]+`")
@@ -57,6 +59,17 @@ def generated() -> set[str]:
     for name in SCRIPTS:
         out |= set(re.findall(r'"([\w-]+\.md)"', (ROOT / "tools" / f"{name}.py").read_text(encoding="utf-8")))
     return out - {"README.md"} - FILLED
+
+
+def most_words(path: Path) -> int:
+    """The words that a sentence of a page may have."""
+    shelf = "read" if path == ROOT / "README.md" else path.parent.name
+    return MOST_WORDS_OF_SHELF.get(shelf, MOST_WORDS)
+
+
+def held() -> list[Path]:
+    """Pages whose sentences are held short: those that people write, and all that are read."""
+    return sorted({*hand_written(), *(ROOT / "docs" / "read").glob("*.md")})
 
 
 def hand_written() -> list[Path]:
