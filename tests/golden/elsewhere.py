@@ -7,10 +7,6 @@ X86_V4 where it is newer than that), and by the newest Python that is installed.
 
 NumPy chooses its kernels of exp, log and power by what the CPU has, and their last bits differ.
 NPY_DISABLE_CPU_FEATURES takes features away. Python's sum() of floats has other last bits from 3.12 on.
-
-Each Python compiles the package once before the processes start: else several of them make `__pycache__` in the same
-folders while others read those folders to import. A run of CI once ended in "No module named 'mowich.errors'" while
-src/mowich/errors.py was there. A process that ends so is asked once more, and that is said.
 """
 
 from __future__ import annotations
@@ -55,38 +51,20 @@ def newest_python() -> str:
     return ""
 
 
-def lost(said: str) -> str:
-    """The file of a module of ours that an import did not find though it is there; "" where there is none.
-
-    >>> lost("ModuleNotFoundError: No module named 'mowich.errors'"), lost("No module named 'mowich.no_such'")
-    ('src/mowich/errors.py', '')
-    """
-    for name in re.findall(r"No module named '(mowich[\w.]*)'", said):
-        path = "src/" + name.replace(".", "/")
-        for file in (f"{path}.py", f"{path}/__init__.py"):
-            if (ROOT / file).exists():
-                return file
-    return ""
-
-
 def asked(name: str, python: Path, without: str, words: list[str]) -> tuple[int, str]:
     """(exit code, what is said) of the corpus, asked by `python` without some features of the CPU."""
-    begun, first = time.monotonic(), ""
+    begun = time.monotonic()
     ours = {"NPY_DISABLE_CPU_FEATURES": without, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    while True:
-        done = subprocess.run(
-            [python, ROOT / "tests/golden/corpus.py", "diff", *words],
-            cwd=ROOT,
-            env={**os.environ, **ours},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        said = (done.stdout + done.stderr).strip()
-        file = lost(said) if done.returncode else ""
-        if first or not file:
-            return done.returncode, f"{name}: {first}{said} ({time.monotonic() - begun:.0f} s)"
-        first = f"[an import did not find {file}, which is there: asked once more] "
+    done = subprocess.run(
+        [python, ROOT / "tests/golden/corpus.py", "diff", *words],
+        cwd=ROOT,
+        env={**os.environ, **ours},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).strip()
+    return done.returncode, f"{name}: {said} ({time.monotonic() - begun:.0f} s)"
 
 
 def main() -> int:
@@ -105,8 +83,6 @@ def main() -> int:
     else:
         print(f"no Python newer than 3.{sys.version_info.minor} is installed: the corpus is not asked by one")
     shares = [[] if given.all else ["--share", str(SHARE), "--part", str(part)] for part in range(len(places))]
-    for python in {python for _, python, _ in places}:
-        subprocess.run([python, "-m", "compileall", "-q", ROOT / "src/mowich"], check=True)
     failed = 0
     with ThreadPoolExecutor(given.jobs) as pool:
         for code, said in pool.map(lambda place, share: asked(*place, share), places, shares):

@@ -49,28 +49,6 @@ def test_the_newest_python_is_one_that_runs(
     assert elsewhere.newest_python() == (str(newest) if found else "")
 
 
-@pytest.mark.parametrize(
-    ("module", "times", "code", "runs"),
-    [("errors", 1, 0, 2), ("errors", 9, 1, 2), ("no_such", 1, 1, 1)],
-)
-def test_a_process_that_did_not_find_a_module_that_is_there_is_asked_once_more(
-    module: str, times: int, code: int, runs: int, tmp_path: Path
-) -> None:
-    python = tmp_path / "python"
-    python.write_text(
-        f"""#!/bin/sh
-echo run >> {tmp_path}/runs
-[ $(wc -l < {tmp_path}/runs) -gt {times} ] && {{ echo nothing moved; exit 0; }}
-echo "ModuleNotFoundError: No module named 'mowich.{module}'" >&2; exit 1
-"""
-    )
-    python.chmod(0o755)
-    ended, said = elsewhere.asked("the newest Python", python, "", [])
-    assert ended == code
-    assert len((tmp_path / "runs").read_text().splitlines()) == runs
-    assert ("did not find src/mowich/errors.py, which is there: asked once more" in said) is (runs == 2)
-
-
 def test_a_machine_without_a_newer_python_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
