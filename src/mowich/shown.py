@@ -188,7 +188,7 @@ class Shown(ABC):
         >>> import mowich
         >>> answer = mowich.collective("all-reduce", "trn3:64", sizes=["1GiB"])
         >>> print(answer)  # doctest: +ELLIPSIS
-        all-reduce of 1.00 GiB among 64 chips of ...
+        All-reduce of 1.00 GiB: about ...
     """
 
     __slots__ = ("__dict__",)  # of what was heard: a slot of its own would not go with those of other bases

@@ -23,6 +23,7 @@ from mowich.cli.verbs import load_verbs
 MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),
     "example": ("example", "--json"),
+    "forecast": ("forecast", "list"),
     "facts-show": ("facts", "show", "trn3"),
     "facts-diff": ("facts", "diff", "trn3", "gb300"),
     "plan-timeline": (
