@@ -93,7 +93,7 @@ def replayed(known: Anchors, metric: str, rows: Sequence[Anchor], chip: str, ask
         part = row_prospect(known, metric, rows[i].one, others)
         truth = rows[i].residue[metric]
         results = np.array([row.residue[metric] for row in others])
-        three = [one.place for one in worth_most([part], CHOSEN)]
+        three = [one.place for one in worth_most([part], len(others), CHOSEN)]
         errors.append((off(part, [], truth, results), off(part, three, truth, results)))
         draws = [draw.choice(len(others), DRAWN, replace=False).tolist() for _ in range(DRAWS)]
         by_chance.append(np.array([off(part, made, truth, results) for made in draws]))

@@ -57,7 +57,7 @@ def test_a_prospect_says_what_rows_will_say_once_they_are_measured(metric, chip,
 
 def test_the_nearest_row_is_chosen_first_and_what_it_tells_is_not_bought_twice():
     parts = [row_prospect(anchors_for(), "tpot", ASKED, rows([0.0] * 4))]
-    chosen = worth_most(parts, 4)
+    chosen = worth_most(parts, 4, 4)
     assert chosen[0].place == 1
     left = [one.left for one in chosen]
     assert left == sorted(left, reverse=True)
@@ -67,13 +67,13 @@ def test_the_nearest_row_is_chosen_first_and_what_it_tells_is_not_bought_twice()
 
 def test_what_tells_nothing_is_not_chosen():
     deaf = Prospect(mean=np.zeros(2), covariance=np.eye(2), noise=np.ones(1), before=1.0)
-    assert worth_most([deaf], 3) == []
-    assert worth_most([], 3) == []
+    assert worth_most([deaf], 1, 3) == []
+    assert worth_most([], 0, 3) == []
 
 
 def test_a_part_that_cannot_be_measured_stays():
     cov = np.array([[1.0, 1.0], [1.0, 1.0]])
     exact = Prospect(mean=np.zeros(2), covariance=cov, noise=np.zeros(1), before=1.0)
     deaf = Prospect(mean=np.zeros(2), covariance=np.eye(2), noise=np.ones(1), before=4.0)
-    (one,) = worth_most([exact, deaf], 3)
+    (one,) = worth_most([exact, deaf], 1, 3)
     assert one.left == pytest.approx(2.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Prospect:
             return self.before
         at = 1 + np.asarray(made, dtype=np.intp)
         cross, among = self._of(made)
-        variance = self.covariance[0, 0] - cross @ np.linalg.solve(among, self.covariance[at, 0])
+        variance = self.covariance[0, 0] - cross @ _solved(among, self.covariance[at, 0])
         return self.weight * max(float(variance), 0.0) + self.floor
 
     def expected(self, made: Sequence[int], results: Floats) -> float:
@@ -52,13 +53,18 @@ class Prospect:
             return float(self.mean[0])
         cross, among = self._of(made)
         off = results - self.mean[1 + np.asarray(made, dtype=np.intp)]
-        return float(self.mean[0] + cross @ np.linalg.solve(among, off))
+        return float(self.mean[0] + cross @ _solved(among, off))
 
     def _of(self, made: Sequence[int]) -> tuple[Floats, Floats]:
         """Covariance of the number with results, and of results with each other."""
         at = 1 + np.asarray(made, dtype=np.intp)
         among = self.covariance[np.ix_(at, at)] + np.diag(self.noise[np.asarray(made, dtype=np.intp)] ** 2)
         return self.covariance[0, at], among
+
+
+def _solved(among: Floats, right: Floats) -> Floats:
+    """The least x of among x = right: results that say the same make the matrix singular."""
+    return np.asarray(np.linalg.lstsq(among, right, rcond=None)[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +77,29 @@ class Worth:
     left: float
 
 
-def half_width_of(parts: Sequence[Prospect], made: Sequence[int] = ()) -> float:
+class RangePart(Protocol):
+    """A part of a range."""
+
+    @property
+    def before(self) -> float: ...
+
+    def given(self, made: Sequence[int]) -> float: ...
+
+
+def half_width_of(parts: Sequence[RangePart], made: Sequence[int] = ()) -> float:
     """Half-width in ln of a number's range, with these measurements made."""
     return math.sqrt(float_sum(part.given(made) for part in parts))
 
 
-def worth_most(parts: Sequence[Prospect], budget: int) -> list[Worth]:
-    """At most `budget` measurements, each the one that leaves the narrowest range beside those before it; of equals the
-    first offered."""
-    count = len(parts[0].noise) if parts else 0
-    known = [part.covariance.copy() for part in parts]
+def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[Worth]:
+    """At most `budget` of `count` measurements, each the one that leaves the narrowest range beside those before it; of
+    equals the first offered."""
+    known = [part.covariance.copy() if isinstance(part, Prospect) else None for part in parts]
     now = np.array([part.before for part in parts])
     out: list[Worth] = []
     made: list[int] = []
     while len(made) < min(budget, count):
-        after = np.array([_after(part, C, b) for part, C, b in zip(parts, known, now, strict=True)])
+        after = np.array([_after(*one, made, count) for one in zip(parts, known, now, strict=True)])
         after[:, made] = math.inf
         total = np.round(after.sum(axis=0), 12)
         best = int(np.argmin(total))
@@ -93,15 +107,18 @@ def worth_most(parts: Sequence[Prospect], budget: int) -> list[Worth]:
             break
         now = after[:, best]
         for part, C in zip(parts, known, strict=True):
-            told = C[:, 1 + best].copy()
-            C -= np.outer(told, told) / max(told[1 + best] + part.noise[best] ** 2, _LEAST_VARIANCE)
+            if isinstance(part, Prospect) and C is not None:
+                told = C[:, 1 + best].copy()
+                C -= np.outer(told, told) / max(told[1 + best] + part.noise[best] ** 2, _LEAST_VARIANCE)
         made.append(best)
         out.append(Worth(place=best, alone=half_width_of(parts, [best]), left=math.sqrt(now.sum())))
     return out
 
 
-def _after(part: Prospect, covariance: Floats, before: float) -> Floats:
-    """Squared half-width of a part with each measurement made, beside those that its covariance knows."""
+def _after(part: RangePart, covariance: Floats | None, before: float, made: Sequence[int], count: int) -> Floats:
+    """Squared half-width of a part with each measurement made, beside those that are (its covariance knows them)."""
+    if not isinstance(part, Prospect) or covariance is None:
+        return np.array([part.given([*made, k]) for k in range(count)])
     cross = covariance[0, 1:]
     variance = np.maximum(np.diag(covariance)[1:] + part.noise**2, _LEAST_VARIANCE)
     left = part.weight * np.maximum(covariance[0, 0] - cross**2 / variance, 0.0) + part.floor

@@ -9,40 +9,37 @@ the answer are those that it would have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate
-from mowich.evidence.fitting.overlay import fitted_facts, overlay_text
-from mowich.evidence.fitting.solve import calibrate_points
-from mowich.evidence.prospects import Prospect, worth_most
+from mowich.evidence.fitting.overlay import overlay_text
+from mowich.evidence.prospects import LEAST_WORTH, worth_most
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.requests.results import facts_of_result
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.explain import Explainer
 from mowich.studies.explain.tree import ResultPath, at, find_path, is_estimate, name_of
-from mowich.studies.next_offers import Offer, Offers, deaf, joined
+from mowich.studies.next_offers import Ask, Offer, Offers, Rest, beside
 from mowich.studies.next_prices import price_offers, squared
 from mowich.studies.next_serving import served_offers
+from mowich.studies.next_training import trained_offers
 from mowich.sums import float_sum
 from mowich.writing import write_file
 
 NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
 """Numbers of a row that are asked of where none is named: the first that has a value and a range."""
 SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
-_WHOLE = 1.0 - 1e-9
-
-Ask = Callable[[Sequence[str]], Result]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextRow:
-    """A measurement that is chosen. alone: half-width of the range with it alone over that of today, as is expected;
-    left: with it and those before it, as the question answers; after: the number then."""
+    """A measurement that is chosen. alone: half-width of the range with it alone over that of today; left: with it and
+    those before it; after: the number then. The question itself answers them."""
 
     offer: Offer
     alone: float
@@ -205,38 +202,49 @@ def _offers(asked: _Asked) -> Offers:
         return asked.again([word for one in sets for word in ("--set", one)])
 
     model = Explainer(result, facts).model()
-    own = served_offers(result, asked.row, model, facts, system, asked.spec, asked.number)
-    found = joined([own, price_offers(asked.row, facts, system, asked.number, with_sets)])
+    if result["inputs"]["task"] == "serve":
+        own = served_offers(result, asked.row, model, facts, system, asked.spec, asked.number)
+    else:
+        own = trained_offers(result, asked.row, model, facts, system, asked.spec, asked.ask)
+    found = beside(own, price_offers(asked.row, facts, system, asked.number, with_sets))
     rest = squared(asked.row[asked.number]) - float_sum(part.before for part in found.parts)
-    parts: tuple[Prospect, ...] = (*found.parts, deaf(len(found.offers), max(0.0, rest)))
-    return Offers(offers=found.offers, parts=parts, remains=found.remains)
+    return replace(found, parts=(*found.parts, Rest(before=max(0.0, rest))))
 
 
 def _chosen(asked: _Asked, found: Offers, budget: int) -> list[NextRow]:
-    """The measurements of a budget, each with the answer that the question has with it and those before it."""
+    """The measurements of a budget, each with the answer that the question has with it and those before it. What the
+    question asked again does not narrow by is left out."""
     before = math.sqrt(squared(asked.row[asked.number]))
-    made: list[Offer] = []
-    out = []
-    for one in worth_most(found.parts, budget):
-        made.append(found.offers[one.place])
+    made: list[int] = []
+    out: list[NextRow] = []
+
+    def after(places: Sequence[int]) -> Estimate | None:
         with TemporaryDirectory() as folder:
-            row = asked.again(_measured(asked, made, Path(folder) / "next.yaml"))
-        if row is None:
+            row = asked.again(_measured(asked, found, places, Path(folder) / "next.yaml"))
+        return None if row is None else Estimate.from_dict(row[asked.number])
+
+    for one in worth_most(found.parts, len(found.offers), len(found.offers)):
+        if len(out) == budget:
             break
-        after = Estimate.from_dict(row[asked.number])
-        left = math.sqrt(squared(after)) / before
-        out.append(NextRow(offer=made[-1], alone=one.alone / before, left=left, after=after))
+        then = after([*made, one.place])
+        left = math.sqrt(squared(then)) / before if then is not None else math.inf
+        if then is None or left > (out[-1].left if out else 1.0) * (1.0 - LEAST_WORTH):
+            continue
+        alone = after([one.place]) if made else then
+        by_itself = math.sqrt(squared(alone)) / before if alone is not None else 1.0
+        made.append(one.place)
+        out.append(NextRow(offer=found.offers[one.place], alone=by_itself, left=left, after=then))
     return out
 
 
-def _measured(asked: _Asked, made: Sequence[Offer], file: Path) -> list[str]:
+def _measured(asked: _Asked, found: Offers, made: Sequence[int], file: Path) -> list[str]:
     """Words that put measurements into the question, as if each had come out as is predicted today."""
-    rows = [row for one in made for row in one.rows]
-    parts = [one.part for one in made if one.part is not None]
-    words = [word for one in made for text in one.sets for word in ("--set", text)]
-    if not rows and not parts:
+    chosen = [found.offers[k] for k in made]
+    rows = [row for one in chosen for row in one.rows]
+    words = [word for one in chosen for text in one.sets for word in ("--set", text)]
+    fitted = found.fitted(made) if found.fitted is not None else ()
+    if not rows and not fitted:
         return words
-    fitted = fitted_facts(calibrate_points(parts, asked.facts), asked.facts) if parts else []
     text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows)
     write_file(file, text, field="overlay", given=str(file))
     return [*words, "--facts", str(file)]

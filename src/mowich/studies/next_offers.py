@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from mowich.evidence.fitting.points import Predictor
-from mowich.evidence.prospects import Prospect
+from mowich.evidence.fitting.overlay import FittedFact
+from mowich.evidence.prospects import RangePart
 from mowich.serving.anchors import Anchor
+from mowich.shown import Result
+
+Ask = Callable[[Sequence[str]], Result]
+"""Answers the words of a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A measurement that nobody made yet. what, kind, where: in words; commands: those that make it, in order; reads:
-    how its result comes back; rows: what it would put beside measured rows, with what is expected today; part: what it
-    would put before the fit of constants; sets: facts that it would replace, as --set takes them."""
+    how its result comes back; rows: what it would put beside measured rows, with what is expected today; sets: facts
+    that it would replace, as --set takes them."""
 
     what: str
     kind: str
@@ -24,52 +26,56 @@ class Offer:
     commands: tuple[str, ...]
     reads: str
     rows: tuple[Anchor, ...] = ()
-    part: Predictor | None = None
     sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offers:
-    """offers: what could be measured; parts: of the number's range, one column an offer in the same order; remains:
-    what no offer takes away, in words."""
+    """offers: what could be measured; parts: of the number's range, which know the offers by their places; remains: what
+    no offer takes away, in words; fitted: the constants with the ranges that some of the offers leave."""
 
     offers: tuple[Offer, ...] = ()
-    parts: tuple[Prospect, ...] = ()
-    remains: tuple[str, ...] = field(default_factory=tuple)
+    parts: tuple[RangePart, ...] = ()
+    remains: tuple[str, ...] = ()
+    fitted: Callable[[Sequence[int]], Sequence[FittedFact]] | None = None
 
 
-def deaf(count: int, before: float) -> Prospect:
-    """A part of a range, of squared half-width `before`, that none of `count` offers tells anything of."""
-    return Prospect(
-        mean=np.zeros(1 + count), covariance=np.zeros((1 + count, 1 + count)), noise=np.ones(count), before=before
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """A part of a range that no offer tells anything of. before: squared half-width."""
+
+    before: float
+
+    def given(self, made: Sequence[int]) -> float:
+        """As it was."""
+        return self.before
 
 
-def joined(found: Sequence[Offers]) -> Offers:
-    """Several sets of offers as one: each part knows of its own offers alone."""
-    total = sum(len(one.offers) for one in found)
-    parts, first = [], 0
-    for one in found:
-        count = len(one.offers)
-        at = np.concatenate([[0], np.arange(1 + first, 1 + first + count)])
-        for part in one.parts:
-            covariance = np.zeros((1 + total, 1 + total))
-            covariance[np.ix_(at, at)] = part.covariance
-            mean, noise = np.zeros(1 + total), np.ones(total)
-            mean[at], noise[first : first + count] = part.mean, part.noise
-            parts.append(
-                Prospect(
-                    mean=mean,
-                    covariance=covariance,
-                    noise=noise,
-                    weight=part.weight,
-                    floor=part.floor,
-                    before=part.before,
-                )
-            )
-        first += count
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Among:
+    """A part that knows `count` offers, as a part of more: its own begin at `first`."""
+
+    part: RangePart
+    first: int
+    count: int
+
+    @property
+    def before(self) -> float:
+        return self.part.before
+
+    def given(self, made: Sequence[int]) -> float:
+        return self.part.given([k - self.first for k in made if self.first <= k < self.first + self.count])
+
+
+def beside(own: Offers, more: Offers) -> Offers:
+    """Two sets of offers as one; constants are fitted by the first alone."""
+    first, count = len(own.offers), len(more.offers)
+    parts = [_Among(part=part, first=0, count=first) for part in own.parts]
+    parts += [_Among(part=part, first=first, count=count) for part in more.parts]
+    fitted = own.fitted
     return Offers(
-        offers=tuple(offer for one in found for offer in one.offers),
+        offers=(*own.offers, *more.offers),
         parts=tuple(parts),
-        remains=tuple(text for one in found for text in one.remains),
+        remains=(*own.remains, *more.remains),
+        fitted=None if fitted is None else lambda made: fitted([k for k in made if k < first]),
     )

@@ -136,9 +136,10 @@ def _offer(load: _Load, job: ServeJob, system: System, spec: str, engine: str, r
     plan, groups = load.plan, load.plan.dp
     users = round(load.users * groups)
     degrees = {name: value for name in ("tp", "pp", "dp", "cp", "ep") if (value := getattr(plan, name)) > 1}
-    words = {**(degrees or {"tp": 1}), "weights": plan.weights, "kv": plan.kv}
+    words = {**(degrees or {"tp": 1}), "kv": plan.kv}
     program = next((name for begin, name in _PROGRAMS.items() if engine.startswith(begin)), "")
-    sets = " ".join(f"--set plan.{name}={value}" for name, value in words.items() if name != "cp")
+    pinned = {**words, "weights": plan.weights}
+    sets = " ".join(f"--set plan.{name}={value}" for name, value in pinned.items() if name != "cp")
     chips = -(-plan.devices // system.devices_per_chip)
     where = f"{parse_spec(spec)[0]}:{chips}"
     folder = f"next-{load.model.name}-{users}x{load.prompt:g}"
@@ -150,7 +151,7 @@ def _offer(load: _Load, job: ServeJob, system: System, spec: str, engine: str, r
             f" --emit {program} --out {folder}",
             f"sh {folder}/benchmark/run.sh",
         )
-    said = ",".join(f"{name}={value}" for name, value in words.items())
+    said = ",".join(f"{name}={value}" for name, value in {**words, "precision": plan.weights}.items())
     return Offer(
         what=(
             f"{load.model.name} served by {engine}, {plan}: {users} users, {load.prompt:g}/{job.output:g} tokens,"
