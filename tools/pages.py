@@ -28,6 +28,7 @@ SCRIPTS = (
     "judge_replay",
     "glossary_page",
     "forecasts_page",
+    "next_replay",
     "pictures",
     "nki_stubs",
     "scenario_keys",

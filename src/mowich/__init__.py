@@ -41,6 +41,7 @@ __all__ = [
     "KernelsChecked",
     "LayerStudy",
     "Model",
+    "NextMeasurements",
     "Parts",
     "PlanList",
     "PowerStudy",
@@ -84,6 +85,7 @@ __all__ = [
     "load_facts",
     "load_kernel",
     "neighbours",
+    "next_measurements",
     "pareto",
     "plan",
     "power",
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
         load,
         load_kernel,
         neighbours,
+        next_measurements,
         pareto,
         plan,
         power,
@@ -162,6 +165,7 @@ if TYPE_CHECKING:
     from mowich.studies.judge.judge import KernelJudge
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
+    from mowich.studies.next_measure import NextMeasurements
     from mowich.studies.plan import PlanList
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy

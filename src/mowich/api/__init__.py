@@ -21,7 +21,7 @@ from mowich.api.kernel_verbs import (
     tune,
 )
 from mowich.api.machine_verbs import claims, collective, goodput, power, prices
-from mowich.api.result_verbs import calibrate, explain, forecasts, stale_facts, validate, verify
+from mowich.api.result_verbs import calibrate, explain, forecasts, next_measurements, stale_facts, validate, verify
 from mowich.api.scenario_verbs import fleet, rl, sweep, traffic
 from mowich.api.verbs import brief, compare, emit, fit, gap, load, neighbours, pareto, plan, system, value
 
@@ -45,6 +45,7 @@ __all__ = [
     "load",
     "load_kernel",
     "neighbours",
+    "next_measurements",
     "pareto",
     "plan",
     "power",

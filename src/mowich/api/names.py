@@ -17,6 +17,7 @@ CLASSES = {
     "Forward": "mowich.api.keywords",
     "ForwardAnswer": "mowich.studies.forward_answer",
     "Forecasts": "mowich.studies.forecasts",
+    "NextMeasurements": "mowich.studies.next_measure",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
     "KernelAdvice": "mowich.studies.advise.advise",

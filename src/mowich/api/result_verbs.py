@@ -11,7 +11,7 @@ from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.models import Model
 from mowich.requests import calibrate as measurements
-from mowich.requests import forecasting, known, results
+from mowich.requests import forecasting, known, next_measure, results
 from mowich.requests import verify as runs
 from mowich.shown import Told
 from mowich.studies import answers
@@ -22,6 +22,7 @@ from mowich.studies.heard import note_heard
 if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.forecasts import Forecasts
+    from mowich.studies.next_measure import NextMeasurements
     from mowich.studies.staleness import Staleness
     from mowich.studies.verify import Verification
 
@@ -164,6 +165,30 @@ def forecasts(ledger: str | Path | None = None) -> Forecasts:
     """
     with keywords_asked(forecasting.FORECAST_LIST, None, ledger=ledger) as asked:
         return answers.forecasts_found(asked)
+
+
+def next_measurements(question: str, *, on: str, number: str | None = None, budget: int = 3) -> NextMeasurements:
+    """Which measurements would narrow the range of an answer most, if each came out as is predicted today.
+
+    Args:
+        question: the command of `compare` or `plan` whose answer is too wide, as it is typed.
+        on: where you can measure, "trn3:4".
+        number: of the answer, as `explain` names it; None: the one that ranks.
+        budget: measurements, at most.
+
+    Returns: a `NextMeasurements`: `.rows`, each with `.offer` (what, where, commands, reads), `.alone`, `.left` and
+        `.after`; `.remains`.
+    Units: of the number; `.alone` and `.left` are half-widths of the range in ln, over that of today.
+    Raises UserError for a question that is not answered, or has no number with a range on that chip.
+
+    Example:
+        >>> import mowich
+        >>> asked = "plan llama-3.1-8b --serve --isl 2k --osl 500 --tpot 20ms --on h200:1"
+        >>> mowich.next_measurements(asked, on="h200:1", budget=1).rows[0].left < 1.0
+        True
+    """
+    with keywords_asked(next_measure.NEXT, None, question=question, on=on, number=number, budget=budget) as asked:
+        return answers.measurements_chosen(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:

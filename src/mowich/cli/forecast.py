@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import subprocess
-import sys
 from datetime import date
 
 import typer
@@ -15,8 +10,7 @@ from mowich.cli.app import app
 from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import emit, progress
 from mowich.cli.verbs import ALL_VERBS
-from mowich.errors import UserError, unknown
-from mowich.kept import CACHE_VARIABLE
+from mowich.errors import unknown
 from mowich.requests import forecasting
 from mowich.shown import Result
 
@@ -49,7 +43,7 @@ def forecast_add(asked: forecasting.FreezeRequest) -> None:
         read_forecasts(file)  # a broken ledger is told before a long question is asked
     with progress(asked.form.quiet) as line:
         line("asking")
-        result = _answer(asked.question)
+        result = answer_of(asked.question)
     freeze(
         file,
         result,
@@ -80,29 +74,18 @@ def forecast_score(asked: forecasting.ScoreRequest) -> None:
     emit(read_forecasts(file).of(asked.forecast).to_dict(), asked.form)
 
 
-def _answer(question: str) -> Result:
-    """The JSON of the answer to a question, asked by a process of its own, as a user would ask it. Raises UserError for
-    what is no question, and with the lines of the answer where it is refused."""
-    try:
-        words = shlex.split(question)
-    except ValueError as error:
-        raise UserError(f"is no command ({error})", field="question", given=question) from error
-    words = words[1:] if words[:1] == ["mowich"] else words
+def answer_of(question: str) -> Result:
+    """The JSON of the answer to a question. Raises UserError for what is no question, and where it is refused."""
+    from mowich.studies.asked import ask_question
+
+    return ask_question(words_of(question))
+
+
+def words_of(question: str) -> list[str]:
+    """The words of a question that begins with a verb. Raises UserError for another."""
+    from mowich.studies.asked import question_words
+
+    words = question_words(question)
     if not words or words[0] not in ALL_VERBS:
         raise unknown("verb", words[0] if words else "", sorted(ALL_VERBS))
-    done = subprocess.run(
-        [sys.executable, "-m", "mowich", *words, "--json", "-q"],
-        env={**os.environ, CACHE_VARIABLE: "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        found = json.loads(done.stdout)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        said = done.stderr.strip().splitlines()
-        what = said[0].removeprefix("error: ") if said else "prints no answer as JSON"
-        raise UserError(f"the question is not answered: {what}", field="question", given=question)
-    return found
+    return words

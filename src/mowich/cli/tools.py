@@ -220,6 +220,7 @@ NO_TOOLS: Mapping[str, str] = {
     "capture": "runs a model's code with the caller's rights and writes a file",
     "forecast add": "writes a file",
     "forecast score": "writes a file",
+    "next": "asks a command of the caller's",
     "report": "writes a file",
     "facts check": "its answer is an exit code",
     "facts new": "prints a file to fill in",

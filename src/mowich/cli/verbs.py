@@ -29,6 +29,7 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "validate": ("validate",),
     "verify": ("verify",),
     "forecast": ("forecast",),
+    "next": ("next",),
     "calibrate": ("calibrate",),
     "facts": ("facts",),
     "kernel": ("kernel run",),

@@ -19,6 +19,7 @@ from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.serving.anchors import anchors_for
 from mowich.serving.engines import architecture
+from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, read_rows
 from mowich.software.vendors import chip_of
 
 _AS_FAST = 0.05
@@ -29,13 +30,13 @@ MeasuredModels = Mapping[str, tuple[str, ...]]
 
 
 def served_on(facts: Facts, system_id: str) -> MeasuredModels:
-    """What was measured in serving on the chip of a system.
+    """What was measured in serving on the chip of a system, by the rows that ship and those of a user.
 
     >>> from mowich.facts import load_facts
     >>> served_on(load_facts(), "trn3-gen2")
     {'moe': ('gpt-oss-20b', 'qwen3-30b-a3b')}
     """
-    return _on_chip(facts, system_id, _served())
+    return _on_chip(facts, system_id, (*_served(), *_own(facts)))
 
 
 def most_ranks(facts: Facts, system_id: str) -> int:
@@ -93,6 +94,13 @@ def _is_same(facts: Facts, one: str, other: str) -> bool:
     fast = [facts.get(f"chips.{chip}.memory.hbm_bandwidth") for chip in (one, other)]
     speeds = [float(f.value) for f in fast if f is not None and isinstance(f.value, float)]
     return len(speeds) == len(fast) and max(speeds) <= (1.0 + _AS_FAST) * min(speeds)
+
+
+def _own(facts: Facts) -> Iterable[tuple[str, str, str]]:
+    """The same of a user's own rows (`mowich calibrate`)."""
+    text = facts.text(OWN_ROWS)
+    rows = () if text == NO_ROWS else read_rows(text)
+    return ((row.one.chip, row.one.arch, row.one.model) for row in rows)
 
 
 @cache

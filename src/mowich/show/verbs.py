@@ -56,6 +56,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),
     "mowich/forecasts@1": _of("forecasts"),
+    "mowich/next@1": _of("next_measure", "next_page"),
     "mowich/calibrate@1": _of("calibrate"),
     "mowich/kernel@1": _of("kernel"),
     "mowich/kernel-run@1": _of("kernel", "run_page"),

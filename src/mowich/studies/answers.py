@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         known,
         launches,
         machines,
+        next_measure,
         prices,
         results,
         rl,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mowich.studies.judge.candidate import KernelCandidate
     from mowich.studies.judge.judge import Judged, KernelJudge
     from mowich.studies.layer.study import LayerStudy
+    from mowich.studies.next_measure import NextMeasurements
     from mowich.studies.plan import PlanList
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
@@ -486,6 +488,21 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
         name=asked.format,
         model=asked.model,
         tell=tell,
+    )
+
+
+def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
+    """Which measurements narrow the range of an answer most."""
+    from mowich.studies.asked import ask_question, question_words
+    from mowich.studies.next_measure import next_measurements
+
+    return next_measurements(
+        asked.question,
+        question_words(asked.question),
+        on=asked.on,
+        number=asked.number,
+        budget=asked.budget,
+        ask=ask_question,
     )
 
 

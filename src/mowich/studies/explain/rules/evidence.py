@@ -265,6 +265,28 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "table: median of max(ratio, 1 / ratio) - 1",
         ),
     ),
+    "mowich/next@1": (
+        R("now", "1", "the number today, in its unit", "lookup: the answer of the question, which explains it"),
+        R("offered", "measurements", "measurements that were judged", "count: counted"),
+        R(
+            "rows * alone",
+            "1",
+            "half-width of the range with this measurement alone, over that of today",
+            "table: what a result would leave of each part of the range, by how it correlates with the number",
+        ),
+        R(
+            "rows * left",
+            "1",
+            "half-width of the range with this measurement and those before it, over that of today",
+            "table: the question asked again, with results as they are predicted today",
+        ),
+        R(
+            "rows * after",
+            "1",
+            "the number with this measurement and those before it, in its unit",
+            "lookup: the question asked again, with results as they are predicted today",
+        ),
+    ),
     "mowich/calibrate@1": (
         R("anchors", "rows", "measured rows that the overlay holds", "count: counted"),
         R("files * points", "points", "measured figures of this file that were used", "count: counted"),

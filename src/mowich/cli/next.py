@@ -1,0 +1,24 @@
+"""`mowich next`: which measurement comes next."""
+
+from __future__ import annotations
+
+from mowich.cli.app import app
+from mowich.cli.forecast import words_of
+from mowich.cli.options import verb
+from mowich.cli.output import emit, progress
+from mowich.requests.next_measure import NEXT, NextRequest
+
+
+@verb(app, NEXT, "next")
+def next_verb(asked: NextRequest) -> None:
+    """Which measurements narrow a range most."""
+    from mowich.studies.asked import ask_question
+    from mowich.studies.next_measure import next_measurements
+
+    words = words_of(asked.question)
+    with progress(asked.form.quiet) as line:
+        line("asking")
+        found = next_measurements(
+            asked.question, words, on=asked.on, number=asked.number, budget=asked.budget, ask=ask_question
+        )
+    emit(found.to_dict(), asked.form)
