@@ -24,6 +24,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),
     "example": ("example", "--json"),
     "forecast": ("forecast", "list"),
+    "next": ("next", "--on", "h200:1", "--for", "plan llama-3.1-8b --serve --isl 2k --osl 500 --on h200:1"),
     "facts-show": ("facts", "show", "trn3"),
     "facts-diff": ("facts", "diff", "trn3", "gb300"),
     "plan-timeline": (

@@ -187,7 +187,9 @@ def next_measurements(question: str, *, on: str, number: str | None = None, budg
         >>> mowich.next_measurements(asked, on="h200:1", budget=1).rows[0].left < 1.0
         True
     """
-    with keywords_asked(next_measure.NEXT, None, question=question, on=on, number=number, budget=budget) as asked:
+    with keywords_asked(
+        next_measure.NEXT_MEASURE, None, question=question, on=on, number=number, budget=budget
+    ) as asked:
         return answers.measurements_chosen(asked)
 
 

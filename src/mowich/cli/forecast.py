@@ -43,7 +43,7 @@ def forecast_add(asked: forecasting.FreezeRequest) -> None:
         read_forecasts(file)  # a broken ledger is told before a long question is asked
     with progress(asked.form.quiet) as line:
         line("asking")
-        result = answer_of(asked.question)
+        result = _answer_of(asked.question)
     freeze(
         file,
         result,
@@ -74,14 +74,14 @@ def forecast_score(asked: forecasting.ScoreRequest) -> None:
     emit(read_forecasts(file).of(asked.forecast).to_dict(), asked.form)
 
 
-def answer_of(question: str) -> Result:
+def _answer_of(question: str) -> Result:
     """The JSON of the answer to a question. Raises UserError for what is no question, and where it is refused."""
     from mowich.studies.asked import ask_question
 
-    return ask_question(words_of(question))
+    return ask_question(verb_words(question))
 
 
-def words_of(question: str) -> list[str]:
+def verb_words(question: str) -> list[str]:
     """The words of a question that begins with a verb. Raises UserError for another."""
     from mowich.studies.asked import question_words
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from mowich.cli.app import app
-from mowich.cli.forecast import words_of
+from mowich.cli.forecast import verb_words
 from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
-from mowich.requests.next_measure import NEXT, NextRequest
+from mowich.requests.next_measure import NEXT_MEASURE, NextRequest
 
 
-@verb(app, NEXT, "next")
+@verb(app, NEXT_MEASURE, "next")
 def next_verb(asked: NextRequest) -> None:
     """Which measurements narrow a range most."""
     from mowich.studies.asked import ask_question
     from mowich.studies.next_measure import next_measurements
 
-    words = words_of(asked.question)
+    words = verb_words(asked.question)
     with progress(asked.form.quiet) as line:
         line("asking")
         found = next_measurements(

@@ -68,7 +68,7 @@ def _solved(among: Floats, right: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worth:
+class RowWorth:
     """A measurement that is chosen. place: among those offered; alone, left: half-width of the range in ln with it
     alone, and with it and those chosen before it."""
 
@@ -91,12 +91,12 @@ def half_width_of(parts: Sequence[RangePart], made: Sequence[int] = ()) -> float
     return math.sqrt(float_sum(part.given(made) for part in parts))
 
 
-def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[Worth]:
+def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[RowWorth]:
     """At most `budget` of `count` measurements, each the one that leaves the narrowest range beside those before it; of
     equals the first offered."""
     known = [part.covariance.copy() if isinstance(part, Prospect) else None for part in parts]
     now = np.array([part.before for part in parts])
-    out: list[Worth] = []
+    out: list[RowWorth] = []
     made: list[int] = []
     while len(made) < min(budget, count):
         after = np.array([_after(*one, made, count) for one in zip(parts, known, now, strict=True)])
@@ -111,7 +111,7 @@ def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[Wort
                 told = C[:, 1 + best].copy()
                 C -= np.outer(told, told) / max(told[1 + best] + part.noise[best] ** 2, _LEAST_VARIANCE)
         made.append(best)
-        out.append(Worth(place=best, alone=half_width_of(parts, [best]), left=math.sqrt(now.sum())))
+        out.append(RowWorth(place=best, alone=half_width_of(parts, [best]), left=math.sqrt(now.sum())))
     return out
 
 

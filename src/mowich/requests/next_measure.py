@@ -9,7 +9,7 @@ from mowich.requests.common import FORM, Request, form_of
 from mowich.requests.fields import whole, word
 from mowich.requests.schema import QuestionReader, Schema
 
-NEXT_ON = word(
+_NEXT_ON = word(
     "on",
     "Where you can measure: trn3:4 (chips).",
     metavar="SYSTEM",
@@ -18,7 +18,7 @@ NEXT_ON = word(
     completes="systems",
     example="trn3:4",
 )
-NEXT_FOR = word(
+_NEXT_FOR = word(
     "question",
     "The command whose answer is too wide, in quotes.",
     option="--for",
@@ -28,14 +28,14 @@ NEXT_FOR = word(
     needs=True,
     example="'plan llama-3.1-8b --serve --isl 2k --osl 500 --on trn3:4'",
 )
-NEXT_NUMBER = word(
+_NEXT_NUMBER = word(
     "number",
     "The number of the answer (else the one that ranks), as explain names it.",
     metavar="NUMBER",
     edges=CALLED_OR_TYPED,
     example="1.tokens_per_s_per_chip",
 )
-BUDGET = whole(
+_BUDGET = whole(
     "budget",
     "Measurements to choose, at most.",
     high=10,
@@ -59,7 +59,7 @@ class NextRequest(Request):
 
 def _next(reader: QuestionReader) -> NextRequest:
     form = form_of(reader)
-    for field in (NEXT_ON, NEXT_FOR):
+    for field in (_NEXT_ON, _NEXT_FOR):
         said = reader.get(field)
         if said is None:
             reader.missing(field)
@@ -69,9 +69,9 @@ def _next(reader: QuestionReader) -> NextRequest:
     return reader.fill(NextRequest, form=form)
 
 
-NEXT = Schema(
+NEXT_MEASURE = Schema(
     name="next",
-    fields=(NEXT_ON, NEXT_FOR, NEXT_NUMBER, BUDGET, *FORM),
+    fields=(_NEXT_ON, _NEXT_FOR, _NEXT_NUMBER, _BUDGET, *FORM),
     make=_next,
     help=(
         "Which measurements would narrow the range of an answer most: a served load, a training step, a collective, a"

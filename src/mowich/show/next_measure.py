@@ -33,12 +33,12 @@ def _sentences(result: Result) -> list[str]:
     rows, offered = result["rows"], counted(result["offered"], "measurement")
     now = f"{result['number']} is {_range(result['now'])} today."
     if not rows:
-        return [now, f"None of {offered} on {result['on']} narrows that range."]
+        return [f"None of {offered} narrows that range.", f"{now} Measured would be on {result['on']}."]
     last = rows[-1]
+    left = percent(last["left"])
     return [
-        now,
-        f"{counted(len(rows), 'measurement')} of {result['offered']} would narrow its range to"
-        f" {percent(last['left'])} of that: {_range(last['after'])}, if each comes out as predicted.",
+        f"{counted(len(rows), 'measurement')} of {result['offered']} would narrow the range to {left}.",
+        f"{now} Then it would be {_range(last['after'])}, if each comes out as predicted.",
     ]
 
 

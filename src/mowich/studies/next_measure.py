@@ -24,16 +24,16 @@ from mowich.requests.results import facts_of_result
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.explain import Explainer
 from mowich.studies.explain.tree import ResultPath, at, find_path, is_estimate, name_of
-from mowich.studies.next_offers import Ask, Offer, Offers, Rest, beside
+from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers, Rest, offers_beside
 from mowich.studies.next_prices import price_offers, squared
 from mowich.studies.next_serving import served_offers
 from mowich.studies.next_training import trained_offers
 from mowich.sums import float_sum
 from mowich.writing import write_file
 
-NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
+ASKED_NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
 """Numbers of a row that are asked of where none is named: the first that has a value and a range."""
-SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
+ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class NextRow:
     """A measurement that is chosen. alone: half-width of the range with it alone over that of today; left: with it and
     those before it; after: the number then. The question itself answers them."""
 
-    offer: Offer
+    offer: MeasuringOffer
     alone: float
     left: float
     after: Estimate
@@ -111,7 +111,7 @@ class _Asked:
     facts: Facts
     system: System
     spec: str
-    ask: Ask
+    ask: AskWords
 
     @property
     def row(self) -> Result:
@@ -135,13 +135,13 @@ class _Asked:
 
 
 def next_measurements(
-    question: str, words: Sequence[str], *, on: str, number: str | None, budget: int, ask: Ask
+    question: str, words: Sequence[str], *, on: str, number: str | None, budget: int, ask: AskWords
 ) -> NextMeasurements:
     """The measurements of a budget. words: of the question; ask: answers one. Raises UserError for another kind of
     question, without a row of the chip, or without a number that has a range."""
     result = ask(words)
     facts = facts_of_result(result)
-    if result["schema"] not in SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
+    if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
             "is of a question that measurements are not chosen for",
             field="for",
@@ -187,14 +187,14 @@ def _number(result: Result, facts: Facts, system: System, on: str, number: str |
                 f"is no number with a range, of a row of {system.chip}", field="number", given=number, allowed=allowed
             )
         return path
-    chosen = next((one for name in NUMBERS for one in ranged if one[2] == name), None)
+    chosen = next((one for name in ASKED_NUMBERS for one in ranged if one[2] == name), None)
     if chosen is None:
         row = rows[here[0]]
         raise UserError(f"no number of the row has a range: {row['reason']}", field="for", given=str(row["system"]))
     return chosen
 
 
-def _offers(asked: _Asked) -> Offers:
+def _offers(asked: _Asked) -> MeasuringOffers:
     """All that could be measured; the last part of the range is what no offer tells of."""
     result, facts, system = asked.result, asked.facts, asked.system
 
@@ -206,12 +206,12 @@ def _offers(asked: _Asked) -> Offers:
         own = served_offers(result, asked.row, model, facts, system, asked.spec, asked.number)
     else:
         own = trained_offers(result, asked.row, model, facts, system, asked.spec, asked.ask)
-    found = beside(own, price_offers(asked.row, facts, system, asked.number, with_sets))
+    found = offers_beside(own, price_offers(asked.row, facts, system, asked.number, with_sets))
     rest = squared(asked.row[asked.number]) - float_sum(part.before for part in found.parts)
     return replace(found, parts=(*found.parts, Rest(before=max(0.0, rest))))
 
 
-def _chosen(asked: _Asked, found: Offers, budget: int) -> list[NextRow]:
+def _chosen(asked: _Asked, found: MeasuringOffers, budget: int) -> list[NextRow]:
     """The measurements of a budget, each with the answer that the question has with it and those before it. What the
     question asked again does not narrow by is left out."""
     before = math.sqrt(squared(asked.row[asked.number]))
@@ -237,7 +237,7 @@ def _chosen(asked: _Asked, found: Offers, budget: int) -> list[NextRow]:
     return out
 
 
-def _measured(asked: _Asked, found: Offers, made: Sequence[int], file: Path) -> list[str]:
+def _measured(asked: _Asked, found: MeasuringOffers, made: Sequence[int], file: Path) -> list[str]:
     """Words that put measurements into the question, as if each had come out as is predicted today."""
     chosen = [found.offers[k] for k in made]
     rows = [row for one in chosen for row in one.rows]

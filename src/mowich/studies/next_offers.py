@@ -10,12 +10,12 @@ from mowich.evidence.prospects import RangePart
 from mowich.serving.anchors import Anchor
 from mowich.shown import Result
 
-Ask = Callable[[Sequence[str]], Result]
+AskWords = Callable[[Sequence[str]], Result]
 """Answers the words of a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class MeasuringOffer:
     """A measurement that nobody made yet. what, kind, where: in words; commands: those that make it, in order; reads:
     how its result comes back; rows: what it would put beside measured rows, with what is expected today; sets: facts
     that it would replace, as --set takes them."""
@@ -30,11 +30,11 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offers:
-    """offers: what could be measured; parts: of the number's range, which know the offers by their places; remains: what
-    no offer takes away, in words; fitted: the constants with the ranges that some of the offers leave."""
+class MeasuringOffers:
+    """offers: what could be measured; parts: of the number's range, which know the offers by their places; remains:
+    what no offer takes away, in words; fitted: the constants with the ranges that some of the offers leave."""
 
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[MeasuringOffer, ...] = ()
     parts: tuple[RangePart, ...] = ()
     remains: tuple[str, ...] = ()
     fitted: Callable[[Sequence[int]], Sequence[FittedFact]] | None = None
@@ -67,13 +67,13 @@ class _Among:
         return self.part.given([k - self.first for k in made if self.first <= k < self.first + self.count])
 
 
-def beside(own: Offers, more: Offers) -> Offers:
+def offers_beside(own: MeasuringOffers, more: MeasuringOffers) -> MeasuringOffers:
     """Two sets of offers as one; constants are fitted by the first alone."""
     first, count = len(own.offers), len(more.offers)
     parts = [_Among(part=part, first=0, count=first) for part in own.parts]
     parts += [_Among(part=part, first=first, count=count) for part in more.parts]
     fitted = own.fitted
-    return Offers(
+    return MeasuringOffers(
         offers=(*own.offers, *more.offers),
         parts=tuple(parts),
         remains=(*own.remains, *more.remains),

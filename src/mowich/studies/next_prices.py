@@ -14,10 +14,10 @@ from mowich.evidence.prospects import Prospect
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.shown import Result
-from mowich.studies.next_offers import Offer, Offers
+from mowich.studies.next_offers import MeasuringOffer, MeasuringOffers
 from mowich.studies.ranking import COSTS
 
-QUOTE, POWER = "quoted price", "measured power"
+PRICE_QUOTE, POWER_METER = "quoted price", "measured power"
 _RATE_OF_COST = ("step_s", "tokens_per_s_per_chip", "item_s")
 """What a cost has in it beside a price, by task."""
 _OWNED = "tco"
@@ -32,21 +32,21 @@ def squared(estimate: Result | Estimate) -> float:
 
 def price_offers(
     row: Result, facts: Facts, system: System, number: str, ask: Callable[[Sequence[str]], Result | None]
-) -> Offers:
+) -> MeasuringOffers:
     """What a quote for a chip hour, and a power meter, would tell of a number of a row. ask: the number with such
     settings; None where there is none."""
     now = squared(row[number])
     power = f"power.{system.id}={facts.number(f'chips.{system.chip}.power.all_in'):g} W"
-    offers: list[Offer] = []
+    offers: list[MeasuringOffer] = []
     told: list[float] = []
     label = str(row.get("price", ""))
     if number in COSTS and quote(label) is not None:
         rate = next((squared(row[name]) for name in _RATE_OF_COST if row.get(name)), now)
         amount = re.match(r"\$([\d.]+)", label)
         offers.append(
-            Offer(
+            MeasuringOffer(
                 what=f"a quote in writing for a chip hour of {system.display}, today {label}",
-                kind=QUOTE,
+                kind=PRICE_QUOTE,
                 where="who sells it",
                 commands=(),
                 reads=f"--set prices.{system.id}='$PRICE/chip/h' on the question",
@@ -58,9 +58,9 @@ def price_offers(
         after = ask([power])
         if after is not None:
             offers.append(
-                Offer(
+                MeasuringOffer(
                     what=f"the watts of a chip with its share of the server, under this load, of {system.display}",
-                    kind=POWER,
+                    kind=POWER_METER,
                     where=system.id,
                     commands=(),
                     reads=f"--set power.{system.id}='WATTS W' on the question",
@@ -69,8 +69,8 @@ def price_offers(
             )
             told.append(max(0.0, now - squared(after[number])))
     if not told:
-        return Offers()
-    return Offers(offers=tuple(offers), parts=(_of_sum(told),))
+        return MeasuringOffers()
+    return MeasuringOffers(offers=tuple(offers), parts=(_of_sum(told),))
 
 
 def _of_sum(told: Sequence[float]) -> Prospect:

@@ -20,11 +20,11 @@ from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 from mowich.shown import Result
 from mowich.studies.explain.serving import served_row
-from mowich.studies.next_offers import Offer, Offers
+from mowich.studies.next_offers import MeasuringOffer, MeasuringOffers
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import solve_serving
 
-SERVED = "served load"
+SERVED_LOAD = "served load"
 _USERS = (1.0, 0.5, 0.125)
 """Users of a group that are offered, over those of the question."""
 _PROMPTS = (1.0, 0.25)
@@ -47,14 +47,16 @@ class _Load:
 
 def served_offers(
     result: Result, row: Result, model: Model, facts: Facts, system: System, spec: str, number: str
-) -> Offers:
+) -> MeasuringOffers:
     """What served loads on a system would tell of a number of a row. spec: the system as it was asked for."""
     served = served_row(result, row, model, facts)
     d, job = served.here, served.job
     if d.has_own:
-        return Offers(remains=(f"{row['engine']} here has operator tables of its own: no row moves what they say",))
+        return MeasuringOffers(
+            remains=(f"{row['engine']} here has operator tables of its own: no row moves what they say",)
+        )
     if not served.together:
-        return Offers(
+        return MeasuringOffers(
             remains=(
                 "the plan has workers of their own for prompts, and measured rows do not carry over to such plans:"
                 " add --set plan.mode=aggregated to the question",
@@ -77,7 +79,7 @@ def served_offers(
         _offer(load, job, system, spec, str(row["engine"]), _expected(rows[k], k, parts))
         for k, load in enumerate(loads)
     ]
-    return Offers(offers=tuple(offers), parts=(parts[asked_of],), remains=_remains(d.anchors, asked_of, asked))
+    return MeasuringOffers(offers=tuple(offers), parts=(parts[asked_of],), remains=_remains(d.anchors, asked_of, asked))
 
 
 def _remains(anchors: Anchors, metric: str, asked: Class) -> tuple[str, ...]:
@@ -132,7 +134,7 @@ def _loads(
             yield each, prompt, d.class_of(0, users=each, prompt=prompt, output=job.output)
 
 
-def _offer(load: _Load, job: ServeJob, system: System, spec: str, engine: str, row: Anchor) -> Offer:
+def _offer(load: _Load, job: ServeJob, system: System, spec: str, engine: str, row: Anchor) -> MeasuringOffer:
     plan, groups = load.plan, load.plan.dp
     users = round(load.users * groups)
     degrees = {name: value for name in ("tp", "pp", "dp", "cp", "ep") if (value := getattr(plan, name)) > 1}
@@ -152,12 +154,12 @@ def _offer(load: _Load, job: ServeJob, system: System, spec: str, engine: str, r
             f"sh {folder}/benchmark/run.sh",
         )
     said = ",".join(f"{name}={value}" for name, value in {**words, "precision": plan.weights}.items())
-    return Offer(
+    return MeasuringOffer(
         what=(
             f"{load.model.name} served by {engine}, {plan}: {users} users, {load.prompt:g}/{job.output:g} tokens,"
             " TTFT and TPOT"
         ),
-        kind=SERVED,
+        kind=SERVED_LOAD,
         where=where,
         commands=commands,
         reads=f"mowich calibrate {folder}/benchmark/result.json --on {where} --model {load.model.name} --plan {said}"

@@ -27,14 +27,14 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.hand_tuned import stack_of
-from mowich.studies.next_offers import Ask, Offer, Offers
+from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers
 
-STEP, COLLECTIVE = "training step", "collective"
+TRAINING_STEP, COLLECTIVE_RUN = "training step", "collective"
 SIZES_B = (2.0**20, 2.0**25, 2.0**30)
 """Messages of a collective that is measured."""
 LEAST_NARROWED = 1e-3
 """Share of its spread from which a constant counts as narrowed."""
-LEAST_SHARE = 0.005
+_LEAST_SHARE = 0.005
 """Share of a step from which its collectives are offered."""
 _PARTS: Mapping[str, tuple[str, ...]] = {"all-reduce": ("tp", "dp"), "all-to-all": ("ep",)}
 """Collective -> the parts of a step that it, or what it is made of, makes."""
@@ -48,13 +48,13 @@ _PROGRAMS: Mapping[str, str] = {"Google": "maxtext"}
 class _Told:
     """What an offer tells: an offer with its part, and the slopes of what it measures by path."""
 
-    offer: Offer
+    offer: MeasuringOffer
     part: Predictor
 
 
 def trained_offers(
-    result: Result, row: Result, model: Model, facts: Facts, system: System, spec: str, ask: Ask
-) -> Offers:
+    result: Result, row: Result, model: Model, facts: Facts, system: System, spec: str, ask: AskWords
+) -> MeasuringOffers:
     """What a training step and collectives on a system would tell of a number of a row. ask: answers a command."""
     told = [*_steps(result, row, model, facts, system, spec, ask), *_collectives(row, facts, system, spec)]
     spread = {one["fact"]: (float(one["at_low"]), float(one["at_high"])) for one in row.get("spread") or ()}
@@ -64,7 +64,7 @@ def trained_offers(
         " takes it away",
     )
     fit = FitPart.of(spread, [one.part for one in told], facts)
-    return Offers(
+    return MeasuringOffers(
         offers=tuple(one.offer for one in told),
         parts=(fit,),
         remains=remains,
@@ -150,7 +150,9 @@ def _sd(facts: Facts, path: str) -> float:
     return math.log(fact.high / fact.low) / (2.0 * RANGE_END)
 
 
-def _steps(result: Result, row: Result, model: Model, facts: Facts, system: System, spec: str, ask: Ask) -> list[_Told]:
+def _steps(
+    result: Result, row: Result, model: Model, facts: Facts, system: System, spec: str, ask: AskWords
+) -> list[_Told]:
     """A step of the same model on the chips that are there, with a batch as large for each; none where it does not
     fit."""
     inputs = result["inputs"]
@@ -192,9 +194,9 @@ def _steps(result: Result, row: Result, model: Model, facts: Facts, system: Syst
     part = TrainingPredictor([("next", replace(one, measured=expected, measured_step_s=expected))], facts)
     program = _PROGRAMS.get(system.vendor, "torchtitan")
     folder = f"next-{PurePath(name).stem}-step"
-    offer = Offer(
+    offer = MeasuringOffer(
         what=f"steps of {model.name}, {best['global_batch_seqs']:g} x {inputs['seq']} tokens, {one.plan}",
-        kind=STEP,
+        kind=TRAINING_STEP,
         where=spec,
         commands=(f"mowich plan {shlex.join(words)} --emit {program} --out {folder}", f"the start script of {folder}"),
         reads=f"mowich calibrate LOG --on {spec} --model {name} --out next.yaml",
@@ -209,7 +211,7 @@ def _collectives(row: Result, facts: Facts, system: System, spec: str) -> list[_
         return []
     out = []
     for kind, names in _PARTS.items():
-        if sum(parts.get(name, 0.0) for name in names) < LEAST_SHARE * total:
+        if sum(parts.get(name, 0.0) for name in names) < _LEAST_SHARE * total:
             continue
         ranks = system.devices
         one = CollectiveCase(system=system, network="", kind=kind, ranks=ranks, data_B=0.0, time_s=1.0)
@@ -223,9 +225,9 @@ def _collectives(row: Result, facts: Facts, system: System, spec: str) -> list[_
             command = f"nccom-test {_NCCOM[kind]} -r {ranks} -b 1MB -e 1GB -f 32 | tee {kind}.log"
         else:
             command = f"{_NCCL[kind]} {sizes} -g {ranks} | tee {kind}.log"
-        offer = Offer(
+        offer = MeasuringOffer(
             what=f"{kind} among {ranks} ranks, 1 MiB, 32 MiB and 1 GiB",
-            kind=COLLECTIVE,
+            kind=COLLECTIVE_RUN,
             where=f"{parse_spec(spec)[0]}:{system.chips}",
             commands=(command,),
             reads=f"mowich calibrate {kind}.log --on {spec} --plan kind={kind},ranks={ranks} --out next.yaml",
