@@ -14,11 +14,10 @@ what draws is registered here (`draw_with`), by the public face of the package, 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from functools import cache, wraps
 from os import PathLike
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, overload
 
 T = TypeVar("T", covariant=True)
 S = TypeVar("S", bound="Shown")
@@ -52,6 +51,82 @@ class Told(Protocol):
     """What has a JSON object."""
 
     def to_dict(self) -> Result: ...
+
+
+def written(value: object) -> object:
+    """A value as JSON has it: what has a `to_dict` says itself; other dataclasses are their fields, mappings stay
+    mappings, tuples and lists are lists, an enum is its value, a date its ISO form, a path its text."""
+    import datetime  # not above, as `dataclasses` below: `import mowich` loads this module
+    from dataclasses import is_dataclass
+    from enum import Enum
+    from pathlib import PurePath
+
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, Enum)):
+        return value
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: written(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [written(part) for part in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return written_fields(value)
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def written_fields(item: object) -> dict[str, object]:
+    """The JSON object of an item: its `SCHEMA` where it has one, then what its `KEYS` name, or all its fields.
+
+    `KEYS` is one text of words, in the order of the JSON. "time_s" is the field or the property of that name;
+    "price=price_label" has a key of its own; "where=point.where" is a field of a field; "stack?" is left out where it
+    is None or empty (zero stands); "**need" puts the keys of an object here, and none where it is None.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, slots=True, kw_only=True)
+    ... class Part(Keyed):
+    ...     KEYS = "part=name engines? binds"
+    ...     name: str
+    ...     binds: str = "PE"
+    ...     engines: tuple[str, ...] = ()
+    >>> Part(name="mlp").to_dict()
+    {'part': 'mlp', 'binds': 'PE'}
+    """
+    schema = getattr(item, "SCHEMA", "")
+    out: dict[str, object] = {"schema": schema} if schema else {}
+    kind: type = type(item)
+    for word in _words(kind):
+        key, _, path = word.strip("*?").partition("=")
+        value: object = item
+        for name in (path or key).split("."):
+            value = getattr(value, name)
+        if word.startswith("**"):
+            out |= {} if value is None else _as_dict(value)
+        elif not word.endswith("?") or not (value is None or (isinstance(value, Sized) and not len(value))):
+            out[key] = written(value)
+    return out
+
+
+@cache
+def _words(kind: type) -> tuple[str, ...]:
+    from dataclasses import fields
+
+    keys: str = getattr(kind, "KEYS", "")
+    return tuple(keys.split()) or tuple(field.name for field in fields(kind))
+
+
+class Keyed:
+    """What writes itself as `written_fields` does."""
+
+    KEYS: ClassVar[str] = ""
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The keys of its JSON, in order."""
+        return written_fields(self)
 
 
 class Rows(tuple[T, ...]):
@@ -179,7 +254,7 @@ def _drawer() -> Drawer:
     return _find()
 
 
-class Shown(ABC):
+class Shown:
     """A result that prints itself as its table, and that a notebook shows.
 
     Units: SI in rows and files (seconds, bytes, dollars, joules); an unknown is None.
@@ -191,6 +266,8 @@ class Shown(ABC):
         All-reduce of 1.00 GiB: about ...
     """
 
+    KEYS: ClassVar[str] = ""
+    SCHEMA: ClassVar[str] = ""
     __slots__ = ("__dict__",)  # of what was heard: a slot of its own would not go with those of other bases
 
     def __init_subclass__(cls) -> None:
@@ -202,8 +279,7 @@ class Shown(ABC):
 
         @wraps(own)
         def to_dict(self: Shown, *args: object, **named: object) -> dict[str, object]:
-            found: dict[str, object] = own(self, *args, **named)
-            return {**found, **self.heard(), **({} if self._record is None else self._record.to_dict())}
+            return self._with_origin(own(self, *args, **named))
 
         cls.to_dict = to_dict  # type: ignore[method-assign]
 
@@ -256,7 +332,10 @@ class Shown(ABC):
         """
         return "" if self._record is None else self._record.digest
 
-    @abstractmethod
+    def _with_origin(self, found: dict[str, object]) -> dict[str, object]:
+        """The JSON with what was heard, and with what the answer is made of."""
+        return {**found, **self.heard(), **({} if self._record is None else self._record.to_dict())}
+
     def to_dict(self) -> dict[str, object]:
         """The JSON of the result, with its schema, as `--json` prints it.
 
@@ -267,6 +346,7 @@ class Shown(ABC):
             >>> mowich.goodput("trn3:64", samples=20).to_dict()["schema"]
             'mowich/goodput@1'
         """
+        return self._with_origin(written_fields(self))
 
     def __str__(self) -> str:
         """The page that the command line prints; of a result without one, its fields."""

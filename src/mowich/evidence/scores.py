@@ -19,7 +19,7 @@ import numpy as np
 
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_rules import is_time
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 
 if TYPE_CHECKING:
     from mowich.evidence.rows import Case
@@ -54,8 +54,10 @@ KERNEL_ERRORS = "kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryScore:
+class MemoryScore(Keyed):
     """Bytes that a program's allocator held of a device: as the row states, and as predicted with the 90% range."""
+
+    KEYS = "measured predicted low high ratio abs_error"
 
     measured: float
     predicted: float
@@ -75,11 +77,6 @@ class MemoryScore:
     def is_covered(self) -> bool:
         """Whether the measured figure lies in the 90% interval."""
         return self.low <= self.measured <= self.high
-
-    def to_dict(self) -> dict[str, object]:
-        """As in the row of the JSON contract, in bytes."""
-        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error")
-        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +180,11 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderedPair:
+class OrderedPair(Keyed):
     """Two measured runs that share all but the order of their work. synchronous, asynchronous: ids; measured,
     predicted: step of the first over that of the second; doubts: of either row, in its words ("": none)."""
+
+    KEYS = "synchronous asynchronous measured predicted doubts is_right"
 
     synchronous: str
     asynchronous: str
@@ -198,13 +197,9 @@ class OrderedPair:
         """Whether the faster of the two is predicted to be the faster."""
         return (self.measured > 1.0) == (self.predicted > 1.0)
 
-    def to_dict(self) -> dict[str, object]:
-        """As in the JSON contract."""
-        return {**{name: getattr(self, name) for name in self.__slots__}, "is_right": self.is_right}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Keyed):
     """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
 
     n: int
@@ -214,10 +209,6 @@ class Summary:
     p90_abs_error: float | None
     bias: float | None
     interval_coverage: float | None
-
-    def to_dict(self) -> dict[str, object]:
-        """The summary of the JSON contract."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Summaries(TypedDict):

@@ -18,6 +18,7 @@ from typing import TypeGuard
 from mowich.errors import UserError, did_you_mean, placed
 from mowich.estimate import GRADES
 from mowich.facts import fields
+from mowich.shown import Keyed
 from mowich.units import UNITS
 
 LEAF_KEYS = (
@@ -198,7 +199,7 @@ _DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastLook:
+class LastLook(Keyed):
     """A fact and the last look at it. value: as written; confirmed: day, None where no source says one; age_days: on
     the day that is asked for, None likewise; source, title, host: where it is from, "" for what is not known; search:
     words to search for."""
@@ -211,19 +212,6 @@ class LastLook:
     title: str
     host: str
     search: str
-
-    def to_dict(self) -> dict[str, object]:
-        """An entry of mowich/facts-stale@1."""
-        return {
-            "path": self.path,
-            "value": self.value,
-            "confirmed": None if self.confirmed is None else self.confirmed.isoformat(),
-            "age_days": self.age_days,
-            "source": self.source,
-            "title": self.title,
-            "host": self.host,
-            "search": self.search,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

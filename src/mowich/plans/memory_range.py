@@ -16,14 +16,17 @@ from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.plans.memory import groups_of_ranks
 from mowich.plans.plan import Plan, Plans
+from mowich.shown import Keyed
 from mowich.software.stack import Platform
 from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryNeed:
+class MemoryNeed(Keyed):
     """What the fullest device of a plan needs. need: bytes, with the 90% range, by category; out_of_memory: the chance
     that this is more than a program may use."""
+
+    KEYS = "memory_range_B=range_B out_of_memory"
 
     need: Estimate
     out_of_memory: float
@@ -32,10 +35,6 @@ class MemoryNeed:
     def range_B(self) -> dict[str, float]:
         """The ends of the range, "low" and "high"."""
         return {"low": self.need.low or 0.0, "high": self.need.high or math.inf}
-
-    def to_dict(self) -> dict[str, object]:
-        """Two keys of a row: the range in bytes, and the chance."""
-        return {"memory_range_B": self.range_B, "out_of_memory": self.out_of_memory}
 
 
 def memory_need(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, float]) -> MemoryNeed:

@@ -19,6 +19,7 @@ from mowich.arrays import Floats
 from mowich.facts import Facts
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, ServePlan
 from mowich.plans.search import by_time
+from mowich.shown import Keyed
 
 PLAN_MARGIN = "training.residuals.plan_margin"
 """The fact: share by which predicted times may differ and not be told apart."""
@@ -34,16 +35,13 @@ def margin(facts: Facts) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preferred:
+class Preferred(Keyed):
     """That the first plan of an answer is not the fastest: the fastest one in words, and by what share of the fastest
     one's time (or, of serving, of the first one's rate) the first is slower, within the margin."""
 
     fastest: str
     slower: float
     within: float
-
-    def to_dict(self) -> dict[str, object]:
-        return {"fastest": self.fastest, "slower": self.slower, "within": self.within}
 
 
 def is_odd(degree: Floats) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from mowich.operators.law import Sides
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.step import step
+from mowich.shown import Keyed
 from mowich.software.engine import EngineCosts
 from mowich.sums import float_sum
 
@@ -34,7 +35,7 @@ _WHOLE = ("patches", "conv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedImages:
+class ServedImages(Keyed):
     """The images of each request of a job: how many, of which width and height in pixels; tokens: that all of them
     stand for in a prompt."""
 
@@ -42,10 +43,6 @@ class ServedImages:
     width: float
     height: float
     tokens: float
-
-    def to_dict(self) -> dict[str, float]:
-        """As in the inputs of results."""
-        return {"count": self.count, "width": self.width, "height": self.height, "tokens": self.tokens}
 
 
 def gather_s(bytes_: Floats | float, ranks: Floats, Bps: Floats) -> Floats:

@@ -29,7 +29,7 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 
 UNEXPLAINED = 0.3
 """Median error after a fit from which constants are not what is wrong: nine of ten published runs are predicted
@@ -72,7 +72,7 @@ def _off(predicted: float, measured: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorSummary:
+class ErrorSummary(Keyed):
     """Of max(predicted/measured, measured/predicted) - 1 over points; bias: geometric mean of predicted time over
     measured time, less 1. None without points."""
 
@@ -94,9 +94,6 @@ class ErrorSummary:
             p90=float(np.quantile(off, 0.9)),
             bias=math.expm1(float(known.mean())),
         )
-
-    def to_dict(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

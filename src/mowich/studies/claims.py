@@ -14,12 +14,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from mowich.facts import Fact, Facts
 from mowich.facts.entries import TOPICS, entries
 from mowich.progress import steps
-from mowich.shown import AnswerList
+from mowich.shown import AnswerList, Keyed
 from mowich.studies import serving_claims
 from mowich.studies.claim_checks import Check, checks, claimed, number_of
 from mowich.units import show
@@ -43,12 +43,17 @@ class ClaimReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Keyed):
     """A claim with its check. text: what a reader calls it; topic: of `facts.entries.TOPICS`; plain: the verdict in one
     sentence; published: in the words and the unit of its source; published_value, derived: SI or a ratio, both in
     `unit` ("x" for a ratio), None where there is none; low, high: of derived, over the ranges of its inputs; per_chip,
     per_unit: both readings where chips of a unit are known, with those chips (the new machine's, then the old one's);
     missing: the measurement that would settle a claim that cannot be checked."""
+
+    KEYS = (
+        "id group claim=text topic plain published published_value formula inputs derived low high unit verdict "
+        "reason missing per_chip per_unit unit_chips source"
+    )
 
     id: str
     group: str
@@ -70,31 +75,6 @@ class Claim:
     per_chip: ClaimReading | None = None
     per_unit: ClaimReading | None = None
     unit_chips: tuple[int, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """As in the JSON of `mowich claims`."""
-        return {
-            "id": self.id,
-            "group": self.group,
-            "claim": self.text,
-            "topic": self.topic,
-            "plain": self.plain,
-            "published": self.published,
-            "published_value": self.published_value,
-            "formula": self.formula,
-            "inputs": dict(self.inputs),
-            "derived": self.derived,
-            "low": self.low,
-            "high": self.high,
-            "unit": self.unit,
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "missing": self.missing,
-            "per_chip": None if self.per_chip is None else asdict(self.per_chip),
-            "per_unit": None if self.per_unit is None else asdict(self.per_unit),
-            "unit_chips": list(self.unit_chips),
-            "source": self.source,
-        }
 
 
 def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, float | None, dict[str, str], str]:

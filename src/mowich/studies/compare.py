@@ -199,22 +199,14 @@ class Comparison(Shown):
         ('h100', 's')
     """
 
+    SCHEMA = "mowich/compare@1"
+    KEYS = "inputs facts_hash complete rows warnings"
+
     inputs: Mapping[str, object]
     facts_hash: str
     rows: Rows[Row]
     warnings: tuple[str, ...] = ()
     complete: bool = True
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/compare@1` contract."""
-        return {
-            "schema": "mowich/compare@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "complete": self.complete,
-            "rows": [row.to_dict() for row in self.rows],
-            "warnings": list(self.warnings),
-        }
 
 
 def _spread(ask: SystemAsk, plan: Plan) -> tuple[tuple[str, float, float], ...]:

@@ -35,6 +35,12 @@ class Fit(Shown):
     device; need: its range, and the chance of running out.
     smallest_chips: None when no count that was tried fits."""
 
+    SCHEMA = "mowich/fit@1"
+    KEYS = (
+        "inputs system_id display chips devices_per_chip fits reason plan memory_B memory_capacity_B=capacity_B "
+        "**need binds smallest_chips largest_tried notes"
+    )
+
     inputs: Mapping[str, object]
     system_id: str
     display: str
@@ -54,27 +60,6 @@ class Fit(Shown):
     def binds(self) -> str:
         """The category that takes the most memory."""
         return max(self.memory_B, key=lambda k: self.memory_B[k]) if self.memory_B else "no legal plan"
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/fit@1` JSON."""
-        return {
-            "schema": "mowich/fit@1",
-            "inputs": dict(self.inputs),
-            "system_id": self.system_id,
-            "display": self.display,
-            "chips": self.chips,
-            "devices_per_chip": self.devices_per_chip,
-            "fits": self.fits,
-            "reason": self.reason,
-            "plan": self.plan.to_dict() if self.plan else None,
-            "memory_B": dict(self.memory_B),
-            "memory_capacity_B": self.capacity_B,
-            **(self.need.to_dict() if self.need else {}),
-            "binds": self.binds,
-            "smallest_chips": self.smallest_chips,
-            "largest_tried": self.largest_tried,
-            "notes": list(self.notes),
-        }
 
 
 def least_memory(

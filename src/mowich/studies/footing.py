@@ -13,6 +13,7 @@ from mowich.estimate import Estimate, product_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.requests.footing import EQUAL, has_size
+from mowich.shown import Keyed
 
 
 def equal_chips(
@@ -82,7 +83,7 @@ def paid_chips(usd: float, rate_usd_per_s: float, days: float) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedChips:
+class OwnedChips(Keyed):
     """Chips that are there already. days: of which the budget pays their electricity (electricity_usd); chip_usd: the
     rent of one chip more for the days of the question, at `price`; rest_chips: that what is left of the budget rents
     for those days; missing_chips: that the tokens of the run lack in those days at this speed per chip, 0 where they
@@ -94,16 +95,6 @@ class OwnedChips:
     price: str
     rest_chips: int | None
     missing_chips: int | None
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "days": self.days,
-            "electricity_usd": self.electricity_usd.to_dict(),
-            "chip_usd": self.chip_usd.to_dict(),
-            "price": self.price,
-            "rest_chips": self.rest_chips,
-            "missing_chips": self.missing_chips,
-        }
 
 
 def powered(facts: Facts, system_id: str, chips: int, budget: RunBudget, more: str) -> RunBudget:

@@ -20,7 +20,7 @@ from mowich.plans.plan import TrainJob
 from mowich.progress import tell
 from mowich.requests.gaps import OF_GAP
 from mowich.serving.search import ServeJob
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
 from mowich.software.stack import Platform, equip
@@ -46,8 +46,10 @@ Planner = Callable[[Platform, str], tuple[float, str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GapSystem:
+class GapSystem(Keyed):
     """One of the two machines with its best plan. price: USD per chip and second, unknown where there is none."""
+
+    KEYS = "system system_id display chips software plan price_label tokens_per_s_per_chip usd_per_mtok price"
 
     system: str
     system_id: str
@@ -60,22 +62,15 @@ class GapSystem:
     price: Estimate
     price_label: str
 
-    def to_dict(self) -> dict[str, object]:
-        """A system of the contract."""
-        names = ("system", "system_id", "display", "chips", "software", "plan", "price_label")
-        estimates = ("tokens_per_s_per_chip", "usd_per_mtok", "price")
-        return {
-            **{name: getattr(self, name) for name in names},
-            **{name: getattr(self, name).to_dict() for name in estimates},
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Factor:
+class Factor(Keyed):
     """What one property is worth. factor: above 1 where it speaks for the second machine; its range: the facts of that
     property and the errors of the model on both machines, 90%, and the orders of exchange.
     orders_low, orders_high: the least and the most over orders alone; alone, alone_plan: where it is exchanged first;
     first, second: what the two machines have."""
+
+    KEYS = "property orders_low orders_high alone alone_plan first second factor"
 
     property: str
     factor: Estimate
@@ -85,11 +80,6 @@ class Factor:
     alone_plan: str
     first: str
     second: str
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the contract."""
-        names = ("property", "orders_low", "orders_high", "alone", "alone_plan", "first", "second")
-        return {**{name: getattr(self, name) for name in names}, "factor": self.factor.to_dict()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +98,9 @@ class Gap(Shown):
         >>> mowich.gap("trn2", "trn3", model="llama-3.2-1b", train=job, chips=8).metric  # doctest: +SKIP
         'tokens_per_s_per_chip'
     """
+
+    SCHEMA = "mowich/gap@1"
+    KEYS = "inputs facts_hash metric systems ratio product rows machines orders is_exact rest_first price_parity"
 
     inputs: Mapping[str, object]
     facts_hash: str
@@ -130,24 +123,6 @@ class Gap(Shown):
     def factor(self, name: str) -> Estimate:
         """The factor of a property."""
         return next(row.factor for row in self.rows if row.property == name)
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/gap@1` contract."""
-        return {
-            "schema": "mowich/gap@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "metric": self.metric,
-            "systems": [s.to_dict() for s in self.systems],
-            "ratio": self.ratio.to_dict(),
-            "product": self.product,
-            "rows": [row.to_dict() for row in self.rows],
-            "machines": self.machines,
-            "orders": self.orders,
-            "is_exact": self.is_exact,
-            "rest_first": self.rest_first,
-            "price_parity": self.price_parity.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

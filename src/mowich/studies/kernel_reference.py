@@ -11,6 +11,7 @@ import numpy as np
 
 from mowich.arrays import Array
 from mowich.errors import EXIT_CHECK_FAILED, UserError
+from mowich.shown import Keyed
 
 if TYPE_CHECKING:
     from mowich.nki import Result
@@ -21,10 +22,12 @@ numbers of 16 bits is right to 1 part in 256, of 8 bits to 1 in 8; float32 sums 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceFit:
+class ReferenceFit(Keyed):
     """The element that is farthest from the reference. output, place: where it is, None: no element differs;
     difference: largest of all, as numbers are; share: of that element and the root mean square of its output, which the
     tolerance bounds; got, wanted: of that element; why_not: why nothing was compared, "" where it was."""
+
+    KEYS = "is_close largest_difference=difference share tolerance output place"
 
     output: int | None = None
     place: tuple[int, ...] = ()
@@ -64,17 +67,6 @@ class ReferenceFit:
             fix="; ".join(fixes),
             code=EXIT_CHECK_FAILED,
         )
-
-    def to_dict(self) -> dict[str, object]:
-        """The field `reference` of `mowich/kernel-run@1`."""
-        return {
-            "is_close": self.is_close,
-            "largest_difference": self.difference,
-            "share": self.share,
-            "tolerance": self.tolerance,
-            "output": self.output,
-            "place": list(self.place),
-        }
 
 
 _ADD = "no reference: add reference(), with the arguments of the kernel, to be told how far its outputs are"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mowich.errors import unknown
 from mowich.examples import names_of, tasks_of
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown
 
 TASK_GROUPS = ("NKIBench", "example", "Mowich")
 """Operators and sizes of AccelOpt's NKIBench, in files of our own; the kernels that ship as examples; more."""
@@ -18,11 +18,13 @@ _NKIBENCH = "nkibench_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelTask:
+class KernelTask(Keyed):
     """One operator to make faster. name: what `task:NAME` and `KernelGym.reset` take; group: of `TASK_GROUPS`; kernel:
     the function to write; sizes: of its arguments, "M=200 N=512"; full: the sizes that it is meant for, which take
     longer to judge, "" where it has none; path: its file, with `reference()`, `inputs()` and the kernel to begin from.
     """
+
+    KEYS = "name group what kernel sizes full"
 
     name: str
     group: str
@@ -36,11 +38,6 @@ class KernelTask:
     def text(self) -> str:
         """The file: a candidate as it stands."""
         return self.path.read_text(encoding="utf-8")
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/kernel-tasks@1`."""
-        keys = ("name", "group", "what", "kernel", "sizes", "full")
-        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ differ.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mowich.estimate import Estimate, exact, product_of
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.serving.search import ServeJob
+from mowich.shown import Keyed
 from mowich.studies.serving_plan import compare_serving
 
 MEMORY_MODELS = ("gpt-oss-120b", "llama-3.1-405b", "deepseek-v3", "kimi-k2")
@@ -53,10 +54,12 @@ class MemoryBound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryRow:
+class MemoryRow(Keyed):
     """A model on a system. planned_tokens_per_s: per chip, of the best plan within the limits of `MEMORY_JOB`;
     price_ratio: planned over the first system's, the price per chip over the first system's at which a token costs the
     same."""
+
+    KEYS = "model context system **bound planned_tokens_per_s price_ratio"
 
     model: str
     context: int
@@ -64,17 +67,6 @@ class MemoryRow:
     bound: MemoryBound
     planned_tokens_per_s: Estimate
     price_ratio: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """As in the JSON of `mowich claims`."""
-        return {
-            "model": self.model,
-            "context": self.context,
-            "system": self.system,
-            **asdict(self.bound),
-            "planned_tokens_per_s": self.planned_tokens_per_s.to_dict(),
-            "price_ratio": self.price_ratio.to_dict(),
-        }
 
 
 def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: float, chips: float) -> float:

@@ -65,18 +65,12 @@ class PowerStudy(AnswerList[PowerRow]):
         'W'
     """
 
+    SCHEMA = "mowich/power@1"
+    KEYS = "facts_hash inputs rows"
+
     def __init__(self, rows: Sequence[PowerRow], *, facts_hash: str, inputs: Mapping[str, object]) -> None:
         super().__init__(rows)
         self.facts_hash, self.inputs = facts_hash, dict(inputs)
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/power@1."""
-        return {
-            "schema": "mowich/power@1",
-            "facts_hash": self.facts_hash,
-            "inputs": self.inputs,
-            "rows": [row.to_dict() for row in self.rows],
-        }
 
 
 def study(

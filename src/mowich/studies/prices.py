@@ -12,7 +12,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 
 PER_CHIP_H = "USD/chip/h"
 _HOUR_S = 3600.0
@@ -20,21 +20,15 @@ _OWN = "prices.ownership"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quoted:
+class Quoted(Keyed):
     """A published price beside the cost. margin: what its seller keeps of it, where every hour is sold."""
+
+    KEYS = "term price=label usd_per_chip_h margin"
 
     term: str
     label: str
     usd_per_chip_h: Estimate
     margin: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "term": self.term,
-            "price": self.label,
-            "usd_per_chip_h": self.usd_per_chip_h.to_dict(),
-            "margin": self.margin.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +37,11 @@ class PriceRow(Shown):
     chip-hour, tco_total: their sum; capital: USD per chip that are paid once, by part; sold_usd_per_chip_h: the cost of
     an hour that is sold; asked_usd_per_chip_h: with the margin of a seller; rented_usd_per_chip_h: what each kind of
     seller asks, as his prices of other machines stand to their costs; quoted: published prices."""
+
+    KEYS = (
+        "system system_id display term price=price_label usd_per_chip_h tco tco_total capital capital_total "
+        "sold_usd_per_chip_h asked_usd_per_chip_h rented_usd_per_chip_h quoted"
+    )
 
     system: str
     system_id: str
@@ -59,25 +58,6 @@ class PriceRow(Shown):
     rented_usd_per_chip_h: Mapping[str, Estimate]
     quoted: tuple[Quoted, ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of mowich/prices@1."""
-        return {
-            "system": self.system,
-            "system_id": self.system_id,
-            "display": self.display,
-            "term": self.term,
-            "price": self.price_label,
-            "usd_per_chip_h": self.usd_per_chip_h.to_dict(),
-            "tco": {name: part.to_dict() for name, part in self.tco.items()},
-            "tco_total": self.tco_total.to_dict(),
-            "capital": {name: part.to_dict() for name, part in self.capital.items()},
-            "capital_total": self.capital_total.to_dict(),
-            "sold_usd_per_chip_h": self.sold_usd_per_chip_h.to_dict(),
-            "asked_usd_per_chip_h": self.asked_usd_per_chip_h.to_dict(),
-            "rented_usd_per_chip_h": {s: e.to_dict() for s, e in self.rented_usd_per_chip_h.items()},
-            "quoted": [q.to_dict() for q in self.quoted],
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceStudy(Shown):
@@ -91,18 +71,11 @@ class PriceStudy(Shown):
         'trn3'
     """
 
+    SCHEMA = "mowich/prices@1"
+
     inputs: Mapping[str, object]
     facts_hash: str
     rows: Rows[PriceRow]
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/prices@1` contract."""
-        return {
-            "schema": "mowich/prices@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "rows": [row.to_dict() for row in self.rows],
-        }
 
 
 def terms_asked(

@@ -4,12 +4,13 @@ searched is never told as what cannot be."""
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mowich.plans.memory import serving_memory_B
 from mowich.requests.loads import ServeLoad
+from mowich.shown import Keyed
 from mowich.studies.rate_search import RateFindings, RateSearch
 from mowich.studies.rate_sides import Side, SideAsk, candidates_of, could_serve, side_of
 from mowich.studies.traffic import TrafficResult
@@ -20,7 +21,7 @@ LIMITS = (("p99_ttft_s", "TTFT p99"), ("p99_tpot_s", "TPOT p99"), ("ttft_s", "TT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unserved:
+class Unserved(Keyed):
     """A system that has no deployment of its own in the answer. why: "layout" (no plan is legal), "memory", "limit" (of
     one request alone), "chips", "played" (what was played breaks a limit), "cut" (not searched to the end), "costlier"
     (not played: by its bounds it costs more than the answer). limit: which one fails; asked, least: its value, and what
@@ -33,10 +34,6 @@ class Unserved:
     asked: float | None = None
     least: float | None = None
     chips: float | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """As in `mowich/rates@1`."""
-        return asdict(self)
 
 
 def limits_of(s: RateSearch) -> dict[str, float]:

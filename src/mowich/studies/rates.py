@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
 from mowich.estimate import Estimate, chance_within, unknown_estimate
@@ -110,6 +110,12 @@ class RateResult(Shown):
         True
     """
 
+    SCHEMA = "mowich/rates@1"
+    KEYS = (
+        "inputs facts_hash evaluated candidates simulated simulated_requests is_complete unserved plans=rows "
+        "compromise? warnings"
+    )
+
     inputs: Mapping[str, object]
     facts_hash: str
     evaluated: int
@@ -122,23 +128,6 @@ class RateResult(Shown):
     is_complete: bool = True
     compromise: Compromise | None = None
     warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """`mowich/rates@1`."""
-        return {
-            "schema": "mowich/rates@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "evaluated": self.evaluated,
-            "candidates": self.candidates,
-            "simulated": self.simulated,
-            "simulated_requests": self.simulated_requests,
-            "is_complete": self.is_complete,
-            "unserved": [u.to_dict() for u in self.unserved],
-            "plans": [r.to_dict() for r in self.rows],
-            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-            "warnings": list(self.warnings),
-        }
 
 
 def plan_rates(

@@ -21,7 +21,7 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.workers import worker_plans
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.pools import stated_settings
@@ -31,10 +31,12 @@ from mowich.units import show_gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Keyed):
     """A worker plan on `chips` chips. requests: whole requests that all its workers together hold; memory_B: bytes of
     one device by category (weights, reserve, kv: caches of the requests held), the rest being free; short_B: what one
     request lacks on a device (0: it fits)."""
+
+    KEYS = "plan chips workers requests memory_B"
 
     plan: ServePlan
     chips: int
@@ -42,16 +44,6 @@ class Held:
     requests: int
     memory_B: Mapping[str, float]
     short_B: float
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON form."""
-        return {
-            "plan": self.plan.to_dict(),
-            "chips": self.chips,
-            "workers": self.workers,
-            "requests": self.requests,
-            "memory_B": dict(self.memory_B),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.plans.plan import Plan
 from mowich.plans.preference import margin
 from mowich.progress import tell
+from mowich.shown import Keyed
 from mowich.software.stack import Platform
 from mowich.studies.compare import Row, with_plan
 from mowich.studies.outcome import SystemAsk
@@ -33,7 +34,7 @@ SLOWEST = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
+class Why(Keyed):
     """The best plan of a system, its neighbours and ties, and a sentence on what holds it in place.
 
     Units: times relative to the best plan; memory in bytes.
@@ -45,6 +46,8 @@ class Why:
         >>> mowich.neighbours(plans).sentence != ""  # doctest: +SKIP
         True
     """
+
+    KEYS = "plan sentence neighbours ties"
 
     plan: Plan | None
     neighbours: tuple[Neighbour, ...]
@@ -69,14 +72,6 @@ class Why:
                 )
         ordered = sorted(phrases.values(), key=lambda found: max(x for x, _ in found), reverse=True)
         return "; ".join(", ".join(text for _, text in found) for found in ordered) or "every neighbour ties"
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "plan": self.plan.to_dict() if self.plan else None,
-            "sentence": self.sentence,
-            "neighbours": [n.to_dict() for n in self.neighbours],
-            "ties": self.ties.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.tiers import Tiering
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
+from mowich.shown import Keyed
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.traffic_adapters import AskedAdapters, adapter_costs
 from mowich.sums import float_sum
@@ -242,11 +243,16 @@ class EncodePool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
+class Transfer(Keyed):
     """The way of a cache from prefill to decode. Bps: of one request's cache; sent_B: bytes of a token as it is sent;
     state_B, state_s: bytes and seconds of a request's recurrent state; convert_s: seconds to write a token in the other
     pool's format (0 where they are the same); latency_s: before the first byte; words: of its kind; kept: (share of a
     token's bytes, the most tokens that the layers with it keep)."""
+
+    KEYS = (
+        "bytes_per_token=sent_B state_bytes=state_B windowed_share bandwidth_Bps=Bps convert_s_per_token=convert_s "
+        "latency_s by=words"
+    )
 
     Bps: float
     sent_B: float
@@ -273,17 +279,6 @@ class Transfer:
     def windowed_share(self) -> float:
         """Share of a token's bytes in layers that keep a window."""
         return float_sum(share for share, most in self.kept if math.isfinite(most))
-
-    def to_dict(self) -> dict[str, float | str]:
-        return {
-            "bytes_per_token": self.sent_B,
-            "state_bytes": self.state_B,
-            "windowed_share": self.windowed_share,
-            "bandwidth_Bps": self.Bps,
-            "convert_s_per_token": self.convert_s,
-            "latency_s": self.latency_s,
-            "by": self.words,
-        }
 
 
 def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_Bps: float | None) -> Transfer:

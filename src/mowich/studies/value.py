@@ -21,7 +21,7 @@ from mowich.plans.plan import TrainJob
 from mowich.progress import steps
 from mowich.requests.gaps import VALUE_UNITS
 from mowich.serving.search import ServeJob
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import is_inside_chip
 from mowich.software.stack import Platform, equip, training_stacks
@@ -58,13 +58,18 @@ proportion; software: the stacks or engines, slowest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ValuePoint:
+class ValuePoint(Keyed):
     """One amount of the property for one job. amount: SI, of software its place; set: the facts that make it; software:
     the stack or engine; is_today: as the machine is.
     cached_frac: share of a prompt that the memory left keeps, where it follows from a trace; gain: tokens over those of
     today; more: tokens per second and chip that each unit (SI) between today's amount and
     this one adds, of software since the point before; days_less: days that it saves; worth: USD that
     it is worth over the life of the machine, per chip; pays_from: USD per chip-hour from which the memory pays."""
+
+    KEYS = (
+        "model task amount software is_today feasible reason plan gain more days_less set tokens_per_s_per_chip "
+        "days usd_per_mtok worth pays_from cached_frac?"
+    )
 
     model: str
     task: str
@@ -84,18 +89,6 @@ class ValuePoint:
     cached_frac: float | None = None
     worth: Estimate
     pays_from: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the contract."""
-        names = ("model", "task", "amount", "software", "is_today", "feasible", "reason", "plan", "gain", "more")
-        estimates = ("tokens_per_s_per_chip", "days", "usd_per_mtok", "worth", "pays_from")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "days_less": self.days_less,
-            "set": dict(self.set),
-            **{name: getattr(self, name).to_dict() for name in estimates},
-            **({} if self.cached_frac is None else {"cached_frac": self.cached_frac}),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

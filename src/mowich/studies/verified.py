@@ -8,7 +8,7 @@ from typing import Literal
 
 from mowich.estimate import Estimate
 from mowich.evidence.readers.setup import Setup
-from mowich.shown import Result
+from mowich.shown import Keyed, Result
 
 FigureStatus = Literal["inside", "above", "below", "another setup", "not predicted", "no range"]
 """above: more was measured than the high end of the range."""
@@ -54,7 +54,7 @@ class VerifiedFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetupItem:
+class SetupItem(Keyed):
     """One word of the setup. log: as the log states it, None: it does not; agrees: None where it does not say."""
 
     name: str
@@ -63,12 +63,9 @@ class SetupItem:
     where: str
     agrees: bool | None
 
-    def to_dict(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Keyed):
     """What would explain a figure that lies outside. of: the figure; factor: what it does to the time; reaches: whether
     it alone brings the range to what was measured; command: that shows it."""
 
@@ -78,9 +75,6 @@ class Cause:
     factor: float
     reaches: bool
     command: str
-
-    def to_dict(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

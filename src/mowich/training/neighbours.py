@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mowich.models.model import Model
 from mowich.plans.plan import SWITCHES, WORDS, Plan, Plans, TrainJob
+from mowich.shown import Keyed
 from mowich.software.stack import Platform
 from mowich.training.search import Survey, candidate
 
@@ -46,10 +47,12 @@ LEAST_SHOWN = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+class Neighbour(Keyed):
     """The best plan with another value of one choice. slower: share of the best plan's time per token that it takes
     more, or None when nothing with that value fits; then short_B says by how much. part: the part of the step that
     grows most, and by what share of the step. unused: share of the best plan's devices that this one leaves idle."""
+
+    KEYS = "field value plan slower short_B memory_B part part_change unused cause"
 
     field: str
     value: str
@@ -71,36 +74,15 @@ class Neighbour:
             return f"leaves {self.unused:.0%} of the chips idle"
         return self.part if self.part_change > self.slower / 5.0 else ""
 
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "field": self.field,
-            "value": self.value,
-            "plan": self.plan.to_dict(),
-            "slower": self.slower,
-            "short_B": self.short_B,
-            "memory_B": self.memory_B,
-            "part": self.part,
-            "part_change": self.part_change,
-            "unused": self.unused,
-            "cause": self.cause,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ties:
+class Ties(Keyed):
     """Plans that fit and lie within a share of the best (`plans.preference.margin`): how many, and which values each
     choice takes among them."""
 
     within: float
     count: int
     differ_in: Mapping[str, tuple[str, ...]]
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "within": self.within,
-            "count": self.count,
-            "differ_in": {k: list(v) for k, v in self.differ_in.items()},
-        }
 
 
 def _word(field: str, code: float) -> str:

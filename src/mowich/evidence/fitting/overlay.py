@@ -17,6 +17,7 @@ from mowich.facts import Facts, load_facts
 from mowich.facts.fields import is_plain_number
 from mowich.serving.anchors import Anchor
 from mowich.serving.own_rows import OWN_ROWS, rows_text
+from mowich.shown import Keyed
 from mowich.units import write_value
 from mowich.writing import write_file
 
@@ -25,10 +26,12 @@ WRITTEN = 2e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FittedFact:
+class FittedFact(Keyed):
     """A constant before and after, SI. verdict: "identified", or "moved" where the data moves it and hardly narrows its
     range; others: constants that the data cannot tell from it well; stopped: held at the end of today's range; widened:
     the new range passes today's."""
+
+    KEYS = "path unit grade today today_low today_high fitted=value low high narrowed verdict others stopped widened"
 
     path: str
     unit: str
@@ -43,25 +46,6 @@ class FittedFact:
     others: tuple[str, ...]
     stopped: bool
     widened: bool
-
-    def to_dict(self) -> dict[str, object]:
-        """A constant of the JSON."""
-        return {
-            "path": self.path,
-            "unit": self.unit,
-            "grade": self.grade,
-            "today": self.today,
-            "today_low": self.today_low,
-            "today_high": self.today_high,
-            "fitted": self.value,
-            "low": self.low,
-            "high": self.high,
-            "narrowed": self.narrowed,
-            "verdict": self.verdict,
-            "others": list(self.others),
-            "stopped": self.stopped,
-            "widened": self.widened,
-        }
 
     @property
     def narrowed(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mowich.nki.check.program import Code
+from mowich.shown import Keyed
 
 NkiVersion = tuple[int, int]
 """A version of NKI: (0, 6) is 0.6."""
@@ -62,7 +63,7 @@ class KernelRule:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Finding(Keyed):
     """One mistake. file, line: where; rule: id; what: what stands there; fix: what is allowed or how to mend it."""
 
     file: str
@@ -74,10 +75,6 @@ class Finding:
     def text(self) -> str:
         """The finding in one line."""
         return f"{self.file}:{self.line}: {self.what}; instead: {self.fix} [{self.rule}]"
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of mowich/kernel-check@1."""
-        return {"file": self.file, "line": self.line, "rule": self.rule, "what": self.what, "fix": self.fix}
 
 
 FoundAt = tuple[int, str]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mowich.estimate import Estimate, product_of
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 
 Bound = tuple[float, str]
 
@@ -86,7 +86,7 @@ class BriefNumber:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BriefPicture:
+class BriefPicture(Keyed):
     """Data of one picture. kind: bars (stacked where there are several series), ranges or lines; series: name ->
     values, one for each label; low, high: ends of the ranges of the first series; x: of lines, places of the labels in
     `x_unit`."""
@@ -101,23 +101,9 @@ class BriefPicture:
     x: tuple[float, ...] = ()
     x_unit: str = ""
 
-    def to_dict(self) -> dict[str, object]:
-        """A picture of the contract."""
-        return {
-            "kind": self.kind,
-            "title": self.title,
-            "unit": self.unit,
-            "labels": list(self.labels),
-            "series": {k: list(v) for k, v in self.series.items()},
-            "low": list(self.low),
-            "high": list(self.high),
-            "x": list(self.x),
-            "x_unit": self.x_unit,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Keyed):
     """One question. level: the words of `LEVEL_WORDS` that its number chose; why: at most four sentences; commands:
     that make it."""
 
@@ -133,19 +119,6 @@ class Section:
     def number(self, name: str) -> Estimate:
         """The number of a name."""
         return next(n.estimate for n in self.numbers if n.name == name)
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the contract."""
-        return {
-            "id": self.id,
-            "question": self.question,
-            "verdict": self.verdict,
-            "level": self.level,
-            "why": list(self.why),
-            "numbers": [n.to_dict() for n in self.numbers],
-            "commands": list(self.commands),
-            "picture": self.picture.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +190,8 @@ class Brief(Shown):
         9
     """
 
+    SCHEMA = "mowich/brief@1"
+
     inputs: Mapping[str, object]
     facts_hash: str
     headline: tuple[str, ...]
@@ -227,18 +202,6 @@ class Brief(Shown):
     def section(self, name: str) -> Section:
         """The section of an id."""
         return next(row for row in self.rows if row.id == name)
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/brief@1` contract."""
-        return {
-            "schema": "mowich/brief@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "headline": list(self.headline),
-            "table": [row.to_dict() for row in self.table],
-            "story": self.story.to_dict(),
-            "rows": [row.to_dict() for row in self.rows],
-        }
 
 
 # ---- numbers in plain words

@@ -29,6 +29,7 @@ from mowich.neuroncore.access import static_view, storage_of
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.views import Tile, view_of
 from mowich.requests.debugging import TileName, read_tile_name
+from mowich.shown import Keyed
 from mowich.studies.debug.running import Launcher, silently
 from mowich.studies.debug.session import Filling, Follower, Issued, StoppedRun, TileView
 from mowich.studies.debug.values import numbers_of
@@ -67,7 +68,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedTile:
+class ComparedTile(Keyed):
     """A name of the reference. tiles: of the kernel that were compared; share: the largest of any element; differing,
     of: elements."""
 
@@ -76,10 +77,6 @@ class ComparedTile:
     share: float
     differing: int
     of: int
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `compared` of `mowich/kernel-debug@1`."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from mowich.neuroncore.source import Statement, statement
 from mowich.neuroncore.turns import KernelFrame
 from mowich.neuroncore.views import Tile, view_of
 from mowich.requests.debugging import SourceLine, Step, TileName
+from mowich.shown import Keyed
 from mowich.studies.debug.values import TileValues, ValueSummary, chosen, numbers_of, summary_of, tile_values
 from mowich.studies.debug.variables import (
     Variables,
@@ -149,8 +150,10 @@ class TileState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperandState:
+class OperandState(Keyed):
     """An operand of the instruction that is next. role: "reads" or "writes"; operand: as the instruction calls it."""
+
+    KEYS = "role operand tile shape dtype memory **summary"
 
     role: str
     operand: str
@@ -159,18 +162,6 @@ class OperandState:
     dtype: str
     memory: str
     summary: ValueSummary | None
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `operands` of `mowich/kernel-debug@1`."""
-        return {
-            "role": self.role,
-            "operand": self.operand,
-            "tile": self.tile,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "memory": self.memory,
-            **({} if self.summary is None else self.summary.to_dict()),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

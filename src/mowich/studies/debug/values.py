@@ -15,6 +15,7 @@ from mowich.neuroncore.memory import ALL, NONE, SPACE_NAME
 from mowich.neuroncore.nonfinite import as_floats
 from mowich.neuroncore.views import Tile
 from mowich.requests.debugging import Step
+from mowich.shown import Keyed
 
 
 def numbers_of(tile: Tile) -> tuple[Array, NDArray[np.bool_]] | None:
@@ -46,9 +47,11 @@ def _written(tile: Tile) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ValueSummary:
+class ValueSummary(Keyed):
     """Figures of the elements of a tile that were written. written: their share of all; low, high, mean: of the finite
     ones, None where there are none; nan, infinite: how many."""
+
+    KEYS = "written min=low max=high mean nan infinite"
 
     written: float
     low: float | None
@@ -56,17 +59,6 @@ class ValueSummary:
     mean: float | None
     nan: int
     infinite: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Fields of a row of `mowich/kernel-debug@1`."""
-        return {
-            "written": self.written,
-            "min": self.low,
-            "max": self.high,
-            "mean": self.mean,
-            "nan": self.nan,
-            "infinite": self.infinite,
-        }
 
 
 def summary_of(numbers: Array, written: NDArray[np.bool_]) -> ValueSummary:
@@ -88,8 +80,10 @@ def summary_of(numbers: Array, written: NDArray[np.bool_]) -> ValueSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TileValues:
+class TileValues(Keyed):
     """What `--print` shows. tile: as it was asked for; values: nested lists, None for an element that nothing wrote."""
+
+    KEYS = "tile shape dtype memory **summary values"
 
     tile: str
     shape: tuple[int, ...]
@@ -97,17 +91,6 @@ class TileValues:
     memory: str
     summary: ValueSummary
     values: object
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `prints` of `mowich/kernel-debug@1`."""
-        return {
-            "tile": self.tile,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "memory": self.memory,
-            **self.summary.to_dict(),
-            "values": self.values,
-        }
 
 
 def chosen(found: tuple[Array, NDArray[np.bool_]], steps: Sequence[Step], text: str, where: str) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from mowich.models.model import Layer, Model
 from mowich.neuroncore.instructions.rates import PS
 from mowich.nki import hollow
 from mowich.nki.runtime import run_function
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown
 from mowich.software.vendors import chip_of, kernel_target
 from mowich.studies.layer.calls import (
     Builder,
@@ -56,10 +56,12 @@ _MOST_WORDS = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPart:
+class LayerPart(Keyed):
     """A part of a layer or of a step. kernel: its name, "" for what the law gives; source: nki-library, mowich (ours or
     the machine's links) or law; time_s: one launch; engines: engine -> seconds at work; binds: what is busiest, with
     its share; hbm_B: bytes read and written on one rank; why: of a part without a kernel."""
+
+    KEYS = "part=name kernel source time_s engines_s=engines binds hbm_B why"
 
     name: str
     kernel: str
@@ -69,19 +71,6 @@ class LayerPart:
     binds: str = ""
     hbm_B: float = 0.0
     why: str = ""
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/kernel-layer@1`."""
-        return {
-            "part": self.name,
-            "kernel": self.kernel,
-            "source": self.source,
-            "time_s": self.time_s.to_dict(),
-            "engines_s": dict(self.engines),
-            "binds": self.binds,
-            "hbm_B": self.hbm_B,
-            "why": self.why,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

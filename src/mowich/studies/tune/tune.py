@@ -17,7 +17,7 @@ from functools import partial
 from mowich.errors import UserError
 from mowich.neuroncore.order import order_between
 from mowich.progress import tell
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 from mowich.studies.judge.candidate import Arguments, KernelCandidate, OwnArguments, expected_by, run_candidate, runs_of
 from mowich.studies.judge.closed import readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
@@ -130,16 +130,12 @@ class TargetBest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OneForAll:
+class OneForAll(Keyed):
     """The setting that loses least on the target where it loses most. loss: target -> time over the fastest one's, less
     1."""
 
     settings: Mapping[str, ConstantValue]
     loss: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, object]:
-        """The field `one_for_all`."""
-        return {"settings": dict(self.settings), "loss": dict(self.loss)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
