@@ -53,7 +53,7 @@ class Told(Protocol):
     def to_dict(self) -> Result: ...
 
 
-def written(value: object) -> object:
+def plain_json(value: object) -> object:
     """A value as JSON has it: what has a `to_dict` says itself; other dataclasses are their fields, mappings stay
     mappings, tuples and lists are lists, an enum is its value, a date its ISO form, a path its text."""
     import datetime  # not above, as `dataclasses` below: `import mowich` loads this module
@@ -66,9 +66,9 @@ def written(value: object) -> object:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {key: written(part) for key, part in value.items()}
+        return {key: plain_json(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return [written(part) for part in value]
+        return [plain_json(part) for part in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime.date):
@@ -106,7 +106,7 @@ def written_fields(item: object) -> dict[str, object]:
         if word.startswith("**"):
             out |= {} if value is None else _as_dict(value)
         elif not word.endswith("?") or not (value is None or (isinstance(value, Sized) and not len(value))):
-            out[key] = written(value)
+            out[key] = plain_json(value)
     return out
 
 

@@ -1,0 +1,86 @@
+"""One serialiser over fields: what it writes, and that each declared key names something."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import pkgutil
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from mowich.estimate import Estimate, exact
+from mowich.shown import Keyed, Shown, plain_json
+
+ROOMS = ("studies", "evidence", "serving", "training", "plans", "facts", "nki.check")
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    day: datetime.date
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outer(Keyed):
+    KEYS = "where=inner.path time_s twice count? words? none? **more"
+    inner: Inner
+    time_s: Estimate
+    count: int = 0
+    words: tuple[str, ...] = ()
+    none: str | None = None
+    more: Inner | None = None
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.count
+
+
+INNER = Inner(day=datetime.date(2026, 1, 2), path=Path("a/b"))
+
+
+def test_keys_rename_leave_out_spread_and_take_properties() -> None:
+    time_s = exact(2.0, "s")
+    found = Outer(inner=INNER, time_s=time_s).to_dict()
+    assert found == {"where": "a/b", "time_s": time_s.to_dict(), "twice": 0, "count": 0}
+    found = Outer(inner=INNER, time_s=time_s, count=1, words=("x",), more=INNER).to_dict()
+    assert list(found) == ["where", "time_s", "twice", "count", "words", "day", "path"]
+    assert Estimate.from_dict(time_s.to_dict()) == time_s
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (INNER, {"day": "2026-01-02", "path": "a/b"}),
+        ({"a": (INNER.path, None)}, {"a": ["a/b", None]}),
+        (Colour.RED, "red"),
+        (True, True),
+    ],
+)
+def test_nested_values_become_plain(value: object, wanted: object) -> None:
+    assert plain_json(value) == wanted
+
+
+def _declared(kind: type) -> list[type]:
+    return [one for below in kind.__subclasses__() for one in (below, *_declared(below))]
+
+
+def test_each_declared_key_names_a_field_or_a_property() -> None:
+    for room in ROOMS:
+        package = importlib.import_module(f"mowich.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not module.name.rpartition(".")[2].startswith("_"):
+                importlib.import_module(module.name)
+    kinds = [one for one in (*_declared(Keyed), *_declared(Shown)) if is_dataclass(one)]
+    named = [(one, word) for one in kinds for word in getattr(one, "KEYS", "").split()]
+    assert len(named) > 100
+    for one, word in named:
+        key, _, path = word.strip("*?").partition("=")
+        name = (path or key).partition(".")[0]
+        assert hasattr(one, name) or name in {field.name for field in fields(one)}, f"{one.__name__}: {word}"
