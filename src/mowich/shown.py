@@ -266,8 +266,6 @@ class Shown:
         All-reduce of 1.00 GiB: about ...
     """
 
-    KEYS: ClassVar[str] = ""
-    SCHEMA: ClassVar[str] = ""
     __slots__ = ("__dict__",)  # of what was heard: a slot of its own would not go with those of other bases
 
     def __init_subclass__(cls) -> None:
