@@ -183,7 +183,6 @@ def test_no_circle_of_files() -> None:
 
 
 CLOSED_BY_TYPES = {
-    frozenset({"mowich.models.model", "mowich.models.storage", "mowich.models.view"}),
     frozenset({"mowich.studies.compare", "mowich.studies.plan"}),
 }
 """Circles that an import under `if TYPE_CHECKING` closes: files that know one another's types. They only become
@@ -196,6 +195,27 @@ def test_files_that_know_one_anothers_types_only_become_fewer() -> None:
     found = set(circles(edges_of(named)))
     assert found <= CLOSED_BY_TYPES, [sorted(group) for group in found - CLOSED_BY_TYPES]
     assert not [group for group in found if any(".neuroncore" in name or ".nki" in name for name in group)]
+
+
+SCRIPTS = SRC / "mowich" / "web" / "static"
+
+
+def scripts(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """What each script of the page imports, at the top or when it is needed."""
+    named = re.compile(r"""(?:from|import)\s*\(?\s*["']\./([^"']+)["']""")
+    return {name: set(named.findall(text)) for name, text in files.items()}
+
+
+def test_no_circle_of_the_scripts_of_the_page() -> None:
+    edges = scripts({path.name: path.read_text(encoding="utf-8") for path in SCRIPTS.glob("*.js")})
+    assert "dom.js" in edges["main.js"]
+    assert set().union(*edges.values()) <= set(edges)
+    assert [sorted(group) for group in circles(edges)] == []
+
+
+def test_a_circle_of_scripts_is_seen() -> None:
+    files = {"a.js": 'import {\n  $,\n  h,\n} from "./b.js";', "b.js": "const late = () => import('./a.js');"}
+    assert circles(scripts(files)) == [frozenset(files)]
 
 
 def test_only_modules_that_say_why_import_by_a_name_that_they_compute() -> None:

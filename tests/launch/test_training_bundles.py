@@ -28,7 +28,7 @@ from mowich.launch.emitted import ON_TRAINIUM, PROGRAMS
 from mowich.launch.kubernetes import kubernetes_files, kubernetes_name
 from mowich.launch.plans import LaunchedPool, PlanLaunch, launch_of
 from mowich.launch.read import read_plan_file
-from mowich.launch.shapes import layers_in_order, maxtext_shape, megatron_layout, megatron_shape
+from mowich.launch.shapes import maxtext_shape, megatron_layout, megatron_shape
 from mowich.launch.training_bundle import training_files
 from mowich.launch.training_start import nodes_of
 from mowich.launch.write import command
@@ -118,7 +118,7 @@ def test_shapes_are_those_of_the_model_or_say_why_not() -> None:
         model = mowich.load(name)
         words = " ".join(megatron_shape(model, 4096).words)
         assert f"--num-layers {model.num_layers} --hidden-size {model.hidden}" in words
-        assert len(layers_in_order(model)) == model.num_layers
+        assert len(model.layers_in_order) == model.num_layers
     assert "--window-size 127,0" in " ".join(megatron_shape(mowich.load("gpt-oss-120b"), 4096).words)
     assert megatron_shape(mowich.load("gemma3-27b"), 4096).why
     assert maxtext_shape(mowich.load("deepseek-v3")).why

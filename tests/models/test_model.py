@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from mowich.models import Attention, Layer, Mlp, Model, Moe, load_model
-from mowich.models.view import model_view
 
 
 def gqa(**kwargs: object) -> Attention:
@@ -118,11 +117,11 @@ def test_dict_holds_the_contract() -> None:
 
 def test_view_adds_up() -> None:
     m = load_model("kimi-k2")
-    view = model_view(m, seq=8192)
+    view = m.view(seq=8192)
     assert (
         view.params
         == sum(r.count * r.params for r in view.layers) + view.params_embedding + view.params_head + view.params_other
     )
     total = sum(r.count * r.flop_per_token_forward for r in view.layers) + view.head_flop_per_token_forward
     assert view.flop_per_token_forward == pytest.approx(total)
-    assert model_view(load_model("gpt2")).seq == 1024
+    assert load_model("gpt2").view().seq == 1024

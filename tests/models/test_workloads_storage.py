@@ -9,7 +9,6 @@ import pytest
 from mowich.errors import UserError
 from mowich.models import load_model, model_names
 from mowich.models.config import model_from_config
-from mowich.models.storage import component_params
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 LLAMA = {
@@ -51,7 +50,7 @@ def stored(config: dict[str, object], name: str = "t", **quantization: object) -
 @pytest.mark.parametrize("name", model_names())
 def test_components_sum_to_the_model(name: str) -> None:
     model = load_model(name)
-    assert sum(component_params(model).values()) == model.params
+    assert sum(model.component_params().values()) == model.params
 
 
 @pytest.mark.parametrize(

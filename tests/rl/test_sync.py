@@ -20,7 +20,6 @@ from mowich.facts import Facts
 from mowich.machines.system import Level, System, logical_cores, resolve
 from mowich.models.builtin import load_model
 from mowich.models.model import Model
-from mowich.models.storage import component_params
 from mowich.models.tensors import component_tensors, scale_tensors
 from mowich.plans.plan import Plan, ServePlan
 from mowich.rl.frameworks import Framework, read_framework
@@ -62,7 +61,7 @@ def test_tensors_are_those_of_the_checkpoint(name: str, tensors: int) -> None:
 def test_every_component_with_weights_has_tensors() -> None:
     for name in ("qwen3-30b-a3b", "deepseek-v3", "qwen3.5-397b-a17b", "gpt-oss-120b", "kimi-k2"):
         model = load_model(name)
-        params, counts = component_params(model), component_tensors(model)
+        params, counts = model.component_params(), component_tensors(model)
         for component, weights in params.items():
             if component != "indexer":
                 assert (weights > 0) == (component in counts and counts[component].tensors > 0), (name, component)

@@ -14,7 +14,7 @@ from mowich.requests import capturing
 @verb(app, capturing.CAPTURE, "capture")
 def capture_(asked: capturing.CaptureRequest) -> None:
     """What was captured, as `mowich model` shows it."""
-    from mowich.models.view import DEFAULT_SEQ, model_view
+    from mowich.models.view import DEFAULT_SEQ
     from mowich.studies.capture import captured
 
     quiet = asked.form.quiet
@@ -26,7 +26,7 @@ def capture_(asked: capturing.CaptureRequest) -> None:
     with progress(quiet) as line:
         line(f"running {asked.spec} on the meta device")
         model = captured(asked, say)
-    emit(model_view(model, seq=DEFAULT_SEQ, bytes_per_element=2.0).to_dict(), asked.form)
+    emit(model.view(seq=DEFAULT_SEQ, bytes_per_element=2.0).to_dict(), asked.form)
     noter(quiet)(
         f"wrote {asked.captured}. Next: mowich compare {asked.captured} --on trn3,h100 --train ... or --serve ..."
     )

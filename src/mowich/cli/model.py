@@ -11,9 +11,9 @@ from mowich.requests import known
 @verb(app, known.MODEL_VIEW, "model")
 def model_(asked: known.ModelRequest) -> None:
     """A row for each kind of layer."""
-    from mowich.models.view import DEFAULT_SEQ, model_view
+    from mowich.models.view import DEFAULT_SEQ
 
     form = asked.form
-    view = model_view(asked.model, seq=asked.seq or DEFAULT_SEQ, bytes_per_element=asked.kv_bytes)
+    view = asked.model.view(seq=asked.seq or DEFAULT_SEQ, bytes_per_element=asked.kv_bytes)
 
     emit(view.to_dict(), form)

@@ -22,12 +22,6 @@ class ShapeWords:
     why: str = ""
 
 
-def layers_in_order(model: Model) -> list[Layer]:
-    """Every layer of a model, first to last; kinds one after another where their order is not known."""
-    kinds = model.pattern or tuple(i for i, layer in enumerate(model.layers) for _ in range(layer.count))
-    return [model.layers[i] for i in kinds]
-
-
 def unusual(model: Model) -> str:
     """What of a model is no plain stack of attention and feed-forward blocks with one width, "" where nothing is."""
     if model.outside is not None or any(not isinstance(layer.mixer, Attention) for layer in model.layers):
@@ -91,7 +85,7 @@ def megatron_shape(model: Model, seq: int) -> ShapeWords:
     """
     if why := unusual(model):
         return ShapeWords(why=why)
-    layers = layers_in_order(model)
+    layers = model.layers_in_order
     words = [f"--num-layers {model.num_layers}", f"--hidden-size {model.hidden}"]
     words += _megatron_attention(layers)
     words += _megatron_ffn(layers)

@@ -115,7 +115,8 @@ def model_from_config(
         _possible(reader, model)
         if read_as:
             _all_structure(reader, read_as)
-        return replace(model, storage=read_storage(data, model, name), media=_media(data))
+        storage = read_storage(data, model.layers_in_order, name, model.architecture)
+        return replace(model, storage=storage, media=_media(data))
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, re.error) as error:
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
+from mowich.models.layer import Layer, Mixer
 from mowich.models.recurrent import Recurrent
-from mowich.models.storage import WeightStorage, component_params
+from mowich.models.storage import STORED_COMPONENTS, WeightStorage, layer_params
 from mowich.models.traced import Traced
 from mowich.sums import float_sum
 
 if TYPE_CHECKING:
+    from mowich.facts import Facts
     from mowich.models.captured import Captured
+    from mowich.models.view import ModelView
 
 __all__ = [
     "NO_ATTENTION",
@@ -31,6 +34,7 @@ __all__ = [
     "Compressor",
     "Indexer",
     "Layer",
+    "Mixer",
     "Mlp",
     "Model",
     "Moe",
@@ -39,127 +43,8 @@ __all__ = [
     "as_trained",
 ]
 
-Mixer = Attention | Recurrent | Traced
-
 FROM_CODE = "captured"
 """The architecture of a model that only its code describes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A layer kind and how many of them: mixer then feed-forward, with `norm_params` for its norms
-    (and any other small vectors). `hidden` is the model's h. `extra_matmul_params`: weights of further
-    matrices that each token uses once (Gemma's per-layer inputs, the mixing weights of hyper-connections).
-    streams: residual streams; above 1 (hyper-connections) every block collapses them, and mixes them with its output.
-    side_flop: FLOP per token of small products beside blocks and projections (attention over residuals of earlier
-    layers)."""
-
-    count: int
-    mixer: Mixer
-    ffn: Mlp | Moe
-    norm_params: int
-    hidden: int
-    extra_matmul_params: int = 0
-    streams: int = 1
-    side_flop: float = 0.0
-
-    @property
-    def attention(self) -> Attention:
-        """The mixer where it is attention; of a captured block its main core; else an attention of zero heads, whose
-        widths, FLOP and cache are all zero."""
-        mixer = self.mixer
-        if isinstance(mixer, Attention):
-            return mixer
-        return NO_ATTENTION if isinstance(mixer, Recurrent) else mixer.attention
-
-    @property
-    def attentions(self) -> tuple[Attention, ...]:
-        """Every attention core with heads: one, several in a captured block, or none."""
-        of_layer = self.traced.attentions if self.traced else (self.attention,)
-        return tuple(a for a in of_layer if a.num_heads)
-
-    @property
-    def traced(self) -> Traced | None:
-        """The mixer where it is a block as it was captured."""
-        return self.mixer if isinstance(self.mixer, Traced) else None
-
-    @property
-    def has_state(self) -> bool:
-        """Whether it keeps a state of fixed size of each sequence."""
-        return self.mixer.state_elements > 0
-
-    @property
-    def recurrent(self) -> Recurrent | None:
-        """The mixer where it is a recurrence."""
-        return self.mixer if isinstance(self.mixer, Recurrent) else None
-
-    @property
-    def has_mixer(self) -> bool:
-        return self.mixer != NO_ATTENTION
-
-    @property
-    def has_ffn(self) -> bool:
-        return isinstance(self.ffn, Moe) or self.ffn.ffn > 0
-
-    @property
-    def blocks(self) -> int:
-        """Residual blocks, 1 or 2, or as captured: each reads the residual stream once and adds to it once."""
-        if isinstance(self.mixer, Traced):
-            return self.mixer.blocks
-        return int(self.has_mixer) + int(self.has_ffn)
-
-    @property
-    def params(self) -> int:
-        """Weights of one layer of this kind."""
-        h = self.hidden
-        return self.mixer.params(h) + self.ffn.params(h) + self.norm_params + self.extra_matmul_params
-
-    @property
-    def params_active(self) -> int:
-        """Weights that one token uses in one layer of this kind."""
-        h = self.hidden
-        return self.mixer.params(h) + self.ffn.params_active(h) + self.norm_params + self.extra_matmul_params
-
-    @property
-    def matmul_params(self) -> int:
-        """Weights of the matrices that one token uses in one layer of this kind."""
-        h = self.hidden
-        return self.mixer.matmul_params(h) + self.ffn.matmul_params(h) + self.extra_matmul_params
-
-    @property
-    def residual_flop(self) -> float:
-        """FLOP per token of mixing n > 1 residual streams, 2 n^2 h a block (collapse and expansion are elementwise),
-        and `side_flop`."""
-        mixing = 2.0 * self.blocks * self.streams**2 * self.hidden if self.streams > 1 else 0.0
-        return mixing + self.side_flop
-
-    def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
-        """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped
-        engines) and the last inputs of the convolution; 0 for attention."""
-        return bytes_per_state * self.mixer.state_elements + bytes_per_element * self.mixer.conv_elements
-
-    @property
-    def kv_elements_per_token(self) -> float:
-        """Elements that each token writes to the cache (a window forgets them later)."""
-        return (self.traced or self.attention).kv_elements_per_token
-
-    def cached_elements(self, context: float) -> float:
-        """Elements that the cache of one sequence of `context` tokens holds."""
-        return self.traced.kept_elements(context) if self.traced else self.attention.cached_elements(context)
-
-    def mixer_product_flop(self, seq: float) -> float:
-        """Forward FLOP per token of the products of its mixer: 2 * matrix weights, of a captured block by the rows of
-        each product."""
-        return (
-            self.mixer.product_flop_per_token(seq)
-            if isinstance(self.mixer, Traced)
-            else 2.0 * self.mixer.matmul_params(self.hidden)
-        )
-
-    def flop_per_token(self, seq: float) -> float:
-        """Forward FLOP per token of one layer of this kind: 2 * matrix weights + mixer core + residual mixing."""
-        others = 2 * (self.ffn.matmul_params(self.hidden) + self.extra_matmul_params)
-        return self.mixer_product_flop(seq) + others + self.mixer.core_flop_per_token(seq) + self.residual_flop
 
 
 @lru_cache(maxsize=64)
@@ -280,6 +165,13 @@ class Model:
         return sum(layer.count for layer in self.layers)
 
     @property
+    def layers_in_order(self) -> list[Layer]:
+        """The kind of every layer, first to last; kind by kind where the order is not known."""
+        if self.pattern:
+            return [self.layers[kind] for kind in self.pattern]
+        return [layer for layer in self.layers for _ in range(layer.count)]
+
+    @property
     def params(self) -> int:
         """Every weight once: tied weights once, multi-token-prediction blocks and buffers left out."""
         inner = sum(layer.count * layer.params for layer in self.layers)
@@ -342,15 +234,75 @@ class Model:
         """Bytes that recurrent layers keep of one sequence, whatever its length (`Layer.state_bytes`)."""
         return float_sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
 
+    def component_params(self) -> dict[str, int]:
+        """Weights by component (`storage.STORED_COMPONENTS`); they sum to `params`."""
+        out = dict.fromkeys(STORED_COMPONENTS, 0)
+        for layer in self.layers:
+            for name, params in layer_params(layer).items():
+                out[name] += layer.count * params
+        out["embedding"] = self.embedding_params
+        out["head"] = self.head_params
+        out["other"] += self.final_norm_params + self.other_params
+        return out
+
     def weight_bytes(self) -> dict[str, float]:
-        """Bytes of the checkpoint by component (`storage._COMPONENTS`), scales included; prediction blocks left out."""
-        return {name: params * self.storage.of(name) for name, params in component_params(self).items()}
+        """Bytes of the checkpoint by component, scales included; prediction blocks left out."""
+        return {name: params * self.storage.of(name) for name, params in self.component_params().items()}
+
+    def view(self, *, seq: int | None = None, bytes_per_element: float = 2.0, facts: Facts | None = None) -> ModelView:
+        """The figures of the model for sequences of `seq` tokens (4,096, or the model's context if that is shorter).
+        facts: with the limits of encoders (None: as shipped)."""
+        from mowich.models.view import DEFAULT_SEQ, ModelView, encoder_views, layer_view
+
+        tokens = seq or min(DEFAULT_SEQ, self.max_seq or DEFAULT_SEQ)
+        return ModelView(
+            name=self.name,
+            architecture=self.architecture,
+            source=self.source,
+            seq=tokens,
+            num_layers=self.num_layers,
+            hidden=self.hidden,
+            vocab=self.vocab,
+            max_seq=self.max_seq,
+            tied_embeddings=self.tied_embeddings,
+            mtp_layers=self.mtp_layers,
+            params=self.params,
+            params_active=self.params_active,
+            params_embedding=self.params_embedding,
+            params_head=self.head_params,
+            params_other=self.final_norm_params + self.other_params,
+            mtp_params=self.mtp_params,
+            flop_per_token_forward=self.flop_per_token(tokens),
+            flop_per_token_train=3 * self.flop_per_token(tokens),
+            attention_flop_per_token_forward=self.attention_flop_per_token(tokens),
+            head_flop_per_token_forward=2.0 * self.hidden * self.vocab,
+            kv_bytes_per_token=self.kv_bytes_per_token(bytes_per_element),
+            kv_bytes_at_seq=self.kv_bytes(tokens, bytes_per_element),
+            state_bytes_per_sequence=self.state_bytes(),
+            bytes_per_element=bytes_per_element,
+            weight_bytes={name: size for name, size in self.weight_bytes().items() if size},
+            weight_bytes_assumed=self.storage.assumed,
+            layers=tuple(layer_view(layer, tokens, bytes_per_element) for layer in self.layers),
+            encoders=encoder_views(self, facts),
+            captured=self._captured_view(tokens),
+        )
+
+    def _captured_view(self, seq: float) -> dict[str, object]:
+        """What `view` tells of a model that was captured from code; empty for others."""
+        from mowich.models.view import captured_view
+
+        if self.captured is None:
+            return {}
+        once = 2.0 * self.other_matmul_params
+        once += float_sum(layer.flop_per_token(seq) for layer in self.work[len(self.layers) :])
+        forms = [layer.mixer for layer in self.layers] if self.is_from_code else None
+        return captured_view(
+            self.captured, forms=forms, outside=self.outside, once=once, doubts=self.doubts, remarks=self.remarks
+        )
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/model@1` JSON, with FLOP at 4,096 tokens or the model's context if that is shorter."""
-        from mowich.models.view import model_view
-
-        return model_view(self).to_dict()
+        return self.view().to_dict()
 
 
 def as_trained(model: Model) -> Model:

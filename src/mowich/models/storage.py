@@ -10,18 +10,15 @@ assumed and said to be.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mowich.models.ffn import Mlp, Moe
+from mowich.models.layer import Layer
 
-if TYPE_CHECKING:
-    from mowich.models.model import Layer, Model
-
-_COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
+STORED_COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
 """mixer: attention or recurrence; shared: shared experts; router: routers, their gates, latent projections; other:
 norms and small vectors."""
 
@@ -100,18 +97,6 @@ class WeightStorage:
         return dict(self.bytes_per_weight).get(component, BITS_16)
 
 
-def component_params(model: Model) -> dict[str, int]:
-    """Weights by component; they sum to `model.params`."""
-    out = dict.fromkeys(_COMPONENTS, 0)
-    for layer in model.layers:
-        for name, params in layer_params(layer).items():
-            out[name] += layer.count * params
-    out["embedding"] = model.embedding_params
-    out["head"] = model.head_params
-    out["other"] += model.final_norm_params + model.other_params
-    return out
-
-
 def layer_params(layer: Layer) -> dict[str, int]:
     """Weights of one layer by component."""
     h, a = layer.hidden, layer.attention
@@ -131,14 +116,16 @@ def layer_params(layer: Layer) -> dict[str, int]:
     }
 
 
-def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> WeightStorage:
+def read_storage(
+    data: Mapping[str, object], layers: Sequence[Layer], name: str = "", architecture: str = ""
+) -> WeightStorage:
     """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's
-    ending."""
+    ending. layers: every one, in order."""
     inner = data.get("text_config")
     text: Mapping[str, object] = inner if isinstance(inner, Mapping) else {}
     config = data.get("quantization_config") or text.get("quantization_config")
     if not isinstance(config, Mapping):
-        return _by_name(model, name)
+        return _by_name(layers, name)
     base, expert = _base(config), None
     if data.get("expert_dtype") == "fp4" or text.get("expert_dtype") == "fp4":
         expert = "mxfp4"
@@ -153,7 +140,7 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> We
         else list(config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ())
     )
     rules = _rules(p for p in excluded if not p.startswith("mtp"))  # prediction blocks number their layers anew
-    tails = GEMMA_TAILS if model.architecture == "gemma4_text" else TAILS
+    tails = GEMMA_TAILS if architecture == "gemma4_text" else TAILS
     chosen = (
         {_tail(k): _ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
         if isinstance(listed, Mapping)
@@ -161,9 +148,8 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> We
     )
     sums: dict[str, tuple[float, float]] = {}
     in_form: dict[str, int] = {}
-    pattern = model.pattern or tuple(i for i, layer in enumerate(model.layers) for _ in range(layer.count))
-    for number, kind in enumerate(pattern):
-        for component, params in layer_params(model.layers[kind]).items():
+    for number, layer in enumerate(layers):
+        for component, params in layer_params(layer).items():
             if component not in tails or not params:
                 continue
             names = [f"layers.{number}.{tail}" for tail in tails[component]]
@@ -186,7 +172,7 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> We
     head = "bf16" if not mixed else next((f for k, f in chosen.items() if k == "lm_head"), "bf16")
     means["head"] = _FORMAT_B[head]
     most = max(in_form, key=lambda form: in_form[form], default="bf16")
-    return WeightStorage(tuple((c, means.get(c, BITS_16)) for c in _COMPONENTS), form=most)
+    return WeightStorage(tuple((c, means.get(c, BITS_16)) for c in STORED_COMPONENTS), form=most)
 
 
 def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
@@ -257,14 +243,14 @@ def _rules(patterns: Iterable[str]) -> list[Callable[[str], bool]]:
     return [*out, named]
 
 
-def _by_name(model: Model, name: str) -> WeightStorage:
+def _by_name(layers: Sequence[Layer], name: str) -> WeightStorage:
     """16 bits, or what a name that ends in -FP8 or -NVFP4 usually means: the head in 16 bits, in 4-bit mixtures of
     experts the mixers as well."""
     ending = next((e for e in ("nvfp4", "fp8") if re.search(rf"[-_]{e}(?:[-_]|$)", name.casefold())), None)
-    means = dict.fromkeys(_COMPONENTS, BITS_16)
+    means = dict.fromkeys(STORED_COMPONENTS, BITS_16)
     if ending is None:
         return WeightStorage(tuple(means.items()))
-    keeps_mixers = ending == "nvfp4" and model.has_experts
+    keeps_mixers = ending == "nvfp4" and any(isinstance(layer.ffn, Moe) for layer in layers)
     for component in ("mlp", "experts", "shared", *(() if keeps_mixers else ("mixer", "indexer"))):
         means[component] = _FORMAT_B[ending]
     kept = "head and mixers" if keeps_mixers else "head"

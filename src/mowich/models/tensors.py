@@ -42,7 +42,7 @@ class TensorCount:
 
 
 def component_tensors(model: Model) -> dict[str, TensorCount]:
-    """Tensors by component, as `storage.component_params` names them; prediction blocks left out.
+    """Tensors by component, as `Model.component_params` names them; prediction blocks left out.
 
     >>> from mowich.models.builtin import load_model
     >>> sum(count.tensors for count in component_tensors(load_model("qwen3-30b-a3b")).values())

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.models.attention import Attention
-from mowich.models.encoder import encoder_kinds, encoder_of
+from mowich.models.encoder import HasMedia, encoder_kinds, encoder_of
 from mowich.models.ffn import Mlp, Moe
+from mowich.models.layer import Layer, Mixer
 from mowich.models.recurrent import Recurrent
 from mowich.models.traced import Traced
-from mowich.sums import float_sum
 
-if TYPE_CHECKING:  # a model shows itself through this module
+if TYPE_CHECKING:
     from mowich.facts import Facts
-    from mowich.models.captured import CapturedKind, CapturedLayer
-    from mowich.models.model import Layer, Mixer, Model
+    from mowich.models.captured import Captured, CapturedKind, CapturedLayer
 
 _SCHEMA = "mowich/model@1"
 
@@ -99,7 +99,7 @@ SHOWN_PIXELS, SHOWN_SECONDS = 1024, 10.0
 """Sides of the picture, and length of the sound, that an encoder's work is shown for."""
 
 
-def _encoders(model: Model, facts: Facts | None) -> dict[str, dict[str, object]]:
+def encoder_views(model: HasMedia, facts: Facts | None) -> dict[str, dict[str, object]]:
     """What encoders a model has: parameters, and tokens and work of one picture or piece of sound; the reason where one
     is not understood."""
     from mowich.facts import load_facts
@@ -195,62 +195,24 @@ def ffn_name(f: Mlp | Moe) -> str:
     return f"MoE {f.top_k} of {f.num_experts} x {f.ffn}{latent}{shared}"
 
 
-def model_view(
-    model: Model, *, seq: int | None = None, bytes_per_element: float = 2.0, facts: Facts | None = None
-) -> ModelView:
-    """The figures of `model` for sequences of `seq` tokens (4,096, or the model's context if that is shorter). facts:
-    with the limits of encoders (None: as shipped)."""
-    tokens = seq or min(DEFAULT_SEQ, model.max_seq or DEFAULT_SEQ)
-
-    def row(layer: Layer) -> LayerView:
-        return LayerView(
-            count=layer.count,
-            attention=mixer_name(layer),
-            ffn=ffn_name(layer.ffn),
-            params=layer.params,
-            params_active=layer.params_active,
-            params_mixer=layer.mixer.params(layer.hidden),
-            params_ffn=layer.ffn.params(layer.hidden),
-            flop_per_token_forward=layer.flop_per_token(tokens),
-            mixer_flop_per_token_forward=layer.mixer_product_flop(tokens),
-            attention_flop_per_token_forward=layer.mixer.core_flop_per_token(tokens),
-            ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
-            kv_bytes_per_token=bytes_per_element * layer.kv_elements_per_token,
-            kv_bytes_at_seq=bytes_per_element * layer.cached_elements(tokens),
-            state_bytes_per_sequence=layer.state_bytes(),
-            window=layer.attention.window,
-        )
-
-    return ModelView(
-        name=model.name,
-        architecture=model.architecture,
-        source=model.source,
-        seq=tokens,
-        num_layers=model.num_layers,
-        hidden=model.hidden,
-        vocab=model.vocab,
-        max_seq=model.max_seq,
-        tied_embeddings=model.tied_embeddings,
-        mtp_layers=model.mtp_layers,
-        params=model.params,
-        params_active=model.params_active,
-        params_embedding=model.params_embedding,
-        params_head=model.head_params,
-        params_other=model.final_norm_params + model.other_params,
-        mtp_params=model.mtp_params,
-        flop_per_token_forward=model.flop_per_token(tokens),
-        flop_per_token_train=3 * model.flop_per_token(tokens),
-        attention_flop_per_token_forward=model.attention_flop_per_token(tokens),
-        head_flop_per_token_forward=2.0 * model.hidden * model.vocab,
-        kv_bytes_per_token=model.kv_bytes_per_token(bytes_per_element),
-        kv_bytes_at_seq=model.kv_bytes(tokens, bytes_per_element),
-        state_bytes_per_sequence=model.state_bytes(),
-        bytes_per_element=bytes_per_element,
-        weight_bytes={name: size for name, size in model.weight_bytes().items() if size},
-        weight_bytes_assumed=model.storage.assumed,
-        layers=tuple(row(layer) for layer in model.layers),
-        encoders=_encoders(model, facts),
-        captured=_captured(model, tokens),
+def layer_view(layer: Layer, seq: int, bytes_per_element: float) -> LayerView:
+    """The figures of one layer kind for sequences of `seq` tokens; bytes_per_element: of the cache."""
+    return LayerView(
+        count=layer.count,
+        attention=mixer_name(layer),
+        ffn=ffn_name(layer.ffn),
+        params=layer.params,
+        params_active=layer.params_active,
+        params_mixer=layer.mixer.params(layer.hidden),
+        params_ffn=layer.ffn.params(layer.hidden),
+        flop_per_token_forward=layer.flop_per_token(seq),
+        mixer_flop_per_token_forward=layer.mixer_product_flop(seq),
+        attention_flop_per_token_forward=layer.mixer.core_flop_per_token(seq),
+        ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
+        kv_bytes_per_token=bytes_per_element * layer.kv_elements_per_token,
+        kv_bytes_at_seq=bytes_per_element * layer.cached_elements(seq),
+        state_bytes_per_sequence=layer.state_bytes(),
+        window=layer.attention.window,
     )
 
 
@@ -266,30 +228,33 @@ _TOKENS: dict[CapturedKind, str] = {
 """Kind of model -> what its tokens are."""
 
 
-def _captured(model: Model, seq: float) -> dict[str, object]:
-    """The `captured` object of `mowich/model@1`; empty for a model that was not captured from code.
+def captured_view(
+    c: Captured,
+    *,
+    forms: Sequence[Mixer] | None,
+    outside: Traced | None,
+    once: float,
+    doubts: Sequence[str],
+    remarks: Sequence[str],
+) -> dict[str, object]:
+    """The `captured` object of `mowich/model@1`.
 
-    read_from: whether the config behind it or the code gave its shapes. Of each kind of layer: its module, in what form
-    it is computed ("ours" or "traced"), its products under their modules' names, roles of weights with their number; of
-    what runs once, the head left out, forward FLOP per token at `seq`.
+    read_from: whether the config behind it or the code gave its shapes (forms: those of the layers, None by the
+    config). Of each kind of layer: its module, in what form it is computed ("ours" or "traced"), its products under
+    their modules' names, roles of weights with their number; of what runs once, the head left out, forward FLOP per
+    token (`once`).
     """
-    c = model.captured
-    if c is None:
-        return {}
-    by_code = model.is_from_code
-    once = 2.0 * model.other_matmul_params
-    once += float_sum(layer.flop_per_token(seq) for layer in model.work[len(model.layers) :])
-    forms = [layer.mixer for layer in model.layers] if by_code else [None] * len(c.layers)
+    of_layers = [None] * len(c.layers) if forms is None else forms
     return {
         "kind": c.kind,
         "tokens": _TOKENS[c.kind],
         "source": c.source,
         "versions": dict(c.versions),
-        "read_from": "code" if by_code else "config",
-        "layers": [_captured_layer(layer, form) for layer, form in zip(c.layers, forms, strict=True)],
-        "outside": {**_captured_layer(c.outside, model.outside), "flop_per_token_forward": once},
-        "doubts": list(model.doubts),
-        "remarks": list(model.remarks),
+        "read_from": "config" if forms is None else "code",
+        "layers": [_captured_layer(layer, form) for layer, form in zip(c.layers, of_layers, strict=True)],
+        "outside": {**_captured_layer(c.outside, outside), "flop_per_token_forward": once},
+        "doubts": list(doubts),
+        "remarks": list(remarks),
         "reads": [asdict(read) for read in c.reads],
         "not_understood": [asdict(one) for one in c.not_understood],
         "notes": list(c.notes),

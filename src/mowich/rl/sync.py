@@ -26,7 +26,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import Level, System
 from mowich.models.model import Model
-from mowich.models.storage import BITS_16, component_params
+from mowich.models.storage import BITS_16
 from mowich.models.tensors import QUANTISED, component_tensors, scale_tensors
 from mowich.plans.plan import WEIGHT_B, Plan, ServePlan
 from mowich.rl.frameworks import Framework
@@ -311,7 +311,7 @@ def weight_bytes(model: Model, form: str) -> dict[str, float]:
     each = bytes_of(form)
     return {
         name: params * (each if name in QUANTISED else max(each, BITS_16))
-        for name, params in component_params(model).items()
+        for name, params in model.component_params().items()
     }
 
 

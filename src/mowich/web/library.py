@@ -31,9 +31,9 @@ def models(_: Knowledge) -> bytes:
 
 def model(given: str | Mapping[str, object], _: Knowledge) -> bytes:
     """Parameters, FLOP and bytes per token."""
-    from mowich.models.view import DEFAULT_SEQ, model_view
+    from mowich.models.view import DEFAULT_SEQ
 
-    return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
+    return reply(given_model(given).view(seq=DEFAULT_SEQ).to_dict())
 
 
 TEACHING = ("startup", "trainium-tenants")

@@ -3,10 +3,9 @@
 
 import { $, estimate, h, number } from "./dom.js";
 import { Refused, post } from "./api.js";
-import { ask, state } from "./state.js";
+import { ask, shown, state } from "./state.js";
 import { pageOf } from "./pages.js";
 import { choice } from "./question.js";
-import { shown } from "./results.js";
 import { skeleton, waiting } from "./waiting.js";
 import { told } from "./words.js";
 import * as drawer from "./explain.js";

@@ -2,7 +2,7 @@
 
 import { $, h } from "./dom.js";
 import { post } from "./api.js";
-import { GROUPS, TABS, asksJob, change, differing, fromHash, state, toHash, watch } from "./state.js";
+import { GROUPS, TABS, asksJob, change, differing, fromHash, shown, state, toHash, watch } from "./state.js";
 import * as form from "./form.js";
 import * as results from "./results.js";
 import * as brief from "./brief.js";
@@ -230,9 +230,9 @@ function keys() {
       const all = document.querySelector("details.all");
       if (all) all.open = true;
       $("model")?.focus();
-    } else if (e.key === "e" && asksJob() && results.shown.answer) {
+    } else if (e.key === "e" && asksJob() && shown.answer) {
       drawer.explain(
-        results.shown.body,
+        shown.body,
         document.activeElement?.dataset?.metric ?? results.mainMetric(),
         document.activeElement,
       );

@@ -3,7 +3,7 @@
 
 import { $, download, h, head } from "./dom.js";
 import { Refused, once, page, post } from "./api.js";
-import { ask, change, state, toYaml, trains } from "./state.js";
+import { ask, change, shown, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
 import { chartsOf, notesOf, pageOf, tableOf } from "./pages.js";
@@ -11,8 +11,6 @@ import { answersOf, cardsOf, winner } from "./table.js";
 import { skeleton, waiting } from "./waiting.js";
 import * as drawer from "./explain.js";
 import * as why from "./why.js";
-
-export const shown = { answer: null, body: null, row: 0, ms: 0 };
 
 let running = null;
 let later = 0;

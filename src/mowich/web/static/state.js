@@ -43,6 +43,8 @@ export const EMPTY = {
 };
 
 export const state = structuredClone(EMPTY);
+/** The answer that Train and Serve show, its question, the chosen row, and the ms that it took. */
+export const shown = { answer: null, body: null, row: 0, ms: 0 };
 const watchers = [];
 export const watch = (act) => watchers.push(act);
 
