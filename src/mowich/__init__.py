@@ -154,7 +154,7 @@ if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison, Row
+    from mowich.studies.compare import Comparison, PlanList, Row
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fleet import Fleet
@@ -166,7 +166,6 @@ if TYPE_CHECKING:
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.next_measure import NextMeasurements
-    from mowich.studies.plan import PlanList
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult

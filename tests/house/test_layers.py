@@ -2,9 +2,8 @@
 
 import-linter reads every `import` statement, those inside functions too, and holds the layers of `.importlinter` to
 them. It does not see a module that is imported by a name in a string (`importlib.import_module`), nor a circle of files
-inside one layer. Here every file is parsed, and both are found: no circle is allowed anywhere. Imports under
-`if TYPE_CHECKING` do not run: they may close a circle, of which there are few, all listed here, and none in the
-NeuronCore; import-linter holds them to the layers like all others.
+inside one layer. Here every file is parsed, and both are found: no circle is allowed anywhere, those that an import
+under `if TYPE_CHECKING` would close counted, nor one among the scripts of the page.
 """
 
 from __future__ import annotations
@@ -182,19 +181,10 @@ def test_no_circle_of_files() -> None:
     assert [sorted(group) for group in circles(edges_of(all_imports()))] == []
 
 
-CLOSED_BY_TYPES = {
-    frozenset({"mowich.studies.compare", "mowich.studies.plan"}),
-}
-"""Circles that an import under `if TYPE_CHECKING` closes: files that know one another's types. They only become
-fewer."""
-
-
-def test_files_that_know_one_anothers_types_only_become_fewer() -> None:
-    """The NeuronCore has none: what core, trace and memory ask of tiles is a protocol that stands below them."""
+def test_no_circle_that_types_close() -> None:
+    """Imports under `if TYPE_CHECKING` counted too: what two files know of one another stands below both."""
     named = [replace(found, is_typing=False) for found in all_imports()]
-    found = set(circles(edges_of(named)))
-    assert found <= CLOSED_BY_TYPES, [sorted(group) for group in found - CLOSED_BY_TYPES]
-    assert not [group for group in found if any(".neuroncore" in name or ".nki" in name for name in group)]
+    assert [sorted(group) for group in circles(edges_of(named))] == []
 
 
 SCRIPTS = SRC / "mowich" / "web" / "static"

@@ -24,9 +24,8 @@ from mowich.show.render.csv import flatten, to_csv
 from mowich.show.verbs import page_of
 from mowich.shown import plain_row
 from mowich.studies.breakeven import with_breakeven
-from mowich.studies.compare import Comparison, Row
+from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
-from mowich.studies.plan import PlanList
 
 WIDE = Plan(
     tp=8,

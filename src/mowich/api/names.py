@@ -28,7 +28,7 @@ CLASSES = {
     "LayerStudy": "mowich.studies.layer.study",
     "Model": "mowich.models",
     "Parts": "mowich.studies.sweep_store",
-    "PlanList": "mowich.studies.plan",
+    "PlanList": "mowich.studies.compare",
     "PowerStudy": "mowich.studies.power",
     "PriceStudy": "mowich.studies.prices",
     "RateResult": "mowich.studies.rates",

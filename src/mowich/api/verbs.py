@@ -21,9 +21,8 @@ from mowich.requests.fields import Edge
 from mowich.shown import Text
 from mowich.studies import answers
 from mowich.studies import trade as _trade
-from mowich.studies.compare import Comparison, Row
+from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.outcome import SystemAsk
-from mowich.studies.plan import PlanList
 from mowich.studies.trade import Why
 
 if TYPE_CHECKING:

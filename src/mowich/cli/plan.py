@@ -19,8 +19,8 @@ from mowich.writing import write_file
 
 if TYPE_CHECKING:
     from mowich.show.render.terminal import Style
+    from mowich.studies.compare import PlanList
     from mowich.studies.forward_answer import ForwardVerb
-    from mowich.studies.plan import PlanList
     from mowich.training.timeline import PlanTimeline
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison, Row
+    from mowich.studies.compare import Comparison, PlanList, Row
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from mowich.studies.judge.judge import Judged, KernelJudge
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.next_measure import NextMeasurements
-    from mowich.studies.plan import PlanList
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult

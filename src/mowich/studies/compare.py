@@ -8,8 +8,8 @@ fit has tested are moved to the ends of their ranges one at a time, and the erro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mowich.economics import money
@@ -22,6 +22,7 @@ from mowich.machines.topology import joined_note
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
+from mowich.plans.preference import Preferred
 from mowich.progress import steps, tell
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
@@ -35,14 +36,13 @@ from mowich.units import show_gib
 
 if TYPE_CHECKING:
     from mowich.shown import Text
-    from mowich.studies.plan import PlanList
 from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical, part_server_note
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import Footing, OwnedChips, RunBudget, owned_chips, placed_systems
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
-from mowich.studies.runnable import WIDE, Runs
+from mowich.studies.runnable import WIDE, Compromise, Runs
 from mowich.studies.yearly import YearAsk, Yearly, with_year
 
 
@@ -183,6 +183,57 @@ class Row(LaunchedRow, Shown):
         out["estimated"] = self.estimated
         out["spread"] = [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in self.spread]
         return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanList(Shown):
+    """The best plans of one system: first the one to take, then the fastest of the others. preferred: that the first is
+    not the fastest, but simpler. ask: the question, for what else is put to it (neighbours, the Pareto front, a
+    timeline); seconds: time taken, for the eye: it is no part of `to_dict`.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> found = mowich.plan("llama-3.1-8b", "h100:64", train=job, top=2)
+        >>> len(found.rows)
+        2
+    """
+
+    inputs: Mapping[str, object]
+    evaluated: int
+    feasible: int
+    seconds: float
+    rows: Rows[Row]
+    ask: SystemAsk | None = None
+    preferred: Preferred | None = None
+    warnings: tuple[str, ...] = ()
+    compromise: Compromise | None = None
+
+    def __getitem__(self, place: int) -> Row:
+        """A plan, 0 the best; it knows what was asked, so that it can be explained."""
+        return replace(self.rows[place], of=self)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.__getitem__, range(len(self)))
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/plan@1` contract."""
+        return {
+            "schema": "mowich/plan@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.ask.facts.hash() if self.ask else None,
+            "evaluated": self.evaluated,
+            "feasible": self.feasible,
+            "plans": [r.to_dict() for r in self.rows],
+            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
+            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
 
 from mowich.economics import money
 from mowich.facts import Facts
@@ -12,62 +11,11 @@ from mowich.models.model import Model, as_trained
 from mowich.plans import preference
 from mowich.plans.plan import TrainJob
 from mowich.plans.preference import Preferred
-from mowich.shown import Rows, Shown
+from mowich.shown import Rows
 from mowich.software.stack import equip, stack_words
-from mowich.studies.compare import Row, said_of_batch, solved, with_plan
+from mowich.studies.compare import PlanList, Row, said_of_batch, solved, with_plan
 from mowich.studies.outcome import SystemAsk
-from mowich.studies.runnable import Compromise, Runs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanList(Shown):
-    """The best plans of one system: first the one to take, then the fastest of the others. preferred: that the first is
-    not the fastest, but simpler. ask: the question, for what else is put to it (neighbours, the Pareto front, a
-    timeline); seconds: time taken, for the eye: it is no part of `to_dict`.
-
-    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
-
-    Example:
-        >>> import mowich
-        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
-        >>> found = mowich.plan("llama-3.1-8b", "h100:64", train=job, top=2)
-        >>> len(found.rows)
-        2
-    """
-
-    inputs: Mapping[str, object]
-    evaluated: int
-    feasible: int
-    seconds: float
-    rows: Rows[Row]
-    ask: SystemAsk | None = None
-    preferred: Preferred | None = None
-    warnings: tuple[str, ...] = ()
-    compromise: Compromise | None = None
-
-    def __getitem__(self, place: int) -> Row:
-        """A plan, 0 the best; it knows what was asked, so that it can be explained."""
-        return replace(self.rows[place], of=self)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Row]:
-        return map(self.__getitem__, range(len(self)))
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/plan@1` contract."""
-        return {
-            "schema": "mowich/plan@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.ask.facts.hash() if self.ask else None,
-            "evaluated": self.evaluated,
-            "feasible": self.feasible,
-            "plans": [r.to_dict() for r in self.rows],
-            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
-            **({"warnings": list(self.warnings)} if self.warnings else {}),
-            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-        }
+from mowich.studies.runnable import Runs
 
 
 def plan(

@@ -18,9 +18,8 @@ from mowich.plans.preference import margin
 from mowich.progress import tell
 from mowich.shown import Keyed
 from mowich.software.stack import Platform
-from mowich.studies.compare import Row, with_plan
+from mowich.studies.compare import PlanList, Row, with_plan
 from mowich.studies.outcome import SystemAsk
-from mowich.studies.plan import PlanList
 from mowich.sums import float_sum
 from mowich.training import search as searching
 from mowich.training.neighbours import LEAST_SHOWN, Neighbour, Ties, front, neighbours_of, ties
