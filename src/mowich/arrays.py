@@ -45,7 +45,13 @@ def pick(column: Floats, index: Places) -> Floats:
     return column.take(index, axis=-1) if index.dtype != np.bool_ else np.asarray(column[..., index])
 
 
-def _folded(column: Floats) -> Floats:
+def _taken(value: Any, index: Places) -> Any:
+    return value.take(index) if isinstance(value, Columns) else pick(value, index)
+
+
+def _folded(column: Any) -> Any:
+    if isinstance(column, Columns):
+        return column.folded()
     alike = np.ndim(column) == 1 and len(column) > 0 and bool((column == column[0]).all())
     return np.asarray(column[0]) if alike else column
 
@@ -76,13 +82,13 @@ def ranked(whole: NDArray[np.intp], most: int) -> tuple[NDArray[np.intp], int]:
 
 
 class Columns:
-    """A dataclass whose fields are columns, [n] or [..., n]: one row a plan, a case or a point."""
+    """A dataclass whose fields are columns, [n] or [..., n], or hold such: one row a plan, a case or a point."""
 
     __slots__ = ()
 
     def take(self: C, index: Places) -> C:
         """The rows at `index` (positions or a mask)."""
-        return type(self)(*(pick(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
+        return type(self)(*(_taken(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
 
     def folded(self: C) -> C:
         """The same with a number in place of a column [n] whose rows are all equal: to take its rows costs nothing."""
@@ -91,9 +97,13 @@ class Columns:
     @classmethod
     def joined(cls: type[C], parts: Sequence[C]) -> C:
         """The rows of all parts, in turn. A field of several kinds [k, n] gets rows of zeros where a part has fewer."""
-        out = []
+        out: list[Any] = []
         for f in fields(cls):  # type: ignore[arg-type]
-            arrays = [np.asarray(getattr(part, f.name)) for part in parts]
+            values = [getattr(part, f.name) for part in parts]
+            if values and isinstance(values[0], Columns):
+                out.append(type(values[0]).joined(values))
+                continue
+            arrays = [np.asarray(value) for value in values]
             most = max((a.shape[0] for a in arrays if a.ndim == 2), default=0)
             out.append(
                 np.concatenate(

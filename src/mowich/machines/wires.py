@@ -7,7 +7,7 @@ per byte of each algorithm. The law and its constants are those of `machines.col
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,18 +22,24 @@ _MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Wire(Columns):
-    """latency, bulk, per_B, ahead: of each algorithm [a, n], latency inf where a group does not have it: s, s more for
-    large messages, s/B, s/B less of the first short_B bytes; large_B: bytes at which half of `bulk` is there; pipeline,
-    pipeline_limit: as in `pipelined_s` [n]."""
+    """A collective of groups, by each algorithm [a, n] that the group has."""
 
     latency: Floats
+    """s of an algorithm [a, n]; inf where a group does not have it."""
     bulk: Floats
+    """s more for large messages [a, n]."""
     per_B: Floats
+    """s/B [a, n]."""
     ahead: Floats
+    """s/B less, of the first `short_B` bytes [a, n]."""
     short_B: Floats
+    """Bytes that `ahead` is of [n]."""
     large_B: Floats
+    """Bytes at which half of `bulk` is there [n]."""
     pipeline: Floats
+    """Cost of pieces, as in `pipelined_s` [n]."""
     pipeline_limit: Floats
+    """The most of it, in latencies, as in `pipelined_s` [n]."""
 
     def latency_s(self, data_B: Floats) -> Floats:
         """L of every algorithm for messages of data_B [a, n]."""
@@ -60,6 +66,11 @@ class Wire(Columns):
             seconds = pipelined_s(L, self._b(data_B), data_B, self.pipeline, self.pipeline_limit)
         return np.asarray(np.where(np.isfinite(L), seconds, np.inf))
 
+    def free(self) -> Wire:
+        """The same with messages that take no time."""
+        none = np.zeros_like(self.latency)
+        return replace(self, latency=none, bulk=none, per_B=none, ahead=none)
+
     def by_software(self, latency: Floats | float, rate: Floats | float) -> Wire:
         """What software makes of it: latencies times `latency`, bytes at `rate` times the speed."""
         made = self.latency * latency, self.bulk * latency, self.per_B / rate, self.ahead / rate
@@ -80,6 +91,10 @@ class MeasuredWire(Columns):
     def is_measured(self) -> Floats:
         """Whether a group has lines [n]."""
         return np.asarray(np.isfinite(self.from_B[0]))
+
+    def free(self) -> MeasuredWire:
+        """The same lines with messages that take no time."""
+        return replace(self, latency=np.zeros_like(self.latency), per_B=np.zeros_like(self.per_B))
 
     def taken(self, data_B: Floats) -> tuple[Floats, Floats]:
         """(L, seconds per byte) of the line of messages of data_B [n]."""

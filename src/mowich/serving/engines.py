@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from mowich.arrays import Floats, distinct
 from mowich.facts import Facts
 from mowich.machines.device import device_paths, has_own_device
 from mowich.machines.system import PRECISIONS, System
-from mowich.machines.wires import all_reduce_wire, all_to_all_wires, transfer_wire
+from mowich.machines.wires import MeasuredWire, Wire, all_reduce_wire, all_to_all_wires, transfer_wire
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
@@ -35,6 +36,7 @@ from mowich.software.engine import (
     READS,
     STACK,
     UNSTATED,
+    WIRES,
     Engine,
     EngineCosts,
 )
@@ -286,14 +288,14 @@ def profile_path(factor: str, engine: str, chip: str, arch: str) -> str:
 @dataclass(frozen=True, slots=True)
 class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
-    [n];
-    chip: what the facts of chips give, field -> [n]; speculates [n]; accept, drafts, answer, released [n] as in
-    `Served`, nan and 0 where not known; settings: what plans state of their engines, name -> [n], nan where they do
-    not."""
+    [n]; chip: what the facts of chips give, field -> [n]; wires: those of `EngineCosts`, by field; speculates [n];
+    accept, drafts, answer, released [n] as in `Served`, nan and 0 where not known; settings: what plans state of their
+    engines, name -> [n], nan where they do not."""
 
     names: tuple[str, ...]
     index: Mapping[str, NDArray[np.intp]]
     chip: Mapping[str, Floats]
+    wires: Mapping[str, Wire | MeasuredWire]
     speculates: NDArray[np.bool_]
     accept: Floats
     drafts: Floats
@@ -309,7 +311,8 @@ class ConstantTable:
         return ConstantTable(
             names=tuple(self.names[i] for i in used),
             index={k: position[v[rows]] for k, v in self.index.items()},
-            chip={k: v[..., rows] for k, v in self.chip.items()},
+            chip={k: v[rows] for k, v in self.chip.items()},
+            wires={k: v.take(rows) for k, v in self.wires.items()},
             speculates=self.speculates[rows],
             accept=self.accept[rows],
             drafts=self.drafts[rows],
@@ -330,11 +333,11 @@ class ConstantTable:
             if (factor := at.pop(f"profile_{name}", None)) is not None:
                 at |= {field: at[field] * factor for field in times} | {field: at[field] / factor for field in rates}
         self._state(at)
-        chip = self.chip
         at["fixed_times"] = at["fixed_times"] * at["generation"] ** at[GENERATIONS]
         years = np.where(np.isnan(self.released), 0.0, self.released - at["visible_year"])
         at["visible_tokens"] = at["visible_tokens"] * at["visible_yearly"] ** years
-        fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
+        known: dict[str, Any] = {**at, **self.chip, **self.wires}
+        fitted = EngineCosts(**{f.name: known[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates
         # the fewest guesses of which not all need be right
@@ -443,6 +446,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
         "link_Bps": [link_Bps(c.system, 2 * c.plan.devices) for c in cases],
+        "reduce_crosses": [float(c.plan.tp > c.system.domain_devices) for c in cases],
         "peak_linear": [peak(fmt, c.system) for fmt, c in zip(linear, cases, strict=True)],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [peak("bf16", c.system) for c in cases],
@@ -457,7 +461,8 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     return ConstantTable(
         names=tuple(names),
         index=index,
-        chip={k: np.array(v) for k, v in chip.items()} | wires_of(cases),
+        chip={k: np.array(v) for k, v in chip.items()},
+        wires=wires_of(cases),
         speculates=np.array([c.speculates for c in cases]),
         accept=np.array([c.accept or np.nan for c in cases]),
         drafts=np.array([float(c.drafts) for c in cases]),
@@ -467,43 +472,33 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     )
 
 
-def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
-    """The wires of every case, fields of `EngineCosts`: groups of one system are laid out together."""
+def wires_of(cases: Sequence[Served]) -> dict[str, Wire | MeasuredWire]:
+    """The wires of every case, by their field of `EngineCosts`: groups of one system are laid out together."""
     plans = [c.plan for c in cases]
     tp, dp, cp = (np.array([float(getattr(p, name)) for p in plans]) for name in ("tp", "dp", "cp"))
     groups: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
         groups.setdefault(id(case.system), []).append(i)
-    out: dict[str, Floats] = {}
+    parts: dict[str, list[Any]] = {name: [] for name in WIRES}
     for rows in groups.values():
         system, at = cases[rows[0]].system, np.array(rows)
         inside, outside = all_to_all_wires(system, tp[at] * dp[at], np.ones(len(at)))
-        made = {
-            "reduce": all_reduce_wire(system, tp[at], np.ones(len(at))),
-            "inside": inside,
-            "outside": outside,
-            "stage": transfer_wire(system, tp[at] * dp[at] * cp[at]),
-            "next": transfer_wire(system, tp[at]),
-        }
-        columns = {
-            f"{name}_{part}": getattr(w, part) for name, w in made.items() for part in ("latency", "bulk", "per_B")
-        }
-        columns |= {name: getattr(inside, name) for name in ("short_B", "large_B", "pipeline", "pipeline_limit")}
-        columns["reduce_ahead"] = made["reduce"].ahead
-        columns |= measured_lines([cases[i] for i in rows])
-        columns["reduce_crosses"] = (tp[at] > system.domain_devices).astype(np.float64)
-        for name, column in columns.items():
-            whole = out.setdefault(name, np.zeros((*column.shape[:-1], len(cases))))
-            whole[..., at] = column
-    return out
+        parts["reduce"].append(all_reduce_wire(system, tp[at], np.ones(len(at))))
+        parts["lines"].append(measured_lines([cases[i] for i in rows]))
+        parts["inside"].append(inside)
+        parts["outside"].append(outside)
+        parts["stage"].append(transfer_wire(system, tp[at] * dp[at] * cp[at]))
+        parts["next"].append(transfer_wire(system, tp[at]))
+    back = np.argsort([i for rows in groups.values() for i in rows])
+    return {name: type(made[0]).joined(made).take(back) for name, made in parts.items() if made}
 
 
-def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
-    """All-reduces of cases of one system as their engines were measured, fields of `EngineCosts` [lines, n]: bytes at
-    the rate of the system's own links, as far as that differs from that of the links that were measured. Groups that
-    reach beyond these links have none."""
-    out = {f"lines_{part}": np.zeros((NUM_LINES, len(cases))) for part in ("latency", "per_B", "from_B")}
-    out["lines_from_B"][:] = np.inf
+def measured_lines(cases: Sequence[Served]) -> MeasuredWire:
+    """All-reduces of cases of one system as their engines were measured [lines, n]: bytes at the rate of
+    the system's own links, as far as that differs from that of the links that were measured. Groups that reach beyond
+    these links have none."""
+    latency, per_B, from_B = np.zeros((3, NUM_LINES, len(cases)))
+    from_B[:] = np.inf
     rows: dict[tuple[str, str, int], list[int]] = {}
     for i, case in enumerate(cases):
         rows.setdefault((case.engine, case.release, case.plan.tp), []).append(i)
@@ -512,10 +507,10 @@ def measured_lines(cases: Sequence[Served]) -> dict[str, Floats]:
         found = measured_all_reduce(system.chip, engine, release, tp)
         if found is not None and tp <= system.levels[0].devices:
             rate = found.link_Bps / system.levels[0].bandwidth_Bps
-            out["lines_latency"][:, at] = np.array(found.latency_s)[:, None]
-            out["lines_per_B"][:, at] = np.array(found.per_B)[:, None] * rate
-            out["lines_from_B"][:, at] = np.array(found.from_B)[:, None]
-    return out
+            latency[:, at] = np.array(found.latency_s)[:, None]
+            per_B[:, at] = np.array(found.per_B)[:, None] * rate
+            from_B[:, at] = np.array(found.from_B)[:, None]
+    return MeasuredWire(latency, per_B, from_B)
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:

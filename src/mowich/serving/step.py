@@ -468,10 +468,10 @@ def _launches(s: Shapes, c: EngineCosts, w: _Work, device: Floats, notes: Notes 
 def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:
     """Messages among the ranks of a worker."""
     zero, moved = np.zeros(len(s)), 2.0 * w.m * s.d
-    stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
+    stage, next_ = (wire.by_software(c.tp_graph, c.tp_wires) for wire in (c.stage, c.next))
     # kernels of the engine reduce within a domain; beyond it the library does
-    reduce = c.wire("reduce").by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
-    inside, outside = (c.wire(name).by_software(c.tp_graph, c.ep_wires) for name in ("inside", "outside"))
+    reduce = c.reduce.by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
+    inside, outside = (wire.by_software(c.tp_graph, c.ep_wires) for wire in (c.inside, c.outside))
     wait = zero + c.tp_latency
     sent = _SENT * moved * np.minimum(np.max(s.top_k, axis=0), np.maximum(s.tp * s.dp, 1.0))
     ranks = {"tp": s.tp, "ep": s.dp, "cp": s.cp, "pp": s.pp}

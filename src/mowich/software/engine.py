@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -210,153 +210,197 @@ def about_engine(facts: Facts, engine: str, model: str, chip: str) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class Engine(Columns):
-    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; packs: 1 when several
-    prompts share a step up to the budget, 0 when each runs alone; mixes: 1 when prompts share a step with decodes;
-    front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the
-    user, in steps; queue_share: wait behind other prompts, in units of load x prefill; lockstep: prompts that one finds
-    before it, at most, where users ask at the same time, as those of benchmarks do (0: arrivals are random); together:
-    share of the users that ask at the same time however many they are, as where no prompt runs beside others' answers;
-    memory_share, reserve_B: engine's share of the memory and what it keeps; of_free: 1 where the share is of what
-    weights and reserve leave, 0 where it is of the whole memory; answer_held: share of an answer that has room in the
-    cache when its prompt is let in (1: nothing is ever put out again); mtp_cost: time of a verifying step over a plain
-    one; interval: steps between two looks for new requests; wait: steps that a first prompt waits for others; balance:
-    steps after which ranks of data-parallel attention no longer wait until each has a prompt."""
+    """What the engine adds around steps: floats or columns [n]."""
 
     budget: Floats
+    """Prompt tokens per step."""
     packs: Floats
+    """1 when several prompts share a step up to the budget, 0 when each runs alone."""
     mixes: Floats
+    """1 when prompts share a step with decodes."""
     front_s: Floats
+    """s before a request is scheduled."""
     front_token_s: Floats
+    """s more for each token of its prompt."""
     visible_tokens: Floats
+    """Steps between the first token and its arrival at the user."""
     queue_share: Floats
+    """Wait behind other prompts, in units of load x prefill."""
     burst_share: Floats
+    """The same wait where users start together."""
     lockstep: Floats
+    """Prompts that one finds before it at most, where users ask at the same time, as those of benchmarks do; 0:
+    arrivals are random."""
     together: Floats
+    """Share of the users that ask at the same time however many they are, as where no prompt runs beside others'
+    answers."""
     memory_share: Floats
+    """The engine's share of the memory."""
     reserve_B: Floats
+    """Bytes that it keeps."""
     of_free: Floats
+    """1 where the share is of what weights and reserve leave, 0 where it is of the whole memory."""
     answer_held: Floats
+    """Share of an answer that has room in the cache when its prompt is let in; 1: nothing is ever put out again."""
     mtp_cost: Floats
+    """Time of a verifying step over a plain one."""
     interval: Floats
+    """Steps between two looks for new requests."""
     wait: Floats
+    """Steps that a first prompt waits for others."""
     balance: Floats
+    """Steps after which ranks of data-parallel attention no longer wait until each has a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, peak_*: per device, as published; link_Bps to another worker of its size. reduce_*, inside_*,
-    outside_*, stage_*, next_*: the wires of an all-reduce of tensor parallel ranks, of an exchange between experts
-    inside of a domain and beyond it, of transfers to the next stage and to the next context rank
-    (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
-    launching a collective in a captured graph, by kernels of the engine, leaves of its latency, of all-reduces within a
-    domain (beyond it they are the library's); lines_*: the engine's all-reduces where they were measured, in the place
-    of both (`machines.wires.MeasuredWire`); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
-    tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*:
-    1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from rows_half to attention_half:
-    of the device's operators alone (`machines.device`). Software: products, attention_kernels, reads_*: what the
-    engine's kernels reach of them; prompt_products: and of products outside of experts in steps with prompts;
-    expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
-    at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
-    scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`; expert_reads:
-    how often the weights of a visited expert are read while others are left out; expert_visit: s for each visited
-    expert of a layer that a rank has a part of; expert_launch: s for each block of experts of a layer in a step that
-    carries a prompt, experts x ep^-launch_ep of them; compiled: sequences of a rank group that a compiled graph
-    computes at least (0: as many as decode); prefill_layer: what such a step multiplies times of layers by;
-    prefill_kernel: s of the host for each kernel of it that it launches by itself; capture: tokens of such a step up to
-    which captured graphs launch its kernels; fixed_times: what a generation of chips multiplies fixed times by;
-    reduce_norms: kernels of norms and residuals whose work an all-reduce within a domain does. The rest is explained in
-    docs/theory/theory-serving.md and in facts/serving.
+    docs/theory/theory-serving.md has the formulas that they stand in, facts/serving the values.
     """
 
     hbm_Bps: Floats
+    """Bytes/s of a device's memory, as published."""
     link_Bps: Floats
-    reduce_latency: Floats
-    reduce_bulk: Floats
-    reduce_per_B: Floats
-    reduce_ahead: Floats
+    """Bytes/s of a device to another worker of its size, as published."""
+    reduce: Wire
+    """All-reduces of tensor parallel ranks."""
     reduce_crosses: Floats
-    lines_latency: Floats
-    lines_per_B: Floats
-    lines_from_B: Floats
-    inside_latency: Floats
-    inside_bulk: Floats
-    inside_per_B: Floats
-    outside_latency: Floats
-    outside_bulk: Floats
-    outside_per_B: Floats
-    stage_latency: Floats
-    stage_bulk: Floats
-    stage_per_B: Floats
-    next_latency: Floats
-    next_bulk: Floats
-    next_per_B: Floats
-    short_B: Floats
-    large_B: Floats
-    pipeline: Floats
-    pipeline_limit: Floats
+    """1 where tensor parallel ranks lie in several domains."""
+    lines: MeasuredWire
+    """The engine's all-reduces where they were measured: they take the place of `reduce` and `tp_graph`."""
+    inside: Wire
+    """Exchanges between experts, the part inside of a domain."""
+    outside: Wire
+    """Exchanges between experts, the part beyond a domain."""
+    stage: Wire
+    """Transfers to the next stage."""
+    next: Wire
+    """Transfers to the next context rank."""
     peak_linear: Floats
+    """FLOP/s as published, in the format of attention and shared weights."""
     peak_expert: Floats
+    """FLOP/s as published, in the format of experts."""
     peak_16: Floats
+    """FLOP/s as published, in 16 bit."""
     is_low_linear: Floats
+    """1 where the format of attention and shared weights multiplies in 8 or 4 bit."""
     is_low_expert: Floats
+    """1 where the format of experts multiplies in 8 or 4 bit."""
     expands_linear: Floats
+    """1 where 4-bit attention and shared weights multiply in 16 bit."""
     expands_expert: Floats
+    """1 where 4-bit weights of experts multiply in 16 bit."""
     product_linear: Floats
+    """Share of `peak_linear` that the device's large products reach (`machines.device`)."""
     product_expert: Floats
+    """Share of `peak_expert` that they reach."""
     product_16: Floats
+    """Share of `peak_16` that they reach."""
     weights_linear: Floats
+    """Share of `hbm_Bps` at which the device reads attention and shared weights."""
     weights_expert: Floats
+    """Share of `hbm_Bps` at which it reads weights of experts."""
     weights_16: Floats
+    """Share of `hbm_Bps` at which it reads 16-bit weights."""
     reads_linear: Floats
+    """Share of `weights_linear` that the engine's kernels reach."""
     reads_expert: Floats
+    """Share of `weights_expert` that the engine's kernels reach."""
     quantise_linear: Floats
+    """Bytes moved to bring an input of attention and shared weights into their format."""
     quantise_expert: Floats
+    """Bytes moved to bring an input of experts into their format."""
     rows_half: Floats
+    """Rows at which products reach half of their rate, in 16 bit."""
     low_rows: Floats
+    """The same rows in 8 and 4 bit, over those in 16."""
     columns_half: Floats
+    """Columns at which products reach half of their rate."""
     misaligned: Floats
+    """Share of time added to products whose rows are no whole lines of memory."""
     narrow_columns: Floats
+    """Columns at which to read a narrow matrix takes twice as long."""
     memory: Floats
+    """Share of `hbm_Bps` that passes over memory reach."""
     attention: Floats
+    """Share of `peak_16` that the device's fused attention of long sequences reaches."""
     attention_half: Floats
+    """Tokens at which half of that is reached."""
     products: Floats
+    """Share of the device's products that the engine's kernels reach."""
     attention_kernels: Floats
+    """Share of `attention` that the engine's kernels reach."""
     prompt_products: Floats
+    """Share of products outside of experts that is reached in steps with prompts."""
     expand: Floats
+    """Share that products reach which widen 4-bit weights, over those in 16 bit."""
     a_decode: Floats
+    """Share of `hbm_Bps` at which decoding attention reads caches and states."""
     mla_compute: Floats
+    """Share of `peak_16` that decoding attention reaches."""
     expert_compute: Floats
+    """Share of their rate that products of experts reach."""
     expert_spread: Floats
+    """Exponent of the tokens that choose experts: 1 where each chooses for itself."""
     ep_imbalance: Floats
+    """Work of the busiest rank of experts over the mean."""
     ep_uneven: Floats
+    """Spread of the visited experts of a rank, over that of independent choices."""
     ep_latency: Floats
+    """s that an exchange between experts waits beside its wires."""
     ep_wires: Floats
+    """Share of the rate of `inside` and `outside` that the engine reaches."""
     tp_latency: Floats
+    """s that every other message waits beside its wires."""
     tp_graph: Floats
+    """What a captured graph leaves of a collective's latency; of all-reduces, within a domain: beyond it they are the
+    library's."""
     tp_wires: Floats
+    """Share of the rate of `reduce`, `stage` and `next` that the engine reaches."""
     layer: Floats
+    """s of a layer beside its work."""
     kernel: Floats
+    """s of a kernel beside its work."""
     activation_passes: Floats
+    """Passes over memory of a layer's activations: norms, residuals, rotary embedding, casts."""
     step: Floats
+    """s of the host for a step."""
     per_sequence: Floats
+    """s of the host for each sequence of a step."""
     guess_host: Floats
+    """s of the host for each sequence of a step that verifies guesses, where the scheduler does not run beside the
+    device."""
     prefill_step: Floats
+    """s of the host more for a step that carries a prompt."""
     moe_layer: Floats
+    """s of a layer with experts, beside `layer`."""
     expert_reads: Floats
+    """How often the weights of a visited expert are read while others are left out."""
     expert_visit: Floats
+    """s for each visited expert of a layer that a rank has a part of."""
     expert_launch: Floats
+    """s for each block of experts of a layer, in a step that carries a prompt."""
     launch_ep: Floats
+    """The blocks are experts x ep^-launch_ep."""
     prefill_layer: Floats
+    """Times of layers in a step that carries a prompt, over those in a step without."""
     prefill_kernel: Floats
+    """s of the host for each kernel that it launches by itself, in a step that carries a prompt."""
     capture: Floats
+    """Tokens of a step up to which captured graphs launch its kernels."""
     fixed_times: Floats
+    """What the generation of the chip multiplies fixed times by."""
     reduce_norms: Floats
+    """Kernels of norms and residuals whose work an all-reduce within a domain does."""
     kernel_tables: Floats
+    """1 where the engine's constants are those over operator tables."""
     tables: Floats
+    """Number of these tables (`operators.kernels.table_code`); 0 without."""
     linear_format: Floats
+    """Place of the format of attention and shared weights in `PRECISIONS`; -1 for another."""
     compiled: Floats
+    """Sequences of a rank group that a compiled graph computes at least; 0: as many as decode."""
 
     def rate(self, kind: Literal["linear", "expert", "16"]) -> Floats:
         """FLOP/s of large products in the format of attention and shared weights, of experts, or in 16 bit."""
@@ -370,17 +414,6 @@ class EngineCosts(Columns):
         """Rows at which half of that is reached."""
         return np.asarray(self.rows_half * np.where(getattr(self, f"is_low_{kind}") > 0, self.low_rows, 1.0))
 
-    def wire(self, name: Literal["reduce", "inside", "outside", "stage", "next"]) -> Wire:
-        """The wires of a collective, before software."""
-        latency, bulk, per_B = (getattr(self, f"{name}_{part}") for part in ("latency", "bulk", "per_B"))
-        ahead = self.reduce_ahead if name == "reduce" else np.zeros_like(per_B)
-        return Wire(latency, bulk, per_B, ahead, self.short_B, self.large_B, self.pipeline, self.pipeline_limit)
-
-    @property
-    def lines(self) -> MeasuredWire:
-        """All-reduces of tensor parallel ranks as they were measured with the engine."""
-        return MeasuredWire(self.lines_latency, self.lines_per_B, self.lines_from_B)
-
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
         fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
@@ -391,17 +424,13 @@ class EngineCosts(Columns):
         """The same at the published rates of the chip, with no fixed time and no transfers: what no engine
         is faster than."""
         one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
-        best = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
-        wires = {
-            f"{name}_{part}": np.zeros_like(getattr(self, f"{name}_{part}"))
-            for name in ("reduce", "inside", "outside", "stage", "next")
-            for part in ("latency", "bulk", "per_B")
-        }
-        wires |= {name: np.zeros_like(getattr(self, name)) for name in ("lines_latency", "lines_per_B")}
-        ahead = np.zeros_like(self.reduce_ahead)
-        return replace(self, **best, **dict.fromkeys(_ADDED, none), **wires, reduce_ahead=ahead)
+        best: dict[str, Any] = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
+        best |= dict.fromkeys(_ADDED, none) | {name: getattr(self, name).free() for name in WIRES}
+        return replace(self, **best)
 
 
+WIRES = ("reduce", "lines", "inside", "outside", "stage", "next")
+"""Fields of `EngineCosts` that are wires, before software."""
 _ADDED = (
     "layer",
     "kernel",
