@@ -54,12 +54,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One adapter. file: adapters/ask_FILE.py; title: as the page names it; python: of its environment; folder: a checkout."""
+    """One adapter. file: adapters/ask_FILE.py; title: as the page names it; python: of its environment, "": of this
+    process; folder: a checkout; is_ready: whether it can be asked here."""
 
     file: str
     title: str
     python: str = ""
     folder: str = ""
+    is_ready: bool = True
 
     @property
     def command(self) -> list[str]:
@@ -147,3 +149,9 @@ def kept(tool: str, folder: Path = ANSWERS) -> Answered | None:
 
 def _body(lines: Iterable[str]) -> list[str]:
     return [line for line in lines if not line.startswith("# ")]
+
+
+def needs_of(tool: Tool) -> str:
+    """What an adapter says must be installed or given, read from its file: it may not be importable here."""
+    text = (ADAPTERS / f"ask_{tool.file}.py").read_text(encoding="utf-8")
+    return text.split('\nNEEDS = "', 1)[1].split('"\n', 1)[0]
