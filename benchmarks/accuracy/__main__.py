@@ -1,8 +1,8 @@
 """Asks every tool the same published rows, scores the answers and writes docs/records/accuracy-peers.md.
 
-    python -m benchmarks.accuracy [--truth DIR]                  from kept answers
-    python -m benchmarks.accuracy --renew TOOL [--renew TOOL]    ask these tools again and keep what they say
-    python -m benchmarks.accuracy --draw                         draw the sample anew (all tools must be asked again)
+python -m benchmarks.accuracy [--truth DIR]                  from kept answers
+python -m benchmarks.accuracy --renew TOOL [--renew TOOL]    ask these tools again and keep what they say
+python -m benchmarks.accuracy --draw                         draw the sample anew (all tools must be asked again)
 """
 
 from __future__ import annotations

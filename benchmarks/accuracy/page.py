@@ -67,7 +67,9 @@ def tools_table(found: Sequence[Answered], tools: Sequence[Tool], rows: Sequence
     for one in found:
         answered = sum(row.id in one.answers for row in rows)
         each = one.cpu_s_each
-        lines.append(cells(titles[one.tool], one.version, one.date, answered, len(rows), f"{each:.2g}" if each else "-"))
+        lines.append(
+            cells(titles[one.tool], one.version, one.date, answered, len(rows), f"{each:.2g}" if each else "-")
+        )
     return lines
 
 
@@ -146,7 +148,7 @@ def commands(tools: Sequence[Tool]) -> list[str]:
     from benchmarks.accuracy.run import needs_of
 
     return [
-        "`make accuracy-peers` scores the kept answers and writes this page; `PEERS=\"--renew mowich\"` asks a tool again.",
+        '`make accuracy-peers` scores the kept answers and writes this page; `PEERS="--renew mowich"` asks a tool again.',
         "",
         *head("tool", "needs"),
         *(cells(tool.title, needs_of(tool)) for tool in tools),

@@ -29,7 +29,10 @@ SYSTEMS = {
     "rtx_pro_6000_server": "rtx_pro_6000_server",
 }
 MODELS = (
-    (r"deepseek-?(r1|v3)$|deepseek-v3-0324|deepseek-r1-0528", {"fp8": "deepseek-ai/DeepSeek-R1", "fp4": "nvidia/DeepSeek-V3.1-NVFP4"}),
+    (
+        r"deepseek-?(r1|v3)$|deepseek-v3-0324|deepseek-r1-0528",
+        {"fp8": "deepseek-ai/DeepSeek-R1", "fp4": "nvidia/DeepSeek-V3.1-NVFP4"},
+    ),
     (r"deepseek-r1-nvfp4", {"fp4": "nvidia/DeepSeek-V3.1-NVFP4"}),
     (r"gpt-oss-120b", {"*": "openai/gpt-oss-120b"}),
     (r"gpt-oss-20b", {"*": "openai/gpt-oss-20b"}),
@@ -39,7 +42,10 @@ MODELS = (
     (r"llama-3\.1-405b", {"bf16": "meta-llama/Meta-Llama-3.1-405B"}),
     (r"minimax-m2\.5", {"fp8": "MiniMaxAI/MiniMax-M2.5", "fp4": "nvidia/MiniMax-M2.5-NVFP4"}),
     (r"qwen3\.5-397b-a17b", {"bf16": "Qwen/Qwen3.5-397B-A17B", "fp4": "nvidia/Qwen3.5-397B-A17B-NVFP4"}),
-    (r"qwen3-235b-a22b", {"bf16": "Qwen/Qwen3-235B-A22B", "fp8": "Qwen/Qwen3-235B-A22B-FP8", "fp4": "nvidia/Qwen3-235B-A22B-NVFP4"}),
+    (
+        r"qwen3-235b-a22b",
+        {"bf16": "Qwen/Qwen3-235B-A22B", "fp8": "Qwen/Qwen3-235B-A22B-FP8", "fp4": "nvidia/Qwen3-235B-A22B-NVFP4"},
+    ),
     (r"qwen3-32b", {"bf16": "Qwen/Qwen3-32B", "fp8": "Qwen/Qwen3-32B-FP8"}),
     (r"kimi-k2\.5", {"int4": "moonshotai/Kimi-K2.5", "fp4": "nvidia/Kimi-K2.5-NVFP4"}),
     (r"glm-5$", {"bf16": "zai-org/GLM-5", "fp8": "zai-org/GLM-5-FP8", "fp4": "nvidia/GLM-5-NVFP4"}),
@@ -47,7 +53,10 @@ MODELS = (
     (r"mixtral-8x22b", {"bf16": "mistralai/Mixtral-8x22B-v0.1"}),
 )
 """A row's model -> the configuration in the package, by format of the weights ("*": any)."""
-QUANTISED = {"fp8": {"gemm_quant_mode": "fp8", "moe_quant_mode": "fp8"}, "fp4": {"gemm_quant_mode": "nvfp4", "moe_quant_mode": "nvfp4"}}
+QUANTISED = {
+    "fp8": {"gemm_quant_mode": "fp8", "moe_quant_mode": "fp8"},
+    "fp4": {"gemm_quant_mode": "nvfp4", "moe_quant_mode": "nvfp4"},
+}
 """What it is told where the package has the model in 16 bits alone."""
 
 
@@ -87,7 +96,15 @@ def pool(row: Row, name: str) -> dict[str, int]:
     """The plan of the prefill or decode workers, from the row's columns and words."""
     words = re.search(rf"\b{name}:([^;]*)", row["cells"].get("parallel_note") or "")
     said = dict(re.findall(r"(\w+)=(\d+)", words[1])) if words else {}
-    columns = {"num_workers": "workers", "tp_size": "tp", "pp_size": "pp", "attention_dp_size": "dp", "moe_tp_size": "moe_tp", "moe_ep_size": "ep", "batch_size": "batch"}
+    columns = {
+        "num_workers": "workers",
+        "tp_size": "tp",
+        "pp_size": "pp",
+        "attention_dp_size": "dp",
+        "moe_tp_size": "moe_tp",
+        "moe_ep_size": "ep",
+        "batch_size": "batch",
+    }
     out = {}
     for key, column in columns.items():
         text = row["cells"].get(f"{name}_{column}") or said.get(key) or ""
@@ -122,17 +139,35 @@ def asked(row: Row) -> dict[str, Any]:
     }
     if "disagg" in cells["mode"]:
         return out | {"mode": "disagg", **pool(row, "prefill"), **pool(row, "decode")}
+    out["mode"] = "static" if "static" in cells["mode"] else "agg"
+    return out | (as_read(row["reading"]) if row["reading"] else as_printed(row))
+
+
+def as_read(at: dict[str, Any]) -> dict[str, Any]:
+    """The plan and the load as Mowich read them: some tables print tp times ep for tp."""
+    out = {
+        "tp_size": at["tp"],
+        "pp_size": at["pp"],
+        "attention_dp_size": at["dp"],
+        "batch_size": max(1, round(at["users"])),
+    }
+    if at["params_active"] < at["params"]:
+        out |= {"moe_ep_size": at["ep"], "moe_tp_size": max(1, at["tp"] * at["dp"] // at["ep"])}
+    return out
+
+
+def as_printed(row: Row) -> dict[str, Any]:
+    """The plan and the load of a row that Mowich refuses."""
     dp = number(row, "dp", 1)
-    out |= {
-        "mode": "static" if "static" in cells["mode"] else "agg",
+    out = {
         "tp_size": number(row, "tp", 1),
         "pp_size": number(row, "pp", 1),
         "attention_dp_size": dp,
         "batch_size": number(row, "batch", max(1, number(row, "concurrency") // dp)),
     }
-    if cells.get("moe_tp"):
+    if row["cells"].get("moe_tp"):
         out |= {"moe_tp_size": number(row, "moe_tp"), "moe_ep_size": number(row, "ep", 1)}
-    elif cells.get("ep"):
+    elif row["cells"].get("ep"):
         out["moe_ep_size"] = number(row, "ep")
     return out
 
@@ -141,12 +176,21 @@ def reason_of(error: Exception) -> str:
     """Its error as one of few kinds."""
     text = f"{type(error).__name__}: {error}"
     kinds = (
-        ("OutOfMemory|does not fit|exceeds.*(memory|KV)|No memory|OOM|KV cache capacity", "it finds that the memory does not suffice"),
-        ("missing|not found|no data|NoPerf|PerfData|not available|interpol|empty", "its tables hold no data for the plan"),
+        (
+            "OutOfMemory|does not fit|exceeds.*(memory|KV)|No memory|OOM|KV cache capacity",
+            "it finds that the memory does not suffice",
+        ),
+        (
+            "missing|not found|no data|NoPerf|PerfData|not available|interpol|empty",
+            "its tables hold no data for the plan",
+        ),
         ("quant|nvfp4_wo", "it has no such format"),
         ("divis|must equal|must be|invalid|not support|unsupported|Invalid", "it refuses the plan"),
     )
-    return next((said for pattern, said in kinds if re.search(pattern, text, re.IGNORECASE)), f"it failed: {type(error).__name__}")
+    return next(
+        (said for pattern, said in kinds if re.search(pattern, text, re.IGNORECASE)),
+        f"it failed: {type(error).__name__}",
+    )
 
 
 def version(options: Namespace) -> str:

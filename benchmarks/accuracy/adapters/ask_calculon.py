@@ -37,7 +37,10 @@ def check(row: Row) -> None:
     plan = at["plan"]
     for bad, why in (
         (at["experts"], "its model has no experts"),
-        (not at["alike"] or at["kind"] != "gqa" or not at["heads"], "its model has one kind of layer, with plain attention"),
+        (
+            not at["alike"] or at["kind"] != "gqa" or not at["heads"],
+            "its model has one kind of layer, with plain attention",
+        ),
         (at["heads"] != at["kv_heads"], "its model has no grouped heads of keys"),
         (not at["causal"], "its model is a decoder"),
         (at["task"] not in ("pretrain", "sft"), "it trains every weight: no adapters"),

@@ -1,7 +1,7 @@
-"""SimuMax (a checkout, `--dir`): its own system file of B200, the plan and the model of the row, in bf16 or fp8.
+"""SimuMax (a checkout, `--dir`): its own system file of B200, the plan and the model of the row, in bf16.
 
-Its other system file is of A100 on PCIe, of which no row is published. What its words have no place for, it does not
-answer.
+That file has no rates in 8 bits. Its other system file is of A100 on PCIe, of which no row is published. What its words
+have no place for, it does not answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check(row: Row) -> None:
         (not at["alike"] or at["kind"] != "gqa" or not at["causal"], "layers of this kind are not asked"),
         (at["task"] not in ("pretrain", "sft"), "it trains every weight: no adapters"),
         (plan["zero"] > 1, "its plan shards the optimizer, not gradients or weights"),
-        (plan["precision"] not in ("bf16", "fp8", "mxfp8"), "its system file has no such precision"),
+        (plan["precision"] != "bf16", "its system file of B200 has no rates in 8 or 4 bits"),
         (plan["recompute"] not in ("none", "full"), "recomputation of parts is not asked"),
         (plan["offload"] != "none", "offload is not asked"),
     ):
@@ -54,7 +54,6 @@ def strategy(at: dict[str, Any]) -> dict[str, Any]:
         "micro_batch_size": plan["micro_batch"],
         "micro_batch_num": max(1, round(at["batch"] / (plan["dp"] * plan["micro_batch"]))),
         "dtype": "bf16",
-        "fp8": plan["precision"] != "bf16",
         "world_size": at["devices"],
         "tp_size": plan["tp"],
         "cp_size": plan["cp"],

@@ -38,7 +38,9 @@ def each(rows: Iterable[Row], ask: Callable[[Row], dict[str, float]]) -> tuple[A
 
 def main(
     version: Callable[[argparse.Namespace], str],
-    answer: Callable[[list[Row], argparse.Namespace], tuple[Answers, dict[str, str]] | tuple[Answers, dict[str, str], float]],
+    answer: Callable[
+        [list[Row], argparse.Namespace], tuple[Answers, dict[str, str]] | tuple[Answers, dict[str, str], float]
+    ],
 ) -> None:
     """Answer the rows of the standard input. Processor time is that of the process, imports included, unless the
     adapter says what of it answers took. What a tool prints goes to the standard error."""
