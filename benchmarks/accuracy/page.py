@@ -102,33 +102,53 @@ def same_rows(rows: Sequence[Asked], found: Sequence[Answered], names: dict[str,
     return lines
 
 
+LEAST = 5
+"""Rows of a slice that both must answer for it to be told."""
+SLICES = {
+    "class": lambda row: row.kind,
+    "chip": lambda row: row.chip,
+    "model": lambda row: (row.cells.get("model") or row.cells.get("model_name") or "").split("/")[-1],
+    "software": lambda row: " ".join((row.cells.get("framework") or row.cells.get("source_group") or "").split()[:1]),
+}
+"""Ways to slice the rows: by class, chip, model, and engine of serving or source of training."""
+
+
 def peers(rows: Sequence[Asked], found: Sequence[Answered], names: dict[str, str]) -> list[str]:
     """Where a peer is better than Mowich, and how both stand in each class."""
     ours = next(one for one in found if one.tool == "mowich")
     others = [one for one in found if one is not ours]
-    every = [b for peer in others for b in score.beside(rows, ours, peer)]
-    better = [b for b in every if b.is_better]
-    lines = []
+    lines, better, tried = [], [], 0
+    for way, of in SLICES.items():
+        every = [b for peer in others for b in score.beside(rows, ours, peer, of, LEAST)]
+        tried += len(every)
+        better += [(way, b) for b in every if b.is_better]
+    figures = head("what", "slice", "tool", "rows", "its median error", "Mowich's", "nearer")
+    lines += [BETTER.format(least=LEAST, tried=tried, better=len(better)), ""]
     if better:
-        lines += ["A peer has the smaller median error here, on the rows that both answer:", ""]
-        lines += head("what", "class", "tool", "rows", "its median error", "Mowich's")
-        lines += [
-            cells(WHAT[b.metric], b.kind, names[b.peer], b.rows, percent(b.theirs), percent(b.ours)) for b in better
-        ]
-    else:
-        lines.append("In no class does a peer have the smaller median error on the rows that both answer.")
-    lines.append("")
+        lines += [*figures, *(compared(b, f"{way}: {b.slice}", names) for way, b in better), ""]
     for one in others:
         more = score.only(rows, ours, one)
         if more:
             lines.append(f"- {names[one.tool]} answers {more} rows that Mowich refuses.")
-    lines += ["", "The whole comparison, row by row. **Nearer** is the share of rows on which the peer is nearer.", ""]
-    lines += head("what", "class", "tool", "rows", "its median error", "Mowich's", "nearer")
     lines += [
-        cells(WHAT[b.metric], b.kind, names[b.peer], b.rows, percent(b.theirs), percent(b.ours), percent(b.nearer))
-        for b in every
+        "",
+        "By class, on the rows that both answer. **Nearer** is the share of rows on which the peer is nearer.",
+        "",
     ]
-    return lines
+    for peer in others:
+        figures += [compared(b, b.slice, names) for b in score.beside(rows, ours, peer, SLICES["class"])]
+    return [*lines, *figures]
+
+
+BETTER = (
+    "The rows were sliced by class, by chip, by model and by software (the engine, or the source of a training row). Of {tried} slices in which a peer and Mowich"
+    " both answer {least} rows or more, the peer has the smaller median error in {better}."
+)
+
+
+def compared(b: score.Beside, name: str, names: dict[str, str]) -> str:
+    """A line of a comparison."""
+    return cells(WHAT[b.metric], name, names[b.peer], b.rows, percent(b.theirs), percent(b.ours), percent(b.nearer))
 
 
 def why_not(rows: Sequence[Asked], found: Sequence[Answered], names: dict[str, str], most: int = 12) -> list[str]:

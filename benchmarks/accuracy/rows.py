@@ -1,8 +1,8 @@
 """The rows that every tool is asked: a fixed, stratified sample of published measurements.
 
-`draw` picks the sample once, from a seed, and `sample.csv` keeps it: id, table, class. `read` gives each of its rows as
-a tool gets it: the cells that were published, and what Mowich's readers make of them. A row that Mowich's reader refuses
-stays in the sample, with the reason.
+`draw` picks the sample once, from a seed, and `sample.csv` keeps it: id, table, class. `read` gives each of its rows
+as a tool gets it: the cells that were published, and what Mowich's readers make of them. A row that Mowich's reader
+refuses stays in the sample, with the reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TRAINING_PER_CHIP = {KNOWN: 16, MODEL: 16, RELEASE: 16, CHIP: 8, UNREAD: 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One row. kind: what its class is; cells: as published; measured: by metric, in the unit of its name; reading: what
+    """One row. kind: its class; cells: as published; measured: by metric, in the unit of its name; reading: what
     Mowich's reader made of it, for tools that need a plan or a model in numbers; refused: why it made nothing."""
 
     id: str

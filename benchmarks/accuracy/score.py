@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from benchmarks.accuracy.rows import CLASSES, METRICS, Asked
 from benchmarks.accuracy.run import Answer, Answered
 
@@ -87,10 +86,11 @@ def common(rows: Sequence[Asked], found: Sequence[Answered], metric: str) -> tup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """Two tools on the rows that both answer. nearer: share of them on which the peer is nearer to the measurement."""
+    """Two tools on the rows of a slice that both answer. nearer: share of them on which the peer is nearer to the
+    measurement."""
 
     metric: str
-    kind: str
+    slice: str
     peer: str
     rows: int
     ours: float
@@ -103,22 +103,25 @@ class Beside:
         return self.theirs < self.ours
 
 
-def beside(rows: Sequence[Asked], ours: Answered, peer: Answered) -> list[Beside]:
-    """Both tools, by metric and class, where both answer."""
+def beside(
+    rows: Sequence[Asked], ours: Answered, peer: Answered, of: Callable[[Asked], str], least: int = 1
+) -> list[Beside]:
+    """Both tools by metric and slice, where both answer `least` rows or more. of: the slice of a row."""
     out = []
     for metric in METRICS:
-        for kind in CLASSES:
-            pairs = [
-                (error(ours.answers[row][metric], m), error(peer.answers[row][metric], m))
-                for row, m in measured_of(rows, metric, kind).items()
-                if all(metric in one.answers.get(row, {}) for one in (ours, peer))
-            ]
-            if pairs:
+        found: dict[str, list[tuple[float, float]]] = {}
+        measured = measured_of(rows, metric)
+        for row in rows:
+            if row.id in measured and all(metric in one.answers.get(row.id, {}) for one in (ours, peer)):
+                both = (error(one.answers[row.id][metric], measured[row.id]) for one in (ours, peer))
+                found.setdefault(of(row), []).append((next(both), next(both)))
+        for name, pairs in sorted(found.items()):
+            if len(pairs) >= least:
                 mine, theirs = (np.array(column) for column in zip(*pairs, strict=True))
                 out.append(
                     Beside(
                         metric=metric,
-                        kind=kind,
+                        slice=name,
                         peer=peer.tool,
                         rows=len(pairs),
                         ours=float(np.median(mine)),

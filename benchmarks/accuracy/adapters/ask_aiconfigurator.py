@@ -1,7 +1,8 @@
-"""AIConfigurator (PyPI `aiconfigurator`): `cli_estimate` of its Python interface, one call a row, by its measured tables
-(SILICON, its default) of the release that it takes by itself.
+"""AIConfigurator (PyPI `aiconfigurator`): `cli_estimate` of its Python interface, one call a row.
 
-What is not stated to it, it takes by default: quantisation from the model's name, the budget of prompt tokens.
+It answers by its measured tables (SILICON, its default), of the release of the engine that it takes by itself. What is
+not stated to it, it takes by default: quantisation from the model's name, the budget of prompt tokens. The plan is the
+one that Mowich read from the row.
 """
 
 from __future__ import annotations

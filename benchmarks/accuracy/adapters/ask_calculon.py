@@ -39,7 +39,7 @@ def check(row: Row) -> None:
         (at["experts"], "its model has no experts"),
         (
             not at["alike"] or at["kind"] != "gqa" or not at["heads"],
-            "its model has one kind of layer, with plain attention",
+            "its model has one kind of layer",
         ),
         (at["heads"] != at["kv_heads"], "its model has no grouped heads of keys"),
         (not at["causal"], "its model is a decoder"),

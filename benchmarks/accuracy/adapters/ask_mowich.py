@@ -1,8 +1,8 @@
 """Mowich, with the row left out of what it was fitted to: its honest forecast, not the one that a user of a fitted row
 gets.
 
-known, model or release of serving: the constants are fitted again without the group (chip, model, release), the model or
-the release of the row, and none of those rows is among its anchors (tools/fit_serving.py). Training: the error that
+Serving, known, model or release: the constants are fitted again without the group (chip, model, release), the model
+or the release of the row, and none of those rows is among its anchors (tools/fit_serving.py). Training: the error that
 tools/held_out.csv keeps, by constants fitted without the row's group or publication. Disaggregated rows and MI300X:
 as it ships, because no such row is fitted. Own profile: calibrated with every second row of the profile, asked the
 others. Processor time is that of the answers alone, by the constants that ship; the fits are not in it.
@@ -21,12 +21,11 @@ from typing import Any
 
 import fit_serving
 import numpy as np
+from benchmarks.accuracy.rows import CHIP, KNOWN, MODEL, RELEASE, TABLES, cells_of, serving_cases
 from fit_training import HELD_OUT
 from protocol import Answers, Row, main
 
-from benchmarks.accuracy.rows import CHIP, KNOWN, MODEL, RELEASE, TABLES, cells_of, serving_cases
 from mowich.evidence.rows import read_cases
-from mowich.evidence.serving_cases import class_of
 from mowich.evidence.serving_validate import predict_serving
 from mowich.evidence.validate import predict, read_csv, validate_rows
 from mowich.facts import load_facts

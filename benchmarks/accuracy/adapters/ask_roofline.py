@@ -1,4 +1,4 @@
-"""A roofline of our own: FLOP over the published peak, bytes over the published bandwidth, the larger of the two, all at
+"""A roofline of our own: FLOP over the published peak or bytes over the published bandwidth, whichever takes longer, at
 an efficiency of 1. No collective, no queue, no overhead of any software: the least that the chips can take.
 
 FLOP and bytes are those of Mowich's models, peak and bandwidth those of its facts.

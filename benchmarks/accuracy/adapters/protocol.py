@@ -1,5 +1,6 @@
-"""How a tool is asked: a file of this folder runs as a process of the tool's own environment. It reads rows as JSON from
-its standard input and writes one JSON object: version, answers, reasons, cpu_s.
+"""How a tool is asked: a file of this folder runs as a process of the tool's own environment.
+
+It reads rows as JSON from its standard input and writes one JSON object: version, answers, reasons, cpu_s.
 
 Standard library alone: the environment of a tool need not have Mowich. An adapter has `NAME`, `NEEDS` (what must be
 installed or given), `version(options)` and `answer(rows, options)`, and ends with `main(...)`.
@@ -18,6 +19,8 @@ from typing import Any
 Row = dict[str, Any]
 Answers = dict[str, dict[str, dict[str, Any]]]
 """Row -> metric -> value, and low and high or inside where the tool states a range."""
+Found = tuple[Answers, dict[str, str]] | tuple[Answers, dict[str, str], float]
+"""Answers, reasons, and the seconds of CPU that they took where the adapter measures them."""
 
 
 class CannotAnswerError(Exception):
@@ -38,9 +41,7 @@ def each(rows: Iterable[Row], ask: Callable[[Row], dict[str, float]]) -> tuple[A
 
 def main(
     version: Callable[[argparse.Namespace], str],
-    answer: Callable[
-        [list[Row], argparse.Namespace], tuple[Answers, dict[str, str]] | tuple[Answers, dict[str, str], float]
-    ],
+    answer: Callable[[list[Row], argparse.Namespace], Found],
 ) -> None:
     """Answer the rows of the standard input. Processor time is that of the process, imports included, unless the
     adapter says what of it answers took. What a tool prints goes to the standard error."""
