@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
+.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy accuracy-peers kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -132,6 +132,16 @@ $(VENV)-web/.installed: tests/web/requirements.lock
 	$(VENV)-web/bin/python $(LOCKED) -r tests/web/requirements.lock
 	touch $@
 
+# published rows asked of Mowich and its peers (docs/records/accuracy-peers.md), from kept answers; ARGS="--renew all" asks those again that are here:
+# AIConfigurator in an environment of its own, Calculon and SimuMax where `--calculon DIR` and `--simumax DIR` name checkouts
+accuracy-peers: $(STAMP) $(VENV)-peers-aiconfigurator/.installed
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+$(VENV)-peers-aiconfigurator/.installed:
+	$(PYTHON) -m venv $(VENV)-peers-aiconfigurator
+	$(VENV)-peers-aiconfigurator/bin/python $(PIP) aiconfigurator==0.12.0
+	touch $@
+
 bench: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
 
@@ -244,4 +254,4 @@ $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/m
 
 clean:
 	rm -f src/mowich/neuroncore/clock/_clock.so src/mowich/serving/traffic/_traffic.so src/mowich/rl/_run.so
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web $(VENV)-peers-aiconfigurator build dist .mypy_cache .ruff_cache .pytest_cache
