@@ -46,6 +46,7 @@ NOT_COMPARED = {
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
     "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
     "clock-points.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
+    "accuracy-peers.md": "benchmarks/accuracy reads rows that do not ship: `make accuracy-peers`; tests/evidence/test_accuracy_peers.py compares it",
     "kernel-accuracy.md": "tools/kernel_accuracy.py needs checkouts of measured kernels: `make kernel-accuracy`",
     "kernel-layer.md": "tools/kernel_layer.py needs a checkout of nki-library",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
