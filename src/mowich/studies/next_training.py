@@ -193,7 +193,7 @@ def _steps(
     expected = math.exp(float(today.errors({path: facts.number(path) for path in today.paths})[0]))
     part = TrainingPredictor([("next", replace(one, measured=expected, measured_step_s=expected))], facts)
     program = _PROGRAMS.get(system.vendor, "torchtitan")
-    folder = f"next-{PurePath(name).stem}-step"
+    folder = f"next-{PurePath(name).name}-step"
     offer = MeasuringOffer(
         what=f"steps of {model.name}, {best['global_batch_seqs']:g} x {inputs['seq']} tokens, {one.plan}",
         kind=TRAINING_STEP,
