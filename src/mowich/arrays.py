@@ -45,11 +45,11 @@ def pick(column: Floats, index: Places) -> Floats:
     return column.take(index, axis=-1) if index.dtype != np.bool_ else np.asarray(column[..., index])
 
 
-def _taken(value: Any, index: Places) -> Any:
+def _taken(value: Floats | Columns, index: Places) -> Floats | Columns:
     return value.take(index) if isinstance(value, Columns) else pick(value, index)
 
 
-def _folded(column: Any) -> Any:
+def _folded(column: Floats | Columns) -> Floats | Columns:
     if isinstance(column, Columns):
         return column.folded()
     alike = np.ndim(column) == 1 and len(column) > 0 and bool((column == column[0]).all())
@@ -97,7 +97,7 @@ class Columns:
     @classmethod
     def joined(cls: type[C], parts: Sequence[C]) -> C:
         """The rows of all parts, in turn. A field of several kinds [k, n] gets rows of zeros where a part has fewer."""
-        out: list[Any] = []
+        out: list[Floats | Columns] = []
         for f in fields(cls):  # type: ignore[arg-type]
             values = [getattr(part, f.name) for part in parts]
             if values and isinstance(values[0], Columns):

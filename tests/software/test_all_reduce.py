@@ -108,7 +108,7 @@ def test_links_of_ones_own_move_the_bytes(facts: Facts) -> None:
     usual = resolve(facts, "l40s:8")
     for data_B in 2.0 ** np.arange(10.0, 28.0, 3.0):
         assert wire_s(fast, "vllm", "", 8, data_B) <= wire_s(usual, "vllm", "", 8, data_B)
-    L, b = (x[0] for x in costs_of(usual, "vllm", "", 8).lines.taken(np.array([1e8])))
+    L, b = (x[0] for x in costs_of(usual, "vllm", "", 8).wires.lines.taken(np.array([1e8])))
     assert wire_s(fast, "vllm", "", 8, 1e8) == pytest.approx(L + b * 1e8 / 2.0)
 
 
@@ -119,8 +119,8 @@ def test_workers_may_share_a_layer_over_pcie(on: str) -> None:
     plans = worker_plans(model, system, weights=["bf16"], kv=["bf16"], fixed={}, long_prompt=False)
     assert {plan.tp for plan in plans} == {1, 2, 4, 8}
     for tp in (2, 4, 8):
-        assert costs_of(system, "vllm", "", tp).lines.is_measured.all()
-    assert not costs_of(resolve(FACTS, on.replace(":8", ":16")), "vllm", "", 16).lines.is_measured.any()
+        assert costs_of(system, "vllm", "", tp).wires.lines.is_measured.all()
+    assert not costs_of(resolve(FACTS, on.replace(":8", ":16")), "vllm", "", 16).wires.lines.is_measured.any()
 
 
 def test_no_table_is_no_change(facts: Facts) -> None:
@@ -129,5 +129,5 @@ def test_no_table_is_no_change(facts: Facts) -> None:
         system = resolve(facts, name)
         has = {r["chip"] for r in ROWS}
         if system.chip not in has:
-            assert not costs_of(system, "vllm", "vllm 0.19.0", 4).lines.is_measured.any()
-    assert not costs_of(resolve(facts, "gb300"), "vllm", "", 4).lines.is_measured.any()
+            assert not costs_of(system, "vllm", "vllm 0.19.0", 4).wires.lines.is_measured.any()
+    assert not costs_of(resolve(facts, "gb300"), "vllm", "", 4).wires.lines.is_measured.any()

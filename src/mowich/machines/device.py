@@ -15,30 +15,40 @@ from mowich.facts import Facts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """product_16, product_8, product_4: share of the matrix peak of the format that large products reach; rows_half,
-    columns_half: sides at which half of that is reached; low_rows: rows_half of 8 and 4 bit over that of 16;
-    misaligned: time added to products whose rows are no whole lines of memory; weights_16, weights_8, weights_4: share
-    of the memory's bandwidth at which operands of products are read; narrow_columns: columns at which reading a narrow
-    matrix takes twice as long; memory: share of the bandwidth that passes over memory reach; attention: share of the
-    16-bit peak of fused attention of long sequences; attention_half: tokens at which half of that is reached;
-    quantise_B, quantise_4_B: bytes moved to bring an element into 8 or 4 bit."""
+    """What the operators of a device reach of its published rates."""
 
     product_16: float
+    """Share of the matrix peak of 16 bit that large products reach."""
     product_8: float
+    """The same share of the peak of 8 bit."""
     product_4: float
+    """The same share of the peak of 4 bit."""
     rows_half: float
+    """Rows at which half of that is reached, in 16 bit."""
     low_rows: float
+    """The same rows in 8 and 4 bit, over those in 16."""
     columns_half: float
+    """Columns at which half of that is reached."""
     misaligned: float
+    """Share of time added to products whose rows are no whole lines of memory."""
     weights_16: float
+    """Share of the memory's bandwidth at which 16-bit operands of products are read."""
     weights_8: float
+    """The same share for operands of 8 bit."""
     weights_4: float
+    """The same share for operands of 4 bit."""
     narrow_columns: float
+    """Columns at which to read a narrow matrix takes twice as long."""
     memory: float
+    """Share of the bandwidth that passes over memory reach."""
     attention: float
+    """Share of the 16-bit peak that fused attention of long sequences reaches."""
     attention_half: float
+    """Tokens at which half of that is reached."""
     quantise_B: float
+    """Bytes moved to bring an element into 8 bit."""
     quantise_4_B: float
+    """Bytes moved to bring an element into 4 bit."""
 
 
 DEVICE_FIELDS = tuple(f.name for f in fields(Device))

@@ -25,42 +25,55 @@ rest goes over the network."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
-    """A release of a framework. generation, training, passes: what its steps take over those of the same software in
-    benchmarks of it; experts: what rollouts of mixtures of experts take over that; switch_s: of a colocated step beside
-    its refit, sleep, wake and offload; tensor_s: of each tensor of a checkpoint that a sync hands over by itself;
-    forward: passes before an update, by default; sync: its method, of `rl.sync.METHODS`, by placement; order, partial,
-    staleness: of its asynchronous runs, where they state none; hides_passes: forward passes run while rollouts still
-    do; overlaps_sync: the trainer goes on while weights travel; memory_share: of a device, that the engine may use, by
-    placement; engine, stack: its software of both sides; recipe: settings of the stack (`software.recipes`), "release":
-    as its newest release has them; links: see `Links`; other_s: what else it takes in each step; paths: of the fact
-    behind each of these, by name of the fact, and of `file_rate`, bytes/s at which it writes weights to a file, where
-    it is known."""
+    """A release of a framework."""
 
     name: str
     display: str
     release: str
     generation: float
+    """Time of generation, over that of the same software in benchmarks of it."""
     training: float
+    """Time of training steps, over that of the same software in benchmarks of it."""
     passes: float
+    """Time of forward passes, over that of the same software in benchmarks of it."""
     experts: float
+    """Time of rollouts of mixtures of experts, over `generation`."""
     switch_s: float
+    """s of a colocated step beside its refit: sleep, wake and offload."""
     tensor_s: float
+    """s of each tensor of a checkpoint that a sync hands over by itself."""
     forward: tuple[Pass, ...]
+    """Passes before an update, by default."""
     sync_colocated: str
+    """Method of sync where trainer and engine share devices, of `rl.sync.METHODS`."""
     sync_split: str
+    """Method of sync where each has its own."""
     order: BatchOrder
+    """Order of its asynchronous runs, where they state none."""
     partial: bool
+    """Whether new weights reach answers under way in these, where they state nothing."""
     staleness: int
+    """Versions that the weights of a rollout may be behind in these, where they state none."""
     hides_passes: bool
+    """Whether forward passes run while rollouts still do."""
     overlaps_sync: bool
+    """Whether the trainer goes on while weights travel."""
     memory_share_colocated: float
+    """Share of a device's memory that the engine may use where the trainer shares the device."""
     memory_share_split: float
+    """The same share where the engine has its own devices."""
     engine: str
+    """Its engine of rollouts."""
     stack: str
+    """Its software of training."""
     recipe: str
+    """Settings of the stack (`software.recipes`); "release": as its newest release has them."""
     links: Links
     other_s: float
+    """s of what else it takes in each step."""
     paths: Mapping[str, str]
+    """Path of the fact behind each of these, by name of the fact, and of `file_rate`: bytes/s at which it writes
+    weights to a file, where that is known."""
 
 
 def framework_names(facts: Facts) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from mowich.arrays import Floats, distinct
 from mowich.facts import Facts
 from mowich.machines.device import device_paths, has_own_device
 from mowich.machines.system import PRECISIONS, System
-from mowich.machines.wires import MeasuredWire, Wire, all_reduce_wire, all_to_all_wires, transfer_wire
+from mowich.machines.wires import MeasuredWire, all_reduce_wire, all_to_all_wires, transfer_wire
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
@@ -36,9 +35,9 @@ from mowich.software.engine import (
     READS,
     STACK,
     UNSTATED,
-    WIRES,
     Engine,
     EngineCosts,
+    EngineWires,
 )
 
 LOCKSTEP = "serving.lockstep"
@@ -288,14 +287,14 @@ def profile_path(factor: str, engine: str, chip: str, arch: str) -> str:
 @dataclass(frozen=True, slots=True)
 class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
-    [n]; chip: what the facts of chips give, field -> [n]; wires: those of `EngineCosts`, by field; speculates [n];
+    [n]; chip: what the facts of chips give, field -> [n]; wires: those of `EngineCosts`; speculates [n];
     accept, drafts, answer, released [n] as in `Served`, nan and 0 where not known; settings: what plans state of their
     engines, name -> [n], nan where they do not."""
 
     names: tuple[str, ...]
     index: Mapping[str, NDArray[np.intp]]
     chip: Mapping[str, Floats]
-    wires: Mapping[str, Wire | MeasuredWire]
+    wires: EngineWires
     speculates: NDArray[np.bool_]
     accept: Floats
     drafts: Floats
@@ -312,7 +311,7 @@ class ConstantTable:
             names=tuple(self.names[i] for i in used),
             index={k: position[v[rows]] for k, v in self.index.items()},
             chip={k: v[rows] for k, v in self.chip.items()},
-            wires={k: v.take(rows) for k, v in self.wires.items()},
+            wires=self.wires.take(rows),
             speculates=self.speculates[rows],
             accept=self.accept[rows],
             drafts=self.drafts[rows],
@@ -336,8 +335,9 @@ class ConstantTable:
         at["fixed_times"] = at["fixed_times"] * at["generation"] ** at[GENERATIONS]
         years = np.where(np.isnan(self.released), 0.0, self.released - at["visible_year"])
         at["visible_tokens"] = at["visible_tokens"] * at["visible_yearly"] ** years
-        known: dict[str, Any] = {**at, **self.chip, **self.wires}
-        fitted = EngineCosts(**{f.name: known[f.name] for f in fields(EngineCosts)})
+        of = {**at, **self.chip}
+        columns = {f.name: of[f.name] for f in fields(EngineCosts) if f.name != "wires"}
+        fitted = EngineCosts(wires=self.wires, **columns)
         costs = fitted.within_published()
         plain = ~self.speculates
         # the fewest guesses of which not all need be right
@@ -472,25 +472,28 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     )
 
 
-def wires_of(cases: Sequence[Served]) -> dict[str, Wire | MeasuredWire]:
-    """The wires of every case, by their field of `EngineCosts`: groups of one system are laid out together."""
+def wires_of(cases: Sequence[Served]) -> EngineWires:
+    """The wires of every case: groups of one system are laid out together."""
     plans = [c.plan for c in cases]
     tp, dp, cp = (np.array([float(getattr(p, name)) for p in plans]) for name in ("tp", "dp", "cp"))
     groups: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
         groups.setdefault(id(case.system), []).append(i)
-    parts: dict[str, list[Any]] = {name: [] for name in WIRES}
+    parts = []
     for rows in groups.values():
         system, at = cases[rows[0]].system, np.array(rows)
         inside, outside = all_to_all_wires(system, tp[at] * dp[at], np.ones(len(at)))
-        parts["reduce"].append(all_reduce_wire(system, tp[at], np.ones(len(at))))
-        parts["lines"].append(measured_lines([cases[i] for i in rows]))
-        parts["inside"].append(inside)
-        parts["outside"].append(outside)
-        parts["stage"].append(transfer_wire(system, tp[at] * dp[at] * cp[at]))
-        parts["next"].append(transfer_wire(system, tp[at]))
-    back = np.argsort([i for rows in groups.values() for i in rows])
-    return {name: type(made[0]).joined(made).take(back) for name, made in parts.items() if made}
+        parts.append(
+            EngineWires(
+                reduce=all_reduce_wire(system, tp[at], np.ones(len(at))),
+                lines=measured_lines([cases[i] for i in rows]),
+                inside=inside,
+                outside=outside,
+                stage=transfer_wire(system, tp[at] * dp[at] * cp[at]),
+                next=transfer_wire(system, tp[at]),
+            )
+        )
+    return EngineWires.joined(parts).take(np.argsort([i for rows in groups.values() for i in rows]))
 
 
 def measured_lines(cases: Sequence[Served]) -> MeasuredWire:

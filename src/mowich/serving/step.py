@@ -468,10 +468,10 @@ def _launches(s: Shapes, c: EngineCosts, w: _Work, device: Floats, notes: Notes 
 def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:
     """Messages among the ranks of a worker."""
     zero, moved = np.zeros(len(s)), 2.0 * w.m * s.d
-    stage, next_ = (wire.by_software(c.tp_graph, c.tp_wires) for wire in (c.stage, c.next))
+    stage, next_ = (wire.by_software(c.tp_graph, c.tp_wires) for wire in (c.wires.stage, c.wires.next))
     # kernels of the engine reduce within a domain; beyond it the library does
-    reduce = c.reduce.by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
-    inside, outside = (wire.by_software(c.tp_graph, c.ep_wires) for wire in (c.inside, c.outside))
+    reduce = c.wires.reduce.by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
+    inside, outside = (wire.by_software(c.tp_graph, c.ep_wires) for wire in (c.wires.inside, c.wires.outside))
     wait = zero + c.tp_latency
     sent = _SENT * moved * np.minimum(np.max(s.top_k, axis=0), np.maximum(s.tp * s.dp, 1.0))
     ranks = {"tp": s.tp, "ep": s.dp, "cp": s.cp, "pp": s.pp}
@@ -508,10 +508,10 @@ def lines_s(L: Floats, b: Floats, S: Floats) -> Floats:
 
 def _reduce_s(notes: Notes | None, c: EngineCosts, wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
     """Seconds of an all-reduce of tensor parallel ranks: as it was measured with the engine, else by the law."""
-    is_measured = c.lines.is_measured
+    is_measured = c.wires.lines.is_measured
     if not is_measured.any():
         return _wire_s(notes, "tp.wire", wire, data_B, ranks)
-    L, b = c.lines.taken(data_B)
+    L, b = c.wires.lines.taken(data_B)
     if is_measured.all():
         law = told(notes, "tp.wire", lines_s, note="one message, by a measured table of this chip and engine")
         return law(L=L, b=b, S=data_B)

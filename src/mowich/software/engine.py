@@ -8,8 +8,8 @@ constant of a case comes from also depends on its formats and its architecture: 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
@@ -253,20 +253,11 @@ class Engine(Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class EngineCosts(Columns):
-    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
+class EngineWires(Columns):
+    """The wires among the ranks of a worker, before software."""
 
-    docs/theory/theory-serving.md has the formulas that they stand in, facts/serving the values.
-    """
-
-    hbm_Bps: Floats
-    """Bytes/s of a device's memory, as published."""
-    link_Bps: Floats
-    """Bytes/s of a device to another worker of its size, as published."""
     reduce: Wire
     """All-reduces of tensor parallel ranks."""
-    reduce_crosses: Floats
-    """1 where tensor parallel ranks lie in several domains."""
     lines: MeasuredWire
     """The engine's all-reduces where they were measured: they take the place of `reduce` and `tp_graph`."""
     inside: Wire
@@ -277,6 +268,27 @@ class EngineCosts(Columns):
     """Transfers to the next stage."""
     next: Wire
     """Transfers to the next context rank."""
+
+    def free(self) -> EngineWires:
+        """The same with messages that take no time."""
+        return EngineWires(*(getattr(self, f.name).free() for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCosts(Columns):
+    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
+
+    docs/theory/theory-serving.md has the formulas that they stand in, facts/serving the values.
+    """
+
+    hbm_Bps: Floats
+    """Bytes/s of a device's memory, as published."""
+    link_Bps: Floats
+    """Bytes/s of a device to another worker of its size, as published."""
+    wires: EngineWires
+    """What messages take on the wires of the chip."""
+    reduce_crosses: Floats
+    """1 where tensor parallel ranks lie in several domains."""
     peak_linear: Floats
     """FLOP/s as published, in the format of attention and shared weights."""
     peak_expert: Floats
@@ -350,14 +362,14 @@ class EngineCosts(Columns):
     ep_latency: Floats
     """s that an exchange between experts waits beside its wires."""
     ep_wires: Floats
-    """Share of the rate of `inside` and `outside` that the engine reaches."""
+    """Share of the rate of `wires.inside` and `wires.outside` that the engine reaches."""
     tp_latency: Floats
     """s that every other message waits beside its wires."""
     tp_graph: Floats
     """What a captured graph leaves of a collective's latency; of all-reduces, within a domain: beyond it they are the
     library's."""
     tp_wires: Floats
-    """Share of the rate of `reduce`, `stage` and `next` that the engine reaches."""
+    """Share of the rate of `wires.reduce`, `wires.stage` and `wires.next` that the engine reaches."""
     layer: Floats
     """s of a layer beside its work."""
     kernel: Floats
@@ -424,13 +436,10 @@ class EngineCosts(Columns):
         """The same at the published rates of the chip, with no fixed time and no transfers: what no engine
         is faster than."""
         one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
-        best: dict[str, Any] = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
-        best |= dict.fromkeys(_ADDED, none) | {name: getattr(self, name).free() for name in WIRES}
-        return replace(self, **best)
+        best = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
+        return replace(self, wires=self.wires.free(), **best, **dict.fromkeys(_ADDED, none))
 
 
-WIRES = ("reduce", "lines", "inside", "outside", "stage", "next")
-"""Fields of `EngineCosts` that are wires, before software."""
 _ADDED = (
     "layer",
     "kernel",

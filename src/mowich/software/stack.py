@@ -63,68 +63,49 @@ class Efficiency(Device):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
-
-    optimizer: of the job, "adamw" with fp32 states unless it names another; residuals: features of
-    `training.residuals` that a step has by its software; has_older_attention: 1 where attention
-    runs in kernels that were written for the generation before, else 0; attention_block: rate of attention cores in
-    recipes with a scale for each block over that in 16 bit, attention_experts: the same of mixtures of experts;
-    ep_paired_block, ep_paired: what a layer waits for its experts' rows where they travel beside another micro-batch
-    too, over what it waits otherwise, in those recipes and in others; node_dispatch: 1 where a row of a model that
-    limits the nodes of a token is sent once to each of them, 0 where it is sent to each of its experts; autocast_B:
-    bytes of an element between products under automatic mixed precision; expert_host: of what a layer with
-    experts launches, the part that the host launches outside of graphs; expert_bias: rate of experts' products with a
-    bias over that of those without; chunk_handover: seconds of each forward and
-    each backward pass of an interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score
-    whose elements have two bytes; selective_attention: 1 where selective
-    recompute repeats the attention core alone, else 0: `selective_recompute` of the rest of a layer; recompute_stops: 1
-    where full recompute ends before the last product of a layer,
-    whose output backward does not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a
-    recipe of 8 bits or less over those in 16 bit; sums are scattered in 16 bit; unfused_gate: 1 where a gated
-    feed-forward keeps its activated gate beside what it multiplies, else 0; communicator_B: buffers that collectives
-    hold for each group of ranks; workspace_B: workspaces of libraries; graph_pool_B: memory that captured graphs keep
-    for themselves; fragmentation: what the allocator takes beyond what it hands out, over the bytes that come and go in
-    a step; offloaded_layers: layers of the model whose activations wait in the host's memory, beside compute;
-    matrix_saves_B: bytes that the optimizer keeps less of a parameter of a layer's matrices; newton_schulz: iterations
-    that it takes on each of these; matrix_gather_B: bytes per parameter in which ranks gather them; outer_memory_B,
-    outer_send_B, outer_moved_B: bytes per parameter that the outer optimizer of a run on several sites keeps, that each
-    site sends to be summed, and that a device moves for it; memory_spread:
-    half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
-    predicted; eager: 1 where the operations of captured code run one behind another as it is written, each launched by
-    the host in eager_launch seconds and begun by the device in kernel_start, 0 where they are compiled; dense_masks: 1
-    where attention takes masks of padding as dense tensors, 0 where it takes lengths; pass_start: seconds of the host
-    from one forward pass without gradients to the next.
-    """
+    """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field."""
 
     name: str = field(metadata=BRANCHES)
     optimizer: str = field(metadata=BRANCHES)
+    """That of the job: "adamw" with fp32 states, unless it names another."""
     residuals: tuple[str, ...] = field(metadata=BRANCHES)
+    """Features of `training.residuals` that a step has by its software."""
     speed: float
     host_per_layer: float
     expert_host: float
+    """Of what a layer with experts launches, the part that the host launches outside of graphs."""
     tp_overlap: float
     dp_overlap: float
     fsdp_overlap: float
     memory_passes: float
     has_older_attention: float
+    """1 where attention runs in kernels that were written for the generation before, else 0."""
     attention_block: float
+    """Rate of attention cores in recipes with a scale for each block, over that in 16 bit."""
     attention_experts: float
+    """The same of mixtures of experts."""
     unfused_attention: float = field(metadata=BRANCHES)
     unfused_encoder: float = field(metadata=BRANCHES)
     step_fixed: float
     step_per_doubling: float
     chunk_handover: float
+    """s of each forward and each backward pass of an interleaved chunk that go to handing it over."""
     backward_attention: float
     backward_host: float
     backward_tp: float
     backward_quantise: float
     selective_recompute: float
     selective_attention: float = field(metadata=BRANCHES)
+    """1 where selective recompute repeats the attention core alone, else 0: `selective_recompute` of the rest of
+    a layer."""
     full_recompute: float
     recompute_stops: float
+    """1 where full recompute ends before the last product of a layer, whose output backward does not need, else 0."""
     unfused_attention_B: float
+    """Bytes moved per score whose elements have two bytes."""
     sink_attention_B: float
     expert_bias: float
+    """Rate of experts' products with a bias, over that of those without."""
     head_exposed: float
     head_passes: float
     cp_exposed: float
@@ -132,9 +113,14 @@ class Stack:
     ep_exposed_outside: float
     ep_exposed_limited: float
     ep_paired: float
+    """What a layer waits for its experts' rows where they travel beside another micro-batch too, over what it waits
+    otherwise."""
     ep_paired_block: float
+    """The same in recipes with a scale for each block."""
     ep_overlap: float
     node_dispatch: float = field(metadata=BRANCHES)
+    """1 where a row of a model that limits the nodes of a token is sent once to each of them, 0 where it is sent to
+    each of its experts."""
     ep_dispatch_B: float
     recurrent_B: float
     moe_passes: float
@@ -150,33 +136,54 @@ class Stack:
     dp_window: float
     optimizer_B: float
     autocast_B: float
+    """Bytes of an element between products under automatic mixed precision."""
     grad_B: float
     gather_B: float
     gather_low_precision: float
     tp_gather_low_precision: float
+    """Bytes that tensor parallelism gathers in a recipe of 8 bits or less, over those in 16 bit; sums are scattered in
+    16 bit."""
     weight_B: float
     grad_memory_B: float
     logit_B: float
     optimizer_memory_B: float
     matrix_saves_B: float
+    """Bytes that the optimizer keeps less of a parameter of a layer's matrices."""
     newton_schulz: float = field(metadata=BRANCHES)
+    """Iterations that it takes on each of these."""
     matrix_gather_B: float
+    """Bytes per parameter in which ranks gather them."""
     outer_memory_B: float
+    """Bytes per parameter that the outer optimizer of a run on several sites keeps."""
     outer_send_B: float
+    """Bytes per parameter that each site sends to be summed."""
     outer_moved_B: float
+    """Bytes per parameter that a device moves for it."""
     stored_activation_8bit: float
     unfused_gate: float
+    """1 where a gated feed-forward keeps its activated gate beside what it multiplies, else 0."""
     communicator_B: float
+    """Buffers that collectives hold for each group of ranks."""
     workspace_B: float
+    """Workspaces of libraries."""
     graph_pool_B: float
+    """Memory that captured graphs keep for themselves."""
     fragmentation: float
+    """What the allocator takes beyond what it hands out, over the bytes that come and go in a step."""
     offloaded_layers: float
+    """Layers of the model whose activations wait in the host's memory, beside compute."""
     memory_spread: float
+    """Half-width of the 90% range of the logarithm of what comes and goes of memory, measured over predicted."""
     eager: float = field(metadata=BRANCHES)
+    """1 where the operations of captured code run one behind another as it is written, 0 where they are compiled."""
     eager_launch: float
+    """s of the host to launch each of these."""
     kernel_start: float
+    """s of the device to begin each of these."""
     pass_start: float
+    """s of the host from one forward pass without gradients to the next."""
     dense_masks: float = field(metadata=BRANCHES)
+    """1 where attention takes masks of padding as dense tensors, 0 where it takes lengths."""
 
     @property
     def is_adamw(self) -> bool:

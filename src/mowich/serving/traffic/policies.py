@@ -29,61 +29,76 @@ GRAIN = 2.0**-30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
-    """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each
-    with a batch of its own under way. Of all of these
-    together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each.
-    chunks: whether a prompt may be cut; mixes: whether prompts and decodes share a step; packs: whether several prompts
-    of a batch share a step; policy, preemption: see
-    POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
-    names; host_blocks, host_Bps: cache in host memory and the way to it;
-    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding), to GRAIN;
-    interval: steps between two looks for new requests; wait: steps that the first new request waits for others, unless
-    so many wait (enough).
-    admission: see ADMISSIONS; answer_limit: tokens of an answer that requests state, where theirs is shorter;
-    ratio, ratio_least, ratio_steps: part of what is to come that admission "expected" keeps free: at first, at least,
-    and the decode steps between the two; retract_ahead: tokens of each sequence that have room after a retraction;
-    retract_steps: those by which it expects answers to grow;
-    answer_clip: tokens of an answer that it reckons with at most; long_prompt: tokens of one prompt in a step at most
-    (0: as many as fit).
-    compiled: sequences that a compiled step computes, however many decode (0: none is compiled); prompt_buckets,
-    token_buckets: tokens of a prompt and of the longest sequence that graphs were compiled for, rising; prompt_batch:
-    prompts that a compiled step of prompts computes; slot: tokens of the cache that each of its sequences has to
-    itself (0: the cache is in blocks)."""
+    """How a replica batches."""
 
     budget: int = 8192
+    """Tokens per step, of all groups and stages together."""
     max_sequences: int = 256
+    """Sequences that run at once, of all groups and stages together."""
     blocks: int = 10**9
+    """Blocks of the cache, of all groups and stages together."""
     block: int = 16
+    """Tokens of a block."""
     chunks: bool = True
+    """Whether a prompt may be cut."""
     mixes: bool = True
+    """Whether prompts and decodes share a step."""
     packs: bool = True
+    """Whether several prompts of a batch share a step."""
     policy: str = "fcfs"
+    """One of POLICIES."""
     preemption: str = "recompute"
+    """One of PREEMPTIONS."""
     prefix_cache: bool = False
+    """Whether blocks of finished prompts are kept."""
     hash_block: int = 512
+    """Tokens that one hash of a request names."""
     host_blocks: int = 0
+    """Blocks of cache in host memory."""
     host_Bps: float = math.inf
+    """Bytes/s of the way to host memory."""
     verified: float = 1.0
+    """Tokens per sequence and step that are verified (speculative decoding)."""
     accepted: float = 1.0
+    """Tokens per sequence and step that are kept, to GRAIN."""
     groups: int = 1
+    """Groups of attention data parallelism, that step together."""
     stages: int = 1
+    """Stages of a pipeline, each with a batch of its own under way."""
     interval: int = 1
+    """Steps between two looks for new requests."""
     wait: int = 0
+    """Steps that the first new request waits for others."""
     enough: float = math.inf
+    """New requests at which it waits no longer."""
     admission: str = "chunk"
+    """One of ADMISSIONS."""
     answer_limit: int = 0
+    """Tokens of an answer that requests state, where theirs is shorter."""
     ratio: float = 1.0
+    """Part of what is to come that admission "expected" keeps free, at first."""
     ratio_least: float = 1.0
+    """The same part at least."""
     ratio_steps: int = 600
+    """Decode steps in which it falls from the first to the least."""
     retract_ahead: int = 1
+    """Tokens of each sequence that have room after a retraction."""
     retract_steps: int = 20
+    """Steps by which a retraction expects answers to grow."""
     answer_clip: int = 4096
+    """Tokens of an answer that admission reckons with at most."""
     long_prompt: int = 0
+    """Tokens of one prompt in a step at most; 0: as many as fit."""
     compiled: int = 0
+    """Sequences that a compiled step computes, however many decode; 0: none is compiled."""
     prompt_buckets: tuple[int, ...] = ()
+    """Tokens of a prompt that graphs were compiled for, rising."""
     token_buckets: tuple[int, ...] = ()
+    """Tokens of the longest sequence that graphs were compiled for, rising."""
     prompt_batch: int = 1
+    """Prompts that a compiled step of prompts computes."""
     slot: int = 0
+    """Tokens of the cache that each sequence of a compiled step has to itself; 0: the cache is in blocks."""
 
     def __post_init__(self) -> None:
         for name in ("verified", "accepted"):
