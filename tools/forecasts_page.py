@@ -7,6 +7,7 @@ from pathlib import Path
 from pages import write
 
 from mowich.examples import shipped_forecasts
+from mowich.show.formats import with_range
 from mowich.studies.forecasts import Forecasts, FrozenForecast, read_forecasts
 from mowich.units import show
 
@@ -42,7 +43,7 @@ def line(row: FrozenForecast) -> str:
     cells = (
         row.id,
         row.number.rpartition(".")[2],
-        f"{show(e.value, e.unit)} ({show(e.low, e.unit)} to {show(e.high, e.unit)})",
+        with_range(e),
         e.grade,
         row.frozen,
         measured,

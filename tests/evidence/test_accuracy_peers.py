@@ -33,7 +33,7 @@ def _answered(tool: str, values: dict[str, float]) -> run.Answered:
 
 @given(
     measured=st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=9),
-    near=st.floats(1.0, 1.2),
+    near=st.floats(1.0, 1.2).filter(lambda x: abs(x - 1.1) > 1e-9),  # an end itself is a matter of rounding
     far=st.floats(1.3, 4.0),
 )
 def test_a_better_tool_is_told_from_a_worse_one(measured: list[float], near: float, far: float) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from protocol import Answers, CannotAnswerError, Row, each, main
+from protocol import Answers, CannotAnswerError, Row, checkout_version, each, main
 
 NAME = "Calculon"
 NEEDS = "a checkout of github.com/calculon-ai/calculon: --calculon DIR"
@@ -91,13 +90,6 @@ def execution(at: dict[str, Any], overlaps: bool) -> tuple[Any, ...]:
     )
 
 
-def version(options: Namespace) -> str:
-    done = subprocess.run(
-        ["git", "-C", options.dir, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "a folder without git"
-
-
 def answer(rows: list[Row], options: Namespace) -> tuple[Answers, dict[str, str]]:
     root = Path(options.dir)
     sys.path.insert(0, str(root))
@@ -143,4 +135,4 @@ def answer(rows: list[Row], options: Namespace) -> tuple[Answers, dict[str, str]
 
 
 if __name__ == "__main__":
-    main(version, answer)
+    main(checkout_version, answer)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from protocol import Answers, CannotAnswerError, Row, each, main
+from protocol import Answers, CannotAnswerError, Row, checkout_version, each, main
 
 NAME = "SimuMax"
 NEEDS = "a checkout of github.com/MooreThreads/SimuMax: --simumax DIR"
@@ -86,13 +85,6 @@ def model(at: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def version(options: Namespace) -> str:
-    done = subprocess.run(
-        ["git", "-C", options.dir, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "a folder without git"
-
-
 def answer(rows: list[Row], options: Namespace) -> tuple[Answers, dict[str, str]]:
     root = Path(options.dir)
     sys.path.insert(0, str(root))
@@ -125,4 +117,4 @@ def answer(rows: list[Row], options: Namespace) -> tuple[Answers, dict[str, str]
 
 
 if __name__ == "__main__":
-    main(version, answer)
+    main(checkout_version, answer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -37,6 +38,23 @@ def each(rows: Iterable[Row], ask: Callable[[Row], dict[str, float]]) -> tuple[A
         except CannotAnswerError as error:
             reasons[row["id"]] = str(error)
     return answers, reasons
+
+
+def checkout_version(options: argparse.Namespace) -> str:
+    """The commit of the checkout that was given, with its day."""
+    done = subprocess.run(
+        ["git", "-C", options.dir, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "a folder without git"
+
+
+def main_unasked(work: str, why: str) -> None:
+    """The `main` of a tool for one kind of work that cannot be asked here: each row has the reason."""
+
+    def ask(row: Row) -> dict[str, float]:
+        raise CannotAnswerError(why if row["work"] == work else f"no {row['work']}: it simulates {work}")
+
+    main(lambda options: "not installed", lambda rows, options: each(rows, ask))
 
 
 def main(

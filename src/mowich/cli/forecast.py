@@ -62,7 +62,6 @@ def forecast_score(asked: forecasting.ScoreRequest) -> None:
     from mowich.studies.forecasts import OWN_LEDGER, read_forecasts, score
 
     file = asked.ledger or OWN_LEDGER
-    read_forecasts(file)
     score(
         file,
         asked.forecast,

@@ -36,7 +36,7 @@ def served_on(facts: Facts, system_id: str) -> MeasuredModels:
     >>> served_on(load_facts(), "trn3-gen2")
     {'moe': ('gpt-oss-20b', 'qwen3-30b-a3b')}
     """
-    return _on_chip(facts, system_id, (*_served(), *_own(facts)))
+    return _on_chip(facts, system_id, (*_served(), *facts.once(("served", "own"), _own)))
 
 
 def most_ranks(facts: Facts, system_id: str) -> int:
@@ -96,11 +96,11 @@ def _is_same(facts: Facts, one: str, other: str) -> bool:
     return len(speeds) == len(fast) and max(speeds) <= (1.0 + _AS_FAST) * min(speeds)
 
 
-def _own(facts: Facts) -> Iterable[tuple[str, str, str]]:
+def _own(facts: Facts) -> tuple[tuple[str, str, str], ...]:
     """The same of a user's own rows (`mowich calibrate`)."""
     text = facts.text(OWN_ROWS)
     rows = () if text == NO_ROWS else read_rows(text)
-    return ((row.one.chip, row.one.arch, row.one.model) for row in rows)
+    return tuple((row.one.chip, row.one.arch, row.one.model) for row in rows)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.show.formats import UNKNOWN, percent
+from mowich.show.formats import UNKNOWN, percent, with_range
 from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, counted, paragraphs
 from mowich.shown import Result
 from mowich.units import show
@@ -47,9 +47,8 @@ def _sentences(result: Result) -> list[str]:
     ]
 
 
-def _range(predicted: Result) -> str:
-    e = Estimate.from_dict(predicted)
-    return f"{show(float(e), e.unit)} ({show(e.low, e.unit)} to {show(e.high, e.unit)})"
+def _range(node: Result) -> str:
+    return with_range(Estimate.from_dict(node))
 
 
 def _table(rows: Sequence[Result]) -> list[Part]:

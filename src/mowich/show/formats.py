@@ -6,7 +6,7 @@ import math
 import re
 
 from mowich.estimate import Estimate
-from mowich.units import sig
+from mowich.units import show, sig
 
 UNKNOWN = "?"
 
@@ -87,6 +87,18 @@ def spread(e: Estimate, scale: float = 1.0) -> str:
     if half > 0.5:
         return interval(e, scale)
     return f"{number_text(e.value, scale)} ±{half * 100:.0f}%"
+
+
+def with_range(e: Estimate) -> str:
+    """A value with its unit and its 90% range; "?" when unknown; no range where there is none.
+
+    >>> with_range(Estimate(value=2.0, low=1.5, high=2.5, unit="s"))
+    '2.00 s (1.50 s to 2.50 s)'
+    """
+    if e.value is None:
+        return UNKNOWN
+    text = show(e.value, e.unit)
+    return text if e.low is None or e.high is None else f"{text} ({show(e.low, e.unit)} to {show(e.high, e.unit)})"
 
 
 def gib(value: float) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mowich.estimate import Estimate
-from mowich.show.formats import percent
+from mowich.show.formats import percent, with_range
 from mowich.show.page import Column, Page, Part, Run, Table, TextCell, counted, paragraphs
 from mowich.shown import Result
-from mowich.units import show
 
 
 def next_page(result: Result, run: Run) -> Page:
@@ -25,8 +24,7 @@ def next_page(result: Result, run: Run) -> Page:
 
 
 def _range(node: Result) -> str:
-    e = Estimate.from_dict(node)
-    return f"{show(float(e), e.unit)} ({show(e.low, e.unit)} to {show(e.high, e.unit)})"
+    return with_range(Estimate.from_dict(node))
 
 
 def _sentences(result: Result) -> list[str]:

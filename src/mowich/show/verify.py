@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mowich.estimate import Estimate
-from mowich.show.formats import UNKNOWN, percent
+from mowich.show.formats import UNKNOWN, percent, with_range
 from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, counted, paragraphs
 from mowich.shown import Result
 from mowich.units import show
@@ -79,12 +79,7 @@ def _differences(items: Sequence[Result]) -> str:
 
 
 def _range(predicted: Result | None) -> str:
-    if predicted is None or predicted["value"] is None:
-        return UNKNOWN
-    e = Estimate.from_dict(predicted)
-    if e.low is None or e.high is None:
-        return show(e.value or 0.0, e.unit)
-    return f"{show(e.value or 0.0, e.unit)} ({show(e.low, e.unit)} to {show(e.high, e.unit)})"
+    return UNKNOWN if predicted is None else with_range(Estimate.from_dict(predicted))
 
 
 def _place(where: str) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -245,8 +245,7 @@ def _take(line: Result, found: dict[str, FrozenForecast]) -> None:
     if line["kind"] == "measured":
         row = found[line["of"]]
         truth = MeasuredTruth(**{name: line[name] for name in MeasuredTruth.__slots__})
-        fields = {name: getattr(row, name) for name in FrozenForecast.__slots__}
-        found[row.id] = FrozenForecast(**{**fields, "truths": (*row.truths, truth)})
+        found[row.id] = replace(row, truths=(*row.truths, truth))
         return
     own = {name: line[name] for name in FrozenForecast.__slots__ if name not in ("estimate", "truths")}
     if line["id"] in found:
@@ -254,11 +253,11 @@ def _take(line: Result, found: dict[str, FrozenForecast]) -> None:
     found[line["id"]] = FrozenForecast(**own, estimate=Estimate.from_dict(line["predicted"]))
 
 
-def freeze(file: Path, result: Result, *, name: str, question: str, number: str, settles: str, day: date) -> str:
-    """Add the number of an answer to a ledger, which is made where it is not there; gives the digest of its line.
+def freeze(file: Path, result: Result, *, name: str, question: str, number: str, settles: str, day: date) -> None:
+    """Add the number of an answer to a ledger, which is made where it is not there.
     result: the JSON of the answer. Raises UserError for a name that is taken, for a number that the answer has not or
     does not know, and for one without a range."""
-    known = _ledger_to_add_to(file)
+    known = read_forecasts(file) if file.exists() else Forecasts(str(file), (), _START)
     if name in {row.id for row in known.rows}:
         raise UserError(f"a forecast named '{name}' is frozen already", where=str(file), fix="choose another --name")
     path = find_path(result, number)
@@ -268,7 +267,7 @@ def freeze(file: Path, result: Result, *, name: str, question: str, number: str,
     if node["value"] is None or node["low"] is None or node["high"] is None or node["low"] == node["high"]:
         raise UserError("is not predicted with a range", field="number", given=number, fix=node.get("reason"))
     predicted = {key: node[key] for key in ("value", "unit", "low", "high", "grade")}
-    return _add(
+    _add(
         known,
         {
             "kind": "forecast",
@@ -285,11 +284,11 @@ def freeze(file: Path, result: Result, *, name: str, question: str, number: str,
     )
 
 
-def score(file: Path, name: str, measured: str, *, source: str, published: date, note: str = "") -> str:
-    """Add what was measured of a forecast; gives the digest of its line. measured: with its unit, or in that of the
+def score(file: Path, name: str, measured: str, *, source: str, published: date, note: str = "") -> None:
+    """Add what was measured of a forecast. measured: with its unit, or in that of the
     forecast. Raises UserError for a forecast that is not there, a value that has another unit, and a day before the
     forecast was frozen: what was known is not forecast."""
-    known = _ledger_to_add_to(file)
+    known = read_forecasts(file)
     row = known.of(name).rows[0]
     if published < date.fromisoformat(row.frozen):
         raise UserError(
@@ -299,7 +298,7 @@ def score(file: Path, name: str, measured: str, *, source: str, published: date,
             fix="a number that was known is not forecast",
         )
     value = _in_unit(measured, row.estimate.unit)
-    return _add(
+    _add(
         known,
         {
             "kind": "measured",
@@ -329,17 +328,10 @@ def _ranged(result: Result) -> str:
     return f"numbers with a range: {', '.join(names[:8])}"
 
 
-def _ledger_to_add_to(file: Path) -> Forecasts:
-    """The ledger, whole; an empty one where it is not there."""
-    return read_forecasts(file) if file.exists() else Forecasts(str(file), (), _START)
-
-
-def _add(known: Forecasts, line: Mapping[str, object]) -> str:
+def _add(known: Forecasts, line: Mapping[str, object]) -> None:
     """Write a line behind those of a ledger."""
     file = Path(known.file)
     whole = {"schema": _LINE, **line, "previous": known.head}
-    digest = line_digest(whole)
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_file(file, before + _text({**whole, "digest": digest}) + "\n", where=str(file))
-    return digest
+    write_file(file, before + _text({**whole, "digest": line_digest(whole)}) + "\n", where=str(file))

@@ -46,7 +46,7 @@ _PROGRAMS: Mapping[str, str] = {"Google": "maxtext"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """What an offer tells: an offer with its part, and the slopes of what it measures by path."""
+    """An offer with what predicts its points. Slopes alone are asked of it, which no result moves."""
 
     offer: MeasuringOffer
     part: Predictor
@@ -189,9 +189,7 @@ def _steps(
         memory_plan=Plan.from_dict(best["plan"]),
         allocated_B=None,
     )
-    today = TrainingPredictor([("next", one)], facts)
-    expected = math.exp(float(today.errors({path: facts.number(path) for path in today.paths})[0]))
-    part = TrainingPredictor([("next", replace(one, measured=expected, measured_step_s=expected))], facts)
+    part = TrainingPredictor([("next", one)], facts)
     program = _PROGRAMS.get(system.vendor, "torchtitan")
     folder = f"next-{PurePath(name).name}-step"
     offer = MeasuringOffer(
@@ -215,11 +213,7 @@ def _collectives(row: Result, facts: Facts, system: System, spec: str) -> list[_
             continue
         ranks = system.devices
         one = CollectiveCase(system=system, network="", kind=kind, ranks=ranks, data_B=0.0, time_s=1.0)
-        cases = [(f"next {size:g}", replace(one, data_B=size)) for size in SIZES_B]
-        today = CollectivePredictor(cases, facts)
-        logs = today.errors({path: facts.number(path) for path in today.paths})
-        timed = [(w, replace(c, time_s=math.exp(float(t)))) for (w, c), t in zip(cases, logs, strict=True)]
-        part = CollectivePredictor(timed, facts)
+        part = CollectivePredictor([(f"next {size:g}", replace(one, data_B=size)) for size in SIZES_B], facts)
         sizes = "-b 1M -e 1G -f 32"
         if system.vendor == "AWS":
             command = f"nccom-test {_NCCOM[kind]} -r {ranks} -b 1MB -e 1GB -f 32 | tee {kind}.log"
