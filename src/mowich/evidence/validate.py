@@ -28,6 +28,7 @@ from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import METERED, SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, MemoryScore, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.files import read_text
 from mowich.plans.memory_range import allocated
 from mowich.progress import steps
@@ -328,4 +329,4 @@ def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
         chips=case.system.chips,
         stack_name=case.system.stack.name,
     )
-    return [(low, high) for _, low, high in found]
+    return [(low, high) for _, low, high in moves_together(found, facts)]

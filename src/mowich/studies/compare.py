@@ -17,6 +17,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, Moe, as_trained
@@ -274,8 +275,9 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
     found = _spread(ask, candidate.plan)
     faster, slower = step_interval(candidate.parts, ask.model, ask.system, ask.facts)
-    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
-    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
+    wide = moves_together(found, ask.facts)
+    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in wide]
+    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in wide]
     grade = ask.model.graded("D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C")
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts

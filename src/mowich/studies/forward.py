@@ -16,6 +16,7 @@ from mowich.arrays import Floats
 from mowich.estimate import Estimate, Notes, exact, from_spreads, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.machines.system import with_lnc
 from mowich.plans.enumerate import check_fixed, tp_degrees
 from mowich.plans.forward import ForwardPlan
@@ -271,9 +272,10 @@ def _pass_estimate(
 
     now, moved = moved_numbers(seconds, ends(asked.facts, ask.system_id, asked.stack), ask.chips)
     change: dict[str, list[float]] = {}
-    for (path, _), other in moved.items():
-        change.setdefault(path, []).append(math.log(other / now))
-    wide = [moves for moves in change.values() if max(map(abs, moves)) > _LEAST_MOVE]
+    for (path, is_high), other in moved.items():
+        change.setdefault(path, [0.0, 0.0])[is_high] = math.log(other / now)
+    found = moves_together([(path, low, high) for path, (low, high) in change.items()], asked.facts)
+    wide = [(low, high) for _, low, high in found if max(abs(low), abs(high)) > _LEAST_MOVE]
     faster, slower = step_interval(parts, ask.model, asked.system, asked.facts)
     return from_spreads(
         value,

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.evidence.fitting.overlay import overlay_text
-from mowich.evidence.prospects import LEAST_WORTH, worth_most
+from mowich.evidence.prospects import worth_most
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.requests.results import facts_of_result
@@ -33,6 +33,8 @@ from mowich.writing import write_file
 
 ASKED_NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
 """Numbers of a row that are asked of where none is named: the first that has a value and a range."""
+_LEAST_TAKEN = 0.01
+"""A measurement that takes less than this share off the half-width of the answer is not told."""
 ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
 
 
@@ -228,7 +230,7 @@ def _chosen(asked: _Asked, found: MeasuringOffers, budget: int) -> list[NextRow]
             break
         then = after([*made, one.place])
         left = math.sqrt(squared(then)) / before if then is not None else math.inf
-        if then is None or left > (out[-1].left if out else 1.0) * (1.0 - LEAST_WORTH):
+        if then is None or left > (out[-1].left if out else 1.0) * (1.0 - _LEAST_TAKEN):
             continue
         alone = after([one.place]) if made else then
         by_itself = math.sqrt(squared(alone)) / before if alone is not None else 1.0
@@ -242,9 +244,9 @@ def _measured(asked: _Asked, found: MeasuringOffers, made: Sequence[int], file: 
     chosen = [found.offers[k] for k in made]
     rows = [row for one in chosen for row in one.rows]
     words = [word for one in chosen for text in one.sets for word in ("--set", text)]
-    fitted = found.fitted(made) if found.fitted is not None else ()
+    fitted, posterior = found.fitted(made) if found.fitted is not None else ((), None)
     if not rows and not fitted:
         return words
-    text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows)
+    text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows, posterior)
     write_file(file, text, field="overlay", given=str(file))
     return [*words, "--facts", str(file)]

@@ -18,6 +18,7 @@ from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
@@ -370,10 +371,11 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 
     names = d.table.take(np.array([i])).names
     values = np.array([facts.number(path) for path in names])
-    cases = [values]  # then each end of each range, all else as it is
+    ranged, cases = list[str](), [values]  # then each end of each range, all else as it is
     for k, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
+        ranged.append(fact.path)
         for end in (fact.low, fact.high):
             cases.append(values.copy())
             cases[-1][k] = end
@@ -381,7 +383,8 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
     s, table = d.shapes.take(rows), d.table.take(rows)
     costs, _, verified, _ = table.assemble(np.array(cases))
     t = total(step(s, costs, n=users / np.maximum(1.0, s.pp), context=context, verify=verified))
-    moves = np.log(t[1:] / t[0]).reshape(-1, 2)
+    found = zip(ranged, *np.log(t[1:] / t[0]).reshape(-1, 2).T.tolist(), strict=True)
+    moves = np.array([ends for _, *ends in moves_together([*found], facts)]).reshape(-1, 2)
     moves = moves[np.abs(moves).max(axis=1, initial=0.0) > 1e-3]
     downs, ups = (np.maximum(0.0, side.max(axis=1, initial=0.0)).tolist() for side in (-moves, moves))
     return downs, ups
