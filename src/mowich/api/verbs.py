@@ -221,9 +221,7 @@ def compare(
         "recipe": recipe,
     }
     with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
-        if asked.forward is not None:
-            return answers.forward_found(asked, "compare")
-        return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
+        return answers.compare_answered(asked)
 
 
 @overload
@@ -346,11 +344,7 @@ def plan(
         "emit": emit,
     }
     with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
-        if asked.forward is not None:
-            return answers.forward_found(asked, "plan", asked.top)
-        if asked.load is not None:
-            return answers.rated_planned(asked)
-        return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
+        return answers.plan_answered(asked)
 
 
 def brief(

@@ -90,6 +90,22 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
     )
 
 
+def compare_answered(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAnswer:
+    """The answer to `compare`, of whichever job."""
+    if asked.forward is not None:
+        return forward_found(asked, "compare")
+    return compared(asked) if asked.serve is None else served_compared(asked)
+
+
+def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | ForwardAnswer:
+    """The answer to `plan`, of whichever job."""
+    if asked.forward is not None:
+        return forward_found(asked, "plan", asked.top)
+    if asked.load is not None:
+        return rated_planned(asked)
+    return planned(asked) if asked.serve is None else served_planned(asked)
+
+
 def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
     """The money and the days that say how many chips each system has; None where the question says it."""
     from mowich.studies.footing import RunBudget
@@ -492,7 +508,7 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
 
 def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
     """Which measurements narrow the range of an answer most."""
-    from mowich.studies.asked import ask_question, question_words
+    from mowich.studies.asked import ask_here, question_words
     from mowich.studies.next_measure import next_measurements
 
     return next_measurements(
@@ -501,7 +517,7 @@ def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
         on=asked.on,
         number=asked.number,
         budget=asked.budget,
-        ask=ask_question,
+        ask=ask_here,
     )
 
 

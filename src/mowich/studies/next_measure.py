@@ -137,12 +137,20 @@ class _Asked:
 
 
 def next_measurements(
-    question: str, words: Sequence[str], *, on: str, number: str | None, budget: int, ask: AskWords
+    question: str,
+    words: Sequence[str],
+    *,
+    on: str,
+    number: str | None,
+    budget: int,
+    ask: AskWords,
+    facts: Facts | None = None,
 ) -> NextMeasurements:
-    """The measurements of a budget. words: of the question; ask: answers one. Raises UserError for another kind of
-    question, without a row of the chip, or without a number that has a range."""
+    """The measurements of a budget. words: of the question; ask: answers one; facts: those that it asks of, None: as
+    the answer says. Raises UserError for another kind of question, without a row of the chip, or without a number that
+    has a range."""
     result = ask(words)
-    facts = facts_of_result(result)
+    facts = facts_of_result(result) if facts is None else facts
     if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
             "is of a question that measurements are not chosen for",

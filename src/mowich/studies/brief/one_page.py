@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.examples import names_of
@@ -22,6 +24,7 @@ from mowich.shown import Rows
 from mowich.software.engine import engine_for
 from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
+from mowich.studies.asked import ask_here
 from mowich.studies.brief.decisions import buys_text, gap_text, memory_text
 from mowich.studies.brief.economy import FALLS_TO, LARGE_TENANT, TENANT_WORDS, TENANTS
 from mowich.studies.brief.jobs import job_table, jobs_section
@@ -34,6 +37,7 @@ from mowich.studies.brief.known import (
     RL_CHIPS,
     SERVED_JOBS,
     SERVED_ON,
+    SETTLED_BY,
     SUBJECT,
     TO_REINFORCE,
     TO_SERVE,
@@ -57,6 +61,7 @@ from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
+from mowich.studies.next_measure import NextMeasurements, next_measurements
 from mowich.studies.rl_answer import rl
 from mowich.studies.rl_split import RlSplit
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
@@ -102,7 +107,7 @@ def asked_once(
     if SUBJECT in against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
-    with course(len(BRIEF_SIZES) + len(chosen) + 4) as begin:
+    with course(len(BRIEF_SIZES) + len(chosen) + 5) as begin:
         return _known(facts, tuple(against), chosen, tuple(settings), begin)
 
 
@@ -169,6 +174,8 @@ def _known(
     reads.append(ReadBy.of(TENANT_WORDS, alone))
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)
+    begin("what measurements would settle")
+    settles = _settles(facts, first)
     return Known(
         facts=facts,
         rivals=against,
@@ -189,6 +196,7 @@ def _known(
         tenants=tenants,
         split=split,
         reads=reads,
+        settles=settles,
     )
 
 
@@ -200,6 +208,18 @@ def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadB
     assert found is not None
     reads.append(ReadBy.of(rl_command(model.name, systems), own))
     return found
+
+
+def _settles(facts: Facts, model: Model) -> NextMeasurements | None:
+    """What measurements would narrow the cost of a token most, in training on Trainium 3; None where it is sure."""
+    words = shlex.split(train_command(model.name, (SUBJECT,), AT))
+    ask = partial(ask_here, facts=facts, model=model)
+    try:
+        return next_measurements(
+            shlex.join(words), words, on=SUBJECT, number=None, budget=SETTLED_BY, ask=ask, facts=facts
+        )
+    except UserError:  # no number of the row has a range
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
