@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics.money import price, price_words
+from mowich.economics.money import price
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.price_terms import price_words
 from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart

@@ -96,7 +96,8 @@ def list_page(facts: Facts, kinds: Sequence[str], names: Sequence[str], entries:
 def system_entry(facts: Facts, name: str) -> dict[str, object]:
     """What a list says of a system, beside its identity: names, instances, chips of a unit, and of a chip its memory in
     bytes and as written, its bandwidth in B/s and the price in USD/chip/s (None: not known) with its kind."""
-    from mowich.economics.money import price, quote
+    from mowich.economics.money import price
+    from mowich.price_terms import quote
 
     meta = facts.meta("systems", name)
     own = facts.aliases().get(name)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mowich.economics.money import quote
 from mowich.estimate import Estimate
 from mowich.plans.plan import Plan, ServePlan
+from mowich.price_terms import quote
 from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
 from mowich.shown import Result
 from mowich.studies.ranking import (

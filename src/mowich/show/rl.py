@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics.money import term_words
+from mowich.price_terms import term_words
 from mowich.show import charts, charts_parts, rl_timeline
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import price_words, term_words
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.given import model_of_inputs
 from mowich.models.model import Model
+from mowich.price_terms import price_words, term_words
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell

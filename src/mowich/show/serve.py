@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mowich.economics.money import term_words
 from mowich.plans.plan import ServePlan
+from mowich.price_terms import term_words
 from mowich.serving.anchors import NearRow
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart

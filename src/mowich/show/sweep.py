@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.economics.money import term_words
+from mowich.price_terms import term_words
 from mowich.show import charts
 from mowich.show.charts import Chart, Range
 from mowich.show.colours import looks_of

@@ -72,8 +72,9 @@ def head_words(_: Knowledge) -> bytes:
 def systems(known: Knowledge) -> bytes:
     """Systems that can be asked for, the software that they can be asked to run (training stacks, engines), and the
     words of a question of prices."""
-    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.economics.ownership import quarters
     from mowich.machines.system import resolve
+    from mowich.price_terms import BUYERS, COST_RULES
     from mowich.software.engine import engine_names
     from mowich.software.stack import training_stacks
 
