@@ -12,11 +12,12 @@ from mowich.price_terms import price_words, term_words
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
-from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
+from mowich.show.page import Figure, Run, TextCell, estimate_of, figure
 from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.binding import TOLD_CHANCE
 from mowich.studies.ranking import runs
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show, show_count
 
 SHORT_BINDS: Mapping[str, str] = {

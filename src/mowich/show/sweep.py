@@ -21,12 +21,12 @@ from mowich.show.page import (
     TextCell,
     estimate_of,
     figure,
-    plan_words,
 )
 from mowich.show.price_lines import range_of
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
 from mowich.studies.ranking import runs
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show_count
 
 _MOST_ROWS = 1000
