@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mowich.show.charts import Chart, _base, legend_for
+from mowich.show.chart_grammar import legend_for, option_of
+from mowich.show.charts import Chart
 from mowich.show.colours import GREY, LESS, PART_COLOURS, look_of
 from mowich.studies.machine_map import MachineMap
 
@@ -83,7 +84,7 @@ def machine_chart(drawn: MachineMap) -> Chart:
         }
         for name, c in [*zip(names, colour.values(), strict=True), *([("failed", LESS.light)] if broken else [])]
     ]
-    option = _base(
+    option = option_of(
         legend=legend_for([str(k["name"]) for k in keys]),
         grid={"left": 16, "right": 16, "top": 12, "bottom": 44},
         xAxis={"type": "value", "show": False, "min": -1, "max": max(x for x, _ in at) + 1},

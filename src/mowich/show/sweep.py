@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from mowich.price_terms import term_words
 from mowich.show import charts
-from mowich.show.charts import Chart, Range
+from mowich.show.chart_grammar import Range
+from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
