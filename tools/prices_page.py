@@ -9,11 +9,12 @@ from pathlib import Path
 from pages import write
 
 from mowich.economics.depreciation import BOOKS, book_share, residual_share, seen_values
-from mowich.economics.ownership import COST_RULE_WORDS, YEAR_S, quarters
+from mowich.economics.ownership import YEAR_S, quarters
 from mowich.economics.porting import porting_usd, porting_within_years
 from mowich.economics.rent import Markup, markups
 from mowich.evidence.ownership_rows import WITHIN, PublishedCost, compared_costs, published_rows
 from mowich.facts import Facts, load_facts
+from mowich.price_terms import COST_RULE_WORDS
 from mowich.show.fleet_amounts import dollars
 from mowich.studies.prices import prices
 from mowich.units import sig

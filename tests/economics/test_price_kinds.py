@@ -12,13 +12,14 @@ import pytest
 
 import mowich
 from mowich.economics import money, rent
-from mowich.economics.ownership import BUYERS, owned
+from mowich.economics.ownership import owned
 from mowich.errors import UserError
 from mowich.estimate import exact
 from mowich.facts import load_facts
 from mowich.machines.system import machines
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
+from mowich.price_terms import BUYERS, OWN
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import system_asks
@@ -52,7 +53,7 @@ def test_a_price_is_of_the_kind_that_was_asked_or_unknown_with_the_reason() -> N
 def test_the_users_price_wins_over_every_kind_but_electricity() -> None:
     for kind in money.TERMS:
         found = money.price(own_prices(), "h200", term=kind)  # type: ignore[arg-type]
-        assert (found.term == money.OWN) == (kind != "electricity")
+        assert (found.term == OWN) == (kind != "electricity")
         assert found.rate.value == pytest.approx(3.0 / 3600) or kind == "electricity"
     assert money.quoted_terms(own_prices(), "h200") == {}  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"unknown price term '4y'.*capacity-block"):

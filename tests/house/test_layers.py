@@ -253,6 +253,12 @@ def test_two_sides_of_one_layer_do_not_import_one_another() -> None:
     assert not upward([Import("mowich.web.verbs", "mowich.web.asks", 7)], order)
 
 
+def test_pages_are_made_of_answers_alone() -> None:
+    """Imports by a name in a string counted, which `.importlinter` does not see."""
+    laws = ("mowich.economics", "mowich.machines", "mowich.plans")
+    assert [i for i in all_imports() if i.source.startswith("mowich.show") and i.target.startswith(laws)] == []
+
+
 def test_no_file_is_called_others() -> None:
     assert [name for name in modules(SRC) if name.endswith(".others")] == []
 

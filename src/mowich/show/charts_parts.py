@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mowich.estimate import Estimate
-from mowich.show.charts import DECALS, Chart, Option, Range, stacked_bars
+from mowich.show.chart_grammar import DECALS, Range
+from mowich.show.charts import Chart, Option, stacked_bars
 from mowich.show.colours import GROUPS
 from mowich.show.page import estimate_of
 from mowich.shown import Result

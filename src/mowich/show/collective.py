@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.machines.collectives import CORE_DMA
-from mowich.machines.topology import LevelRow as Level
 from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -51,7 +49,7 @@ def collective_page(result: Result, run: Run) -> Page:
         return _weights_page(result, run)
     what = [*inputs["faults"], *(f"beside {b}" for b in inputs["beside"])]
     slow = f"{', '.join(what)}: the bytes take {_longer(result['slowdown'])} on a whole, idle machine"
-    levels = [Level(**level) for level in result.get("levels") or ()]
+    levels = result.get("levels") or ()
     return Page(
         title=f"{inputs['kind']} on {inputs['on']}",
         sentences=(_first(result), _sentence(result)),
@@ -202,7 +200,7 @@ def _method_pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
 
 _BINDS = {
     "latency": "latency",
-    CORE_DMA: "what the cores of a chip pass on",
+    "cores": "what the cores of a chip pass on",
     "call": "the call of the software",
 }
 """What binds, in words, where it is no level of the machine."""
@@ -231,7 +229,7 @@ def _sentence(result: Result) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
+def levels_table(levels: Sequence[Result], *, gap: bool = True) -> Table:
     """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two,
     bandwidth of the worst cut."""
     return Table(
@@ -248,14 +246,14 @@ def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
         ],
         rows=[
             [
-                r.name,
-                r.kind,
-                f"{r.joins:,}",
-                f"{r.of:,}",
-                show(r.Bps, "B/s"),
-                show(r.latency_s, "s"),
-                str(r.hops),
-                show(r.cut_Bps, "B/s"),
+                str(r["name"]),
+                str(r["kind"]),
+                f"{r['joins']:,}",
+                f"{r['of']:,}",
+                show(r["Bps"], "B/s"),
+                show(r["latency_s"], "s"),
+                str(r["hops"]),
+                show(r["cut_Bps"], "B/s"),
             ]
             for r in levels
         ],
@@ -264,8 +262,8 @@ def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
     )
 
 
-def levels_notes(levels: Iterable[Level]) -> list[str]:
-    return [f"{r.name}: {r.note}" for r in levels if r.note]
+def levels_notes(levels: Iterable[Result]) -> list[str]:
+    return [f"{r['name']}: {r['note']}" for r in levels if r["note"]]
 
 
 # sizes

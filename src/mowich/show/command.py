@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
-from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
@@ -63,8 +62,8 @@ def _work(inputs: Result, result: Result) -> Values:
         "budget": inputs.get("budget_usd"),
         "days": inputs.get("days"),
     }
-    task = inputs.get("task")
-    return values | (_served if task == "serve" else _passes if task in FORWARD_TASKS else _trained)(inputs, result)
+    told = {"serve": _served, "diffuse": _passes, "encode": _passes}.get(str(inputs.get("task")), _trained)
+    return values | told(inputs, result)
 
 
 def token_price_words(price: Result) -> str:

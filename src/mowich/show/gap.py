@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mowich.economics.money import price_words
+from mowich.price_terms import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of

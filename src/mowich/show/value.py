@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from mowich.economics.money import price_words
+from mowich.price_terms import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent

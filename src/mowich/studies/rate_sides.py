@@ -12,6 +12,7 @@ from mowich.facts import Facts
 from mowich.launch.emitted import runs_plan
 from mowich.machines.system import System, parse_spec, resolve
 from mowich.models.model import Model
+from mowich.price_terms import quote
 from mowich.requests.loads import ServeLoad
 from mowich.serving import capacity
 from mowich.serving.search import ServeJob
@@ -183,7 +184,7 @@ class RateCandidate:
 
 def unlike_prices(candidates: Sequence[RateCandidate]) -> str:
     """Why deployments are not ranked by cost: prices of unlike kinds, or no price of some; "" where they are."""
-    known = {side.spec: money.quote(side.price.label) for c in candidates for side, _ in c.sides()}
+    known = {side.spec: quote(side.price.label) for c in candidates for side, _ in c.sides()}
     if len({None if one is None else one.term for one in known.values()}) < 2:
         return ""
     said = ", ".join(f"{spec} {one or 'unknown'}" for spec, one in known.items())

@@ -16,11 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.economics import money
 from mowich.estimate import Estimate
 from mowich.plans import preference
 from mowich.plans.plan import Plan, ServePlan
 from mowich.plans.search import by_time
+from mowich.price_terms import Quote, quote
 from mowich.progress import steps, tell
 from mowich.rl.events import play
 from mowich.rl.frameworks import read_framework
@@ -44,7 +44,7 @@ class Contender:
     label: str
     estimate: Estimate
     chips: int
-    quotes: Mapping[str, money.Quote | None]
+    quotes: Mapping[str, Quote | None]
 
 
 def not_told_apart(a: Contender, b: Contender, metric: str) -> str:
@@ -132,7 +132,7 @@ class SplitRow:
 
     def contender(self, metric: str) -> Contender:
         """What a decision reads of it."""
-        quotes = {name: money.quote(label) for name, label in self.prices.items()}
+        quotes = {name: quote(label) for name, label in self.prices.items()}
         return Contender(label=self.label, estimate=getattr(self.row, metric), chips=self.chips, quotes=quotes)
 
 

@@ -28,6 +28,7 @@ from mowich.estimate import (
     worst_grade,
 )
 from mowich.facts import Facts
+from mowich.price_terms import OWN, quote, term_words
 from mowich.requests.footing import TokenPrice
 from mowich.software.vendors import ported_stack, vendor_of
 from mowich.sums import float_sum
@@ -182,12 +183,12 @@ class _Side:
     @property
     def kind(self) -> str:
         """The kind of price, "" where it is not known."""
-        found = money.quote(self.row.price_label)
+        found = quote(self.row.price_label)
         return "" if found is None else found.term
 
 
 def _side(row: YearRow, facts: Facts, tokens_per_s: Estimate) -> _Side:
-    found = money.quote(row.price_label)
+    found = quote(row.price_label)
     kind = "" if found is None else found.term
     chip = str(facts.meta("systems", row.system_id)["chip"])
     per_chip = power.by_part(facts, row.system_id, energy.read_site(facts)).total
@@ -232,7 +233,7 @@ def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, RowEnds]:
 
 def _rate(facts: Facts, row: YearRow, kind: str) -> Estimate:
     """USD per chip and second at the kind of price that a row has; a user's own stands under every kind."""
-    term = {money.OWN: "default", "": "default"}.get(kind, kind)
+    term = {OWN: "default", "": "default"}.get(kind, kind)
     return money.price(facts, row.system_id, term=term).rate
 
 
@@ -335,7 +336,7 @@ def _why_unlike(first: _Side, side: _Side) -> str:
         if one.row.usd_per_mtok.value is None:
             return f"{one.row.system}: {one.row.usd_per_mtok.reason or 'no known price'}"
     if first.kind != side.kind:
-        return f"prices are on different terms ({money.term_words(first.kind)}, {money.term_words(side.kind)})"
+        return f"prices are on different terms ({term_words(first.kind)}, {term_words(side.kind)})"
     return ""
 
 

@@ -168,8 +168,8 @@ def view(result: Result) -> Result:
 def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
     scale-up unit). Its first table is made by the page, from the rows."""
-    from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
+    from mowich.studies.machine_map import map_name
 
     maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
     shown = view(result)

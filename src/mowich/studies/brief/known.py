@@ -13,6 +13,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
+from mowich.price_terms import OWN
 from mowich.requests.settings import fact_path
 from mowich.serving.search import ServeJob
 from mowich.software.vendors import HAND_TUNED
@@ -205,7 +206,7 @@ class Known:
 
     def is_yours(self, system: str) -> bool:
         """Whether the reader set the price of a machine."""
-        return self._price(system).term == money.OWN
+        return self._price(system).term == OWN
 
     def _price(self, system: str) -> money.Price:
         return money.price(self.facts, resolve(self.facts, system).id, term=PRICE_OF_ALL)

@@ -20,6 +20,7 @@ from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.memory_range import memory_need
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.price_terms import term_of_row
 from mowich.shown import Result
 from mowich.software.recipes import RELEASE, before, release_of_plans, stack_of_release, switches_of
 from mowich.software.stack import Platform, equip
@@ -302,7 +303,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         used=int(row["chips_used"]),
         idle=int(row["chips_idle"]),
         tokens=float(row["global_batch_seqs"]) * job.seq * job.fill,
-        term=money.term_of_row(inputs, row["system"]),
+        term=term_of_row(inputs, row["system"]),
         stack=stack_of(inputs, row["system"]),
         hand_tuned=is_hand_tuned(inputs, row["system"]),
         paid_days=(row.get("owned") or inputs).get("days"),
