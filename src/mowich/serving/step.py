@@ -28,6 +28,7 @@ from mowich.operators.law import (
     products_of_rows,
     unevenness,
 )
+from mowich.operators.parts import TimePart
 from mowich.plans.shapes import Shapes
 from mowich.serving.tabled import PlanKernels, TabledStep, tabled_step
 from mowich.software.engine import EngineCosts
@@ -274,9 +275,20 @@ class _Work:
         return np.where(self.prompt > 0, yes, no)
 
 
-_PARTS = (
-    *("linear", "head", "experts", "attention", "prefill_attention", "activations", "layers", "host"),
-    *("tp", "ep", "cp", "pp", "launches"),
+PARTS_OF_TOKEN = (
+    TimePart("linear", "matrix products", "compute"),
+    TimePart("head", "output head", "compute"),
+    TimePart("experts", "experts", "compute"),
+    TimePart("attention", "reading the cache", "memory"),
+    TimePart("prefill_attention", "attention of prompts", "compute"),
+    TimePart("activations", "activations", "memory"),
+    TimePart("layers", "fixed time of layers", "software"),
+    TimePart("host", "launches by the host", "software"),
+    TimePart("tp", "tensor-parallel exchange", "network", "TP"),
+    TimePart("ep", "expert exchange", "network", "EP"),
+    TimePart("cp", "context-parallel exchange", "network", "CP"),
+    TimePart("pp", "hand-over between stages", "network", "PP"),
+    TimePart("launches", "wait for launches by the host", "software"),
 )
 """Parts of a step, in the order of their sum."""
 
@@ -334,7 +346,7 @@ def step(
         own.terms |= {name: own.terms.pop(name) for name in _MESSAGES if name in own.terms}
         own.drop_zeros()
         notes.take(own)
-    return {name: found[name] for name in _PARTS}
+    return {part.name: found[part.name] for part in PARTS_OF_TOKEN}
 
 
 def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, Floats]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
+from mowich.operators.parts import TimePart
 from mowich.price_terms import price_words
-from mowich.show.charts_parts import CACHE_READ, TimePart, memory_words, time_part, whole_parts
+from mowich.show.charts_parts import CACHE_READ, memory_words, time_part, whole_parts
 from mowich.show.colours import GROUPS, look_of
 from mowich.show.formats import number_text
 from mowich.show.headline import terms_cell

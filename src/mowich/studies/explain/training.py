@@ -31,31 +31,12 @@ from mowich.studies.footing import RunBudget
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.studies.outcome import SystemAsk, step_outcome
 from mowich.training import longrun
+from mowich.training.parts import PARTS_OF_STEP
 from mowich.training.sensitivity import ends, moved_numbers, noted_on
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
 from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
-TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "gemm": ("gemm.", "moe.experts"),
-    "attention": ("attention.",),
-    "memory_bound": ("memory_bound",),
-    "quantise": ("quantise",),
-    "moe": ("moe.",),
-    "head": ("head",),
-    "tp": ("tp.",),
-    "cp": ("cp.",),
-    "ep": ("ep.",),
-    "dp": ("dp",),
-    "pp_bubble": ("pp_bubble", "stage"),
-    "pp_transfer": ("pp_transfer",),
-    "optimizer": ("optimizer",),
-    "offload": ("offload",),
-    "jitter": ("jitter",),
-    "software": ("software",),
-    "recompute": ("recompute.", "gemm.", "attention."),
-    "host": ("host.", "stage"),
-    "fixed": ("step",),
-}
+TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {part.name: part.terms for part in PARTS_OF_STEP}
 """Which recorded terms make each part of the step."""
 
 OF_POINT = (
