@@ -270,7 +270,6 @@ def test_summary_of_known_rows(shipped: Validation) -> None:
         return dataclasses.replace(
             base,
             ratio=ratio,
-            abs_error=max(ratio, 1 / ratio) - 1,
             measured=1.0,
             predicted=ratio,
             low=ratio / 1.5,

@@ -142,11 +142,8 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
         return RowResult.unsupported(row, metric="time_us", source=source, reason=str(refused))
     (found,), _, _ = timed(facts, case.runs_on, case.kind, [round(case.data_B)], case.ranks)
     low, value, high = (1e6 * float(x) for x in (found.low or 0.0, found, found.high or 0.0))
-    ratio = float(found) / case.time_s
     return RowResult(
         id=row["id"],
-        status="ok",
-        reason=None,
         inferred=("bytes",) if case.is_peak else (),
         metric="time_us",
         measured=1e6 * case.time_s,
@@ -154,8 +151,7 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
         low=low,
         high=high,
         grade=found.grade,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        ratio=float(found) / case.time_s,
         chip=row["chip"],
         source=source,
         kind=case.kind,

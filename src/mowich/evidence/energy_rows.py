@@ -66,23 +66,17 @@ def _scored(row: PublishedRow, facts: Facts) -> RowResult:
     if said.value is None or measured <= 0.0:
         reason = said.reason or f"{metric} is 0"
         return RowResult.unsupported(row, metric=metric, source=source, reason=reason)
-    ratio = said.value / measured
     return RowResult(
         id=row["id"],
-        status="ok",
-        reason=None,
-        inferred=(),
         metric=metric,
         measured=measured,
         predicted=said.value,
         low=said.low,
         high=said.high,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        ratio=said.value / measured,
         chip=row["chip"],
         source=source,
         kind=row["workload"],
-        fully_specified=True,
         grade=said.grade,
     )
 

@@ -151,7 +151,6 @@ def _result(
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
     return RowResult(
         id=case.id,
-        status="unsupported" if reason else "ok",
         reason=reason,
         inferred=case.inferred,
         metric=metric,
@@ -160,7 +159,6 @@ def _result(
         low=None if predicted is None else predicted * math.exp(-math.hypot(half, min(move, 0.0))),
         high=None if predicted is None else predicted * math.exp(math.hypot(half, max(move, 0.0))),
         ratio=ratio,
-        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0,
         chip=case.chip,
         source=case.source,
         kind=f"{case.arch} {case.engine}",

@@ -282,8 +282,6 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
     return RowResult(
         id=case.id,
-        status="ok",
-        reason=None,
         inferred=case.inferred,
         metric=case.metric,
         measured=case.measured,
@@ -292,7 +290,6 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
         high=predicted * math.exp(up),
         grade="D" if found else "C",
         ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
         chip=case.chip,
         source=case.source,
         kind=case.kind,

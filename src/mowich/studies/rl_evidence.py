@@ -245,10 +245,8 @@ def _result(
     reason: str,
 ) -> RowResult:
     value = None if predicted is None else predicted.value
-    ratio = value / measured if value else None
     return RowResult(
         id=id,
-        status="unsupported" if reason else "ok",
         reason=reason or None,
         inferred=inferred,
         metric=metric,
@@ -256,8 +254,7 @@ def _result(
         predicted=value,
         low=None if predicted is None else predicted.low,
         high=None if predicted is None else predicted.high,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0 if ratio else None,
+        ratio=value / measured if value else None,
         chip=chip,
         source=source,
         kind=kind,
