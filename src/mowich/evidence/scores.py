@@ -17,27 +17,14 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
+from mowich.evidence.measured_tables import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, is_time
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.row_rules import is_time
 from mowich.shown import Keyed, Rows, Shown
 
 if TYPE_CHECKING:
     from mowich.evidence.rows import Case
 
 _SCHEMA = "mowich/validate@1"
-
-SHIPPED = "published/training.csv"
-"""How a result names the training rows that ship: constants and widths of intervals were fitted to them, so their
-errors are in sample."""
-
-TRAINIUM = "published/trainium_serving.csv"
-"""The same of the rows of serving on Trainium."""
-
-TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
-"""The same of collectives among the cores of Trainium."""
-
-METERED = "published/energy.csv"
-"""The same of rows of metered power: the shares of provisioned power that chips draw are read from them."""
 
 FITTED_TO: Mapping[str, str] = {
     SHIPPED: "training",
