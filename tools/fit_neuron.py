@@ -27,11 +27,11 @@ from accuracy import entries, kept
 from fit_serving import by_hand, put_line
 from numpy.typing import NDArray
 
-from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out_file
+from mowich.evidence.measured_tables import TRAINIUM, published, read_csv
+from mowich.evidence.scores import FITTED_TO, left_out_file
 from mowich.evidence.serving_cases import Cases, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase, _notes
-from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.models.model import Moe

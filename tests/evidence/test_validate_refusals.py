@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.evidence import validate as study
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
@@ -25,7 +26,7 @@ from mowich.evidence.serving_launch import CampaignNote, LaunchNote
 from mowich.evidence.serving_ranks import plan_of_id, unfold_plan
 from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote
-from mowich.evidence.validate import published, read_csv, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 
 ROOT = Path(__file__).resolve().parents[2]

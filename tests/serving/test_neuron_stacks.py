@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out
+from mowich.evidence.measured_tables import TABLES, TRAINIUM, published, read_csv
+from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_graphs import CompiledGraph
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.validate import TABLES, published, read_csv, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import logical_cores, resolve, with_lnc
 from mowich.models import load_model

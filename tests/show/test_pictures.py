@@ -14,7 +14,7 @@ from test_report import ROWS, comparison, ranged
 import mowich
 from mowich import cli
 from mowich.estimate import Estimate
-from mowich.evidence.scores import TRAINIUM
+from mowich.evidence.measured_tables import TRAINIUM
 from mowich.evidence.serving_points import measured_points
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts

@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from mowich.errors import UserError
-from mowich.evidence.scores import TRAINIUM
+from mowich.evidence.measured_tables import TRAINIUM, published
 from mowich.evidence.serving_rows import find_model
-from mowich.evidence.validate import published
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.serving.anchors import anchors_for

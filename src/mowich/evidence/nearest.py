@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from mowich.errors import UserError
+from mowich.evidence.measured_tables import published
 from mowich.evidence.rows import read_cases
 from mowich.evidence.scores import RowResult
-from mowich.evidence.validate import predict, published
+from mowich.evidence.validate import predict
 from mowich.facts import Facts
 from mowich.models.model import Model
 

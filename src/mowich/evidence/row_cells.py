@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from mowich.evidence.row_checks import PublishedRow, RefusedError, check_whole, refusal
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, refusal
 from mowich.evidence.row_rules import (
     RECIPE_NUMBERS,
     TOPOLOGY,
-    TRAINING,
     content_rules,
     fits_all,
     model_rules,
@@ -16,20 +16,12 @@ from mowich.evidence.row_rules import (
 from mowich.evidence.row_words import switch_of
 
 
-class Cells:
-    """One row while it is read. inferred: "field=value (how)" for every field that the row does not state."""
+class MendedCells(Cells):
+    """One row while it is read, and whether the topology of its notes was."""
 
     def __init__(self, row: PublishedRow) -> None:
-        self.row = dict(row)
-        self.inferred: list[str] = []
+        super().__init__(row)
         self.is_topology_read = False
-
-    def fill(self, field: str, value: object, how: str) -> None:
-        self.inferred.append(f"{field}={value} ({how})")
-
-    def number(self, column: str) -> float | None:
-        text = self.row.get(column, "")
-        return float(text) if text else None
 
     def degree(self, column: str) -> int | None:
         value = self.number(column)
@@ -38,7 +30,7 @@ class Cells:
     def checked(self) -> None:
         """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; mend known misprints."""
         row = self.row
-        check_whole(row, TRAINING)
+        table_form("training").check_whole(row)
         if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
             raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
         if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""The columns of published training rows, and the rules by which their words are read.
+"""The rules by which the words of published training rows are read.
 
 The rules are data: `facts/published/row_notes.yaml`.
 """
@@ -11,65 +11,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
-from mowich.evidence.row_checks import PublishedRow, TableForm
+from mowich.evidence.row_checks import PublishedRow
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System
 from mowich.models.model import Attention, Mixer, Model
 from mowich.software.recipes import newest, releases
-
-TRAINING = TableForm(
-    required=(
-        "id",
-        "chip",
-        "n_chips",
-        "model_name",
-        "n_layers",
-        "hidden",
-        "seq_len",
-        "precision",
-        "global_batch_seqs",
-        "TP",
-        "PP",
-        "primary_metric",
-    ),
-    metrics=(
-        "step_time_s",
-        "derived_step_time_s",
-        "tokens_per_s_per_chip",
-        "derived_tokens_per_s_per_chip",
-        "tokens_per_s_total",
-        "seqs_per_s_total",
-        "tflops_per_chip",
-        "mfu_reported_pct",
-    ),
-    counts=(
-        "n_chips",
-        "chips_per_scaleup_domain",
-        "n_layers",
-        "hidden",
-        "n_heads",
-        "n_kv_heads",
-        "ffn_hidden",
-        "moe_ffn_hidden",
-        "vocab",
-        "seq_len",
-        "global_batch_seqs",
-        "micro_batch",
-        "grad_accum",
-        "TP",
-        "PP",
-        "VPP",
-        "DP",
-        "CP",
-        "EP",
-        "ETP",
-    ),
-    counts_from_zero=("n_experts", "top_k", "n_shared_experts", "n_dense_layers"),
-)
-"""The columns of training measurements; a dense model has no experts, so their number may be 0. `primary_metric` names
-one of the metrics."""
 
 STATED_BY_CONVENTION = (
     "sp=",
@@ -119,11 +67,6 @@ on a torus are counted off in the order of devices, and `STACK_NUMBERS`."""
 OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 """Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an
 activation."""
-
-
-def is_time(metric: str) -> bool:
-    """True when a larger figure is slower."""
-    return metric.endswith(("step_time_s", "time_us"))
 
 
 _StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})

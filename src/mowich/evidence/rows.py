@@ -16,16 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
-from mowich.evidence.row_cells import Cells
+from mowich.evidence.measured_tables import is_time, table_form
+from mowich.evidence.row_cells import MendedCells
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, SharedRuns, frugal_plans
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
-    TRAINING,
     batch_rules,
     board_limits,
-    is_time,
     length_of_mfu,
     network_speed,
     per_device_batch,
@@ -94,7 +93,7 @@ class Case:
     allocated_B: float | None
 
 
-class _Reader(Cells):
+class _Reader(MendedCells):
     """Fills in one row. Mutable only while one row is read."""
 
     def __init__(self, row: PublishedRow, facts: Facts, known: SharedRuns) -> None:
@@ -603,8 +602,9 @@ class _Reader(Cells):
         """(metric, its figure, the same as seconds per step)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
-        if metric not in TRAINING.metrics:
-            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(TRAINING.metrics)}")
+        metrics = table_form("training").metrics
+        if metric not in metrics:
+            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(metrics)}")
         value = self.number(metric)
         if value is None or value <= 0:
             raise RefusedError(f"{metric} is blank")

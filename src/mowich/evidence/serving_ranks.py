@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mowich.evidence.row_checks import PublishedRow, RefusedError
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_number
 from mowich.evidence.serving_launch import LaunchNote, script_of, spread_ranks
 from mowich.machines.system import System
 
@@ -42,7 +42,7 @@ def read_ranks(
     whether a plan that reads as folded is unfolded. Raises RefusedError with the reason."""
     mode = row.get("mode") or ""
     tp, dp, ep, how = _unfolded(row, one, folds=folds)
-    pp = cell_degree(row, "pp")
+    pp = cell_count(row, "pp")
     concurrency, batch = cell_number(row, "concurrency"), cell_number(row, "batch")
     spread = script_of(notes, row, lengths=lengths, users=concurrency or 0.0, tp=tp, dp=dp)
     tp, dp, ep, said = spread_ranks(spread, tp, dp, ep)
@@ -53,7 +53,7 @@ def read_ranks(
             + (": a batch alone does not say how many users wait" if batch else ", nor a batch")
         )
     if concurrency and batch and not is_static:
-        _check_replicas(row, concurrency, batch, (cell_degree(row, "dp"), dp))
+        _check_replicas(row, concurrency, batch, (cell_count(row, "dp"), dp))
     return RowRanks(
         tp=tp,
         pp=pp,
@@ -65,20 +65,6 @@ def read_ranks(
         chips=_chips_of(tp, dp, pp, None if how else cell_number(row, "n_chips"), one),
         inferred=(*([how] if how else []), *said),
     )
-
-
-def cell_number(row: PublishedRow, key: str) -> float | None:
-    """The number in a cell; None where it holds none."""
-    text = (row.get(key) or "").strip()
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def cell_degree(row: PublishedRow, key: str) -> int:
-    """The ranks of a parallelism; 1 where a row states none."""
-    return max(1, int(cell_number(row, key) or 1))
 
 
 def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
@@ -123,13 +109,13 @@ def plan_of_id(text: str, tp: int, dp: int, ep: int) -> tuple[int, int, int, str
 
 def _unfolded(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
     """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
-    tp, dp, ep = cell_degree(row, "tp"), cell_degree(row, "dp"), cell_degree(row, "ep")
-    devices = tp * dp * cell_degree(row, "pp")
+    tp, dp, ep = cell_count(row, "tp"), cell_count(row, "dp"), cell_count(row, "ep")
+    devices = tp * dp * cell_count(row, "pp")
     is_stated = "n_chips" not in (row.get("derived_fields") or "")
     if not folds or (is_stated and cell_number(row, "n_chips") == -(-devices // one.devices_per_chip)):
         return tp, dp, ep, ""
     by_id = plan_of_id(f"{row['id']} {row.get('source_path_or_url') or ''}", tp, dp, ep)
-    return by_id or unfold_plan(tp, dp, ep, cell_degree(row, "moe_tp"), one.domain_devices)
+    return by_id or unfold_plan(tp, dp, ep, cell_count(row, "moe_tp"), one.domain_devices)
 
 
 def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:

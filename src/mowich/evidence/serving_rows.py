@@ -16,12 +16,13 @@ from functools import cache
 from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_number, has_word, refusal
 from mowich.evidence.serving_graphs import AS_MANY, CompiledGraph, GraphNote, compiled_graph
 from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
 from mowich.evidence.serving_launch import CampaignNote, LaunchNote, campaign_of, rounds_of, script_of, stated_launch
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
-from mowich.evidence.serving_ranks import cell_degree, cell_number, read_ranks
+from mowich.evidence.serving_ranks import read_ranks
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
@@ -33,47 +34,6 @@ from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
-
-SERVING = TableForm(
-    required=(
-        "id",
-        "chip",
-        "n_chips",
-        "framework",
-        "model",
-        "precision",
-        "mode",
-        "tp",
-        "isl",
-        "osl",
-        "concurrency",
-    ),
-    metrics=(
-        "tpot_ms",
-        "ttft_ms",
-        "output_tok_s_per_chip",
-    ),
-    counts=(
-        "n_chips",
-        "tp",
-        "pp",
-        "isl",
-        "osl",
-        "concurrency",
-        "batch",
-        "lnc",
-        "prefill_workers",
-        "decode_workers",
-    ),
-    counts_from_zero=(
-        "dp",
-        "ep",
-        "moe_tp",
-    ),
-    amounts=("output_tok_s",),
-)
-"""The columns of serving measurements; sources write 0 for a parallelism that is not used. Each metric that a row
-states gives one result."""
 
 CONCURRENCY_FACTOR = 1.5
 """How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them
@@ -329,7 +289,7 @@ def skipped_metrics(row: PublishedRow) -> dict[str, str]:
     skip: dict[str, str] = {}
     for entry in _notes()["rules"]:
         hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _SEARCHED)
-        if hit and cell_degree(row, "tp") >= entry.get("min_tp", 0):
+        if hit and cell_count(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
                 raise RefusedError(f"excluded: {entry['exclude']}")
             skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
@@ -362,7 +322,7 @@ class _Load:
 def _load_of(row: PublishedRow) -> _Load:
     """What a row asks of its machine. Raises RefusedError with the reason."""
     mode = row.get("mode") or ""
-    check_whole(row, SERVING)
+    table_form("serving").check_whole(row)
     inferred = [] if mode else ["mode=online (not stated)"]
     check_mode(mode)
     skip = skipped_metrics(row)
@@ -426,7 +386,7 @@ def read_case(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
     launch = stated_launch(script, prompt=lengths[0], moe=experts_of(table["experts"], row, dp=dp))
-    measured = {m: v for m in SERVING.metrics if (v := cell_number(row, m))}
+    measured = {m: v for m in table_form("serving").metrics if (v := cell_number(row, m))}
     if ranks.is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
     if ranks.in_flight and not ranks.is_static:
