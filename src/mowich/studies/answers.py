@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison, PlanList, Row
+    from mowich.studies.compare import Comparison, PlanList
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
@@ -127,32 +127,7 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
     """The best plans of one system for a training job."""
     from mowich.studies.plan import plan
 
-    assert asked.train is not None
-    ask = partial(
-        plan,
-        asked.model,
-        asked.systems[0],
-        train=asked.train,
-        chips=asked.chips,
-        facts=asked.facts,
-        top=asked.top,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-    )
-    found = ask()
-    origin = found.rows[0].origin
-    if asked.emit is None or found.ask is None or origin is None:
-        return found
-    from mowich.studies.runnable import runnable, train_filter
-
-    def worth(row: Row) -> float | None:
-        speed = row.tokens_per_s_per_chip.value
-        return None if speed is None else speed * row.chips_used  # idle chips are paid for too
-
-    runs = train_filter(asked.emit, origin, asked.systems[0], found.ask.chips, found.rows[0].lnc)
-    rows, compromise = runnable(found.rows, asked.emit, worth, lambda: ask(runs=runs).rows)
-    return replace(found, rows=rows, compromise=compromise)
+    return plan(asked)
 
 
 @heard(again=True)
