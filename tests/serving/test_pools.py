@@ -15,6 +15,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import ServePlan
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.search import ServeJob
 from mowich.serving.step import step
 from mowich.serving.traffic.policies import Scheduler
@@ -133,7 +134,11 @@ def test_recurrent_state_goes_with_the_cache() -> None:
 def test_plans_and_traffic_have_one_transfer(model: str) -> None:
     """Of every pair that a search found: other formats, heads that are copied, stages, windows, state."""
     shape, job = load_model(model), ServeJob(prompt=8192.0, output=512.0, ttft_s=20.0)
-    found = plan_serving(shape, "h200:32", job=job, facts=FACTS, top=6, fixed={"mode": ("disaggregated",)})
+    found = plan_serving(
+        PlanRequest(
+            facts=FACTS, model=shape, systems=("h200:32",), serve=job, top=6, fixed={"mode": ("disaggregated",)}
+        )
+    )
     assert found.rows
     for row in (*found.rows, *found.front):
         assert row.prefill is not None
