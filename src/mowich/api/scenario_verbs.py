@@ -60,16 +60,7 @@ def traffic(
     given: dict[str, object] = {"requests_out": requests_out, "trace_out": trace_out, "sessions_out": sessions_out}
     given |= {"draws": draws, "autoscale": autoscale or None, "regret": regret}
     with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
-        return study.traffic(
-            asked.scenario,
-            asked.facts,
-            requests_out=asked.requests_out,
-            trace_out=asked.trace_out,
-            sessions_out=asked.sessions_out,
-            draws=asked.draws,
-            autoscale=asked.autoscale,
-            regret=asked.regret,
-        )
+        return study.traffic(asked)
 
 
 def rl(

@@ -331,15 +331,16 @@ TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", me
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficRequest(Asked):
     """A traffic to play out. requests_out, trace_out, sessions_out: files to write; draws: for the ranges (None: as its
-    length allows); autoscale: rules instead of the scenario's; regret: of autoscaling."""
+    length allows; 0: no ranges); autoscale: rules in the place of the scenario's, of which the first is played and the
+    others are compared; regret: what each paid beyond the best in hindsight."""
 
-    scenario: Path
-    requests_out: Path | None
-    trace_out: Path | None
-    sessions_out: Path | None
-    draws: int | None
-    autoscale: tuple[str, ...]
-    regret: bool
+    scenario: str | Path
+    requests_out: Path | None = None
+    trace_out: Path | None = None
+    sessions_out: Path | None = None
+    draws: int | None = None
+    autoscale: tuple[str, ...] = ()
+    regret: bool = False
 
 
 def _traffic(reader: QuestionReader) -> TrafficRequest:
