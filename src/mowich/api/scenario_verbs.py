@@ -344,15 +344,4 @@ def fleet(
     given: dict[str, object] = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
     given |= {"tenant": tenant, "have": have, "work": (work,) if isinstance(work, str) else work}
     with keywords_asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
-        assert asked.scenario is not None
-        return _fleet.fleet(
-            asked.scenario,
-            asked.facts,
-            rates_file=asked.rates,
-            draws=asked.draws,
-            with_flips=asked.flips,
-            tenant=asked.tenant,
-            relaxed=asked.relaxed,
-            gap=asked.gap,
-            seed=asked.seed,
-        )
+        return _fleet.fleet(asked)

@@ -441,23 +441,24 @@ TIME_LIMIT = number(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRequest(Asked):
-    """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; gap: a share; time_limit_s: of one
-    integer programme, counted in nodes."""
+    """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; draws: of prices and speeds (0:
+    none); flips: look for flip points; tenant: whose share of the chip-hours falls, and to what share; gap: a share;
+    time_limit_s: of one integer programme, counted in nodes."""
 
     scenario: Path | None
-    yaml: str | None
-    rates: Path | None
-    rates_out: Path | None
+    yaml: str | None = None
+    rates: Path | None = None
+    rates_out: Path | None = None
     draws: int
-    flips: bool
-    what_if: str | None
-    tenant: tuple[str, float] | None
-    emit: str | None
-    period: str | None
-    relaxed: bool
-    gap: float
-    time_limit_s: float
-    seed: int
+    flips: bool = False
+    what_if: str | None = None
+    tenant: tuple[str, float] | None = None
+    emit: str | None = None
+    period: str | None = None
+    relaxed: bool = False
+    gap: float = 0.005
+    time_limit_s: float = 60.0
+    seed: int = 0
 
 
 def _fleet(reader: QuestionReader) -> FleetRequest:
