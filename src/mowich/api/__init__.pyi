@@ -5,22 +5,51 @@ Written by `tools/python_stubs.py` from their schemas. Do not edit."""
 from collections.abc import Mapping, Sequence
 from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, run_layer as run_layer, tune as tune
 from mowich.api.keywords import Forward, Serve, Train
-from mowich.api.machine_verbs import claims as claims, collective as collective, goodput as goodput, power as power, prices as prices
 from mowich.api.result_verbs import calibrate as calibrate, explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, validate as validate, verify as verify
 from mowich.api.scenario_verbs import fleet as fleet, rl as rl, sweep as sweep, traffic as traffic
 from mowich.api.verbs import brief as brief, emit as emit, load as load, neighbours as neighbours, pareto as pareto, system as system
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models import Model
+from mowich.studies.claims import ClaimStudy
+from mowich.studies.collectives import CollectiveStudy
 from mowich.studies.compare import Comparison, PlanList
 from mowich.studies.forward_answer import ForwardAnswer
 from mowich.studies.gap import Gap
+from mowich.studies.goodput import GoodputStudy
+from mowich.studies.power import PowerStudy
+from mowich.studies.prices import PriceStudy
 from mowich.studies.rates import RateResult
 from mowich.studies.serving_plan import ServeResult
 from mowich.studies.value import ValueStudy
 from pathlib import Path
 from typing import overload
 
+def claims(
+    word: str | None = None,
+    *,
+    facts: Facts | None = None,
+) -> ClaimStudy: ...
+def collective(
+    kind: str,
+    on: str | System,
+    *,
+    sizes: str | Sequence[int | str] = ...,
+    group: int | None = None,
+    network: str = "",
+    oversubscription: float = 1.0,
+    fail: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    layer: str = "graph",
+    lnc: int | None = None,
+    model: str | Model | None = None,
+    to: str | System = "",
+    method: str = "",
+    link_Bps: float | str | None = None,
+    worker: int | None = None,
+    weights: str = "bf16",
+    facts: Facts | None = None,
+) -> CollectiveStudy: ...
 @overload
 def compare(
     model: str | Model,
@@ -127,6 +156,19 @@ def gap(
     term: str = "default",
     facts: Facts | None = None,
 ) -> Gap: ...
+def goodput(
+    on: str | System,
+    *,
+    days: float = 90.0,
+    step_s: float | str = 5.0,
+    strategies: str | Sequence[str] | None = None,
+    spare_share: float | str = 0.02,
+    replica: int | None = None,
+    checkpoint_s: float | str | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> GoodputStudy: ...
 @overload
 def plan(
     model: str | Model,
@@ -184,6 +226,26 @@ def plan(
     term: str = "default",
     facts: Facts | None = None,
 ) -> ForwardAnswer: ...
+def power(
+    systems: Sequence[str | System],
+    *,
+    cap_W: float | str | None = None,
+    spares: float | str = 0.0,
+    tokens_per_s: float | None = None,
+    facts: Facts | None = None,
+) -> PowerStudy: ...
+def prices(
+    systems: Sequence[str | System] | None = None,
+    *,
+    price: str | None = None,
+    quarter: str | None = None,
+    rule: str | None = None,
+    buyer: str | None = None,
+    life_s: float | str | None = None,
+    chips: float | str | None = None,
+    margin: float | str | None = None,
+    facts: Facts | None = None,
+) -> PriceStudy: ...
 def value(
     on: str | System,
     *,
