@@ -15,7 +15,7 @@ from pathlib import Path
 from pages import ROOT, write
 
 from mowich import api
-from mowich.api.keyword_verb import JOB_CLASSES, KeywordVerb
+from mowich.api.keyword_verb import KeywordVerb
 from mowich.api.names import CLASSES
 
 STUB = ROOT / "src" / "mowich" / "api" / "__init__.pyi"
@@ -32,16 +32,16 @@ _STANDARD = {
 }
 
 
-def arguments(verb: KeywordVerb, job: str) -> Iterator[str]:
-    """The arguments of a function; of a question of one job where it is named."""
+def arguments(verb: KeywordVerb, having: str) -> Iterator[str]:
+    """The arguments of a function, of a question that has one of the fields that decide its result."""
     starred = False
     for name, one in verb.signature.parameters.items():
         if one.kind is Parameter.KEYWORD_ONLY and not starred:
             starred = True
             yield "*"
-        if name == job:
-            yield f"{name}: {JOB_CLASSES[name]}"
-        elif job and name in verb.gives:
+        if name == having:
+            yield f"{name}: {one.annotation.removesuffix(' | None')}"
+        elif name in verb.gives:
             yield f"{name}: None = None"
         else:
             default = "" if one.default is Parameter.empty else f" = {shown(one.default)}"
@@ -55,10 +55,11 @@ def shown(default: object) -> str:
 
 
 def functions(name: str, verb: KeywordVerb) -> Iterator[str]:
-    """A function, or one for each job where these have other results."""
-    for job, gives in (verb.gives or {"": verb.signature.return_annotation}).items():
-        lines = "".join(f"    {text},\n" for text in arguments(verb, job))
-        yield ("@overload\n" if job else "") + f"def {name}(\n{lines}) -> {gives}: ...\n"
+    """A function, or one for each of its results."""
+    one = {"": verb.signature.return_annotation}
+    for having, gives in (verb.gives or one).items():
+        lines = "".join(f"    {text},\n" for text in arguments(verb, having))
+        yield ("@overload\n" if verb.gives else "") + f"def {name}(\n{lines}) -> {gives}: ...\n"
 
 
 def stub() -> str:

@@ -3,10 +3,10 @@
 Written by `tools/python_stubs.py` from their schemas. Do not edit."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, run_layer as run_layer, tune as tune
 from mowich.api.keywords import Forward, Serve, Train
 from mowich.api.result_verbs import calibrate as calibrate, explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, validate as validate, verify as verify
-from mowich.api.scenario_verbs import fleet as fleet, rl as rl, sweep as sweep, traffic as traffic
 from mowich.api.verbs import brief as brief, emit as emit, load as load, neighbours as neighbours, pareto as pareto, system as system
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -14,13 +14,18 @@ from mowich.models import Model
 from mowich.studies.claims import ClaimStudy
 from mowich.studies.collectives import CollectiveStudy
 from mowich.studies.compare import Comparison, PlanList
+from mowich.studies.fleet import Fleet
 from mowich.studies.forward_answer import ForwardAnswer
 from mowich.studies.gap import Gap
 from mowich.studies.goodput import GoodputStudy
 from mowich.studies.power import PowerStudy
 from mowich.studies.prices import PriceStudy
 from mowich.studies.rates import RateResult
+from mowich.studies.rl_answer import RlAnswer
 from mowich.studies.serving_plan import ServeResult
+from mowich.studies.sweep import Sweep
+from mowich.studies.sweep_store import Parts
+from mowich.studies.traffic import TrafficResult
 from mowich.studies.value import ValueStudy
 from pathlib import Path
 from typing import overload
@@ -139,6 +144,20 @@ def fit(
     fixed: Mapping[str, str] | None = None,
     facts: Facts | None = None,
 ) -> bool | None: ...
+def fleet(
+    scenario: str | Path | None = None,
+    *,
+    have: str | Sequence[str] | None = None,
+    work: str | Sequence[str] = (),
+    rates: str | Path | None = None,
+    draws: int = 30,
+    flips: bool = False,
+    tenant: str | tuple[str, float] | None = None,
+    relaxed: bool = False,
+    gap: float = 0.005,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> Fleet: ...
 def gap(
     first: str | System,
     second: str | System,
@@ -246,6 +265,109 @@ def prices(
     margin: float | str | None = None,
     facts: Facts | None = None,
 ) -> PriceStudy: ...
+def rl(
+    model: str | Path | Model | None = None,
+    *,
+    algorithm: str | None = None,
+    teacher: str | Model | None = None,
+    critic: str | Model | None = None,
+    prompts: int | None = None,
+    samples: int | None = None,
+    batch: int | None = None,
+    global_batch: int | None = None,
+    epochs: int | None = None,
+    mean: float | str | None = None,
+    cap: float | str | None = None,
+    sigma: float | None = None,
+    quantiles: Mapping[str, object] | str | None = None,
+    lengths: str | Path | None = None,
+    column: str | None = None,
+    prompt: float | str | None = None,
+    max_sequence: float | str | None = None,
+    reference: bool | None = None,
+    acceptance: float | str | None = None,
+    placement: str | None = None,
+    staleness: int | None = None,
+    order: str | None = None,
+    partial: bool | None = None,
+    on: str | Sequence[str | System] | None = None,
+    chips: int | None = None,
+    goal: str | None = None,
+    budget: float | None = None,
+    rollouts: str | System | None = None,
+    trainer: str | System | None = None,
+    engine: str | None = None,
+    release: str | None = None,
+    rollout_plan: Mapping[str, object] | str | None = None,
+    memory_share: float | str | None = None,
+    accept: float | None = None,
+    drafts: int | None = None,
+    stack: str | None = None,
+    trainer_plan: Mapping[str, object] | str | None = None,
+    framework: str | None = None,
+    sync: str | None = None,
+    link: float | str | None = None,
+    environment: str | None = None,
+    turns: float | None = None,
+    call: float | str | None = None,
+    reward: float | str | None = None,
+    judge: str | Model | None = None,
+    judge_on: str | System | None = None,
+    judge_tokens: float | str | None = None,
+    price: str | None = None,
+    term: str = "default",
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> RlAnswer: ...
+@overload
+def sweep(
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str | System] | None = None,
+    *,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    vary: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    term: str = "default",
+    out: None = None,
+    facts: Facts | None = None,
+) -> Sweep: ...
+@overload
+def sweep(
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str | System] | None = None,
+    *,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    vary: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    term: str = "default",
+    out: str | Path,
+    facts: Facts | None = None,
+) -> Parts: ...
+def traffic(
+    scenario: str | Path,
+    *,
+    requests_out: str | Path | None = None,
+    sessions_out: str | Path | None = None,
+    trace_out: str | Path | None = None,
+    draws: int | None = None,
+    autoscale: str | Sequence[str] = (),
+    regret: bool = False,
+    facts: Facts | None = None,
+) -> TrafficResult: ...
 def value(
     on: str | System,
     *,

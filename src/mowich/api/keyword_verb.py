@@ -32,11 +32,12 @@ _BY_KIND = {
 }
 _BY_NAME = {
     ("object", "model"): "str | Model",
+    ("object", "systems"): "str | Sequence[str | System]",
     ("word", "systems"): "str | System",
     ("names", "model"): "str | Model | Sequence[str | Model]",
     ("names", "systems"): "Sequence[str | System]",
 }
-JOB_CLASSES = {"train": "Train", "serve": "Serve", "forward": "Forward"}
+_JOB_CLASSES = {"train": "Train", "serve": "Serve", "forward": "Forward"}
 """Job -> the class of `api.keywords` with its keys."""
 
 _NO_JOBS: Mapping[str, str] = MappingProxyType({})
@@ -44,8 +45,8 @@ _NO_JOBS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeywordVerb:
-    """What a function of Python asks. gives: job -> the result that a question of it has, in the words of an
-    annotation; empty where all have one."""
+    """What a function of Python asks. gives: field -> the result of a question that has it, in the words of an
+    annotation ("": of a question that has none of them); empty where all questions have one result."""
 
     schema: Schema[object]
     signature: Signature
@@ -100,7 +101,7 @@ def _signature(schema: Schema[object], places: Collection[str], gives: str) -> S
 def _parameter(schema: Schema[object], name: str, field: Field[object], *, is_placed: bool) -> Parameter:
     is_job = name in schema.groups
     default = Parameter.empty if field.needs else None if is_job else field.default
-    words = JOB_CLASSES[name] if is_job else field.annotation or _BY_NAME.get((field.kind, field.completes), "")
+    words = field.annotation or (_JOB_CLASSES[name] if is_job else _BY_NAME.get((field.kind, field.completes)))
     words = (words or _BY_KIND[field.kind]) + (" | None" if default is None else "")
     kind = Parameter.POSITIONAL_OR_KEYWORD if is_placed else Parameter.KEYWORD_ONLY
     return Parameter(name, kind, default=default, annotation=words)

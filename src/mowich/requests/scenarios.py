@@ -80,6 +80,7 @@ FLEET_FILE = replace(
 
 SWEPT: Field[object] = Field(
     name="scenario",
+    annotation="str | Path | Model | Sequence[str | Path | Model]",
     parse=lambda value: value,
     kind="object",
     help="YAML with the axes; with --train or --serve: the model, or several with commas.",
@@ -121,20 +122,29 @@ def _as_axis(field: Field[object], help: str = "", keyword: str = "") -> Field[o
         shown="",
         example="",
         edges=_OPEN,
+        annotation="int | str | Sequence[int | str]" if field is CHIPS else "",
     )
 
 
 AXES_OF_TRAINING = tuple(_as_axis(field) for field in TRAINED if field is not OPTIMIZER)
 AXES_OF_SERVING = tuple(_as_axis(field) for field in SERVED)
 _MACHINES = (_as_axis(ON, keyword="systems"), _as_axis(CHIPS, "Chips of each system: 64, or 8..64:x2."))
-_SWEEP_TRAINS = replace(TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.")
-_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.")
+_AXES_OF_JOB = "Mapping[str, object]"
+_SWEEP_TRAINS = replace(
+    TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.", annotation=_AXES_OF_JOB
+)
+_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.", annotation=_AXES_OF_JOB)
 _OPTIMIZER = replace(OPTIMIZER, edges=_OPEN)
 _JOB_NEEDS = {"train": (SEQ, BATCH, TOKENS), "serve": (ISL, OSL)}
 _JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
 POOL: Field[object] = Field(
-    name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
+    name="executor",
+    parse=lambda value: value,
+    kind="object",
+    help="Any of concurrent.futures.",
+    edges=CALLED,
+    annotation="Executor",
 )
 _TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)
 SWEEP_OUT = path(
@@ -404,6 +414,7 @@ TENANT: Field[tuple[str, float]] = Field(
     kind="word",
     metavar="NAME=SHARE",
     help="What is stranded when this tenant falls to a share of the chip-hours at work (workloads say tenant: NAME).",
+    annotation="str | tuple[str, float]",
 )
 FLEET_EMIT = word(
     "emit",
