@@ -4,13 +4,16 @@ Written by `tools/python_stubs.py` from their schemas. Do not edit."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, run_layer as run_layer, tune as tune
+from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, tune as tune
 from mowich.api.keywords import Forward, Serve, Train
-from mowich.api.result_verbs import calibrate as calibrate, explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, validate as validate, verify as verify
-from mowich.api.verbs import brief as brief, emit as emit, load as load, neighbours as neighbours, pareto as pareto, system as system
+from mowich.api.result_verbs import explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, verify as verify
+from mowich.api.verbs import emit as emit, load as load, neighbours as neighbours, pareto as pareto
+from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models import Model
+from mowich.studies.brief.verdicts import Brief
+from mowich.studies.calibrate import Calibration
 from mowich.studies.claims import ClaimStudy
 from mowich.studies.collectives import CollectiveStudy
 from mowich.studies.compare import Comparison, PlanList
@@ -18,6 +21,7 @@ from mowich.studies.fleet import Fleet
 from mowich.studies.forward_answer import ForwardAnswer
 from mowich.studies.gap import Gap
 from mowich.studies.goodput import GoodputStudy
+from mowich.studies.layer.study import LayerStudy
 from mowich.studies.power import PowerStudy
 from mowich.studies.prices import PriceStudy
 from mowich.studies.rates import RateResult
@@ -30,6 +34,25 @@ from mowich.studies.value import ValueStudy
 from pathlib import Path
 from typing import overload
 
+def brief(
+    *,
+    against: Sequence[str | System] = ('gb300', 'ironwood'),
+    models: str | Model | Sequence[str | Model] = ('deepseek-v3', 'gpt-oss-120b'),
+    facts: Facts | None = None,
+) -> Brief: ...
+def calibrate(
+    files: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    on: str | System | None = None,
+    model: str | None = None,
+    software: str | None = None,
+    plan: str | Mapping[str, str] | None = None,
+    format: str | None = None,
+    scenario: str | Path | None = None,
+    widen: bool = False,
+    facts: Facts | None = None,
+) -> Calibration: ...
 def claims(
     word: str | None = None,
     *,
@@ -47,7 +70,7 @@ def collective(
     beside: Sequence[str] = (),
     layer: str = "graph",
     lnc: int | None = None,
-    model: str | Model | None = None,
+    model: str | Path | Model | None = None,
     to: str | System = "",
     method: str = "",
     link_Bps: float | str | None = None,
@@ -57,7 +80,7 @@ def collective(
 ) -> CollectiveStudy: ...
 @overload
 def compare(
-    model: str | Model,
+    model: str | Path | Model,
     systems: Sequence[str | System] = (),
     *,
     train: Train,
@@ -82,7 +105,7 @@ def compare(
 ) -> Comparison: ...
 @overload
 def compare(
-    model: str | Model,
+    model: str | Path | Model,
     systems: Sequence[str | System] = (),
     *,
     train: None = None,
@@ -107,7 +130,7 @@ def compare(
 ) -> ServeResult: ...
 @overload
 def compare(
-    model: str | Model,
+    model: str | Path | Model,
     systems: Sequence[str | System] = (),
     *,
     train: None = None,
@@ -131,7 +154,7 @@ def compare(
     facts: Facts | None = None,
 ) -> ForwardAnswer: ...
 def fit(
-    model: str | Model,
+    model: str | Path | Model,
     on: str | System,
     *,
     train: Train | None = None,
@@ -162,7 +185,7 @@ def gap(
     first: str | System,
     second: str | System,
     *,
-    model: str | Model,
+    model: str | Path | Model,
     train: Train | None = None,
     serve: Serve | None = None,
     chips: int | None = None,
@@ -190,7 +213,7 @@ def goodput(
 ) -> GoodputStudy: ...
 @overload
 def plan(
-    model: str | Model,
+    model: str | Path | Model,
     on: str | System,
     *,
     train: Train,
@@ -209,7 +232,7 @@ def plan(
 ) -> PlanList: ...
 @overload
 def plan(
-    model: str | Model,
+    model: str | Path | Model,
     on: str | System,
     *,
     train: None = None,
@@ -228,7 +251,7 @@ def plan(
 ) -> ServeResult | RateResult: ...
 @overload
 def plan(
-    model: str | Model,
+    model: str | Path | Model,
     on: str | System,
     *,
     train: None = None,
@@ -269,8 +292,8 @@ def rl(
     model: str | Path | Model | None = None,
     *,
     algorithm: str | None = None,
-    teacher: str | Model | None = None,
-    critic: str | Model | None = None,
+    teacher: str | Path | Model | None = None,
+    critic: str | Path | Model | None = None,
     prompts: int | None = None,
     samples: int | None = None,
     batch: int | None = None,
@@ -311,7 +334,7 @@ def rl(
     turns: float | None = None,
     call: float | str | None = None,
     reward: float | str | None = None,
-    judge: str | Model | None = None,
+    judge: str | Path | Model | None = None,
     judge_on: str | System | None = None,
     judge_tokens: float | str | None = None,
     price: str | None = None,
@@ -319,6 +342,18 @@ def rl(
     seed: int = 0,
     facts: Facts | None = None,
 ) -> RlAnswer: ...
+def run_layer(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    tp: int | None = None,
+    lnc: int = 2,
+    batch: int = 1,
+    context: float | str = 2048.0,
+    prefill: bool = False,
+    library: str | Path | None = None,
+    facts: Facts | None = None,
+) -> LayerStudy: ...
 @overload
 def sweep(
     scenario: str | Path | Model | Sequence[str | Path | Model],
@@ -357,6 +392,12 @@ def sweep(
     out: str | Path,
     facts: Facts | None = None,
 ) -> Parts: ...
+def system(
+    name: str,
+    *,
+    chips: int | None = None,
+    facts: Facts | None = None,
+) -> System: ...
 def traffic(
     scenario: str | Path,
     *,
@@ -368,6 +409,11 @@ def traffic(
     regret: bool = False,
     facts: Facts | None = None,
 ) -> TrafficResult: ...
+def validate(
+    path: str | Path | None = None,
+    *,
+    facts: Facts | None = None,
+) -> Validation: ...
 def value(
     on: str | System,
     *,

@@ -31,7 +31,7 @@ _BY_KIND = {
     "mapping": "Mapping[str, str]",
 }
 _BY_NAME = {
-    ("object", "model"): "str | Model",
+    ("object", "model"): "str | Path | Model",
     ("object", "systems"): "str | Sequence[str | System]",
     ("word", "systems"): "str | System",
     ("names", "model"): "str | Model | Sequence[str | Model]",

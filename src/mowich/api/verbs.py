@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich import models
 from mowich.api.keyword_verb import keyword_verb
-from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError
-from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.system import System, resolve
 from mowich.models import Model
@@ -52,7 +50,8 @@ def load(model: str | Path) -> Model:
     return models.load_model(model_name(model))
 
 
-def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
+@keyword_verb(machines.SYSTEM, "name")
+def system(asked: machines.MachineRequest) -> System:
     """A machine with a number of chips.
 
     Args:
@@ -67,8 +66,7 @@ def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -
         >>> mowich.system("trn3", chips=64).chips
         64
     """
-    with keywords_asked(machines.SYSTEM, facts, name=name, chips=chips) as asked:
-        return resolve(asked.facts, asked.name, chips=asked.chips)
+    return resolve(asked.facts, asked.name, chips=asked.chips)
 
 
 def _model(model: str | Model) -> Model:
@@ -177,12 +175,8 @@ def plan(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | Forwa
     return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
 
 
-def brief(
-    *,
-    against: Sequence[str] = about.RIVALS,
-    models: Sequence[str | Model] = about.ABOUT_MODELS,
-    facts: Facts | None = None,
-) -> Brief:
+@keyword_verb(about.BRIEF)
+def brief(asked: about.BriefRequest) -> Brief:
     """Trainium 3 on one page: jobs by rival, then questions, each with a verdict and numbers.
 
     Args:
@@ -197,8 +191,7 @@ def brief(
         >>> print(mowich.brief().section("memory").verdict)  # doctest: +SKIP +ELLIPSIS
         In some work...
     """
-    with keywords_asked(about.BRIEF, facts, against=against, models=models) as asked:
-        return answers.briefed(asked)
+    return answers.briefed(asked)
 
 
 def emit(row: LaunchedRow, program: str) -> Text:

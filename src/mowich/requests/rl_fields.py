@@ -171,7 +171,6 @@ QUESTION = replace(
     MODEL,
     needs=False,
     metavar="[MODEL]",
-    annotation="str | Path | Model",
     help="Built-in name, config.json; or a scenario: FILE.yaml, the name of one that ships, its text in braces.",
 )
 TEXT = replace(YAML, needs=False, help="A scenario as YAML (mowich help rl), in the place of a model.")
