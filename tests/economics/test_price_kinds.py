@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from functools import cache, lru_cache
 from typing import Any
@@ -20,6 +19,7 @@ from mowich.machines.system import machines
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
 from mowich.price_terms import BUYERS, OWN
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import system_asks
@@ -145,14 +145,16 @@ def test_traffic_costs_what_the_scenario_asks_whatever_pools_it_has(kind: str) -
 @pytest.mark.slow
 def test_a_load_is_priced_at_the_kind_that_was_asked_in_every_number() -> None:
     found = plan_rates(
-        load_model("llama-3.1-8b"),
-        "llama-3.1-8b",
-        ["gb300", "h200"],
-        job=ServeJob(prompt=1000, output=20),
-        load=ServeLoad(rate=2.0, users=None, think_s=0.0, p99_ttft_s=2.0, p99_tpot_s=math.inf),
-        facts=FACTS,
-        chips=1,
-        term="tco",
+        PlanRequest(
+            facts=FACTS,
+            model=load_model("llama-3.1-8b"),
+            model_given="llama-3.1-8b",
+            systems=("gb300", "h200"),
+            serve=ServeJob(prompt=1000, output=20),
+            load=ServeLoad(rate=2.0, p99_ttft_s=2.0),
+            chips=1,
+            term="tco",
+        )
     )
     assert len(found.rows) == 2
     for row in found.rows:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mowich.api.verbs import plan
+from mowich.api import plan
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.fleets.answer import Assignment

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mowich.api.keyword_verb import keyword_verb
 from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.models import Model
 from mowich.requests import advising, judging, kernels, launches, tuning
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
@@ -220,18 +220,8 @@ def check_kernel(
     return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)
 
 
-def run_layer(
-    model: Model | str | Path,
-    on: str,
-    *,
-    tp: int | None = None,
-    lnc: int = 2,
-    batch: int = 1,
-    context: int = 2048,
-    prefill: bool = False,
-    library: str | Path | None = None,
-    facts: Facts | None = None,
-) -> LayerStudy:
+@keyword_verb(kernels.LAYER, "model", "on")
+def run_layer(asked: kernels.LayerRequest) -> LayerStudy:
     """Decoder layers and a whole step of a model, made of kernels on simulated NeuronCores.
 
     Args:
@@ -253,9 +243,7 @@ def run_layer(
         >>> mowich.run_layer("llama-3.2-1b", "trn3:1", context=512).step_s.unit  # doctest: +SKIP
         's'
     """
-    given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
-    with keywords_asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
-        return answers.layer_timed(asked)
+    return answers.layer_timed(asked)
 
 
 def advise(

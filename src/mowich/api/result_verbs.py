@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mowich.api.keyword_verb import keyword_verb
 from mowich.api.keywords import keywords_asked
 from mowich.evidence.scores import Validation
 from mowich.facts import Facts
@@ -50,7 +51,8 @@ def explain(
         return answers.metric_explained(asked)
 
 
-def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
+@keyword_verb(results.VALIDATE, "path")
+def validate(asked: results.ValidateRequest) -> Validation:
     """Predicted against measured for a table of measurements: training, serving, reinforcement learning.
 
     Args:
@@ -65,23 +67,11 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
         >>> len(mowich.validate().rows) > 1000  # doctest: +SKIP
         True
     """
-    with keywords_asked(results.VALIDATE, facts, path=path) as asked:
-        return note_heard(_validate.validate(asked.path, asked.facts), asked.facts, question=asked)
+    return note_heard(_validate.validate(asked.path, asked.facts), asked.facts, question=asked)
 
 
-def calibrate(
-    files: str | Path | Sequence[str | Path],
-    *,
-    out: str | Path | None = None,
-    on: str | None = None,
-    model: str | None = None,
-    software: str | None = None,
-    plan: str | Mapping[str, str] | None = None,
-    format: str | None = None,
-    widen: bool = False,
-    scenario: str | Path | None = None,
-    facts: Facts | None = None,
-) -> Calibration:
+@keyword_verb(measurements.CALIBRATE, "files")
+def calibrate(asked: measurements.CalibrateRequest) -> Calibration:
     """The constants that your own measurements identify, with narrower ranges.
 
     Args:
@@ -92,8 +82,8 @@ def calibrate(
         software: the stack or engine, where they do not state it.
         plan: the plan, where they do not state it: {"tp": "8"}.
         format: of the files, where it is not plain.
-        widen: whether ranges may grow too.
         scenario: a traffic scenario with which a log of requests is replayed; half of them are held out.
+        widen: whether ranges may grow too.
         facts: other facts than the shipped ones.
 
     Returns: a `Calibration`: constants before and after, errors before and after. Units: SI.
@@ -102,17 +92,7 @@ def calibrate(
         >>> import mowich
         >>> mowich.calibrate("steps.csv", on="trn3:64", out="mine.yaml")  # doctest: +SKIP
     """
-    given = {
-        "on": on,
-        "model": model,
-        "software": software,
-        "plan": plan,
-        "format": format,
-        "widen": widen,
-        "scenario": scenario,
-    }
-    with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
-        return answers.calibrated(asked)
+    return answers.calibrated(asked)
 
 
 def verify(

@@ -29,6 +29,7 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.hit_curve import HitCurve
@@ -577,27 +578,17 @@ def _solve_shipped(
 
 
 def plan_serving(
-    model: Model,
-    spec: str,
-    *,
-    job: ServeJob,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    top: int = 5,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    prefer: bool = False,
-    runs: Callable[[ServePlan], bool] | None = None,
+    asked: PlanRequest, *, prefer: bool = False, runs: Callable[[ServePlan], bool] | None = None
 ) -> ServeResult:
-    """The `top` cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of
-    those that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
+    """The cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of those
+    that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
     begin = time.process_time()
-    system = resolve(facts, spec, chips=chips)
+    model, spec, job, facts, fixed = asked.model, asked.systems[0], asked.serve_job, asked.facts, asked.fixed
+    system = resolve(facts, spec, chips=asked.chips)
     margin = preference.margin(facts) if prefer else 0.0
-    how: _How = {"top": top, "term": term, "margin": margin, "runs": runs}
-    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, engine, fixed or {}, how)
-    inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
+    how: _How = {"top": asked.top, "term": asked.term, "margin": margin, "runs": runs}
+    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, asked.engine, fixed, how)
+    inputs = serving_inputs(model, job, fixed, asked.term, [(spec, system, name)], facts)
     return ServeResult(
         kind="plan",
         inputs=inputs,

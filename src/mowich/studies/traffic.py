@@ -22,6 +22,7 @@ from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.anchors import METRICS
 from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
@@ -945,26 +946,20 @@ def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[
     return step, first
 
 
-def traffic(
-    path: str | Path,
-    facts: Facts,
-    *,
-    requests_out: Path | None = None,
-    trace_out: Path | None = None,
-    sessions_out: Path | None = None,
-    draws: int | None = None,
-    autoscale: Sequence[str] = (),
-    regret: bool = False,
-) -> TrafficResult:
-    """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
-    `RANGED` requests); autoscale: rules in the place of those of the file, the first is played and the others are
-    compared; regret: what each paid beyond the best in hindsight."""
-    scenario = read_traffic(path, facts, rules=autoscale, regret=regret)
+def traffic(asked: TrafficRequest) -> TrafficResult:
+    """Read and run a scenario. Where nobody says how many other draws its ranges take, it has `REDRAWS`, and none where
+    it has more than `RANGED` requests."""
+    facts, draws, autoscale, regret = asked.facts, asked.draws, asked.autoscale, asked.regret
+    scenario = read_traffic(asked.scenario, facts, rules=autoscale, regret=regret)
     again: dict[str, object] = {} if draws is None else {"draws": draws}
     again |= ({"rules": list(autoscale)} if autoscale else {}) | ({"regret": True} if regret else {})
     scenario = replace(scenario, inputs={**scenario.inputs, **again})
     result = simulate_traffic(
-        scenario, facts, requests_out=requests_out, trace_out=trace_out, sessions_out=sessions_out
+        scenario,
+        facts,
+        requests_out=asked.requests_out,
+        trace_out=asked.trace_out,
+        sessions_out=asked.sessions_out,
     )
     result = compared_rules(scenario, facts, replace(result, measured=_measured(scenario, result)))
     if draws is None:
@@ -973,7 +968,7 @@ def traffic(
             said = f"times have no ranges: more than {RANGED:,} requests; --draws {REDRAWS} plays them again"
             result = replace(result, warnings=(*result.warnings, said))
     trace = scenario.requests["trace"]
-    question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    question = [asked.scenario, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
     question += [",".join(autoscale), regret] if autoscale or regret else []
     if scenario.encoding is not None:
         question.append(repr(scenario.encoding.items))

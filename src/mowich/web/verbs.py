@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
@@ -352,20 +353,8 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         for model in _models_of(task):
             given_model(model)
     with_rates = _known_rates(problem, got.facts, known, _shipped_rates(problem, got.facts))
-    found = study(
-        _SENT,
-        got.facts,
-        relaxed=got.relaxed,
-        gap=got.gap,
-        draws=got.draws,
-        seed=got.seed,
-        time_limit_s=8.0,
-        problem=problem,
-        speeds=with_rates,
-        tenant=got.tenant,
-        beside=got.yaml,
-    )
-    result = found.to_dict()
+    asked = replace(got, scenario=Path(_SENT), time_limit_s=8.0)
+    result = study(asked, problem=problem, speeds=with_rates, beside=got.yaml).to_dict()
     return reply(
         result,
         inputs=got.given,

@@ -18,6 +18,7 @@ from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES
 from mowich.requests.fields import Edge
 from mowich.requests.rl import RL
+from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows
@@ -167,10 +168,11 @@ def _known(
     mine = equip(facts, SUBJECT, chips=AT)
     (future,) = later.ask((SUBJECT,), AT).rows if mine.not_shipped and not mine.takes_future else (None,)
     alone = facts.heard()
-    mix = fleet(names_of("scenarios")[_FLEET], alone)
+    mix = fleet(FleetRequest(facts=alone, scenario=names_of("scenarios")[_FLEET], draws=0))
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
     alone = facts.heard()
-    tenants = fleet(names_of("scenarios")[TENANTS], alone, relaxed=True, tenant=(LARGE_TENANT, FALLS_TO))
+    who, there = (LARGE_TENANT, FALLS_TO), names_of("scenarios")[TENANTS]
+    tenants = fleet(FleetRequest(facts=alone, scenario=there, draws=0, relaxed=True, tenant=who))
     reads.append(ReadBy.of(TENANT_WORDS, alone))
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)

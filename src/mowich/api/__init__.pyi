@@ -1,0 +1,434 @@
+"""The verbs as Python functions.
+
+Written by `tools/python_stubs.py` from their schemas. Do not edit."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, tune as tune
+from mowich.api.keywords import Forward, Serve, Train
+from mowich.api.result_verbs import explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, verify as verify
+from mowich.api.verbs import emit as emit, load as load, neighbours as neighbours, pareto as pareto
+from mowich.evidence.scores import Validation
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.models import Model
+from mowich.studies.brief.verdicts import Brief
+from mowich.studies.calibrate import Calibration
+from mowich.studies.claims import ClaimStudy
+from mowich.studies.collectives import CollectiveStudy
+from mowich.studies.compare import Comparison, PlanList
+from mowich.studies.fleet import Fleet
+from mowich.studies.forward_answer import ForwardAnswer
+from mowich.studies.gap import Gap
+from mowich.studies.goodput import GoodputStudy
+from mowich.studies.layer.study import LayerStudy
+from mowich.studies.power import PowerStudy
+from mowich.studies.prices import PriceStudy
+from mowich.studies.rates import RateResult
+from mowich.studies.rl_answer import RlAnswer
+from mowich.studies.serving_plan import ServeResult
+from mowich.studies.sweep import Sweep
+from mowich.studies.sweep_store import Parts
+from mowich.studies.traffic import TrafficResult
+from mowich.studies.value import ValueStudy
+from pathlib import Path
+from typing import overload
+
+def brief(
+    *,
+    against: Sequence[str | System] = ('gb300', 'ironwood'),
+    models: str | Model | Sequence[str | Model] = ('deepseek-v3', 'gpt-oss-120b'),
+    facts: Facts | None = None,
+) -> Brief: ...
+def calibrate(
+    files: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    on: str | System | None = None,
+    model: str | None = None,
+    software: str | None = None,
+    plan: str | Mapping[str, str] | None = None,
+    format: str | None = None,
+    scenario: str | Path | None = None,
+    widen: bool = False,
+    facts: Facts | None = None,
+) -> Calibration: ...
+def claims(
+    word: str | None = None,
+    *,
+    facts: Facts | None = None,
+) -> ClaimStudy: ...
+def collective(
+    kind: str,
+    on: str | System,
+    *,
+    sizes: str | Sequence[int | str] = ...,
+    group: int | None = None,
+    network: str = "",
+    oversubscription: float = 1.0,
+    fail: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    layer: str = "graph",
+    lnc: int | None = None,
+    model: str | Path | Model | None = None,
+    to: str | System = "",
+    method: str = "",
+    link_Bps: float | str | None = None,
+    worker: int | None = None,
+    weights: str = "bf16",
+    facts: Facts | None = None,
+) -> CollectiveStudy: ...
+@overload
+def compare(
+    model: str | Path | Model,
+    systems: Sequence[str | System] = (),
+    *,
+    train: Train,
+    serve: None = None,
+    forward: None = None,
+    chips: int | None = None,
+    equal: str = "chips",
+    budget: float | str | None = None,
+    days: float | None = None,
+    have: Sequence[str | System] = (),
+    power: float | str | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: float | str | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    plan: str | Path | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> Comparison: ...
+@overload
+def compare(
+    model: str | Path | Model,
+    systems: Sequence[str | System] = (),
+    *,
+    train: None = None,
+    serve: Serve,
+    forward: None = None,
+    chips: int | None = None,
+    equal: str = "chips",
+    budget: float | str | None = None,
+    days: float | None = None,
+    have: Sequence[str | System] = (),
+    power: float | str | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: float | str | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    plan: str | Path | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> ServeResult: ...
+@overload
+def compare(
+    model: str | Path | Model,
+    systems: Sequence[str | System] = (),
+    *,
+    train: None = None,
+    serve: None = None,
+    forward: Forward,
+    chips: int | None = None,
+    equal: str = "chips",
+    budget: float | str | None = None,
+    days: float | None = None,
+    have: Sequence[str | System] = (),
+    power: float | str | None = None,
+    per: str | None = None,
+    sells: str | None = None,
+    within: float | str | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    plan: str | Path | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> ForwardAnswer: ...
+def fit(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    train: Train | None = None,
+    kv: float | str | None = None,
+    engine: str | None = None,
+    forward: Forward | None = None,
+    chips: int | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    facts: Facts | None = None,
+) -> bool | None: ...
+def fleet(
+    scenario: str | Path | None = None,
+    *,
+    have: str | Sequence[str] | None = None,
+    work: str | Sequence[str] = (),
+    rates: str | Path | None = None,
+    draws: int = 30,
+    flips: bool = False,
+    tenant: str | tuple[str, float] | None = None,
+    relaxed: bool = False,
+    gap: float = 0.005,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> Fleet: ...
+def gap(
+    first: str | System,
+    second: str | System,
+    *,
+    model: str | Path | Model,
+    train: Train | None = None,
+    serve: Serve | None = None,
+    chips: int | None = None,
+    metric: str = "tokens_per_s_per_chip",
+    stack: str | None = None,
+    seed: int = 0,
+    price: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> Gap: ...
+def goodput(
+    on: str | System,
+    *,
+    days: float = 90.0,
+    step_s: float | str = 5.0,
+    strategies: str | Sequence[str] | None = None,
+    spare_share: float | str = 0.02,
+    replica: int | None = None,
+    checkpoint_s: float | str | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> GoodputStudy: ...
+@overload
+def plan(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    train: Train,
+    serve: None = None,
+    forward: None = None,
+    chips: int | None = None,
+    top: int = 5,
+    emit: str | None = None,
+    plan: str | Path | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> PlanList: ...
+@overload
+def plan(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    train: None = None,
+    serve: Serve,
+    forward: None = None,
+    chips: int | None = None,
+    top: int = 5,
+    emit: str | None = None,
+    plan: str | Path | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> ServeResult | RateResult: ...
+@overload
+def plan(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    train: None = None,
+    serve: None = None,
+    forward: Forward,
+    chips: int | None = None,
+    top: int = 5,
+    emit: str | None = None,
+    plan: str | Path | None = None,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> ForwardAnswer: ...
+def power(
+    systems: Sequence[str | System],
+    *,
+    cap_W: float | str | None = None,
+    spares: float | str = 0.0,
+    tokens_per_s: float | None = None,
+    facts: Facts | None = None,
+) -> PowerStudy: ...
+def prices(
+    systems: Sequence[str | System] | None = None,
+    *,
+    price: str | None = None,
+    quarter: str | None = None,
+    rule: str | None = None,
+    buyer: str | None = None,
+    life_s: float | str | None = None,
+    chips: float | str | None = None,
+    margin: float | str | None = None,
+    facts: Facts | None = None,
+) -> PriceStudy: ...
+def rl(
+    model: str | Path | Model | None = None,
+    *,
+    algorithm: str | None = None,
+    teacher: str | Path | Model | None = None,
+    critic: str | Path | Model | None = None,
+    prompts: int | None = None,
+    samples: int | None = None,
+    batch: int | None = None,
+    global_batch: int | None = None,
+    epochs: int | None = None,
+    mean: float | str | None = None,
+    cap: float | str | None = None,
+    sigma: float | None = None,
+    quantiles: Mapping[str, object] | str | None = None,
+    lengths: str | Path | None = None,
+    column: str | None = None,
+    prompt: float | str | None = None,
+    max_sequence: float | str | None = None,
+    reference: bool | None = None,
+    acceptance: float | str | None = None,
+    placement: str | None = None,
+    staleness: int | None = None,
+    order: str | None = None,
+    partial: bool | None = None,
+    on: str | Sequence[str | System] | None = None,
+    chips: int | None = None,
+    goal: str | None = None,
+    budget: float | None = None,
+    rollouts: str | System | None = None,
+    trainer: str | System | None = None,
+    engine: str | None = None,
+    release: str | None = None,
+    rollout_plan: Mapping[str, object] | str | None = None,
+    memory_share: float | str | None = None,
+    accept: float | None = None,
+    drafts: int | None = None,
+    stack: str | None = None,
+    trainer_plan: Mapping[str, object] | str | None = None,
+    framework: str | None = None,
+    sync: str | None = None,
+    link: float | str | None = None,
+    environment: str | None = None,
+    turns: float | None = None,
+    call: float | str | None = None,
+    reward: float | str | None = None,
+    judge: str | Path | Model | None = None,
+    judge_on: str | System | None = None,
+    judge_tokens: float | str | None = None,
+    price: str | None = None,
+    term: str = "default",
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> RlAnswer: ...
+def run_layer(
+    model: str | Path | Model,
+    on: str | System,
+    *,
+    tp: int | None = None,
+    lnc: int = 2,
+    batch: int = 1,
+    context: float | str = 2048.0,
+    prefill: bool = False,
+    library: str | Path | None = None,
+    facts: Facts | None = None,
+) -> LayerStudy: ...
+@overload
+def sweep(
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str | System] | None = None,
+    *,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    vary: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    term: str = "default",
+    out: None = None,
+    facts: Facts | None = None,
+) -> Sweep: ...
+@overload
+def sweep(
+    scenario: str | Path | Model | Sequence[str | Path | Model],
+    systems: str | Sequence[str | System] | None = None,
+    *,
+    train: Mapping[str, object] | None = None,
+    serve: Mapping[str, object] | None = None,
+    chips: int | str | Sequence[int | str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    vary: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+    price: str | None = None,
+    stack: str | None = None,
+    recipe: str | None = None,
+    term: str = "default",
+    out: str | Path,
+    facts: Facts | None = None,
+) -> Parts: ...
+def system(
+    name: str,
+    *,
+    chips: int | None = None,
+    facts: Facts | None = None,
+) -> System: ...
+def traffic(
+    scenario: str | Path,
+    *,
+    requests_out: str | Path | None = None,
+    sessions_out: str | Path | None = None,
+    trace_out: str | Path | None = None,
+    draws: int | None = None,
+    autoscale: str | Sequence[str] = (),
+    regret: bool = False,
+    facts: Facts | None = None,
+) -> TrafficResult: ...
+def validate(
+    path: str | Path | None = None,
+    *,
+    facts: Facts | None = None,
+) -> Validation: ...
+def value(
+    on: str | System,
+    *,
+    of: str,
+    models: str | Model | Sequence[str | Model],
+    train: Train | None = None,
+    serve: Serve | None = None,
+    low: float | str | None = None,
+    high: float | str | None = None,
+    points: int = 7,
+    chips: int | None = None,
+    stack: str | None = None,
+    price: str | None = None,
+    recipe: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    facts: Facts | None = None,
+) -> ValueStudy: ...
