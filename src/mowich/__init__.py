@@ -203,6 +203,13 @@ def __getattr__(name: str) -> object:
         import importlib
 
         return importlib.import_module(f"mowich.{name}")
+    if not name.startswith("_"):
+        from mowich.requests.rooms import room_names
+
+        if name in room_names():
+            from mowich.api.rooms import room_verb
+
+            return room_verb(name)
     raise AttributeError(f"module 'mowich' has no attribute '{name}'")
 
 
@@ -223,7 +230,9 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_PACKAGES]
+    from mowich.requests.rooms import room_names
+
+    return [*__all__, *_PACKAGES, *room_names()]
 
 
 _PACKAGES = ("gym", "nki")

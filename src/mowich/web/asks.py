@@ -21,6 +21,7 @@ from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
+from mowich.requests.rooms import room_names, schema_of_room
 from mowich.requests.schema import Schema
 
 MAX_SYSTEMS = 12
@@ -346,6 +347,17 @@ ClaimsBody = body(
 )
 
 
+def _room_body(name: str) -> type[Ask]:
+    schema = schema_of_room(name)
+    title = f"{name.title().replace('_', '')}Room"
+    return body(schema, title, schema.help, verb=(Literal[name], Field(default=name)))
+
+
+ROOM_BODIES: Mapping[str, type[Ask]] = {name: _room_body(name) for name in room_names()}
+"""Verb -> the body of a room (`requests/rooms`)."""
+globals().update({made.__qualname__: made for made in ROOM_BODIES.values()})  # by which a worker finds it again
+
+
 class ModelAsk(Ask):
     """A model to describe."""
 
@@ -361,6 +373,8 @@ class Scenario(Ask):
 Explainable: TypeForm = (
     CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | PricesBody | ClaimsBody
 )
+for _room in ROOM_BODIES.values():
+    Explainable = Explainable | _room
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,

@@ -167,6 +167,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         ),
         ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
         ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
+        *((name, body, "rooms", f"{body.__doc__} `mowich {name}`.") for name, body in asks.ROOM_BODIES.items()),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))

@@ -24,6 +24,7 @@ from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
+from mowich.requests.rooms import room_names
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
@@ -516,6 +517,21 @@ def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
+def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
+    """The answer of a room (`requests/rooms`)."""
+
+    def answered(ask: asks.Ask, known: Knowledge) -> bytes:
+        from mowich.requests.rooms import RoomRequest
+        from mowich.studies.rooms import room_answered
+
+        got = known.read(ask)
+        assert isinstance(got, RoomRequest)
+        result = room_answered(name)(got).to_dict()
+        return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+    return answered
+
+
 def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
@@ -619,4 +635,4 @@ VERBS: Mapping[str, Callable[..., object]] = {
         scenario,
         *library.LISTINGS,
     )
-}
+} | {name: _told(_room(name)) for name in room_names()}
