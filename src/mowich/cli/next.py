@@ -12,7 +12,7 @@ from mowich.requests.next_measure import NEXT_MEASURE, NextRequest
 @verb(app, NEXT_MEASURE, "next")
 def next_verb(asked: NextRequest) -> None:
     """Which measurements narrow a range most."""
-    from mowich.studies.asked import ask_here
+    from mowich.studies.answers import ask_here
     from mowich.studies.next_measure import next_measurements
 
     words = verb_words(asked.question)

@@ -10,8 +10,10 @@ from mowich.errors import UserError
 from mowich.studies.heard import heard
 
 if TYPE_CHECKING:
+    from mowich import shown
     from mowich.facts import Facts
     from mowich.launch.origin import LaunchedRow
+    from mowich.models.model import Model
     from mowich.nki import Result
     from mowich.requests import (
         advising,
@@ -102,6 +104,25 @@ def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResul
     if asked.load is not None:
         return rated_planned(asked)
     return planned(asked) if asked.serve is None else served_planned(asked)
+
+
+def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | None = None) -> shown.Result:
+    """The JSON of the answer to the words of a command: of `compare` and `plan` made in this process, of others
+    by one of their own. facts, model: as `asked.read_words` takes them. Raises UserError for what is refused."""
+    from mowich.requests.jobs import COMPARE, PLAN
+    from mowich.studies.asked import ask_question, read_words, refused, result_of
+
+    verb, *rest = words or ("",)
+    try:
+        if verb == "compare":
+            compared = read_words(COMPARE, rest, facts, model)
+            return result_of(compare_answered(compared), compared)
+        if verb == "plan":
+            planned = read_words(PLAN, rest, facts, model)
+            return result_of(plan_answered(planned), planned)
+    except UserError as error:
+        raise refused(words, str(error).splitlines()[0]) from error
+    return ask_question(words)
 
 
 def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
@@ -261,7 +282,7 @@ def briefed(asked: brief.BriefRequest) -> Brief:
     """Trainium 3 on one page."""
     from mowich.studies.brief.one_page import brief as one_page
 
-    return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given)
+    return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given, ask=ask_here)
 
 
 @heard(again=True)
@@ -404,7 +425,7 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
 
 def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
     """Which measurements narrow the range of an answer most."""
-    from mowich.studies.asked import ask_here, question_words
+    from mowich.studies.asked import question_words
     from mowich.studies.next_measure import next_measurements
 
     return next_measurements(

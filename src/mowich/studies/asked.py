@@ -9,16 +9,18 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.kept import CACHE_VARIABLE
 from mowich.models.model import Model
 from mowich.requests.fields import Edge
-from mowich.requests.jobs import COMPARE, PLAN, JobRequest
-from mowich.requests.schema import QuestionSource, Schema, Values
+from mowich.requests.jobs import JobRequest
+from mowich.requests.schema import QuestionSource, Schema
 from mowich.shown import Result, Shown
-from mowich.studies.answers import compare_answered, plan_answered
+
+Q = TypeVar("Q")
 
 
 def question_words(question: str) -> list[str]:
@@ -54,24 +56,11 @@ def ask_question(words: Sequence[str]) -> Result:
     return found
 
 
-def ask_here(words: Sequence[str], *, facts: Facts | None = None, model: Model | None = None) -> Result:
-    """The JSON of the answer to a `compare` or `plan`, made in this process; other verbs get one of their own. facts:
-    those that the question is asked of, with the directories that it names laid over them; None: those that ship;
-    model: in the place of the one that is named. Raises UserError for what is refused."""
-    verb, *rest = words or ("",)
-    if verb == "compare":
-        compared = COMPARE.read(*_read(COMPARE, rest, facts, model))
-        return _result(compare_answered(compared), compared)
-    if verb == "plan":
-        planned = PLAN.read(*_read(PLAN, rest, facts, model))
-        return _result(plan_answered(planned), planned)
-    return ask_question(words)
-
-
-def _read(
-    schema: Schema[object], words: Sequence[str], facts: Facts | None, model: Model | None
-) -> tuple[Values, QuestionSource]:
-    """What the words say, and what they are asked of."""
+def read_words(
+    schema: Schema[Q], words: Sequence[str], facts: Facts | None = None, model: Model | None = None
+) -> Q:
+    """The request of a command's words. facts: those that it is asked of, with the directories that it names laid over
+    them; None: those that ship; model: in the place of the one that is named."""
     values = schema.typed(words)
     if facts is not None:
         dirs = values.pop("facts", ())
@@ -79,10 +68,10 @@ def _read(
         for root in load_facts([Path(one) for one in dirs]).roots[1:]:
             facts = facts.with_root(root)
     load = None if model is None else lambda _: model
-    return values, QuestionSource(edge=Edge.OPTION, facts=facts, load=load)
+    return schema.read(values, QuestionSource(edge=Edge.OPTION, facts=facts, load=load))
 
 
-def _result(found: Shown, asked: JobRequest) -> Result:
+def result_of(found: Shown, asked: JobRequest) -> Result:
     """An answer as the command line writes it."""
     result: Result = found.to_dict()
     return {**result, "inputs": {**result["inputs"], **asked.again()}}

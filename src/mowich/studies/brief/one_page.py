@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.examples import names_of
@@ -21,11 +20,10 @@ from mowich.requests.rl import RL
 from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
-from mowich.shown import Rows
+from mowich.shown import Result, Rows
 from mowich.software.engine import engine_for
 from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
-from mowich.studies.asked import ask_here
 from mowich.studies.brief.decisions import buys_text, gap_text, memory_text
 from mowich.studies.brief.economy import FALLS_TO, LARGE_TENANT, TENANT_WORDS, TENANTS
 from mowich.studies.brief.jobs import job_table, jobs_section
@@ -70,6 +68,9 @@ from mowich.studies.stack_support import served_basis, widened
 from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
 from mowich.training.tuned import has_kernels
 
+Asking = Callable[[Sequence[str], Facts, Model], Result]
+"""Answers the words of a command, of facts and with a model in the place of the one that is named."""
+
 _FLEET = "rainier"
 """The scenario of a fleet that a brief reads."""
 
@@ -101,15 +102,21 @@ _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
 
 
 def asked_once(
-    facts: Facts, *, against: Sequence[str], models: Sequence[str | Model], settings: Sequence[str] = ()
+    facts: Facts,
+    *,
+    against: Sequence[str],
+    models: Sequence[str | Model],
+    ask: Asking,
+    settings: Sequence[str] = (),
 ) -> Known:
-    """The answers that the questions read. settings: words of a command line that make these facts. Raises UserError
-    where a rival is Trainium 3 itself, and where the first model has no plan on it."""
+    """The answers that the questions read. ask: answers a command that is no comparison of here; settings: words of a
+    command line that make these facts. Raises UserError where a rival is Trainium 3 itself, and where the first model
+    has no plan on it."""
     if SUBJECT in against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
     with course(len(BRIEF_SIZES) + len(chosen) + 5) as begin:
-        return _known(facts, tuple(against), chosen, tuple(settings), begin)
+        return _known(facts, tuple(against), chosen, tuple(settings), ask, begin)
 
 
 def _known(
@@ -117,6 +124,7 @@ def _known(
     against: tuple[str, ...],
     chosen: tuple[Model, ...],
     settings: tuple[str, ...],
+    asking: Asking,
     begin: Callable[[str], None],
 ) -> Known:
     """The same of models that are read. begin: is told what is asked next."""
@@ -177,7 +185,7 @@ def _known(
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)
     begin("what measurements would settle")
-    settles = _settles(facts, first)
+    settles = _settles(facts, first, asking)
     return Known(
         facts=facts,
         rivals=against,
@@ -212,10 +220,13 @@ def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadB
     return found
 
 
-def _settles(facts: Facts, model: Model) -> NextMeasurements | None:
+def _settles(facts: Facts, model: Model, asking: Asking) -> NextMeasurements | None:
     """What measurements would narrow the cost of a token most, in training on Trainium 3; None where it is sure."""
     words = shlex.split(train_command(model.name, (SUBJECT,), AT))
-    ask = partial(ask_here, facts=facts, model=model)
+
+    def ask(again: Sequence[str]) -> Result:
+        return asking(again, facts, model)
+
     try:
         return next_measurements(
             shlex.join(words), words, on=SUBJECT, number=None, budget=SETTLED_BY, ask=ask, facts=facts
@@ -396,6 +407,7 @@ def brief(
     *,
     against: Sequence[str],
     models: Sequence[str | Model],
+    ask: Asking,
     given: Mapping[str, object] | None = None,
 ) -> Brief:
     """Trainium 3 on one page. against: machines that it is set beside, the first is the one that `gap`
@@ -408,7 +420,7 @@ def brief(
         for value in (given or {}).get(key) or ()  # type: ignore[attr-defined]
         for word in (option, str(value))
     ]
-    return page_of_known(asked_once(facts, against=against, models=models, settings=settings))
+    return page_of_known(asked_once(facts, against=against, models=models, ask=ask, settings=settings))
 
 
 def page_of_known(known: Known) -> Brief:
