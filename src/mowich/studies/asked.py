@@ -49,9 +49,12 @@ def ask_question(words: Sequence[str]) -> Result:
         found = None
     if not isinstance(found, dict):
         said = done.stderr.strip().splitlines()
-        what = said[0].removeprefix("error: ") if said else "prints no answer as JSON"
-        raise UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
+        raise _refused(words, said[0].removeprefix("error: ") if said else "prints no answer as JSON")
     return found
+
+
+def _refused(words: Sequence[str], what: str) -> UserError:
+    return UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
 
 
 def ask_here(words: Sequence[str], *, facts: Facts | None = None, model: Model | None = None) -> Result:
@@ -59,12 +62,15 @@ def ask_here(words: Sequence[str], *, facts: Facts | None = None, model: Model |
     those that the question is asked of, with the directories that it names laid over them; None: those that ship;
     model: in the place of the one that is named. Raises UserError for what is refused."""
     verb, *rest = words or ("",)
-    if verb == "compare":
-        compared = COMPARE.read(*_read(COMPARE, rest, facts, model))
-        return _result(compare_answered(compared), compared)
-    if verb == "plan":
-        planned = PLAN.read(*_read(PLAN, rest, facts, model))
-        return _result(plan_answered(planned), planned)
+    try:
+        if verb == "compare":
+            compared = COMPARE.read(*_read(COMPARE, rest, facts, model))
+            return _result(compare_answered(compared), compared)
+        if verb == "plan":
+            planned = PLAN.read(*_read(PLAN, rest, facts, model))
+            return _result(plan_answered(planned), planned)
+    except UserError as error:
+        raise _refused(words, str(error).splitlines()[0]) from error
     return ask_question(words)
 
 
