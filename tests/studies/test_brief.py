@@ -27,10 +27,10 @@ from mowich.models import load_model
 from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
+from mowich.studies.answers import ask_here
 from mowich.studies.brief import jobs, now, one_page, outlook
 from mowich.studies.brief.decisions import NO_VERDICT, SOME_WORK, price_verdict
 from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, TO_TRAIN, Known
-from mowich.studies.answers import ask_here
 from mowich.studies.brief.one_page import asked_once, page_of_known
 from mowich.studies.brief.rates import deciding_constant
 from mowich.studies.brief.verdicts import LEVEL_WORDS, Brief, BriefNumber, Section, ends_of, words_for

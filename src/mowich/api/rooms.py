@@ -7,7 +7,7 @@ from functools import cache
 
 from mowich.api.keyword_verb import keyword_verb
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import RoomRequest, schema_of_room
+from mowich.requests.room import RoomRequest, schema_of_room
 from mowich.studies.rooms import RoomAnswer, room_answered
 
 

@@ -8,7 +8,7 @@ from typer import Typer
 
 from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
-from mowich.requests.rooms import RoomRequest, schema_of_room
+from mowich.requests.room import RoomRequest, schema_of_room
 
 
 def add_rooms(app: Typer, names: Iterable[str]) -> None:

@@ -32,7 +32,8 @@ from mowich.requests import (
 )
 from mowich.requests.common import CHART, FORM, KEPT_SEED, LEGEND
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rooms import room_names, schema_of_room
+from mowich.requests.room import schema_of_room
+from mowich.requests.rooms import room_names
 from mowich.requests.schema import Schema
 from mowich.requests.settings import AS_OF, STALE
 from mowich.shown import Result

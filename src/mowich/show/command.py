@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
-from mowich.requests.rooms import room_of, schema_of_room, values_asked
+from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result

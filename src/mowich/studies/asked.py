@@ -51,14 +51,16 @@ def ask_question(words: Sequence[str]) -> Result:
         found = None
     if not isinstance(found, dict):
         said = done.stderr.strip().splitlines()
-        what = said[0].removeprefix("error: ") if said else "prints no answer as JSON"
-        raise UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
+        raise refused(words, said[0].removeprefix("error: ") if said else "prints no answer as JSON")
     return found
 
 
-def read_words(
-    schema: Schema[Q], words: Sequence[str], facts: Facts | None = None, model: Model | None = None
-) -> Q:
+def refused(words: Sequence[str], what: str) -> UserError:
+    """Why a question that is a part of another is not answered."""
+    return UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
+
+
+def read_words(schema: Schema[Q], words: Sequence[str], facts: Facts | None = None, model: Model | None = None) -> Q:
     """The request of a command's words. facts: those that it is asked of, with the directories that it names laid over
     them; None: those that ship; model: in the place of the one that is named."""
     values = schema.typed(words)

@@ -21,7 +21,8 @@ from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
-from mowich.requests.rooms import room_names, schema_of_room
+from mowich.requests.room import schema_of_room
+from mowich.requests.rooms import room_names
 from mowich.requests.schema import Schema
 
 MAX_SYSTEMS = 12

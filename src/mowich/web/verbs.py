@@ -521,7 +521,7 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
     """The answer of a room (`requests/rooms`)."""
 
     def answered(ask: asks.Ask, known: Knowledge) -> bytes:
-        from mowich.requests.rooms import RoomRequest
+        from mowich.requests.room import RoomRequest
         from mowich.studies.rooms import room_answered
 
         got = known.read(ask)

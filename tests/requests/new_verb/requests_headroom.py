@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mowich.requests.fields import count, share
 from mowich.requests.machines import POWERED
-from mowich.requests.rooms import RoomRequest, room_schema
+from mowich.requests.room import RoomRequest, room_schema
 
 _KEPT = share("kept", "Share of the memory that is kept free: 10%.", metavar="SHARE", default=0.1, shown="10%")
 _TOKENS = count("tokens", "Tokens of a cache.", high=1e8, metavar="N", keyword="cache_tokens", example="128k")

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from mowich.facts import Facts
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import room_of, schema_of_room, values_asked
+from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.rooms import room_of
 from mowich.requests.schema import QuestionSource
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source

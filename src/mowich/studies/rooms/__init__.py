@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 
-from mowich.requests.rooms import SCHEMA_OF, RoomRequest, own_values
+from mowich.requests.room import RoomRequest, own_values
+from mowich.requests.rooms import SCHEMA_OF
 from mowich.shown import AnswerList, Keyed
 from mowich.studies.heard import heard
 
