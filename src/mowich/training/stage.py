@@ -23,19 +23,16 @@ from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
 from mowich.software.stack import Platform, Stack
 from mowich.training.layer import Once
 from mowich.training.parts import (
+    BACKWARD_PASS,
     COMPUTED,
     EXCHANGED,
+    FORWARD,
     LAYER_PARTS,
+    NEEDED_AGAIN,
     BackwardJob,
     LayerTimes,
-    backward_given,
-    backward_s,
     both_passes_s,
-    cores_s,
-    forward_given,
-    forward_s,
     layer_times,
-    needed_again_s,
 )
 from mowich.training.slices import by_slice
 
@@ -467,15 +464,19 @@ def _layer_parts(
     """Seconds of one layer and one micro-batch by LAYER_PARTS, forward and backward; "forward": the pass of that name
     with its waits, "weights": one product for the gradients of weights. host: what the launches of a forward pass
     take."""
-    times = {name: law.times(job) for name, law in COMPUTED.items() if law.times is not None}
-    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(**forward_given(x))
-    back = told(notes, "layer.backward", backward_s, note="one layer on the device")(**backward_given(x, times))
+    factors = {symbol: times(job) for symbol, times in (law.times for law in COMPUTED.values() if law.times)}
+    ahead = told(notes, "layer.forward", FORWARD.law, note="one layer on the device")(**FORWARD.given(x, {}))
+    back = told(notes, "layer.backward", BACKWARD_PASS.law, note="one layer on the device")(
+        **BACKWARD_PASS.given(x, factors)
+    )
     waits, waits_back = waited(ahead, host), waited(back, job.stack.backward_host * host)
-    needed = needed_again_s(x, products_again_s(x["gemm"], repeats.stops, x.last), repeats.whole)
-    again = again_s(share=repeats.share, needed=needed, core=repeats.attention, attention=cores_s(x))
+    needed = NEEDED_AGAIN.given(x, {"whole": repeats.whole})
+    needed["products"] = products_again_s(x["gemm"], repeats.stops, x.last)
+    cores = total_of(x[name] for name, law in COMPUTED.items() if law.repeated == "core")
+    again = again_s(share=repeats.share, needed=NEEDED_AGAIN.law(**needed), core=repeats.attention, attention=cores)
     if np.any(repeats.experts):
         again = np.where(repeats.experts, x.experts_again, again)
-    parts = {name: both_passes_s(x, name, times) for name in COMPUTED} | {
+    parts = {name: both_passes_s(x, name, factors) for name in COMPUTED} | {
         "host": waits + waits_back,
         # the host launches again what is computed again, before and beside the backward pass
         "recompute": again + waited(back + again, repeats.launches * host) - waits_back,
