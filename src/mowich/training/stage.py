@@ -40,17 +40,22 @@ from mowich.training.slices import by_slice
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
-    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of which forward_s;
-    bubble_s: idle in a step; sums: all layers' parts, or groups of them, before the pipeline cuts them; head_s: the
-    whole head; imbalance: layers of the fullest stage over the mean one."""
+    ranks lie between tensor-parallel ones."""
 
     parts: dict[str, Floats]
+    """By LAYER_PARTS and "head"."""
     total_s: Floats
+    """The sum of the parts."""
     forward_s: Floats
+    """Of that, the forward pass."""
     bubble_s: Floats
+    """Idle in a step."""
     sums: dict[str, Floats]
+    """All layers' parts, or groups of them, before the pipeline cuts them."""
     head_s: Floats
+    """The whole head."""
     imbalance: Floats
+    """Layers of the fullest stage over the mean one."""
 
 
 EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
@@ -433,16 +438,20 @@ def layer_sums(
 
 @dataclass(frozen=True, slots=True)
 class _Repeats:
-    """What the backward pass computes again, by plan. share: of a layer's work; whole: 1 where it is all of a layer;
-    stops: 1 where that ends before the last product; attention: 1 where the attention core is among it; experts: where
-    experts alone are; launches: times that the host launches a layer behind its forward pass."""
+    """What the backward pass computes again, by plan."""
 
     share: Floats
+    """Of a layer's work."""
     whole: Floats
+    """1 where it is all of a layer."""
     stops: Floats
+    """1 where that ends before the last product."""
     attention: Floats
+    """1 where the attention core is among it."""
     experts: NDArray[np.bool_]
+    """Where experts alone are."""
     launches: Floats
+    """Times that the host launches a layer behind its forward pass."""
 
 
 def _repeats_of(recompute: Floats, s: Stack) -> _Repeats:
