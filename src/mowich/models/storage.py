@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
 
 from mowich.models.ffn import Mlp, Moe
 from mowich.models.layer import Layer
@@ -129,7 +128,8 @@ def read_storage(
         return _by_name(layers, name)
     is_4bit = "fp4" in (data.get("expert_dtype"), text.get("expert_dtype"))
     base, is_listed = _base(config), isinstance(config.get("quantized_layers"), Mapping)
-    form_of = _listed_form(config) if is_listed else _form_of_rest(config, base)
+    excluded = config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ()
+    form_of = _listed_form(config) if is_listed else _form_of_rest(excluded, base)
     tails = GEMMA_TAILS if architecture == "gemma4_text" else TAILS
     sums: dict[str, tuple[float, float]] = {}
     in_form: dict[str, int] = {}
@@ -178,10 +178,9 @@ def _listed_form(config: Mapping[str, object]) -> _FormOf:
     return form_of
 
 
-def _form_of_rest(config: Mapping[str, Any], base: str) -> _FormOf:
-    """Of a config that excludes modules: the others have its format. Prediction blocks number their layers anew, so
-    that their names say nothing of others."""
-    excluded = config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ()
+def _form_of_rest(excluded: Iterable[str], base: str) -> _FormOf:
+    """Of a config that excludes modules: the others have its format, `base`. Prediction blocks number their layers
+    anew, so that their names say nothing of others."""
     rules = _rules(p for p in excluded if not p.startswith("mtp"))
 
     def form_of(names: Sequence[str]) -> tuple[str, bool]:
