@@ -21,7 +21,7 @@ from mowich.plans.shapes import shapes
 from mowich.rl import rollout, schedule
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
-from mowich.training import exchange, experts, forward, layer, parts, stage, step
+from mowich.training import exchange, experts, forward, layer, stage, step
 from mowich.training.layer import rank_share
 from mowich.training.parts import layer_times
 from mowich.training.step import predict_step
@@ -29,7 +29,7 @@ from mowich.training.step import predict_step
 FACTS = load_facts()
 STATED = [
     f
-    for module in (law, exchange, experts, forward, layer, parts, stage, step, rollout, schedule)
+    for module in (law, exchange, experts, forward, layer, stage, step, rollout, schedule)
     for _, f in inspect.getmembers(module, inspect.isfunction)
     if f.__module__ == module.__name__ and "\n    T = " in str(f.__doc__) and len(inspect.signature(f).parameters) > 1
 ]

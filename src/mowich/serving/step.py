@@ -113,8 +113,9 @@ def moe_layers_s(
     q: Floats,
     launch: Floats,
 ) -> Floats:
-    """The same with what layers with experts take beside: routing, each expert that a rank visits, and in a step with a
-    prompt launches for the experts of a layer. Ranks that share the experts save some of the launches, not all.
+    """Seconds of a step that do not depend on its tokens, of a model with experts. Each layer with experts adds
+    routing, each expert that a rank visits, and in a step with a prompt launches for its experts. Ranks that share the
+    experts save some of the launches, not all.
 
     T = dense + moe_layers * (moe_layer + local * visit + experts * ep ** -q * launch)
 

@@ -36,12 +36,11 @@ from mowich.training.layer import Once
 from mowich.training.parts import (
     COMPUTED,
     EXCHANGED,
+    FORWARD,
     PARTS_OF_STEP,
     LayerTimes,
     StepPart,
     bound_by,
-    forward_given,
-    forward_s,
     layer_times,
 )
 from mowich.training.slices import by_slice
@@ -49,10 +48,10 @@ from mowich.training.stage import total_of
 from mowich.training.step import software_s
 
 PARTS_OF_PASS = (
-    *(part for part in PARTS_OF_STEP if part.of_layers and part.binds_pass),
+    *(part for part in PARTS_OF_STEP if part.law and part.binds_pass),
     StepPart(name="outside", words="work outside of the layers", group="compute", binds_pass="what runs once a pass"),
     *(part for part in PARTS_OF_STEP if part.name == "fixed"),
-    StepPart(name="cfg", words="exchange of the branches", group="network", binds_pass="links", is_wire=True),
+    StepPart("cfg", "exchange of the branches", "network", binds_pass="links", is_wire=True),
     *(part for part in PARTS_OF_STEP if part.name == "software"),
 )
 """The parts of a pass, in print order. outside: what runs once beside the layers; fixed: from one forward to the next;
@@ -203,7 +202,7 @@ def launched_s(layer: Layer, s: Stack) -> tuple[float, float]:
 
 def _layer_parts(x: LayerTimes, host: Floats, starts: Floats, notes: Notes | None) -> dict[str, Floats]:
     """Seconds of one layer by part; what the device waits for its host hides transfers that could be issued early."""
-    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(**forward_given(x))
+    ahead = told(notes, "layer.forward", FORWARD.law, note="one layer on the device")(**FORWARD.given(x, {}))
     waits = told(notes, "host.waits", waited, note="one layer; host: its launches")(compute=ahead + starts, host=host)
     launches = told(notes, "host", launches_s, note="one layer")(starts=starts, waits=waits)
     parts = {name: x[name] for name in COMPUTED} | {"host": launches}

@@ -47,14 +47,18 @@ class Once(dict[object, object]):
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """Of the products of a layer: seconds of all, of the shared expert's, of those whose outputs the backward pass does
-    not need; elements of their inputs, for quantisation passes; weights, whose gradients are summed."""
+    """The products of a layer outside of its experts."""
 
     seconds: Floats
+    """Of all."""
     shared: Floats
+    """Seconds of the shared expert's."""
     last: Floats
+    """Seconds of those whose outputs the backward pass does not need."""
     inputs: Floats
+    """Elements of their inputs, for quantisation passes."""
     weights: Floats
+    """That they have, whose gradients are summed."""
 
 
 @dataclass(frozen=True, slots=True)

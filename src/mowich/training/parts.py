@@ -7,11 +7,10 @@ into what is computed again, into the formulas that `explain` prints, into colum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from inspect import Parameter, Signature
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -61,14 +60,10 @@ class Computed:
     """Seconds of the forward pass."""
     symbol: str = ""
     """In formulas, "" the name of the part."""
-    times: Callable[[BackwardJob], float] | None = None
-    """How often the backward pass takes the same again. None: it has a law of its own."""
-    times_symbol: str = ""
-    """In formulas."""
-    backward: Callable[[LayerWork], Floats] | None = None
-    """Seconds of the backward pass that are no multiple of the forward pass."""
-    backward_symbol: str = ""
-    """In formulas, "" the symbol."""
+    times: tuple[str, Callable[[BackwardJob], float]] | None = None
+    """(symbol, how often the backward pass takes the same again). None: that has a law of its own."""
+    own: tuple[str, Callable[[LayerWork], Floats]] | None = None
+    """(symbol, seconds of the backward pass that are no multiple of the forward pass)."""
     repeated: Literal["share", "core"] = "share"
     """What repeats it where the backward pass computes layers again: a share of the layer, or the attention core."""
 
@@ -90,195 +85,111 @@ class StepPart(TimePart):
     """A part of a training step, or of a forward pass."""
 
     terms: tuple[str, ...] = ()
-    """The recorded terms that make it begin with one of these."""
+    """The recorded terms that make it begin with one of these; none: with its name."""
     binds: str = ""
     """What a step is said to be bound by that has most of it, "" nothing: it scales all alike."""
     binds_pass: str = ""
     """The same of a forward pass, "" where that has no such part."""
     is_wire: bool = False
     """No software of the devices makes it longer: transfers, and the wait for the slowest rank."""
-    of_layers: bool = False
-    """Layers have it; else it belongs to the step."""
-    law: Computed | Exchanged | None = None
-    """How a layer takes it; None where it follows from the others."""
+    law: Computed | Exchanged | Literal["", "others"] = ""
+    """How a layer takes it; "others": it follows from what the layer takes else; "": it belongs to the step."""
 
+
+_HBM, _LINKS = "hbm bandwidth", "tensor-parallel links"
 
 PARTS_OF_STEP: tuple[StepPart, ...] = (
     StepPart(
-        name="gemm",
-        words="matrix products",
-        group="compute",
-        short="matmul",
+        *("gemm", "matrix products", "compute", "matmul"),
         terms=("gemm.", "moe.experts"),
         binds="compute",
         binds_pass="matrix products",
-        of_layers=True,
         law=Computed(
             forward=all_products_s,
             symbol="products",
-            times=lambda of: backward_times("product", is_frozen=of.is_frozen),
-            times_symbol="weight_grad",
+            times=("weight_grad", lambda of: backward_times("product", is_frozen=of.is_frozen)),
         ),
     ),
     StepPart(
-        name="attention",
-        words="attention",
-        group="compute",
+        *("attention", "attention", "compute"),
         terms=("attention.",),
         binds="compute",
         binds_pass="attention",
-        of_layers=True,
-        law=Computed(forward=lambda of: of.core[0], backward=lambda of: of.core[1], repeated="core"),
+        law=Computed(forward=lambda of: of.core[0], own=("attention", lambda of: of.core[1]), repeated="core"),
     ),
     StepPart(
-        name="memory_bound",
-        words="work bound by memory",
-        group="memory",
-        short="HBM-bound",
-        terms=("memory_bound",),
-        binds="hbm bandwidth",
+        *("memory_bound", "work bound by memory", "memory", "HBM-bound"),
+        binds=_HBM,
         binds_pass="passes over memory",
-        of_layers=True,
         law=Computed(
             forward=lambda of: of.stream,
-            times=lambda _: backward_times("stream"),
-            times_symbol="stream",
-            backward=accumulated_s,
-            backward_symbol="accumulate",
+            times=("stream", lambda _: backward_times("stream")),
+            own=("accumulate", accumulated_s),
         ),
     ),
     StepPart(
-        name="quantise",
-        words="conversion to 8 bits",
-        group="memory",
-        terms=("quantise",),
-        binds="hbm bandwidth",
+        *("quantise", "conversion to 8 bits", "memory"),
+        binds=_HBM,
         binds_pass="matrix products",
-        of_layers=True,
-        law=Computed(forward=quantised_s, times=lambda of: of.stack.backward_quantise, times_symbol="casts"),
+        law=Computed(forward=quantised_s, times=("casts", lambda of: of.stack.backward_quantise)),
     ),
     StepPart(
-        name="moe",
-        words="routing of experts",
-        group="memory",
-        short="MoE routing",
+        *("moe", "routing of experts", "memory", "MoE routing"),
         terms=("moe.",),
-        binds="hbm bandwidth",
+        binds=_HBM,
         binds_pass="matrix products",
-        of_layers=True,
-        law=Computed(
-            forward=lambda of: of.mixture.routing, times=lambda _: backward_times("routing"), times_symbol="routing"
-        ),
+        law=Computed(forward=lambda of: of.mixture.routing, times=("routing", lambda _: backward_times("routing"))),
     ),
-    StepPart(name="head", words="output head", group="compute", terms=("head",), binds="compute"),
+    StepPart("head", "output head", "compute", binds="compute"),
     StepPart(
-        name="recompute",
-        words="recomputation",
-        group="compute",
+        *("recompute", "recomputation", "compute"),
         terms=("recompute.", "gemm.", "attention."),
         binds="compute",
-        of_layers=True,
+        law="others",
     ),
     StepPart(
-        name="host",
-        words="launches by the host",
-        group="software",
+        *("host", "launches by the host", "software"),
         terms=("host.", "stage"),
         binds="host",
         binds_pass="launches",
-        of_layers=True,
+        law="others",
     ),
     StepPart(
-        name="tp",
-        words="tensor-parallel exchange",
-        group="network",
-        short="TP",
+        *("tp", "tensor-parallel exchange", "network", "TP"),
         terms=("tp.",),
-        binds="tensor-parallel links",
+        binds=_LINKS,
         binds_pass="links",
         is_wire=True,
-        of_layers=True,
         law=Exchanged(forward=tensor_exchange, times=lambda of: of.tensor_exchanges, repeated="share"),
     ),
     StepPart(
-        name="cp",
-        words="context-parallel exchange",
-        group="network",
-        short="CP",
+        *("cp", "context-parallel exchange", "network", "CP"),
         terms=("cp.",),
-        binds="tensor-parallel links",
+        binds=_LINKS,
         binds_pass="links",
         is_wire=True,
-        of_layers=True,
         law=Exchanged(forward=context_exchange, times=lambda _: backward_times("exchange")),
     ),
     StepPart(
-        name="ep",
-        words="expert exchange",
-        group="network",
-        short="EP",
+        *("ep", "expert exchange", "network", "EP"),
         terms=("ep.",),
         binds="expert all-to-all",
         binds_pass="links",
         is_wire=True,
-        of_layers=True,
         law=Exchanged(forward=expert_exchange, times=lambda _: backward_times("exchange"), repeated="whole"),
     ),
-    StepPart(
-        name="pp_transfer",
-        words="hand-over between stages",
-        group="network",
-        short="PP transfer",
-        terms=("pp_transfer",),
-        binds="pipeline",
-        is_wire=True,
-    ),
-    StepPart(
-        name="pp_bubble",
-        words="pipeline bubbles",
-        group="waiting",
-        short="bubble",
-        terms=("pp_bubble", "stage"),
-        binds="pipeline",
-    ),
-    StepPart(
-        name="dp",
-        words="exchange of gradients",
-        group="network",
-        short="DP",
-        terms=("dp",),
-        binds="data-parallel network",
-        is_wire=True,
-    ),
-    StepPart(name="optimizer", words="optimizer", group="memory", terms=("optimizer",), binds="hbm bandwidth"),
-    StepPart(
-        name="offload",
-        words="offload to the host's memory",
-        group="network",
-        terms=("offload",),
-        binds="host memory link",
-        is_wire=True,
-    ),
-    StepPart(
-        name="fixed",
-        words="fixed time of a step",
-        group="software",
-        terms=("step",),
-        binds="host",
-        binds_pass="launches",
-    ),
-    StepPart(name="jitter", words="wait for the slowest chip", group="waiting", terms=("jitter",), is_wire=True),
-    StepPart(
-        name="software",
-        words="software beyond tuned kernels",
-        group="software",
-        terms=("software",),
-        binds_pass="software",
-    ),
+    StepPart("pp_transfer", "hand-over between stages", "network", "PP transfer", binds="pipeline", is_wire=True),
+    StepPart("pp_bubble", "pipeline bubbles", "waiting", "bubble", terms=("pp_bubble", "stage"), binds="pipeline"),
+    StepPart("dp", "exchange of gradients", "network", "DP", binds="data-parallel network", is_wire=True),
+    StepPart("optimizer", "optimizer", "memory", binds=_HBM),
+    StepPart("offload", "offload to the host's memory", "network", binds="host memory link", is_wire=True),
+    StepPart("fixed", "fixed time of a step", "software", terms=("step",), binds="host", binds_pass="launches"),
+    StepPart("jitter", "wait for the slowest chip", "waiting", is_wire=True),
+    StepPart("software", "software beyond tuned kernels", "software", binds_pass="software"),
 )
 """Every part of a step, in print order, which is the order of sums."""
 
-LAYER_PARTS = tuple(part.name for part in PARTS_OF_STEP if part.of_layers)
+LAYER_PARTS = tuple(part.name for part in PARTS_OF_STEP if part.law)
 """The parts that layers have; the others belong to the step."""
 
 COMPUTED: Mapping[str, Computed] = {p.name: p.law for p in PARTS_OF_STEP if isinstance(p.law, Computed)}
@@ -330,7 +241,7 @@ def layer_times(
     """Times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
     of = LayerWork(model, layer, system, job, p, notes, kernels, Once() if once is None else once)
     forward = {name: law.forward(of) for name, law in COMPUTED.items()}
-    backward = {name: law.backward(of) for name, law in COMPUTED.items() if law.backward is not None}
+    backward = {name: law.own[1](of) for name, law in COMPUTED.items() if law.own}
     exchanges = {name: law.forward(of) for name, law in EXCHANGED.items()}
     return LayerTimes(
         forward=forward | {name: x.exposed for name, x in exchanges.items()},
@@ -341,91 +252,72 @@ def layer_times(
     )
 
 
-_Weighted = tuple[str, str]
-"""A term of a sum: the symbol of its factor, "" for one, and that of its seconds."""
+class _SumTerm(NamedTuple):
+    """A term of a sum over the parts of a layer. factor: its symbol, "" for one; symbol: of the seconds; part: whose;
+    is_own: those of the backward pass that are no multiple of the forward pass."""
+
+    factor: str
+    symbol: str
+    part: str
+    is_own: bool = False
 
 
-def _sum_law(name: str, words: str, terms: Sequence[_Weighted]) -> Callable[..., Floats]:
-    """The law that sums the terms, with its formula in its docstring as every law has it."""
+class LayerSum:
+    """A sum over the parts of a layer. law: its function, with the formula in its docstring as every law has it."""
 
-    def law(**given: Floats | float) -> Floats:
-        return np.asarray(reduce(np.add, (given[w] * given[x] if w else given[x] for w, x in terms)))
+    def __init__(self, words: str, terms: Iterable[_SumTerm]) -> None:
+        self.terms = tuple(terms)
+        of = [(term.factor, term.symbol) for term in self.terms]
 
-    seconds = ", ".join(f"{x} s" for _, x in terms)
-    law.__name__ = law.__qualname__ = name
-    law.__doc__ = (
-        f"{words}\n\n    T = {' + '.join(f'{w} * {x}' if w else x for w, x in terms)}\n\n    Units: {seconds}."
-    )
-    symbols = [symbol for term in terms for symbol in term if symbol]
-    law.__signature__ = Signature([Parameter(s, Parameter.KEYWORD_ONLY) for s in symbols])  # type: ignore[attr-defined]
-    return law
+        def law(**given: Floats | float) -> Floats:
+            return np.asarray(reduce(np.add, (given[w] * given[x] if w else given[x] for w, x in of)))
 
+        formula, units = " + ".join(f"{w} * {x}" if w else x for w, x in of), ", ".join(f"{x} s" for _, x in of)
+        law.__doc__ = f"{words}\n\nT = {formula}\n\nUnits: {units}."
+        self.law: Callable[..., Floats] = law
 
-def symbol_of(part: str) -> str:
-    """The symbol of what a layer computes of a part."""
-    return COMPUTED[part].symbol or part
-
-
-def _backward_terms() -> list[_Weighted]:
-    """First one term of each part, then laws of their own beside a multiple of the forward pass."""
-    own = [("", law.backward_symbol) for law in COMPUTED.values() if law.times is not None and law.backward is not None]
-    return [(law.times_symbol, symbol_of(name)) for name, law in COMPUTED.items()] + own
+    def given(self, x: LayerTimes, factors: Mapping[str, Floats | float]) -> dict[str, Floats | float]:
+        """What the law takes. factors: by their symbols."""
+        out: dict[str, Floats | float] = {}
+        for factor, symbol, part, is_own in self.terms:
+            out |= ({factor: factors[factor]} if factor else {}) | {symbol: (x.backward if is_own else x.forward)[part]}
+        return out
 
 
-forward_s = _sum_law(
-    "forward_s",
+def _backward_terms() -> Iterator[_SumTerm]:
+    """One term of each part, then what is no multiple of the forward pass beside one that is."""
+    for name, law in COMPUTED.items():
+        if law.times:
+            yield _SumTerm(law.times[0], law.symbol or name, name)
+        elif law.own:
+            yield _SumTerm("", law.own[0], name, is_own=True)
+    yield from (_SumTerm("", law.own[0], name, is_own=True) for name, law in COMPUTED.items() if law.times and law.own)
+
+
+FORWARD = LayerSum(
     "Seconds that the device computes in the forward pass of a layer.",
-    [("", symbol_of(name)) for name in COMPUTED],
+    (_SumTerm("", law.symbol or name, name) for name, law in COMPUTED.items()),
 )
 
-backward_s = _sum_law(
-    "backward_s",
+BACKWARD_PASS = LayerSum(
     "Seconds that the device computes in the backward pass of a layer: so many times what its forward pass takes, and"
     " what has a law of its own.",
     _backward_terms(),
 )
 
-needed_s = _sum_law(
-    "needed_s",
+NEEDED_AGAIN = LayerSum(
     "Seconds of what the backward pass of a layer needs again, repeated once. whole: 1 where all of the layer is"
     " repeated, so that rows go to their experts again.",
-    [
-        *(("", symbol_of(name)) for name, law in COMPUTED.items() if law.repeated == "share"),
-        *(("whole" if law.repeated == "whole" else "", name) for name, law in EXCHANGED.items() if law.repeated),
-    ],
+    (
+        *(_SumTerm("", law.symbol or name, name) for name, law in COMPUTED.items() if law.repeated == "share"),
+        *(_SumTerm(law.repeated.removeprefix("share"), name, name) for name, law in EXCHANGED.items() if law.repeated),
+    ),
 )
 
 
-def forward_given(x: LayerTimes) -> dict[str, Floats]:
-    """What `forward_s` takes."""
-    return {symbol_of(name): x[name] for name in COMPUTED}
-
-
-def backward_given(x: LayerTimes, times: Mapping[str, float]) -> dict[str, Floats | float]:
-    """What `backward_s` takes. times: how often the backward pass takes a part of the forward pass again."""
-    given: dict[str, Floats | float] = {}
-    for name, law in COMPUTED.items():
-        if law.times is None:
-            given[symbol_of(name)] = x.backward[name]
-        else:
-            given |= {law.times_symbol: times[name], symbol_of(name): x[name]}
-    beside = {law.backward_symbol: name for name, law in COMPUTED.items() if law.backward_symbol}
-    return given | {symbol: x.backward[name] for symbol, name in beside.items()}
-
-
-def both_passes_s(x: LayerTimes, name: str, times: Mapping[str, float]) -> Floats:
-    """Seconds of a computed part, forward and backward."""
-    seconds = (1.0 + times[name]) * x[name] if name in times else x[name]
-    return seconds + x.backward[name] if name in x.backward else seconds
-
-
-def needed_again_s(x: LayerTimes, products: Floats, whole: Floats) -> Floats:
-    """`needed_s` of a layer. products: those that are needed; whole: 1 where all of the layer is repeated."""
-    given = {symbol_of(name): x[name] for name, law in COMPUTED.items() if law.repeated == "share"}
-    given |= {name: x[name] for name, law in EXCHANGED.items() if law.repeated}
-    return needed_s(**given | {symbol_of("gemm"): products}, whole=whole)
-
-
-def cores_s(x: LayerTimes) -> Floats:
-    """Seconds of what is repeated with the attention core."""
-    return reduce(np.add, (x[name] for name, law in COMPUTED.items() if law.repeated == "core"))
+def both_passes_s(x: LayerTimes, name: str, factors: Mapping[str, float]) -> Floats:
+    """Seconds of a computed part, forward and backward. factors: how often the backward pass takes it again, by
+    symbol."""
+    law = COMPUTED[name]
+    seconds = (1.0 + factors[law.times[0]]) * x[name] if law.times else x[name]
+    return seconds + x.backward[name] if law.own else seconds

@@ -23,19 +23,16 @@ from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
 from mowich.software.stack import Platform, Stack
 from mowich.training.layer import Once
 from mowich.training.parts import (
+    BACKWARD_PASS,
     COMPUTED,
     EXCHANGED,
+    FORWARD,
     LAYER_PARTS,
+    NEEDED_AGAIN,
     BackwardJob,
     LayerTimes,
-    backward_given,
-    backward_s,
     both_passes_s,
-    cores_s,
-    forward_given,
-    forward_s,
     layer_times,
-    needed_again_s,
 )
 from mowich.training.slices import by_slice
 
@@ -43,17 +40,22 @@ from mowich.training.slices import by_slice
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
-    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of which forward_s;
-    bubble_s: idle in a step; sums: all layers' parts, or groups of them, before the pipeline cuts them; head_s: the
-    whole head; imbalance: layers of the fullest stage over the mean one."""
+    ranks lie between tensor-parallel ones."""
 
     parts: dict[str, Floats]
+    """By LAYER_PARTS and "head"."""
     total_s: Floats
+    """The sum of the parts."""
     forward_s: Floats
+    """Of that, the forward pass."""
     bubble_s: Floats
+    """Idle in a step."""
     sums: dict[str, Floats]
+    """All layers' parts, or groups of them, before the pipeline cuts them."""
     head_s: Floats
+    """The whole head."""
     imbalance: Floats
+    """Layers of the fullest stage over the mean one."""
 
 
 EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
@@ -436,16 +438,20 @@ def layer_sums(
 
 @dataclass(frozen=True, slots=True)
 class _Repeats:
-    """What the backward pass computes again, by plan. share: of a layer's work; whole: 1 where it is all of a layer;
-    stops: 1 where that ends before the last product; attention: 1 where the attention core is among it; experts: where
-    experts alone are; launches: times that the host launches a layer behind its forward pass."""
+    """What the backward pass computes again, by plan."""
 
     share: Floats
+    """Of a layer's work."""
     whole: Floats
+    """1 where it is all of a layer."""
     stops: Floats
+    """1 where that ends before the last product."""
     attention: Floats
+    """1 where the attention core is among it."""
     experts: NDArray[np.bool_]
+    """Where experts alone are."""
     launches: Floats
+    """Times that the host launches a layer behind its forward pass."""
 
 
 def _repeats_of(recompute: Floats, s: Stack) -> _Repeats:
@@ -467,15 +473,19 @@ def _layer_parts(
     """Seconds of one layer and one micro-batch by LAYER_PARTS, forward and backward; "forward": the pass of that name
     with its waits, "weights": one product for the gradients of weights. host: what the launches of a forward pass
     take."""
-    times = {name: law.times(job) for name, law in COMPUTED.items() if law.times is not None}
-    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(**forward_given(x))
-    back = told(notes, "layer.backward", backward_s, note="one layer on the device")(**backward_given(x, times))
+    factors = {symbol: times(job) for symbol, times in (law.times for law in COMPUTED.values() if law.times)}
+    ahead = told(notes, "layer.forward", FORWARD.law, note="one layer on the device")(**FORWARD.given(x, {}))
+    back = told(notes, "layer.backward", BACKWARD_PASS.law, note="one layer on the device")(
+        **BACKWARD_PASS.given(x, factors)
+    )
     waits, waits_back = waited(ahead, host), waited(back, job.stack.backward_host * host)
-    needed = needed_again_s(x, products_again_s(x["gemm"], repeats.stops, x.last), repeats.whole)
-    again = again_s(share=repeats.share, needed=needed, core=repeats.attention, attention=cores_s(x))
+    needed = NEEDED_AGAIN.given(x, {"whole": repeats.whole})
+    needed["products"] = products_again_s(x["gemm"], repeats.stops, x.last)
+    cores = total_of(x[name] for name, law in COMPUTED.items() if law.repeated == "core")
+    again = again_s(share=repeats.share, needed=NEEDED_AGAIN.law(**needed), core=repeats.attention, attention=cores)
     if np.any(repeats.experts):
         again = np.where(repeats.experts, x.experts_again, again)
-    parts = {name: both_passes_s(x, name, times) for name in COMPUTED} | {
+    parts = {name: both_passes_s(x, name, factors) for name in COMPUTED} | {
         "host": waits + waits_back,
         # the host launches again what is computed again, before and beside the backward pass
         "recompute": again + waited(back + again, repeats.launches * host) - waits_back,

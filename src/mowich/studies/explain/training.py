@@ -36,7 +36,7 @@ from mowich.training.sensitivity import ends, moved_numbers, noted_on
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
 from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
-TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {part.name: part.terms for part in PARTS_OF_STEP}
+TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {part.name: part.terms or (part.name,) for part in PARTS_OF_STEP}
 """Which recorded terms make each part of the step."""
 
 OF_POINT = (
