@@ -35,8 +35,8 @@ layer rule for its names is tested below. `studies.layer.library` imports module
 a user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the
 dataframes and the writer of Parquet that are installed. `cli.verbs` loads the module of a verb; `show.verbs` loads
 the page of an answer among `mowich.show`; `judge.names` gives a candidate what it may import. `capture.adapters` loads
-a family's helper among its own modules, `capture.inputs` the module of the model that a user names. `requests.room`, `studies.rooms` and
-`show.rooms` load the file of a room in their own folder."""
+a family's helper among its own modules, `capture.inputs` the module of the model that a user names.
+`requests.room`, `studies.rooms` and `show.rooms` load the file of a room in their own folder."""
 
 
 @dataclass(frozen=True, slots=True)

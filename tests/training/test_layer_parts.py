@@ -11,7 +11,7 @@ from mowich.facts import Facts
 from mowich.formula import formula_of
 from mowich.models import load_model
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.serving.step import PARTS_OF_TOKEN
+from mowich.serving.parts import PARTS_OF_TOKEN
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
 from mowich.training import parts

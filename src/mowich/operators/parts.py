@@ -1,6 +1,6 @@
 """A part of a time, as readers meet it: its name in answers, its words and its group.
 
-Jobs have rows of it where their laws stand: `training.parts`, `training.forward`, `serving.step`. Pages take words and
+Jobs have rows of it where their laws stand: `training.parts`, `training.forward`, `serving.parts`. Pages take words and
 colours from there (`show.charts_parts`).
 """
 

@@ -28,8 +28,8 @@ from mowich.operators.law import (
     products_of_rows,
     unevenness,
 )
-from mowich.operators.parts import TimePart
 from mowich.plans.shapes import Shapes
+from mowich.serving.parts import PARTS_OF_TOKEN
 from mowich.serving.tabled import PlanKernels, TabledStep, tabled_step
 from mowich.software.engine import EngineCosts
 
@@ -275,23 +275,6 @@ class _Work:
         """One number for steps with a prompt, another for those without."""
         return np.where(self.prompt > 0, yes, no)
 
-
-PARTS_OF_TOKEN = (
-    TimePart("linear", "matrix products", "compute"),
-    TimePart("head", "output head", "compute"),
-    TimePart("experts", "experts", "compute"),
-    TimePart("attention", "reading the cache", "memory"),
-    TimePart("prefill_attention", "attention of prompts", "compute"),
-    TimePart("activations", "activations", "memory"),
-    TimePart("layers", "fixed time of layers", "software"),
-    TimePart("host", "launches by the host", "software"),
-    TimePart("tp", "tensor-parallel exchange", "network", "TP"),
-    TimePart("ep", "expert exchange", "network", "EP"),
-    TimePart("cp", "context-parallel exchange", "network", "CP"),
-    TimePart("pp", "hand-over between stages", "network", "PP"),
-    TimePart("launches", "wait for launches by the host", "software"),
-)
-"""Parts of a step, in the order of their sum."""
 
 _MESSAGES = ("tp.wire", "ep.inside", "ep.outside", "cp.wire", "pp.wire")
 """Terms of one message, told behind the parts that send it."""

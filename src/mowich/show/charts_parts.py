@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mowich.estimate import Estimate
 from mowich.operators.parts import TimePart
-from mowich.serving.step import PARTS_OF_TOKEN
+from mowich.serving.parts import PARTS_OF_TOKEN
 from mowich.show.chart_grammar import DECALS, Range
 from mowich.show.charts import Chart, Option, stacked_bars
 from mowich.show.colours import GROUPS

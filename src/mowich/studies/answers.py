@@ -110,7 +110,7 @@ def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | No
     """The JSON of the answer to the words of a command: of `compare` and `plan` made in this process, of others
     by one of their own. facts, model: as `asked.read_words` takes them. Raises UserError for what is refused."""
     from mowich.requests.jobs import COMPARE, PLAN
-    from mowich.studies.asked import ask_question, read_words, refused, result_of
+    from mowich.studies.asked import ask_question, not_answered, read_words, result_of
 
     verb, *rest = words or ("",)
     try:
@@ -121,7 +121,7 @@ def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | No
             planned = read_words(PLAN, rest, facts, model)
             return result_of(plan_answered(planned), planned)
     except UserError as error:
-        raise refused(words, str(error).splitlines()[0]) from error
+        raise not_answered(words, str(error).splitlines()[0]) from error
     return ask_question(words)
 
 

@@ -51,11 +51,11 @@ def ask_question(words: Sequence[str]) -> Result:
         found = None
     if not isinstance(found, dict):
         said = done.stderr.strip().splitlines()
-        raise refused(words, said[0].removeprefix("error: ") if said else "prints no answer as JSON")
+        raise not_answered(words, said[0].removeprefix("error: ") if said else "prints no answer as JSON")
     return found
 
 
-def refused(words: Sequence[str], what: str) -> UserError:
+def not_answered(words: Sequence[str], what: str) -> UserError:
     """Why a question that is a part of another is not answered."""
     return UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
 
