@@ -1,4 +1,4 @@
-"""Writes src/mowich/api/__init__.pyi: the functions of Python as editors and type checkers read them.
+"""Writes src/mowich/__init__.pyi: the functions of Python as editors and type checkers read them.
 
 The arguments of most functions are the fields of a schema, which no `def` lists: an editor that reads the source would
 see none. The stub says what `help` says. Run by `make docs`.
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pages import ROOT, write
 
-from mowich import api
+import mowich
 from mowich.api.keyword_verb import KeywordVerb
-from mowich.api.names import CLASSES
+from mowich.api.names import HOMES
 
-STUB = ROOT / "src" / "mowich" / "api" / "__init__.pyi"
+STUB = ROOT / "src" / "mowich" / "__init__.pyi"
 HEAD = '"""The verbs as Python functions.\n\nWritten by `tools/python_stubs.py` from their schemas. Do not edit."""\n\n'
 LONG = 60
 """Characters from which a default is left out."""
@@ -65,22 +65,17 @@ def functions(name: str, verb: KeywordVerb) -> Iterator[str]:
 def stub() -> str:
     """The stub's text."""
     made, there = "", dict[str, list[str]]()
-    for name in api.__all__:
-        found = getattr(api, name)
-        verb = getattr(found, "verb", None)
+    for name, home in HOMES.items():
+        verb = getattr(getattr(mowich, name), "verb", None)
         if not isinstance(verb, KeywordVerb):
-            there.setdefault(found.__module__, []).append(f"{name} as {name}")
+            there.setdefault(home, []).append(f"{name} as {name}")
         else:
             made += "".join(functions(name, verb))
-    homes = {**CLASSES, **_STANDARD, "overload": "typing"}
-    for word in sorted(set(re.findall(r"\w+", made)) & homes.keys() - set(api.__all__)):
+    homes = {**_STANDARD, "overload": "typing"}
+    for word in sorted(set(re.findall(r"\w+", made)) & homes.keys()):
         there.setdefault(homes[word], []).append(word)
-    return (
-        HEAD
-        + "".join(f"from {home} import {', '.join(names)}\n" for home, names in sorted(there.items()))
-        + "\n"
-        + made
-    )
+    imports = "".join(f"from {home} import {', '.join(names)}\n" for home, names in sorted(there.items()))
+    return f"{HEAD}{imports}\n__version__: str\n\n{made}"
 
 
 def pages() -> dict[Path, str]:

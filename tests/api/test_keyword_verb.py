@@ -15,7 +15,7 @@ from mowich.errors import UserError
 from mowich.requests.jobs import COMPARE, FIT, CompareRequest, FitRequest
 
 JOB = {"seq": 4096, "batch": "256seqs"}
-STUB = Path(mowich.__file__).parent / "api" / "__init__.pyi"
+STUB = Path(mowich.__file__).with_suffix(".pyi")
 VERBS = [name for name in mowich.__all__ if isinstance(getattr(getattr(mowich, name), "verb", None), KeywordVerb)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, Signature
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -54,14 +55,24 @@ class KeywordVerb:
 
 
 def keyword_verb(
-    schema: Schema[Q], *places: str, gives: Mapping[str, str] = _NO_JOBS, listed: Collection[str] = ()
+    schema: Schema[Q],
+    *places: str,
+    gives: Mapping[str, str] = _NO_JOBS,
+    listed: Collection[str] = (),
+    has_facts: bool = True,
 ) -> Callable[[Callable[[Q], R]], Callable[..., R]]:
     """Decorates what answers a request: the function of Python that makes the request of its arguments. places: fields
     that are given by position too; gives: as in `KeywordVerb`; listed: fields that take a list alone, no text (an empty
-    one without a place is not given)."""
+    one without a place is not given); has_facts: whether other facts may be given."""
+    fields = {f.spelled(Edge.KEYWORD): f for f in schema.at(Edge.KEYWORD) if not f.group}
 
     def of(answer: Callable[[Q], R]) -> Callable[..., R]:
-        signature = _signature(schema, places, str(answer.__annotations__["return"]))
+        order = [*places, *(name for name in fields if name not in places)]
+        arguments = [_parameter(schema, name, fields[name], is_placed=name in places) for name in order]
+        facts = Parameter("facts", Parameter.KEYWORD_ONLY, default=None, annotation="Facts | None")
+        signature = Signature(
+            [*arguments, facts] if has_facts else arguments, return_annotation=str(answer.__annotations__["return"])
+        )
 
         @wraps(answer)
         def called(*args: object, **named: object) -> R:
@@ -69,10 +80,10 @@ def keyword_verb(
                 given = signature.bind(*args, **named).arguments
             except TypeError as error:
                 raise TypeError(f"{answer.__name__}() {error}") from None
-            facts = given.pop("facts", None)
-            asked = {name: names_called(x) if name in listed else _named(x) for name, x in given.items()}
+            known = given.pop("facts", None)
+            asked = {name: names_called(x) if name in listed else _named(x, fields[name]) for name, x in given.items()}
             asked = {name: x for name, x in asked.items() if x or name not in listed or name in places}
-            with keywords_asked(schema, facts, **asked) as request:
+            with keywords_asked(schema, known, **asked) as request:
                 return answer(request)
 
         called.__annotations__ = {"return": signature.return_annotation}
@@ -82,20 +93,13 @@ def keyword_verb(
     return of
 
 
-def _named(value: object) -> object:
-    """A value in which each system is its name."""
+def _named(value: object, field: Field[object]) -> object:
+    """A value in which each system is its name, and in place of words each path is its text."""
     if isinstance(value, list | tuple):
-        return [_named(part) for part in value]
+        return [_named(part, field) for part in value]
+    if isinstance(value, Path) and field.kind in ("word", "texts"):
+        return str(value)
     return name_called(value) if isinstance(value, System) else value
-
-
-def _signature(schema: Schema[object], places: Collection[str], gives: str) -> Signature:
-    """The arguments of a function: those with a place first, then the others in the order of the schema."""
-    fields = {f.spelled(Edge.KEYWORD): f for f in schema.at(Edge.KEYWORD) if not f.group}
-    order = [*places, *(name for name in fields if name not in places)]
-    found = [_parameter(schema, name, fields[name], is_placed=name in places) for name in order]
-    facts = Parameter("facts", Parameter.KEYWORD_ONLY, default=None, annotation="Facts | None")
-    return Signature([*found, facts], return_annotation=gives)
 
 
 def _parameter(schema: Schema[object], name: str, field: Field[object], *, is_placed: bool) -> Parameter:

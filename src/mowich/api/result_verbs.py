@@ -128,7 +128,8 @@ def verify(
         return answers.verified(asked)
 
 
-def forecasts(ledger: str | Path | None = None) -> Forecasts:
+@keyword_verb(forecasting.FORECAST_LIST, "ledger", has_facts=False)
+def forecasts(asked: forecasting.ForecastsRequest) -> Forecasts:
     """Forecasts that were frozen before anybody measured, and what came of them.
 
     Args:
@@ -143,11 +144,11 @@ def forecasts(ledger: str | Path | None = None) -> Forecasts:
         >>> len(mowich.forecasts().rows) >= 20
         True
     """
-    with keywords_asked(forecasting.FORECAST_LIST, None, ledger=ledger) as asked:
-        return answers.forecasts_found(asked)
+    return answers.forecasts_found(asked)
 
 
-def next_measurements(question: str, *, on: str, number: str | None = None, budget: int = 3) -> NextMeasurements:
+@keyword_verb(next_measure.NEXT_MEASURE, "question", has_facts=False)
+def next_measurements(asked: next_measure.NextRequest) -> NextMeasurements:
     """Which measurements would narrow the range of an answer most, if each came out as is predicted today.
 
     Args:
@@ -167,10 +168,7 @@ def next_measurements(question: str, *, on: str, number: str | None = None, budg
         >>> mowich.next_measurements(asked, on="h200:1", budget=1).rows[0].left < 1.0
         True
     """
-    with keywords_asked(
-        next_measure.NEXT_MEASURE, None, question=question, on=on, number=number, budget=budget
-    ) as asked:
-        return answers.measurements_chosen(asked)
+    return answers.measurements_chosen(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:

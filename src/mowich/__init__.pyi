@@ -4,36 +4,67 @@ Written by `tools/python_stubs.py` from their schemas. Do not edit."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from mowich.api.kernel_verbs import advise as advise, check_kernel as check_kernel, debug_kernel as debug_kernel, judge as judge, load_kernel as load_kernel, run_kernel as run_kernel, tune as tune
-from mowich.api.keywords import Forward, Serve, Train
-from mowich.api.result_verbs import explain as explain, forecasts as forecasts, next_measurements as next_measurements, stale_facts as stale_facts, verify as verify
+from mowich.api.kernel_verbs import check_kernel as check_kernel, debug_kernel as debug_kernel, load_kernel as load_kernel, run_kernel as run_kernel
+from mowich.api.keywords import Forward as Forward, Serve as Serve, Train as Train
+from mowich.api.result_verbs import explain as explain, stale_facts as stale_facts, verify as verify
 from mowich.api.verbs import emit as emit, load as load, neighbours as neighbours, pareto as pareto
-from mowich.evidence.scores import Validation
-from mowich.facts import Facts
-from mowich.machines.system import System
-from mowich.models import Model
-from mowich.studies.brief.verdicts import Brief
-from mowich.studies.calibrate import Calibration
-from mowich.studies.claims import ClaimStudy
-from mowich.studies.collectives import CollectiveStudy
-from mowich.studies.compare import Comparison, PlanList
-from mowich.studies.fleet import Fleet
-from mowich.studies.forward_answer import ForwardAnswer
-from mowich.studies.gap import Gap
-from mowich.studies.goodput import GoodputStudy
-from mowich.studies.layer.study import LayerStudy
-from mowich.studies.power import PowerStudy
-from mowich.studies.prices import PriceStudy
-from mowich.studies.rates import RateResult
-from mowich.studies.rl_answer import RlAnswer
-from mowich.studies.serving_plan import ServeResult
-from mowich.studies.sweep import Sweep
-from mowich.studies.sweep_store import Parts
-from mowich.studies.traffic import TrafficResult
-from mowich.studies.value import ValueStudy
+from mowich.errors import UserError as UserError
+from mowich.estimate import Estimate as Estimate
+from mowich.evidence.scores import Validation as Validation
+from mowich.facts import Facts as Facts, load_facts as load_facts
+from mowich.machines.system import System as System
+from mowich.models import Model as Model
+from mowich.shown import AnswerList as AnswerList, Rows as Rows, Shown as Shown
+from mowich.studies.advise.advise import KernelAdvice as KernelAdvice
+from mowich.studies.brief.verdicts import Brief as Brief
+from mowich.studies.calibrate import Calibration as Calibration
+from mowich.studies.claims import ClaimStudy as ClaimStudy
+from mowich.studies.collectives import CollectiveStudy as CollectiveStudy
+from mowich.studies.compare import Comparison as Comparison, PlanList as PlanList, Row as Row
+from mowich.studies.debug.answer import KernelDebug as KernelDebug
+from mowich.studies.explain import Explanation as Explanation
+from mowich.studies.fleet import Fleet as Fleet
+from mowich.studies.forecasts import Forecasts as Forecasts
+from mowich.studies.forward_answer import ForwardAnswer as ForwardAnswer
+from mowich.studies.gap import Gap as Gap
+from mowich.studies.goodput import GoodputStudy as GoodputStudy
+from mowich.studies.judge.judge import KernelJudge as KernelJudge
+from mowich.studies.kernel_check import KernelsChecked as KernelsChecked
+from mowich.studies.layer.study import LayerStudy as LayerStudy
+from mowich.studies.next_measure import NextMeasurements as NextMeasurements
+from mowich.studies.power import PowerStudy as PowerStudy
+from mowich.studies.prices import PriceStudy as PriceStudy
+from mowich.studies.rates import RateResult as RateResult
+from mowich.studies.rl_answer import RlAnswer as RlAnswer
+from mowich.studies.serving_plan import ServeResult as ServeResult
+from mowich.studies.staleness import Staleness as Staleness
+from mowich.studies.sweep import Sweep as Sweep
+from mowich.studies.sweep_store import Parts as Parts
+from mowich.studies.system_run import SystemRun as SystemRun
+from mowich.studies.trade import Why as Why
+from mowich.studies.traffic import TrafficResult as TrafficResult
+from mowich.studies.tune.tune import KernelTune as KernelTune
+from mowich.studies.value import ValueStudy as ValueStudy
+from mowich.studies.verify import Verification as Verification
 from pathlib import Path
 from typing import overload
 
+__version__: str
+
+def advise(
+    file: str | Path,
+    arguments: Sequence[str] = (),
+    *,
+    kernel: str | None = None,
+    target: str | None = None,
+    lnc: int | None = None,
+    nki: str | None = None,
+    top: int = 3,
+    shows_all: bool = False,
+    runs: bool = True,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> KernelAdvice: ...
 def brief(
     *,
     against: Sequence[str | System] = ('gb300', 'ironwood'),
@@ -181,6 +212,9 @@ def fleet(
     seed: int = 0,
     facts: Facts | None = None,
 ) -> Fleet: ...
+def forecasts(
+    ledger: str | Path | None = None,
+) -> Forecasts: ...
 def gap(
     first: str | System,
     second: str | System,
@@ -211,6 +245,33 @@ def goodput(
     seed: int = 0,
     facts: Facts | None = None,
 ) -> GoodputStudy: ...
+def judge(
+    candidates: Sequence[str | Path],
+    reference: str | Path,
+    *,
+    on: str = "trn3",
+    kernel: str | None = None,
+    shapes: Sequence[str] = (),
+    seeds: int = 2,
+    tolerance: float | None = None,
+    measured: Mapping[str, float | str] = {},
+    measure_budget: int | None = None,
+    time_alone: bool = False,
+    lnc: int | None = None,
+    nki: str | None = None,
+    processes: int = 1,
+    timeout_s: float = 20.0,
+    memory_GiB: float = 4.0,
+    cache: str | Path | None = None,
+    seed: int = 0,
+) -> KernelJudge: ...
+def next_measurements(
+    question: str,
+    *,
+    on: str | System,
+    number: str | None = None,
+    budget: int = 3,
+) -> NextMeasurements: ...
 @overload
 def plan(
     model: str | Path | Model,
@@ -409,6 +470,25 @@ def traffic(
     regret: bool = False,
     facts: Facts | None = None,
 ) -> TrafficResult: ...
+def tune(
+    file: str | Path,
+    vary: Mapping[str, Sequence[object]] | Sequence[str],
+    *,
+    on: str | Sequence[str] = ('trn3',),
+    kernel: str | None = None,
+    shapes: Sequence[str] = (),
+    reference: str | Path | None = None,
+    seeds: int = 2,
+    tolerance: float | None = None,
+    limit: int = 1000,
+    all_values: bool = False,
+    lnc: int | None = None,
+    nki: str | None = None,
+    processes: int = 1,
+    timeout_s: float = 20.0,
+    memory_GiB: float = 4.0,
+    seed: int = 0,
+) -> KernelTune: ...
 def validate(
     path: str | Path | None = None,
     *,
