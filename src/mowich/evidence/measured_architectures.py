@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import TRAINIUM, published
-from mowich.evidence.serving_rows import find_model
+from mowich.evidence.serving_notes import find_model
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.serving.anchors import anchors_for

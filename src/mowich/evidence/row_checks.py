@@ -43,15 +43,6 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-PATTERN_COLUMNS = ("source", "model", "framework", "date", "chip", "precision")
-"""Columns of a row of serving that a note may have a pattern of."""
-
-
-def is_noted(note: Mapping[str, object], row: PublishedRow) -> bool:
-    """Whether a note is about a row: each of its patterns is found in the column of its name, in any case."""
-    return all(re.search(str(note[key]), row.get(key) or "", re.IGNORECASE) for key in PATTERN_COLUMNS if key in note)
-
-
 def cell_text(row: PublishedRow, column: str) -> str:
     """The words of a cell; "" where it holds none."""
     return (row.get(column) or "").strip()
