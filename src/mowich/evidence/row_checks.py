@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from mowich.errors import did_you_mean
 
@@ -41,6 +42,17 @@ def has_word(text: str, *words: str) -> bool:
     (True, False, True)
     """
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
+
+
+@cache
+def note_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a note, which is found in any case."""
+    return re.compile(text, re.IGNORECASE)
+
+
+def fits_all(row: PublishedRow, patterns: Mapping[str, str]) -> bool:
+    """Whether each pattern is found in the column of its name."""
+    return all(note_pattern(text).search(row.get(column) or "") for column, text in patterns.items())
 
 
 def cell_text(row: PublishedRow, column: str) -> str:

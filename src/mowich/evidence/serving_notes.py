@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Literal, TypedDict, cast
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_text, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_text, fits_all, refusal
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.models import load_model
@@ -146,11 +146,10 @@ def is_noted(note: ServingNote, row: PublishedRow, run: NotedRun | None = None) 
     >>> is_noted({"framework": "^vllm", "dp": True}, {"framework": "vLLM 0.18"}, NotedRun(dp=8))
     True
     """
-    said = cast("Mapping[str, object]", note)
-    run = run or NotedRun()
-    return all(
-        re.search(str(said[key]), row.get(key) or "", re.IGNORECASE) for key in PATTERN_COLUMNS if key in said
-    ) and all(met(said[key], run, cell_text(row, "date")) for key, met in _CONDITIONS.items() if key in said)
+    said, run = cast("Mapping[str, Any]", note), run or NotedRun()
+    return fits_all(row, {key: said[key] for key in PATTERN_COLUMNS if key in said}) and all(
+        met(said[key], run, cell_text(row, "date")) for key, met in _CONDITIONS.items() if key in said
+    )
 
 
 def first_note(notes: Sequence[ServingNote], row: PublishedRow, run: NotedRun | None = None) -> ServingNote:
