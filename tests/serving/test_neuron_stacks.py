@@ -16,7 +16,7 @@ from mowich.evidence.measured_tables import TABLES, TRAINIUM, published, read_cs
 from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_graphs import CompiledGraph
+from mowich.evidence.serving_notes import CompiledGraph
 from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts

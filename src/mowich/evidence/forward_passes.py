@@ -16,7 +16,8 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
 from mowich.evidence.scores import RowResult
-from mowich.evidence.serving_rows import engine_of, find_model, kv_of, weights_of
+from mowich.evidence.serving_notes import engine_of, find_model
+from mowich.evidence.serving_rows import kv_of, weights_of
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of

@@ -23,7 +23,7 @@ from mowich.evidence.row_checks import (
     has_word,
     refusal,
 )
-from mowich.evidence.serving_rows import find_model
+from mowich.evidence.serving_notes import find_model
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml

@@ -51,6 +51,13 @@ def published(shown: str = SHIPPED) -> Path:
     return Path(str(resources.files("mowich.facts"))) / shown
 
 
+@cache
+def shipped_rows(shown: str = SHIPPED) -> tuple[PublishedRow, ...]:
+    """The rows of a table that ships, as they stand there: tests have checked them."""
+    with published(shown).open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
 def shipped_as(path: str | Path | None) -> str | None:
     """How results name the shipped table that `path` means: none for those of training, a word of `TABLES`, or the
     name itself. None for any other file."""
@@ -62,7 +69,9 @@ def shipped_as(path: str | Path | None) -> str | None:
 # kinds and their columns
 # ----------------------------------------------------------------------------------------------------------------------
 
-TableKind = Literal["rl", "passes", "energy", "serving", "collectives", "forward", "collective", "training"]
+TableKind = Literal[
+    "rl", "passes", "energy", "serving", "collectives", "forward", "collective", "ownership", "training"
+]
 
 LARGEST = 1e18
 """No cell of a measurement is larger: seconds, bytes, FLOP/s in TFLOP/s, tokens."""
@@ -202,8 +211,8 @@ def table_form(kind: TableKind) -> TableForm:
     )
 
 
-_IN_FILES: tuple[TableKind, ...] = ("collective",)
-"""Kinds that only files of other programs have, which `validate` does not read."""
+_ELSEWHERE: tuple[TableKind, ...] = ("collective", "ownership")
+"""Kinds that `validate` does not read: files of other programs, and costs that ship."""
 
 
 def table_kind(columns: Collection[str]) -> TableKind:
@@ -212,7 +221,7 @@ def table_kind(columns: Collection[str]) -> TableKind:
     >>> table_kind(["W_per_chip", "chip"]), table_kind(["row_kind"]), table_kind(["id"])
     ('energy', 'rl', 'training')
     """
-    asked = (kind for kind in get_args(TableKind) if kind not in _IN_FILES and table_form(kind).is_told_by(columns))
+    asked = (kind for kind in get_args(TableKind) if kind not in _ELSEWHERE and table_form(kind).is_told_by(columns))
     return next(asked, "training")
 
 

@@ -17,7 +17,7 @@ from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, cell_count, refusal
 from mowich.evidence.row_words import recompute_of, switch_of
-from mowich.evidence.serving_rows import engine_of, find_model
+from mowich.evidence.serving_notes import engine_of, find_model
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.model import Model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from mowich.errors import did_you_mean
 
@@ -43,13 +44,15 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-PATTERN_COLUMNS = ("source", "model", "framework", "date", "chip", "precision")
-"""Columns of a row of serving that a note may have a pattern of."""
+@cache
+def note_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a note, which is found in any case."""
+    return re.compile(text, re.IGNORECASE)
 
 
-def is_noted(note: Mapping[str, object], row: PublishedRow) -> bool:
-    """Whether a note is about a row: each of its patterns is found in the column of its name, in any case."""
-    return all(re.search(str(note[key]), row.get(key) or "", re.IGNORECASE) for key in PATTERN_COLUMNS if key in note)
+def fits_all(row: PublishedRow, patterns: Mapping[str, str]) -> bool:
+    """Whether each pattern is found in the column of its name."""
+    return all(note_pattern(text).search(row.get(column) or "") for column, text in patterns.items())
 
 
 def cell_text(row: PublishedRow, column: str) -> str:

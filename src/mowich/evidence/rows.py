@@ -23,10 +23,10 @@ from mowich.evidence.row_plan import CoarseFit, SharedRuns, frugal_plans
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
-    batch_rules,
     board_limits,
     length_of_mfu,
     network_speed,
+    notes_on,
     per_device_batch,
     release_of_row,
     stack_of_row,
@@ -317,10 +317,9 @@ class _Reader(MendedCells):
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return _possible_batch(each * devices)
-        for match, words, sequences, source in batch_rules():
-            if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
-                self.fill("batch", f"{sequences:g}", source)
-                return sequences
+        for note in notes_on("batches", self.row):
+            self.fill("batch", f"{note['batch']:g}", note["source"])
+            return float(note["batch"])
         step, chips = self.number("step_time_s"), self.number("n_chips")
         rate, each_chip, seqs = (
             self.number(c) for c in ("tokens_per_s_total", "tokens_per_s_per_chip", "seqs_per_s_total")
