@@ -33,6 +33,7 @@ from mowich.show.chart_grammar import (
     upright_guide,
 )
 from mowich.show.colours import DASHES, GREY, GROUPS, LIMIT_MARK, PAPER, SYMBOLS, SystemLook
+from mowich.shown import Result
 
 Option = Mapping[str, object]
 """What ECharts draws."""
@@ -284,6 +285,11 @@ def _band(name: str, span: Range, look: SystemLook | None) -> Series:
 
 
 _WIDE = 30.0
+
+
+def interval_bar(name: str, data: Result, scale: float = 1.0) -> tuple[str, float, float, float]:
+    """An estimate of an answer as `ranges` takes it. scale: to the unit that is drawn."""
+    return name, scale * data["low"], scale * data["value"], scale * data["high"]
 
 
 def ranges(

@@ -180,10 +180,7 @@ def _method_pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
         charts.ranges(
             "Time with its 90% range",
             "",
-            [
-                (name, float(r["time_s"]["low"]), float(r["time_s"]["value"]), float(r["time_s"]["high"]))
-                for name, r in zip(names, rows, strict=True)
-            ],
+            [charts.interval_bar(name, r["time_s"]) for name, r in zip(names, rows, strict=True)],
             unit="s",
             log=True,
             looks=dict.fromkeys(names, look),
@@ -311,10 +308,7 @@ def _pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
         charts.ranges(
             "Time with its 90% range",
             "",
-            [
-                (n, _US * r["time_s"]["low"], _US * r["time_s"]["value"], _US * r["time_s"]["high"])
-                for n, r in zip(names, rows, strict=True)
-            ],
+            [charts.interval_bar(n, r["time_s"], _US) for n, r in zip(names, rows, strict=True)],
             unit="us",
             log=True,
             looks=dict.fromkeys(names, look),

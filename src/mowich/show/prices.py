@@ -209,11 +209,7 @@ def _pictures(known: Sequence[Result]) -> list[Chart]:
         charts.ranges(
             "The same with its 90% range",
             "",
-            [
-                (str(r["system"]), float(e["low"]), float(e["value"]), float(e["high"]))
-                for r in known
-                for e in (r["tco_total"],)
-            ],
+            [charts.interval_bar(str(r["system"]), r["tco_total"]) for r in known],
             unit="$/chip/h",
         ),
     ]

@@ -219,11 +219,7 @@ def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> l
             charts.ranges(
                 name,
                 "Tokens per second and chip under each stack or engine.",
-                [
-                    (str(r["software"]), *(r["tokens_per_s_per_chip"][end] for end in ("low", "value", "high")))
-                    for r in rows
-                    if r["feasible"]
-                ],
+                [charts.interval_bar(str(r["software"]), r["tokens_per_s_per_chip"]) for r in rows if r["feasible"]],
                 unit="tokens/s/chip",
                 log=True,
             )
