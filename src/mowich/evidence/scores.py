@@ -80,7 +80,7 @@ class MemoryScore(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
+class RowResult(Keyed):
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
     max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
     are per step.
@@ -90,6 +90,11 @@ class RowResult:
     that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
     not, offload or a policy that is not modelled ran, and the row is scored apart. memory: of rows that state it.
     Unsupported rows have a reason and no figures."""
+
+    KEYS = (
+        "id status reason metric measured predicted low high ratio abs_error chip source kind fully_specified "
+        "grade hand_tuned hand_tuned_coverage fits_memory model=case.model.name inferred memory? stack:none?"
+    )
 
     id: str
     status: str
@@ -150,33 +155,6 @@ class RowResult:
         if self.low is None or self.high is None or self.measured is None:
             return None
         return self.low <= self.measured <= self.high
-
-    def to_dict(self) -> dict[str, object]:
-        """The row of the JSON contract."""
-        keys = (
-            "id",
-            "status",
-            "reason",
-            "metric",
-            "measured",
-            "predicted",
-            "low",
-            "high",
-            "ratio",
-            "abs_error",
-            "chip",
-            "source",
-            "kind",
-            "fully_specified",
-            "grade",
-            "hand_tuned",
-            "hand_tuned_coverage",
-            "fits_memory",
-        )
-        model = None if self.case is None else self.case.model.name
-        shown = {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
-        shown |= {"memory": self.memory.to_dict()} if self.memory else {}
-        return {**shown, "stack": self.stack} if self.stack else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
