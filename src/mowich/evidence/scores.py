@@ -19,12 +19,10 @@ import numpy as np
 
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_rules import is_time
-from mowich.shown import Keyed, Rows, Shown
+from mowich.shown import Keyed, Rows, Shown, plain_json
 
 if TYPE_CHECKING:
     from mowich.evidence.rows import Case
-
-_SCHEMA = "mowich/validate@1"
 
 SHIPPED = "published/training.csv"
 """How a result names the training rows that ship: constants and widths of intervals were fitted to them, so their
@@ -218,6 +216,9 @@ class Validation(Shown):
         'published/training.csv'
     """
 
+    SCHEMA = "mowich/validate@1"
+    KEYS = "file=path facts_hash rows summary=told_summary pairs?"
+
     path: str
     facts_hash: str
     rows: Rows[RowResult]
@@ -256,22 +257,10 @@ class Validation(Shown):
             groups.setdefault(key(row), []).append(row)
         return {name: summarise(groups[name]) for name in sorted(groups)}
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/validate@1` JSON."""
-        shown: dict[str, object] = {}
-        for name, part in self.summary().items():
-            if isinstance(part, Summary):
-                shown[name] = part.to_dict()
-            elif isinstance(part, Mapping):
-                shown[name] = {k: v.to_dict() for k, v in part.items()}
-        return {
-            "schema": _SCHEMA,
-            "file": self.path,
-            "facts_hash": self.facts_hash,
-            "rows": [r.to_dict() for r in self.rows],
-            "summary": shown,
-            **({} if self.pairs is None else {"pairs": [pair.to_dict() for pair in self.pairs]}),
-        }
+    @property
+    def told_summary(self) -> object:
+        """The summaries as the JSON states them."""
+        return plain_json(self.summary())
 
 
 def summarise(rows: Iterable[RowResult | MemoryScore]) -> Summary:
