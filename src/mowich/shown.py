@@ -164,7 +164,7 @@ def key_words(kind: type) -> tuple[KeyWord, ...]:
         *places, own = (key or path.strip("*")).split(".")
         found.append(
             KeyWord(
-                key="" if path.startswith("**") else own,
+                key="" if path.startswith("**") else own.rstrip("_"),
                 places=tuple(places),
                 path=tuple(path.strip("*").split(".")),
                 mark=mark,
