@@ -19,12 +19,11 @@ import numpy as np
 
 from mowich.evidence.measured_tables import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, is_time
 from mowich.evidence.row_checks import PublishedRow
-from mowich.shown import Keyed, Rows, Shown
+from mowich.shown import Keyed, Rows, Shown, plain_json
 
 if TYPE_CHECKING:
     from mowich.evidence.rows import Case
 
-_SCHEMA = "mowich/validate@1"
 
 FITTED_TO: Mapping[str, str] = {
     SHIPPED: "training",
@@ -67,7 +66,7 @@ class MemoryScore(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
+class RowResult(Keyed):
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric. measured,
     predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
     grade: D on chips to whose family no constant was fitted, else C. stack: who served, with which kernels, where the
@@ -76,6 +75,11 @@ class RowResult:
     that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
     not, offload or a policy that is not modelled ran, and the row is scored apart. memory: of rows that state it.
     Unsupported rows have a reason and no figures."""
+
+    KEYS = (
+        "id status reason metric measured predicted low high ratio abs_error chip source kind fully_specified "
+        "grade hand_tuned hand_tuned_coverage fits_memory model=case.model.name inferred memory? stack:none?"
+    )
 
     id: str
     metric: str
@@ -136,33 +140,6 @@ class RowResult:
         if self.low is None or self.high is None or self.measured is None:
             return None
         return self.low <= self.measured <= self.high
-
-    def to_dict(self) -> dict[str, object]:
-        """The row of the JSON contract."""
-        keys = (
-            "id",
-            "status",
-            "reason",
-            "metric",
-            "measured",
-            "predicted",
-            "low",
-            "high",
-            "ratio",
-            "abs_error",
-            "chip",
-            "source",
-            "kind",
-            "fully_specified",
-            "grade",
-            "hand_tuned",
-            "hand_tuned_coverage",
-            "fits_memory",
-        )
-        model = None if self.case is None else self.case.model.name
-        shown = {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
-        shown |= {"memory": self.memory.to_dict()} if self.memory else {}
-        return {**shown, "stack": self.stack} if self.stack else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +203,9 @@ class Validation(Shown):
         'published/training.csv'
     """
 
+    SCHEMA = "mowich/validate@1"
+    KEYS = "file=path facts_hash rows summary=told_summary pairs?"
+
     path: str
     facts_hash: str
     rows: Rows[RowResult]
@@ -264,22 +244,10 @@ class Validation(Shown):
             groups.setdefault(key(row), []).append(row)
         return {name: summarise(groups[name]) for name in sorted(groups)}
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/validate@1` JSON."""
-        shown: dict[str, object] = {}
-        for name, part in self.summary().items():
-            if isinstance(part, Summary):
-                shown[name] = part.to_dict()
-            elif isinstance(part, Mapping):
-                shown[name] = {k: v.to_dict() for k, v in part.items()}
-        return {
-            "schema": _SCHEMA,
-            "file": self.path,
-            "facts_hash": self.facts_hash,
-            "rows": [r.to_dict() for r in self.rows],
-            "summary": shown,
-            **({} if self.pairs is None else {"pairs": [pair.to_dict() for pair in self.pairs]}),
-        }
+    @property
+    def told_summary(self) -> object:
+        """The summaries as the JSON states them."""
+        return plain_json(self.summary())
 
 
 def summarise(rows: Iterable[RowResult | MemoryScore]) -> Summary:

@@ -39,7 +39,7 @@ from mowich.requests.fields import Field
 from mowich.requests.scenarios import FleetRequest
 from mowich.scenario import is_inline
 from mowich.serving.search import ServeJob
-from mowich.shown import Shown
+from mowich.shown import Shown, plain_json
 from mowich.studies import serving_plan
 from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import solve_system as best_plans
@@ -123,14 +123,8 @@ class Fleet(Shown):
             "demand_from": self.problem.demand_from or None,
             "buy": self.buys,
             "rent": self.rents,
-            "resell": [
-                {"system": r.system, "period": r.period, "units": r.units, "chips": r.chips, "usd": r.usd}
-                for r in a.sold
-            ],
-            "assign": [
-                {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
-                for x in a.assign
-            ],
+            "resell": plain_json(a.sold),
+            "assign": plain_json(a.assign),
             "done": [
                 {"workload": name, "times": times, "tokens": times * asked[name]} for name, times in a.done.items()
             ],

@@ -19,7 +19,8 @@ from mowich.facts import Facts
 from mowich.facts.together import moves_together
 from mowich.machines.system import with_lnc
 from mowich.plans.enumerate import check_fixed, tp_degrees
-from mowich.plans.forward import ForwardPlan
+from mowich.plans.forward import FORWARD_PRECISIONS, ForwardPlan
+from mowich.plans.plan import one_of
 from mowich.plans.preference import margin
 from mowich.plans.search import SAME_TIME, by_time, powers
 from mowich.software.stack import Platform
@@ -170,7 +171,8 @@ class _Asked:
         batches = [ask.job.batch] if ask.job.batch else fixed.get("batch", self._batches())
         batches = [batch for batch in batches if batch in fixed.get("batch", batches)]
         out = []
-        for precision in map(str, ask.fixed.get("precision", ("bf16",))):
+        words = map(str, ask.fixed.get("precision", ("bf16",)))
+        for precision in (one_of(word, FORWARD_PRECISIONS, "precision") for word in words):
             for cfg in fixed.get("cfg", [1, 2][: ask.job.branches]):
                 for tp in fixed.get("tp", tp_degrees(ask.model, self.system)):
                     for cp in fixed.get("cp", powers(min(MOST_CP, ask.job.tokens))):

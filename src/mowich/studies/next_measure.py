@@ -21,7 +21,7 @@ from mowich.evidence.prospects import worth_most
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.requests.results import facts_of_result
-from mowich.shown import Result, Rows, Shown
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.studies.explain import Explainer
 from mowich.studies.explain.tree import ResultPath, at, find_path, is_estimate, name_of
 from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers, Rest, offers_beside
@@ -39,27 +39,18 @@ ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextRow:
+class NextRow(Keyed):
     """A measurement that is chosen. alone: half-width of the range with it alone over that of today; left: with it and
     those before it; after: the number then. The question itself answers them."""
+
+    KEYS = (
+        "what=offer.what kind=offer.kind where=offer.where alone left after commands=offer.commands reads=offer.reads"
+    )
 
     offer: MeasuringOffer
     alone: float
     left: float
     after: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the JSON."""
-        return {
-            "what": self.offer.what,
-            "kind": self.offer.kind,
-            "where": self.offer.where,
-            "alone": self.alone,
-            "left": self.left,
-            "after": self.after.to_dict(),
-            "commands": list(self.offer.commands),
-            "reads": self.offer.reads,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +68,9 @@ class NextMeasurements(Shown):
         True
     """
 
+    SCHEMA = "mowich/next@1"
+    KEYS = "inputs facts_hash question on number now=estimate offered rows remains"
+
     question: str
     on: str
     number: str
@@ -86,21 +80,6 @@ class NextMeasurements(Shown):
     remains: tuple[str, ...]
     inputs: Mapping[str, object]
     facts_hash: str
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/next@1` contract."""
-        return {
-            "schema": "mowich/next@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "question": self.question,
-            "on": self.on,
-            "number": self.number,
-            "now": self.estimate.to_dict(),
-            "offered": self.offered,
-            "rows": [row.to_dict() for row in self.rows],
-            "remains": list(self.remains),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,13 @@ class RateRow(LaunchedRow):
     name; batch: sequences that a decode worker holds at most; scenario: what `mowich traffic` reads; command: that
     plays it."""
 
+    KEYS = (
+        "system system_id decode_system engine mode prefill decode replicas batch chips_requested chips_used "
+        "chips_of feasible reason is_smallest is_cheapest ttft_s tpot_s p99_ttft_s p99_tpot_s keeps requests_per_s "
+        "in_flight utilisation tokens_per_s_per_chip tokens_per_s_per_user usd_per_h usd_per_mtok J_per_token "
+        "price=price_label scenario command"
+    )
+
     system: str
     system_id: str
     decode_system: str | None
@@ -80,15 +87,6 @@ class RateRow(LaunchedRow):
     price_label: str
     scenario: str
     command: str
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the answer."""
-        out: dict[str, object] = {}
-        for name in self.__slots__:
-            value = getattr(self, name)
-            known = value.to_dict() if isinstance(value, Estimate) else value
-            out[{"price_label": "price"}.get(name, name)] = dict(known) if isinstance(known, Mapping) else known
-        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

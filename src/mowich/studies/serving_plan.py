@@ -54,19 +54,6 @@ LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
 
 
-_ESTIMATES = (
-    "ttft_s",
-    "tpot_s",
-    "tokens_per_s_per_chip",
-    "tokens_per_s_per_user",
-    "usd_per_mtok",
-    "J_per_token",
-    "breakeven_usd_per_chip_h",
-    "breakeven_W_per_chip",
-)
-"""Numbers of a row with their ranges, as the JSON names them."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
@@ -74,6 +61,15 @@ class ServeRow(LaunchedRow):
     front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
     prompt's tokens that the cache has, where it follows from a trace; tokens_served: in the days that a budget pays
     for; owned: what chips cost that are there; yearly: what a year of it comes to; None without."""
+
+    KEYS = (
+        "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason "
+        "mode batch memory_capacity_B binds prefill=stated_prefill decode=stated_decode replicas ttft_s tpot_s "
+        "tokens_per_s_per_chip tokens_per_s_per_user usd_per_mtok J_per_token breakeven_usd_per_chip_h "
+        "breakeven_W_per_chip memory_B price=price_label power_basis:none? tokens_served? owned? yearly? "
+        "undecided:none? cached_frac? front measured.distance=distance measured.nearest=nearest unstated:none? "
+        "random_arrivals=arrivals?"
+    )
 
     system: str
     system_id: str
@@ -116,35 +112,15 @@ class ServeRow(LaunchedRow):
     owned: OwnedChips | None = None
     yearly: Yearly | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
-        of the engine that nobody stated, where there are any; random_arrivals: what they do to a plan of `plan`."""
-        names = "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason"
-        names += " mode batch memory_capacity_B binds"
-        out: dict[str, object] = {k: getattr(self, k) for k in names.split()}
-        out["prefill"] = stated_plan(self.prefill, self.lnc) if self.prefill else None
-        out["decode"] = stated_plan(self.decode, self.lnc) if self.decode else None
-        out["replicas"] = dict(self.replicas)
-        for k in _ESTIMATES:
-            out[k] = getattr(self, k).to_dict()
-        out["memory_B"] = dict(self.memory_B)
-        out["price"] = self.price_label
-        if self.power_basis:
-            out["power_basis"] = self.power_basis
-        for own in ("tokens_served", "owned", "yearly"):
-            if (told := getattr(self, own)) is not None:
-                out[own] = told.to_dict()
-        if self.undecided:
-            out["undecided"] = self.undecided
-        if self.cached_frac is not None:
-            out["cached_frac"] = self.cached_frac
-        out["front"] = [list(p) for p in self.front]
-        out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
-        if self.unstated:
-            out["unstated"] = [setting.to_dict() for setting in self.unstated]
-        if self.arrivals:
-            out["random_arrivals"] = self.arrivals.to_dict()
-        return out
+    @property
+    def stated_prefill(self) -> Mapping[str, object] | None:
+        """The plan of a prefill worker as the JSON states it."""
+        return None if self.prefill is None else stated_plan(self.prefill, self.lnc)
+
+    @property
+    def stated_decode(self) -> Mapping[str, object] | None:
+        """That of a decode worker."""
+        return None if self.decode is None else stated_plan(self.decode, self.lnc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
