@@ -1,7 +1,7 @@
 """One reader of what `shown.written_fields` writes: a record from its JSON, by the types of its fields.
 
 Nothing in the JSON is trusted: each key, type and bound is checked, and each problem is one line with its place.
-`Annotated[int, Whole(1, 8)]` bounds a number, `Annotated[str, Most(300)]` the characters of a text or the entries of a
+`Annotated[int, Within(1, 8)]` bounds a number, `Annotated[str, Most(300)]` the characters of a text or the entries of a
 list.
 """
 
@@ -27,7 +27,7 @@ _TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Within:
     """Bounds of a whole number."""
 
     low: int

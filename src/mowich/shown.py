@@ -117,17 +117,17 @@ def written_fields(item: object) -> dict[str, object]:
     return out
 
 
-def _bare(value: Any) -> object:
+def _bare(value: Keyed | None) -> object:
     return None if value is None else {**value.to_dict(), "coverage": {}, "breakdown": {}}
 
 
-def _finite(value: Any) -> object:
+def _finite(value: float | None) -> object:
     from math import isfinite
 
     return value if value is not None and isfinite(value) else None
 
 
-MARKS: Mapping[str, Callable[[Any], object]] = {
+MARKS: Mapping[str, Callable[..., object]] = {
     "bare": _bare,
     "count": len,
     "finite": _finite,

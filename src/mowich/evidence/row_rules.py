@@ -6,10 +6,10 @@ The rules are data: `facts/published/row_notes.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal, NotRequired, Required, TypedDict
+from typing import Literal, NotRequired, Required, TypedDict
 
 from mowich.evidence.row_checks import PublishedRow, fits_all, note_pattern
 from mowich.facts import Facts
@@ -17,6 +17,7 @@ from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System
 from mowich.models.model import Attention, Mixer, Model
+from mowich.shown import Result
 from mowich.software.recipes import newest, releases
 
 STATED_BY_CONVENTION = (
@@ -90,10 +91,10 @@ class RowNote(TypedDict, total=False):
 
 
 @cache
-def _file() -> Mapping[str, Any]:
+def _file() -> Result:
     """`row_notes.yaml`: stacks, releases, models, recipes, batches, misprints and refusals, each known by the content
     of a row."""
-    loaded: Mapping[str, Any] = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
+    loaded: Result = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
     return loaded
 
 

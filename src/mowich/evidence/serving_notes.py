@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_text, fits_all, refusal
@@ -22,6 +22,7 @@ from mowich.files import shipped_yaml
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
+from mowich.shown import Result
 from mowich.units import is_digits
 
 # notes, and the rows that they are of
@@ -121,7 +122,7 @@ PATTERN_COLUMNS = ("source", "chip", "mode", "framework", "model", "date", "note
 _LAST_DATE = "9"
 """Words in the place of a date sort behind every date."""
 
-_CONDITIONS: Mapping[str, Callable[[Any, NotedRun, str], bool]] = {
+_CONDITIONS: Mapping[str, Callable[..., bool]] = {
     "starts": lambda said, run, date: said <= date <= _LAST_DATE,
     "ends": lambda said, run, date: date <= said,
     "lengths": lambda said, run, date: tuple(said) == run.lengths,
@@ -146,7 +147,7 @@ def is_noted(note: ServingNote, row: PublishedRow, run: NotedRun | None = None) 
     >>> is_noted({"framework": "^vllm", "dp": True}, {"framework": "vLLM 0.18"}, NotedRun(dp=8))
     True
     """
-    said, run = cast("Mapping[str, Any]", note), run or NotedRun()
+    said, run = cast("Result", note), run or NotedRun()
     return fits_all(row, {key: said[key] for key in PATTERN_COLUMNS if key in said}) and all(
         met(said[key], run, cell_text(row, "date")) for key, met in _CONDITIONS.items() if key in said
     )
@@ -159,8 +160,8 @@ def first_note(notes: Sequence[ServingNote], row: PublishedRow, run: NotedRun | 
 
 
 @cache
-def _file() -> Mapping[str, Any]:
-    loaded: Mapping[str, Any] = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
+def _file() -> Result:
+    loaded: Result = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
     return loaded
 
 
@@ -347,7 +348,7 @@ def compiled_graph(notes: Sequence[ServingNote], row: PublishedRow, *, users: fl
     >>> compiled_graph([{"batch": "batch (\\\\d+) graph"}], {"notes": "batch 32 graph always"}, users=1.0).batch
     32.0
     """
-    mine = [cast("Mapping[str, Any]", note) for note in notes if is_noted(note, row)]
+    mine = [cast("Result", note) for note in notes if is_noted(note, row)]
     said: dict[str, bool | None] = {}
     for flag in _FLAGS:
         word = cell_text(row, flag).casefold()
@@ -359,7 +360,7 @@ def compiled_graph(notes: Sequence[ServingNote], row: PublishedRow, *, users: fl
     return CompiledGraph(**said, batch=batch if batch > users else 0.0, disputed=disputed)
 
 
-def _compiled_batch(notes: Sequence[Mapping[str, Any]], row: PublishedRow, users: float) -> float:
+def _compiled_batch(notes: Sequence[Result], row: PublishedRow, users: float) -> float:
     """The compiled batch that a row states: in its own column, in that of the batch, or in its notes; 0 without."""
     for column in (_BATCH, "batch"):
         if word := cell_text(row, column):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
+from mowich.readback import TypeForm
 from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
@@ -190,9 +191,6 @@ class Ask(BaseModel):
 
 Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json, or what mowich.capture wrote.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
-
-TypeForm = Any
-"""What stands behind a field of a body, `str` or `Annotated[str, ...]`: Python has no type for that yet."""
 
 Fields = dict[str, Any]
 """Fields of a body as pydantic takes them, by name: their type, and their default or all that is said of them."""

@@ -20,6 +20,7 @@ from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from mowich.readback import TypeForm
 from mowich.show import colours
 from mowich.version import VERSION
 from mowich.web import asks
@@ -97,7 +98,7 @@ async def _sent(made: Awaitable[bytes]) -> Response:
 def _post(
     app: FastAPI,
     path: str,
-    body: asks.TypeForm,
+    body: TypeForm,
     tag: str,
     about: str,
     make: Answering,
