@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
 from mowich.errors import ErrorDetails, UserError, UserErrors, did_you_mean, shorten
-from mowich.shown import key_words
+from mowich.shown import Rows, key_words
 
 R = TypeVar("R")
 
@@ -164,10 +164,11 @@ class FieldReader:
             return self._either(get_args(hint), value, at)
         if is_dataclass(hint):
             return self.record(hint, value, at)  # type: ignore[arg-type]
-        if origin in (tuple, Sequence, Mapping, dict):
-            is_list = origin in (tuple, Sequence)
-            inner = (*get_args(hint), *([Ellipsis] if origin is Sequence else []))
-            return self._many(is_list, inner, bounds[0].number if bounds else None, value, at)
+        if origin in (tuple, Sequence, Rows, Mapping, dict):
+            is_list = origin not in (Mapping, dict)
+            inner = (*get_args(hint), *([Ellipsis] if origin in (Sequence, Rows) else []))
+            found = self._many(is_list, inner, bounds[0].number if bounds else None, value, at)
+            return Rows(found) if origin is Rows and isinstance(found, tuple) else found
         if origin is Literal:
             words = get_args(hint)
             is_known = isinstance(value, str) and value in words
