@@ -23,7 +23,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.estimate import Estimate
 from mowich.fleets.problem import GOAL_UNITS
 from mowich.plans.forward import ForwardPlan
-from mowich.readback import Most, Whole, read_fields
+from mowich.readback import Most, WholeBounds, read_fields
 from mowich.shown import Keyed, Rows, Shown, key_words
 from mowich.studies.value import VALUE_UNITS
 
@@ -49,7 +49,7 @@ def drawn(hint: Any) -> st.SearchStrategy[Any]:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bound = inner[1]
-        if isinstance(bound, Whole):
+        if isinstance(bound, WholeBounds):
             return st.integers(bound.low, bound.high)
         assert isinstance(bound, Most)
         return drawn(inner[0])
@@ -94,7 +94,7 @@ def record_of(kind: type) -> st.SearchStrategy[Any]:
     except NameError as error:  # a name that type checkers alone see
         raise NotDrawn(kind) from error
     own = {name: st.sampled_from(known) for name, known in OF_CLASS.get(kind.__name__, {}).items()}
-    return st.builds(kind, **{f.name: own.get(f.name) or drawn(hints[f.name]) for f in fields(kind)})
+    return st.builds(kind, **{f.name: drawn(hints[f.name]) for f in fields(kind)} | own)
 
 
 def _below(kind: type) -> list[type]:
@@ -147,7 +147,7 @@ class Engine(Keyed):
     KEYS = "name cores?"
 
     name: Literal["PE", "ACT"]
-    cores: Annotated[int, Whole(1, 8)] | None = None
+    cores: Annotated[int, WholeBounds(1, 8)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
