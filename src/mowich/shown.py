@@ -14,7 +14,7 @@ what draws is registered here (`draw_with`), by the public face of the package, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from functools import cache, wraps
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, overload
@@ -107,29 +107,38 @@ def written_fields(item: object) -> dict[str, object]:
         value = MARKS[word.mark](value) if word.mark else value
         if word.is_optional and value is None:
             continue
-        into: Any = out
+        into = out
         for name in word.places:
-            into = into.setdefault(name, {})
+            inner = into.setdefault(name, {})
+            assert isinstance(inner, dict), f"{kind.__name__}: {name} is a key and holds keys"
+            into = inner
+        told = plain_json(value)
         if word.key:
-            into[word.key] = plain_json(value)
-        elif value is not None:
-            into |= plain_json(value)
+            into[word.key] = told
+        elif isinstance(told, Mapping):
+            into |= told
     return out
 
 
-def _bare(value: Keyed | None) -> object:
-    return None if value is None else {**value.to_dict(), "coverage": {}, "breakdown": {}}
+def _bare(value: object) -> object:
+    told = plain_json(value)
+    return {**told, "coverage": {}, "breakdown": {}} if isinstance(told, Mapping) else told
 
 
-def _finite(value: float | None) -> object:
+def _count(value: object) -> int:
+    assert isinstance(value, Sized)
+    return len(value)
+
+
+def _finite(value: object) -> object:
     from math import isfinite
 
-    return value if value is not None and isfinite(value) else None
+    return value if isinstance(value, int | float) and isfinite(value) else None
 
 
-MARKS: Mapping[str, Callable[..., object]] = {
+MARKS: Mapping[str, Callable[[object], object]] = {
     "bare": _bare,
-    "count": len,
+    "count": _count,
     "finite": _finite,
     "none": lambda value: value or None,
 }

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Annotated, Literal
 
 from mowich.errors import UserError
-from mowich.readback import FieldReader, Most, Within, place_in
+from mowich.readback import FieldReader, Most, WholeBounds, place_in
 
 _FORM = "mowich/captured@"
 CAPTURED_SCHEMA = f"{_FORM}1"
@@ -26,10 +26,10 @@ _AGAIN = "capture it again with python -m mowich.capture"
 
 _SIZE = 10**9
 _SUM = 10**15
-_Size = Annotated[int, Within(1, _SIZE)]
-_Count = Annotated[int, Within(0, _SIZE)]
-_Total = Annotated[int, Within(0, _SUM)]
-_Coefficient = Annotated[int, Within(-_SUM, _SUM)]
+_Size = Annotated[int, WholeBounds(1, _SIZE)]
+_Count = Annotated[int, WholeBounds(0, _SIZE)]
+_Total = Annotated[int, WholeBounds(0, _SUM)]
+_Coefficient = Annotated[int, WholeBounds(-_SUM, _SUM)]
 _Name = Annotated[str, Most(300)]
 _Words = Annotated[str, Most(1000)]
 
@@ -188,7 +188,7 @@ class DiffusionLatent:
     vae_temporal: _Size | None
     causal_frames: bool | None
     text_tokens: _Count | None
-    branches: Annotated[int, Within(1, 2)] | None
+    branches: Annotated[int, WholeBounds(1, 2)] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from mowich.errors import UserError, unknown
-from mowich.readback import Within, read_fields
+from mowich.readback import WholeBounds, read_fields
 from mowich.shown import Keyed
 from mowich.units import is_digits
 
@@ -23,7 +23,7 @@ FORWARD_PRECISIONS: tuple[ForwardPrecision, ...] = get_args(ForwardPrecision)
 FORWARD_FIXABLE = (*FORWARD_DEGREES, "precision")
 """Fields of such a plan that a user may fix."""
 _MOST = 4096
-_Degree = Annotated[int, Within(1, _MOST)]
+_Degree = Annotated[int, WholeBounds(1, _MOST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class ForwardPlan(Keyed):
     cfg: _Degree = 1
     batch: _Degree = 1
     precision: ForwardPrecision = "bf16"
-    lnc: Annotated[int, Within(0, _MOST)] = 0
+    lnc: Annotated[int, WholeBounds(0, _MOST)] = 0
 
     @property
     def devices(self) -> int:
