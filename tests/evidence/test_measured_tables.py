@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from mowich import evidence
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.measured_tables import TABLES, TableKind, published, read_csv, shipped_rows, table_form, table_kind
 from mowich.evidence.ownership_rows import PUBLISHED_COSTS
@@ -65,6 +67,22 @@ def test_no_cell_of_a_shipped_table_is_wrong(kind: TableKind, shown: str) -> Non
 
 def test_the_shape_of_a_model_is_listed() -> None:
     assert set(COLUMNS) <= set(table_form("training").blank())
+
+
+WALK = (
+    *("row_checks", "measured_tables", "serving_notes", "serving_ranks", "serving_rows", "serving_cases"),
+    *("serving_checks", "scores", "serving_validate", "validate"),
+)
+"""Modules that a served row passes, each after those that it may know."""
+
+
+def test_a_served_row_walks_one_way() -> None:
+    folder = Path(evidence.__file__).parent
+    for place, name in enumerate(WALK):
+        known = re.findall(r"mowich\.evidence\.(\w+)", (folder / f"{name}.py").read_text(encoding="utf-8"))
+        assert set(known) & set(WALK) <= set(WALK[:place]), name
+    served = {path.stem for path in folder.glob("serving_*.py")} - {"serving_points"}  # a picture's
+    assert served <= set(WALK)
 
 
 def cells_of(kind: TableKind) -> dict[str, str]:
