@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -58,10 +58,11 @@ from mowich.requests.fields import (
 from mowich.requests.footing import (
     EQUALS,
     HAVE,
-    OWN_FLEET,
+    ON_CHIPS,
+    PAID_RUN,
     RUN_BUDGET,
-    RUN_DAYS,
-    TokenPrice,
+    Footing,
+    YearAsk,
     only_rent,
     read_budget,
     read_have,
@@ -282,17 +283,29 @@ class JobRequest(Asked):
     only a cache is asked for); fixed: choices of the plan."""
 
     model: Model
-    model_given: str
+    model_given: str = ""
     systems: tuple[str, ...]
-    chips: int | None
-    train: TrainJob | None
-    serve: ServeJob | None
-    engine: str | None
-    stack: str | None
-    fixed: Mapping[str, Sequence[int | str]]
-    term: str
+    chips: int | None = None
+    train: TrainJob | None = None
+    serve: ServeJob | None = None
+    engine: str | None = None
+    stack: str | None = None
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    term: str = "default"
     seed: int = 0
     forward: ForwardJob | None = None
+
+    @property
+    def train_job(self) -> TrainJob:
+        """The job of a question of training."""
+        assert self.train is not None
+        return self.train
+
+    @property
+    def serve_job(self) -> ServeJob:
+        """The job of a question of serving."""
+        assert self.serve is not None
+        return self.serve
 
     def again(self) -> dict[str, object]:
         """What else is needed to run a result again: the words as they were given, and the size of the model that they
@@ -302,26 +315,23 @@ class JobRequest(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest(JobRequest):
-    """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
-    system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
-    what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
-    named in the place of what makers ship, for all rows; emits: the program that the best system is written for. have:
-    those of the systems that are there already, the first; power: W of the site that says how many chips there are;
-    per: the time that an answer is told for, with what tokens are sold at and the seconds in which a port has to pay
-    (None: not asked)."""
+    """One job on several systems. The first of them are those that are there already."""
 
-    have: tuple[str, ...]
-    power: float | None
-    per: str | None
-    sells: TokenPrice | None
-    within: float | None
-    equal: str
-    budget: float | None
-    days: float | None
-    has_tokens: bool
-    hand_tuned: bool
-    software: str | None
-    emits: str | None
+    footing: Footing = ON_CHIPS
+    year: YearAsk | None = None
+    """The time that rows are told for; None: not asked."""
+    hand_tuned: bool = False
+    """Training on kernels written by hand, where there are some."""
+    software: str | None = None
+    """What was named in the place of what makers ship, for all rows."""
+    emits: str | None = None
+    """The program that the best system is written for."""
+
+    @classmethod
+    def of(cls, asked: JobRequest, **other: object) -> CompareRequest:
+        """The comparison of another question's systems; other: what it asks in another way."""
+        named = {f.name: getattr(asked, f.name) for f in fields(JobRequest)}
+        return cls(**{**named, **other})
 
     def again(self) -> dict[str, object]:
         """The same, with the software that was named."""
@@ -333,13 +343,13 @@ class PlanRequest(JobRequest):
     """The best plans of one system. load: to find the smallest and the cheapest deployment for, by simulation, on one
     system or several (None: no load, the best plans by their means)."""
 
-    top: int
-    neighbours: bool
-    pareto: bool
-    timeline: Path | None
-    pick: int
-    emit: str | None
-    load: ServeLoad | None
+    top: int = 5
+    neighbours: bool = False
+    pareto: bool = False
+    timeline: Path | None = None
+    pick: int = 1
+    emit: str | None = None
+    load: ServeLoad | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -724,7 +734,7 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 def _compare(reader: QuestionReader) -> CompareRequest:
     asks = _work_of(reader, SERVES)
     if asks == "forward":
-        only_of(reader, (RUN_BUDGET, RUN_DAYS, *OWN_FLEET), "training and serving", TRAINS)
+        only_of(reader, PAID_RUN, "training and serving", TRAINS)
     if asks != "train" and (reader.get(EQUALS) or "chips") != "chips":
         said = "serving compares" if asks == "serve" else "forward passes compare"
         reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
@@ -744,12 +754,13 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     if reader.given(SYSTEMS) is None and reader.given(HAVE) is None:
         reader.missing(SYSTEMS)
     read_power(reader, (CHIPS, EQUALS, RUN_BUDGET), on or ())
-    read_per(reader)
+    year = read_per(reader)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid, have=have)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
-    named: dict[str, object] = {"emits": reader.get(EMIT), "has_tokens": reader.given(TOKENS) is not None}
+    footing = reader.fill(Footing, have=have, has_tokens=reader.given(TOKENS) is not None)
+    named: dict[str, object] = {"emits": reader.get(EMIT), "footing": footing, "year": year, "hand_tuned": tuned}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
-    return reader.fill(CompareRequest, hand_tuned=tuned, have=have, **named, **work)
+    return reader.fill(CompareRequest, **named, **work)
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:
@@ -813,8 +824,7 @@ _EMIT_BEST = replace(EMIT, help="The plan for vllm, nxdi...; with --out DIR a bu
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
-        *(RUN_DAYS, *OWN_FLEET),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, *PAID_RUN),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, _EMIT_BEST, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
