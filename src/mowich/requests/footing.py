@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mowich.errors import UserError
 from mowich.requests.fields import Field, number, quantity, read_names, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import systems_there, token_price_words
 from mowich.units import UNITS, parse
 
 EQUAL = ("chips", "units", "usd", "power")
@@ -52,6 +53,7 @@ HAVE: Field[tuple[str, ...]] = Field(
     metavar="SYSTEMS",
     example="trn2:512",
     completes="systems",
+    told=systems_there,
 )
 SITE_POWER = quantity(
     "power",
@@ -115,6 +117,7 @@ SELLS: Field[TokenPrice] = Field(
     help="With --per: price of tokens, '$0.3..$0.6/Mtok'.",
     metavar="PRICE",
     example="$0.50/Mtok",
+    told=token_price_words,
 )
 PAYS_WITHIN = quantity(
     "within",

@@ -101,6 +101,22 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
+from mowich.requests.stated import (
+    batch_words,
+    chips_asked,
+    engine_asked,
+    given_at,
+    has_key,
+    has_sizes,
+    image_words,
+    images_asked,
+    is_served,
+    is_trained,
+    plans_asked,
+    stated_where,
+    systems_asked,
+    task_words,
+)
 from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
 
 if TYPE_CHECKING:
@@ -120,8 +136,8 @@ _FEW = frozenset({Edge.KEYWORD, Edge.KEY})
 _OPEN = frozenset({Edge.OPTION, Edge.KEY})
 """What Python has as functions of their own."""
 
-TRAINS = flag("train", "The work is training.")
-SERVES = flag("serve", "The work is serving.")
+TRAINS = flag("train", "The work is training.", told=is_trained)
+SERVES = flag("serve", "The work is serving.", told=is_served)
 FIT_SERVE = replace(SERVES, edges=TYPED)
 ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
 OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
@@ -146,6 +162,7 @@ CACHED: Field[float | str] = Field(
     low=0.0,
     high=1.0,
     example="60%",
+    told=given_at("cached"),
 )
 ACCEPT = number(
     "accept",
@@ -157,7 +174,15 @@ ACCEPT = number(
     group="serve",
     example="2.3",
 )
-IMAGES = count("images", "Serving: images of a request, 2.", high=10_000, metavar="N", group="serve", example="2")
+IMAGES = count(
+    "images",
+    "Serving: images of a request, 2.",
+    high=10_000,
+    metavar="N",
+    group="serve",
+    example="2",
+    told=images_asked,
+)
 IMAGE_SIZE: Field[tuple[float, float]] = Field(
     name="image_size",
     parse=parse_pixels,
@@ -166,6 +191,7 @@ IMAGE_SIZE: Field[tuple[float, float]] = Field(
     metavar="WxH",
     group="serve",
     example="1024x768",
+    told=image_words,
 )
 SERVING_ENGINE = word(
     "engine",
@@ -173,8 +199,11 @@ SERVING_ENGINE = word(
     metavar="NAME",
     group="serve",
     example="vllm",
+    told=engine_asked,
 )
-FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
+FIT_ENGINE = word(
+    "engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm", told=engine_asked
+)
 _KV = count(
     "kv",
     "Serving: tokens of a request, prompt and answer: 128k.",
@@ -182,8 +211,16 @@ _KV = count(
     metavar="N",
     example="128k, the tokens of one request",
     implies="serve",
+    told="kv_tokens",
 )
-TOKENS = count("tokens", "Tokens to train on: 15T.", metavar="N", group="train", example="15T")
+TOKENS = count(
+    "tokens",
+    "Tokens to train on: 15T.",
+    metavar="N",
+    group="train",
+    example="15T",
+    told=stated_where(lambda result: not has_sizes(result), "tokens"),
+)
 _TOKENS = replace(TOKENS, help="Tokens to train on: 15T; with --task encode: of an item.")
 _FIT_TOKENS = replace(TOKENS, help="With --task encode: tokens of an item.")
 SEQ = count(
@@ -197,6 +234,7 @@ BATCH: Field[object] = Field(
     metavar="N",
     group="train",
     example="16384seqs",
+    told=batch_words,
 )
 TASK = word(
     "task",
@@ -204,6 +242,7 @@ TASK = word(
     metavar="TASK",
     group="train",
     example="lora:16",
+    told=task_words,
 )
 _TASK = replace(TASK, help=TASK_HELP)
 DOCUMENT = count(
@@ -221,7 +260,9 @@ _FILL = number(
     example="0.9",
 )
 SITES = whole("sites", "Sites that train together (DiLoCo).", low=2, high=1000, metavar="N", group="train", example="2")
-SITE_LINK = quantity("site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s")
+SITE_LINK = quantity(
+    "site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s", told="site_Bps"
+)
 OUTER_EVERY = whole("outer_every", "Steps between exchanges of sites.", metavar="N", group="train", example="100")
 ON = names(
     "on",
@@ -230,15 +271,25 @@ ON = names(
     needs=True,
     example="trn3,gb300",
     completes="systems",
+    told=systems_asked,
 )
 SYSTEMS = replace(ON, keyword="systems", needs=False, default=())
 """Systems to compare; none is needed beside those that are there."""
 _ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
-CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
-TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
-NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN)
+CHIPS = whole(
+    "chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64", told=chips_asked
+)
+TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5", told=plans_asked)
+NEIGHBOURS = flag(
+    "neighbours",
+    "Why it wins: the best with each choice one step away.",
+    edges=_OPEN,
+    told=has_key(
+        "why",
+    ),
+)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN, told=has_key("pareto"))
 TIMELINE = path(
     "timeline",
     "Play out a plan: .json (ui.perfetto.dev) or .svg.",
