@@ -54,8 +54,9 @@ class Field(Generic[T_co]):
     """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
     default: where it is not given, shown: how `--help` writes that; is_listed: whether it has a line of its own there;
     group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
-    implies: a flag that the command line has to say with it, and other edges need not; told: the key of a result's
-    inputs that states it, or what finds it in a result ("": its own name, with the unit that keys of results have)."""
+    implies: a flag that the command line has to say with it, and other edges need not; annotation: its type in Python,
+    where that is not the usual one of its kind; told: the key of a result's inputs that states it, or what finds it in
+    a result ("": its own name, with the unit that keys of results have)."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -81,6 +82,7 @@ class Field(Generic[T_co]):
     example: str = ""
     implies: str = ""
     completes: Literal["", "model", "systems"] = ""
+    annotation: str = ""
     told: str | Callable[[Result], object] = ""
 
     def stated(self, result: Result) -> object:
@@ -321,6 +323,7 @@ def count(
         name=name,
         parse=lambda v: read_count(v, low, high),
         kind="count",
+        annotation="float | str",
         help=help,
         low=low,
         high=high,

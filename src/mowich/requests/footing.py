@@ -118,6 +118,7 @@ SELLS: Field[TokenPrice] = Field(
     metavar="PRICE",
     example="$0.50/Mtok",
     told=token_price_words,
+    annotation="str",
 )
 PAYS_WITHIN = quantity(
     "within",

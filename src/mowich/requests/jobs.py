@@ -402,6 +402,23 @@ class PlanRequest(JobRequest):
     emit: str | None = None
     load: ServeLoad | None = None
 
+    @property
+    def serve_load(self) -> ServeLoad:
+        """The load of a question that has one."""
+        assert self.load is not None
+        return self.load
+
+    @property
+    def peak(self) -> ServeLoad:
+        """The load with the headroom in it that is kept free."""
+        return self.serve_load.at_peak()
+
+    def traffic_options(self) -> Mapping[str, object]:
+        """The options of facts, for a command of `mowich traffic`: its plan is in its scenario."""
+        settings = self.given.get("set")
+        kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
+        return {"set": kept, "facts": self.given.get("facts_dirs")}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRequest(JobRequest):

@@ -56,6 +56,7 @@ _BYTES: Field[tuple[int, ...]] = Field(
     low=1,
     default=MESSAGE_SIZES,
     example="1GiB",
+    annotation="str | Sequence[int | str]",
     told=sizes_asked,
 )
 GROUP = whole(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
+from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result
@@ -21,6 +23,10 @@ def command_of(result: Result) -> str:
     inputs: Result = result.get("inputs") or {}
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
     asked = _VERBS.get(str(inputs["verb"]) if verb == "forward" else verb)
+    room = room_of(result.get("schema"))
+    if room is not None:
+        settings = {"set": inputs.get("set"), "facts": inputs.get("facts_dirs")}
+        return schema_of_room(room).command({**values_asked(room, inputs), **settings})
     if asked is None:
         return ""
     schema, own_values = asked
