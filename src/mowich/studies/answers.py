@@ -517,7 +517,7 @@ def power_found(asked: machines.PowerRequest) -> PowerStudy:
     """The power of machines by part."""
     from mowich.studies.power import study
 
-    return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+    return study(asked)
 
 
 def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Staleness:
