@@ -13,6 +13,7 @@ from mowich.facts import Facts, load_facts
 from mowich.machines.system import resolve
 from mowich.models.builtin import load_model
 from mowich.plans.plan import TrainJob
+from mowich.requests.jobs import PlanRequest
 from mowich.studies.batches import beyond_critical, critical_tokens
 from mowich.studies.compare import compare
 from mowich.studies.plan import plan as plan_of
@@ -104,7 +105,8 @@ def test_a_degree_that_fills_no_whole_servers_says_what_the_next_ones_give(facts
 
 def test_the_critical_batch_names_its_source_in_plans_too(facts: Facts) -> None:
     job = replace(JOB, batch_seqs=65536)
-    rows = plan_of(MODEL, "h100", train=job, chips=4096, facts=facts, fixed={"precision": ("bf16",)})
+    fixed = {"precision": ("bf16",)}
+    rows = plan_of(PlanRequest(facts=facts, model=MODEL, systems=("h100",), train=job, chips=4096, fixed=fixed))
     [said] = [note for note in rows.warnings if "critical" in note]
     assert "deepseek-v3-report" in said
     assert "training.common.critical_batch" in said

@@ -27,6 +27,7 @@ from mowich.models import load_model
 from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
+from mowich.studies.answers import ask_here
 from mowich.studies.brief import jobs, now, one_page, outlook
 from mowich.studies.brief.decisions import NO_VERDICT, SOME_WORK, price_verdict
 from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, TO_TRAIN, Known
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])
 def known(facts: Facts) -> Known:
-    return asked_once(facts, against=RIVALS, models=ABOUT_MODELS)
+    return asked_once(facts, ask=ask_here, against=RIVALS, models=ABOUT_MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def small(facts: Facts, against: Sequence[str], settings: Sequence[str] = ()) ->
         patch.setattr(one_page, "fleet", lambda *a, **k: None)
         patch.setattr(one_page, "_split", lambda *a, **k: None)
         patch.setattr(one_page, "_memory", lambda *a, **k: [])
-        return asked_once(facts, against=against, models=["gpt-oss-20b"], settings=settings)
+        return asked_once(facts, ask=ask_here, against=against, models=["gpt-oss-20b"], settings=settings)
 
 
 SIZES = (64, AT)
@@ -358,7 +359,7 @@ def test_a_model_that_fits_nowhere_is_refused(facts: Facts, monkeypatch: pytest.
     monkeypatch.setattr(one_page, "BRIEF_SIZES", (AT,))
     small = facts.with_values({"chips.trainium3.memory.hbm_capacity": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
-        asked_once(small, against=RIVALS, models=["deepseek-v3"])
+        asked_once(small, ask=ask_here, against=RIVALS, models=["deepseek-v3"])
 
 
 def test_commands_can_be_typed(page: Brief) -> None:
@@ -405,7 +406,7 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     asked = Knowledge(facts).read(asks.BriefBody.model_validate(ask))
     assert isinstance(asked, BriefRequest)
     settings = [word for s in ask["set"] for word in ("--set", s)]
-    known = asked_once(asked.facts, against=asked.against, models=asked.models, settings=settings)
+    known = asked_once(asked.facts, ask=ask_here, against=asked.against, models=asked.models, settings=settings)
     page = page_of_known(known)
     rivals = {known.name(s) for s in DRAWN_RIVALS if s not in ask["against"]}
     for row in page.rows:

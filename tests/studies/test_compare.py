@@ -10,6 +10,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.preference import margin
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare
 from mowich.studies.fit import fit
@@ -180,7 +181,7 @@ def test_what_the_host_cannot_hold_does_not_fit(facts: Facts) -> None:
 
 
 def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> None:
-    found = plan(load_model("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
+    found = plan(PlanRequest(facts=facts, model=load_model("llama-3.1-8b"), systems=("trn3:64",), train=JOB, top=3))
     assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
     times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
     assert times[1:] == sorted(times[1:])
@@ -189,13 +190,8 @@ def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> Non
 
 
 def test_an_infeasible_plan_still_says_how_many_were_tried(facts: Facts) -> None:
-    found = plan(
-        load_model("deepseek-v3"),
-        "trn3:1",
-        train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64),
-        chips=None,
-        facts=facts,
-    )
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+    found = plan(PlanRequest(facts=facts, model=load_model("deepseek-v3"), systems=("trn3:1",), train=job))
     assert found.feasible == 0 < found.evaluated
 
 

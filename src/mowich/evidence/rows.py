@@ -16,18 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
-from mowich.evidence.row_cells import Cells
+from mowich.evidence.measured_tables import is_time, table_form
+from mowich.evidence.row_cells import MendedCells
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, SharedRuns, frugal_plans
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
-    TRAINING,
-    batch_rules,
     board_limits,
-    is_time,
     length_of_mfu,
     network_speed,
+    notes_on,
     per_device_batch,
     release_of_row,
     stack_of_row,
@@ -94,7 +93,7 @@ class Case:
     allocated_B: float | None
 
 
-class _Reader(Cells):
+class _Reader(MendedCells):
     """Fills in one row. Mutable only while one row is read."""
 
     def __init__(self, row: PublishedRow, facts: Facts, known: SharedRuns) -> None:
@@ -318,10 +317,9 @@ class _Reader(Cells):
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return _possible_batch(each * devices)
-        for match, words, sequences, source in batch_rules():
-            if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
-                self.fill("batch", f"{sequences:g}", source)
-                return sequences
+        for note in notes_on("batches", self.row):
+            self.fill("batch", f"{note['batch']:g}", note["source"])
+            return float(note["batch"])
         step, chips = self.number("step_time_s"), self.number("n_chips")
         rate, each_chip, seqs = (
             self.number(c) for c in ("tokens_per_s_total", "tokens_per_s_per_chip", "seqs_per_s_total")
@@ -603,8 +601,9 @@ class _Reader(Cells):
         """(metric, its figure, the same as seconds per step)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
-        if metric not in TRAINING.metrics:
-            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(TRAINING.metrics)}")
+        metrics = table_form("training").metrics
+        if metric not in metrics:
+            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(metrics)}")
         value = self.number(metric)
         if value is None or value <= 0:
             raise RefusedError(f"{metric} is blank")

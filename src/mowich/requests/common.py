@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,7 @@ def form_of(reader: QuestionReader) -> Form:
 class Request:
     """What every request has. form: how to print its answer; notes: to tell beside it."""
 
-    form: Form
+    form: Form = Form()
     notes: tuple[str, ...] = ()
 
 
@@ -107,7 +107,7 @@ class Asked(Request):
     """A question of the facts. facts: with the settings applied; given: what changed them, as it was given."""
 
     facts: Facts
-    given: Mapping[str, object]
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
 def loaded_model(reader: QuestionReader, value: object) -> Model:
@@ -186,6 +186,6 @@ def asked_software(
 
 def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
-    for field in others:
-        if reader.given(field) is not None and reader.get(field) != field.default:
-            reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
+    for other in others:
+        if reader.given(other) is not None and reader.get(other) != other.default:
+            reader.add(f"is an option of {job}", other, fix=f"leave it out, or use {reader.said(use)}")

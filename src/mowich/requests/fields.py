@@ -49,7 +49,8 @@ class Field(Generic[T_co]):
     """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
     default: where it is not given, shown: how `--help` writes that; is_listed: whether it has a line of its own there;
     group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
-    implies: a flag that the command line has to say with it, and other edges need not."""
+    implies: a flag that the command line has to say with it, and other edges need not; annotation: its type in Python,
+    where that is not the usual one of its kind."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -75,6 +76,7 @@ class Field(Generic[T_co]):
     example: str = ""
     implies: str = ""
     completes: Literal["", "model", "systems"] = ""
+    annotation: str = ""
 
     def spelled(self, edge: Edge) -> str:
         """The field as an edge calls it: "--bytes", "sizes", "train.tokens"."""
@@ -306,6 +308,7 @@ def count(
         name=name,
         parse=lambda v: read_count(v, low, high),
         kind="count",
+        annotation="float | str",
         help=help,
         low=low,
         high=high,

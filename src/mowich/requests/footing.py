@@ -114,6 +114,7 @@ SELLS: Field[TokenPrice] = Field(
     help="With --per: price of tokens, '$0.3..$0.6/Mtok'.",
     metavar="PRICE",
     example="$0.50/Mtok",
+    annotation="str",
 )
 PAYS_WITHIN = quantity(
     "within",

@@ -119,7 +119,10 @@ _MODELS: Field[tuple[object, ...]] = Field(
 
 def _end(name: str, help: str, example: str) -> Field[object]:
     """An end of the range: its unit is that of the property."""
-    return Field(name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example)
+    own = "float | str"
+    return Field(
+        name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example, annotation=own
+    )
 
 
 _FROM = replace(_end("low", "Begin of the range: '96 GiB', '2 TB/s'.", "96 GiB"), option="--from")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -282,17 +282,29 @@ class JobRequest(Asked):
     only a cache is asked for); fixed: choices of the plan."""
 
     model: Model
-    model_given: str
+    model_given: str = ""
     systems: tuple[str, ...]
-    chips: int | None
-    train: TrainJob | None
-    serve: ServeJob | None
-    engine: str | None
-    stack: str | None
-    fixed: Mapping[str, Sequence[int | str]]
-    term: str
+    chips: int | None = None
+    train: TrainJob | None = None
+    serve: ServeJob | None = None
+    engine: str | None = None
+    stack: str | None = None
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    term: str = "default"
     seed: int = 0
     forward: ForwardJob | None = None
+
+    @property
+    def train_job(self) -> TrainJob:
+        """The job of a question of training."""
+        assert self.train is not None
+        return self.train
+
+    @property
+    def serve_job(self) -> ServeJob:
+        """The job of a question of serving."""
+        assert self.serve is not None
+        return self.serve
 
     def again(self) -> dict[str, object]:
         """What else is needed to run a result again: the words as they were given, and the size of the model that they
@@ -333,13 +345,30 @@ class PlanRequest(JobRequest):
     """The best plans of one system. load: to find the smallest and the cheapest deployment for, by simulation, on one
     system or several (None: no load, the best plans by their means)."""
 
-    top: int
-    neighbours: bool
-    pareto: bool
-    timeline: Path | None
-    pick: int
-    emit: str | None
-    load: ServeLoad | None
+    top: int = 5
+    neighbours: bool = False
+    pareto: bool = False
+    timeline: Path | None = None
+    pick: int = 1
+    emit: str | None = None
+    load: ServeLoad | None = None
+
+    @property
+    def serve_load(self) -> ServeLoad:
+        """The load of a question that has one."""
+        assert self.load is not None
+        return self.load
+
+    @property
+    def peak(self) -> ServeLoad:
+        """The load with the headroom in it that is kept free."""
+        return self.serve_load.at_peak()
+
+    def traffic_options(self) -> Mapping[str, object]:
+        """The options of facts, for a command of `mowich traffic`: its plan is in its scenario."""
+        settings = self.given.get("set")
+        kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
+        return {"set": kept, "facts": self.given.get("facts_dirs")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ _BYTES: Field[tuple[int, ...]] = Field(
     low=1,
     default=MESSAGE_SIZES,
     example="1GiB",
+    annotation="str | Sequence[int | str]",
 )
 GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")
 NETWORK = word(

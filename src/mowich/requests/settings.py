@@ -48,7 +48,8 @@ KEYS = (
 
 def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     """Facts that are words and can be set, with the words that they can be."""
-    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.economics.ownership import quarters
+    from mowich.price_terms import BUYERS, COST_RULES
     from mowich.software import stack
     from mowich.training import longrun
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
-from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
+from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.shown import Result
@@ -23,6 +24,10 @@ def command_of(result: Result) -> str:
     inputs: Result = result.get("inputs") or {}
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
     asked = _VERBS.get(str(inputs["verb"]) if verb == "forward" else verb)
+    room = room_of(result.get("schema"))
+    if room is not None:
+        settings = {"set": inputs.get("set"), "facts": inputs.get("facts_dirs")}
+        return schema_of_room(room).command({**values_asked(room, inputs), **settings})
     if asked is None:
         return ""
     schema, values_of = asked
@@ -63,8 +68,8 @@ def _work(inputs: Result, result: Result) -> Values:
         "budget": inputs.get("budget_usd"),
         "days": inputs.get("days"),
     }
-    task = inputs.get("task")
-    return values | (_served if task == "serve" else _passes if task in FORWARD_TASKS else _trained)(inputs, result)
+    told = {"serve": _served, "diffuse": _passes, "encode": _passes}.get(str(inputs.get("task")), _trained)
+    return values | told(inputs, result)
 
 
 def token_price_words(price: Result) -> str:

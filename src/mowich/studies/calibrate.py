@@ -17,7 +17,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
 from mowich.evidence.fitting.choice import UsedPoints, used_of
-from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
+from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.forward_passes import ForwardCase, read_forward
 from mowich.evidence.readers.read import read_files
@@ -128,7 +128,7 @@ class Calibration(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/calibrate@1."""
-        kept = {one.path for one in self.constants}
+        kept = {one.path for one in self.constants if one.verdict != CONFIRMED}
         return {
             "schema": "mowich/calibrate@1",
             "inputs": {
@@ -188,7 +188,7 @@ def calibrate(
     points = [point for one in choices for point in one.part.points]
     shown_name = out.name if out else "my.yaml"
     names = [reading.file for reading in readings]
-    text = overlay_text(fitted, shown_name, names, len(points), facts, rows) if fitted or rows else ""
+    text = overlay_text(fitted, shown_name, names, len(points), facts, rows, found.posterior) if fitted or rows else ""
     if out is not None and text:
         write_fitted(out, text, fitted, facts)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))

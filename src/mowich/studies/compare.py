@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mowich.economics import money
@@ -17,6 +17,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, Moe, as_trained
@@ -47,7 +48,7 @@ from mowich.studies.yearly import YearAsk, Yearly, with_year
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(LaunchedRow, Shown):
+class Row(Shown, LaunchedRow):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range; need: the range of that memory, and the chance of running out.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
@@ -68,6 +69,14 @@ class Row(LaunchedRow, Shown):
         >>> row.chips_used, row.days.unit
         (64, 'd')
     """
+
+    KEYS = (
+        "system system_id display chips_requested chips_used chips_idle devices_per_chip global_batch_seqs "
+        "feasible reason plan=stated step_s tokens_per_s_per_chip mfu usd_per_mtok J_per_token "
+        "breakeven_usd_per_chip_h breakeven_W_per_chip goodput days tokens_trained? owned? yearly? "
+        "hand_tuned_step_s memory_B memory_capacity_B **need survival binds price=price_label power_basis:none? "
+        "estimated spread=moved"
+    )
 
     system: str
     system_id: str
@@ -134,55 +143,15 @@ class Row(LaunchedRow, Shown):
         one = self.alone()
         return one.explain(f"1.{metric}", facts=facts or (one.ask.facts if one.ask else None))
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the `mowich/compare@1` contract."""
-        estimates = (
-            "step_s",
-            "tokens_per_s_per_chip",
-            "mfu",
-            "usd_per_mtok",
-            "J_per_token",
-            "breakeven_usd_per_chip_h",
-            "breakeven_W_per_chip",
-            "goodput",
-            "days",
-        )
-        out: dict[str, object] = {
-            k: getattr(self, k)
-            for k in (
-                "system",
-                "system_id",
-                "display",
-                "chips_requested",
-                "chips_used",
-                "chips_idle",
-                "devices_per_chip",
-                "global_batch_seqs",
-                "feasible",
-                "reason",
-            )
-        }
-        out["plan"] = stated_plan(self.plan, self.lnc) if self.plan else None
-        for name in estimates:
-            out[name] = getattr(self, name).to_dict()
-        if self.tokens_trained is not None:
-            out["tokens_trained"] = self.tokens_trained.to_dict()
-        if self.owned is not None:
-            out["owned"] = self.owned.to_dict()
-        if self.yearly is not None:
-            out["yearly"] = self.yearly.to_dict()
-        out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
-        out["memory_B"] = dict(self.memory_B)
-        out["memory_capacity_B"] = self.memory_capacity_B
-        out |= self.need.to_dict() if self.need else {}
-        out["survival"] = self.survival
-        out["binds"] = self.binds
-        out["price"] = self.price_label
-        if self.power_basis:
-            out["power_basis"] = self.power_basis
-        out["estimated"] = self.estimated
-        out["spread"] = [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in self.spread]
-        return out
+    @property
+    def stated(self) -> Mapping[str, object] | None:
+        """The plan as the JSON states it."""
+        return None if self.plan is None else stated_plan(self.plan, self.lnc)
+
+    @property
+    def moved(self) -> list[dict[str, object]]:
+        """`spread` as the JSON states it."""
+        return [{"fact": f, "at_low": low, "at_high": high} for f, low, high in self.spread]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +169,9 @@ class PlanList(Shown):
         >>> len(found.rows)
         2
     """
+
+    SCHEMA = "mowich/plan@1"
+    KEYS = "inputs facts_hash evaluated feasible plans=rows preferred? warnings:none? compromise?"
 
     inputs: Mapping[str, object]
     evaluated: int
@@ -221,19 +193,10 @@ class PlanList(Shown):
     def __iter__(self) -> Iterator[Row]:
         return map(self.__getitem__, range(len(self)))
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/plan@1` contract."""
-        return {
-            "schema": "mowich/plan@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.ask.facts.hash() if self.ask else None,
-            "evaluated": self.evaluated,
-            "feasible": self.feasible,
-            "plans": [r.to_dict() for r in self.rows],
-            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
-            **({"warnings": list(self.warnings)} if self.warnings else {}),
-            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-        }
+    @property
+    def facts_hash(self) -> str | None:
+        """Hash of the facts that made the plans."""
+        return self.ask.facts.hash() if self.ask else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +237,9 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
     found = _spread(ask, candidate.plan)
     faster, slower = step_interval(candidate.parts, ask.model, ask.system, ask.facts)
-    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
-    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
+    wide = moves_together(found, ask.facts)
+    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in wide]
+    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in wide]
     grade = ask.model.graded("D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C")
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts

@@ -15,6 +15,7 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.progress import tell
@@ -381,7 +382,9 @@ def _trained_side(ask: SystemAsk, fixed: Mapping[str, Sequence[int | str]], metr
     platform = replace(ask.system, hbm_usable_B=ask.usable_B[0])
     widths: dict[str, list[tuple[float, float]]] = {}
     owner = {ask.facts.fact(path).path: property_of(field) for field, path in reversed([*ask.system.paths.items()])}
-    for path, at_low, at_high in row.spread:  # changes of ln time: what is made moves the other way
+    for path, at_low, at_high in moves_together(
+        row.spread, ask.facts
+    ):  # changes of ln time: what is made moves the other way
         ends = (max(0.0, at_low, at_high), max(0.0, -at_low, -at_high))
         widths.setdefault(owner.get(path, REST), []).append(ends)
     price = money.price(ask.facts, row.system_id, term=ask.term)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.progress import steps
-from mowich.shown import Result, Rows, Shown
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.vendors import failure_class
 from mowich.sums import float_sum
 from mowich.training import faults, longrun
@@ -28,18 +29,30 @@ MOST_FAILURES = 1e7
 """Failures of one run that the Monte Carlo draws; a run of 90 days on a million chips has some 10^5."""
 
 
+class PlayedRuns(NamedTuple):
+    """Goodput of simulated runs: mean and standard deviation."""
+
+    mean: float
+    sd: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StrategyRow:
+class StrategyRow(Keyed):
     """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the
     values of the facts;
-    monte_carlo: mean and standard deviation of simulated runs at the same values; breakeven_s: longest recovery for
+    monte_carlo: of simulated runs at the same values; breakeven_s: longest recovery for
     TARGET, None if none is short enough."""
+
+    KEYS = (
+        "strategy display goodput mtbf_s=formula.mtbf_s checkpoint_s=formula.interval_s failures=formula.failures "
+        "lost=formula.parts monte_carlo.mean monte_carlo.sd recovery_s breakeven_recovery_s=breakeven_s"
+    )
 
     strategy: str
     display: str
     goodput: Estimate
     formula: Goodput
-    monte_carlo: tuple[float, float]
+    monte_carlo: PlayedRuns
     recovery_s: float
     breakeven_s: float | None
 
@@ -57,6 +70,14 @@ class GoodputStudy(Shown):
         ['sync', 'async']
     """
 
+    SCHEMA = "mowich/goodput@1"
+    KEYS = (
+        "inputs.on=system inputs.chips=job.chips inputs.days=job.days inputs.step_s=job.step_s "
+        "inputs.spare_share=job.spare_share inputs.replica_chips=job.replica_chips "
+        "inputs.checkpoint_s=job.checkpoint_s inputs.samples=samples inputs.seed=seed facts_hash display rows "
+        "survival target warnings"
+    )
+
     system: str
     display: str
     job: Job
@@ -68,43 +89,10 @@ class GoodputStudy(Shown):
     seed: int
     facts_hash: str
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/goodput@1."""
-        j = self.job
-        return {
-            "schema": "mowich/goodput@1",
-            "inputs": {
-                "on": self.system,
-                "chips": j.chips,
-                "days": j.days,
-                "step_s": j.step_s,
-                "spare_share": j.spare_share,
-                "replica_chips": j.replica_chips,
-                "checkpoint_s": j.checkpoint_s,
-                "samples": self.samples,
-                "seed": self.seed,
-            },
-            "facts_hash": self.facts_hash,
-            "display": self.display,
-            "rows": [
-                {
-                    "strategy": r.strategy,
-                    "display": r.display,
-                    "goodput": r.goodput.to_dict(),
-                    "mtbf_s": r.formula.mtbf_s,
-                    "checkpoint_s": r.formula.interval_s,
-                    "failures": r.formula.failures,
-                    "lost": dict(r.formula.parts),
-                    "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
-                    "recovery_s": r.recovery_s,
-                    "breakeven_recovery_s": r.breakeven_s,
-                }
-                for r in self.rows
-            ],
-            "survival": self.survival,
-            "target": TARGET,
-            "warnings": list(self.warnings),
-        }
+    @property
+    def target(self) -> float:
+        """The goodput that `breakeven_s` is for."""
+        return TARGET
 
 
 def job_of_inputs(facts: Facts, system_id: str, inputs: Result) -> Job:
@@ -185,7 +173,7 @@ def goodput(
                 display=way.display,
                 goodput=goodput_estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
                 formula=formula,
-                monte_carlo=(float(runs.mean()), float(runs.std())),
+                monte_carlo=PlayedRuns(mean=float(runs.mean()), sd=float(runs.std())),
                 recovery_s=way.recovery_s,
                 breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET),
             )

@@ -12,6 +12,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec
+from mowich.price_terms import OWN
 from mowich.shown import Keyed, Rows, Shown
 
 PER_CHIP_H = "USD/chip/h"
@@ -197,7 +198,7 @@ def _quoted(facts: Facts, system: str, cost: Estimate) -> list[Quoted]:
     out = []
     for term in rent.QUOTED:
         price = money.price(facts, system, term=term)
-        if price.rate.value is None or price.term == money.OWN:
+        if price.rate.value is None or price.term == OWN:
             continue
         rate = replace(price.rate, breakdown={}).scaled(_HOUR_S, PER_CHIP_H)
         share = product_of([(cost, 1.0), (rate, -1.0)], "1")

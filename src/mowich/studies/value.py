@@ -106,6 +106,12 @@ class ValueStudy(Shown):
         'memory'
     """
 
+    SCHEMA = "mowich/value@1"
+    KEYS = (
+        "inputs facts_hash system_id display of today price_label memory_label unit shown_unit price memory_price "
+        "life rows"
+    )
+
     inputs: Mapping[str, object]
     facts_hash: str
     system_id: str
@@ -119,19 +125,15 @@ class ValueStudy(Shown):
     life: Estimate
     rows: Rows[ValuePoint]
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/value@1` contract."""
-        names = ("facts_hash", "system_id", "display", "of", "today", "price_label", "memory_label")
-        estimates = ("price", "memory_price", "life")
-        return {
-            "schema": "mowich/value@1",
-            "inputs": dict(self.inputs),
-            **{name: getattr(self, name) for name in names},
-            "unit": VALUE_UNITS[self.of],
-            "shown_unit": VALUED[self.of].shown,
-            **{name: getattr(self, name).to_dict() for name in estimates},
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    @property
+    def unit(self) -> str:
+        """Unit of an amount of the property, SI."""
+        return VALUE_UNITS[self.of]
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that a page shows it in."""
+        return VALUED[self.of].shown
 
 
 def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
@@ -23,6 +24,7 @@ from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
+from mowich.requests.rooms import room_names
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
@@ -168,8 +170,8 @@ def view(result: Result) -> Result:
 def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
     scale-up unit). Its first table is made by the page, from the rows."""
-    from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
+    from mowich.studies.machine_map import map_name
 
     maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
     shown = view(result)
@@ -352,20 +354,8 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         for model in _models_of(task):
             given_model(model)
     with_rates = _known_rates(problem, got.facts, known, _shipped_rates(problem, got.facts))
-    found = study(
-        _SENT,
-        got.facts,
-        relaxed=got.relaxed,
-        gap=got.gap,
-        draws=got.draws,
-        seed=got.seed,
-        time_limit_s=8.0,
-        problem=problem,
-        speeds=with_rates,
-        tenant=got.tenant,
-        beside=got.yaml,
-    )
-    result = found.to_dict()
+    asked = replace(got, scenario=Path(_SENT), time_limit_s=8.0)
+    result = study(asked, problem=problem, speeds=with_rates, beside=got.yaml).to_dict()
     return reply(
         result,
         inputs=got.given,
@@ -527,6 +517,21 @@ def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
+def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
+    """The answer of a room (`requests/rooms`)."""
+
+    def answered(ask: asks.Ask, known: Knowledge) -> bytes:
+        from mowich.requests.room import RoomRequest
+        from mowich.studies.rooms import room_answered
+
+        got = known.read(ask)
+        assert isinstance(got, RoomRequest)
+        result = room_answered(name)(got).to_dict()
+        return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+    return answered
+
+
 def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
@@ -630,4 +635,4 @@ VERBS: Mapping[str, Callable[..., object]] = {
         scenario,
         *library.LISTINGS,
     )
-}
+} | {name: _told(_room(name)) for name in room_names()}
