@@ -370,18 +370,7 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     """The goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput
 
-    return goodput(
-        asked.facts,
-        asked.on,
-        days=asked.days,
-        step_s=asked.step_s,
-        strategies=asked.strategies,
-        spare_share=asked.spare_share,
-        replica=asked.replica,
-        checkpoint_s=asked.checkpoint_s,
-        samples=asked.samples,
-        seed=asked.seed,
-    )
+    return goodput(asked)
 
 
 @heard()
@@ -466,17 +455,7 @@ def prices_found(asked: prices.PricesRequest) -> PriceStudy:
     """Costs and prices of systems."""
     from mowich.studies.prices import prices
 
-    return prices(
-        asked.facts,
-        asked.systems,
-        kind=asked.price,
-        quarter=asked.quarter,
-        rule=asked.rule,
-        buyer=asked.buyer,
-        life_s=asked.life_s,
-        chips=asked.chips,
-        margin=asked.margin,
-    )
+    return prices(asked)
 
 
 def metric_explained(asked: results.ExplainRequest) -> Explanation:
