@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import energy, power
-from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
-from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.requests.machines import PowerRequest
 from mowich.shown import AnswerList
 from mowich.sums import float_sum
 
@@ -73,23 +71,12 @@ class PowerStudy(AnswerList[PowerRow]):
         self.facts_hash, self.inputs = facts_hash, dict(inputs)
 
 
-def study(
-    facts: Facts,
-    systems: Sequence[str],
-    *,
-    cap_W: float | None = None,
-    spares: float = 0.0,
-    tokens_per_s: float | None = None,
-) -> PowerStudy:
-    """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0,
-    and for a share of spares outside 0..1."""
-    if cap_W is not None and not 0 < cap_W < math.inf:
-        raise UserError("a power cap is above 0", field="cap", given=cap_W)
-    if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
-        raise UserError("tokens per second are above 0", field="tokens_per_s", given=tokens_per_s)
+def study(asked: PowerRequest) -> PowerStudy:
+    """Power of each system by part. Raises UserError for a system that is not known."""
+    facts, cap_W, tokens_per_s = asked.facts, asked.cap_W, asked.tokens_per_s
     site = energy.read_site(facts)
     rows = []
-    for spec in systems:
+    for spec in asked.systems:
         machine = resolve(facts, spec)
         found = power.by_part(facts, machine_id(facts, parse_spec(spec)[0]), site)
         rows.append(
@@ -99,9 +86,9 @@ def study(
                 chips=machine.chips,
                 power=found,
                 machine_W=found.total.scaled(machine.chips, "W"),
-                chips_under_cap=power.chips_under(cap_W, found, spares=spares) if cap_W else None,
+                chips_under_cap=power.chips_under(cap_W, found, spares=asked.spares) if cap_W else None,
                 tokens_per_MW=power.tokens_per_MW(exact(tokens_per_s, "1/s", "user"), found) if tokens_per_s else None,
             )
         )
-    inputs = {"cap_W": cap_W, "spares": spares, "tokens_per_s_per_chip": tokens_per_s}
+    inputs = {"cap_W": cap_W, "spares": asked.spares, "tokens_per_s_per_chip": tokens_per_s}
     return PowerStudy(rows, facts_hash=facts.hash(), inputs=inputs)
