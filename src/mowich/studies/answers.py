@@ -227,27 +227,10 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     if asked.train is not None:
         from mowich.studies.fit import fit
 
-        return fit(
-            asked.model,
-            asked.systems[0],
-            train=asked.train,
-            facts=asked.facts,
-            chips=asked.chips,
-            fixed=asked.fixed,
-            stack=asked.stack,
-        )
+        return fit(asked)
     from mowich.studies.serving_fit import fit_serving
 
-    assert asked.kv is not None
-    return fit_serving(
-        asked.model,
-        asked.systems[0],
-        tokens=asked.kv,
-        facts=asked.facts,
-        chips=asked.chips,
-        engine=asked.engine,
-        fixed=asked.fixed,
-    )
+    return fit_serving(asked)
 
 
 @heard(again=True)
@@ -337,32 +320,10 @@ def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
     from mowich.studies.collectives import collective
 
     if asked.model is not None:
-        from mowich.plans.plan import WEIGHTS, one_of
         from mowich.studies.weight_sync import weight_sync
 
-        return weight_sync(
-            asked.facts,
-            asked.model,
-            asked.on,
-            asked.to,
-            method=asked.method,
-            link_Bps=asked.link_Bps,
-            worker=asked.worker,
-            weights=one_of(asked.weights, WEIGHTS, "format of weights"),
-        )
-    return collective(
-        asked.facts,
-        asked.kind,
-        asked.on,
-        sizes=asked.sizes,
-        group=asked.group,
-        network=asked.network,
-        oversubscription=asked.oversubscription,
-        fail=asked.fail,
-        beside=asked.beside,
-        layer=asked.layer,
-        lnc=asked.lnc,
-    )
+        return weight_sync(asked)
+    return collective(asked)
 
 
 @heard(again=True)
