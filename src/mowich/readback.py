@@ -44,7 +44,7 @@ class Most:
     number: int
 
 
-_TypeForm = Any
+TypeForm = Any
 """A type of a field, `int` or `Annotated[int, ...]`: Python has no type for that yet."""
 
 
@@ -74,7 +74,7 @@ class _Field:
 
     name: str
     places: tuple[str, ...]
-    hint: _TypeForm
+    hint: TypeForm
     has_default: bool
     is_none: bool
 
@@ -153,11 +153,11 @@ class FieldReader:
                 read[f.name] = self.value(f.hint, inside, path)
         return None if len(self.errors) > found else kind(**read)
 
-    def value(self, hint: _TypeForm, value: object, at: str) -> object:
+    def value(self, hint: TypeForm, value: object, at: str) -> object:
         """A value of any type that a record has."""
-        bounds: Sequence[_TypeForm] = getattr(hint, "__metadata__", ())  # of Annotated
+        bounds: Sequence[TypeForm] = getattr(hint, "__metadata__", ())  # of Annotated
         hint = get_args(hint)[0] if bounds else hint
-        origin: _TypeForm = get_origin(hint)
+        origin: TypeForm = get_origin(hint)
         if hint is types.NoneType:
             return None if value is None else self.wrong(at, "must be null", given=value)
         if origin in (Union, types.UnionType):
@@ -175,7 +175,7 @@ class FieldReader:
             return value if is_known else self.wrong(at, "is none of these", given=value, allowed=words)
         return value if hint is object else self._scalar(hint, bounds[0] if bounds else None, value, at)
 
-    def _either(self, kinds: Sequence[_TypeForm], value: object, at: str) -> object:
+    def _either(self, kinds: Sequence[TypeForm], value: object, at: str) -> object:
         """A value of the first of the types that takes it."""
         if value is None and types.NoneType in kinds:
             return None
@@ -187,7 +187,7 @@ class FieldReader:
                 return read
         return None
 
-    def _scalar(self, hint: _TypeForm, bound: _TypeForm, value: object, at: str) -> object:
+    def _scalar(self, hint: TypeForm, bound: TypeForm, value: object, at: str) -> object:
         if hint is bool:
             return value if isinstance(value, bool) else self.wrong(at, "must be true or false", given=value)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -202,7 +202,7 @@ class FieldReader:
             return self._text(None if bound is None else bound.number, value, at)
         return self._from_text(hint, value, at)
 
-    def _from_text(self, hint: _TypeForm, value: object, at: str) -> object:
+    def _from_text(self, hint: TypeForm, value: object, at: str) -> object:
         """A path, a day or an enum."""
         try:
             if issubclass(hint, Path) and isinstance(value, str):
@@ -223,7 +223,7 @@ class FieldReader:
         allowed = f"up to {most} printable characters"
         return self.wrong(at, "must be a text of one line", given=value, allowed=allowed)
 
-    def _many(self, is_list: bool, inner: Sequence[_TypeForm], most: int | None, value: object, at: str) -> object:
+    def _many(self, is_list: bool, inner: Sequence[TypeForm], most: int | None, value: object, at: str) -> object:
         """A list, of one kind or with a kind for each place; or a mapping with one kind of value."""
         if not isinstance(value, list | tuple if is_list else Mapping):
             return self.wrong(at, "must be a list" if is_list else "must be a mapping", given=value)

@@ -19,11 +19,11 @@ from mowich.machines.system import machines
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
 from mowich.price_terms import BUYERS, OWN
-from mowich.requests.jobs import PlanRequest
+from mowich.requests.footing import Footing
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import system_asks
-from mowich.studies.footing import RunBudget
 from mowich.studies.rates import plan_rates
 
 FACTS = load_facts()
@@ -70,13 +70,15 @@ def test_no_price_stays_unknown_in_the_cost() -> None:
 def test_rows_of_drawn_lists_do_not_depend_on_each_other(kind: str) -> None:
     """Prices and chips of a row in a list, in any order, are those of the row alone."""
     dice = random.Random(kind)
-    model, budget = load_model("llama-3.2-1b"), RunBudget(usd=5e5, days=30, has_tokens=False)
+    model, budget = load_model("llama-3.2-1b"), Footing(budget=5e5, days=30)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 
     @cache
     def asked(names: tuple[str, ...], facts: object, is_paid: bool) -> dict[str, tuple[object, ...]]:
-        paid = budget if is_paid else None
-        asks = system_asks(model, names, train=job, chips=None, facts=facts, term=kind, budget=paid).asks  # type: ignore[arg-type]
+        paid = budget if is_paid else Footing()
+        asks = system_asks(
+            CompareRequest(facts=facts, model=model, systems=names, train=job, term=kind, footing=paid)  # type: ignore[arg-type]
+        ).asks
         rates = [money.price(a.facts, a.system_id, term=a.term) for a in asks]
         return {a.name: (a.chips, a.no_chips, a.term, p.label, p.rate) for a, p in zip(asks, rates, strict=True)}
 

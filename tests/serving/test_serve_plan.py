@@ -14,7 +14,7 @@ from mowich.models import load_model
 from mowich.plans.plan import WEIGHT_ONLY, WEIGHTS
 from mowich.plans.serving_choices import parse_serving
 from mowich.plans.workers import worker_plans
-from mowich.requests.jobs import PlanRequest
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.serving.engines import is_expanded, link_Bps, peak
 from mowich.serving.search import ServeJob, ladder
 from mowich.studies.serving_claims import gpt_oss_served
@@ -288,10 +288,12 @@ def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_compare_puts_systems_side_by_side() -> None:
     result = compare_serving(
-        load_model("gpt-oss-120b"),
-        ["h200:8", "b200:8"],
-        job=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
-        facts=FACTS,
+        CompareRequest(
+            facts=FACTS,
+            model=load_model("gpt-oss-120b"),
+            systems=("h200:8", "b200:8"),
+            serve=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
+        )
     )
     slow, fast = (r.tokens_per_s_per_chip.value or 0.0 for r in result.rows)
     assert fast > slow

@@ -24,7 +24,9 @@ from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.models.model import Model
 from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
+from mowich.requests.jobs import CompareRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
 from mowich.studies.answers import ask_here
@@ -36,7 +38,7 @@ from mowich.studies.brief.rates import deciding_constant
 from mowich.studies.brief.verdicts import LEVEL_WORDS, Brief, BriefNumber, Section, ends_of, words_for
 from mowich.studies.compare import compare
 from mowich.studies.explain import explain, metrics
-from mowich.studies.serving_plan import compare_serving
+from mowich.studies.serving_plan import ServeResult, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.web import asks
 from mowich.web.reading import Knowledge
@@ -161,12 +163,20 @@ def test_no_break_even_is_taken_against_a_machine_that_was_not_asked_for(cheap: 
     assert "NVIDIA" not in " ".join(row.verdict for row in sections(cheap).values())
 
 
+def served(facts: Facts, model: Model, chips: int, engine: str | None = None) -> ServeResult:
+    return compare_serving(
+        CompareRequest(
+            facts=facts, model=model, systems=("trn3",), serve=TO_SERVE, chips=chips, engine=engine, term="tco"
+        )
+    )
+
+
 def test_rates_say_what_they_were_extrapolated_from(facts: Facts) -> None:
     model, other = load_model("gpt-oss-20b"), load_model("deepseek-v3")
     assert served_basis(facts, model, "trn3-gen2") == ""
     assert "on the same chip" in served_basis(facts, other, "trn3-gen2")
     assert served_basis(facts, other, "trn4") == "extrapolated from other chips"
-    row = compare_serving(model, ["trn3"], job=TO_SERVE, chips=8, facts=facts).rows[0]
+    row = served(facts, model, 8).rows[0]
     told = widened(facts, row, "extrapolated from other chips", is_large=False)
     e, width = told.tokens_per_s_per_chip, facts.number("serving.extrapolated.times")
     assert (e.grade, e.value) == ("D", row.tokens_per_s_per_chip.value)
@@ -182,7 +192,7 @@ def test_no_verdict_where_the_range_of_one_constant_decides(facts: Facts) -> Non
     path = "serving.vllm-neuron.moe_layer"
 
     def decided(known: Facts, engine: str | None = "vllm-neuron") -> str:
-        row = compare_serving(model, ["trn3"], job=TO_SERVE, chips=64, facts=known, term="tco", engine=engine).rows[0]
+        row = served(known, model, 64, engine).rows[0]
         return deciding_constant(known, model, row, TO_SERVE, chips=64)
 
     assert decided(facts) == path
@@ -424,7 +434,14 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     assert place[cheaper.level] >= place[price.level]
     amounts = {p: 2.0 * asked.facts.number(p) for p in ("chips.trainium3.memory.hbm_capacity",)}
     more = compare(
-        known.models[0], known.systems, train=TO_TRAIN, chips=AT, facts=asked.facts.with_values(amounts), term="tco"
+        CompareRequest(
+            facts=asked.facts.with_values(amounts),
+            model=known.models[0],
+            systems=tuple(known.systems),
+            train=TO_TRAIN,
+            chips=AT,
+            term="tco",
+        )
     )
     before = float(known.trained(AT, SUBJECT).tokens_per_s_per_chip)
     assert float(more.rows[0].tokens_per_s_per_chip) >= before * (1.0 - 1e-9)

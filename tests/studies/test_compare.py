@@ -12,7 +12,8 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.preference import margin
-from mowich.requests.jobs import FitRequest, PlanRequest
+from mowich.requests.footing import Footing
+from mowich.requests.jobs import CompareRequest, FitRequest, PlanRequest
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare
 from mowich.studies.fit import fit
@@ -31,8 +32,18 @@ def on(
     fixed: dict[str, str] | None = None,
     **more: str,
 ) -> Comparison:
+    footing = Footing(equal=more.pop("equal", "chips"))
     return compare(
-        load_model(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more
+        CompareRequest(
+            facts=facts,
+            model=load_model(model),
+            systems=systems,
+            train=train,
+            chips=chips,
+            fixed=parse_fixed(fixed or {}),
+            footing=footing,
+            **more,  # type: ignore[arg-type]
+        )
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError, unknown
 from mowich.requests.fields import TYPED, Field, flag, path, whole, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import model_words, nowhere, stack_asked
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -19,9 +20,9 @@ JSON = flag("as_json", "One JSON object on stdout.", option="--json", edges=TYPE
 CSV = flag("as_csv", "A table on stdout.", option="--csv", edges=TYPED)
 PLAIN = flag("plain", "ASCII, no colour.", edges=TYPED)
 QUIET = flag("quiet", "Nothing on stderr but errors.", short="-q", edges=TYPED)
-OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED)
-CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED)
-LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED)
+OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED, told=nowhere)
+CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED, told=nowhere)
+LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED, told=nowhere)
 KEPT_SEED = whole(
     "seed",
     "Kept with the result; nothing is drawn.",
@@ -43,6 +44,7 @@ MODEL: Field[object] = Field(
     needs=True,
     example="deepseek-v3",
     completes="model",
+    told=model_words,
 )
 AS = word(
     "read_as",
@@ -57,6 +59,7 @@ TRAINING_STACK = word(
     "Training software; in compare also hand-tuned kernels.",
     metavar="NAME",
     example="megatron",
+    told=stack_asked,
 )
 
 

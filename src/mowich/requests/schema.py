@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
 from mowich.errors import ErrorDetails, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
+from mowich.shown import Result
 from mowich.units import parse, parse_count, show_count, write_value
 
 if TYPE_CHECKING:
@@ -207,6 +208,10 @@ class Schema(Generic[Q_co]):
             else:
                 words += [field.flag, _typed(field, value)]
         return shlex.join(words)
+
+    def stated(self, result: Result) -> dict[str, object]:
+        """The values of the question that a result answers, by the names of the fields of the command line."""
+        return {field.name: field.stated(result) for field in self.at(Edge.OPTION)}
 
     def typed(self, words: Sequence[str]) -> dict[str, object]:
         """What the words of a command line say, after those of the verb: the other way of `command`. Values by name, as

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
-    from mowich.studies.footing import Footing, RunBudget
     from mowich.studies.forecasts import Forecasts
     from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.gap import Gap
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
     from mowich.studies.verify import Verification
-    from mowich.studies.yearly import YearAsk
 
 
 @heard(again=True)
@@ -71,23 +69,7 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
     """The best plan of each system for a training job."""
     from mowich.studies.compare import compare
 
-    assert asked.train is not None
-    return compare(
-        asked.model,
-        asked.systems,
-        train=asked.train,
-        chips=asked.chips,
-        equal=asked.equal,
-        budget=run_budget_of(asked),
-        have=asked.have,
-        power_W=asked.power,
-        year=year_asked(asked),
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        hand_tuned=asked.hand_tuned,
-    )
+    return compare(asked)
 
 
 def compare_answered(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAnswer:
@@ -125,38 +107,6 @@ def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | No
     return ask_question(words)
 
 
-def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
-    """The money and the days that say how many chips each system has; None where the question says it."""
-    from mowich.studies.footing import RunBudget
-
-    if asked.budget is None or asked.days is None:
-        return None
-    return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
-
-
-def year_asked(asked: jobs.CompareRequest) -> YearAsk | None:
-    """The time that rows are told for; None where none is asked."""
-    from mowich.studies.yearly import YearAsk
-
-    if asked.per is None:
-        return None
-    return YearAsk(per=asked.per, sells=asked.sells, within_s=asked.within)
-
-
-def footing_of(asked: jobs.CompareRequest) -> Footing:
-    """What says how many chips each system of a comparison has."""
-    from mowich.studies.footing import Footing
-
-    return Footing(
-        chips=asked.chips,
-        equal=asked.equal,
-        budget=run_budget_of(asked),
-        power_W=asked.power,
-        have=asked.have,
-        term=asked.term,
-    )
-
-
 @heard(again=True)
 def planned(asked: jobs.PlanRequest) -> PlanList:
     """The best plans of one system for a training job."""
@@ -166,21 +116,11 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
 
 
 @heard(again=True)
-def served_compared(asked: jobs.CompareRequest, systems: Sequence[str] | None = None) -> ServeResult:
-    """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
+def served_compared(asked: jobs.CompareRequest) -> ServeResult:
+    """The best deployment of each system for a serving job."""
     from mowich.studies.serving_plan import compare_serving
 
-    assert asked.serve is not None
-    return compare_serving(
-        asked.model,
-        asked.systems if systems is None else systems,
-        job=asked.serve,
-        facts=asked.facts,
-        footing=footing_of(asked),
-        year=year_asked(asked),
-        engine=asked.engine,
-        fixed=asked.fixed,
-    )
+    return compare_serving(asked)
 
 
 @heard(again=True)

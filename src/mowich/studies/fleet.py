@@ -400,13 +400,15 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     chips = _chips(task, choice)
     fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
     row = serving_plan.compare_serving(
-        load_model(str(ask["model"])),
-        [choice.system.id],
-        job=job,
-        facts=facts,
-        chips=chips,
-        engine=choice.engine or None,
-        fixed=fixed,
+        jobs.CompareRequest(
+            facts=facts,
+            model=load_model(str(ask["model"])),
+            systems=(choice.system.id,),
+            serve=job,
+            chips=chips,
+            engine=choice.engine or None,
+            fixed=fixed,
+        )
     ).rows[0]
     if row.feasible is not True or row.decode is None:
         return _failed(task, choice, row.reason or "no plan meets the limits", chips)

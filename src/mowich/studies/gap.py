@@ -20,6 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.progress import tell
 from mowich.requests.gaps import OF_GAP
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for
@@ -353,7 +354,11 @@ def _trained(
     stack: str | None,
     metric: str,
 ) -> _Question:
-    asked = system_asks(model, names, train=job, chips=chips, facts=facts, fixed=fixed, term=term, stack=stack)
+    asked = system_asks(
+        CompareRequest(
+            facts=facts, model=model, systems=names, train=job, chips=chips, fixed=fixed, term=term, stack=stack
+        )
+    )
     a, b = (_trained_side(ask, fixed, metric) for ask in asked.asks)
     model, paid = asked.asks[0].model, metric != _SPEED
 

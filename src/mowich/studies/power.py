@@ -9,14 +9,20 @@ from mowich.economics import energy, power
 from mowich.estimate import Estimate, exact
 from mowich.machines.system import machine_id, parse_spec, resolve
 from mowich.requests.machines import PowerRequest
-from mowich.shown import AnswerList
+from mowich.shown import AnswerList, Keyed
 from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PowerRow:
+class PowerRow(Keyed):
     """One machine. chips: as named; power: per chip; machine_W: of all its chips at the meter; chips_under_cap,
     tokens_per_MW: None where not asked for."""
+
+    KEYS = (
+        "system chips parts_W=power.parts it_W total_W idle_W=power.idle drawn_W=power.drawn "
+        "drawn_system_W=power.drawn_system power_basis=power.basis machine_W chips_under_cap "
+        "tokens_per_s_per_MW=tokens_per_MW"
+    )
 
     system: str
     display: str
@@ -26,30 +32,22 @@ class PowerRow:
     chips_under_cap: Estimate | None
     tokens_per_MW: Estimate | None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of mowich/power@1."""
-        p = self.power
-        return {
-            "system": self.system,
-            "chips": self.chips,
-            "parts_W": {k: v.to_dict() for k, v in p.parts.items()},
-            "it_W": _summed(p.it, p, ("chip", "server", "network")),
-            "total_W": _summed(p.total, p, power.POWER_PARTS),
-            "idle_W": p.idle.to_dict(),
-            "drawn_W": p.drawn.to_dict(),
-            "drawn_system_W": p.drawn_system.to_dict(),
-            "power_basis": p.basis,
-            "machine_W": self.machine_W.to_dict(),
-            "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
-            "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None,
-        }
+    @property
+    def it_W(self) -> Estimate:
+        """Before PUE, with its parts."""
+        return _summed(self.power.it, self.power, ("chip", "server", "network"))
+
+    @property
+    def total_W(self) -> Estimate:
+        """At the meter, with its parts."""
+        return _summed(self.power.total, self.power, power.POWER_PARTS)
 
 
-def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[str, object]:
+def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> Estimate:
     """An estimate with the parts that it is the sum of."""
     parts = {name: value for name in names if (value := found.parts[name].value) is not None}
     complete = whole.value is not None and abs(float_sum(parts.values()) - whole.value) <= 1e-9 * whole.value
-    return replace(whole, breakdown=parts if complete else {}).to_dict()
+    return replace(whole, breakdown=parts if complete else {})
 
 
 class PowerStudy(AnswerList[PowerRow]):

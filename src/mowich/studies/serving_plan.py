@@ -29,7 +29,8 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
-from mowich.requests.jobs import PlanRequest
+from mowich.requests.footing import YearAsk
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.hit_curve import HitCurve
@@ -39,14 +40,14 @@ from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
-from mowich.studies.footing import Footing, OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
+from mowich.studies.footing import OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
-from mowich.studies.yearly import YearAsk, Yearly, with_year
+from mowich.studies.yearly import Yearly, with_year
 from mowich.sums import float_sum
 from mowich.units import show_gib
 
@@ -580,38 +581,25 @@ def plan_serving(
     )
 
 
-def compare_serving(
-    model: Model,
-    specs: Sequence[str],
-    *,
-    job: ServeJob,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    footing: Footing | None = None,
-    year: YearAsk | None = None,
-) -> ServeResult:
-    """The cheapest plan of each system that meets the limits, in the order given. footing: what says how many chips
-    each system has, in the place of `chips` and `term`; year: the time that rows are told for."""
+def compare_serving(asked: CompareRequest) -> ServeResult:
+    """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
-    on = footing or Footing(chips=chips, term=term)
-    placed, notes = placed_systems(facts, specs, on)
+    facts, model, job, on = asked.facts, asked.model, asked.serve_job, asked.footing
+    placed, notes = placed_systems(asked)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for own in placed:
         system = resolve(facts, own.name, chips=own.chips)
         if own.no_chips:
-            name = engine_for(facts, system, engine, model)
+            name = engine_for(facts, system, asked.engine, model)
             none = without_deployment(own.name, system, name, own.no_chips, facts, own.term)
             found, got = [replace(none, chips_requested=0, binds="no chips")], _nothing()
         else:
             how: _How = {"top": 1, "term": own.term, "with_front": False}
-            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, engine, fixed or {}, how)
+            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, asked.engine, asked.fixed, how)
         systems.append((own.name, system, name))
         rows.append(_paid_for(found[0], own, facts))
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
-    inputs = serving_inputs(model, job, fixed or {}, on.kind, systems, facts)
+    inputs = serving_inputs(model, job, asked.fixed, on.kind(asked.term), systems, facts)
     told = [
         {**entry, **({"chips": 0} if own.no_chips else {}), **own.inputs()}
         for entry, own in zip(inputs["systems"], placed, strict=True)  # type: ignore[call-overload]
@@ -620,17 +608,17 @@ def compare_serving(
         kind="compare",
         inputs={
             **inputs,
-            **({} if on.chips is None else {"chips": on.chips}),
+            **({} if asked.chips is None else {"chips": asked.chips}),
             "systems": told,
             **on.inputs(),
-            **(year.inputs() if year else {}),
+            **(asked.year.inputs() if asked.year else {}),
         },
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,
         feasible=feasible,
         seconds=time.process_time() - begin,
-        rows=Rows(rivals(rows, facts, year)),
+        rows=Rows(rivals(rows, facts, asked.year)),
         warnings=(*notes, *_unstated_of(rows)),
         notes=tuple(notes),
     )
@@ -638,11 +626,11 @@ def compare_serving(
 
 def _paid_for(row: ServeRow, own: PlacedSystem, facts: Facts) -> ServeRow:
     """A row with the tokens of the days that a budget pays for."""
-    budget = own.budget
-    if budget is None or own.no_chips or row.tokens_per_s_per_chip.value is None:
+    paid = own.paid
+    if paid is None or own.no_chips or row.tokens_per_s_per_chip.value is None:
         return row
-    tokens = tokens_served(row.tokens_per_s_per_chip, row.chips_requested, budget)
-    there = owned_chips(facts, row.system_id, row.chips_requested, tokens, 0.0, budget) if budget.more else None
+    tokens = tokens_served(row.tokens_per_s_per_chip, row.chips_requested, paid)
+    there = owned_chips(facts, row.system_id, row.chips_requested, tokens, 0.0, paid) if paid.more else None
     return replace(row, tokens_served=tokens, owned=there)
 
 
@@ -669,7 +657,7 @@ def rivals(rows: Sequence[ServeRow], facts: Facts, year: YearAsk | None = None) 
     )
 
 
-def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk | None = None) -> ServeResult:
+def joined_results(results: Sequence[ServeResult], asked: CompareRequest) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
@@ -681,7 +669,7 @@ def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk |
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),
             seconds=float_sum(r.seconds for r in results),
-            rows=Rows(rivals([row for r in results for row in r.rows], facts, year)),
+            rows=Rows(rivals([row for r in results for row in r.rows], asked.facts, asked.year)),
             warnings=(
                 *(note for r in results for note in r.notes),
                 *_unstated_of([row for r in results for row in r.rows]),

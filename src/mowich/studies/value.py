@@ -20,6 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.progress import steps
 from mowich.requests.gaps import VALUE_UNITS
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for, engine_names
@@ -272,7 +273,10 @@ def _solver(
         under = facts.with_values(settings) if settings else facts
         cached = None
         if train is not None:
-            asked = system_asks(model, [on], train=train, chips=chips, facts=under, fixed=fixed, term=term, stack=stack)
+            of_one = CompareRequest(
+                facts=under, model=model, systems=(on,), train=train, chips=chips, fixed=fixed, term=term, stack=stack
+            )
+            asked = system_asks(of_one)
             row = solve_system(asked.asks[0], fixed=fixed, brief=True)[0]
             speed, days, usd, plan = row.tokens_per_s_per_chip, row.days, row.usd_per_mtok, str(row.plan or "")
             feasible, reason = row.feasible is True, row.reason or ""

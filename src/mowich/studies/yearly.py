@@ -29,51 +29,19 @@ from mowich.estimate import (
 )
 from mowich.facts import Facts
 from mowich.price_terms import OWN, quote, term_words
-from mowich.requests.footing import TokenPrice
+from mowich.requests.footing import YearAsk
 from mowich.shown import Keyed
 from mowich.software.vendors import ported_stack, vendor_of
 from mowich.sums import float_sum
-from mowich.units import UNITS
 
 GW = 1e9
 """W of a gigawatt."""
 _MTOK = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class YearAsk:
-    """per: "year", "month" or "day"; sells: USD of a million tokens, None: not asked; within_s: seconds in which a port
-    has to pay, None: as the facts say."""
-
-    per: str
-    sells: TokenPrice | None
-    within_s: float | None
-
-    @property
-    def period_s(self) -> float:
-        """Seconds of the time that rows are told for."""
-        return UNITS[self.per].value
-
-    @property
-    def price(self) -> Estimate | None:
-        """What a million tokens are sold at."""
-        if self.sells is None:
-            return None
-        low, value, high = self.sells
-        return Estimate(value=value, unit=money.PER_MTOK, low=low, high=high, grade="user")
-
-    def within(self, facts: Facts) -> Estimate:
-        """Years in which a port has to pay."""
-        return porting_within_years(facts) if self.within_s is None else exact(self.within_s / YEAR_S, "year", "user")
-
-    def inputs(self) -> dict[str, object]:
-        """As a result states it."""
-        return {
-            "per": self.per,
-            "period_s": self.period_s,
-            **({} if self.sells is None else {"sells": self.sells._asdict()}),
-            **({} if self.within_s is None else {"within_s": self.within_s}),
-        }
+def _within(ask: YearAsk, facts: Facts) -> Estimate:
+    """Years in which a port has to pay."""
+    return porting_within_years(facts) if ask.within_s is None else exact(ask.within_s / YEAR_S, "year", "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,10 +217,12 @@ def _year(side: _Side, facts: Facts, ask: YearAsk) -> Yearly:
     powered = energy.powered_chips(row.chips_used, row.chips_idle, draw.idle_share)
     drawn = product_of([(draw.power, 1.0), (site.pue, 1.0), (powered, 1.0)], "W")
     revenue = margin = None
-    if ask.price is not None:
-        revenue = product_of([(tokens, 1.0), (ask.price, 1.0)], "USD").scaled(1.0 / _MTOK, "USD")
+    if ask.sells is not None:
+        low, value, high = ask.sells
+        price = Estimate(value=value, unit=money.PER_MTOK, low=low, high=high, grade="user")
+        revenue = product_of([(tokens, 1.0), (price, 1.0)], "USD").scaled(1.0 / _MTOK, "USD")
         margin = difference_of(revenue, cost)
-    within = ask.within(facts)
+    within = _within(ask, facts)
     return Yearly(
         tokens=tokens,
         cost_usd=cost,
@@ -353,7 +323,7 @@ def _beside(first: _Side, side: _Side, facts: Facts, ask: YearAsk) -> Beside:
         per_GW = _moved(first, side, lambda p: p.of_watt * GW * ask.period_s, "USD/GW")
     pays = None
     if port is not None:
-        years = product_of([(port, 1.0), (ask.within(facts), -1.0)], "USD")
+        years = product_of([(port, 1.0), (_within(ask, facts), -1.0)], "USD")
         pays = pays_from_chips(years, each, 1.0)
     return Beside(
         row=first.row.system,

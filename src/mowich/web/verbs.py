@@ -35,7 +35,7 @@ from mowich.web.reading import Knowledge, chart_data, given_model, reply, safe_y
 if TYPE_CHECKING:
     from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
     from mowich.show.page import Page, Table
-    from mowich.studies.compare import Questions, Row
+    from mowich.studies.compare import Row
     from mowich.studies.explain import Explainer, Explanation
     from mowich.studies.forward_answer import ForwardVerb
     from mowich.studies.serving_plan import ServeResult
@@ -45,38 +45,14 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def questions(got: jobs.JobRequest) -> Questions:
-    from mowich.studies import compare as study
-    from mowich.studies.answers import run_budget_of, year_asked
-
-    assert got.train is not None
-    compared = got if isinstance(got, jobs.CompareRequest) else None
-    return study.system_asks(
-        got.model,
-        got.systems,
-        train=got.train,
-        chips=got.chips,
-        facts=got.facts,
-        equal="chips" if compared is None else compared.equal,
-        budget=None if compared is None else run_budget_of(compared),
-        have=() if compared is None else compared.have,
-        power_W=None if compared is None else compared.power,
-        year=None if compared is None else year_asked(compared),
-        fixed=got.fixed,
-        term=got.term,
-        stack=got.stack,
-        hand_tuned=isinstance(got, jobs.CompareRequest) and got.hand_tuned,
-    )
-
-
 def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult, Sequence[str]]:
     """What `compare` finds for one of its systems, and the facts that it asked for."""
-    got = known.work(ask)
+    got = known.compared(ask)
     found = _row(ask, place, got)
     return found, () if got.facts.ledger is None else tuple(got.facts.ledger.asked)
 
 
-def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
+def _row(ask: asks.Ask, place: int, got: jobs.CompareRequest) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
     from mowich.studies import compare as study
@@ -84,9 +60,8 @@ def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
-        assert isinstance(got, jobs.CompareRequest)
-        return answers.served_compared(got, [got.systems[place]])
-    one = questions(got).asks[place]
+        return answers.served_compared(replace(got, systems=(got.systems[place],)))
+    one = study.system_asks(got).asks[place]
     near = ask.nearby.get(got.systems[place])
     if near:
         among = around(near, got.fixed, got.model)
@@ -126,22 +101,18 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
-    from mowich.studies.answers import year_asked
     from mowich.studies.heard import note_heard
 
-    got, rows = known.work(ask), [row for row, _ in found_rows]
+    got, rows = known.compared(ask), [row for row, _ in found_rows]
     if got.facts.ledger is not None:
         for _, asked_for in found_rows:
             got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
-        year = year_asked(got) if isinstance(got, jobs.CompareRequest) else None
-        found = serving_plan.joined_results(
-            [r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts, year
-        )
+        found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got)
         result = note_heard(found, got.facts, question=[got, []]).to_dict()
     else:
         trained = [r for r in rows if isinstance(r, study.Row)]
-        answer = study.answer(questions(got), trained, complete=not ask.nearby)
+        answer = study.answer(study.system_asks(got), trained, complete=not ask.nearby)
         if ask.nearby:
             answer = replace(
                 answer,

@@ -16,6 +16,7 @@ from mowich.models.model import Model
 from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES
 from mowich.requests.fields import Edge
+from mowich.requests.jobs import CompareRequest
 from mowich.requests.rl import RL
 from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
@@ -249,7 +250,15 @@ class _Trained:
         """Training on some machines, with the grade that each rate has."""
         own, model = self.facts.heard(), self.model
         found = compare(
-            model, systems, train=TO_TRAIN, chips=chips, facts=own, term=PRICE_OF_ALL, hand_tuned=hand_tuned
+            CompareRequest(
+                facts=own,
+                model=model,
+                systems=tuple(systems),
+                train=TO_TRAIN,
+                chips=chips,
+                term=PRICE_OF_ALL,
+                hand_tuned=hand_tuned,
+            )
         )
         rows = [told_training(r, trained_basis(own, model, r.system_id)) for r in found.rows]
         words = train_command(model.name, systems, chips, tuned=hand_tuned, future=self.is_future)
@@ -272,9 +281,7 @@ class _Served:
     def ask(self, systems: Sequence[str], engine: str | None = None) -> ServeResult:
         """The answer, its rows with the grade and the range that they have."""
         own = self.facts.heard()
-        found = compare_serving(
-            self.model, systems, job=self.job, chips=SERVED_ON, facts=own, engine=engine, term=PRICE_OF_ALL
-        )
+        found = _served(own, self.model, systems, self.job, SERVED_ON, engine)
         rows = [self._told(row, by_hand(row.system) if engine else row.system, own) for row in found.rows]
         words = serve_command(self.model.name, systems, self.job, tuned=engine is not None)
         self.reads.append(ReadBy.of(words, own))
@@ -288,6 +295,23 @@ class _Served:
         if decided:
             self.rests_on[*self.key, who] = decided
         return widened(facts, row, basis, is_large=bool(decided))
+
+
+def _served(
+    facts: Facts, model: Model, systems: Sequence[str], job: ServeJob, chips: int, engine: str | None
+) -> ServeResult:
+    """Serving on some machines at the price of this page."""
+    return compare_serving(
+        CompareRequest(
+            facts=facts,
+            model=model,
+            systems=tuple(systems),
+            serve=job,
+            chips=chips,
+            engine=engine,
+            term=PRICE_OF_ALL,
+        )
+    )
 
 
 def _memory(
@@ -309,7 +333,7 @@ def _memory(
         engine, own = HAND_TUNED if by_hand else None, facts.heard()
         amount_of(paths_of_property(own, equip(own, SUBJECT), OF_MEMORY), OF_MEMORY)
         twice = own.with_values({path: 2.0 * x for path, x in amounts.items()})
-        more = compare_serving(model, (SUBJECT,), job=asked, chips=chips, facts=twice, engine=engine, term=PRICE_OF_ALL)
+        more = _served(twice, model, (SUBJECT,), asked, chips, engine)
         command = _value_command(model, chips, serve_words(asked), today, (1.0, 2.0), 2)
         command += f" --engine {engine}" if engine else ""
         reads.append(ReadBy.of(command, own))
@@ -394,9 +418,7 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
 def _fewest(facts: Facts, model: Model) -> ServeRow | None:
     """Serving in bulk on the smallest power of two of chips, below `SERVED_ON`, that holds a model; None for none."""
     for i in range(SERVED_ON.bit_length() - 1):
-        (row,) = compare_serving(
-            model, (SUBJECT,), job=IN_BULK, chips=1 << i, facts=facts, engine=HAND_TUNED, term=PRICE_OF_ALL
-        ).rows
+        (row,) = _served(facts, model, (SUBJECT,), IN_BULK, 1 << i, HAND_TUNED).rows
         if row.feasible:
             return row
     return None

@@ -27,7 +27,7 @@ from mowich.software.stack import Platform, equip
 from mowich.software.vendors import vendor_id
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
-from mowich.studies.footing import RunBudget
+from mowich.studies.footing import PaidRun
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.studies.outcome import SystemAsk, step_outcome
 from mowich.training import longrun
@@ -122,7 +122,7 @@ class _Row:
             facts=known,
             job=self.job,
             term=self.term,
-            budget=None if days is None else RunBudget(usd=math.nan, days=days, has_tokens=bool(tokens)),
+            paid=None if days is None else PaidRun(usd=math.nan, days=days, has_tokens=bool(tokens)),
         )
 
     def break_even(
