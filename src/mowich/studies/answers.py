@@ -213,22 +213,7 @@ def gap_explained(asked: gaps.GapRequest) -> Gap:
     """Why the second of two machines beats the first."""
     from mowich.studies.gap import gap
 
-    first, second = asked.systems
-    return gap(
-        asked.model,
-        first,
-        second,
-        train=asked.train,
-        serve=asked.serve,
-        chips=asked.chips,
-        metric=asked.metric,
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        engine=asked.engine,
-        seed=asked.seed,
-    )
+    return gap(asked)
 
 
 @heard()
@@ -236,22 +221,7 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
     """What more of a property of a machine is worth."""
     from mowich.studies.value import value
 
-    return value(
-        asked.models,
-        asked.systems[0],
-        of=asked.of,
-        train=asked.train,
-        serve=asked.serve,
-        chips=asked.chips,
-        low=asked.low,
-        high=asked.high,
-        points=asked.points,
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        engine=asked.engine,
-    )
+    return value(asked)
 
 
 @heard(again=True)
