@@ -253,7 +253,7 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     if asked.scenario is not None:
         from mowich.studies.calibrate_log import calibrate_log
 
-        return calibrate_log(asked.files, asked.scenario, asked.facts, out=asked.out, tell=tell)
+        return calibrate_log(asked, tell)
     given = Setup(on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {})
     return study(
         asked.files,
@@ -271,16 +271,7 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
     """Logs of a run beside the forecast of it. tell: is told what goes on."""
     from mowich.studies.verify import verify as study
 
-    return study(
-        asked.data,
-        asked.files,
-        asked.facts,
-        where=asked.where,
-        pick=asked.pick,
-        name=asked.format,
-        model=asked.model,
-        tell=tell,
-    )
+    return study(asked, tell)
 
 
 def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
