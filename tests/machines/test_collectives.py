@@ -14,6 +14,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives, torus
 from mowich.machines.system import Fabric, Level, System, machines, resolve
 from mowich.machines.topology import alone, per_chip
+from mowich.requests.machines import COLLECTIVE
 from mowich.studies.collectives import LARGE_B, collective, compare_measured, measured, median
 
 GB = 1e9
@@ -333,11 +334,17 @@ def test_the_half_of_groups_that_were_slower(facts: Facts) -> None:
         ("ironwood:72", "all-reduce", (36, 72)),
         ("trn2:16", "all-gather", (8, 16)),
     ):
-        half, whole = (float(collective(facts, kind, spec, sizes=[2**30], group=n).rows[0].time_s) for n in groups)
+        half, whole = (
+            float(collective(COLLECTIVE.of(facts, kind=kind, on=spec, sizes=[2**30], group=n)).rows[0].time_s)
+            for n in groups
+        )
         assert half <= whole, spec
     # of slices and servers of their own as well: 72 chips are no cubes of 64, and a server has all of its links
     for name, kind, few, many in (("tpu-v5p", "all-reduce", 36, 72), ("trn2", "all-gather", 8, 16)):
-        half, whole = (float(collective(facts, kind, f"{name}:{n}", sizes=[2**30]).rows[0].time_s) for n in (few, many))
+        half, whole = (
+            float(collective(COLLECTIVE.of(facts, kind=kind, on=f"{name}:{n}", sizes=[2**30])).rows[0].time_s)
+            for n in (few, many)
+        )
         assert half <= whole, name
 
 

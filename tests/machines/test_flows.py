@@ -18,6 +18,7 @@ from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
 from mowich.machines.system import machines as system_names
 from mowich.machines.topology import per_chip
+from mowich.requests.machines import COLLECTIVE
 from mowich.studies.collectives import collective
 from pace import within
 
@@ -215,7 +216,7 @@ def test_flows_of_classes_are_those_of_every_chip_in_many_cases(facts: Facts) ->
 def test_failures_among_100000_chips_take_a_second(facts: Facts, spec: str, kind: str, fail: list[str]) -> None:
     """And lay out few of them: 0.5 CPU s and 82 MB at the most, where 4,096 chips took 3.4 s and 366 MB."""
     with within(1.0):
-        found = collective(facts, kind, spec, sizes=[2**30], fail=fail)
+        found = collective(COLLECTIVE.of(facts, kind=kind, on=spec, sizes=[2**30], fail=fail))
     assert found.slowdown >= 1.0
     assert found.rows[0].ranks == 100_000 - sum(f.startswith("chip") for f in fail)
     system = machine(facts, spec)
@@ -231,7 +232,7 @@ def test_a_fault_far_inside_a_large_machine_is_named_by_its_chip(facts: Facts) -
     system = machine(facts, "trn3:999936")
     level, unit, _ = links.LinkNumbers.of(system).place(5_000_003)
     assert (level, unit) == ("rack", (5_000_003 - 4 * 6944 * 144) // (5 * 144))
-    found = collective(facts, "all-reduce", "trn3:999936", sizes=[2**30], fail=["link:5000003"])
+    found = collective(COLLECTIVE.of(facts, kind="all-reduce", on="trn3:999936", sizes=[2**30], fail=["link:5000003"]))
     chip, *_ = re.findall(r"chip (\d+)", found.rows[0].binds)
     assert int(chip) // 144 == unit
     assert found.slowdown > 1.0
@@ -240,9 +241,9 @@ def test_a_fault_far_inside_a_large_machine_is_named_by_its_chip(facts: Facts) -
 def check_fault(spec: str, kind: str, fault: str, group: int) -> None:
     """A group with a fault has a time, and a slower one where it has as many ranks; or the fault cuts a chip off."""
     facts = load_facts()
-    whole = collective(facts, kind, f"{spec}:{group}", sizes=[2**28]).rows[0]
+    whole = collective(COLLECTIVE.of(facts, kind=kind, on=f"{spec}:{group}", sizes=[2**28])).rows[0]
     try:
-        found = collective(facts, kind, f"{spec}:{group}", sizes=[2**28], fail=[fault])
+        found = collective(COLLECTIVE.of(facts, kind=kind, on=f"{spec}:{group}", sizes=[2**28], fail=[fault]))
     except UserError as error:
         if fault == "link:0" and "no path is left" in str(error):
             return
@@ -267,8 +268,8 @@ def test_every_part_of_a_machine_has_a_time_with_any_fault(
     local = links.laid_out(system, group)
     counts = links.LinkNumbers.of(system).counts if links.chips_of_unit(system) else links.build(local).counts
     fault = f"link:{number % max(1, sum(counts.values()))}={left}"
-    whole = collective(facts, "all-reduce", asked, sizes=[2**28], group=group)
-    hurt = collective(facts, "all-reduce", asked, sizes=[2**28], group=group, fail=[fault])
+    whole = collective(COLLECTIVE.of(facts, kind="all-reduce", on=asked, sizes=[2**28], group=group))
+    hurt = collective(COLLECTIVE.of(facts, kind="all-reduce", on=asked, sizes=[2**28], group=group, fail=[fault]))
     assert float(hurt.rows[0].time_s) >= float(whole.rows[0].time_s) * (1 - 1e-12)
 
 
@@ -307,7 +308,7 @@ def test_a_domain_that_a_job_has_in_part_is_laid_out_whole(facts: Facts, spec: s
 
 def test_a_failed_chip_that_the_group_does_not_have_is_refused(facts: Facts) -> None:
     with pytest.raises(UserError, match="not in the group"):
-        collective(facts, "all-reduce", "trn3:64", sizes=[2**20], group=32, fail=["chip:40"])
+        collective(COLLECTIVE.of(facts, kind="all-reduce", on="trn3:64", sizes=[2**20], group=32, fail=["chip:40"]))
 
 
 def test_asymmetric_cases_are_answered_within_a_second(facts: Facts) -> None:

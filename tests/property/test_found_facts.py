@@ -25,6 +25,7 @@ from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.plan import TrainJob
 from mowich.price_terms import BUYERS, COST_RULES
+from mowich.requests.machines import COLLECTIVE
 from mowich.software.stack import equip
 from mowich.studies.collectives import collective
 from mowich.studies.explain.collective import collective_row
@@ -135,7 +136,7 @@ def _no_model() -> Model:
 def of_collectives(rng: random.Random, facts: Facts) -> Record:
     """Levels and algorithms of a collective of one size."""
     kind, on = rng.choice(COLLECTIVE_KINDS), f"{rng.choice(SYSTEMS)}:{rng.choice([16, 64, 256])}"
-    asked = collective(facts, kind, on, sizes=[rng.choice([2**16, 2**24, 2**30])]).to_dict()
+    asked = collective(COLLECTIVE.of(facts, kind=kind, on=on, sizes=[rng.choice([2**16, 2**24, 2**30])])).to_dict()
     record = collective_row(asked, ("rows", 0), asked["rows"][0], facts, _no_model).record  # type: ignore[index]
     assert record is not None
     return partial(record, ("time_s",))

@@ -432,3 +432,14 @@ def test_what_a_command_says_is_read_back(values: dict[str, object]) -> None:
     read = jobs.COMPARE.typed(shlex.split(command)[2:])
     assert jobs.COMPARE.command(read) == command
     assert read.keys() == {name for name in values if values[name] != ()}
+
+
+def test_plain_keywords_make_a_request_of_the_given_facts() -> None:
+    facts = mowich.load_facts().with_values({"sites.default.pue": 1.3})
+    asked = machines.POWER.of(facts, systems=["trn3"], cap_W="2 MW")
+    assert (asked.systems, asked.cap_W, asked.spares, asked.tokens_per_s) == (("trn3",), 2e6, 0.0, None)
+    assert asked.facts.number("sites.default.pue") == 1.3
+    with pytest.raises(UserError, match="cap_W: must be above 0"):
+        machines.POWER.of(facts, systems=["trn3"], cap_W=0.0)
+    with pytest.raises(UserError, match="unknown field 'cap'"):
+        machines.POWER.of(facts, systems=["trn3"], cap=1.0)

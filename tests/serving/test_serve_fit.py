@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,16 +12,22 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.models import load_model
-from mowich.studies.serving_fit import fit_serving
+from mowich.models.model import Model
+from mowich.requests.jobs import FitRequest
+from mowich.studies.serving_fit import ServeFit, fit_serving
 
 FACTS = load_facts()
 LLAMA = load_model("llama-3.1-70b")
 
 
+def fitted(model: Model, on: str, *, tokens: float, fixed: Mapping[str, tuple[str, ...]] | None = None) -> ServeFit:
+    return fit_serving(FitRequest(facts=FACTS, model=model, systems=(on,), kv=tokens, fixed=fixed or {}))
+
+
 def test_bytes_by_hand() -> None:
     """Llama 3.1 70B, 16 bit, 80 layers, 8 kv heads of 128: 2 x 2 x 80 x 8 x 128 B of cache a token, over the ranks of
     tp."""
-    found = fit_serving(LLAMA, "h100:8", tokens=32_000, facts=FACTS)
+    found = fitted(LLAMA, "h100:8", tokens=32_000)
     assert found.fits
     assert found.held is not None
     plan, memory = found.held.plan, found.held.memory_B
@@ -33,12 +40,12 @@ def test_bytes_by_hand() -> None:
 
 
 def test_smallest_holds_a_request_and_half_of_it_does_not() -> None:
-    found = fit_serving(LLAMA, "trn3", tokens=100_000, facts=FACTS)
+    found = fitted(LLAMA, "trn3", tokens=100_000)
     for weights, least in found.smallest.items():
         assert least is not None
         assert least.requests >= 1
         half = (
-            fit_serving(LLAMA, f"trn3:{least.chips // 2}", tokens=100_000, facts=FACTS, fixed={"weights": (weights,)})
+            fitted(LLAMA, f"trn3:{least.chips // 2}", tokens=100_000, fixed={"weights": (weights,)})
             if least.chips > 1
             else None
         )
@@ -50,7 +57,7 @@ def test_smallest_holds_a_request_and_half_of_it_does_not() -> None:
 def test_longer_requests_never_add_room() -> None:
     room = []
     for tokens in (1_000, 4_000, 16_000, 64_000, 128_000):
-        held = fit_serving(LLAMA, "ironwood:8", tokens=tokens, facts=FACTS).held
+        held = fitted(LLAMA, "ironwood:8", tokens=tokens).held
         assert held is not None
         room.append(held.requests)
     assert room == sorted(room, reverse=True)
@@ -59,7 +66,7 @@ def test_longer_requests_never_add_room() -> None:
 def test_range_of_the_memory_may_decide() -> None:
     """Usable memory of a Trainium4 is a range: between its ends the answer is neither yes nor no."""
     answers = {
-        fit_serving(load_model("llama-3.1-405b"), f"trn4:{n}", tokens=t, facts=FACTS).fits
+        fitted(load_model("llama-3.1-405b"), f"trn4:{n}", tokens=t).fits
         for n in (2, 3, 4, 6, 8)
         for t in (1e3, 1e5, 1e6)
     }
@@ -106,7 +113,7 @@ def test_python() -> None:
 def test_weights_are_served_in_the_format_of_the_checkpoint() -> None:
     """Kimi K3 is published in MXFP4, which MI355X multiplies; it has no NVFP4. An FP8 checkpoint is MXFP8 on
     Trainium3."""
-    found = fit_serving(load_model("kimi-k3"), "mi355x:8", tokens=32_000, facts=FACTS)
+    found = fitted(load_model("kimi-k3"), "mi355x:8", tokens=32_000)
     assert list(found.smallest) == ["mxfp4"]
-    assert next(iter(fit_serving(load_model("deepseek-v3.2"), "trn3", tokens=32_000, facts=FACTS).smallest)) == "mxfp8"
-    assert next(iter(fit_serving(LLAMA, "trn3", tokens=32_000, facts=FACTS).smallest)) == "bf16"
+    assert next(iter(fitted(load_model("deepseek-v3.2"), "trn3", tokens=32_000).smallest)) == "mxfp8"
+    assert next(iter(fitted(LLAMA, "trn3", tokens=32_000).smallest)) == "bf16"

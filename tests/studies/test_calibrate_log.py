@@ -12,6 +12,7 @@ import pytest
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load_facts
+from mowich.requests.calibrate import CALIBRATE
 from mowich.studies.calibrate_log import OF_DECODES, OF_PROMPTS, WORSE, calibrate_log
 from mowich.studies.traffic import simulate_traffic
 from mowich.studies.traffic_scenario import read_traffic
@@ -76,7 +77,7 @@ def test_factors_that_make_the_half_that_was_held_out_worse_are_not_written(tmp_
     ids = {row["request_id"] for row in sorted(slow, key=lambda row: float(row["queued_ts"]))[:30]}
     rows = [row for row in slow if row["request_id"] in ids] + [row for row in usual if row["request_id"] not in ids]
     log, scenario = written(tmp_path, rows)
-    found = calibrate_log([log], scenario, FACTS, out=tmp_path / "my.yaml")
+    found = calibrate_log(CALIBRATE.of(FACTS, files=[log], scenario=scenario, out=tmp_path / "my.yaml"))
     assert found.warnings == (WORSE,)
     assert not found.constants
     assert not found.written
@@ -98,7 +99,7 @@ def test_a_log_that_cannot_be_replayed_says_where(
     rows = [{**row, **change} if change and not i else row for i in range(40 if change else 5)]
     log, scenario = written(tmp_path, rows)  # type: ignore[arg-type]
     with pytest.raises(UserError) as caught:
-        calibrate_log([log], scenario, FACTS)
+        calibrate_log(CALIBRATE.of(FACTS, files=[log], scenario=scenario))
     assert words in caught.value.line()
 
 
@@ -106,4 +107,4 @@ def test_a_scenario_without_a_trace_replays_nothing(tmp_path: Path) -> None:
     log, scenario = written(tmp_path, times_of(tmp_path, 1.0, 1.0))
     scenario.write_text(json.dumps({**SCENARIO, "traffic": LOAD}))
     with pytest.raises(UserError, match="plays no trace"):
-        calibrate_log([log], scenario, FACTS)
+        calibrate_log(CALIBRATE.of(FACTS, files=[log], scenario=scenario))

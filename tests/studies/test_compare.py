@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mowich.errors import UserError
@@ -11,7 +13,7 @@ from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.preference import margin
 from mowich.requests.footing import Footing
-from mowich.requests.jobs import CompareRequest, PlanRequest
+from mowich.requests.jobs import CompareRequest, FitRequest, PlanRequest
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare
 from mowich.studies.fit import fit
@@ -185,8 +187,9 @@ def test_an_unknown_footing_is_refused(facts: Facts) -> None:
 def test_what_the_host_cannot_hold_does_not_fit(facts: Facts) -> None:
     fixed = parse_fixed({"offload": "optimizer"})
     small = facts.with_values({resolve(facts, "a100:16").paths["host_B"]: 1e9})
-    assert fit(load_model("llama-3.1-8b"), "a100:16", train=JOB, facts=facts, fixed=fixed).fits
-    found = fit(load_model("llama-3.1-8b"), "a100:16", train=JOB, facts=small, fixed=fixed)
+    asked = FitRequest(facts=facts, model=load_model("llama-3.1-8b"), systems=("a100:16",), train=JOB, fixed=fixed)
+    assert fit(asked).fits
+    found = fit(replace(asked, facts=small))
     assert found.fits is False
     assert "memory of the host" in (found.reason or "")
 

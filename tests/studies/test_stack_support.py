@@ -17,6 +17,7 @@ from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
+from mowich.requests.gaps import GapRequest
 from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.studies.brief.known import SERVED_ON, TO_SERVE
@@ -113,9 +114,18 @@ def test_a_row_without_dollars_says_why_and_what_kernels_by_hand_give() -> None:
     assert row.breakeven_usd_per_chip_h.value is None
     with pytest.raises(UserError, match="no figure in dollars"):
         gap(
-            model, "trn2", "trn3", serve=TO_SERVE, chips=SERVED_ON, facts=FACTS, engine="vllm-neuron",
-            metric="usd_per_mtok", term="tco", fixed=TOGETHER,
-        )  # fmt: skip
+            GapRequest(
+                facts=FACTS,
+                model=model,
+                systems=("trn2", "trn3"),
+                serve=TO_SERVE,
+                chips=SERVED_ON,
+                engine="vllm-neuron",
+                metric="usd_per_mtok",
+                term="tco",
+                fixed=TOGETHER,
+            )
+        )
     words = (
         "compare qwen3-235b-a22b --serve --isl 8k --osl 1k --tpot 50ms --on trn2:64 --set plan.mode=aggregated --plain"
     )

@@ -71,7 +71,7 @@ class GapRequest(JobRequest):
     """One job on two machines. metric: what they are compared by; seed: of the orders that are drawn where not all can
     be tried."""
 
-    metric: str
+    metric: str = OF_GAP[0]
 
 
 def _gap(reader: QuestionReader) -> GapRequest:
@@ -158,9 +158,9 @@ class ValueRequest(JobRequest):
 
     of: str
     models: tuple[Model, ...]
-    low: float | None
-    high: float | None
-    points: int
+    low: float | None = None
+    high: float | None = None
+    points: int = 7
 
 
 def _value(reader: QuestionReader) -> ValueRequest:

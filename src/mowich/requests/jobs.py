@@ -424,7 +424,7 @@ class PlanRequest(JobRequest):
 class FitRequest(JobRequest):
     """Does it fit. kv: tokens of a request's cache, for serving; None for training."""
 
-    kv: float | None
+    kv: float | None = None
 
 
 # ---- reading

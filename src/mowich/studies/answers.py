@@ -167,27 +167,10 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     if asked.train is not None:
         from mowich.studies.fit import fit
 
-        return fit(
-            asked.model,
-            asked.systems[0],
-            train=asked.train,
-            facts=asked.facts,
-            chips=asked.chips,
-            fixed=asked.fixed,
-            stack=asked.stack,
-        )
+        return fit(asked)
     from mowich.studies.serving_fit import fit_serving
 
-    assert asked.kv is not None
-    return fit_serving(
-        asked.model,
-        asked.systems[0],
-        tokens=asked.kv,
-        facts=asked.facts,
-        chips=asked.chips,
-        engine=asked.engine,
-        fixed=asked.fixed,
-    )
+    return fit_serving(asked)
 
 
 @heard(again=True)
@@ -230,22 +213,7 @@ def gap_explained(asked: gaps.GapRequest) -> Gap:
     """Why the second of two machines beats the first."""
     from mowich.studies.gap import gap
 
-    first, second = asked.systems
-    return gap(
-        asked.model,
-        first,
-        second,
-        train=asked.train,
-        serve=asked.serve,
-        chips=asked.chips,
-        metric=asked.metric,
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        engine=asked.engine,
-        seed=asked.seed,
-    )
+    return gap(asked)
 
 
 @heard()
@@ -253,22 +221,7 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
     """What more of a property of a machine is worth."""
     from mowich.studies.value import value
 
-    return value(
-        asked.models,
-        asked.systems[0],
-        of=asked.of,
-        train=asked.train,
-        serve=asked.serve,
-        chips=asked.chips,
-        low=asked.low,
-        high=asked.high,
-        points=asked.points,
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        engine=asked.engine,
-    )
+    return value(asked)
 
 
 @heard(again=True)
@@ -277,32 +230,10 @@ def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
     from mowich.studies.collectives import collective
 
     if asked.model is not None:
-        from mowich.plans.plan import WEIGHTS, one_of
         from mowich.studies.weight_sync import weight_sync
 
-        return weight_sync(
-            asked.facts,
-            asked.model,
-            asked.on,
-            asked.to,
-            method=asked.method,
-            link_Bps=asked.link_Bps,
-            worker=asked.worker,
-            weights=one_of(asked.weights, WEIGHTS, "format of weights"),
-        )
-    return collective(
-        asked.facts,
-        asked.kind,
-        asked.on,
-        sizes=asked.sizes,
-        group=asked.group,
-        network=asked.network,
-        oversubscription=asked.oversubscription,
-        fail=asked.fail,
-        beside=asked.beside,
-        layer=asked.layer,
-        lnc=asked.lnc,
-    )
+        return weight_sync(asked)
+    return collective(asked)
 
 
 @heard(again=True)
@@ -322,7 +253,7 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     if asked.scenario is not None:
         from mowich.studies.calibrate_log import calibrate_log
 
-        return calibrate_log(asked.files, asked.scenario, asked.facts, out=asked.out, tell=tell)
+        return calibrate_log(asked, tell)
     given = Setup(on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {})
     return study(
         asked.files,
@@ -340,16 +271,7 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
     """Logs of a run beside the forecast of it. tell: is told what goes on."""
     from mowich.studies.verify import verify as study
 
-    return study(
-        asked.data,
-        asked.files,
-        asked.facts,
-        where=asked.where,
-        pick=asked.pick,
-        name=asked.format,
-        model=asked.model,
-        tell=tell,
-    )
+    return study(asked, tell)
 
 
 def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:

@@ -24,6 +24,7 @@ from mowich.evidence.fitting.points import MeasuredPoint
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts
 from mowich.files import open_lines
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.serving.engines import PROFILE_FACTORS, PROFILES, architecture, profile_path
 from mowich.shown import Rows
 from mowich.studies.calibrate import CalibratedPoint, Calibration, ErrorSummary
@@ -58,24 +59,19 @@ class _Seen:
         return np.array([self.ttft[half].mean(), self.tpot[half].mean(), e2e.mean(), np.quantile(e2e, 0.99)])
 
 
-def calibrate_log(
-    files: Sequence[Path],
-    scenario: Path,
-    facts: Facts,
-    *,
-    out: Path | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Calibration:
-    """Fit the factors to one log. scenario: what its engine was, with a trace in its traffic; out: the overlay to
-    write. Raises UserError for a log without times, and for a scenario that plays no trace."""
-    if len(files) != 1:
-        raise UserError("one log is replayed at a time", field="files", given=len(files), allowed="1")
-    log = files[0]
+def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:
+    """Fit the factors to one log. Its scenario says what its engine was, with a trace in its traffic. Raises UserError
+    for a log without times, and for a scenario that plays no trace."""
+    facts, out, scenario = asked.facts, asked.out, asked.scenario
+    assert scenario is not None
+    if len(asked.files) != 1:
+        raise UserError("one log is replayed at a time", field="files", given=len(asked.files), allowed="1")
+    log = asked.files[0]
     ids, measured = _measured(log)
-    asked = read_traffic(scenario, facts)
-    if not asked.requests.get("trace"):
+    played = read_traffic(scenario, facts)
+    if not played.requests.get("trace"):
         raise UserError("plays no trace", where=f"{scenario}, key traffic", fix=f"traffic: {{trace: {log.name}}}")
-    one = asked.serve.deployment
+    one = played.serve.deployment
     named = (one.engine, one.system.chip, architecture(one.model))
     paths = [[profile_path(name, *named) for name in group] for group in (OF_DECODES, OF_PROMPTS)]
     facts = facts.with_values(

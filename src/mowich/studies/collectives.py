@@ -21,6 +21,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
 from mowich.machines.topology import LevelRow, describe, on_network, per_chip
+from mowich.requests.machines import CollectiveRequest
 from mowich.shown import Rows, Shown
 from mowich.units import show
 
@@ -203,75 +204,64 @@ class CollectiveStudy(Shown):
         }
 
 
-def collective(
-    facts: Facts,
-    kind: str,
-    on: str,
-    *,
-    sizes: Sequence[int],
-    group: int | None = None,
-    network: str = "",
-    oversubscription: float = 1.0,
-    fail: Sequence[str] = (),
-    beside: Sequence[str] = (),
-    layer: str = DEVICE_LAYER,
-    lnc: int | None = None,
-) -> CollectiveStudy:
-    """Time of a collective among `group` neighbouring chips (default: all of the system) for each size, with its
-    interval. The group is alone on the machine.
-
-    fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on
-    those chips; layer: the software that calls it; lnc: ranks, and so `group`, are logical cores of so many physical
-    ones. Raises UserError for an unknown kind, a group larger than the system, a layer that was not measured, and a
-    fault that does not exist or leaves fewer than two chips.
-    """
+def collective(asked: CollectiveRequest) -> CollectiveStudy:
+    """Time of a collective among neighbouring chips for each size, with its interval. The group is alone on the
+    machine but for what runs beside it. Raises UserError for an unknown kind, a group larger than the system, a layer
+    that was not measured, and a fault that does not exist or leaves fewer than two chips."""
+    facts, kind, lnc = asked.facts, asked.kind, asked.lnc
     if kind not in collectives.COLLECTIVE_KINDS:
         raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
-    if lnc and (fail or beside):
+    is_disturbed = bool(asked.fail or asked.beside)
+    if lnc and is_disturbed:
         raise UserError(
             "links are laid out for whole chips", field="lnc", given=lnc, fix="leave out lnc, or fail and beside"
         )
-    chips, wanted = _chips_and_group(facts, on, group, lnc or 0)
+    chips, wanted = _chips_and_group(facts, asked.on, asked.group, lnc or 0)
     runs_on = CollectiveMachine(
-        on=on, chips=chips, network=network, oversubscription=oversubscription, layer=layer, lnc=lnc or 0
+        on=asked.on,
+        chips=chips,
+        network=asked.network,
+        oversubscription=asked.oversubscription,
+        layer=asked.layer,
+        lnc=lnc or 0,
     )
-    system, data = runs_on.system(facts), np.array([float(b) for b in sizes])
-    asked = _disturbed(system, kind, data, wanted, fail, beside) if fail or beside else _Runs(ranks=wanted)
-    found, names, bound = timed(facts, runs_on, kind, sizes, asked.ranks, asked.slowdown)
+    system, data = runs_on.system(facts), np.array([float(b) for b in asked.sizes])
+    runs = _disturbed(system, kind, data, wanted, asked.fail, asked.beside) if is_disturbed else _Runs(ranks=wanted)
+    found, names, bound = timed(facts, runs_on, kind, asked.sizes, runs.ranks, runs.slowdown)
     notes = []
     if system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
     return CollectiveStudy(
         kind=kind,
-        system=on,
+        system=asked.on,
         display=system.display,
-        network=network,
+        network=asked.network,
         rows=Rows(
             CollectiveRow(
                 bytes=size,
-                ranks=asked.ranks,
+                ranks=runs.ranks,
                 time_s=estimate,
-                busbw_Bps=collectives.bus_factor(kind, asked.ranks) * size / float(estimate),
+                busbw_Bps=collectives.bus_factor(kind, runs.ranks) * size / float(estimate),
                 algorithm=algorithm,
                 binds=binds,
             )
             for size, estimate, algorithm, binds in zip(
-                sizes,
+                asked.sizes,
                 found,
-                asked.algorithm or names,
-                asked.binds or bound,
+                runs.algorithm or names,
+                runs.binds or bound,
                 strict=True,
             )
         ),
-        slowdown=asked.slowdown,
-        faults=tuple(fail),
-        beside=tuple(beside),
+        slowdown=runs.slowdown,
+        faults=asked.fail,
+        beside=asked.beside,
         levels=tuple(describe(system)),
         warnings=tuple(notes),
         group=wanted,
-        oversubscription=oversubscription,
-        layer=layer,
-        calls=layer_words(facts, system, layer),
+        oversubscription=asked.oversubscription,
+        layer=asked.layer,
+        calls=layer_words(facts, system, asked.layer),
         lnc=lnc,
         facts_hash=facts.hash(),
     )

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob
+from mowich.requests.jobs import FitRequest
 from mowich.shown import Shown
 from mowich.software.stack import Platform, equip
 from mowich.sums import float_sum
@@ -89,21 +89,12 @@ def counts(system: System, limit: int) -> Iterator[int]:
         chips *= 2
 
 
-def fit(
-    model: Model,
-    spec: str,
-    *,
-    train: TrainJob,
-    facts: Facts,
-    chips: int | None = None,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    stack: str | None = None,
-) -> Fit:
-    """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that
+def fit(asked: FitRequest) -> Fit:
+    """Whether a training job fits on a system (its size, `chips`, or one scale-up unit), and the smallest count that
     does."""
-    fixed = fixed or {}
-    given, model = model, as_trained(model)
-    system = equip(facts, spec, chips=chips, stack=stack)
+    facts, train, fixed, spec = asked.facts, asked.train_job, asked.fixed, asked.systems[0]
+    model = as_trained(asked.model)
+    system = equip(facts, spec, chips=asked.chips, stack=asked.stack)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)
@@ -139,7 +130,7 @@ def fit(
     if fits and (smallest is None or smallest > system.chips):
         smallest = system.chips
     inputs = {
-        **given.inputs(),
+        **asked.model.inputs(),
         **train.inputs(),
         "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
         "fixed": {k: list(v) for k, v in fixed.items()},

@@ -14,14 +14,10 @@ from dataclasses import dataclass, replace
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
-from mowich.facts import Facts
 from mowich.facts.together import moves_together
-from mowich.models.model import Model
-from mowich.plans.plan import TrainJob
 from mowich.progress import tell
-from mowich.requests.gaps import OF_GAP
+from mowich.requests.gaps import OF_GAP, GapRequest
 from mowich.requests.jobs import CompareRequest
-from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
@@ -151,32 +147,14 @@ class _Question:
     most: float
 
 
-def gap(
-    model: Model,
-    first: str,
-    second: str,
-    *,
-    train: TrainJob | None = None,
-    serve: ServeJob | None = None,
-    chips: int | None = None,
-    metric: str = _SPEED,
-    facts: Facts,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    engine: str | None = None,
-    seed: int = 0,
-) -> Gap:
-    """Factors of `second` over `first` at one job. chips: of each machine (None: as in its name, or one unit). Raises
-    UserError for a machine without a plan, and for a cost without a price."""
-    if train is not None:
-        asked = _trained(model, (first, second), train, chips, facts, fixed or {}, term, stack, metric)
-    else:
-        assert serve is not None
-        if metric == _TOTAL:
-            raise UserError("serving has no end", field="metric", given=metric, allowed=(_SPEED, _COST))
-        asked = _served(model, (first, second), serve, chips, facts, fixed or {}, term, engine, metric)
-    a, b = asked.sides
+def gap(asked: GapRequest) -> Gap:
+    """Factors of the second machine over the first at one job. Raises UserError for a machine without a plan, and for a
+    cost without a price."""
+    metric = asked.metric
+    if asked.train is None and metric == _TOTAL:
+        raise UserError("serving has no end", field="metric", given=metric, allowed=(_SPEED, _COST))
+    question = _trained(asked) if asked.train is not None else _served(asked)
+    a, b = question.sides
     prices = (a.shown.price, b.shown.price)
     if metric != _SPEED:
         for side in (a.shown, b.shown):
@@ -191,7 +169,7 @@ def gap(
     causes = [n for n in hybrids.differing() if n != "software"]
     if a.engine != b.engine or "software" in hybrids.differing():
         causes.append("software")
-    found = _Exchanges(hybrids, (a, b), asked.planner)
+    found = _Exchanges(hybrids, (a, b), question.planner)
     rest_first = found.log_made(frozenset(causes)) is None
     held = frozenset({REST}) if rest_first else frozenset()
 
@@ -199,18 +177,18 @@ def gap(
         return found.log_made(taken | held)
 
     per_plan = 0.5 * (a.work + b.work)
-    if 2.0 ** len(causes) * per_plan <= asked.most:
+    if 2.0 ** len(causes) * per_plan <= question.most:
         shared = over_all_orders(causes, worth)
     else:
-        shared = over_some_orders(causes, worth, most_sets=int(asked.most / per_plan), seed=seed)
+        shared = over_some_orders(causes, worth, most_sets=int(question.most / per_plan), seed=asked.seed)
     rows = _rows(found, shared, held, causes)
     ratio = product_of([(b.made, 1.0), (a.made, -1.0)], "1")
     if metric != _SPEED:
         rows.append(_price_factor(prices))
         ratio = product_of([(ratio, 1.0), (prices[0], 1.0), (prices[1], -1.0)], "1")
     return Gap(
-        inputs={**asked.inputs, "metric": metric, "seed": seed},
-        facts_hash=facts.hash(),
+        inputs={**question.inputs, "metric": metric, "seed": asked.seed},
+        facts_hash=asked.facts.hash(),
         metric=metric,
         systems=(a.shown, b.shown),
         ratio=ratio,
@@ -343,42 +321,29 @@ def property_words(platform: Platform, software: str, name: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _trained(
-    model: Model,
-    names: tuple[str, str],
-    job: TrainJob,
-    chips: int | None,
-    facts: Facts,
-    fixed: Mapping[str, Sequence[int | str]],
-    term: str,
-    stack: str | None,
-    metric: str,
-) -> _Question:
-    asked = system_asks(
-        CompareRequest(
-            facts=facts, model=model, systems=names, train=job, chips=chips, fixed=fixed, term=term, stack=stack
-        )
-    )
-    a, b = (_trained_side(ask, fixed, metric) for ask in asked.asks)
-    model, paid = asked.asks[0].model, metric != _SPEED
+def _trained(asked: GapRequest) -> _Question:
+    job, facts, fixed = asked.train_job, asked.facts, asked.fixed
+    found = system_asks(CompareRequest.of(asked))
+    a, b = (_trained_side(ask, fixed, asked.metric) for ask in found.asks)
+    model, paid = found.asks[0].model, asked.metric != _SPEED
 
     def planner(platform: Platform, engine: str) -> tuple[float, str] | None:
         try:
-            found = search(model, platform, job, fixed=fixed)
+            plans = search(model, platform, job, fixed=fixed)
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
             return None
-        if not found.best:
+        if not plans.best:
             return None
-        best = found.best[0]
+        best = plans.best[0]
         used = used_chips(best.plan, platform)
         made = best.tokens * job.fill / best.step_s / (platform.chips if paid else used)
         if paid:
             made *= longrun.kept(facts, platform.id, chips=used, step_s=best.step_s).value or 0.0
         return (made, str(best.plan)) if made > 0 else None
 
-    return _Question(inputs=dict(asked.inputs), sides=(a, b), planner=planner, most=MOST_TRAINED)
+    return _Question(inputs=dict(found.inputs), sides=(a, b), planner=planner, most=MOST_TRAINED)
 
 
 def _trained_side(ask: SystemAsk, fixed: Mapping[str, Sequence[int | str]], metric: str) -> _Side:
@@ -457,19 +422,11 @@ def _has_plan(name: str, row: Row | ServeRow) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _served(
-    model: Model,
-    names: tuple[str, str],
-    job: ServeJob,
-    chips: int | None,
-    facts: Facts,
-    fixed: Mapping[str, Sequence[int | str]],
-    term: str,
-    engine: str | None,
-    metric: str,
-) -> _Question:
+def _served(asked: GapRequest) -> _Question:
+    model, job, facts, names, chips = asked.model, asked.serve_job, asked.facts, asked.systems, asked.chips
+    fixed, term, metric = asked.fixed, asked.term, asked.metric
     platforms = [equip(facts, name, chips=chips) for name in names]
-    engines = [engine_for(facts, platform, engine, model) for platform in platforms]
+    engines = [engine_for(facts, platform, asked.engine, model) for platform in platforms]
 
     def solved(platform: Platform, name: str, software: str) -> tuple[ServeRow, int]:
         rows, _, got = solve_serving(

@@ -21,6 +21,7 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.workers import worker_plans
+from mowich.requests.jobs import FitRequest
 from mowich.shown import Keyed, Shown
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
@@ -137,25 +138,17 @@ def fullest(
     )
 
 
-def fit_serving(
-    model: Model,
-    spec: str,
-    *,
-    tokens: float,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-) -> ServeFit:
-    """Whether requests of `tokens` tokens (prompt and answer) fit beside the weights on `spec` (its size, `chips`, or
-    one scale-up unit), and the fewest chips that hold one, for the checkpoint's format and for narrower ones that the
+def fit_serving(asked: FitRequest) -> ServeFit:
+    """Whether requests of `kv` tokens (prompt and answer) fit beside the weights on a system (its size, `chips`, or one
+    scale-up unit), and the fewest chips that hold one, for the checkpoint's format and for narrower ones that the
     engines serve."""
-    fixed = fixed or {}
+    facts, model, tokens, fixed, spec = asked.facts, asked.model, asked.kv, asked.fixed, asked.systems[0]
+    assert tokens is not None
     for name in fixed:
         if name == "mode":
             raise UserError("memory is of one worker, whatever its part", field="plan.mode", fix="leave it out")
-    system = resolve(facts, spec, chips=chips)
-    engine = engine_for(facts, system, engine, model)
+    system = resolve(facts, spec, chips=asked.chips)
+    engine = engine_for(facts, system, asked.engine, model)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)

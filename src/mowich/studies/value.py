@@ -17,11 +17,9 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.models.model import Model
-from mowich.plans.plan import TrainJob
 from mowich.progress import steps
-from mowich.requests.gaps import VALUE_UNITS
+from mowich.requests.gaps import VALUE_UNITS, ValueRequest
 from mowich.requests.jobs import CompareRequest
-from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import is_inside_chip
@@ -161,39 +159,24 @@ def amount_of(values: Mapping[str, float], of: str) -> float:
     return float_sum(values.values()) if of in ("scale-up", "scale-out") else max(values.values())
 
 
-def value(
-    models: Sequence[Model],
-    on: str,
-    *,
-    of: str,
-    train: TrainJob | None = None,
-    serve: ServeJob | None = None,
-    chips: int | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    points: int = 7,
-    facts: Facts,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    engine: str | None = None,
-) -> ValueStudy:
-    """What more of a property is worth, for each model and each of the two jobs that is given. low, high: ends of the
-    range in SI; points: how many amounts. Raises UserError where nothing fits at any amount."""
-    platform = equip(facts, on, chips=chips, stack=stack)
+def value(asked: ValueRequest) -> ValueStudy:
+    """What more of a property is worth, for each model and each of the two jobs that is given. Raises UserError where
+    nothing fits at any amount."""
+    facts, of, term, stack, engine = asked.facts, asked.of, asked.term, asked.stack, asked.engine
+    platform = equip(facts, asked.systems[0], chips=asked.chips, stack=stack)
     price = money.price(facts, platform.id, term=term)
     memory_price, label = _memory_price(facts, platform.id)
     life = of_fact(facts.fact(worth_facts(facts, platform.id)[1]), "s")
-    tasks = [task for task, job in (("train", train), ("serve", serve)) if job is not None]
+    tasks = [task for task, job in (("train", asked.train), ("serve", asked.serve)) if job is not None]
     today, amounts = 0.0, list[float]()
     if of != OF_SOFTWARE:
         known = paths_of_property(facts, platform, of)
         today = amount_of(known, of)
-        amounts = _amounts(of, today, low, high, points)
+        amounts = _amounts(of, today, asked.low, asked.high, asked.points)
     rows: list[ValuePoint] = []
-    for model in models:
+    for model in asked.models:
         for task in tasks:
-            solve = _solver(model, on, train if task == "train" else None, serve, chips, fixed or {}, term)
+            solve = _solver(asked, model, task)
             if of == OF_SOFTWARE:
                 named = engine if task == "serve" else stack
                 found = _software(solve, model, facts, platform, task, named)
@@ -205,9 +188,9 @@ def value(
             rows += _with_worth(found, of, price.rate, memory_price, life)
     if not any(row.feasible for row in rows):
         raise UserError(f"nothing fits at any amount: {rows[0].reason}", field="of", given=of, code=EXIT_INFEASIBLE)
-    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, stack, engine)
+    ends = {"low": asked.low, "high": asked.high, "points": asked.points}
     return ValueStudy(
-        inputs={**inputs, "price_term": term, "of": of, "low": low, "high": high, "points": points},
+        inputs={**_inputs(asked, platform), "price_term": term, "of": of, **ends},
         facts_hash=facts.hash(),
         system_id=platform.id,
         display=platform.display,
@@ -250,16 +233,9 @@ Solver = Callable[[Mapping[str, float], Facts, str | None, str | None, float, bo
 """Settings, facts, stack, engine, amount and whether it is today's -> the point, without what it is worth."""
 
 
-def _solver(
-    model: Model,
-    on: str,
-    train: TrainJob | None,
-    serve: ServeJob | None,
-    chips: int | None,
-    fixed: Mapping[str, Sequence[int | str]],
-    term: str,
-) -> Solver:
-    """What plans one job on the machine under other facts: training where it is given."""
+def _solver(asked: ValueRequest, model: Model, task: str) -> Solver:
+    """What plans one job on the machine under other facts."""
+    on, chips, fixed, term = asked.systems[0], asked.chips, asked.fixed, asked.term
     none = unknown_estimate("USD", "what the others are set against")
 
     def solve(
@@ -272,21 +248,27 @@ def _solver(
     ) -> ValuePoint:
         under = facts.with_values(settings) if settings else facts
         cached = None
-        if train is not None:
-            of_one = CompareRequest(
-                facts=under, model=model, systems=(on,), train=train, chips=chips, fixed=fixed, term=term, stack=stack
-            )
-            asked = system_asks(of_one)
-            row = solve_system(asked.asks[0], fixed=fixed, brief=True)[0]
+        if task == "train":
+            of_one = CompareRequest.of(asked, facts=under, model=model, stack=stack, serve=None)
+            found = system_asks(of_one).asks[0]
+            row = solve_system(found, fixed=fixed, brief=True)[0]
             speed, days, usd, plan = row.tokens_per_s_per_chip, row.days, row.usd_per_mtok, str(row.plan or "")
             feasible, reason = row.feasible is True, row.reason or ""
-            software = asked.asks[0].system.stack.name
+            software = found.system.stack.name
         else:
-            assert serve is not None
             platform = equip(under, on, chips=chips)
             software = engine_for(under, platform, engine, model)
             served = solve_serving(
-                model, on, platform, serve, under, engine=software, fixed=fixed, top=1, term=term, with_front=False
+                model,
+                on,
+                platform,
+                asked.serve_job,
+                under,
+                engine=software,
+                fixed=fixed,
+                top=1,
+                term=term,
+                with_front=False,
             )[0][0]
             speed, usd, plan = served.tokens_per_s_per_chip, served.usd_per_mtok, workers_words(served)
             days = unknown_estimate("d", "serving has no end")
@@ -295,7 +277,7 @@ def _solver(
             speed, days, usd = (unknown_estimate(e.unit, reason) for e in (speed, days, usd))
         return ValuePoint(
             model=model.name,
-            task="serve" if train is None else "train",
+            task=task,
             amount=amount,
             set=settings,
             software=software,
@@ -406,26 +388,16 @@ def _memory_price(facts: Facts, system_id: str) -> tuple[Estimate, str]:
     return of_fact(facts.fact(path), "USD/B"), f"{kind.upper().replace('E', 'e')}, {quarter}"
 
 
-def _inputs(
-    models: Sequence[Model],
-    on: str,
-    platform: Platform,
-    train: TrainJob | None,
-    serve: ServeJob | None,
-    chips: int | None,
-    facts: Facts,
-    fixed: Mapping[str, Sequence[int | str]],
-    stack: str | None,
-    engine: str | None,
-) -> dict[str, object]:
+def _inputs(asked: ValueRequest, platform: Platform) -> dict[str, object]:
     """What was asked, so that it can be asked again."""
-    out: dict[str, object] = {"models": [m.name for m in models], "on": on, "chips": chips}
-    out |= {"system_chips": platform.chips, "stack": stack, "engine": engine}
+    train, serve = asked.train, asked.serve
+    out: dict[str, object] = {"models": [m.name for m in asked.models], "on": asked.systems[0], "chips": asked.chips}
+    out |= {"system_chips": platform.chips, "stack": asked.stack, "engine": asked.engine}
     out["train"] = None if train is None else train.inputs()
     served = None
     if serve is not None:
-        served = serving_inputs(models[0], serve, fixed, "", [], facts)
+        served = serving_inputs(asked.models[0], serve, asked.fixed, "", [], asked.facts)
         served = {k: v for k, v in served.items() if k in ("isl", "osl", "ttft_s", "tpot_s", "cached", "accept")}
     out["serve"] = served
-    out["fixed"] = {k: list(v) for k, v in fixed.items()}
+    out["fixed"] = {k: list(v) for k, v in asked.fixed.items()}
     return out

@@ -22,8 +22,8 @@ from mowich.examples import example_name
 from mowich.facts import Facts
 from mowich.launch.serving_benchmark import sent_load
 from mowich.machines.system import parse_spec, resolve
-from mowich.models.model import Model
 from mowich.requests.result_check import whole_result
+from mowich.requests.verify import VerifyRequest
 from mowich.shown import Result, Rows, Shown, plain_json
 from mowich.studies.calibrate import Calibration, calibrate
 from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
@@ -336,26 +336,16 @@ def _agree(word: str, mine: str, stated: str) -> bool:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def verify(
-    data: Result,
-    files: Sequence[Path],
-    facts: Facts,
-    *,
-    where: str = "",
-    pick: str | None = None,
-    name: str | None = None,
-    model: Model | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Verification:
-    """Hold logs beside a row of a result. where: the result, for commands and errors; pick: the row; name: of the
-    format of all logs; model: as loaded, None: by the name in the result. Raises UserError or UserErrors, each one
-    line, for logs that cannot be read, that are of other work, and for a result that no log measures."""
+def verify(asked: VerifyRequest, tell: Callable[[str], None] = lambda text: None) -> Verification:
+    """Hold logs beside a row of a result. Raises UserError or UserErrors, each one line, for logs that cannot be read,
+    that are of other work, and for a result that no log measures."""
     from mowich.studies.verify_causes import causes_of
 
-    with whole_result(where):
-        forecast = forecast_of(data, where, pick)
+    facts, files = asked.facts, asked.files
+    with whole_result(asked.where):
+        forecast = forecast_of(asked.data, asked.where, asked.pick)
     tell("reading")
-    records, refused = _records(files, name, forecast)
+    records, refused = _records(files, asked.format, forecast)
     per_chip = int(forecast.row.get("devices_per_chip") or resolve(facts, forecast.system).devices_per_chip)
     rows: list[VerifiedFigure] = []
     setup: list[SetupItem] = []
@@ -375,13 +365,13 @@ def verify(
         tell("calibrating")
         logs = list(dict.fromkeys(_file_of(record, files) for record, _ in same))
         said = {word for _, beside in same for word in beside.plan}
-        found, command = _made_of(logs, said, forecast, facts, name)
+        found, command = _made_of(logs, said, forecast, facts, asked.format)
     return Verification(
         forecast,
         rows=rows,
         setup=setup,
         refused=refused,
-        causes=causes_of(forecast, outside, facts, model),
+        causes=causes_of(forecast, outside, facts, asked.model),
         calibration=found,
         command=command,
         files=[str(path) for path in files],

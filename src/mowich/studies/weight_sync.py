@@ -14,8 +14,8 @@ from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.plans.plan import Plan, ServePlan, WeightFormat
-from mowich.requests.machines import WEIGHTS_KIND
+from mowich.plans.plan import WEIGHTS, Plan, ServePlan, WeightFormat, one_of
+from mowich.requests.machines import WEIGHTS_KIND, CollectiveRequest
 from mowich.rl.sync import METHODS, WAYS, SyncEnd, SyncMethod, SyncTimes, check_method, sync_times, weight_bytes
 from mowich.shown import Rows
 from mowich.studies.collectives import CollectiveRow, CollectiveStudy
@@ -65,20 +65,13 @@ def methods_between(source: SyncEnd, target: SyncEnd, *, is_colocated: bool) -> 
     ]
 
 
-def weight_sync(
-    facts: Facts,
-    model: Model,
-    on: str,
-    to: str = "",
-    *,
-    method: str = "",
-    link_Bps: float | None = None,
-    worker: int | None = None,
-    weights: WeightFormat = "bf16",
-) -> CollectiveStudy:
+def weight_sync(asked: CollectiveRequest) -> CollectiveStudy:
     """A sync of a model from its trainer to rollout workers: a row for each method, or for the one that is named.
     Raises UserError for one that does not lead there, and for workers that do not hold the weights."""
-    source, target = sync_ends(facts, model, on, to, worker=worker, weights=weights)
+    facts, model, to, method, link_Bps = asked.facts, asked.model, asked.to, asked.method, asked.link_Bps
+    assert model is not None
+    weights = one_of(asked.weights, WEIGHTS, "format of weights")
+    source, target = sync_ends(facts, model, asked.on, to, worker=asked.worker, weights=weights)
     names = (
         [check_method(method, source, target)[0]] if method else methods_between(source, target, is_colocated=not to)
     )
@@ -106,7 +99,7 @@ def weight_sync(
         notes.append(f"no link between the two vendors is stated: {fact.as_written} is taken ({fact.path})")
     return CollectiveStudy(
         kind=WEIGHTS_KIND,
-        system=on,
+        system=asked.on,
         display=source.system.display,
         network="",
         rows=Rows(rows),

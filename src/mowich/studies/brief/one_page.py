@@ -16,6 +16,7 @@ from mowich.models.model import Model
 from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES
 from mowich.requests.fields import Edge
+from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.jobs import CompareRequest
 from mowich.requests.rl import RL
 from mowich.requests.scenarios import FleetRequest
@@ -166,7 +167,8 @@ def _known(
             bases["train", first.name, s] = words
     begin("with one property exchanged after another")
     alone = facts.heard()
-    why = gap(first, SUBJECT, against[0], train=TO_TRAIN, chips=AT, facts=alone, term=PRICE_OF_ALL)
+    pair = (SUBJECT, against[0])
+    why = gap(GapRequest(facts=alone, model=first, systems=pair, train=TO_TRAIN, chips=AT, term=PRICE_OF_ALL))
     reads.append(ReadBy.of(gap_command(first.name, against[0]), alone))
     begin("with less and more memory")
     memory = _memory(facts, chosen, served, tuned, reads)
@@ -386,16 +388,19 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
         own = facts.heard()
         try:
             found = value(
-                [model],
-                f"{SUBJECT}:{chips}",
-                of=OF_MEMORY,
-                train=train,
-                serve=serve,
-                low=_LEAST * today,
-                high=_MOST * today,
-                points=_POINTS,
-                facts=own,
-                term=PRICE_OF_ALL,
+                ValueRequest(
+                    facts=own,
+                    model=model,
+                    models=(model,),
+                    systems=(f"{SUBJECT}:{chips}",),
+                    of=OF_MEMORY,
+                    train=train,
+                    serve=serve,
+                    low=_LEAST * today,
+                    high=_MOST * today,
+                    points=_POINTS,
+                    term=PRICE_OF_ALL,
+                )
             )
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import DEVICE_LAYER, logical_cores, resolve
 from mowich.models.model import Model
-from mowich.requests.machines import WEIGHTS_KIND
+from mowich.requests.machines import COLLECTIVE, WEIGHTS_KIND
 from mowich.rl.sync import sync_times
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
@@ -38,23 +39,24 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, mo
         layer=inputs.get("layer") or DEVICE_LAYER,
         lnc=lnc,
     )
+    asked = COLLECTIVE.of(
+        facts,
+        kind=kind,
+        on=on,
+        sizes=[row["bytes"]],
+        group=inputs.get("group"),
+        network=network,
+        oversubscription=over,
+        fail=inputs["faults"],
+        beside=inputs["beside"],
+        layer=runs_on.layer,
+        lnc=lnc or None,
+    )
     n, S = float(row["ranks"]), np.array([float(row["bytes"])])
     size, stride = np.array([n]), np.ones(1)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        found = study.collective(
-            known,
-            kind,
-            on,
-            sizes=[row["bytes"]],
-            group=inputs.get("group"),
-            network=network,
-            oversubscription=over,
-            fail=inputs["faults"],
-            beside=inputs["beside"],
-            layer=runs_on.layer,
-            lnc=lnc or None,
-        )
+        found = study.collective(replace(asked, facts=known))
         return flat_numbers(found.to_dict()["rows"][0])  # type: ignore[index]
 
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
@@ -113,18 +115,11 @@ def _sync_row(at: ResultPath, inputs: Result, row: Result, model: Model, facts: 
     from mowich.studies.weight_sync import sync_ends, weight_sync
 
     method, link_Bps, to = str(row["algorithm"]), inputs["link_Bps"], inputs["to"] or ""
+    given = {"worker": inputs["worker"], "weights": inputs["weights"], "link_Bps": link_Bps, "method": method}
+    asked = COLLECTIVE.of(facts, kind=WEIGHTS_KIND, on=inputs["on"], to=to, model=model, **given)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        found = weight_sync(
-            known,
-            model,
-            inputs["on"],
-            to,
-            method=method,
-            link_Bps=link_Bps,
-            worker=inputs["worker"],
-            weights=inputs["weights"],
-        )
+        found = weight_sync(replace(asked, facts=known))
         return flat_numbers(found.rows[0].to_dict())
 
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
