@@ -12,6 +12,7 @@ from mowich import evidence
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.measured_tables import TABLES, TableKind, published, read_csv, shipped_rows, table_form, table_kind
 from mowich.evidence.ownership_rows import PUBLISHED_COSTS
+from mowich.evidence.readers.tables import OUR_TABLES
 from mowich.facts import Facts
 from mowich.models.columns import COLUMNS
 
@@ -135,3 +136,18 @@ def test_a_building_states_its_overhead_and_others_their_watts(tmp_path: Path, f
     for scope, column in (("building", "pue"), ("idle", "W_per_chip")):
         (line,) = lines(tmp_path, facts, {**row, "scope": scope})
         assert line.endswith(f"column {column}: must not be blank")
+
+
+def test_a_building_without_a_column_of_its_overhead_is_told(tmp_path: Path, facts: Facts) -> None:
+    row = {k: v for k, v in cells_of("energy").items() if k != "pue"}
+    (line,) = lines(tmp_path, facts, {**row, "scope": "building"})
+    assert line.endswith("column pue: must not be blank")
+
+
+def test_tables_of_forward_passes_read_as_all_others_do() -> None:
+    text = 'hardware,engine,model,tp,dp,decode_requests,measured_ms\nNVIDIA H100,vllm,llama-3.1-8b,n/a,"1,024",8,9.5\n'
+    (record,) = OUR_TABLES.read("steps.csv", text).records
+    assert (record.kind, record.where) == ("forward", "steps.csv:2")
+    assert (record.cells["chip"], record.cells["tp"], record.cells["dp"]) == ("h100", "", "1024")
+    with pytest.raises(UserError, match="wrong number of cells, got 3; allowed: 7"):
+        OUR_TABLES.read("steps.csv", text + "a,b,c\n")

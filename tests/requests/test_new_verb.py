@@ -4,70 +4,44 @@ package: nothing else in it is touched, and every edge has the verb."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from newcomers import copy_of_package, run_copy
+
 HERE = Path(__file__).resolve().parent / "new_verb"
-PACKAGE = Path(__file__).resolve().parents[2] / "src" / "mowich"
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the three files: folders that hold no room are links."""
-    package = tmp_path_factory.mktemp("newcomer") / "mowich"
-    package.mkdir()
-    for path in PACKAGE.iterdir():
-        if path.name in ("requests", "studies", "show"):
-            (package / path.name).mkdir()
-            for below in path.iterdir():
-                if below.name == "rooms":
-                    shutil.copytree(below, package / path.name / "rooms")
-                elif below.name != "__pycache__":
-                    (package / path.name / below.name).symlink_to(below)
-        elif path.name != "__pycache__":
-            (package / path.name).symlink_to(path)
-    for layer in ("requests", "studies", "show"):
+    """A copy of the package with the three files."""
+    layers = ("requests", "studies", "show")
+    package = copy_of_package(tmp_path_factory.mktemp("newcomer"), {f"{layer}/rooms" for layer in layers})
+    for layer in layers:
         shutil.copy(HERE / f"{layer}_headroom.py", package / layer / "rooms" / "headroom.py")
-    return package.parent
-
-
-def ran(tree: Path, *words: str, code: int = 0) -> str:
-    """What Python prints, with the copy in the place of the package."""
-    done = subprocess.run(
-        [sys.executable, *words],
-        env={**os.environ, "PYTHONPATH": str(tree), "MOWICH_CACHE": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tree,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return package
 
 
 COMMAND = "import json; from mowich.show.command import command_of; print(command_of(json.load(open('a.json'))))"
 
 
 def test_the_command_line_has_it(tree: Path) -> None:
-    told = " ".join(ran(tree, "-m", "mowich", "headroom", "--help").split())
+    told = " ".join(run_copy(tree, "-m", "mowich", "headroom", "--help").split())
     for words in ("Memory that a job may take.", "--kept SHARE", "[default: 10%]", "--set", "Example: mowich headroom"):
         assert words in told
-    assert "headroom" in ran(tree, "-m", "mowich", "--help")
-    shown = ran(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%")
+    assert "headroom" in run_copy(tree, "-m", "mowich", "--help")
+    shown = run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%")
     assert shown.splitlines()[0].endswith("are free.")
-    ran(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%", "--json", "--out", "a.json")
-    assert ran(tree, "-c", COMMAND).strip() == "mowich headroom --on trn3:4,h100:8 --kept 0.5"
+    run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%", "--json", "--out", "a.json")
+    assert run_copy(tree, "-c", COMMAND).strip() == "mowich headroom --on trn3:4,h100:8 --kept 0.5"
 
 
 def test_what_is_wrong_is_named_as_the_edge_spells_it(tree: Path) -> None:
-    said = ran(tree, "-m", "mowich", "headroom", "--on", "trn3", "--kept", "150%", "--tokens", "0", code=2)
+    said = run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3", "--kept", "150%", "--tokens", "0", code=2)
     assert [line.split(": ")[1] for line in said.splitlines()] == ["--kept", "--tokens"]
-    said = ran(tree, "-c", "import mowich; mowich.headroom(['trn3'], kept='150%', cache_tokens=0)", code=1)
+    said = run_copy(tree, "-c", "import mowich; mowich.headroom(['trn3'], kept='150%', cache_tokens=0)", code=1)
     assert "UserError" in said
     assert "cache_tokens" in said
 
@@ -97,10 +71,11 @@ print(json.dumps([result["rows"], sent.json()["result"]["rows"], sent.json()["co
 """
 
 
+@pytest.mark.slow
 def test_all_edges_give_one_answer_and_one_page(tree: Path) -> None:
     words = ("headroom", "--on", "trn3:4", "--kept", "50%", "--tokens", "128k")
-    typed = json.loads(ran(tree, "-m", "mowich", *words, "--json", "--out", "b.json"))
-    called, sent, command = json.loads(ran(tree, "-c", EVERYWHERE))
+    typed = json.loads(run_copy(tree, "-m", "mowich", *words, "--json", "--out", "b.json"))
+    called, sent, command = json.loads(run_copy(tree, "-c", EVERYWHERE))
     assert typed["rows"] == called == sent
     assert command == "mowich headroom --on trn3:4 --kept 0.5 --tokens 128000"
     assert {key: typed["inputs"][key] for key in ("systems", "kept", "cache_tokens")} == {
@@ -111,7 +86,7 @@ def test_all_edges_give_one_answer_and_one_page(tree: Path) -> None:
 
 
 def test_its_numbers_are_explained_and_move_with_their_facts(tree: Path) -> None:
-    ran(tree, "-m", "mowich", "headroom", "--on", "trn3:4", "--json", "--out", "c.json")
-    found = json.loads(ran(tree, "-m", "mowich", "explain", "c.json", "trn3:4.free", "--json"))
+    run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4", "--json", "--out", "c.json")
+    found = json.loads(run_copy(tree, "-m", "mowich", "explain", "c.json", "trn3:4.free", "--json"))
     assert "memory that a job may take" in json.dumps(found)
     assert any("hbm_usable" in move["fact"] for move in found["moves"]), found["moves"]

@@ -168,6 +168,10 @@ class Schema(Generic[Q_co]):
         with self.told(source.edge):
             return self.make(reader)
 
+    def of(self, facts: Facts, /, **values: object) -> Q_co:
+        """The request that keywords ask of these facts. Raises UserErrors with every problem."""
+        return self.read(values, QuestionSource(edge=Edge.KEYWORD, facts=facts))
+
     @contextmanager
     def told(self, edge: Edge) -> Iterator[None]:
         """Spell the fields of what the block refuses as the edge does: for errors of the studies and below."""

@@ -310,18 +310,7 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     """The goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput
 
-    return goodput(
-        asked.facts,
-        asked.on,
-        days=asked.days,
-        step_s=asked.step_s,
-        strategies=asked.strategies,
-        spare_share=asked.spare_share,
-        replica=asked.replica,
-        checkpoint_s=asked.checkpoint_s,
-        samples=asked.samples,
-        seed=asked.seed,
-    )
+    return goodput(asked)
 
 
 @heard()
@@ -390,7 +379,7 @@ def power_found(asked: machines.PowerRequest) -> PowerStudy:
     """The power of machines by part."""
     from mowich.studies.power import study
 
-    return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+    return study(asked)
 
 
 def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Staleness:
@@ -406,17 +395,7 @@ def prices_found(asked: prices.PricesRequest) -> PriceStudy:
     """Costs and prices of systems."""
     from mowich.studies.prices import prices
 
-    return prices(
-        asked.facts,
-        asked.systems,
-        kind=asked.price,
-        quarter=asked.quarter,
-        rule=asked.rule,
-        buyer=asked.buyer,
-        life_s=asked.life_s,
-        chips=asked.chips,
-        margin=asked.margin,
-    )
+    return prices(asked)
 
 
 def metric_explained(asked: results.ExplainRequest) -> Explanation:

@@ -29,7 +29,7 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.shown import Keyed, Rows, Shown
+from mowich.shown import Keyed, Rows, Shown, plain_json
 
 UNEXPLAINED = 0.3
 """Median error after a fit from which constants are not what is wrong: nine of ten published runs are predicted
@@ -39,31 +39,34 @@ _Teller = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibratedPoint:
+class CalibratedPoint(Keyed):
     """One figure, in the unit of its metric. before, after: as predicted by today's constants and by the fitted ones;
     left_out: by constants fitted without its setting, None where there is no other setting."""
+
+    KEYS = (
+        "where=point.where kind=point.kind what=point.what metric=point.metric measured=point.measured before "
+        "after left_out error_before error_after error_left_out"
+    )
 
     point: MeasuredPoint
     before: float
     after: float
     left_out: float | None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the JSON."""
-        p = self.point
-        return {
-            "where": p.where,
-            "kind": p.kind,
-            "what": p.what,
-            "metric": p.metric,
-            "measured": p.measured,
-            "before": self.before,
-            "after": self.after,
-            "left_out": self.left_out,
-            "error_before": _off(self.before, p.measured),
-            "error_after": _off(self.after, p.measured),
-            "error_left_out": None if self.left_out is None else _off(self.left_out, p.measured),
-        }
+    @property
+    def error_before(self) -> float:
+        """Error with today's constants."""
+        return _off(self.before, self.point.measured)
+
+    @property
+    def error_after(self) -> float:
+        """Error with the fitted ones."""
+        return _off(self.after, self.point.measured)
+
+    @property
+    def error_left_out(self) -> float | None:
+        """Error with those that were fitted without its setting."""
+        return None if self.left_out is None else _off(self.left_out, self.point.measured)
 
 
 def _off(predicted: float, measured: float) -> float:
@@ -155,7 +158,7 @@ class Calibration(Shown):
             },
             "scale": self.scale,
             "rows": [row.to_dict() for row in self.rows],
-            "refused": [{"where": one.where, "reason": one.reason} for one in self.refused],
+            "refused": plain_json(self.refused),
             "overlay": self.overlay,
             "warnings": list(self.warnings),
         }

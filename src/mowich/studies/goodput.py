@@ -3,23 +3,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.progress import steps
+from mowich.requests.machines import GoodputRequest
 from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.vendors import failure_class
 from mowich.sums import float_sum
 from mowich.training import faults, longrun
-from mowich.training.faults import STRATEGIES, Goodput, Job
+from mowich.training.faults import Goodput, Job
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
 
 TARGET = 0.9
@@ -115,46 +114,24 @@ def goodput_estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: i
     )
 
 
-def goodput(
-    facts: Facts,
-    on: str,
-    *,
-    days: float,
-    step_s: float,
-    strategies: Sequence[str] = STRATEGIES,
-    spare_share: float = SPARE_SHARE,
-    replica: int | None = None,
-    checkpoint_s: float | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-) -> GoodputStudy:
-    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy, a
-    share outside 0..1, and a seed below 0."""
-    for name in strategies:
-        if name not in STRATEGIES:
-            raise unknown("strategy", name, STRATEGIES, field="strategy")
-    if not (0 < days < math.inf and 0 < step_s < math.inf) or samples < 10:
-        raise UserError(
-            "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
-        )
-    if checkpoint_s is not None and checkpoint_s <= 0:
-        raise UserError("the time between checkpoints is above 0", field="checkpoint", given=f"{checkpoint_s:g} s")
-    if seed < 0:
-        raise UserError("must be at least 0", field="seed", given=seed)
-    system = resolve(facts, on)
+def goodput(asked: GoodputRequest) -> GoodputStudy:
+    """Goodput of a long run on a system under each strategy. Raises UserError for a run with more than `MOST_FAILURES`
+    failures."""
+    facts, samples, seed = asked.facts, asked.samples, asked.seed
+    system = resolve(facts, asked.on)
     stated = {
         "chips": system.chips,
-        "days": days,
-        "step_s": step_s,
-        "spare_share": spare_share,
-        "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
-        "checkpoint_s": checkpoint_s,
+        "days": asked.days,
+        "step_s": asked.step_s,
+        "spare_share": asked.spare_share,
+        "replica_chips": min(system.chips, asked.replica or REPLICA_CHIPS),
+        "checkpoint_s": asked.checkpoint_s,
     }
     job = job_of_inputs(facts, system.id, stated)
     kind = failure_class(facts, system.id)
     rates = faults.read_fault_rates(facts, kind)
     rows = []
-    for name in steps(strategies, "simulating failures survived by {}"):
+    for name in steps(asked.strategies, "simulating failures survived by {}"):
         way = faults.read_strategy(facts, name)
         formula = faults.closed_form(job, rates, way)
         expected = formula.failures
@@ -193,7 +170,7 @@ def goodput(
             " recovery says what each must reach"
         )
     return GoodputStudy(
-        system=on,
+        system=asked.on,
         display=system.display,
         job=job,
         kind=kind,
