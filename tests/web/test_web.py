@@ -743,6 +743,13 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
     assert deep.status_code == 422
 
 
+def test_a_scenario_takes_every_field_of_the_footing() -> None:
+    text = "mowich: 1\nworkload: {model: gpt2, serve: {isl: 8k, osl: 1k}}\nsystems: [trn3]\nchips: 4\n"
+    said = {"per": "year", "sells": "$0.5/Mtok", "within": "2y", "power": "5MW", "budget": "$2M", "days": 30}
+    found = scenario_ask(text + "".join(f"{key}: {value}\n" for key, value in said.items()))
+    assert {key: str(getattr(found, key)) for key in said} == {key: str(value) for key, value in said.items()}
+
+
 PAID = {k: v for k, v in COMPARE.items() if k != "chips"} | {"budget": "$200k", "days": "30"}
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from mowich.errors import UserError
 from mowich.requests.fields import Field, number, quantity, read_names, word
 from mowich.requests.schema import QuestionReader
-from mowich.requests.stated import systems_there, token_price_words
+from mowich.requests.stated import inputs_of, systems_there, token_price_words
+from mowich.shown import Result
 from mowich.units import UNITS, parse
 
 EQUAL = ("chips", "units", "usd", "power")
@@ -196,6 +197,29 @@ class YearAsk:
         }
 
 
+def is_paid(inputs: Result) -> bool:
+    """Whether the money of a run says the chips of a result with these inputs."""
+    return bool(inputs.get("budget_usd"))
+
+
+def price_asked(result: Result) -> object:
+    """`--price`. A budget rents where nothing else is said."""
+    inputs = inputs_of(result)
+    kind = inputs.get("price_term")
+    return None if kind == "default" or (kind == "rent" and is_paid(inputs)) else kind
+
+
+def asks_paid(reader: QuestionReader) -> bool:
+    """Whether the money of a run is given, right or wrong."""
+    return reader.given(RUN_BUDGET) is not None
+
+
+def only_one_site(reader: QuestionReader, sites: Field[int]) -> None:
+    """A problem where money is given for a run on several sites."""
+    if reader.get(sites) is not None and asks_paid(reader):
+        reader.add("is for one site", RUN_BUDGET, fix=f"leave {reader.said(sites)} out")
+
+
 def read_have(reader: QuestionReader) -> tuple[str, ...]:
     """Systems that are there, each with its size."""
     there = reader.get(HAVE) or ()
@@ -209,10 +233,10 @@ def read_have(reader: QuestionReader) -> tuple[str, ...]:
 
 def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: Sequence[str]) -> None:
     """A problem where a site's power is asked for beside what says the number of chips in another way. others: fields
-    that do; names: of the systems that it is to feed."""
+    that do, and the money of a run does; names: of the systems that it is to feed."""
     if reader.given(SITE_POWER) is None:
         return
-    for field in others:
+    for field in (*others, RUN_BUDGET):
         if reader.given(field) is not None and reader.given(field) != field.default:
             reader.add(f"{reader.said(SITE_POWER)} says how many chips", field, fix="leave one of them out")
     if names and all(has_size(name, None) for name in names):
@@ -245,7 +269,7 @@ def has_size(name: str, chips: int | None) -> bool:
     return chips is not None or ":" in name or "*" in name
 
 
-def read_budget(reader: QuestionReader, footing: Field[object]) -> bool:
+def read_paid(reader: QuestionReader, footing: Field[object]) -> bool:
     """Whether there are money and days. Both are needed; they rent chips of a system without a size, and pay the
     electricity of chips that are there. No other footing may be asked for."""
     given = [field for field in (RUN_BUDGET, RUN_DAYS) if reader.given(field) is not None]

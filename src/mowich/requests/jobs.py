@@ -60,12 +60,13 @@ from mowich.requests.footing import (
     HAVE,
     ON_CHIPS,
     PAID_RUN,
-    RUN_BUDGET,
     Footing,
     YearAsk,
+    asks_paid,
+    only_one_site,
     only_rent,
-    read_budget,
     read_have,
+    read_paid,
     read_per,
     read_power,
 )
@@ -468,8 +469,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
         _note_words(reader, seq, batch)
-    if sites is not None and reader.given(RUN_BUDGET) is not None:
-        reader.add("is for one site", RUN_BUDGET, fix=f"leave {reader.said(SITES)} out")
+    only_one_site(reader, SITES)
     if sites is not None and outer_every is not None:
         reader.note(
             f"{reader.said(SITES)} {sites:.0f}: each site has the chips and the batch of the question, and trains"
@@ -681,7 +681,7 @@ def read_work(
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
     chips = reader.get(CHIPS)
-    is_sized = chips is not None or reader.given(CHIPS) is not None or reader.given(RUN_BUDGET) is not None
+    is_sized = chips is not None or reader.given(CHIPS) is not None or asks_paid(reader)
     if equal != "chips" and not is_sized and work == "train":
         reader.add(
             f"needs {reader.said(CHIPS)}",
@@ -817,11 +817,11 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    is_paid = asks != "forward" and read_budget(reader, EQUALS)
+    is_paid = asks != "forward" and read_paid(reader, EQUALS)
     have, on = read_have(reader), reader.get(SYSTEMS)
     if reader.given(SYSTEMS) is None and reader.given(HAVE) is None:
         reader.missing(SYSTEMS)
-    read_power(reader, (CHIPS, EQUALS, RUN_BUDGET), on or ())
+    read_power(reader, (CHIPS, EQUALS), on or ())
     year = read_per(reader)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid, have=have)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
+from mowich.requests.footing import price_asked
 from mowich.requests.schema import QuestionReader
-from mowich.requests.stated import price_asked
 from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:

@@ -159,13 +159,6 @@ def chips_asked(result: Result) -> object:
     return None if any(c in first["system"] for c in ":*") else first["chips"]
 
 
-def price_asked(result: Result) -> object:
-    """`--price`. A budget rents where nothing else is said."""
-    inputs = inputs_of(result)
-    kind = inputs.get("price_term")
-    return None if kind == "default" or (kind == "rent" and inputs.get("budget_usd")) else kind
-
-
 def plans_asked(result: Result) -> object:
     """`--top`: as many plans as there are; of serving nobody says so many."""
     if is_served(result):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.requests.footing import is_paid
 from mowich.show.formats import percent
 from mowich.show.headline import Headline, chips_differ, headline, row_label, words_beside
 from mowich.show.page import (
@@ -113,7 +114,7 @@ def columns(sized: bool, *, paid: bool, timed: bool) -> list[Column]:
 
 def answers(rows: Sequence[Result], found: Headline, inputs: Result) -> Table:
     """The main table."""
-    paid, timed = bool(inputs.get("budget_usd")), inputs.get("tokens") is not None
+    paid, timed = is_paid(inputs), inputs.get("tokens") is not None
     sized = chips_differ(rows)
     legend = ["   ".join([*marks_said(found, ("usd_per_mtok", "days", "tokens_trained")), "GiB/dev used/usable"])]
     legend[0] += "   chips used/paid for" if sized else ""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from mowich.estimate import Estimate
 from mowich.price_terms import quote
+from mowich.requests.footing import is_paid
 from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
 from mowich.shown import Result
 from mowich.studies.ranking import (
     COSTS,
-    OF_BUDGETS,
+    OF_PAID_RUNS,
     Ranking,
     names_listed,
     ranked_estimate,
@@ -29,6 +30,11 @@ from mowich.studies.ranking import (
 )
 from mowich.studies.stated_plan import plan_words
 from mowich.units import show, show_count
+
+
+def usd_of_run(inputs: Result) -> float:
+    """The money of a run."""
+    return float(inputs["budget_usd"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +104,13 @@ def _compared(result: Result, serving: bool) -> Headline:
     alive = [row for row in rows if row.get("feasible")]
     made = rankings(result)
     said: list[str] = []
-    bought = next((name for name in OF_BUDGETS if name in made), "")
+    bought = next((name for name in OF_PAID_RUNS if name in made), "")
     if not any(runs(row) for row in rows):
         what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
         none = f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated."
         return Headline(sentences=(none, "Each row says why."))
     said.append(_first(result, made, serving, bought))
-    if result["inputs"].get("budget_usd") and bought:
+    if is_paid(result["inputs"]) and bought:
         said.append(_trained(result, made[bought]))
     elif len(rows) > 1:
         said += _sizes(result, rows)
@@ -123,8 +129,8 @@ def _first(result: Result, made: Mapping[str, Ranking], serving: bool, bought: s
     """The answer of a comparison in one short sentence: who is best, or that nobody is."""
     rows = rows_of(result)
     alive = [row for row in rows if row.get("feasible")]
-    if result["inputs"].get("budget_usd") and bought:
-        footing = f"${show_count(float(result['inputs']['budget_usd']))} in {float(result['inputs']['days']):g} days"
+    if is_paid(result["inputs"]) and bought:
+        footing = f"${show_count(usd_of_run(result['inputs']))} in {float(result['inputs']['days']):g} days"
         if made[bought].best is None:
             return "No system is named best for this budget."
         return _first_ranked(rows, made[bought], f"Most tokens for {footing}", "trillion", scale=1e-12)
@@ -170,7 +176,7 @@ def _trained(result: Result, found: Ranking) -> str:
     """What a budget trains, or serves, on whom the most; where the tokens of the run are asked, who ends in time."""
     rows, inputs = rows_of(result), result["inputs"]
     days, alive = float(inputs["days"]), [row for row in rows if runs(row) and row.get("feasible") is not False]
-    footing = f"${show_count(float(inputs['budget_usd']))} in {days:g} days"
+    footing = f"${show_count(usd_of_run(inputs))} in {days:g} days"
 
     made = " output" if found.metric == "tokens_served" else ""
 

@@ -9,9 +9,10 @@ from mowich.models.builtin import builtin, builtin_name
 from mowich.models.given import model_of_inputs
 from mowich.models.model import Model
 from mowich.price_terms import price_words, term_words
+from mowich.requests.footing import is_paid
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
-from mowich.show.headline import Headline, chips_cell, terms_cell
+from mowich.show.headline import Headline, chips_cell, terms_cell, usd_of_run
 from mowich.show.page import Figure, Run, TextCell, estimate_of, figure
 from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
@@ -140,6 +141,11 @@ def short_count(value: float) -> str:
     return show_count(float(f"{value:.3g}"))
 
 
+def paid_words(inputs: Result) -> str:
+    """What a budget is: "$2M for 30 days"."""
+    return f"${short_count(usd_of_run(inputs))} for {float(inputs['days']):g} days"
+
+
 def size_words(inputs: Result, run: Run) -> str:
     """ " (671B, 37.6B active)": the size of the model, "" where it is not known."""
     model = model_of(inputs, run)
@@ -177,16 +183,11 @@ def job_line(inputs: Result, run: Run) -> str:
     return what + _chips_asked(inputs)
 
 
-def budget_words(inputs: Result) -> str:
-    """What a budget is: "$2M for 30 days"."""
-    return f"${short_count(float(inputs['budget_usd']))} for {float(inputs['days']):g} days"
-
-
 def place_words(inputs: Result) -> str:
     """What says how many chips there are, where that is no number: money, or the power of a site."""
-    if inputs.get("budget_usd"):
+    if is_paid(inputs):
         there = any(isinstance(s, Mapping) and s.get("price_term") for s in inputs.get("systems", ()))
-        return f"; {budget_words(inputs)} on each system{', electricity of chips that are there' if there else ''}"
+        return f"; {paid_words(inputs)} on each system{', electricity of chips that are there' if there else ''}"
     if inputs.get("power_W"):
         return f"; chips that {show(float(inputs['power_W']), 'W')} at the meter feed (provisioned power)"
     return ""

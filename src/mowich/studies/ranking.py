@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 from mowich.price_terms import OWN, Quote, quote
+from mowich.requests.footing import is_paid
 from mowich.shown import Result
 
 EQUAL_WITHIN = 1.05
@@ -49,7 +50,7 @@ LESS_IS_BETTER: Mapping[str, bool] = {
 COSTS = ("usd_per_mtok", "usd_per_item")
 """Measures that rest on a price."""
 
-OF_BUDGETS = ("tokens_trained", "tokens_served")
+OF_PAID_RUNS = ("tokens_trained", "tokens_served")
 """Measures that rest on a price where a budget says the chips."""
 
 AT_EQUAL_CHIPS = ("step_s", "days", "ttft_s", "tpot_s", "tokens_per_s_per_user", "item_s")
@@ -155,7 +156,7 @@ def _obstacle(result: Result, metric: str, known: Sequence[int]) -> tuple[str, s
     """(why the known rows cannot be ranked, what would help); both "" where they can."""
     rows = rows_of(result)
     here = [rows[i] for i in known]
-    if metric in COSTS or (metric in OF_BUDGETS and result["inputs"].get("budget_usd") and len(here) > 1):
+    if metric in COSTS or (metric in OF_PAID_RUNS and is_paid(result["inputs"]) and len(here) > 1):
         return _cost_obstacle(result, here)
     if len(here) < 2:
         return f"only {here[0]['system']} has it", ""
@@ -222,7 +223,7 @@ def _advice(result: Result) -> str:
             who[term] = [name for name, grade in grades.items() if grade]
     term = max(who, key=lambda t: len(who[t]), default="")
     asked = str(inputs.get("price_term"))
-    owners = "" if inputs.get("budget_usd") or asked in ("default", "tco") else "--price tco"
+    owners = "" if is_paid(inputs) or asked in ("default", "tco") else "--price tco"
     if term and term != asked and len(who[term]) > 1:
         return f"ask for one with --price {term}, which {names_listed(who[term])} have{owners and f', or for {owners}'}"
     return f"ask for {owners}, or give each a price of your own: {mine}" if owners else f"give each your own: {mine}"

@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.requests import rl
+from mowich.requests.footing import PAID_RUN
 from mowich.requests.rl_fields import SCENARIO_KEYS
 from mowich.scenario import Node, parse_text
 from mowich.units import is_digits
@@ -38,7 +39,7 @@ _JOBS = {
     for name, body in (("train", asks.TrainBody), ("serve", asks.ServeBody), ("forward", asks.ForwardBody))
 }
 """Job -> its fields."""
-_SAME = ("chips", "budget", "days", "equal", "stack", "price", "have", "power", "per")
+_SAME = ("chips", "equal", "stack", "price", *(field.name for field in PAID_RUN))
 
 
 def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:
