@@ -530,8 +530,22 @@ def test_rates_survive_a_file(tmp_path: Path) -> None:
     again, made_from = read_rates(tmp_path / "r.json")
     assert again == table
     assert made_from == "abc"
-    (tmp_path / "bad.json").write_text('{"schema": "mowich/rates@1", "rates": [{"task": "a"}]}')
-    with pytest.raises(UserError, match=r"rates\[0\]"):
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ({"chips": "8"}, "chips: must be a whole number"),
+        ({"plan": None}, "plan: must be a mapping"),
+        ({"chip": 8}, "chip: unknown key"),
+        ({"tokens_per_s_per_chip": {"value": 3.0}}, "tokens_per_s_per_chip.unit: missing key"),
+    ],
+)
+def test_a_spoiled_speed_is_told_with_its_place(spoil: dict[str, object], said: str, tmp_path: Path) -> None:
+    (rate,) = speeds({("chat", "trn2"): 10}).values()
+    rows = [rate.to_dict() | spoil]
+    (tmp_path / "bad.json").write_text(json.dumps({"schema": "mowich/rates@1", "rates": rows}))
+    with pytest.raises(UserError, match=rf"rates\[0\] {said}"):
         read_rates(tmp_path / "bad.json")
 
 
