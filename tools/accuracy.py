@@ -22,8 +22,9 @@ from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
 from pages import write
 
-from mowich.evidence.scores import METERED, RowResult, Summary, Validation, left_out_file, summarise, worst
-from mowich.evidence.validate import published, validate_rows
+from mowich.evidence.measured_tables import METERED, published
+from mowich.evidence.scores import RowResult, Summary, Validation, left_out_file, summarise, worst
+from mowich.evidence.validate import validate_rows
 from mowich.facts import load_facts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "accuracy.md"

@@ -14,8 +14,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mowich.evidence.measured_tables import published
 from mowich.evidence.scores import Summary
-from mowich.evidence.validate import published, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import load_facts
 from mowich.studies.calibrate import calibrate
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from collectives_fit import series_left_out
 from pages import write
 
-from mowich.evidence.scores import TRAINIUM_COLLECTIVES, RowResult, summarise
-from mowich.evidence.validate import published, read_csv, validate_rows
+from mowich.evidence.measured_tables import TRAINIUM_COLLECTIVES, published, read_csv
+from mowich.evidence.scores import RowResult, summarise
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.studies.collectives import LARGE_B, Compared, compare_measured, measured, median
 from mowich.units import show

@@ -23,9 +23,9 @@ from accuracy import kept
 
 from mowich.evidence.collective_rows import BULK_B, MeasuredCollective, read_collective_row, validate_collectives
 from mowich.evidence.collective_times import times
+from mowich.evidence.measured_tables import TRAINIUM_COLLECTIVES, published, read_csv
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.scores import FITTED_TO, TRAINIUM_COLLECTIVES, RowResult, left_out_file, summarise
-from mowich.evidence.validate import published, read_csv
+from mowich.evidence.scores import FITTED_TO, RowResult, left_out_file, summarise
 from mowich.facts import Fact, Facts, load_facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve

@@ -26,7 +26,7 @@ import fit_worth
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.evidence.validate import published
+from mowich.evidence.measured_tables import published
 from mowich.facts import Facts, load_facts
 
 TOOLS = Path(__file__).resolve().parent

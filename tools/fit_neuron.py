@@ -27,11 +27,12 @@ from accuracy import entries, kept
 from fit_serving import by_hand, put_line
 from numpy.typing import NDArray
 
-from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out_file
+from mowich.evidence.measured_tables import TRAINIUM, published, read_csv
+from mowich.evidence.scores import FITTED_TO, left_out_file
 from mowich.evidence.serving_cases import Cases, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_rows import ServingCase, _notes
-from mowich.evidence.validate import published, read_csv
+from mowich.evidence.serving_notes import notes_of
+from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.models.model import Moe
@@ -44,7 +45,7 @@ METRICS = ("tpot", "ttft")
 SCALE = {"tpot": 0.15, "ttft": 0.35}
 """Log error of one row, at which its weight begins to fall."""
 DISPUTED = 0.25
-"""Weight of a row that others contradict (`evidence.serving_graphs`), over that of another."""
+"""Weight of a row that others contradict (`evidence.serving_notes`), over that of another."""
 STEP = 1e-3
 
 
@@ -63,7 +64,7 @@ class Factor:
 
 def stacks() -> list[str]:
     """The engines that rows with a column `stack` are read as."""
-    return list(dict.fromkeys(str(entry["engine"]) for entry in _notes()["stacks"]))
+    return list(dict.fromkeys(str(entry["engine"]) for entry in notes_of("stacks")))
 
 
 def path_of(owner: str, field: str) -> str:
@@ -313,7 +314,7 @@ stands, at the share of the published rates that kernels reach at their largest 
 TAIL = """## What is not known
 
 - The compiled bucket of a prompt: few rows state it. A prompt is timed at its length; where its bucket is far longer, TTFT is too short.
-- On-device sampling, fused QKV, block-wise products and asynchronous mode are read from notes as flags of a row (`evidence/serving_graphs.py`). Only one source has them off, and it is
+- On-device sampling, fused QKV, block-wise products and asynchronous mode are read from notes as flags of a row (`evidence/serving_notes.py`). Only one source has them off, and it is
   disputed, so no constant stands for them.
 - Logical cores of one or two (LNC): only one model and one stack were measured at one.
 - Rows that were published elsewhere and are not in the table may be further off than rows left out here: ports differ from one another more than these do.

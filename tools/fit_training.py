@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from mowich.evidence.fitting.moved import with_numbers
 from mowich.evidence.fitting.solve import bounded_step
 from mowich.evidence.fitting.training import log_error
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.residual import FEATURES, RUN_KINDS, features, kind_of
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.plans.plan import Plans

@@ -27,6 +27,7 @@ from mowich import facts
 from mowich.facts import Facts
 from mowich.fleets.problem import TaskRates, read_rates, write_rates
 from mowich.fleets.read import read_problem
+from mowich.requests.scenarios import FleetRequest
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 from mowich.studies.fleet import fleet, predicted_rates
@@ -137,7 +138,8 @@ def pictures(name: str) -> dict[int, Path]:
 
 def answer(name: str, known: Facts) -> dict[str, object]:
     """The result that the charts show."""
-    return fleet(scenario(name), known, draws=DRAWS if "draws" in PICTURES[name].values() else 0).to_dict()
+    draws = DRAWS if "draws" in PICTURES[name].values() else 0
+    return fleet(FleetRequest(facts=known, scenario=scenario(name), draws=draws)).to_dict()
 
 
 def is_current(picture: Path, digest: str) -> bool:

@@ -16,10 +16,10 @@ from pages import write
 
 from mowich import facts, models
 from mowich.errors import UserError
+from mowich.evidence.measured_tables import published as table_of
+from mowich.evidence.measured_tables import read_csv
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.validate import published as table_of
-from mowich.evidence.validate import read_csv
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained

@@ -31,6 +31,7 @@ SCRIPTS = (
     "next_replay",
     "pictures",
     "nki_stubs",
+    "python_stubs",
     "scenario_keys",
     "other_words",
 )

@@ -9,11 +9,14 @@ from pathlib import Path
 from pages import write
 
 from mowich.economics.depreciation import BOOKS, book_share, residual_share, seen_values
-from mowich.economics.ownership import COST_RULE_WORDS, YEAR_S, quarters
+from mowich.economics.ownership import YEAR_S, quarters
 from mowich.economics.porting import porting_usd, porting_within_years
 from mowich.economics.rent import Markup, markups
-from mowich.evidence.ownership_rows import WITHIN, PublishedCost, compared_costs, published_rows
+from mowich.evidence.measured_tables import shipped_rows
+from mowich.evidence.ownership_rows import PUBLISHED_COSTS, WITHIN, PublishedCost, compared_costs
 from mowich.facts import Facts, load_facts
+from mowich.price_terms import COST_RULE_WORDS
+from mowich.requests.prices import PRICES
 from mowich.show.fleet_amounts import dollars
 from mowich.studies.prices import prices
 from mowich.units import sig
@@ -217,7 +220,7 @@ def _seen(facts: Facts) -> Iterator[str]:
 def pages() -> dict[Path, str]:
     """docs/records/prices.md and its text now."""
     facts = load_facts()
-    study, checks, rows = prices(facts), compared_costs(facts), published_rows()
+    study, checks, rows = prices(PRICES.of(facts)), compared_costs(facts), shipped_rows(PUBLISHED_COSTS)
     bills = facts.children("prices.machines.bill")
     unknown = [name for name in bills if name not in {r.system_id for r in study.rows}]
     left: dict[str, list[str]] = {}

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mowich.evidence.measured_tables import read_csv
 from mowich.evidence.rl_rows import PHASES
 from mowich.evidence.scores import RowResult, Summary, Validation, left_out_file, summarise
-from mowich.evidence.validate import read_csv
 from mowich.facts import Facts, load_facts
 from mowich.rl.frameworks import read_framework
 from mowich.studies.rl_evidence import score_rl

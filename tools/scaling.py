@@ -24,9 +24,10 @@ import numpy as np
 from pages import write
 
 from mowich.errors import EXIT_INFEASIBLE
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import RowResult
-from mowich.evidence.validate import predict, published, read_csv, validate_rows
+from mowich.evidence.validate import predict, validate_rows
 from mowich.facts import load_facts
 from mowich.facts.load import Facts
 

@@ -134,8 +134,8 @@ def training_classes(folder: Path) -> dict[str, tuple[str, list[str]]]:
     tools()
     import fit_training
 
+    from mowich.evidence.measured_tables import read_csv
     from mowich.evidence.rows import read_cases
-    from mowich.evidence.validate import read_csv
     from mowich.facts import load_facts
 
     facts = load_facts()
@@ -299,8 +299,8 @@ def training_row(at: Mapping[str, str], cells: Mapping[str, str], case: Any) -> 
 
 def read(folder: Path, sample: Iterable[Mapping[str, str]] | None = None) -> list[Asked]:
     """The rows of the sample. Raises OSError where a table is absent."""
+    from mowich.evidence.measured_tables import read_csv
     from mowich.evidence.rows import read_cases
-    from mowich.evidence.validate import read_csv
     from mowich.facts import load_facts
 
     facts, out = load_facts(), []

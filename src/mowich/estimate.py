@@ -16,7 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from mowich.formula import Law, formula_of, units_of
+from mowich.formula import Law, formula_of, printed, units_of
+from mowich.shown import Keyed
 from mowich.sums import float_sum
 from mowich.units import show
 
@@ -34,10 +35,12 @@ def worst_grade(grades: Iterable[str | None]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
+class Term(Keyed):
     """One named step of a formula. `value` is SI in `unit`; `formula`: arithmetic over the names in `inputs` (name ->
     number or text; `units`: their units), which gives `value`; `words`: how it comes about where that is no formula;
     `facts` are the paths of the facts that it reads."""
+
+    KEYS = "name value unit formula=printed_formula words inputs units facts note"
 
     name: str
     value: float
@@ -48,6 +51,11 @@ class Term:
     note: str = ""
     words: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def printed_formula(self) -> str:
+        """The formula as it is printed."""
+        return printed(self.formula)
 
 
 LEAST_MOVE = 1e-12

@@ -82,40 +82,105 @@ def written_fields(item: object) -> dict[str, object]:
     """The JSON object of an item: its `SCHEMA` where it has one, then what its `KEYS` name, or all its fields.
 
     `KEYS` is one text of words, in the order of the JSON. "time_s" is the field or the property of that name;
-    "price=price_label" has a key of its own; "where=point.where" is a field of a field; "stack?" is left out where it
-    is None or empty (zero stands); "**need" puts the keys of an object here, and none where it is None.
+    "price=price_label" has a key of its own; "where=point.where" is a field of a field, None where the first is None;
+    "inputs.on=system" stands in an object of its own, as does "run.mean", a field of the field "run". "need?" is left
+    out where it is None. "**need" puts the keys of an object here, and none where it is None. A mark of `MARKS` follows
+    a colon: "predicted:bare", "why_not:none", "stack:none?".
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, slots=True, kw_only=True)
     ... class Part(Keyed):
-    ...     KEYS = "part=name engines? binds"
+    ...     KEYS = "part=name engines:none? ran.binds=binds ran.on=engines:count"
     ...     name: str
     ...     binds: str = "PE"
     ...     engines: tuple[str, ...] = ()
     >>> Part(name="mlp").to_dict()
-    {'part': 'mlp', 'binds': 'PE'}
+    {'part': 'mlp', 'ran': {'binds': 'PE', 'on': 0}}
     """
     schema = getattr(item, "SCHEMA", "")
     out: dict[str, object] = {"schema": schema} if schema else {}
     kind: type = type(item)
-    for word in _words(kind):
-        key, _, path = word.strip("*?").partition("=")
+    for word in key_words(kind):
         value: object = item
-        for name in (path or key).split("."):
-            value = getattr(value, name)
-        if word.startswith("**"):
-            out |= {} if value is None else _as_dict(value)
-        elif not word.endswith("?") or not (value is None or (isinstance(value, Sized) and not len(value))):
-            out[key] = plain_json(value)
+        for name in word.path:
+            value = None if value is None else getattr(value, name)
+        value = MARKS[word.mark](value) if word.mark else value
+        if word.is_optional and value is None:
+            continue
+        into = out
+        for name in word.places:
+            inner = into.setdefault(name, {})
+            assert isinstance(inner, dict), f"{kind.__name__}: {name} is a key and holds keys"
+            into = inner
+        told = plain_json(value)
+        if word.key:
+            into[word.key] = told
+        elif isinstance(told, Mapping):
+            into |= told
     return out
 
 
+def _bare(value: object) -> object:
+    told = plain_json(value)
+    return {**told, "coverage": {}, "breakdown": {}} if isinstance(told, Mapping) else told
+
+
+def _count(value: object) -> int:
+    assert isinstance(value, Sized)
+    return len(value)
+
+
+def _finite(value: object) -> object:
+    from math import isfinite
+
+    return value if isinstance(value, int | float) and isfinite(value) else None
+
+
+MARKS: Mapping[str, Callable[[object], object]] = {
+    "bare": _bare,
+    "count": _count,
+    "finite": _finite,
+    "none": lambda value: value or None,
+}
+"""What a mark makes of a value. bare: an estimate without its parts and its coverage; count: how many there are;
+finite: None where it is no finite number; none: None where it is empty or zero."""
+
+
+class KeyWord(NamedTuple):
+    """A word of `KEYS`. key: "" where the keys of an object stand here; places: the objects that it stands in, from
+    the outside; path: names of fields."""
+
+    key: str
+    places: tuple[str, ...]
+    path: tuple[str, ...]
+    mark: str
+    is_optional: bool
+
+
 @cache
-def _words(kind: type) -> tuple[str, ...]:
+def key_words(kind: type) -> tuple[KeyWord, ...]:
+    """The words of a class: those of its `KEYS`, else one for each field.
+
+    >>> key_words(type("Part", (), {"KEYS": "run.why=why_not:none?"}))
+    (KeyWord(key='why', places=('run',), path=('why_not',), mark='none', is_optional=True),)
+    """
     from dataclasses import fields
 
-    keys: str = getattr(kind, "KEYS", "")
-    return tuple(keys.split()) or tuple(field.name for field in fields(kind))
+    found: list[KeyWord] = []
+    for word in getattr(kind, "KEYS", "").split() or [field.name for field in fields(kind)]:
+        names, _, mark = word.rstrip("?").partition(":")
+        key, _, path = names.rpartition("=")
+        *places, own = (key or path.strip("*")).split(".")
+        found.append(
+            KeyWord(
+                key="" if path.startswith("**") else own.rstrip("_"),
+                places=tuple(places),
+                path=tuple(path.strip("*").split(".")),
+                mark=mark,
+                is_optional=word.endswith("?"),
+            )
+        )
+    return tuple(found)
 
 
 class Keyed:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mowich.estimate import Estimate, exact
-from mowich.shown import Keyed, Shown, plain_json
+from mowich.shown import MARKS, Keyed, Shown, key_words, plain_json
 
 ROOMS = ("studies", "evidence", "serving", "training", "plans", "facts", "nki.check")
 
@@ -29,7 +29,7 @@ class Inner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outer(Keyed):
-    KEYS = "where=inner.path time_s twice count? words? none? **more"
+    KEYS = "where=inner.path time_s twice count? words:none? none? **more"
     inner: Inner
     time_s: Estimate
     count: int = 0
@@ -78,9 +78,9 @@ def test_each_declared_key_names_a_field_or_a_property() -> None:
             if not module.name.rpartition(".")[2].startswith("_"):
                 importlib.import_module(module.name)
     kinds = [one for one in (*_declared(Keyed), *_declared(Shown)) if is_dataclass(one)]
-    named = [(one, word) for one in kinds for word in getattr(one, "KEYS", "").split()]
-    assert len(named) > 100
+    named = [(one, word) for one in kinds for word in key_words(one)]
+    assert len(named) > 400
     for one, word in named:
-        key, _, path = word.strip("*?").partition("=")
-        name = (path or key).partition(".")[0]
+        name = word.path[0]
         assert hasattr(one, name) or name in {field.name for field in fields(one)}, f"{one.__name__}: {word}"
+        assert not word.mark or word.mark in MARKS, f"{one.__name__}: {word}"

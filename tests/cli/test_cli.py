@@ -339,7 +339,7 @@ def test_a_profile_of_a_kernel_brings_no_models_and_no_evidence() -> None:
         ("--version", ("numpy", "mowich.cli.plan")),
         (
             "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --set plan.tp=2 --facts .",
-            ("numpy.ma", "pydantic", "mowich.serving", "mowich.neuroncore.core", "mowich.requests.kernels"),
+            ("numpy.ma", "pydantic", "mowich.serving.step", "mowich.neuroncore.core", "mowich.requests.kernels"),
         ),
         (
             "compare llama-3.1-8b --serve --isl 1k --osl 200 --on h200:8 --set plan.tp=8",

@@ -12,6 +12,7 @@ import pytest
 from mowich.economics import ownership
 from mowich.errors import UserError
 from mowich.facts import Facts, Watched
+from mowich.price_terms import BUYERS, COST_RULES
 from mowich.units import UNITS
 
 YEAR_S, HOUR_S = UNITS["year"].value, 3600.0
@@ -25,7 +26,7 @@ def asked(facts: Facts, **terms: str | float) -> Facts:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-@pytest.mark.parametrize("rule", ownership.COST_RULES)
+@pytest.mark.parametrize("rule", COST_RULES)
 def test_parts_sum_to_the_total_and_lie_in_their_ranges(facts: Facts, name: str, rule: str) -> None:
     found = ownership.owned(asked(facts, rule=rule), name)
     assert sum(float(e) for e in found.parts.values()) == pytest.approx(float(found.total))
@@ -40,9 +41,7 @@ def test_parts_sum_to_the_total_and_lie_in_their_ranges(facts: Facts, name: str,
 def test_no_part_of_a_cost_has_a_negative_low_end(facts: Facts) -> None:
     """Of no system, in no quarter, for no buyer, under no rule; parts sum to the whole in all of them."""
     for system in facts.children("prices.machines.bill"):
-        for quarter, rule, buyer in itertools.product(
-            ownership.quarters(facts), ownership.COST_RULES, ownership.BUYERS
-        ):
+        for quarter, rule, buyer in itertools.product(ownership.quarters(facts), COST_RULES, BUYERS):
             terms = replace(ownership.read_terms(facts), quarter=quarter, rule=rule, buyer=buyer)
             found = ownership.owned(facts, system, terms)
             if found.total.value is None:
@@ -65,7 +64,7 @@ def test_a_machine_cheaper_than_its_chips_has_no_cost(facts: Facts) -> None:
 def test_no_cost_rests_on_a_published_cost_or_price_of_an_hour(facts: Facts) -> None:
     """What is read has no price of a chip and time, and none of the analyst's totals."""
     for name in KNOWN:
-        for rule in ownership.COST_RULES:
+        for rule in COST_RULES:
             watched = Watched(asked(facts, rule=rule))
             ownership.owned(watched, name)
             read = dict(watched.read)
@@ -142,7 +141,7 @@ def test_rules_and_buyers(facts: Facts) -> None:
         for rule in ("semianalysis", "epoch"):
             parts = ownership.owned(asked(facts, rule=rule), name).parts
             assert float(parts["capital_cost"]) == float(parts["spares"]) == 0
-        large, small = (float(ownership.owned(asked(facts, buyer=b), name).total) for b in ownership.BUYERS)
+        large, small = (float(ownership.owned(asked(facts, buyer=b), name).total) for b in BUYERS)
         assert small > large
         near, far = (float(ownership.owned(asked(facts, chips=n), name).total) for n in (8192, 100_000))
         assert far > near

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from functools import cache, lru_cache
 from typing import Any
@@ -12,17 +11,19 @@ import pytest
 
 import mowich
 from mowich.economics import money, rent
-from mowich.economics.ownership import BUYERS, owned
+from mowich.economics.ownership import owned
 from mowich.errors import UserError
 from mowich.estimate import exact
 from mowich.facts import load_facts
 from mowich.machines.system import machines
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
+from mowich.price_terms import BUYERS, OWN
+from mowich.requests.footing import Footing
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import system_asks
-from mowich.studies.footing import RunBudget
 from mowich.studies.rates import plan_rates
 
 FACTS = load_facts()
@@ -52,7 +53,7 @@ def test_a_price_is_of_the_kind_that_was_asked_or_unknown_with_the_reason() -> N
 def test_the_users_price_wins_over_every_kind_but_electricity() -> None:
     for kind in money.TERMS:
         found = money.price(own_prices(), "h200", term=kind)  # type: ignore[arg-type]
-        assert (found.term == money.OWN) == (kind != "electricity")
+        assert (found.term == OWN) == (kind != "electricity")
         assert found.rate.value == pytest.approx(3.0 / 3600) or kind == "electricity"
     assert money.quoted_terms(own_prices(), "h200") == {}  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"unknown price term '4y'.*capacity-block"):
@@ -69,13 +70,15 @@ def test_no_price_stays_unknown_in_the_cost() -> None:
 def test_rows_of_drawn_lists_do_not_depend_on_each_other(kind: str) -> None:
     """Prices and chips of a row in a list, in any order, are those of the row alone."""
     dice = random.Random(kind)
-    model, budget = load_model("llama-3.2-1b"), RunBudget(usd=5e5, days=30, has_tokens=False)
+    model, budget = load_model("llama-3.2-1b"), Footing(budget=5e5, days=30)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 
     @cache
     def asked(names: tuple[str, ...], facts: object, is_paid: bool) -> dict[str, tuple[object, ...]]:
-        paid = budget if is_paid else None
-        asks = system_asks(model, names, train=job, chips=None, facts=facts, term=kind, budget=paid).asks  # type: ignore[arg-type]
+        paid = budget if is_paid else Footing()
+        asks = system_asks(
+            CompareRequest(facts=facts, model=model, systems=names, train=job, term=kind, footing=paid)  # type: ignore[arg-type]
+        ).asks
         rates = [money.price(a.facts, a.system_id, term=a.term) for a in asks]
         return {a.name: (a.chips, a.no_chips, a.term, p.label, p.rate) for a, p in zip(asks, rates, strict=True)}
 
@@ -144,14 +147,16 @@ def test_traffic_costs_what_the_scenario_asks_whatever_pools_it_has(kind: str) -
 @pytest.mark.slow
 def test_a_load_is_priced_at_the_kind_that_was_asked_in_every_number() -> None:
     found = plan_rates(
-        load_model("llama-3.1-8b"),
-        "llama-3.1-8b",
-        ["gb300", "h200"],
-        job=ServeJob(prompt=1000, output=20),
-        load=ServeLoad(rate=2.0, users=None, think_s=0.0, p99_ttft_s=2.0, p99_tpot_s=math.inf),
-        facts=FACTS,
-        chips=1,
-        term="tco",
+        PlanRequest(
+            facts=FACTS,
+            model=load_model("llama-3.1-8b"),
+            model_given="llama-3.1-8b",
+            systems=("gb300", "h200"),
+            serve=ServeJob(prompt=1000, output=20),
+            load=ServeLoad(rate=2.0, p99_ttft_s=2.0),
+            chips=1,
+            term="tco",
+        )
     )
     assert len(found.rows) == 2
     for row in found.rows:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mowich.evidence.collective_rows import PEAK_B, read_collective_row
+from mowich.evidence.measured_tables import TRAINIUM_COLLECTIVES, published
 from mowich.evidence.row_checks import RefusedError
-from mowich.evidence.scores import FITTED_TO, TRAINIUM_COLLECTIVES, RowResult, Summary, left_out, summarise
-from mowich.evidence.validate import published, validate_rows
+from mowich.evidence.scores import FITTED_TO, RowResult, Summary, left_out, summarise
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import DEVICE_LAYER, logical_cores, on_layer, resolve

@@ -10,8 +10,9 @@ from mowich.economics.energy import chip_power, drawn_power, read_site
 from mowich.economics.power import by_part, node_drawn_W
 from mowich.errors import UserError
 from mowich.estimate import exact
-from mowich.evidence.scores import METERED, Validation
-from mowich.evidence.validate import published, read_csv, validate_rows
+from mowich.evidence.measured_tables import METERED, published, read_csv
+from mowich.evidence.scores import Validation
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 from mowich.machines.system import machine_id
 from mowich.studies.outcome import cost_of

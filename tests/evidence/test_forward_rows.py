@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.forward_rows import PASS_TABLE, PassCase, named_rows, read_passes
+from mowich.evidence.forward_rows import PassCase, read_passes
+from mowich.evidence.measured_tables import named_rows, read_csv, table_form
 from mowich.evidence.scores import PASS_METRIC, summarise
-from mowich.evidence.validate import read_csv
 from mowich.facts import Facts
 from mowich.show.page import Run
 from mowich.show.validate import validate_page
@@ -178,7 +178,7 @@ def test_a_cell_that_cannot_be_read_is_named(tmp_path: Path, facts: Facts, cells
 def test_rows_without_ids_get_one_each(tmp_path: Path, facts: Facts) -> None:
     rows = read_csv(table(tmp_path, [IMAGE, IMAGE]), facts)
     assert [row["id"] for row in rows] == ["FLUX.1-dev 1024x1024 trn3", "FLUX.1-dev 1024x1024 trn3 #2"]
-    assert set(PASS_TABLE.required) <= set(rows[0])
+    assert set(table_form("passes").required) <= set(rows[0])
 
 
 def test_the_measured_steps_are_met(shared: Path, facts: Facts) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import mowich
 from mowich.errors import UserError
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import as_trained

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, check_rl_row, read_rl_row
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.rl_rows import PHASES, ROW_KINDS, RlCase, read_rl_row
 from mowich.evidence.scores import OrderedPair, RowResult, Validation, left_out, summarise
 from mowich.facts import Facts, load_facts
 from mowich.show.page import Run
@@ -32,6 +33,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "rl_calibrat
 
 Row = Mapping[str, str]
 
+RL = table_form("rl")
 COLOCATED: Row = {
     "id": "one",
     "row_kind": "step",
@@ -250,14 +252,14 @@ SYNC: Row = {
 
 @given(
     row=st.sampled_from([COLOCATED, SPLIT, TRAINER, SYNC]),
-    column=st.sampled_from(sorted({*COLOCATED, *SPLIT, *TRAINER, *SYNC, *RL_TABLE.numbers} - {"id", "row_kind"})),
+    column=st.sampled_from(sorted({*COLOCATED, *SPLIT, *TRAINER, *SYNC, *RL.numbers} - {"id", "row_kind"})),
     cell=st.sampled_from(["", "0", "1", "3", "0.5", "1e9", "none", "fp9", "yes", "no", "TP3", "v0", "H100", "trn3"]),
 )
 @settings(max_examples=150)
 def test_any_cell_is_read_or_refused(row: Row, column: str, cell: str) -> None:
     """A cell that no check of the table stops leaves a row that is read, or refused with a reason."""
     changed = {**row, column: cell}
-    if check_rl_row(changed, "here"):
+    if RL.wrong_cells(changed, "here"):
         return
     if row is SYNC:  # of which the law itself is asked: it takes no time
         (found,), _ = score_rl([changed], FACTS)
@@ -349,7 +351,8 @@ def test_explained(scored: Validation) -> None:
 def test_columns_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing columns: framework, model, hardware"):
         validate(write(tmp_path / "few.csv", {"id": "a", "row_kind": "step"}), FACTS)
-    assert set(PHASES) <= set(RL_TABLE.numbers)
+    assert tuple(PHASES) == RL.metrics
+    assert next(tuple(c.allowed) for c in RL.columns if c.name == "row_kind") == ROW_KINDS
 
 
 # the page

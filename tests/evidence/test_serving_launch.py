@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from mowich.estimate import Notes
 from mowich.evidence.engine_releases import release_year
 from mowich.evidence.serving_cases import gather_cases
-from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_guesses import shorter_of_two
-from mowich.evidence.serving_launch import LaunchNote, budget_of, script_of, spread_ranks
+from mowich.evidence.serving_checks import read_serving_cases, shorter_of_two
+from mowich.evidence.serving_notes import NotedRun, ServingNote, budget_of, first_note, spread_ranks
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.operators.law import busiest_rank
@@ -88,7 +87,7 @@ def test_those_that_join_a_waiting_prompt_wait_for_half_as_long() -> None:
 
 
 def test_the_first_entry_that_fits_holds() -> None:
-    notes: list[LaunchNote] = [
+    notes: list[ServingNote] = [
         {"framework": "^sglang", "max_users": 15.0, "starts": "2026-01-01", "budget": 1.0},
         {"framework": "^sglang", "dp": True, "budget": 2.0},
         {"framework": "^sglang", "lengths": [1024.0, 8192.0], "budget": 3.0},
@@ -97,11 +96,11 @@ def test_the_first_entry_that_fits_holds() -> None:
 
     def found(users: float = 16.0, dp: int = 1, output: float = 1024.0, date: str = "2026-03-25") -> float | None:
         row = {**ROW, "date": date}
-        note = script_of(notes, row, lengths=(1024.0, output), users=users, tp=8, dp=dp)
-        return budget_of(note, 1024.0)
+        run = NotedRun(lengths=(1024.0, output), users=users, tp=8, dp=dp)
+        return budget_of(first_note(notes, row, run), 1024.0)
 
     assert found(users=8.0) == 1.0
-    assert found(users=8.0, date="2025-10-29") == 4.0
+    assert found(users=8.0, date="2025-10-29") == found(users=8.0, date="in 2026") == 4.0
     assert found(dp=8) == 2.0
     assert found(output=8192.0) == 3.0
     assert found() == 4.0

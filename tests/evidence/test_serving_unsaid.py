@@ -13,8 +13,8 @@ from test_serving_launch import steady
 
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_notes import NotedRun, ServingNote, is_noted
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.serving_unsaid import experts_of
 from mowich.facts import load_facts
 from mowich.facts.load import shipped_folder
 from mowich.operators.law import active_experts, busiest_rank, largest_of
@@ -66,10 +66,11 @@ def test_scripts_spread_experts_and_users_over_the_ranks_that_a_table_prints() -
 
 
 def test_kernels_of_experts_that_take_more_launches_take_longer() -> None:
-    note = {"framework": "^trtllm", "dp": True, "path": "deepgemm"}
+    note: ServingNote = {"framework": "^trtllm", "dp": True, "path": "deepgemm"}
     row = {**ROW, "framework": "trtllm 1.2"}
-    assert experts_of([note], row, dp=8) == "deepgemm"  # type: ignore[list-item]
-    assert experts_of([note], row, dp=1) == experts_of([note], ROW, dp=8) == ""  # type: ignore[list-item]
+    assert is_noted(note, row, NotedRun(dp=8))
+    assert not is_noted(note, row, NotedRun(dp=1))
+    assert not is_noted(note, ROW, NotedRun(dp=8))
     deep = case(framework="trtllm 1.1.0rc2.post2", date="2025-12-15", ep="8")
     usual = case(framework="trtllm 1.2.0rc6.post2", date="2026-01-29", ep="8")
     assert constants(deep)["moe_layer"] == "serving.common.experts_deepgemm"

@@ -13,9 +13,10 @@ import pytest
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.estimate import Notes
 from mowich.evidence import row_plan
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.plan_order import in_order, plan_pairs
 from mowich.evidence.scores import RowResult, Validation, summarise
-from mowich.evidence.validate import predict, published, read_csv, run_of, validate_rows
+from mowich.evidence.validate import predict, run_of, validate_rows
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -270,7 +271,6 @@ def test_summary_of_known_rows(shipped: Validation) -> None:
         return dataclasses.replace(
             base,
             ratio=ratio,
-            abs_error=max(ratio, 1 / ratio) - 1,
             measured=1.0,
             predicted=ratio,
             low=ratio / 1.5,

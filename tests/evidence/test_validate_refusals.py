@@ -15,17 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.evidence import validate as study
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
-from mowich.evidence.serving_graphs import GraphNote
-from mowich.evidence.serving_guesses import SpeculationNote
-from mowich.evidence.serving_launch import CampaignNote, LaunchNote
+from mowich.evidence.serving_notes import PATTERN_COLUMNS, ServingNote
 from mowich.evidence.serving_ranks import plan_of_id, unfold_plan
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote
-from mowich.evidence.validate import published, read_csv, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,6 +309,8 @@ def shipped(facts: Facts) -> Validation:
 # no rule names a row
 # ----------------------------------------------------------------------------------------------------------------------
 
+MATCHED = {*PATTERN_COLUMNS, "script"}
+ASKED = {"starts", "ends", "lengths", "min_users", "max_users", "max_tp"}
 ALLOWED_KEYS = {
     "row_notes.yaml": {
         "stacks": {"stack", "columns", "pattern", "and"},
@@ -324,31 +324,27 @@ ALLOWED_KEYS = {
     "serving_notes.yaml": {
         "engines": {"engine", "pattern"},
         "stacks": {"engine", "pattern", "batch"},
-        "graphs": set(GraphNote.__annotations__),
-        "campaigns": set(CampaignNote.__annotations__),
+        "graphs": {*MATCHED, *("sampling_on_device", "fused_qkv", "block_wise", "asynchronous", "batch", "disputed")},
+        "campaigns": {*MATCHED, "campaign", "rounds", "requests", "mean_length"},
         "models": None,
-        "rules": {
-            "source",
-            "chip",
-            "mode",
-            "framework",
-            "model",
-            "date",
-            "notes",
-            "min_tp",
-            "skip",
-            "exclude",
-            "reason",
+        "rules": {*MATCHED, "min_tp", "skip", "exclude", "reason"},
+        "speculation": {*MATCHED, "lengths", "min_users", "tp", "ep", "twice"},
+        "ranks": {*MATCHED, *ASKED, "spreads"},
+        "launch": {
+            *(*MATCHED, *ASKED, "dp", "ep", "speculates", "interval", "balance", "wait", "budget", "prompts", "more"),
+            *("memory", "drafts", "graphs", "products"),
         },
-        "speculation": set(SpeculationNote.__annotations__),
-        "ranks": set(LaunchNote.__annotations__),
-        "launch": set(LaunchNote.__annotations__),
-        "caches": set(CacheNote.__annotations__),
-        "experts": set(ExpertsNote.__annotations__),
-        "norms": set(NormsNote.__annotations__),
+        "caches": {*MATCHED, "kv"},
+        "experts": {*MATCHED, "dp", "path"},
+        "norms": {*MATCHED, "apart"},
     },
 }
 """The whole schema: entries match what a row says, and `id` is no column of it."""
+
+
+def test_every_key_of_a_serving_note_is_typed() -> None:
+    parts = [keys for keys in ALLOWED_KEYS["serving_notes.yaml"].values() if keys is not None]
+    assert set(ServingNote.__annotations__) == set().union(*parts)
 
 
 @pytest.mark.parametrize("name", ALLOWED_KEYS)

@@ -75,7 +75,7 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
     """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is
     one product in 16 bit."""
     from mowich.plans.plan import Plan, Plans
-    from mowich.training.layer import layer_times
+    from mowich.training.parts import layer_times
 
     model, seq = builtin("llama3-8b"), 8192.0
     job, p = TrainJob(tokens=1e9, seq=seq, batch_seqs=64), Plans.of([Plan(dp=8, micro_batch=b) for b in (1, 2, 8)])
@@ -84,8 +84,8 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
     for system in machines(at_high_ends(facts, "training") if ends else facts):
         peak = system.peak_flops["bf16"] * (1 + 1e-9)
         x = layer_times(model, layer, system, job, p)
-        assert (core / x.attention <= peak).all(), system.id
-        assert (2.0 * core / x.attention_backward <= peak).all(), system.id
+        assert (core / x["attention"] <= peak).all(), system.id
+        assert (2.0 * core / x.backward["attention"] <= peak).all(), system.id
         forward, _, weights = head_times(model, system, job, p, rates(system, p.precision))
         for seconds in (forward, weights):
             assert (2.0 * t * model.vocab * model.hidden / seconds <= peak).all(), system.id

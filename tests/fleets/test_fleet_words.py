@@ -14,6 +14,7 @@ from mowich import cli
 from mowich.facts import load_facts
 from mowich.fleets.problem import write_rates
 from mowich.requests.fleet_words import read_fleet_work, read_there
+from mowich.requests.scenarios import FleetRequest
 from mowich.show.command import command_of
 from mowich.studies.fleet import fleet
 
@@ -39,7 +40,7 @@ def test_what_is_there_in_words_is_what_a_scenario_says(tmp_path: Path) -> None:
     names = ("serve-llama-3.1-8b", "batch-llama-3.1-8b")
     table = speeds({(name, system): 2000 + 500 * i for name in names for i, system in enumerate(("trn2", "h100"))})
     write_rates(tmp_path / "rates.json", table, facts_hash="")
-    hand = fleet(file, load_facts(), rates_file=tmp_path / "rates.json").to_dict()
+    hand = fleet(FleetRequest(facts=load_facts(), scenario=file, rates=tmp_path / "rates.json", draws=0)).to_dict()
     words = [
         "serve llama-3.1-8b isl=2000 osl=500 tpot=50ms tokens_per_s=20k",
         "batch llama-3.1-8b isl=1000 osl=100",

@@ -39,6 +39,7 @@ from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
 from mowich.fleets.solve import Session, most_nodes, optimise
 from mowich.models import load_model
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.search import ServeJob
 from mowich.show.fleet_amounts import dearer, dollars, mixing
 from mowich.show.fleet_design import far_from_mattering
@@ -803,7 +804,9 @@ def test_serving_speeds_count_idle_chips_once() -> None:
     p = read_problem("s.yaml", known, text=text)
     task, on_h100 = p.tasks[0], next(c for c in p.choices if c.name == "h100")
     job = ServeJob(prompt=1000, output=200)
-    row = serving_plan.plan_serving(load_model("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
+    row = serving_plan.plan_serving(
+        PlanRequest(facts=known, model=load_model("llama-3.1-70b"), systems=("h100",), serve=job, chips=7, top=1)
+    ).rows[0]
     assert row.chips_idle > 0
     assert rate(task, on_h100, known).tokens_per_s_per_chip.value == row.tokens_per_s_per_chip.value
 
@@ -874,13 +877,15 @@ def test_a_system_may_name_its_engine(tmp_path: Path) -> None:
     on_trn2 = next(c for c in p.choices if c.name == "trn2")
     task = next(t for t in p.tasks if t.kind == "serve")
     row = serving_plan.plan_serving(
-        load_model("llama-3.1-8b"),
-        "trn2",
-        job=ServeJob(prompt=1000, output=200, ttft_s=2.0, tpot_s=0.05),
-        facts=known,
-        chips=64,
-        engine="nxdi-megakernel",
-        top=1,
+        PlanRequest(
+            facts=known,
+            model=load_model("llama-3.1-8b"),
+            systems=("trn2",),
+            serve=ServeJob(prompt=1000, output=200, ttft_s=2.0, tpot_s=0.05),
+            chips=64,
+            engine="nxdi-megakernel",
+            top=1,
+        )
     ).rows[0]
     made = rate(task, on_trn2, known)
     assert made.engine == "nxdi-megakernel"

@@ -28,13 +28,15 @@ DYNAMIC = {
     *("mowich", "mowich.cli.verbs", "mowich.nki.install", "mowich.show.render.frame", "mowich.show.verbs"),
     *("mowich.studies.judge.names", "mowich.studies.layer.library"),
     *("mowich.capture.adapters", "mowich.capture.inputs"),
+    *("mowich.requests.room", "mowich.studies.rooms", "mowich.show.rooms"),
 }
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
 layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that
 a user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the
 dataframes and the writer of Parquet that are installed. `cli.verbs` loads the module of a verb; `show.verbs` loads
 the page of an answer among `mowich.show`; `judge.names` gives a candidate what it may import. `capture.adapters` loads
-a family's helper among its own modules, `capture.inputs` the module of the model that a user names."""
+a family's helper among its own modules, `capture.inputs` the module of the model that a user names.
+`requests.room`, `studies.rooms` and `show.rooms` load the file of a room in their own folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,12 @@ def test_two_sides_of_one_layer_do_not_import_one_another() -> None:
     order = [["mowich.web", "mowich.api"]]
     assert upward([Import("mowich.web.verbs", "mowich.api", 7)], order)
     assert not upward([Import("mowich.web.verbs", "mowich.web.asks", 7)], order)
+
+
+def test_pages_are_made_of_answers_alone() -> None:
+    """Imports by a name in a string counted, which `.importlinter` does not see."""
+    laws = ("mowich.economics", "mowich.machines", "mowich.plans")
+    assert [i for i in all_imports() if i.source.startswith("mowich.show") and i.target.startswith(laws)] == []
 
 
 def test_no_file_is_called_others() -> None:

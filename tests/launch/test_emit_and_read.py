@@ -53,13 +53,13 @@ CASES = {
 }
 
 
-def asked(case: str, **more: object) -> mowich.api.PlanList | mowich.api.ServeResult:
+def asked(case: str, **more: object) -> mowich.PlanList | mowich.ServeResult:
     model, on, job, fixed = CASES[case]
     kind = "train" if "tokens" in job else "serve"
     return mowich.plan(model, on, **{kind: job}, top=2, **{"fixed": fixed, **more})
 
 
-def fields(row: mowich.api.Row) -> dict[str, object]:
+def fields(row: mowich.Row) -> dict[str, object]:
     data = row.to_dict()
     plans = [data[key] for key in ("plan", "prefill", "decode") if key in data]
     return {"plans": plans, "replicas": data.get("replicas"), "mode": data.get("mode")}
@@ -233,7 +233,7 @@ def test_a_program_gets_the_best_plan_that_it_can_run(case: str) -> None:
     found = mowich.plan(model, on, top=3, emit=program, **ask)
     assert all(row.emit(program) for row in found.rows)
 
-    def speed(row: mowich.api.Row) -> float:
+    def speed(row: mowich.Row) -> float:
         return float(row.tokens_per_s_per_chip.value or 0.0) * (row.chips_used if kind == "train" else 1)
 
     able = [row for row in every.rows if runs(row, program)]
@@ -246,7 +246,7 @@ def test_a_program_gets_the_best_plan_that_it_can_run(case: str) -> None:
         assert found.to_dict()["compromise"]["program"] == program  # type: ignore[index]
 
 
-def runs(row: mowich.api.Row, program: str) -> bool:
+def runs(row: mowich.Row, program: str) -> bool:
     try:
         row.emit(program)
     except UserError:

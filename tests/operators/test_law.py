@@ -22,7 +22,8 @@ from mowich.rl import rollout, schedule
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names_in
 from mowich.training import exchange, experts, forward, layer, stage, step
-from mowich.training.layer import layer_times, rank_share
+from mowich.training.layer import rank_share
+from mowich.training.parts import layer_times
 from mowich.training.step import predict_step
 
 FACTS = load_facts()
@@ -114,7 +115,7 @@ def test_a_layer_sums_its_operators() -> None:
     one_by_one = sum(
         law.gemm_s(g.m, g.n, g.k, r) for g in operators.products(layer, model.hidden, rank_share(job, p, 2.0))
     )
-    assert layer_times(model, layer, system, job, p).gemm == pytest.approx(one_by_one)
+    assert layer_times(model, layer, system, job, p)["gemm"] == pytest.approx(one_by_one)
     assert [g.gemm for g in operators.products(layer, model.hidden, rank_share(job, p, 2.0))] == list(
         ops.dense_gemms(layer, model.hidden)
     )

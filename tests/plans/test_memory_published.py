@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.row_plan import memory_share
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.validate import published, read_csv, score_memory
+from mowich.evidence.validate import score_memory
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
 from mowich.plans.memory import memory_B

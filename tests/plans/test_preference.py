@@ -26,6 +26,7 @@ from mowich.plans.preference import (
     why_simpler,
     worker_complexity,
 )
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.search import ServeJob
 from mowich.software.stack import equip
 from mowich.studies.serving_plan import plan_serving
@@ -166,8 +167,11 @@ def test_serving_prefers_fewer_kinds_of_workers_and_stages() -> None:
 
 def test_a_served_plan_put_first_is_within_the_margin(facts: Facts) -> None:
     model, job = load_model("qwen3-30b-a3b"), ServeJob(prompt=2000, output=500, tpot_s=0.02)
-    plain = plan_serving(model, "h200:16", job=job, facts=facts)
-    got = plan_serving(model, "h200:16", job=job, facts=facts.with_values({PLAN_MARGIN: 0.05}), prefer=True)
+    plain = plan_serving(PlanRequest(facts=facts, model=model, systems=("h200:16",), serve=job))
+    got = plan_serving(
+        PlanRequest(facts=facts.with_values({PLAN_MARGIN: 0.05}), model=model, systems=("h200:16",), serve=job),
+        prefer=True,
+    )
     assert plain.preferred is None
     first, best = (rows[0].tokens_per_s_per_chip.value or 0.0 for rows in (got.rows, plain.rows))
     assert best / 1.05 <= first <= best

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fair_probe import Record, unfair
 from mowich.economics import energy, money, rent
-from mowich.economics.ownership import BUYERS, COST_RULES, Terms, cost_per_s, quarters
+from mowich.economics.ownership import Terms, cost_per_s, quarters
 from mowich.estimate import Notes, exact, told
 from mowich.facts import Facts, moves
 from mowich.machines.collectives import COLLECTIVE_KINDS
@@ -24,6 +24,7 @@ from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.plan import TrainJob
+from mowich.price_terms import BUYERS, COST_RULES
 from mowich.software.stack import equip
 from mowich.studies.collectives import collective
 from mowich.studies.explain.collective import collective_row

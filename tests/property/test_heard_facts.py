@@ -12,8 +12,8 @@ import pytest
 import mowich
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.facts.find import facts_below, locate
 from mowich.machines.system import core_groups, machines, resolve
-from mowich.show.facts import facts_below, locate
 
 FACTS = mowich.load_facts()
 SYSTEMS = machines(FACTS)

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.facts import load_facts
+from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
-from mowich.studies.compare import compare
+from mowich.requests.jobs import CompareRequest
+from mowich.shown import Rows
+from mowich.studies.compare import Row, compare
 
 MODEL = load_model("llama-3.1-8b")
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=128)
@@ -42,9 +44,13 @@ def lay(root: Path, *, hbm_TBps: float | None = None, price: float | None = None
     return root
 
 
+def rows(facts: Facts) -> Rows[Row]:
+    return compare(CompareRequest(facts=facts, model=MODEL, systems=("mybox", "h100"), train=JOB, chips=16)).rows
+
+
 def test_a_copy_of_a_chip_answers_like_the_chip(tmp_path: Path) -> None:
     facts = load_facts((lay(tmp_path / "f"),))
-    mine, h100 = compare(MODEL, ["mybox", "h100"], train=JOB, chips=16, facts=facts).rows
+    mine, h100 = rows(facts)
     assert mine.system_id == "mybox"
     assert mine.step_s.value == h100.step_s.value
     assert mine.plan == h100.plan
@@ -60,7 +66,7 @@ def test_the_overlays_numbers_are_the_ones_used(hbm: float, price: float) -> Non
         shutil.move(root / "over", root.with_name(root.name + "-over"))
         facts = load_facts((root, root.with_name(root.name + "-over")))
         assert resolve(facts, "mybox").hbm_Bps == pytest.approx(hbm * 1e12)
-        mine, h100 = compare(MODEL, ["mybox", "h100"], train=JOB, chips=16, facts=facts).rows
+        mine, h100 = rows(facts)
         assert mine.step_s.value is not None
         assert h100.step_s.value is not None
         slower = resolve(facts, "h100").hbm_Bps > hbm * 1e12

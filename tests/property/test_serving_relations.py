@@ -16,6 +16,7 @@ import pytest
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import System, resolve
 from mowich.models import load_model
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.studies.serving_plan import compare_serving
 
@@ -53,7 +54,8 @@ Question = tuple[str, str, str | None, ServeJob]
 def speed(question: Question, facts: Facts = FACTS, **fixed: tuple[int | str, ...]) -> float:
     """Output tokens per second of all chips at the best plan; 0 where none meets the limits."""
     model, on, engine, job = question
-    row = compare_serving(load_model(model), [on], job=job, facts=facts, engine=engine, fixed=fixed).rows[0]
+    asked = CompareRequest(facts=facts, model=load_model(model), systems=(on,), serve=job, engine=engine, fixed=fixed)
+    row = compare_serving(asked).rows[0]
     return float(row.tokens_per_s_per_chip) * row.chips_requested if row.feasible else 0.0
 
 

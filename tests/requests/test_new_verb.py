@@ -1,157 +1,92 @@
-"""A verb is added in one file: one request, one study, one page. Nothing else of the package is touched."""
+"""A verb is three files: a request, a study, a page (`requests/rooms`). A newcomer's task, played in a copy of the
+package: nothing else in it is touched, and every edge has the verb."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import shutil
+from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from mowich import cli
-from mowich.cli.app import app
-from mowich.cli.options import verb
-from mowich.cli.output import emit
-from mowich.errors import UserError
-from mowich.facts import Facts, load_facts
-from mowich.machines.system import resolve
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, form_of
-from mowich.requests.fields import Edge, count, share
-from mowich.requests.machines import RING
-from mowich.requests.schema import QuestionReader, QuestionSource, Schema
-from mowich.requests.settings import FACTS, SET, given_of, read_settings
-from mowich.show.page import Column, Page, Result, Run, Table
-from mowich.show.render import html
-from mowich.show.verbs import PAGES
-from mowich.units import show_gib
-from mowich.web import asks
+from newcomers import copy_of_package, run_copy
 
-# ---- the request
-# ----------------------------------------------------------------------------------------------------------------------
-
-KEPT = share("kept", "Share of the memory that is kept free: 10%.", metavar="SHARE", default=0.1, shown="10%")
-TOKENS = count("tokens", "Tokens of a cache.", high=1e8, metavar="N", keyword="cache_tokens", example="128k")
+HERE = Path(__file__).resolve().parent / "new_verb"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headroom(Asked):
-    """Memory of a system's chips. kept: share that stays free; tokens: of a cache."""
-
-    on: str
-    kept: float
-    tokens: float | None
-
-
-def _headroom(reader: QuestionReader) -> Headroom:
-    form, settings = form_of(reader), read_settings(reader)
-    reader.stop()
-    return Headroom(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        on=reader.sure(RING),
-        kept=reader.sure(KEPT),
-        tokens=reader.get(TOKENS),
-    )
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the three files."""
+    layers = ("requests", "studies", "show")
+    package = copy_of_package(tmp_path_factory.mktemp("newcomer"), {f"{layer}/rooms" for layer in layers})
+    for layer in layers:
+        shutil.copy(HERE / f"{layer}_headroom.py", package / layer / "rooms" / "headroom.py")
+    return package
 
 
-HEADROOM = Schema(
-    name="headroom",
-    fields=(RING, KEPT, TOKENS, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
-    make=_headroom,
-    help="Memory that a job may take.",
-    example="mowich headroom --on trn3 --kept 10%",
-)
+COMMAND = "import json; from mowich.show.command import command_of; print(command_of(json.load(open('a.json'))))"
 
 
-# ---- the study
-# ----------------------------------------------------------------------------------------------------------------------
+def test_the_command_line_has_it(tree: Path) -> None:
+    told = " ".join(run_copy(tree, "-m", "mowich", "headroom", "--help").split())
+    for words in ("Memory that a job may take.", "--kept SHARE", "[default: 10%]", "--set", "Example: mowich headroom"):
+        assert words in told
+    assert "headroom" in run_copy(tree, "-m", "mowich", "--help")
+    shown = run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%")
+    assert shown.splitlines()[0].endswith("are free.")
+    run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4,h100:8", "--kept", "50%", "--json", "--out", "a.json")
+    assert run_copy(tree, "-c", COMMAND).strip() == "mowich headroom --on trn3:4,h100:8 --kept 0.5"
 
 
-def headroom(facts: Facts, asked: Headroom) -> dict[str, Any]:
-    """Bytes that a job may take, on all chips."""
-    system = resolve(facts, asked.on)
-    free_B = system.hbm_usable_B * system.devices * (1 - asked.kept)
-    return {
-        "schema": "mowich/headroom@1",
-        "inputs": {"on": asked.on, "kept": asked.kept, "tokens": asked.tokens},
-        "rows": [{"system": asked.on, "free_B": free_B}],
+def test_what_is_wrong_is_named_as_the_edge_spells_it(tree: Path) -> None:
+    said = run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3", "--kept", "150%", "--tokens", "0", code=2)
+    assert [line.split(": ")[1] for line in said.splitlines()] == ["--kept", "--tokens"]
+    said = run_copy(tree, "-c", "import mowich; mowich.headroom(['trn3'], kept='150%', cache_tokens=0)", code=1)
+    assert "UserError" in said
+    assert "cache_tokens" in said
+
+
+EVERYWHERE = """
+import json, sys
+import mowich
+from fastapi.testclient import TestClient
+from mowich.show.json import to_json
+from mowich.show.render.html import render_html
+from mowich.web.server import ServerOptions, create_app
+
+asked = dict(kept=0.5, cache_tokens="128k")
+called = mowich.headroom(["trn3:4"], **asked)
+assert called[0].system == "trn3:4", called
+result = called.to_dict()
+assert "are free." in render_html(result)
+assert "headroom" in dir(mowich)
+from mowich.cli.tools import TOOLS
+assert "headroom" in TOOLS
+with TestClient(create_app(ServerOptions(warm=False)), base_url='http://localhost') as client:
+    sent = client.post("/api/headroom", json={"on": ["trn3:4"], "kept": 0.5, "tokens": 128000})
+    assert sent.status_code == 200, sent.text
+    wrong = client.post("/api/headroom", json={"on": ["trn3:4"], "keeps": 0.5})
+    assert wrong.status_code == 422, wrong.text
+print(json.dumps([result["rows"], sent.json()["result"]["rows"], sent.json()["command"]]))
+"""
+
+
+@pytest.mark.slow
+def test_all_edges_give_one_answer_and_one_page(tree: Path) -> None:
+    words = ("headroom", "--on", "trn3:4", "--kept", "50%", "--tokens", "128k")
+    typed = json.loads(run_copy(tree, "-m", "mowich", *words, "--json", "--out", "b.json"))
+    called, sent, command = json.loads(run_copy(tree, "-c", EVERYWHERE))
+    assert typed["rows"] == called == sent
+    assert command == "mowich headroom --on trn3:4 --kept 0.5 --tokens 128000"
+    assert {key: typed["inputs"][key] for key in ("systems", "kept", "cache_tokens")} == {
+        "systems": ["trn3:4"],
+        "kept": 0.5,
+        "cache_tokens": 128000.0,
     }
 
 
-# ---- the page, and the three edges
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def headroom_page(result: Result, _: Run) -> Page:
-    [row] = result["rows"]
-    free = show_gib(row["free_B"])
-    table = Table(title="Memory", columns=(Column(name="system"), Column(name="free")), rows=[(row["system"], free)])
-    return Page(title="Headroom", sentences=(f"{free} are free.",), parts=(table,), records=result["rows"])
-
-
-def typed(asked: Headroom) -> None:
-    emit(headroom(asked.facts, asked), asked.form, inputs=asked.given)
-
-
-def called(**keywords: object) -> dict[str, Any]:
-    asked = HEADROOM.read(keywords, QuestionSource(edge=Edge.KEYWORD, facts=load_facts()))
-    return headroom(asked.facts, asked)
-
-
-Body = asks.body(HEADROOM, "Headroom", "Memory that a job may take.")
-
-
-def sent(data: Any) -> dict[str, Any]:
-    asked = HEADROOM.read(Body.model_validate(data).values(), QuestionSource(edge=Edge.KEY, facts=load_facts()))
-    return headroom(asked.facts, asked)
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(PAGES, "mowich/headroom@1", headroom_page)  # type: ignore[arg-type]
-    verb(app, HEADROOM, "headroom")(typed)
-    yield
-    app.registered_commands.pop()
-
-
-def test_the_command_line_has_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["headroom", "--help"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    for words in ("Memory that a job may take.", "--kept SHARE", "[default: 10%]", "--set", "Example: mowich headroom"):
-        assert words in told
-    assert cli.run(["--help"]) == 0
-    assert "headroom" in capsys.readouterr().out
-    assert cli.run(["headroom", "--on", "trn3:4", "--kept", "50%"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("are free.")
-
-
-def test_all_edges_give_one_answer_and_one_page(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["headroom", "--on", "trn3:4", "--kept", "50%", "--tokens", "128k", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    python, web = (
-        called(on="trn3:4", kept=0.5, cache_tokens="128k"),
-        sent({"on": "trn3:4", "kept": 0.5, "tokens": 128000}),
-    )
-    assert python == web
-    assert answer["rows"] == python["rows"]
-    assert {k: answer["inputs"][k] for k in python["inputs"]} == python["inputs"]
-    assert "are free." in html.render_html(python)
-    assert HEADROOM.command({"on": "trn3:4", "kept": 0.5}) == "mowich headroom --on trn3:4 --kept 0.5"
-
-
-def test_each_edge_names_the_field_its_own_way(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["headroom", "--on", "trn3", "--kept", "150%", "--tokens", "0"]) == 2
-    assert [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()] == ["--kept", "--tokens"]
-    with pytest.raises(UserError) as error:
-        called(on="trn3", kept="150%", cache_tokens="0")
-    assert [line.split(":")[0] for line in error.value.line().splitlines()] == ["kept", "cache_tokens"]
-    with pytest.raises(UserError) as error:
-        sent({"on": "trn3", "kept": "150%", "tokens": 0})
-    assert [line.split(":")[0] for line in error.value.line().splitlines()] == ["kept", "tokens"]
-    with pytest.raises(ValidationError, match="extra"):
-        sent({"on": "trn3", "keeps": 1})
-    with pytest.raises(UserError, match=r"unknown field 'keep'.*did you mean 'kept'"):
-        called(on="trn3", keep=1)
+def test_its_numbers_are_explained_and_move_with_their_facts(tree: Path) -> None:
+    run_copy(tree, "-m", "mowich", "headroom", "--on", "trn3:4", "--json", "--out", "c.json")
+    found = json.loads(run_copy(tree, "-m", "mowich", "explain", "c.json", "trn3:4.free", "--json"))
+    assert "memory that a job may take" in json.dumps(found)
+    assert any("hbm_usable" in move["fact"] for move in found["moves"]), found["moves"]

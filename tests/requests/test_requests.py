@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mowich
 from mowich.cli import run
@@ -372,3 +374,61 @@ def test_a_command_says_every_number_exactly() -> None:
             assert field.parse(words[words.index(option) + 1]) == value, words
     assert "--cap '100 MW'" in machines.POWER.command({"cap": 1e8})
     assert "--tokens 15T" in jobs.COMPARE.command({"train": True, "tokens": 15e12})
+
+
+ASKED = [
+    "m --train --tokens 15T --seq 4096 --batch 9seqs --on trn3,gb300 --chips=64 --set plan.tp=8 --set 'a.b=$1/chip/h'",
+    "m --serve --isl 2k --osl 500 --tpot 20ms --on h200:1 --facts a.yaml --facts b --json -q",
+    "--on trn3 m --train --recipe future --csv",
+]
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_a_command_is_read_as_the_parser_reads_it(words: str) -> None:
+    import typer
+
+    from mowich.cli.app import app
+    from mowich.cli.verbs import load_verbs
+
+    tree: Any = typer.main.get_command(load_verbs(app))
+    parsed = tree.commands["compare"].make_context("compare", shlex.split(words), resilient_parsing=True).params
+    said = {name: value for name, value in parsed.items() if value not in (None, False, [], ())}
+    typed = jobs.COMPARE.typed(shlex.split(words))
+
+    def plain(value: object) -> object:
+        return [str(one) for one in value] if isinstance(value, list | tuple) else value
+
+    assert {name: plain(value) for name, value in typed.items()} == {name: plain(value) for name, value in said.items()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["m", "n"], "one argument too many"),
+        (["m", "--onn", "trn3"], "unknown option"),
+        (["m", "--on"], "needs a value"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        jobs.COMPARE.typed(words)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"model": st.sampled_from(["m", "a/b.json"]), "on": st.sampled_from(["trn3:64", "trn3,gb300:72"])},
+        optional={
+            "train": st.just(True),
+            "tokens": st.floats(1.0, 1e15),
+            "seq": st.integers(1, 10**6),
+            "chips": st.integers(1, 10**6),
+            "set": st.lists(st.sampled_from(["plan.tp=8", "power.trn3='9 W'", "x.y=$1/chip/h"]), min_size=1).map(tuple),
+        },
+    )
+)
+def test_what_a_command_says_is_read_back(values: dict[str, object]) -> None:
+    """`Schema.typed` is the other way of `Schema.command`."""
+    command = jobs.COMPARE.command(values)
+    read = jobs.COMPARE.typed(shlex.split(command)[2:])
+    assert jobs.COMPARE.command(read) == command
+    assert read.keys() == {name for name in values if values[name] != ()}

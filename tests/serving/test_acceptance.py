@@ -11,6 +11,7 @@ import pytest
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.acceptance import kept_by_conditionals, kept_by_marginals, kept_of, published_tables
 from mowich.studies.traffic import traffic
 from mowich.studies.traffic_pools import accepted_tokens
@@ -67,7 +68,7 @@ def test_positions_decide_what_is_kept_and_what_is_verified(tmp_path: Path) -> N
     times = []
     for words in ("[0.8, 0.6, 0.4]", "[0.8, 0.6, 0.4, 0.0]"):
         read(tmp_path, f"{{accepted_by_position: {words}}}")
-        result = traffic(tmp_path / "s.yaml", FACTS, draws=0)
+        result = traffic(TrafficRequest(facts=FACTS, scenario=tmp_path / "s.yaml", draws=0))
         times.append(result.tpot_s["mean"])
         assert result.inputs["speculation"]["accepted"] == pytest.approx(2.8)  # type: ignore[index]
     assert times[0] < times[1]  # type: ignore[operator]  # a position that is never accepted only costs

@@ -17,6 +17,7 @@ from mowich.evidence.serving_validate import shifts_of
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.anchors import (
     AMOUNTS,
     CLASS_WORDS,
@@ -264,7 +265,9 @@ def test_workers_of_their_own_are_not_shifted() -> None:
 def test_a_row_says_how_far_away_it_was_measured(model: str, on: str, distance: str, grade: str) -> None:
     job = ServeJob(prompt=1024.0, output=1024.0, tpot_s=0.03)
     fixed = {"tp": (4,), "weights": ("fp8",), "mode": ("aggregated",)}
-    row = plan_serving(load_model(model), on, job=job, facts=FACTS, fixed=fixed, top=1).rows[0]
+    row = plan_serving(
+        PlanRequest(facts=FACTS, model=load_model(model), systems=(on,), serve=job, fixed=fixed, top=1)
+    ).rows[0]
     assert (row.distance, row.tpot_s.grade) == (distance, grade)
     said = row.to_dict()["measured"]
     assert isinstance(said, dict)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.startup import StartupAsk, startup_s
 from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead, Noise
 from mowich.serving.traffic.planner import ByQueue, PoolView, prompts_per_s
@@ -290,7 +291,7 @@ def test_hindsight_is_never_dearer_and_is_played(base: str) -> None:
     rule = "least: 1, every: 4 s, start: 8 s, hold: 12 s, inside: 10, utilisation: 0.7, regret: true"
     rule += ", by: [inside, queue, sla]" + (", most: 3" if base is ONE else "")
     text = base.format(load=BURST, prompt="'1500'", rule=rule)
-    result = traffic(text, FACTS, draws=0)
+    result = traffic(TrafficRequest(facts=FACTS, scenario=text, draws=0))
     regret, rules = result.scaling["regret"], result.scaling["rules"]
     assert isinstance(regret, dict)
     assert isinstance(rules, list)
@@ -315,7 +316,9 @@ def test_a_target_below_the_rule_makes_hindsight_cheaper() -> None:
     rule = "least: 1, most: 3, every: 4 s, start: 8 s, hold: 12 s, inside: 3, regret: %s"
     load = BURST.replace("25", "12")
     found = [
-        traffic(ONE.format(load=load, prompt="'1500'", rule=rule % words), FACTS, draws=0).scaling["regret"]
+        traffic(
+            TrafficRequest(facts=FACTS, scenario=ONE.format(load=load, prompt="'1500'", rule=rule % words), draws=0)
+        ).scaling["regret"]
         for words in ("true", "{goodput: 0.6}")
     ]
     own, looser = found
@@ -417,7 +420,7 @@ def test_too_many_numbers_for_regret_and_an_unknown_start_are_refused() -> None:
     many = f"inside: 4, least: 1, most: 60, {EVERY}, regret: true"
     text = ONE.format(load="rate: 2, requests: 20", prompt=100, rule=many).replace("h100:8", "h100:64")
     with pytest.raises(UserError, match="regret plays every constant number"):
-        traffic(text, FACTS, draws=0)
+        traffic(TrafficRequest(facts=FACTS, scenario=text, draws=0))
     with pytest.raises(UserError, match="published for GPUs of NVIDIA and for Trainium"):
         startup_s(
             FACTS, "tpu-v7", 1e9, StartupAsk(weights="store", rate_Bps=None, machine_s=0.0, compiled=True), "here"
@@ -430,7 +433,7 @@ def test_the_day_of_the_page_is_what_it_says() -> None:
     """The table of docs/records/autoscaling.md is that of its scenario, as its script writes it."""
     root = Path(__file__).resolve().parents[2]
     page = (root / "docs" / "records" / "autoscaling.md").read_text(encoding="utf-8")
-    scaling: Any = traffic(root / "scenarios" / "day-burst.yaml", FACTS, draws=0).scaling
+    scaling: Any = traffic(TrafficRequest(facts=FACTS, scenario=root / "scenarios" / "day-burst.yaml", draws=0)).scaling
     for row in scaling["rules"]:
         told = next(
             line for line in page.splitlines() if line.startswith(f"| `{row['by']}` | {row['goodput_frac']:.1%} ")

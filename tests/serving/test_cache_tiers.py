@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.outages import Failure
 from mowich.serving.traffic.policies import Scheduler
@@ -302,7 +303,8 @@ def of(tiers: str) -> str:
 
 def test_a_tier_of_no_capacity_is_no_tier() -> None:
     none, zero = (
-        traffic(of(text), FACTS, draws=0).to_dict() for text in ("", "{host: {capacity: 0 B}, ssd: {capacity: 0 B}}")
+        traffic(TrafficRequest(facts=FACTS, scenario=of(text), draws=0)).to_dict()
+        for text in ("", "{host: {capacity: 0 B}, ssd: {capacity: 0 B}}")
     )
     for result in (none, zero):
         result["inputs"] = {k: v for k, v in result["inputs"].items() if k != "scenario"}  # type: ignore[attr-defined]
@@ -312,7 +314,7 @@ def test_a_tier_of_no_capacity_is_no_tier() -> None:
 def test_host_blocks_are_the_host_tier() -> None:
     def served(more: str, tiers: str) -> dict[str, object]:
         text = of(tiers).replace("kv_blocks: 2000", f"kv_blocks: 2000{more}")
-        result = traffic(text, FACTS, draws=0).to_dict()
+        result = traffic(TrafficRequest(facts=FACTS, scenario=text, draws=0)).to_dict()
         return {k: v for k, v in result.items() if k != "inputs"}
 
     bytes_ = 4000 * 16 * 2 * 8 * 128 * 2 * 32
@@ -379,7 +381,7 @@ def mean_first_token_s(tmp_path: Path, name: str, tiers: str | None) -> float:
     own = next(line for line in text.splitlines() if line.lstrip().startswith("cache_tiers:"))
     path = tmp_path / f"{name}.yaml"
     path.write_text(text if tiers is None else text.replace(own, f"  cache_tiers: {tiers}" if tiers else ""))
-    found = traffic(path, FACTS, draws=0).ttft_s["mean"]
+    found = traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0)).ttft_s["mean"]
     assert found is not None
     return found
 

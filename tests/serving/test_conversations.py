@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.arrivals import draw, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.rate_curve import RateCurve
@@ -285,7 +286,7 @@ def test_a_quicker_start_never_hurts_the_tail_and_fewer_replicas_cost_less() -> 
 @pytest.mark.slow
 def test_the_day_that_ships_follows_its_load() -> None:
     """A day with autoscaling: replicas are ordered and go, and the service keeps its promise at a part of the chips."""
-    result = traffic(SCENARIOS / "day-autoscaled.yaml", FACTS, draws=0)
+    result = traffic(TrafficRequest(facts=FACTS, scenario=SCENARIOS / "day-autoscaled.yaml", draws=0))
     assert result.completed == result.requests > 40_000
     assert result.makespan_s == pytest.approx(86_400, rel=0.01)
     assert result.scale_ups >= 3

@@ -16,6 +16,7 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import build_for, engine_names
 from mowich.studies.serving import deploy
@@ -112,7 +113,7 @@ def served(
         **more,
     }
     (folder / "s.yaml").write_text(json.dumps(asked))
-    traffic(folder / "s.yaml", FACTS, requests_out=folder / "r.csv")
+    traffic(TrafficRequest(facts=FACTS, scenario=folder / "s.yaml", requests_out=folder / "r.csv"))
     with (folder / "r.csv").open() as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     return sorted(rows, key=lambda r: r["id"])

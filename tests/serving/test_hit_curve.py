@@ -17,6 +17,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.requests.fields import Edge
 from mowich.requests.jobs import PLAN
+from mowich.requests.scenarios import TrafficRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.hit_curve import hit_curve
 from mowich.serving.traffic.requests import UserRequest
@@ -81,7 +82,7 @@ def test_the_curve_is_what_traffic_finds(tmp_path: Path) -> None:
     path.write_text(text.replace("BLOCKS", "1000"))
     curve = read_hit_curve(str(path))
     for blocks in (3000, 6000, 12000, 40000):
-        played = traffic(text.replace("BLOCKS", str(blocks)), FACTS, draws=0)
+        played = traffic(TrafficRequest(facts=FACTS, scenario=text.replace("BLOCKS", str(blocks)), draws=0))
         left = 16 * blocks - played.in_flight * 100
         assert played.cached_frac == pytest.approx(float(curve.at(left)), abs=0.05)
 

@@ -20,6 +20,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.launch_settings import LaunchSettings
 from mowich.plans.plan import ServePlan
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.search import ServeJob, closed_load
 from mowich.serving.steady import closed_loop
 from mowich.serving.step import step, total
@@ -202,7 +203,11 @@ SCENARIO = (
 def test_simulated_prompts_wait_as_those_of_the_steady_state(engine: str, setting: str, least: int, most: int) -> None:
     """The wait that a setting adds to a first token under traffic is that of the closed form, about."""
     quiet, told = (
-        traffic(SCENARIO.format(engine=engine, more=f"graphs: decode, {setting}: {n}"), FACTS, draws=0)
+        traffic(
+            TrafficRequest(
+                facts=FACTS, scenario=SCENARIO.format(engine=engine, more=f"graphs: decode, {setting}: {n}"), draws=0
+            )
+        )
         for n in (least, most)
     )
     added = (told.ttft_s["mean"] or 0.0) - (quiet.ttft_s["mean"] or 0.0)

@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out
+from mowich.evidence.measured_tables import TABLES, TRAINIUM, published, read_csv
+from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_graphs import CompiledGraph
+from mowich.evidence.serving_notes import CompiledGraph
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.validate import TABLES, published, read_csv, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import logical_cores, resolve, with_lnc
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.anchors import METRICS, Class, anchors_for
 from mowich.serving.search import ServeJob
 from mowich.serving.step import step, total
@@ -247,7 +249,9 @@ def test_the_kernels_that_ship_serve_what_they_ship_for() -> None:
 
     def engine(facts: Facts, mode: str) -> tuple[str, str]:
         fixed = {**tp8, "mode": (mode,)}
-        row = plan_serving(model, "trn3:4", job=job, facts=facts, fixed=fixed, top=1).rows[0]
+        row = plan_serving(
+            PlanRequest(facts=facts, model=model, systems=("trn3:4",), serve=job, fixed=fixed, top=1)
+        ).rows[0]
         return row.engine, row.mode
 
     assert engine(ones, "any") == ("nxdi-megakernel", "disaggregated")

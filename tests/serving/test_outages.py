@@ -16,6 +16,7 @@ from drawn_loads import drawn_load
 from drawn_traffic import DrawnWay
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.arrivals import draw, lengths
 from mowich.serving.traffic.adapters import AdapterCosts
 from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
@@ -238,7 +239,7 @@ failures:
 def test_every_number_of_outages_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SCENARIO)
-    result = traffic(path, FACTS, draws=1).to_dict()
+    result = traffic(TrafficRequest(facts=FACTS, scenario=path, draws=1)).to_dict()
     felt = result["disturbed"]
     assert felt["requests"] == round(felt["frac"] * result["counted"]) > 0  # type: ignore[index]
     explainer = Explainer(result, FACTS)
@@ -301,7 +302,7 @@ def test_a_request_that_is_never_answered_between_failures_is_said(
     text = SCENARIO.split("failures:")[0].replace("output: 100", "output: 2000").replace("requests: 80", "requests: 2")
     path.write_text(text + "failures: {mtbf: 500 ms, down: 1 ms}\n")
     with pytest.raises(UserError, match="has lost its replica 1000 times") as caught:
-        traffic(path, FACTS, draws=0)
+        traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0))
     assert "s.yaml" in caught.value.line()
     path.write_text(text + "failures: {mtbf: 2 s, down: 1 ms, moves: replay}\n")  # a part of an answer is kept
-    assert traffic(path, FACTS, draws=0).completed == 2
+    assert traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0)).completed == 2

@@ -17,6 +17,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.encoder import encoder_of
 from mowich.plans.plan import ServePlan
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.encoding import ServedImages
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
@@ -82,7 +83,7 @@ def test_plan_and_traffic_agree_on_a_lone_request_with_images() -> None:
             "images": {"size": "1024x1024", "per_request": 2},
         },
     }
-    played = traffic(json.dumps(scenario), FACTS, draws=0)
+    played = traffic(TrafficRequest(facts=FACTS, scenario=json.dumps(scenario), draws=0))
     assert played.ttft_s["mean"] == pytest.approx(row.ttft_s.value, rel=0.05)
     assert played.tpot_s["mean"] == pytest.approx(row.tpot_s.value, rel=0.05)
 
@@ -91,7 +92,7 @@ def test_random_arrivals_of_a_plan_are_those_of_its_traffic() -> None:
     found = planned(images=2, image_size="640x480").to_dict()["plans"][0]["random_arrivals"]
     text = shlex.split(found["command"])[-1]
     assert json.loads(text)["traffic"]["images"] == {"size": "640x480", "per_request": 2}
-    played = traffic(text, FACTS, draws=0)
+    played = traffic(TrafficRequest(facts=FACTS, scenario=text, draws=0))
     assert played.ttft_s["mean"] == pytest.approx(found["ttft_s"]["value"])
     assert played.tpot_s["p99"] == pytest.approx(found["p99_tpot_s"]["value"])
     cached = planned(images=2, image_size="640x480", cached=0.5).to_dict()["plans"][0]

@@ -15,6 +15,8 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import ServePlan
+from mowich.requests.jobs import PlanRequest
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.search import ServeJob
 from mowich.serving.step import step
 from mowich.serving.traffic.policies import Scheduler
@@ -133,7 +135,11 @@ def test_recurrent_state_goes_with_the_cache() -> None:
 def test_plans_and_traffic_have_one_transfer(model: str) -> None:
     """Of every pair that a search found: other formats, heads that are copied, stages, windows, state."""
     shape, job = load_model(model), ServeJob(prompt=8192.0, output=512.0, ttft_s=20.0)
-    found = plan_serving(shape, "h200:32", job=job, facts=FACTS, top=6, fixed={"mode": ("disaggregated",)})
+    found = plan_serving(
+        PlanRequest(
+            facts=FACTS, model=shape, systems=("h200:32",), serve=job, top=6, fixed={"mode": ("disaggregated",)}
+        )
+    )
     assert found.rows
     for row in (*found.rows, *found.front):
         assert row.prefill is not None
@@ -144,7 +150,7 @@ def test_plans_and_traffic_have_one_transfer(model: str) -> None:
 
 def test_the_mixed_pool_that_ships() -> None:
     """Prompts on Trainium 3, answers on GB300: served within limits, each side with its chips, price and power."""
-    result = traffic(SCENARIOS / "prefill-trn3-decode-gb300.yaml", FACTS, draws=1)
+    result = traffic(TrafficRequest(facts=FACTS, scenario=SCENARIOS / "prefill-trn3-decode-gb300.yaml", draws=1))
     assert result.completed == result.requests == 1000
     assert result.is_mixed
     assert result.chips_of == {"trn3-gen2": 16, "gb300": 4}
@@ -160,7 +166,7 @@ def test_the_mixed_pool_that_ships() -> None:
 
 def test_a_mixed_pool_costs_what_its_chips_cost() -> None:
     prices = FACTS.with_values({"prices.user.trn3-gen2": 2.0 / 3600, "prices.user.gb300": 5.0 / 3600})
-    result = traffic(SCENARIOS / "prefill-trn3-decode-gb300.yaml", prices, draws=0)
+    result = traffic(TrafficRequest(facts=prices, scenario=SCENARIOS / "prefill-trn3-decode-gb300.yaml", draws=0))
     assert result.usd_per_h == pytest.approx(16 * 2.0 + 4 * 5.0)
     tokens_per_h = result.tokens_per_s_per_chip * 20 * 3600
     assert result.usd_per_mtok == pytest.approx((result.usd_per_h or 0.0) / tokens_per_h * 1e6)
@@ -168,7 +174,7 @@ def test_a_mixed_pool_costs_what_its_chips_cost() -> None:
 
 def test_the_plan_of_aws_runs() -> None:
     """Six prefill workers and one decode server keep 128 users busy, eight on each of its sixteen ranks."""
-    result = traffic(SCENARIOS / "gpt-oss-120b-trn3.yaml", FACTS, draws=0)
+    result = traffic(TrafficRequest(facts=FACTS, scenario=SCENARIOS / "gpt-oss-120b-trn3.yaml", draws=0))
     assert result.completed == result.requests == 1280
     assert 100 < result.in_flight <= 128
     assert result.chips == 28

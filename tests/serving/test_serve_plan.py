@@ -14,6 +14,7 @@ from mowich.models import load_model
 from mowich.plans.plan import WEIGHT_ONLY, WEIGHTS
 from mowich.plans.serving_choices import parse_serving
 from mowich.plans.workers import worker_plans
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.serving.engines import is_expanded, link_Bps, peak
 from mowich.serving.search import ServeJob, ladder
 from mowich.studies.serving_claims import gpt_oss_served
@@ -26,7 +27,8 @@ JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)
 def best(
     model: str = "llama-3.1-70b", on: str = "h200:32", job: ServeJob = JOB, **fixed: tuple[int | str, ...]
 ) -> ServeRow:
-    return plan_serving(load_model(model), on, job=job, facts=FACTS, fixed=fixed).rows[0]
+    asked = PlanRequest(facts=FACTS, model=load_model(model), systems=(on,), serve=job, fixed=fixed)
+    return plan_serving(asked).rows[0]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def best(
     ],
 )
 def test_best_plan_keeps_the_limits_and_the_machine(model: str, on: str) -> None:
-    result = plan_serving(load_model(model), on, job=JOB, facts=FACTS)
+    result = plan_serving(PlanRequest(facts=FACTS, model=load_model(model), systems=(on,), serve=JOB))
     system = resolve(FACTS, on)
     assert result.rows[0].feasible
     for row in (*result.rows, *result.front):
@@ -61,7 +63,9 @@ def test_best_plan_keeps_the_limits_and_the_machine(model: str, on: str) -> None
 
 
 def test_front_trades_user_speed_for_chip_speed() -> None:
-    front = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS).front
+    front = plan_serving(
+        PlanRequest(facts=FACTS, model=load_model("llama-3.1-70b"), systems=("h200:32",), serve=JOB)
+    ).front
     user = [r.tokens_per_s_per_user.value or 0.0 for r in front]
     chip = [r.tokens_per_s_per_chip.value or 0.0 for r in front]
     assert user == sorted(user, reverse=True)
@@ -96,28 +100,38 @@ def test_fixed_fields_restrict_the_search() -> None:
 
 def test_modes_are_kept() -> None:
     for mode in ("aggregated", "disaggregated"):
-        result = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, fixed={"mode": (mode,)})
+        result = plan_serving(
+            PlanRequest(
+                facts=FACTS, model=load_model("llama-3.1-70b"), systems=("h200:32",), serve=JOB, fixed={"mode": (mode,)}
+            )
+        )
         assert {r.mode for r in (*result.rows, *result.front)} == {mode}
     alone = plan_serving(
-        load_model("llama-3.1-70b"),
-        "h200:1",
-        job=JOB,
-        facts=FACTS,
-        fixed={"mode": ("disaggregated",), "weights": ("fp8",)},
+        PlanRequest(
+            facts=FACTS,
+            model=load_model("llama-3.1-70b"),
+            systems=("h200:1",),
+            serve=JOB,
+            fixed={"mode": ("disaggregated",), "weights": ("fp8",)},
+        )
     ).rows[0]
     assert alone.feasible is False
 
 
 def test_two_modes_are_both_searched() -> None:
     both = plan_serving(
-        load_model("llama-3.1-70b"),
-        "h200:32",
-        job=JOB,
-        facts=FACTS,
-        fixed={"mode": ("aggregated", "disaggregated")},
-        top=50,
+        PlanRequest(
+            facts=FACTS,
+            model=load_model("llama-3.1-70b"),
+            systems=("h200:32",),
+            serve=JOB,
+            fixed={"mode": ("aggregated", "disaggregated")},
+            top=50,
+        )
     )
-    free = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, top=50)
+    free = plan_serving(
+        PlanRequest(facts=FACTS, model=load_model("llama-3.1-70b"), systems=("h200:32",), serve=JOB, top=50)
+    )
     assert [r.mode for r in both.rows] == [r.mode for r in free.rows]
 
 
@@ -274,10 +288,12 @@ def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_compare_puts_systems_side_by_side() -> None:
     result = compare_serving(
-        load_model("gpt-oss-120b"),
-        ["h200:8", "b200:8"],
-        job=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
-        facts=FACTS,
+        CompareRequest(
+            facts=FACTS,
+            model=load_model("gpt-oss-120b"),
+            systems=("h200:8", "b200:8"),
+            serve=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
+        )
     )
     slow, fast = (r.tokens_per_s_per_chip.value or 0.0 for r in result.rows)
     assert fast > slow
@@ -299,12 +315,14 @@ def test_short_answers_cannot_outrun_the_chip(output: int) -> None:
     users under Little's law."""
     model = load_model("llama-3.1-8b")
     row = plan_serving(
-        model,
-        "h100:8",
-        job=ServeJob(prompt=2000, output=output),
-        facts=FACTS,
-        top=1,
-        fixed=parse_serving({"mode": "aggregated", "kv": "bf16"}),
+        PlanRequest(
+            facts=FACTS,
+            model=model,
+            systems=("h100:8",),
+            serve=ServeJob(prompt=2000, output=output),
+            top=1,
+            fixed=parse_serving({"mode": "aggregated", "kv": "bf16"}),
+        )
     ).rows[0]
     requests_per_s = float(row.tokens_per_s_per_chip) / output
     assert requests_per_s * 2 * (model.params - model.embedding_params) * 2000 < FACTS.number(

@@ -10,6 +10,7 @@ import pytest
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.session_traces import SESSION_FORMS, read_sessions, session_form
 from mowich.serving.sessions import CallSession
 from mowich.studies.traffic import simulate_traffic, traffic
@@ -260,7 +261,7 @@ def test_bad_words_for_a_trace_of_sessions(tmp_path: Path, more: str, complaint:
 def test_turns_that_hold_what_they_add(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SCENARIO % f"{TRACES / 'mooncake.jsonl'}, deltas: true, sessions: 1, users: 1")
-    result = traffic(path, FACTS, draws=0)
+    result = traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0))
     assert result.requests == 3
     assert result.prompt_mean == pytest.approx((1100 + 2840 + 4670) / 3)
     assert result.cached_frac > 0.3

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.agents import JOINS, AgentKind, Agents, Subagents, Tool
 from mowich.serving.arrivals import lengths
 from mowich.serving.conversations import Conversations, pauses
@@ -313,7 +314,11 @@ def test_figures_of_sessions(tmp_path: Path) -> None:
     """What is told of tasks is what the lines of sessions say; a request is good if its task is done in time."""
     path = tmp_path / "s.yaml"
     path.write_text(SCENARIO)
-    result = traffic(path, FACTS, draws=1, requests_out=tmp_path / "r.csv", sessions_out=tmp_path / "t.csv")
+    result = traffic(
+        TrafficRequest(
+            facts=FACTS, scenario=path, draws=1, requests_out=tmp_path / "r.csv", sessions_out=tmp_path / "t.csv"
+        )
+    )
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     times = [float(r["end_s"]) - float(r["begin_s"]) for r in rows]
     found = result.sessions
@@ -387,7 +392,7 @@ def test_figures_of_sessions_need_sessions(tmp_path: Path) -> None:
     head = SCENARIO[: SCENARIO.index("traffic:")]
     path.write_text(head + "traffic: {rate: 2, requests: 9, prompt: 9, output: 9}\n")
     with pytest.raises(UserError, match=r"s.yaml: slo.task is of sessions"):
-        traffic(path, FACTS, draws=0)
+        traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0))
 
 
 def test_conversations_are_sessions() -> None:

@@ -13,6 +13,7 @@ import pytest
 from drawn_loads import drawn_load
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts, load_facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.arrivals import draw_columns, lengths
 from mowich.serving.conversations import Conversations, pauses
 from mowich.serving.tenants import Tenants, popularity
@@ -208,7 +209,7 @@ traffic:
 def answer(tmp_path: Path, text: str, facts: Facts = FACTS) -> TrafficResult:
     path = tmp_path / "s.yaml"
     path.write_text(text)
-    return traffic(path, facts, draws=0)
+    return traffic(TrafficRequest(facts=facts, scenario=path, draws=0))
 
 
 def test_rank_0_is_the_dense_model_and_one_small_adapter_is_near_it(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_adapters_take_memory_of_the_cache_and_waiting_falls_with_slots(tmp_path
         path.write_text(SCENARIO.replace("max_loras: 4", f"max_loras: {slots}"))
         scenario = read_traffic(path, FACTS)
         blocks.append(scenario.serve.scheduler.blocks)
-        result = traffic(path, FACTS, draws=0)
+        result = traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0))
         waits.append(result.queue_s["mean"])
         worst.append(result.tenants["p99_e2e_s"]["worst"])  # type: ignore[index]
     each_B = 83_886_080.0

@@ -22,6 +22,7 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
 from mowich.serving.traffic.cache import PrefixCache
@@ -431,7 +432,7 @@ def test_scenario_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 )
 def test_bad_scenarios_say_where(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     with pytest.raises((UserError, UserErrors)) as caught:
-        traffic(write(tmp_path / "s.yaml", SCENARIO.replace(old, new)), FACTS)
+        traffic(TrafficRequest(facts=FACTS, scenario=write(tmp_path / "s.yaml", SCENARIO.replace(old, new))))
     assert complaint in caught.value.line()
     assert "s.yaml" in caught.value.line()
 
@@ -467,7 +468,9 @@ def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: 
         f" {{{sched}, max_num_batched_tokens: 2048, prefix_cache: true, hash_block: 16}}\ntraffic: {{trace: {trace}}}\n"
         "front_end: false\n"
     )
-    result = traffic(write(tmp_path / "s.yaml", text), FACTS, requests_out=tmp_path / "r.csv")
+    result = traffic(
+        TrafficRequest(facts=FACTS, scenario=write(tmp_path / "s.yaml", text), requests_out=tmp_path / "r.csv")
+    )
     seen = {str(r["request_id"]): {k: float(v) for k, v in r.items() if k.endswith("_ts")} for r in rows}
     ours = list(csv.DictReader((tmp_path / "r.csv").open()))
     pairs = []
@@ -491,12 +494,13 @@ def test_the_release_of_an_engine_says_which_all_reduces_it_has(tmp_path: Path) 
     """Over PCIe those of vLLM 0.19 take longer than those of 0.24."""
     said = SCENARIO.replace("h100:2", "rtx-pro-6000:2").replace("tp: 1", "tp: 2")
     new, old = (
-        traffic(write(tmp_path / "s.yaml", said + more), FACTS, draws=0).tpot_s["mean"] or 0.0
+        traffic(TrafficRequest(facts=FACTS, scenario=write(tmp_path / "s.yaml", said + more), draws=0)).tpot_s["mean"]
+        or 0.0
         for more in ("", 'release: "0.19.0"\n')
     )
     assert old > 1.1 * new
     with pytest.raises((UserError, UserErrors)) as caught:
-        traffic(write(tmp_path / "s.yaml", said + "release: 0.19\n"), FACTS)
+        traffic(TrafficRequest(facts=FACTS, scenario=write(tmp_path / "s.yaml", said + "release: 0.19\n")))
     assert "is text, not a number" in caught.value.line()
 
 
@@ -517,7 +521,7 @@ def test_the_plan_that_aws_published_for_trainium3_can_be_stated() -> None:
 def test_a_traffic_names_the_measured_rows_around_its_mean_load(tmp_path: Path) -> None:
     """As the row of a plan does: those of the pool that decodes."""
     path = write(tmp_path / "s.yaml", SCENARIO)
-    result, scenario = traffic(path, FACTS, draws=0), read_traffic(path, FACTS)
+    result, scenario = traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0)), read_traffic(path, FACTS)
     pool = scenario.decode or scenario.serve
     users = max(1.0, result.in_flight / (pool.replicas * pool.plan.dp))
     answer = result.tokens_per_s_per_chip * result.chips_mean / result.requests_per_s

@@ -17,6 +17,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.encoder import encoder_of
 from mowich.plans.plan import ServePlan
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.encoding import EMBEDDING_B
 from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup, why_not_compiled
 from mowich.serving.traffic.encoders import EncoderPool, EncoderTimes, EncoderWorker, Media
@@ -43,7 +44,7 @@ def scenario(load: dict[str, Any] | None = None, **more: Any) -> str:
 
 
 def played(load: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return traffic(scenario(load, **more), FACTS, draws=0).to_dict()
+    return traffic(TrafficRequest(facts=FACTS, scenario=scenario(load, **more), draws=0)).to_dict()
 
 
 def answer(result: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mowich.economics.ownership import OWNED
 from mowich.handbook import handbook
 from mowich.show.glossary import glossary, term_of
 from mowich.show.goodput import LOST
 from mowich.show.page import Column, Page, Table
-from mowich.show.prices import OWNED, OWNED_WORDS
+from mowich.show.prices import OWNED_WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOW = ROOT / "src" / "mowich" / "show"
@@ -86,7 +87,8 @@ word_columns(["e", "f"], left=["e"])
 
 
 def test_heads_that_are_made_of_lists_of_words_are_in_the_glossary() -> None:
-    words = [*(OWNED_WORDS[p] for p in OWNED), *LOST.values()]
+    assert tuple(OWNED_WORDS) == OWNED
+    words = [*OWNED_WORDS.values(), *LOST.values()]
     assert [w for w in words if term_of(w) is None] == []
 
 

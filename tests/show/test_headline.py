@@ -23,6 +23,7 @@ from mowich.cli.verbs import load_verbs
 from mowich.economics import money
 from mowich.evidence.scores import KERNEL_ERRORS, left_out, left_out_by_chip
 from mowich.facts import Facts, load_facts
+from mowich.price_terms import Quote, quote
 from mowich.show.formats import percent
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
@@ -238,12 +239,12 @@ def test_a_label_says_on_which_terms_its_price_stands(facts: Facts) -> None:
     for system in facts.ids("systems"):
         for term in money.TERMS:
             price = money.price(facts, system, term=term)
-            quote = money.quote(price.label)
+            terms = quote(price.label)
             if price.rate.value is None:
-                assert quote is None
+                assert terms is None
                 continue
             built = price.term in ("tco", "electricity")
-            assert quote == money.Quote(price.term, price.rate.grade == "D" and not built)
+            assert terms == Quote(price.term, price.rate.grade == "D" and not built)
             found += 1
         assert money.quoted_terms(facts, system).keys() <= set(money.TERMS) - {"default"}
     assert found > 30

@@ -181,7 +181,10 @@ def test_naming_what_draws_results_loads_no_report() -> None:
         " 2.0}]})();print(found._repr_html_().count('<td>'), 'mowich.show.render.notebook' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
-    assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]
+    assert found.splitlines() == [
+        "['mowich', 'mowich.api', 'mowich.api.names', 'mowich.shown', 'mowich.version'] False",
+        "1 True",
+    ]
 
 
 def test_pictures_go_by_the_name_of_their_kind(results: dict[str, Any]) -> None:

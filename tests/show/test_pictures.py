@@ -14,11 +14,12 @@ from test_report import ROWS, comparison, ranged
 import mowich
 from mowich import cli
 from mowich.estimate import Estimate
-from mowich.evidence.scores import TRAINIUM
+from mowich.evidence.measured_tables import TRAINIUM
 from mowich.evidence.serving_points import measured_points
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
 from mowich.machines import links
+from mowich.machines.collectives import CORE_DMA
 from mowich.machines.system import resolve
 from mowich.machines.topology import per_chip
 from mowich.show import charts, charts_change, charts_map, charts_parts, charts_spread, colours
@@ -30,6 +31,7 @@ from mowich.show.page import Page
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 from mowich.studies.fact_labels import fact_label
+from mowich.studies.machine_map import map_of
 from mowich.studies.sweep_read import stored_sweep
 from mowich.training.step import STEP_PARTS
 
@@ -215,7 +217,7 @@ def test_a_first_token_of_prefill_apart_is_queue_prefill_and_transfer(served: di
 
 def test_a_map_shows_every_chip_of_an_ultraserver_and_the_broken_link(facts: Facts) -> None:
     graph = links.build(per_chip(resolve(facts, "trn3-gen2")))
-    chart = charts_map.machine_map("Map", "", graph, {3: 0.0}, [], colours.look_of("trn3-gen2"))
+    chart = charts_map.machine_chart(map_of(facts, "trn3-gen2", ["link:3"]))
     [machine] = series(chart, type="graph")
     chips = [n for n in machine["data"] if str(n["name"]).startswith("chip ")]
     assert len(chips) == 144 == len({tuple(n["value"]) for n in chips})
@@ -224,6 +226,12 @@ def test_a_map_shows_every_chip_of_an_ultraserver_and_the_broken_link(facts: Fac
     assert chart.finding == "1 of 1,440 links failed: server link 3 of chip 0"
     pairs = {(int(graph.tail[k.ends[0]]), int(graph.head[k.ends[0]]), k.level) for k in graph.links}
     assert len(machine["links"]) == len(pairs)
+
+
+def test_a_collective_that_the_cores_bind_says_so() -> None:
+    answer = mowich.collective("all-reduce", "trn3", sizes=["1MiB"]).to_dict()
+    answer["rows"][-1]["binds"] = CORE_DMA
+    assert "bound by what the cores of a chip pass on" in page_of(answer).sentences[1]
 
 
 def test_errors_are_a_box_for_each_chip_and_those_left_out_come_first() -> None:

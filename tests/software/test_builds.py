@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_launch import campaign_of, rounds_of
+from mowich.evidence.serving_notes import first_note, rounds_of
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import machines, resolve
@@ -75,7 +75,7 @@ def test_a_median_has_nothing_of_the_first_requests(users: float, stat: str) -> 
     """Where the users of a benchmark ask more than twice, fewer than half of their requests wait behind those that all
     of them ask at once."""
     for source in ("InferenceX", "gap-analysis", "somebody"):
-        campaign = campaign_of(({"campaign": "c", "source": source, "rounds": 10.0},), {"source": source})
+        campaign = first_note([{"campaign": "c", "source": source, "rounds": 10.0}], {"source": source})
         without = rounds_of(campaign, users)
         is_without = stat.lower() in ("median", "p50") and without > 2.0
         assert rounds_of(campaign, users, stat) == (float("inf") if is_without else without)

@@ -24,9 +24,12 @@ from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.models.model import Model
 from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
+from mowich.requests.jobs import CompareRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
+from mowich.studies.answers import ask_here
 from mowich.studies.brief import jobs, now, one_page, outlook
 from mowich.studies.brief.decisions import NO_VERDICT, SOME_WORK, price_verdict
 from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, TO_TRAIN, Known
@@ -35,7 +38,7 @@ from mowich.studies.brief.rates import deciding_constant
 from mowich.studies.brief.verdicts import LEVEL_WORDS, Brief, BriefNumber, Section, ends_of, words_for
 from mowich.studies.compare import compare
 from mowich.studies.explain import explain, metrics
-from mowich.studies.serving_plan import compare_serving
+from mowich.studies.serving_plan import ServeResult, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.web import asks
 from mowich.web.reading import Knowledge
@@ -45,7 +48,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])
 def known(facts: Facts) -> Known:
-    return asked_once(facts, against=RIVALS, models=ABOUT_MODELS)
+    return asked_once(facts, ask=ask_here, against=RIVALS, models=ABOUT_MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def small(facts: Facts, against: Sequence[str], settings: Sequence[str] = ()) ->
         patch.setattr(one_page, "fleet", lambda *a, **k: None)
         patch.setattr(one_page, "_split", lambda *a, **k: None)
         patch.setattr(one_page, "_memory", lambda *a, **k: [])
-        return asked_once(facts, against=against, models=["gpt-oss-20b"], settings=settings)
+        return asked_once(facts, ask=ask_here, against=against, models=["gpt-oss-20b"], settings=settings)
 
 
 SIZES = (64, AT)
@@ -160,12 +163,20 @@ def test_no_break_even_is_taken_against_a_machine_that_was_not_asked_for(cheap: 
     assert "NVIDIA" not in " ".join(row.verdict for row in sections(cheap).values())
 
 
+def served(facts: Facts, model: Model, chips: int, engine: str | None = None) -> ServeResult:
+    return compare_serving(
+        CompareRequest(
+            facts=facts, model=model, systems=("trn3",), serve=TO_SERVE, chips=chips, engine=engine, term="tco"
+        )
+    )
+
+
 def test_rates_say_what_they_were_extrapolated_from(facts: Facts) -> None:
     model, other = load_model("gpt-oss-20b"), load_model("deepseek-v3")
     assert served_basis(facts, model, "trn3-gen2") == ""
     assert "on the same chip" in served_basis(facts, other, "trn3-gen2")
     assert served_basis(facts, other, "trn4") == "extrapolated from other chips"
-    row = compare_serving(model, ["trn3"], job=TO_SERVE, chips=8, facts=facts).rows[0]
+    row = served(facts, model, 8).rows[0]
     told = widened(facts, row, "extrapolated from other chips", is_large=False)
     e, width = told.tokens_per_s_per_chip, facts.number("serving.extrapolated.times")
     assert (e.grade, e.value) == ("D", row.tokens_per_s_per_chip.value)
@@ -181,7 +192,7 @@ def test_no_verdict_where_the_range_of_one_constant_decides(facts: Facts) -> Non
     path = "serving.vllm-neuron.moe_layer"
 
     def decided(known: Facts, engine: str | None = "vllm-neuron") -> str:
-        row = compare_serving(model, ["trn3"], job=TO_SERVE, chips=64, facts=known, term="tco", engine=engine).rows[0]
+        row = served(known, model, 64, engine).rows[0]
         return deciding_constant(known, model, row, TO_SERVE, chips=64)
 
     assert decided(facts) == path
@@ -358,7 +369,7 @@ def test_a_model_that_fits_nowhere_is_refused(facts: Facts, monkeypatch: pytest.
     monkeypatch.setattr(one_page, "BRIEF_SIZES", (AT,))
     small = facts.with_values({"chips.trainium3.memory.hbm_capacity": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
-        asked_once(small, against=RIVALS, models=["deepseek-v3"])
+        asked_once(small, ask=ask_here, against=RIVALS, models=["deepseek-v3"])
 
 
 def test_commands_can_be_typed(page: Brief) -> None:
@@ -405,7 +416,7 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     asked = Knowledge(facts).read(asks.BriefBody.model_validate(ask))
     assert isinstance(asked, BriefRequest)
     settings = [word for s in ask["set"] for word in ("--set", s)]
-    known = asked_once(asked.facts, against=asked.against, models=asked.models, settings=settings)
+    known = asked_once(asked.facts, ask=ask_here, against=asked.against, models=asked.models, settings=settings)
     page = page_of_known(known)
     rivals = {known.name(s) for s in DRAWN_RIVALS if s not in ask["against"]}
     for row in page.rows:
@@ -423,7 +434,14 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     assert place[cheaper.level] >= place[price.level]
     amounts = {p: 2.0 * asked.facts.number(p) for p in ("chips.trainium3.memory.hbm_capacity",)}
     more = compare(
-        known.models[0], known.systems, train=TO_TRAIN, chips=AT, facts=asked.facts.with_values(amounts), term="tco"
+        CompareRequest(
+            facts=asked.facts.with_values(amounts),
+            model=known.models[0],
+            systems=tuple(known.systems),
+            train=TO_TRAIN,
+            chips=AT,
+            term="tco",
+        )
     )
     before = float(known.trained(AT, SUBJECT).tokens_per_s_per_chip)
     assert float(more.rows[0].tokens_per_s_per_chip) >= before * (1.0 - 1e-9)

@@ -32,6 +32,7 @@ from mowich.studies.brief.decisions import (
     port_verdict,
     price_verdict,
     scale_verdict,
+    settle_text,
     split_verdict,
     supply_verdict,
     sure_verdict,
@@ -295,6 +296,20 @@ def test_how_sure_it_is_follows_the_width_and_the_rows(width: float, rows: int) 
     names_only(verdict, width, rows)
     assert ("No training step" in verdict.text) == (rows == 0)
     assert rank("sure", sure_verdict(width * 2.0, rows=rows).level) >= rank("sure", verdict.level)
+
+
+KINDS = ("training step", "collective", "quoted price", "measured power")
+
+
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.floats(0.05, 0.99)), max_size=2))
+def test_what_would_settle_most_is_what_was_chosen(found: list[tuple[str, float]]) -> None:
+    text = settle_text(found)
+    names_only(text, *(left for _, left in found))
+    assert text in sure_verdict(1.6, rows=0, settle=text).text
+    assert ("Nothing" in text) == (not found)
+    assert [word in text for word in ("one training step", "a quoted price")] == [
+        any(kind == of for kind, _ in found) for of in ("training step", "quoted price")
+    ]
 
 
 @MANY

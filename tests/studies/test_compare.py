@@ -10,6 +10,8 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.preference import margin
+from mowich.requests.footing import Footing
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare
 from mowich.studies.fit import fit
@@ -28,8 +30,18 @@ def on(
     fixed: dict[str, str] | None = None,
     **more: str,
 ) -> Comparison:
+    footing = Footing(equal=more.pop("equal", "chips"))
     return compare(
-        load_model(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more
+        CompareRequest(
+            facts=facts,
+            model=load_model(model),
+            systems=systems,
+            train=train,
+            chips=chips,
+            fixed=parse_fixed(fixed or {}),
+            footing=footing,
+            **more,  # type: ignore[arg-type]
+        )
     )
 
 
@@ -180,7 +192,7 @@ def test_what_the_host_cannot_hold_does_not_fit(facts: Facts) -> None:
 
 
 def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> None:
-    found = plan(load_model("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
+    found = plan(PlanRequest(facts=facts, model=load_model("llama-3.1-8b"), systems=("trn3:64",), train=JOB, top=3))
     assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
     times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
     assert times[1:] == sorted(times[1:])
@@ -189,13 +201,8 @@ def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> Non
 
 
 def test_an_infeasible_plan_still_says_how_many_were_tried(facts: Facts) -> None:
-    found = plan(
-        load_model("deepseek-v3"),
-        "trn3:1",
-        train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64),
-        chips=None,
-        facts=facts,
-    )
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+    found = plan(PlanRequest(facts=facts, model=load_model("deepseek-v3"), systems=("trn3:1",), train=job))
     assert found.feasible == 0 < found.evaluated
 
 

@@ -17,6 +17,7 @@ from mowich.estimate import Term
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob
+from mowich.requests.jobs import CompareRequest
 from mowich.show.explain import explain_text
 from mowich.show.render.terminal import Style
 from mowich.studies.compare import compare
@@ -44,7 +45,9 @@ METRICS = (
 @pytest.fixture(scope="module")
 def result(facts: Facts) -> dict[str, Any]:
     job = TrainJob(tokens=15e12, seq=4096, batch_seqs=4096)
-    found = compare(MODEL, ["trn3", "gb300", "h100:8"], train=job, chips=4096, facts=facts)
+    found = compare(
+        CompareRequest(facts=facts, model=MODEL, systems=("trn3", "gb300", "h100:8"), train=job, chips=4096)
+    )
     return json.loads(json.dumps(found.to_dict()))  # type: ignore[no-any-return]
 
 
@@ -206,7 +209,9 @@ def test_a_price_that_changes_the_winner_is_said_so(facts: Facts) -> None:
     small = load_model("llama-3.1-8b")
 
     def asked(known: Facts) -> dict[str, Any]:
-        rows = compare(small, ["h100:64", "b200:64"], train=job, chips=None, facts=known, term="on-demand")
+        rows = compare(
+            CompareRequest(facts=known, model=small, systems=("h100:64", "b200:64"), train=job, term="on-demand")
+        )
         return dict(json.loads(json.dumps(rows.to_dict())))
 
     made = asked(facts)

@@ -16,7 +16,7 @@ import pytest
 
 from mowich import cli
 from mowich.errors import UserError
-from mowich.evidence import validate
+from mowich.evidence.measured_tables import published
 from mowich.facts import Facts
 from mowich.studies.explain import Explainer, metrics, tree
 from mowich.studies.explain.headline import headline_metrics
@@ -266,7 +266,7 @@ def write_inputs(tmp: Path) -> None:
         "traffic: {rate: 4, requests: 20, prompt: 100, output: 10, images: {size: 640x480}}\n",
         encoding="utf-8",
     )
-    with validate.published().open(encoding="utf-8", newline="") as file:
+    with published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     (tmp / "scaled.yaml").write_text(SCALED, encoding="utf-8")
     trained = ["plan", "llama-3.1-8b", "--train", "--tokens", "1B", "--on", "h100:8", "--seq", "8192"]

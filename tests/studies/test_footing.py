@@ -17,7 +17,7 @@ from mowich.economics import money
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.show.command import command_of
-from mowich.studies.footing import DAY_S, RunBudget, affordable_chips, paid_chips
+from mowich.studies.footing import DAY_S, PaidRun, affordable_chips, paid_chips
 from server_here import asked_here
 
 FACTS = load_facts()
@@ -38,7 +38,7 @@ def test_whole_chips_are_paid_for_and_one_more_is_not() -> None:
 
 
 def test_all_systems_have_the_same_money_at_one_kind_of_price() -> None:
-    budget = RunBudget(usd=250_000, days=30, has_tokens=False)
+    budget = PaidRun(usd=250_000, days=30, has_tokens=False)
     counts, none, said = affordable_chips(FACTS, SYSTEMS, budget, "rent")
     assert not said
     assert not none
@@ -55,7 +55,7 @@ def test_all_systems_have_the_same_money_at_one_kind_of_price() -> None:
     [(20.0, "rent", "rents no chip"), (5e4, "spot", "unknown number of chips")],
 )
 def test_money_that_says_no_number_is_told_in_the_row(budget: float, term: str, wrong: str) -> None:
-    counts, none, _ = affordable_chips(FACTS, ["trn3"], RunBudget(usd=budget, days=30, has_tokens=False), term)
+    counts, none, _ = affordable_chips(FACTS, ["trn3"], PaidRun(usd=budget, days=30, has_tokens=False), term)
     assert not counts
     assert wrong in none["trn3"]
     found = mowich.compare("llama-3.2-1b", ["trn3", "trn2"], train=JOB, budget=f"${budget:g}", days=30, price=term)

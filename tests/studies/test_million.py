@@ -37,7 +37,7 @@ def ratio(x: Estimate) -> float:
 
 
 @cache
-def compared(model: str, chips: int) -> mowich.api.Comparison:
+def compared(model: str, chips: int) -> mowich.Comparison:
     return mowich.compare(model, SYSTEMS, train=dict(JOBS[model]), chips=chips)
 
 

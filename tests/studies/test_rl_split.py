@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mowich.economics.money import Quote
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.price_terms import Quote
 from mowich.rl.job import RlJob
 from mowich.rl.lengths import Lengths
 from mowich.rl.schedule import closed_cycle

@@ -17,6 +17,7 @@ from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.studies.brief.known import SERVED_ON, TO_SERVE
 from mowich.studies.gap import gap
@@ -51,8 +52,17 @@ def served(
     facts: Facts = FACTS,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
 ) -> ServeRow:
-    ask = {"job": job, "chips": SERVED_ON, "facts": facts, "engine": engine, "term": "tco", "fixed": fixed}
-    return compare_serving(load_model(name), [on], **ask).rows[0]  # type: ignore[arg-type]
+    asked = CompareRequest(
+        facts=facts,
+        model=load_model(name),
+        systems=(on,),
+        serve=job,
+        chips=SERVED_ON,
+        engine=engine,
+        term="tco",
+        fixed=fixed or {},
+    )
+    return compare_serving(asked).rows[0]
 
 
 def test_what_no_row_supports_is_grade_d_with_its_range() -> None:

@@ -14,9 +14,10 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes
+from mowich.evidence.measured_tables import published, read_csv
 from mowich.evidence.rows import read_cases
 from mowich.evidence.validate import predict as predict_case
-from mowich.evidence.validate import published, read_csv, with_hand_tuned
+from mowich.evidence.validate import with_hand_tuned
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.builtin import builtin

@@ -18,6 +18,7 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact
 from mowich.facts import load_facts
+from mowich.requests.machines import GOODPUT
 from mowich.software.vendors import failure_class
 from mowich.studies.explain import Explainer
 from mowich.studies.goodput import goodput as study
@@ -88,7 +89,7 @@ def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s
 )
 def test_a_row_of_a_comparison_says_what_the_goodput_verb_says(system: str, chips: int) -> None:
     [row] = mowich.compare("llama-3.1-8b", [system], train=TRAIN, chips=chips).rows
-    asked = study(FACTS, f"{system}:{row.chips_used}", days=0.1, step_s=float(row.step_s), samples=10)
+    asked = study(GOODPUT.of(FACTS, on=f"{system}:{row.chips_used}", days=0.1, step_s=float(row.step_s), samples=10))
     verb = {r.strategy: float(r.goodput) for r in asked.rows}
     assert row.survival == asked.survival
     assert float(row.goodput) == pytest.approx(verb[row.survival], rel=1e-9)
@@ -314,7 +315,7 @@ def test_the_job_of_a_plan_is_that_of_the_verbs_defaults() -> None:
 
     parameters = inspect.signature(mowich.goodput).parameters
     assert parameters["spare_share"].default == SPARES.default == longrun.SPARE_SHARE
-    assert study(FACTS, "h100:4096", days=1, step_s=5.0, samples=10).job == longrun.job_of(
+    assert study(GOODPUT.of(FACTS, on="h100:4096", days=1, step_s=5.0, samples=10)).job == longrun.job_of(
         FACTS, "h100", chips=4096, step_s=5.0
     )
 

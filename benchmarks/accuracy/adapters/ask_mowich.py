@@ -25,9 +25,10 @@ from benchmarks.accuracy.rows import CHIP, KNOWN, MODEL, RELEASE, TABLES, cells_
 from fit_training import HELD_OUT
 from protocol import Answers, Row, main
 
+from mowich.evidence.measured_tables import read_csv
 from mowich.evidence.rows import read_cases
 from mowich.evidence.serving_validate import predict_serving
-from mowich.evidence.validate import predict, read_csv, validate_rows
+from mowich.evidence.validate import predict, validate_rows
 from mowich.facts import load_facts
 from mowich.studies.calibrate import calibrate
 from mowich.version import VERSION

@@ -95,19 +95,19 @@ def _row(task: FleetTask, rate: Rate, system: str, program: str, facts: Facts) -
     does = str(task.ask["do"])
     if does in ("rollouts", "updates"):
         raise UserError("it is a part of reinforcement learning, which mowich rl plans", field="emit", given=program)
-    question = {"chips": rate.chips or None, "top": 1, "facts": facts}
     model = str(task.ask["model"])
     if does == "train":
         train = {key: task.ask[key] for key in ("tokens", "seq", "batch")}
         fixed = {key: str(value).casefold() for key, value in rate.plan.items() if key in FIXABLE}
-        rows: Sequence[LaunchedRow] = plan(model, system, train=train, fixed=fixed, **question).rows  # type: ignore[call-overload]
+        asked = {"train": train, "fixed": fixed}
         notes = [] if rate.plan else ["the rates hold no plan of it: this one was solved again"]
     else:
         serve = {key: task.ask[key] for key in ("isl", "osl", "ttft", "tpot") if key in task.ask}
         serve |= {"engine": rate.engine} if rate.engine else {}
         fixed, notes = _served_fixed(rate.plan)
-        rows = plan(model, system, serve=serve, fixed=fixed, **question).rows  # type: ignore[call-overload]
-    row = rows[0]
+        asked = {"serve": serve, "fixed": fixed}
+    row = plan(model, system, chips=rate.chips or None, top=1, facts=facts, **asked).rows[0]
+    assert isinstance(row, LaunchedRow)
     if getattr(row, "feasible", True) is False:
         reason = str(getattr(row, "reason", "")) or "no plan fits"
         raise UserError(f"its plan does not run with these facts: {reason}", field="emit", given=program)

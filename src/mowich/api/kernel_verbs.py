@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mowich.api.keyword_verb import keyword_verb
 from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.models import Model
 from mowich.requests import advising, judging, kernels, launches, tuning
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
@@ -220,18 +220,8 @@ def check_kernel(
     return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)
 
 
-def run_layer(
-    model: Model | str | Path,
-    on: str,
-    *,
-    tp: int | None = None,
-    lnc: int = 2,
-    batch: int = 1,
-    context: int = 2048,
-    prefill: bool = False,
-    library: str | Path | None = None,
-    facts: Facts | None = None,
-) -> LayerStudy:
+@keyword_verb(kernels.LAYER, "model", "on")
+def run_layer(asked: kernels.LayerRequest) -> LayerStudy:
     """Decoder layers and a whole step of a model, made of kernels on simulated NeuronCores.
 
     Args:
@@ -253,25 +243,11 @@ def run_layer(
         >>> mowich.run_layer("llama-3.2-1b", "trn3:1", context=512).step_s.unit  # doctest: +SKIP
         's'
     """
-    given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
-    with keywords_asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
-        return answers.layer_timed(asked)
+    return answers.layer_timed(asked)
 
 
-def advise(
-    file: str | Path,
-    arguments: Sequence[str] = (),
-    *,
-    kernel: str | None = None,
-    target: str | None = None,
-    lnc: int | None = None,
-    nki: str | None = None,
-    top: int = 3,
-    shows_all: bool = False,
-    runs: bool = True,
-    tolerance: float | None = None,
-    seed: int = 0,
-) -> KernelAdvice:
+@keyword_verb(advising.ADVISE, "file", "arguments", has_facts=False)
+def advise(asked: advising.AdviseRequest) -> KernelAdvice:
     """The edits of a kernel that gain most, each with its predicted time and the probability that it is faster.
 
     Args:
@@ -297,43 +273,11 @@ def advise(
         >>> found.bounds["all"].gain(found.base_s) > found.edits[0].gain(found.base_s) > 0
         True
     """
-    given: dict[str, object] = {
-        "file": str(file),
-        "arguments": tuple(arguments),
-        "kernel": kernel,
-        "target": target,
-        "lnc": lnc,
-        "nki": nki,
-        "top": top,
-        "shows_all": shows_all,
-        "runs": runs,
-        "tolerance": tolerance,
-        "seed": seed,
-    }
-    with keywords_asked(advising.ADVISE, None, **given) as asked:
-        return answers.kernel_advised(asked)
+    return answers.kernel_advised(asked)
 
 
-def judge(
-    candidates: Sequence[str | Path],
-    reference: str | Path,
-    *,
-    on: str = "trn3",
-    kernel: str | None = None,
-    shapes: Sequence[str] = (),
-    seeds: int = 2,
-    tolerance: float | None = None,
-    measured: Mapping[str, float | str] | None = None,
-    measure_budget: int | None = None,
-    time_alone: bool = False,
-    lnc: int | None = None,
-    nki: str | None = None,
-    processes: int = 1,
-    timeout_s: float = 20.0,
-    memory_GiB: float = 4.0,
-    cache: str | Path | None = None,
-    seed: int = 0,
-) -> KernelJudge:
+@keyword_verb(judging.JUDGE, "candidates", "reference", has_facts=False)
+def judge(asked: judging.JudgeRequest) -> KernelJudge:
     """Candidates of a kernel beside one another: which are right, which is fastest, what to measure next.
 
     Each runs in a closed process of its own: it reads and writes no file, reaches no network and starts no process
@@ -371,48 +315,11 @@ def judge(
         >>> found.best.status
         'ok'
     """
-    given: dict[str, object] = {
-        "candidates": tuple(map(str, candidates)),
-        "reference": str(reference),
-        "on": on,
-        "kernel": kernel,
-        "shapes": shapes,
-        "seeds": seeds,
-        "tolerance": tolerance,
-        "measured": measured,
-        "measure_budget": measure_budget,
-        "time_alone": time_alone,
-        "lnc": lnc,
-        "nki": nki,
-        "processes": processes,
-        "timeout_s": timeout_s,
-        "memory_GiB": memory_GiB,
-        "cache": cache,
-        "seed": seed,
-    }
-    with keywords_asked(judging.JUDGE, None, **given) as asked:
-        return answers.kernels_judged(asked)
+    return answers.kernels_judged(asked)
 
 
-def tune(
-    file: str | Path,
-    vary: Mapping[str, Sequence[object]] | Sequence[str],
-    *,
-    on: str | Sequence[str] = "trn3",
-    kernel: str | None = None,
-    shapes: Sequence[str] = (),
-    reference: str | Path | None = None,
-    seeds: int = 2,
-    tolerance: float | None = None,
-    limit: int = 1000,
-    all_values: bool = False,
-    lnc: int | None = None,
-    nki: str | None = None,
-    processes: int = 1,
-    timeout_s: float = 20.0,
-    memory_GiB: float = 4.0,
-    seed: int = 0,
-) -> KernelTune:
+@keyword_verb(tuning.TUNE, "file", "vary", has_facts=False)
+def tune(asked: tuning.TuneRequest) -> KernelTune:
     """A kernel with other constants: the fastest, how sure that is, what it costs in SBUF and HBM, what was refused.
 
     Each variant runs in a closed process of its own, as candidates of `judge` do.
@@ -446,24 +353,4 @@ def tune(
         >>> found.best[0].row.variant.settings
         {'RUN': 1024}
     """
-    words = [f"{k}={','.join(map(str, v))}" for k, v in vary.items()] if isinstance(vary, Mapping) else vary
-    given: dict[str, object] = {
-        "file": str(file),
-        "vary": words,
-        "on": on,
-        "kernel": kernel,
-        "shapes": shapes,
-        "reference": None if reference is None else str(reference),
-        "seeds": seeds,
-        "tolerance": tolerance,
-        "limit": limit,
-        "all_values": all_values,
-        "lnc": lnc,
-        "nki": nki,
-        "processes": processes,
-        "timeout_s": timeout_s,
-        "memory_GiB": memory_GiB,
-        "seed": seed,
-    }
-    with keywords_asked(tuning.TUNE, None, **given) as asked:
-        return answers.kernel_tuned(asked)
+    return answers.kernel_tuned(asked)

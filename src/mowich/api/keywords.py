@@ -11,7 +11,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.requests.fields import Edge
-from mowich.requests.schema import QuestionSource, Schema
+from mowich.requests.schema import Schema
 
 
 class Train(TypedDict, total=False):
@@ -132,9 +132,8 @@ def keywords_asked(schema: Schema[Q], facts: Facts | None, **given: object) -> I
     """The request that keywords ask for; what the block refuses is told in the names of the keywords."""
     if not isinstance(facts, Facts | None):
         raise UserError("not facts", where="facts", given=facts, fix='mowich.load_facts(["overlay.yaml"])')
-    source = QuestionSource(edge=Edge.KEYWORD, facts=facts or _facts.load_facts())
     with schema.told(Edge.KEYWORD):
-        yield schema.read(given, source)
+        yield schema.of(facts or _facts.load_facts(), **given)
 
 
 def names_called(given: Sequence[str | System]) -> list[str]:

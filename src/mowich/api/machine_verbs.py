@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mowich.api.keywords import keywords_asked
-from mowich.facts import Facts
-from mowich.models import Model
+from mowich.api.keyword_verb import keyword_verb
 from mowich.requests import machines, results
 from mowich.requests import prices as price_questions
 from mowich.studies import answers
@@ -20,26 +17,8 @@ if TYPE_CHECKING:
     from mowich.studies.prices import PriceStudy
 
 
-def collective(
-    kind: str,
-    on: str,
-    *,
-    sizes: Sequence[int | str] = machines.MESSAGE_SIZES,
-    group: int | None = None,
-    network: str = "",
-    oversubscription: float = 1.0,
-    fail: Sequence[str] = (),
-    beside: Sequence[str] = (),
-    layer: str = "graph",
-    lnc: int | None = None,
-    model: str | Model | None = None,
-    to: str = "",
-    method: str = "",
-    link_Bps: float | str | None = None,
-    worker: int | None = None,
-    weights: str = "bf16",
-    facts: Facts | None = None,
-) -> CollectiveStudy:
+@keyword_verb(machines.COLLECTIVE, "kind", "on")
+def collective(asked: machines.CollectiveRequest) -> CollectiveStudy:
     """Time of a collective among whole chips, for each size; of "weights", of a sync from a trainer to rollout workers,
     for each method.
 
@@ -73,41 +52,21 @@ def collective(
         >>> sync.rows[0].algorithm
         'relay'
     """
-    given: dict[str, object] = {
-        "sizes": sizes,
-        "group": group,
-        "network": network,
-        "oversubscription": oversubscription,
-    }
-    given |= {"fail": fail, "beside": beside, "layer": layer, "lnc": lnc}
-    given |= {"model": model, "to": to, "method": method, "link_Bps": link_Bps, "worker": worker, "weights": weights}
-    with keywords_asked(machines.COLLECTIVE, facts, kind=kind, on=on, **given) as asked:
-        return answers.collective_timed(asked)
+    return answers.collective_timed(asked)
 
 
-def goodput(
-    on: str,
-    *,
-    days: float = 90.0,
-    step_s: float = 5.0,
-    spare_share: float = 0.02,
-    replica: int | None = None,
-    checkpoint_s: float | None = None,
-    strategies: Sequence[str] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-    facts: Facts | None = None,
-) -> GoodputStudy:
+@keyword_verb(machines.GOODPUT, "on")
+def goodput(asked: machines.GoodputRequest) -> GoodputStudy:
     """Goodput of a long run on machines that fail, by way of surviving failures.
 
     Args:
         on: one system with its chips, "trn3:16384".
         days: length of the run.
         step_s: time of a step, seconds.
+        strategies: "sync", "async", "memory", "elastic"; None: all.
         spare_share: chips that wait as spares, a share.
         replica: chips of a copy of the model; None: the usual number.
         checkpoint_s: time between checkpoints, seconds; None: the best.
-        strategies: "sync", "async", "memory", "elastic"; None: all.
         samples: runs that are drawn.
         seed: of the draws.
         facts: other facts than the shipped ones.
@@ -119,21 +78,11 @@ def goodput(
         >>> len(mowich.goodput("trn3:64", samples=20).rows)
         4
     """
-    given = {
-        "days": days,
-        "step_s": step_s,
-        "spare_share": spare_share,
-        "replica": replica,
-        "samples": samples,
-        "checkpoint_s": checkpoint_s,
-        "strategies": strategies,
-        "seed": seed,
-    }
-    with keywords_asked(machines.GOODPUT, facts, on=on, **given) as asked:
-        return answers.goodput_found(asked)
+    return answers.goodput_found(asked)
 
 
-def claims(word: str | None = None, *, facts: Facts | None = None) -> ClaimStudy:
+@keyword_verb(results.CLAIMS, "word")
+def claims(asked: results.ClaimsRequest) -> ClaimStudy:
     """Each public claim, derived again, with a verdict.
 
     Args:
@@ -147,18 +96,11 @@ def claims(word: str | None = None, *, facts: Facts | None = None) -> ClaimStudy
         >>> len(mowich.claims("4.4x")) > 0  # doctest: +SKIP
         True
     """
-    with keywords_asked(results.CLAIMS, facts, word=word) as asked:
-        return answers.claims_checked(asked)
+    return answers.claims_checked(asked)
 
 
-def power(
-    systems: Sequence[str],
-    *,
-    cap_W: float | None = None,
-    spares: float = 0.0,
-    tokens_per_s: float | None = None,
-    facts: Facts | None = None,
-) -> PowerStudy:
+@keyword_verb(machines.POWER, "systems")
+def power(asked: machines.PowerRequest) -> PowerStudy:
     """Power of machines by part, and what a site's power feeds.
 
     Args:
@@ -175,23 +117,11 @@ def power(
         >>> mowich.power(["trn3"], cap_W=1e6)[0].chips_under_cap.unit
         'chips'
     """
-    given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
-    with keywords_asked(machines.POWER, facts, systems=systems, **given) as asked:
-        return answers.power_found(asked)
+    return answers.power_found(asked)
 
 
-def prices(
-    systems: Sequence[str] | None = None,
-    *,
-    price: str | None = None,
-    quarter: str | None = None,
-    rule: str | None = None,
-    buyer: str | None = None,
-    life_s: float | str | None = None,
-    chips: float | None = None,
-    margin: float | str | None = None,
-    facts: Facts | None = None,
-) -> PriceStudy:
+@keyword_verb(price_questions.PRICES, "systems")
+def prices(asked: price_questions.PricesRequest) -> PriceStudy:
     """What a chip-hour costs its owner, part by part, and what sellers keep.
 
     Args:
@@ -212,6 +142,4 @@ def prices(
         >>> mowich.prices(["trn3"]).rows[0].system
         'trn3'
     """
-    given = {"price": price, "quarter": quarter, "rule": rule, "buyer": buyer, "life_s": life_s, "chips": chips}
-    with keywords_asked(price_questions.PRICES, facts, systems=systems, margin=margin, **given) as asked:
-        return answers.prices_found(asked)
+    return answers.prices_found(asked)

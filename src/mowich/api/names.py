@@ -1,9 +1,9 @@
-"""Classes of results and of what questions are made of, by the module that holds each: `mowich.Comparison` and its
-neighbours, imported when they are first named."""
+"""The public names of Mowich (`mowich.compare`, `mowich.Comparison`), by the module that holds each: they are imported
+when they are first named."""
 
 from __future__ import annotations
 
-CLASSES = {
+HOMES = {
     "AnswerList": "mowich.shown",
     "Brief": "mowich.studies.brief.verdicts",
     "Calibration": "mowich.studies.calibrate",
@@ -14,10 +14,9 @@ CLASSES = {
     "Explanation": "mowich.studies.explain",
     "Facts": "mowich.facts",
     "Fleet": "mowich.studies.fleet",
+    "Forecasts": "mowich.studies.forecasts",
     "Forward": "mowich.api.keywords",
     "ForwardAnswer": "mowich.studies.forward_answer",
-    "Forecasts": "mowich.studies.forecasts",
-    "NextMeasurements": "mowich.studies.next_measure",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
     "KernelAdvice": "mowich.studies.advise.advise",
@@ -27,6 +26,7 @@ CLASSES = {
     "KernelsChecked": "mowich.studies.kernel_check",
     "LayerStudy": "mowich.studies.layer.study",
     "Model": "mowich.models",
+    "NextMeasurements": "mowich.studies.next_measure",
     "Parts": "mowich.studies.sweep_store",
     "PlanList": "mowich.studies.compare",
     "PowerStudy": "mowich.studies.power",
@@ -49,6 +49,41 @@ CLASSES = {
     "ValueStudy": "mowich.studies.value",
     "Verification": "mowich.studies.verify",
     "Why": "mowich.studies.trade",
+    "advise": "mowich.api.kernel_verbs",
+    "brief": "mowich.api.verbs",
+    "calibrate": "mowich.api.result_verbs",
+    "check_kernel": "mowich.api.kernel_verbs",
+    "claims": "mowich.api.machine_verbs",
+    "collective": "mowich.api.machine_verbs",
+    "compare": "mowich.api.verbs",
+    "debug_kernel": "mowich.api.kernel_verbs",
+    "emit": "mowich.api.verbs",
+    "explain": "mowich.api.result_verbs",
+    "fit": "mowich.api.verbs",
+    "fleet": "mowich.api.scenario_verbs",
+    "forecasts": "mowich.api.result_verbs",
+    "gap": "mowich.api.verbs",
+    "goodput": "mowich.api.machine_verbs",
+    "judge": "mowich.api.kernel_verbs",
+    "load": "mowich.api.verbs",
     "load_facts": "mowich.facts",
+    "load_kernel": "mowich.api.kernel_verbs",
+    "neighbours": "mowich.api.verbs",
+    "next_measurements": "mowich.api.result_verbs",
+    "pareto": "mowich.api.verbs",
+    "plan": "mowich.api.verbs",
+    "power": "mowich.api.machine_verbs",
+    "prices": "mowich.api.machine_verbs",
+    "rl": "mowich.api.scenario_verbs",
+    "run_kernel": "mowich.api.kernel_verbs",
+    "run_layer": "mowich.api.kernel_verbs",
+    "stale_facts": "mowich.api.result_verbs",
+    "sweep": "mowich.api.scenario_verbs",
+    "system": "mowich.api.verbs",
+    "traffic": "mowich.api.scenario_verbs",
+    "tune": "mowich.api.kernel_verbs",
+    "validate": "mowich.api.result_verbs",
+    "value": "mowich.api.verbs",
+    "verify": "mowich.api.result_verbs",
 }
-"""Name -> module."""
+"""Name -> module. What editors and type checkers read, `mowich/__init__.pyi`, is written by `tools/python_stubs.py`."""

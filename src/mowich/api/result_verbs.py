@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mowich.api.keyword_verb import keyword_verb
 from mowich.api.keywords import keywords_asked
 from mowich.evidence.scores import Validation
 from mowich.facts import Facts
@@ -50,7 +51,8 @@ def explain(
         return answers.metric_explained(asked)
 
 
-def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
+@keyword_verb(results.VALIDATE, "path")
+def validate(asked: results.ValidateRequest) -> Validation:
     """Predicted against measured for a table of measurements: training, serving, reinforcement learning.
 
     Args:
@@ -65,23 +67,11 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
         >>> len(mowich.validate().rows) > 1000  # doctest: +SKIP
         True
     """
-    with keywords_asked(results.VALIDATE, facts, path=path) as asked:
-        return note_heard(_validate.validate(asked.path, asked.facts), asked.facts, question=asked)
+    return note_heard(_validate.validate(asked.path, asked.facts), asked.facts, question=asked)
 
 
-def calibrate(
-    files: str | Path | Sequence[str | Path],
-    *,
-    out: str | Path | None = None,
-    on: str | None = None,
-    model: str | None = None,
-    software: str | None = None,
-    plan: str | Mapping[str, str] | None = None,
-    format: str | None = None,
-    widen: bool = False,
-    scenario: str | Path | None = None,
-    facts: Facts | None = None,
-) -> Calibration:
+@keyword_verb(measurements.CALIBRATE, "files")
+def calibrate(asked: measurements.CalibrateRequest) -> Calibration:
     """The constants that your own measurements identify, with narrower ranges.
 
     Args:
@@ -92,8 +82,8 @@ def calibrate(
         software: the stack or engine, where they do not state it.
         plan: the plan, where they do not state it: {"tp": "8"}.
         format: of the files, where it is not plain.
-        widen: whether ranges may grow too.
         scenario: a traffic scenario with which a log of requests is replayed; half of them are held out.
+        widen: whether ranges may grow too.
         facts: other facts than the shipped ones.
 
     Returns: a `Calibration`: constants before and after, errors before and after. Units: SI.
@@ -102,17 +92,7 @@ def calibrate(
         >>> import mowich
         >>> mowich.calibrate("steps.csv", on="trn3:64", out="mine.yaml")  # doctest: +SKIP
     """
-    given = {
-        "on": on,
-        "model": model,
-        "software": software,
-        "plan": plan,
-        "format": format,
-        "widen": widen,
-        "scenario": scenario,
-    }
-    with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
-        return answers.calibrated(asked)
+    return answers.calibrated(asked)
 
 
 def verify(
@@ -148,7 +128,8 @@ def verify(
         return answers.verified(asked)
 
 
-def forecasts(ledger: str | Path | None = None) -> Forecasts:
+@keyword_verb(forecasting.FORECAST_LIST, "ledger", has_facts=False)
+def forecasts(asked: forecasting.ForecastsRequest) -> Forecasts:
     """Forecasts that were frozen before anybody measured, and what came of them.
 
     Args:
@@ -163,11 +144,11 @@ def forecasts(ledger: str | Path | None = None) -> Forecasts:
         >>> len(mowich.forecasts().rows) >= 20
         True
     """
-    with keywords_asked(forecasting.FORECAST_LIST, None, ledger=ledger) as asked:
-        return answers.forecasts_found(asked)
+    return answers.forecasts_found(asked)
 
 
-def next_measurements(question: str, *, on: str, number: str | None = None, budget: int = 3) -> NextMeasurements:
+@keyword_verb(next_measure.NEXT_MEASURE, "question", has_facts=False)
+def next_measurements(asked: next_measure.NextRequest) -> NextMeasurements:
     """Which measurements would narrow the range of an answer most, if each came out as is predicted today.
 
     Args:
@@ -187,10 +168,7 @@ def next_measurements(question: str, *, on: str, number: str | None = None, budg
         >>> mowich.next_measurements(asked, on="h200:1", budget=1).rows[0].left < 1.0
         True
     """
-    with keywords_asked(
-        next_measure.NEXT_MEASURE, None, question=question, on=on, number=number, budget=budget
-    ) as asked:
-        return answers.measurements_chosen(asked)
+    return answers.measurements_chosen(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
-from mowich.api.keywords import keywords_asked
-from mowich.facts import Facts
+from mowich.api.keyword_verb import keyword_verb
 from mowich.requests import scenarios
-from mowich.requests.rl import RL
+from mowich.requests.rl import RL, RlRequest
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies.fleet import Fleet
@@ -18,30 +14,20 @@ from mowich.studies.sweep import Sweep
 from mowich.studies.sweep_grid import asked_grid
 
 if TYPE_CHECKING:
-    from mowich.models.model import Model
     from mowich.studies.rl_answer import RlAnswer
     from mowich.studies.sweep_store import Parts
     from mowich.studies.traffic import TrafficResult
 
 
-def traffic(
-    scenario: str | Path,
-    *,
-    requests_out: str | Path | None = None,
-    trace_out: str | Path | None = None,
-    sessions_out: str | Path | None = None,
-    draws: int | None = None,
-    autoscale: Sequence[str] | str = (),
-    regret: bool = False,
-    facts: Facts | None = None,
-) -> TrafficResult:
+@keyword_verb(scenarios.TRAFFIC, "scenario")
+def traffic(asked: scenarios.TrafficRequest) -> TrafficResult:
     """Simulate the serving traffic of a scenario, request by request.
 
     Args:
         scenario: a file, the name of one that ships ("chat-llama-70b"), or its text in braces.
         requests_out: a CSV file with a line for each request.
-        trace_out: a timeline for ui.perfetto.dev.
         sessions_out: a CSV file with a line for each session of agents, or of a trace of sessions.
+        trace_out: a timeline for ui.perfetto.dev.
         draws: other draws of the traffic for the ranges (0: no ranges).
         autoscale: rules of autoscaling instead of the scenario's: inside, queue, sla, forecast; the first is played,
             the others are compared with it.
@@ -55,77 +41,13 @@ def traffic(
         >>> mowich.traffic("chat-llama-70b", draws=0).ttft_s["p99"] > 0
         True
     """
-    from mowich.studies import traffic as study
+    from mowich.studies.traffic import traffic as study
 
-    given: dict[str, object] = {"requests_out": requests_out, "trace_out": trace_out, "sessions_out": sessions_out}
-    given |= {"draws": draws, "autoscale": autoscale or None, "regret": regret}
-    with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
-        return study.traffic(
-            asked.scenario,
-            asked.facts,
-            requests_out=asked.requests_out,
-            trace_out=asked.trace_out,
-            sessions_out=asked.sessions_out,
-            draws=asked.draws,
-            autoscale=asked.autoscale,
-            regret=asked.regret,
-        )
+    return study(asked)
 
 
-def rl(
-    model: str | Path | Model,
-    *,
-    algorithm: str | None = None,
-    teacher: str | Model | None = None,
-    critic: str | Model | None = None,
-    prompts: int | None = None,
-    samples: int | None = None,
-    batch: int | None = None,
-    global_batch: int | None = None,
-    epochs: int | None = None,
-    mean: float | str | None = None,
-    cap: float | str | None = None,
-    sigma: float | None = None,
-    quantiles: Mapping[str, float | str] | None = None,
-    lengths: str | Path | None = None,
-    column: str | None = None,
-    prompt: float | str | None = None,
-    max_sequence: float | str | None = None,
-    reference: bool | None = None,
-    acceptance: float | str | None = None,
-    placement: str | None = None,
-    staleness: int | None = None,
-    order: str | None = None,
-    partial: bool | None = None,
-    on: str | Sequence[str] | None = None,
-    chips: int | None = None,
-    goal: str | None = None,
-    budget: float | None = None,
-    rollouts: str | None = None,
-    trainer: str | None = None,
-    engine: str | None = None,
-    release: str | None = None,
-    rollout_plan: Mapping[str, object] | str | None = None,
-    memory_share: float | str | None = None,
-    accept: float | None = None,
-    drafts: int | None = None,
-    stack: str | None = None,
-    trainer_plan: Mapping[str, object] | str | None = None,
-    framework: str | None = None,
-    sync: str | None = None,
-    link: float | str | None = None,
-    environment: str | None = None,
-    turns: float | None = None,
-    call: float | str | None = None,
-    reward: float | str | None = None,
-    judge: str | Model | None = None,
-    judge_on: str | None = None,
-    judge_tokens: float | str | None = None,
-    price: str | None = None,
-    term: str = "default",
-    seed: int = 0,
-    facts: Facts | None = None,
-) -> RlAnswer:
+@keyword_verb(RL, "model")
+def rl(asked: RlRequest) -> RlAnswer:
     """A step of reinforcement learning on one system or several, or the split of chips that costs least.
 
     Args:
@@ -178,7 +100,7 @@ def rl(
         judge_on: these chips.
         judge_tokens: that it writes for a sample.
         price: kind of price.
-        term: the same under its older name.
+        term: the older name of `price`.
         seed: of the drawn lengths.
         facts: other facts than the shipped ones.
 
@@ -193,71 +115,11 @@ def rl(
     """
     from mowich.studies.answers import rl_found
 
-    own = {name: value for name, value in locals().items() if name not in ("facts", "rl_found")}
-    with keywords_asked(RL, facts, **own) as asked:
-        return rl_found(asked)
+    return rl_found(asked)
 
 
-@overload
-def sweep(
-    scenario: str | Path | Model | Sequence[str | Path | Model],
-    systems: str | Sequence[str] | None = None,
-    *,
-    out: None = None,
-    train: Mapping[str, object] | None = None,
-    serve: Mapping[str, object] | None = None,
-    chips: int | str | Sequence[int | str] | None = None,
-    fixed: Mapping[str, str] | None = None,
-    vary: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-    executor: Executor | None = None,
-    tasks: int = 1,
-) -> Sweep: ...
-
-
-@overload
-def sweep(
-    scenario: str | Path | Model | Sequence[str | Path | Model],
-    systems: str | Sequence[str] | None = None,
-    *,
-    out: str | Path,
-    train: Mapping[str, object] | None = None,
-    serve: Mapping[str, object] | None = None,
-    chips: int | str | Sequence[int | str] | None = None,
-    fixed: Mapping[str, str] | None = None,
-    vary: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-    executor: Executor | None = None,
-    tasks: int = 1,
-) -> Parts: ...
-
-
-def sweep(
-    scenario: str | Path | Model | Sequence[str | Path | Model],
-    systems: str | Sequence[str] | None = None,
-    *,
-    out: str | Path | None = None,
-    train: Mapping[str, object] | None = None,
-    serve: Mapping[str, object] | None = None,
-    chips: int | str | Sequence[int | str] | None = None,
-    fixed: Mapping[str, str] | None = None,
-    vary: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-    executor: Executor | None = None,
-    tasks: int = 1,
-) -> Sweep | Parts:
+@keyword_verb(scenarios.SWEEP, "scenario", "systems", gives={"": "Sweep", "out": "Parts"})
+def sweep(asked: scenarios.SweepRequest) -> Sweep | Parts:
     """The best plan at every point of a grid: of a scenario, or of models, systems and a job.
 
     Args:
@@ -265,19 +127,19 @@ def sweep(
             several.
         systems: with a job: names of systems. Here, and in each value of a job: a text with commas, a range
             ("64..512:x2"), or a list. Beside a scenario it takes the place of the scenario's.
-        out: a directory for Parquet, where a killed sweep goes on (needs the extra [tables]).
         train: a training job, whose values may be axes: {"tokens": "1T", "seq": [4096, 8192], "batch": "256seqs"}.
         serve: a serving job in the same way: {"isl": "1k,8k", "osl": "1k", "tpot": ["20ms", "50ms"]}.
         chips: of each system: "8..64:x2".
         fixed: choices of the plan that hold at every point, with a job: {"pp": 1}.
         vary: further axes, of plan fields and facts: {"plan.tp": "1,2"}.
-        price: kind of price for all points.
-        term: the same under its older name.
-        stack: training software.
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
-        facts: other facts than the shipped ones.
         executor: any of `concurrent.futures`.
         tasks: pieces of work for it (with `out`: that many workers).
+        price: kind of price for all points.
+        stack: training software.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        term: the older name of `price`.
+        out: a directory for Parquet, where a killed sweep goes on (needs the extra [tables]).
+        facts: other facts than the shipped ones.
 
     Returns: a `Sweep`: `.rows`, one (question, answer) for each point; with `out` the `Parts` on disk. Units: SI.
 
@@ -287,47 +149,16 @@ def sweep(
         >>> len(mowich.sweep("llama-3.1-8b", "trn3,h100", train=job, chips=64, fixed={"precision": "bf16"}).rows)
         2
     """
-    given = {
-        "scenario": scenario,
-        "systems": systems,
-        "out": out,
-        "train": train,
-        "serve": serve,
-        "chips": chips,
-        "fixed": fixed,
-        "vary": vary,
-        "price": price,
-        "term": term,
-        "stack": stack,
-        "recipe": recipe,
-        "executor": executor,
-        "tasks": tasks,
-    }
-    with keywords_asked(scenarios.SWEEP, facts, **given) as asked:
-        grid, known, pool = asked_grid(asked), asked.facts, asked.executor
-        if asked.folder is None:
-            return _sweep.sweep(grid, known, term=asked.term, stack=asked.stack, executor=pool, tasks=asked.tasks)
-        from mowich.studies.sweep_store import sweep_to
+    grid, known, pool = asked_grid(asked), asked.facts, asked.executor
+    if asked.folder is None:
+        return _sweep.sweep(grid, known, term=asked.term, stack=asked.stack, executor=pool, tasks=asked.tasks)
+    from mowich.studies.sweep_store import sweep_to
 
-        return sweep_to(
-            asked.folder, grid, known, term=asked.term, stack=asked.stack, executor=pool, workers=asked.tasks
-        )
+    return sweep_to(asked.folder, grid, known, term=asked.term, stack=asked.stack, executor=pool, workers=asked.tasks)
 
 
-def fleet(
-    scenario: str | Path | None = None,
-    *,
-    have: str | Sequence[str] | None = None,
-    work: str | Sequence[str] | None = None,
-    rates: str | Path | None = None,
-    draws: int = 30,
-    flips: bool = False,
-    tenant: str | tuple[str, float] | None = None,
-    relaxed: bool = False,
-    gap: float = 0.005,
-    seed: int = 0,
-    facts: Facts | None = None,
-) -> Fleet:
+@keyword_verb(scenarios.FLEET, "scenario")
+def fleet(asked: scenarios.FleetRequest) -> Fleet:
     """What to buy, rent and assign in each period of a scenario.
 
     Args:
@@ -350,18 +181,4 @@ def fleet(
         >>> mowich.fleet("startup", draws=0).answer.is_feasible
         True
     """
-    given: dict[str, object] = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
-    given |= {"tenant": tenant, "have": have, "work": (work,) if isinstance(work, str) else work}
-    with keywords_asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
-        assert asked.scenario is not None
-        return _fleet.fleet(
-            asked.scenario,
-            asked.facts,
-            rates_file=asked.rates,
-            draws=asked.draws,
-            with_flips=asked.flips,
-            tenant=asked.tenant,
-            relaxed=asked.relaxed,
-            gap=asked.gap,
-            seed=asked.seed,
-        )
+    return _fleet.fleet(asked)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from mowich import models
-from mowich.api.keywords import Forward, Serve, Train, keywords_asked, name_called, names_called
+from mowich.api.keyword_verb import keyword_verb
 from mowich.errors import UserError
-from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.system import System, resolve
 from mowich.models import Model
@@ -51,7 +50,8 @@ def load(model: str | Path) -> Model:
     return models.load_model(model_name(model))
 
 
-def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
+@keyword_verb(machines.SYSTEM, "name")
+def system(asked: machines.MachineRequest) -> System:
     """A machine with a number of chips.
 
     Args:
@@ -66,101 +66,21 @@ def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -
         >>> mowich.system("trn3", chips=64).chips
         64
     """
-    with keywords_asked(machines.SYSTEM, facts, name=name, chips=chips) as asked:
-        return resolve(asked.facts, asked.name, chips=asked.chips)
+    return resolve(asked.facts, asked.name, chips=asked.chips)
 
 
 def _model(model: str | Model) -> Model:
     return load(model) if isinstance(model, str) else model
 
 
-@overload
-def compare(
-    model: str | Model,
-    systems: Sequence[str | System] = (),
-    *,
-    train: Train,
-    serve: None = None,
-    chips: int | None = None,
-    equal: str = "chips",
-    budget: str | float | None = None,
-    days: float | None = None,
-    have: Sequence[str | System] = (),
-    power: str | float | None = None,
-    per: str | None = None,
-    sells: str | None = None,
-    within: str | float | None = None,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-) -> Comparison: ...
-@overload
-def compare(
-    model: str | Model,
-    systems: Sequence[str | System] = (),
-    *,
-    forward: Forward,
-    train: None = None,
-    serve: None = None,
-    chips: int | None = None,
-    fixed: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    facts: Facts | None = None,
-) -> ForwardAnswer: ...
-@overload
-def compare(
-    model: str | Model,
-    systems: Sequence[str | System] = (),
-    *,
-    serve: Serve,
-    train: None = None,
-    chips: int | None = None,
-    equal: str = "chips",
-    budget: str | float | None = None,
-    days: float | None = None,
-    have: Sequence[str | System] = (),
-    power: str | float | None = None,
-    per: str | None = None,
-    sells: str | None = None,
-    within: str | float | None = None,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-) -> ServeResult: ...
-def compare(
-    model: str | Model,
-    systems: Sequence[str | System] = (),
-    *,
-    train: Train | None = None,
-    serve: Serve | None = None,
-    forward: Forward | None = None,
-    chips: int | None = None,
-    equal: str = "chips",
-    budget: str | float | None = None,
-    days: float | None = None,
-    have: Sequence[str | System] = (),
-    power: str | float | None = None,
-    per: str | None = None,
-    sells: str | None = None,
-    within: str | float | None = None,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-) -> Comparison | ServeResult | ForwardAnswer:
+@keyword_verb(
+    jobs.COMPARE,
+    "model",
+    "systems",
+    gives={"train": "Comparison", "serve": "ServeResult", "forward": "ForwardAnswer"},
+    listed=("systems", "have"),
+)
+def compare(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAnswer:
     """The best plan of each system for one job: training, serving, or forward passes (images, clips, encoders).
 
     Args:
@@ -180,14 +100,14 @@ def compare(
         per: "year", "month" or "day": what each row comes to in that time (`yearly` of a row).
         sells: with `per`, what tokens are sold at: "$0.50/Mtok", or a range, "$0.3..$0.6/Mtok".
         within: with `per`, by when a port to another maker's software has to pay: "2y".
-        fixed: choices of the plan that are not searched, {"tp": "4,8"}.
-        plan: a launch command or config of another program, whose plan is taken.
         price: kind of price: "tco" (without one), "rent", "on-demand", "1y", "3y", "capacity-block", "spot", "list",
             "market", "electricity". A row without it has no cost.
-        term: the same under its older name.
         stack: training software, "jax-gpu".
         recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
             no software ships on a chip; "shipped" is the default.
+        plan: a launch command or config of another program, whose plan is taken.
+        fixed: choices of the plan that are not searched, {"tp": "4,8"}.
+        term: the older name of `price`.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `Comparison` of training, a `ServeResult` of serving, a `ForwardAnswer` of forward passes: `.rows`, one
@@ -201,101 +121,16 @@ def compare(
         >>> [row.system for row in found.rows], found.rows[0].step_s.unit
         (['trn3', 'h100'], 's')
     """
-    given = {
-        "train": train,
-        "serve": serve,
-        "forward": forward,
-        "chips": chips,
-        "equal": equal,
-        "budget": budget,
-        "days": days,
-        "have": names_called(have) or None,
-        "power": power,
-        "per": per,
-        "sells": sells,
-        "within": within,
-        "fixed": fixed,
-        "plan": plan,
-        "price": price,
-        "term": term,
-        "recipe": recipe,
-    }
-    with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
-        if asked.forward is not None:
-            return answers.forward_found(asked, "compare")
-        return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
+    return answers.compare_answered(asked)
 
 
-@overload
-def plan(
-    model: str | Model,
-    on: str | System,
-    *,
-    train: Train,
-    serve: None = None,
-    chips: int | None = None,
-    top: int = 5,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    emit: str | None = None,
-    facts: Facts | None = None,
-) -> PlanList: ...
-@overload
-def plan(
-    model: str | Model,
-    on: str | System,
-    *,
-    forward: Forward,
-    train: None = None,
-    serve: None = None,
-    chips: int | None = None,
-    top: int = 5,
-    fixed: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    facts: Facts | None = None,
-) -> ForwardAnswer: ...
-@overload
-def plan(
-    model: str | Model,
-    on: str | System,
-    *,
-    serve: Serve,
-    train: None = None,
-    chips: int | None = None,
-    top: int = 5,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    emit: str | None = None,
-    facts: Facts | None = None,
-) -> ServeResult | RateResult: ...
-def plan(
-    model: str | Model,
-    on: str | System,
-    *,
-    train: Train | None = None,
-    serve: Serve | None = None,
-    forward: Forward | None = None,
-    chips: int | None = None,
-    top: int = 5,
-    fixed: Mapping[str, str] | None = None,
-    plan: str | Path | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    emit: str | None = None,
-    facts: Facts | None = None,
-) -> PlanList | ServeResult | RateResult | ForwardAnswer:
+@keyword_verb(
+    jobs.PLAN,
+    "model",
+    "on",
+    gives={"train": "PlanList", "serve": "ServeResult | RateResult", "forward": "ForwardAnswer"},
+)
+def plan(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | ForwardAnswer:
     """The best plans of one system for a job of training, of serving or of forward passes, best first.
 
     Args:
@@ -307,16 +142,16 @@ def plan(
             `mowich.Forward`.
         chips: of the system; None takes the number in its name, else one unit.
         top: plans to give, at most 1000.
-        fixed: choices of the plan that are not searched, {"tp": "4,8"}.
+        emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
+            launch command.
         plan: a launch command or config of another program, whose plan is taken.
         price: kind of price: "tco" (without one), "rent", "on-demand", "1y", "3y", "capacity-block", "spot", "list",
             "market", "electricity". A row without it has no cost.
-        term: the same under its older name.
         stack: training software, "jax-gpu".
         recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
             no software ships on a chip; "shipped" is the default.
-        emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
-            launch command.
+        fixed: choices of the plan that are not searched, {"tp": "4,8"}.
+        term: the older name of `price`.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `PlanList` of training; a `ServeResult` of serving, with the front between speed and throughput in
@@ -331,34 +166,11 @@ def plan(
         >>> best.feasible, best.step_s.unit
         (True, 's')
     """
-    given = {
-        "train": train,
-        "serve": serve,
-        "forward": forward,
-        "chips": chips,
-        "top": top,
-        "fixed": fixed,
-        "plan": plan,
-        "price": price,
-        "term": term,
-        "stack": stack,
-        "recipe": recipe,
-        "emit": emit,
-    }
-    with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
-        if asked.forward is not None:
-            return answers.forward_found(asked, "plan", asked.top)
-        if asked.load is not None:
-            return answers.rated_planned(asked)
-        return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
+    return answers.plan_answered(asked)
 
 
-def brief(
-    *,
-    against: Sequence[str] = about.RIVALS,
-    models: Sequence[str | Model] = about.ABOUT_MODELS,
-    facts: Facts | None = None,
-) -> Brief:
+@keyword_verb(about.BRIEF)
+def brief(asked: about.BriefRequest) -> Brief:
     """Trainium 3 on one page: jobs by rival, then questions, each with a verdict and numbers.
 
     Args:
@@ -373,8 +185,7 @@ def brief(
         >>> print(mowich.brief().section("memory").verdict)  # doctest: +SKIP +ELLIPSIS
         In some work...
     """
-    with keywords_asked(about.BRIEF, facts, against=against, models=models) as asked:
-        return answers.briefed(asked)
+    return answers.briefed(asked)
 
 
 def emit(row: LaunchedRow, program: str) -> Text:
@@ -397,23 +208,8 @@ def emit(row: LaunchedRow, program: str) -> Text:
     return row.emit(program)
 
 
-def gap(
-    first: str | System,
-    second: str | System,
-    *,
-    model: str | Model,
-    train: Train | None = None,
-    serve: Serve | None = None,
-    chips: int | None = None,
-    metric: str = "tokens_per_s_per_chip",
-    fixed: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    seed: int = 0,
-    facts: Facts | None = None,
-) -> Gap:
+@keyword_verb(gaps.GAP, "first", "second")
+def gap(asked: gaps.GapRequest) -> Gap:
     """Why the second of two machines beats the first at a job: factors that multiply to the ratio.
 
     Args:
@@ -424,12 +220,12 @@ def gap(
         serve: the serving job, keys as in `mowich.Serve`.
         chips: of each system.
         metric: "tokens_per_s_per_chip", "usd_per_mtok", or "usd_total" of a training run.
-        fixed: choices of the plan that are not searched.
-        price: kind of price for both.
-        term: the same under its older name.
         stack: training software.
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         seed: of the orders of exchange, where they are drawn.
+        price: kind of price for both.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        fixed: choices of the plan that are not searched.
+        term: the older name of `price`.
         facts: other facts than the shipped ones.
 
     Returns: a `Gap`: `.rows` with a factor for each property, `.ratio`. Units: factors have none; rows name their own.
@@ -441,41 +237,11 @@ def gap(
         >>> round(found.product / float(found.ratio), 6)  # doctest: +SKIP
         1.0
     """
-    given = {"train": train, "serve": serve, "chips": chips, "metric": metric, "fixed": fixed}
-    with keywords_asked(
-        gaps.GAP,
-        facts,
-        first=name_called(first),
-        second=name_called(second),
-        model=model,
-        stack=stack,
-        recipe=recipe,
-        seed=seed,
-        price=price,
-        term=term,
-        **given,
-    ) as asked:
-        return answers.gap_explained(asked)
+    return answers.gap_explained(asked)
 
 
-def value(
-    on: str | System,
-    *,
-    of: str,
-    models: str | Model | Sequence[str | Model],
-    train: Train | None = None,
-    serve: Serve | None = None,
-    chips: int | None = None,
-    low: float | str | None = None,
-    high: float | str | None = None,
-    points: int = 7,
-    fixed: Mapping[str, str] | None = None,
-    price: str | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-) -> ValueStudy:
+@keyword_verb(gaps.VALUE, "on")
+def value(asked: gaps.ValueRequest) -> ValueStudy:
     """What more of a property of a machine is worth, for each model and each job that is given.
 
     Args:
@@ -484,15 +250,15 @@ def value(
         models: one model or several.
         train: the training job, keys as in `mowich.Train`.
         serve: the serving job, keys as in `mowich.Serve`.
-        chips: of the system.
         low: where the range begins, "96 GiB" or SI.
         high: where it ends.
         points: amounts between them, evenly.
-        fixed: choices of the plan that are not searched.
-        price: kind of price.
-        term: the same under its older name.
+        chips: of the system.
         stack: training software.
+        price: kind of price.
         recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        fixed: choices of the plan that are not searched.
+        term: the older name of `price`.
         facts: other facts than the shipped ones.
 
     Returns: a `ValueStudy`: `.rows`, one for each amount, model and job. Units: SI (bytes, bytes/s, FLOP/s), dollars.
@@ -504,18 +270,7 @@ def value(
         >>> len(found.rows)  # doctest: +SKIP
         3
     """
-    given = {
-        "train": train,
-        "serve": serve,
-        "chips": chips,
-        "fixed": fixed,
-        "term": term,
-        "stack": stack,
-        "recipe": recipe,
-    }
-    ends = {"low": low, "high": high, "points": points, "price": price}
-    with keywords_asked(gaps.VALUE, facts, on=name_called(on), of=of, models=models, **ends, **given) as asked:
-        return answers.value_found(asked)
+    return answers.value_found(asked)
 
 
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
@@ -564,34 +319,22 @@ def _ask(result: PlanList) -> SystemAsk:
     return result.ask
 
 
-def fit(
-    model: str | Model,
-    on: str | System,
-    *,
-    train: Train | None = None,
-    forward: Forward | None = None,
-    kv: int | str | None = None,
-    chips: int | None = None,
-    engine: str | None = None,
-    fixed: Mapping[str, str] | None = None,
-    stack: str | None = None,
-    recipe: str | None = None,
-    facts: Facts | None = None,
-) -> bool | None:
+@keyword_verb(jobs.FIT, "model", "on")
+def fit(asked: jobs.FitRequest) -> bool | None:
     """Whether a job fits into the memory of a machine.
 
     Args:
         model: a name, a file, or what `mowich.load` gave.
         on: one system.
         train: the training job, keys as in `mowich.Train`; "tokens" may be left out.
-        forward: forward passes, keys as in `mowich.Forward`.
         kv: of a served model, tokens of one request's cache: "128k".
-        chips: of the system.
         engine: software of serving.
-        fixed: choices of the plan that are not searched.
+        forward: forward passes, keys as in `mowich.Forward`.
+        chips: of the system.
         stack: software of training.
         recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
             no software ships on a chip; "shipped" is the default.
+        fixed: choices of the plan that are not searched.
         facts: other facts than the shipped ones.
 
     Returns: True, False, or None where the range of the memory itself decides. Units: of `kv` tokens; of memory bytes.
@@ -601,17 +344,6 @@ def fit(
         >>> mowich.fit("llama-3.1-8b", "trn3:1", kv="8k")
         True
     """
-    given = {
-        "train": train,
-        "forward": forward,
-        "kv": kv,
-        "chips": chips,
-        "engine": engine,
-        "fixed": fixed,
-        "stack": stack,
-        "recipe": recipe,
-    }
-    with keywords_asked(jobs.FIT, facts, model=model, on=name_called(on), **given) as asked:
-        if asked.forward is not None:
-            return answers.forward_found(asked, "fit").is_feasible
-        return answers.fitted(asked).fits
+    if asked.forward is not None:
+        return answers.forward_found(asked, "fit").is_feasible
+    return answers.fitted(asked).fits

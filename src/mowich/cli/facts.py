@@ -29,34 +29,25 @@ app.add_typer(facts_app, name="facts")
 def facts_list(asked: known.FactsRequest) -> None:
     """What is known, by kind."""
     from mowich.facts.load import FACT_KINDS
-    from mowich.models import model_names
-    from mowich.show.facts import list_page, system_entry
+    from mowich.show.facts import list_page
+    from mowich.studies.fact_list import fact_entries, system_entry
 
     form, facts = asked.form, asked.facts
     kind = asked.names[0] if asked.names else None
     chosen = [k for k in FACT_KINDS if kind in (None, k)]
-    entries = [
-        {
-            "kind": k,
-            "id": i,
-            **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"},
-            **(system_entry(facts, i) if kind == "systems" else {}),
-        }
-        for k in chosen
-        for i in facts.ids(k)
-    ]
-    if kind in (None, "models"):
-        entries += [{"kind": "models", "id": n} for n in model_names()]
-
+    entries = fact_entries(facts, chosen, with_models=kind in (None, "models"))
+    if kind == "systems":
+        entries = [entry | system_entry(facts, str(entry["id"])) for entry in entries]
     result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries}
-    of_models = model_names() if kind in (None, "models") else []
-    emit(result, form, page=lambda: list_page(facts, chosen, of_models, entries))
+    emit(result, form, page=lambda: list_page(facts, chosen, entries))
 
 
 @verb(facts_app, known.FACTS_SHOW, "show")
 def facts_show(asked: known.FactsRequest) -> None:
     """Every number of some things."""
-    from mowich.show.facts import fact_rows, locate, show_page
+    from mowich.facts.find import fact_rows, locate
+    from mowich.show.facts import show_page
+    from mowich.studies.fact_list import fabric_levels
 
     form, facts, names = asked.form, asked.facts, asked.names
     problems = ProblemList()
@@ -67,13 +58,14 @@ def facts_show(asked: known.FactsRequest) -> None:
     problems.stop()
     rows = fact_rows(facts, paths)
     result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows}
-    emit(result, form, page=lambda: show_page(facts, names, rows))
+    emit(result, form, page=lambda: show_page(facts, names, [(p, fabric_levels(facts, p)) for p in paths], rows))
 
 
 @verb(facts_app, known.FACTS_DIFF, "diff")
 def facts_diff(asked: known.FactsRequest) -> None:
     """Two things side by side."""
-    from mowich.show.facts import diff_paths, facts_diff_page
+    from mowich.facts.find import diff_paths
+    from mowich.show.facts import facts_diff_page
 
     form, facts = asked.form, asked.facts
     one, two = asked.names
@@ -157,7 +149,7 @@ def facts_schema(asked: known.FactsRequest) -> None:
     """JSON Schema of the files in --facts DIR, for editors."""
     import json
 
-    from mowich.show.facts import json_schema
+    from mowich.facts.json_schema import json_schema
 
     kind = asked.names[0] if asked.names else None
     sys.stdout.write(json.dumps(json_schema(asked.facts, kind), indent=1) + "\n")

@@ -35,20 +35,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
             design = fleet_design.read_design(file, use, problem)
             use = use.with_values(design.values)
             problem, system, silicon = fleet_design.with_design(problem, design, use), design.system, design.silicon_m2
-        result = study.fleet(
-            scenario,
-            use,
-            rates_file=asked.rates,
-            relaxed=asked.relaxed,
-            gap=asked.gap,
-            time_limit_s=asked.time_limit_s,
-            draws=asked.draws,
-            with_flips=asked.flips,
-            seed=asked.seed,
-            problem=problem,
-            tenant=asked.tenant,
-            beside=file,
-        )
+        result = study.fleet(replace(asked, facts=use), problem=problem, beside=file)
         shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon)
     if asked.rates_out is not None:
         write_rates(asked.rates_out, result.rates, facts_hash=use.hash())

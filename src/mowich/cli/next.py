@@ -12,13 +12,13 @@ from mowich.requests.next_measure import NEXT_MEASURE, NextRequest
 @verb(app, NEXT_MEASURE, "next")
 def next_verb(asked: NextRequest) -> None:
     """Which measurements narrow a range most."""
-    from mowich.studies.asked import ask_question
+    from mowich.studies.answers import ask_here
     from mowich.studies.next_measure import next_measurements
 
     words = verb_words(asked.question)
     with progress(asked.form.quiet) as line:
         line("asking")
         found = next_measurements(
-            asked.question, words, on=asked.on, number=asked.number, budget=asked.budget, ask=ask_question
+            asked.question, words, on=asked.on, number=asked.number, budget=asked.budget, ask=ask_here
         )
     emit(found.to_dict(), asked.form)

@@ -27,16 +27,7 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
     form = asked.form
     with progress(form.quiet) as line:
         line("simulating")
-        result = study(
-            asked.scenario,
-            asked.facts,
-            requests_out=asked.requests_out,
-            trace_out=asked.trace_out,
-            sessions_out=asked.sessions_out,
-            draws=asked.draws,
-            autoscale=asked.autoscale,
-            regret=asked.regret,
-        )
+        result = study(asked)
 
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)
 

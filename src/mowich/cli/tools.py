@@ -32,6 +32,8 @@ from mowich.requests import (
 )
 from mowich.requests.common import CHART, FORM, KEPT_SEED, LEGEND
 from mowich.requests.fields import Edge, Field
+from mowich.requests.room import schema_of_room
+from mowich.requests.rooms import room_names
 from mowich.requests.schema import Schema
 from mowich.requests.settings import AS_OF, STALE
 from mowich.shown import Result
@@ -212,6 +214,7 @@ TOOLS: Mapping[str, ToolVerb] = {
             texts={"a": "kernel", "b": "kernel"},
         ),
         ToolVerb(schema=kernels.LAYER, answers=("kernel-layer",)),
+        *(ToolVerb(schema=schema_of_room(name), answers=(name,)) for name in room_names()),
     )
 }
 """Every tool by its name. A verb becomes one by a line here."""
@@ -269,6 +272,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "kernel-debug": {"stop": _O},
     "kernel-diff": {"rows": _L},
     "kernel-layer": {"inputs": _O, "rows": _L},
+    **{name: {"inputs": _O, "rows": _L} for name in room_names()},
 }
 """Kind of result -> the keys that say most, and their types in JSON."""
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typer import Typer
 
 from mowich.cli.options import command_word
+from mowich.requests.rooms import room_names
 
 VERB_MODULES: Mapping[str, Sequence[str]] = {
     "plan": ("compare", "plan", "fit"),
@@ -46,9 +47,10 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "web": ("web",),
     "mcp": ("mcp",),
 }
-"""Module of `cli` -> its verbs, with the word of their group, in the order of `--help`."""
+"""Module of `cli` -> its verbs, with the word of their group, in the order of `--help`. Verbs of rooms come after
+them."""
 
-ALL_VERBS = frozenset(verb.split()[0] for verbs in VERB_MODULES.values() for verb in verbs)
+ALL_VERBS = frozenset((*(verb.split()[0] for verbs in VERB_MODULES.values() for verb in verbs), *room_names()))
 """The first word of every command line."""
 _PLACES = {verb: place for place, verb in enumerate(verb for verbs in VERB_MODULES.values() for verb in verbs)}
 _LAST = len(_PLACES)
@@ -60,7 +62,9 @@ def load_verb(app: Typer, words: Sequence[str]) -> None:
         return
     begins = {" ".join(words[:1]), " ".join(words[:2])}
     found = next((module for module, verbs in VERB_MODULES.items() if begins & set(verbs)), None)
-    if found is None:
+    if found is None and words and words[0] in room_names():
+        _add_rooms(app, words[:1])
+    elif found is None:
         load_verbs(app)
     else:
         import_module(f"mowich.cli.{found}")
@@ -70,8 +74,16 @@ def load_verbs(app: Typer) -> Typer:
     """The application with every verb, in the order of `--help`, whichever of them was imported first."""
     for module in VERB_MODULES:
         import_module(f"mowich.cli.{module}")
+    _add_rooms(app, room_names())
     _sort(app, "")
     return app
+
+
+def _add_rooms(app: Typer, names: Sequence[str]) -> None:
+    if names:
+        from mowich.cli.rooms import add_rooms
+
+        add_rooms(app, names)
 
 
 def _sort(app: Typer, group: str) -> None:

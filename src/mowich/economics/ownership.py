@@ -45,22 +45,9 @@ from mowich.economics.energy import drawn_share_path
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, from_spreads, told, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
+from mowich.price_terms import BUYERS, COST_RULES
 from mowich.sums import float_sum
 from mowich.units import UNITS
-
-COST_RULES = ("owner", "semianalysis", "epoch")
-"""How capital is spread: what an owner pays over the economic life with the cost of his capital; SemiAnalysis (four
-years, nothing left, leased site); Epoch AI (five years, own building of 14)."""
-
-COST_RULE_WORDS = {
-    "owner": "owner's rule",
-    "semianalysis": "SemiAnalysis' rule",
-    "epoch": "Epoch AI's rule",
-}
-"""Rules for a reader."""
-
-BUYERS = ("hyperscaler", "neocloud")
-"""Who buys: at the price of large buyers, or above it with dearer capital and a dearer site."""
 
 BOUGHT = ("silicon", "hbm", "packaging", "chip_maker", "host_memory", "machine", "scale_up", "network", "storage")
 """Parts of the capital of a chip, in print order: USD that is paid once. chip_maker: what the maker of the chip takes;

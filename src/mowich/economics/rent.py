@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mowich.economics.ownership import BUYERS, Terms, cost_per_s, owned, read_terms
+from mowich.economics.ownership import Terms, cost_per_s, owned, read_terms
 from mowich.estimate import Estimate, Notes, exact, product_of, told
 from mowich.facts import Fact, Facts
+from mowich.price_terms import BUYERS
 
 RENTAL_ORDER = ("capacity-block", "on-demand", "market")
 """Kinds at which anybody can rent for weeks, the preferred first."""

@@ -1,1 +1,13 @@
-"""Published measurements: rows read into cases, validation against them, and the errors that widen every interval."""
+"""Published measurements: rows read into cases, validation against them, and the errors that widen every interval.
+
+A row walks one way, whatever it measures, and each step knows only those behind it:
+
+    measured_tables   a file -> cells, by the columns of its kind (`columns.yaml`): every mistake of the file at once
+    row_checks        a cell -> a word or a number, or the reason why the row is refused
+    *_rows            cells -> a case, the question that the row answers: `rows` of training (its words: `row_words`,
+                      its notes: `row_rules`, what it leaves open: `row_plan`), `serving_rows` (ranks: `serving_ranks`,
+                      notes: `serving_notes`), `rl_rows`, `sync_rows`, `forward_rows`, `collective_rows`, `energy_rows`
+    serving_cases     cases as columns, which a forecast takes together
+    serving_checks    what is asked of all rows of a table at once: whether they fit, whether they contradict themselves
+    validate          a case -> a forecast -> a score (`scores.RowResult`); of serving `serving_validate`
+"""

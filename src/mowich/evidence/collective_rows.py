@@ -13,20 +13,12 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.evidence.collective_times import CollectiveMachine, timed
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, not_numbers, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, refusal
 from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor
 from mowich.machines.system import DEVICE_LAYER, core_groups, resolve
 from mowich.progress import steps
-
-MEASURED_COLLECTIVES = TableForm(
-    required=("id", "chip", "kind", "bytes", "ranks", "topology", "measured_us", "layer"),
-    metrics=("measured_us", "busbw_GBps"),
-    counts=("ranks",),
-    counts_from_zero=(),
-    amounts=("bytes",),
-)
 
 PEAK_B = 2**31
 """Bytes at which a peak over sizes is predicted: the largest buffer of the tables."""
@@ -61,18 +53,6 @@ class MeasuredCollective:
     def is_in_chip(self) -> bool:
         """Whether all ranks are on one chip."""
         return self.runs_on.chips == 1
-
-
-def is_collectives(columns: Sequence[str]) -> bool:
-    """Whether a table's columns are those of measured collectives."""
-    return {"kind", "ranks", "measured_us"} <= set(columns)
-
-
-def check_collective_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, cells that are no number."""
-    return blank(row, ("id", "chip", "kind", "ranks"), where) + not_numbers(
-        row, MEASURED_COLLECTIVES.numbers, where, whole=MEASURED_COLLECTIVES.counts
-    )
 
 
 def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
@@ -142,11 +122,8 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
         return RowResult.unsupported(row, metric="time_us", source=source, reason=str(refused))
     (found,), _, _ = timed(facts, case.runs_on, case.kind, [round(case.data_B)], case.ranks)
     low, value, high = (1e6 * float(x) for x in (found.low or 0.0, found, found.high or 0.0))
-    ratio = float(found) / case.time_s
     return RowResult(
         id=row["id"],
-        status="ok",
-        reason=None,
         inferred=("bytes",) if case.is_peak else (),
         metric="time_us",
         measured=1e6 * case.time_s,
@@ -154,8 +131,7 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
         low=low,
         high=high,
         grade=found.grade,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        ratio=float(found) / case.time_s,
         chip=row["chip"],
         source=source,
         kind=case.kind,

@@ -14,39 +14,17 @@ from mowich.economics.energy import read_site
 from mowich.economics.power import by_part
 from mowich.errors import UserError
 from mowich.estimate import Estimate, product_of
-from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.machines.system import machine_id
 
-_METRIC, _PUE = "W_per_chip", "pue"
 
-ENERGY = TableForm(
-    required=("id", "chip", "n_chips", "workload", "scope"),
-    metrics=(_METRIC, _PUE),
-    counts=("n_chips",),
-    counts_from_zero=(),
-)
-"""The columns of metered power. scope: one of `_METRIC_OF`."""
-
-_METRIC_OF = {"node": _METRIC, "system": _METRIC, "idle": _METRIC, "building": _PUE}
-"""What a row is about -> the column that it is scored by. node, system: of a busy chip; idle: of an idle one, with its
-share of host and network; building: power of the site over that of its machines."""
-
-
-def is_energy(columns: Sequence[str]) -> bool:
-    """Whether a table's columns are those of metered power."""
-    return _METRIC in columns
-
-
-def check_energy_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, an unknown scope, cells that are no number."""
-    metric = _METRIC_OF.get(row["scope"])
-    errors = blank(row, ("id", "chip", "scope", *([metric] if metric else [])), where)
-    if row["scope"] and metric is None:
-        place = f"{where}, column scope"
-        errors.append(UserError("unknown scope", where=place, given=row["scope"], allowed=", ".join(_METRIC_OF)))
-    return errors + not_numbers(row, ENERGY.numbers, where, whole=("n_chips",))
+def _metric_of(scope: str) -> str:
+    """The column that rows about this are scored by. node, system: of a busy chip; idle: of an idle one, with its share
+    of host and network; building: power of the site over that of its machines."""
+    return next(c.name for c in table_form("energy").columns if scope in c.needed_with.get("scope", ()))
 
 
 def validate_energy(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
@@ -56,7 +34,7 @@ def validate_energy(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResul
 
 
 def _scored(row: PublishedRow, facts: Facts) -> RowResult:
-    source, metric = row.get("source_title", ""), _METRIC_OF[row["scope"]]
+    source, metric = row.get("source_title", ""), _metric_of(row["scope"])
     try:
         said = _said(row, facts)
     except UserError as error:
@@ -66,23 +44,17 @@ def _scored(row: PublishedRow, facts: Facts) -> RowResult:
     if said.value is None or measured <= 0.0:
         reason = said.reason or f"{metric} is 0"
         return RowResult.unsupported(row, metric=metric, source=source, reason=reason)
-    ratio = said.value / measured
     return RowResult(
         id=row["id"],
-        status="ok",
-        reason=None,
-        inferred=(),
         metric=metric,
         measured=measured,
         predicted=said.value,
         low=said.low,
         high=said.high,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        ratio=said.value / measured,
         chip=row["chip"],
         source=source,
         kind=row["workload"],
-        fully_specified=True,
         grade=said.grade,
     )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
 
-from mowich.facts.load import shipped_folder
+from mowich.evidence.measured_tables import shipped_rows
 
 _RELEASE = re.compile(r"\bv?(\d+\.\d+[\w.-]*)")
 _DAY = re.compile(r"\b(20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?![\w-])")
@@ -19,9 +18,8 @@ _DAY = re.compile(r"\b(20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?![\w-])")
 def _released() -> Mapping[str, Mapping[str, float]]:
     """Engine -> release -> the year."""
     out: dict[str, dict[str, float]] = {}
-    with (shipped_folder() / "published" / "engine_releases.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            out.setdefault(row["engine"], {})[row["release"]] = year_of(row["date"])
+    for row in shipped_rows("published/engine_releases.csv"):
+        out.setdefault(row["engine"], {})[row["release"]] = year_of(row["date"])
     return out
 
 

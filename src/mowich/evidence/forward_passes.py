@@ -7,7 +7,6 @@ but for the device's floor, below which a row books the work of another step.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,10 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, not_numbers
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
 from mowich.evidence.scores import RowResult
-from mowich.evidence.serving_ranks import cell_number
-from mowich.evidence.serving_rows import engine_of, find_model, kv_of, weights_of
+from mowich.evidence.serving_notes import engine_of, find_model
+from mowich.evidence.serving_rows import kv_of, weights_of
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
@@ -37,26 +36,12 @@ from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, known_anchors, read_rows
 from mowich.serving.step import step, total
 from mowich.software.engine import EngineCosts
 
-FORWARD_TABLE = TableForm(
-    required=("chip", "framework", "model", "measured_ms"),
-    metrics=("measured_ms",),
-    counts=("n_chips", "tp"),
-    counts_from_zero=(
-        *("dp", "ep", "prefill_requests", "prefill_new_tokens_total", "prefill_past_kv_total"),
-        *("decode_requests", "decode_kv_tokens_total", "n_samples"),
-    ),
-    amounts=("min_ms", "max_ms"),
-)
-"""The columns of measured forward passes: totals of a step, ms; min_ms, max_ms: of n_samples like it."""
-
 UNSTEADY = 1.5
 """Longest over shortest time of steps of the same work, above which they do not measure it."""
 LEAST_OF_FLOOR = 0.45
 """Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
 BOOKED_ELSEWHERE = f"less than {LEAST_OF_FLOOR:g} of the time that the chip needs: this work was booked on another step"
 FORWARD_METRIC = "forward_ms"
-FORWARD_NAMES = {"hardware": "chip", "n_gpus": "n_chips", "engine": "framework", "weights_precision": "precision"}
-"""Columns that profiles call by another name."""
 _EVEN = "sweep"
 """Word of `segment` where sequences have one length; others are of requests as they come."""
 
@@ -200,21 +185,6 @@ def class_of_step(case: ForwardCase) -> Class:
     )
 
 
-def is_forward(columns: Sequence[str]) -> bool:
-    """Whether a table's columns are those of measured forward passes."""
-    return {"measured_ms", "decode_requests"} <= set(columns)
-
-
-def forward_columns(columns: Sequence[str]) -> list[str]:
-    """A table's columns by our names."""
-    return [FORWARD_NAMES.get(column, column) for column in columns]
-
-
-def check_forward_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, cells that are no number."""
-    return blank(row, ("measured_ms",), where) + not_numbers(row, FORWARD_TABLE.numbers, where)
-
-
 def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Every row with what the step's law says of it, shifted by a user's own steps where it only decodes."""
     systems: dict[tuple[str, int], System] = {}
@@ -241,25 +211,19 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
         if one.measured_s < LEAST_OF_FLOOR * least:
             out.append(_refused(row, BOOKED_ELSEWHERE))
             continue
-        ratio = float(predicted / one.measured_s)
         out.append(
             RowResult(
                 id=row["id"],
-                status="ok",
-                reason=None,
-                inferred=(),
                 metric=FORWARD_METRIC,
                 measured=1e3 * one.measured_s,
                 predicted=1e3 * float(predicted),
                 low=1e3 * float(predicted * np.exp(-width)),
                 high=1e3 * float(predicted * np.exp(width)),
                 grade="C",
-                ratio=ratio,
-                abs_error=max(ratio, 1.0 / ratio) - 1.0,
+                ratio=float(predicted / one.measured_s),
                 chip=row["chip"],
                 source=row.get("source", ""),
                 kind=one.kind,
-                fully_specified=True,
                 stack=one.served.engine,
             )
         )
@@ -268,13 +232,3 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
 
 def _refused(row: PublishedRow, reason: str) -> RowResult:
     return RowResult.unsupported(row, metric=FORWARD_METRIC, source=row.get("source", ""), reason=reason)
-
-
-def chip_word(hardware: str) -> str:
-    """The name of a chip in the words of a driver.
-
-    >>> chip_word("NVIDIA B300 SXM6 AC"), chip_word("trn3")
-    ('b300', 'trn3')
-    """
-    left = re.sub(r"\b(nvidia|amd|instinct|aws|google)\b", " ", hardware.casefold()).split()
-    return left[0] if left else ""

@@ -1,5 +1,4 @@
-"""Measured forward passes of whole models, one row a pass: the columns of such a table, and one row as the pass that it
-states.
+"""Measured forward passes of whole models, one row a pass: one row as the pass that it states.
 
 A row names a model, a size (`1024x1024`, `480x832x9`: height, width, frames; or `512 tokens`), a chip and the time of
 one pass, or of one denoising step, which is one pass unless `branches` says two. A row that is no pass of a model
@@ -10,38 +9,27 @@ row says, and nothing here looks at a predicted time. The steps of an engine tha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypedDict
 
 from mowich.errors import UserError
+from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import (
     PublishedRow,
     RefusedError,
-    TableForm,
-    blank,
-    check_whole,
+    cell_count,
     has_word,
-    not_numbers,
     refusal,
 )
-from mowich.evidence.serving_rows import find_model
+from mowich.evidence.serving_notes import find_model
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_PRECISIONS, ForwardPlan
-
-PASS_TABLE = TableForm(
-    required=("what", "model", "shape", "chip", "value", "unit"),
-    metrics=("value",),
-    counts=("n_chips", "tp", "cp", "cfg", "batch", "branches"),
-    counts_from_zero=(),
-)
-"""The columns of measured passes. A table may also have `id`, `framework` (a stack of ours), `precision`, and counts:
-branches: passes of a step with guidance, 1 unless stated."""
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _PASS = ("forward", "pass", "step", "encode", "encoder")
@@ -91,32 +79,6 @@ class PassCase:
     inferred: tuple[str, ...]
 
 
-def is_pass(columns: Collection[str]) -> bool:
-    """Whether a table's columns are those of measured passes of whole models.
-
-    >>> is_pass(["what", "model", "shape", "chip", "value", "unit", "source"])
-    True
-    """
-    return set(PASS_TABLE.required) <= set(columns)
-
-
-def named_rows(rows: Iterable[PublishedRow]) -> list[PublishedRow]:
-    """Rows with an id each: what they state, numbered where several state the same."""
-    seen: dict[str, int] = {}
-    out: list[PublishedRow] = []
-    for row in rows:
-        words = (row["model"] or row["what"], row["shape"], row["chip"])
-        name = row.get("id") or " ".join(word for word in words if word)
-        seen[name] = seen.get(name, 0) + 1
-        out.append({**row, "id": name if seen[name] == 1 else f"{name} #{seen[name]}"})
-    return out
-
-
-def check_pass_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, cells that are no number."""
-    return blank(row, ("what", "chip", "value", "unit"), where) + not_numbers(row, PASS_TABLE.numbers, where)
-
-
 def read_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[PassCase | str]:
     """Every row as a pass, or the reason why it is none."""
     out: list[PassCase | str] = []
@@ -139,7 +101,7 @@ def read_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[PassCase | s
 
 
 def _case(row: PublishedRow, facts: Facts) -> PassCase:
-    check_whole(row, PASS_TABLE)
+    table_form("passes").check_whole(row)
     if not row["model"] or not has_word(row["what"], *_PASS):
         raise RefusedError(f"no pass of a model but a product or a collective, got '{row['what']}'")
     if row["unit"] not in _UNITS:
@@ -150,14 +112,14 @@ def _case(row: PublishedRow, facts: Facts) -> PassCase:
     model = find_model(row["model"])
     inferred: list[str] = []
     system = resolve(facts, facts.resolve_system(row["chip"]))
-    chips = _count(row, "n_chips")
+    chips = cell_count(row, "n_chips")
     if not row.get("n_chips"):
         inferred.append("n_chips=1 (not stated)")
     precision = row.get("precision") or "bf16"
     if precision not in FORWARD_PRECISIONS:
         raise refusal("precision", precision, FORWARD_PRECISIONS)
     devices = chips * system.devices_per_chip
-    tp, cp, cfg = (_count(row, name) for name in ("tp", "cp", "cfg"))
+    tp, cp, cfg = (cell_count(row, name) for name in ("tp", "cp", "cfg"))
     stated = _TP.search(row.get("source", ""))
     if not row.get("tp") and devices > cp * cfg:
         tp = int(stated[1]) if stated else devices // (cp * cfg)
@@ -174,18 +136,14 @@ def _case(row: PublishedRow, facts: Facts) -> PassCase:
         width=size.get("width", 0),
         frames=size.get("frames", 0),
         tokens=size.get("tokens", 0),
-        branches=_count(row, "branches"),
+        branches=cell_count(row, "branches"),
         system_id=system.id,
         chips=chips,
-        plan=ForwardPlan(tp=tp, cp=cp, cfg=cfg, batch=_count(row, "batch"), precision=precision, lnc=system.lnc),
+        plan=ForwardPlan(tp=tp, cp=cp, cfg=cfg, batch=cell_count(row, "batch"), precision=precision, lnc=system.lnc),
         stack=row.get("framework", ""),
         measured_s=seconds,
         inferred=tuple(inferred),
     )
-
-
-def _count(row: PublishedRow, column: str) -> int:
-    return round(float(row.get(column) or 1))
 
 
 def _size(row: PublishedRow, model: Model, inferred: list[str]) -> dict[str, int]:

@@ -6,17 +6,13 @@ processor was, under another name or in another machine: the same family, and me
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 
 from mowich.errors import UserError
-from mowich.evidence.scores import TRAINIUM
-from mowich.evidence.serving_rows import find_model
-from mowich.evidence.validate import published
+from mowich.evidence.measured_tables import TRAINIUM, shipped_rows
+from mowich.evidence.serving_notes import find_model
 from mowich.facts import Facts
-from mowich.facts.load import shipped_folder
 from mowich.serving.anchors import anchors_for
 from mowich.serving.engines import architecture
 from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, read_rows
@@ -108,16 +104,14 @@ def _served() -> tuple[tuple[str, str, str], ...]:
     """(chip, architecture, model) of every measurement: the rows that ship, and those of Trainium."""
     words = anchors_for().words
     found = set(zip(words["chip"], words["model"], strict=True))
-    with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
-        found |= {(row["chip"], row["model"]) for row in csv.DictReader(file) if row["answerable"] == "yes"}
+    found |= {(row["chip"], row["model"]) for row in shipped_rows(TRAINIUM) if row["answerable"] == "yes"}
     return tuple((chip, arch, name) for chip, model in sorted(found) for arch, name in _model(model))
 
 
 @cache
 def _mixtures() -> tuple[tuple[str, int], ...]:
     """(chip, ranks) of the rows of Trainium whose model is a mixture of experts."""
-    with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["answerable"] == "yes"]
+    rows = [row for row in shipped_rows(TRAINIUM) if row["answerable"] == "yes"]
     of = {row["model"]: _model(row["model"]) for row in rows}
     return tuple((r["chip"], int(r["tp"])) for r in rows if any(arch != "dense" for arch, _ in of[r["model"]]))
 
@@ -134,7 +128,7 @@ def _model(name: str) -> tuple[tuple[str, str], ...]:
 
 def _trained(facts: Facts) -> Iterable[tuple[str, str, str]]:
     """The same of published training steps."""
-    for name, arch, model in _steps(published()):
+    for name, arch, model in _steps():
         try:
             yield str(facts.meta("systems", facts.resolve_system(name))["chip"]), arch, model
         except (UserError, KeyError):  # a chip that our facts do not have
@@ -142,10 +136,8 @@ def _trained(facts: Facts) -> Iterable[tuple[str, str, str]]:
 
 
 @cache
-def _steps(path: Path) -> tuple[tuple[str, str, str], ...]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [(row["chip"], _columns(row), row["model_name"]) for row in csv.DictReader(file)]
-    return tuple(dict.fromkeys(rows))
+def _steps() -> tuple[tuple[str, str, str], ...]:
+    return tuple(dict.fromkeys((row["chip"], _columns(row), row["model_name"]) for row in shipped_rows()))
 
 
 def _columns(row: Mapping[str, str]) -> str:

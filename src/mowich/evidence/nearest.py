@@ -8,16 +8,15 @@ logarithms. The published rows ship; what is shown of each is its own error, not
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from mowich.errors import UserError
+from mowich.evidence.measured_tables import shipped_rows
 from mowich.evidence.rows import read_cases
 from mowich.evidence.scores import RowResult
-from mowich.evidence.validate import predict, published
+from mowich.evidence.validate import predict
 from mowich.facts import Facts
 from mowich.models.model import Model
 
@@ -36,12 +35,6 @@ class Near:
     params: float
     distance: float
     result: RowResult
-
-
-@cache
-def _rows() -> tuple[Mapping[str, str], ...]:
-    with published().open(encoding="utf-8", newline="") as file:
-        return tuple(csv.DictReader(file))
 
 
 def nearest(model: Model, system_id: str, chips: int, facts: Facts, *, count: int = 3) -> tuple[Near, ...]:
@@ -73,7 +66,7 @@ def _nearest(
         return names[name]
 
     scored = []
-    for row in _rows():
+    for row in shipped_rows():
         if not same_chip(row["chip"]):
             continue
         params = _number(row.get("params_total")) or _estimate(row)

@@ -7,13 +7,12 @@ A row is compared under the rule, for the buyer and in the quarter that it is of
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.economics.ownership import BOUGHT, Ownership, Terms, owned
+from mowich.evidence.measured_tables import shipped_rows
 from mowich.facts import Facts
-from mowich.facts.load import shipped_folder
 from mowich.sums import float_sum
 from mowich.units import UNITS
 
@@ -53,16 +52,13 @@ class PublishedCost:
         return abs(self.error) <= WITHIN
 
 
-def published_rows() -> list[Mapping[str, str]]:
-    """Rows as they ship, also those that are not compared."""
-    path = shipped_folder() / "published" / "tco.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+PUBLISHED_COSTS = "published/tco.csv"
+"""The table of costs that ships, also of those that are not compared."""
 
 
 def compared_costs(facts: Facts) -> list[PublishedCost]:
     """Every row that states a cost, against ours."""
-    return [_compared(facts, row) for row in published_rows() if row["figure"]]
+    return [_compared(facts, row) for row in shipped_rows(PUBLISHED_COSTS) if row["figure"]]
 
 
 def _compared(facts: Facts, row: Mapping[str, str]) -> PublishedCost:

@@ -1,4 +1,4 @@
-"""Measured steps of reinforcement learning: the columns of a table, and one row as the run that it states.
+"""Measured steps of reinforcement learning: one row as the run that it states.
 
 A row is a whole step (`step`), a micro-batch of the trainer (`trainer_only`), or a hand-over of weights
 (`weight_sync`, read by `sync_rows`). A row that does not say what decides its time is refused with every reason: no
@@ -9,14 +9,15 @@ rules are about what a row says, never about its id, and nothing here looks at a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mowich.errors import UserError, unknown
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, check_whole, not_numbers, refusal
+from mowich.errors import UserError
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, cell_count, refusal
 from mowich.evidence.row_words import recompute_of, switch_of
-from mowich.evidence.serving_rows import engine_of, find_model
+from mowich.evidence.serving_notes import engine_of, find_model
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.model import Model
@@ -40,48 +41,6 @@ PHASES: Mapping[str, str] = {
     "weight_sync_s": "weight sync",
 }
 """Column of seconds -> the phase that it times. exposed: that the trainer waits for answers."""
-
-RL_TABLE = TableForm(
-    required=("id", "row_kind", "framework", "model", "hardware"),
-    metrics=tuple(PHASES),
-    counts=(
-        "n_gpus_total",
-        "n_gpus_train",
-        "n_gpus_gen",
-        "prompts_per_step",
-        "samples_per_prompt",
-        "rollout_batch_samples",
-        "train_global_batch",
-        "ppo_mini_batch_prompts",
-        "micro_batch",
-        "max_seq_len",
-        "max_prompt",
-        "max_new_tokens",
-        "train_tp",
-        "train_cp",
-        "train_ep",
-        "train_pp",
-        "train_vpp",
-        "gen_tp",
-        "gen_pp",
-        "gen_ep",
-    ),
-    counts_from_zero=(),
-    amounts=(
-        "max_staleness",
-        "mean_seq_len",
-        "mean_gen_len",
-        "gen_mem_util",
-        "total_tokens_per_step",
-        "weight_sync_s_max",
-        "acceptance",
-        "turns",
-        "call_s",
-        "reward_s",
-    ),
-)
-"""The columns of measured steps; each phase that a row states gives one result. Beside those of published rows:
-acceptance, turns, call_s, reward_s, for runs that state them."""
 
 _COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from the chip", re.IGNORECASE)
 """Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
@@ -155,23 +114,6 @@ def row_software(row: PublishedRow) -> str:
     return f"{row.get('framework') or '?'} {stated if _NUMBERED.match(stated) else ''}".strip()
 
 
-def is_rl(columns: Collection[str]) -> bool:
-    """Whether a table's columns are those of steps of reinforcement learning."""
-    return "row_kind" in columns
-
-
-def check_rl_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, an unknown kind, words for yes and no, cells that are no number."""
-    errors = blank(row, ("id", "row_kind"), where)
-    kind = row["row_kind"]
-    if kind and kind not in ROW_KINDS:
-        errors.append(unknown("kind of row", kind, ROW_KINDS, where=f"{where}, column row_kind"))
-    if row.get("colocated", "") not in ("", "yes", "no"):
-        place = f"{where}, column colocated"
-        errors.append(UserError("yes or no", where=place, given=row["colocated"], allowed="yes, no"))
-    return errors + not_numbers(row, RL_TABLE.numbers, where)
-
-
 def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
     """The run of a row, or the reasons why it cannot be predicted, in words."""
     try:
@@ -182,28 +124,16 @@ def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
         return error.line()
 
 
-class _Reader:
-    """One row while it is read. missing: what the row does not say and must; inferred: what was filled in."""
+class _Reader(Cells):
+    """One row while it is read. missing: what the row does not say and must."""
 
     def __init__(self, row: PublishedRow, facts: Facts) -> None:
-        self.row, self.facts = row, facts
+        super().__init__(row)
+        self.facts = facts
         self.missing: list[str] = []
-        self.inferred: list[str] = []
 
-    # ---- cells
-    def text(self, column: str) -> str:
-        return (self.row.get(column) or "").strip()
-
-    def number(self, column: str) -> float | None:
-        text = self.text(column)
-        return float(text) if text else None
-
-    def count(self, column: str, default: int = 1) -> int:
-        value = self.number(column)
-        return default if value is None else round(value)
-
-    def fill(self, name: str, value: object, how: str) -> None:
-        self.inferred.append(f"{name}={value} ({how})")
+    def count(self, column: str) -> int:
+        return cell_count(self.row, column)
 
     def need(self, words: str) -> None:
         self.missing.append(words)
@@ -211,7 +141,7 @@ class _Reader:
     # ---- the row
     def case(self) -> RlCase:
         """Raises RefusedError with every reason at once."""
-        check_whole(self.row, RL_TABLE)
+        table_form("rl").check_whole(self.row)
         kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
         if _COMPLAINT.search(self.text("doubts")):
             self.need(f"its own doubts: {self.text('doubts').replace(';', ',')}")

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import re
 
-from mowich.evidence.row_checks import PublishedRow, RefusedError, check_whole, refusal
-from mowich.evidence.row_rules import (
-    RECIPE_NUMBERS,
-    TOPOLOGY,
-    TRAINING,
-    content_rules,
-    fits_all,
-    model_rules,
-)
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, refusal
+from mowich.evidence.row_rules import RECIPE_NUMBERS, TOPOLOGY, notes_on
 from mowich.evidence.row_words import switch_of
 
 
-class Cells:
-    """One row while it is read. inferred: "field=value (how)" for every field that the row does not state."""
+class MendedCells(Cells):
+    """One row while it is read, and whether the topology of its notes was."""
 
     def __init__(self, row: PublishedRow) -> None:
-        self.row = dict(row)
-        self.inferred: list[str] = []
+        super().__init__(row)
         self.is_topology_read = False
-
-    def fill(self, field: str, value: object, how: str) -> None:
-        self.inferred.append(f"{field}={value} ({how})")
-
-    def number(self, column: str) -> float | None:
-        text = self.row.get(column, "")
-        return float(text) if text else None
 
     def degree(self, column: str) -> int | None:
         value = self.number(column)
@@ -38,7 +24,7 @@ class Cells:
     def checked(self) -> None:
         """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; mend known misprints."""
         row = self.row
-        check_whole(row, TRAINING)
+        table_form("training").check_whole(row)
         if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
             raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
         if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):
@@ -47,39 +33,35 @@ class Cells:
                     "mla", row["mla"], '"yes: q_lora 1536, kv_lora 512"', why="does not say how wide the latent is"
                 )
             row["mla"] = ""
-        for patterns, _, why in content_rules("refused"):
-            if fits_all(row, patterns):
-                raise RefusedError(why)
-        for patterns, columns, why in content_rules("misprints"):
-            if fits_all(row, patterns):
-                for column, value in columns.items():
-                    row[column] = str(value)
-                    self.fill(column, value, why)
+        for note in notes_on("refused", row):
+            raise RefusedError(note["reason"])
+        for note in notes_on("misprints", row):
+            for column, value in note["set"].items():
+                row[column] = str(value)
+                self.fill(column, value, note["reason"])
 
     def shape_of_name(self) -> None:
         """The shape of a model that the row only names."""
         row = self.row
-        for pattern, columns, source in model_rules():
-            if not row.get("hidden") and pattern.search(row["model_name"]):
-                for column, value in columns.items():
+        for note in notes_on("models", row):
+            if not row.get("hidden"):
+                for column, value in note["set"].items():
                     row[column] = row.get(column) or str(value)
-                self.fill("model", row["model_name"], source)
+                self.fill("model", row["model_name"], note["source"])
 
     def recipe(self) -> dict[str, float]:
         """What the published recipe of a row adds: numbers that no column holds (`RECIPE_NUMBERS`), by name; cells that
         are empty are filled in."""
         row = self.row
         numbers: dict[str, float] = {}
-        for patterns, columns, source in content_rules("recipes"):
-            if not fits_all(row, patterns):
-                continue
-            for column, value in columns.items():
+        for note in notes_on("recipes", row):
+            for column, value in note["set"].items():
                 if column in RECIPE_NUMBERS:
                     numbers[column] = float(str(value))
-                    self.fill(column, value, source)
+                    self.fill(column, value, note["source"])
                 elif not row.get(column):
                     row[column] = str(value)
-                    self.fill(column, value, source)
+                    self.fill(column, value, note["source"])
         return numbers
 
     def topology(self) -> None:

@@ -1,5 +1,4 @@
-"""Checks that tables of training and of serving share: blank cells, numbers, words from a closed list, and the refusal
-that names the cell.
+"""The cells of one row of measurements, whatever it measures: their words and numbers, and the refusal that names one.
 
 A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that
 was measured. Blank cells mean "not stated" and are no concern of this module.
@@ -9,32 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 
-from mowich.errors import UserError, did_you_mean
+from mowich.errors import did_you_mean
 
 PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
 
 LARGEST_COUNT = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableForm:
-    """The columns of a kind of table. required: without them a file is not such a table; metrics: what is measured;
-    counts: whole numbers from 1; counts_from_zero: whole numbers that may be 0; amounts: further numbers."""
-
-    required: tuple[str, ...]
-    metrics: tuple[str, ...]
-    counts: tuple[str, ...]
-    counts_from_zero: tuple[str, ...]
-    amounts: tuple[str, ...] = ()
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """Columns that hold a number or nothing."""
-        return (*self.counts, *self.counts_from_zero, *self.amounts, *self.metrics)
 
 
 class RefusedError(Exception):
@@ -62,53 +44,47 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-PATTERN_COLUMNS = ("source", "model", "framework", "date", "chip", "precision")
-"""Columns of a row of serving that a note may have a pattern of."""
+@cache
+def note_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a note, which is found in any case."""
+    return re.compile(text, re.IGNORECASE)
 
 
-def is_noted(note: Mapping[str, object], row: PublishedRow) -> bool:
-    """Whether a note is about a row: each of its patterns is found in the column of its name, in any case."""
-    return all(re.search(str(note[key]), row.get(key) or "", re.IGNORECASE) for key in PATTERN_COLUMNS if key in note)
+def fits_all(row: PublishedRow, patterns: Mapping[str, str]) -> bool:
+    """Whether each pattern is found in the column of its name."""
+    return all(note_pattern(text).search(row.get(column) or "") for column, text in patterns.items())
 
 
-def check_whole(row: PublishedRow, form: TableForm) -> None:
-    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `LARGEST_COUNT`."""
-    for column in (*form.counts, *form.counts_from_zero):
-        least = 0 if column in form.counts_from_zero else 1
-        text = (row.get(column) or "").strip()
-        if not text:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not least <= value <= LARGEST_COUNT or value % 1:
-            raise refusal(column, text, f"a whole number from {least} to {LARGEST_COUNT:.0e}".replace("+0", ""))
+def cell_text(row: PublishedRow, column: str) -> str:
+    """The words of a cell; "" where it holds none."""
+    return (row.get(column) or "").strip()
 
 
-def blank(row: PublishedRow, columns: Sequence[str], where: str) -> list[UserError]:
-    """Cells that must not be."""
-    return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
+def cell_number(row: PublishedRow, column: str) -> float | None:
+    """The number in a cell; None where it holds none."""
+    try:
+        return float(cell_text(row, column))
+    except ValueError:
+        return None
 
 
-LARGEST = 1e18
-"""No cell of a measurement is larger: seconds, bytes, FLOP/s in TFLOP/s, tokens."""
+def cell_count(row: PublishedRow, column: str) -> int:
+    """The ranks, or passes, or sequences in a cell; 1 where a row states none."""
+    return max(1, round(cell_number(row, column) or 1))
 
 
-def not_numbers(row: PublishedRow, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
-    """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
-    errors = []
-    for column in columns:
-        cell, place = row.get(column, ""), f"{where}, column {column}"
-        if not cell:
-            continue
-        try:
-            value = float(cell)
-        except ValueError:
-            errors.append(UserError("not a number", where=place, given=cell))
-            continue
-        if column in whole and (value < 1 or value % 1):
-            errors.append(UserError("out of range", where=place, given=cell, allowed="a whole number from 1"))
-        elif not 0 <= value <= LARGEST:  # nan neither
-            errors.append(UserError("out of range", where=place, given=cell, allowed=f"a number from 0 to {LARGEST:g}"))
-    return errors
+class Cells:
+    """One row while it is read. inferred: "field=value (how)" for every field that the row does not state."""
+
+    def __init__(self, row: PublishedRow) -> None:
+        self.row = dict(row)
+        self.inferred: list[str] = []
+
+    def fill(self, field: str, value: object, how: str) -> None:
+        self.inferred.append(f"{field}={value} ({how})")
+
+    def text(self, column: str) -> str:
+        return cell_text(self.row, column)
+
+    def number(self, column: str) -> float | None:
+        return cell_number(self.row, column)

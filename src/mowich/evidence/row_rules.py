@@ -1,4 +1,4 @@
-"""The columns of published training rows, and the rules by which their words are read.
+"""The rules by which the words of published training rows are read.
 
 The rules are data: `facts/published/row_notes.yaml`.
 """
@@ -6,70 +6,19 @@ The rules are data: `facts/published/row_notes.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
-from mowich.evidence.row_checks import PublishedRow, TableForm
+from mowich.evidence.row_checks import PublishedRow, fits_all, note_pattern
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System
 from mowich.models.model import Attention, Mixer, Model
+from mowich.shown import Result
 from mowich.software.recipes import newest, releases
-
-TRAINING = TableForm(
-    required=(
-        "id",
-        "chip",
-        "n_chips",
-        "model_name",
-        "n_layers",
-        "hidden",
-        "seq_len",
-        "precision",
-        "global_batch_seqs",
-        "TP",
-        "PP",
-        "primary_metric",
-    ),
-    metrics=(
-        "step_time_s",
-        "derived_step_time_s",
-        "tokens_per_s_per_chip",
-        "derived_tokens_per_s_per_chip",
-        "tokens_per_s_total",
-        "seqs_per_s_total",
-        "tflops_per_chip",
-        "mfu_reported_pct",
-    ),
-    counts=(
-        "n_chips",
-        "chips_per_scaleup_domain",
-        "n_layers",
-        "hidden",
-        "n_heads",
-        "n_kv_heads",
-        "ffn_hidden",
-        "moe_ffn_hidden",
-        "vocab",
-        "seq_len",
-        "global_batch_seqs",
-        "micro_batch",
-        "grad_accum",
-        "TP",
-        "PP",
-        "VPP",
-        "DP",
-        "CP",
-        "EP",
-        "ETP",
-    ),
-    counts_from_zero=("n_experts", "top_k", "n_shared_experts", "n_dense_layers"),
-)
-"""The columns of training measurements; a dense model has no experts, so their number may be 0. `primary_metric` names
-one of the metrics."""
 
 STATED_BY_CONVENTION = (
     "sp=",
@@ -121,123 +70,44 @@ OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 activation."""
 
 
-def is_time(metric: str) -> bool:
-    """True when a larger figure is slower."""
-    return metric.endswith(("step_time_s", "time_us"))
-
-
-_StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})
-"""The stack of a row in whose `columns` the pattern is found, and `and` too where it is given."""
-
-
-_ReleaseNote = TypedDict(
-    "_ReleaseNote", {"release": str, "columns": list[str], "pattern": str, "and": NotRequired[str]}
+_NameNote = TypedDict(
+    "_NameNote", {"stack": str, "release": str, "columns": list[str], "pattern": str, "and": NotRequired[str]}
 )
-"""The release of a row in whose `columns` the pattern is found, and `and` in its source's name too where it is given.
-The first group of the pattern is the number of the release; without one, `release` names it whole."""
+"""The software of a row in one of whose `columns` the pattern is found, and `and` in its source's name too where it is
+given. stacks: stack. releases: release; the first group of the pattern is the number of the release; without one,
+`release` names it whole."""
 
 
-class ModelNote(TypedDict):
-    """Columns of a model by its name."""
+class RowNote(TypedDict, total=False):
+    """What is known of rows by patterns of their columns. match: by column; one pattern alone is of the model's name,
+    and stands beside `notes`, one of the notes. set: cells, or numbers of a recipe; batch: sequences of a step."""
 
-    match: str
-    set: dict[str, object]
-    source: str
-
-
-class BatchNote(TypedDict):
-    """Sequences per step by the name of the model and the notes of a row."""
-
-    match: str
+    match: Required[dict[str, str] | str]
     notes: str
-    batch: float
-    source: str
-
-
-class ContentNote(TypedDict, total=False):
-    """What is known of rows in whose columns the patterns of `match` are found: columns to set, and why."""
-
-    match: Required[dict[str, str]]
     set: dict[str, object]
+    batch: float
     source: str
     reason: str
 
 
-class _Notes(TypedDict):
-    """`row_notes.yaml`."""
-
-    stacks: list[_StackNote]
-    releases: list[_ReleaseNote]
-    models: list[ModelNote]
-    recipes: list[ContentNote]
-    batches: list[BatchNote]
-    misprints: list[ContentNote]
-    refused: list[ContentNote]
-
-
 @cache
-def _notes() -> _Notes:
-    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
-    row."""
-    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
+def _file() -> Result:
+    """`row_notes.yaml`: stacks, releases, models, recipes, batches, misprints and refusals, each known by the content
+    of a row."""
+    loaded: Result = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
     return loaded
 
 
-@cache
-def stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str] | None], ...]:
-    return tuple(
-        (
-            e["stack"],
-            tuple(e["columns"]),
-            re.compile(e["pattern"], re.IGNORECASE),
-            re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
-        )
-        for e in _notes()["stacks"]
-    )
-
-
-@cache
-def release_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str]], ...]:
-    return tuple(
-        (
-            e["release"],
-            tuple(e["columns"]),
-            re.compile(e["pattern"], re.IGNORECASE),
-            re.compile(e.get("and", ""), re.IGNORECASE),
-        )
-        for e in _notes()["releases"]
-    )
-
-
-@cache
-def batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
-    return tuple(
-        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in _notes()["batches"]
-    )
-
-
-@cache
-def content_rules(
-    part: Literal["recipes", "misprints", "refused"],
-) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
-    """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
-    return tuple(
-        (
-            {column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()},
-            e.get("set", {}),
-            str(e.get("source") or e["reason"]),
-        )
-        for e in _notes()[part]
-    )
-
-
-def fits_all(row: PublishedRow, patterns: Mapping[str, re.Pattern[str]]) -> bool:
-    return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
-
-
-@cache
-def model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
-    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in _notes()["models"])
+def notes_on(
+    part: Literal["models", "recipes", "batches", "misprints", "refused"], row: PublishedRow
+) -> Iterator[RowNote]:
+    """The notes of a part that are about a row. A row that changes meanwhile is asked as it is then."""
+    notes: Sequence[RowNote] = _file()[part]
+    for note in notes:
+        match = note["match"]
+        patterns = {"model_name": match, "notes": note.get("notes", "")} if isinstance(match, str) else match
+        if fits_all(row, patterns):
+            yield note
 
 
 def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
@@ -245,10 +115,12 @@ def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
     `row_notes.yaml` that fits, else "megatron"."""
     if row.get("stack"):
         return row["stack"], True
-    source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
-    for stack, columns, pattern, also in stack_rules():
-        if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
-            return stack, True
+    source = {"source": f"{row.get('source_group', '')} {row.get('source_title', '')}"}
+    notes: Sequence[_NameNote] = _file()["stacks"]
+    for note in notes:
+        is_named = any(fits_all(row, {column: note["pattern"]}) for column in note["columns"])
+        if is_named and fits_all(source, {"source": note.get("and", "")}):
+            return note["stack"], True
     return "megatron", False
 
 
@@ -256,10 +128,12 @@ def release_of_row(row: PublishedRow, facts: Facts) -> str | None:
     """The release of software that a row names, of those that have recipes: a repaired one (26.02.01) that has none of
     its own is as the one that it repairs; of software without a number the newest that was out by the row's date."""
     known = releases(facts)
-    for name, columns, pattern, also in release_rules():
-        if not also.search(row.get("source_group", "")):
+    notes: Sequence[_NameNote] = _file()["releases"]
+    for note in notes:
+        name, pattern = note["release"], note_pattern(note["pattern"])
+        if not fits_all(row, {"source_group": note.get("and", "")}):
             continue
-        found = [match for column in columns if (match := pattern.search(row.get(column, "")))]
+        found = [match for column in note["columns"] if (match := pattern.search(row.get(column, "")))]
         if found and not pattern.groups:
             return newest(facts, by=row.get("date", "")[:7] or "0", of=name)
         for number in (match[1] for match in found):

@@ -16,18 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
-from mowich.evidence.row_cells import Cells
+from mowich.evidence.measured_tables import is_time, table_form
+from mowich.evidence.row_cells import MendedCells
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, SharedRuns, frugal_plans
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
-    TRAINING,
-    batch_rules,
     board_limits,
-    is_time,
     length_of_mfu,
     network_speed,
+    notes_on,
     per_device_batch,
     release_of_row,
     stack_of_row,
@@ -94,8 +93,9 @@ class Case:
     allocated_B: float | None
 
 
-class _Reader(Cells):
-    """Fills in one row. Mutable only while one row is read."""
+class _Reader(MendedCells):
+    """Fills in one row. Mutable only while one row is read. is_frozen: adapters train; is_sharded: weights are spread
+    over the data ranks."""
 
     def __init__(self, row: PublishedRow, facts: Facts, known: SharedRuns) -> None:
         super().__init__(row)
@@ -104,12 +104,14 @@ class _Reader(Cells):
         self.misprinted_pp = ""
         self.set_so: Mapping[str, str] = {}  # by the release of its software
         self.release = ""
+        self.stack = ""
+        self.is_moe = self.is_frozen = self.is_sharded = False
 
-    def with_prediction(self, model: Model, stack: str, recipe: Mapping[str, float]) -> Model:
+    def with_prediction(self, model: Model, recipe: Mapping[str, float]) -> Model:
         """The model with its multi-token-prediction block where the run trained it."""
         if not model.mtp_layers:
             return model
-        if not _has_mtp(self.row, stack):
+        if not _has_mtp(self.row, self.stack):
             return self.known.variant(model, 0, trained=False)
         if "mtp_layers" in recipe:
             return self.known.variant(model, round(recipe["mtp_layers"]), trained=True)
@@ -126,30 +128,30 @@ class _Reader(Cells):
         self.topology()
         self.shape_of_name()
         recipe = self.recipe()
-        stack, known = stack_of_row(row)
+        self.stack, known = stack_of_row(row)
         if not known:
-            self.fill("stack", stack, "the row names no software")
-        system = self.system(stack)
+            self.fill("stack", self.stack, "the row names no software")
+        system = self.system()
         system = self.known.as_recipes_say(system, recipe)
-        model, is_moe = self.model()
+        model = self.model()
         seq = self.seq(system, model)
         precision, how = precision_of(row.get("precision", ""), system)
         if how:
             self.fill("precision", precision, how)
-        system = self.released(system, model, precision, is_moe)
-        frozen = task == "lora" or has_word(row["model_name"], "lora")
+        system = self.released(system, model, precision)
+        self.is_frozen = task == "lora" or has_word(row["model_name"], "lora")
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
-        model = self.with_prediction(model, stack, recipe)
+        model = self.with_prediction(model, recipe)
 
         def planned() -> tuple[Plan, TrainJob]:
-            plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
+            plan, batch = self.plan(system, model, seq, precision)
             return plan, TrainJob(
                 tokens=batch * seq,
                 seq=seq,
                 batch_seqs=batch,
                 batch_tolerance=0.05,  # a plan that a row states in part is completed near its batch
                 is_balanced=balanced,
-                task="lora" if frozen else task or "pretrain",
+                task="lora" if self.is_frozen else task or "pretrain",
                 element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0,
                 is_autocast=is_autocast(row.get("precision", "")),
                 document=recipe.get("document"),
@@ -177,22 +179,22 @@ class _Reader(Cells):
             measured_step_s=step_s,
             inferred=tuple(self.inferred),
             fully_specified=not judged,
-            is_moe=is_moe,
-            kind=_kind(row, stack, is_moe, frozen, plan),
+            is_moe=self.is_moe,
+            kind=self.kind(),
             memory_share=share,
             memory_plan=memory_plan,
             allocated_B=allocated_B(row.get("notes", "")),
         )
 
-    def released(self, system: Platform, model: Model, precision: str, is_moe: bool) -> Platform:
+    def released(self, system: Platform, model: Model, precision: str) -> Platform:
         """The system set as the release says that the row names, or as most runs of the newest release of its software
         that was out by its date."""
-        recipe = attention_of_words(self.row.get("precision", ""), is_moe=is_moe)
+        recipe = attention_of_words(self.row.get("precision", ""), is_moe=self.is_moe)
         release = release_of_row(self.row, self.facts)
         by = newest(self.facts, system.stack.name, self.row.get("date", "")[:7] or "0")
         for one, name in ((release, model.name), (by, "")):
             if recipe is None and one is not None:
-                recipe = recipe_for(self.facts, one, name, system.chip, precision, is_moe=is_moe)
+                recipe = recipe_for(self.facts, one, name, system.chip, precision, is_moe=self.is_moe)
         if recipe is None:
             return system
         how = f"of {recipe.path}"
@@ -229,7 +231,7 @@ class _Reader(Cells):
         self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
         return share, plan
 
-    def system(self, stack: str) -> Platform:
+    def system(self) -> Platform:
         chips = self.degree("n_chips")
         if chips is None:
             chips = self.chips_of_degrees()
@@ -239,20 +241,20 @@ class _Reader(Cells):
         variant = re.match(r"[AH]800\b", detail)  # export versions, listed under the chip that they cut down
         chip = variant[0] if variant else self.row["chip"]
         board = board_limits(detail)
-        key = (chip, chips, domain, stack, network, board)
+        key = (chip, chips, domain, self.stack, network, board)
         if key not in self.known.systems:
             try:
                 system = equip(
                     self.facts,
                     self.facts.resolve_system(chip),
                     chips=chips,
-                    stack=stack,
+                    stack=self.stack,
                     domain_chips=domain,
                     has_recipe=False,
                 )
             except UserError as error:
                 if self.row.get("stack") and error.field == "stack":  # the same mistake, in the words of a table
-                    raise refusal("stack", stack, error.allowed or ()) from error
+                    raise refusal("stack", self.stack, error.allowed or ()) from error
                 raise RefusedError(error.line()) from error
             if network:  # the row states the network between its servers
                 each = network[0] if network[1] else network[0] / (domain or 1)
@@ -279,7 +281,7 @@ class _Reader(Cells):
         self.fill("n_chips", chips, "TP x PP x CP x DP")
         return chips
 
-    def model(self) -> tuple[Model, bool]:
+    def model(self) -> Model:
         from mowich.models.columns import COLUMNS, model_from_columns
 
         row = self.row
@@ -295,7 +297,8 @@ class _Reader(Cells):
         model, guesses = found
         for guess in guesses:
             self.inferred.append(f"model: {guess}")
-        return model, model.has_experts
+        self.is_moe = model.has_experts
+        return model
 
     def seq(self, system: Platform, model: Model) -> int:
         stated = self.degree("seq_len")
@@ -318,10 +321,9 @@ class _Reader(Cells):
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return _possible_batch(each * devices)
-        for match, words, sequences, source in batch_rules():
-            if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
-                self.fill("batch", f"{sequences:g}", source)
-                return sequences
+        for note in notes_on("batches", self.row):
+            self.fill("batch", f"{note['batch']:g}", note["source"])
+            return float(note["batch"])
         step, chips = self.number("step_time_s"), self.number("n_chips")
         rate, each_chip, seqs = (
             self.number(c) for c in ("tokens_per_s_total", "tokens_per_s_per_chip", "seqs_per_s_total")
@@ -351,16 +353,14 @@ class _Reader(Cells):
         )
         return float(other)
 
-    def plan(
-        self, system: Platform, model: Model, seq: int, stack: str, precision: str, frozen: bool, is_moe: bool
-    ) -> tuple[Plan, float]:
+    def plan(self, system: Platform, model: Model, seq: int, precision: str) -> tuple[Plan, float]:
         """(the plan, sequences per step): what the row states, the rest by the rules of the methods below."""
-        row, n = self.row, system.devices
-        zero, recompute, tightest = self.policy(stack)
-        sharded = zero == 3 or stack.startswith("jax") or stack == "pytorch-fsdp"
-        fits = CoarseFit(system=system, model=model, seq=seq, frozen=frozen, zero=zero, recompute=tightest)
+        row, n, stack = self.row, system.devices, self.stack
+        zero, recompute, tightest = self.policy()
+        self.is_sharded = zero == 3 or stack.startswith("jax") or stack == "pytorch-fsdp"
+        fits = CoarseFit(system=system, model=model, seq=seq, frozen=self.is_frozen, zero=zero, recompute=tightest)
         batch, accumulate, mb = self.batch(n, seq), self.degree("grad_accum"), self.degree("micro_batch")
-        tp, pp, cp, ep = self.layout(fits, stack, sharded, is_moe, batch, accumulate, mb)
+        tp, pp, cp, ep = self.layout(fits, batch, accumulate, mb)
         if pp > model.num_layers:
             if not row.get("PP"):
                 raise RefusedError(f"PP {pp} exceeds the {model.num_layers} layers")
@@ -369,13 +369,13 @@ class _Reader(Cells):
         if n % (tp * pp * cp):
             raise RefusedError(f"TP {tp} x PP {pp} x CP {cp} does not divide {n} devices")
         dp = n // (tp * pp * cp)
-        self.data_ranks(dp, cp, ep or 1, sharded, n)
-        ep, etp = self.experts(tp, cp, dp, ep, is_moe)
+        self.data_ranks(dp, cp, ep or 1, n)
+        ep, etp = self.experts(tp, cp, dp, ep)
         shards = self.shards(system, tp * cp, dp, ep) if zero else 0
-        mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep, stack, sharded)
+        mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep)
         vpp = self.degree("VPP") if pp > 1 else 1
         if vpp is None:
-            vpp = self.chunks(model, stack, pp, batch / (mb * dp))
+            vpp = self.chunks(model, pp, batch / (mb * dp))
             if stack not in (*OLD_MEGATRON, "neuron"):
                 self.fill("vpp", vpp, "not stated: about 4 where the layers divide" if vpp > 1 else "not stated, 1F1B")
         stated = switch_of("SP", row.get("SP", ""))
@@ -402,7 +402,7 @@ class _Reader(Cells):
         )
         return plan, batch
 
-    def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool, devices: int) -> None:
+    def data_ranks(self, dp: int, cp: int, ep: int, devices: int) -> None:
         """Says what a stated DP counts: sources count replicas of the model, ranks that share gradients (x CP), or
         replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded model.
         A smaller count that divides the devices is a misprint, as devices and the other degrees leave one value. Raises
@@ -417,7 +417,7 @@ class _Reader(Cells):
             n // ep: "the row's counts replicas of the experts" for n in (dp * cp, dp) if ep > 1 and n % ep == 0
         }
         how = meanings.get(stated)
-        if how is None and sharded and dp * cp % stated == 0:
+        if how is None and self.is_sharded and dp * cp % stated == 0:
             how = "the row's counts replicas of the sharded weights"
         if how is None and stated < dp and devices % stated == 0:
             how = "does not fill the devices with the other degrees: a misprint, as they leave one value"
@@ -426,7 +426,7 @@ class _Reader(Cells):
             raise refusal(
                 "DP",
                 self.row["DP"],
-                allowed + (", or a part of the sharded ranks" if sharded else ""),
+                allowed + (", or a part of the sharded ranks" if self.is_sharded else ""),
                 why="does not fill the devices with the other degrees",
             )
         self.fill("dp", dp, f"devices / (TP PP CP); DP {stated}: {how}")
@@ -438,10 +438,10 @@ class _Reader(Cells):
         found = sharding_group(self.row.get("fsdp_zero", ""), data=dp, unit=unit, server=server, experts=ep)
         return 0 if found is None or found * inner % ep else found
 
-    def policy(self, stack: str) -> tuple[int, str, str]:
+    def policy(self) -> tuple[int, str, str]:
         """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch
         fits)."""
-        row = self.row
+        row, stack = self.row, self.stack
         zero = zero_of(row.get("fsdp_zero", ""))
         if zero is None and "zero" in self.set_so:
             zero = int(self.set_so["zero"])
@@ -466,19 +466,13 @@ class _Reader(Cells):
         return zero, recompute, "full" if stack.startswith("jax") else recompute
 
     def layout(
-        self,
-        fits: CoarseFit,
-        stack: str,
-        sharded: bool,
-        is_moe: bool,
-        batch: float | None,
-        accumulate: int | None,
-        mb: int | None,
+        self, fits: CoarseFit, batch: float | None, accumulate: int | None, mb: int | None
     ) -> tuple[int, int, int, int]:
         """(tp, pp, cp, ep). Weight-sharding stacks need none of them; Megatron takes the least tensor and pipeline
         parallelism that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and
         micro-batch are known, so is the number of devices that share a micro-batch, and TP, PP and CP split just
         that."""
+        stack, sharded, is_moe = self.stack, self.is_sharded, self.is_moe
         n, domain = fits.system.devices, fits.system.domain_devices
         tp, pp, cp, ep = (self.degree(c) for c in ("TP", "PP", "CP", "EP"))
         dp = None if sharded else self.degree("DP")  # FSDP sources print replicas only
@@ -537,13 +531,13 @@ class _Reader(Cells):
                 self.fill("cp", cp, "fewer sequences than data ranks")
         return tp, pp, cp, ep
 
-    def experts(self, tp: int, cp: int, dp: int, ep: int, is_moe: bool) -> tuple[int, int]:
+    def experts(self, tp: int, cp: int, dp: int, ep: int) -> tuple[int, int]:
         """(ep, etp). Older NeMo tables cut experts by TP as well; Megatron-Bridge and the others do not."""
         ranks, etp = tp * cp * dp, self.degree("ETP")
         if etp is None:
             older = re.search(r"dgxc|nemo perf docs", self.row.get("source_group", "").casefold())
-            etp = tp if is_moe and ep > 1 and older and ep * tp <= ranks else 1
-            if is_moe and tp > 1:
+            etp = tp if self.is_moe and ep > 1 and older and ep * tp <= ranks else 1
+            if self.is_moe and tp > 1:
                 self.fill("etp", etp, "older NeMo shards experts by TP too" if etp > 1 else "experts are not cut")
         if ranks % (ep * etp):
             raise RefusedError(f"EP {ep} x ETP {etp} does not divide the {ranks} ranks of a stage")
@@ -560,51 +554,53 @@ class _Reader(Cells):
         cp: int,
         dp: int,
         ep: int,
-        stack: str,
-        sharded: bool,
     ) -> tuple[int, float]:
         """(micro-batch, sequences per step), whichever of the two the row states."""
         local = batch / dp if batch else None
-        if mb and local and pp > 1 and sharded and not accumulate and local / mb <= 1:
+        if mb and local and pp > 1 and self.is_sharded and not accumulate and local / mb <= 1:
             mb = 1  # PyTorch pipelines print the batch of a data rank
             self.fill("micro_batch", mb, "the batch printed is that of a data rank, fed to a pipeline")
         if mb is None:
             if pp > 1 or (local is not None and local < 1):
                 mb = 1
-            elif stack.startswith("jax") and local is not None and not accumulate:
+            elif self.stack.startswith("jax") and local is not None and not accumulate:
                 mb = round(local)  # no accumulation: the whole local batch at once
             elif local is not None and accumulate:
                 mb = max(1, round(local / accumulate))
             else:
                 mb = fits.micro_batch(tp, pp, cp, dp, ep, round(local) if local else 8)
-            if not (stack.startswith("jax") and self.row.get("per_device_batch_stated")):
+            if not (self.stack.startswith("jax") and self.row.get("per_device_batch_stated")):
                 self.fill(
                     "micro_batch", mb, "1 in a pipeline; else the local batch, or the largest part of it that fits"
                 )
         if batch is None:
-            rounds = 1 if sharded and pp == 1 else max(32, 8 * pp)
+            rounds = 1 if self.is_sharded and pp == 1 else max(32, 8 * pp)
             batch = float(mb * dp * rounds)
             self.fill("batch", f"{batch:g}", f"not stated: {rounds} micro-batches per replica")
         if batch < mb * dp:
             mb = max(1, int(batch // dp))
         return mb, batch
 
-    @staticmethod
-    def chunks(model: Model, stack: str, pp: int, rounds: float) -> int:
+    def chunks(self, model: Model, pp: int, rounds: float) -> int:
         """Model chunks per stage where the row does not say: modern Megatron interleaves about 4 deep from PP 4 on."""
-        if stack not in ("megatron", "megatron-2025") or pp < 4 or rounds < pp:
+        if self.stack not in ("megatron", "megatron-2025") or pp < 4 or rounds < pp:
             return 1
         for vpp in (4, 5, 3, 6, 2, 7):  # Megatron may count the embedding and the loss as layers
             if any((model.num_layers + extra) % (pp * vpp) == 0 for extra in (0, 2)):
                 return vpp
         return 1
 
+    def kind(self) -> str:
+        """Model and stack, as errors are told by."""
+        return "lora" if self.is_frozen else f"{'moe' if self.is_moe else 'dense'} {self.stack}"
+
     def measured(self, model: Model, system: Platform, job: TrainJob) -> tuple[str, float, float]:
         """(metric, its figure, the same as seconds per step)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
-        if metric not in TRAINING.metrics:
-            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(TRAINING.metrics)}")
+        metrics = table_form("training").metrics
+        if metric not in metrics:
+            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(metrics)}")
         value = self.number(metric)
         if value is None or value <= 0:
             raise RefusedError(f"{metric} is blank")
@@ -642,10 +638,6 @@ def _possible_batch(sequences: float) -> float:
     if not sequences <= LARGEST_COUNT:
         raise RefusedError(f"a batch of {sequences:g} sequences is larger than any")
     return sequences
-
-
-def _kind(row: PublishedRow, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
-    return "lora" if frozen else f"{'moe' if is_moe else 'dense'} {stack}"
 
 
 def read_cases(rows: list[PublishedRow], facts: Facts) -> list[Case | str]:

@@ -17,27 +17,13 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
+from mowich.evidence.measured_tables import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, is_time
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.row_rules import is_time
-from mowich.shown import Keyed, Rows, Shown
+from mowich.shown import Keyed, Rows, Shown, plain_json
 
 if TYPE_CHECKING:
     from mowich.evidence.rows import Case
 
-_SCHEMA = "mowich/validate@1"
-
-SHIPPED = "published/training.csv"
-"""How a result names the training rows that ship: constants and widths of intervals were fitted to them, so their
-errors are in sample."""
-
-TRAINIUM = "published/trainium_serving.csv"
-"""The same of the rows of serving on Trainium."""
-
-TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
-"""The same of collectives among the cores of Trainium."""
-
-METERED = "published/energy.csv"
-"""The same of rows of metered power: the shares of provisioned power that chips draw are read from them."""
 
 FITTED_TO: Mapping[str, str] = {
     SHIPPED: "training",
@@ -80,10 +66,9 @@ class MemoryScore(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
-    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
-    max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
-    are per step.
+class RowResult(Keyed):
+    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric. measured,
+    predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
     grade: D on chips to whose family no constant was fitted, else C. stack: who served, with which kernels, where the
     row says it ("": not stated).
     hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of
@@ -91,21 +76,24 @@ class RowResult:
     not, offload or a policy that is not modelled ran, and the row is scored apart. memory: of rows that state it.
     Unsupported rows have a reason and no figures."""
 
+    KEYS = (
+        "id status reason metric measured predicted low high ratio abs_error chip source kind fully_specified "
+        "grade hand_tuned hand_tuned_coverage fits_memory model=case.model.name inferred memory? stack:none?"
+    )
+
     id: str
-    status: str
-    reason: str | None
-    inferred: tuple[str, ...]
     metric: str
-    measured: float | None
-    predicted: float | None
-    low: float | None
-    high: float | None
-    ratio: float | None
-    abs_error: float | None
     chip: str
     source: str
     kind: str
-    fully_specified: bool
+    reason: str | None = None
+    inferred: tuple[str, ...] = ()
+    measured: float | None = None
+    predicted: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ratio: float | None = None
+    fully_specified: bool = True
     case: Case | None = None
     parts: Mapping[str, float] | None = None
     hand_tuned: float | None = None
@@ -120,22 +108,24 @@ class RowResult:
         """A row that is refused, without figures. source: the row's group of sources."""
         return cls(
             id=row["id"],
-            status="unsupported",
             reason=reason,
-            inferred=(),
             metric=metric,
-            measured=None,
-            predicted=None,
-            low=None,
-            high=None,
-            ratio=None,
-            abs_error=None,
             chip=row["chip"],
             source=source,
             kind="unsupported",
             fully_specified=False,
             stack=row.get("stack") or "",
         )
+
+    @property
+    def status(self) -> str:
+        """ "ok", or "unsupported" where there is a reason why there are no figures."""
+        return "unsupported" if self.reason else "ok"
+
+    @property
+    def abs_error(self) -> float | None:
+        """max(ratio, 1/ratio) - 1."""
+        return max(self.ratio, 1.0 / self.ratio) - 1.0 if self.ratio else None
 
     @property
     def framework_factor(self) -> float | None:
@@ -150,33 +140,6 @@ class RowResult:
         if self.low is None or self.high is None or self.measured is None:
             return None
         return self.low <= self.measured <= self.high
-
-    def to_dict(self) -> dict[str, object]:
-        """The row of the JSON contract."""
-        keys = (
-            "id",
-            "status",
-            "reason",
-            "metric",
-            "measured",
-            "predicted",
-            "low",
-            "high",
-            "ratio",
-            "abs_error",
-            "chip",
-            "source",
-            "kind",
-            "fully_specified",
-            "grade",
-            "hand_tuned",
-            "hand_tuned_coverage",
-            "fits_memory",
-        )
-        model = None if self.case is None else self.case.model.name
-        shown = {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
-        shown |= {"memory": self.memory.to_dict()} if self.memory else {}
-        return {**shown, "stack": self.stack} if self.stack else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +203,9 @@ class Validation(Shown):
         'published/training.csv'
     """
 
+    SCHEMA = "mowich/validate@1"
+    KEYS = "file=path facts_hash rows summary=told_summary pairs?"
+
     path: str
     facts_hash: str
     rows: Rows[RowResult]
@@ -278,22 +244,10 @@ class Validation(Shown):
             groups.setdefault(key(row), []).append(row)
         return {name: summarise(groups[name]) for name in sorted(groups)}
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/validate@1` JSON."""
-        shown: dict[str, object] = {}
-        for name, part in self.summary().items():
-            if isinstance(part, Summary):
-                shown[name] = part.to_dict()
-            elif isinstance(part, Mapping):
-                shown[name] = {k: v.to_dict() for k, v in part.items()}
-        return {
-            "schema": _SCHEMA,
-            "file": self.path,
-            "facts_hash": self.facts_hash,
-            "rows": [r.to_dict() for r in self.rows],
-            "summary": shown,
-            **({} if self.pairs is None else {"pairs": [pair.to_dict() for pair in self.pairs]}),
-        }
+    @property
+    def told_summary(self) -> object:
+        """The summaries as the JSON states them."""
+        return plain_json(self.summary())
 
 
 def summarise(rows: Iterable[RowResult | MemoryScore]) -> Summary:

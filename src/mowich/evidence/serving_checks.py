@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mowich.evidence.row_checks import PublishedRow, RefusedError
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
 from mowich.evidence.serving_cases import gather_cases
-from mowich.evidence.serving_guesses import shorter_of_two
 from mowich.evidence.serving_rows import WIDE_CACHE, ServingCase, read_case
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -73,6 +72,21 @@ def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[Servi
     for i, why in _too_fast(out, facts):
         out[i] = why
     return out
+
+
+TWICE = 1.05
+"""Two times per token of one plan and load that differ by more are of two runs."""
+
+
+def shorter_of_two(rows: Sequence[PublishedRow]) -> list[bool]:
+    """Whether each row's time per token is the shorter of two that were measured under one plan and load."""
+    same = ("framework", "model", "chip", "precision", "date", "tp", "pp", "dp", "ep", "isl", "osl", "concurrency")
+    keys = [tuple(row.get(name) or "" for name in same) for row in rows]
+    times = [cell_number(row, "tpot_ms") or 0.0 for row in rows]
+    longest: dict[tuple[str, ...], float] = {}
+    for key, time in zip(keys, times, strict=True):
+        longest[key] = max(longest.get(key, 0.0), time)
+    return [longest[key] > TWICE * time > 0.0 for key, time in zip(keys, times, strict=True)]
 
 
 def _with_narrow_caches(

@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from mowich.evidence.measured_tables import TRAINIUM, published, read_csv
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.scores import TRAINIUM
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.validate import published, read_csv
 from mowich.facts import load_facts
 from mowich.software.vendors import chip_of
 

@@ -12,68 +12,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
-from mowich.evidence.serving_graphs import AS_MANY, CompiledGraph, GraphNote, compiled_graph
-from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
-from mowich.evidence.serving_launch import CampaignNote, LaunchNote, campaign_of, rounds_of, script_of, stated_launch
-from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
-from mowich.evidence.serving_ranks import cell_degree, cell_number, read_ranks
-from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, cell_text, has_word, refusal
+from mowich.evidence.serving_notes import (
+    AS_MANY,
+    CompiledGraph,
+    NotedRun,
+    compiled_graph,
+    engine_of,
+    find_model,
+    first_note,
+    notes_of,
+    rounds_of,
+    skipped_metrics,
+    speculation_of,
+    stack_note,
+    stated_launch,
+)
+from mowich.evidence.serving_ranks import NOT_TIMED, decode_worker, read_ranks
 from mowich.facts import Facts
-from mowich.facts.load import shipped_folder
-from mowich.files import shipped_yaml
 from mowich.machines.system import System, logical_cores, resolve
-from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
-
-SERVING = TableForm(
-    required=(
-        "id",
-        "chip",
-        "n_chips",
-        "framework",
-        "model",
-        "precision",
-        "mode",
-        "tp",
-        "isl",
-        "osl",
-        "concurrency",
-    ),
-    metrics=(
-        "tpot_ms",
-        "ttft_ms",
-        "output_tok_s_per_chip",
-    ),
-    counts=(
-        "n_chips",
-        "tp",
-        "pp",
-        "isl",
-        "osl",
-        "concurrency",
-        "batch",
-        "lnc",
-        "prefill_workers",
-        "decode_workers",
-    ),
-    counts_from_zero=(
-        "dp",
-        "ep",
-        "moe_tp",
-    ),
-    amounts=("output_tok_s",),
-)
-"""The columns of serving measurements; sources write 0 for a parallelism that is not used. Each metric that a row
-states gives one result."""
 
 CONCURRENCY_FACTOR = 1.5
 """How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them
@@ -147,106 +112,6 @@ class ServingCase:
         return "fp8" if WIDE_CACHE in self.inferred and self.plan.weights != "bf16" else None
 
 
-Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
-_SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date", "notes")
-"""Columns that a rule searches."""
-
-
-class EngineNote(TypedDict):
-    """The engine of a framework by its name."""
-
-    engine: str
-    pattern: str
-
-
-class StackNote(TypedDict):
-    """The engine of a word of the column `stack`; batch: "static" where a batch starts together and is not refilled."""
-
-    engine: str
-    pattern: str
-    batch: NotRequired[str]
-
-
-class RuleNote(TypedDict, total=False):
-    """Rows that are left out, or metrics of them, by patterns of their columns, and why."""
-
-    source: str
-    chip: str
-    mode: str
-    framework: str
-    model: str
-    date: str
-    notes: str
-    min_tp: int
-    exclude: str
-    skip: list[str]
-    reason: str
-
-
-class _Notes(TypedDict):
-    """`serving_notes.yaml`. models: names that tables use -> names of ours."""
-
-    engines: list[EngineNote]
-    stacks: list[StackNote]
-    graphs: list[GraphNote]
-    campaigns: list[CampaignNote]
-    models: dict[str, str]
-    rules: list[RuleNote]
-    speculation: list[SpeculationNote]
-    ranks: list[LaunchNote]
-    caches: list[CacheNote]
-    experts: list[ExpertsNote]
-    norms: list[NormsNote]
-    launch: list[LaunchNote]
-
-
-@cache
-def _notes() -> _Notes:
-    """`serving_notes.yaml`."""
-    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
-    return loaded
-
-
-_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|mxfp4|bf16|int4|awq|gptq|w8a8|hf|v0\.\d)([-_].*)?$", re.IGNORECASE)
-
-
-@cache
-def find_model(name: str) -> Model:
-    """A model by the name that a table uses, with suffixes of precision taken off. Raises UserError."""
-    tried = name
-    while True:
-        try:
-            return load_model(tried)
-        except UserError as error:
-            shorter = _SUFFIX.sub("", tried)
-            if shorter == tried:
-                other = _notes().get("models", {}).get(name.rsplit("/", 1)[-1].casefold())
-                if other and other != tried:
-                    tried = other
-                    continue
-                raise error
-            tried = shorter
-
-
-def _stack_of(stack: str) -> StackNote | None:
-    """What `serving_notes.yaml` says of a word of the column `stack` (who serves, with which kernels); None where a row
-    states none. Raises RefusedError for a word that is not known."""
-    if not stack:
-        return None
-    for entry in _notes()["stacks"]:
-        if re.fullmatch(entry["pattern"], stack, re.IGNORECASE) or stack == entry["engine"]:
-            return entry
-    raise refusal("stack", stack, [entry["pattern"] for entry in _notes()["stacks"]])
-
-
-def engine_of(framework: str) -> str:
-    """The engine whose constants a framework's name asks for. Raises RefusedError for one that is not known."""
-    for entry in _notes()["engines"]:
-        if re.search(entry["pattern"], framework, re.IGNORECASE):
-            return str(entry["engine"])
-    raise refusal("framework", framework, sorted({str(entry["engine"]) for entry in _notes()["engines"]}))
-
-
 _PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
 """Words for the format of the weights; what stands beside them is free text."""
 PRECISION_PATTERNS = (
@@ -316,24 +181,11 @@ def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
     if word not in ("", "auto"):
         raise refusal("kv_precision", row["kv_precision"], KV_WORDS)
     if campaign == "ix":
-        if note := cache_of(_notes()["caches"], row):
+        if note := first_note(notes_of("caches"), row):
             return note["kv"], f"kv={note['kv']} ({note['script']})"
         if weights != "bf16":
             return "fp8", GUESSED_CACHE
     return "bf16", WIDE_CACHE
-
-
-def skipped_metrics(row: PublishedRow) -> dict[str, str]:
-    """Metrics of a row that are not compared -> the reason, by the rules of `serving_notes.yaml`. Raises RefusedError
-    for a row that they exclude."""
-    skip: dict[str, str] = {}
-    for entry in _notes()["rules"]:
-        hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _SEARCHED)
-        if hit and cell_degree(row, "tp") >= entry.get("min_tp", 0):
-            if "exclude" in entry:
-                raise RefusedError(f"excluded: {entry['exclude']}")
-            skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
-    return skip
 
 
 def check_mode(mode: str) -> None:
@@ -362,7 +214,7 @@ class _Load:
 def _load_of(row: PublishedRow) -> _Load:
     """What a row asks of its machine. Raises RefusedError with the reason."""
     mode = row.get("mode") or ""
-    check_whole(row, SERVING)
+    table_form("serving").check_whole(row)
     inferred = [] if mode else ["mode=online (not stated)"]
     check_mode(mode)
     skip = skipped_metrics(row)
@@ -374,7 +226,7 @@ def _load_of(row: PublishedRow) -> _Load:
     prompt, output = cell_number(row, "isl"), cell_number(row, "osl")
     if not prompt or not output:
         raise RefusedError("the lengths are not stated")
-    if not (row.get("tp") or "").strip():
+    if not cell_text(row, "tp"):
         raise RefusedError("the plan is not stated")
     return _Load(row=row, lengths=(prompt, output), is_decode_only=is_decode_only, skip=skip, inferred=tuple(inferred))
 
@@ -388,45 +240,36 @@ def read_case(
     is_shorter: bool = False,
 ) -> ServingCase:
     """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
-    whether a plan that reads as folded is unfolded; is_shorter: as in `serving_guesses.shorter_of_two`. Raises
+    whether a plan that reads as folded is unfolded; is_shorter: as in
+    `serving_checks.shorter_of_two`. Raises
     RefusedError with the reason."""
-    table, whole, load = _notes(), row, _load_of(row)
-    row, lengths, skip = load.row, load.lengths, load.skip
-    inferred = list(load.inferred)
-    stack = _stack_of((row.get("stack") or "").strip())
+    load = _load_of(row)
+    whole, row, lengths, skip = row, load.row, load.lengths, load.skip
+    stack = stack_note(cell_text(row, "stack"))
     engine = stack["engine"] if stack else engine_of(row["framework"])
     try:
         model = find_model(row["model"])
-        campaign = campaign_of(table["campaigns"], row)
+        campaign = first_note(notes_of("campaigns"), row)
         one = _system(row, 1, facts, systems)
         engine = build_for(facts, engine, one.vendor)
     except UserError as error:
         raise RefusedError(error.what) from error
     starts_together = bool(stack and stack.get("batch") == "static")
-    ranks = read_ranks(row, one, table["ranks"], lengths=lengths, starts_together=starts_together, folds=folds)
-    inferred += ranks.inferred
+    ranks = read_ranks(row, one, lengths=lengths, starts_together=starts_together, folds=folds)
     tp, dp, users = ranks.tp, ranks.dp, ranks.users
     system = _system(row, ranks.chips, facts, systems)
     weights, how_weights = weights_of(row, model, system, facts)
     kv, how_kv = kv_of(row, weights, campaign["campaign"])
     ep = ranks.ep if model.has_experts else 1
-    speculates, accept, how_guessed = speculation_of(
-        table["speculation"],
-        row,
-        campaign["campaign"],
-        lengths=lengths,
-        users=users * dp,
-        tp=tp,
-        ep=ep,
-        is_shorter=is_shorter,
-    )
-    graph = compiled_graph(table["graphs"], row, users=users) if stack else AS_MANY
-    inferred += [*(how for how in (how_weights, how_kv, how_guessed) if how), *graph.words]
-    script = script_of(
-        table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
-    )
-    launch = stated_launch(script, prompt=lengths[0], moe=experts_of(table["experts"], row, dp=dp))
-    measured = {m: v for m in SERVING.metrics if (v := cell_number(row, m))}
+    run = NotedRun(lengths=lengths, users=users * dp, tp=tp, dp=dp, ep=ep, is_shorter=is_shorter)
+    speculates, accept, how_guessed = speculation_of(row, campaign["campaign"], run)
+    script = first_note(notes_of("launch"), row, replace(run, tp=tp * dp, speculates=speculates))
+    graph = compiled_graph(notes_of("graphs"), row, users=users) if stack else AS_MANY
+    filled = (how for how in (how_weights, how_kv, how_guessed) if how)
+    inferred = (*load.inferred, *ranks.inferred, *filled, *graph.words)
+    moe = first_note(notes_of("experts"), row, run).get("path", "")
+    launch = stated_launch(script, prompt=lengths[0], moe=moe)
+    measured = {m: v for m in table_form("serving").metrics if (v := cell_number(row, m))}
     if ranks.is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
     if ranks.in_flight and not ranks.is_static:
@@ -461,14 +304,14 @@ def read_case(
         speculates=speculates,
         accept=accept,
         cached=0.0,
-        stack=(row.get("stack") or "").strip(),
+        stack=cell_text(row, "stack"),
         measured=measured,
-        inferred=tuple(inferred),
+        inferred=inferred,
         skip=skip,
         decode_only=load.is_decode_only,
         drafts=script.get("drafts", 0),
         products=script.get("products", ""),
-        norms_apart=norms_apart(table["norms"], row),
+        norms_apart=first_note(notes_of("norms"), row).get("apart", False),
         graph=graph,
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if load.is_decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
@@ -509,7 +352,7 @@ def is_rate_of_decoding(row: PublishedRow, users: float) -> bool:
 def _system(row: PublishedRow, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
     """The machine of a row, by the name of its chip and the cores of a device where the row states them (`lnc`);
     remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
-    name, lnc = row["chip"], (row.get("lnc") or "").strip()
+    name, lnc = row["chip"], cell_text(row, "lnc")
     key = (f"{name} {lnc}", chips)
     if known is not None and key in known:
         return known[key]

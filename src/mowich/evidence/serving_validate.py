@@ -14,27 +14,17 @@ from dataclasses import replace
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, blank, not_numbers
+from mowich.evidence.measured_tables import table_form
+from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import RowResult
 from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_rows import SERVING, ServingCase
+from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.serving.anchors import METRICS
 from mowich.serving.engines import has_own
 from mowich.serving.own_rows import known_anchors
 from mowich.serving.steady import Steady
-
-
-def is_serving(columns: Sequence[str]) -> bool:
-    """Whether a table's columns are those of serving measurements."""
-    return any(metric in columns for metric in SERVING.metrics)
-
-
-def check_serving_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, cells that are no number."""
-    return blank(row, ("id", "chip"), where) + not_numbers(row, SERVING.numbers, where)
 
 
 def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
@@ -46,7 +36,7 @@ def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
     out: list[RowResult] = []
     for row, case in zip(rows, read, strict=True):
         if isinstance(case, str):
-            stated = [metric for metric in SERVING.metrics if row.get(metric)] or ["none"]
+            stated = [metric for metric in table_form("serving").metrics if row.get(metric)] or ["none"]
             source = row.get("source", "")
             out += [RowResult.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
         else:
@@ -87,7 +77,7 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
         moves = {metric: math.log(other[metric] / value[metric]) for metric in value}
         parts = _parts(steady, i, float(shift["tpot"][i]))
         results = []
-        for metric in SERVING.metrics:
+        for metric in table_form("serving").metrics:
             measured = case.measured.get(metric)
             if measured is None:
                 continue
@@ -151,7 +141,6 @@ def _result(
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
     return RowResult(
         id=case.id,
-        status="unsupported" if reason else "ok",
         reason=reason,
         inferred=case.inferred,
         metric=metric,
@@ -160,7 +149,6 @@ def _result(
         low=None if predicted is None else predicted * math.exp(-math.hypot(half, min(move, 0.0))),
         high=None if predicted is None else predicted * math.exp(math.hypot(half, max(move, 0.0))),
         ratio=ratio,
-        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0,
         chip=case.chip,
         source=case.source,
         kind=f"{case.arch} {case.engine}",

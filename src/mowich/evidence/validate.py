@@ -7,186 +7,29 @@ and never fits anything to the file.
 
 from __future__ import annotations
 
-import csv
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
-from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence import collective_rows, forward_passes, serving_validate
-from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
-from mowich.evidence.forward_rows import PASS_TABLE, check_pass_row, is_pass, named_rows
+from mowich.evidence.collective_rows import validate_collectives
+from mowich.evidence.energy_rows import validate_energy
+from mowich.evidence.forward_passes import validate_forward
+from mowich.evidence.measured_tables import TableKind, chip_reason, is_time, published, read_csv, shipped_as, table_kind
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import RL_TABLE, check_rl_row, is_rl
-from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
+from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_plan import memory_of
-from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import METERED, SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, MemoryScore, RowResult, Validation
-from mowich.evidence.serving_rows import SERVING
+from mowich.evidence.scores import MemoryScore, RowResult, Validation
+from mowich.evidence.serving_validate import validate_serving
 from mowich.facts import Facts
-from mowich.files import read_text
+from mowich.facts.together import moves_together
 from mowich.plans.memory_range import allocated
 from mowich.progress import steps
 from mowich.shown import Rows
 from mowich.training.sensitivity import moves
 from mowich.training.step import OneStep, predict_step, predict_steps
 from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
-
-TABLES = {
-    "training": SHIPPED,
-    "trainium-serving": TRAINIUM,
-    "trainium-collectives": TRAINIUM_COLLECTIVES,
-    "energy": METERED,
-}
-"""Word for a table of measurements that ships -> its file, as results name it."""
-
-
-def published(shown: str = SHIPPED) -> Path:
-    """The file of measurements that ship under this name."""
-    return Path(str(resources.files("mowich.facts"))) / shown
-
-
-def shipped_as(path: str | Path | None) -> str | None:
-    """How results name the shipped table that `path` means: none for those of training, a word of `TABLES`, or the
-    name itself. None for any other file."""
-    if path is None:
-        return SHIPPED
-    return TABLES.get(str(path)) or (str(path) if str(path) in TABLES.values() else None)
-
-
-def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
-    """Rows of a table of measurements of training, of serving, of reinforcement learning, of forward passes, of
-    collectives or of metered power (told apart by their columns), checked at the edge.
-
-    Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
-    columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
-    """
-    name = str(path)
-    text = read_text(path, "table")
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    try:
-        columns = reader.fieldnames
-        if not columns:
-            raise UserError(
-                "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
-            )
-        if is_rl(columns):
-            rows = _rows(checked_rows(name, "reinforcement learning", columns, reader, RL_TABLE, check_rl_row))
-            return [{**row, "chip": row["hardware"]} for row in rows]
-        if is_pass(columns):
-            return named_rows(_rows(checked_rows(name, "forward passes", columns, reader, PASS_TABLE, check_pass_row)))
-        if is_energy(columns):
-            return _rows(checked_rows(name, "energy", columns, reader, ENERGY, check_energy_row))
-        if serving_validate.is_serving(columns):
-            return _rows(checked_rows(name, "serving", columns, reader, SERVING, serving_validate.check_serving_row))
-        if collective_rows.is_collectives(columns):
-            form, check = collective_rows.MEASURED_COLLECTIVES, collective_rows.check_collective_row
-            return _rows(checked_rows(name, "collectives", columns, reader, form, check))
-        if forward_passes.is_forward(columns):
-            reader.fieldnames = columns = forward_passes.forward_columns(columns)
-            form = replace(forward_passes.FORWARD_TABLE, required=("id", *forward_passes.FORWARD_TABLE.required))
-            found = checked_rows(name, "forward passes", columns, reader, form, forward_passes.check_forward_row)
-            return [{**row, "chip": forward_passes.chip_word(row["chip"])} for row in _rows(found)]
-        rows = _rows(checked_rows(name, "training", columns, reader, TRAINING, check_training_row))
-    except csv.Error as error:
-        raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
-    if not any(_chip_reason(row["chip"], facts) is None for row in rows):
-        try:
-            facts.resolve_system(rows[0]["chip"])
-        except UserError as error:
-            raise UserError(error.what, where=f"{name}:2, column chip", allowed=error.allowed, fix=error.fix) from error
-    return rows
-
-
-NOT_STATED = frozenset({"-", "--", "?", "n/a", "na", "nan", "none", "null", "unknown", "not stated", "tbd"})
-"""Words that people and programs write for a cell that holds nothing."""
-
-
-def plain_number(text: str) -> str:
-    """A cell of numbers as `float` reads it: "" for a word that means nothing is stated, without commas between
-    thousands.
-
-    >>> plain_number("16,384"), plain_number("n/a"), plain_number("8.0"), plain_number("many")
-    ('16384', '', '8.0', 'many')
-    """
-    if not text or text.casefold() in NOT_STATED:
-        return ""
-    return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
-
-
-def _rows(found: Sequence[tuple[int, PublishedRow]]) -> list[PublishedRow]:
-    return [row for _, row in found]
-
-
-def checked_rows(
-    name: str,
-    kind: str,
-    columns: Sequence[str],
-    reader: csv.DictReader[str],
-    form: TableForm,
-    check: Callable[[PublishedRow, str], list[UserError]],
-) -> list[tuple[int, PublishedRow]]:
-    """(line, row) of a table behind its header; its numbers are read by `plain_number`. Raises UserError or
-    UserErrors, each with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
-    missing = [c for c in form.required if c not in columns]
-    if missing:
-        raise UserError(
-            f"missing columns: {', '.join(missing)}",
-            where=f"{name}:1",
-            fix=f"a table of {kind} measurements needs them",
-        )
-    numbers = form.numbers
-    errors: list[UserError] = []
-    rows: list[tuple[int, PublishedRow]] = []
-    seen: dict[str, int] = {}
-    for cells in reader:
-        where = f"{name}:{reader.line_num}"
-        if None in cells or any(value is None for value in cells.values()):
-            errors.append(
-                UserError(
-                    "wrong number of cells",
-                    where=where,
-                    given=sum(v is not None for v in cells.values()),
-                    allowed=str(len(columns)),
-                )
-            )
-            continue
-        row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
-        errors += check(row, where)
-        if "id" in row:
-            if row["id"] in seen:
-                errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
-            seen.setdefault(row["id"], reader.line_num)
-        rows.append((reader.line_num, row))
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    if not rows:
-        raise UserError("no rows after the header", where=f"{name}:1")
-    return rows
-
-
-def check_training_row(row: PublishedRow, where: str) -> list[UserError]:
-    """What is wrong with a row: blank cells, an unknown metric, cells that are no number."""
-    errors = blank(row, ("id", "chip", "primary_metric"), where)
-    metric = row["primary_metric"].split(" ")[0]
-    if metric and metric not in TRAINING.metrics:
-        errors.append(unknown("metric", metric, TRAINING.metrics, where=f"{where}, column primary_metric"))
-    return errors + not_numbers(row, TRAINING.numbers, where, whole=("n_chips",))
-
-
-def _chip_reason(chip: str, facts: Facts) -> str | None:
-    """None when the chip is known, else why not."""
-    try:
-        facts.resolve_system(chip)
-    except UserError as error:
-        return f"no facts for it: {error.what}; --facts adds a chip and its system" + (
-            f"; {error.fix}" if error.fix else ""
-        )
-    return None
 
 
 def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
@@ -205,15 +48,11 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
 def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
     """Every row of a table with what is predicted of it."""
     rows = read_csv(file, facts)
-    if is_energy(list(rows[0])):
-        return Rows(validate_energy(rows, facts))
-    if serving_validate.is_serving(list(rows[0])):
-        return Rows(serving_validate.validate_serving(rows, facts))
-    if forward_passes.is_forward(list(rows[0])):
-        return Rows(forward_passes.validate_forward(rows, facts))
-    if collective_rows.is_collectives(list(rows[0])):
-        return Rows(collective_rows.validate_collectives(rows, facts))
-    reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
+    return Rows(_PREDICTED.get(table_kind(rows[0]), _validate_training)(rows, facts))
+
+
+def _validate_training(rows: Sequence[PublishedRow], facts: Facts) -> Sequence[RowResult]:
+    reasons = {chip: chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
     found = read_cases(usable, facts)
     of_runs = steps_of(case for case in found if not isinstance(case, str))
@@ -227,7 +66,16 @@ def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
             results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
             continue
         results.append(predict(case, facts, of_runs[run_of(case)]))
-    return Rows(with_hand_tuned(results))
+    return with_hand_tuned(results)
+
+
+_PREDICTED: Mapping[TableKind, Callable[[Sequence[PublishedRow], Facts], Sequence[RowResult]]] = {
+    "energy": validate_energy,
+    "serving": validate_serving,
+    "forward": validate_forward,
+    "collectives": validate_collectives,
+}
+"""Kind of table -> what predicts its rows; those of training, `_validate_training`."""
 
 
 def steps_of(cases: Iterable[Case]) -> dict[object, OneStep]:
@@ -282,8 +130,6 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
     return RowResult(
         id=case.id,
-        status="ok",
-        reason=None,
         inferred=case.inferred,
         metric=case.metric,
         measured=case.measured,
@@ -292,7 +138,6 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
         high=predicted * math.exp(up),
         grade="D" if found else "C",
         ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
         chip=case.chip,
         source=case.source,
         kind=case.kind,
@@ -328,4 +173,4 @@ def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
         chips=case.system.chips,
         stack_name=case.system.stack.name,
     )
-    return [(low, high) for _, low, high in found]
+    return [(low, high) for _, low, high in moves_together(found, facts)]

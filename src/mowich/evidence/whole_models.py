@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from mowich.facts.load import shipped_folder
+from mowich.evidence.measured_tables import shipped_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +33,8 @@ def measured_gains() -> tuple[MeasuredGain, ...]:
     ['1.11', '1.27']
     """
     times: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
-    with (shipped_folder() / "published" / "trainium_models.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            times.setdefault((row["model"], row["shape"]), {})[row["chip"]] = row
+    for row in shipped_rows("published/trainium_models.csv"):
+        times.setdefault((row["model"], row["shape"]), {})[row["chip"]] = row
     return tuple(
         MeasuredGain(
             model=model,

@@ -52,10 +52,12 @@ mended; ended: support ended, with the release and the day in `ended`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class Fact(Keyed):
     """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for
     a count, "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user".
     shown, shown_range: as written."""
+
+    KEYS = "path shown shown_range value unit low high grade title address locator date formula reason note"
 
     path: str
     value: float | str | None

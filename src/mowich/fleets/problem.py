@@ -21,6 +21,8 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.files import read_json
 from mowich.machines.system import System
+from mowich.readback import read_fields
+from mowich.shown import Keyed
 from mowich.sums import float_sum
 from mowich.writing import write_file
 
@@ -251,9 +253,11 @@ class FleetProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(Keyed):
     """How fast a task runs on a system: tokens per second and chip, all chips of the plan counted, failures included.
     None where it does not run. engine: the one that the scenario named for it ("": none)."""
+
+    KEYS = "task system chips tokens_per_s_per_chip plan source engine:none?"
 
     task: str
     system: str
@@ -272,19 +276,7 @@ RATES_SCHEMA = "mowich/rates@1"
 
 def write_rates(path: str | Path, rates: TaskRates, *, facts_hash: str) -> None:
     """Speeds as a file that a scenario names. Raises UserError where it cannot be written."""
-    rows = [
-        {
-            "task": r.task,
-            "system": r.system,
-            "chips": r.chips,
-            "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
-            "plan": dict(r.plan),
-            "source": r.source,
-            **({"engine": r.engine} if r.engine else {}),
-        }
-        for r in rates.values()
-    ]
-    data = {"schema": RATES_SCHEMA, "facts_hash": facts_hash, "rates": rows}
+    data = {"schema": RATES_SCHEMA, "facts_hash": facts_hash, "rates": [r.to_dict() for r in rates.values()]}
     write_file(Path(path), json.dumps(data, indent=1) + "\n", where=str(path))
 
 
@@ -299,22 +291,9 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
     if not isinstance(rows, list):
         raise UserError("'rates' is a list", where=where, given=type(rows).__name__)
     for place, row in enumerate(rows):
-        try:
-            estimate = Estimate.from_dict(row["tokens_per_s_per_chip"])
-            if estimate.value is not None and not estimate.value > 0:
-                raise UserError("a speed must be above 0", where=f"{where} rates[{place}]", given=estimate.value)
-            out[row["task"], row["system"]] = Rate(
-                task=row["task"],
-                system=row["system"],
-                tokens_per_s_per_chip=estimate,
-                chips=int(row.get("chips", 0)),
-                plan=row.get("plan") or {},
-                source=row.get("source", ""),
-                engine=str(row.get("engine", "")),
-            )
-        except KeyError as error:
-            needs = "task, system, tokens_per_s_per_chip"
-            raise UserError(f"misses {error}", where=f"{where} rates[{place}]", allowed=needs) from error
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise UserError(f"a value has the wrong type: {error}", where=f"{where} rates[{place}]") from error
+        rate = read_fields(Rate, row, f"{where} rates[{place}]", fix="write it again with --rates-out FILE")
+        speed = rate.tokens_per_s_per_chip.value
+        if speed is not None and not speed > 0:
+            raise UserError("a speed must be above 0", where=f"{where} rates[{place}]", given=speed)
+        out[rate.task, rate.system] = rate
     return out, str(data.get("facts_hash", ""))

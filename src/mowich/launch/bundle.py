@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate
+from mowich.shown import Keyed
 
 FORECAST, BUNDLE_INDEX, README = "forecast.json", "bundle.json", "README.md"
 """Files of every bundle: the answer, the list of its files, and what to do with them."""
@@ -30,19 +31,15 @@ class BundleFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class Prediction(Keyed):
     """A number of the forecast that a benchmark measures. name: its path in a row, as `explain` takes it
     ("ttft_s.p99"); what: the same in words."""
+
+    KEYS = "name what value=estimate.value unit=estimate.unit low=estimate.low high=estimate.high grade=estimate.grade"
 
     name: str
     what: str
     estimate: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """The number with its range; what it is made of stands in the row."""
-        e = self.estimate
-        numbers = {"value": e.value, "unit": e.unit, "low": e.low, "high": e.high, "grade": e.grade}
-        return {"name": self.name, "what": self.what, **numbers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.shown import Rows, Shown, Text
+from mowich.shown import Keyed, Rows, Shown, Text
 
 if TYPE_CHECKING:
     from mowich.launch.bundle_folder import WrittenBundle
@@ -40,14 +39,10 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchedRow(ABC):
+class LaunchedRow(Keyed):
     """A row whose plan can be written for a program that runs it."""
 
     origin: Origin | None = field(default=None, repr=False, compare=False)
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, object]:
-        """The JSON of the row."""
 
     def emit(self, program: str) -> Text:
         """The launch command or config of this plan: "vllm", "sglang", "nxdi", "torchtitan", "megatron", "maxtext",

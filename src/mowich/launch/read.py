@@ -176,7 +176,33 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
 
 
 def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, where: str) -> PlanInFile:
-    """One command. Words before its first argument are the program; words behind it without an argument are named."""
+    """One command."""
+    given, loose = _arguments(program, words)
+    role = _role(program, given)
+    pool_names = {name for marks in program.pools.values() for name in marks}
+    _open_configs(program, given, where)
+    config = given.pop("--additional-config", None) if program.name == VLLM_SERVE.name else None
+    if isinstance(config, str) and "override_neuron_config" in config:
+        found = _neuron(parse_json(config, f"{where}: --additional-config"), said, where)
+        found.unknown += [n for n in given if n not in {*_TWICE, *pool_names}]
+        found.plan |= _plain(given, found, where)
+    else:
+        if program is VLLM_NEURON and isinstance(config, str):
+            inner, config = parse_json(config, f"{where}: --additional-config").get("neuron_config"), None
+            given |= {f"{NEURON_CONFIG}{n}": v for n, v in (inner if isinstance(inner, Mapping) else {}).items()}
+            given.pop(f"{NEURON_CONFIG}num_seqs_buckets", None)  # the graphs that are compiled, not the most sequences
+        kept = {n: v for n, v in given.items() if not (role and n in pool_names)}
+        found = read_arguments(program, kept, said, where)
+        found.unknown += ["--additional-config"] if config is not None else []
+    found.unknown += loose
+    if role:
+        found.plan["role"] = role
+    return found
+
+
+def _arguments(program: LaunchProgram, words: Sequence[str]) -> tuple[dict[str, object], list[str]]:
+    """(arguments of a command by name, words that are of none). Words before its first argument are the program; words
+    behind it without an argument are named."""
     given: dict[str, object] = {}
     loose: list[str] = []
     switches = {n for n, one in program.by_name().items() if True in one.words.values()}
@@ -202,26 +228,7 @@ def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, wh
             given[name] = value
         elif given and not any(mark in word for mark in _COMMANDS):
             loose.append(word)
-    role = _role(program, given)
-    pool_names = {name for marks in program.pools.values() for name in marks}
-    _open_configs(program, given, where)
-    config = given.pop("--additional-config", None) if program.name == VLLM_SERVE.name else None
-    if isinstance(config, str) and "override_neuron_config" in config:
-        found = _neuron(parse_json(config, f"{where}: --additional-config"), said, where)
-        found.unknown += [n for n in given if n not in {*_TWICE, *pool_names}]
-        found.plan |= _plain(given, found, where)
-    else:
-        if program is VLLM_NEURON and isinstance(config, str):
-            inner, config = parse_json(config, f"{where}: --additional-config").get("neuron_config"), None
-            given |= {f"{NEURON_CONFIG}{n}": v for n, v in (inner if isinstance(inner, Mapping) else {}).items()}
-            given.pop(f"{NEURON_CONFIG}num_seqs_buckets", None)  # the graphs that are compiled, not the most sequences
-        kept = {n: v for n, v in given.items() if not (role and n in pool_names)}
-        found = read_arguments(program, kept, said, where)
-        found.unknown += ["--additional-config"] if config is not None else []
-    found.unknown += loose
-    if role:
-        found.plan["role"] = role
-    return found
+    return given, loose
 
 
 def _open_configs(program: LaunchProgram, given: dict[str, object], where: str) -> None:

@@ -395,28 +395,33 @@ def asymmetric(
     larger even one as the library would run it. Raises UserError where the group falls apart.
     """
     graph = build(system)
-    n = len(members)
+    n, library = len(members), system.fabric.library
     if n != len(set(members)) or not all(0 <= m < graph.chips for m in members):
-        raise UserError(
-            "members are different chips of the machine", given=list(members), allowed=f"0 to {graph.chips - 1}"
-        )
+        allowed = f"0 to {graph.chips - 1}"
+        raise UserError("members are different chips of the machine", given=list(members), allowed=allowed)
     capacity = damage(graph, faults or {})
-    library = system.fabric.library
-    uneven = list(members) != list(range(n)) or (
-        library != "nccl" and any(n % size for size in graph.sizes if size < n)
-    )
+    is_first = list(members) == list(range(n))
+    uneven = not is_first or (library != "nccl" and any(n % size for size in graph.sizes if size < n))
     whole = Routes(graph, graph.capacity_Bps)
-    full = n if list(members) == list(range(n)) else _even_from(system, kind, n)
+    full = n if is_first else _even_from(system, kind, n)
     usual = [lay(whole, p) for p in phases(graph, library, kind, list(range(full)))]
-    before = float_sum(finish_s(graph.capacity_Bps, p) for p in usual)
     living = whole if (capacity > 0.0).all() else Routes(graph, capacity, whole)
     other = [lay(living, flow) for what, group in beside for flow in phases(graph, library, what, group)]
     background = _together(other) if other else None
     same = living is whole and not uneven and full == n
     laid = usual if same else [lay(living, p) for p in phases(graph, library, kind, members)]
-    after = float_sum(finish_s(capacity, f, background) for f in laid)
-    slowdown = max(1.0, after / before) if before else 1.0
+    before = float_sum(finish_s(graph.capacity_Bps, p) for p in usual)
+    slowdown = slower_by(before, float_sum(finish_s(capacity, f, background) for f in laid))
     return _answer(system, kind, data_B, n, slowdown, uneven, busiest(graph, capacity, laid))
+
+
+def slower_by(before_s: float, after_s: float) -> float:
+    """How many times as long a collective takes on what is left of a machine, at least as long as before.
+
+    >>> slower_by(2.0, 3.0), slower_by(2.0, 1.0), slower_by(0.0, 1.0)
+    (1.5, 1.0, 1.0)
+    """
+    return max(1.0, after_s / before_s) if before_s else 1.0
 
 
 def failed(
@@ -447,8 +452,7 @@ def failed(
     flows, capacity = laid(now)
     after = float_sum(finish_s(capacity, f) for f in flows)
     whole, sound = laid(usual)
-    before = float_sum(finish_s(sound, f) for f in whole)
-    slowdown = max(1.0, after / before) if before else 1.0
+    slowdown = slower_by(float_sum(finish_s(sound, f) for f in whole), after)
     uneven = not is_first or (library != "nccl" and not is_even(left))
     return _answer(system, kind, data_B, left, slowdown, uneven, busiest(now.graph, capacity, flows))
 

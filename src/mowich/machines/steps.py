@@ -41,63 +41,61 @@ def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Chu
     same place in it, and back (n a multiple of domain).
     """
     if algorithm == "ring":
-        down = [ChunkStep(r, i, (i + 1) % n, (i - r) % n, True) for r in range(n - 1) for i in range(n)]
-        up = [ChunkStep(n - 1 + r, i, (i + 1) % n, (i + 1 - r) % n, False) for r in range(n - 1) for i in range(n)]
-        return down + up
+        return _ring(n)
     if algorithm == "mesh":
         down = [ChunkStep(0, i, c, c, True) for c in range(n) for i in range(n) if i != c]
-        return down + [ChunkStep(1, c, i, c, False) for c in range(n) for i in range(n) if i != c]
+        return down + _returned(down, 1)
     if algorithm == "halving-doubling":
-        if n & (n - 1):
-            raise UserError("halving and doubling needs a power of two", given=n)
-        out: list[ChunkStep] = []
-        rounds = n.bit_length() - 1
-        for r in range(rounds):  # halving: keep the half of the chunks that has one's own bit
-            bit = n >> (r + 1)
-            for i in range(n):
-                out += [
-                    ChunkStep(r, i, i ^ bit, c, True)
-                    for c in range(n)
-                    if (c ^ i) & bit and (c ^ i) & ~(2 * bit - 1) == 0
-                ]
-        for r in range(rounds):  # doubling: hand what is finished to the partner
-            bit = 1 << r
-            for i in range(n):
-                out += [ChunkStep(rounds + r, i, i ^ bit, c, False) for c in range(n) if (c ^ i) & ~(bit - 1) == 0]
-        return out
+        return _halving_doubling(n)
     if algorithm == "level by level":
-        m = domain or n
-        if n % m:
-            raise UserError("a group fills whole domains", given=n, allowed=f"a multiple of {m}")
-        k = n // m  # domains; chunk c belongs to place c % m inside and to domain c // m outside
-        down = [
-            ChunkStep(0, d * m + i, d * m + c % m, c, True)
-            for d in range(k)
-            for c in range(n)
-            for i in range(m)
-            if i != c % m
-        ]
-        across = [
-            ChunkStep(1, d * m + c % m, (c // m) * m + c % m, c, True)
-            for c in range(n)
-            for d in range(k)
-            if d != c // m
-        ]
-        back = [
-            ChunkStep(2, (c // m) * m + c % m, d * m + c % m, c, False)
-            for c in range(n)
-            for d in range(k)
-            if d != c // m
-        ]
-        up = [
-            ChunkStep(3, d * m + c % m, d * m + i, c, False)
-            for d in range(k)
-            for c in range(n)
-            for i in range(m)
-            if i != c % m
-        ]
-        return down + across + back + up
+        return _by_level(n, domain or n)
     raise unknown("algorithm", algorithm, _ALGORITHMS)
+
+
+def _returned(steps: Sequence[ChunkStep], number: int) -> list[ChunkStep]:
+    """What is summed goes back the same ways, in round `number`."""
+    return [ChunkStep(number, s.dst, s.src, s.chunk, False) for s in steps]
+
+
+def _ring(n: int) -> list[ChunkStep]:
+    down = [ChunkStep(r, i, (i + 1) % n, (i - r) % n, True) for r in range(n - 1) for i in range(n)]
+    up = [ChunkStep(n - 1 + r, i, (i + 1) % n, (i + 1 - r) % n, False) for r in range(n - 1) for i in range(n)]
+    return down + up
+
+
+def _halving_doubling(n: int) -> list[ChunkStep]:
+    if n & (n - 1):
+        raise UserError("halving and doubling needs a power of two", given=n)
+    out: list[ChunkStep] = []
+    rounds = n.bit_length() - 1
+    for r in range(rounds):  # halving: keep the half of the chunks that has one's own bit
+        bit = n >> (r + 1)
+        for i in range(n):
+            sent = [c for c in range(n) if (c ^ i) & bit and (c ^ i) & ~(2 * bit - 1) == 0]
+            out += [ChunkStep(r, i, i ^ bit, c, True) for c in sent]
+    for r in range(rounds):  # doubling: hand what is finished to the partner
+        bit = 1 << r
+        for i in range(n):
+            out += [ChunkStep(rounds + r, i, i ^ bit, c, False) for c in range(n) if (c ^ i) & ~(bit - 1) == 0]
+    return out
+
+
+def _by_level(n: int, m: int) -> list[ChunkStep]:
+    """Domains of m ranks; chunk c belongs to place c % m inside and to domain c // m outside."""
+    if n % m:
+        raise UserError("a group fills whole domains", given=n, allowed=f"a multiple of {m}")
+    k = n // m
+    down = [
+        ChunkStep(0, d * m + i, d * m + c % m, c, True)
+        for d in range(k)
+        for c in range(n)
+        for i in range(m)
+        if i != c % m
+    ]
+    across = [
+        ChunkStep(1, d * m + c % m, (c // m) * m + c % m, c, True) for c in range(n) for d in range(k) if d != c // m
+    ]
+    return down + across + _returned(across, 2) + _returned(down, 3)
 
 
 def play_steps(steps: Sequence[ChunkStep], inputs: Sequence[Array], *, widen: type | None = None) -> list[Array]:

@@ -8,52 +8,30 @@ is wrong is one line with its place in the JSON. `fold` makes the `Model`.
 from __future__ import annotations
 
 import json
-import types
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
-from mowich.errors import ErrorDetails, UserError, UserErrors, did_you_mean, shorten
+from mowich.errors import UserError
+from mowich.readback import FieldReader, Most, WholeBounds, place_in
 
 _FORM = "mowich/captured@"
 CAPTURED_SCHEMA = f"{_FORM}1"
 MAX_CAPTURED_BYTES = 100_000
 """Largest file: a hundred layers of one kind are one row, so none has a tenth of it."""
 
-_TOLD = 5
-"""Problems that are told at once."""
 _AGAIN = "capture it again with python -m mowich.capture"
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """Bounds of a whole number."""
-
-    low: int
-    high: int
-
-    def holds(self, value: int) -> bool:
-        return self.low <= value <= self.high
-
-
-@dataclass(frozen=True, slots=True)
-class _Most:
-    """Characters of a text, or entries of a list, at most."""
-
-    number: int
-
 
 _SIZE = 10**9
 _SUM = 10**15
-_Size = Annotated[int, _Whole(1, _SIZE)]
-_Count = Annotated[int, _Whole(0, _SIZE)]
-_Total = Annotated[int, _Whole(0, _SUM)]
-_Coefficient = Annotated[int, _Whole(-_SUM, _SUM)]
-_Name = Annotated[str, _Most(300)]
-_Words = Annotated[str, _Most(1000)]
+_Size = Annotated[int, WholeBounds(1, _SIZE)]
+_Count = Annotated[int, WholeBounds(0, _SIZE)]
+_Total = Annotated[int, WholeBounds(0, _SUM)]
+_Coefficient = Annotated[int, WholeBounds(-_SUM, _SUM)]
+_Name = Annotated[str, Most(300)]
+_Words = Annotated[str, Most(1000)]
 
 CapturedKind = Literal["decoder", "encoder", "encoder-decoder", "vision-language", "speech", "diffusion", "module"]
 CapturedRole = Literal["column", "row", "vocabulary", "experts", "replicated", "unknown"]
@@ -63,10 +41,10 @@ CapturedDimension = tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient
 """(a, b, c, d): a + b batch + c tokens + d batch tokens."""
 
 
-def size_at(dimension: CapturedDimension, batch: int, tokens: int) -> int:
+def sizeplace_in(dimension: CapturedDimension, batch: int, tokens: int) -> int:
     """The size of a dimension in a pass of `batch` sequences of `tokens` tokens.
 
-    >>> size_at((1, 0, 2, 3), 2, 128)
+    >>> sizeplace_in((1, 0, 2, 3), 2, 128)
     1025
     """
     a, b, c, d = dimension
@@ -178,10 +156,10 @@ class CapturedLayer:
     params: _Total
     hidden: _Size
     blocks: _Count
-    products: Annotated[tuple[CapturedProduct, ...], _Most(2000)]
-    cores: Annotated[tuple[CapturedCore, ...], _Most(200)]
-    experts: Annotated[tuple[CapturedExperts, ...], _Most(50)]
-    scans: Annotated[tuple[CapturedScan, ...], _Most(50)]
+    products: Annotated[tuple[CapturedProduct, ...], Most(2000)]
+    cores: Annotated[tuple[CapturedCore, ...], Most(200)]
+    experts: Annotated[tuple[CapturedExperts, ...], Most(50)]
+    scans: Annotated[tuple[CapturedScan, ...], Most(50)]
     cached_elements: _Total
     moved: CapturedDimension
     moved_eager: CapturedDimension
@@ -210,7 +188,7 @@ class DiffusionLatent:
     vae_temporal: _Size | None
     causal_frames: bool | None
     text_tokens: _Count | None
-    branches: Annotated[int, _Whole(1, 2)] | None
+    branches: Annotated[int, WholeBounds(1, 2)] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,25 +224,25 @@ class Captured:
     name: _Name
     source: _Words
     kind: CapturedKind
-    versions: Annotated[Mapping[str, _Name], _Most(50)]
-    probes: Annotated[tuple[tuple[_Size, _Size], ...], _Most(20)]
+    versions: Annotated[Mapping[str, _Name], Most(50)]
+    probes: Annotated[tuple[tuple[_Size, _Size], ...], Most(20)]
     checked: tuple[_Size, _Size]
-    inputs: Annotated[Mapping[str, tuple[CapturedDimension, ...]], _Most(50)]
+    inputs: Annotated[Mapping[str, tuple[CapturedDimension, ...]], Most(50)]
     hidden: _Size
     vocab: _Count
     tied: bool
     max_seq: _Count | None
     params: _Total
     components: CapturedComponents
-    layers: Annotated[tuple[CapturedLayer, ...], _Most(1000)]
-    pattern: Annotated[tuple[_Count, ...], _Most(10_000)]
+    layers: Annotated[tuple[CapturedLayer, ...], Most(1000)]
+    pattern: Annotated[tuple[_Count, ...], Most(10_000)]
     outside: CapturedLayer
     mtp: None
     latent: DiffusionLatent | None
     config: Mapping[str, object] | None
-    reads: Annotated[tuple[CapturedRead, ...], _Most(500)]
-    not_understood: Annotated[tuple[NotUnderstood, ...], _Most(500)]
-    notes: Annotated[tuple[_Words, ...], _Most(100)]
+    reads: Annotated[tuple[CapturedRead, ...], Most(500)]
+    not_understood: Annotated[tuple[NotUnderstood, ...], Most(500)]
+    notes: Annotated[tuple[_Words, ...], Most(100)]
     digest: _Name
 
 
@@ -290,7 +268,7 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
         is_later = isinstance(schema, str) and schema.startswith(_FORM)
         raise UserError(
             "captured in a form that this version does not read" if is_later else "was not captured from a model",
-            where=_at(where, "schema"),
+            where=place_in(where, "schema"),
             given=schema,
             allowed=CAPTURED_SCHEMA,
             fix=f"update mowich, or {_AGAIN} of this version" if is_later else None,
@@ -306,7 +284,7 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
             allowed=f"up to {MAX_CAPTURED_BYTES:,}",
             fix="leave its config out",
         )
-    reader = _RecordReader(where)
+    reader = FieldReader(where=where, fix=_AGAIN)
     captured = reader.record(Captured, data, "")
     reader.stop()
     assert isinstance(captured, Captured)
@@ -316,115 +294,11 @@ def read_captured(data: Mapping[str, object], where: str) -> Captured:
     if captured.digest != digest_of(data):
         raise UserError(
             "the file was changed after it was captured: the digest is not that of what it holds",
-            where=_at(where, "digest"),
+            where=place_in(where, "digest"),
             given=captured.digest,
             fix=_AGAIN,
         )
     return captured
-
-
-def _at(where: str, path: str) -> str:
-    return f"{where} {path}" if path else where
-
-
-_TypeForm = Any
-"""A type of a field, `int` or `Annotated[int, ...]`: Python has no type for that yet."""
-
-
-@cache
-def _hints(kind: type) -> dict[str, _TypeForm]:
-    """Key -> type of a record."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {f.name.rstrip("_"): hints[f.name] for f in fields(kind)}
-
-
-class _RecordReader:
-    """Reads plain data as records say it, and collects what is wrong. What is wrong becomes None, and is never used."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.errors: list[UserError] = []
-
-    def stop(self) -> None:
-        """Raise what was collected."""
-        if self.errors:
-            raise self.errors[0] if len(self.errors) == 1 else UserErrors(self.errors[:_TOLD])
-
-    def wrong(self, at: str, what: str, **more: Unpack[ErrorDetails]) -> object:
-        """Collect one problem; what is read instead is None."""
-        given = more.get("given")
-        if isinstance(given, list | Mapping):
-            more["given"] = shorten(json.dumps(given))
-        self.errors.append(UserError(what, where=_at(self.where, at), **more))
-        return None
-
-    def record(self, kind: type, value: object, at: str) -> object:
-        """A record of that kind."""
-        if not isinstance(value, Mapping):
-            return self.wrong(at, "must be a mapping", given=value)
-        hints = _hints(kind)
-        found = len(self.errors)
-        for key in value:
-            if key not in hints:
-                fix = did_you_mean(str(key), hints)
-                self.wrong(f"{at}.{key}".lstrip("."), "unknown key", allowed=sorted(hints), fix=fix)
-        read = {}
-        for f in fields(kind):
-            key = f.name.rstrip("_")
-            path = f"{at}.{key}".lstrip(".")
-            if key in value:
-                read[f.name] = self.value(hints[key], value[key], path)
-            elif f.default is MISSING:
-                self.wrong(path, "missing key", fix=_AGAIN)
-        return None if len(self.errors) > found else kind(**read)
-
-    def value(self, hint: _TypeForm, value: object, at: str) -> object:
-        """A value of any type that a record has."""
-        bounds: Sequence[_TypeForm] = getattr(hint, "__metadata__", ())  # of Annotated
-        hint = get_args(hint)[0] if bounds else hint
-        origin: _TypeForm = get_origin(hint)
-        inner = get_args(hint)
-        if hint is types.NoneType:
-            return None if value is None else self.wrong(at, "must be null", given=value)
-        if origin in (Union, types.UnionType):
-            return None if value is None else self.value(inner[0], value, at)
-        if is_dataclass(hint):
-            return self.record(hint, value, at)  # type: ignore[arg-type]
-        if origin in (tuple, Mapping):
-            return self._many(origin is tuple, inner, bounds[0].number if bounds else None, value, at)
-        if origin is Literal:
-            is_known = isinstance(value, str) and value in inner
-            return value if is_known else self.wrong(at, "is none of these", given=value, allowed=inner)
-        if hint is bool:
-            return value if isinstance(value, bool) else self.wrong(at, "must be true or false", given=value)
-        if hint is int:
-            is_whole = isinstance(value, int) and not isinstance(value, bool) and bounds[0].holds(value)
-            allowed = f"{bounds[0].low} to {bounds[0].high}"
-            return value if is_whole else self.wrong(at, "must be a whole number", given=value, allowed=allowed)
-        return self._text(bounds[0].number, value, at)
-
-    def _text(self, most: int, value: object, at: str) -> object:
-        if isinstance(value, str) and len(value) <= most and value.isprintable():
-            return value
-        allowed = f"up to {most} printable characters"
-        return self.wrong(at, "must be a text of one line", given=value, allowed=allowed)
-
-    def _many(self, is_list: bool, inner: Sequence[_TypeForm], most: int | None, value: object, at: str) -> object:
-        """A list, of one kind or with a kind for each place; or a mapping, of a config that its own reader checks."""
-        if not isinstance(value, list | tuple if is_list else Mapping):
-            return self.wrong(at, "must be a list" if is_list else "must be a mapping", given=value)
-        if most is not None and len(value) > most:
-            return self.wrong(at, "has too many entries", given=len(value), allowed=f"up to {most}")
-        if isinstance(value, Mapping):
-            if most is None:
-                return value
-            for key in value:
-                self._text(most, key, at)
-            return {key: self.value(inner[1], x, f"{at}.{key}") for key, x in value.items()}
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        if len(kinds) != len(value):
-            return self.wrong(at, "has another number of entries", given=len(value), allowed=f"{len(kinds)}")
-        return tuple(self.value(k, x, f"{at}.{i}") for i, (k, x) in enumerate(zip(kinds, value, strict=True)))
 
 
 _Wrong = Iterator[tuple[str, str, object, str]]
@@ -467,7 +341,7 @@ def _wrong_layer(layer: CapturedLayer, probes: Sequence[tuple[int, int]]) -> _Wr
     for key, dimension in _dimensions(layer):
         _, b, c, d = dimension
         slopes = (d, c + d, *(b + d * tokens for _, tokens in probes))
-        if min(*slopes, *(size_at(dimension, *probe) for probe in probes)) < 0:
+        if min(*slopes, *(sizeplace_in(dimension, *probe) for probe in probes)) < 0:
             yield key, "falls with batch or tokens, or is below 0", str(list(dimension)), "0 and above"
     for i, core in enumerate(layer.cores):
         yield from _below(f"cores.{i}", _wrong_core(core))

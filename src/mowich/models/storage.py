@@ -126,26 +126,11 @@ def read_storage(
     config = data.get("quantization_config") or text.get("quantization_config")
     if not isinstance(config, Mapping):
         return _by_name(layers, name)
-    base, expert = _base(config), None
-    if data.get("expert_dtype") == "fp4" or text.get("expert_dtype") == "fp4":
-        expert = "mxfp4"
-    listed = config.get("quantized_layers")
-    mixed = isinstance(listed, Mapping)
-    native = (
-        config.get("quant_method") == "fp8"
-    )  # what a list of 4-bit layers leaves out stays in the checkpoint's own 8 bits
-    excluded = (
-        []
-        if mixed and native
-        else list(config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ())
-    )
-    rules = _rules(p for p in excluded if not p.startswith("mtp"))  # prediction blocks number their layers anew
+    is_4bit = "fp4" in (data.get("expert_dtype"), text.get("expert_dtype"))
+    base, is_listed = _base(config), isinstance(config.get("quantized_layers"), Mapping)
+    excluded = config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ()
+    form_of = _listed_form(config) if is_listed else _form_of_rest(excluded, base)
     tails = GEMMA_TAILS if architecture == "gemma4_text" else TAILS
-    chosen = (
-        {_tail(k): _ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
-        if isinstance(listed, Mapping)
-        else {}
-    )
     sums: dict[str, tuple[float, float]] = {}
     in_form: dict[str, int] = {}
     for number, layer in enumerate(layers):
@@ -153,15 +138,9 @@ def read_storage(
             if component not in tails or not params:
                 continue
             names = [f"layers.{number}.{tail}" for tail in tails[component]]
-            if mixed:
-                found = next((chosen[n] for n in names if n in chosen), None) or next(
-                    (f for n in names for k, f in chosen.items() if k.startswith(n + ".")), None
-                )
-                form = found or ("fp8_block" if native else "bf16")
-            else:
-                form = "bf16" if any(rule(n) for n in names for rule in rules) else base
-            if component == "experts" and expert and not found_in(chosen, names):
-                form = expert
+            form, is_named = form_of(names)
+            if component == "experts" and is_4bit and not is_named:
+                form = "mxfp4"
             total, weight = sums.get(component, (0.0, 0.0))
             sums[component] = (total + params * _FORMAT_B[form], weight + params)
             if component in ("experts", "mlp"):
@@ -169,15 +148,45 @@ def read_storage(
                 in_form[form] = in_form.get(form, 0) + params
     means = {c: total / weight for c, (total, weight) in sums.items()}
     means["indexer"] = means.get("mixer", BITS_16)
-    head = "bf16" if not mixed else next((f for k, f in chosen.items() if k == "lm_head"), "bf16")
-    means["head"] = _FORMAT_B[head]
+    means["head"] = _FORMAT_B[_chosen_formats(config).get("lm_head", "bf16")]
     most = max(in_form, key=lambda form: in_form[form], default="bf16")
     return WeightStorage(tuple((c, means.get(c, BITS_16)) for c in STORED_COMPONENTS), form=most)
 
 
-def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
-    """Whether one of `names` is listed."""
-    return any(n in chosen for n in names)
+_FormOf = Callable[[Sequence[str]], tuple[str, bool]]
+"""(format of the weights of a module, whether it is listed by name), by the names that it may have."""
+
+
+def _chosen_formats(config: Mapping[str, object]) -> dict[str, str]:
+    """The formats that a config lists module by module; empty where it lists none."""
+    listed = config.get("quantized_layers")
+    if not isinstance(listed, Mapping):
+        return {}
+    return {_tail(k): _ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
+
+
+def _listed_form(config: Mapping[str, object]) -> _FormOf:
+    """Of a config that lists modules: what a list of 4-bit layers leaves out stays in the checkpoint's own 8 bits."""
+    chosen = _chosen_formats(config)
+    rest = "fp8_block" if config.get("quant_method") == "fp8" else "bf16"
+
+    def form_of(names: Sequence[str]) -> tuple[str, bool]:
+        listed = [chosen[n] for n in names if n in chosen]
+        below = (f for n in names for k, f in chosen.items() if k.startswith(n + "."))
+        return (listed[0] if listed else next(below, rest)), bool(listed)
+
+    return form_of
+
+
+def _form_of_rest(excluded: Iterable[str], base: str) -> _FormOf:
+    """Of a config that excludes modules: the others have its format, `base`. Prediction blocks number their layers
+    anew, so that their names say nothing of others."""
+    rules = _rules(p for p in excluded if not p.startswith("mtp"))
+
+    def form_of(names: Sequence[str]) -> tuple[str, bool]:
+        return ("bf16" if any(rule(n) for n in names for rule in rules) else base), False
+
+    return form_of
 
 
 def _base(config: Mapping[str, object]) -> str:

@@ -14,12 +14,11 @@ from mowich.models.ffn import Mlp, Moe
 from mowich.models.layer import Layer, Mixer
 from mowich.models.recurrent import Recurrent
 from mowich.models.traced import Traced
+from mowich.shown import Keyed
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.models.captured import Captured, CapturedKind, CapturedLayer
-
-_SCHEMA = "mowich/model@1"
 
 DEFAULT_SEQ = 4096
 """Tokens at which FLOP per token are given when the caller states no length."""
@@ -52,8 +51,17 @@ class LayerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelView:
+class ModelView(Keyed):
     """All that `mowich model` shows. kv_bytes are for 2-byte elements unless `bytes_per_element` says otherwise."""
+
+    SCHEMA = "mowich/model@1"
+    KEYS = (
+        "name architecture source seq num_layers hidden vocab max_seq tied_embeddings mtp_layers params "
+        "params_active params_embedding params_head params_other mtp_params flop_per_token_forward "
+        "flop_per_token_train attention_flop_per_token_forward head_flop_per_token_forward kv_bytes_per_token "
+        "kv_bytes_at_seq state_bytes_per_sequence bytes_per_element weight_bytes weight_bytes_assumed layers "
+        "encoders:none? captured:none?"
+    )
 
     name: str
     architecture: str
@@ -84,15 +92,6 @@ class ModelView:
     layers: tuple[LayerView, ...]
     encoders: dict[str, dict[str, object]] = field(default_factory=dict)
     captured: dict[str, object] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/model@1` JSON; encoders: of images and of sound, where the config describes some; captured: of a
-        model that was captured from its code."""
-        out = {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
-        for key in ("encoders", "captured"):
-            if not out[key]:
-                del out[key]
-        return out
 
 
 SHOWN_PIXELS, SHOWN_SECONDS = 1024, 10.0

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 from mowich.errors import UserError, unknown
+from mowich.readback import WholeBounds, read_fields
+from mowich.shown import Keyed
 from mowich.units import is_digits
 
 ForwardTask = Literal["diffuse", "encode"]
@@ -15,11 +17,13 @@ FORWARD_TASKS: tuple[ForwardTask, ...] = ("diffuse", "encode")
 
 FORWARD_DEGREES = ("tp", "cp", "cfg", "batch")
 """Choices of a plan of a pass that are whole numbers."""
-FORWARD_PRECISIONS = ("bf16", "fp8")
+ForwardPrecision = Literal["bf16", "fp8"]
+FORWARD_PRECISIONS: tuple[ForwardPrecision, ...] = get_args(ForwardPrecision)
 """Formats of the products of a pass."""
 FORWARD_FIXABLE = (*FORWARD_DEGREES, "precision")
 """Fields of such a plan that a user may fix."""
 _MOST = 4096
+_Degree = Annotated[int, WholeBounds(1, _MOST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +45,19 @@ class ForwardJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardPlan:
+class ForwardPlan(Keyed):
     """How one replica is split: tp: heads and columns; cp: tokens (rings or all-to-all); cfg: 2 where both branches of
     guidance run on devices of their own; batch: items at once; precision: format of products ("bf16", "fp8"); lnc:
     physical cores in one logical core of Trainium, 0 elsewhere."""
 
-    tp: int = 1
-    cp: int = 1
-    cfg: int = 1
-    batch: int = 1
-    precision: str = "bf16"
-    lnc: int = 0
+    KEYS = "tp cp cfg batch precision lnc:none?"
+
+    tp: _Degree = 1
+    cp: _Degree = 1
+    cfg: _Degree = 1
+    batch: _Degree = 1
+    precision: ForwardPrecision = "bf16"
+    lnc: Annotated[int, WholeBounds(0, _MOST)] = 0
 
     @property
     def devices(self) -> int:
@@ -63,29 +69,14 @@ class ForwardPlan:
         degrees = [f"{name}{n}" for name, n in (("tp", self.tp), ("cp", self.cp), ("cfg", self.cfg)) if n > 1]
         return " ".join([*(degrees or ["tp1"]), f"b{self.batch}", self.precision])
 
-    def to_dict(self) -> dict[str, int | str]:
-        """The plan as results state it; `lnc` on Trainium alone.
+    @classmethod
+    def from_dict(cls, plan: Mapping[str, object]) -> ForwardPlan:
+        """A plan as a result states it. Raises UserError for what is none.
 
         >>> ForwardPlan.from_dict(ForwardPlan(tp=4, batch=2).to_dict()) == ForwardPlan(tp=4, batch=2)
         True
         """
-        own = asdict(self)
-        return own if self.lnc else {key: value for key, value in own.items() if key != "lnc"}
-
-    @classmethod
-    def from_dict(cls, plan: Mapping[str, object]) -> ForwardPlan:
-        """A plan as a result states it. Raises UserError for what is none."""
-        degrees: dict[str, int] = {}
-        for name in (*FORWARD_DEGREES, "lnc"):
-            value = plan.get(name, 0)
-            least = 0 if name == "lnc" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
-                raise UserError("not a whole number", where=f"{name} of the plan", given=value)
-            degrees[name] = value
-        precision = plan.get("precision")
-        if precision not in FORWARD_PRECISIONS:
-            raise unknown("precision of the plan", str(precision), FORWARD_PRECISIONS)
-        return cls(**degrees, precision=str(precision))
+        return read_fields(cls, plan, "plan")
 
 
 def parse_forward(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:

@@ -20,64 +20,95 @@ from mowich.plans.plan import FOUR_BIT, KV, KV_B, WEIGHT_B, WEIGHTS, ServePlan, 
 
 @dataclass(frozen=True, slots=True)
 class Shapes(Columns):
-    """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds.
-
-    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
-    window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
-    token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers; kernels: that a step launches; uncaptured: more of a step with a prompt, which
-    captured graphs leave out. linear_*: sums over the products of all layers, as
-    `Sides` [2, n]; redundant: copies of experts of a layer beside one of each;
-    expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
-    expert_ragged: 1 where their rows are no whole lines; expert_width: elements of a token that an expert takes.
-    As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
-    sides on one rank [p, n]; att_heads, att_cached: heads of queries and of keys on one rank, att_dim: their width, 0
-    where a cache is not read by plain grouped-query attention.
-    """
+    """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds; of products as
+    kernels see them [p, n]."""
 
     d: Floats
+    """Elements of a token between layers."""
     L: Floats
+    """Layers, each with a mixer and a feed-forward."""
     tp: Floats
+    """Tensor-parallel ranks."""
     dp: Floats
+    """Rank groups that have their own tokens and share the experts."""
     cp: Floats
+    """Context-parallel ranks."""
     pp: Floats
+    """Pipeline stages."""
     ep: Floats
+    """Ranks that share the experts."""
     W_linear: Floats
+    """Weights per rank of the products outside of experts, over all layers of the worker."""
     linear_count: Floats
+    """Products of all layers, by whether their rows are whole lines, as `Sides` has it [2, n]."""
     linear_inner: Floats
+    """Sum of their inner sides [2, n]."""
     linear_outer: Floats
+    """Sum of their outer sides [2, n]."""
     linear_longer: Floats
+    """Sum of their longer sides [2, n]."""
     linear_weights: Floats
+    """Sum of their weights [2, n]."""
     W_head: Floats
+    """Weights per rank of the output head."""
     b_linear: Floats
+    """Bytes per weight outside of experts, the mean."""
     b_expert: Floats
+    """Bytes per weight of experts."""
     b_kv: Floats
+    """Bytes per element of the cache."""
     state_B: Floats
+    """Bytes of recurrent state per sequence, over all layers."""
     f_token: Floats
+    """FLOP of recurrences per prompt token, over all layers."""
     kernels: Floats
+    """That a step launches."""
     uncaptured: Floats
+    """Kernels more of a step with a prompt, which captured graphs leave out."""
     moe_layers: Floats
+    """Layers with experts [k, n]."""
     experts: Floats
+    """Of a layer [k, n]."""
     redundant: Floats
+    """Copies of experts of a layer beside one of each."""
     top_k: Floats
+    """Experts that a token visits [k, n]."""
     W_expert: Floats
+    """Weights of one whole expert [k, n]."""
     expert_inner: Floats
+    """Of the matrices of one expert on one rank, the sum of their inner sides [k, n]."""
     expert_outer: Floats
+    """The sum of their outer sides [k, n]."""
     expert_longer: Floats
+    """The sum of their longer sides [k, n]."""
     expert_ragged: Floats
+    """1 where their rows are no whole lines [k, n]."""
     expert_width: Floats
+    """Elements of a token that an expert takes [k, n]."""
     att_layers: Floats
+    """Layers with attention [k, n]."""
     kv: Floats
+    """Elements of the cache per token, layer and rank [k, n]."""
     window: Floats
+    """Tokens of it that a step reads at most [k, n]."""
     held: Floats
+    """Tokens of it that stay in memory at most [k, n]."""
     f_dec: Floats
+    """FLOP of a decode per (query token, context token) and layer [k, n]."""
     f_pre: Floats
+    """FLOP of a prompt per (query token, context token) and layer [k, n]."""
     product_count: Floats
+    """Layers that have a product of `W_linear` [p, n]."""
     product_n: Floats
+    """Its outer side on one rank [p, n]."""
     product_k: Floats
+    """Its inner side on one rank [p, n]."""
     att_heads: Floats
+    """Heads of queries on one rank [k, n]."""
     att_cached: Floats
+    """Heads of keys on one rank [k, n]."""
     att_dim: Floats
+    """Their width [k, n]; 0 where a cache is not read by plain grouped-query attention."""
 
     @property
     def linear(self) -> Sides:

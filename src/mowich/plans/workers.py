@@ -36,6 +36,13 @@ def worker_plans(
     def choices(name: str, options: Sequence[int]) -> list[int]:
         return [v for v in fixed[name] if v >= 1] if name in fixed else list(options)
 
+    def expert_degrees(tp: int, ranks: int) -> list[int]:
+        eps = [e for e in powers(ranks) if experts % e == 0] if moe else [1]
+        eps = [max(eps)] if ranks > tp and "ep" not in fixed else eps
+        return [e for e in choices("ep", eps) if ranks % e == 0 and not (moe and experts % e)]
+
+    lengths = choices("cp", [1, 2, 4, 8] if long_prompt else [1])
+    stages = [pp for pp in choices("pp", [1, 2, 4, 8]) if pp <= model.num_layers]
     formats = [
         (one_of(w, WEIGHTS, "format of weights"), one_of(k, KV, "format of the cache"))
         for w, k in itertools.product(weights, kv)
@@ -48,16 +55,8 @@ def worker_plans(
             ranks = tp * dp
             if ranks > system.devices:
                 continue
-            eps = [e for e in powers(ranks) if experts % e == 0] if moe else [1]
-            if dp > 1 and "ep" not in fixed:
-                eps = [e for e in eps if e == max(eps)]
-            for ep in choices("ep", eps):
-                if ranks % ep or (moe and experts % ep):
-                    continue
-                for cp in choices("cp", [1, 2, 4, 8] if long_prompt else [1]):
-                    for pp in choices("pp", [1, 2, 4, 8]):
-                        if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
-                            continue
-                        degrees = {"tp": tp, "dp": dp, "ep": ep, "cp": cp, "pp": pp}
-                        out += [ServePlan(**degrees, weights=w, kv=k, launch=launch) for w, k in formats]
+            for ep, cp, pp in itertools.product(expert_degrees(tp, ranks), lengths, stages):
+                if tp * cp <= domain and ranks * cp * pp <= system.devices:
+                    degrees = {"tp": tp, "dp": dp, "ep": ep, "cp": cp, "pp": pp}
+                    out += [ServePlan(**degrees, weights=w, kv=k, launch=launch) for w, k in formats]
     return out

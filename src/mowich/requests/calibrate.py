@@ -95,6 +95,7 @@ RAN_PLAN: Field[Mapping[str, str]] = Field(
     kind="word",
     option="--plan",
     keyword="plan",
+    annotation="str | Mapping[str, str]",
     help="The plan and the load, if the files do not say: tp=8,pp=2,batch=512,seq=8192; isl=1024,concurrency=64;"
     " kind=all-reduce,ranks=32.",
     metavar="WORD=VALUE,...",

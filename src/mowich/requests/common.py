@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
 from mowich.requests.fields import TYPED, Field, flag, path, whole, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import model_words, nowhere, stack_asked
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -19,9 +20,9 @@ JSON = flag("as_json", "One JSON object on stdout.", option="--json", edges=TYPE
 CSV = flag("as_csv", "A table on stdout.", option="--csv", edges=TYPED)
 PLAIN = flag("plain", "ASCII, no colour.", edges=TYPED)
 QUIET = flag("quiet", "Nothing on stderr but errors.", short="-q", edges=TYPED)
-OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED)
-CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED)
-LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED)
+OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED, told=nowhere)
+CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED, told=nowhere)
+LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED, told=nowhere)
 KEPT_SEED = whole(
     "seed",
     "Kept with the result; nothing is drawn.",
@@ -43,6 +44,7 @@ MODEL: Field[object] = Field(
     needs=True,
     example="deepseek-v3",
     completes="model",
+    told=model_words,
 )
 AS = word(
     "read_as",
@@ -57,6 +59,7 @@ TRAINING_STACK = word(
     "Training software; in compare also hand-tuned kernels.",
     metavar="NAME",
     example="megatron",
+    told=stack_asked,
 )
 
 
@@ -98,7 +101,7 @@ def form_of(reader: QuestionReader) -> Form:
 class Request:
     """What every request has. form: how to print its answer; notes: to tell beside it."""
 
-    form: Form
+    form: Form = Form()
     notes: tuple[str, ...] = ()
 
 
@@ -107,7 +110,7 @@ class Asked(Request):
     """A question of the facts. facts: with the settings applied; given: what changed them, as it was given."""
 
     facts: Facts
-    given: Mapping[str, object]
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
 def loaded_model(reader: QuestionReader, value: object) -> Model:
@@ -186,6 +189,6 @@ def asked_software(
 
 def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
-    for field in others:
-        if reader.given(field) is not None and reader.get(field) != field.default:
-            reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
+    for other in others:
+        if reader.given(other) is not None and reader.get(other) != other.default:
+            reader.add(f"is an option of {job}", other, fix=f"leave it out, or use {reader.said(use)}")

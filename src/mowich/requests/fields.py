@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypedDict, TypeVar, Unpack
 
 from mowich.errors import UserError, unknown
+from mowich.shown import Result
 from mowich.units import parse, parse_count
 
 T_co = TypeVar("T_co", covariant=True)
@@ -44,12 +45,18 @@ _SENT = frozenset({Edge.KEY})
 """What only HTTP has."""
 
 
+_KEY_UNITS = {"s": "_s", "W": "_W", "B/s": "_Bps", "USD": "_usd"}
+"""Unit of a field -> the end of the key that a result states it under."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(Generic[T_co]):
     """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
     default: where it is not given, shown: how `--help` writes that; is_listed: whether it has a line of its own there;
     group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
-    implies: a flag that the command line has to say with it, and other edges need not."""
+    implies: a flag that the command line has to say with it, and other edges need not; annotation: its type in Python,
+    where that is not the usual one of its kind; told: the key of a result's inputs that states it, or what finds it in
+    a result ("": its own name, with the unit that keys of results have)."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -75,6 +82,15 @@ class Field(Generic[T_co]):
     example: str = ""
     implies: str = ""
     completes: Literal["", "model", "systems"] = ""
+    annotation: str = ""
+    told: str | Callable[[Result], object] = ""
+
+    def stated(self, result: Result) -> object:
+        """The value that a result was asked with; None where it does not say."""
+        if isinstance(self.told, str):
+            key = self.told or f"{self.name}{_KEY_UNITS.get(self.unit, '')}"
+            return (result.get("inputs") or {}).get(key)
+        return self.told(result)
 
     def spelled(self, edge: Edge) -> str:
         """The field as an edge calls it: "--bytes", "sizes", "train.tokens"."""
@@ -286,6 +302,7 @@ class Spelling(TypedDict, total=False):
     example: str
     implies: str
     completes: Literal["", "model", "systems"]
+    told: str | Callable[[Result], object]
 
 
 def flag(name: str, help: str = "", *, default: bool = False, **more: Unpack[Spelling]) -> Field[bool]:
@@ -306,6 +323,7 @@ def count(
         name=name,
         parse=lambda v: read_count(v, low, high),
         kind="count",
+        annotation="float | str",
         help=help,
         low=low,
         high=high,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mowich.errors import UserError, unknown
-from mowich.requests.fields import Edge, Field, read_names, texts
+from mowich.requests.fields import Edge, Field, read_names, read_texts, texts
 from mowich.requests.schema import QuestionReader
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
@@ -82,11 +83,15 @@ THERE: Field[tuple[tuple[str, int], ...]] = Field(
     help="Without a scenario: chips that are there, for the most work of --work in a month: trn2:512,h100:64.",
     edges=_OPEN,
 )
-FLEET_WORK = texts(
-    "work",
-    "With --have: serve, batch or train, a model, and keys (mowich help fleet). Repeatable.",
-    metavar="'KIND MODEL KEY=VALUE ...'",
-    edges=_OPEN,
+FLEET_WORK = replace(
+    texts(
+        "work",
+        "With --have: serve, batch or train, a model, and keys (mowich help fleet). Repeatable.",
+        metavar="'KIND MODEL KEY=VALUE ...'",
+        edges=_OPEN,
+    ),
+    parse=lambda value: (value,) if isinstance(value, str) else read_texts(value),
+    annotation="str | Sequence[str]",
 )
 
 

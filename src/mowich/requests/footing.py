@@ -6,11 +6,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mowich.errors import UserError
 from mowich.requests.fields import Field, number, quantity, read_names, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import systems_there, token_price_words
 from mowich.units import UNITS, parse
 
 EQUAL = ("chips", "units", "usd", "power")
@@ -51,6 +53,7 @@ HAVE: Field[tuple[str, ...]] = Field(
     metavar="SYSTEMS",
     example="trn2:512",
     completes="systems",
+    told=systems_there,
 )
 SITE_POWER = quantity(
     "power",
@@ -114,6 +117,8 @@ SELLS: Field[TokenPrice] = Field(
     help="With --per: price of tokens, '$0.3..$0.6/Mtok'.",
     metavar="PRICE",
     example="$0.50/Mtok",
+    told=token_price_words,
+    annotation="str",
 )
 PAYS_WITHIN = quantity(
     "within",
@@ -125,6 +130,70 @@ PAYS_WITHIN = quantity(
 )
 OWN_FLEET = (HAVE, SITE_POWER, PER, SELLS, PAYS_WITHIN)
 """What training and serving ask of a fleet, a site and a year of it."""
+PAID_RUN = (RUN_BUDGET, RUN_DAYS, *OWN_FLEET)
+"""The same, and the money of a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What is the same for all systems of a comparison, beside a number of chips."""
+
+    equal: str = "chips"
+    """What the number of chips counts, one of `EQUAL`."""
+    budget: float | None = None
+    """USD that pay for the chips of each system for so many days; None: their number is asked."""
+    days: float | None = None
+    has_tokens: bool = False
+    """The tokens of the run are asked; else they are what the money trains."""
+    have: tuple[str, ...] = ()
+    """Systems that are there already."""
+    power: float | None = None
+    """W of the site that says how many chips there are."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether numbers of chips follow from something else than a number that is the same for all."""
+        return self.budget is not None or self.power is not None or self.equal != "chips"
+
+    def kind(self, term: str) -> str:
+        """The kind of price of what is not there: a budget rents. term: of the question."""
+        return "rent" if self.budget is not None and term == "default" else term
+
+    def inputs(self) -> dict[str, object]:
+        """As a result states what is no chips: money, days and power."""
+        paid = {} if self.budget is None else {"budget_usd": self.budget, "days": self.days}
+        untold = {"tokens": None} if paid and not self.has_tokens else {}
+        return {**paid, **untold, **({} if self.power is None else {"power_W": self.power})}
+
+
+ON_CHIPS = Footing()
+"""The same number of chips, or the one of each name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YearAsk:
+    """The time that rows are told for."""
+
+    per: str
+    """One of `PERIODS`."""
+    sells: TokenPrice | None = None
+    """USD of a million tokens; None: not asked."""
+    within_s: float | None = None
+    """Seconds in which a port has to pay; None: as the facts say."""
+
+    @property
+    def period_s(self) -> float:
+        """Seconds of the time that rows are told for."""
+        return UNITS[self.per].value
+
+    def inputs(self) -> dict[str, object]:
+        """As a result states it."""
+        return {
+            "per": self.per,
+            "period_s": self.period_s,
+            **({} if self.sells is None else {"sells": self.sells._asdict()}),
+            **({} if self.within_s is None else {"within_s": self.within_s}),
+        }
 
 
 def read_have(reader: QuestionReader) -> tuple[str, ...]:
@@ -156,12 +225,14 @@ def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: S
         reader.add("feeds systems without a size, and none is named", SITE_POWER, fix="name one: trn3")
 
 
-def read_per(reader: QuestionReader) -> None:
-    """A problem for what is only told of a year."""
+def read_per(reader: QuestionReader) -> YearAsk | None:
+    """The time that rows are told for, None where none is asked; a problem for what is only told of one."""
+    per = reader.get(PER)
     if reader.given(PER) is None:
         for field in (SELLS, PAYS_WITHIN):
             if reader.given(field) is not None:
                 reader.add(f"is told of a time, which {reader.said(PER)} says", field, fix=f"add {reader.example(PER)}")
+    return None if per is None else YearAsk(per=per, sells=reader.get(SELLS), within_s=reader.get(PAYS_WITHIN))
 
 
 def has_size(name: str, chips: int | None) -> bool:

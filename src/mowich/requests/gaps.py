@@ -23,6 +23,7 @@ from mowich.requests.jobs import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
+from mowich.requests.stated import system_at
 from mowich.units import parse
 
 if TYPE_CHECKING:
@@ -31,8 +32,28 @@ if TYPE_CHECKING:
 OF_GAP = ("tokens_per_s_per_chip", "usd_per_mtok", "usd_total")
 """What two machines may be compared by: tokens/s and chip, dollars per million tokens, dollars of the whole run."""
 
-_FIRST = word("first", metavar="A", is_argument=True, needs=True, completes="systems", example="trn3")
-_SECOND = word("second", metavar="B", is_argument=True, needs=True, completes="systems", example="gb300")
+_FIRST = word(
+    "first",
+    metavar="A",
+    is_argument=True,
+    needs=True,
+    completes="systems",
+    example="trn3",
+    told=system_at(
+        0,
+    ),
+)
+_SECOND = word(
+    "second",
+    metavar="B",
+    is_argument=True,
+    needs=True,
+    completes="systems",
+    example="gb300",
+    told=system_at(
+        1,
+    ),
+)
 JOB_MODEL = replace(MODEL, is_argument=False)
 _METRIC = word(
     "metric",
@@ -119,7 +140,10 @@ _MODELS: Field[tuple[object, ...]] = Field(
 
 def _end(name: str, help: str, example: str) -> Field[object]:
     """An end of the range: its unit is that of the property."""
-    return Field(name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example)
+    own = "float | str"
+    return Field(
+        name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example, annotation=own
+    )
 
 
 _FROM = replace(_end("low", "Begin of the range: '96 GiB', '2 TB/s'.", "96 GiB"), option="--from")

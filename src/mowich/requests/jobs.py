@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -58,10 +58,11 @@ from mowich.requests.fields import (
 from mowich.requests.footing import (
     EQUALS,
     HAVE,
-    OWN_FLEET,
+    ON_CHIPS,
+    PAID_RUN,
     RUN_BUDGET,
-    RUN_DAYS,
-    TokenPrice,
+    Footing,
+    YearAsk,
     only_rent,
     read_budget,
     read_have,
@@ -100,6 +101,22 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
+from mowich.requests.stated import (
+    batch_words,
+    chips_asked,
+    engine_asked,
+    given_at,
+    has_key,
+    has_sizes,
+    image_words,
+    images_asked,
+    is_served,
+    is_trained,
+    plans_asked,
+    stated_where,
+    systems_asked,
+    task_words,
+)
 from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
 
 if TYPE_CHECKING:
@@ -119,8 +136,8 @@ _FEW = frozenset({Edge.KEYWORD, Edge.KEY})
 _OPEN = frozenset({Edge.OPTION, Edge.KEY})
 """What Python has as functions of their own."""
 
-TRAINS = flag("train", "The work is training.")
-SERVES = flag("serve", "The work is serving.")
+TRAINS = flag("train", "The work is training.", told=is_trained)
+SERVES = flag("serve", "The work is serving.", told=is_served)
 FIT_SERVE = replace(SERVES, edges=TYPED)
 ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
 OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
@@ -145,6 +162,7 @@ CACHED: Field[float | str] = Field(
     low=0.0,
     high=1.0,
     example="60%",
+    told=given_at("cached"),
 )
 ACCEPT = number(
     "accept",
@@ -156,7 +174,15 @@ ACCEPT = number(
     group="serve",
     example="2.3",
 )
-IMAGES = count("images", "Serving: images of a request, 2.", high=10_000, metavar="N", group="serve", example="2")
+IMAGES = count(
+    "images",
+    "Serving: images of a request, 2.",
+    high=10_000,
+    metavar="N",
+    group="serve",
+    example="2",
+    told=images_asked,
+)
 IMAGE_SIZE: Field[tuple[float, float]] = Field(
     name="image_size",
     parse=parse_pixels,
@@ -165,6 +191,7 @@ IMAGE_SIZE: Field[tuple[float, float]] = Field(
     metavar="WxH",
     group="serve",
     example="1024x768",
+    told=image_words,
 )
 SERVING_ENGINE = word(
     "engine",
@@ -172,8 +199,11 @@ SERVING_ENGINE = word(
     metavar="NAME",
     group="serve",
     example="vllm",
+    told=engine_asked,
 )
-FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
+FIT_ENGINE = word(
+    "engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm", told=engine_asked
+)
 _KV = count(
     "kv",
     "Serving: tokens of a request, prompt and answer: 128k.",
@@ -181,8 +211,16 @@ _KV = count(
     metavar="N",
     example="128k, the tokens of one request",
     implies="serve",
+    told="kv_tokens",
 )
-TOKENS = count("tokens", "Tokens to train on: 15T.", metavar="N", group="train", example="15T")
+TOKENS = count(
+    "tokens",
+    "Tokens to train on: 15T.",
+    metavar="N",
+    group="train",
+    example="15T",
+    told=stated_where(lambda result: not has_sizes(result), "tokens"),
+)
 _TOKENS = replace(TOKENS, help="Tokens to train on: 15T; with --task encode: of an item.")
 _FIT_TOKENS = replace(TOKENS, help="With --task encode: tokens of an item.")
 SEQ = count(
@@ -196,6 +234,7 @@ BATCH: Field[object] = Field(
     metavar="N",
     group="train",
     example="16384seqs",
+    told=batch_words,
 )
 TASK = word(
     "task",
@@ -203,6 +242,7 @@ TASK = word(
     metavar="TASK",
     group="train",
     example="lora:16",
+    told=task_words,
 )
 _TASK = replace(TASK, help=TASK_HELP)
 DOCUMENT = count(
@@ -220,7 +260,9 @@ _FILL = number(
     example="0.9",
 )
 SITES = whole("sites", "Sites that train together (DiLoCo).", low=2, high=1000, metavar="N", group="train", example="2")
-SITE_LINK = quantity("site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s")
+SITE_LINK = quantity(
+    "site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s", told="site_Bps"
+)
 OUTER_EVERY = whole("outer_every", "Steps between exchanges of sites.", metavar="N", group="train", example="100")
 ON = names(
     "on",
@@ -229,15 +271,25 @@ ON = names(
     needs=True,
     example="trn3,gb300",
     completes="systems",
+    told=systems_asked,
 )
 SYSTEMS = replace(ON, keyword="systems", needs=False, default=())
 """Systems to compare; none is needed beside those that are there."""
 _ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
-CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
-TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
-NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN)
+CHIPS = whole(
+    "chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64", told=chips_asked
+)
+TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5", told=plans_asked)
+NEIGHBOURS = flag(
+    "neighbours",
+    "Why it wins: the best with each choice one step away.",
+    edges=_OPEN,
+    told=has_key(
+        "why",
+    ),
+)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN, told=has_key("pareto"))
 TIMELINE = path(
     "timeline",
     "Play out a plan: .json (ui.perfetto.dev) or .svg.",
@@ -282,17 +334,29 @@ class JobRequest(Asked):
     only a cache is asked for); fixed: choices of the plan."""
 
     model: Model
-    model_given: str
+    model_given: str = ""
     systems: tuple[str, ...]
-    chips: int | None
-    train: TrainJob | None
-    serve: ServeJob | None
-    engine: str | None
-    stack: str | None
-    fixed: Mapping[str, Sequence[int | str]]
-    term: str
+    chips: int | None = None
+    train: TrainJob | None = None
+    serve: ServeJob | None = None
+    engine: str | None = None
+    stack: str | None = None
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    term: str = "default"
     seed: int = 0
     forward: ForwardJob | None = None
+
+    @property
+    def train_job(self) -> TrainJob:
+        """The job of a question of training."""
+        assert self.train is not None
+        return self.train
+
+    @property
+    def serve_job(self) -> ServeJob:
+        """The job of a question of serving."""
+        assert self.serve is not None
+        return self.serve
 
     def again(self) -> dict[str, object]:
         """What else is needed to run a result again: the words as they were given, and the size of the model that they
@@ -302,26 +366,23 @@ class JobRequest(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest(JobRequest):
-    """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
-    system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
-    what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
-    named in the place of what makers ship, for all rows; emits: the program that the best system is written for. have:
-    those of the systems that are there already, the first; power: W of the site that says how many chips there are;
-    per: the time that an answer is told for, with what tokens are sold at and the seconds in which a port has to pay
-    (None: not asked)."""
+    """One job on several systems. The first of them are those that are there already."""
 
-    have: tuple[str, ...]
-    power: float | None
-    per: str | None
-    sells: TokenPrice | None
-    within: float | None
-    equal: str
-    budget: float | None
-    days: float | None
-    has_tokens: bool
-    hand_tuned: bool
-    software: str | None
-    emits: str | None
+    footing: Footing = ON_CHIPS
+    year: YearAsk | None = None
+    """The time that rows are told for; None: not asked."""
+    hand_tuned: bool = False
+    """Training on kernels written by hand, where there are some."""
+    software: str | None = None
+    """What was named in the place of what makers ship, for all rows."""
+    emits: str | None = None
+    """The program that the best system is written for."""
+
+    @classmethod
+    def of(cls, asked: JobRequest, **other: object) -> CompareRequest:
+        """The comparison of another question's systems; other: what it asks in another way."""
+        named = {f.name: getattr(asked, f.name) for f in fields(JobRequest)}
+        return cls(**{**named, **other})
 
     def again(self) -> dict[str, object]:
         """The same, with the software that was named."""
@@ -333,13 +394,30 @@ class PlanRequest(JobRequest):
     """The best plans of one system. load: to find the smallest and the cheapest deployment for, by simulation, on one
     system or several (None: no load, the best plans by their means)."""
 
-    top: int
-    neighbours: bool
-    pareto: bool
-    timeline: Path | None
-    pick: int
-    emit: str | None
-    load: ServeLoad | None
+    top: int = 5
+    neighbours: bool = False
+    pareto: bool = False
+    timeline: Path | None = None
+    pick: int = 1
+    emit: str | None = None
+    load: ServeLoad | None = None
+
+    @property
+    def serve_load(self) -> ServeLoad:
+        """The load of a question that has one."""
+        assert self.load is not None
+        return self.load
+
+    @property
+    def peak(self) -> ServeLoad:
+        """The load with the headroom in it that is kept free."""
+        return self.serve_load.at_peak()
+
+    def traffic_options(self) -> Mapping[str, object]:
+        """The options of facts, for a command of `mowich traffic`: its plan is in its scenario."""
+        settings = self.given.get("set")
+        kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
+        return {"set": kept, "facts": self.given.get("facts_dirs")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -724,7 +802,7 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 def _compare(reader: QuestionReader) -> CompareRequest:
     asks = _work_of(reader, SERVES)
     if asks == "forward":
-        only_of(reader, (RUN_BUDGET, RUN_DAYS, *OWN_FLEET), "training and serving", TRAINS)
+        only_of(reader, PAID_RUN, "training and serving", TRAINS)
     if asks != "train" and (reader.get(EQUALS) or "chips") != "chips":
         said = "serving compares" if asks == "serve" else "forward passes compare"
         reader.add(f"{said} on equal chips", EQUALS, given=reader.given(EQUALS))
@@ -744,12 +822,13 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     if reader.given(SYSTEMS) is None and reader.given(HAVE) is None:
         reader.missing(SYSTEMS)
     read_power(reader, (CHIPS, EQUALS, RUN_BUDGET), on or ())
-    read_per(reader)
+    year = read_per(reader)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid, have=have)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
-    named: dict[str, object] = {"emits": reader.get(EMIT), "has_tokens": reader.given(TOKENS) is not None}
+    footing = reader.fill(Footing, have=have, has_tokens=reader.given(TOKENS) is not None)
+    named: dict[str, object] = {"emits": reader.get(EMIT), "footing": footing, "year": year, "hand_tuned": tuned}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
-    return reader.fill(CompareRequest, hand_tuned=tuned, have=have, **named, **work)
+    return reader.fill(CompareRequest, **named, **work)
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:
@@ -813,8 +892,7 @@ _EMIT_BEST = replace(EMIT, help="The plan for vllm, nxdi...; with --out DIR a bu
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, RUN_BUDGET),
-        *(RUN_DAYS, *OWN_FLEET),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, *PAID_RUN),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, _EMIT_BEST, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),

@@ -17,13 +17,16 @@ from mowich.requests.schema import QuestionReader, Schema
 _EDGES = TYPED | CALLED
 
 
-CANDIDATES = texts(
-    "candidates",
-    'Files with a kernel each, folders of them, patterns as "tries/*.py"; - reads JSON lines with name and text.',
-    metavar="CANDIDATES...",
-    is_argument=True,
-    needs=True,
-    edges=_EDGES,
+CANDIDATES = replace(
+    texts(
+        "candidates",
+        'Files with a kernel each, folders of them, patterns as "tries/*.py"; - reads JSON lines with name and text.',
+        metavar="CANDIDATES...",
+        is_argument=True,
+        needs=True,
+        edges=_EDGES,
+    ),
+    annotation="Sequence[str | Path]",
 )
 JUDGE_REFERENCE: Field[ReferenceFile] = Field(
     name="reference",
@@ -36,6 +39,7 @@ JUDGE_REFERENCE: Field[ReferenceFile] = Field(
     metavar="FILE.py",
     needs=True,
     edges=_EDGES,
+    annotation="str | Path",
 )
 JUDGED_ON = replace(OF_TARGET, name="on", default=DEFAULT_TARGET, shown=DEFAULT_TARGET, edges=_EDGES)
 SHAPES = texts(
@@ -82,6 +86,7 @@ MEASURED: Field[dict[str, float]] = Field(
     metavar="NAME=TIME",
     default={},
     edges=_EDGES,
+    annotation="Mapping[str, float | str]",
 )
 MEASURED_AT_MOST = whole(
     "measure_budget",

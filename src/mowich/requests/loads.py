@@ -11,6 +11,7 @@ from functools import partial
 from mowich.errors import UserError
 from mowich.requests.fields import Field, quantity, read_share, share, whole
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import given_at
 from mowich.units import NUMBER
 
 
@@ -43,7 +44,13 @@ LOAD_RATE: Field[float] = Field(
 )
 USERS = whole("users", "Serving: users who ask without end, not a rate.", high=1e6, metavar="N", group="serve")
 THINK = quantity(
-    "think", "s", "With users: time between an answer and what follows.", metavar="TIME", group="serve", example="30s"
+    "think",
+    "s",
+    "With users: time between an answer and what follows.",
+    metavar="TIME",
+    group="serve",
+    example="30s",
+    told=given_at("think_s"),
 )
 P99_TTFT = quantity(
     "p99_ttft", "s", "A load: 99 of 100 see their first token within.", metavar="TIME", group="serve", example="2s"

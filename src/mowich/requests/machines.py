@@ -13,6 +13,7 @@ from mowich.requests.jobs import CHIPS, ON
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of, facts_of
+from mowich.requests.stated import in_rows, is_among_chips, sizes_asked, stated_where
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -55,8 +56,16 @@ _BYTES: Field[tuple[int, ...]] = Field(
     low=1,
     default=MESSAGE_SIZES,
     example="1GiB",
+    annotation="str | Sequence[int | str]",
+    told=sizes_asked,
 )
-GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")
+GROUP = whole(
+    "group",
+    "Chips that take part, neighbours (default: all).",
+    metavar="N",
+    example="144",
+    told=stated_where(is_among_chips, "group"),
+)
 NETWORK = word(
     "network", "Scale-out network: efa, infiniband, ethernet, ...", metavar="NAME", default="", example="efa"
 )
@@ -70,7 +79,11 @@ OVERSUBSCRIPTION = number(
     example="2",
 )
 FAIL = texts(
-    "fail", "link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.", metavar="WHAT", example="link:3"
+    "fail",
+    "link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.",
+    metavar="WHAT",
+    example="link:3",
+    told="faults",
 )
 BESIDE = texts(
     "beside",
@@ -93,7 +106,7 @@ COLLECTIVE_LNC = whole(
     example="2",
 )
 SENT_MODEL = replace(
-    MODEL, is_argument=False, needs=False, option="--model", help="Of weights: the model that is sent."
+    MODEL, is_argument=False, needs=False, option="--model", help="Of weights: the model that is sent.", told="model"
 )
 TO = word(
     "to",
@@ -229,6 +242,7 @@ STRATEGY = names(
     keyword="strategies",
     metavar="NAMES",
     example="async",
+    told=in_rows("strategy"),
 )
 SPARES = share(
     "spares",
@@ -238,8 +252,15 @@ SPARES = share(
     default=0.02,
     shown="2%",
     example="2%",
+    told="spare_share",
 )
-REPLICA = whole("replica", "Chips of a data-parallel replica (elastic), default 1024.", metavar="N", example="1024")
+REPLICA = whole(
+    "replica",
+    "Chips of a data-parallel replica (elastic), default 1024.",
+    metavar="N",
+    example="1024",
+    told="replica_chips",
+)
 CHECKPOINT = quantity(
     "checkpoint",
     "s",
@@ -302,7 +323,7 @@ GOODPUT = Schema(
 # ---- power
 # ----------------------------------------------------------------------------------------------------------------------
 
-POWERED = replace(ON, keyword="systems")
+POWERED = replace(ON, keyword="systems", told=in_rows("system"))
 CAP = quantity("cap", "W", "Power of the site at the meter: 100MW.", keyword="cap_W", metavar="POWER", example="100MW")
 IDLE = share(
     "spares", "Share of the chips that is idle: 0.02.", metavar="SHARE", default=0.0, shown="0.0", example="0.02"
@@ -314,6 +335,7 @@ SPEED = number(
     above=True,
     metavar="N",
     example="1000",
+    told="tokens_per_s_per_chip",
 )
 
 

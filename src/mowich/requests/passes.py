@@ -13,6 +13,7 @@ from mowich.errors import UserError, did_you_mean
 from mowich.plans.forward import FORWARD_TASKS, ForwardJob, ForwardTask
 from mowich.requests.fields import Edge, Field, count, flag, quantity, read_count, whole, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import is_drawn, stated_where
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -47,7 +48,14 @@ ITEM_FRAMES = whole(
     "frames", "Images of a clip.", high=100_000, metavar="N", group="forward", is_listed=False, example="81"
 )
 ITEM_STEPS = whole(
-    "steps", "Passes for an image or a clip.", high=10_000, metavar="N", group="forward", is_listed=False, example="28"
+    "steps",
+    "Passes for an image or a clip.",
+    high=10_000,
+    metavar="N",
+    group="forward",
+    is_listed=False,
+    example="28",
+    told=stated_where(is_drawn, "steps"),
 )
 GUIDANCE = whole(
     "guidance",
@@ -58,6 +66,7 @@ GUIDANCE = whole(
     group="forward",
     is_listed=False,
     example="2",
+    told=stated_where(is_drawn, "branches"),
 )
 ITEM_LATENCY = quantity(
     "latency", "s", "Most seconds of an item.", metavar="TIME", group="forward", is_listed=False, example="5s"

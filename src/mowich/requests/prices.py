@@ -62,9 +62,10 @@ class PricesRequest(Asked):
 
 
 def _prices(reader: QuestionReader) -> PricesRequest:
-    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.economics.ownership import quarters
     from mowich.facts import Facts
     from mowich.machines.system import machine_id, parse_spec
+    from mowich.price_terms import BUYERS, COST_RULES
 
     asked = asked_of(reader, "takes no plan; the kind of price is --price")
     facts = asked["facts"]

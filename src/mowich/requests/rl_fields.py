@@ -132,7 +132,17 @@ def _word(name: str, help: str, vocabulary: str, example: str, **more: object) -
 
 
 def _pairs(name: str, help: str, parse: Callable[[object], T], example: str, option: str = "") -> Field[T]:
-    return Field(name=name, parse=parse, kind="mapping", help=help, metavar="PAIRS", option=option, example=example)
+    own = "Mapping[str, object] | str"
+    return Field(
+        name=name,
+        parse=parse,
+        kind="mapping",
+        help=help,
+        metavar="PAIRS",
+        option=option,
+        example=example,
+        annotation=own,
+    )
 
 
 def _model(name: str, help: str, option: str = "") -> Field[object]:
@@ -211,12 +221,15 @@ STALENESS = whole(
 )
 ORDER = _word("order", "Groups that an update takes: started or finished first.", "BATCH_ORDERS", "finished")
 PARTIAL = _switch("partial", "Whether new weights reach answers that are being made.")
-BOTH_ON = names(
-    "on",
-    "h100:32: both sides there; with --chips: systems to split over.",
-    metavar="SYSTEMS",
-    example="h100:32",
-    completes="systems",
+BOTH_ON = replace(
+    names(
+        "on",
+        "h100:32: both sides there; with --chips: systems to split over.",
+        metavar="SYSTEMS",
+        example="h100:32",
+        completes="systems",
+    ),
+    annotation="str | Sequence[str | System]",
 )
 SPLIT_CHIPS = whole("chips", "Chips in all: find how many roll out and train.", low=2, metavar="N", example="512")
 GOAL = word(

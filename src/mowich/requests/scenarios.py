@@ -80,6 +80,7 @@ FLEET_FILE = replace(
 
 SWEPT: Field[object] = Field(
     name="scenario",
+    annotation="str | Path | Model | Sequence[str | Path | Model]",
     parse=lambda value: value,
     kind="object",
     help="YAML with the axes; with --train or --serve: the model, or several with commas.",
@@ -121,20 +122,29 @@ def _as_axis(field: Field[object], help: str = "", keyword: str = "") -> Field[o
         shown="",
         example="",
         edges=_OPEN,
+        annotation="int | str | Sequence[int | str]" if field is CHIPS else "",
     )
 
 
 AXES_OF_TRAINING = tuple(_as_axis(field) for field in TRAINED if field is not OPTIMIZER)
 AXES_OF_SERVING = tuple(_as_axis(field) for field in SERVED)
 _MACHINES = (_as_axis(ON, keyword="systems"), _as_axis(CHIPS, "Chips of each system: 64, or 8..64:x2."))
-_SWEEP_TRAINS = replace(TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.")
-_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.")
+_AXES_OF_JOB = "Mapping[str, object]"
+_SWEEP_TRAINS = replace(
+    TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.", annotation=_AXES_OF_JOB
+)
+_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.", annotation=_AXES_OF_JOB)
 _OPTIMIZER = replace(OPTIMIZER, edges=_OPEN)
 _JOB_NEEDS = {"train": (SEQ, BATCH, TOKENS), "serve": (ISL, OSL)}
 _JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
 POOL: Field[object] = Field(
-    name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
+    name="executor",
+    parse=lambda value: value,
+    kind="object",
+    help="Any of concurrent.futures.",
+    edges=CALLED,
+    annotation="Executor",
 )
 _TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)
 SWEEP_OUT = path(
@@ -331,15 +341,16 @@ TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", me
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficRequest(Asked):
     """A traffic to play out. requests_out, trace_out, sessions_out: files to write; draws: for the ranges (None: as its
-    length allows); autoscale: rules instead of the scenario's; regret: of autoscaling."""
+    length allows; 0: no ranges); autoscale: rules in the place of the scenario's, of which the first is played and the
+    others are compared; regret: what each paid beyond the best in hindsight."""
 
-    scenario: Path
-    requests_out: Path | None
-    trace_out: Path | None
-    sessions_out: Path | None
-    draws: int | None
-    autoscale: tuple[str, ...]
-    regret: bool
+    scenario: str | Path
+    requests_out: Path | None = None
+    trace_out: Path | None = None
+    sessions_out: Path | None = None
+    draws: int | None = None
+    autoscale: tuple[str, ...] = ()
+    regret: bool = False
 
 
 def _traffic(reader: QuestionReader) -> TrafficRequest:
@@ -403,6 +414,7 @@ TENANT: Field[tuple[str, float]] = Field(
     kind="word",
     metavar="NAME=SHARE",
     help="What is stranded when this tenant falls to a share of the chip-hours at work (workloads say tenant: NAME).",
+    annotation="str | tuple[str, float]",
 )
 FLEET_EMIT = word(
     "emit",
@@ -440,23 +452,24 @@ TIME_LIMIT = number(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRequest(Asked):
-    """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; gap: a share; time_limit_s: of one
-    integer programme, counted in nodes."""
+    """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; draws: of prices and speeds (0:
+    none); flips: look for flip points; tenant: whose share of the chip-hours falls, and to what share; gap: a share;
+    time_limit_s: of one integer programme, counted in nodes."""
 
     scenario: Path | None
-    yaml: str | None
-    rates: Path | None
-    rates_out: Path | None
+    yaml: str | None = None
+    rates: Path | None = None
+    rates_out: Path | None = None
     draws: int
-    flips: bool
-    what_if: str | None
-    tenant: tuple[str, float] | None
-    emit: str | None
-    period: str | None
-    relaxed: bool
-    gap: float
-    time_limit_s: float
-    seed: int
+    flips: bool = False
+    what_if: str | None = None
+    tenant: tuple[str, float] | None = None
+    emit: str | None = None
+    period: str | None = None
+    relaxed: bool = False
+    gap: float = 0.005
+    time_limit_s: float = 60.0
+    seed: int = 0
 
 
 def _fleet(reader: QuestionReader) -> FleetRequest:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
 from mowich.errors import ErrorDetails, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
+from mowich.shown import Result
 from mowich.units import parse, parse_count, show_count, write_value
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ class Schema(Generic[Q_co]):
         with self.told(source.edge):
             return self.make(reader)
 
+    def of(self, facts: Facts, /, **values: object) -> Q_co:
+        """The request that keywords ask of these facts. Raises UserErrors with every problem."""
+        return self.read(values, QuestionSource(edge=Edge.KEYWORD, facts=facts))
+
     @contextmanager
     def told(self, edge: Edge) -> Iterator[None]:
         """Spell the fields of what the block refuses as the edge does: for errors of the studies and below."""
@@ -198,11 +203,44 @@ class Schema(Generic[Q_co]):
                     words += [str(file) for file in value]
                 else:
                     words.append(value if isinstance(value, str) else "config.json")
-            elif field.kind in ("texts", "files") and isinstance(value, Sequence):
+            elif field.kind in _REPEATED and isinstance(value, Sequence):
                 words += [word for text in value for word in (field.flag, str(text))]
             else:
                 words += [field.flag, _typed(field, value)]
         return shlex.join(words)
+
+    def stated(self, result: Result) -> dict[str, object]:
+        """The values of the question that a result answers, by the names of the fields of the command line."""
+        return {field.name: field.stated(result) for field in self.at(Edge.OPTION)}
+
+    def typed(self, words: Sequence[str]) -> dict[str, object]:
+        """What the words of a command line say, after those of the verb: the other way of `command`. Values by name, as
+        text. Raises UserError for an option that the verb does not have, and for one without its value."""
+        fields = self.at(Edge.OPTION)
+        flags = {word: field for field in fields for word in (field.flag, field.short) if word.startswith("-")}
+        negative = {field.negative: field for field in fields if field.negative}
+        arguments = [field for field in fields if field.is_argument]
+        out: dict[str, object] = {}
+        rest = list(words)
+        while rest:
+            head, equals, value = rest.pop(0).partition("=")
+            if not head.startswith("-"):
+                if not arguments:
+                    raise UserError("one argument too many", where=f"mowich {self.name}", given=head)
+                _lay(out, arguments[0], head + equals + value)
+                if arguments[0].kind not in _REPEATED:
+                    arguments.pop(0)
+                continue
+            field = flags.get(head) or negative.get(head)
+            if field is None:
+                raise unknown("option", head, flags)
+            if field.kind == "flag":
+                out[field.name] = head in flags
+                continue
+            if not equals and not rest:
+                raise UserError("needs a value", where=head, allowed=field.metavar)
+            _lay(out, field, value if equals else rest.pop(0))
+        return out
 
     def spell(self, error: UserError, edge: Edge) -> None:
         """Give an error its place: the field that it names, as the edge spells it."""
@@ -221,6 +259,17 @@ class Schema(Generic[Q_co]):
         if known is None and edge is Edge.OPTION:
             own = f"--{head.replace('_', '-')}"
         return f"{own} {rest}" if rest else own
+
+
+_REPEATED = ("texts", "files")
+"""Kinds of fields that are given again and again."""
+
+
+def _lay(values: dict[str, object], field: Field[object], word: str) -> None:
+    """Set the value of a field; of one that is repeated, one more."""
+    before = values.get(field.name)
+    kept = (*before, word) if isinstance(before, tuple) else (word,)
+    values[field.name] = kept if field.kind in _REPEATED else word
 
 
 def _typed(field: Field[object], value: object) -> str:

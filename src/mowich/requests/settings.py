@@ -19,6 +19,7 @@ from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import price_asked
 from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ KEYS = (
 
 def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     """Facts that are words and can be set, with the words that they can be."""
-    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.economics.ownership import quarters
+    from mowich.price_terms import BUYERS, COST_RULES
     from mowich.software import stack
     from mowich.training import longrun
 
@@ -101,6 +103,7 @@ PRICE_KIND = word(
     "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
     metavar="KIND",
     example="tco",
+    told=price_asked,
 )
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(

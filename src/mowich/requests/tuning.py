@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.debugging import ReferenceFile
-from mowich.requests.fields import CALLED, TYPED, Field, flag, path, read_kernels_file, read_names, texts, whole
+from mowich.requests.fields import (
+    CALLED,
+    TYPED,
+    Field,
+    flag,
+    path,
+    read_kernels_file,
+    read_names,
+    read_texts,
+    texts,
+    whole,
+)
 from mowich.requests.judging import CANDIDATES_AT_ONCE, JUDGE_REFERENCE, SEEDS, SHAPES
 from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION, read_target_name
 from mowich.requests.schema import QuestionReader, Schema
@@ -19,13 +31,30 @@ _FILE = replace(
     path("file", "A file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=_EDGES),
     parse=read_kernels_file,
 )
-VARIED = texts(
-    "vary",
-    "A constant of the file, or an argument of the kernel that has a default, and the values that it takes:"
-    " TILE=128,256 or TILE=64..512:x2; may be given more than once.",
-    metavar="NAME=VALUES",
-    needs=True,
-    edges=_EDGES,
+
+
+def read_varied(value: object) -> tuple[str, ...]:
+    """Constants with their values, as texts or as a mapping.
+
+    >>> read_varied({"TILE": [128, 256]}), read_varied(["TILE=128,256"])
+    (('TILE=128,256',), ('TILE=128,256',))
+    """
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={','.join(map(str, values))}" for name, values in value.items())
+    return read_texts(value)
+
+
+VARIED = replace(
+    texts(
+        "vary",
+        "A constant of the file, or an argument of the kernel that has a default, and the values that it takes:"
+        " TILE=128,256 or TILE=64..512:x2; may be given more than once.",
+        metavar="NAME=VALUES",
+        needs=True,
+        edges=_EDGES,
+    ),
+    parse=read_varied,
+    annotation="Mapping[str, Sequence[object]] | Sequence[str]",
 )
 
 

@@ -36,34 +36,50 @@ _WORKER, _RETURN, _GROUP, _TRAINED, _FREE, _HOLD, _LOADED, _DELIVERED = range(8)
 
 @dataclass(slots=True, eq=False)
 class RolloutWorker:
-    """steps: its clock; at_s: the time of that; free_s: it decodes from then on; offset: tokens in the caches of its
-    running sequences less what all gained by the clock; held, calls: tokens and number of sequences that wait for a
-    call; ends: a heap of (clock at its end, order of admission, sample); newest: of (order, sample), the newest last;
-    back, queue: samples that come from a call, and that wait; in_hand: all its samples; version: of its weights; made:
-    what turns version times clock into the sum of versions over steps; busy_s, gained: seconds and steps of all its
-    sequences; stamp: of its next event, until, is_over: where that is, and whether the cache is full there."""
+    """A worker that generates answers, while it is played: its batch, what waits and its next event."""
 
     number: int
+    """Of the worker."""
     steps: float = 0.0
+    """Its clock."""
     at_s: float = 0.0
+    """The time of its clock."""
     free_s: float = 0.0
+    """It decodes from then on."""
     offset: float = 0.0
+    """Tokens in the caches of its running sequences less what all gained by the clock."""
     running: int = 0
+    """Sequences that decode."""
     held: float = 0.0
+    """Tokens of sequences that wait for a call."""
     calls: int = 0
+    """Sequences that wait for a call."""
     ends: list[tuple[float, int, int]] = field(default_factory=list)
+    """A heap of (clock at its end, order of admission, sample)."""
     newest: list[tuple[int, int]] = field(default_factory=list)
+    """Of (order, sample), the newest last."""
     back: deque[int] = field(default_factory=deque)
+    """Samples that come from a call."""
     queue: deque[int] = field(default_factory=deque)
+    """Samples that wait."""
     in_hand: int = 0
+    """All its samples."""
     version: int = 0
+    """Of its weights."""
     made: float = 0.0
+    """What turns version times clock into the sum of versions over steps."""
     busy_s: float = 0.0
+    """Seconds of all its sequences."""
     gained: float = 0.0
+    """Steps of all its sequences."""
     stamp: int = 0
+    """Of its next event."""
     until: float = 0.0
+    """The clock where that event is."""
     is_over: bool = False
+    """Whether the cache is full there."""
     is_loading: bool = False
+    """Whether it runs empty to take new weights."""
 
 
 @dataclass(slots=True, eq=False)

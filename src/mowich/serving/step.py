@@ -29,6 +29,7 @@ from mowich.operators.law import (
     unevenness,
 )
 from mowich.plans.shapes import Shapes
+from mowich.serving.parts import PARTS_OF_TOKEN
 from mowich.serving.tabled import PlanKernels, TabledStep, tabled_step
 from mowich.software.engine import EngineCosts
 
@@ -112,8 +113,9 @@ def moe_layers_s(
     q: Floats,
     launch: Floats,
 ) -> Floats:
-    """The same with what layers with experts take beside: routing, each expert that a rank visits, and in a step with a
-    prompt launches for the experts of a layer. Ranks that share the experts save some of the launches, not all.
+    """Seconds of a step that do not depend on its tokens, of a model with experts. Each layer with experts adds
+    routing, each expert that a rank visits, and in a step with a prompt launches for its experts. Ranks that share the
+    experts save some of the launches, not all.
 
     T = dense + moe_layers * (moe_layer + local * visit + experts * ep ** -q * launch)
 
@@ -274,12 +276,6 @@ class _Work:
         return np.where(self.prompt > 0, yes, no)
 
 
-_PARTS = (
-    *("linear", "head", "experts", "attention", "prefill_attention", "activations", "layers", "host"),
-    *("tp", "ep", "cp", "pp", "launches"),
-)
-"""Parts of a step, in the order of their sum."""
-
 _MESSAGES = ("tp.wire", "ep.inside", "ep.outside", "cp.wire", "pp.wire")
 """Terms of one message, told behind the parts that send it."""
 
@@ -334,7 +330,7 @@ def step(
         own.terms |= {name: own.terms.pop(name) for name in _MESSAGES if name in own.terms}
         own.drop_zeros()
         notes.take(own)
-    return {name: found[name] for name in _PARTS}
+    return {part.name: found[part.name] for part in PARTS_OF_TOKEN}
 
 
 def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, Floats]:

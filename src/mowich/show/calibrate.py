@@ -66,10 +66,12 @@ def _sentences(result: Result) -> list[str]:
             f"{counted(n, 'measured point')} identify no constant.",
             "Today's ranges are as narrow as what they say. No overlay is written.",
         ]
-    rest = len(constants) - len(alone)
+    moved = sum(c["verdict"] == "moved" for c in constants)
+    stay = len(constants) - len(alone) - moved
     found = counted(len(alone), "constant") if constants else "no constant"
     out = [f"{counted(n, 'measured point')} identify {found}."]
-    out += [f"They move {rest} more, whose ranges they hardly narrow."] if rest else []
+    out += [f"They move {moved} more, whose ranges they hardly narrow."] if moved else []
+    out += [f"They confirm {stay} at today's value, and narrow what is known of all together."] if stay else []
     out += [f"{own}."] if own else []
     before, after, held = (summary[key]["median"] for key in ("before", "after", "left_out"))
     alone_words = (
@@ -124,7 +126,7 @@ def _constants(constants: Sequence[Result]) -> list[Table]:
             note="width left: of the new range over today's, of logarithms.",
             legend=[
                 "width left: of the new range over today's, of logarithms; moved: the measurements move it and"
-                " hardly narrow its range"
+                " hardly narrow its range; confirmed: it stays, and its range narrows"
             ],
         )
     ]

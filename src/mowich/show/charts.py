@@ -1,39 +1,45 @@
 """Charts as ECharts options: plain dictionaries, so that a page needs no code but ECharts itself.
 
-Every chart carries its numbers as a table too, for readers without pictures. Colours are those of `colours`, in their
-forms for light paper; systems are also told apart by symbol, bars by order and legend. Values are SI; `scale` and the
-axis name say what is drawn.
+Every chart carries its numbers as a table too, for readers without pictures. `chart_grammar` has what they are made of.
+Values are SI; `scale` and the axis name say what is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mowich.show.colours import DASHES, GREY, GROUPS, HATCH, LIMIT_MARK, PAPER, PART_COLOURS, SYMBOLS, SystemLook
-
-COLOURS: Sequence[str] = [colour.light for colour in PART_COLOURS]
-"""Of what is no system and no time."""
-
-DECALS: Sequence[Mapping[str, object]] = (
-    {},
-    {
-        "decal": {
-            "symbol": "line",
-            "dashArrayX": [1, 0],
-            "dashArrayY": [3, 3],
-            "rotation": 0.6,
-            "color": HATCH.light,
-        }
-    },
+from mowich.show.chart_grammar import (
+    COLOURS,
+    GUIDE_LINE,
+    RANGE,
+    Range,
+    Series,
+    bar_marks,
+    colour_in,
+    digits,
+    dot_marks,
+    down_the_page,
+    fill,
+    in_a_plane,
+    legend_for,
+    line_marks,
+    name_gap,
+    number_axis,
+    ranges_of_dot,
+    ranges_over_bars,
+    rimmed,
+    symbol_in,
+    upright_guide,
 )
-"""Fill patterns: none, and hatched, for announced parts and where colours come round again."""
+from mowich.show.colours import DASHES, GREY, GROUPS, LIMIT_MARK, PAPER, SYMBOLS, SystemLook
+from mowich.shown import Result
 
 Option = Mapping[str, object]
 """What ECharts draws."""
 
-Range = tuple[float, float]
-"""(low, high)."""
+FOCUSED = "dots "
+"""Begins the id of a series whose dots the page lets the keyboard reach (web/static/charts.js)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,83 +64,6 @@ class Chart:
         return f"{self.title}. {self.note}".strip() if self.finding else self.note
 
 
-def fill(i: int, look: SystemLook | None = None) -> dict[str, object]:
-    """The fill of the i-th of several, or of a system."""
-    if look is not None:
-        return {
-            "color": look.colour.light,
-            "borderColor": PAPER.light,
-            "borderWidth": 1,
-            **DECALS[look.is_announced],
-        }
-    return {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}
-
-
-def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, upright: bool) -> dict[str, object]:
-    """An error bar from one point to another, with caps."""
-    return {
-        "name": RANGE,
-        "type": "line",
-        "data": [list(end) for end in ends],
-        "symbol": "rect",
-        "symbolSize": [9, 1.5] if upright else [1.5, 9],
-        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.85},
-        "itemStyle": {"color": colour},
-        "silent": True,
-        "tooltip": {"show": False},
-    }
-
-
-def bars_of_range(ends: Sequence[tuple[float, float, int]]) -> list[dict[str, object]]:
-    """Error bars (low, high, place) over filled bars: each on a rim in the colour of the page, so that it is seen on
-    bars of any colour."""
-    rims = [
-        {**bar_of_range(([low, i], [high, i]), PAPER.light, upright=False), "name": "rim", "symbolSize": [4, 12]}
-        for low, high, i in ends
-    ]
-    for rim in rims:
-        rim["lineStyle"] = {"width": 4, "color": PAPER.light, "opacity": 0.7}
-    return [*rims, *(bar_of_range(([low, i], [high, i]), LIMIT_MARK.light, upright=False) for low, high, i in ends)]
-
-
-RANGE = "90% range"
-FOCUSED = "dots "
-"""Begins the id of a series whose dots the page lets the keyboard reach (web/static/charts.js)."""
-
-
-def legend_for(names: Iterable[str], own_colour: Iterable[str] = ()) -> dict[str, object]:
-    """A legend of some series only. own_colour: of which each bar has the colour of its system: they are an empty box,
-    or the legend would show a colour that no bar has."""
-    hollow = set(own_colour)
-    data: list[object] = [
-        {"name": n, "itemStyle": {"color": "transparent", "borderColor": GREY.light, "borderWidth": 1.5}}
-        if n in hollow
-        else n
-        for n in dict.fromkeys(names)
-    ]
-    return {"bottom": 0, "data": data}
-
-
-def _base(**more: object) -> dict[str, object]:
-    return {
-        "color": list(COLOURS),
-        "aria": {"enabled": True, "decal": {"show": False}},
-        "animation": False,
-        "tooltip": {"trigger": "item", "confine": True},
-        **more,
-    }
-
-
-def _gap(values: Iterable[float]) -> int:
-    """Pixels between a vertical axis and its name, so that the name stands beside the widest label."""
-    most = max((abs(v) for v in values), default=0.0)
-    return max(48, 18 + 7 * len(f"{most:,.0f}"))
-
-
-def _text(value: float) -> str:
-    return f"{value:.4g}"
-
-
 def stacked_bars(
     title: str,
     note: str,
@@ -156,7 +85,7 @@ def stacked_bars(
     bar; shares: may be drawn as shares of the whole too; row_px: height of a bar with its gap."""
     drawn = _with_other(parts)
     known = looks or {}
-    series: list[dict[str, object]] = []
+    series: list[Series] = []
     for i, (part, values) in enumerate(drawn.items()):
         own = (fills or {}).get(part) or fill(i, known.get(part))
         data: list[object] = list(values)
@@ -165,40 +94,23 @@ def stacked_bars(
                 {"value": v, "itemStyle": fill(0, known[n])} if n in known else v
                 for n, v in zip(names, values, strict=True)
             ]
-        series.append(
-            {
-                "name": part,
-                "type": "bar",
-                "stack": "all",
-                "data": data,
-                "itemStyle": own,
-                "emphasis": {"focus": "series"},
-            }
-        )
+        series.append(bar_marks(part, data, own, stacked=True, emphasis={"focus": "series"}))
     if marks:
-        series.append(
-            {
-                "name": mark,
-                "type": "scatter",
-                "symbol": "rect",
-                "symbolSize": [5, 28],
-                "itemStyle": {"color": LIMIT_MARK.light, "borderColor": "#fff", "borderWidth": 1},
-                "z": 5,
-                "data": [[m, i] for i, m in enumerate(marks) if m is not None],
-            }
-        )
+        limits_at = [[m, i] for i, m in enumerate(marks) if m is not None]
+        rim = rimmed(LIMIT_MARK.light, "#fff", 1)
+        series.append(dot_marks(mark, limits_at, rim, symbol="rect", size=[5, 28], z=5))
     own_colour = [p for p in drawn if set(names) & set(known) and p not in known and p not in (fills or {})]
     shown = [*drawn, *([mark] if marks else [])]
     legend = legend_for(shown, own_colour) | {"show": len(shown) > 1}  # of a single part the axis says the name
-    whiskers = bars_of_range([(*end, i) for i, end in enumerate(ends) if end])
+    whiskers = ranges_over_bars([(*end, i) for i, end in enumerate(ends) if end])
     option = _bars(names, unit, [*series, *whiskers], legend, parts)
     views: dict[str, Option] = {}
     if shares:
         views = {unit: option, "100%": _bars(names, "% of the whole", _shared(series, drawn), legend, parts)}
-    limits = [["-" if m is None else _text(m)] for m in marks] or [[] for _ in names]
-    spans = [[_text(e[0]), _text(e[1])] if e else ["-", "-"] for e in ends] or [[] for _ in names]
+    limits = [["-" if m is None else digits(m)] for m in marks] or [[] for _ in names]
+    spans = [[digits(e[0]), digits(e[1])] if e else ["-", "-"] for e in ends] or [[] for _ in names]
     rows = [
-        [name, *(_text(values[i]) for values in parts.values()), *limits[i], *spans[i]] for i, name in enumerate(names)
+        [name, *(digits(values[i]) for values in parts.values()), *limits[i], *spans[i]] for i, name in enumerate(names)
     ]
     return Chart(
         title=title,
@@ -227,19 +139,8 @@ def _bars(
     whole = unit == "% of the whole" or (
         unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
     )
-    return _base(
-        legend=legend,
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64 if legend["show"] else 44, "containLabel": True},
-        xAxis={
-            "type": "value",
-            "name": unit,
-            "nameLocation": "middle",
-            "nameGap": 26,
-            **({"max": 100} if whole else {}),
-        },
-        yAxis={"type": "category", "data": list(names), "inverse": True},
-        series=series,
-    )
+    across = number_axis(unit) | ({"max": 100} if whole else {})
+    return down_the_page(names, across, series, bottom=64 if legend["show"] else 44, legend=legend)
 
 
 def _shared(series: Sequence[Mapping[str, object]], parts: Mapping[str, Sequence[float]]) -> list[Mapping[str, object]]:
@@ -299,141 +200,96 @@ def points(
     dot of a group, with its ranges along x and y."""
     known = looks or {}
     names = list(dict.fromkeys([*groups, *(bands or {})]))
-    series: list[dict[str, object]] = []
+    series: list[Series] = []
     for i, (name, dots) in enumerate(groups.items()):
         look = known.get(name)
-        colour = fill(i, look)["color"]
+        colour = colour_in(i, look)
         dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i % 3]
         series.append(
             {
                 "name": name,
                 "type": "line" if line else "scatter",
-                "symbol": look.symbol if look is not None else SYMBOLS[i % len(SYMBOLS)],
+                "symbol": symbol_in(look, SYMBOLS[i % len(SYMBOLS)]),
                 "symbolSize": 7 if line else 11,
                 "itemStyle": {"color": colour},
                 "lineStyle": {"color": colour, "width": 2, "type": dash},
                 "z": 4,
-                "data": [{"value": [a, b], "name": label} for a, b, label in dots],
+                "data": _named(dots),
             }
         )
         for (a, b, _), (across, up) in zip(dots, (ends or {}).get(name, ()), strict=False):
-            if across is not None:
-                series.append(bar_of_range(([across[0], b], [across[1], b]), str(colour), upright=False))
-            if up is not None:
-                series.append(bar_of_range(([a, up[0]], [a, up[1]]), str(colour), upright=True))
+            series += ranges_of_dot(a, b, across, up, colour)
     for name, (dot, across, up) in (answers or {}).items():
         series += _answer(name, dot, across, up, known.get(name))
     series += [_band(name, span, known.get(name)) for name, span in (bands or {}).items()]
     empty = {n: f"{n}, {hollow_is if isinstance(hollow_is, str) else hollow_is[n]}" for n in hollow or {}}
     for name, dots in (hollow or {}).items():
-        series.append(
-            {
-                "name": empty[name],
-                "id": f"{FOCUSED}{name}",
-                "type": "scatter",
-                "symbol": known[name].symbol if name in known else "circle",
-                "symbolSize": 10,
-                "itemStyle": {
-                    "color": "transparent",
-                    "borderColor": fill(0, known.get(name))["color"],
-                    "borderWidth": 1.5,
-                },
-                "z": 5,
-                "data": [{"value": [a, b], "name": label} for a, b, label in dots],
-            }
-        )
+        look = known.get(name)
+        rim = rimmed("transparent", colour_in(0, look), 1.5)
+        own = {"id": f"{FOCUSED}{name}", "z": 5}
+        series.append(dot_marks(empty[name], _named(dots), rim, symbol=symbol_in(look), size=10, **own))
         names.append(empty[name])
     both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
     if diagonal and both:
-        series.append(_straight(diagonal, [[v, v] for v in (min(both), max(both))]))
+        series.append(_guide_marks(diagonal, [[v, v] for v in (min(both), max(both))]))
         names.append(diagonal)
     if limit is not None:
-        series.append({**_straight(limit[0], []), "markLine": _upright(limit[1])})
+        series.append({**_guide_marks(limit[0], []), "markLine": upright_guide(limit[1])})
         names.append(limit[0])
-    option = _base(
+    gap = name_gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots)
+    option = in_a_plane(
+        number_axis(x, 28, "log" if log_x else "value", scale=True),
+        number_axis(y, gap, "log" if log_y else "value", scale=not from_zero),
+        series,
+        right=40,
+        bottom=72,
         legend=legend_for(names) | ({} if line else {"itemWidth": 14}),
-        grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
-        xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
-        yAxis={
-            "type": "log" if log_y else "value",
-            "name": y,
-            "nameLocation": "middle",
-            "nameGap": _gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots),
-            "scale": not from_zero,
-        },
-        series=series,
     )
-    rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
-    rows += [[n, "90% range, cost not known", f"{_text(a)} to {_text(b)}", "?"] for n, (a, b) in (bands or {}).items()]
-    rows += [[empty[n], w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
+    rows = [[name, label, digits(a), digits(b)] for name, dots in groups.items() for a, b, label in dots]
+    rows += [
+        [n, "90% range, cost not known", f"{digits(a)} to {digits(b)}", "?"] for n, (a, b) in (bands or {}).items()
+    ]
+    rows += [[empty[n], w, digits(a), digits(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
+
+
+def _named(dots: Sequence[tuple[float, float, str]]) -> list[dict[str, object]]:
+    """Dots, each with its label."""
+    return [{"value": [a, b], "name": label} for a, b, label in dots]
 
 
 def _answer(
     name: str, dot: tuple[float, float, str], across: Range | None, up: Range | None, look: SystemLook | None
-) -> list[dict[str, object]]:
+) -> list[Series]:
     """A large dot with a rim, and its ranges."""
-    a, b, label = dot
-    colour = str(fill(0, look)["color"])
-    out: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "scatter",
-            "symbol": "circle" if look is None else look.symbol,
-            "symbolSize": 15,
-            "itemStyle": {"color": colour, "borderColor": LIMIT_MARK.light, "borderWidth": 1.5},
-            "z": 6,
-            "data": [{"value": [a, b], "name": label}],
-        }
-    ]
-    if across is not None:
-        out.append(bar_of_range(([across[0], b], [across[1], b]), colour, upright=False))
-    if up is not None:
-        out.append(bar_of_range(([a, up[0]], [a, up[1]]), colour, upright=True))
-    return out
+    colour = colour_in(0, look)
+    rim = rimmed(colour, LIMIT_MARK.light, 1.5)
+    large = dot_marks(name, _named([dot]), rim, symbol=symbol_in(look), size=15, z=6)
+    return [large, *ranges_of_dot(dot[0], dot[1], across, up, colour)]
 
 
-def _straight(name: str, data: Sequence[Sequence[float]]) -> dict[str, object]:
+def _guide_marks(name: str, data: Sequence[Sequence[float]]) -> Series:
     """A thin dashed line that is no system's."""
-    return {
-        "name": name,
-        "type": "line",
-        "symbol": "none",
-        "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
-        "itemStyle": {"color": GREY.light},
-        "data": data,
-    }
+    return line_marks(name, data, GREY.light, style=GUIDE_LINE)
 
 
-def _upright(place: float) -> dict[str, object]:
-    return {
-        "silent": True,
-        "symbol": "none",
-        "label": {"show": False},
-        "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
-        "data": [{"xAxis": place}],
-    }
-
-
-def _band(name: str, span: Range, look: SystemLook | None) -> dict[str, object]:
+def _band(name: str, span: Range, look: SystemLook | None) -> Series:
     """A band from bottom to top."""
-    colour = fill(0, look)["color"]
-    return {
-        "name": name,
-        "type": "line",
-        "symbol": "none",
-        "itemStyle": {"color": colour},
-        "lineStyle": {"color": colour, "width": 6},
-        "data": [],
-        "markArea": {
-            "silent": True,
-            "itemStyle": {"color": colour, "opacity": 0.16},
-            "data": [[{"xAxis": span[0]}, {"xAxis": span[1]}]],
-        },
+    colour = colour_in(0, look)
+    area = {
+        "silent": True,
+        "itemStyle": {"color": colour, "opacity": 0.16},
+        "data": [[{"xAxis": span[0]}, {"xAxis": span[1]}]],
     }
+    return line_marks(name, [], colour, width=6, markArea=area)
 
 
 _WIDE = 30.0
+
+
+def interval_bar(name: str, data: Result, scale: float = 1.0) -> tuple[str, float, float, float]:
+    """An estimate of an answer as `ranges` takes it. scale: to the unit that is drawn."""
+    return name, scale * data["low"], scale * data["value"], scale * data["high"]
 
 
 def ranges(
@@ -449,47 +305,34 @@ def ranges(
     """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `_WIDE`."""
     ends = [x for _, low, _, high in bars for x in (low, high)]
     log = log and min(ends, default=1.0) > 0 and max(ends, default=1.0) / min(ends, default=1.0) > _WIDE
-    known = looks or {}
-
-    def colour(name: str) -> object:
-        return fill(0, known.get(name))["color"]
-
-    option = _base(
-        grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
-        xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
-        yAxis={"type": "category", "data": [b[0] for b in bars], "inverse": True},
-        series=[
-            {
-                "name": RANGE,
-                "type": "line",
-                "data": [[low, i], [high, i]],
-                "symbol": "none",
-                "lineStyle": {"width": 8, "opacity": 0.45, "color": colour(name)},
-            }
-            for i, (name, low, _, high) in enumerate(bars)
-        ]
-        + [
-            {
-                "name": "value",
-                "type": "scatter",
-                "symbolSize": 12,
-                "data": [
-                    {
-                        "value": [value, i],
-                        "symbol": known[name].symbol if name in known else "circle",
-                        "itemStyle": {"color": colour(name), "borderColor": "#fff", "borderWidth": 1},
-                    }
-                    for i, (name, _, value, _) in enumerate(bars)
-                ],
-            }
-        ],
+    known = [(looks or {}).get(name) for name, _, _, _ in bars]
+    spans: list[Series] = [
+        {
+            "name": RANGE,
+            "type": "line",
+            "data": [[low, i], [high, i]],
+            "symbol": "none",
+            "lineStyle": {"width": 8, "opacity": 0.45, "color": colour_in(0, look)},
+        }
+        for i, ((_, low, _, high), look) in enumerate(zip(bars, known, strict=True))
+    ]
+    values = [
+        {"value": [value, i], "symbol": symbol_in(look), "itemStyle": rimmed(colour_in(0, look), "#fff", 1)}
+        for i, ((_, _, value, _), look) in enumerate(zip(bars, known, strict=True))
+    ]
+    option = down_the_page(
+        [b[0] for b in bars],
+        number_axis(unit, kind="log" if log else "value", scale=True),
+        [*spans, {"name": "value", "type": "scatter", "symbolSize": 12, "data": values}],
+        right=32,
+        bottom=48,
     )
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", f"low, {unit}", f"value, {unit}", f"high, {unit}"],
-        rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars],
+        rows=[[n, digits(a), digits(b), digits(c)] for n, a, b, c in bars],
         height=90 + 34 * len(bars),
         finding=finding,
     )
@@ -503,10 +346,12 @@ def heat(
     data = [
         [x, y, round(100 * value, 1)] for y, name in enumerate(names) for x, value in enumerate(rows[name]) if value > 0
     ]
-    option = _base(
-        grid={"left": 8, "right": 16, "top": 8, "bottom": 72, "containLabel": True},
-        xAxis={"type": "category", "data": list(columns)},
-        yAxis={"type": "category", "data": names, "inverse": True},
+    option = down_the_page(
+        names,
+        {"type": "category", "data": list(columns)},
+        [{"type": "heatmap", "data": data, "label": {"show": True}}],
+        right=16,
+        bottom=72,
         visualMap={
             "min": 0,
             "max": 100,
@@ -516,14 +361,13 @@ def heat(
             "inRange": {"color": [PAPER.light, GROUPS["memory"].light]},
             "text": [unit, ""],
         },
-        series=[{"type": "heatmap", "data": data, "label": {"show": True}}],
     )
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", *columns],
-        rows=[[n, *(_text(v) for v in values)] for n, values in rows.items()],
+        rows=[[n, *(digits(v) for v in values)] for n, values in rows.items()],
         height=130 + 34 * len(names),
         finding=finding,
     )

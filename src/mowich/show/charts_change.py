@@ -7,45 +7,62 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from mowich.show.charts import COLOURS, DECALS, Chart, Range, _base, _text, bar_of_range, bars_of_range, fill
+from mowich.show.chart_grammar import (
+    COLOURS,
+    DECALS,
+    WHOLE_LEGEND,
+    Range,
+    Series,
+    bar_marks,
+    colour_in,
+    digits,
+    dot_marks,
+    down_the_page,
+    fill,
+    in_a_plane,
+    line_marks,
+    number_axis,
+    range_marks,
+    ranges_over_bars,
+    rimmed,
+    symbol_in,
+)
+from mowich.show.charts import Chart
 from mowich.show.colours import DASHES, GREY, LESS, LIMIT_MARK, MORE, PAPER, SYMBOLS, SystemLook
 from mowich.units import sig
 
 ENDS = (LESS.light, MORE.light)
 """Of the low and the high end of a range."""
 
-SIDE_BY_SIDE: Mapping[str, object] = {"barGap": "0%", "barCategoryGap": "30%"}
+SIDE_BY_SIDE: dict[str, object] = {"barGap": "0%", "barCategoryGap": "30%"}
 """Bars of a tornado's two ends: below one another, as both may move the answer the same way."""
+
+_BARE_ENDS: Mapping[str, object] = {"showMinLabel": False, "showMaxLabel": False}
+"""An axis that ends between round numbers has no labels there."""
 
 
 def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, unit: str, finding: str = "") -> Chart:
     """What moves an answer: (name, change at the low end, change at the high end), largest first."""
     names = [b[0] for b in bars]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "category", "data": names, "inverse": True},
-        series=[
-            {
-                "name": f"at its {end} end",
-                "type": "bar",
-                **SIDE_BY_SIDE,
-                "itemStyle": {"color": ENDS[i - 1], **DECALS[i - 1]},
-                "data": [b[i] for b in bars],
-            }
-            for i, end in ((1, "low"), (2, "high"))
-        ],
-    )
+    option = _two_ends(names, [b[1] for b in bars], [b[2] for b in bars], unit)
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", f"at its low end, {unit}", f"at its high end, {unit}"],
-        rows=[[n, _text(a), _text(b)] for n, a, b in bars],
+        rows=[[n, digits(a), digits(b)] for n, a, b in bars],
         height=110 + 30 * len(bars),
         finding=finding,
     )
+
+
+def _two_ends(names: Sequence[str], low: Sequence[object], high: Sequence[object], unit: str) -> dict[str, object]:
+    """Two bars for each name: the change at the low and at the high end of its range."""
+    series = [
+        bar_marks(f"at its {end} end", data, {"color": ENDS[i], **DECALS[i]}) | SIDE_BY_SIDE
+        for i, (end, data) in enumerate((("low", low), ("high", high)))
+    ]
+    return down_the_page(names, number_axis(unit), series, bottom=64, legend=WHOLE_LEGEND)
 
 
 def waterfall(
@@ -70,48 +87,29 @@ def waterfall(
     known = looks or {}
     steps = [{"color": (MORE if b >= a else LESS).light} for a, b in spans[1:-1]]
     fills = [fill(0, known.get(start[0])), *steps, fill(0, known.get(end))]
-    option = _base(
-        legend={"bottom": 0, "data": ["gains", "loses"]},
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "category", "data": names, "inverse": True},
-        series=[
-            {
-                "name": "",
-                "type": "bar",
-                "stack": "all",
-                "silent": True,
-                "itemStyle": {"color": "transparent"},
-                "data": [min(span) for span in spans],
-            },
-            {
-                "name": unit,
-                "type": "bar",
-                "stack": "all",
-                "data": [{"value": abs(b - a), "itemStyle": own} for (a, b), own in zip(spans, fills, strict=True)],
-            },
-            *bars_of_range(
-                [
-                    (before * end[0], before * end[1], i)
-                    for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
-                    if end
-                ]
-            ),
-            *(
-                {"name": name, "type": "bar", "stack": "all", "itemStyle": {"color": colour.light}, "data": []}
-                for name, colour in (("gains", MORE), ("loses", LESS))
-            ),
-        ],
-    )
+    changes = [{"value": abs(b - a), "itemStyle": own} for (a, b), own in zip(spans, fills, strict=True)]
+    whiskers = [
+        (before * end[0], before * end[1], i)
+        for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
+        if end
+    ]
+    series = [
+        bar_marks("", [min(span) for span in spans], {"color": "transparent"}, stacked=True, silent=True),
+        {"name": unit, "type": "bar", "stack": "all", "data": changes},
+        *ranges_over_bars(whiskers),
+        *(bar_marks(name, [], {"color": c.light}, stacked=True) for name, c in (("gains", MORE), ("loses", LESS))),
+    ]
+    shown = {**WHOLE_LEGEND, "data": ["gains", "loses"]}
+    option = down_the_page(names, number_axis(unit), series, bottom=64, legend=shown)
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", "factor", f"then, {unit}"],
         rows=[
-            [start[0], "", _text(start[1])],
-            *([name, _text(factor), _text(v)] for (name, factor), v in zip(factors, values[1:], strict=True)),
-            [end, "", _text(values[-1])],
+            [start[0], "", digits(start[1])],
+            *([name, digits(factor), digits(v)] for (name, factor), v in zip(factors, values[1:], strict=True)),
+            [end, "", digits(values[-1])],
         ],
         height=110 + 30 * len(names),
         finding=finding,
@@ -127,31 +125,28 @@ def amount_chart(
     finding: str = "",
 ) -> Chart:
     """What is gained with more of something: a line for each name, of (amount, gain, plan)."""
-    series: list[dict[str, object]] = [
+    series = [
         {
-            "name": name,
-            "type": "line",
-            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            **line_marks(name, [[x, y] for x, y, _ in points], colour_in(i), symbol=SYMBOLS[i % len(SYMBOLS)]),
             "symbolSize": 9,
             "itemStyle": fill(i),
-            "lineStyle": {"color": fill(i)["color"], "width": 2},
-            "data": [[x, y] for x, y, _ in points],
         }
         for i, (name, points) in enumerate(lines.items())
     ]
-    option = _base(
-        legend={"bottom": 0, "type": "scroll"},
-        grid={"left": 44, "right": 24, "top": 16, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
-        yAxis={"type": "value", "name": "of today's tokens", "nameLocation": "middle", "nameGap": 48, "scale": True},
-        series=series,
+    option = in_a_plane(
+        number_axis(unit, scale=True),
+        number_axis("of today's tokens", 48, scale=True),
+        series,
+        right=24,
+        bottom=64,
+        legend={**WHOLE_LEGEND, "type": "scroll"},
     )
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", unit, "of today's tokens", "plan"],
-        rows=[[name, _text(x), _text(y), plan] for name, points in lines.items() for x, y, plan in points],
+        rows=[[name, digits(x), digits(y), plan] for name, points in lines.items() for x, y, plan in points],
         height=340,
         finding=finding,
     )
@@ -174,73 +169,43 @@ def scaling_chart(
     terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
     colour = {term: COLOURS[i % len(COLOURS)] for i, term in enumerate(terms)}
     known = looks or {}
-    series: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "line",
-            "symbol": known[name].symbol if name in known else SYMBOLS[i % len(SYMBOLS)],
-            "symbolSize": 10,
-            "lineStyle": {"color": _line_colour(name, known), "type": DASHES[i % 3], "width": 1.5},
-            "itemStyle": {"color": _line_colour(name, known)},
-            "data": [
-                {
-                    "value": [a, b],
-                    "name": f"{name}: {term}",
-                    "itemStyle": {
-                        "color": _line_colour(name, known),
-                        "borderColor": colour[term],
-                        "borderWidth": 2.5,
-                    },
-                }
-                for a, b, term in dots
-            ],
-        }
-        for i, (name, dots) in enumerate(lines.items())
-    ]
+    series: list[Series] = []
+    for i, (name, dots) in enumerate(lines.items()):
+        own = known[name].colour.light if name in known else GREY.light
+        data = [
+            {"value": [a, b], "name": f"{name}: {term}", "itemStyle": rimmed(own, colour[term], 2.5)}
+            for a, b, term in dots
+        ]
+        symbol, dash = symbol_in(known.get(name), SYMBOLS[i % len(SYMBOLS)]), {"type": DASHES[i % 3]}
+        series.append(line_marks(name, data, own, symbol=symbol, width=1.5, style=dash, symbolSize=10))
     series += [
         {
             "name": f"bound by {term}",
             "type": "scatter",
             "symbol": "circle",
-            "itemStyle": {"color": "transparent", "borderColor": colour[term], "borderWidth": 2.5},
+            "itemStyle": rimmed("transparent", colour[term], 2.5),
             "data": [],
         }
         for term in terms
     ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
-        xAxis={
-            "type": "log",
-            "name": x,
-            "nameLocation": "middle",
-            "nameGap": 28,
-            "min": 50,
-            "max": 1_200_000,
-            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
-        },
-        yAxis={
-            "type": "value" if share else "log",
-            "name": y,
-            "nameLocation": "middle",
-            "nameGap": 48,
-            **({"max": 1, "min": max(0.0, math.floor(10 * least - 0.5) / 10)} if share else {}),
-        },
-        series=series,
+    bounds = {"max": 1, "min": max(0.0, math.floor(10 * least - 0.5) / 10)} if share else {}
+    option = in_a_plane(
+        number_axis(x, 28, "log", min=50, max=1_200_000, axisLabel=_BARE_ENDS),
+        number_axis(y, 48, "value" if share else "log", **bounds),
+        series,
+        right=32,
+        bottom=76,
+        legend=WHOLE_LEGEND,
     )
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", x, y, "bound by"],
-        rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots],
+        rows=[[name, f"{a:,.0f}", digits(b), term] for name, dots in lines.items() for a, b, term in dots],
         height=400,
         finding=finding,
     )
-
-
-def _line_colour(name: str, looks: Mapping[str, SystemLook]) -> str:
-    return looks[name].colour.light if name in looks else GREY.light
 
 
 class Crossing(NamedTuple):
@@ -266,69 +231,35 @@ def crossing_lines(
     goes through, then those of the ends of its range; levels: (height, its range, what it is)."""
     places = [c.x for points in lines.values() for c in points]
     ends = min(places) / 2, 2 * max(places)
-    series: list[dict[str, object]] = []
+    series: list[Series] = []
     for name, points in lines.items():
-        colour, symbol = str(fill(0, looks.get(name))["color"]), looks[name].symbol if name in looks else "circle"
+        look = looks.get(name)
+        colour, symbol = colour_in(0, look), symbol_in(look)
         for i, point in enumerate(points):
             style = {"width": 2} if i == 0 else {"width": 1.2, "type": "dashed", "opacity": 0.75}
-            series.append(
-                {
-                    "name": name,
-                    "type": "line",
-                    "symbol": symbol,
-                    "showSymbol": False,
-                    "itemStyle": {"color": colour},
-                    "lineStyle": {"color": colour, **style},
-                    "z": 4,
-                    "data": [[a, point.y * a / point.x] for a in ends],
-                }
-            )
+            data = [[a, point.y * a / point.x] for a in ends]
+            series.append(line_marks(name, data, colour, symbol=symbol, style=style, showSymbol=False, z=4))
         first = points[0]
-        series.append(
-            {
-                "name": name,
-                "type": "scatter",
-                "symbol": symbol,
-                "symbolSize": 11,
-                "itemStyle": {"color": colour, "borderColor": PAPER.light, "borderWidth": 1},
-                "z": 5,
-                "data": [{"value": [first.x, first.y], "name": first.words}],
-            }
-        )
+        dot = [{"value": [first.x, first.y], "name": first.words}]
+        series.append(dot_marks(name, dot, rimmed(colour, PAPER.light, 1), symbol=symbol, size=11, z=5))
     for i, (name, (level, span, _)) in enumerate(levels.items()):
-        colour = str(fill(i, looks.get(name))["color"])
-        series.append(
-            {
-                "name": name,
-                "type": "line",
-                "symbol": looks[name].symbol if name in looks else "circle",
-                "symbolSize": 8,
-                "itemStyle": {"color": colour},
-                "lineStyle": {"color": colour, "width": 2},
-                "z": 3,
-                "data": [[a, level] for a in ends],
-            }
-        )
+        look = looks.get(name)
+        colour = colour_in(i, look)
+        flat = [[a, level] for a in ends]
+        series.append(line_marks(name, flat, colour, symbol=symbol_in(look), symbolSize=8, z=3))
         if span is not None:
             place = ends[1] / 1.15 ** (i + 1)
-            series.append(bar_of_range(([place, span[0]], [place, span[1]]), colour, upright=True))
-    option = _base(
-        legend={"bottom": 0, "data": [*lines, *levels]},
-        grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
-        xAxis={
-            "type": "log",
-            "name": x,
-            "nameLocation": "middle",
-            "nameGap": 28,
-            "min": ends[0],
-            "max": ends[1],
-            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
-        },
-        yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 54},
-        series=series,
+            series.append(range_marks(([place, span[0]], [place, span[1]]), colour, upright=True))
+    option = in_a_plane(
+        number_axis(x, 28, "log", min=ends[0], max=ends[1], axisLabel=_BARE_ENDS),
+        number_axis(y, 54, "log"),
+        series,
+        right=32,
+        bottom=72,
+        legend={**WHOLE_LEGEND, "data": [*lines, *levels]},
     )
-    rows = [[name, c.words, _text(c.x), _text(c.y)] for name, points in lines.items() for c in points]
-    rows += [[name, words, "any", _text(level)] for name, (level, _, words) in levels.items()]
+    rows = [[name, c.words, digits(c.x), digits(c.y)] for name, points in lines.items() for c in points]
+    rows += [[name, words, "any", digits(level)] for name, (level, _, words) in levels.items()]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
 
 
@@ -341,36 +272,15 @@ def turning_bars(
         (fact if fact.endswith(")") else f"{fact} ({row})") + (f" - {flip}" if flip else "")
         for fact, row, _, _, flip in bars
     ]
-    series: list[dict[str, object]] = [
-        {
-            "name": f"at its {end} end",
-            "type": "bar",
-            **SIDE_BY_SIDE,
-            "itemStyle": {"color": ENDS[i - 2], **DECALS[i - 2]},
-            "data": [
-                {"value": b[i], "itemStyle": {"borderColor": LIMIT_MARK.light, "borderWidth": 2.5}} if b[4] else b[i]
-                for b in bars
-            ],
-        }
-        for i, end in ((2, "low"), (3, "high"))
-    ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={
-            "type": "category",
-            "data": names,
-            "inverse": True,
-        },
-        series=series,
-    )
+    outline = {"borderColor": LIMIT_MARK.light, "borderWidth": 2.5}
+    low, high = ([{"value": b[i], "itemStyle": outline} if b[4] else b[i] for b in bars] for i in (2, 3))
+    option = _two_ends(names, low, high, unit)
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["fact", "moves most", f"at its low end, {unit}", f"at its high end, {unit}", "winner changes"],
-        rows=[[fact, row, _text(a), _text(b), flip or "no"] for fact, row, a, b, flip in bars],
+        rows=[[fact, row, digits(a), digits(b), flip or "no"] for fact, row, a, b, flip in bars],
         height=110 + 38 * len(bars),
         finding=finding,
     )

@@ -1,93 +1,63 @@
 """What a time is made of: words and group of every part, and the bars that show them.
 
 A part has a name of its own in answers ("pp_transfer"). A reader sees it in words, and among five groups: compute,
-memory, network, waiting, software. Products count as compute also where reading their weights binds.
+memory, network, waiting, software. Parts that have laws say theirs where the laws stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from mowich.estimate import Estimate
-from mowich.show.charts import DECALS, Chart, Option, Range, stacked_bars
+from mowich.operators.parts import TimePart
+from mowich.serving.parts import PARTS_OF_TOKEN
+from mowich.show.chart_grammar import DECALS, Range
+from mowich.show.charts import Chart, Option, stacked_bars
 from mowich.show.colours import GROUPS
 from mowich.show.page import estimate_of
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.sums import float_sum
+from mowich.training.forward import PARTS_OF_PASS
+from mowich.training.parts import PARTS_OF_STEP
 
-
-class TimePart(NamedTuple):
-    """words: for a reader; group: of GROUPS; short: in a narrow table, "" its name."""
-
-    words: str
-    group: str
-    short: str = ""
-
+_OWN = (
+    # a token of serving
+    TimePart("prefill_interference", "prompts between tokens", "waiting"),
+    # a first token
+    TimePart("prefill", "prefill", "compute"),
+    TimePart("step_wait", "wait for the running step", "waiting"),
+    TimePart("queue", "queue", "waiting"),
+    TimePart("start_burst", "burst at the start", "waiting"),
+    TimePart("lockstep", "users in step", "waiting"),
+    TimePart("held", "held by the scheduler", "waiting"),
+    TimePart("kv_wait", "wait for room in the cache", "waiting"),
+    TimePart("kv_transfer", "transfer of the cache", "network"),
+    TimePart("prefill_queue_transfer", "prefill, queue and transfer", "waiting"),  # as older answers have it
+    TimePart("front_end", "front end", "software"),
+    TimePart("visibility", "until the user sees it", "software"),
+    # a step of reinforcement learning
+    TimePart("generation", "generation of answers", "memory"),
+    TimePart("answers_wait", "wait for answers", "waiting"),
+    TimePart("reward", "wait for rewards", "waiting"),
+    TimePart("policy", "log-probabilities of the policy", "compute"),
+    TimePart("reference", "log-probabilities of the reference", "compute"),
+    TimePart("critic", "values of the critic", "compute"),
+    TimePart("teacher", "log-probabilities of the teacher", "compute"),
+    TimePart("training", "updates", "compute"),
+    TimePart("sync", "weight synchronisation", "network"),
+    TimePart("switch", "sleep, wake and offload", "software"),
+    TimePart("other", "rest of the framework", "software"),
+)
+"""Parts of first tokens and of steps of reinforcement learning, and what waits between tokens."""
 
 PARTS_OF_TIME: Mapping[str, TimePart] = {
-    # a training step
-    "gemm": TimePart("matrix products", "compute", "matmul"),
-    "attention": TimePart("attention", "compute"),
-    "memory_bound": TimePart("work bound by memory", "memory", "HBM-bound"),
-    "quantise": TimePart("conversion to 8 bits", "memory"),
-    "moe": TimePart("routing of experts", "memory", "MoE routing"),
-    "head": TimePart("output head", "compute"),
-    "recompute": TimePart("recomputation", "compute"),
-    "host": TimePart("launches by the host", "software"),
-    "tp": TimePart("tensor-parallel exchange", "network", "TP"),
-    "cp": TimePart("context-parallel exchange", "network", "CP"),
-    "ep": TimePart("expert exchange", "network", "EP"),
-    "pp": TimePart("hand-over between stages", "network", "PP"),
-    "pp_transfer": TimePart("hand-over between stages", "network", "PP transfer"),
-    "pp_bubble": TimePart("pipeline bubbles", "waiting", "bubble"),
-    "dp": TimePart("exchange of gradients", "network", "DP"),
-    "optimizer": TimePart("optimizer", "memory"),
-    "offload": TimePart("offload to the host's memory", "network"),
-    "fixed": TimePart("fixed time of a step", "software"),
-    "jitter": TimePart("wait for the slowest chip", "waiting"),
-    "software": TimePart("software beyond tuned kernels", "software"),
-    # a token of serving
-    "linear": TimePart("matrix products", "compute"),
-    "experts": TimePart("experts", "compute"),
-    "prefill_attention": TimePart("attention of prompts", "compute"),
-    "activations": TimePart("activations", "memory"),
-    "layers": TimePart("fixed time of layers", "software"),
-    "launches": TimePart("wait for launches by the host", "software"),
-    "prefill_interference": TimePart("prompts between tokens", "waiting"),
-    # a first token
-    "prefill": TimePart("prefill", "compute"),
-    "step_wait": TimePart("wait for the running step", "waiting"),
-    "queue": TimePart("queue", "waiting"),
-    "start_burst": TimePart("burst at the start", "waiting"),
-    "lockstep": TimePart("users in step", "waiting"),
-    "held": TimePart("held by the scheduler", "waiting"),
-    "kv_wait": TimePart("wait for room in the cache", "waiting"),
-    "kv_transfer": TimePart("transfer of the cache", "network"),
-    "prefill_queue_transfer": TimePart("prefill, queue and transfer", "waiting"),  # as older answers have it
-    "front_end": TimePart("front end", "software"),
-    "visibility": TimePart("until the user sees it", "software"),
-    # a forward pass
-    "outside": TimePart("work outside of the layers", "compute"),
-    "cfg": TimePart("exchange of the branches", "network"),
-    # a step of reinforcement learning
-    "generation": TimePart("generation of answers", "memory"),
-    "answers_wait": TimePart("wait for answers", "waiting"),
-    "reward": TimePart("wait for rewards", "waiting"),
-    "policy": TimePart("log-probabilities of the policy", "compute"),
-    "reference": TimePart("log-probabilities of the reference", "compute"),
-    "critic": TimePart("values of the critic", "compute"),
-    "teacher": TimePart("log-probabilities of the teacher", "compute"),
-    "training": TimePart("updates", "compute"),
-    "sync": TimePart("weight synchronisation", "network"),
-    "switch": TimePart("sleep, wake and offload", "software"),
-    "other": TimePart("rest of the framework", "software"),
+    part.name: part for part in (*PARTS_OF_TOKEN, *PARTS_OF_PASS, *PARTS_OF_STEP, *_OWN)
 }
 """Parts of the times of training, serving, forward passes and reinforcement learning, by their names in answers."""
 
-CACHE_READ: Mapping[str, TimePart] = {"attention": TimePart("reading the cache", "memory")}
+CACHE_READ: Mapping[str, TimePart] = {p.name: p for p in PARTS_OF_TOKEN if p.name == "attention"}
 """What attention is between tokens of an answer."""
 
 CORRECTION = "correction"
@@ -105,7 +75,7 @@ def memory_words(name: str) -> str:
 
 def time_part(name: str, own: Mapping[str, TimePart] | None = None) -> TimePart:
     """A part; one that is not known is software. own: parts that mean something else in this time."""
-    return (own or {}).get(name) or PARTS_OF_TIME.get(name) or TimePart(name.replace("_", " "), "software")
+    return (own or {}).get(name) or PARTS_OF_TIME.get(name) or TimePart(name, name.replace("_", " "), "software")
 
 
 def short_part(name: str) -> str:
@@ -221,7 +191,6 @@ __all__ = [
     "CACHE_READ",
     "CORRECTION",
     "PARTS_OF_TIME",
-    "TimePart",
     "group_shares",
     "memory_words",
     "short_part",

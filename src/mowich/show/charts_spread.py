@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import quantiles
 
-from mowich.show.charts import Chart, _base, _text, fill
-from mowich.show.colours import GREY, SystemLook
+from mowich.show.chart_grammar import colour_in, digits, down_the_page, number_axis, rimmed, upright_guide
+from mowich.show.charts import Chart
+from mowich.show.colours import SystemLook
 
 FEW_DOTS = 4
 """Values of a group up to which each is a dot and there is no box."""
@@ -33,64 +34,39 @@ def boxes(
     """A box for each group on a logarithmic axis as wide on both sides of a line at 1; few values are dots."""
     names = list(groups)
     boxed = [
-        {
-            "value": list(fences(v)),
-            "itemStyle": {"color": "transparent", "borderColor": _colour(n, looks), "borderWidth": 2},
-        }
+        {"value": list(fences(v)), "itemStyle": rimmed("transparent", colour_in(0, looks[n]), 2)}
         if len(v) > FEW_DOTS
         else {"value": [1.0] * 5, "itemStyle": {"opacity": 0}}
         for n, v in groups.items()
     ]
     dots = [
-        {"value": [x, i], "itemStyle": {"color": _colour(n, looks)}, "symbol": looks[n].symbol}
+        {"value": [x, i], "itemStyle": {"color": colour_in(0, looks[n])}, "symbol": looks[n].symbol}
         for i, (n, v) in enumerate(groups.items())
         if len(v) <= FEW_DOTS
         for x in v
     ]
     ends = [x for v in groups.values() for x in (fences(v) if len(v) > FEW_DOTS else v)]
     high = 2.0 ** math.ceil(math.log2(max(1.2, max(ends), 1 / min(ends))))  # so that 1/4, 1/2, 1, 2, 4 have marks
-    option = _base(
-        grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
-        xAxis={
-            "type": "log",
-            "name": unit,
-            "nameLocation": "middle",
-            "nameGap": 26,
-            "logBase": 2,
-            "min": 1 / high,
-            "max": high,
-        },
-        yAxis={"type": "category", "data": [f"{n} ({len(groups[n])})" for n in names], "inverse": True},
-        series=[
+    option = down_the_page(
+        [f"{n} ({len(groups[n])})" for n in names],
+        number_axis(unit, kind="log", logBase=2, min=1 / high, max=high),
+        [
             {"name": "rows", "type": "boxplot", "data": boxed, "boxWidth": [6, 16]},
             {"name": "each row", "type": "scatter", "symbolSize": 9, "data": dots},
-            {
-                "name": "exact",
-                "type": "line",
-                "data": [],
-                "markLine": {
-                    "silent": True,
-                    "symbol": "none",
-                    "label": {"show": False},
-                    "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
-                    "data": [{"xAxis": 1}],
-                },
-            },
+            {"name": "exact", "type": "line", "data": [], "markLine": upright_guide(1)},
         ],
+        right=32,
+        bottom=48,
     )
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", "rows", *(f"{p}%, {unit}" for p in (5, 25, 50, 75, 95))],
-        rows=[[n, str(len(v)), *map(_text, fences(v))] for n, v in groups.items()],
+        rows=[[n, str(len(v)), *map(digits, fences(v))] for n, v in groups.items()],
         height=90 + 26 * len(names),
         finding=finding,
     )
-
-
-def _colour(name: str, looks: Mapping[str, SystemLook]) -> object:
-    return fill(0, looks[name])["color"]
 
 
 __all__ = ["boxes", "fences"]

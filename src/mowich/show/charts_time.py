@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
+from mowich.show.chart_grammar import (
+    COLOURS,
+    WHOLE_LEGEND,
+    Series,
+    bar_marks,
+    digits,
+    dot_marks,
+    down_the_page,
+    fill,
+    in_a_plane,
+    name_gap,
+    number_axis,
+    rimmed,
+)
+from mowich.show.charts import Chart
 from mowich.show.colours import LIMIT_MARK, SystemLook
 from mowich.sums import float_sum
+
+_AT_ONCE: Mapping[str, object] = {"trigger": "axis", "confine": True}
+"""What is told of a place: all that stands there."""
+
+
+def _time_axis(name: str) -> dict[str, object]:
+    """An axis that ends where the data do."""
+    return number_axis(name, max="dataMax", axisLabel={"showMaxLabel": False})
 
 
 def timeline_chart(
@@ -23,7 +45,7 @@ def timeline_chart(
     for i, spans in enumerate(lanes.values()):
         for start, end, what in spans:
             drawn[what] += [[start, i], [end, i], [None, None]]
-    legend = {} if set(looks) == set(lanes) else {"legend": {"bottom": 0, "icon": "roundRect"}}
+    legend = {} if set(looks) == set(lanes) else {"legend": {**WHOLE_LEGEND, "icon": "roundRect"}}
     series = [
         {
             "name": what,
@@ -36,21 +58,8 @@ def timeline_chart(
         }
         for what, data in drawn.items()
     ]
-    option = _base(
-        **legend,
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 72 if legend else 48, "containLabel": True},
-        xAxis={
-            "type": "value",
-            "name": unit,
-            "nameLocation": "middle",
-            "nameGap": 26,
-            "max": "dataMax",
-            "axisLabel": {"showMaxLabel": False},
-        },
-        yAxis={"type": "category", "data": list(lanes), "inverse": True},
-        series=series,
-        tooltip={"show": False},
-    )
+    bottom = 72 if legend else 48
+    option = legend | down_the_page(list(lanes), _time_axis(unit), series, bottom=bottom, tooltip={"show": False})
     busy = {name: float_sum(span[1] - span[0] for span in spans) for name, spans in lanes.items()}
     return Chart(
         title=title,
@@ -60,9 +69,9 @@ def timeline_chart(
         rows=[
             [
                 n,
-                _text(min((span[0] for span in s), default=0.0)),
-                _text(max((span[1] for span in s), default=0.0)),
-                _text(busy[n]),
+                digits(min((span[0] for span in s), default=0.0)),
+                digits(max((span[1] for span in s), default=0.0)),
+                digits(busy[n]),
                 str(len(s)),
             ]
             for n, s in lanes.items()
@@ -82,7 +91,7 @@ def levels(
     limit_name: str = "capacity",
 ) -> Chart:
     """One amount over time, in steps, against a limit."""
-    series: list[dict[str, object]] = [
+    series: list[Series] = [
         {
             "name": y,
             "type": "line",
@@ -105,24 +114,11 @@ def levels(
                 "data": [[e, limit] for e in ends],
             }
         )
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
-        tooltip={"trigger": "axis", "confine": True},
-        xAxis={
-            "type": "value",
-            "name": x,
-            "nameLocation": "middle",
-            "nameGap": 26,
-            "max": "dataMax",
-            "axisLabel": {"showMaxLabel": False},
-        },
-        yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": _gap(v for _, v in curve)},
-        series=series,
-    )
+    up = number_axis(y, name_gap(v for _, v in curve))
+    option = in_a_plane(_time_axis(x), up, series, right=24, bottom=72, legend=WHOLE_LEGEND, tooltip=_AT_ONCE)
     peak = max((v for _, v in curve), default=0.0)
     at = next((t for t, v in curve if v == peak), 0.0)
-    rows = [["peak", _text(at), _text(peak)], *([[limit_name, "-", _text(limit)]] if limit is not None else [])]
+    rows = [["peak", digits(at), digits(peak)], *([[limit_name, "-", digits(limit)]] if limit is not None else [])]
     return Chart(title=title, note=note, option=option, head=["", x, y], rows=rows, height=260)
 
 
@@ -133,7 +129,8 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
     low, high = min(work, ridge) / 8, max(work, ridge) * 8
     T = 1e-12
     roof = [[low, low * bandwidth * T], [ridge, peak * T], [high, peak * T]]
-    series = [
+    ceiling = [work, min(peak, work * bandwidth) * T]
+    series: list[Series] = [
         {
             "name": "roof: DMA rate, then Tensor Engine",
             "type": "line",
@@ -142,34 +139,15 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
             "itemStyle": {"color": COLOURS[0]},
             "data": roof,
         },
-        {
-            "name": "this kernel",
-            "type": "scatter",
-            "symbol": "diamond",
-            "symbolSize": 18,
-            "itemStyle": {"color": LIMIT_MARK.light},
-            "data": [[work, achieved * T]],
-        },
-        {
-            "name": "its ceiling",
-            "type": "scatter",
-            "symbol": "circle",
-            "symbolSize": 12,
-            "itemStyle": {"color": "transparent", "borderColor": COLOURS[0], "borderWidth": 2},
-            "data": [[work, min(peak, work * bandwidth) * T]],
-        },
+        dot_marks("this kernel", [[work, achieved * T]], {"color": LIMIT_MARK.light}, symbol="diamond", size=18),
+        dot_marks("its ceiling", [ceiling], rimmed("transparent", COLOURS[0], 2), symbol="circle", size=12),
     ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
-        xAxis={"type": "log", "name": "FLOP per byte of HBM", "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "log", "name": "TFLOP/s", "nameLocation": "middle", "nameGap": 44},
-        series=series,
-    )
+    across, up = number_axis("FLOP per byte of HBM", kind="log"), number_axis("TFLOP/s", 44, "log")
+    option = in_a_plane(across, up, series, right=32, bottom=72, legend=WHOLE_LEGEND)
     rows = [
-        ["this kernel", _text(work), _text(achieved * T)],
-        ["its ceiling", _text(work), _text(min(peak, work * bandwidth) * T)],
-        ["ridge", _text(ridge), _text(peak * T)],
+        ["this kernel", digits(work), digits(achieved * T)],
+        ["its ceiling", digits(work), digits(ceiling[1])],
+        ["ridge", digits(ridge), digits(peak * T)],
     ]
     return Chart(title=title, note=note, option=option, head=["", "FLOP/B", "TFLOP/s"], rows=rows, height=340)
 
@@ -185,35 +163,18 @@ def over_time(
     finding: str = "",
 ) -> Chart:
     """Amounts in each period, stacked; looks: of parts that are systems."""
-    series: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "bar",
-            "stack": "all",
-            "barCategoryGap": "8%",
-            "itemStyle": fill(i, (looks or {}).get(name)),
-            "data": list(values),
-        }
+    series = [
+        bar_marks(name, list(values), fill(i, (looks or {}).get(name)), stacked=True, barCategoryGap="8%")
         for i, (name, values) in enumerate(parts.items())
     ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True},
-        xAxis={"type": "category", "data": list(periods)},
-        yAxis={
-            "type": "value",
-            "name": unit,
-            "nameLocation": "middle",
-            "nameGap": _gap(map(sum, zip(*parts.values(), strict=True))),
-        },
-        series=series,
-        tooltip={"trigger": "axis", "confine": True},
-    )
+    below = {"type": "category", "data": list(periods)}
+    up = number_axis(unit, name_gap(map(sum, zip(*parts.values(), strict=True))))
+    option = in_a_plane(below, up, series, right=16, bottom=56, legend=WHOLE_LEGEND, tooltip=_AT_ONCE)
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", *periods],
-        rows=[[n, *(_text(v) for v in values)] for n, values in parts.items()],
+        rows=[[n, *(digits(v) for v in values)] for n, values in parts.items()],
         finding=finding,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.machines.collectives import CORE_DMA
-from mowich.machines.topology import LevelRow as Level
 from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -51,7 +49,7 @@ def collective_page(result: Result, run: Run) -> Page:
         return _weights_page(result, run)
     what = [*inputs["faults"], *(f"beside {b}" for b in inputs["beside"])]
     slow = f"{', '.join(what)}: the bytes take {_longer(result['slowdown'])} on a whole, idle machine"
-    levels = [Level(**level) for level in result.get("levels") or ()]
+    levels = result.get("levels") or ()
     return Page(
         title=f"{inputs['kind']} on {inputs['on']}",
         sentences=(_first(result), _sentence(result)),
@@ -182,10 +180,7 @@ def _method_pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
         charts.ranges(
             "Time with its 90% range",
             "",
-            [
-                (name, float(r["time_s"]["low"]), float(r["time_s"]["value"]), float(r["time_s"]["high"]))
-                for name, r in zip(names, rows, strict=True)
-            ],
+            [charts.interval_bar(name, r["time_s"]) for name, r in zip(names, rows, strict=True)],
             unit="s",
             log=True,
             looks=dict.fromkeys(names, look),
@@ -202,7 +197,7 @@ def _method_pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
 
 _BINDS = {
     "latency": "latency",
-    CORE_DMA: "what the cores of a chip pass on",
+    "cores": "what the cores of a chip pass on",
     "call": "the call of the software",
 }
 """What binds, in words, where it is no level of the machine."""
@@ -231,7 +226,7 @@ def _sentence(result: Result) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
+def levels_table(levels: Sequence[Result], *, gap: bool = True) -> Table:
     """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two,
     bandwidth of the worst cut."""
     return Table(
@@ -248,14 +243,14 @@ def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
         ],
         rows=[
             [
-                r.name,
-                r.kind,
-                f"{r.joins:,}",
-                f"{r.of:,}",
-                show(r.Bps, "B/s"),
-                show(r.latency_s, "s"),
-                str(r.hops),
-                show(r.cut_Bps, "B/s"),
+                str(r["name"]),
+                str(r["kind"]),
+                f"{r['joins']:,}",
+                f"{r['of']:,}",
+                show(r["Bps"], "B/s"),
+                show(r["latency_s"], "s"),
+                str(r["hops"]),
+                show(r["cut_Bps"], "B/s"),
             ]
             for r in levels
         ],
@@ -264,8 +259,8 @@ def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
     )
 
 
-def levels_notes(levels: Iterable[Level]) -> list[str]:
-    return [f"{r.name}: {r.note}" for r in levels if r.note]
+def levels_notes(levels: Iterable[Result]) -> list[str]:
+    return [f"{r['name']}: {r['note']}" for r in levels if r["note"]]
 
 
 # sizes
@@ -313,10 +308,7 @@ def _pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
         charts.ranges(
             "Time with its 90% range",
             "",
-            [
-                (n, _US * r["time_s"]["low"], _US * r["time_s"]["value"], _US * r["time_s"]["high"])
-                for n, r in zip(names, rows, strict=True)
-            ],
+            [charts.interval_bar(n, r["time_s"], _US) for n, r in zip(names, rows, strict=True)],
             unit="us",
             log=True,
             looks=dict.fromkeys(names, look),

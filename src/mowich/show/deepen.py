@@ -7,14 +7,13 @@ second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics.money import price, price_words
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
-from mowich.facts import Fact, Facts
-from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.facts import Facts
+from mowich.price_terms import price_words
 from mowich.requests.machines import WEIGHTS_KIND
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
@@ -26,36 +25,13 @@ from mowich.show.page import Cell, Page, Table, TextCell, word_columns
 from mowich.show.training import moved_most
 from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
+from mowich.studies.explain.assumed import MAX_ROWS, costs_assumed, facts_behind
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.flip_points import Turning, turning
+from mowich.studies.machine_map import has_map, map_of
 from mowich.studies.ranking import ranking
 from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.units import show, show_count
-
-SOURCED = (
-    "step_s",
-    "usd_per_mtok",
-    "J_per_token",
-    "goodput",
-    "mfu",
-    "memory_capacity_B",
-    "memory_B",
-    "tpot_s",
-    "ttft_s",
-    "time_s",
-    "total_W",
-    "it_W",
-    "parts_W",
-    "lost",
-    "derived",
-    "objective",
-    "requests",
-    "factor",
-)
-"""Numbers whose facts a page lists: what the others are made of."""
-
-MAX_ROWS = 12
-"""Rows of a result whose facts are listed."""
 
 METRIC_NAMES = {
     "usd_per_mtok": "cost per token",
@@ -80,7 +56,7 @@ def deepen_page(page: Page, explainer: Explainer) -> Page:
     """The page with its facts, and with what only a result that is made again can say."""
     result = explainer.result
     page = replace(page, facts=tuple(facts_behind(explainer)))
-    page = replace(page, assumptions=[*page.assumptions, *_assumed(explainer, page.facts)])
+    page = replace(page, assumptions=[*page.assumptions, *costs_assumed(explainer, page.facts)])
     training = result["schema"] in ("mowich/compare@1", "mowich/plan@1") and result["inputs"].get("task") != "serve"
     pictures, parts = list(page.charts), list(page.parts)
     if result["schema"] == "mowich/compare@1":
@@ -105,73 +81,6 @@ def deepen_page(page: Page, explainer: Explainer) -> Page:
         if result["schema"] == "mowich/collective@1":
             pictures += link_maps(explainer)
     return replace(page, charts=pictures, parts=parts)
-
-
-# facts
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def _places(explainer: Explainer) -> Iterable[tree.ResultPath]:
-    """Numbers of the result whose facts are listed: of each kind, in the first rows."""
-    for path in tree.numbers(explainer.result):
-        if len(path) > 1 and isinstance(path[1], int) and path[1] >= MAX_ROWS:
-            continue
-        if (
-            "breakdown" not in path
-            and path[0] not in ("pareto", "why", "front", "split")
-            and any(step in SOURCED for step in path)
-        ):
-            yield path
-
-
-def facts_behind(explainer: Explainer) -> list[Fact]:
-    """Every fact behind the main numbers of a result, by path."""
-    found: dict[str, Fact] = {}
-    for path in _places(explainer):
-        for fact in explainer.at(path, sensitivity=False).facts:
-            found[fact.path] = fact
-    return [found[p] for p in sorted(found)]
-
-
-def _assumed(explainer: Explainer, facts: Sequence[Fact]) -> list[tuple[str, str, str]]:
-    """The assumptions that decide costs, each with its fact: price and power of each system, the site."""
-    known = {f.path: f for f in facts}
-    out: dict[str, tuple[str, str, str]] = {}
-    rows = explainer.result.get("rows") or explainer.result.get("plans") or ()
-    for row in rows[:MAX_ROWS] if isinstance(rows, list) else ():
-        system = row.get("system_id") or row.get("system")
-        if not isinstance(system, str):
-            continue
-        try:
-            chip = explainer.facts.meta("systems", machine_id(explainer.facts, parse_spec(system)[0]))["chip"]
-        except UserError:
-            continue
-        power = known.get(f"chips.{chip}.power.all_in")
-        if row.get("price") and "usd_per_mtok" in row:
-            path = next(
-                (
-                    f.path
-                    for f in facts
-                    if f.path
-                    == price(
-                        explainer.facts,
-                        machine_id(explainer.facts, parse_spec(system)[0]),
-                        term=str(explainer.result["inputs"].get("price_term", "default")),
-                    ).fact_path
-                ),
-                "",
-            )
-            out.setdefault(
-                f"price, {row['system']}", (f"price, {row['system']}", str(row["price"]).split(",")[0], path)
-            )
-        if power is not None and power.value is not None:
-            out.setdefault(
-                power.path, (f"power of a chip, {row['system']}", f"{power.as_written} [{power.grade}]", power.path)
-            )
-    pue = known.get("sites.default.pue")
-    if pue is not None:
-        out["pue"] = ("PUE", f"{pue.as_written} [{pue.grade}]", pue.path)
-    return list(out.values())[:16]
 
 
 # what would change the answer
@@ -305,10 +214,10 @@ def link_maps(explainer: Explainer) -> list[Chart]:
     """The machine of a collective, chip by chip and link by link, with what failed; nothing of one that is too large to
     draw or lies in another network than its own, nor of weights between two machines."""
     inputs, facts = explainer.result["inputs"], explainer.facts
-    system = resolve(facts, str(inputs["on"]))
-    if inputs["kind"] == WEIGHTS_KIND or inputs["network"] or system.chips > charts_map.MOST_CHIPS:
+    name = str(inputs["on"])
+    if inputs["kind"] == WEIGHTS_KIND or inputs["network"] or not has_map(facts, name):
         return []
-    return [charts_map.map_of(facts, str(inputs["on"]), [str(text) for text in inputs["faults"]])]
+    return [charts_map.machine_chart(map_of(facts, name, [str(text) for text in inputs["faults"]]))]
 
 
 # scale and accuracy

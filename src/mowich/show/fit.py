@@ -21,11 +21,11 @@ from mowich.show.page import (
     Words,
     counted,
     paragraphs,
-    plan_words,
     word_columns,
 )
 from mowich.show.rows import job_line, memory_chance, size_words
 from mowich.shown import Result
+from mowich.studies.stated_plan import plan_words
 from mowich.sums import float_sum
 from mowich.units import show_gib
 

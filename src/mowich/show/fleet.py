@@ -33,11 +33,11 @@ from mowich.show.page import (
     Words,
     estimate_of,
     paragraphs,
-    plan_words,
     word_columns,
 )
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
+from mowich.studies.stated_plan import plan_words
 from mowich.sums import float_sum
 from mowich.units import show, sig
 

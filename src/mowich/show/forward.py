@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import term_words
+from mowich.price_terms import term_words
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
 from mowich.show.charts_parts import memory_words

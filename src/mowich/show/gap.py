@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mowich.economics.money import price_words
+from mowich.price_terms import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -251,7 +251,7 @@ def _pictures(result: Result) -> list[Chart]:
         charts.ranges(
             "Factors with their ranges",
             "90%: the facts of the property and the model's errors on both systems, and the order of exchange.",
-            [(_word(r), r["factor"]["low"], r["factor"]["value"], r["factor"]["high"]) for r in result["rows"]],
+            [charts.interval_bar(_word(r), r["factor"]) for r in result["rows"]],
             unit="factor",
             log=True,
         ),

@@ -165,7 +165,7 @@ def _pictures(rows: Sequence[Result], target: float, look: SystemLook) -> list[C
     parts = {"trains": [100 * r["goodput"]["value"] for r in rows]} | {
         k.replace("_", " "): [100 * r["lost"].get(k, 0.0) for r in rows] for k in lost
     }
-    ends = [(r["strategy"], *(100 * r["goodput"][k] for k in ("low", "value", "high"))) for r in rows]
+    ends = [charts.interval_bar(r["strategy"], r["goodput"], 100) for r in rows]
     return [
         charts.ranges(
             "Goodput with its 90% range",

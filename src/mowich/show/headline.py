@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mowich.economics.money import quote
 from mowich.estimate import Estimate
-from mowich.plans.plan import Plan, ServePlan
+from mowich.price_terms import quote
 from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
 from mowich.shown import Result
 from mowich.studies.ranking import (
@@ -28,6 +27,7 @@ from mowich.studies.ranking import (
     sizes,
     terms_of,
 )
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show, show_count
 
 
@@ -389,10 +389,10 @@ def layout(row: Result) -> str:
     a plan."""
     if not row.get("decode"):
         return UNKNOWN
-    count, decode = row["replicas"], ServePlan.from_dict(row["decode"])
+    count, decode = row["replicas"], plan_words(row["decode"])
     if row["mode"] == "aggregated":
         return f"{count['decode']} x ({decode})"
-    return f"{count['prefill']}P x ({ServePlan.from_dict(row['prefill'])}) + {count['decode']}D x ({decode})"
+    return f"{count['prefill']}P x ({plan_words(row['prefill'])}) + {count['decode']}D x ({decode})"
 
 
 def _first_plan(row: Result, serving: bool) -> str:
@@ -418,7 +418,7 @@ def _plan_sentence(row: Result, serving: bool) -> str:
             f" {estimate_seconds(ranked_estimate(row, 'tpot_s'))}{price}."
         )
     return (
-        f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(ranked_estimate(row, 'step_s'))} s per step, MFU"
+        f"Best on {where}: {plan_words(row['plan'])}: {interval(ranked_estimate(row, 'step_s'))} s per step, MFU"
         f" {percent(ranked_estimate(row, 'mfu').value)}, {interval(ranked_estimate(row, 'days'))} days{price}; binds:"
         f" {row.get('binds', '')}."
     )

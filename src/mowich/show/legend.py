@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from mowich.plans.plan import ORDERS, SCHEDULES
 from mowich.show.page import Column, Page, Table, TextCell
 
 PLANS = frozenset({"plan", "worker", "workers", "best such plan"})
@@ -38,8 +37,8 @@ PLAN_LEGEND: Final = {
     r"rc-sel": "recompute: attention is computed again in the backward pass, to save memory",
     r"rc-full": "recompute: whole layers are computed again in the backward pass, to save memory",
     r"rc-moe": "recompute: the experts are computed again in the backward pass, to save memory",
-    "|".join(SCHEDULES): "schedule of the pipeline",
-    "|".join(ORDERS): "order of the ranks, the closest first",
+    "1f1b|interleaved|gpipe|zb-h1|zb-v|dualpipe|dualpipe-v": "schedule of the pipeline",
+    r"(?:tp|dp|pp)(?:-(?:tp|dp|pp)){2}": "order of the ranks, the closest first",
     r"[\w-]+-split": "how the layers are divided among the stages",
     r"off-([\w+]+)": "in the memory of the host: {}",
     r"no-tp-overlap": "tensor-parallel exchanges do not run beside the computation",

@@ -367,20 +367,6 @@ def notes(remarks: Sequence[str], warnings: Sequence[str]) -> list[Words]:
     ]
 
 
-def plan_words(plan: Result | None) -> str:
-    """A plan of training, of serving or of forward passes, from its JSON: "tp8 pp4 dp64 z1 mb1 mxfp8", "tp4 fp8/bf16",
-    "tp4 b1 bf16"; "-" for none."""
-    if not plan:
-        return NOTHING
-    if "cfg" in plan:
-        from mowich.plans.forward import ForwardPlan
-
-        return str(ForwardPlan.from_dict(plan))
-    from mowich.plans.plan import Plan, ServePlan  # not above: it brings models, which most pages do not need
-
-    return str(ServePlan.from_dict(plan) if "kv" in plan else Plan.from_dict(plan))
-
-
 def counted(n: float, what: str) -> str:
     """ "1 chip", "1,024 chips".
 

@@ -22,7 +22,6 @@ from mowich.show.page import (
     estimate_of,
     figure,
     paragraphs,
-    plan_words,
 )
 from mowich.show.rows import (
     binds_text,
@@ -45,6 +44,7 @@ from mowich.show.rows import (
 from mowich.show.training import front_pictures, training_pictures
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show_gib, sig
 
 _COLUMNS = [

@@ -151,8 +151,4 @@ def _pictures(known: Sequence[Result]) -> list[Chart]:
 
 
 def _ends(rows: Sequence[Result], key: str) -> list[tuple[str, float, float, float]]:
-    return [
-        (r["system"], r[key]["low"], r[key]["value"], r[key]["high"])
-        for r in rows
-        if r.get(key) and r[key]["value"] is not None
-    ]
+    return [charts.interval_bar(r["system"], r[key]) for r in rows if r.get(key) and r[key]["value"] is not None]

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from mowich.economics.money import OWN, quote
 from mowich.estimate import Estimate
+from mowich.price_terms import OWN, quote
 from mowich.show import charts_change
-from mowich.show.charts import Chart, Range
+from mowich.show.chart_grammar import Range
+from mowich.show.charts import Chart
 from mowich.show.charts_change import Crossing
 from mowich.show.colours import looks_of
 from mowich.show.formats import interval

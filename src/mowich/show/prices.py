@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import WITHOUT_PRICE
-from mowich.economics.ownership import BOUGHT, BUYERS, COST_RULE_WORDS, OWNED
+from mowich.price_terms import BUYERS, COST_RULE_WORDS, WITHOUT_PRICE
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import first_sentence, interval, number_text, percent
@@ -117,7 +116,7 @@ def _totals(rows: Sequence[Result]) -> Table:
             terms_cell(str(r["price"]), short=True),
             figure(r["tco_total"], f"{name}.tco_total"),
             figure(r["capital_total"], f"{name}.capital_total"),
-            *(figure(r["tco"][p], f"{name}.tco.{p}") for p in OWNED),
+            *(figure(r["tco"][p], f"{name}.tco.{p}") for p in OWNED_WORDS),
             str(r["tco_total"]["grade"]),
         ]
 
@@ -129,7 +128,7 @@ def _totals(rows: Sequence[Result]) -> Table:
             Column(name="kind", right=False),
             Column(name="cost of ownership", unit="$/chip/h", short="TCO $/chip/h", format="interval"),
             Column(name="paid once", unit="$", short="paid once, $", format="interval", keep=5),
-            *(Column(name=OWNED_WORDS[p], unit="$/chip/h", format="number", wide=True) for p in OWNED),
+            *(Column(name=name, unit="$/chip/h", format="number", wide=True) for name in OWNED_WORDS.values()),
             Column(name="grade"),
         ],
         rows=[line(r) for r in rows],
@@ -144,7 +143,7 @@ def _by_part(known: Sequence[Result]) -> Table:
         for r in known:
             cells.append(figure(r["tco"][part], f"{r['system']}.tco.{part}"))
         for r in known:
-            once = figure(r["capital"].get(part), f"{r['system']}.capital.{part}") if part in BOUGHT else ""
+            once = figure(r["capital"][part], f"{r['system']}.capital.{part}") if part in r["capital"] else ""
             cells.append(once)
         return cells
 
@@ -158,7 +157,7 @@ def _by_part(known: Sequence[Result]) -> Table:
                 for r in known
             ),
         ],
-        rows=[line(p) for p in OWNED],
+        rows=[line(p) for p in OWNED_WORDS],
         note="Each number can be explained.",
     )
 
@@ -204,17 +203,13 @@ def _pictures(known: Sequence[Result]) -> list[Chart]:
             "Cost of a chip-hour by part",
             "Per installed chip: what is paid once is spread over the life of the machine.",
             [str(r["system"]) for r in known],
-            {OWNED_WORDS[p]: [float(r["tco"][p]["value"]) for r in known] for p in OWNED},
+            {name: [float(r["tco"][p]["value"]) for r in known] for p, name in OWNED_WORDS.items()},
             unit="$/chip/h",
         ),
         charts.ranges(
             "The same with its 90% range",
             "",
-            [
-                (str(r["system"]), float(e["low"]), float(e["value"]), float(e["high"]))
-                for r in known
-                for e in (r["tco_total"],)
-            ],
+            [charts.interval_bar(str(r["system"]), r["tco_total"]) for r in known],
             unit="$/chip/h",
         ),
     ]

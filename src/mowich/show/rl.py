@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics.money import term_words
+from mowich.price_terms import term_words
 from mowich.show import charts, charts_parts, rl_timeline
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of
@@ -29,7 +29,6 @@ from mowich.show.page import (
     estimate_of,
     figure,
     paragraphs,
-    plan_words,
     table_by_answer,
 )
 from mowich.show.page import notes as remarks
@@ -38,6 +37,7 @@ from mowich.show.rows import grouped_words, kinds, price_line, size_words
 from mowich.shown import Result
 from mowich.studies.explain.tree import labels
 from mowich.studies.ranking import Ranking, names_listed, ranking, runs
+from mowich.studies.stated_plan import plan_words
 from mowich.sums import float_sum
 from mowich.units import sig
 

@@ -79,9 +79,9 @@ def _shades(spans: Sequence[CycleSpan]) -> dict[str, tuple[Colour, float]]:
     out: dict[str, tuple[Colour, float]] = {}
     count: dict[str, int] = {}
     for part in sorted(took, key=lambda part: -took[part]):
-        words, group, _ = time_part(part)
-        count[group] = count.get(group, -1) + 1
-        out[words] = GROUPS[group], _FAINTER * min(count[group], 2)
+        known = time_part(part)
+        i = count[known.group] = count.get(known.group, -1) + 1
+        out[known.words] = GROUPS[known.group], _FAINTER * min(i, 2)
     return {words: out[words] for words in (time_part(part).words for part in took)}
 
 

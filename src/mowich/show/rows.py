@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import price_words, term_words
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.given import model_of_inputs
 from mowich.models.model import Model
+from mowich.price_terms import price_words, term_words
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
-from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
+from mowich.show.page import Figure, Run, TextCell, estimate_of, figure
 from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.binding import TOLD_CHANCE
 from mowich.studies.ranking import runs
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show, show_count
 
 SHORT_BINDS: Mapping[str, str] = {

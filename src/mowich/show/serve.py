@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mowich.economics.money import term_words
-from mowich.plans.plan import ServePlan
+from mowich.price_terms import term_words
 from mowich.serving.anchors import NearRow
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
@@ -237,7 +236,7 @@ def _rests(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
 
 def _weights(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
     """In which format the weights are served where nobody chose one, and what the checkpoint says."""
-    found = {str(row["system"]): ServePlan.from_dict(row["decode"]).weights for row in rows if row.get("decode")}
+    found = {str(row["system"]): str(row["decode"]["precision"]) for row in rows if row.get("decode")}
     model = model_of(inputs, run)
     if not found or model is None or {"weights", "decode", "prefill"} & set(inputs.get("fixed") or {}):
         return []

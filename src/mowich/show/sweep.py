@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.economics.money import term_words
+from mowich.price_terms import term_words
 from mowich.show import charts
-from mowich.show.charts import Chart, Range
+from mowich.show.chart_grammar import Range
+from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
@@ -21,12 +22,12 @@ from mowich.show.page import (
     TextCell,
     estimate_of,
     figure,
-    plan_words,
 )
 from mowich.show.price_lines import range_of
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
 from mowich.studies.ranking import runs
+from mowich.studies.stated_plan import plan_words
 from mowich.units import show_count
 
 _MOST_ROWS = 1000

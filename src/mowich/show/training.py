@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.show import charts, charts_change, charts_parts
-from mowich.show.charts import Chart, Range
+from mowich.show.chart_grammar import Range
+from mowich.show.charts import Chart
 from mowich.show.colours import GREY, PAPER, SystemLook, looks_of
 from mowich.show.formats import interval
 from mowich.show.headline import Headline

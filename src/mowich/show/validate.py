@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from mowich.evidence.measured_tables import TRAINIUM, is_time
 from mowich.evidence.rl_rows import PHASES
-from mowich.evidence.row_rules import is_time
-from mowich.evidence.scores import FITTED_TO, KERNEL_ERRORS, TRAINIUM, LeftOut, left_out, left_out_by_chip
+from mowich.evidence.scores import FITTED_TO, KERNEL_ERRORS, LeftOut, left_out, left_out_by_chip
 from mowich.show import charts, charts_spread
 from mowich.show.charts import Chart
 from mowich.show.colours import GREY, look_called

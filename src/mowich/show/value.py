@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from mowich.economics.money import price_words
+from mowich.price_terms import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, first_sentence, interval, number_text, percent
@@ -219,11 +219,7 @@ def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> l
             charts.ranges(
                 name,
                 "Tokens per second and chip under each stack or engine.",
-                [
-                    (str(r["software"]), *(r["tokens_per_s_per_chip"][end] for end in ("low", "value", "high")))
-                    for r in rows
-                    if r["feasible"]
-                ],
+                [charts.interval_bar(str(r["software"]), r["tokens_per_s_per_chip"]) for r in rows if r["feasible"]],
                 unit="tokens/s/chip",
                 log=True,
             )

@@ -8,6 +8,7 @@ from importlib import import_module
 from mowich.errors import UserError
 from mowich.show.heard import with_heard_lines
 from mowich.show.page import Page, Run
+from mowich.show.rooms import room_page
 from mowich.shown import Result
 
 __all__ = ["PAGES", "page_of"]
@@ -75,6 +76,7 @@ def page_of(result: Result, run: Run | None = None) -> Page:
     """The page of an answer, from its JSON. run: what is known of it where it was just made. Raises UserError for a
     kind of answer that has no page."""
     make = PAGES.get(str(result.get("schema")))
-    if make is None:
+    page = room_page(result, run or Run()) if make is None else make(result, run or Run())
+    if page is None:
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
-    return with_heard_lines(make(result, run or Run()), result)
+    return with_heard_lines(page, result)

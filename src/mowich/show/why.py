@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import price_words
 from mowich.estimate import Estimate
-from mowich.show.charts_parts import CACHE_READ, TimePart, memory_words, time_part, whole_parts
+from mowich.operators.parts import TimePart
+from mowich.price_terms import price_words
+from mowich.show.charts_parts import CACHE_READ, memory_words, time_part, whole_parts
 from mowich.show.colours import GROUPS, look_of
 from mowich.show.formats import number_text
 from mowich.show.headline import terms_cell
 from mowich.show.legend import spelled_plan
-from mowich.show.page import change_of, counted, estimate_of, plan_words
+from mowich.show.page import change_of, counted, estimate_of
 from mowich.shown import Result
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
+from mowich.studies.stated_plan import plan_words
 from mowich.sums import float_sum
 
 BINDS_WORDS: Mapping[str, str] = {

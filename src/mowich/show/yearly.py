@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.economics.money import quote
 from mowich.estimate import Estimate
+from mowich.price_terms import quote
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of

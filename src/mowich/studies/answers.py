@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.studies.heard import heard
 
 if TYPE_CHECKING:
+    from mowich import shown
     from mowich.facts import Facts
     from mowich.launch.origin import LaunchedRow
+    from mowich.models.model import Model
     from mowich.nki import Result
     from mowich.requests import (
         advising,
@@ -39,11 +39,10 @@ if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison, PlanList, Row
+    from mowich.studies.compare import Comparison, PlanList
     from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
-    from mowich.studies.footing import Footing, RunBudget
     from mowich.studies.forecasts import Forecasts
     from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.gap import Gap
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from mowich.studies.tune.tune import KernelTune
     from mowich.studies.value import ValueStudy
     from mowich.studies.verify import Verification
-    from mowich.studies.yearly import YearAsk
 
 
 @heard(again=True)
@@ -71,55 +69,42 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
     """The best plan of each system for a training job."""
     from mowich.studies.compare import compare
 
-    assert asked.train is not None
-    return compare(
-        asked.model,
-        asked.systems,
-        train=asked.train,
-        chips=asked.chips,
-        equal=asked.equal,
-        budget=run_budget_of(asked),
-        have=asked.have,
-        power_W=asked.power,
-        year=year_asked(asked),
-        facts=asked.facts,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-        hand_tuned=asked.hand_tuned,
-    )
+    return compare(asked)
 
 
-def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
-    """The money and the days that say how many chips each system has; None where the question says it."""
-    from mowich.studies.footing import RunBudget
-
-    if asked.budget is None or asked.days is None:
-        return None
-    return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
+def compare_answered(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAnswer:
+    """The answer to `compare`, of whichever job."""
+    if asked.forward is not None:
+        return forward_found(asked, "compare")
+    return compared(asked) if asked.serve is None else served_compared(asked)
 
 
-def year_asked(asked: jobs.CompareRequest) -> YearAsk | None:
-    """The time that rows are told for; None where none is asked."""
-    from mowich.studies.yearly import YearAsk
+def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | ForwardAnswer:
+    """The answer to `plan`, of whichever job."""
+    if asked.forward is not None:
+        return forward_found(asked, "plan", asked.top)
+    if asked.load is not None:
+        return rated_planned(asked)
+    return planned(asked) if asked.serve is None else served_planned(asked)
 
-    if asked.per is None:
-        return None
-    return YearAsk(per=asked.per, sells=asked.sells, within_s=asked.within)
 
+def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | None = None) -> shown.Result:
+    """The JSON of the answer to the words of a command: of `compare` and `plan` made in this process, of others
+    by one of their own. facts, model: as `asked.read_words` takes them. Raises UserError for what is refused."""
+    from mowich.requests.jobs import COMPARE, PLAN
+    from mowich.studies.asked import ask_question, not_answered, read_words, result_of
 
-def footing_of(asked: jobs.CompareRequest) -> Footing:
-    """What says how many chips each system of a comparison has."""
-    from mowich.studies.footing import Footing
-
-    return Footing(
-        chips=asked.chips,
-        equal=asked.equal,
-        budget=run_budget_of(asked),
-        power_W=asked.power,
-        have=asked.have,
-        term=asked.term,
-    )
+    verb, *rest = words or ("",)
+    try:
+        if verb == "compare":
+            compared = read_words(COMPARE, rest, facts, model)
+            return result_of(compare_answered(compared), compared)
+        if verb == "plan":
+            planned = read_words(PLAN, rest, facts, model)
+            return result_of(plan_answered(planned), planned)
+    except UserError as error:
+        raise not_answered(words, str(error).splitlines()[0]) from error
+    return ask_question(words)
 
 
 @heard(again=True)
@@ -127,102 +112,23 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
     """The best plans of one system for a training job."""
     from mowich.studies.plan import plan
 
-    assert asked.train is not None
-    ask = partial(
-        plan,
-        asked.model,
-        asked.systems[0],
-        train=asked.train,
-        chips=asked.chips,
-        facts=asked.facts,
-        top=asked.top,
-        fixed=asked.fixed,
-        term=asked.term,
-        stack=asked.stack,
-    )
-    found = ask()
-    origin = found.rows[0].origin
-    if asked.emit is None or found.ask is None or origin is None:
-        return found
-    from mowich.studies.runnable import runnable, train_filter
-
-    def worth(row: Row) -> float | None:
-        speed = row.tokens_per_s_per_chip.value
-        return None if speed is None else speed * row.chips_used  # idle chips are paid for too
-
-    runs = train_filter(asked.emit, origin, asked.systems[0], found.ask.chips, found.rows[0].lnc)
-    rows, compromise = runnable(found.rows, asked.emit, worth, lambda: ask(runs=runs).rows)
-    return replace(found, rows=rows, compromise=compromise)
+    return plan(asked)
 
 
 @heard(again=True)
-def served_compared(asked: jobs.CompareRequest, systems: Sequence[str] | None = None) -> ServeResult:
-    """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
+def served_compared(asked: jobs.CompareRequest) -> ServeResult:
+    """The best deployment of each system for a serving job."""
     from mowich.studies.serving_plan import compare_serving
 
-    assert asked.serve is not None
-    return compare_serving(
-        asked.model,
-        asked.systems if systems is None else systems,
-        job=asked.serve,
-        facts=asked.facts,
-        footing=footing_of(asked),
-        year=year_asked(asked),
-        engine=asked.engine,
-        fixed=asked.fixed,
-    )
+    return compare_serving(asked)
 
 
 @heard(again=True)
 def served_planned(asked: jobs.PlanRequest) -> ServeResult:
     """The best deployments of one system for a serving job."""
-    from mowich.studies.serving_plan import plan_serving
+    from mowich.studies.served_plan import served_plan
 
-    assert asked.serve is not None
-    ask = partial(
-        plan_serving,
-        asked.model,
-        asked.systems[0],
-        job=asked.serve,
-        facts=asked.facts,
-        chips=asked.chips,
-        engine=asked.engine,
-        top=asked.top,
-        fixed=asked.fixed,
-        term=asked.term,
-        prefer=True,
-    )
-    from mowich.machines.system import resolve
-    from mowich.plans.serving_choices import SEQUENCES_CHOICE
-    from mowich.shown import Rows
-    from mowich.studies.random_arrivals import ArrivalsAsk, random_arrivals
-    from mowich.studies.rate_scenario import sized
-
-    found, program = ask(), asked.emit
-    system, engine = resolve(asked.facts, asked.systems[0], chips=asked.chips), found.rows[0].engine
-    if program is None:
-        at_random = ArrivalsAsk(
-            model=asked.model,
-            model_given=asked.model_given,
-            spec=sized(asked.systems[0], system.chips),
-            system=system,
-            job=asked.serve,
-            facts=asked.facts,
-            term=asked.term,
-            sequences=max((int(n) for n in asked.fixed.get(SEQUENCES_CHOICE, ())), default=None),
-            given=_facts_given(asked),
-        )
-        return replace(found, rows=Rows(replace(r, arrivals=random_arrivals(at_random, r)) for r in found.rows))
-    from mowich.launch.emitted import runs_plan
-    from mowich.studies.runnable import runnable
-
-    rows, compromise = runnable(
-        found.rows,
-        program,
-        lambda row: row.tokens_per_s_per_chip.value,
-        lambda: ask(runs=lambda one: runs_plan(program, one, system, engine)).rows,
-    )
-    return replace(found, rows=rows, compromise=compromise)
+    return served_plan(asked)
 
 
 def plan_text(result: PlanList | ServeResult | RateResult, asked: jobs.PlanRequest) -> str:
@@ -247,45 +153,12 @@ def _picked(rows: Sequence[LaunchedRow], asked: jobs.PlanRequest) -> LaunchedRow
     return rows[asked.pick - 1]
 
 
-def _facts_given(asked: jobs.PlanRequest) -> Mapping[str, object]:
-    """The options of facts of a question, for a command of `mowich traffic`: its plan is in its scenario."""
-    settings = asked.given.get("set")
-    kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
-    return {"set": kept, "facts": asked.given.get("facts_dirs")}
-
-
 @heard()
 def rated_planned(asked: jobs.PlanRequest) -> RateResult:
     """The smallest and the cheapest deployment for a load."""
     from mowich.studies.rates import plan_rates
 
-    assert asked.serve is not None
-    assert asked.load is not None
-    ask = partial(
-        plan_rates,
-        asked.model,
-        asked.model_given,
-        asked.systems,
-        job=asked.serve,
-        load=asked.load,
-        facts=asked.facts,
-        chips=asked.chips,
-        engine=asked.engine,
-        fixed=asked.fixed,
-        term=asked.term,
-        seed=asked.seed,
-        top=asked.top,
-        given=_facts_given(asked),
-    )
-    found, program = ask(), asked.emit
-    if program is None or not found.rows:
-        return found
-    from mowich.studies.runnable import runnable
-
-    rows, compromise = runnable(
-        found.rows, program, lambda row: 1.0 / (row.usd_per_h or row.chips_used), lambda: ask(program=program).rows
-    )
-    return replace(found, rows=rows, compromise=compromise)
+    return plan_rates(asked)
 
 
 @heard(again=True)
@@ -349,7 +222,7 @@ def briefed(asked: brief.BriefRequest) -> Brief:
     """Trainium 3 on one page."""
     from mowich.studies.brief.one_page import brief as one_page
 
-    return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given)
+    return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given, ask=ask_here)
 
 
 @heard(again=True)
@@ -437,18 +310,7 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     """The goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput
 
-    return goodput(
-        asked.facts,
-        asked.on,
-        days=asked.days,
-        step_s=asked.step_s,
-        strategies=asked.strategies,
-        spare_share=asked.spare_share,
-        replica=asked.replica,
-        checkpoint_s=asked.checkpoint_s,
-        samples=asked.samples,
-        seed=asked.seed,
-    )
+    return goodput(asked)
 
 
 @heard()
@@ -492,7 +354,7 @@ def verified(asked: verify.VerifyRequest, tell: Callable[[str], None] = lambda t
 
 def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
     """Which measurements narrow the range of an answer most."""
-    from mowich.studies.asked import ask_question, question_words
+    from mowich.studies.asked import question_words
     from mowich.studies.next_measure import next_measurements
 
     return next_measurements(
@@ -501,7 +363,7 @@ def measurements_chosen(asked: next_measure.NextRequest) -> NextMeasurements:
         on=asked.on,
         number=asked.number,
         budget=asked.budget,
-        ask=ask_question,
+        ask=ask_here,
     )
 
 
@@ -517,7 +379,7 @@ def power_found(asked: machines.PowerRequest) -> PowerStudy:
     """The power of machines by part."""
     from mowich.studies.power import study
 
-    return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+    return study(asked)
 
 
 def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Staleness:
@@ -533,17 +395,7 @@ def prices_found(asked: prices.PricesRequest) -> PriceStudy:
     """Costs and prices of systems."""
     from mowich.studies.prices import prices
 
-    return prices(
-        asked.facts,
-        asked.systems,
-        kind=asked.price,
-        quarter=asked.quarter,
-        rule=asked.rule,
-        buyer=asked.buyer,
-        life_s=asked.life_s,
-        chips=asked.chips,
-        margin=asked.margin,
-    )
+    return prices(asked)
 
 
 def metric_explained(asked: results.ExplainRequest) -> Explanation:

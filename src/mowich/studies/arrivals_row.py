@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate
+from mowich.shown import Keyed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomArrivals:
+class RandomArrivals(Keyed):
     """A plan under Poisson arrivals. share: of its steady rate; requests_per_s: that arrive; ttft_s, tpot_s: means;
     p99_ttft_s, p99_tpot_s: 99th percentiles; is_overloaded: they came to no steady state, and the times are unknown;
     command: that plays the same."""
@@ -21,8 +22,3 @@ class RandomArrivals:
     p99_tpot_s: Estimate
     is_overloaded: bool
     command: str
-
-    def to_dict(self) -> dict[str, object]:
-        """As in `mowich/plan@1`."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}

@@ -1,4 +1,4 @@
-"""A question of the command line, asked by a process of its own, as a user would ask it."""
+"""A question of the command line: asked by a process of its own, as a user would ask it, or in this one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from mowich.errors import UserError
+from mowich.facts import Facts, load_facts
 from mowich.kept import CACHE_VARIABLE
-from mowich.shown import Result
+from mowich.models.model import Model
+from mowich.requests.fields import Edge
+from mowich.requests.jobs import JobRequest
+from mowich.requests.schema import QuestionSource, Schema
+from mowich.shown import Result, Shown
+
+Q = TypeVar("Q")
 
 
 def question_words(question: str) -> list[str]:
@@ -42,6 +51,29 @@ def ask_question(words: Sequence[str]) -> Result:
         found = None
     if not isinstance(found, dict):
         said = done.stderr.strip().splitlines()
-        what = said[0].removeprefix("error: ") if said else "prints no answer as JSON"
-        raise UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
+        raise not_answered(words, said[0].removeprefix("error: ") if said else "prints no answer as JSON")
     return found
+
+
+def not_answered(words: Sequence[str], what: str) -> UserError:
+    """Why a question that is a part of another is not answered."""
+    return UserError(f"the question is not answered: {what}", field="question", given=shlex.join(words))
+
+
+def read_words(schema: Schema[Q], words: Sequence[str], facts: Facts | None = None, model: Model | None = None) -> Q:
+    """The request of a command's words. facts: those that it is asked of, with the directories that it names laid over
+    them; None: those that ship; model: in the place of the one that is named."""
+    values = schema.typed(words)
+    if facts is not None:
+        dirs = values.pop("facts", ())
+        assert isinstance(dirs, tuple)
+        for root in load_facts([Path(one) for one in dirs]).roots[1:]:
+            facts = facts.with_root(root)
+    load = None if model is None else lambda _: model
+    return schema.read(values, QuestionSource(edge=Edge.OPTION, facts=facts, load=load))
+
+
+def result_of(found: Shown, asked: JobRequest) -> Result:
+    """An answer as the command line writes it."""
+    result: Result = found.to_dict()
+    return {**result, "inputs": {**result["inputs"], **asked.again()}}

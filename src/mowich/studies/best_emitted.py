@@ -66,5 +66,5 @@ def why_emitted(row: Result, key: str, result: Result, program: object) -> str:
 def _plan_of(row: Result, asked: jobs.CompareRequest) -> jobs.PlanRequest:
     """The question of one system for its best plan."""
     common: Result = {f.name: getattr(asked, f.name) for f in fields(jobs.JobRequest)}
-    one: Result = {"systems": (row["system"],), "chips": row["chips_requested"], "emit": asked.emits, "load": None}
-    return jobs.PlanRequest(**{**common, **one}, top=1, neighbours=False, pareto=False, timeline=None, pick=1)
+    one: Result = {"systems": (row["system"],), "chips": row["chips_requested"], "emit": asked.emits}
+    return jobs.PlanRequest(**{**common, **one}, top=1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.memory_range import chance_to_fit
 from mowich.software.stack import Platform
 from mowich.sums import float_sum
+from mowich.training.parts import PARTS_OF_STEP, bound_by
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
@@ -18,16 +18,7 @@ TOLD_CHANCE = 0.05
 """Chance from which it is told that a plan may run that does not fit, or that one may run out of memory that does."""
 
 
-_BINDS: Mapping[str, tuple[str, ...]] = {
-    "compute": ("gemm", "attention", "head", "recompute"),
-    "hbm bandwidth": ("memory_bound", "quantise", "moe", "optimizer"),
-    "expert all-to-all": ("ep",),
-    "tensor-parallel links": ("tp", "cp"),
-    "pipeline": ("pp_bubble", "pp_transfer"),
-    "data-parallel network": ("dp",),
-    "host": ("host", "fixed"),
-    "host memory link": ("offload",),
-}
+_BINDS = bound_by(PARTS_OF_STEP, lambda part: part.binds)
 """What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all
 alike."""
 

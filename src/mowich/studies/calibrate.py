@@ -17,7 +17,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
 from mowich.evidence.fitting.choice import UsedPoints, used_of
-from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
+from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.forward_passes import ForwardCase, read_forward
 from mowich.evidence.readers.read import read_files
@@ -29,7 +29,7 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.shown import Keyed, Rows, Shown
+from mowich.shown import Keyed, Rows, Shown, plain_json
 
 UNEXPLAINED = 0.3
 """Median error after a fit from which constants are not what is wrong: nine of ten published runs are predicted
@@ -39,31 +39,34 @@ _Teller = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibratedPoint:
+class CalibratedPoint(Keyed):
     """One figure, in the unit of its metric. before, after: as predicted by today's constants and by the fitted ones;
     left_out: by constants fitted without its setting, None where there is no other setting."""
+
+    KEYS = (
+        "where=point.where kind=point.kind what=point.what metric=point.metric measured=point.measured before "
+        "after left_out error_before error_after error_left_out"
+    )
 
     point: MeasuredPoint
     before: float
     after: float
     left_out: float | None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the JSON."""
-        p = self.point
-        return {
-            "where": p.where,
-            "kind": p.kind,
-            "what": p.what,
-            "metric": p.metric,
-            "measured": p.measured,
-            "before": self.before,
-            "after": self.after,
-            "left_out": self.left_out,
-            "error_before": _off(self.before, p.measured),
-            "error_after": _off(self.after, p.measured),
-            "error_left_out": None if self.left_out is None else _off(self.left_out, p.measured),
-        }
+    @property
+    def error_before(self) -> float:
+        """Error with today's constants."""
+        return _off(self.before, self.point.measured)
+
+    @property
+    def error_after(self) -> float:
+        """Error with the fitted ones."""
+        return _off(self.after, self.point.measured)
+
+    @property
+    def error_left_out(self) -> float | None:
+        """Error with those that were fitted without its setting."""
+        return None if self.left_out is None else _off(self.left_out, self.point.measured)
 
 
 def _off(predicted: float, measured: float) -> float:
@@ -128,7 +131,7 @@ class Calibration(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/calibrate@1."""
-        kept = {one.path for one in self.constants}
+        kept = {one.path for one in self.constants if one.verdict != CONFIRMED}
         return {
             "schema": "mowich/calibrate@1",
             "inputs": {
@@ -155,7 +158,7 @@ class Calibration(Shown):
             },
             "scale": self.scale,
             "rows": [row.to_dict() for row in self.rows],
-            "refused": [{"where": one.where, "reason": one.reason} for one in self.refused],
+            "refused": plain_json(self.refused),
             "overlay": self.overlay,
             "warnings": list(self.warnings),
         }
@@ -188,7 +191,7 @@ def calibrate(
     points = [point for one in choices for point in one.part.points]
     shown_name = out.name if out else "my.yaml"
     names = [reading.file for reading in readings]
-    text = overlay_text(fitted, shown_name, names, len(points), facts, rows) if fitted or rows else ""
+    text = overlay_text(fitted, shown_name, names, len(points), facts, rows, found.posterior) if fitted or rows else ""
     if out is not None and text:
         write_fitted(out, text, fitted, facts)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))

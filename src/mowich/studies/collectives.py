@@ -7,7 +7,6 @@ nothing is fitted here.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.evidence.collective_times import CollectiveMachine, timed
+from mowich.evidence.measured_tables import shipped_rows
 from mowich.facts import Facts
-from mowich.facts.load import shipped_folder
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
 from mowich.machines.topology import LevelRow, describe, on_network, per_chip
@@ -71,22 +70,21 @@ class Compared:
 
 def measured() -> list[Measured]:
     """The published rows that ship."""
-    with (shipped_folder() / "published" / "collectives.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            Measured(
-                id=r["id"],
-                system=r["system"],
-                network=r["network"],
-                group=int(r["group"]),
-                kind=r["kind"],
-                data_B=int(r["bytes"]),
-                time_s=float(r["time_us"]) * 1e-6,
-                source=r["source"],
-                locator=r["locator"],
-                note=r["note"],
-            )
-            for r in csv.DictReader(file)
-        ]
+    return [
+        Measured(
+            id=r["id"],
+            system=r["system"],
+            network=r["network"],
+            group=int(r["group"]),
+            kind=r["kind"],
+            data_B=int(r["bytes"]),
+            time_s=float(r["time_us"]) * 1e-6,
+            source=r["source"],
+            locator=r["locator"],
+            note=r["note"],
+        )
+        for r in shipped_rows("published/collectives.csv")
+    ]
 
 
 def compare_measured(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:

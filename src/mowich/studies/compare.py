@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
-from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
-from mowich.models.model import Model, Moe, as_trained
+from mowich.models.model import Moe, as_trained
 from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.plans.preference import Preferred
@@ -35,19 +35,20 @@ from mowich.training.tuned import has_kernels
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
+    from mowich.requests.jobs import CompareRequest
     from mowich.shown import Text
 from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical, part_server_note
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import Footing, OwnedChips, RunBudget, owned_chips, placed_systems
+from mowich.studies.footing import OwnedChips, owned_chips, placed_systems
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
 from mowich.studies.runnable import WIDE, Compromise, Runs
-from mowich.studies.yearly import YearAsk, Yearly, with_year
+from mowich.studies.yearly import Yearly, with_year
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(LaunchedRow, Shown):
+class Row(Shown, LaunchedRow):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range; need: the range of that memory, and the chance of running out.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
@@ -68,6 +69,14 @@ class Row(LaunchedRow, Shown):
         >>> row.chips_used, row.days.unit
         (64, 'd')
     """
+
+    KEYS = (
+        "system system_id display chips_requested chips_used chips_idle devices_per_chip global_batch_seqs "
+        "feasible reason plan=stated step_s tokens_per_s_per_chip mfu usd_per_mtok J_per_token "
+        "breakeven_usd_per_chip_h breakeven_W_per_chip goodput days tokens_trained? owned? yearly? "
+        "hand_tuned_step_s memory_B memory_capacity_B **need survival binds price=price_label power_basis:none? "
+        "estimated spread=moved"
+    )
 
     system: str
     system_id: str
@@ -134,55 +143,15 @@ class Row(LaunchedRow, Shown):
         one = self.alone()
         return one.explain(f"1.{metric}", facts=facts or (one.ask.facts if one.ask else None))
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the `mowich/compare@1` contract."""
-        estimates = (
-            "step_s",
-            "tokens_per_s_per_chip",
-            "mfu",
-            "usd_per_mtok",
-            "J_per_token",
-            "breakeven_usd_per_chip_h",
-            "breakeven_W_per_chip",
-            "goodput",
-            "days",
-        )
-        out: dict[str, object] = {
-            k: getattr(self, k)
-            for k in (
-                "system",
-                "system_id",
-                "display",
-                "chips_requested",
-                "chips_used",
-                "chips_idle",
-                "devices_per_chip",
-                "global_batch_seqs",
-                "feasible",
-                "reason",
-            )
-        }
-        out["plan"] = stated_plan(self.plan, self.lnc) if self.plan else None
-        for name in estimates:
-            out[name] = getattr(self, name).to_dict()
-        if self.tokens_trained is not None:
-            out["tokens_trained"] = self.tokens_trained.to_dict()
-        if self.owned is not None:
-            out["owned"] = self.owned.to_dict()
-        if self.yearly is not None:
-            out["yearly"] = self.yearly.to_dict()
-        out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
-        out["memory_B"] = dict(self.memory_B)
-        out["memory_capacity_B"] = self.memory_capacity_B
-        out |= self.need.to_dict() if self.need else {}
-        out["survival"] = self.survival
-        out["binds"] = self.binds
-        out["price"] = self.price_label
-        if self.power_basis:
-            out["power_basis"] = self.power_basis
-        out["estimated"] = self.estimated
-        out["spread"] = [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in self.spread]
-        return out
+    @property
+    def stated(self) -> Mapping[str, object] | None:
+        """The plan as the JSON states it."""
+        return None if self.plan is None else stated_plan(self.plan, self.lnc)
+
+    @property
+    def moved(self) -> list[dict[str, object]]:
+        """`spread` as the JSON states it."""
+        return [{"fact": f, "at_low": low, "at_high": high} for f, low, high in self.spread]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +169,9 @@ class PlanList(Shown):
         >>> len(found.rows)
         2
     """
+
+    SCHEMA = "mowich/plan@1"
+    KEYS = "inputs facts_hash evaluated feasible plans=rows preferred? warnings:none? compromise?"
 
     inputs: Mapping[str, object]
     evaluated: int
@@ -221,19 +193,10 @@ class PlanList(Shown):
     def __iter__(self) -> Iterator[Row]:
         return map(self.__getitem__, range(len(self)))
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/plan@1` contract."""
-        return {
-            "schema": "mowich/plan@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.ask.facts.hash() if self.ask else None,
-            "evaluated": self.evaluated,
-            "feasible": self.feasible,
-            "plans": [r.to_dict() for r in self.rows],
-            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
-            **({"warnings": list(self.warnings)} if self.warnings else {}),
-            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-        }
+    @property
+    def facts_hash(self) -> str | None:
+        """Hash of the facts that made the plans."""
+        return self.ask.facts.hash() if self.ask else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +237,9 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
     found = _spread(ask, candidate.plan)
     faster, slower = step_interval(candidate.parts, ask.model, ask.system, ask.facts)
-    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
-    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
+    wide = moves_together(found, ask.facts)
+    downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in wide]
+    ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in wide]
     grade = ask.model.graded("D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C")
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
@@ -312,7 +276,7 @@ def without_plan(ask: SystemAsk, reason: str) -> Row:
         breakeven_W_per_chip=none("W"),
         goodput=none("1"),
         days=none("d"),
-        tokens_trained=none("1") if ask.budget else None,
+        tokens_trained=none("1") if ask.paid else None,
     )
 
 
@@ -339,8 +303,8 @@ def with_plan(
     failures = longrun.survival(facts, system.id, chips=used, step_s=step)
     out = step_outcome(ask, candidate.plan, step_s=step, tokens=candidate.tokens, goodput=failures.goodput)
     there = None
-    if ask.budget is not None and ask.budget.more and out.tokens_trained is not None:
-        there = owned_chips(facts, system.id, ask.chips, out.tokens_trained, job.tokens, ask.budget)
+    if ask.paid is not None and ask.paid.more and out.tokens_trained is not None:
+        there = owned_chips(facts, system.id, ask.chips, out.tokens_trained, job.tokens, ask.paid)
     return Row(
         system=ask.name,
         system_id=system.id,
@@ -445,46 +409,30 @@ def _sought(
 class Questions:
     """One comparison before it is solved: what is asked of each system, and what the answer says about the inputs."""
 
+    asked: CompareRequest
     asks: tuple[SystemAsk, ...]
-    facts: Facts
-    fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
     notes: tuple[str, ...]
-    year: YearAsk | None = None
 
 
-def system_asks(
-    model: Model,
-    systems: Sequence[str],
-    *,
-    train: TrainJob,
-    chips: int | None,
-    facts: Facts,
-    equal: str = "chips",
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    hand_tuned: bool = False,
-    budget: RunBudget | None = None,
-    have: Sequence[str] = (),
-    power_W: float | None = None,
-    year: YearAsk | None = None,
-) -> Questions:
+def system_asks(asked: CompareRequest) -> Questions:
     """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
     input."""
-    if chips is None and equal != "chips":
+    facts, footing, train = asked.facts, asked.footing, asked.train_job
+    if asked.chips is None and footing.equal != "chips":
         raise UserError(
-            "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
+            "needs chips",
+            field="equal",
+            given=footing.equal,
+            fix="they count the first system's chips (units with units)",
         )
-    is_counted = budget is not None or power_W is not None or equal != "chips"
-    if is_counted and not train.batch_tolerance:
+    if footing.is_counted and not train.batch_tolerance:
         train = replace(train, batch_tolerance=NEAR_BATCH)  # chips that are counted, not chosen, seldom divide a batch
-    footing = Footing(chips=chips, equal=equal, budget=budget, power_W=power_W, have=have, term=term)
-    placed, notes = placed_systems(facts, systems, footing)
+    placed, notes = placed_systems(asked)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
     for own in placed:
-        system = equip(facts, own.name, chips=own.chips, stack=stack)
+        system = equip(facts, own.name, chips=own.chips, stack=asked.stack)
         notes += joined_note(facts, own.name, system)
         count = 0 if own.no_chips else system.chips
         resolved.append(
@@ -492,7 +440,7 @@ def system_asks(
                 "system": own.name,
                 "id": system.id,
                 "chips": count,
-                **stack_words(facts, system, hand_tuned=hand_tuned and has_kernels(system)),
+                **stack_words(facts, system, hand_tuned=asked.hand_tuned and has_kernels(system)),
                 "price_terms": money.quoted_terms(facts, system.id),
                 **own.inputs(),
             }
@@ -502,33 +450,33 @@ def system_asks(
                 name=own.name,
                 system_id=system.id,
                 chips=count,
-                stack=stack,
-                model=as_trained(model),
+                stack=asked.stack,
+                model=as_trained(asked.model),
                 facts=facts,
                 job=train,
                 term=own.term,
-                hand_tuned=hand_tuned,
-                budget=own.budget,
+                hand_tuned=asked.hand_tuned,
+                paid=own.paid,
                 no_chips=own.no_chips,
             )
         )
     inputs = {
-        **model.inputs(),
+        **asked.model.inputs(),
         **train.inputs(),
         "systems": resolved,
-        "chips": chips,
-        "equal": equal,
+        "chips": asked.chips,
+        "equal": footing.equal,
         **footing.inputs(),
-        **(year.inputs() if year else {}),
-        "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": footing.kind,
+        **(asked.year.inputs() if asked.year else {}),
+        "fixed": {k: list(v) for k, v in asked.fixed.items()},
+        "price_term": footing.kind(asked.term),
     }
-    return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes), year=year)
+    return Questions(asked=asked, asks=tuple(asks), inputs=inputs, notes=tuple(notes))
 
 
-def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:
-    """Rows of `asked.asks`, in their order, as one comparison: break-evens against each other, warnings."""
-    warnings = list(asked.notes)
+def answer(question: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:
+    """Rows of `question.asks`, in their order, as one comparison: break-evens against each other, warnings."""
+    asked, warnings = question.asked, list(question.notes)
     for row in rows:
         links = [
             (f, lo, hi)
@@ -540,7 +488,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             f" {math.expm1(max(lo, hi)):+.0%}"
             for f, lo, hi in links[:1]
         ]
-    warnings += said_of_batch(asked.asks, rows, asked.fixed) if complete else []  # it searches once more
+    warnings += said_of_batch(question.asks, rows, asked.fixed) if complete else []  # it searches once more
     found = with_breakeven(
         rows,
         asked.facts,
@@ -548,7 +496,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
         kept=lambda r: r.goodput,
     )
     return Comparison(
-        inputs=asked.inputs,
+        inputs=question.inputs,
         facts_hash=asked.facts.hash(),
         rows=Rows(found if asked.year is None else with_year(found, asked.facts, asked.year, _trained_rate)),
         warnings=tuple(warnings),
@@ -589,55 +537,20 @@ def said_of_batch(
     return [*batch_notes(asks[0].job, found), *critical]
 
 
-def compare(
-    model: Model,
-    systems: Sequence[str],
-    *,
-    train: TrainJob,
-    chips: int | None,
-    facts: Facts,
-    equal: str = "chips",
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    hand_tuned: bool = False,
-    budget: RunBudget | None = None,
-    have: Sequence[str] = (),
-    power_W: float | None = None,
-    year: YearAsk | None = None,
-) -> Comparison:
+def compare(asked: CompareRequest) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
-    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit; budget:
-    rents the chips of a system without a size (see `affordable_chips`), and pays the electricity of those with one
-    (see `powered`); have: systems that are there already; power_W: of a site that feeds the chips of a system without a
-    size; year: the time that rows are told for; hand_tuned: see `SystemAsk`. Raises UserError for bad input;
-    a system on which nothing fits is a row with a reason.
+    Raises UserError for bad input; a system on which nothing fits is a row with a reason.
     An interrupt after the first system keeps the rows that are done (`complete` False).
     """
-    asked = system_asks(
-        model,
-        systems,
-        train=train,
-        chips=chips,
-        facts=facts,
-        equal=equal,
-        fixed=fixed,
-        term=term,
-        stack=stack,
-        hand_tuned=hand_tuned,
-        budget=budget,
-        have=have,
-        power_W=power_W,
-        year=year,
-    )
+    question = system_asks(asked)
     rows: list[Row] = []
-    for ask in steps(asked.asks, "searching"):
+    for ask in steps(question.asks, "searching"):
         tell(f"{ask.system.display}, {ask.chips} chips")
         try:
             rows.append(solve_system(ask, fixed=asked.fixed)[0])
         except KeyboardInterrupt:
             if not rows:
                 raise
-            return answer(asked, rows, complete=False)
-    return answer(asked, rows)
+            return answer(question, rows, complete=False)
+    return answer(question, rows)

@@ -36,9 +36,10 @@ from mowich.plans.serving_choices import parse_serving
 from mowich.progress import steps, tell
 from mowich.requests import jobs
 from mowich.requests.fields import Field
+from mowich.requests.scenarios import FleetRequest
 from mowich.scenario import is_inline
 from mowich.serving.search import ServeJob
-from mowich.shown import Shown
+from mowich.shown import Shown, plain_json
 from mowich.studies import serving_plan
 from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import solve_system as best_plans
@@ -122,14 +123,8 @@ class Fleet(Shown):
             "demand_from": self.problem.demand_from or None,
             "buy": self.buys,
             "rent": self.rents,
-            "resell": [
-                {"system": r.system, "period": r.period, "units": r.units, "chips": r.chips, "usd": r.usd}
-                for r in a.sold
-            ],
-            "assign": [
-                {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
-                for x in a.assign
-            ],
+            "resell": plain_json(a.sold),
+            "assign": plain_json(a.assign),
             "done": [
                 {"workload": name, "times": times, "tokens": times * asked[name]} for name, times in a.done.items()
             ],
@@ -405,13 +400,15 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     chips = _chips(task, choice)
     fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
     row = serving_plan.compare_serving(
-        load_model(str(ask["model"])),
-        [choice.system.id],
-        job=job,
-        facts=facts,
-        chips=chips,
-        engine=choice.engine or None,
-        fixed=fixed,
+        jobs.CompareRequest(
+            facts=facts,
+            model=load_model(str(ask["model"])),
+            systems=(choice.system.id,),
+            serve=job,
+            chips=chips,
+            engine=choice.engine or None,
+            fixed=fixed,
+        )
     ).rows[0]
     if row.feasible is not True or row.decode is None:
         return _failed(task, choice, row.reason or "no plan meets the limits", chips)
@@ -510,71 +507,61 @@ def known_rates(problem: FleetProblem, facts: Facts, scenario: Path, given: Path
 
 
 def fleet(
-    scenario: str | Path,
-    facts: Facts,
+    asked: FleetRequest,
     *,
-    rates_file: Path | None = None,
-    relaxed: bool = False,
-    gap: float = 0.005,
-    time_limit_s: float = 60.0,
-    draws: int = 0,
-    with_flips: bool = False,
-    seed: int = 0,
     problem: FleetProblem | None = None,
     speeds: TaskRates | None = None,
-    tenant: tuple[str, float] | None = None,
     beside: object = None,
 ) -> Fleet:
-    """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
-    those of `problem`, where they are known; tenant: whose share of the chip-hours falls, and to what share; beside:
-    what else decides the answer, where the scenario is no file or is changed.
+    """The answer to a scenario. problem: what it says, where it was read or changed; speeds: those of `problem`, where
+    they are known; beside: what else decides the answer, where the scenario is no file or is changed.
 
     Raises UserError for bad input, and (exit 3) where a workload runs on no system allowed to it.
     """
-    path = Path(scenario)
-    asked = problem or read_problem(path, facts)
+    assert asked.scenario is not None
+    path, facts, draws, seed, tenant = asked.scenario, asked.facts, asked.draws, asked.seed, asked.tenant
+    problem = problem or read_problem(path, facts)
     warnings: list[str] = []
     if speeds is None:
-        speeds, warnings = known_rates(asked, facts, path, rates_file)
-    found = solve_fleet(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s)
-    robust = robustness(asked, speeds, found, draws=draws, seed=seed) if draws and found.is_feasible else None
-    turning = flips(asked, speeds) if with_flips and found.is_feasible else ()
+        speeds, warnings = known_rates(problem, facts, path, asked.rates)
+    found = solve_fleet(problem, speeds, relaxed=asked.relaxed, gap=asked.gap, time_limit_s=asked.time_limit_s)
+    robust = robustness(problem, speeds, found, draws=draws, seed=seed) if draws and found.is_feasible else None
+    turning = flips(problem, speeds) if asked.flips and found.is_feasible else ()
     fall = None
     if tenant is not None and found.is_feasible:
         tell(f"what a fall of {tenant[0]} strands")
-        fall = tenant_fall(asked, speeds, *tenant)
+        fall = tenant_fall(problem, speeds, *tenant)
     inputs = {
-        "scenario": str(scenario),
-        "name": asked.name,
-        "relaxed": relaxed,
-        "gap": gap,
+        "scenario": str(path),
+        "name": problem.name,
+        "relaxed": asked.relaxed,
+        "gap": asked.gap,
         "draws": draws,
         "seed": seed,
-        "goals": list(asked.goals),
+        "goals": list(problem.goals),
         **({"tenant": {"name": tenant[0], "share": tenant[1]}} if tenant is not None else {}),
     }
     answer = Fleet(
-        problem=asked,
+        problem=problem,
         rates=speeds,
         answer=found,
         robust=robust,
         flips=turning,
         fall=fall,
-        at_supply=at_supply_ends(asked, speeds) if found.is_feasible else {},
+        at_supply=at_supply_ends(problem, speeds) if found.is_feasible else {},
         facts_hash=facts.hash(),
         inputs=inputs,
         warnings=tuple(warnings),
     )
-    file = _rates_file(asked, path, rates_file)
     question = [
-        str(scenario) if is_inline(scenario) else path,
-        file,
+        str(path) if is_inline(path) else path,
+        _rates_file(problem, path, asked.rates),
         beside,
-        relaxed,
-        gap,
-        time_limit_s,
+        asked.relaxed,
+        asked.gap,
+        asked.time_limit_s,
         draws,
-        with_flips,
+        asked.flips,
         seed,
         tenant,
     ]

@@ -25,6 +25,7 @@ from mowich.fleets.solve import Infeasible, optimise
 from mowich.machines.system import resolve
 from mowich.progress import steps, tell
 from mowich.scenario import read_scenario
+from mowich.shown import Keyed
 from mowich.software.vendors import ported_stack
 from mowich.studies.fleet import PER_CHIP, Fleet, speeds_of
 
@@ -148,10 +149,12 @@ def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetPro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
+class Knob(Keyed):
     """What one property does: share of the work (`work_unit`), with the property 10% lower and 10% higher; matters_at:
     the nearest multiple of it that moves the share by `_MATTERS` (None: none from a quarter to four times);
     share_there: the share at it."""
+
+    KEYS = "name share_at_90=share_low share_at_110=share_high points_per_percent=elasticity matters_at share_there"
 
     name: str
     share_low: float
@@ -166,10 +169,15 @@ class Knob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhatIf:
+class WhatIf(Keyed):
     """A chip put on the table: value of the scenario's first goal and share of the work without and with it, its
     knobs, the price at which it would take most of each task (None: it does at today's), and what its package costs to
     make."""
+
+    KEYS = (
+        "system goal share_of objective_before=value_before objective_after=value_after share_before share_after "
+        "win_price unit_cost knobs"
+    )
 
     system: str
     goal: str
@@ -181,29 +189,10 @@ class WhatIf:
     win_price: Mapping[str, float | None]
     unit_cost: Estimate
 
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "system": self.system,
-            "goal": self.goal,
-            "share_of": work_unit(self.goal),
-            "objective_before": self.value_before,
-            "objective_after": self.value_after,
-            "share_before": dict(self.share_before),
-            "share_after": dict(self.share_after),
-            "win_price": dict(self.win_price),
-            "unit_cost": self.unit_cost.to_dict(),
-            "knobs": [
-                {
-                    "name": k.name,
-                    "share_at_90": k.share_low,
-                    "share_at_110": k.share_high,
-                    "points_per_percent": k.elasticity,
-                    "matters_at": k.matters_at,
-                    "share_there": k.share_there,
-                }
-                for k in self.knobs
-            ],
-        }
+    @property
+    def share_of(self) -> str:
+        """What shares are of."""
+        return work_unit(self.goal)
 
 
 def _answered(problem: FleetProblem, rates: TaskRates, answer: Answer) -> dict[str, float]:

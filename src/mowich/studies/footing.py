@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mowich.economics import energy, money, power
 from mowich.errors import unknown as unknown_word
@@ -14,6 +15,9 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.requests.footing import EQUAL, has_size
 from mowich.shown import Keyed
+
+if TYPE_CHECKING:
+    from mowich.requests.jobs import CompareRequest
 
 
 def equal_chips(
@@ -52,7 +56,7 @@ DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunBudget:
+class PaidRun:
     """usd: for the chips of a run, all of it spent; days: how long they are paid for; has_tokens: the tokens of the run
     are asked, and so whether it ends in that time. more: the kind of price at which more chips are rented where those
     of the run are there already, "" where they are rented; asked_days: of the question, where the money pays the
@@ -63,10 +67,6 @@ class RunBudget:
     has_tokens: bool
     more: str = ""
     asked_days: float = 0.0
-
-    def inputs(self) -> dict[str, object]:
-        """As a result states it."""
-        return {"budget_usd": self.usd, "days": self.days} | ({} if self.has_tokens else {"tokens": None})
 
 
 def paid_chips(usd: float, rate_usd_per_s: float, days: float) -> int:
@@ -97,30 +97,30 @@ class OwnedChips(Keyed):
     missing_chips: int | None
 
 
-def powered(facts: Facts, system_id: str, chips: int, budget: RunBudget, more: str) -> RunBudget:
-    """The budget of a system whose chips are there already: the days in which it pays their electricity.
+def powered(facts: Facts, system_id: str, chips: int, paid: PaidRun, more: str) -> PaidRun:
+    """The money of a system whose chips are there already: the days in which it pays their electricity.
 
     days = min(days, usd / (rate * chips * 86400)); rate: USD of electricity per chip and second
     """
     rate = money.price(facts, system_id, term="electricity").rate.value
-    days = budget.days if rate is None else min(budget.days, budget.usd / (rate * chips * DAY_S))
-    return replace(budget, days=days, more=more, asked_days=budget.days)
+    days = paid.days if rate is None else min(paid.days, paid.usd / (rate * chips * DAY_S))
+    return replace(paid, days=days, more=more, asked_days=paid.days)
 
 
 def owned_chips(
-    facts: Facts, system_id: str, chips: int, trained: Estimate, tokens: float, budget: RunBudget
+    facts: Facts, system_id: str, chips: int, trained: Estimate, tokens: float, paid: PaidRun
 ) -> OwnedChips:
     """What the electricity of chips costs that are there, and what more chips would. trained: tokens in the days that
-    are paid for; tokens: of the run; budget: as `powered` gives it."""
-    electricity = money.price(facts, system_id, term="electricity").rate.scaled(chips * budget.days * DAY_S, "USD")
-    more = money.price(facts, system_id, term=budget.more)
-    each = replace(more.rate, breakdown={}).scaled(budget.asked_days * DAY_S, "USD")
-    left = budget.usd - (electricity.value or 0.0)
+    are paid for; tokens: of the run; paid: as `powered` gives it."""
+    electricity = money.price(facts, system_id, term="electricity").rate.scaled(chips * paid.days * DAY_S, "USD")
+    more = money.price(facts, system_id, term=paid.more)
+    each = replace(more.rate, breakdown={}).scaled(paid.asked_days * DAY_S, "USD")
+    left = paid.usd - (electricity.value or 0.0)
     missing = None
-    if budget.has_tokens and trained.value:
-        missing = max(0, math.ceil(chips * (tokens * budget.days / budget.asked_days / trained.value - 1.0) - 1e-9))
+    if paid.has_tokens and trained.value:
+        missing = max(0, math.ceil(chips * (tokens * paid.days / paid.asked_days / trained.value - 1.0) - 1e-9))
     return OwnedChips(
-        days=budget.days,
+        days=paid.days,
         electricity_usd=electricity,
         chip_usd=each,
         price=more.label,
@@ -130,7 +130,7 @@ def owned_chips(
 
 
 def affordable_chips(
-    facts: Facts, names: Sequence[str], budget: RunBudget, term: str
+    facts: Facts, names: Sequence[str], paid: PaidRun, term: str
 ) -> tuple[dict[str, int], dict[str, str], list[str]]:
     """(chips of each system that the budget rents at a kind of price, why it rents none of the others, what is to be
     said of it). Each system is looked at alone."""
@@ -142,9 +142,9 @@ def affordable_chips(
             own = f"--set prices.{system.id}='$2.50/chip/h'"
             none[name] = f"the budget rents an unknown number of chips: {rate.reason}; yours: {own}"
             continue
-        chips = paid_chips(budget.usd, rate.value, budget.days)
+        chips = paid_chips(paid.usd, rate.value, paid.days)
         if chips < 1:
-            none[name] = f"the budget rents no chip: the least is ${rate.value * budget.days * DAY_S:,.0f}"
+            none[name] = f"the budget rents no chip: the least is ${rate.value * paid.days * DAY_S:,.0f}"
             continue
         if chips > system.max_chips:
             notes.append(f"{name}: the budget pays for {chips:,} chips; the largest machine has {system.max_chips:,}")
@@ -176,83 +176,59 @@ def fed_by_power(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footing:
-    """What says how many chips each system has, beside its name. chips, equal: a number and what it counts; budget:
-    money and days in its place; power_W: of a site in its place; have: systems that are there already; term: kind of
-    price of the others."""
-
-    chips: int | None = None
-    equal: str = "chips"
-    budget: RunBudget | None = None
-    power_W: float | None = None
-    have: Sequence[str] = ()
-    term: str = "default"
-
-    @property
-    def kind(self) -> str:
-        """The kind of price of what is not there: a budget rents."""
-        return "rent" if self.budget is not None and self.term == "default" else self.term
-
-    def inputs(self) -> dict[str, object]:
-        """As a result states what is no chips: money, days and power."""
-        return {
-            **(self.budget.inputs() if self.budget else {}),
-            **({} if self.power_W is None else {"power_W": self.power_W}),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedSystem:
     """One system of a comparison. chips: that it is resolved with (None: its name or its unit says); term: kind of its
-    price; budget: what pays for its chips; no_chips: why it has none; is_there: not to be bought or rented."""
+    price; paid: what pays for its chips; no_chips: why it has none; is_there: not to be bought or rented."""
 
     name: str
     chips: int | None
     term: str
-    budget: RunBudget | None
+    paid: PaidRun | None
     no_chips: str
     is_there: bool
 
     def inputs(self) -> dict[str, object]:
         """As a result states it, where it is another than the question's."""
         own: dict[str, object] = {"there": True} if self.is_there else {}
-        if self.term == "electricity" and (self.is_there or self.budget is not None):
+        if self.term == "electricity" and (self.is_there or self.paid is not None):
             own["price_term"] = self.term
-            own |= {"days": self.budget.days} if self.budget is not None else {}
+            own |= {"days": self.paid.days} if self.paid is not None else {}
         return own
 
 
-def placed_systems(facts: Facts, names: Sequence[str], footing: Footing) -> tuple[list[PlacedSystem], list[str]]:
+def placed_systems(asked: CompareRequest) -> tuple[list[PlacedSystem], list[str]]:
     """The systems of a comparison with the chips and the kind of price of each, and what is to be said of them."""
-    chips, budget = footing.chips, footing.budget
-    open_names = [name for name in names if name not in footing.have]
+    facts, on, chips = asked.facts, asked.footing, asked.chips
+    money_of_run = None
+    if on.budget is not None and on.days is not None:
+        money_of_run = PaidRun(usd=on.budget, days=on.days, has_tokens=on.has_tokens)
+    kind = on.kind(asked.term)
+    open_names = [name for name in asked.systems if name not in on.have]
     none, notes = dict[str, str](), list[str]()
     counts: dict[str, int]
-    if budget is not None:
+    if money_of_run is not None:
         unsized = [name for name in open_names if not has_size(name, chips)]
-        counts, none, notes = affordable_chips(facts, unsized, budget, footing.kind)
-    elif footing.power_W is not None:
+        counts, none, notes = affordable_chips(facts, unsized, money_of_run, kind)
+    elif on.power is not None:
         unsized = [name for name in open_names if not has_size(name, None)]
-        counts, none, notes = fed_by_power(facts, unsized, footing.power_W)
+        counts, none, notes = fed_by_power(facts, unsized, on.power)
     else:
-        counts, notes = (
-            ({}, []) if chips is None else equal_chips(facts, open_names, chips, footing.equal, footing.kind)
-        )
+        counts, notes = ({}, []) if chips is None else equal_chips(facts, open_names, chips, on.equal, kind)
     out = []
-    for name in names:
-        is_there = name in footing.have
-        is_powered = is_there or (budget is not None and has_size(name, chips))
+    for name in asked.systems:
+        is_there = name in on.have
+        is_powered = is_there or (money_of_run is not None and has_size(name, chips))
         size = (None if is_there else chips) if is_powered else counts.get(name)
-        paid = budget
-        if budget is not None and is_powered:
+        paid = money_of_run
+        if paid is not None and is_powered:
             system = resolve(facts, name, chips=size)
-            paid = powered(facts, system.id, system.chips, budget, footing.kind)
+            paid = powered(facts, system.id, system.chips, paid, kind)
         out.append(
             PlacedSystem(
                 name=name,
                 chips=size,
-                term="electricity" if is_powered else footing.kind,
-                budget=paid,
+                term="electricity" if is_powered else kind,
+                paid=paid,
                 no_chips=none.get(name, ""),
                 is_there=is_there,
             )
@@ -260,18 +236,18 @@ def placed_systems(facts: Facts, names: Sequence[str], footing: Footing) -> tupl
     return out, notes
 
 
-def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, budget: RunBudget) -> Estimate:
+def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, paid: PaidRun) -> Estimate:
     """Tokens that chips train in the days that are paid for, failures included.
 
     tokens = tokens_per_s_per_chip * chips_used * goodput * days * 86400
     """
     rate = product_of([(tokens_per_s_per_chip, 1.0), (goodput, 1.0)], "1")
-    return rate.scaled(chips_used * budget.days * DAY_S, "1")
+    return rate.scaled(chips_used * paid.days * DAY_S, "1")
 
 
-def tokens_served(tokens_per_s_per_chip: Estimate, chips: int, budget: RunBudget) -> Estimate:
+def tokens_served(tokens_per_s_per_chip: Estimate, chips: int, paid: PaidRun) -> Estimate:
     """Tokens that chips serve in the days that are paid for, at work all the time.
 
     tokens = tokens_per_s_per_chip * chips * days * 86400
     """
-    return tokens_per_s_per_chip.scaled(chips * budget.days * DAY_S, "1")
+    return tokens_per_s_per_chip.scaled(chips * paid.days * DAY_S, "1")

@@ -21,7 +21,7 @@ from typing import Literal
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, log_spread
 from mowich.examples import shipped_forecasts
-from mowich.shown import Result, Rows, Shown
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.studies.explain.tree import at, find_path, is_estimate, name_of, numbers
 from mowich.units import parse
 from mowich.version import VERSION
@@ -52,10 +52,16 @@ class MeasuredTruth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrozenForecast:
+class FrozenForecast(Keyed):
     """One forecast of a ledger. id: its name; question: a command without "mowich"; number: of its answer, as `explain`
     names it; settles: what would settle it; frozen: the day; version, facts_hash, answer: of what answered (digest of
     the answer, "" where it has none); digest: of its line; truths: what was measured, the last one counts."""
+
+    KEYS = (
+        "id question number predicted=estimate settles frozen by_version=version facts_hash answer digest status "
+        "measured=measured.value unit=estimate.unit source=measured.source published=measured.published "
+        "note=measured.note ratio deviations"
+    )
 
     id: str
     question: str
@@ -105,30 +111,6 @@ class FrozenForecast:
         down, up = log_spread(float(e), e.low, e.high)
         side = up if off > 0.0 else down
         return off / side * _NORMAL_90 if side else None
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the JSON."""
-        m = self.measured
-        return {
-            "id": self.id,
-            "question": self.question,
-            "number": self.number,
-            "predicted": self.estimate.to_dict(),
-            "settles": self.settles,
-            "frozen": self.frozen,
-            "by_version": self.version,
-            "facts_hash": self.facts_hash,
-            "answer": self.answer,
-            "digest": self.digest,
-            "status": self.status,
-            "measured": None if m is None else m.value,
-            "unit": self.estimate.unit,
-            "source": None if m is None else m.source,
-            "published": None if m is None else m.published,
-            "note": None if m is None else m.note,
-            "ratio": self.ratio,
-            "deviations": self.deviations,
-        }
 
 
 class Forecasts(Shown):

@@ -16,9 +16,11 @@ from mowich.arrays import Floats
 from mowich.estimate import Estimate, Notes, exact, from_spreads, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.machines.system import with_lnc
 from mowich.plans.enumerate import check_fixed, tp_degrees
-from mowich.plans.forward import ForwardPlan
+from mowich.plans.forward import FORWARD_PRECISIONS, ForwardPlan
+from mowich.plans.plan import one_of
 from mowich.plans.preference import margin
 from mowich.plans.search import SAME_TIME, by_time, powers
 from mowich.software.stack import Platform
@@ -169,7 +171,8 @@ class _Asked:
         batches = [ask.job.batch] if ask.job.batch else fixed.get("batch", self._batches())
         batches = [batch for batch in batches if batch in fixed.get("batch", batches)]
         out = []
-        for precision in map(str, ask.fixed.get("precision", ("bf16",))):
+        words = map(str, ask.fixed.get("precision", ("bf16",)))
+        for precision in (one_of(word, FORWARD_PRECISIONS, "precision") for word in words):
             for cfg in fixed.get("cfg", [1, 2][: ask.job.branches]):
                 for tp in fixed.get("tp", tp_degrees(ask.model, self.system)):
                     for cp in fixed.get("cp", powers(min(MOST_CP, ask.job.tokens))):
@@ -271,9 +274,10 @@ def _pass_estimate(
 
     now, moved = moved_numbers(seconds, ends(asked.facts, ask.system_id, asked.stack), ask.chips)
     change: dict[str, list[float]] = {}
-    for (path, _), other in moved.items():
-        change.setdefault(path, []).append(math.log(other / now))
-    wide = [moves for moves in change.values() if max(map(abs, moves)) > _LEAST_MOVE]
+    for (path, is_high), other in moved.items():
+        change.setdefault(path, [0.0, 0.0])[is_high] = math.log(other / now)
+    found = moves_together([(path, low, high) for path, (low, high) in change.items()], asked.facts)
+    wide = [(low, high) for _, low, high in found if max(abs(low), abs(high)) > _LEAST_MOVE]
     faster, slower = step_interval(parts, ask.model, asked.system, asked.facts)
     return from_spreads(
         value,

@@ -72,19 +72,15 @@ def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> RowResult:
     seconds = found.pass_s.value
     if seconds is None:
         return _refused(row, found.reason)
-    ratio = seconds / case.measured_s
     return RowResult(
         id=case.id,
-        status="ok",
-        reason=None,
         inferred=case.inferred,
         metric=PASS_METRIC,
         measured=_MS * case.measured_s,
         predicted=_MS * seconds,
         low=None if found.pass_s.low is None else _MS * found.pass_s.low,
         high=None if found.pass_s.high is None else _MS * found.pass_s.high,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        ratio=seconds / case.measured_s,
         chip=case.chip,
         source=case.source,
         kind=row["model"],

@@ -15,10 +15,12 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.progress import tell
 from mowich.requests.gaps import OF_GAP
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for
@@ -352,7 +354,11 @@ def _trained(
     stack: str | None,
     metric: str,
 ) -> _Question:
-    asked = system_asks(model, names, train=job, chips=chips, facts=facts, fixed=fixed, term=term, stack=stack)
+    asked = system_asks(
+        CompareRequest(
+            facts=facts, model=model, systems=names, train=job, chips=chips, fixed=fixed, term=term, stack=stack
+        )
+    )
     a, b = (_trained_side(ask, fixed, metric) for ask in asked.asks)
     model, paid = asked.asks[0].model, metric != _SPEED
 
@@ -381,7 +387,9 @@ def _trained_side(ask: SystemAsk, fixed: Mapping[str, Sequence[int | str]], metr
     platform = replace(ask.system, hbm_usable_B=ask.usable_B[0])
     widths: dict[str, list[tuple[float, float]]] = {}
     owner = {ask.facts.fact(path).path: property_of(field) for field, path in reversed([*ask.system.paths.items()])}
-    for path, at_low, at_high in row.spread:  # changes of ln time: what is made moves the other way
+    for path, at_low, at_high in moves_together(
+        row.spread, ask.facts
+    ):  # changes of ln time: what is made moves the other way
         ends = (max(0.0, at_low, at_high), max(0.0, -at_low, -at_high))
         widths.setdefault(owner.get(path, REST), []).append(ends)
     price = money.price(ask.facts, row.system_id, term=ask.term)

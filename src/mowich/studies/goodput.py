@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.progress import steps
-from mowich.shown import Result, Rows, Shown
+from mowich.requests.machines import GoodputRequest
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.vendors import failure_class
 from mowich.sums import float_sum
 from mowich.training import faults, longrun
-from mowich.training.faults import STRATEGIES, Goodput, Job
+from mowich.training.faults import Goodput, Job
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
 
 TARGET = 0.9
@@ -28,18 +28,30 @@ MOST_FAILURES = 1e7
 """Failures of one run that the Monte Carlo draws; a run of 90 days on a million chips has some 10^5."""
 
 
+class PlayedRuns(NamedTuple):
+    """Goodput of simulated runs: mean and standard deviation."""
+
+    mean: float
+    sd: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StrategyRow:
+class StrategyRow(Keyed):
     """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the
     values of the facts;
-    monte_carlo: mean and standard deviation of simulated runs at the same values; breakeven_s: longest recovery for
+    monte_carlo: of simulated runs at the same values; breakeven_s: longest recovery for
     TARGET, None if none is short enough."""
+
+    KEYS = (
+        "strategy display goodput mtbf_s=formula.mtbf_s checkpoint_s=formula.interval_s failures=formula.failures "
+        "lost=formula.parts monte_carlo.mean monte_carlo.sd recovery_s breakeven_recovery_s=breakeven_s"
+    )
 
     strategy: str
     display: str
     goodput: Estimate
     formula: Goodput
-    monte_carlo: tuple[float, float]
+    monte_carlo: PlayedRuns
     recovery_s: float
     breakeven_s: float | None
 
@@ -57,6 +69,14 @@ class GoodputStudy(Shown):
         ['sync', 'async']
     """
 
+    SCHEMA = "mowich/goodput@1"
+    KEYS = (
+        "inputs.on=system inputs.chips=job.chips inputs.days=job.days inputs.step_s=job.step_s "
+        "inputs.spare_share=job.spare_share inputs.replica_chips=job.replica_chips "
+        "inputs.checkpoint_s=job.checkpoint_s inputs.samples=samples inputs.seed=seed facts_hash display rows "
+        "survival target warnings"
+    )
+
     system: str
     display: str
     job: Job
@@ -68,43 +88,10 @@ class GoodputStudy(Shown):
     seed: int
     facts_hash: str
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/goodput@1."""
-        j = self.job
-        return {
-            "schema": "mowich/goodput@1",
-            "inputs": {
-                "on": self.system,
-                "chips": j.chips,
-                "days": j.days,
-                "step_s": j.step_s,
-                "spare_share": j.spare_share,
-                "replica_chips": j.replica_chips,
-                "checkpoint_s": j.checkpoint_s,
-                "samples": self.samples,
-                "seed": self.seed,
-            },
-            "facts_hash": self.facts_hash,
-            "display": self.display,
-            "rows": [
-                {
-                    "strategy": r.strategy,
-                    "display": r.display,
-                    "goodput": r.goodput.to_dict(),
-                    "mtbf_s": r.formula.mtbf_s,
-                    "checkpoint_s": r.formula.interval_s,
-                    "failures": r.formula.failures,
-                    "lost": dict(r.formula.parts),
-                    "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
-                    "recovery_s": r.recovery_s,
-                    "breakeven_recovery_s": r.breakeven_s,
-                }
-                for r in self.rows
-            ],
-            "survival": self.survival,
-            "target": TARGET,
-            "warnings": list(self.warnings),
-        }
+    @property
+    def target(self) -> float:
+        """The goodput that `breakeven_s` is for."""
+        return TARGET
 
 
 def job_of_inputs(facts: Facts, system_id: str, inputs: Result) -> Job:
@@ -127,46 +114,24 @@ def goodput_estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: i
     )
 
 
-def goodput(
-    facts: Facts,
-    on: str,
-    *,
-    days: float,
-    step_s: float,
-    strategies: Sequence[str] = STRATEGIES,
-    spare_share: float = SPARE_SHARE,
-    replica: int | None = None,
-    checkpoint_s: float | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-) -> GoodputStudy:
-    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy, a
-    share outside 0..1, and a seed below 0."""
-    for name in strategies:
-        if name not in STRATEGIES:
-            raise unknown("strategy", name, STRATEGIES, field="strategy")
-    if not (0 < days < math.inf and 0 < step_s < math.inf) or samples < 10:
-        raise UserError(
-            "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
-        )
-    if checkpoint_s is not None and checkpoint_s <= 0:
-        raise UserError("the time between checkpoints is above 0", field="checkpoint", given=f"{checkpoint_s:g} s")
-    if seed < 0:
-        raise UserError("must be at least 0", field="seed", given=seed)
-    system = resolve(facts, on)
+def goodput(asked: GoodputRequest) -> GoodputStudy:
+    """Goodput of a long run on a system under each strategy. Raises UserError for a run with more than `MOST_FAILURES`
+    failures."""
+    facts, samples, seed = asked.facts, asked.samples, asked.seed
+    system = resolve(facts, asked.on)
     stated = {
         "chips": system.chips,
-        "days": days,
-        "step_s": step_s,
-        "spare_share": spare_share,
-        "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
-        "checkpoint_s": checkpoint_s,
+        "days": asked.days,
+        "step_s": asked.step_s,
+        "spare_share": asked.spare_share,
+        "replica_chips": min(system.chips, asked.replica or REPLICA_CHIPS),
+        "checkpoint_s": asked.checkpoint_s,
     }
     job = job_of_inputs(facts, system.id, stated)
     kind = failure_class(facts, system.id)
     rates = faults.read_fault_rates(facts, kind)
     rows = []
-    for name in steps(strategies, "simulating failures survived by {}"):
+    for name in steps(asked.strategies, "simulating failures survived by {}"):
         way = faults.read_strategy(facts, name)
         formula = faults.closed_form(job, rates, way)
         expected = formula.failures
@@ -185,7 +150,7 @@ def goodput(
                 display=way.display,
                 goodput=goodput_estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
                 formula=formula,
-                monte_carlo=(float(runs.mean()), float(runs.std())),
+                monte_carlo=PlayedRuns(mean=float(runs.mean()), sd=float(runs.std())),
                 recovery_s=way.recovery_s,
                 breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET),
             )
@@ -205,7 +170,7 @@ def goodput(
             " recovery says what each must reach"
         )
     return GoodputStudy(
-        system=on,
+        system=asked.on,
         display=system.display,
         job=job,
         kind=kind,

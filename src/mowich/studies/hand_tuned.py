@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from mowich.estimate import Estimate, from_spreads, log_spread
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.models.model import Model
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob
@@ -40,8 +41,9 @@ def hand_tuned_estimate(
         (path, rest * lo, rest * hi) if path.startswith(("devices.", "training.")) else (path, lo, hi)
         for path, lo, hi in kept
     ]
-    downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
-    ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
+    wide = moves_together(kept, facts)
+    downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in wide)]
+    ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in wide)]
     coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
     estimate = from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
     return estimate, tuple(sorted(kept, key=lambda m: -max(abs(m[1]), abs(m[2]))))

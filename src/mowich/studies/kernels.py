@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown
 
 if TYPE_CHECKING:
     from mowich.neuroncore.changes import FigureRow
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(Keyed):
     """An array that a kernel returned. place: from 0; low, high, mean: over all elements, None where they are no plain
     numbers or there are none."""
+
+    KEYS = "output=place shape dtype min=low? max=high? mean?"
 
     place: int
     shape: tuple[int, ...]
@@ -31,16 +33,14 @@ class Output:
     high: float | None = None
     mean: float | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/kernel-run@1`."""
-        row: dict[str, object] = {"output": self.place, "shape": list(self.shape), "dtype": self.dtype}
-        return row if self.low is None else {**row, "min": self.low, "max": self.high, "mean": self.mean}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRun(Shown):
     """One run of a kernel. generation: of the NeuronCore; instructions: executed and checked on all cores;
     reference: how far it is from what the file's reference gives, None: nobody asked."""
+
+    SCHEMA = "mowich/kernel-run@1"
+    KEYS = "kernel generation cores instructions outputs warnings reference=compared?"
 
     kernel: str
     generation: int
@@ -50,18 +50,10 @@ class KernelRun(Shown):
     warnings: tuple[str, ...]
     reference: ReferenceFit | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-run@1`."""
-        return {
-            "schema": "mowich/kernel-run@1",
-            "kernel": self.kernel,
-            "generation": self.generation,
-            "cores": self.cores,
-            "instructions": self.instructions,
-            "outputs": [o.to_dict() for o in self.outputs],
-            "warnings": list(self.warnings),
-            **({} if self.reference is None or self.reference.why_not else {"reference": self.reference.to_dict()}),
-        }
+    @property
+    def compared(self) -> ReferenceFit | None:
+        """The reference, where it could be compared with."""
+        return None if self.reference is None or self.reference.why_not else self.reference
 
 
 def ran(kernel: str, result: Result, reference: ReferenceFit | None = None) -> KernelRun:
@@ -91,15 +83,13 @@ class KernelDiff(Shown):
     """Two versions of a kernel. a, b: files or folders; order: which of them is slower, None where only tables are at
     hand; sections: "summary", "engines", "causes", "opcodes", "lines" -> rows (`neuroncore.changes.FigureRow`)."""
 
+    SCHEMA = "mowich/kernel-diff@1"
+    KEYS = "a b order **sections"
+
     a: str
     b: str
     order: KernelOrder | None
     sections: Mapping[str, Sequence[FigureRow]]
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-diff@1`."""
-        order = None if self.order is None else self.order.to_dict()
-        return {"schema": "mowich/kernel-diff@1", "a": self.a, "b": self.b, "order": order, **self.sections}
 
 
 def folders_compared(a: Path, b: Path) -> KernelDiff:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mowich.estimate import Estimate, exact, product_of
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Keyed
 from mowich.studies.serving_plan import compare_serving
@@ -123,7 +124,9 @@ def _searched(facts: Facts) -> tuple[MemoryRow, ...]:
     for name in MEMORY_MODELS:
         bounds = memory_bounds(facts, name)
         planned = compare_serving(
-            load_model(name), MEMORY_SYSTEMS, job=MEMORY_JOB, facts=facts, chips=MEMORY_CHIPS
+            CompareRequest(
+                facts=facts, model=load_model(name), systems=MEMORY_SYSTEMS, serve=MEMORY_JOB, chips=MEMORY_CHIPS
+            )
         ).rows
         first = planned[0].tokens_per_s_per_chip
         for row in planned:

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.evidence.fitting.overlay import overlay_text
-from mowich.evidence.prospects import LEAST_WORTH, worth_most
+from mowich.evidence.prospects import worth_most
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.requests.results import facts_of_result
-from mowich.shown import Result, Rows, Shown
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.studies.explain import Explainer
 from mowich.studies.explain.tree import ResultPath, at, find_path, is_estimate, name_of
 from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers, Rest, offers_beside
@@ -33,31 +33,24 @@ from mowich.writing import write_file
 
 ASKED_NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
 """Numbers of a row that are asked of where none is named: the first that has a value and a range."""
+_LEAST_TAKEN = 0.01
+"""A measurement that takes less than this share off the half-width of the answer is not told."""
 ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextRow:
+class NextRow(Keyed):
     """A measurement that is chosen. alone: half-width of the range with it alone over that of today; left: with it and
     those before it; after: the number then. The question itself answers them."""
+
+    KEYS = (
+        "what=offer.what kind=offer.kind where=offer.where alone left after commands=offer.commands reads=offer.reads"
+    )
 
     offer: MeasuringOffer
     alone: float
     left: float
     after: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the JSON."""
-        return {
-            "what": self.offer.what,
-            "kind": self.offer.kind,
-            "where": self.offer.where,
-            "alone": self.alone,
-            "left": self.left,
-            "after": self.after.to_dict(),
-            "commands": list(self.offer.commands),
-            "reads": self.offer.reads,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +68,9 @@ class NextMeasurements(Shown):
         True
     """
 
+    SCHEMA = "mowich/next@1"
+    KEYS = "inputs facts_hash question on number now=estimate offered rows remains"
+
     question: str
     on: str
     number: str
@@ -84,21 +80,6 @@ class NextMeasurements(Shown):
     remains: tuple[str, ...]
     inputs: Mapping[str, object]
     facts_hash: str
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/next@1` contract."""
-        return {
-            "schema": "mowich/next@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "question": self.question,
-            "on": self.on,
-            "number": self.number,
-            "now": self.estimate.to_dict(),
-            "offered": self.offered,
-            "rows": [row.to_dict() for row in self.rows],
-            "remains": list(self.remains),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +116,20 @@ class _Asked:
 
 
 def next_measurements(
-    question: str, words: Sequence[str], *, on: str, number: str | None, budget: int, ask: AskWords
+    question: str,
+    words: Sequence[str],
+    *,
+    on: str,
+    number: str | None,
+    budget: int,
+    ask: AskWords,
+    facts: Facts | None = None,
 ) -> NextMeasurements:
-    """The measurements of a budget. words: of the question; ask: answers one. Raises UserError for another kind of
-    question, without a row of the chip, or without a number that has a range."""
+    """The measurements of a budget. words: of the question; ask: answers one; facts: those that it asks of, None: as
+    the answer says. Raises UserError for another kind of question, without a row of the chip, or without a number that
+    has a range."""
     result = ask(words)
-    facts = facts_of_result(result)
+    facts = facts_of_result(result) if facts is None else facts
     if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
             "is of a question that measurements are not chosen for",
@@ -228,7 +217,7 @@ def _chosen(asked: _Asked, found: MeasuringOffers, budget: int) -> list[NextRow]
             break
         then = after([*made, one.place])
         left = math.sqrt(squared(then)) / before if then is not None else math.inf
-        if then is None or left > (out[-1].left if out else 1.0) * (1.0 - LEAST_WORTH):
+        if then is None or left > (out[-1].left if out else 1.0) * (1.0 - _LEAST_TAKEN):
             continue
         alone = after([one.place]) if made else then
         by_itself = math.sqrt(squared(alone)) / before if alone is not None else 1.0
@@ -242,9 +231,9 @@ def _measured(asked: _Asked, found: MeasuringOffers, made: Sequence[int], file: 
     chosen = [found.offers[k] for k in made]
     rows = [row for one in chosen for row in one.rows]
     words = [word for one in chosen for text in one.sets for word in ("--set", text)]
-    fitted = found.fitted(made) if found.fitted is not None else ()
+    fitted, posterior = found.fitted(made) if found.fitted is not None else ((), None)
     if not rows and not fitted:
         return words
-    text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows)
+    text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows, posterior)
     write_file(file, text, field="overlay", given=str(file))
     return [*words, "--facts", str(file)]

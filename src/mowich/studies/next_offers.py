@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mowich.evidence.fitting.overlay import FittedFact
+from mowich.evidence.fitting.solve import Posterior
 from mowich.evidence.prospects import RangePart
 from mowich.serving.anchors import Anchor
 from mowich.shown import Result
 
+FittedTogether = tuple[tuple[FittedFact, ...], Posterior]
+"""Constants, and how they are correlated."""
 AskWords = Callable[[Sequence[str]], Result]
 """Answers the words of a command."""
 
@@ -37,7 +40,7 @@ class MeasuringOffers:
     offers: tuple[MeasuringOffer, ...] = ()
     parts: tuple[RangePart, ...] = ()
     remains: tuple[str, ...] = ()
-    fitted: Callable[[Sequence[int]], Sequence[FittedFact]] | None = None
+    fitted: Callable[[Sequence[int]], FittedTogether] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

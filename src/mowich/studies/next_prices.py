@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mowich.economics.money import quote
 from mowich.estimate import Estimate
 from mowich.evidence.prospects import Prospect
 from mowich.facts import Facts
 from mowich.machines.system import System
+from mowich.price_terms import quote
 from mowich.shown import Result
 from mowich.studies.next_offers import MeasuringOffer, MeasuringOffers
 from mowich.studies.ranking import COSTS

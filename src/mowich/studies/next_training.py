@@ -15,25 +15,24 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.evidence.fitting.collectives import CollectiveCase, CollectivePredictor
 from mowich.evidence.fitting.moved import has_range
-from mowich.evidence.fitting.overlay import FittedFact
+from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact
 from mowich.evidence.fitting.points import Predictor
-from mowich.evidence.fitting.solve import RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD
+from mowich.evidence.fitting.solve import LEAST_NARROWED, RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD, Posterior
 from mowich.evidence.fitting.training import TrainingPredictor
 from mowich.evidence.rows import Case
 from mowich.facts import Facts
+from mowich.facts.together import correlations
 from mowich.machines.system import System, parse_spec
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.hand_tuned import stack_of
-from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers
+from mowich.studies.next_offers import AskWords, FittedTogether, MeasuringOffer, MeasuringOffers
 
 TRAINING_STEP, COLLECTIVE_RUN = "training step", "collective"
 SIZES_B = (2.0**20, 2.0**25, 2.0**30)
 """Messages of a collective that is measured."""
-LEAST_NARROWED = 1e-3
-"""Share of its spread from which a constant counts as narrowed."""
 _LEAST_SHARE = 0.005
 """Share of a step from which its collectives are offered."""
 _PARTS: Mapping[str, tuple[str, ...]] = {"all-reduce": ("tp", "dp"), "all-to-all": ("ep",)}
@@ -74,11 +73,12 @@ def trained_offers(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FitPart:
-    """The share of a range that constants make, beside points that move them. paths: of constants; sd: of their ln
-    today; slope: of the number by the ln of each; points: slopes of each offer's points over their scatter."""
+    """The share of a range that constants make, beside points that move them. paths: of constants; covariance: of their
+    ln today [n, n]; slope: of the number by the ln of each; points: slopes of each offer's points over their
+    scatter."""
 
     paths: tuple[str, ...]
-    sd: Floats
+    covariance: Floats
     slope: Floats
     points: tuple[Floats, ...]
 
@@ -87,7 +87,9 @@ class FitPart:
         """spread: ln of the number at the low and at the high end of each constant, as the range counts it."""
         paths = tuple(dict.fromkeys([*spread, *(path for part in parts for path in part.paths)]))
         sd = np.array([_sd(facts, path) for path in paths])
-        half = np.array([0.5 * abs(high - low) for low, high in (spread.get(path, (0.0, 0.0)) for path in paths)])
+        known = correlations(facts)
+        r = np.array([[1.0 if a == b else known.get((min(a, b), max(a, b)), 0.0) for a in paths] for b in paths])
+        half = np.array([0.5 * (high - low) for low, high in (spread.get(path, (0.0, 0.0)) for path in paths)])
         points = []
         for part in parts:
             _, slopes = part.slopes({path: facts.number(path) for path in part.paths})
@@ -96,7 +98,12 @@ class FitPart:
             wide[:, [paths.index(path) for path in part.paths]] = slopes
             shared = np.linalg.cholesky(np.diag(scatter**2) + SHARED_SD**2)  # points of a run share an error
             points.append(np.linalg.solve(shared, wide))
-        return cls(paths=paths, sd=sd, slope=half / (RANGE_END * sd), points=tuple(points))
+        return cls(
+            paths=paths,
+            covariance=r * np.outer(sd, sd),
+            slope=half / (RANGE_END * sd),
+            points=tuple(points),
+        )
 
     @property
     def before(self) -> float:
@@ -104,20 +111,27 @@ class FitPart:
         return self.given(())
 
     def given(self, made: Sequence[int]) -> float:
-        """Squared half-width with the offers made: each constant has a range of its own, and counts by itself."""
-        return float(((RANGE_END * self.slope * self.narrowed(made)) ** 2).sum())
+        """Squared half-width with the offers made, of the constants together."""
+        return float(RANGE_END**2 * self.slope @ self.left(made) @ self.slope)
 
-    def narrowed(self, made: Sequence[int]) -> Floats:
-        """Standard deviation, ln, of each constant with the offers made."""
+    def left(self, made: Sequence[int]) -> Floats:
+        """Covariance of the ln of the constants with the offers made."""
         if not made:
-            return self.sd
+            return self.covariance
         J = np.vstack([self.points[k] for k in made])
-        return np.asarray(np.sqrt(np.diag(np.linalg.inv(J.T @ J + np.diag(self.sd**-2.0)))))
+        seen = J @ self.covariance
+        return np.asarray(self.covariance - seen.T @ np.linalg.solve(seen @ J.T + np.eye(len(J)), seen))
 
-    def fitted(self, made: Sequence[int], facts: Facts) -> list[FittedFact]:
+    def posterior(self, made: Sequence[int]) -> Posterior:
+        """What the offers leave of each constant, and of all together."""
+        left = self.left(made)
+        sd = np.sqrt(np.diag(left))
+        return Posterior(self.paths, sd, left / np.outer(sd, sd))
+
+    def fitted(self, made: Sequence[int], facts: Facts) -> FittedTogether:
         """The constants that offers narrow, at today's values."""
-        out = []
-        for path, sd, before in zip(self.paths, self.narrowed(made), self.sd, strict=True):
+        out, after = [], self.posterior(made)
+        for path, sd, before in zip(self.paths, after.sd, np.sqrt(np.diag(self.covariance)), strict=True):
             fact, now = facts.fact(path), facts.number(path)
             if sd > before * (1.0 - LEAST_NARROWED) or fact.low is None or fact.high is None:
                 continue
@@ -133,13 +147,13 @@ class FitPart:
                     value=now,
                     low=max(fact.low, now * math.exp(-half)),
                     high=min(fact.high, now * math.exp(half)),
-                    verdict="expected",
+                    verdict=CONFIRMED,
                     others=(),
                     stopped=False,
                     widened=False,
                 )
             )
-        return out
+        return tuple(out), after.take([one.path for one in out])
 
 
 def _sd(facts: Facts, path: str) -> float:

@@ -17,7 +17,7 @@ from mowich.models.model import Model
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import Platform, equip
-from mowich.studies.footing import DAY_S, RunBudget, tokens_trained
+from mowich.studies.footing import DAY_S, PaidRun, tokens_trained
 
 CERTAIN = exact(1.0, "1")
 """The goodput of what is not interrupted."""
@@ -33,7 +33,7 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
     written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`);
-    budget: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0)."""
+    paid: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0)."""
 
     name: str
     system_id: str
@@ -44,7 +44,7 @@ class SystemAsk:
     job: TrainJob
     term: str
     hand_tuned: bool = False
-    budget: RunBudget | None = None
+    paid: PaidRun | None = None
     no_chips: str = ""
 
     def under(self, facts: Facts) -> Platform:
@@ -135,7 +135,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
     speed = step_s.inverse(counted / used, "1/s")
     peak = system.peak_flops[plan.precision] * system.devices_per_chip
     days = product_of([(step_s, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / job.sites / counted / DAY_S, "d")
-    if ask.budget is not None and not ask.budget.has_tokens:
+    if ask.paid is not None and not ask.paid.has_tokens:
         days = unknown_estimate("d", "the tokens of the run are not asked")
     cost = cost_of(
         ask.facts,
@@ -157,7 +157,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
         price_label=cost.price_label,
         power_basis=cost.power_basis,
         days=days,
-        tokens_trained=None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget),
+        tokens_trained=None if ask.paid is None else tokens_trained(speed, used, goodput, ask.paid),
     )
 
 

@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mowich.economics import money
-from mowich.facts import Facts
 from mowich.launch.origin import Origin, with_origin
-from mowich.models.model import Model, as_trained
+from mowich.models.model import as_trained
 from mowich.plans import preference
-from mowich.plans.plan import TrainJob
 from mowich.plans.preference import Preferred
+from mowich.requests.jobs import PlanRequest
 from mowich.shown import Rows
 from mowich.software.stack import equip, stack_words
 from mowich.studies.compare import PlanList, Row, said_of_batch, solved, with_plan
 from mowich.studies.outcome import SystemAsk
-from mowich.studies.runnable import Runs
+from mowich.studies.runnable import Runs, runnable, train_filter
 
 
-def plan(
-    model: Model,
-    spec: str,
-    *,
-    train: TrainJob,
-    chips: int | None,
-    facts: Facts,
-    top: int = 5,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-    runs: Runs = None,
-) -> PlanList:
-    """The `top` best plans of one system for one training job, the one to take first. runs: among which plans."""
+def plan(asked: PlanRequest) -> PlanList:
+    """The best plans of one system for one training job, the one to take first. Where a program has to run them, those
+    that it can run, with what that costs. Raises UserError where it can run none."""
+    found = _found(asked)
+    origin = found.rows[0].origin
+    if asked.emit is None or found.ask is None or origin is None:
+        return found
 
-    given, model = model, as_trained(model)
+    def worth(row: Row) -> float | None:
+        speed = row.tokens_per_s_per_chip.value
+        return None if speed is None else speed * row.chips_used  # idle chips are paid for too
 
-    system = equip(facts, spec, chips=chips, stack=stack)
+    runs = train_filter(asked.emit, origin, asked.systems[0], found.ask.chips, found.rows[0].lnc)
+    rows, compromise = runnable(found.rows, asked.emit, worth, lambda: _found(asked, runs).rows)
+    return replace(found, rows=rows, compromise=compromise)
+
+
+def _found(asked: PlanRequest, runs: Runs = None) -> PlanList:
+    """The best plans. runs: among which."""
+    spec, facts, train, model = asked.systems[0], asked.facts, asked.train_job, as_trained(asked.model)
+    system = equip(facts, spec, chips=asked.chips, stack=asked.stack)
     ask = SystemAsk(
-        name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
+        name=spec,
+        system_id=system.id,
+        chips=system.chips,
+        stack=asked.stack,
+        model=model,
+        facts=facts,
+        job=train,
+        term=asked.term,
     )
-    rows, preferred = preferred_of(
-        ask, fixed=fixed or {}, top=top, runs=runs
-    )  # of one system: no break-even against each other
+    # of one system: no break-even against each other
+    rows, preferred = preferred_of(ask, fixed=asked.fixed, top=asked.top, runs=runs)
     counts = rows[0].search_counts
     inputs = {
-        **given.inputs(),
+        **asked.model.inputs(),
         **train.inputs(),
         "systems": [
             {
@@ -55,8 +64,8 @@ def plan(
                 "price_terms": money.quoted_terms(facts, system.id),
             }
         ],
-        "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": term,
+        "fixed": {k: list(v) for k, v in asked.fixed.items()},
+        "price_term": asked.term,
     }
     return PlanList(
         inputs=inputs,
@@ -66,7 +75,7 @@ def plan(
         rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         ask=ask,
         preferred=preferred,
-        warnings=tuple(said_of_batch([ask], rows[:1], fixed or {})),
+        warnings=tuple(said_of_batch([ask], rows[:1], asked.fixed)),
     )
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import energy, power
-from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
-from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
-from mowich.shown import AnswerList
+from mowich.requests.machines import PowerRequest
+from mowich.shown import AnswerList, Keyed
 from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PowerRow:
+class PowerRow(Keyed):
     """One machine. chips: as named; power: per chip; machine_W: of all its chips at the meter; chips_under_cap,
     tokens_per_MW: None where not asked for."""
+
+    KEYS = (
+        "system chips parts_W=power.parts it_W total_W idle_W=power.idle drawn_W=power.drawn "
+        "drawn_system_W=power.drawn_system power_basis=power.basis machine_W chips_under_cap "
+        "tokens_per_s_per_MW=tokens_per_MW"
+    )
 
     system: str
     display: str
@@ -28,30 +32,22 @@ class PowerRow:
     chips_under_cap: Estimate | None
     tokens_per_MW: Estimate | None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of mowich/power@1."""
-        p = self.power
-        return {
-            "system": self.system,
-            "chips": self.chips,
-            "parts_W": {k: v.to_dict() for k, v in p.parts.items()},
-            "it_W": _summed(p.it, p, ("chip", "server", "network")),
-            "total_W": _summed(p.total, p, power.POWER_PARTS),
-            "idle_W": p.idle.to_dict(),
-            "drawn_W": p.drawn.to_dict(),
-            "drawn_system_W": p.drawn_system.to_dict(),
-            "power_basis": p.basis,
-            "machine_W": self.machine_W.to_dict(),
-            "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
-            "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None,
-        }
+    @property
+    def it_W(self) -> Estimate:
+        """Before PUE, with its parts."""
+        return _summed(self.power.it, self.power, ("chip", "server", "network"))
+
+    @property
+    def total_W(self) -> Estimate:
+        """At the meter, with its parts."""
+        return _summed(self.power.total, self.power, power.POWER_PARTS)
 
 
-def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[str, object]:
+def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> Estimate:
     """An estimate with the parts that it is the sum of."""
     parts = {name: value for name in names if (value := found.parts[name].value) is not None}
     complete = whole.value is not None and abs(float_sum(parts.values()) - whole.value) <= 1e-9 * whole.value
-    return replace(whole, breakdown=parts if complete else {}).to_dict()
+    return replace(whole, breakdown=parts if complete else {})
 
 
 class PowerStudy(AnswerList[PowerRow]):
@@ -73,23 +69,12 @@ class PowerStudy(AnswerList[PowerRow]):
         self.facts_hash, self.inputs = facts_hash, dict(inputs)
 
 
-def study(
-    facts: Facts,
-    systems: Sequence[str],
-    *,
-    cap_W: float | None = None,
-    spares: float = 0.0,
-    tokens_per_s: float | None = None,
-) -> PowerStudy:
-    """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0,
-    and for a share of spares outside 0..1."""
-    if cap_W is not None and not 0 < cap_W < math.inf:
-        raise UserError("a power cap is above 0", field="cap", given=cap_W)
-    if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
-        raise UserError("tokens per second are above 0", field="tokens_per_s", given=tokens_per_s)
+def study(asked: PowerRequest) -> PowerStudy:
+    """Power of each system by part. Raises UserError for a system that is not known."""
+    facts, cap_W, tokens_per_s = asked.facts, asked.cap_W, asked.tokens_per_s
     site = energy.read_site(facts)
     rows = []
-    for spec in systems:
+    for spec in asked.systems:
         machine = resolve(facts, spec)
         found = power.by_part(facts, machine_id(facts, parse_spec(spec)[0]), site)
         rows.append(
@@ -99,9 +84,9 @@ def study(
                 chips=machine.chips,
                 power=found,
                 machine_W=found.total.scaled(machine.chips, "W"),
-                chips_under_cap=power.chips_under(cap_W, found, spares=spares) if cap_W else None,
+                chips_under_cap=power.chips_under(cap_W, found, spares=asked.spares) if cap_W else None,
                 tokens_per_MW=power.tokens_per_MW(exact(tokens_per_s, "1/s", "user"), found) if tokens_per_s else None,
             )
         )
-    inputs = {"cap_W": cap_W, "spares": spares, "tokens_per_s_per_chip": tokens_per_s}
+    inputs = {"cap_W": cap_W, "spares": asked.spares, "tokens_per_s_per_chip": tokens_per_s}
     return PowerStudy(rows, facts_hash=facts.hash(), inputs=inputs)

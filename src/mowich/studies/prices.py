@@ -3,7 +3,7 @@ published prices a seller keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.economics import money, ownership, rent
@@ -12,6 +12,8 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec
+from mowich.price_terms import OWN
+from mowich.requests.prices import PricesRequest
 from mowich.shown import Keyed, Rows, Shown
 
 PER_CHIP_H = "USD/chip/h"
@@ -78,23 +80,15 @@ class PriceStudy(Shown):
     rows: Rows[PriceRow]
 
 
-def terms_asked(
-    facts: Facts,
-    *,
-    quarter: str | None = None,
-    rule: str | None = None,
-    buyer: str | None = None,
-    life_s: float | None = None,
-    chips: float | None = None,
-) -> ownership.Terms:
+def terms_asked(asked: PricesRequest) -> ownership.Terms:
     """Terms of the cost: those that are given, else those of the facts."""
-    known = ownership.read_terms(facts)
+    known = ownership.read_terms(asked.facts)
     return ownership.Terms(
-        quarter=quarter or known.quarter,
-        rule=rule or known.rule,
-        buyer=buyer or known.buyer,
-        life_s=life_s or known.life_s,
-        chips=chips or known.chips,
+        quarter=asked.quarter or known.quarter,
+        rule=asked.rule or known.rule,
+        buyer=asked.buyer or known.buyer,
+        life_s=asked.life_s or known.life_s,
+        chips=asked.chips or known.chips,
     )
 
 
@@ -117,26 +111,14 @@ def margins(facts: Facts, margin: float | None) -> Estimate:
     return Estimate(value=large.value, unit="1", low=low, high=high, grade=large.grade)
 
 
-def prices(
-    facts: Facts,
-    systems: Sequence[str] | None = None,
-    *,
-    kind: str = "tco",
-    quarter: str | None = None,
-    rule: str | None = None,
-    buyer: str | None = None,
-    life_s: float | None = None,
-    chips: float | None = None,
-    margin: float | None = None,
-) -> PriceStudy:
-    """Cost and prices of each system (None: of all whose cost is known). kind: of `money.PRICE_KINDS`, of
-    each row; margin: of a seller, None: the range of the facts."""
-    terms = terms_asked(facts, quarter=quarter, rule=rule, buyer=buyer, life_s=life_s, chips=chips)
-    specs = priced_systems(facts) if systems is None else tuple(systems)
-    takes = margins(facts, margin)
+def prices(asked: PricesRequest) -> PriceStudy:
+    """Cost and prices of each system (None: of all whose cost is known)."""
+    facts, terms = asked.facts, terms_asked(asked)
+    specs = priced_systems(facts) if asked.systems is None else asked.systems
+    takes = margins(facts, asked.margin)
     inputs = {
         "systems": list(specs),
-        "price_term": kind,
+        "price_term": asked.price,
         "quarter": terms.quarter,
         "rule": terms.rule,
         "buyer": terms.buyer,
@@ -145,11 +127,10 @@ def prices(
         "margin": takes.value,
         "margin_low": takes.low,
         "margin_high": takes.high,
-        "margin_given": margin,
+        "margin_given": asked.margin,
     }
-    return PriceStudy(
-        inputs=inputs, facts_hash=facts.hash(), rows=Rows(price_row(facts, spec, kind, takes, terms) for spec in specs)
-    )
+    rows = Rows(price_row(facts, spec, asked.price, takes, terms) for spec in specs)
+    return PriceStudy(inputs=inputs, facts_hash=facts.hash(), rows=rows)
 
 
 def price_row(facts: Facts, spec: str, term: str, takes: Estimate, terms: ownership.Terms) -> PriceRow:
@@ -197,7 +178,7 @@ def _quoted(facts: Facts, system: str, cost: Estimate) -> list[Quoted]:
     out = []
     for term in rent.QUOTED:
         price = money.price(facts, system, term=term)
-        if price.rate.value is None or price.term == money.OWN:
+        if price.rate.value is None or price.term == OWN:
             continue
         rate = replace(price.rate, breakdown={}).scaled(_HOUR_S, PER_CHIP_H)
         share = product_of([(cost, 1.0), (rate, -1.0)], "1")

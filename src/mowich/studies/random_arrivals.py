@@ -8,22 +8,21 @@ worker are what the event loop makes of them, and the command that stands in the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, unknown_estimate
-from mowich.facts import Facts
-from mowich.machines.system import System, logical_cores
-from mowich.models.model import Model
+from mowich.machines.system import logical_cores, resolve
+from mowich.plans.serving_choices import SEQUENCES_CHOICE
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.requests.scenarios import TRAFFIC
-from mowich.serving.search import MOST_USERS, ServeJob
+from mowich.serving.search import MOST_USERS
 from mowich.studies.arrivals_row import RandomArrivals
-from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text
+from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text, sized
 from mowich.studies.serving_plan import ServeRow
 from mowich.studies.traffic import TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import read_traffic
@@ -64,58 +63,43 @@ def even_seed(requests: int) -> int:
     return far.index(min(far))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivalsAsk:
-    """What is asked of every row. model_given: as it was named; spec: the system as it was named, with its chips;
-    sequences: the most of a rank group; given: options of facts, which the command has too."""
-
-    model: Model
-    model_given: str
-    spec: str
-    system: System
-    job: ServeJob
-    facts: Facts
-    term: str
-    sequences: int | None
-    given: Mapping[str, object]
-
-    def text(self, row: ServeRow, load: ServeLoad, timing: Timing) -> str:
-        """The scenario of a row's workers."""
-        system = logical_cores(self.facts, self.system, row.lnc) if row.lnc else self.system
-        plans = (row.decode,) if row.mode == "aggregated" else (row.prefill, row.decode)
-        groups = [
-            WorkerGroup(on=self.spec, system=system, engine=row.engine, plan=plan, workers=row.replicas[kind])
-            for kind, plan in zip(("prefill", "decode"), plans, strict=False)
-            if plan is not None
-        ]
-        return scenario_text(
-            self.model_given,
-            groups=groups,
-            job=self.job,
-            load=load,
-            timing=timing,
-            term=self.term,
-            seed=even_seed(round(timing.last_s * (load.rate or 0.0))),
-            sequences=self.sequences or round(MOST_USERS),
-        )
+def _text(asked: PlanRequest, row: ServeRow, load: ServeLoad, timing: Timing) -> str:
+    """The scenario of a row's workers."""
+    system = resolve(asked.facts, asked.systems[0], chips=asked.chips)
+    on = sized(asked.systems[0], system.chips)
+    system = logical_cores(asked.facts, system, row.lnc) if row.lnc else system
+    plans = (row.decode,) if row.mode == "aggregated" else (row.prefill, row.decode)
+    groups = [
+        WorkerGroup(on=on, system=system, engine=row.engine, plan=plan, workers=row.replicas[kind])
+        for kind, plan in zip(("prefill", "decode"), plans, strict=False)
+        if plan is not None
+    ]
+    return scenario_text(
+        replace(asked, seed=even_seed(round(timing.last_s * (load.rate or 0.0)))),
+        load,
+        groups=groups,
+        timing=timing,
+        sequences=max((int(n) for n in asked.fixed.get(SEQUENCES_CHOICE, ())), default=0) or round(MOST_USERS),
+    )
 
 
-def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
+def random_arrivals(asked: PlanRequest, row: ServeRow) -> RandomArrivals | None:
     """A row under Poisson arrivals, each time with the range of the steady one; None where the row has no plan, is too
     large to play, has cached images, or has no worker that a request of the scenario has room in."""
     ttft, tpot, rate = row.ttft_s.value, row.tpot_s.value, row.tokens_per_s_per_chip.value
     if row.decode is None or ttft is None or tpot is None or not rate:
         return None
-    if ask.job.images is not None and ask.job.cached:
+    job = asked.serve_job
+    if job.images is not None and job.cached:
         return None  # a scenario has no share of a prompt with images
     if row.cached_frac is not None:
-        ask = replace(ask, job=replace(ask.job, cached=row.cached_frac, cached_by=None))
-    per_s = float(f"{ARRIVING * rate * row.chips_requested / ask.job.output:.6g}")
-    request_s = ttft + (ask.job.output - 1.0) * tpot
+        asked = replace(asked, serve=replace(job, cached=row.cached_frac, cached_by=None))
+    per_s = float(f"{ARRIVING * rate * row.chips_requested / job.output:.6g}")
+    request_s = ttft + (job.output - 1.0) * tpot
     if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), _COUNTED).last_s > MOST_PLAYED:
         return None
     try:
-        text, result = _steady(ask, row, per_s, request_s)
+        text, result = _steady(asked, row, per_s, request_s)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise
@@ -135,18 +119,18 @@ def random_arrivals(ask: ArrivalsAsk, row: ServeRow) -> RandomArrivals | None:
         p99_ttft_s=seen(row.ttft_s, "ttft_s", "p99"),
         p99_tpot_s=seen(row.tpot_s, "tpot_s", "p99"),
         is_overloaded=result is None,
-        command=TRAFFIC.command({"scenario": text, **ask.given}),
+        command=TRAFFIC.command({"scenario": text, **asked.traffic_options()}),
     )
 
 
-def _steady(ask: ArrivalsAsk, row: ServeRow, per_s: float, request_s: float) -> tuple[str, TrafficResult | None]:
+def _steady(asked: PlanRequest, row: ServeRow, per_s: float, request_s: float) -> tuple[str, TrafficResult | None]:
     """(scenario, what it shows) of a run that is warm before requests are counted; None where no run is. request_s:
     seconds of a request in a steady load."""
     load, steady_s = ServeLoad(rate=per_s), request_s
     for _ in range(2):
         timing = Timing.of(per_s, request_s, load, _COUNTED)
-        text = ask.text(row, load, timing)
-        result = simulate_traffic(read_traffic(text, ask.facts, ask.model), ask.facts)
+        text = _text(asked, row, load, timing)
+        result = simulate_traffic(read_traffic(text, asked.facts, asked.model), asked.facts)
         seen_s = result.e2e_s["mean"] or math.inf
         if seen_s > CROWDED * steady_s:
             break

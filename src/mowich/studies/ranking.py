@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mowich.economics.money import OWN, Quote, quote
 from mowich.estimate import Estimate
+from mowich.price_terms import OWN, Quote, quote
 from mowich.shown import Result
 
 EQUAL_WITHIN = 1.05

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mowich.plans.memory import serving_memory_B
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.shown import Keyed
 from mowich.studies.rate_search import RateFindings, RateSearch
-from mowich.studies.rate_sides import Side, SideAsk, candidates_of, could_serve, side_of
+from mowich.studies.rate_sides import Side, candidates_of, could_serve, means_asked, side_of
 from mowich.studies.traffic import TrafficResult
 from mowich.units import show, show_gib, sig
 
@@ -36,13 +37,14 @@ class Unserved(Keyed):
     chips: float | None = None
 
 
-def limits_of(s: RateSearch) -> dict[str, float]:
+def limits_of(asked: PlanRequest) -> dict[str, float]:
     """The limits that were asked, by name."""
+    job, load = asked.serve_job, asked.serve_load
     named = {
-        "p99_ttft_s": s.load.p99_ttft_s,
-        "p99_tpot_s": s.load.p99_tpot_s,
-        "ttft_s": s.job.ttft_s,
-        "tpot_s": s.job.tpot_s,
+        "p99_ttft_s": load.p99_ttft_s,
+        "p99_tpot_s": load.p99_tpot_s,
+        "ttft_s": job.ttft_s,
+        "tpot_s": job.tpot_s,
     }
     return {name: limit for name, limit in named.items() if math.isfinite(limit)}
 
@@ -60,7 +62,7 @@ def worst_limit(s: RateSearch, result: TrafficResult) -> tuple[str, float, float
         found = seen(result, item[0])
         return math.inf if found is None else found / item[1]
 
-    name, limit = max(limits_of(s).items(), key=excess)
+    name, limit = max(limits_of(s.asked).items(), key=excess)
     return name, limit, seen(result, name)
 
 
@@ -82,16 +84,8 @@ def closest(s: RateSearch, spec: str | None = None) -> tuple[int, tuple[int, int
     return min(here, key=excess, default=None)
 
 
-def unserved(
-    s: RateSearch,
-    ask: SideAsk,
-    spec: str,
-    side: Side | None,
-    engine: str,
-    found: RateFindings,
-    modes: tuple[bool, bool],
-) -> Unserved:
-    """Why a system has no deployment of its own. modes: kinds of deployments that were searched."""
+def unserved(s: RateSearch, spec: str, side: Side | None, engine: str, found: RateFindings) -> Unserved:
+    """Why a system has no deployment of its own."""
     if spec in found.costlier:
         chips, usd = found.costlier[spec]
         price = f", ${sig(usd * 3600.0)}/h" if math.isfinite(usd) else ""
@@ -99,7 +93,7 @@ def unserved(
         return Unserved(system=spec, why="costlier", reason=reason, chips=chips)
     if side is None:
         reason = "no worker plan is legal here (heads, experts, devices)"
-        return Unserved(system=spec, why="layout", reason=reason, chips=_open_bound(ask, spec, engine, modes)[1])
+        return Unserved(system=spec, why="layout", reason=reason, chips=_open_bound(s, spec, engine)[1])
     names = frozenset({spec})
     mine = [i for i, c in enumerate(s.candidates) if c.systems == names]
     played = [key for key in s.played if key[0] in mine]
@@ -115,27 +109,27 @@ def unserved(
     if mine and played:
         return _of_played(s, spec, side)
     if could_serve(side):
-        return _of_chips(ask, spec, side, engine, modes)
-    return _of_limits(s, ask, spec, side, engine, modes)
+        return _of_chips(s, spec, side, engine)
+    return _of_limits(s, spec, side, engine)
 
 
 def _chips(chips: float) -> str:
     return f"{chips:,.0f} {'chip' if chips == 1 else 'chips'}"
 
 
-def _open_bound(ask: SideAsk, spec: str, engine: str, modes: tuple[bool, bool]) -> tuple[Side | None, float | None]:
+def _open_bound(s: RateSearch, spec: str, engine: str) -> tuple[Side | None, float | None]:
     """(the system with any number of chips, how many its bounds need at least: None where none would do)."""
-    side = side_of(ask, spec, engine, is_open=True)
+    side = side_of(s.asked, spec, engine, is_open=True)
     if side is None:
         return None, None
     side = replace(side, most_chips=side.system.max_chips)
-    chips = [c.cost(c.least, "chips") for c in candidates_of([side], ask.load, *modes)]
+    chips = [c.cost(c.least, "chips") for c in candidates_of(s.asked, [side])]
     return side, min(chips, default=None)
 
 
-def _of_chips(ask: SideAsk, spec: str, side: Side, engine: str, modes: tuple[bool, bool]) -> Unserved:
+def _of_chips(s: RateSearch, spec: str, side: Side, engine: str) -> Unserved:
     """The bounds need more chips than there are."""
-    _, chips = _open_bound(ask, spec, engine, modes)
+    _, chips = _open_bound(s, spec, engine)
     name = spec.split(":")[0].split("*")[0]
     if chips is None:
         reason = f"its bounds need more than its {_chips(side.most_chips)}"
@@ -147,24 +141,24 @@ def _of_chips(ask: SideAsk, spec: str, side: Side, engine: str, modes: tuple[boo
     return Unserved(system=spec, why="chips", reason=reason, chips=chips)
 
 
-def _of_limits(s: RateSearch, ask: SideAsk, spec: str, side: Side, engine: str, modes: tuple[bool, bool]) -> Unserved:
+def _of_limits(s: RateSearch, spec: str, side: Side, engine: str) -> Unserved:
     """No plan keeps the limits even for one request alone: memory, or the limit that is missed most."""
     alone = side.together
     if not np.isfinite(alone.ttft_s).any():
         d = side.deployment
         short = max(0.0, float(-serving_memory_B(d.shapes, d.around, side.system.hbm_usable_B)["kv"].max()))
-        _, chips = _open_bound(ask, spec, engine, modes) if side.is_sized else (None, None)
+        _, chips = _open_bound(s, spec, engine) if side.is_sized else (None, None)
         more = "" if chips is None else f"; {_chips(chips)} could do"
         what = f"{show_gib(short)} short per device at best" if short else "no room for the cache of one request"
         return Unserved(system=spec, why="memory", reason=f"does not fit: {what}{more}", chips=chips)
-    means = ask.means
+    means = means_asked(s.asked)
     pairs = [(alone.ttft_s, means.ttft_s), (alone.tpot_s, means.tpot_s)]
     excess = np.maximum(*(times / limit for times, limit in pairs))
     plan = int(np.argmin(excess))
     times, limit = max(pairs, key=lambda pair: float(pair[0][plan]) / pair[1])
     what = "TTFT" if times is alone.ttft_s else "TPOT"
     least = float(times[plan])
-    name = next(n for n, v in limits_of(s).items() if v == limit and what.lower() in n)
+    name = next(n for n, v in limits_of(s.asked).items() if v == limit and what.lower() in n)
     reason = (
         f"{what} of one request alone is {show(least, 's')} at best, {_beyond(least, limit)} its limit of"
         f" {show(limit, 's')}: no number of chips keeps it; a limit above {show(least, 's')} could be kept"
@@ -181,7 +175,7 @@ def broken_words(s: RateSearch, result: TrafficResult) -> str:
     """Which limits a traffic breaks, and by how much."""
     words = []
     titles = dict(LIMITS)
-    for name, limit in limits_of(s).items():
+    for name, limit in limits_of(s.asked).items():
         found = seen(result, name)
         if found is None:
             words.append(f"{titles[name]}: no request was answered")
@@ -198,7 +192,7 @@ def _of_played(s: RateSearch, spec: str, side: Side) -> Unserved:
     if at is None:
         reason = "one request does not fit in the cache of a worker"
         return Unserved(system=spec, why="memory", reason=reason)
-    result = s.answer(*at, s.peak).result
+    result = s.answer(*at, s.asked.peak).result
     assert result is not None
     name, limit, least = worst_limit(s, result)
     chips = s.candidates[at[0]].cost(at[1], "chips")
@@ -211,7 +205,7 @@ def _of_played(s: RateSearch, spec: str, side: Side) -> Unserved:
 
 def peak_words(s: RateSearch) -> str:
     """At which load the limits are looked at, where that is not the one that was asked."""
-    return f" at {load_words(s.peak)}" if s.load.headroom else ""
+    return f" at {load_words(s.asked.peak)}" if s.asked.serve_load.headroom else ""
 
 
 def load_words(load: ServeLoad) -> str:
@@ -225,12 +219,12 @@ def _ways_out(s: RateSearch, side: Side, result: TrafficResult) -> str:
     if side.is_sized:
         name = side.spec.split(":")[0].split("*")[0]
         ways.append(f"more chips (--on {name} takes as many as it needs)")
-    for name, limit in limits_of(s).items():
+    for name, limit in limits_of(s.asked).items():
         found = seen(result, name)
         if found is not None and limit < found < 3.0 * limit:
             option = "--" + name.removesuffix("_s").replace("_", "-")
             ways.append(f"{option} {_rounded_up(found)}")
-    if s.load.headroom:
+    if s.asked.serve_load.headroom:
         ways.append("less --headroom")
     return f"; what could serve: {', '.join(ways)}" if ways else ""
 

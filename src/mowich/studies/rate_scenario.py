@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from mowich.machines.system import System, parse_spec
 from mowich.plans.plan import ServePlan
 from mowich.plans.serving_choices import DEGREES
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
-from mowich.serving.search import ServeJob
 
 UNCOUNTED = 1.5
 """Times of a request that pass before requests are counted: the first ones meet empty workers."""
@@ -80,29 +80,27 @@ def _tidy(seconds: float) -> float:
 
 
 def scenario_text(
-    model: str,
+    asked: PlanRequest,
+    load: ServeLoad,
     *,
     groups: Sequence[WorkerGroup],
-    job: ServeJob,
-    load: ServeLoad,
     timing: Timing,
-    term: str,
-    seed: int,
     sequences: int | None = None,
 ) -> str:
-    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over. groups:
-    those that do prompts and answers, or prompts and then answers; term: the kind of price; sequences: of a rank group
+    """The scenario of a question under a load, in one line, as JSON, which is YAML too and holds no quote that a shell
+    would trip over. groups: those that do prompts and answers, or prompts and then answers; sequences: of a rank group
     at most (None: as a scenario has it)."""
+    job = asked.serve_job
     front, behind = groups[0], groups[1] if len(groups) > 1 else None
     traffic: dict[str, object] = {}
     if load.rate is not None:
         traffic |= {"rate": int(load.rate) if load.rate == int(load.rate) else load.rate}
     else:
         traffic |= {"users": load.users, "think": _seconds(load.think_s), "ramp_up": _seconds(timing.ramp_s)}
-        asked = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
-        traffic |= {"requests": min(MOST_ASKED, math.ceil(asked))}  # more than come before the end
+        most = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
+        traffic |= {"requests": min(MOST_ASKED, math.ceil(most))}  # more than come before the end
     text = job.prompt - (0.0 if job.images is None else job.images.tokens)
-    traffic |= {"prompt": int(text), "output": _answers(int(job.output)), "seed": seed}
+    traffic |= {"prompt": int(text), "output": _answers(int(job.output)), "seed": asked.seed}
     if job.images is not None:
         size = f"{job.images.width:.0f}x{job.images.height:.0f}"
         traffic["images"] = {"size": size, "per_request": int(job.images.count)}
@@ -110,7 +108,7 @@ def scenario_text(
     traffic |= {"counted": {"from": _seconds(timing.begin_s), "to": _seconds(timing.end_s)}}
     out: dict[str, object] = {
         "mowich": 1,
-        "model": model,
+        "model": asked.model_given,
         "on": front.on,
         "engine": front.engine,
         "plan": _plan(front),
@@ -136,8 +134,8 @@ def scenario_text(
         out["scheduler"] = scheduler
     if job.accept is not None:
         out["speculation"] = {"accepted": job.accept}
-    if term != "default":
-        out["price"] = term
+    if asked.term != "default":
+        out["price"] = asked.term
     slo = {"ttft": min(job.ttft_s, load.p99_ttft_s), "tpot": min(job.tpot_s, load.p99_tpot_s)}
     out |= {"traffic": traffic, "slo": {k: _seconds(v) for k, v in slo.items() if math.isfinite(v)}}
     return json.dumps(out)

@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.facts import Facts
-from mowich.models.model import Model
 from mowich.progress import tell
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
-from mowich.serving.search import ServeJob
 from mowich.serving.traffic.play import Cutoff
 from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text
 from mowich.studies.rate_sides import RateCandidate, requests_per_s, unlike_prices
@@ -67,14 +65,7 @@ class RateSearch:
     played in all; left: of the group's budget, as `weighed`; cut: the groups of systems that would have been played
     further."""
 
-    model: Model
-    model_given: str
-    job: ServeJob
-    load: ServeLoad
-    facts: Facts
-    term: str
-    seed: int
-    given: Mapping[str, object]
+    asked: PlanRequest
     candidates: Sequence[RateCandidate] = ()
     left: int = BUDGET
     requests: int = 0
@@ -83,10 +74,6 @@ class RateSearch:
     played: dict[tuple[int, tuple[int, int]], Played] = field(default_factory=dict)
     answers: dict[tuple[int, tuple[int, int], ServeLoad], Played] = field(default_factory=dict)
     request_s: dict[tuple[int, tuple[int, int], ServeLoad], float] = field(default_factory=dict)
-
-    @property
-    def peak(self) -> ServeLoad:
-        return self.load.at_peak()
 
     def may_play(self) -> bool:
         """Whether it may play more; it remembers where not."""
@@ -112,15 +99,7 @@ class RateSearch:
             )
             for (side, plan), n in zip(c.sides(), workers, strict=False)
         ]
-        return scenario_text(
-            self.model_given,
-            groups=groups,
-            job=self.job,
-            load=load,
-            timing=timing,
-            term=self.term,
-            seed=self.seed,
-        )
+        return scenario_text(self.asked, load, groups=groups, timing=timing)
 
     def play(self, i: int, workers: tuple[int, int]) -> Played:
         """What a candidate shows with so many workers at the peak, until a limit is broken for certain."""
@@ -128,7 +107,7 @@ class RateSearch:
         if key not in self.played:
             tell(f"playing deployment {len(self.played) + 1}, {self.requests:,} requests so far")
             try:
-                self.played[key] = self._steady(i, workers, self.peak, SCREENED, is_cut=True)
+                self.played[key] = self._steady(i, workers, self.asked.peak, SCREENED, is_cut=True)
             except UserError as error:
                 if error.code != EXIT_INFEASIBLE:
                     raise
@@ -146,9 +125,9 @@ class RateSearch:
         """A run that is warm before requests are counted."""
         for _ in range(WARM_UPS):
             timing = self.timing(i, workers, load, counted)
-            scenario = read_traffic(self.text(i, workers, load, timing), self.facts, self.model)
+            scenario = read_traffic(self.text(i, workers, load, timing), self.asked.facts, self.asked.model)
             cutoff = self._cutoff(timing, load) if is_cut else None
-            result = simulate_traffic(scenario, self.facts, cutoff=cutoff)
+            result = simulate_traffic(scenario, self.asked.facts, cutoff=cutoff)
             self.left -= weighed(result.requests, workers)
             self.requests += result.requests
             if cutoff is not None and any(cutoff.broken):
@@ -167,7 +146,8 @@ class RateSearch:
             return None
         mean = load.rate * timing.last_s
         most = mean + NOISE * math.sqrt(mean) + 1.0
-        return Cutoff(ttft_s=self.load.p99_ttft_s, tpot_s=self.load.p99_tpot_s, most=most)
+        limits = self.asked.serve_load
+        return Cutoff(ttft_s=limits.p99_ttft_s, tpot_s=limits.p99_tpot_s, most=most)
 
     def draws(self, requests: int, workers: tuple[int, int]) -> int:
         """Other draws that the range of an answer rests on: fewer of a long traffic on many workers."""
@@ -175,7 +155,7 @@ class RateSearch:
 
     def _broken(self, result: TrafficResult) -> tuple[bool, bool]:
         """Whether the limits on the first token, and on later ones, are broken."""
-        job, load = self.job, self.load
+        job, load = self.asked.serve_job, self.asked.serve_load
         first = _above(result.ttft_s, load.p99_ttft_s, job.ttft_s)
         return first, _above(result.tpot_s, load.p99_tpot_s, job.tpot_s)
 
@@ -252,7 +232,7 @@ def _best_of(s: RateSearch, which: Sequence[int], goal: str, best: float, found:
             continue
         if not played.is_broken:
             workers = _fewest_between(s, i, trial.low, workers)
-            played = s.answer(i, workers, s.peak)  # a longer run may say that it is not enough
+            played = s.answer(i, workers, s.asked.peak)  # a longer run may say that it is not enough
             if not played.is_broken:
                 if c.cost(workers, goal) < best:
                     winner, best = (i, workers), c.cost(workers, goal)

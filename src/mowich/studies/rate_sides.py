@@ -4,19 +4,19 @@ that by these bounds need the fewest devices."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import money
-from mowich.facts import Facts
 from mowich.launch.emitted import runs_plan
 from mowich.machines.system import System, parse_spec, resolve
-from mowich.models.model import Model
+from mowich.price_terms import quote
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.serving import capacity
 from mowich.serving.search import ServeJob
 from mowich.studies.serving import Deployment, deploy
-from mowich.studies.serving_plan import searched_plans, worker
+from mowich.studies.serving_plan import searched_modes, searched_plans, worker
 from mowich.sums import float_sum
 
 SAFETY = 1.05
@@ -55,37 +55,24 @@ class Side:
         return self.spec if self.is_sized else f"{self.spec}:{math.ceil(chips)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideAsk:
-    """What sides are made for. load: that they have to serve, with the headroom in it; program: that must be able to
-    run the plans (None: any)."""
-
-    model: Model
-    job: ServeJob
-    load: ServeLoad
-    facts: Facts
-    term: str
-    fixed: Mapping[str, Sequence[int | str]]
-    program: str | None = None
-
-    @property
-    def means(self) -> ServeJob:
-        """The limits on percentiles as limits on means."""
-        job, load = self.job, self.load
-        return replace(job, ttft_s=min(job.ttft_s, load.p99_ttft_s), tpot_s=min(job.tpot_s, load.p99_tpot_s))
+def means_asked(asked: PlanRequest) -> ServeJob:
+    """The limits on percentiles as limits on means."""
+    job, load = asked.serve_job, asked.serve_load
+    return replace(job, ttft_s=min(job.ttft_s, load.p99_ttft_s), tpot_s=min(job.tpot_s, load.p99_tpot_s))
 
 
-def side_of(ask: SideAsk, spec: str, engine: str, *, is_open: bool = False) -> Side | None:
-    """A system with the bounds of its plans; None where no plan is legal. Without a number of chips (is_open: and where
-    there is one) a worker has one unit, and more where no plan of one unit could do."""
+def side_of(asked: PlanRequest, spec: str, engine: str, *, is_open: bool = False) -> Side | None:
+    """A system with the bounds of the plans that the program asked for can run (without one: of all); None where no
+    plan is legal. Without a number of chips (is_open: and where there is one) a worker has one unit, and more where no
+    plan of one unit could do."""
     is_sized = parse_spec(spec)[1] is not None and not is_open
-    system = resolve(ask.facts, spec)
-    found = _side(ask, spec, system, engine, is_sized)
+    system = resolve(asked.facts, spec)
+    found = _side(asked, spec, system, engine, is_sized)
     for _ in range(0 if is_sized else DOUBLINGS):
         if (found is not None and could_serve(found)) or 2 * system.chips > system.max_chips:
             break
         system = replace(system, chips=2 * system.chips)
-        found = _side(ask, spec, system, engine, is_sized) or found
+        found = _side(asked, spec, system, engine, is_sized) or found
     return found
 
 
@@ -94,23 +81,24 @@ def could_serve(side: Side) -> bool:
     return bool(side.together.per_s.any() or (side.prompts.per_s.any() and side.decode.per_s.any()))
 
 
-def _side(ask: SideAsk, spec: str, system: System, engine: str, is_sized: bool) -> Side | None:
-    plans = searched_plans(ask.model, system, ask.job.prompt, ask.facts, ask.fixed)
-    plans = [p for p in plans if ask.program is None or runs_plan(ask.program, p, system, engine)]
+def _side(asked: PlanRequest, spec: str, system: System, engine: str, is_sized: bool) -> Side | None:
+    job, means, facts = asked.serve_job, means_asked(asked), asked.facts
+    plans = searched_plans(asked.model, system, job.prompt, facts, asked.fixed)
+    plans = [p for p in plans if asked.emit is None or runs_plan(asked.emit, p, system, engine)]
     if not plans:
         return None
-    d = deploy(ask.model, system, engine, plans, ask.facts, accept=ask.job.accept)
-    w = worker(d, ask.job)
+    d = deploy(asked.model, system, engine, plans, facts, accept=job.accept)
+    w = worker(d, job)
     return Side(
         spec=spec,
         system=system,
         most_chips=system.chips if is_sized else system.max_chips,
         is_sized=is_sized,
         deployment=d,
-        price=money.price(ask.facts, system.id, term=ask.term),
-        together=capacity.together_capacity(w, ask.means),
-        prompts=capacity.prefill_capacity(w, ask.means),
-        decode=capacity.decode_capacity(w, ask.means),
+        price=money.price(facts, system.id, term=asked.term),
+        together=capacity.together_capacity(w, means),
+        prompts=capacity.prefill_capacity(w, means),
+        decode=capacity.decode_capacity(w, means),
     )
 
 
@@ -183,7 +171,7 @@ class RateCandidate:
 
 def unlike_prices(candidates: Sequence[RateCandidate]) -> str:
     """Why deployments are not ranked by cost: prices of unlike kinds, or no price of some; "" where they are."""
-    known = {side.spec: money.quote(side.price.label) for c in candidates for side, _ in c.sides()}
+    known = {side.spec: quote(side.price.label) for c in candidates for side, _ in c.sides()}
     if len({None if one is None else one.term for one in known.values()}) < 2:
         return ""
     said = ", ".join(f"{spec} {one or 'unknown'}" for spec, one in known.items())
@@ -219,8 +207,10 @@ def _fewest(side: Side, bound: capacity.Capacity, load: ServeLoad, rest_s: float
     return [one for *_, one in sorted(found, key=lambda f: f[:3])[:KEPT]]
 
 
-def candidates_of(sides: Sequence[Side], load: ServeLoad, together: bool, apart: bool) -> list[RateCandidate]:
-    """What could serve the load, in no order. together, apart: kinds of deployments that are searched."""
+def candidates_of(asked: PlanRequest, sides: Sequence[Side]) -> list[RateCandidate]:
+    """What could serve the load at its peak, of the kinds of deployments that are searched, in no order."""
+    load = asked.peak
+    together, apart = searched_modes(asked.fixed)
     out: list[RateCandidate] = []
     for side in sides if together else ():
         out += [

@@ -13,18 +13,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
 from mowich.estimate import Estimate, chance_within, unknown_estimate
-from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, parse_spec, resolve
-from mowich.models.model import Model
 from mowich.plans.plan import ServePlan, stated_plan
-from mowich.requests.loads import ServeLoad
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.scenarios import TRAFFIC
-from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
@@ -39,9 +36,8 @@ from mowich.studies.rate_reasons import (
 )
 from mowich.studies.rate_scenario import sized
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
-from mowich.studies.rate_sides import SideAsk, candidates_of, side_of, unlike_prices
-from mowich.studies.runnable import Compromise
-from mowich.studies.serving_plan import searched_modes
+from mowich.studies.rate_sides import candidates_of, side_of, unlike_prices
+from mowich.studies.runnable import Compromise, runnable
 from mowich.studies.traffic import TrafficResult, with_ranges
 from mowich.studies.traffic_sessions import HOUR_S
 
@@ -51,6 +47,13 @@ class RateRow(LaunchedRow):
     """One deployment, at the load that was asked. chips_of: by system; keeps: the chance of keeping each limit, by its
     name; batch: sequences that a decode worker holds at most; scenario: what `mowich traffic` reads; command: that
     plays it."""
+
+    KEYS = (
+        "system system_id decode_system engine mode prefill decode replicas batch chips_requested chips_used "
+        "chips_of feasible reason is_smallest is_cheapest ttft_s tpot_s p99_ttft_s p99_tpot_s keeps requests_per_s "
+        "in_flight utilisation tokens_per_s_per_chip tokens_per_s_per_user usd_per_h usd_per_mtok J_per_token "
+        "price=price_label scenario command"
+    )
 
     system: str
     system_id: str
@@ -84,15 +87,6 @@ class RateRow(LaunchedRow):
     price_label: str
     scenario: str
     command: str
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of the answer."""
-        out: dict[str, object] = {}
-        for name in self.__slots__:
-            value = getattr(self, name)
-            known = value.to_dict() if isinstance(value, Estimate) else value
-            out[{"price_label": "price"}.get(name, name)] = dict(known) if isinstance(known, Mapping) else known
-        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,54 +124,35 @@ class RateResult(Shown):
     warnings: tuple[str, ...] = ()
 
 
-def plan_rates(
-    model: Model,
-    model_given: str,
-    specs: Sequence[str],
-    *,
-    job: ServeJob,
-    load: ServeLoad,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    seed: int = 0,
-    top: int = 5,
-    given: Mapping[str, object] | None = None,
-    program: str | None = None,
-) -> RateResult:
+def plan_rates(asked: PlanRequest) -> RateResult:
     """The smallest and the cheapest deployment on systems, each with as many chips as it has at most (where none says
-    how many: as it needs), and the best of other kinds up to `top` rows. given: options of facts, which the command
-    that repeats a row has too; program: that must be able to run the plans."""
-    begin = time.process_time()
-    specs = [sized(spec, chips) for spec in specs]
-    modes = searched_modes(fixed or {})
-    s = RateSearch(
-        model=model,
-        model_given=model_given,
-        job=job,
-        load=load,
-        facts=facts,
-        term=term,
-        seed=seed,
-        given=given or {},
+    how many: as it needs), and the best of other kinds up to `top` rows. Where a program has to run them, those that it
+    can run, with what that costs. Raises UserError where it can run none."""
+    found, program = _found(replace(asked, emit=None)), asked.emit
+    if program is None or not found.rows:
+        return found
+    rows, compromise = runnable(
+        found.rows, program, lambda row: 1.0 / (row.usd_per_h or row.chips_used), lambda: _found(asked).rows
     )
-    ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {}, program=program)
-    named = [(spec, resolve(facts, spec)) for spec in specs]
-    systems = [(spec, system, engine_for(facts, system, engine, model)) for spec, system in named]
-    sides = {spec: side_of(ask, spec, name) for spec, _, name in systems}
+    return replace(found, rows=rows, compromise=compromise)
+
+
+def _found(asked: PlanRequest) -> RateResult:
+    """The deployments, among plans that the program asked for can run."""
+    begin = time.process_time()
+    model, facts = asked.model, asked.facts
+    named = [(spec, resolve(facts, spec)) for spec in (sized(spec, asked.chips) for spec in asked.systems)]
+    systems = [(spec, system, engine_for(facts, system, asked.engine, model)) for spec, system in named]
+    sides = {spec: side_of(asked, spec, name) for spec, _, name in systems}
     known = [side for side in sides.values() if side is not None]
-    every = candidates_of(known, s.peak, *modes)
-    s.candidates = playable(every, s.peak)
+    every, s = candidates_of(asked, known), RateSearch(asked=asked)
+    s.candidates = playable(every, asked.peak)
     s.cut |= {c.systems for c in every} - {c.systems for c in s.candidates}  # too long to play out
     found = searched(s)
-    inputs = _inputs(s, model, systems, fixed or {})
-    rows, warnings = _rows(s, found, top)
+    inputs = _inputs(asked, systems)
+    rows, warnings = _rows(s, found)
     served = {spec for i in found.workers if len(names := s.candidates[i].systems) == 1 for spec in names}
-    lacking = tuple(
-        unserved(s, ask, spec, sides[spec], name, found, modes) for spec, _, name in systems if spec not in served
-    )
+    lacking = tuple(unserved(s, spec, sides[spec], name, found) for spec, _, name in systems if spec not in served)
     return RateResult(
         inputs=inputs,
         facts_hash=facts.hash(),
@@ -193,7 +168,7 @@ def plan_rates(
     )
 
 
-def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], list[str]]:
+def _rows(s: RateSearch, found: RateFindings) -> tuple[list[RateRow], list[str]]:
     """The answers, each played once more as the scenario that stands beside it, cheapest first; and what to warn of.
     Where nothing keeps the limits: the deployment that comes closest."""
     winners = found.winners
@@ -207,7 +182,7 @@ def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], 
     )
     rows = [
         _row(s, i, found.workers[i], (winners.get("chips") == i, winners.get("usd") == i))
-        for i in [*dict.fromkeys(winners.values()), *rest][:top]
+        for i in [*dict.fromkeys(winners.values()), *rest][: s.asked.top]
     ]
     rows.sort(key=lambda r: (not r.feasible, math.inf if r.usd_per_h is None else r.usd_per_h, r.chips_used))
     return rows, warnings
@@ -215,14 +190,15 @@ def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], 
 
 def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, bool]) -> RateRow:
     """A deployment, played as the scenario that is shown, with ranges."""
-    c, shown, at_peak = s.candidates[i], s.answer(i, workers, s.load), s.answer(i, workers, s.peak)
+    asked, c = s.asked, s.candidates[i]
+    shown, at_peak = s.answer(i, workers, asked.serve_load), s.answer(i, workers, asked.peak)
     scenario, once = shown.scenario, shown.result
     assert scenario is not None
     assert once is not None
     assert at_peak.result is not None
     text = str(scenario.inputs["scenario"])
     draws = s.draws(once.requests, workers) if any(marks) else 1
-    result = with_ranges(once, scenario, s.facts, draws)
+    result = with_ranges(once, scenario, asked.facts, draws)
     pools = scenario.pools
     times = {
         "ttft_s": _estimate(result, "ttft_s", "mean"),
@@ -256,7 +232,7 @@ def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, boo
         p99_tpot_s=times["p99_tpot_s"],
         keeps={
             name: chance
-            for name, limit in limits_of(s).items()
+            for name, limit in limits_of(asked).items()
             if (chance := chance_within(times[name], limit)) is not None
         },
         requests_per_s=result.requests_per_s,
@@ -271,7 +247,7 @@ def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, boo
         J_per_token=_at_load(result, result.J_per_token, "J/token", "no power is known"),
         price_label="; ".join({side.spec: side.price.label for side, _ in c.sides()}.values()),
         scenario=text,
-        command=TRAFFIC.command({"scenario": text, **s.given}),
+        command=TRAFFIC.command({"scenario": text, **asked.traffic_options()}),
     )
 
 
@@ -295,36 +271,30 @@ def _at_load(result: TrafficResult, value: float | None, unit: str, reason: str)
     return Estimate(value=value, unit=unit, low=value, high=value, grade="D", coverage=result.coverage)
 
 
-def _inputs(
-    s: RateSearch,
-    model: Model,
-    systems: Sequence[tuple[str, System, str]],
-    fixed: Mapping[str, Sequence[int | str]],
-) -> dict[str, object]:
+def _inputs(asked: PlanRequest, systems: Sequence[tuple[str, System, str]]) -> dict[str, object]:
     """What was asked, with null for what is open."""
-    asked = limits_of(s)
-    limits = {name: asked.get(name) for name, _ in LIMITS}
+    job, load, limits = asked.serve_job, asked.serve_load, limits_of(asked)
     return {
-        **model.inputs(),
+        **asked.model.inputs(),
         "task": "serve",
-        "isl": s.job.prompt,
-        "osl": s.job.output,
-        **limits,
-        "rate": s.load.rate,
-        "users": s.load.users,
-        "think_s": s.load.think_s,
-        "headroom": s.load.headroom,
-        "accept": s.job.accept,
-        "fixed": {k: list(v) for k, v in fixed.items()},
-        "price_term": s.term,
+        "isl": job.prompt,
+        "osl": job.output,
+        **{name: limits.get(name) for name, _ in LIMITS},
+        "rate": load.rate,
+        "users": load.users,
+        "think_s": load.think_s,
+        "headroom": load.headroom,
+        "accept": job.accept,
+        "fixed": {k: list(v) for k, v in asked.fixed.items()},
+        "price_term": asked.term,
         "systems": [
             {
                 "system": n,
                 "id": y.id,
                 "chips": None if parse_spec(n)[1] is None else y.chips,
                 "engine": e,
-                **about_engine(s.facts, e, model.name, y.chip),
-                **unmeasured(s.facts, y.id),
+                **about_engine(asked.facts, e, asked.model.name, y.chip),
+                **unmeasured(asked.facts, y.id),
             }
             for n, y, e in systems
         ],

@@ -13,8 +13,9 @@ from itertools import product
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
+from mowich.evidence.measured_tables import table_form
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import PHASES, RL_TABLE, RlCase, read_rl_row, row_family, row_hardware, row_software
+from mowich.evidence.rl_rows import PHASES, RlCase, read_rl_row, row_family, row_hardware, row_software
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import OrderedPair, RowResult
 from mowich.evidence.sync_rows import read_sync
@@ -82,7 +83,7 @@ def score_rl(rows: Sequence[PublishedRow], facts: Facts) -> tuple[list[RowResult
     results: list[RowResult] = []
     steps: list[tuple[RlCase, float, float]] = []
     for row in rows:
-        whole = {**dict.fromkeys((*RL_TABLE.required, *RL_TABLE.numbers, *_WORDS), ""), **row}
+        whole = {**table_form("rl").blank(), **row}
         if whole["row_kind"] == "weight_sync":
             results.append(_sync(whole, facts))
             continue
@@ -108,21 +109,6 @@ def record_rl(row: PublishedRow, facts: Facts, notes: Notes) -> None:
     case = read_rl_row(row, facts)
     if not isinstance(case, str) and case.job is not None:
         assess(ask_of_case(case, facts), notes=notes)
-
-
-_WORDS = (
-    "source",
-    "family",
-    "framework_version",
-    "hf_model",
-    "colocated",
-    "train_parallel_text",
-    "train_precision",
-    "gen_parallel_text",
-    "gen_precision",
-    "sync_method",
-)
-"""Columns of words that a table may leave out."""
 
 
 def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
@@ -245,10 +231,8 @@ def _result(
     reason: str,
 ) -> RowResult:
     value = None if predicted is None else predicted.value
-    ratio = value / measured if value else None
     return RowResult(
         id=id,
-        status="unsupported" if reason else "ok",
         reason=reason or None,
         inferred=inferred,
         metric=metric,
@@ -256,8 +240,7 @@ def _result(
         predicted=value,
         low=None if predicted is None else predicted.low,
         high=None if predicted is None else predicted.high,
-        ratio=ratio,
-        abs_error=max(ratio, 1.0 / ratio) - 1.0 if ratio else None,
+        ratio=value / measured if value else None,
         chip=chip,
         source=source,
         kind=kind,

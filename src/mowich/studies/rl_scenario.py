@@ -14,6 +14,7 @@ from mowich.plans.launch_settings import LaunchSettings
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.plans.serving_choices import DEGREES
 from mowich.requests.fields import Edge
+from mowich.requests.jobs import PlanRequest
 from mowich.requests.rl import RL, RlRequest
 from mowich.requests.rl_fields import JUDGE_ON, QUESTION, ROLLOUT_PLAN
 from mowich.requests.schema import QuestionSource
@@ -112,7 +113,7 @@ def judged_per_s(asked: RlRequest) -> tuple[float, int]:
     lengths = asked.lengths.lengths()
     job = ServeJob(prompt=asked.prompt + lengths.mean, output=judge.tokens)
     chips = resolve(asked.facts, judge.on).chips
-    row = plan_serving(judge.model, judge.on, job=job, facts=asked.facts, top=1).rows[0]
+    row = plan_serving(PlanRequest(facts=asked.facts, model=judge.model, systems=(judge.on,), serve=job, top=1)).rows[0]
     if row.tokens_per_s_per_chip.value is None:
         raise UserError("the judge does not run there", where=asked.said(JUDGE_ON), given=judge.on, fix=row.reason)
     return row.tokens_per_s_per_chip.value * chips / judge.tokens, chips

@@ -16,15 +16,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.economics import money
 from mowich.estimate import Estimate
 from mowich.plans import preference
 from mowich.plans.plan import Plan, ServePlan
 from mowich.plans.search import by_time
+from mowich.price_terms import Quote, quote
 from mowich.progress import steps, tell
 from mowich.rl.events import play
 from mowich.rl.frameworks import read_framework
 from mowich.rl.split import Candidates, Indices, by_goal, front_of, step_usd_per_mtok
+from mowich.shown import Keyed
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
 from mowich.studies.rl import assess, without_answer
 from mowich.studies.rl_row import RlRow
@@ -44,7 +45,7 @@ class Contender:
     label: str
     estimate: Estimate
     chips: int
-    quotes: Mapping[str, money.Quote | None]
+    quotes: Mapping[str, Quote | None]
 
 
 def not_told_apart(a: Contender, b: Contender, metric: str) -> str:
@@ -109,8 +110,10 @@ def verdict_text(rows: Sequence[Contender], ranked: Ranking) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SplitRow:
+class SplitRow(Keyed):
     """The best run of its kind. row: as `mowich rl` answers it; prices: of its systems, by name, as labels say."""
+
+    KEYS = "kind label chips"
 
     kind: SplitKind
     row: RlRow
@@ -132,14 +135,19 @@ class SplitRow:
 
     def contender(self, metric: str) -> Contender:
         """What a decision reads of it."""
-        quotes = {name: money.quote(label) for name, label in self.prices.items()}
+        quotes = {name: quote(label) for name, label in self.prices.items()}
         return Contender(label=self.label, estimate=getattr(self.row, metric), chips=self.chips, quotes=quotes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrontPoint:
+class FrontPoint(Keyed):
     """A candidate that no other beats in both step time and dollars, in closed form. usd_per_mtok: NaN where no price
     is known."""
+
+    KEYS = (
+        "rollouts.system=rollouts rollouts.chips=rollout_chips rollouts.plan=rollout_plan rollouts.workers=workers "
+        "trainer.system=trainer trainer.chips=trainer_chips trainer.plan=trainer_plan step_s usd_per_mtok:finite"
+    )
 
     rollouts: str
     rollout_chips: int
@@ -156,25 +164,16 @@ class FrontPoint:
         """ "rollouts on trn3:64, training on gb300:72"."""
         return f"rollouts on {self.rollouts}:{self.rollout_chips}, training on {self.trainer}:{self.trainer_chips}"
 
-    def to_dict(self) -> dict[str, object]:
-        """A point of the contract."""
-        return {
-            "rollouts": {
-                "system": self.rollouts,
-                "chips": self.rollout_chips,
-                "plan": self.rollout_plan.to_dict(),
-                "workers": self.workers,
-            },
-            "trainer": {"system": self.trainer, "chips": self.trainer_chips, "plan": self.trainer_plan.to_dict()},
-            "step_s": self.step_s,
-            "usd_per_mtok": None if math.isnan(self.usd_per_mtok) else self.usd_per_mtok,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RlSplit:
+class RlSplit(Keyed):
     """The best run of each kind, those over two vendors first, who of them is best, and the front of all candidates
     with at most the chips asked for. evaluated: candidates in closed form."""
+
+    KEYS = (
+        "chips=ask.chips systems=ask.systems goal=ask.goal metric=ask.metric best=ranking.best "
+        "not_told_apart=ranking.close verdict cheaper rows front evaluated"
+    )
 
     ask: SplitAsk
     rows: tuple[SplitRow, ...]
@@ -210,23 +209,6 @@ class RlSplit:
         """The best row of some kinds, by the number that decides; None where none has it."""
         known = [row for row in self.rows if row.kind in kinds and getattr(row.row, self.ask.metric).value is not None]
         return min(known, key=lambda row: float(getattr(row.row, self.ask.metric)), default=None)
-
-    def to_dict(self) -> dict[str, object]:
-        """The key "split" of the contract; rows and the decision name places of the answer's rows."""
-        found = self.ranking
-        return {
-            "chips": self.ask.chips,
-            "systems": list(self.ask.systems),
-            "goal": self.ask.goal,
-            "metric": self.ask.metric,
-            "best": found.best,
-            "not_told_apart": list(found.close),
-            "verdict": self.verdict,
-            "cheaper": self.cheaper,
-            "rows": [{"kind": row.kind, "label": row.label, "chips": row.chips} for row in self.rows],
-            "front": [point.to_dict() for point in self.front],
-            "evaluated": self.evaluated,
-        }
 
 
 # ---- the search

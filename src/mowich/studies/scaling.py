@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import exact
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.price_terms import term_of_row
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.binding import binds
@@ -62,7 +62,7 @@ def scaling(
     whole = equip(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
-    term = money.term_of_row(inputs, row["system"])
+    term = term_of_row(inputs, row["system"])
     own, tuned = int(row["chips_requested"]), is_hand_tuned(inputs, row["system"])
 
     among = {"precision": (str(row["plan"]["precision"]),), "offload": ("none",)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.requests.jobs import PlanRequest
 from mowich.serving.search import ServeJob
 from mowich.studies.serving_plan import ServeResult, plan_serving
 
@@ -66,7 +67,11 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
     """
     model, job = load_model(_MODEL), ServeJob(prompt=prompt, output=output, ttft_s=5.0, tpot_s=tpot_s)
     runs = {
-        (on, w): plan_serving(model, on, job=job, facts=facts, engine=_ENGINE, top=1, fixed={"weights": (w,)})
+        (on, w): plan_serving(
+            PlanRequest(
+                facts=facts, model=model, systems=(on,), serve=job, engine=_ENGINE, top=1, fixed={"weights": (w,)}
+            )
+        )
         for on in (_OLD, _NEW)
         for w in ("bf16", "mxfp4")
     }

@@ -51,6 +51,12 @@ class ServeFit(Shown):
     """fits: None where the range of the usable memory decides. held: the plan shown (None: none is legal); smallest: by
     format of the weights, the fewest chips tried that hold one request (None: none of those tried)."""
 
+    SCHEMA = "mowich/fit@1"
+    KEYS = (
+        "inputs system_id display engine **told_held chips devices_per_chip fits reason "
+        "memory_capacity_B=capacity_B binds smallest_chips largest_tried smallest_by_weights=smallest"
+    )
+
     inputs: Mapping[str, object]
     system_id: str
     display: str
@@ -75,26 +81,10 @@ class ServeFit(Shown):
         first = next(iter(self.smallest.values()))
         return first.chips if first else None
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/fit@1` JSON."""
-        held = self.held.to_dict() if self.held else {"plan": None, "workers": 0, "requests": 0, "memory_B": {}}
-        return {
-            "schema": "mowich/fit@1",
-            "inputs": dict(self.inputs),
-            "system_id": self.system_id,
-            "display": self.display,
-            "engine": self.engine,
-            **held,
-            "chips": self.chips,
-            "devices_per_chip": self.devices_per_chip,
-            "fits": self.fits,
-            "reason": self.reason,
-            "memory_capacity_B": self.capacity_B,
-            "binds": self.binds,
-            "smallest_chips": self.smallest_chips,
-            "largest_tried": self.largest_tried,
-            "smallest_by_weights": {w: h.to_dict() if h else None for w, h in self.smallest.items()},
-        }
+    @property
+    def told_held(self) -> Mapping[str, object]:
+        """`held` as the JSON states it."""
+        return self.held.to_dict() if self.held else {"plan": None, "workers": 0, "requests": 0, "memory_B": {}}
 
 
 def _narrower(native: str, system: System) -> list[str]:

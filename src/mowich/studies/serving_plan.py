@@ -18,6 +18,7 @@ from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
 from mowich.facts import Facts
+from mowich.facts.together import moves_together
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
@@ -28,6 +29,8 @@ from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
+from mowich.requests.footing import YearAsk
+from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.hit_curve import HitCurve
@@ -37,32 +40,19 @@ from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
-from mowich.studies.footing import Footing, OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
+from mowich.studies.footing import OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
-from mowich.studies.yearly import YearAsk, Yearly, with_year
+from mowich.studies.yearly import Yearly, with_year
 from mowich.sums import float_sum
 from mowich.units import show_gib
 
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
-
-
-_ESTIMATES = (
-    "ttft_s",
-    "tpot_s",
-    "tokens_per_s_per_chip",
-    "tokens_per_s_per_user",
-    "usd_per_mtok",
-    "J_per_token",
-    "breakeven_usd_per_chip_h",
-    "breakeven_W_per_chip",
-)
-"""Numbers of a row with their ranges, as the JSON names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +62,15 @@ class ServeRow(LaunchedRow):
     front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
     prompt's tokens that the cache has, where it follows from a trace; tokens_served: in the days that a budget pays
     for; owned: what chips cost that are there; yearly: what a year of it comes to; None without."""
+
+    KEYS = (
+        "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason "
+        "mode batch memory_capacity_B binds prefill=stated_prefill decode=stated_decode replicas ttft_s tpot_s "
+        "tokens_per_s_per_chip tokens_per_s_per_user usd_per_mtok J_per_token breakeven_usd_per_chip_h "
+        "breakeven_W_per_chip memory_B price=price_label power_basis:none? tokens_served? owned? yearly? "
+        "undecided:none? cached_frac? front measured.distance=distance measured.nearest=nearest unstated:none? "
+        "random_arrivals=arrivals?"
+    )
 
     system: str
     system_id: str
@@ -114,35 +113,15 @@ class ServeRow(LaunchedRow):
     owned: OwnedChips | None = None
     yearly: Yearly | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front; unstated: settings
-        of the engine that nobody stated, where there are any; random_arrivals: what they do to a plan of `plan`."""
-        names = "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason"
-        names += " mode batch memory_capacity_B binds"
-        out: dict[str, object] = {k: getattr(self, k) for k in names.split()}
-        out["prefill"] = stated_plan(self.prefill, self.lnc) if self.prefill else None
-        out["decode"] = stated_plan(self.decode, self.lnc) if self.decode else None
-        out["replicas"] = dict(self.replicas)
-        for k in _ESTIMATES:
-            out[k] = getattr(self, k).to_dict()
-        out["memory_B"] = dict(self.memory_B)
-        out["price"] = self.price_label
-        if self.power_basis:
-            out["power_basis"] = self.power_basis
-        for own in ("tokens_served", "owned", "yearly"):
-            if (told := getattr(self, own)) is not None:
-                out[own] = told.to_dict()
-        if self.undecided:
-            out["undecided"] = self.undecided
-        if self.cached_frac is not None:
-            out["cached_frac"] = self.cached_frac
-        out["front"] = [list(p) for p in self.front]
-        out["measured"] = {"distance": self.distance, "nearest": [asdict(near) for near in self.nearest]}
-        if self.unstated:
-            out["unstated"] = [setting.to_dict() for setting in self.unstated]
-        if self.arrivals:
-            out["random_arrivals"] = self.arrivals.to_dict()
-        return out
+    @property
+    def stated_prefill(self) -> Mapping[str, object] | None:
+        """The plan of a prefill worker as the JSON states it."""
+        return None if self.prefill is None else stated_plan(self.prefill, self.lnc)
+
+    @property
+    def stated_decode(self) -> Mapping[str, object] | None:
+        """That of a decode worker."""
+        return None if self.decode is None else stated_plan(self.decode, self.lnc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,10 +349,11 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 
     names = d.table.take(np.array([i])).names
     values = np.array([facts.number(path) for path in names])
-    cases = [values]  # then each end of each range, all else as it is
+    ranged, cases = list[str](), [values]  # then each end of each range, all else as it is
     for k, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
+        ranged.append(fact.path)
         for end in (fact.low, fact.high):
             cases.append(values.copy())
             cases[-1][k] = end
@@ -381,7 +361,8 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
     s, table = d.shapes.take(rows), d.table.take(rows)
     costs, _, verified, _ = table.assemble(np.array(cases))
     t = total(step(s, costs, n=users / np.maximum(1.0, s.pp), context=context, verify=verified))
-    moves = np.log(t[1:] / t[0]).reshape(-1, 2)
+    found = zip(ranged, *np.log(t[1:] / t[0]).reshape(-1, 2).T.tolist(), strict=True)
+    moves = np.array([ends for _, *ends in moves_together([*found], facts)]).reshape(-1, 2)
     moves = moves[np.abs(moves).max(axis=1, initial=0.0) > 1e-3]
     downs, ups = (np.maximum(0.0, side.max(axis=1, initial=0.0)).tolist() for side in (-moves, moves))
     return downs, ups
@@ -574,27 +555,17 @@ def _solve_shipped(
 
 
 def plan_serving(
-    model: Model,
-    spec: str,
-    *,
-    job: ServeJob,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    top: int = 5,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    prefer: bool = False,
-    runs: Callable[[ServePlan], bool] | None = None,
+    asked: PlanRequest, *, prefer: bool = False, runs: Callable[[ServePlan], bool] | None = None
 ) -> ServeResult:
-    """The `top` cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of
-    those that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
+    """The cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of those
+    that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
     begin = time.process_time()
-    system = resolve(facts, spec, chips=chips)
+    model, spec, job, facts, fixed = asked.model, asked.systems[0], asked.serve_job, asked.facts, asked.fixed
+    system = resolve(facts, spec, chips=asked.chips)
     margin = preference.margin(facts) if prefer else 0.0
-    how: _How = {"top": top, "term": term, "margin": margin, "runs": runs}
-    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, engine, fixed or {}, how)
-    inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
+    how: _How = {"top": asked.top, "term": asked.term, "margin": margin, "runs": runs}
+    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, asked.engine, fixed, how)
+    inputs = serving_inputs(model, job, fixed, asked.term, [(spec, system, name)], facts)
     return ServeResult(
         kind="plan",
         inputs=inputs,
@@ -610,38 +581,25 @@ def plan_serving(
     )
 
 
-def compare_serving(
-    model: Model,
-    specs: Sequence[str],
-    *,
-    job: ServeJob,
-    facts: Facts,
-    chips: int | None = None,
-    engine: str | None = None,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    footing: Footing | None = None,
-    year: YearAsk | None = None,
-) -> ServeResult:
-    """The cheapest plan of each system that meets the limits, in the order given. footing: what says how many chips
-    each system has, in the place of `chips` and `term`; year: the time that rows are told for."""
+def compare_serving(asked: CompareRequest) -> ServeResult:
+    """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
-    on = footing or Footing(chips=chips, term=term)
-    placed, notes = placed_systems(facts, specs, on)
+    facts, model, job, on = asked.facts, asked.model, asked.serve_job, asked.footing
+    placed, notes = placed_systems(asked)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for own in placed:
         system = resolve(facts, own.name, chips=own.chips)
         if own.no_chips:
-            name = engine_for(facts, system, engine, model)
+            name = engine_for(facts, system, asked.engine, model)
             none = without_deployment(own.name, system, name, own.no_chips, facts, own.term)
             found, got = [replace(none, chips_requested=0, binds="no chips")], _nothing()
         else:
             how: _How = {"top": 1, "term": own.term, "with_front": False}
-            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, engine, fixed or {}, how)
+            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, asked.engine, asked.fixed, how)
         systems.append((own.name, system, name))
         rows.append(_paid_for(found[0], own, facts))
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
-    inputs = serving_inputs(model, job, fixed or {}, on.kind, systems, facts)
+    inputs = serving_inputs(model, job, asked.fixed, on.kind(asked.term), systems, facts)
     told = [
         {**entry, **({"chips": 0} if own.no_chips else {}), **own.inputs()}
         for entry, own in zip(inputs["systems"], placed, strict=True)  # type: ignore[call-overload]
@@ -650,17 +608,17 @@ def compare_serving(
         kind="compare",
         inputs={
             **inputs,
-            **({} if on.chips is None else {"chips": on.chips}),
+            **({} if asked.chips is None else {"chips": asked.chips}),
             "systems": told,
             **on.inputs(),
-            **(year.inputs() if year else {}),
+            **(asked.year.inputs() if asked.year else {}),
         },
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,
         feasible=feasible,
         seconds=time.process_time() - begin,
-        rows=Rows(rivals(rows, facts, year)),
+        rows=Rows(rivals(rows, facts, asked.year)),
         warnings=(*notes, *_unstated_of(rows)),
         notes=tuple(notes),
     )
@@ -668,11 +626,11 @@ def compare_serving(
 
 def _paid_for(row: ServeRow, own: PlacedSystem, facts: Facts) -> ServeRow:
     """A row with the tokens of the days that a budget pays for."""
-    budget = own.budget
-    if budget is None or own.no_chips or row.tokens_per_s_per_chip.value is None:
+    paid = own.paid
+    if paid is None or own.no_chips or row.tokens_per_s_per_chip.value is None:
         return row
-    tokens = tokens_served(row.tokens_per_s_per_chip, row.chips_requested, budget)
-    there = owned_chips(facts, row.system_id, row.chips_requested, tokens, 0.0, budget) if budget.more else None
+    tokens = tokens_served(row.tokens_per_s_per_chip, row.chips_requested, paid)
+    there = owned_chips(facts, row.system_id, row.chips_requested, tokens, 0.0, paid) if paid.more else None
     return replace(row, tokens_served=tokens, owned=there)
 
 
@@ -699,7 +657,7 @@ def rivals(rows: Sequence[ServeRow], facts: Facts, year: YearAsk | None = None) 
     )
 
 
-def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk | None = None) -> ServeResult:
+def joined_results(results: Sequence[ServeResult], asked: CompareRequest) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
@@ -711,7 +669,7 @@ def joined_results(results: Sequence[ServeResult], facts: Facts, year: YearAsk |
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),
             seconds=float_sum(r.seconds for r in results),
-            rows=Rows(rivals([row for r in results for row in r.rows], facts, year)),
+            rows=Rows(rivals([row for r in results for row in r.rows], asked.facts, asked.year)),
             warnings=(
                 *(note for r in results for note in r.notes),
                 *_unstated_of([row for r in results for row in r.rows]),

@@ -24,6 +24,12 @@ class Staleness(Shown):
         ()
     """
 
+    SCHEMA = "mowich/facts-stale@1"
+    KEYS = (
+        "facts_hash inputs.older_than_s=older_than_s inputs.as_of=as_of facts newest_days=newest "
+        "oldest_days=oldest rows=stale"
+    )
+
     older_than_s: float
     as_of: datetime.date
     facts: int
@@ -31,18 +37,6 @@ class Staleness(Shown):
     oldest: int | None
     stale: tuple[LastLook, ...]
     facts_hash: str
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON of mowich/facts-stale@1."""
-        return {
-            "schema": "mowich/facts-stale@1",
-            "facts_hash": self.facts_hash,
-            "inputs": {"older_than_s": self.older_than_s, "as_of": self.as_of.isoformat()},
-            "facts": self.facts,
-            "newest_days": self.newest,
-            "oldest_days": self.oldest,
-            "rows": [one.to_dict() for one in self.stale],
-        }
 
 
 def find_stale(facts: Facts, older_than_s: float, as_of: datetime.date) -> Staleness:

@@ -20,6 +20,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip
@@ -89,14 +90,16 @@ def _served(
 ) -> ServeRow:
     try:
         found = compare_serving(
-            model,
-            [point.system],
-            job=job,
-            facts=facts,
-            chips=point.chips,
-            engine=point.engine,
-            fixed=fixed,
-            term=term,
+            CompareRequest(
+                facts=facts,
+                model=model,
+                systems=(point.system,),
+                serve=job,
+                chips=point.chips,
+                engine=point.engine,
+                fixed=fixed,
+                term=term,
+            )
         )
         return found.rows[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have

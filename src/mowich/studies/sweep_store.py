@@ -275,6 +275,9 @@ class Verified(Shown):
     """The parts of a directory against their checksums. sound, damaged, missing: names of parts, in order; strays:
     files that are none of this sweep, and left-over ones of its own."""
 
+    SCHEMA = "mowich/sweep-verify@1"
+    KEYS = "folder sound:count damaged missing strays"
+
     folder: Path
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
@@ -285,17 +288,6 @@ class Verified(Shown):
     def misread(self) -> tuple[str, ...]:
         """The strays that a reader of the directory takes for rows of the sweep."""
         return tuple(name for name in self.strays if not name.startswith(("_", ".")))
-
-    def to_dict(self) -> dict[str, object]:
-        """Keys: schema, folder, sound (a count), damaged, missing, strays (names)."""
-        return {
-            "schema": "mowich/sweep-verify@1",
-            "folder": str(self.folder),
-            "sound": len(self.sound),
-            "damaged": list(self.damaged),
-            "missing": list(self.missing),
-            "strays": list(self.strays),
-        }
 
 
 def verify_parts(

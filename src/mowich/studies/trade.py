@@ -74,21 +74,14 @@ class Why(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trades:
+class Trades(Keyed):
     """What is told beside plans. why: what the neighbours of the best cost; front: rows that trade time for memory,
     cost and energy; None: not asked for, or no plan fits."""
 
+    KEYS = "why? pareto=front?"
+
     why: Why | None = None
     front: tuple[Row, ...] | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """What they add to the JSON of the plans."""
-        out: dict[str, object] = {}
-        if self.why is not None:
-            out["why"] = self.why.to_dict()
-        if self.front is not None:
-            out["pareto"] = [row.to_dict() for row in self.front]
-        return out
 
 
 def trades(

@@ -22,6 +22,7 @@ from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.progress import steps
+from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.anchors import METRICS
 from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
@@ -114,17 +115,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficResult(Shown):
-    """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
-    of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
-    makespan; cached_of: shares of the prompt tokens that were in the device's memory and in each tier; tier_read_B,
-    tier_written_B: bytes that went over the links of the tiers; load_wait_s: of requests, until what a tier holds was
-    there; media: of images and sound, and the parts of the time to first token (empty: text alone); chips_mean: that
-    were paid for at a time; chips_of: by system; is_mixed: whether they are of several; measured: how far away measured
-    rows are from the pool that decodes, and the nearest of them, as in the rows of a plan; sessions: of a load of
-    sessions, the time to a task, its parts and its cost (None: of another load); scaling: how replicas came and went
-    (empty: they do not); disturbed: requests whose replica went before they were answered (empty: none goes); tenants:
-    loads of LoRA adapters, and the spread between those who ask for them (empty: there are none); seconds: processor
-    time taken, for the eye: it is no part of `to_dict`.
+    """What the users saw and what the machines did.
 
     Units: seconds; shares.
 
@@ -135,48 +126,91 @@ class TrafficResult(Shown):
     """
 
     inputs: Mapping[str, object]
+    """The question, as it was asked."""
     facts_hash: str
+    """Of all facts."""
     requests: int
+    """That replicas took."""
     completed: int
+    """Requests that were answered."""
     counted: int
+    """Requests that stand in the times and the goodput."""
     ttft_s: Mapping[str, float | None]
+    """Time to the first token: mean and marks, p50 to p99."""
     tpot_s: Mapping[str, float | None]
+    """Time between tokens."""
     e2e_s: Mapping[str, float | None]
+    """Time to the last token."""
     queue_s: Mapping[str, float | None]
+    """Time in the queue."""
     goodput_frac: float | None
+    """Share of the counted requests within all limits; None where none are stated."""
     ranges: Mapping[str, Mapping[str, Sequence[float]]]
+    """Of the times, (low, high) by metric and mark; empty: none were made."""
     requests_per_s: float
+    """That were answered."""
     in_flight: float
+    """Requests inside, mean over the makespan."""
     tokens_per_s_per_chip: float
+    """Of answers."""
     utilisation: float
+    """Share of time in which the replicas take steps."""
     J_per_token: float | None
+    """Of answers; None without a known power."""
     usd_per_mtok: float | None
+    """USD per million tokens of answers; None without a price."""
     cached_frac: float
+    """Share of the prompt tokens that a cache had."""
     prompt_mean: float
+    """Tokens of a prompt that was answered."""
     preemptions: int
+    """Times that an answered request was put out of a batch."""
     failures: int
+    """Times that an answered request lost its replica."""
     chips: int
+    """Of all replicas, whether there all the time or not."""
     chips_mean: float
+    """Chips that were paid for at a time."""
     chips_of: Mapping[str, int]
+    """Chips by system."""
     is_mixed: bool
+    """Whether the chips are of several systems."""
     usd_per_h: float | None
+    """USD per hour of the chips that were paid for; None without a price."""
     scale_ups: int
+    """Replicas that the rule of scaling ordered."""
     makespan_s: float
+    """Time that was played."""
     events: int
+    """That were played."""
     steps: int
+    """Of engines."""
     seconds: float
+    """Processor time taken, for the eye: it is no part of `to_dict`."""
     coverage: Mapping[str, float]
+    """Share of the steps by kind of cost."""
     cached_of: Mapping[str, float] = field(default_factory=dict)
+    """Shares of the prompt tokens that were in the device's memory and in each tier."""
     tier_read_B: Mapping[str, float] = field(default_factory=dict)
+    """Bytes that came over the links of the tiers."""
     tier_written_B: Mapping[str, float] = field(default_factory=dict)
+    """Bytes that went over the links of the tiers."""
     load_wait_s: Mapping[str, float | None] = field(default_factory=dict)
+    """Of requests, until what a tier holds was there."""
     media: Mapping[str, object] = field(default_factory=dict)
+    """Of images and sound, and the parts of the time to first token; empty: text alone."""
     measured: Mapping[str, object] = field(default_factory=dict)
+    """How far away measured rows are from the pool that decodes, and the nearest of them, as in rows of a plan."""
     sessions: Mapping[str, object] | None = None
+    """Of a load of sessions, the time to a task, its parts and its cost; None: of another load."""
     scaling: Mapping[str, object] = field(default_factory=dict)
+    """How replicas came and went; empty: they do not."""
     disturbed: Mapping[str, object] = field(default_factory=dict)
+    """Requests whose replica went before they were answered; empty: none goes."""
     tenants: Mapping[str, object] = field(default_factory=dict)
+    """Loads of LoRA adapters, and the spread between those who ask for them; empty: there are none."""
     warnings: tuple[str, ...] = ()
+    """Lines that a reader has to know."""
 
     def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
@@ -945,26 +979,20 @@ def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[
     return step, first
 
 
-def traffic(
-    path: str | Path,
-    facts: Facts,
-    *,
-    requests_out: Path | None = None,
-    trace_out: Path | None = None,
-    sessions_out: Path | None = None,
-    draws: int | None = None,
-    autoscale: Sequence[str] = (),
-    regret: bool = False,
-) -> TrafficResult:
-    """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
-    `RANGED` requests); autoscale: rules in the place of those of the file, the first is played and the others are
-    compared; regret: what each paid beyond the best in hindsight."""
-    scenario = read_traffic(path, facts, rules=autoscale, regret=regret)
+def traffic(asked: TrafficRequest) -> TrafficResult:
+    """Read and run a scenario. Where nobody says how many other draws its ranges take, it has `REDRAWS`, and none where
+    it has more than `RANGED` requests."""
+    facts, draws, autoscale, regret = asked.facts, asked.draws, asked.autoscale, asked.regret
+    scenario = read_traffic(asked.scenario, facts, rules=autoscale, regret=regret)
     again: dict[str, object] = {} if draws is None else {"draws": draws}
     again |= ({"rules": list(autoscale)} if autoscale else {}) | ({"regret": True} if regret else {})
     scenario = replace(scenario, inputs={**scenario.inputs, **again})
     result = simulate_traffic(
-        scenario, facts, requests_out=requests_out, trace_out=trace_out, sessions_out=sessions_out
+        scenario,
+        facts,
+        requests_out=asked.requests_out,
+        trace_out=asked.trace_out,
+        sessions_out=asked.sessions_out,
     )
     result = compared_rules(scenario, facts, replace(result, measured=_measured(scenario, result)))
     if draws is None:
@@ -973,7 +1001,7 @@ def traffic(
             said = f"times have no ranges: more than {RANGED:,} requests; --draws {REDRAWS} plays them again"
             result = replace(result, warnings=(*result.warnings, said))
     trace = scenario.requests["trace"]
-    question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    question = [asked.scenario, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
     question += [",".join(autoscale), regret] if autoscale or regret else []
     if scenario.encoding is not None:
         question.append(repr(scenario.encoding.items))

@@ -104,28 +104,12 @@ def read_scaling(
     most = _most(node, apart, is_apart)
     if "replicas" in root:
         node.problem(None, "decides how many replicas there are", fix="leave out replicas")
-    for name, few, many in zip(POOLS_APART if is_apart else ("",), least, most, strict=True):
-        if many < few:
-            where = f"disaggregated.{name}" if is_apart else "least"
-            key = "least" if is_apart else "most"
-            node.problem(key, f"is above {where}" if is_apart else "is below least", given=node.raw(key))
-    if is_apart and all(few == many for few, many in zip(least, most, strict=True)):
-        node.problem(None, "neither pool can scale: least is the number of both", fix="a smaller least")
-    for key in dict.fromkeys(key for name, keys in _KEYS.items() if name not in named for key in keys):
-        if key in node and not rules and not any(key in _KEYS[name] for name in named):
-            of = " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys)
-            node.problem(key, f"is of {of}", given=node.raw(key), fix="leave it out")
-    limits = ("ttft", "tpot") if is_apart else ()
-    for name in ("sla", "forecast"):
-        lacks = [x for x in limits if x not in slo] if is_apart else [] if {"ttft", "tpot"} & set(slo) else ["ttft"]
-        if name in named and lacks:
-            node.problem(
-                "by", f"{name} plans by limits: slo.{lacks[0]} is missing", fix="slo: {ttft: 1 s, tpot: 50 ms}"
-            )
-            break
-    wants = node.raw("regret", False)
+    _check_bounds(node, least, most, is_apart)
+    if not rules:
+        _check_keys(node, named)
+    _check_limits(node, named, slo, is_apart)
     goodput = None
-    if isinstance(wants, dict):
+    if isinstance(node.raw("regret", False), dict):
         inner = node.node("regret")
         goodput = None if inner.raw("goodput") is None else inner.number("goodput", 1.0, low=0.0, high=1.0)
         inner.done()
@@ -150,6 +134,35 @@ def read_scaling(
     )
     node.done()
     return out
+
+
+def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_apart: bool) -> None:
+    """The most replicas of a pool are at least the least, and a pool can scale."""
+    for name, few, many in zip(POOLS_APART if is_apart else ("",), least, most, strict=True):
+        if many < few:
+            where = f"disaggregated.{name}" if is_apart else "least"
+            key = "least" if is_apart else "most"
+            node.problem(key, f"is above {where}" if is_apart else "is below least", given=node.raw(key))
+    if is_apart and all(few == many for few, many in zip(least, most, strict=True)):
+        node.problem(None, "neither pool can scale: least is the number of both", fix="a smaller least")
+
+
+def _check_keys(node: Node, named: Sequence[str]) -> None:
+    """No key is of a rule that is not asked for."""
+    for key in dict.fromkeys(key for name, keys in _KEYS.items() if name not in named for key in keys):
+        if key in node and not any(key in _KEYS[name] for name in named):
+            of = " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys)
+            node.problem(key, f"is of {of}", given=node.raw(key), fix="leave it out")
+
+
+def _check_limits(node: Node, named: Sequence[str], slo: Mapping[str, float], is_apart: bool) -> None:
+    """Rules that plan by limits have them: one of both, or of pools apart each its own."""
+    limits = ("ttft", "tpot")
+    lacks = [x for x in limits if x not in slo] if is_apart else [] if set(limits) & set(slo) else ["ttft"]
+    planner = next((name for name in ("sla", "forecast") if name in named), None)
+    if planner and lacks:
+        words = f"{planner} plans by limits: slo.{lacks[0]} is missing"
+        node.problem("by", words, fix="slo: {ttft: 1 s, tpot: 50 ms}")
 
 
 def _counts(node: Node, key: str, is_apart: bool, *, whole: bool, low: float = 1.0) -> tuple[float, ...]:

@@ -42,47 +42,76 @@ class AdapterLoad(TypedDict):
 
 
 class Traffic(TypedDict, total=False):
-    """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
-    or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
-    without end; prompt, output, turns, think, images, audio: in words; media: what the last two were read into;
-    duration: nobody comes later, s; counted: arrivals between these times stand in the figures, s; max_tokens: the
-    limit on an answer that requests state. sessions: of agents, or of a trace of sessions, in all; agents: their kinds,
-    in words; form: the format of a trace of sessions; deltas: whether its lines hold what a turn adds."""
+    """Where requests come from, as it was asked: a trace, or what requests are drawn from."""
 
     trace: Required[str | None]
+    """Its path, or None: requests are drawn."""
     limit: int | None
+    """The first so many requests of the trace; None: all."""
     speed: float
+    """How many times as fast as the trace they come."""
     rate: float | dict[str, str]
+    """Requests per second, or along time, in words."""
     curve: RateCurve | None
+    """The rate along time, read."""
     period: float
+    """After which the rate comes again, s."""
     users: int
+    """That ask without end."""
     ramp_up: float
+    """In which the users come, s."""
     requests: int
+    """In all."""
     duration: float
+    """Nobody comes later, s."""
     arrivals: str
+    """Their process, in a word."""
     cv: float
+    """Standard deviation of the time between arrivals over its mean."""
     seed: int
+    """Of what is drawn."""
     shared_prefix: int
+    """Tokens at the start of every prompt."""
     priorities: int
+    """Classes of requests."""
     prompt_lengths: Draw
+    """`prompt`, read."""
     output_lengths: Draw
+    """`output`, read."""
     turn_counts: Draw | None
+    """`turns`, read."""
     pauses: Pauses | None
+    """`think`, read."""
     prompt: str
+    """Tokens of new prompts, in words."""
     output: str
+    """Tokens of answers, in words."""
     turns: str
+    """Of a conversation, in words."""
     think: str
+    """Seconds between turns, in words."""
     counted: list[float]
+    """Arrivals between these times stand in the figures, s."""
     max_tokens: int
+    """The limit on an answer that requests state."""
     sessions: int | None
+    """Of agents, or of a trace of sessions, in all."""
     agents: dict[str, object]
+    """Their kinds, in words."""
     kinds: list[AgentKind]
+    """`agents`, read."""
     form: SessionForm | None
+    """The format of a trace of sessions."""
     deltas: bool
+    """Whether its lines hold what a turn adds."""
     adapters: AdapterLoad
+    """LoRA adapters that requests ask for."""
     images: dict[str, object]
+    """In words."""
     audio: dict[str, object]
+    """In words."""
     media: tuple[MediaLoad, ...]
+    """What `images` and `audio` were read into."""
 
 
 MOST_ANSWERED = 2**20

@@ -11,6 +11,7 @@ import numpy as np
 from mowich.facts import Facts
 from mowich.serving.search import ServeJob, closed_load
 from mowich.serving.steady import closed_loop
+from mowich.shown import Keyed
 from mowich.software.engine import UNSTATED
 from mowich.studies.serving import Deployment
 
@@ -21,9 +22,11 @@ _WORDS = {"graphs": ("decode", "piecewise"), "moe": ("trtllm", "deepgemm")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnstatedSetting:
+class UnstatedSetting(Keyed):
     """A setting that nobody stated. low, high: what measured rows of the engine were started with; ttft, tpot: the
     time to first token and the time per token at these ends over those of their mean."""
+
+    KEYS = "setting=field low high ttft tpot"
 
     setting: str
     low: str
@@ -31,15 +34,10 @@ class UnstatedSetting:
     ttft: tuple[float, float]
     tpot: tuple[float, float]
 
-    def to_dict(self) -> dict[str, object]:
-        """As in the rows of `mowich/plan@1`."""
-        return {
-            "setting": f"plan.{self.setting}",
-            "low": self.low,
-            "high": self.high,
-            "ttft": list(self.ttft),
-            "tpot": list(self.tpot),
-        }
+    @property
+    def field(self) -> str:
+        """The setting as a question names it."""
+        return f"plan.{self.setting}"
 
     @property
     def matters(self) -> bool:
@@ -54,8 +52,8 @@ class UnstatedSetting:
             if max(abs(math.log(x)) for x in both) >= TOLD_FROM
         ]
         return (
-            f"plan.{self.setting} of {engine} is not stated: measured rows have {self.low} to {self.high}, which moves"
-            f" {' and '.join(moves)}; --set plan.{self.setting}={self.low} narrows the range"
+            f"{self.field} of {engine} is not stated: measured rows have {self.low} to {self.high}, which moves"
+            f" {' and '.join(moves)}; --set {self.field}={self.low} narrows the range"
         )
 
 

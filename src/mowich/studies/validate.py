@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mowich.evidence.forward_rows import is_pass
-from mowich.evidence.rl_rows import is_rl
+from mowich.evidence.measured_tables import read_csv, shipped_as, table_kind
 from mowich.evidence.scores import Validation
-from mowich.evidence.validate import read_csv, shipped_as, validate_rows
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 from mowich.shown import Rows
 from mowich.studies.forward_evidence import score_passes
@@ -21,10 +20,10 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
     if shipped_as(path) is not None:
         return validate_rows(path, facts)
     rows = read_csv(Path(str(path)), facts)
-    columns = list(rows[0])
-    if is_pass(columns):
+    kind = table_kind(rows[0])
+    if kind == "passes":
         return Validation(path=str(path), facts_hash=facts.hash(), rows=Rows(score_passes(rows, facts)))
-    if not is_rl(columns):
+    if kind != "rl":
         return validate_rows(path, facts)
     results, pairs = score_rl(rows, facts)
     return Validation(path=str(path), facts_hash=facts.hash(), rows=Rows(results), pairs=pairs)

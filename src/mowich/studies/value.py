@@ -20,6 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.progress import steps
 from mowich.requests.gaps import VALUE_UNITS
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
 from mowich.shown import Keyed, Rows, Shown
 from mowich.software.engine import engine_for, engine_names
@@ -106,6 +107,12 @@ class ValueStudy(Shown):
         'memory'
     """
 
+    SCHEMA = "mowich/value@1"
+    KEYS = (
+        "inputs facts_hash system_id display of today price_label memory_label unit shown_unit price memory_price "
+        "life rows"
+    )
+
     inputs: Mapping[str, object]
     facts_hash: str
     system_id: str
@@ -119,19 +126,15 @@ class ValueStudy(Shown):
     life: Estimate
     rows: Rows[ValuePoint]
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/value@1` contract."""
-        names = ("facts_hash", "system_id", "display", "of", "today", "price_label", "memory_label")
-        estimates = ("price", "memory_price", "life")
-        return {
-            "schema": "mowich/value@1",
-            "inputs": dict(self.inputs),
-            **{name: getattr(self, name) for name in names},
-            "unit": VALUE_UNITS[self.of],
-            "shown_unit": VALUED[self.of].shown,
-            **{name: getattr(self, name).to_dict() for name in estimates},
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    @property
+    def unit(self) -> str:
+        """Unit of an amount of the property, SI."""
+        return VALUE_UNITS[self.of]
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that a page shows it in."""
+        return VALUED[self.of].shown
 
 
 def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, float]:
@@ -270,7 +273,10 @@ def _solver(
         under = facts.with_values(settings) if settings else facts
         cached = None
         if train is not None:
-            asked = system_asks(model, [on], train=train, chips=chips, facts=under, fixed=fixed, term=term, stack=stack)
+            of_one = CompareRequest(
+                facts=under, model=model, systems=(on,), train=train, chips=chips, fixed=fixed, term=term, stack=stack
+            )
+            asked = system_asks(of_one)
             row = solve_system(asked.asks[0], fixed=fixed, brief=True)[0]
             speed, days, usd, plan = row.tokens_per_s_per_chip, row.days, row.usd_per_mtok, str(row.plan or "")
             feasible, reason = row.feasible is True, row.reason or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from mowich.estimate import Estimate
@@ -18,9 +18,11 @@ MORE_IS_FASTER = ("tokens_per_s_per_chip",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedFigure:
+class VerifiedFigure(Keyed):
     """One figure of a log. measured: in `unit`; predicted: None where the forecast has no such number; ratio: predicted
     over measured, as times (above 1: predicted slower), None where the log is of another setup."""
+
+    KEYS = "name what log measured unit predicted:bare ratio status"
 
     name: str
     what: str
@@ -39,18 +41,6 @@ class VerifiedFigure:
     def slower(self) -> float:
         """Measured over predicted, as times: 1.2 is 20% slower than predicted."""
         return 1.0 / self.ratio if self.ratio else 1.0
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "what": self.what,
-            "log": self.log,
-            "measured": self.measured,
-            "unit": self.unit,
-            "predicted": replace(self.predicted, breakdown={}, coverage={}).to_dict() if self.predicted else None,
-            "ratio": self.ratio,
-            "status": self.status,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

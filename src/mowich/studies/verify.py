@@ -24,7 +24,7 @@ from mowich.launch.serving_benchmark import sent_load
 from mowich.machines.system import parse_spec, resolve
 from mowich.models.model import Model
 from mowich.requests.result_check import whole_result
-from mowich.shown import Result, Rows, Shown
+from mowich.shown import Result, Rows, Shown, plain_json
 from mowich.studies.calibrate import Calibration, calibrate
 from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
 
@@ -113,7 +113,7 @@ class Verification(Shown):
             "verdict": self.verdict,
             "rows": [row.to_dict() for row in self.rows],
             "setup": [item.to_dict() for item in self.setup],
-            "refused": [{"where": one.where, "reason": one.reason} for one in self.refused],
+            "refused": plain_json(self.refused),
             "causes": [cause.to_dict() for cause in self.causes],
             "calibrate": _calibrated(self.calibration, self.command),
         }

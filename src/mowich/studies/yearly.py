@@ -28,58 +28,30 @@ from mowich.estimate import (
     worst_grade,
 )
 from mowich.facts import Facts
-from mowich.requests.footing import TokenPrice
+from mowich.price_terms import OWN, quote, term_words
+from mowich.requests.footing import YearAsk
+from mowich.shown import Keyed
 from mowich.software.vendors import ported_stack, vendor_of
 from mowich.sums import float_sum
-from mowich.units import UNITS
 
 GW = 1e9
 """W of a gigawatt."""
 _MTOK = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class YearAsk:
-    """per: "year", "month" or "day"; sells: USD of a million tokens, None: not asked; within_s: seconds in which a port
-    has to pay, None: as the facts say."""
-
-    per: str
-    sells: TokenPrice | None
-    within_s: float | None
-
-    @property
-    def period_s(self) -> float:
-        """Seconds of the time that rows are told for."""
-        return UNITS[self.per].value
-
-    @property
-    def price(self) -> Estimate | None:
-        """What a million tokens are sold at."""
-        if self.sells is None:
-            return None
-        low, value, high = self.sells
-        return Estimate(value=value, unit=money.PER_MTOK, low=low, high=high, grade="user")
-
-    def within(self, facts: Facts) -> Estimate:
-        """Years in which a port has to pay."""
-        return porting_within_years(facts) if self.within_s is None else exact(self.within_s / YEAR_S, "year", "user")
-
-    def inputs(self) -> dict[str, object]:
-        """As a result states it."""
-        return {
-            "per": self.per,
-            "period_s": self.period_s,
-            **({} if self.sells is None else {"sells": self.sells._asdict()}),
-            **({} if self.within_s is None else {"within_s": self.within_s}),
-        }
+def _within(ask: YearAsk, facts: Facts) -> Estimate:
+    """Years in which a port has to pay."""
+    return porting_within_years(facts) if ask.within_s is None else exact(ask.within_s / YEAR_S, "year", "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class Beside(Keyed):
     """A row beside the first one. row: the name of that one; saving_usd: of the tokens that both make in the time, and
     saving_usd_per_GW of those that a gigawatt of either makes; saving_usd_per_chip_year: of the tokens that a chip of
     this row makes in a year; porting_usd, pays_from_chips: what a port costs, and from how many chips it is earned back
     within `within_years`, None where the software is of the same maker."""
+
+    KEYS = "beside=row saving_usd saving_usd_per_GW saving_usd_per_chip_year porting_usd? pays_from_chips?"
 
     row: str
     saving_usd: Estimate
@@ -88,18 +60,15 @@ class Beside:
     porting_usd: Estimate | None = None
     pays_from_chips: Estimate | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        names = ("saving_usd", "saving_usd_per_GW", "saving_usd_per_chip_year", "porting_usd", "pays_from_chips")
-        found = {name: e for name in names if (e := getattr(self, name)) is not None}
-        return {"beside": self.row, **{name: e.to_dict() for name, e in found.items()}}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yearly:
+class Yearly(Keyed):
     """What a row comes to in the time that was asked, at work all the time. cost_usd: at the price of the row;
     energy_J: at the meter; provisioned_W: at the meter, of all its chips; revenue_usd, margin_usd: at the price of
     tokens that was asked; residual_usd: what machines that are bought now are worth after `within_years`; beside: the
     saving beside the first row. None: not asked, or nothing to tell."""
+
+    KEYS = "tokens cost_usd revenue_usd? margin_usd? energy_J provisioned_W residual_usd? within_years **beside"
 
     tokens: Estimate
     cost_usd: Estimate
@@ -110,15 +79,6 @@ class Yearly:
     margin_usd: Estimate | None = None
     residual_usd: Estimate | None = None
     beside: Beside | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """`yearly` of a row."""
-        names = ("tokens", "cost_usd", "revenue_usd", "margin_usd", "energy_J", "provisioned_W", "residual_usd")
-        found = {name: e for name in (*names, "within_years") if (e := getattr(self, name)) is not None}
-        return {
-            **{name: e.to_dict() for name, e in found.items()},
-            **(self.beside.to_dict() if self.beside else {}),
-        }
 
 
 class YearRow(Protocol):
@@ -182,12 +142,12 @@ class _Side:
     @property
     def kind(self) -> str:
         """The kind of price, "" where it is not known."""
-        found = money.quote(self.row.price_label)
+        found = quote(self.row.price_label)
         return "" if found is None else found.term
 
 
 def _side(row: YearRow, facts: Facts, tokens_per_s: Estimate) -> _Side:
-    found = money.quote(row.price_label)
+    found = quote(row.price_label)
     kind = "" if found is None else found.term
     chip = str(facts.meta("systems", row.system_id)["chip"])
     per_chip = power.by_part(facts, row.system_id, energy.read_site(facts)).total
@@ -232,7 +192,7 @@ def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, RowEnds]:
 
 def _rate(facts: Facts, row: YearRow, kind: str) -> Estimate:
     """USD per chip and second at the kind of price that a row has; a user's own stands under every kind."""
-    term = {money.OWN: "default", "": "default"}.get(kind, kind)
+    term = {OWN: "default", "": "default"}.get(kind, kind)
     return money.price(facts, row.system_id, term=term).rate
 
 
@@ -257,10 +217,12 @@ def _year(side: _Side, facts: Facts, ask: YearAsk) -> Yearly:
     powered = energy.powered_chips(row.chips_used, row.chips_idle, draw.idle_share)
     drawn = product_of([(draw.power, 1.0), (site.pue, 1.0), (powered, 1.0)], "W")
     revenue = margin = None
-    if ask.price is not None:
-        revenue = product_of([(tokens, 1.0), (ask.price, 1.0)], "USD").scaled(1.0 / _MTOK, "USD")
+    if ask.sells is not None:
+        low, value, high = ask.sells
+        price = Estimate(value=value, unit=money.PER_MTOK, low=low, high=high, grade="user")
+        revenue = product_of([(tokens, 1.0), (price, 1.0)], "USD").scaled(1.0 / _MTOK, "USD")
         margin = difference_of(revenue, cost)
-    within = ask.within(facts)
+    within = _within(ask, facts)
     return Yearly(
         tokens=tokens,
         cost_usd=cost,
@@ -335,7 +297,7 @@ def _why_unlike(first: _Side, side: _Side) -> str:
         if one.row.usd_per_mtok.value is None:
             return f"{one.row.system}: {one.row.usd_per_mtok.reason or 'no known price'}"
     if first.kind != side.kind:
-        return f"prices are on different terms ({money.term_words(first.kind)}, {money.term_words(side.kind)})"
+        return f"prices are on different terms ({term_words(first.kind)}, {term_words(side.kind)})"
     return ""
 
 
@@ -361,7 +323,7 @@ def _beside(first: _Side, side: _Side, facts: Facts, ask: YearAsk) -> Beside:
         per_GW = _moved(first, side, lambda p: p.of_watt * GW * ask.period_s, "USD/GW")
     pays = None
     if port is not None:
-        years = product_of([(port, 1.0), (ask.within(facts), -1.0)], "USD")
+        years = product_of([(port, 1.0), (_within(ask, facts), -1.0)], "USD")
         pays = pays_from_chips(years, each, 1.0)
     return Beside(
         row=first.row.system,

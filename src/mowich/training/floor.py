@@ -21,10 +21,11 @@ from mowich.plans.memory import layers_per_stage
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import Linear, least_dp_s, least_linear_in_full
+from mowich.training.parts import EXCHANGED, LAYER_PARTS
 from mowich.training.slices import slice_chips, slices
-from mowich.training.stage import LAYER_PARTS, Through, stage_times, through, total_of
+from mowich.training.stage import Through, stage_times, through, total_of
 
-MOVING = ("tp", "cp", "ep")
+MOVING = tuple(EXCHANGED)
 """Parts of a stage that are transfers; "recompute" has transfers in it, and counts as kernels all the same."""
 
 _GROUPS = {

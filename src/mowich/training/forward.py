@@ -32,17 +32,33 @@ from mowich.plans.memory import (
 from mowich.plans.plan import Plan, Plans, TrainJob, one_of
 from mowich.software.stack import Platform, Stack
 from mowich.sums import float_sum
-from mowich.training.layer import LayerTimes, Once, layer_times
+from mowich.training.layer import Once
+from mowich.training.parts import (
+    COMPUTED,
+    EXCHANGED,
+    FORWARD,
+    PARTS_OF_STEP,
+    LayerTimes,
+    StepPart,
+    bound_by,
+    layer_times,
+)
 from mowich.training.slices import by_slice
-from mowich.training.stage import forward_s, total_of
+from mowich.training.stage import total_of
 from mowich.training.step import software_s
 
-_LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "host", "tp", "cp", "ep")
-PASS_PARTS = (*_LAYER_PARTS, "outside", "fixed", "cfg", "software")
-"""Names of the parts of a pass, in print order. outside: what runs once beside the layers; fixed: from one forward to
-the next; cfg: the exchange between the branches of guidance; software: what the stack costs beyond the tuned
-reference."""
-_WIRES = ("tp", "cp", "ep", "cfg")
+PARTS_OF_PASS = (
+    *(part for part in PARTS_OF_STEP if part.law and part.binds_pass),
+    StepPart(name="outside", words="work outside of the layers", group="compute", binds_pass="what runs once a pass"),
+    *(part for part in PARTS_OF_STEP if part.name == "fixed"),
+    StepPart("cfg", "exchange of the branches", "network", binds_pass="links", is_wire=True),
+    *(part for part in PARTS_OF_STEP if part.name == "software"),
+)
+"""The parts of a pass, in print order. outside: what runs once beside the layers; fixed: from one forward to the next;
+cfg: the exchange between the branches of guidance; software: what the stack costs beyond the tuned reference."""
+
+PASS_PARTS = tuple(part.name for part in PARTS_OF_PASS)
+_WIRES = tuple(part.name for part in PARTS_OF_PASS if part.is_wire)
 """Parts that no software of the devices makes longer."""
 _LATENT_B, _ACTIVATION_B = 4.0, 2.0
 """Bytes of an element of a latent, which schedulers keep in fp32, and of what a pass gives, in 16 bit."""
@@ -114,8 +130,9 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
     for i, layer in enumerate(layers, 1):
         kind = None if notes is None else Notes(notes.moved)
         x = layer_times(model, layer, system, work.job, p, kind, once=once if notes is None else None)
-        cp, (late_tp, late_cp, late_ep) = _context_s(layer, system, work, p, x.cp, kind), x.late
-        x = replace(x, cp=cp, late=(late_tp, np.where(cp < x.cp, 0.0, late_cp), late_ep))
+        cp = _context_s(layer, system, work, p, x["cp"], kind)
+        late_cp = np.where(cp < x["cp"], 0.0, x.late["cp"])
+        x = replace(x, forward={**x.forward, "cp": cp}, late={**x.late, "cp": late_cp})
         host, starts = launched_s(layer, s)
         of_one = _layer_parts(x, host + zero, starts + zero, kind)
         is_outside = i > len(model.layers)
@@ -128,7 +145,7 @@ def _pass_time(model: Model, system: Platform, work: PassWork, p: Plans, notes: 
             parts[to] = parts[to] + float(layer.count) * seconds
     forwards = work.branches / p.dp
     parts["fixed"] = s.pass_start + zero
-    for name in (*_LAYER_PARTS, "outside", "fixed"):
+    for name in PASS_PARTS[: PASS_PARTS.index("cfg")]:
         parts[name] = told(notes, f"{name}.pass", forwards_s, note="one step of one replica")(forwards, parts[name])
     if np.any(p.dp > 1):
         latent_B = 2.0 * _ACTIVATION_B * p.micro_batch * work.tokens / p.cp * output_width(model)
@@ -185,26 +202,14 @@ def launched_s(layer: Layer, s: Stack) -> tuple[float, float]:
 
 def _layer_parts(x: LayerTimes, host: Floats, starts: Floats, notes: Notes | None) -> dict[str, Floats]:
     """Seconds of one layer by part; what the device waits for its host hides transfers that could be issued early."""
-    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(
-        products=x.gemm + x.expert_gemm,
-        attention=x.attention,
-        memory_bound=x.memory_bound,
-        quantise=x.quantise,
-        moe=x.moe,
-    )
+    ahead = told(notes, "layer.forward", FORWARD.law, note="one layer on the device")(**FORWARD.given(x, {}))
     waits = told(notes, "host.waits", waited, note="one layer; host: its launches")(compute=ahead + starts, host=host)
-    parts = {
-        "gemm": x.gemm + x.expert_gemm,
-        "attention": x.attention,
-        "memory_bound": x.memory_bound,
-        "quantise": x.quantise,
-        "moe": x.moe,
-        "host": told(notes, "host", launches_s, note="one layer")(starts=starts, waits=waits),
-    }
+    launches = told(notes, "host", launches_s, note="one layer")(starts=starts, waits=waits)
+    parts = {name: x[name] for name in COMPUTED} | {"host": launches}
     left = waits
-    for name, exposed, late in zip(("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, strict=True):
-        hidden = np.minimum(late, left)
-        left, parts[name] = left - hidden, exposed - hidden
+    for name in EXCHANGED:
+        hidden = np.minimum(x.late[name], left)
+        left, parts[name] = left - hidden, x[name] - hidden
     return parts
 
 
@@ -308,15 +313,7 @@ def latents_B(bytes: float, items: Floats, tokens: Floats, width: float, held: f
     return np.asarray(bytes * items * tokens * width * held)
 
 
-BOUND_BY: Mapping[str, tuple[str, ...]] = {
-    "matrix products": ("gemm", "moe", "quantise"),
-    "attention": ("attention",),
-    "passes over memory": ("memory_bound",),
-    "launches": ("host", "fixed"),
-    "links": _WIRES,
-    "what runs once a pass": ("outside",),
-    "software": ("software",),
-}
+BOUND_BY = bound_by(PARTS_OF_PASS, lambda part: part.binds_pass)
 """What binds a pass, in words, and its parts."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar, cast
 
 import numpy as np
@@ -46,83 +46,119 @@ class Once(dict[object, object]):
 
 
 @dataclass(frozen=True, slots=True)
-class LayerTimes:
-    """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
-    parts are already the exposed share. accumulate: of the backward pass, adding the gradients of weights to their sum.
-    experts_again: what repeating the mixture of experts alone takes. last: of the products, those whose outputs the
-    backward pass does not need. late: [tp, cp, ep] transfers that the software can issue early and that find no compute
-    to run beside: waits for the host hide them."""
-
-    gemm: Floats
-    attention: Floats
-    attention_backward: Floats
-    memory_bound: Floats
-    quantise: Floats
-    accumulate: Floats
-    moe: Floats
-    expert_gemm: Floats
-    experts_again: Floats
-    last: Floats
-    tp: Floats
-    cp: Floats
-    ep: Floats
-    late: tuple[Floats, Floats, Floats]
-
-
-@dataclass(frozen=True, slots=True)
 class _Products:
-    """Of the products of a layer: seconds of all, of the shared expert's, of those whose outputs the backward pass does
-    not need; elements of their inputs, for quantisation passes; weights, whose gradients are summed."""
+    """The products of a layer outside of its experts."""
 
     seconds: Floats
+    """Of all."""
     shared: Floats
+    """Seconds of the shared expert's."""
     last: Floats
+    """Seconds of those whose outputs the backward pass does not need."""
     inputs: Floats
+    """Elements of their inputs, for quantisation passes."""
     weights: Floats
+    """That they have, whose gradients are summed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Exchanges:
-    """Exposed seconds of tensor and of context parallel exchanges, and what of them waits for the host would hide."""
+class LayerExchange:
+    """An exchange of one layer, forward. It runs beside compute as far as the software issues it early."""
 
-    tp: Floats
-    late_tp: Floats
-    cp: Floats
-    late_cp: Floats
+    exposed: Floats
+    """Seconds that the layer waits for it."""
+    late: Floats
+    """Seconds that could be issued early and find no compute to run beside: waits for the host hide them."""
 
 
-def layer_times(
-    model: Model,
-    layer: Layer,
-    system: Platform,
-    job: TrainJob,
-    p: Plans,
-    notes: Notes | None = None,
-    kernels: Kernels | None = None,
-    once: Once | None = None,
-) -> LayerTimes:
-    """Forward times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
-    once = Once() if once is None else once
-    h, s = float(model.hidden), system.stack
-    share = once("share", lambda: rank_share(job, p, element_B(job, s)))
-    r = once("rates", lambda: rates(system, p.precision, kernels, share.element_B))
-    t = share.tokens
-    # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
-    gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
-    made = _products(model, layer, system, r, share, gathered_low, once, notes)
-    in_block = s.attention_experts if model.has_experts else s.attention_block
-    attention, attention_backward = once(
-        ("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, in_block, notes)
-    )
-    between = list_.stream(layer, h, share, is_eager=bool(s.eager))
+@dataclass(frozen=True, slots=True)
+class _Mixture:
+    """A layer's mixture of experts; zeros where it has none."""
+
+    gemm: Floats
+    """Seconds of the products of routed experts."""
+    routing: Floats
+    """Seconds of moving rows to experts and back."""
+    traffic: LayerExchange
+    """Dispatch and combine."""
+    again: Floats
+    """Seconds of repeating the mixture of experts alone."""
+    last: Floats
+    """Seconds of the products whose outputs the backward pass does not need."""
+    inputs: Floats
+    """Elements of the inputs of products."""
+    weights: Floats
+    """Parameters of the experts of a rank."""
+
+
+class LayerWork:
+    """One layer and one micro-batch on one rank under each plan (columns [n]), forward: what the parts of a layer ask
+    for (`training.parts`), made when one first asks. `once`: shared with the model's other kinds of layers."""
+
+    def __init__(
+        self,
+        model: Model,
+        layer: Layer,
+        system: Platform,
+        job: TrainJob,
+        p: Plans,
+        notes: Notes | None,
+        kernels: Kernels | None,
+        once: Once,
+    ) -> None:
+        self.model, self.layer, self.system, self.job, self.p = model, layer, system, job, p
+        self.notes, self.kernels, self.once = notes, kernels, once
+        stack = system.stack
+        self.share = once("share", lambda: rank_share(job, p, element_B(job, stack)))
+        self.rates = once("rates", lambda: rates(system, p.precision, kernels, self.share.element_B))
+        # each rank casts its own tokens before a gather in the format of the product; adapters read 16 bit
+        self.gathered_low = stack.tp_gather_low_precision if not job.frozen_base else 1.0
+        self.nothing = np.zeros_like(self.share.tokens)
+
+    @cached_property
+    def products(self) -> _Products:
+        """The products of a layer outside of its experts."""
+        return _products(self)
+
+    @cached_property
+    def core(self) -> tuple[Floats, Floats]:
+        """(forward, backward) seconds of attention cores and recurrences."""
+        s = self.system.stack
+        in_block = s.attention_experts if self.model.has_experts else s.attention_block
+        return self.once(("core", self.layer.mixer), lambda: _core_s(self, in_block))
+
+    @cached_property
+    def stream(self) -> Floats:
+        """Seconds of the passes over memory between products and cores."""
+        return _stream_s(self)
+
+    @cached_property
+    def mixture(self) -> _Mixture:
+        """The mixture of experts."""
+        return _mixture(self)
+
+
+def all_products_s(of: LayerWork) -> Floats:
+    """Seconds of the products of a layer, those of routed experts among them."""
+    return of.products.seconds + of.mixture.gemm
+
+
+def last_products_s(of: LayerWork) -> Floats:
+    """Seconds of the products of a layer whose outputs the backward pass does not need."""
+    return of.products.last + of.mixture.last
+
+
+def _stream_s(of: LayerWork) -> Floats:
+    s, share, r, h = of.system.stack, of.share, of.rates, float(of.model.hidden)
+    between = list_.stream(of.layer, h, share, is_eager=bool(s.eager))
     by_rows = None
-    if kernels is not None and share.element_B == 2.0:
+    if of.kernels is not None and share.element_B == 2.0:
         by_rows = r.tabled("passes", between.rows, h, between.norms, between.bytes_ / 2.0 - between.norm_elements)
-    memory_bound = told(
-        notes,
+    return told(
+        of.notes,
         "memory_bound",
         passes,
-        also={"t": t, "h": np.where(p.sp > 0, h / p.tp, h)} if notes else {},
+        also={"t": share.tokens, "h": np.where(of.p.sp > 0, h / of.p.tp, h)} if of.notes else {},
         note="forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
         tabled=by_rows,
     )(
@@ -130,74 +166,44 @@ def layer_times(
         times=s.memory_passes if between.most is None else np.minimum(s.memory_passes, between.most),
         B=r.B,
     )
-    inputs, last, weights = made.inputs, made.last, made.weights
-    moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
-    if isinstance(layer.ffn, Moe):
-        ffn = layer.ffn
-        x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
-        moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
-        last = last + (0.0 if ffn.latent else x.down)
-        weights = weights + ffn.num_experts / p.ep * ffn.expert_params(model.hidden) / p.etp
-        # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
-        other = made.seconds - made.shared + attention + memory_bound
-        meanwhile = made.shared + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
-        ep, late_ep = _expert_traffic_s(system, p, x, meanwhile, notes)
-        experts_again = made.shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
-    quantise = told(
-        notes,
+
+
+def quantised_s(of: LayerWork) -> Floats:
+    """Seconds of bringing the inputs of a layer's products into the format of the recipe."""
+    r, inputs = of.rates, of.products.inputs + of.mixture.inputs
+    return told(
+        of.notes,
         "quantise",
         quantise_s,
         note="forward, one layer; elements: of the products' inputs",
-        tabled=r.tabled("quantise", inputs, p.precision, s.backward_quantise),
+        tabled=r.tabled("quantise", inputs, of.p.precision, of.system.stack.backward_quantise),
     )(b_q=r.quantise_B, elements=inputs, B=r.B)
-    accumulate = np.zeros_like(t)
-    if not job.frozen_base:
-        accumulate = told(
-            notes,
-            "accumulate",
-            passes,
-            note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
-        )(bytes_=weights, times=2.0 * s.grad_memory_B, B=r.B)
-    moved = _exchanges_s(layer, system, p, share, h, gathered_low, (made.seconds, attention), once, notes)
-    return LayerTimes(
-        gemm=made.seconds,
-        attention=attention,
-        attention_backward=attention_backward,
-        memory_bound=memory_bound,
-        quantise=quantise,
-        accumulate=accumulate,
-        moe=moe,
-        expert_gemm=expert_gemm,
-        experts_again=experts_again,
-        last=last,
-        tp=moved.tp,
-        cp=moved.cp,
-        ep=ep,
-        late=(moved.late_tp, moved.late_cp, late_ep),
-    )
 
 
-def _products(
-    model: Model,
-    layer: Layer,
-    system: Platform,
-    r: DeviceRates,
-    share: list_.Share,
-    gathered_low: float,
-    once: Once,
-    notes: Notes | None,
-) -> _Products:
-    """The products of a layer outside of its experts. gathered_low: share of the bytes that a gather of inputs takes in
-    the format of the product."""
+def accumulated_s(of: LayerWork) -> Floats:
+    """Seconds of the backward pass of a layer for adding the gradients of weights to their sum."""
+    if of.job.frozen_base:
+        return of.nothing
+    return told(
+        of.notes,
+        "accumulate",
+        passes,
+        note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
+    )(bytes_=of.products.weights + of.mixture.weights, times=2.0 * of.system.stack.grad_memory_B, B=of.rates.B)
+
+
+def _products(of: LayerWork) -> _Products:
+    layer, share, once, low = of.layer, of.share, of.once, of.gathered_low
 
     def seconds_of(g: list_.Product) -> Floats:
-        return gemm_s(g.m, g.n, g.k, r, is_wide=g.format == "16 bit", notes=notes, name=f"gemm.{g.gemm.name}")
+        is_wide = g.format == "16 bit"
+        return gemm_s(g.m, g.n, g.k, of.rates, is_wide=is_wide, notes=of.notes, name=f"gemm.{g.gemm.name}")
 
     gemm, shared, last, inputs, weights = (np.zeros_like(share.tokens) for _ in range(5))
-    own = np.where(gathered_low < 1.0, share.split_tokens / share.tokens, 1.0) if np.any(gathered_low < 1.0) else 1.0
+    own = np.where(low < 1.0, share.split_tokens / share.tokens, 1.0) if np.any(low < 1.0) else 1.0
     products = once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
-        lambda: list_.products(layer, model.hidden, share),
+        lambda: list_.products(layer, of.model.hidden, share),
     )
     for g in products:
         seconds = once(g.gemm, partial(seconds_of, g))
@@ -209,63 +215,85 @@ def _products(
     return _Products(gemm, shared, last, inputs, weights)
 
 
-def _expert_traffic_s(
-    system: Platform, p: Plans, x: ExpertTimes, meanwhile: Floats, notes: Notes | None
-) -> tuple[Floats, Floats]:
-    """(exposed, late) seconds of a layer's dispatch and combine. meanwhile: seconds of compute that may run beside."""
-    share, contention = system.stack.ep_overlap, system.efficiency.comm_contention
-    exposed = told(notes, "ep.exposed", beside, note="dispatch and combine, one layer; window: what can run meanwhile")(
+def _mixture(of: LayerWork) -> _Mixture:
+    ffn, zero, p = of.layer.ffn, of.nothing, of.p
+    if not isinstance(ffn, Moe):
+        return _Mixture(zero, zero, LayerExchange(zero, zero), zero, zero, zero, zero)
+    made = of.products
+    # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
+    other = made.seconds - made.shared + of.core[0] + of.stream
+    meanwhile = made.shared + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
+    args = (ffn, of.model, of.system, of.job, p, of.rates, of.share, of.notes)
+    x = of.once(("experts", ffn), lambda: experts_s(*args))
+    traffic = _expert_traffic(of, x, meanwhile)
+    return _Mixture(
+        gemm=x.gemm,
+        routing=x.routing,
+        traffic=traffic,
+        again=made.shared + x.gemm + x.routing + traffic.exposed + of.rates.quantise_B * x.inputs / of.rates.B,
+        last=zero if ffn.latent else x.down,
+        inputs=x.inputs,
+        weights=ffn.num_experts / p.ep * ffn.expert_params(of.model.hidden) / p.etp,
+    )
+
+
+def _expert_traffic(of: LayerWork, x: ExpertTimes, meanwhile: Floats) -> LayerExchange:
+    """Dispatch and combine. meanwhile: seconds of compute that may run beside."""
+    share, contention = of.system.stack.ep_overlap, of.system.efficiency.comm_contention
+    note = "dispatch and combine, one layer; window: what can run meanwhile"
+    exposed = told(of.notes, "ep.exposed", beside, note=note)(
         T=x.exchange, share=share, window=meanwhile, contention=contention
     )
-    ep = told(
-        notes, "ep.all_to_all", exchanged_s, also={"ep": p.ep}, note="between: ranks that share an expert; one layer"
-    )(exposed=exposed, between=x.between)
-    return ep, late(x.exchange, share, meanwhile)
+    note = "between: ranks that share an expert; one layer"
+    ep = told(of.notes, "ep.all_to_all", exchanged_s, also={"ep": of.p.ep}, note=note)(
+        exposed=exposed, between=x.between
+    )
+    return LayerExchange(ep, late(x.exchange, share, meanwhile))
 
 
-def _exchanges_s(
-    layer: Layer,
-    system: Platform,
-    p: Plans,
-    share: list_.Share,
-    h: float,
-    gathered_low: float,
-    beside_s: tuple[Floats, Floats],
-    once: Once,
-    notes: Notes | None,
-) -> _Exchanges:
+def tensor_exchange(of: LayerWork) -> LayerExchange:
     """Tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
-    feed-forward; context parallel: a gather of keys and values. beside_s: seconds of the products and of the attention
-    core, which they run beside."""
-    s, e, stride = system.stack, system.efficiency, p.stride("tp")
-    gemm, attention = beside_s
-    over_tp, over_cp = list_.exchanges(layer, h, share)
-    tp_all = once("reduced", lambda: _reduced_s(system, p, over_tp.bytes_, gathered_low))
-    early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
+    feed-forward, beside the products."""
+    s, p = of.system.stack, of.p
+    over_tp, _ = list_.exchanges(of.layer, float(of.model.hidden), of.share)
+    tp_all = of.once("reduced", lambda: _reduced_s(of.system, p, over_tp.bytes_, of.gathered_low))
+    early, window = s.tp_overlap * p.tp_overlap * (p.sp > 0), of.products.seconds
     alone = over_tp.count * tp_all
     tp = told(
-        notes,
+        of.notes,
         "tp.collective",
         beside,
         also={"collectives": over_tp.count, "bytes": over_tp.bytes_},
         note="forward, one layer; T: of all collectives of the layer; window: its products",
-    )(T=alone, share=early, window=gemm, contention=e.comm_contention)
-    late_tp, cp, late_cp = late(alone, early, gemm), np.zeros_like(share.tokens), np.zeros_like(share.tokens)
-    if np.any(p.cp > 1):
-        cp_all = once(
-            ("gathered", ops.exchanged_kv(layer, share.seq)),
-            lambda: collectives.reduce_scatter_s(system, over_cp.bytes_, p.cp, p.tp * stride),
-        )
-        exposed = told(
-            notes,
-            "cp.exchange",
-            beside,
-            also={"bytes": over_cp.bytes_ / p.cp, "cp": p.cp},
-            note="forward, one layer; T: keys and values of all ranks; window: the attention core",
-        )(T=cp_all, share=1.0 - s.cp_exposed, window=attention, contention=e.comm_contention)
-        cp = np.where(p.cp > 1, exposed, 0.0)
-        late_cp = np.where(p.cp > 1, late(cp_all, 1.0 - s.cp_exposed, attention), 0.0)
-    return _Exchanges(tp, late_tp, cp, late_cp)
+    )(T=alone, share=early, window=window, contention=of.system.efficiency.comm_contention)
+    return LayerExchange(tp, late(alone, early, window))
+
+
+def context_exchange(of: LayerWork) -> LayerExchange:
+    """Context parallel: a gather of keys and values, beside the attention core."""
+    s, p = of.system.stack, of.p
+    if not np.any(p.cp > 1):
+        return LayerExchange(of.nothing, of.nothing)
+    _, over_cp = list_.exchanges(of.layer, float(of.model.hidden), of.share)
+    window, _ = of.core
+    cp_all = of.once(
+        ("gathered", ops.exchanged_kv(of.layer, of.share.seq)),
+        lambda: collectives.reduce_scatter_s(of.system, over_cp.bytes_, p.cp, p.tp * p.stride("tp")),
+    )
+    exposed = told(
+        of.notes,
+        "cp.exchange",
+        beside,
+        also={"bytes": over_cp.bytes_ / p.cp, "cp": p.cp},
+        note="forward, one layer; T: keys and values of all ranks; window: the attention core",
+    )(T=cp_all, share=1.0 - s.cp_exposed, window=window, contention=of.system.efficiency.comm_contention)
+    waited_for = late(cp_all, 1.0 - s.cp_exposed, window)
+    return LayerExchange(np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, waited_for, 0.0))
+
+
+def expert_exchange(of: LayerWork) -> LayerExchange:
+    """Expert parallel: dispatch and combine, beside what can run meanwhile."""
+    return of.mixture.traffic
 
 
 def _reduced_s(system: Platform, p: Plans, data_B: Floats, gathered_low: float) -> Floats:
@@ -305,46 +333,33 @@ def rank_share(job: TrainJob, p: Plans, element_B: float) -> list_.Share:
     )
 
 
-def _core_s(
-    layer: Layer,
-    system: Platform,
-    share: list_.Share,
-    p: Plans,
-    r: DeviceRates,
-    in_block: float,
-    notes: Notes | None,
-) -> tuple[Floats, Floats]:
+def _core_s(of: LayerWork, in_block: float) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention cores, or of its recurrences. in_block: rate in recipes with a scale
     for each block over that in 16 bit."""
-    each = [_one_core_s(core, system, share, p, r, in_block, notes) for core in list_.cores(layer, share)]
+    each = [_one_core_s(core, of, in_block) for core in list_.cores(of.layer, of.share)]
     if len(each) == 1:
         return each[0]
-    zero = np.zeros_like(share.tokens)
+    zero = of.nothing
     return sum((ahead for ahead, _ in each), zero), sum((back for _, back in each), zero)
 
 
-def _one_core_s(
-    core: list_.AttentionCore,
-    system: Platform,
-    share: list_.Share,
-    p: Plans,
-    r: DeviceRates,
-    in_block: float,
-    notes: Notes | None,
-) -> tuple[Floats, Floats]:
-    s, a, of = system.stack, core.attention, f".{core.module}" if core.module else ""
-    law, given = _core_law(core, system, r, share.element_B)
+def _one_core_s(core: list_.AttentionCore, of: LayerWork, in_block: float) -> tuple[Floats, Floats]:
+    s, a, name = of.system.stack, core.attention, f".{core.module}" if core.module else ""
+    p, r, share, notes = of.p, of.rates, of.share, of.notes
+    law, given = _core_law(core, of.system, r, share.element_B)
     if law is fused_attention:
         given["e_a"] = np.where(IS_BLOCK[p.precision.astype(np.intp)], in_block, 1.0) * given["e_a"]
     is_kernel = core.has_sinks and law is not unfused_attention  # whose sinks are outside of it
     heard = notes if r.kernels is None else None
     note = {unfused_attention: "unfused", scan: "chunked scan"}.get(law, "fused") + ", forward, one layer"
-    attention = told(heard, f"attention.kernel{of}" if is_kernel else f"attention.core{of}", law, note=note)(**given)
+    attention = told(heard, f"attention.kernel{name}" if is_kernel else f"attention.core{name}", law, note=note)(
+        **given
+    )
     backward = (2.0 if law is unfused_attention else s.backward_attention) * attention
     if is_kernel:
         note = "sinks are outside of the fused kernel: bytes_ are scores, times their bytes"
-        spill = told(heard, f"attention.sinks{of}", passes, note=note)(core.scores, s.sink_attention_B, r.B)
-        attention = told(heard, f"attention.core{of}", with_sinks_s, note="forward, one layer")(
+        spill = told(heard, f"attention.sinks{name}", passes, note=note)(core.scores, s.sink_attention_B, r.B)
+        attention = told(heard, f"attention.core{name}", with_sinks_s, note="forward, one layer")(
             kernel=attention, sinks=spill
         )
         backward = backward + 2.0 * spill
@@ -356,7 +371,7 @@ def _one_core_s(
         )
         if notes is not None:
             said = r.kernels.source(attention) or note
-            notes.add(f"attention.core{of}", attention, "s", words=BY_TABLES, note=said, given=given)
+            notes.add(f"attention.core{name}", attention, "s", words=BY_TABLES, note=said, given=given)
     return attention, backward
 
 

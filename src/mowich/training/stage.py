@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -21,27 +21,41 @@ from mowich.plans import schedules
 from mowich.plans.memory import layers_per_stage, stage_split
 from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
 from mowich.software.stack import Platform, Stack
-from mowich.training.layer import LayerTimes, Once, layer_times
+from mowich.training.layer import Once
+from mowich.training.parts import (
+    BACKWARD_PASS,
+    COMPUTED,
+    EXCHANGED,
+    FORWARD,
+    LAYER_PARTS,
+    NEEDED_AGAIN,
+    BackwardJob,
+    LayerTimes,
+    both_passes_s,
+    layer_times,
+)
 from mowich.training.slices import by_slice
-
-LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recompute", "host", "tp", "cp", "ep")
-"""The parts that layers have; the others belong to the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
-    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of which forward_s;
-    bubble_s: idle in a step; sums: all layers' parts, or groups of them, before the pipeline cuts them; head_s: the
-    whole head; imbalance: layers of the fullest stage over the mean one."""
+    ranks lie between tensor-parallel ones."""
 
     parts: dict[str, Floats]
+    """By LAYER_PARTS and "head"."""
     total_s: Floats
+    """The sum of the parts."""
     forward_s: Floats
+    """Of that, the forward pass."""
     bubble_s: Floats
+    """Idle in a step."""
     sums: dict[str, Floats]
+    """All layers' parts, or groups of them, before the pipeline cuts them."""
     head_s: Floats
+    """The whole head."""
     imbalance: Floats
+    """Layers of the fullest stage over the mean one."""
 
 
 EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
@@ -125,26 +139,12 @@ def stage_times(
     there are many plans: what layers take is the same for many, and is summed before it is dealt out to them.
     known: that, where it has been computed.
     """
-    s = system.stack
-    L = float(model.num_layers)
-    weight_grad = backward_times("product", is_frozen=job.frozen_base)
-    if known is not None:
-        sums = {name: column[known.row] for name, column in known.sums.items()}
-        of_head = [column[known.row] for column in known.head]
-    elif len(p) > 1:
-        distinct, inverse = p.unique(*SHARED, also=beside_shared(p))
-        of_layers = _grouped(layer_sums(model, system, job, distinct, None, kernels), groups)
-        sums = {name: column[inverse] for name, column in of_layers.items()}
-        of_head = [
-            v[inverse] for v in head_times(model, system, job, distinct, rates(system, distinct.precision, kernels))
-        ]
-    else:
-        sums = _grouped(layer_sums(model, system, job, p, notes, kernels), groups)
-        of_head = list(head_times(model, system, job, p, rates(system, p.precision, kernels)))
-    if job.adapters is not None:  # forward, the gradients of inputs and of adapters
+    sums, of_head = _one_micro_batch(model, system, job, p, notes, kernels, groups, known)
+    if job.adapters is not None:
         products = next(name for name, parts in groups.items() if "gemm" in parts)
-        sums[products] = sums[products] + 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
-    imbalance = layers_per_stage(model, p) * p.pp / L
+        ahead = adapters_s(model, job, p, rates(system, p.precision, kernels))
+        sums[products] = with_adapters_s(sums[products], ahead)
+    imbalance = fullest_over_mean(layers_per_stage(model, p), p.pp, float(model.num_layers))
     cut = imbalance / p.pp
     head_forward, _, head_weights = of_head
     head = told(
@@ -155,17 +155,20 @@ def stage_times(
         note="one micro-batch: products of t tokens, V words and width h in 16 bit, and passes over the logits",
     )(*of_head)
     layers = total_of(sums[name] for name in groups)
-    share = _share_of_head(model, p, layers, head, imbalance, s.head_exposed, notes)
-    stage = told(
-        notes, "stage", stage_s, also={"layers_per_stage": imbalance * L / p.pp}, note="one micro-batch, fullest stage"
-    )(layers=layers, cut=cut, head=head, share=share)
+    share = _share_of_head(model, p, layers, head, imbalance, system.stack.head_exposed, notes)
+    most = imbalance * float(model.num_layers) / p.pp
+    stage = told(notes, "stage", stage_s, also={"layers_per_stage": most}, note="one micro-batch, fullest stage")(
+        layers=layers, cut=cut, head=head, share=share
+    )
+    weight_grad = backward_times("product", is_frozen=job.frozen_base)
+    gradients = (weight_grad - 1.0) * sums["weights"]
     forward = stage_s(sums["forward"], cut, head_forward, share)
-    weights = stage_s((weight_grad - 1.0) * sums["weights"], cut, head_weights, share)
+    weights = stage_s(gradients, cut, head_weights, share)
 
     # in the mean of all stages but the fullest; no stage takes more than all
     f = others_s(sums["forward"] + head_forward, forward, p.pp)
-    w = others_s((weight_grad - 1.0) * sums["weights"] + head_weights, weights, p.pp)
-    b = np.maximum(0.0, others_s(layers + head, stage, p.pp) - f - w)
+    w = others_s(gradients + head_weights, weights, p.pp)
+    b = inputs_back_s(others_s(layers + head, stage, p.pp), f, w)
     return Stage(
         parts={name: sums[name] * cut for name in groups} | {"head": head * share},
         total_s=stage,
@@ -175,6 +178,30 @@ def stage_times(
         head_s=head,
         imbalance=imbalance,
     )
+
+
+def _one_micro_batch(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    notes: Notes | None,
+    kernels: Kernels | None,
+    groups: Mapping[str, tuple[str, ...]],
+    known: Through | None,
+) -> tuple[dict[str, Floats], Sequence[Floats]]:
+    """(all layers by group of parts, the head's three times) before the pipeline cuts them. Of many plans each
+    distinct row of SHARED is evaluated once."""
+    if known is not None:
+        sums = {name: column[known.row] for name, column in known.sums.items()}
+        return sums, [column[known.row] for column in known.head]
+    if len(p) == 1:
+        sums = _grouped(layer_sums(model, system, job, p, notes, kernels), groups)
+        return sums, head_times(model, system, job, p, rates(system, p.precision, kernels))
+    distinct, inverse = p.unique(*SHARED, also=beside_shared(p))
+    of_layers = _grouped(layer_sums(model, system, job, distinct, None, kernels), groups)
+    of_head = head_times(model, system, job, distinct, rates(system, distinct.precision, kernels))
+    return {name: column[inverse] for name, column in of_layers.items()}, [column[inverse] for column in of_head]
 
 
 def _share_of_head(
@@ -188,10 +215,10 @@ def _share_of_head(
 ) -> Floats:
     """`head_share` by how the layers are dealt out: half of those that an uneven division leaves out of the last stage
     and of the first make room for the head, or all those that a balanced split leaves out of the last."""
-    room, limit, even = 0.5 * (imbalance - 1.0) * layers, head_exposed + np.zeros_like(p.pp), 1.0 / p.pp
+    room, limit, even = uneven_room_s(imbalance, layers), head_exposed + np.zeros_like(p.pp), 1.0 / p.pp
     if np.any(p.split > 0):
-        k, last = stage_split(model, p)
-        room = np.where(p.split > 0, (k - last) * layers / model.num_layers, room)
+        most, last = stage_split(model, p)
+        room = np.where(p.split > 0, balanced_room_s(most, last, layers, model.num_layers), room)
         limit, even = np.where(p.split > 0, 1.0, limit), np.where(p.split > 0, 0.0, even)
     return told(
         notes,
@@ -201,6 +228,37 @@ def _share_of_head(
         note="of the head's time, in the pace of the pipeline; room: what the last stage has less of layers; copies: 2"
         " where a device works in two stages",
     )(even=even, limit=limit, room=room, head=np.where(head > 0.0, head, 1.0), copies=schedules.copies(p))  # of nothing
+
+
+def uneven_room_s(imbalance: Floats, layers: Floats) -> Floats:
+    """Seconds of layers that the last stage has less than the fullest, where they are dealt out as evenly as they go:
+    half of what the mean stage has less, for the first stage makes room as well.
+
+    T = 0.5 * (imbalance - 1) * layers
+
+    imbalance: layers of the fullest stage over the mean one; layers: of a stage's work, through all of them.
+
+    Units: layers s.
+
+    >>> float(uneven_room_s(np.array([1.25]), np.array([0.8]))[0])  # 5 layers in 4 stages: one has 2, the mean 1.25
+    0.1
+    """
+    return np.asarray(0.5 * (imbalance - 1.0) * layers)
+
+
+def balanced_room_s(most: Floats, last: Floats, layers: Floats, num_layers: float) -> Floats:
+    """Seconds of layers that the last stage has less than the fullest, in a split that leaves them out for the head.
+
+    T = (most - last) * layers / num_layers
+
+    most, last: layers of the fullest and of the last stage; layers: through all of them.
+
+    Units: layers s.
+
+    >>> float(balanced_room_s(np.array([8.0]), np.array([6.0]), np.array([4.0]), 32)[0])  # two layers of 0.125 s
+    0.25
+    """
+    return np.asarray((most - last) * layers / num_layers)
 
 
 def head_share(even: Floats, limit: Floats, room: Floats, head: Floats, copies: Floats) -> Floats:
@@ -230,6 +288,9 @@ def stage_s(layers: Floats, cut: Floats, head: Floats, share: Floats) -> Floats:
     layers: through all of them; cut: the fullest stage's part of the layers; share: its part of the head.
 
     Units: layers s, head s.
+
+    >>> float(stage_s(np.array([3.2]), np.array([0.25]), np.array([0.4]), np.array([0.5]))[0])  # one of four stages
+    1.0
     """
     return np.asarray(layers * cut + head * share)
 
@@ -240,8 +301,37 @@ def others_s(all_stages: Floats, fullest: Floats, pp: Floats) -> Floats:
     T = (all_stages - fullest) / max(1, pp - 1)
 
     Units: all_stages s, fullest s.
+
+    >>> float(others_s(np.array([3.5]), np.array([1.25]), np.array([4.0]))[0])
+    0.75
     """
     return np.asarray((all_stages - fullest) / np.maximum(1.0, pp - 1.0))
+
+
+def inputs_back_s(whole: Floats, forward: Floats, weights: Floats) -> Floats:
+    """Seconds of one micro-batch through a stage that are neither its forward pass nor gradients of weights.
+
+    T = max(0, whole - forward - weights)
+
+    Units: whole s, forward s, weights s.
+
+    >>> float(inputs_back_s(np.array([0.75]), np.array([0.25]), np.array([0.25]))[0])
+    0.25
+    """
+    return np.maximum(0.0, whole - forward - weights)
+
+
+def fullest_over_mean(most: Floats, pp: Floats, num_layers: float) -> Floats:
+    """Layers of the fullest of pp stages over those of the mean one.
+
+    T = most * pp / num_layers
+
+    most: layers of the fullest stage.
+
+    >>> float(fullest_over_mean(np.array([16.0]), np.array([8.0]), 126.0)[0])  # 126 layers in 8 stages
+    1.0158730158730158
+    """
+    return np.asarray(most * pp / num_layers)
 
 
 def _grouped(sums: Mapping[str, Floats], groups: Mapping[str, tuple[str, ...]]) -> dict[str, Floats]:
@@ -272,6 +362,9 @@ def head_s(forward: Floats, back: Floats, weights: Floats) -> Floats:
     T = forward + back + weights
 
     Units: forward s, back s, weights s.
+
+    >>> float(head_s(np.array([0.25]), np.array([0.25]), np.array([0.125]))[0])
+    0.625
     """
     return np.asarray(forward + back + weights)
 
@@ -293,6 +386,22 @@ def adapters_s(model: Model, job: TrainJob, p: Plans, r: DeviceRates) -> Floats:
     return np.asarray(2.0 * moved / r.B)
 
 
+def with_adapters_s(products: Floats, adapters: Floats) -> Floats:
+    """Seconds of the products of all layers with those of their adapters: forward, the gradients of their inputs and
+    their own.
+
+    T = products + 3 * adapters
+
+    adapters: of the forward pass.
+
+    Units: products s, adapters s.
+
+    >>> float(with_adapters_s(np.array([2.0]), np.array([0.25]))[0])
+    2.75
+    """
+    return np.asarray(products + 3.0 * adapters)
+
+
 def layer_sums(
     model: Model,
     system: Platform,
@@ -306,10 +415,8 @@ def layer_sums(
     them. again: recompute [k] in the place of the plans' own; the part "recompute" is then [k, n], and the others do
     not depend on it."""
     s = system.stack
-    weight_grad = backward_times("product", is_frozen=job.frozen_base)
+    back = BackwardJob(stack=s, is_frozen=job.frozen_base, p=p)
     repeats = _repeats_of(p.recompute if again is None else again[:, None], s)
-    # inputs that are kept are not gathered again
-    backward_tp = np.where((p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp)
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     once = Once()
     for i, layer in enumerate(model.work, 1):
@@ -318,7 +425,7 @@ def layer_sums(
         x = layer_times(model, layer, system, job, p, kind, kernels, once if notes is None else None)
         outside = s.expert_host if isinstance(layer.ffn, Moe) else 1.0  # of graphs
         host = np.zeros(len(p)) + s.host_per_layer * outside * layer.blocks / 2.0
-        of_one = _layer_parts(x, s, weight_grad, host, backward_tp, repeats, kind)
+        of_one = _layer_parts(x, back, host, repeats, kind)
         if notes is not None and kind is not None:
             notes.take(
                 kind,
@@ -331,16 +438,20 @@ def layer_sums(
 
 @dataclass(frozen=True, slots=True)
 class _Repeats:
-    """What the backward pass computes again, by plan. share: of a layer's work; whole: 1 where it is all of a layer;
-    stops: 1 where that ends before the last product; attention: 1 where the attention core is among it; experts: where
-    experts alone are; launches: times that the host launches a layer behind its forward pass."""
+    """What the backward pass computes again, by plan."""
 
     share: Floats
+    """Of a layer's work."""
     whole: Floats
+    """1 where it is all of a layer."""
     stops: Floats
+    """1 where that ends before the last product."""
     attention: Floats
+    """1 where the attention core is among it."""
     experts: NDArray[np.bool_]
+    """Where experts alone are."""
     launches: Floats
+    """Times that the host launches a layer behind its forward pass."""
 
 
 def _repeats_of(recompute: Floats, s: Stack) -> _Repeats:
@@ -357,135 +468,67 @@ def _repeats_of(recompute: Floats, s: Stack) -> _Repeats:
 
 
 def _layer_parts(
-    x: LayerTimes,
-    s: Stack,
-    weight_grad: float,
-    host: Floats,
-    backward_tp: Floats,
-    repeats: _Repeats,
-    notes: Notes | None,
+    x: LayerTimes, job: BackwardJob, host: Floats, repeats: _Repeats, notes: Notes | None
 ) -> dict[str, Floats]:
     """Seconds of one layer and one micro-batch by LAYER_PARTS, forward and backward; "forward": the pass of that name
     with its waits, "weights": one product for the gradients of weights. host: what the launches of a forward pass
     take."""
-    products = x.gemm + x.expert_gemm
-    stream, routing = backward_times("stream"), backward_times("routing")
-    ahead = told(notes, "layer.forward", forward_s, note="one layer on the device")(
-        products=products, attention=x.attention, memory_bound=x.memory_bound, quantise=x.quantise, moe=x.moe
+    factors = {symbol: times(job) for symbol, times in (law.times for law in COMPUTED.values() if law.times)}
+    ahead = told(notes, "layer.forward", FORWARD.law, note="one layer on the device")(**FORWARD.given(x, {}))
+    back = told(notes, "layer.backward", BACKWARD_PASS.law, note="one layer on the device")(
+        **BACKWARD_PASS.given(x, factors)
     )
-    back = told(notes, "layer.backward", backward_s, note="one layer on the device")(
-        weight_grad=weight_grad,
-        products=products,
-        attention=x.attention_backward,
-        stream=stream,
-        memory_bound=x.memory_bound,
-        casts=s.backward_quantise,
-        quantise=x.quantise,
-        routing=routing,
-        moe=x.moe,
-        accumulate=x.accumulate,
-    )
-    waits, waits_back = waited(ahead, host), waited(back, s.backward_host * host)
-    again = again_s(
-        share=repeats.share,
-        products=products,
-        stops=repeats.stops,
-        last=x.last,
-        memory_bound=x.memory_bound,
-        quantise=x.quantise,
-        moe=x.moe,
-        tp=x.tp,
-        whole=repeats.whole,
-        ep=x.ep,
-        core=repeats.attention,
-        attention=x.attention,
-    )
+    waits, waits_back = waited(ahead, host), waited(back, job.stack.backward_host * host)
+    needed = NEEDED_AGAIN.given(x, {"whole": repeats.whole})
+    needed["products"] = products_again_s(x["gemm"], repeats.stops, x.last)
+    cores = total_of(x[name] for name, law in COMPUTED.items() if law.repeated == "core")
+    again = again_s(share=repeats.share, needed=NEEDED_AGAIN.law(**needed), core=repeats.attention, attention=cores)
     if np.any(repeats.experts):
         again = np.where(repeats.experts, x.experts_again, again)
-    parts = {
-        "gemm": (1.0 + weight_grad) * products,
-        "attention": x.attention + x.attention_backward,
-        "memory_bound": (1.0 + stream) * x.memory_bound + x.accumulate,
-        "quantise": (1.0 + s.backward_quantise) * x.quantise,
-        "moe": (1.0 + routing) * x.moe,
+    parts = {name: both_passes_s(x, name, factors) for name in COMPUTED} | {
         "host": waits + waits_back,
         # the host launches again what is computed again, before and beside the backward pass
         "recompute": again + waited(back + again, repeats.launches * host) - waits_back,
         "forward": ahead + waits,
-        "weights": products,
+        "weights": x["gemm"],
     }
-    one = np.ones_like(waits)
     left, left_back = waits, waits_back  # what is left of the waits to hide transfers in
-    for name, exposed, late, times in zip(
-        ("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, (backward_tp, one, one), strict=True
-    ):
-        hidden, hidden_back = np.minimum(late, left), np.minimum(times * late, left_back)
+    for name, law in EXCHANGED.items():
+        exposed, late, again_times = x[name], x.late[name], law.times(job)
+        hidden, hidden_back = np.minimum(late, left), np.minimum(again_times * late, left_back)
         left, left_back = left - hidden, left_back - hidden_back
         parts["forward"] = parts["forward"] + exposed - hidden
-        parts[name] = (1.0 + times) * exposed - hidden - hidden_back
+        parts[name] = (1.0 + again_times) * exposed - hidden - hidden_back
     return parts
 
 
-def forward_s(products: Floats, attention: Floats, memory_bound: Floats, quantise: Floats, moe: Floats) -> Floats:
-    """Seconds that the device computes in the forward pass of a layer.
+def products_again_s(products: Floats, stops: Floats, last: Floats) -> Floats:
+    """Seconds of the products of a layer that the backward pass needs again.
 
-    T = products + attention + memory_bound + quantise + moe
+    T = products - stops * last
 
-    Units: products s, attention s, memory_bound s, quantise s, moe s.
+    last: of the products, those whose outputs the backward pass does not need; stops: 1 where they are left out.
+
+    Units: products s, last s.
+
+    >>> float(products_again_s(np.array([1.0]), np.array([1.0]), np.array([0.25]))[0])
+    0.75
     """
-    return np.asarray(products + attention + memory_bound + quantise + moe)
+    return np.asarray(products - stops * last)
 
 
-def backward_s(
-    weight_grad: float,
-    products: Floats,
-    attention: Floats,
-    stream: float,
-    memory_bound: Floats,
-    casts: float,
-    quantise: Floats,
-    routing: float,
-    moe: Floats,
-    accumulate: Floats,
-) -> Floats:
-    """Seconds that the device computes in the backward pass of a layer: so many times what its forward pass takes, the
-    attention core by itself, and the sum of the gradients of weights.
-
-    T = weight_grad * products + attention + stream * memory_bound + casts * quantise + routing * moe + accumulate
-
-    weight_grad: products of the backward pass for each of the forward pass.
-
-    Units: products s, attention s, memory_bound s, quantise s, moe s, accumulate s.
-    """
-    return np.asarray(
-        weight_grad * products + attention + stream * memory_bound + casts * quantise + routing * moe + accumulate
-    )
-
-
-def again_s(
-    share: Floats,
-    products: Floats,
-    stops: Floats,
-    last: Floats,
-    memory_bound: Floats,
-    quantise: Floats,
-    moe: Floats,
-    tp: Floats,
-    whole: Floats,
-    ep: Floats,
-    core: Floats,
-    attention: Floats,
-) -> Floats:
+def again_s(share: Floats, needed: Floats, core: Floats, attention: Floats) -> Floats:
     """Seconds that the backward pass of a layer computes again.
 
-    T = share * (products - stops * last + memory_bound + quantise + moe + tp + whole * ep) + core * attention
+    T = share * needed + core * attention
 
-    last: of the products, those whose outputs the backward pass does not need; stops: 1 where they are left out; whole:
-    1 where rows go to their experts again; core: 1 where the attention core is repeated.
+    needed: what one repetition takes; core: 1 where the attention core is repeated.
 
-    Units: products s, last s, memory_bound s, quantise s, moe s, tp s, ep s, attention s.
+    Units: needed s, attention s.
+
+    >>> float(again_s(np.array([1.0]), np.array([0.75]), np.array([1.0]), np.array([0.25]))[0])  # a whole layer
+    1.0
     """
-    needed = products - stops * last + memory_bound + quantise + moe + tp + whole * ep
     return np.asarray(share * needed + core * attention)
 
 

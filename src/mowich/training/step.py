@@ -30,33 +30,14 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import dp_s, offload_s, sites_s
 from mowich.training.orthogonal import orthogonal_s
+from mowich.training.parts import LAYER_PARTS, PARTS_OF_STEP
 from mowich.training.slices import by_slice, slices
-from mowich.training.stage import LAYER_PARTS, stage_times, total_of
+from mowich.training.stage import stage_times, total_of
 
-STEP_PARTS = (
-    "gemm",
-    "attention",
-    "memory_bound",
-    "quantise",
-    "moe",
-    "head",
-    "recompute",
-    "host",
-    "tp",
-    "cp",
-    "ep",
-    "pp_transfer",
-    "pp_bubble",
-    "dp",
-    "optimizer",
-    "offload",
-    "fixed",
-    "jitter",
-    "software",
-)
+STEP_PARTS = tuple(part.name for part in PARTS_OF_STEP)
 """Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
 
-WIRES = ("tp", "cp", "ep", "pp_transfer", "dp", "offload", "jitter")
+WIRES = tuple(part.name for part in PARTS_OF_STEP if part.is_wire)
 """Parts that no software of the devices makes longer: transfers, and the wait for the slowest rank."""
 
 KERNELS = tuple(name for name in STEP_PARTS if name not in (*WIRES, "software"))

@@ -18,9 +18,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
+from mowich.readback import TypeForm
 from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
+from mowich.requests.room import schema_of_room
+from mowich.requests.rooms import room_names
 from mowich.requests.schema import Schema
 
 MAX_SYSTEMS = 12
@@ -189,9 +192,6 @@ class Ask(BaseModel):
 Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json, or what mowich.capture wrote.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
 
-TypeForm = Any
-"""What stands behind a field of a body, `str` or `Annotated[str, ...]`: Python has no type for that yet."""
-
 Fields = dict[str, Any]
 """Fields of a body as pydantic takes them, by name: their type, and their default or all that is said of them."""
 
@@ -346,6 +346,17 @@ ClaimsBody = body(
 )
 
 
+def _room_body(name: str) -> type[Ask]:
+    schema = schema_of_room(name)
+    title = f"{name.title().replace('_', '')}Room"
+    return body(schema, title, schema.help, verb=(Literal[name], Field(default=name)))
+
+
+ROOM_BODIES: Mapping[str, type[Ask]] = {name: _room_body(name) for name in room_names()}
+"""Verb -> the body of a room (`requests/rooms`)."""
+globals().update({made.__qualname__: made for made in ROOM_BODIES.values()})  # by which a worker finds it again
+
+
 class ModelAsk(Ask):
     """A model to describe."""
 
@@ -361,6 +372,8 @@ class Scenario(Ask):
 Explainable: TypeForm = (
     CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | PricesBody | ClaimsBody
 )
+for _room in ROOM_BODIES.values():
+    Explainable = Explainable | _room
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,

@@ -72,8 +72,9 @@ def head_words(_: Knowledge) -> bytes:
 def systems(known: Knowledge) -> bytes:
     """Systems that can be asked for, the software that they can be asked to run (training stacks, engines), and the
     words of a question of prices."""
-    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.economics.ownership import quarters
     from mowich.machines.system import resolve
+    from mowich.price_terms import BUYERS, COST_RULES
     from mowich.software.engine import engine_names
     from mowich.software.stack import training_stacks
 
@@ -104,20 +105,16 @@ def systems(known: Knowledge) -> bytes:
 def facts_list(known: Knowledge) -> bytes:
     """What is known, by kind."""
     from mowich.facts.load import FACT_KINDS
+    from mowich.studies.fact_list import fact_entries
 
     facts = known.facts
-    entries = [
-        {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
-        for k in FACT_KINDS
-        for i in facts.ids(k)
-    ]
-    entries += [{"kind": "models", "id": n} for n in model_names()]
+    entries = fact_entries(facts, FACT_KINDS, with_models=True)
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries})
 
 
 def facts_show(names: Sequence[str], known: Knowledge) -> bytes:
     """Every number of some things."""
-    from mowich.show.facts import fact_rows, locate
+    from mowich.facts.find import fact_rows, locate
 
     facts = known.facts
     rows = fact_rows(facts, [p for name in names for p in locate(facts, name)])
@@ -132,7 +129,7 @@ def _display(facts: Facts, paths: Sequence[str]) -> str:
 
 def facts_side(names: Sequence[str], known: Knowledge) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
-    from mowich.show.facts import facts_below, locate
+    from mowich.facts.find import facts_below, locate
 
     facts = known.facts
     columns: list[dict[str, object]] = []
@@ -168,12 +165,12 @@ def facts_side(names: Sequence[str], known: Knowledge) -> bytes:
 
 def map_picture(name: str, known: Knowledge) -> bytes:
     """A machine chip by chip with its links, as a picture."""
-    from mowich.show.charts_map import map_of
+    from mowich.show.charts_map import machine_chart
+    from mowich.studies.machine_map import map_of
 
     facts = known.facts
-    return reply(
-        {"schema": "mowich/map@1", "facts_hash": facts.hash(), "name": name}, chart=chart_data(map_of(facts, name))
-    )
+    drawn = chart_data(machine_chart(map_of(facts, name)))
+    return reply({"schema": "mowich/map@1", "facts_hash": facts.hash(), "name": name}, chart=drawn)
 
 
 def fact_dict(facts: Facts, path: str) -> dict[str, object]:

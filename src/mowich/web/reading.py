@@ -109,6 +109,12 @@ class Knowledge:
         assert isinstance(found, jobs.JobRequest)
         return found
 
+    def compared(self, ask: asks.Ask) -> jobs.CompareRequest:
+        """The same, of a comparison."""
+        found = self.read(ask)
+        assert isinstance(found, jobs.CompareRequest)
+        return found
+
     def _read(self, ask: asks.Ask) -> object:
         schema = ask.schema_of
         source = QuestionSource(edge=Edge.KEY, facts=self.facts, load=given_model, change=self._with)

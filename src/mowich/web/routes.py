@@ -20,6 +20,7 @@ from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from mowich.readback import TypeForm
 from mowich.show import colours
 from mowich.version import VERSION
 from mowich.web import asks
@@ -97,7 +98,7 @@ async def _sent(made: Awaitable[bytes]) -> Response:
 def _post(
     app: FastAPI,
     path: str,
-    body: asks.TypeForm,
+    body: TypeForm,
     tag: str,
     about: str,
     make: Answering,
@@ -167,6 +168,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         ),
         ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
         ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
+        *((name, body, "rooms", f"{body.__doc__} `mowich {name}`.") for name, body in asks.ROOM_BODIES.items()),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))

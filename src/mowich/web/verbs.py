@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
@@ -23,6 +24,7 @@ from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
+from mowich.requests.rooms import room_names
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
@@ -33,7 +35,7 @@ from mowich.web.reading import Knowledge, chart_data, given_model, reply, safe_y
 if TYPE_CHECKING:
     from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
     from mowich.show.page import Page, Table
-    from mowich.studies.compare import Questions, Row
+    from mowich.studies.compare import Row
     from mowich.studies.explain import Explainer, Explanation
     from mowich.studies.forward_answer import ForwardVerb
     from mowich.studies.serving_plan import ServeResult
@@ -43,38 +45,14 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def questions(got: jobs.JobRequest) -> Questions:
-    from mowich.studies import compare as study
-    from mowich.studies.answers import run_budget_of, year_asked
-
-    assert got.train is not None
-    compared = got if isinstance(got, jobs.CompareRequest) else None
-    return study.system_asks(
-        got.model,
-        got.systems,
-        train=got.train,
-        chips=got.chips,
-        facts=got.facts,
-        equal="chips" if compared is None else compared.equal,
-        budget=None if compared is None else run_budget_of(compared),
-        have=() if compared is None else compared.have,
-        power_W=None if compared is None else compared.power,
-        year=None if compared is None else year_asked(compared),
-        fixed=got.fixed,
-        term=got.term,
-        stack=got.stack,
-        hand_tuned=isinstance(got, jobs.CompareRequest) and got.hand_tuned,
-    )
-
-
 def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult, Sequence[str]]:
     """What `compare` finds for one of its systems, and the facts that it asked for."""
-    got = known.work(ask)
+    got = known.compared(ask)
     found = _row(ask, place, got)
     return found, () if got.facts.ledger is None else tuple(got.facts.ledger.asked)
 
 
-def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
+def _row(ask: asks.Ask, place: int, got: jobs.CompareRequest) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
     from mowich.studies import compare as study
@@ -82,9 +60,8 @@ def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
-        assert isinstance(got, jobs.CompareRequest)
-        return answers.served_compared(got, [got.systems[place]])
-    one = questions(got).asks[place]
+        return answers.served_compared(replace(got, systems=(got.systems[place],)))
+    one = study.system_asks(got).asks[place]
     near = ask.nearby.get(got.systems[place])
     if near:
         among = around(near, got.fixed, got.model)
@@ -124,22 +101,18 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
-    from mowich.studies.answers import year_asked
     from mowich.studies.heard import note_heard
 
-    got, rows = known.work(ask), [row for row, _ in found_rows]
+    got, rows = known.compared(ask), [row for row, _ in found_rows]
     if got.facts.ledger is not None:
         for _, asked_for in found_rows:
             got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
-        year = year_asked(got) if isinstance(got, jobs.CompareRequest) else None
-        found = serving_plan.joined_results(
-            [r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts, year
-        )
+        found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got)
         result = note_heard(found, got.facts, question=[got, []]).to_dict()
     else:
         trained = [r for r in rows if isinstance(r, study.Row)]
-        answer = study.answer(questions(got), trained, complete=not ask.nearby)
+        answer = study.answer(study.system_asks(got), trained, complete=not ask.nearby)
         if ask.nearby:
             answer = replace(
                 answer,
@@ -168,8 +141,8 @@ def view(result: Result) -> Result:
 def compare_view(result: Result, facts: Facts) -> dict[str, object]:
     """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
     scale-up unit). Its first table is made by the page, from the rows."""
-    from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
+    from mowich.studies.machine_map import map_name
 
     maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
     shown = view(result)
@@ -352,20 +325,8 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         for model in _models_of(task):
             given_model(model)
     with_rates = _known_rates(problem, got.facts, known, _shipped_rates(problem, got.facts))
-    found = study(
-        _SENT,
-        got.facts,
-        relaxed=got.relaxed,
-        gap=got.gap,
-        draws=got.draws,
-        seed=got.seed,
-        time_limit_s=8.0,
-        problem=problem,
-        speeds=with_rates,
-        tenant=got.tenant,
-        beside=got.yaml,
-    )
-    result = found.to_dict()
+    asked = replace(got, scenario=Path(_SENT), time_limit_s=8.0)
+    result = study(asked, problem=problem, speeds=with_rates, beside=got.yaml).to_dict()
     return reply(
         result,
         inputs=got.given,
@@ -527,6 +488,21 @@ def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
+def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
+    """The answer of a room (`requests/rooms`)."""
+
+    def answered(ask: asks.Ask, known: Knowledge) -> bytes:
+        from mowich.requests.room import RoomRequest
+        from mowich.studies.rooms import room_answered
+
+        got = known.read(ask)
+        assert isinstance(got, RoomRequest)
+        result = room_answered(name)(got).to_dict()
+        return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+    return answered
+
+
 def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
@@ -630,4 +606,4 @@ VERBS: Mapping[str, Callable[..., object]] = {
         scenario,
         *library.LISTINGS,
     )
-}
+} | {name: _told(_room(name)) for name in room_names()}

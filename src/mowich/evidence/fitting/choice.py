@@ -69,8 +69,11 @@ def used_of(
         tell("judging by points that are left out")
         choices = [_choice(part, found, fitted, facts) for part in parts]
         used = [one.part for one in choices if one.constants]
-        if len(used) == len(fitted) or not len(found.prior.paths):
+        if len(used) == len(fitted):
             return found, choices
+        if not len(found.prior.paths):  # today's constants: the points confirm them, where any were fitted
+            is_asked = all(_is_enough(part, facts) for part in fitted)
+            return (found if is_asked else found.with_nothing()), choices
         if not used:
             found = found.with_nothing()
             return found, [_choice(part, found, [], facts) for part in parts]
@@ -90,9 +93,7 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
     before, metric = part.errors(today), np.array([point.metric for point in part.points])
     folds = folds_of([point.setting for point in part.points], FOLDS)
     ways: list[tuple[ConstantValues, Sequence[ConstantValues]]] = [(today, [today] * FOLDS)]
-    rows = part.rows_of(today) if isinstance(part, RowPredictor) else {}
-    is_enough = not rows or not 1 < len(np.unique(folds)) < FOLDS
-    if any(part is one for one in fitted) and len(found.prior.paths) and is_enough:
+    if any(part is one for one in fitted) and len(found.prior.paths) and _is_enough(part, facts):
         start = sum(len(one.points) for one in fitted[: next(i for i, one in enumerate(fitted) if one is part)])
         folds = found.folds[start : start + len(folds)]
         ways.append((found.problem.values(found.solution.theta), found.left_out))
@@ -117,6 +118,13 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
     kept = [row for i, row in part.rows_of(ways[k][0]).items() if metric[i] in own]
     after = part.errors_beside(ways[k][0], kept)
     return UsedPoints(part, k > 0, bool(kept), tuple(part.kept_rows(kept)), before, after, held)
+
+
+def _is_enough(part: Predictor, facts: Facts) -> bool:
+    """Whether constants are fitted to a part: all but those of few settings that can stand as rows."""
+    rows = part.rows_of({path: facts.number(path) for path in part.paths}) if isinstance(part, RowPredictor) else {}
+    settings = len({point.setting for point in part.points})
+    return not rows or not 1 < min(settings, FOLDS) < FOLDS
 
 
 def _score(logs: Floats) -> float:

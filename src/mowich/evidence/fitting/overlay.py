@@ -12,24 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mowich.evidence.fitting.solve import RANGE_END, Calibrated
+from mowich.evidence.fitting.solve import RANGE_END, Calibrated, Posterior
 from mowich.facts import Facts, load_facts
 from mowich.facts.fields import is_plain_number
+from mowich.facts.together import FITTED_TOGETHER, correlations_text
 from mowich.serving.anchors import Anchor
 from mowich.serving.own_rows import OWN_ROWS, rows_text
 from mowich.shown import Keyed
 from mowich.units import write_value
 from mowich.writing import write_file
 
+CONFIRMED = "confirmed"
 WRITTEN = 2e-5
 """How far a written value may lie from the fitted one: six digits are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedFact(Keyed):
-    """A constant before and after, SI. verdict: "identified", or "moved" where the data moves it and hardly narrows its
-    range; others: constants that the data cannot tell from it well; stopped: held at the end of today's range; widened:
-    the new range passes today's."""
+    """A constant before and after, SI. verdict: "identified", "moved" where the data moves it and hardly narrows its
+    range, or "confirmed" where it stays and its range narrows; others: constants that the data cannot tell from it
+    well; stopped: held at the end of today's range; widened: the new range passes today's."""
 
     KEYS = "path unit grade today today_low today_high fitted=value low high narrowed verdict others stopped widened"
 
@@ -54,39 +56,41 @@ class FittedFact(Keyed):
 
 
 def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
-    """The constants that are kept, those that the data narrows most first."""
+    """The constants that the data says something of: those that are kept, the narrowest first, then those that it
+    confirms where they stand."""
+    kept = {path: j for j, path in enumerate(found.prior.paths)}
     out = []
-    solution = found.solution
-    for j, path in enumerate(found.prior.paths):
+    for path, sd in zip(found.posterior.paths, found.posterior.sd, strict=True):
         fact = facts.fact(path)
         assert fact.low is not None
         assert fact.high is not None
-        half = RANGE_END * float(solution.sd[j])
-        value = math.exp(float(solution.theta[j]))
+        half, j = RANGE_END * float(sd), kept.get(path)
+        today = facts.number(path)
+        value = today if j is None else math.exp(float(found.solution.theta[j]))
         low, high = value * math.exp(-half), value * math.exp(half)
         widened = value > fact.high * (1 + 1e-9) or value < fact.low * (1 - 1e-9)
         if not widened:
             value = min(max(value, fact.low), fact.high)
             low, high = max(low, fact.low), min(high, fact.high)
-        others = found.together.get(path, ())
+        moved = "identified" if path in found.identified else "moved"
         out.append(
             FittedFact(
                 path=path,
                 unit=fact.unit,
                 grade=fact.grade or "user",
-                today=facts.number(path),
+                today=today,
                 today_low=fact.low,
                 today_high=fact.high,
                 value=value,
                 low=low,
                 high=high,
-                verdict="identified" if path in found.identified else "moved",
-                others=others,
-                stopped=bool(solution.stopped[j]),
+                verdict=CONFIRMED if j is None else moved,
+                others=found.together.get(path, ()),
+                stopped=j is not None and bool(found.solution.stopped[j]),
                 widened=widened,
             )
         )
-    return sorted(out, key=lambda one: (one.narrowed, one.path))
+    return sorted(out, key=lambda one: (one.verdict == CONFIRMED, one.narrowed, one.path))
 
 
 def overlay_text(
@@ -96,9 +100,10 @@ def overlay_text(
     points: int,
     facts: Facts,
     rows: Sequence[Anchor] = (),
+    posterior: Posterior | None = None,
 ) -> str:
     """The YAML of an overlay. name: of the file itself, which `explain` tells as the source; rows: measured ones that
-    stand beside those that ship."""
+    stand beside those that ship; posterior: how the constants are correlated, None: not at all."""
     tree: dict[str, dict[str, dict[str, object]]] = {}
     said = ", ".join(Path(file).name for file in files)
     measured = f"mowich calibrate {said}: {points} measured points"
@@ -121,6 +126,15 @@ def overlay_text(
             assert isinstance(below, dict)
             node = below
         node[keys[-1]] = leaf
+    together = "" if posterior is None else correlations_text(posterior.paths, posterior.correlation)
+    if together:
+        _, file, key = FITTED_TOGETHER.split(".")
+        tree.setdefault("training", {}).setdefault(file, {})[key] = {
+            "text": together,
+            "source": f"calibration {name}",
+            "locator": measured,
+            "grade": "B",
+        }
     if rows:
         known: dict[str, object] = tree.setdefault("serving", {}).setdefault("anchors", {})
         known[OWN_ROWS.rpartition(".")[2]] = {

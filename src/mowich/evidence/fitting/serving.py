@@ -10,9 +10,10 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import SHARED_FACT, has_range
 from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
+from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.serving_cases import class_of, gather_cases
-from mowich.evidence.serving_rows import SERVING, ServingCase
+from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_validate import shifts_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -49,8 +50,7 @@ own."""
 def row_of_serving(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
     """A record as a row of our serving table. A throughput of all becomes one of a chip where chips are counted; an
     engine is the one of its chip. Raises UserError for a system that is not known."""
-    columns = (*SERVING.required, *SERVING.numbers, "source", "date", "notes", "stack", "kv_precision", "spec_decode")
-    row = {**dict.fromkeys(columns, ""), **cells, "id": cells.get("id") or where}
+    row = {**table_form("serving").blank(), **cells, "id": cells.get("id") or where}
     if row["output_tok_s"] and row["n_chips"] and not row[_RATE]:
         row[_RATE] = f"{float(row['output_tok_s']) / float(row['n_chips']):.10g}"
     if row["framework"] == MANY_CHIPS:

@@ -47,6 +47,8 @@ _LONGEST = 0.5
 """Longest step of a constant in a round, ln."""
 IDENTIFIED = 0.75
 """A constant is identified where the data leaves less than this share of the spread of its prior."""
+LEAST_NARROWED = 0.01
+"""Share of its spread from which the data confirms a constant that it neither identifies nor moves."""
 _MOVED = 0.25
 """A constant that is not identified by itself, and moves by this share of its spread or more, moves together with
 others that the data cannot tell from it."""
@@ -231,10 +233,24 @@ def _left_out(
 
 
 @dataclass(frozen=True, slots=True)
+class Posterior:
+    """What points leave of constants, each and together. paths; sd: of their ln [n]; correlation [n, n]."""
+
+    paths: tuple[str, ...]
+    sd: Floats
+    correlation: Floats
+
+    def take(self, paths: Sequence[str]) -> Posterior:
+        """Of some of the constants, in their order."""
+        at = np.array([self.paths.index(path) for path in paths], dtype=np.intp)
+        return Posterior(tuple(paths), self.sd[at], self.correlation[np.ix_(at, at)])
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrated:
     """problem: with the constants that are kept; folds: of its points; left_out: all constants by fold, fitted without
     its points; asked: constants that move a point; identified: of those kept,
-    by itself; together: path -> others that the data cannot tell from it."""
+    by itself; together: path -> others that the data cannot tell from it; posterior: of all that are asked."""
 
     problem: JointProblem
     prior: Priors
@@ -244,11 +260,15 @@ class Calibrated:
     asked: tuple[str, ...]
     identified: tuple[str, ...]
     together: Mapping[str, tuple[str, ...]]
+    posterior: Posterior
 
     def with_nothing(self) -> Calibrated:
         """The same with no constant kept."""
         none = np.zeros(0, dtype=np.intp)
-        return replace(self, prior=self.prior.take(none), solution=_nothing(), identified=(), together={})
+        nothing = Posterior((), np.zeros(0), np.zeros((0, 0)))
+        return replace(
+            self, prior=self.prior.take(none), solution=_nothing(), identified=(), together={}, posterior=nothing
+        )
 
 
 def calibrate_points(
@@ -275,10 +295,12 @@ def calibrate_points(
     told = found.sd < IDENTIFIED * known.sd
     moved = np.abs(found.theta - known.middle) > _MOVED * known.sd
     kept = np.flatnonzero(told | moved)
+    felt_by = np.flatnonzero(told | moved | (found.sd < (1.0 - LEAST_NARROWED) * known.sd))
+    posterior = Posterior(known.paths, found.sd, found.correlation).take([known.paths[k] for k in felt_by])
     problem = JointProblem(parts, [known.paths[i] for i in kept], facts)
     final = known.take(kept)
     if not len(kept):
-        return Calibrated(problem, final, _nothing(), folds, (), known.paths, (), {})
+        return Calibrated(problem, final, _nothing(), folds, (), known.paths, (), {}, posterior)
     tell(f"fitting the {len(kept)} that the points identify or move")
     # the constants that stay as they are remain uncertain: ranges are those of the fit of all
     solution = replace(solve(problem, final, everything, start=found.theta[kept]), sd=found.sd[kept])
@@ -301,6 +323,7 @@ def calibrate_points(
         known.paths,
         alone,
         together,
+        posterior,
     )
 
 

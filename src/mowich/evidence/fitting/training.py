@@ -10,8 +10,9 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import MovedNumbers, uncertain, with_numbers
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.measured_tables import is_time, table_form
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.row_rules import TRAINING, is_time, stated_flop_per_token
+from mowich.evidence.row_rules import stated_flop_per_token
 from mowich.evidence.rows import Case
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -36,8 +37,7 @@ MANY_CHIPS_TRAINED = "pytorch-fsdp"
 def row_of_training(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
     """A record as a row of our training table. Figures of a device become those of its chip, which facts count. Raises
     UserError for a system that is not known."""
-    blank = dict.fromkeys((*TRAINING.required, *TRAINING.numbers, "notes", "system_note"), "")
-    row = {**blank, **cells, "id": cells.get("id") or where}
+    row = {**table_form("training").blank(), **cells, "id": cells.get("id") or where}
     if cells.get("device_tokens_per_s"):
         one = resolve(facts, facts.resolve_system(row["chip"]), chips=1)
         each = one.devices_per_chip

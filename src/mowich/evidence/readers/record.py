@@ -9,20 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import TableForm
 
 RecordKind = Literal["training", "serving", "collective", "kernel", "forward"]
-
-COLLECTIVE_TABLE = TableForm(
-    required=("system", "kind", "bytes", "time_us"),
-    metrics=("time_us",),
-    counts=("bytes", "group", "ranks"),
-    counts_from_zero=(),
-    amounts=("algbw_GBps", "busbw_GBps", "wrong"),
-)
-"""The columns of measured collectives. bytes: the full buffer (of an all-to-all, what each rank sends); ranks: one
-for each device; group: whole chips that take part, where a table counts those; algbw_GBps, busbw_GBps: as printed
-beside the time; wrong: results that were not right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import UserError, unknown
+from mowich.evidence.measured_tables import table_form
 from mowich.evidence.readers.record import MeasuredRecord, RecordKind, RefusedRecord
-from mowich.evidence.row_rules import TRAINING
-from mowich.evidence.serving_rows import SERVING
 from mowich.files import exists, line_of, read_yaml
 from mowich.machines.system import parse_spec
 
@@ -67,8 +66,6 @@ PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
 """Kind of measurement -> word of a plan -> column of our tables."""
 
 PLAN_WORDS = tuple(dict.fromkeys(word for columns in PLAN_COLUMNS.values() for word in columns))
-
-_NUMBERS = frozenset((*TRAINING.numbers, *SERVING.numbers, "ranks"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +202,7 @@ def _system_cells(on: str, kind: RecordKind) -> dict[str, str]:
 
 
 def _same(column: str, stated: str, given: str) -> bool:
-    if column in _NUMBERS:
+    if column == "ranks" or any(column in table_form(kind).numbers for kind in ("training", "serving")):
         try:
             return float(stated) == float(given)
         except ValueError:

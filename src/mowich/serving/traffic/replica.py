@@ -21,6 +21,9 @@ from mowich.serving.traffic.scheduling import (
 from mowich.serving.traffic.state import State
 from mowich.serving.traffic.times import _between
 
+_LOADS = -1
+"""In the place of the tokens of a first chunk: what a tier holds of the prompt is loaded before."""
+
 
 class CacheTooSmallError(Exception):
     """A request that the cache cannot hold even alone. holds: what a replica has room for, in words."""
@@ -166,16 +169,14 @@ class Replica(State):
 
     def _admit(self) -> bool:
         """Move waiting requests into prefill while there is room for a first chunk each; False when nothing entered."""
-        s, room = self.s, self.s.budget - len(self.slots) * (1 if self.s.mixes else 0)
+        s, room = self.s, self.s.budget
+        if s.mixes:
+            room = int(room - len(self.slots) * max(1.0, s.verified))
         if s.admission == "batch" and (self.slots or self.prefilling):
             return False
-        if s.verified > 1 and s.mixes:
-            room = int(s.budget - len(self.slots) * s.verified)
         entered = False
         before = len(self.prefilling)
-        own = self._own_room() if self._batches > 1 else max(room, 0)
-        if s.long_prompt:
-            own = min(own, s.long_prompt)
+        own = self._room_of_one(max(room, 0))
         if s.policy in ("lpm", "dfs-weight"):
             order_queue(self)
         skipped: list[Slot] = []
@@ -190,66 +191,87 @@ class Replica(State):
                 skipped.append(self._pop())  # others of the queue may go first
                 continue
             if one.swapped:
-                free = room_left(self, one, -(-math.ceil(one.need + s.accepted) // s.block), 0, 0)
-                if free < 0:
+                if not self._swap_in(one):
                     break
-                self._pop()
-                if self.cache.idle:
-                    self.cache.shrink(free, self.t)
-                self._take_adapter(one)
-                self._resume(one)
                 entered = True
                 continue
             if self.encoder is not None and request.media is not None and not self._has_room_for(request.media):
                 break
-            hit, found, new = one.done, one.hit // self.cache.each, 0
-            away: list[int] = []
-            if s.prefix_cache and request.hashes and not one.fetched:
-                hit, found, away = self._found(one)
-                new = self.cache.new_blocks(one.shared[:found])
-            tokens = one.need - hit
-            if not s.chunks and tokens > room and (self.prefilling or entered):
+            first = self._enter(one, room, own, may_wait=bool(self.prefilling) or entered)
+            if first is None:
                 break
-            first = min(tokens, room, own) if s.chunks else tokens
-            next_token = (
-                s.accepted if first == tokens else 0.0
-            )  # a prompt that ends here decodes at once: without room it would be sent back
-            private = -(-math.ceil(hit + first + next_token) // s.block) - found * self.cache.each
-            free = room_left(self, one, max(0, private) + new, found * self.cache.each, new)
-            if free < 0:
-                break
-            self._pop()
-            if found and not one.fetched:
-                self.cache.take(one.shared[:found], self.t)
-                one.hit = found * self.cache.each
-            if self.cache.idle:
-                self.cache.shrink(free, self.t)
-            if request.scheduled_s < 0 and not one.fetched:
-                request.cached = hit
-                if self.cache.tiers:
-                    self._tell_tiers(request, hit, away)
-            if (away or self.cache.coming) and not one.fetched and self._load(one, found, away):
-                one.done = hit
-                continue
-            if one.fetched:
-                one.fetched = False
-                del self.held[one.order]
-            entered = True
-            if request.scheduled_s < 0:
-                request.scheduled_s = self.t
-                request.replica = self.index
-            self._take_adapter(one)
-            one.done = hit
-            one.began_s = self.t
-            self._hold(one, hit + first)
-            self.prefilling.append(one)
-            self._sizes += one.size
-            room -= first
+            if first != _LOADS:
+                entered = True
+                room -= first
         for one in reversed(skipped):
             self._queue(one, is_first=True)
         if self.encoder is not None and len(self.prefilling) > before:
             self._encode(self.encoder, before)
         return entered
+
+    def _room_of_one(self, room: int) -> int:
+        """Tokens of a step that one prompt may take. room: left in the step."""
+        own = self._own_room() if self._batches > 1 else room
+        return min(own, self.s.long_prompt) if self.s.long_prompt else own
+
+    def _swap_in(self, one: Slot) -> bool:
+        """Take the head of the queue, which was put out to the host's memory, back into the batch, if it has room."""
+        free = room_left(self, one, -(-math.ceil(one.need + self.s.accepted) // self.s.block), 0, 0)
+        if free < 0:
+            return False
+        self._pop()
+        if self.cache.idle:
+            self.cache.shrink(free, self.t)
+        self._take_adapter(one)
+        self._resume(one)
+        return True
+
+    def _enter(self, one: Slot, room: int, own: int, *, may_wait: bool) -> int | None:
+        """Take the head of the queue into prefill: the tokens of its first chunk, `_LOADS` where its blocks come from a
+        tier before, None where it has no room. room: tokens left in the step, own: of them for one prompt; may_wait:
+        another prompt is under way, so that one that does not fit whole can wait."""
+        s, request = self.s, one.request
+        hit, found, new = one.done, one.hit // self.cache.each, 0
+        away: list[int] = []
+        if s.prefix_cache and request.hashes and not one.fetched:
+            hit, found, away = self._found(one)
+            new = self.cache.new_blocks(one.shared[:found])
+        tokens = one.need - hit
+        if not s.chunks and tokens > room and may_wait:
+            return None
+        first = min(tokens, room, own) if s.chunks else tokens
+        # a prompt that ends here decodes at once: without room it would be sent back
+        next_token = s.accepted if first == tokens else 0.0
+        private = -(-math.ceil(hit + first + next_token) // s.block) - found * self.cache.each
+        free = room_left(self, one, max(0, private) + new, found * self.cache.each, new)
+        if free < 0:
+            return None
+        self._pop()
+        if found and not one.fetched:
+            self.cache.take(one.shared[:found], self.t)
+            one.hit = found * self.cache.each
+        if self.cache.idle:
+            self.cache.shrink(free, self.t)
+        if request.scheduled_s < 0 and not one.fetched:
+            request.cached = hit
+            if self.cache.tiers:
+                self._tell_tiers(request, hit, away)
+        if (away or self.cache.coming) and not one.fetched and self._load(one, found, away):
+            one.done = hit
+            return _LOADS
+        if one.fetched:
+            one.fetched = False
+            del self.held[one.order]
+        if request.scheduled_s < 0:
+            request.scheduled_s = self.t
+            request.replica = self.index
+        self._take_adapter(one)
+        one.done = hit
+        one.began_s = self.t
+        self._hold(one, hit + first)
+        self.prefilling.append(one)
+        self._sizes += one.size
+        return first
 
     def _found(self, one: Slot) -> tuple[int, int, list[int]]:
         """What the cache has of a request at the head of the queue: (tokens that need not be computed, blocks by name
@@ -374,9 +396,7 @@ class Replica(State):
             self._make_room()
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
-        own = self._own_room() if self._batches > 1 else room
-        if s.long_prompt:
-            own = min(own, s.long_prompt)
+        own = self._room_of_one(room)
         has_entered = self._looks() and self._admit()
         until = min(until, self._next_load())
         tokens, extra, longest, slowest, done = self._taken(room, own)
@@ -386,12 +406,39 @@ class Replica(State):
             elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
             tokens, extra, longest, slowest, done = self._taken(room, own)
-        finishing = len(done)
         if not tokens:
             if self.prefilling and not has_entered:
                 return False
             self._leap(self.t)  # a sequence has entered the batch: one step, and look again
             return True
+        seconds, least = self._mixed_s(n, tokens, len(done), (extra, longest, slowest))
+        by_device, factor = seconds >= least, self._factor()
+        seconds = (max(seconds, least) + times.prefill_step) * factor
+        k = 1
+        if self._layers_s > self.t + seconds:  # the last layers' blocks come after the step could have ended
+            by_device, seconds = False, self._layers_s - self.t
+        if by_device and until > self.t + seconds and tokens == longest and not (done or has_entered):
+            k, seconds = self._next_chunks(tokens, max(own, tokens + 1), n, seconds, until)
+        self.prompt_tokens += tokens * k
+        if self.spans is not None:
+            self.spans.append((self.t, seconds, n, tokens * k, k))
+        self.t += seconds
+        self.busy_s += seconds
+        self.steps += k
+        self.events += k  # each chunk of a prompt counts as one
+        if n:
+            self._tick(k)
+        travels = [self._prompt_done(one) for one in done]
+        for one, travel in zip(done, travels, strict=True):
+            self._see(one, factor, travel)
+            if one.left <= 0:
+                self._finish(one)
+        return True
+
+    def _mixed_s(self, n: int, tokens: int, finishing: int, prompts: tuple[float, int, float]) -> tuple[float, float]:
+        """(seconds of the device, least seconds by the host's launches) of a step with n decoding sequences and
+        `tokens` of prompts, of which `finishing` end. prompts: (extra, longest, slowest), as `_taken` has them."""
+        s, times, (extra, longest, slowest) = self.s, self.times, prompts
         v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
         padded = tokens
         if s.compiled:
@@ -415,29 +462,7 @@ class Replica(State):
             seconds += self._reading_s(n)
             if times.verify != 1.0:
                 seconds += (times.verify - 1.0) * self._plain_s(n)
-        least = times.launched_s((v + padded) / self._batches)
-        by_device, factor = seconds >= least, self._factor()
-        seconds = (max(seconds, least) + times.prefill_step) * factor
-        k = 1
-        if self._layers_s > self.t + seconds:  # the last layers' blocks come after the step could have ended
-            by_device, seconds = False, self._layers_s - self.t
-        if by_device and until > self.t + seconds and tokens == longest and not (done or has_entered):
-            k, seconds = self._next_chunks(tokens, max(own, tokens + 1), n, seconds, until)
-        self.prompt_tokens += tokens * k
-        if self.spans is not None:
-            self.spans.append((self.t, seconds, n, tokens * k, k))
-        self.t += seconds
-        self.busy_s += seconds
-        self.steps += k
-        self.events += k  # each chunk of a prompt counts as one
-        if n:
-            self._tick(k)
-        travels = [self._prompt_done(one) for one in done]
-        for one, travel in zip(done, travels, strict=True):
-            self._see(one, factor, travel)
-            if one.left <= 0:
-                self._finish(one)
-        return True
+        return seconds, times.launched_s((v + padded) / self._batches)
 
     def _next_chunks(self, take: int, least: int, n: int, first: float, until: float) -> tuple[int, float]:
         """After the first step of `first` seconds that gave `take` tokens to the first prompt alone, give it those of

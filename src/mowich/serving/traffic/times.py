@@ -30,38 +30,45 @@ READ_TOKENS, ASKED_FROM, SPREAD = (7, 17), 7, (0, 11)
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Step times of one worker as plain floats, made once, by the constants. A rank group that holds m tokens in all
-    its pipeline stages together: tokens[m]: matrices, collectives and fixed layers, and experts where there is one
-    group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
-    sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
-    layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
-    prefill_step: what a step with prompt tokens takes beside; launches: the least time of such a step by the host's
-    launches, of up to `capture` tokens and of more; pair: seconds per (prompt token, attended token) of long
-    prompts; window_pairs: the same for windowed layers; half: tokens at which a prompt's attention reaches half of
-    that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
-    of a step that verifies several tokens over that of a plain one; tpot: what measured rows shift
-    steps by. reading, asking: where operator tables hold the attention of layers without a window: of decodes, by
-    sequences and their mean context; of prompts, by tokens and by twice the attended tokens over them (None: in
-    proportion). adapters: what LoRA adapters take (None: there are none)."""
+    """Step times of one worker as plain floats, made once, by the constants. A rank group holds its tokens in all its
+    pipeline stages together."""
 
     tokens: list[float]
+    """[m] seconds of a group's m tokens: matrices, collectives and fixed layers, and experts of one group."""
     sampled: list[float]
+    """[n] seconds of the head for n sequences, and of the host."""
     per_context: float
+    """Seconds per context token of a decoding sequence in layers without a window."""
     windows: tuple[tuple[float, float], ...]
+    """(tokens, seconds per token) of layers with a window."""
     prefill_step: float
+    """Seconds that a step with prompt tokens takes beside."""
     pair: float
+    """Seconds per (prompt token, attended token) of long prompts in one batch."""
     window_pairs: tuple[tuple[float, float], ...]
+    """(tokens, seconds per pair) of layers with a window."""
     kv_B: float
+    """Bytes per cached token on the worker."""
     experts: tuple[float, ...] = ()
+    """[m] seconds of experts where all groups together hold m tokens for each group; empty with one group."""
     launches: tuple[float, float] = (0.0, 0.0)
+    """Least seconds of a step with a prompt by the host's launches, of up to `capture` tokens and of more."""
     capture: float = 0.0
+    """Tokens of the largest captured graph."""
     half: float = 0.0
+    """Tokens at which a prompt's attention reaches half of the rate of long prompts."""
     prompt_token: float = 0.0
+    """Seconds per prompt token of recurrent layers."""
     verify: float = 1.0
+    """Time of a step that verifies several tokens over that of a plain one."""
     tpot: ShiftAlong = NO_SHIFT
+    """What measured rows shift steps by."""
     reading: Unevenness | None = None
+    """Attention of decodes by operator tables, by sequences and mean context; None: in proportion."""
     asking: Unevenness | None = None
+    """Of prompts by operator tables, by tokens and twice the attended tokens over them; None: in proportion."""
     adapters: AdapterCosts | None = None
+    """What LoRA adapters take; None: there are none."""
 
     @classmethod
     def of(

@@ -476,21 +476,46 @@ def split_verdict(
     return Verdict(level=level, text=f"{said.get(level, 'One vendor costs less')}. By estimate, {costs}.")
 
 
-def sure_verdict(width: float, *, rows: int) -> Verdict:
+_MEASURED: Mapping[str, str] = {
+    "training step": "one training step",
+    "collective": "a timed collective",
+    "quoted price": "a quoted price",
+    "measured power": "the measured power of a chip",
+}
+"""Kinds of measurements in plain words."""
+
+
+def settle_text(found: Sequence[tuple[str, float]]) -> str:
+    """What would settle most, as a sentence. found: (kind of measurement, range left with it and those before it).
+
+    >>> settle_text([("training step", 0.75), ("quoted price", 0.53)])
+    'Of what could be measured, one training step narrows the cost of a training token most: to 75% of its range. \
+With a quoted price too it is 53%.'
+    >>> settle_text([])
+    'Nothing that could be measured alone narrows the cost of a training token much.'
+    """
+    if not found:
+        return "Nothing that could be measured alone narrows the cost of a training token much."
+    (kind, left), *more = found
+    first = f"Of what could be measured, {_MEASURED[kind]} narrows the cost of a training token most"
+    rest = "".join(f" With {_MEASURED[kind]} too it is {share_text(left)}." for kind, left in more)
+    return f"{first}: to {share_text(left)} of its range.{rest}"
+
+
+def sure_verdict(width: float, *, rows: int, settle: str = "") -> Verdict:
     """width: how many times either way the speed in training may be off; rows: published training steps of the
-    chip."""
+    chip; settle: what would settle most, as a sentence."""
     level = words_for("sure", width)
     published = (
         "No training step of it has been published (searched 27 November 2026)"
         if rows == 0
         else f"{rows} training steps of it have been published"
     )
-    settle = " One measured training step of a known model would settle most." if rows == 0 else ""
     return Verdict(
         level=level,
         text=(
             f"The speed of Trainium 3 in training is known {level}: {plainly(width)} times either way. {published}; its"
-            f" serving is measured for a few models.{settle}"
+            f" serving is measured for a few models.{f' {settle}' if settle else ''}"
         ),
     )
 

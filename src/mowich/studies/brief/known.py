@@ -13,6 +13,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
+from mowich.price_terms import OWN
 from mowich.requests.settings import fact_path
 from mowich.serving.search import ServeJob
 from mowich.software.vendors import HAND_TUNED
@@ -20,6 +21,7 @@ from mowich.studies.compare import Comparison
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.fleet import Fleet
 from mowich.studies.gap import Gap
+from mowich.studies.next_measure import NextMeasurements
 from mowich.studies.ranking import names_listed
 from mowich.studies.rl_split import RlSplit
 from mowich.studies.serving_plan import ServeResult, ServeRow
@@ -48,6 +50,8 @@ SERVED_JOBS: Mapping[str, tuple[str, ServeJob]] = {
 }
 """Jobs of serving: plain words with the place of the model, and what is asked."""
 
+SETTLED_BY = 2
+"""Measurements that are said to settle most."""
 RL_CHIPS = 512
 """Chips of a run of reinforcement learning."""
 TO_REINFORCE: Mapping[str, object] = {
@@ -130,7 +134,8 @@ class Known:
     measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one does; machine:
     "trn3, hand-tuned" is that with kernels written by hand. tenants: a fleet of several tenants, one of which falls;
     split: reinforcement learning of the first model over
-    Trainium 3 and the first rival. reads: what the answers have read.
+    Trainium 3 and the first rival. reads: what the answers have read. settles: what measurements would narrow the cost
+    of a training token on Trainium 3 most, None where it has no range.
     """
 
     facts: Facts
@@ -152,6 +157,7 @@ class Known:
     tenants: Fleet
     split: RlSplit
     reads: Sequence[ReadBy]
+    settles: NextMeasurements | None
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -200,7 +206,7 @@ class Known:
 
     def is_yours(self, system: str) -> bool:
         """Whether the reader set the price of a machine."""
-        return self._price(system).term == money.OWN
+        return self._price(system).term == OWN
 
     def _price(self, system: str) -> money.Price:
         return money.price(self.facts, resolve(self.facts, system).id, term=PRICE_OF_ALL)
@@ -240,6 +246,10 @@ class Known:
     def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False, future: bool = False) -> str:
         """The command of a comparison of training."""
         return self.command(train_command(self.models[0].name, systems, chips, tuned=tuned, future=future))
+
+    def to_settle(self) -> str:
+        """The command of what would settle the cost of a training token."""
+        return f"mowich next --on {SUBJECT} --budget {SETTLED_BY} --for {shlex.quote(self.to_train(AT, (SUBJECT,)))}"
 
     def to_serve(self, model: str, systems: Sequence[str], job: str = "serve", *, tuned: bool = False) -> str:
         """The command of a comparison of serving."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,12 @@ from mowich.models.model import Model
 from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES
 from mowich.requests.fields import Edge
+from mowich.requests.jobs import CompareRequest
 from mowich.requests.rl import RL
+from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
-from mowich.shown import Rows
+from mowich.shown import Result, Rows
 from mowich.software.engine import engine_for
 from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
@@ -34,6 +37,7 @@ from mowich.studies.brief.known import (
     RL_CHIPS,
     SERVED_JOBS,
     SERVED_ON,
+    SETTLED_BY,
     SUBJECT,
     TO_REINFORCE,
     TO_SERVE,
@@ -57,12 +61,16 @@ from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
+from mowich.studies.next_measure import NextMeasurements, next_measurements
 from mowich.studies.rl_answer import rl
 from mowich.studies.rl_split import RlSplit
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
 from mowich.training.tuned import has_kernels
+
+Asking = Callable[[Sequence[str], Facts, Model], Result]
+"""Answers the words of a command, of facts and with a model in the place of the one that is named."""
 
 _FLEET = "rainier"
 """The scenario of a fleet that a brief reads."""
@@ -95,15 +103,21 @@ _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
 
 
 def asked_once(
-    facts: Facts, *, against: Sequence[str], models: Sequence[str | Model], settings: Sequence[str] = ()
+    facts: Facts,
+    *,
+    against: Sequence[str],
+    models: Sequence[str | Model],
+    ask: Asking,
+    settings: Sequence[str] = (),
 ) -> Known:
-    """The answers that the questions read. settings: words of a command line that make these facts. Raises UserError
-    where a rival is Trainium 3 itself, and where the first model has no plan on it."""
+    """The answers that the questions read. ask: answers a command that is no comparison of here; settings: words of a
+    command line that make these facts. Raises UserError where a rival is Trainium 3 itself, and where the first model
+    has no plan on it."""
     if SUBJECT in against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
-    with course(len(BRIEF_SIZES) + len(chosen) + 4) as begin:
-        return _known(facts, tuple(against), chosen, tuple(settings), begin)
+    with course(len(BRIEF_SIZES) + len(chosen) + 5) as begin:
+        return _known(facts, tuple(against), chosen, tuple(settings), ask, begin)
 
 
 def _known(
@@ -111,6 +125,7 @@ def _known(
     against: tuple[str, ...],
     chosen: tuple[Model, ...],
     settings: tuple[str, ...],
+    asking: Asking,
     begin: Callable[[str], None],
 ) -> Known:
     """The same of models that are read. begin: is told what is asked next."""
@@ -162,13 +177,16 @@ def _known(
     mine = equip(facts, SUBJECT, chips=AT)
     (future,) = later.ask((SUBJECT,), AT).rows if mine.not_shipped and not mine.takes_future else (None,)
     alone = facts.heard()
-    mix = fleet(names_of("scenarios")[_FLEET], alone)
+    mix = fleet(FleetRequest(facts=alone, scenario=names_of("scenarios")[_FLEET], draws=0))
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
     alone = facts.heard()
-    tenants = fleet(names_of("scenarios")[TENANTS], alone, relaxed=True, tenant=(LARGE_TENANT, FALLS_TO))
+    who, there = (LARGE_TENANT, FALLS_TO), names_of("scenarios")[TENANTS]
+    tenants = fleet(FleetRequest(facts=alone, scenario=there, draws=0, relaxed=True, tenant=who))
     reads.append(ReadBy.of(TENANT_WORDS, alone))
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)
+    begin("what measurements would settle")
+    settles = _settles(facts, first, asking)
     return Known(
         facts=facts,
         rivals=against,
@@ -189,6 +207,7 @@ def _known(
         tenants=tenants,
         split=split,
         reads=reads,
+        settles=settles,
     )
 
 
@@ -200,6 +219,21 @@ def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadB
     assert found is not None
     reads.append(ReadBy.of(rl_command(model.name, systems), own))
     return found
+
+
+def _settles(facts: Facts, model: Model, asking: Asking) -> NextMeasurements | None:
+    """What measurements would narrow the cost of a token most, in training on Trainium 3; None where it is sure."""
+    words = shlex.split(train_command(model.name, (SUBJECT,), AT))
+
+    def ask(again: Sequence[str]) -> Result:
+        return asking(again, facts, model)
+
+    try:
+        return next_measurements(
+            shlex.join(words), words, on=SUBJECT, number=None, budget=SETTLED_BY, ask=ask, facts=facts
+        )
+    except UserError:  # no number of the row has a range
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +250,15 @@ class _Trained:
         """Training on some machines, with the grade that each rate has."""
         own, model = self.facts.heard(), self.model
         found = compare(
-            model, systems, train=TO_TRAIN, chips=chips, facts=own, term=PRICE_OF_ALL, hand_tuned=hand_tuned
+            CompareRequest(
+                facts=own,
+                model=model,
+                systems=tuple(systems),
+                train=TO_TRAIN,
+                chips=chips,
+                term=PRICE_OF_ALL,
+                hand_tuned=hand_tuned,
+            )
         )
         rows = [told_training(r, trained_basis(own, model, r.system_id)) for r in found.rows]
         words = train_command(model.name, systems, chips, tuned=hand_tuned, future=self.is_future)
@@ -239,9 +281,7 @@ class _Served:
     def ask(self, systems: Sequence[str], engine: str | None = None) -> ServeResult:
         """The answer, its rows with the grade and the range that they have."""
         own = self.facts.heard()
-        found = compare_serving(
-            self.model, systems, job=self.job, chips=SERVED_ON, facts=own, engine=engine, term=PRICE_OF_ALL
-        )
+        found = _served(own, self.model, systems, self.job, SERVED_ON, engine)
         rows = [self._told(row, by_hand(row.system) if engine else row.system, own) for row in found.rows]
         words = serve_command(self.model.name, systems, self.job, tuned=engine is not None)
         self.reads.append(ReadBy.of(words, own))
@@ -255,6 +295,23 @@ class _Served:
         if decided:
             self.rests_on[*self.key, who] = decided
         return widened(facts, row, basis, is_large=bool(decided))
+
+
+def _served(
+    facts: Facts, model: Model, systems: Sequence[str], job: ServeJob, chips: int, engine: str | None
+) -> ServeResult:
+    """Serving on some machines at the price of this page."""
+    return compare_serving(
+        CompareRequest(
+            facts=facts,
+            model=model,
+            systems=tuple(systems),
+            serve=job,
+            chips=chips,
+            engine=engine,
+            term=PRICE_OF_ALL,
+        )
+    )
 
 
 def _memory(
@@ -276,7 +333,7 @@ def _memory(
         engine, own = HAND_TUNED if by_hand else None, facts.heard()
         amount_of(paths_of_property(own, equip(own, SUBJECT), OF_MEMORY), OF_MEMORY)
         twice = own.with_values({path: 2.0 * x for path, x in amounts.items()})
-        more = compare_serving(model, (SUBJECT,), job=asked, chips=chips, facts=twice, engine=engine, term=PRICE_OF_ALL)
+        more = _served(twice, model, (SUBJECT,), asked, chips, engine)
         command = _value_command(model, chips, serve_words(asked), today, (1.0, 2.0), 2)
         command += f" --engine {engine}" if engine else ""
         reads.append(ReadBy.of(command, own))
@@ -361,9 +418,7 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
 def _fewest(facts: Facts, model: Model) -> ServeRow | None:
     """Serving in bulk on the smallest power of two of chips, below `SERVED_ON`, that holds a model; None for none."""
     for i in range(SERVED_ON.bit_length() - 1):
-        (row,) = compare_serving(
-            model, (SUBJECT,), job=IN_BULK, chips=1 << i, facts=facts, engine=HAND_TUNED, term=PRICE_OF_ALL
-        ).rows
+        (row,) = _served(facts, model, (SUBJECT,), IN_BULK, 1 << i, HAND_TUNED).rows
         if row.feasible:
             return row
     return None
@@ -374,6 +429,7 @@ def brief(
     *,
     against: Sequence[str],
     models: Sequence[str | Model],
+    ask: Asking,
     given: Mapping[str, object] | None = None,
 ) -> Brief:
     """Trainium 3 on one page. against: machines that it is set beside, the first is the one that `gap`
@@ -386,7 +442,7 @@ def brief(
         for value in (given or {}).get(key) or ()  # type: ignore[attr-defined]
         for word in (option, str(value))
     ]
-    return page_of_known(asked_once(facts, against=against, models=models, settings=settings))
+    return page_of_known(asked_once(facts, against=against, models=models, ask=ask, settings=settings))
 
 
 def page_of_known(known: Known) -> Brief:

@@ -12,7 +12,14 @@ from mowich.evidence.scores import left_out
 from mowich.machines.system import resolve
 from mowich.software.engine import engine_for
 from mowich.software.vendors import HAND_TUNED
-from mowich.studies.brief.decisions import Verdict, energy_verdict, next_verdict, split_verdict, sure_verdict
+from mowich.studies.brief.decisions import (
+    Verdict,
+    energy_verdict,
+    next_verdict,
+    settle_text,
+    split_verdict,
+    sure_verdict,
+)
 from mowich.studies.brief.economy import TENANT_WORDS, tenant_parts, worth_parts
 from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known, rl_command
 from mowich.studies.brief.verdicts import (
@@ -26,6 +33,8 @@ from mowich.studies.brief.verdicts import (
     words_for,
 )
 from mowich.studies.fact_labels import fact_label
+from mowich.studies.next_measure import NextRow
+from mowich.studies.ranking import names_listed
 from mowich.sums import float_sum
 
 _POWER_KNOWN: Mapping[PowerBasis, str] = {
@@ -338,6 +347,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
 
 
+def _first_of(settles: Sequence[NextRow], count: int) -> str:
+    return names_listed([row.offer.kind for row in settles[:count]])
+
+
 def sure_section(known: Known) -> Section:
     """How far the numbers may be off, and what would settle most."""
     row = known.trained(AT, SUBJECT)
@@ -349,7 +362,9 @@ def sure_section(known: Known) -> Section:
     down, up = log_spread(float(speed), low, high)
     width = math.exp((down + up) / 2.0)
     steps = sum(map(len, trained_on(known.facts, row.system_id).values()))
-    verdict = sure_verdict(width, rows=steps)
+    settles = () if known.settles is None else known.settles.rows
+    told = "" if known.settles is None else settle_text([(row.offer.kind, row.left) for row in settles])
+    verdict = sure_verdict(width, rows=steps, settle=told)
     widths = {
         **{f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems},
         **{f"serving {model}, {known.name(s)}": r.tokens_per_s_per_chip for model, s, r in known.served_rows()},
@@ -397,9 +412,19 @@ def sure_section(known: Known) -> Section:
                 for name, e in (("training", training), ("serving", serving))
                 for part, words, value in (("median", "middle error", e.median), ("p90", "90% of the errors", e.p90))
             ),
+            *(
+                BriefNumber(
+                    name=f"settled.{i}",
+                    what=f"range of the cost of a training token with {_first_of(settles, i)}, over today's",
+                    estimate=exact(one.left, "1", "D"),
+                    of=f"{known.to_settle()}; rows.{i}.left",
+                )
+                for i, one in enumerate(settles, 1)
+            ),
         ),
         commands=(
             known.command("validate"),
+            *([known.to_settle()] if settles else []),
             f"mowich explain r.json {SUBJECT}.step_s",
             *([known.facts_command(f"facts show {largest}")] if largest else []),
         ),

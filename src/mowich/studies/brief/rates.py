@@ -13,6 +13,7 @@ from dataclasses import replace
 from mowich.evidence.measured_architectures import extrapolated_from, trained_on
 from mowich.facts import Facts
 from mowich.models.model import Model
+from mowich.requests.jobs import CompareRequest
 from mowich.serving.engines import architecture
 from mowich.serving.search import ServeJob
 from mowich.studies.compare import Row as TrainRow
@@ -40,7 +41,10 @@ def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, 
     rates = []
     for end in (fact.low, fact.high):
         under = facts.with_values({fact.path: end})
-        found = compare_serving(model, [row.system], job=job, chips=chips, facts=under, engine=row.engine).rows[0]
+        asked = CompareRequest(
+            facts=under, model=model, systems=(row.system,), serve=job, chips=chips, engine=row.engine
+        )
+        found = compare_serving(asked).rows[0]
         rates.append(float(found.tokens_per_s_per_chip) if found.feasible else 0.0)
     return fact.path if max(rates) > min(rates) * facts.number(f"{EXTRAPOLATED}.decides") else ""
 

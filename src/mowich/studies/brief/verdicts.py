@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mowich.estimate import Estimate, product_of
@@ -62,9 +62,11 @@ def words_for(question: str, number: float) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BriefNumber:
+class BriefNumber(Keyed):
     """One number. name: its word in `explain`; what: in plain words; formula: arithmetic over `symbols`, "" where it is
     the figure of an answer; of: the command that gives it, or that gives the symbols, and their names there."""
+
+    KEYS = "name what formula symbols of estimate:bare"
 
     name: str
     what: str
@@ -72,17 +74,6 @@ class BriefNumber:
     formula: str = ""
     symbols: Mapping[str, float] = field(default_factory=dict)
     of: str
-
-    def to_dict(self) -> dict[str, object]:
-        """A number of the contract."""
-        return {
-            "name": self.name,
-            "what": self.what,
-            "formula": self.formula,
-            "symbols": dict(self.symbols),
-            "of": self.of,
-            "estimate": replace(self.estimate, breakdown={}, coverage={}).to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +135,18 @@ class BriefGap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
+class JobRow(Keyed):
     """A line of the first table: one job beside one rival. job: "train", "serve" or "bulk"; work: in plain words;
     speed, dollar: tokens per second and chip, and tokens of a dollar, of Trainium 3 over the rival's, with the software
     as shipped; tuned_speed, tuned_dollar: with kernels written by hand on Trainium 3; level: the words of
     `LEVEL_WORDS` that `dollar` chose; flips: where the other one is cheaper; basis: what rates are extrapolated from,
     "" where their like was measured; rests_on: the one constant that decides the row, "" where none does; command:
     gives the rates."""
+
+    KEYS = (
+        "job model work rival rival_name level flips basis rests_on command speed:bare dollar:bare "
+        "tuned_speed:bare tuned_dollar:bare"
+    )
 
     job: str
     model: str
@@ -166,15 +162,6 @@ class JobRow:
     basis: str
     rests_on: str
     command: str
-
-    def to_dict(self) -> dict[str, object]:
-        """A line of the contract's table."""
-        names = ("job", "model", "work", "rival", "rival_name", "level", "flips", "basis", "rests_on", "command")
-        estimates = ("speed", "dollar", "tuned_speed", "tuned_dollar")
-        return {
-            **{name: getattr(self, name) for name in names},
-            **{name: replace(getattr(self, name), breakdown={}, coverage={}).to_dict() for name in estimates},
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,10 +41,12 @@ _AT_ONCE = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Keyed):
     """The first instruction that leaves the reference. turn: which of its line; tile: what it wrote, as the kernel
     calls it, at `index`; got, wanted: there, got None where nothing wrote it; share: of the element and the root mean
     square; differing, of: elements of the tile; note: what else is known of the cause."""
+
+    KEYS = "instruction core opcode file line turn statement tile got wanted share differing of note index"
 
     instruction: int
     core: int
@@ -61,10 +63,6 @@ class Difference:
     differing: int
     of: int
     note: str = ""
-
-    def to_dict(self) -> dict[str, object]:
-        """The field `difference` of `mowich/kernel-debug@1`."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "index"} | {"index": list(self.index)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -430,14 +430,8 @@ class Explainer:
             now = _sum_of(made_now, key)
         if not now:
             return ()
-        if abs(now / value - 1.0) > 1e-6 and self.result.get("facts_hash") in (None, self._hash) and not source.is_slow:
-            is_same = self.result.get("version") == VERSION
-            why = (
-                "the result was changed, or another build of this version made it"
-                if is_same
-                else "another version made it"
-            )
-            warnings.append(f"the result has {value:.6g}, made again it is {now:.6g}: {why}")
+        if abs(now / value - 1.0) > 1e-6 and not source.is_slow:
+            self._warn_if_changed(value, now, warnings)
 
         def change(path_: str, to: float) -> float | None:
             try:
@@ -457,11 +451,7 @@ class Explainer:
             return sorted((m for m in moves if m.size > LEAST), key=lambda m: -m.size)[:SHOWN_MOVES]
 
         read = [f for f in watched.read.values() if isinstance(f.value, float) and f.value]
-        wide = [f for f in read if f.low is not None and f.high is not None and f.low != f.high and not is_fitted(f)]
-        if source.is_slow:  # those that the terms name, the widest first
-            wide = sorted(
-                (f for f in wide if f.path in found), key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30)
-            )[:SLOW_MOVES]
+        wide = _wide(read, found if source.is_slow else None)
         ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
         if (ranged and found) or source.is_slow:
             return tuple(
@@ -474,6 +464,15 @@ class Explainer:
             if (f.low == f.high or is_fitted(f)) and not _is_count(f)
         )
         return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
+
+    def _warn_if_changed(self, value: float, now: float, warnings: list[str]) -> None:
+        """Tell that a number of a result of these facts is not what it is made again."""
+        if self.result.get("facts_hash") not in (None, self._hash):
+            return
+        is_same = self.result.get("version") == VERSION
+        changed = "the result was changed, or another build of this version made it"
+        why = changed if is_same else "another version made it"
+        warnings.append(f"the result has {value:.6g}, made again it is {now:.6g}: {why}")
 
     def _winner_at(self, move: Move, path: ResultPath) -> str | None:
         """Who is best of the rows when the fact stands at its ends, where that is another than now."""
@@ -630,3 +629,12 @@ def _shown(value: object) -> float | str:
     items = list(value.values() if isinstance(value, Mapping) else value)
     words = [f"{x:.6g}" if isinstance(x, int | float | np.floating) else "?" for x in items[:6]]
     return ", ".join(words) + (f", ... ({len(items)})" if len(items) > 6 else "")
+
+
+def _wide(read: Sequence[Fact], named: Mapping[str, Fact] | None) -> list[Fact]:
+    """The facts that have a range of their own; with `named` only the widest few of these."""
+    wide = [f for f in read if f.low is not None and f.high is not None and f.low != f.high and not is_fitted(f)]
+    if named is None:
+        return wide
+    widest = sorted(wide, key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30))
+    return [f for f in widest if f.path in named][:SLOW_MOVES]

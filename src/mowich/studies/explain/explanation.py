@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from mowich.estimate import Estimate, Term
 from mowich.facts import Fact
 from mowich.formula import printed
+from mowich.shown import Keyed
 
 NUDGE = 1.01
 """A fact without a range is moved by this to see whether a number rests on it at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(Keyed):
     """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the
     number there. A fact without a range that says anything goes from its value to `NUDGE` times it; flips: who wins
     instead, and at which end."""
+
+    KEYS = "fact=fact.path low high at_low at_high flips"
 
     fact: Fact
     low: float
@@ -37,7 +40,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Keyed):
     """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
     count, kind: which of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number
     (grade "" where nothing graded is behind it); parts: what it is the sum of; terms: formulas that the model recorded,
@@ -52,6 +55,13 @@ class Explanation:
         >>> mowich.explain(answer, "sync.goodput").facts != ()
         True
     """
+
+    SCHEMA = "mowich/explain@1"
+    KEYS = (
+        "metric title says formula=printed_formula words kind inputs units value=estimate.value unit=estimate.unit "
+        "low=estimate.low high=estimate.high grade=estimate.grade:none reason=estimate.reason parts terms facts "
+        "moves warnings"
+    )
 
     metric: str
     title: str
@@ -69,68 +79,7 @@ class Explanation:
     units: Mapping[str, str] = field(default_factory=dict)
     held: str = ""
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/explain@1` contract."""
-        e = self.estimate
-        keys = (
-            "path",
-            "shown",
-            "shown_range",
-            "value",
-            "unit",
-            "low",
-            "high",
-            "grade",
-            "title",
-            "address",
-            "locator",
-            "date",
-            "formula",
-            "reason",
-            "note",
-        )
-        return {
-            "schema": "mowich/explain@1",
-            "metric": self.metric,
-            "title": self.title,
-            "says": self.says,
-            "formula": printed(self.formula),
-            "words": self.words,
-            "kind": self.kind,
-            "inputs": dict(self.inputs),
-            "units": dict(self.units),
-            "value": e.value,
-            "unit": e.unit,
-            "low": e.low,
-            "high": e.high,
-            "grade": e.grade or None,
-            "reason": e.reason,
-            "parts": dict(self.parts),
-            "terms": [
-                {
-                    "name": t.name,
-                    "value": t.value,
-                    "unit": t.unit,
-                    "formula": printed(t.formula),
-                    "words": t.words,
-                    "inputs": dict(t.inputs),
-                    "units": dict(t.units),
-                    "facts": list(t.facts),
-                    "note": t.note,
-                }
-                for t in self.terms
-            ],
-            "facts": [{k: getattr(f, k) for k in keys} for f in self.facts],
-            "moves": [
-                {
-                    "fact": m.fact.path,
-                    "low": m.low,
-                    "high": m.high,
-                    "at_low": m.at_low,
-                    "at_high": m.at_high,
-                    "flips": m.flips,
-                }
-                for m in self.moves
-            ],
-            "warnings": list(self.warnings),
-        }
+    @property
+    def printed_formula(self) -> str:
+        """The formula as it is printed."""
+        return printed(self.formula)

@@ -20,6 +20,7 @@ from mowich.studies.explain import (
     power,
     prices,
     rl,
+    rooms,
     serving,
     traffic,
     training,
@@ -106,4 +107,4 @@ def make_source(
         "mowich/value@1": value.value_point,
         "mowich/prices@1": prices.price_source,
     }
-    return made[schema](result, place, row, facts)
+    return made.get(schema, rooms.room_row)(result, place, row, facts)

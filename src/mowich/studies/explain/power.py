@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mowich.economics.energy import drawn_share_path
 from mowich.economics.power import tdp_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.requests.machines import POWER
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -16,16 +19,13 @@ def power_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sour
     from mowich.studies.power import study
 
     inputs = result["inputs"]
+    tokens_per_s = inputs["tokens_per_s_per_chip"]
+    asked = POWER.of(
+        facts, systems=[row["system"]], cap_W=inputs["cap_W"], spares=inputs["spares"], tokens_per_s=tokens_per_s
+    )
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        found = study(
-            known,
-            [row["system"]],
-            cap_W=inputs["cap_W"],
-            spares=inputs["spares"],
-            tokens_per_s=inputs["tokens_per_s_per_chip"],
-        )[0]
-        return flat_numbers(found.to_dict())
+        return flat_numbers(study(replace(asked, facts=known))[0].to_dict())
 
     system = resolve(facts, row["system"])
 

@@ -21,6 +21,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
+from mowich.price_terms import term_of_row
 from mowich.serving.encoding import ServedImages
 from mowich.serving.pairs import Prefill, paired_tokens_per_s, prompts_queue_s, queued_prompt_s
 from mowich.serving.search import Found, ServeJob, closed_load, search_serving
@@ -196,7 +197,7 @@ class ServedRow:
 
     @property
     def term(self) -> str:
-        return money.term_of_row(self.result["inputs"], str(self.row["system"]))
+        return term_of_row(self.result["inputs"], str(self.row["system"]))
 
     @cached_property
     def here(self) -> Deployment:

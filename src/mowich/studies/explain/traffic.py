@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mowich.economics import energy, money
 from mowich.estimate import Notes
 from mowich.facts import Facts
+from mowich.requests.scenarios import TrafficRequest
 from mowich.scenario import is_inline
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
@@ -38,7 +39,8 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # ranges take many runs
         regret = bool(result["inputs"].get("regret"))
-        return flat_numbers(study.traffic(file, known, draws=draws, autoscale=rules, regret=regret).to_dict())
+        asked = TrafficRequest(facts=known, scenario=file, draws=draws, autoscale=rules, regret=regret)
+        return flat_numbers(study.traffic(asked).to_dict())
 
     def symbols(known: Facts) -> dict[str, float]:
         idle = {energy.drawn_power(known, system).idle_share.value or 0.0 for system in scenario.chips_of}
@@ -81,7 +83,7 @@ def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
     scenario = traffic_scenario.read_traffic(row["scenario"], facts)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        found = study.traffic(row["scenario"], known, draws=0).to_dict()
+        found = study.traffic(TrafficRequest(facts=known, scenario=row["scenario"], draws=0)).to_dict()
         out = flat_numbers(found)
         seen: dict[ResultPath, float] = {(name,): out[path] for name, path in _SEEN.items() if path in out}
         return seen | {(name,): out[name,] for name in _SAME if (name,) in out}

@@ -20,41 +20,23 @@ from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.memory_range import memory_need
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.price_terms import term_of_row
 from mowich.shown import Result
 from mowich.software.recipes import RELEASE, before, release_of_plans, stack_of_release, switches_of
 from mowich.software.stack import Platform, equip
 from mowich.software.vendors import vendor_id
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
-from mowich.studies.footing import RunBudget
+from mowich.studies.footing import PaidRun
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.studies.outcome import SystemAsk, step_outcome
 from mowich.training import longrun
+from mowich.training.parts import PARTS_OF_STEP
 from mowich.training.sensitivity import ends, moved_numbers, noted_on
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
 from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
-TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "gemm": ("gemm.", "moe.experts"),
-    "attention": ("attention.",),
-    "memory_bound": ("memory_bound",),
-    "quantise": ("quantise",),
-    "moe": ("moe.",),
-    "head": ("head",),
-    "tp": ("tp.",),
-    "cp": ("cp.",),
-    "ep": ("ep.",),
-    "dp": ("dp",),
-    "pp_bubble": ("pp_bubble", "stage"),
-    "pp_transfer": ("pp_transfer",),
-    "optimizer": ("optimizer",),
-    "offload": ("offload",),
-    "jitter": ("jitter",),
-    "software": ("software",),
-    "recompute": ("recompute.", "gemm.", "attention."),
-    "host": ("host.", "stage"),
-    "fixed": ("step",),
-}
+TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {part.name: part.terms or (part.name,) for part in PARTS_OF_STEP}
 """Which recorded terms make each part of the step."""
 
 OF_POINT = (
@@ -140,7 +122,7 @@ class _Row:
             facts=known,
             job=self.job,
             term=self.term,
-            budget=None if days is None else RunBudget(usd=math.nan, days=days, has_tokens=bool(tokens)),
+            paid=None if days is None else PaidRun(usd=math.nan, days=days, has_tokens=bool(tokens)),
         )
 
     def break_even(
@@ -302,7 +284,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         used=int(row["chips_used"]),
         idle=int(row["chips_idle"]),
         tokens=float(row["global_batch_seqs"]) * job.seq * job.fill,
-        term=money.term_of_row(inputs, row["system"]),
+        term=term_of_row(inputs, row["system"]),
         stack=stack_of(inputs, row["system"]),
         hand_tuned=is_hand_tuned(inputs, row["system"]),
         paid_days=(row.get("owned") or inputs).get("days"),

@@ -21,41 +21,41 @@ from mowich.training.tuned import hand_tuned_terms
 
 def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
     """The rows of the file that a validation read, by id; empty where it is not there any more."""
-    from mowich.evidence import validate as study
+    from mowich.evidence.measured_tables import published, read_csv, shipped_as
 
-    name = study.shipped_as(result["file"])
-    file = study.published(name) if name else File(result["file"])
+    name = shipped_as(result["file"])
+    file = published(name) if name else File(result["file"])
     try:
-        return {r["id"]: r for r in study.read_csv(file, facts)}
+        return {r["id"]: r for r in read_csv(file, facts)}
     except UserError:
         return {}
 
 
 def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
     """One measured row, predicted again. cells: as the file has it."""
-    from mowich.evidence.forward_rows import is_pass
-    from mowich.evidence.rl_rows import is_rl
+    from mowich.evidence.measured_tables import table_kind
 
-    columns = list(cells)
-    made = _phase if is_rl(columns) else _pass if is_pass(columns) else _step
+    kind = table_kind(cells)
+    made = _phase if kind == "rl" else _pass if kind == "passes" else _step
     return made(at, row, cells, facts)
 
 
 def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
     """A step of training, a point of serving, or a metered power."""
-    from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
-    from mowich.evidence.energy_rows import is_energy, validate_energy
+    from mowich.evidence.energy_rows import validate_energy
+    from mowich.evidence.measured_tables import table_kind
     from mowich.evidence.rows import read_cases
+    from mowich.evidence.serving_validate import validate_serving
 
-    serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
+    serving, metered = (table_kind(cells) == kind for kind in ("serving", "energy"))
     rows: list[Mapping[str, str]] = [cells]
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         if metered:
             (made,) = validate_energy(rows, known)
         elif serving:
-            made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
+            made = next(r for r in validate_serving(rows, known) if r.metric == row["metric"])
         else:
             case = read_cases(rows, known)[0]
             if isinstance(case, str):

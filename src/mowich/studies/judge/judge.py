@@ -108,6 +108,9 @@ class KernelJudge(Shown):
         >>> found = mowich.judge(["softmax.py"], reference="softmax.py", on="trn3")  # doctest: +SKIP
     """
 
+    SCHEMA = "mowich/judge@1"
+    KEYS = "reference target shapes seeds candidates=rows:count count measure_next measure_budget=budget missing rows"
+
     reference: str
     target: str
     shapes: tuple[str, ...]
@@ -122,21 +125,10 @@ class KernelJudge(Shown):
         """The fastest that is right."""
         return self.rows[0] if self.rows and self.rows[0].rank == 1 else None
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/judge@1`."""
-        return {
-            "schema": "mowich/judge@1",
-            "reference": self.reference,
-            "target": self.target,
-            "shapes": list(self.shapes),
-            "seeds": self.seeds,
-            "candidates": len(self.rows),
-            "count": {status: sum(row.status == status for row in self.rows) for status in JUDGE_STATUSES},
-            "measure_next": list(self.measure_next),
-            "measure_budget": self.budget,
-            "missing": list(self.missing),
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    @property
+    def count(self) -> dict[str, int]:
+        """Candidates of each status."""
+        return {status: sum(row.status == status for row in self.rows) for status in JUDGE_STATUSES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

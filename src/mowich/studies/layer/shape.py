@@ -26,6 +26,11 @@ class LayerJob:
     prefill: bool
 
     @property
+    def phase(self) -> str:
+        """ "prefill" or "decode"."""
+        return "prefill" if self.prefill else "decode"
+
+    @property
     def tokens(self) -> int:
         """Tokens that go through the layer."""
         return self.batch * (self.context if self.prefill else 1)

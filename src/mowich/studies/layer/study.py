@@ -74,9 +74,11 @@ class LayerPart(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerKind:
+class LayerKind(Keyed):
     """Layers of one shape. parts: a launch each, in order; one: the layer as one launch, None where no kernel does all
     of it; all_s: all `count` layers."""
+
+    KEYS = "count layer=words layer_s parts_s all_s one_launch=one parts"
 
     count: int
     words: str
@@ -87,19 +89,12 @@ class LayerKind:
     @property
     def layer_s(self) -> Estimate:
         """One layer: as one launch, else the sum of its parts."""
-        return self.one.time_s if self.one is not None else summed([p.time_s for p in self.parts])
+        return self.one.time_s if self.one is not None else self.parts_s
 
-    def to_dict(self) -> dict[str, object]:
-        """A kind of `mowich/kernel-layer@1`."""
-        return {
-            "count": self.count,
-            "layer": self.words,
-            "layer_s": self.layer_s.to_dict(),
-            "parts_s": summed([p.time_s for p in self.parts]).to_dict(),
-            "all_s": self.all_s.to_dict(),
-            "one_launch": self.one.to_dict() if self.one is not None else None,
-            "parts": [p.to_dict() for p in self.parts],
-        }
+    @property
+    def parts_s(self) -> Estimate:
+        """One layer as the sum of its parts."""
+        return summed([p.time_s for p in self.parts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +111,13 @@ class LayerStudy(Shown):
         's'
     """
 
+    SCHEMA = "mowich/kernel-layer@1"
+    KEYS = (
+        "inputs.model=model inputs.on=on inputs.tp=job.tp inputs.lnc=job.lnc inputs.batch=job.batch "
+        "inputs.context=job.context inputs.phase=job.phase inputs.library=library target library_version=version "
+        "step_s law_share kinds after notes"
+    )
+
     model: str
     on: str
     target: str
@@ -129,28 +131,10 @@ class LayerStudy(Shown):
     notes: tuple[str, ...]
     cpu_s: float
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-layer@1`."""
-        return {
-            "schema": "mowich/kernel-layer@1",
-            "inputs": {
-                "model": self.model,
-                "on": self.on,
-                "tp": self.job.tp,
-                "lnc": self.job.lnc,
-                "batch": self.job.batch,
-                "context": self.job.context,
-                "phase": "prefill" if self.job.prefill else "decode",
-                "library": self.library,
-            },
-            "target": self.target,
-            "library_version": self.version,
-            "step_s": self.step_s.to_dict(),
-            "law_share": self.by_law_s / float(self.step_s) if float(self.step_s) else 0.0,
-            "kinds": [k.to_dict() for k in self.kinds],
-            "after": [p.to_dict() for p in self.after],
-            "notes": list(self.notes),
-        }
+    @property
+    def law_share(self) -> float:
+        """Share of the step that the law gives."""
+        return self.by_law_s / float(self.step_s) if float(self.step_s) else 0.0
 
 
 def summed(parts: Sequence[Estimate]) -> Estimate:

@@ -98,10 +98,12 @@ class TunedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetBest:
+class TargetBest(Keyed):
     """The fastest variant of one target. p_best: probability that it is, at least; measure_next: settings that
     are worth a device (`KnownTimes.measure_next`); as_is: the file as it is, None: it is not good;
     speedup: of the fastest over it."""
+
+    KEYS = "on settings=row.variant.settings time_s p_best measure_next as_is speedup"
 
     on: str
     row: TunedRow | None
@@ -116,17 +118,10 @@ class TargetBest:
             return None
         return self.as_is.time_s / self.row.time_s
 
-    def to_dict(self) -> dict[str, object]:
-        """An element of `best`."""
-        return {
-            "on": self.on,
-            "settings": None if self.row is None else dict(self.row.variant.settings),
-            "time_s": None if self.row is None else self.row.to_dict()["time_s"],
-            "p_best": self.p_best,
-            "measure_next": [dict(settings) for settings in self.measure_next],
-            "as_is": None if self.as_is is None else self.as_is.to_dict(),
-            "speedup": self.speedup,
-        }
+    @property
+    def time_s(self) -> object:
+        """The time of the best variant as the JSON states it."""
+        return None if self.row is None else self.row.to_dict()["time_s"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +148,9 @@ class KernelTune(Shown):
         {'BUFFERS': 2}
     """
 
+    SCHEMA = "mowich/kernel-tune@1"
+    KEYS = "file kernel reference shapes axes targets space tried not_tried limit count best no_effect one_for_all rows"
+
     file: str
     kernel: str | None
     reference: str | None
@@ -167,27 +165,16 @@ class KernelTune(Shown):
     one_for_all: OneForAll | None
     no_effect: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-tune@1`."""
+    @property
+    def not_tried(self) -> int:
+        """Variants that did not run."""
+        return self.space - self.tried
+
+    @property
+    def count(self) -> dict[str, int]:
+        """Variants of each status."""
         statuses = [row.judged.status for row in self.rows]
-        return {
-            "schema": "mowich/kernel-tune@1",
-            "file": self.file,
-            "kernel": self.kernel,
-            "reference": self.reference,
-            "shapes": list(self.shapes),
-            "axes": {name: list(values) for name, values in self.axes.items()},
-            "targets": list(self.targets),
-            "space": self.space,
-            "tried": self.tried,
-            "not_tried": self.space - self.tried,
-            "limit": self.limit,
-            "count": {status: statuses.count(status) for status in JUDGE_STATUSES},
-            "best": [best.to_dict() for best in self.best],
-            "no_effect": list(self.no_effect),
-            "one_for_all": None if self.one_for_all is None else self.one_for_all.to_dict(),
-            "rows": [row.to_dict() for row in self.rows],
-        }
+        return {status: statuses.count(status) for status in JUDGE_STATUSES}
 
 
 @dataclass(slots=True)

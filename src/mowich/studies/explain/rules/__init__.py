@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mowich.requests.rooms import room_of
 from mowich.shown import Result
 from mowich.studies.explain.rules import (
     evidence,
@@ -18,6 +19,7 @@ from mowich.studies.explain.rules import (
     training,
 )
 from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, R, Rule
+from mowich.studies.rooms import room_study
 
 __all__ = ["KINDS", "METRIC_UNITS", "RULES", "Rule", "rules_of"]
 
@@ -47,6 +49,11 @@ BUNDLE_RULES = (
 """What the forecast of a bundle has beside the answer."""
 
 
+def _rules_of_room(schema: str) -> tuple[Rule, ...]:
+    name = room_of(schema)
+    return () if name is None else tuple(room_study(name).RULES)
+
+
 def rules_of(result: Result) -> tuple[Rule, ...]:
     """The rules of a result; none for an unknown schema."""
     schema = str(result.get("schema"))
@@ -55,5 +62,5 @@ def rules_of(result: Result) -> tuple[Rule, ...]:
         and result["inputs"].get("task") == "serve"
         and schema not in ("mowich/fit@1", "mowich/rates@1", *gaps.GAP_RULES)
     )
-    found = RULES.get("serve" if is_serving else schema, ())
+    found = RULES.get("serve" if is_serving else schema, ()) or _rules_of_room(schema)
     return (*found, *BUNDLE_RULES) if found and "bundle" in result else found

@@ -1,0 +1,28 @@
+"""Questions of one room each: a verb is three files of one name, and nothing else of the package is touched.
+
+- `requests/rooms/NAME.py` asks: a frozen class of `RoomRequest`, and `SCHEMA`, a `room_schema` of its fields
+  (`requests/room.py`);
+- `studies/rooms/NAME.py` answers: `answer(asked)` gives the rows, and `RULES` says what each number of a row is;
+- `show/rooms/NAME.py` tells: `page(result, run)`.
+
+The command line, Python, HTTP, tools for programs, `explain` and the report find them by their names.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+SCHEMA_OF = "mowich/{}@1"
+"""The schema of a room's answers, by the name of the verb."""
+
+
+@cache
+def room_names() -> tuple[str, ...]:
+    """The verbs that have a room, by the alphabet. Nothing is imported for them."""
+    return tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__"))
+
+
+def room_of(schema: object) -> str | None:
+    """The room of an answer, by its schema; None where it has none."""
+    return next((name for name in room_names() if SCHEMA_OF.format(name) == schema), None)

@@ -1,0 +1,198 @@
+"""Where a result states what was asked, for fields whose value is not one key of its inputs (`Field.told`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mowich.plans.forward import FORWARD_TASKS
+from mowich.shown import Result
+
+
+def inputs_of(result: Result) -> Result:
+    """What a result says of its question."""
+    return result.get("inputs") or {}
+
+
+def nowhere(result: Result) -> object:
+    """Of a field that a result does not state: the form of its answer, what shares a key with another field."""
+    return None
+
+
+def stated_where(is_so: Callable[[Result], bool], key: str) -> Callable[[Result], object]:
+    """A key of the inputs, in the results that it is a part of."""
+    return lambda result: inputs_of(result).get(key) if is_so(result) else None
+
+
+def given_at(key: str) -> Callable[[Result], object]:
+    """A key of the inputs, where 0 and "" stand for what was not given."""
+    return lambda result: inputs_of(result).get(key) or None
+
+
+def in_rows(key: str) -> Callable[[Result], object]:
+    """What each row has under a key."""
+    return lambda result: [row[key] for row in result["rows"]]
+
+
+def sizes_asked(result: Result) -> object:
+    """The sizes of a collective, a row each; weights have none."""
+    return [f"{row['bytes']}B" for row in result["rows"]] if is_among_chips(result) else None
+
+
+def is_among_chips(result: Result) -> bool:
+    """Whether a collective is one of chips, and no weights that are sent."""
+    return not inputs_of(result).get("model")
+
+
+def has_key(key: str) -> Callable[[Result], bool]:
+    """Whether a result has a part that a flag asks for."""
+    return lambda result: key in result
+
+
+# ---- the job
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def is_served(result: Result) -> bool:
+    """Whether the job is serving."""
+    return inputs_of(result).get("task") == "serve"
+
+
+def asks_passes(result: Result) -> bool:
+    """Whether the job is forward passes."""
+    return inputs_of(result).get("task") in FORWARD_TASKS
+
+
+def is_trained(result: Result) -> bool:
+    """Whether the job is training."""
+    return not is_served(result) and not asks_passes(result)
+
+
+def is_drawn(result: Result) -> bool:
+    """Whether the job is images or clips."""
+    return inputs_of(result).get("task") == "diffuse"
+
+
+def has_sizes(result: Result) -> bool:
+    """Whether an image is given in pixels, not in tokens."""
+    return bool(inputs_of(result).get("height"))
+
+
+def task_words(result: Result) -> object:
+    """`--task`: the forward passes, or the kind of training."""
+    inputs = inputs_of(result)
+    if asks_passes(result):
+        return inputs["task"]
+    if inputs.get("lora_rank"):
+        return f"lora:{inputs['lora_rank']}:{'+'.join(inputs['lora_targets'])}"
+    task = inputs.get("train_task", "pretrain")
+    return None if task == "pretrain" else task
+
+
+def batch_words(result: Result) -> object:
+    """`--batch`: items, or sequences with how far a plan may be off.
+
+    >>> batch_words({"inputs": {"batch_seqs": 512.0, "batch_within": 0.05}})
+    '512seqs~5%'
+    """
+    inputs = inputs_of(result)
+    if inputs.get("batch_seqs") is None:
+        return inputs.get("batch")
+    within = f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""
+    return f"{inputs['batch_seqs']:.12g}seqs{within}"
+
+
+def images_asked(result: Result) -> object:
+    """How many images a request has."""
+    images = inputs_of(result).get("images")
+    return images["count"] if images else None
+
+
+def image_words(result: Result) -> object:
+    """Pixels of an image: "1024x768"."""
+    images = inputs_of(result).get("images")
+    return "{width:.0f}x{height:.0f}".format(**images) if images else None
+
+
+def token_price_words(result: Result) -> object:
+    """What tokens are sold at, as it is asked.
+
+    >>> token_price_words({"inputs": {"sells": {"low": 0.3, "value": 0.42, "high": 0.6}}})
+    '$0.3..$0.6/Mtok'
+    """
+    price = inputs_of(result).get("sells")
+    return price and f"{'..'.join(dict.fromkeys(f'${price[end]:.12g}' for end in ('low', 'high')))}/Mtok"
+
+
+# ---- the systems
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def model_words(result: Result) -> object:
+    """The model in the words of the question; of a result that does not have them, its name."""
+    inputs = inputs_of(result)
+    return str(inputs.get("model_given") or inputs.get("model") or "")
+
+
+def systems_asked(result: Result) -> object:
+    """The systems that are not there already; where a question has one, its name."""
+    inputs = inputs_of(result)
+    return [s["system"] for s in inputs["systems"] if not s.get("there")] if "systems" in inputs else inputs.get("on")
+
+
+def systems_there(result: Result) -> object:
+    """The systems that are there already."""
+    return [s["system"] for s in inputs_of(result).get("systems", ()) if s.get("there")]
+
+
+def system_at(place: int) -> Callable[[Result], object]:
+    """One of the systems that are set beside each other."""
+    return lambda result: inputs_of(result)["systems"][place]["system"]
+
+
+def chips_asked(result: Result) -> object:
+    """`--chips`. A bare name without it is one unit: its size is said, so that the command stands alone."""
+    inputs = inputs_of(result)
+    is_compared = inputs.get("verb", "compare") == "compare" and "rows" in result and "plans" not in result
+    if is_compared or "chips" in inputs or not inputs.get("systems"):
+        return inputs.get("chips")
+    first = inputs["systems"][0]
+    return None if any(c in first["system"] for c in ":*") else first["chips"]
+
+
+def price_asked(result: Result) -> object:
+    """`--price`. A budget rents where nothing else is said."""
+    inputs = inputs_of(result)
+    kind = inputs.get("price_term")
+    return None if kind == "default" or (kind == "rent" and inputs.get("budget_usd")) else kind
+
+
+def plans_asked(result: Result) -> object:
+    """`--top`: as many plans as there are; of serving nobody says so many."""
+    if is_served(result):
+        return None
+    return len(result["rows"]) if asks_passes(result) else len(result.get("plans", ())) or None
+
+
+def engine_asked(result: Result) -> object:
+    """The engine that was named, or that all systems have where a question is of one."""
+    inputs = inputs_of(result)
+    if not is_served(result):
+        return None
+    engines = _named(inputs.get("systems", ()), "engine")
+    is_one = len(engines) == 1 and result["schema"] != "mowich/compare@1"
+    return inputs.get("software") or (engines[0] if is_one else None)
+
+
+def stack_asked(result: Result) -> object:
+    """The training software that was named, or that all systems have where none ships with them."""
+    from mowich.software.vendors import default_stacks
+
+    inputs = inputs_of(result)
+    if not is_trained(result):
+        return inputs.get("stack")
+    stacks = _named(inputs.get("systems", ()), "stack")
+    return inputs.get("software") or (stacks[0] if len(stacks) == 1 and stacks[0] not in default_stacks() else None)
+
+
+def _named(systems: Sequence[Result], key: str) -> list[object]:
+    return list(dict.fromkeys(s.get(key) for s in systems))

@@ -1,0 +1,30 @@
+"""A row of a room made again (`requests/rooms`): the room is asked again under other facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mowich.facts import Facts
+from mowich.requests.fields import Edge
+from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.rooms import room_of
+from mowich.requests.schema import QuestionSource
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.tree import ResultPath, flat_numbers
+from mowich.studies.rooms import room_study
+
+
+def room_row(result: Result, place: ResultPath, row: Result, facts: Facts) -> Source | None:
+    """Of an answer of a room; None for one of none."""
+    name = room_of(result["schema"])
+    if name is None:
+        return None
+    values = values_asked(name, result["inputs"])
+    asked = schema_of_room(name).read(values, QuestionSource(edge=Edge.KEY, facts=facts))
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        rows = room_study(name).answer(replace(asked, facts=known))
+        return flat_numbers(rows[int(place[1])].to_dict())
+
+    return Source(at=place, numbers=numbers, title=str(row.get("system", "")))
