@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 import mowich
 from mowich import cli
 from mowich.facts import Facts
+from mowich.facts.claim_check import check_of
 from mowich.facts.entries import entries
+from mowich.formula import calculated, problem_in
 from mowich.show.claims import value_text
-from mowich.studies import claim_checks, memory_claim
 from mowich.studies import claims as study
+from mowich.studies import memory_claim
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_a_claim_is_the_fact_of_the_chip_where_that_states_it(facts: Facts, foun
 
 
 def test_what_a_reason_calls_unknown_is_unknown(facts: Facts) -> None:
-    named = {path for check in claim_checks.checks().values() for path in check.unknown}
+    named = {path for e in entries(facts) for path in check_of(facts, e.path, e.file).unknown}
     assert len(named) >= 2
     for path in named:
         assert facts.fact(path).value is None, f"{path} is known: derive the claim from it"
@@ -227,3 +230,72 @@ def test_a_gain_per_watt_says_the_power_that_it_needs(
 def test_the_headline_counts_claims_in_the_right_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["claims", "trainium3"]) == 0
     assert "0 do not follow" in " ".join(capsys.readouterr().out.split())
+
+
+CLAIMED = """id: acme
+about: [chips.trainium3]
+claims:
+  Rate_against_a_GB300:
+    title: "Peak 8-bit rate of a chip, Trainium 3 over GB300"
+    topic: compute
+    published: {value: "0.5 x", grade: user}
+    check:
+      says: "MXFP8 of Trn3 / dense FP8 of GB300"
+      formula: "a / b"
+      inputs: {a: "chips.trainium3.peak_dense.mxfp8", b: "chips.gb300.peak_dense.fp8"}
+"""
+
+
+def _asked(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    (tmp_path / "claims").mkdir(exist_ok=True)
+    (tmp_path / "claims" / "acme.yaml").write_text(text)
+    status = cli.run(["claims", "acme", "--facts", str(tmp_path), "--json"])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_a_claim_is_added_in_yaml_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], facts: Facts) -> None:
+    status, out, err = _asked(tmp_path, CLAIMED, capsys)
+    assert (status, err) == (0, "")
+    [claim] = json.loads(out)["claims"]
+    rates = [facts.number(f"chips.{x}") for x in ("trainium3.peak_dense.mxfp8", "gb300.peak_dense.fp8")]
+    assert claim["derived"] == pytest.approx(rates[0] / rates[1])
+    assert (claim["verdict"], claim["formula"]) == (study.HOLDS, "MXFP8 of Trn3 / dense FP8 of GB300")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ('"a / b"', '"a / c"', 10, "check.formula: nothing is called 'c'"),
+        ('"a / b"', '"a /"', 10, "check.formula: not arithmetic: a /"),
+        ('"a / b"', '"open(a)"', 10, "check.formula: not arithmetic: open(a)"),
+        ('"a / b"', "3", 10, "check.formula: formula is a text"),
+        ("formula:", "formulas:", 10, "unknown key 'formulas'"),
+        ("says:", "missing:", 9, ""),
+        ('"MXFP8 of', '"{w} of', 9, "check.says: nothing is called {w}"),
+        ('"MXFP8 of', '"{ of', 9, "check.says: cannot be filled in"),
+        ("chips.gb300.peak_dense.fp8", "chips.gb300.peak_dense.fp9", 11, "did you mean"),
+        ('{a: "chips', '{"a b": "chips', 11, "'a b' is no symbol"),
+        ('"a / b"', '"a / b"\n      per: "box"', 11, "per is 'box'"),
+        ('"a / b"', '"a / b"\n      gain: "yes"', 11, "gain is true or false"),
+    ],
+)
+def test_a_wrong_check_is_one_line_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: int, words: str
+) -> None:
+    assert old in CLAIMED
+    status, _, err = _asked(tmp_path, CLAIMED.replace(old, new), capsys)
+    if not words:  # words of what is missing: nothing is judged
+        assert status == 0
+        return
+    assert status == 2
+    [said] = err.splitlines()
+    assert f"acme.yaml:{line} " in said
+    assert words in said
+
+
+def test_a_formula_cannot_hang() -> None:
+    assert problem_in("9 ** 9 ** 9 ** 9", []) == ""
+    with pytest.raises(OverflowError):
+        calculated("9 ** 9 ** 9 ** 9", {}.__getitem__)
+    assert "the most" in problem_in("1 + " * 500 + "1", [])

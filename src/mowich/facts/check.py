@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries, freshness
+from mowich.facts.claim_check import unknown_inputs
 from mowich.facts.load import FACT_KINDS, Facts, known_unit, read_file
 from mowich.facts.names import SystemNames
 from mowich.facts.schema import SOFTWARE_STATUSES, Fact, check_fact, leaves
@@ -97,6 +98,7 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
     """Problems of claims, systems, chips and software whose facts are each right by themselves."""
     for path, what in entries.claim_problems(facts):
         yield UserError(what, where=_place(root / "claims" / f"{path.split('.')[1]}.yaml", path))
+    yield from _wrong_inputs(root, facts)
     for system in facts.aliases():
         where = str(root / "systems" / f"{system}.yaml")
         yield from (UserError(what, where=where) for what in _system_problems(system, facts))
@@ -116,6 +118,15 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
                 yield from (UserError(what, where=where) for what in _software_problems(f"{kind}.{name}", facts))
 
 
+def _wrong_inputs(root: Path, facts: Facts) -> Iterator[UserError]:
+    """Paths of the checks of claims that are no facts, of the files in a folder."""
+    for error in unknown_inputs(facts):
+        file = root / "claims" / f"{str(error.where).split('.')[1]}.yaml"
+        if file.is_file():
+            error.where = _place(file, str(error.where))
+            yield error
+
+
 def _wrong_sources(root: Path, facts: Facts, cited: set[str]) -> Iterator[UserError]:
     """Sources without the day on which they were read, and sources that no fact cites."""
     file = root / "sources.yaml"
@@ -132,6 +143,8 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
     file."""
     whole = base.with_root(root)
     problems = [*_unknown_fields(root, base), *_unknown_systems(root, base), *_wrong_references(root, base, whole)]
+    if (root / "claims").is_dir():
+        problems += _wrong_inputs(root, whole)
     for path in sorted((root / "chips").glob("*.yaml")):
         try:
             whole.check_memory(f"chips.{path.stem}.memory")

@@ -419,6 +419,11 @@ class Facts:
         node = self._node(path)
         return {k: v for k, v in node.items() if isinstance(v, str)} if isinstance(node, Mapping) else {}
 
+    def group(self, path: str) -> Mapping[str, object]:
+        """A group as its files have it; empty where there is none."""
+        node = self._node(path)
+        return node if isinstance(node, Mapping) else {}
+
     # names
     # -------------------------------------------------------------------------------------------------------------
     def aliases(self) -> Mapping[str, SystemNames]:

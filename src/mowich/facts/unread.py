@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts import fields
+from mowich.facts.claim_check import CHECK_KEY, read_check, stated_checks
 from mowich.facts.load import FACT_KINDS, FACT_TABLES, Facts, known_unit, read_fact_table, read_file
 from mowich.facts.schema import CLAIM_WORDS, IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of
@@ -124,9 +125,11 @@ def _check_file(
                     fix=error.fix,
                 )
             )
+    problems += [problem for problem in _wrong_checks(path, root, data) if kind == "claims"]
     said = "grade: user" if base is not None else "source: ..., date: ..., grade: ..."
     for group, value in _plain_values(data, []):
-        named = kind == "claims" and len(group) > 2 and group[-1] in CLAIM_WORDS and isinstance(value, str)
+        is_word = len(group) > 2 and group[-1] in CLAIM_WORDS and isinstance(value, str)
+        named = kind == "claims" and (is_word or CHECK_KEY in group)
         if len(group) > 1 and not named:
             where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
             wanted = fields.unit_of(".".join([root, *group]))
@@ -136,6 +139,17 @@ def _check_file(
                 what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
             problems.append(UserError(what, where=where, fix=f'write {{value: "{example}", {said}}}'))
     return problems
+
+
+def _wrong_checks(path: Path, root: str, data: Mapping[str, object]) -> Iterator[UserError]:
+    """What is wrong with the checks of a file of claims, each with its line."""
+    for at, said in stated_checks(data, root):
+        try:
+            read_check(said, at)
+        except UserError as error:
+            keys = (error.where or at).split(".")[2:]
+            error.where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
+            yield error
 
 
 def is_profile(path: str, base: Facts) -> bool:

@@ -17,11 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.facts import Fact, Facts
-from mowich.facts.entries import TOPICS, entries
+from mowich.facts.claim_check import Check, check_of
+from mowich.facts.entries import TOPICS, entries, figure_of
+from mowich.formula import calculated
+from mowich.models import load_model
+from mowich.models.model import Model, Moe
 from mowich.progress import steps
 from mowich.shown import AnswerList, Keyed
 from mowich.studies import serving_claims
-from mowich.studies.claim_checks import Check, checks, claimed, number_of
+from mowich.sums import float_sum
 from mowich.units import show
 
 _TOLERANCE = 0.055
@@ -77,9 +81,44 @@ class Claim(Keyed):
     unit_chips: tuple[int, ...] = ()
 
 
+def expert_share(model: Model) -> float:
+    """Share of a model's parameters that lies in routed experts."""
+    return (
+        float_sum(
+            layer.count * layer.ffn.num_experts * (3.0 if layer.ffn.gated else 2.0) * layer.ffn.ffn * model.hidden
+            for layer in model.layers
+            if isinstance(layer.ffn, Moe)
+        )
+        / model.params
+    )
+
+
+def number_of(fact: Fact) -> float | None:
+    """The value of a fact of a claim where it is a number."""
+    return float(fact.value) if isinstance(fact.value, int | float) else None
+
+
+def claimed(check: Check, fact: Fact) -> float | None:
+    """The claim as a number: a share on top is 1 more; the first number of a text only where a formula is set against
+    it."""
+    value = number_of(fact)
+    if value is None and check.formula and (found := figure_of(fact)) is not None:
+        value = found[0]
+    return value if value is None or not check.gain else 1.0 + value
+
+
+def given_numbers(check: Check) -> dict[str, float]:
+    """Symbol -> number of `Check.given`."""
+    known = {"expert_share": expert_share(load_model(check.model))} if check.model else {}
+    out: dict[str, float] = {}
+    for symbol, text in check.given.items():
+        out[symbol] = calculated(text, {**known, **out}.__getitem__)
+    return out
+
+
 def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, float | None, dict[str, str], str]:
     """(value, low, high, inputs as written, missing fact): over the ends of the ranges of the inputs."""
-    if check.of is None:
+    if not check.formula:
         return None, None, None, {}, check.missing
     shown: dict[str, str] = {}
     ends: dict[str, tuple[float, ...]] = {}
@@ -92,15 +131,11 @@ def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, floa
         values[symbol] = value
         ends[symbol] = (value,) if fact.low is None or fact.low == fact.high else (fact.low, float(fact.high or value))
         shown[symbol] = f"{path} = {fact.as_written}"
-    value = check.of(**values, **check.given)
-    corners = [
-        check.of(**dict(zip(ends, combo, strict=True)), **check.given) for combo in itertools.product(*ends.values())
-    ]
-    low, high = min([value, *corners]), max([value, *corners])
-    if check.spread is not None:
-        spans = [check.spread(dict(zip(ends, combo, strict=True))) for combo in itertools.product(*ends.values())]
-        low, high = min(a for a, _ in spans), max(b for _, b in spans)
-    return value, low, high, shown, ""
+    given = given_numbers(check)
+    corners = [{**dict(zip(ends, at, strict=True)), **given} for at in itertools.product(*ends.values())]
+    value = check.derived({**values, **given})
+    found = [end for at in corners for end in check.ends(at)] or [value, *map(check.derived, corners)]
+    return value, min(found), max(found), shown, ""
 
 
 def verdict(
@@ -299,36 +334,27 @@ def claims(facts: Facts) -> list[Claim]:
 
 def _derived(facts: Facts) -> tuple[Claim, ...]:
     """As `claims` has them."""
-    table = checks()
     out: list[Claim] = []
     for entry in steps(list(entries(facts)), "deriving claims"):
         name, found = entry.file, entry.id
         fact = facts.fact(entry.published)
-        check = next((c for start, c in table.items() if found.startswith(start)), None)
-        if check is None:
-            check = Check(
-                missing=(
-                    "concurrency, engine settings and latency of the measured point; `mowich validate` predicts rows"
-                    " that state them"
-                )
-            )
+        check = check_of(facts, entry.path, name)
         value, low, high, shown, missing = derive(facts, check)
         published = claimed(check, fact)
         more = None
         if check.more and value is not None and published:
             values = {symbol: facts.number(path) for symbol, path in check.inputs.items()}
-            more = {**values, **check.more(values, published)}
+            more = {**values, **check.of_claimed(values, published)}
         at_least = (fact.note or "").startswith("more than")
         judged, reason = verdict(check, published, value, low, high, at_least=at_least, more=more)
         if judged == UNCHECKED and not reason:
             reason = f"{_MISSING}{missing or check.missing}"
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
-        if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += _served(
-                facts.once("gpt-oss served", serving_claims.gpt_oss_served), is_response="response" in entry.key
-            )
-        unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
+        if check.served:
+            answer = facts.once("gpt-oss served", serving_claims.gpt_oss_served)
+            reason += f"; {check.served.format(**answer.numbers())}"
+        unit = "x" if check.gain or fact.unit in ("1", "text") else fact.unit
         per_chip, per_unit, unit_chips = readings(check, facts, published, value, low, high)
         claim = Claim(
             id=found,
@@ -338,7 +364,7 @@ def _derived(facts: Facts) -> tuple[Claim, ...]:
             plain="",
             published=as_published(fact),
             published_value=published,
-            formula=check.formula,
+            formula=check.says.format(**given_numbers(check)),
             inputs=shown,
             derived=value,
             low=low,
@@ -354,21 +380,3 @@ def _derived(facts: Facts) -> tuple[Claim, ...]:
         )
         out.append(replace(claim, plain=_plain(claim)))
     return tuple(sorted(out, key=weight))
-
-
-def _served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
-    """What the serving model adds to the bound of bandwidth: the same claim with engines, links and batches."""
-    if is_response:
-        said = (
-            f"responses {claim.response:.2g} times as fast at equal throughput per chip"
-            f" ({claim.response_alone:.2g} times for a lone user)"
-        )
-    else:
-        said = (
-            f"{claim.throughput:.2g} times the throughput per chip ({claim.throughput_same_format:.2g} times with"
-            " 16-bit weights on both)"
-        )
-    return (
-        f"; the serving model, at a limit of {claim.tpot_s * 1e3:.0f} ms per token and with those two formats, gives"
-        f" {said}"
-    )

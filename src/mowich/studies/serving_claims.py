@@ -39,6 +39,16 @@ class ServeClaim:
     rate: float
     verdict: str
 
+    def numbers(self) -> dict[str, float]:
+        """What a claim's check may print of it (`facts.claim_check.SERVED_NAMES`)."""
+        return {
+            "tpot_ms": self.tpot_s * 1e3,
+            "throughput": self.throughput,
+            "same_weights": self.throughput_same_format,
+            "response": self.response,
+            "alone": self.response_alone,
+        }
+
 
 def _at_rate(result: ServeResult, rate: float) -> float:
     """The least TPOT at which a plan of the front gives at least `rate` tokens/s per chip."""

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from mowich.estimate import Notes, told
 from mowich.facts import Facts
+from mowich.facts.claim_check import Check, check_of
 from mowich.facts.entries import entries
-from mowich.formula import formula_of
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
@@ -15,18 +15,20 @@ from mowich.studies.explain.tree import ResultPath
 
 def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """One public claim: its own formula over the facts that it names."""
-    from mowich.studies import claim_checks
     from mowich.studies import claims as study
 
-    check = next((c for start, c in claim_checks.checks().items() if row["id"].startswith(start)), None)
-    paths = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
-    plain = {k: float(v) for k, v in row["inputs"].items() if k not in paths} | dict(check.given if check else {})
-    law = check.of if check and row["derived"] is not None else None
     entry = next((e for e in entries(facts) if e.id == row["id"]), None)
+    check = Check() if entry is None else check_of(facts, entry.path, entry.file)
+    paths = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
+    plain = {k: float(v) for k, v in row["inputs"].items() if k not in paths} | study.given_numbers(check)
+    formula = check.formula if row["derived"] is not None else ""
+
+    def law(**values: float) -> float:
+        return check.derived(values)
+
+    law.__doc__ = f"T = {formula}"
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        if check is None:
-            return {}
         value, low, high, _, _ = study.derive(known, check)
         return {(k,): v for k, v in (("derived", value), ("low", low), ("high", high)) if v is not None}
 
@@ -36,7 +38,7 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     def published(known: Facts) -> float | None:
         """What was claimed, as the result reads it."""
         fact = None if entry is None else known.fact(entry.published)
-        return None if fact is None else claim_checks.claimed(check or claim_checks.Check(), fact)
+        return None if fact is None else study.claimed(check, fact)
 
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         if name[0] == "published_value":
@@ -44,13 +46,13 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
             if value is not None and entry is not None:
                 text = f" ({entry.published})" if known.fact(entry.published).unit == "text" else ""
                 notes.add("published", value, "1", note=row["published"] + text)
-        elif name[0] in ("per_chip", "per_unit") and check is not None:
+        elif name[0] in ("per_chip", "per_unit"):
             made = {k[0]: v for k, v in numbers(known, ("derived",)).items()} | {"published": published(known)}
             scale = study.scales(check, known)[name[0] == "per_unit"]
             value = made.get(str(name[1]))
             if value is not None:
                 told(notes, name[0].replace("_", " "), study.for_another, unit="1")(value=value, scale=scale)
-        elif law is not None:
+        elif formula:
             told(notes, row["id"], law, unit="1", words=row["formula"], note=row["reason"])(**symbols(known))
 
     return Source(
@@ -58,7 +60,7 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
         numbers=numbers,
         record=record,
         symbols=symbols,
-        formulas={("derived",): formula_of(law)} if law is not None else {},
+        formulas={("derived",): formula} if formula else {},
         title=row["claim"],
     )
 
