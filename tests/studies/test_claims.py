@@ -299,3 +299,9 @@ def test_a_formula_cannot_hang() -> None:
     with pytest.raises(OverflowError):
         calculated("9 ** 9 ** 9 ** 9", {}.__getitem__)
     assert "the most" in problem_in("1 + " * 500 + "1", [])
+
+
+def test_a_formula_without_a_value_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = _asked(tmp_path, CLAIMED.replace('"a / b"', '"a / (b - b)"'), capsys)
+    assert status == 2
+    assert "the formula a / (b - b) of a claim has no value (float division by zero), got 'a = " in err

@@ -28,6 +28,16 @@ SERVED_NAMES = ("tpot_ms", "throughput", "same_weights", "response", "alone")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def number_by(text: str, symbols: Mapping[str, float]) -> float:
+    """The value of a check's formula. Raises UserError where it has none: a division by zero, a root of less than
+    zero."""
+    try:
+        return calculated(text, symbols.__getitem__)
+    except (ArithmeticError, ValueError, TypeError) as error:
+        shown = ", ".join(f"{name} = {value:.6g}" for name, value in symbols.items())
+        raise UserError(f"the formula {text} of a claim has no value ({error})", given=shown) from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """How a claim is derived. Texts may hold names in braces, as of `str.format`."""
@@ -69,16 +79,16 @@ class Check:
         >>> Check(formula="a / b", inputs={"a": "chips.x.p", "b": "chips.y.p"}).derived({"a": 6.0, "b": 2.0})
         3.0
         """
-        return calculated(self.formula, values.__getitem__)
+        return number_by(self.formula, values)
 
     def ends(self, values: Mapping[str, float]) -> tuple[float, ...]:
         """The ends of the formula itself; none where `spread` is empty."""
-        return tuple(calculated(end, values.__getitem__) for end in self.spread)
+        return tuple(number_by(end, values) for end in self.spread)
 
     def of_claimed(self, inputs: Mapping[str, float], claimed: float) -> dict[str, float]:
         """The numbers of `more`."""
         symbols = {**inputs, "claimed": claimed}
-        return {name: calculated(text, symbols.__getitem__) for name, text in self.more.items()}
+        return {name: number_by(text, symbols) for name, text in self.more.items()}
 
 
 _KINDS: Mapping[str, type] = {

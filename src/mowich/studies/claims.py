@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.facts import Fact, Facts
-from mowich.facts.claim_check import Check, check_of
+from mowich.facts.claim_check import Check, check_of, number_by
 from mowich.facts.entries import TOPICS, entries, figure_of
-from mowich.formula import calculated
 from mowich.models import load_model
 from mowich.models.model import Model, Moe
 from mowich.progress import steps
@@ -112,7 +111,7 @@ def given_numbers(check: Check) -> dict[str, float]:
     known = {"expert_share": expert_share(load_model(check.model))} if check.model else {}
     out: dict[str, float] = {}
     for symbol, text in check.given.items():
-        out[symbol] = calculated(text, {**known, **out}.__getitem__)
+        out[symbol] = number_by(text, {**known, **out})
     return out
 
 
