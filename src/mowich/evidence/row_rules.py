@@ -6,7 +6,7 @@ The rules are data: `facts/published/row_notes.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
@@ -17,7 +17,6 @@ from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System
 from mowich.models.model import Attention, Mixer, Model
-from mowich.shown import Result
 from mowich.software.recipes import newest, releases
 
 STATED_BY_CONVENTION = (
@@ -90,11 +89,21 @@ class RowNote(TypedDict, total=False):
     reason: str
 
 
+class _Notes(TypedDict):
+    """`row_notes.yaml`, each part of which is known by the content of a row."""
+
+    stacks: list[_NameNote]
+    releases: list[_NameNote]
+    models: list[RowNote]
+    recipes: list[RowNote]
+    batches: list[RowNote]
+    misprints: list[RowNote]
+    refused: list[RowNote]
+
+
 @cache
-def _file() -> Result:
-    """`row_notes.yaml`: stacks, releases, models, recipes, batches, misprints and refusals, each known by the content
-    of a row."""
-    loaded: Result = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
+def _file() -> _Notes:
+    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
     return loaded
 
 
@@ -102,8 +111,7 @@ def notes_on(
     part: Literal["models", "recipes", "batches", "misprints", "refused"], row: PublishedRow
 ) -> Iterator[RowNote]:
     """The notes of a part that are about a row. A row that changes meanwhile is asked as it is then."""
-    notes: Sequence[RowNote] = _file()[part]
-    for note in notes:
+    for note in _file()[part]:
         match = note["match"]
         patterns = {"model_name": match, "notes": note.get("notes", "")} if isinstance(match, str) else match
         if fits_all(row, patterns):
@@ -116,8 +124,7 @@ def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
     if row.get("stack"):
         return row["stack"], True
     source = {"source": f"{row.get('source_group', '')} {row.get('source_title', '')}"}
-    notes: Sequence[_NameNote] = _file()["stacks"]
-    for note in notes:
+    for note in _file()["stacks"]:
         is_named = any(fits_all(row, {column: note["pattern"]}) for column in note["columns"])
         if is_named and fits_all(source, {"source": note.get("and", "")}):
             return note["stack"], True
@@ -128,8 +135,7 @@ def release_of_row(row: PublishedRow, facts: Facts) -> str | None:
     """The release of software that a row names, of those that have recipes: a repaired one (26.02.01) that has none of
     its own is as the one that it repairs; of software without a number the newest that was out by the row's date."""
     known = releases(facts)
-    notes: Sequence[_NameNote] = _file()["releases"]
-    for note in notes:
+    for note in _file()["releases"]:
         name, pattern = note["release"], note_pattern(note["pattern"])
         if not fits_all(row, {"source_group": note.get("and", "")}):
             continue

@@ -94,8 +94,8 @@ class Case:
 
 
 class _Reader(MendedCells):
-    """Fills in one row. Mutable only while one row is read. is_frozen: adapters train; is_sharded: weights are spread
-    over the data ranks."""
+    """Fills in one row. Mutable only while one row is read. is_frozen: adapters train; is_sharded: weights are
+    spread over the data ranks."""
 
     def __init__(self, row: PublishedRow, facts: Facts, known: SharedRuns) -> None:
         super().__init__(row)

@@ -22,7 +22,6 @@ from mowich.files import shipped_yaml
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
-from mowich.shown import Result
 from mowich.units import is_digits
 
 # notes, and the rows that they are of
@@ -122,21 +121,21 @@ PATTERN_COLUMNS = ("source", "chip", "mode", "framework", "model", "date", "note
 _LAST_DATE = "9"
 """Words in the place of a date sort behind every date."""
 
-_CONDITIONS: Mapping[str, Callable[..., bool]] = {
-    "starts": lambda said, run, date: said <= date <= _LAST_DATE,
-    "ends": lambda said, run, date: date <= said,
-    "lengths": lambda said, run, date: tuple(said) == run.lengths,
-    "min_users": lambda said, run, date: said <= run.users,
-    "max_users": lambda said, run, date: run.users <= said,
-    "tp": lambda said, run, date: said == run.tp,
-    "min_tp": lambda said, run, date: said <= run.tp,
-    "max_tp": lambda said, run, date: run.tp <= said,
-    "dp": lambda said, run, date: said == (run.dp > 1),
-    "ep": lambda said, run, date: said == run.ep,
-    "speculates": lambda said, run, date: said == run.speculates,
-    "twice": lambda said, run, date: run.is_shorter or not said,
+_CONDITIONS: Mapping[str, Callable[[ServingNote, NotedRun, str], bool]] = {
+    "starts": lambda note, run, date: note["starts"] <= date <= _LAST_DATE,
+    "ends": lambda note, run, date: date <= note["ends"],
+    "lengths": lambda note, run, date: tuple(note["lengths"]) == run.lengths,
+    "min_users": lambda note, run, date: note["min_users"] <= run.users,
+    "max_users": lambda note, run, date: run.users <= note["max_users"],
+    "tp": lambda note, run, date: note["tp"] == run.tp,
+    "min_tp": lambda note, run, date: note["min_tp"] <= run.tp,
+    "max_tp": lambda note, run, date: run.tp <= note["max_tp"],
+    "dp": lambda note, run, date: note["dp"] == (run.dp > 1),
+    "ep": lambda note, run, date: note["ep"] == run.ep,
+    "speculates": lambda note, run, date: note["speculates"] == run.speculates,
+    "twice": lambda note, run, date: run.is_shorter or not note["twice"],
 }
-"""Key of a note -> whether a run meets it, by what the note says, the run and the date of its row. dp: whether
+"""Key of a note -> whether a run meets it, by the note, the run and the date of its row. dp: whether
 attention is data-parallel; speculates: whether several tokens are verified in a step; twice: the script ran with
 guesses and without, so that of two times per token under one plan and load the shorter one is with guesses."""
 
@@ -147,9 +146,9 @@ def is_noted(note: ServingNote, row: PublishedRow, run: NotedRun | None = None) 
     >>> is_noted({"framework": "^vllm", "dp": True}, {"framework": "vLLM 0.18"}, NotedRun(dp=8))
     True
     """
-    said, run = cast("Result", note), run or NotedRun()
-    return fits_all(row, {key: said[key] for key in PATTERN_COLUMNS if key in said}) and all(
-        met(said[key], run, cell_text(row, "date")) for key, met in _CONDITIONS.items() if key in said
+    said, run = cast("Mapping[str, object]", note), run or NotedRun()
+    return fits_all(row, {key: str(said[key]) for key in PATTERN_COLUMNS if key in said}) and all(
+        met(note, run, cell_text(row, "date")) for key, met in _CONDITIONS.items() if key in said
     )
 
 
@@ -159,16 +158,26 @@ def first_note(notes: Sequence[ServingNote], row: PublishedRow, run: NotedRun | 
     return next((note for note in notes if is_noted(note, row, run)), empty)
 
 
+NotePart = Literal[
+    "engines", "stacks", "graphs", "campaigns", "rules", "speculation", "ranks", "caches", "experts", "norms", "launch"
+]
+
+
 @cache
-def _file() -> Result:
-    loaded: Result = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
-    return loaded
-
-
-def notes_of(part: str) -> Sequence[ServingNote]:
+def notes_of(part: NotePart) -> Sequence[ServingNote]:
     """The notes of a part of `serving_notes.yaml`, the first of which counts."""
-    found: Sequence[ServingNote] = _file()[part]
+    found: Sequence[ServingNote] = shipped_yaml(_FILE)[part]
     return found
+
+
+@cache
+def _other_names() -> Mapping[str, str]:
+    """Names of models that tables use -> names of ours."""
+    found: Mapping[str, str] = shipped_yaml(_FILE)["models"]
+    return found
+
+
+_FILE = shipped_folder() / "published" / "serving_notes.yaml"
 
 
 # names, and rows that are left out
@@ -187,7 +196,7 @@ def find_model(name: str) -> Model:
         except UserError as error:
             shorter = _SUFFIX.sub("", tried)
             if shorter == tried:
-                other = _file()["models"].get(name.rsplit("/", 1)[-1].casefold())
+                other = _other_names().get(name.rsplit("/", 1)[-1].casefold())
                 if other and other != tried:
                     tried = other
                     continue
@@ -309,7 +318,9 @@ def spread_ranks(note: ServingNote, tp: int, dp: int, ep: int) -> tuple[int, int
 # compiled graphs
 # ----------------------------------------------------------------------------------------------------------------------
 
-_FLAGS = ("sampling_on_device", "fused_qkv", "block_wise", "asynchronous")
+_FLAGS: tuple[Literal["sampling_on_device", "fused_qkv", "block_wise", "asynchronous"], ...] = (
+    *("sampling_on_device", "fused_qkv", "block_wise", "asynchronous"),
+)
 """Options of a graph; columns of that name hold yes or no, and come before notes."""
 _BATCH = "compiled_batch"
 _WORDS = {"yes": True, "no": False}
@@ -348,7 +359,7 @@ def compiled_graph(notes: Sequence[ServingNote], row: PublishedRow, *, users: fl
     >>> compiled_graph([{"batch": "batch (\\\\d+) graph"}], {"notes": "batch 32 graph always"}, users=1.0).batch
     32.0
     """
-    mine = [cast("Result", note) for note in notes if is_noted(note, row)]
+    mine = [note for note in notes if is_noted(note, row)]
     said: dict[str, bool | None] = {}
     for flag in _FLAGS:
         word = cell_text(row, flag).casefold()
@@ -360,7 +371,7 @@ def compiled_graph(notes: Sequence[ServingNote], row: PublishedRow, *, users: fl
     return CompiledGraph(**said, batch=batch if batch > users else 0.0, disputed=disputed)
 
 
-def _compiled_batch(notes: Sequence[Result], row: PublishedRow, users: float) -> float:
+def _compiled_batch(notes: Sequence[ServingNote], row: PublishedRow, users: float) -> float:
     """The compiled batch that a row states: in its own column, in that of the batch, or in its notes; 0 without."""
     for column in (_BATCH, "batch"):
         if word := cell_text(row, column):
