@@ -41,6 +41,8 @@ from mowich.studies.brief.decisions import (
     worth_verdict,
 )
 from mowich.studies.brief.verdicts import LEVEL_WORDS, plainly, share_text
+from mowich.studies.next_prices import POWER_METER, PRICE_QUOTE
+from mowich.studies.next_training import COLLECTIVE_RUN, TRAINING_STEP
 
 RATIO = st.floats(0.02, 50.0)
 SHARE = st.floats(0.02, 1.0)
@@ -298,7 +300,7 @@ def test_how_sure_it_is_follows_the_width_and_the_rows(width: float, rows: int) 
     assert rank("sure", sure_verdict(width * 2.0, rows=rows).level) >= rank("sure", verdict.level)
 
 
-KINDS = ("training step", "collective", "quoted price", "measured power")
+KINDS = (TRAINING_STEP, COLLECTIVE_RUN, PRICE_QUOTE, POWER_METER)
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.floats(0.05, 0.99)), max_size=2))

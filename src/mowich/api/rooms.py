@@ -7,7 +7,7 @@ from functools import cache
 
 from mowich.api.keyword_verb import keyword_verb
 from mowich.requests.fields import Edge
-from mowich.requests.room import RoomRequest, schema_of_room
+from mowich.requests.room import schema_of_room
 from mowich.studies.rooms import RoomAnswer, room_answered
 
 
@@ -17,10 +17,5 @@ def room_verb(name: str) -> Callable[..., RoomAnswer]:
     schema = schema_of_room(name)
     places = [field.spelled(Edge.KEYWORD) for field in schema.at(Edge.KEYWORD) if field.needs]
     answered = room_answered(name)
-
-    def asking(asked: RoomRequest) -> RoomAnswer:
-        return answered(asked)
-
-    asking.__name__ = asking.__qualname__ = name
-    asking.__doc__ = f"{schema.help}\n\nAs a command: {schema.example}"
-    return keyword_verb(schema, *places)(asking)
+    answered.__doc__ = f"{schema.help}\n\nAs a command: {schema.example}"
+    return keyword_verb(schema, *places)(answered)

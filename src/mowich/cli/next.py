@@ -12,13 +12,10 @@ from mowich.requests.next_measure import NEXT_MEASURE, NextRequest
 @verb(app, NEXT_MEASURE, "next")
 def next_verb(asked: NextRequest) -> None:
     """Which measurements narrow a range most."""
-    from mowich.studies.answers import ask_here
-    from mowich.studies.next_measure import next_measurements
+    from mowich.studies.answers import measurements_chosen
 
-    words = verb_words(asked.question)
+    verb_words(asked.question)  # a verb that there is none of is refused at once
     with progress(asked.form.quiet) as line:
         line("asking")
-        found = next_measurements(
-            asked.question, words, on=asked.on, number=asked.number, budget=asked.budget, ask=ask_here
-        )
+        found = measurements_chosen(asked)
     emit(found.to_dict(), asked.form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from typer import Typer
 
@@ -19,16 +19,15 @@ def add_rooms(app: Typer, names: Iterable[str]) -> None:
             verb(app, schema_of_room(name), name)(_answer_of(name))
 
 
-class _answer_of:  # noqa: N801
+def _answer_of(name: str) -> Callable[[RoomRequest], None]:
     """What the parser calls: asks a room and prints its answer."""
 
-    def __init__(self, name: str) -> None:
-        self.name = self.__name__ = name
-
-    def __call__(self, asked: RoomRequest) -> None:
+    def answer(asked: RoomRequest) -> None:
         from mowich.studies.rooms import room_answered
 
         with progress(asked.form.quiet) as line:
             line("asking")
-            found = room_answered(self.name)(asked)
+            found = room_answered(name)(asked)
         emit(found.to_dict(), asked.form, inputs=asked.given)
+
+    return answer

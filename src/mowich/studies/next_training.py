@@ -15,9 +15,9 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.evidence.fitting.collectives import CollectiveCase, CollectivePredictor
 from mowich.evidence.fitting.moved import has_range
-from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact
+from mowich.evidence.fitting.overlay import FittedFact
 from mowich.evidence.fitting.points import Predictor
-from mowich.evidence.fitting.solve import LEAST_NARROWED, RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD, Posterior
+from mowich.evidence.fitting.solve import RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD, Posterior, is_narrowed
 from mowich.evidence.fitting.training import TrainingPredictor
 from mowich.evidence.rows import Case
 from mowich.facts import Facts
@@ -130,30 +130,9 @@ class FitPart:
 
     def fitted(self, made: Sequence[int], facts: Facts) -> FittedTogether:
         """The constants that offers narrow, at today's values."""
-        out, after = [], self.posterior(made)
-        for path, sd, before in zip(self.paths, after.sd, np.sqrt(np.diag(self.covariance)), strict=True):
-            fact, now = facts.fact(path), facts.number(path)
-            if sd > before * (1.0 - LEAST_NARROWED) or fact.low is None or fact.high is None:
-                continue
-            half = RANGE_END * float(sd)
-            out.append(
-                FittedFact(
-                    path=path,
-                    unit=fact.unit,
-                    grade=fact.grade or "user",
-                    today=now,
-                    today_low=fact.low,
-                    today_high=fact.high,
-                    value=now,
-                    low=max(fact.low, now * math.exp(-half)),
-                    high=min(fact.high, now * math.exp(half)),
-                    verdict=CONFIRMED,
-                    others=(),
-                    stopped=False,
-                    widened=False,
-                )
-            )
-        return tuple(out), after.take([one.path for one in out])
+        after, before = self.posterior(made), np.sqrt(np.diag(self.covariance))
+        told = after.take([self.paths[k] for k in np.flatnonzero(is_narrowed(after.sd, before))])
+        return tuple(FittedFact.of(facts, path, float(sd)) for path, sd in zip(told.paths, told.sd, strict=True)), told
 
 
 def _sd(facts: Facts, path: str) -> float:

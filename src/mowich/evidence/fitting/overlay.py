@@ -49,6 +49,45 @@ class FittedFact(Keyed):
     stopped: bool
     widened: bool
 
+    @classmethod
+    def of(
+        cls,
+        facts: Facts,
+        path: str,
+        sd: float,
+        *,
+        value: float | None = None,
+        verdict: str = CONFIRMED,
+        others: tuple[str, ...] = (),
+        stopped: bool = False,
+    ) -> FittedFact:
+        """A constant that has this spread of its ln now; value: where it is fitted to, None: where it stands. Its range
+        is today's, as far as the spread narrows it, unless the value lies outside."""
+        fact, today = facts.fact(path), facts.number(path)
+        assert fact.low is not None
+        assert fact.high is not None
+        half, value = RANGE_END * sd, today if value is None else value
+        low, high = value * math.exp(-half), value * math.exp(half)
+        widened = value > fact.high * (1 + 1e-9) or value < fact.low * (1 - 1e-9)
+        if not widened:
+            value = min(max(value, fact.low), fact.high)
+            low, high = max(low, fact.low), min(high, fact.high)
+        return cls(
+            path=path,
+            unit=fact.unit,
+            grade=fact.grade or "user",
+            today=today,
+            today_low=fact.low,
+            today_high=fact.high,
+            value=value,
+            low=low,
+            high=high,
+            verdict=verdict,
+            others=others,
+            stopped=stopped,
+            widened=widened,
+        )
+
     @property
     def narrowed(self) -> float:
         """Width of the new range over that of today's, of logarithms."""
@@ -61,33 +100,19 @@ def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
     kept = {path: j for j, path in enumerate(found.prior.paths)}
     out = []
     for path, sd in zip(found.posterior.paths, found.posterior.sd, strict=True):
-        fact = facts.fact(path)
-        assert fact.low is not None
-        assert fact.high is not None
-        half, j = RANGE_END * float(sd), kept.get(path)
-        today = facts.number(path)
-        value = today if j is None else math.exp(float(found.solution.theta[j]))
-        low, high = value * math.exp(-half), value * math.exp(half)
-        widened = value > fact.high * (1 + 1e-9) or value < fact.low * (1 - 1e-9)
-        if not widened:
-            value = min(max(value, fact.low), fact.high)
-            low, high = max(low, fact.low), min(high, fact.high)
-        moved = "identified" if path in found.identified else "moved"
+        j = kept.get(path)
+        if j is None:
+            out.append(FittedFact.of(facts, path, float(sd)))
+            continue
         out.append(
-            FittedFact(
-                path=path,
-                unit=fact.unit,
-                grade=fact.grade or "user",
-                today=today,
-                today_low=fact.low,
-                today_high=fact.high,
-                value=value,
-                low=low,
-                high=high,
-                verdict=CONFIRMED if j is None else moved,
+            FittedFact.of(
+                facts,
+                path,
+                float(sd),
+                value=math.exp(float(found.solution.theta[j])),
+                verdict="identified" if path in found.identified else "moved",
                 others=found.together.get(path, ()),
-                stopped=j is not None and bool(found.solution.stopped[j]),
-                widened=widened,
+                stopped=bool(found.solution.stopped[j]),
             )
         )
     return sorted(out, key=lambda one: (one.verdict == CONFIRMED, one.narrowed, one.path))

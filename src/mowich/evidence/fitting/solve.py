@@ -47,7 +47,7 @@ _LONGEST = 0.5
 """Longest step of a constant in a round, ln."""
 IDENTIFIED = 0.75
 """A constant is identified where the data leaves less than this share of the spread of its prior."""
-LEAST_NARROWED = 0.01
+_LEAST_NARROWED = 0.01
 """Share of its spread from which the data confirms a constant that it neither identifies nor moves."""
 _MOVED = 0.25
 """A constant that is not identified by itself, and moves by this share of its spread or more, moves together with
@@ -232,6 +232,11 @@ def _left_out(
     )
 
 
+def is_narrowed(sd: Floats, before: Floats) -> NDArray[np.bool_]:
+    """Whether the data narrows constants. sd, before: of their ln, with the data and without."""
+    return np.asarray(sd < (1.0 - _LEAST_NARROWED) * before)
+
+
 @dataclass(frozen=True, slots=True)
 class Posterior:
     """What points leave of constants, each and together. paths; sd: of their ln [n]; correlation [n, n]."""
@@ -250,7 +255,8 @@ class Posterior:
 class Calibrated:
     """problem: with the constants that are kept; folds: of its points; left_out: all constants by fold, fitted without
     its points; asked: constants that move a point; identified: of those kept,
-    by itself; together: path -> others that the data cannot tell from it; posterior: of all that are asked."""
+    by itself; together: path -> others that the data cannot tell from it; posterior: of
+    those kept and of those that the points confirm where they stand."""
 
     problem: JointProblem
     prior: Priors
@@ -295,8 +301,8 @@ def calibrate_points(
     told = found.sd < IDENTIFIED * known.sd
     moved = np.abs(found.theta - known.middle) > _MOVED * known.sd
     kept = np.flatnonzero(told | moved)
-    felt_by = np.flatnonzero(told | moved | (found.sd < (1.0 - LEAST_NARROWED) * known.sd))
-    posterior = Posterior(known.paths, found.sd, found.correlation).take([known.paths[k] for k in felt_by])
+    told_of = np.flatnonzero(told | moved | is_narrowed(found.sd, known.sd))
+    posterior = Posterior(known.paths, found.sd, found.correlation).take([known.paths[k] for k in told_of])
     problem = JointProblem(parts, [known.paths[i] for i in kept], facts)
     final = known.take(kept)
     if not len(kept):

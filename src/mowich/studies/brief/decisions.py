@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 from mowich.studies.brief.verdicts import between, capital, ends_of, plainly, share_text, words_for
+from mowich.studies.next_prices import POWER_METER, PRICE_QUOTE
+from mowich.studies.next_training import COLLECTIVE_RUN, TRAINING_STEP
 from mowich.studies.ranking import names_listed
 
 Ratios = tuple[Estimate, Estimate]
@@ -477,12 +479,12 @@ def split_verdict(
 
 
 _MEASURED: Mapping[str, str] = {
-    "training step": "one training step",
-    "collective": "a timed collective",
-    "quoted price": "a quoted price",
-    "measured power": "the measured power of a chip",
+    TRAINING_STEP: "one training step",
+    COLLECTIVE_RUN: "a timed collective",
+    PRICE_QUOTE: "a quoted price",
+    POWER_METER: "the measured power of a chip",
 }
-"""Kinds of measurements in plain words."""
+"""Kinds of measurements of training in plain words."""
 
 
 def settle_text(found: Sequence[tuple[str, float]]) -> str:

@@ -53,4 +53,5 @@ def room_answered(name: str) -> Callable[[RoomRequest], RoomAnswer]:
         rows = room_study(name).answer(asked)
         return RoomAnswer(name, rows, facts_hash=asked.facts.hash(), inputs=own_values(name, asked))
 
+    answered.__name__ = answered.__qualname__ = name
     return answered
