@@ -279,7 +279,7 @@ def test_what_is_stranded_follows_the_chips(
 
     verdict = said(stand * part)
     assert rank("stranded", said(stand).level) >= rank("stranded", verdict.level)
-    names_only(verdict, share, asked, stand * part, part, usd, idle)
+    names_only(verdict, share, asked, stand * part, stand * part / stand, usd, idle)
     assert ("none stands idle" in verdict.text) == (idle < 1.0)
 
 
