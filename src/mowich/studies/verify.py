@@ -17,7 +17,14 @@ from mowich.errors import UserError, UserErrors
 from mowich.estimate import Estimate
 from mowich.evidence.readers.read import read_stated
 from mowich.evidence.readers.record import MeasuredRecord, RefusedRecord
-from mowich.evidence.readers.setup import PLAN_COLUMNS, Setup, setup_beside
+from mowich.evidence.readers.setup import (
+    LENGTHS_NEAR,
+    PLAN_COLUMNS,
+    Setup,
+    filled,
+    planned_cells,
+    setup_beside,
+)
 from mowich.examples import example_name
 from mowich.facts import Facts
 from mowich.launch.serving_benchmark import sent_load
@@ -47,8 +54,6 @@ FORECAST_FIGURES: Mapping[str, Mapping[str, str]] = {
 """Kind of forecast -> number of its row that a log measures -> the same in words. A steady load is predicted without
 its start, at which all requests come together: the median of a run has not seen it, the mean has."""
 
-LENGTHS_NEAR = 0.05
-"""Share by which mean lengths of what was sent may differ from those asked for: they are drawn."""
 LOAD_NEAR = 0.02
 """The same for requests at a time, and for requests per second."""
 
@@ -307,15 +312,14 @@ def _chips(record: MeasuredRecord, devices_per_chip: int) -> float | None:
     return devices / devices_per_chip if devices else _number(record.cells, "n_chips")
 
 
-def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord:
-    """A record with what the file beside its log says of the plan, where the log does not. Raises UserError for a
-    system that is none."""
-    columns = PLAN_COLUMNS[record.kind]
-    cells = {columns[word]: value for word, value in beside.plan.items() if word in columns}
+def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord | RefusedRecord:
+    """A record with what the file beside its log says of the plan, where the log does not; refused where the two
+    contradict each other. Raises UserError for a system that is none."""
+    given = planned_cells(record.kind, beside)
     size = parse_spec(beside.on)[1] if beside.on else None
     if size is not None and size.isdigit() and not record.cells.get("devices"):
-        cells["n_chips"] = size
-    return replace(record, cells={**cells, **{name: value for name, value in record.cells.items() if value}})
+        given["n_chips"] = size
+    return filled(record, given, beside.said)
 
 
 def _agree(word: str, mine: str, stated: str) -> bool:
@@ -352,6 +356,9 @@ def verify(asked: VerifyRequest, tell: Callable[[str], None] = lambda text: None
     same: list[tuple[MeasuredRecord, Setup]] = []
     for stated, beside in records:
         record = with_beside(stated, beside)
+        if isinstance(record, RefusedRecord):
+            refused.append(record)
+            continue
         items = setup_items(record, forecast, per_chip, beside)
         is_other = any(item.agrees is False for item in items)
         same += [] if is_other else [(record, beside)]

@@ -7,6 +7,7 @@ measurement is refused: one of the two is wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from mowich.files import exists, line_of, read_yaml
 from mowich.machines.system import parse_spec
 
 ENDING = ".setup.yaml"
+LENGTHS_NEAR = 0.05
+"""Share by which mean lengths of what was sent may differ from those asked for: they are drawn."""
 
 TRAINED_COLUMNS: Mapping[str, str] = {
     "tp": "TP",
@@ -128,32 +131,45 @@ def setup_beside(file: Path) -> Setup:
 def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | RefusedRecord:
     """A measurement with what its file leaves open filled in, or refused where file and setup contradict each other.
     Raises UserError, in one line, where neither says what is needed."""
-    cells = dict(record.cells)
-    given: dict[str, str] = {
-        PLAN_COLUMNS[record.kind][k]: v for k, v in setup.plan.items() if k in PLAN_COLUMNS[record.kind]
-    }
+    given = planned_cells(record.kind, setup)
     if setup.on:
         given |= _system_cells(setup.on, record.kind)
     if setup.model and record.kind in ("serving", "training", "forward"):
         given |= {"model_name": setup.model} if record.kind == "training" else {"model": setup.model}
-        if record.kind == "training":
-            cells["model_ref"] = setup.model
+        given |= {"model_ref": setup.model} if record.kind == "training" else {}
     if setup.software and record.kind in ("serving", "training", "forward"):
         given["stack" if record.kind == "training" else "framework"] = setup.software
-    for column, value in given.items():
-        stated = cells.get(column, "")
-        if column in ("chip", "system", "model", "model_name", "framework", "stack"):
-            cells[column] = value  # a name of the user's own: logs call machines and models by other names
-        elif not stated:
-            cells[column] = value
-        elif not _same(column, stated, value):
-            return RefusedRecord(
-                where=record.where, reason=f"{column}: the file states {stated}, and {setup.said} {value}: one is wrong"
-            )
+    found = filled(record, given, setup.said)
+    if isinstance(found, RefusedRecord):
+        return found
+    cells = found.cells
     needed = {c: words for c, words in _NEEDED[record.kind].items() if not (c == "ranks" and cells.get("group"))}
     missing = [words for column, words in needed.items() if not cells.get(column)]
     if missing:
         raise UserError(f"does not state {', nor '.join(missing)}", where=record.where, fix=_HOW)
+    return found
+
+
+_OWN_NAMES = ("chip", "system", "model", "model_name", "model_ref", "framework", "stack")
+"""Columns that a user's words decide: logs call machines, models and software by other names."""
+
+
+def planned_cells(kind: RecordKind, setup: Setup) -> dict[str, str]:
+    """The columns of a kind of measurement that the words of a plan fill."""
+    columns = PLAN_COLUMNS[kind]
+    return {columns[word]: value for word, value in setup.plan.items() if word in columns}
+
+
+def filled(record: MeasuredRecord, given: Mapping[str, str], said: str) -> MeasuredRecord | RefusedRecord:
+    """A measurement with the cells that it leaves open as given, or refused where it states another value. said: how
+    the user gave them."""
+    cells = dict(record.cells)
+    for column, value in given.items():
+        stated = cells.get(column, "")
+        if stated and column not in _OWN_NAMES and not _same(column, stated, value):
+            reason = f"{column}: the file states {stated}, and {said} {value}: one is wrong"
+            return RefusedRecord(where=record.where, reason=reason)
+        cells[column] = value if column in _OWN_NAMES or not stated else stated
     return replace(record, cells=cells)
 
 
@@ -204,7 +220,8 @@ def _system_cells(on: str, kind: RecordKind) -> dict[str, str]:
 def _same(column: str, stated: str, given: str) -> bool:
     if column == "ranks" or any(column in table_form(kind).numbers for kind in ("training", "serving")):
         try:
-            return float(stated) == float(given)
+            near = LENGTHS_NEAR if column in ("isl", "osl") else 0.0
+            return math.isclose(float(stated), float(given), rel_tol=near)
         except ValueError:
             return False
     return stated.casefold() == given.casefold()
