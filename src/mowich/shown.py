@@ -133,7 +133,11 @@ def _count(value: object) -> int:
 def _finite(value: object) -> object:
     from math import isfinite
 
-    return value if isinstance(value, int | float) and isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(part) for part in value]
+    return value if not isinstance(value, float) or isfinite(value) else None
 
 
 MARKS: Mapping[str, Callable[[object], object]] = {
@@ -143,7 +147,7 @@ MARKS: Mapping[str, Callable[[object], object]] = {
     "none": lambda value: value or None,
 }
 """What a mark makes of a value. bare: an estimate without its parts and its coverage; count: how many there are;
-finite: None where it is no finite number; none: None where it is empty or zero."""
+finite: None for each number in it that is not finite; none: None where it is empty or zero."""
 
 
 class KeyWord(NamedTuple):
