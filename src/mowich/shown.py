@@ -83,6 +83,7 @@ def written_fields(item: object) -> dict[str, object]:
 
     `KEYS` is one text of words, in the order of the JSON. "time_s" is the field or the property of that name;
     "price=price_label" has a key of its own; "where=point.where" is a field of a field, None where the first is None;
+    "clock_s=run.clock_s" may be of a mapping too;
     "inputs.on=system" stands in an object of its own, as does "run.mean", a field of the field "run". "need?" is left
     out where it is None. "**need" puts the keys of an object here, and none where it is None. A mark of `MARKS` follows
     a colon: "predicted:bare", "why_not:none", "stack:none?".
@@ -103,7 +104,7 @@ def written_fields(item: object) -> dict[str, object]:
     for word in key_words(kind):
         value: object = item
         for name in word.path:
-            value = None if value is None else getattr(value, name)
+            value = None if value is None else value.get(name) if isinstance(value, dict) else getattr(value, name)
         value = MARKS[word.mark](value) if word.mark else value
         if word.is_optional and value is None:
             continue
@@ -133,17 +134,24 @@ def _count(value: object) -> int:
 def _finite(value: object) -> object:
     from math import isfinite
 
-    return value if isinstance(value, int | float) and isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(part) for part in value]
+    return value if not isinstance(value, float) or isfinite(value) else None
 
 
 MARKS: Mapping[str, Callable[[object], object]] = {
     "bare": _bare,
     "count": _count,
+    "is": lambda value: value is not None,
+    "list": lambda value: value or (),
     "finite": _finite,
     "none": lambda value: value or None,
 }
 """What a mark makes of a value. bare: an estimate without its parts and its coverage; count: how many there are;
-finite: None where it is no finite number; none: None where it is empty or zero."""
+is: whether it is there; list: an empty list where it is None; finite: None for each number in it that is not finite;
+none: None where it is empty or zero."""
 
 
 class KeyWord(NamedTuple):

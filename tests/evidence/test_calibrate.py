@@ -109,7 +109,7 @@ def test_changed_links_are_recovered_from_nccl_tests(facts: Facts, tmp_path: Pat
     found = calibrate(files, facts, setup=setup_of("h100"))
     recovered(found, truth)
     narrower(found)
-    assert [(form, n, bad) for _, form, n, bad in found.files] == [("nccl-tests", len(SIZES), 0)] * 2
+    assert [(x.format, x.points, x.refused) for x in found.files] == [("nccl-tests", len(SIZES), 0)] * 2
 
 
 RUNS = [

@@ -19,6 +19,7 @@ from mowich.errors import EXIT_CHECK_FAILED, UserError
 from mowich.nki import jit
 from mowich.show.render.html import render_html
 from mowich.studies.debug.difference import paired_places
+from mowich.studies.debug.session import TileWriter
 
 RNG = np.random.default_rng(5)
 X = RNG.uniform(0.5, 2.0, (256, 32)).astype(np.float32)
@@ -94,7 +95,7 @@ def test_a_stop_says_tiles_memory_and_engines() -> None:
     tiles = {t.names[0]: t for t in stop.tiles}
     assert tiles["less"].summary.written == 0
     assert tiles["out"].summary.written == 0.5
-    assert tiles["tile"].writer == (6, __file__, line_of("nisa.dma_copy(dst=tile"))
+    assert tiles["tile"].writer == TileWriter(6, __file__, line_of("nisa.dma_copy(dst=tile"))
     assert tiles["x"].memory == "HBM"
     # tile, top and the top of the turn before, half of it; `less` is not written
     assert stop.sbuf_B == 32 * 4 + 4 + 4 + 32 * 4

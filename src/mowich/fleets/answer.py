@@ -18,10 +18,20 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.fleets.check import violations
 from mowich.fleets.layout import TIES, Programme, Says, standing
-from mowich.fleets.problem import LEAST_PACE, WORK_GOALS, FleetProblem, FleetTask, TaskRates, Vector, Workload
+from mowich.fleets.problem import (
+    GOAL_UNITS,
+    LEAST_PACE,
+    WORK_GOALS,
+    FleetProblem,
+    FleetTask,
+    TaskRates,
+    Vector,
+    Workload,
+)
 from mowich.fleets.programme import formulate, share_per_unit
 from mowich.fleets.solve import GOAL_TIE, LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
 from mowich.progress import steps, tell
+from mowich.shown import Keyed
 from mowich.sums import float_sum
 
 Z90 = 1.6448536269514722
@@ -29,8 +39,10 @@ Z90 = 1.6448536269514722
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChipOrder:
+class ChipOrder(Keyed):
     """Units ordered in one period. chips: in all; usd: what they cost within the horizon, before discounting."""
+
+    KEYS = "system site period units chips usd price"
 
     system: str
     kind: str
@@ -67,37 +79,49 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A constraint that holds the first goal back. shadow_price: USD saved, or tokens or USD gained, by one more `unit`
-    of it (a demand: one per cent less, or more where the unit says so). kind, subject: as the row of the programme says
-    them: "capacity", "trn2 at cloud"."""
+    """A constraint that holds the first goal back. shadow_price: USD saved, or tokens or USD gained, by one more of it
+    (a demand: one per cent less, or more where the unit says so); unit: of that price. kind, subject: as the row of the
+    programme says them: "capacity", "trn2 at cloud"."""
 
     constraint: str
     shadow_price: float
     unit: str
+    goal: str
     kind: str
     subject: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vendor:
+class Vendor(Keyed):
     """The best plan on one stack alone. value: of the first goal, None where there is no plan, with the reason; over:
     how much worse that is than the plan, as a share of it."""
 
+    KEYS = "stack goal objective=value over:finite reason:none"
+
     stack: str
+    goal: str
     value: float | None
     over: float | None
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeriodUse:
+class PeriodUse(Keyed):
     """Chips of a system in one period: there, at work, and the MWh that they draw (None: power unknown)."""
 
+    KEYS = "system unit_chips period chips=there busy idle MWh=mwh"
+
     system: str
+    unit_chips: int
     period: str
     there: float
     busy: float
     mwh: float | None
+
+    @property
+    def idle(self) -> float:
+        """Chips there and not at work."""
+        return max(0.0, self.there - self.busy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +290,7 @@ def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[Period
                 out.append(
                     PeriodUse(
                         system=choice.name,
+                        unit_chips=choice.unit_chips,
                         period=problem.labels[t],
                         there=there * choice.unit_chips,
                         busy=busy * choice.unit_chips,
@@ -329,11 +354,13 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
         if says.kind in silent or abs(dual) < 1e-7:
             continue
         more = says.unit.startswith("%") and dual < 0  # no more is welcome, and more would be better
+        unit = says.unit.replace("%", "% more", 1) if more else says.unit
         out.append(
             Binding(
                 constraint=_words(says, problem.labels),
                 shadow_price=abs(programme.amount(programme.first, float(dual))) / says.scale,
-                unit=says.unit.replace("%", "% more", 1) if more else says.unit,
+                unit=f"{GOAL_UNITS[programme.first]}/{unit}",
+                goal=programme.first,
                 kind=says.kind,
                 subject=says.subject,
             )
@@ -438,9 +465,9 @@ def solve_fleet(
     for stack, one in alone.items():
         if isinstance(one, Solution):
             over = worse_by(one.goals[first], best.goals[first])
-            vendors.append(Vendor(stack=stack, value=programme.amount(first, one.goals[first]), over=over))
+            vendors.append(Vendor(stack=stack, goal=first, value=programme.amount(first, one.goals[first]), over=over))
         else:
-            vendors.append(Vendor(stack=stack, value=None, over=None, reason=one))
+            vendors.append(Vendor(stack=stack, goal=first, value=None, over=None, reason=one))
     return replace(out, binding=bindings(problem, fractions, linear.duals), vendors=tuple(vendors))
 
 

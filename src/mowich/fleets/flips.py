@@ -11,6 +11,7 @@ from mowich.fleets.layout import Programme
 from mowich.fleets.problem import Choice, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import formulate
 from mowich.fleets.solve import LEAST_WORK, Infeasible, Session
+from mowich.shown import Keyed
 
 
 def tied_leaders(found: Sequence[Flip]) -> dict[str, str]:
@@ -21,10 +22,12 @@ def tied_leaders(found: Sequence[Flip]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
+class Flip(Keyed):
     """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's
     value where it happens; value: that value (USD per chip-hour, or tokens per second and chip); before, after: the
     system that does most of the task."""
+
+    KEYS = "task system what at value:finite unit before after"
 
     task: str
     system: str

@@ -119,9 +119,11 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supplied:
+class Supplied(Keyed):
     """Chips that all the world gets, as facts have them. quarterly: chips a quarter, with the range; share: of them
     that can be ordered here; fact: its path."""
+
+    KEYS = "fact quarterly share"
 
     quarterly: Estimate
     share: float

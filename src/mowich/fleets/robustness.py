@@ -15,6 +15,7 @@ from mowich.fleets.problem import WORK_GOALS, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 from mowich.progress import steps
+from mowich.shown import Keyed
 from mowich.sums import float_sum
 
 
@@ -48,13 +49,18 @@ def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Robustness:
+class Robustness(Keyed):
     """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`work_unit`)
     in the optimum of each draw;
     wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of how much worse keeping the plan's
     stacks is than the optimum of the draw;
     regret: stack alone -> the same; objective: quantiles (5, 50, 95%) of the optimum of each draw by the first goal, in
     its unit, over the draws that have a plan; draws: done."""
+
+    KEYS = (
+        "draws asked infeasible objective:finite share:finite wins:finite kept_regret=kept:finite "
+        "single_vendor_regret=regret"
+    )
 
     draws: int
     asked: int

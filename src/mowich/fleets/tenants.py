@@ -23,6 +23,7 @@ from mowich.fleets.layout import Programme
 from mowich.fleets.problem import CLOUD, GOALS, Choice, FleetProblem, Offer, TaskRates, Vector, Workload
 from mowich.fleets.programme import formulate, share_per_unit
 from mowich.fleets.solve import LEAST_WORK, Infeasible, Solution, optimise
+from mowich.shown import Keyed
 from mowich.sums import float_sum
 
 _NOTHING = 1e-3
@@ -72,10 +73,12 @@ class Refilled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantFall:
+class TenantFall(Keyed):
     """One tenant with a smaller share. share: of the chip-hours at work today; asked: the one asked about; work: what
     is left of its work, asked / share; usd: net present cost of what is needed no more; committed_usd, idle_usd: of the
     committed chips among the rows, before discounting."""
+
+    KEYS = "name=tenant share asked work chips idle usd committed_usd idle_usd stranded=rows let_go=contracts refilled"
 
     tenant: str
     share: float

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mowich.estimate import Estimate, chance_within, from_spreads, unknown_estimate, worst_grade
-from mowich.shown import Result
+from mowich.shown import Keyed, Result
 from mowich.sums import float_sum
 
 if TYPE_CHECKING:  # pages read the words of an order without the clock
@@ -26,7 +26,7 @@ OrderVerdict = Literal["a slower", "b slower", "tie", "no order known"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelOrder:
+class KernelOrder(Keyed):
     """Which of two kernels is slower.
 
     ratio: time of B over time of A, with its own 90% range; p_a_slower: probability that A takes longer than B; p_tie:
@@ -38,6 +38,9 @@ class KernelOrder:
         >>> order.verdict, round(order.p_a_slower, 2)  # doctest: +SKIP
         ('a slower', 0.97)
     """
+
+    KEYS = "verdict ratio p_a_slower p_tie tie_within risks"
+    tie_within: ClassVar[float] = TIE_WITHIN
 
     ratio: Estimate
     p_a_slower: float | None = None
@@ -53,17 +56,6 @@ class KernelOrder:
         if max(self.p_a_slower, 1 - self.p_a_slower) >= ORDER_SAID:
             return "a slower" if self.p_a_slower >= ORDER_SAID else "b slower"
         return "tie" if self.p_tie >= ORDER_SAID else "no order known"
-
-    def to_dict(self) -> dict[str, object]:
-        """The part `order` of `mowich/kernel-diff@1`."""
-        return {
-            "verdict": self.verdict,
-            "ratio": self.ratio.to_dict(),
-            "p_a_slower": self.p_a_slower,
-            "p_tie": self.p_tie,
-            "tie_within": TIE_WITHIN,
-            "risks": list(self.risks),
-        }
 
     def __str__(self) -> str:
         return order_sentence(self.to_dict())

@@ -29,7 +29,7 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.shown import Keyed, Rows, Shown, plain_json
+from mowich.shown import Keyed, Rows, Shown
 
 UNEXPLAINED = 0.3
 """Median error after a fit from which constants are not what is wrong: nine of ten published runs are predicted
@@ -100,10 +100,20 @@ class ErrorSummary(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedFile(Keyed):
+    """A file of measurements. points, refused: how many."""
+
+    file: str
+    format: str
+    points: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration(Shown):
-    """What measurements say of the constants. files: (name, format, points, refused); asked: constants that move a
-    point; anchors: measured rows that the overlay sets beside those that ship; written: the overlay, "" where none was;
-    scale: how far constants moved, over what their ranges allow; scenario: with which a log of requests was replayed.
+    """What measurements say of the constants. asked: constants that move a point; anchors: measured rows that the
+    overlay sets beside those that ship; written: the overlay, "" where none was; scale: how far constants moved, over
+    what their ranges allow; scenario: with which a log of requests was replayed.
 
     Units: of each constant, SI.
 
@@ -112,7 +122,15 @@ class Calibration(Shown):
         >>> mowich.calibrate("steps.csv", on="trn3:64").written  # doctest: +SKIP
     """
 
-    files: tuple[tuple[str, str, int, int], ...]
+    SCHEMA = "mowich/calibrate@1"
+    KEYS = (
+        "inputs.files=names inputs.on=setup.on:none inputs.model=setup.model:none "
+        "inputs.software=setup.software:none inputs.plan=setup.plan inputs.out=written:none "
+        "inputs.scenario=scenario:none? facts_hash files constants anchors not_identified summary.before=before "
+        "summary.after=after summary.left_out=left_out scale rows refused overlay warnings"
+    )
+
+    files: tuple[CountedFile, ...]
     rows: Rows[CalibratedPoint]
     refused: tuple[RefusedRecord, ...]
     constants: tuple[FittedFact, ...]
@@ -129,39 +147,16 @@ class Calibration(Shown):
     facts_hash: str
     scenario: str = ""
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/calibrate@1."""
-        kept = {one.path for one in self.constants if one.verdict != CONFIRMED}
-        return {
-            "schema": "mowich/calibrate@1",
-            "inputs": {
-                "files": [name for name, _, _, _ in self.files],
-                "on": self.setup.on or None,
-                "model": self.setup.model or None,
-                "software": self.setup.software or None,
-                "plan": dict(self.setup.plan),
-                "out": self.written or None,
-                **({"scenario": self.scenario} if self.scenario else {}),
-            },
-            "facts_hash": self.facts_hash,
-            "files": [
-                {"file": name, "format": form, "points": points, "refused": refused}
-                for name, form, points, refused in self.files
-            ],
-            "constants": [one.to_dict() for one in self.constants],
-            "anchors": self.anchors,
-            "not_identified": [path for path in self.asked if path not in kept],
-            "summary": {
-                "before": self.before.to_dict(),
-                "after": self.after.to_dict(),
-                "left_out": self.left_out.to_dict(),
-            },
-            "scale": self.scale,
-            "rows": [row.to_dict() for row in self.rows],
-            "refused": plain_json(self.refused),
-            "overlay": self.overlay,
-            "warnings": list(self.warnings),
-        }
+    @property
+    def names(self) -> list[str]:
+        """Of the files."""
+        return [one.file for one in self.files]
+
+    @property
+    def not_identified(self) -> list[str]:
+        """Constants that move a point and stay where they were."""
+        moved = {one.path for one in self.constants if one.verdict != CONFIRMED}
+        return [path for path in self.asked if path not in moved]
 
 
 def calibrate(
@@ -214,14 +209,12 @@ def calibrate(
     )
 
 
-def _counted(
-    reading: Reading, points: Sequence[MeasuredPoint], refused: Sequence[RefusedRecord]
-) -> tuple[str, str, int, int]:
+def _counted(reading: Reading, points: Sequence[MeasuredPoint], refused: Sequence[RefusedRecord]) -> CountedFile:
     def mine(where: str) -> bool:
         return where == reading.file or where.startswith((f"{reading.file}:", f"{reading.file}, "))
 
     used, left = (sum(mine(one.where) for one in some) for some in (points, refused))
-    return reading.file, reading.format, used, left
+    return CountedFile(file=reading.file, format=reading.format, points=used, refused=left)
 
 
 def _shown(points: Sequence[MeasuredPoint], before: Floats, after: Floats, held_out: Floats) -> list[CalibratedPoint]:

@@ -27,7 +27,7 @@ from mowich.files import open_lines
 from mowich.requests.calibrate import CalibrateRequest
 from mowich.serving.engines import PROFILE_FACTORS, PROFILES, architecture, profile_path
 from mowich.shown import Rows
-from mowich.studies.calibrate import CalibratedPoint, Calibration, ErrorSummary
+from mowich.studies.calibrate import CalibratedPoint, Calibration, CountedFile, ErrorSummary
 from mowich.studies.traffic import simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
@@ -129,7 +129,7 @@ def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda 
     if out is not None and text:
         write_fitted(out, text, fitted, facts)
     return Calibration(
-        files=((str(log), "log of requests", len(ids), 0),),
+        files=(CountedFile(file=str(log), format="log of requests", points=len(ids), refused=0),),
         rows=Rows(points),
         refused=(),
         constants=tuple(fitted),

@@ -307,23 +307,16 @@ class ClaimStudy(AnswerList[Claim]):
         True
     """
 
+    SCHEMA = "mowich/claims@1"
+    KEYS = "facts_hash verdicts claims=rows memory inputs.word=word?"
+
     def __init__(self, rows: Sequence[Claim], facts: Facts, *, word: str | None = None) -> None:
         from mowich.studies.memory_claim import memory_table
 
         super().__init__(rows)
         self.facts_hash, self.word = facts.hash(), word
         self.memory = memory_table(facts) if any(c.topic == "memory" for c in rows) else []
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/claims@1; what memory per chip costs is in it where a claim of memory is."""
-        return {
-            "schema": "mowich/claims@1",
-            "facts_hash": self.facts_hash,
-            "verdicts": {v: sum(c.verdict == v for c in self.rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)},
-            "claims": [c.to_dict() for c in self.rows],
-            "memory": [r.to_dict() for r in self.memory],
-            **({} if self.word is None else {"inputs": {"word": self.word}}),
-        }
+        self.verdicts = {v: sum(c.verdict == v for c in rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)}
 
 
 def claims(facts: Facts) -> list[Claim]:

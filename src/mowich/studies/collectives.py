@@ -8,7 +8,7 @@ nothing is fitted here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from mowich.machines import collectives, flows, links
 from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
 from mowich.machines.topology import LevelRow, describe, on_network, per_chip
 from mowich.requests.machines import CollectiveRequest
-from mowich.shown import Rows, Shown
+from mowich.shown import Keyed, Rows, Shown
 from mowich.units import show
 
 FloatArray = NDArray[np.float64]
@@ -116,10 +116,12 @@ def median(rows: Sequence[Compared]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveRow:
+class CollectiveRow(Keyed):
     """One size of a collective. time_s: Estimate; busbw_Bps: nccl-tests' bus bandwidth; binds: level or link, or
     "latency". Of weights one method: algorithm is its name, binds its longest part; trainer_s, workers_s: seconds that
     either side is held, None of a collective; tensors: that a device of a worker takes by name."""
+
+    KEYS = "bytes ranks time_s busbw_Bps algorithm binds trainer_s? workers_s? tensors?"
 
     bytes: int
     ranks: int
@@ -130,19 +132,6 @@ class CollectiveRow:
     trainer_s: float | None = None
     workers_s: float | None = None
     tensors: float | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of mowich/collective@1."""
-        held = {} if self.trainer_s is None else {"trainer_s": self.trainer_s, "workers_s": self.workers_s}
-        return {
-            "bytes": self.bytes,
-            "ranks": self.ranks,
-            "time_s": self.time_s.to_dict(),
-            "busbw_Bps": self.busbw_Bps,
-            "algorithm": self.algorithm,
-            "binds": self.binds,
-            **({**held, "tensors": self.tensors} if held else {}),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +148,13 @@ class CollectiveStudy(Shown):
         >>> found.rows[0].time_s.unit
         's'
     """
+
+    SCHEMA = "mowich/collective@1"
+    KEYS = (
+        "inputs.kind=kind inputs.on=system inputs.network=network:none inputs.group=group "
+        "inputs.oversubscription=oversubscription inputs.layer=layer inputs.lnc=lnc inputs.faults=faults "
+        "inputs.beside=beside inputs.=**asked facts_hash display calls levels slowdown rows warnings"
+    )
 
     kind: str
     system: str
@@ -177,31 +173,6 @@ class CollectiveStudy(Shown):
     lnc: int | None
     facts_hash: str
     asked: Mapping[str, object] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/collective@1."""
-        return {
-            "schema": "mowich/collective@1",
-            "inputs": {
-                "kind": self.kind,
-                "on": self.system,
-                "network": self.network or None,
-                "group": self.group,
-                "oversubscription": self.oversubscription,
-                "layer": self.layer,
-                "lnc": self.lnc,
-                "faults": list(self.faults),
-                "beside": list(self.beside),
-                **self.asked,
-            },
-            "facts_hash": self.facts_hash,
-            "display": self.display,
-            "calls": self.calls,
-            "levels": [asdict(level) for level in self.levels],
-            "slowdown": self.slowdown,
-            "rows": [row.to_dict() for row in self.rows],
-            "warnings": list(self.warnings),
-        }
 
 
 def collective(asked: CollectiveRequest) -> CollectiveStudy:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, placed
 from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
+from mowich.fleets.answer import Answer, ChipOrder, solve_fleet
 from mowich.fleets.flips import Flip, flips
 from mowich.fleets.goals import tokens_asked
 from mowich.fleets.idle import IdleSystem, idle_systems
@@ -39,7 +39,7 @@ from mowich.requests.fields import Field
 from mowich.requests.scenarios import FleetRequest
 from mowich.scenario import is_inline
 from mowich.serving.search import ServeJob
-from mowich.shown import Shown, plain_json
+from mowich.shown import Shown
 from mowich.studies import serving_plan
 from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import solve_system as best_plans
@@ -68,6 +68,16 @@ class Fleet(Shown):
         'optimal'
     """
 
+    SCHEMA = "mowich/fleet@1"
+    KEYS = (
+        "inputs facts_hash complete status=answer.status goal=answer.goal objective=answer.value:finite unit "
+        "bound=answer.bound:finite gap=answer.gap:finite usd=answer.usd:finite energy_J=answer.energy_J:finite "
+        "stacks=answer.stacks periods=problem.labels demand_from=problem.demand_from:none buy=buys rent=rents "
+        "resell=answer.sold assign=answer.assign done use=answer.uses idle binding=answer.binding "
+        "single_vendor=answer.vendors conflict=answer.conflict rates=speeds warnings=remarks robust=spread? supply? "
+        "tenant=fall? flips:none?"
+    )
+
     problem: FleetProblem
     rates: TaskRates
     answer: Answer
@@ -80,14 +90,14 @@ class Fleet(Shown):
     warnings: tuple[str, ...] = ()
 
     @property
-    def buys(self) -> list[dict[str, object]]:
+    def buys(self) -> list[ChipOrder]:
         """What to buy, in each period."""
-        return [_order(o) for o in self.answer.orders if o.kind == "buy"]
+        return [o for o in self.answer.orders if o.kind == "buy"]
 
     @property
-    def rents(self) -> list[dict[str, object]]:
+    def rents(self) -> list[ChipOrder]:
         """What to rent, in each period."""
-        return [_order(o) for o in self.answer.orders if o.kind == "rent"]
+        return [o for o in self.answer.orders if o.kind == "rent"]
 
     @property
     def idle(self) -> tuple[IdleSystem, ...]:
@@ -96,184 +106,58 @@ class Fleet(Shown):
 
     def rows(self) -> list[dict[str, object]]:
         """Every order, bought or rented."""
-        return [
-            {"kind": kind, **order} for kind, orders in (("buy", self.buys), ("rent", self.rents)) for order in orders
-        ]
+        return [{"kind": order.kind, **order.to_dict()} for order in (*self.buys, *self.rents)]
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/fleet@1` contract."""
-        a, units = self.answer, {c.name: c.unit_chips for c in self.problem.choices}
+    @property
+    def complete(self) -> bool:
+        """Whether all draws that were asked for were made."""
+        return self.robust is None or self.robust.complete
+
+    @property
+    def unit(self) -> str:
+        """Of the first goal."""
+        return GOAL_UNITS[self.answer.goal]
+
+    @property
+    def done(self) -> list[dict[str, object]]:
+        """What is done of each workload: over what is asked, and in tokens."""
         asked = {w.name: float_sum(tokens_asked(self.problem, t) for t in w.tasks) for w in self.problem.workloads}
+        return [{"workload": k, "times": times, "tokens": times * asked[k]} for k, times in self.answer.done.items()]
 
-        out: dict[str, object] = {
-            "schema": "mowich/fleet@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "complete": self.robust is None or self.robust.complete,
-            "status": a.status,
-            "goal": a.goal,
-            "objective": _finite(a.value),
-            "unit": GOAL_UNITS[a.goal],
-            "bound": _finite(a.bound),
-            "gap": _finite(a.gap),
-            "usd": _finite(a.usd),
-            "energy_J": _finite(a.energy_J),
-            "stacks": list(a.stacks),
-            "periods": list(self.problem.labels),
-            "demand_from": self.problem.demand_from or None,
-            "buy": self.buys,
-            "rent": self.rents,
-            "resell": plain_json(a.sold),
-            "assign": plain_json(a.assign),
-            "done": [
-                {"workload": name, "times": times, "tokens": times * asked[name]} for name, times in a.done.items()
-            ],
-            "use": [_use(u, units[u.system]) for u in a.uses],
-            "idle": [_idle(i) for i in self.idle],
-            "binding": [
-                {
-                    "constraint": b.constraint,
-                    "shadow_price": b.shadow_price,
-                    "unit": f"{GOAL_UNITS[a.goal]}/{b.unit}",
-                    "goal": a.goal,
-                    "kind": b.kind,
-                    "subject": b.subject,
-                }
-                for b in a.binding
-            ],
-            "single_vendor": [
-                {
-                    "stack": v.stack,
-                    "goal": a.goal,
-                    "objective": v.value,
-                    "over": None if v.over is None else _finite(v.over),
-                    "reason": v.reason or None,
-                }
-                for v in a.vendors
-            ],
-            "conflict": list(a.conflict),
-            "rates": [_rate(r) for r in self.rates.values()],
-            "warnings": [*self.warnings, *a.warnings],
-        }
-        if self.robust is not None:
-            out["robust"] = {"goal": a.goal, "share_of": work_unit(a.goal), **_robust(self.robust)}
-        if self.at_supply:
-            out["supply"] = _supply(self)
-        if self.fall is not None:
-            out["tenant"] = _fall(self.fall)
-        if self.flips:
-            out["flips"] = [{**asdict(f), "value": _finite(f.value)} for f in self.flips]
-        return out
+    @property
+    def speeds(self) -> list[dict[str, object]]:
+        """The speeds without what predicted them."""
+        return [{key: x for key, x in r.to_dict().items() if key != "source"} for r in self.rates.values()]
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Of the question and of its answer."""
+        return (*self.warnings, *self.answer.warnings)
 
-def _finite(value: float) -> float | None:
-    """A number for JSON; null where there is no plan, or no draw with one."""
-    return value if math.isfinite(value) else None
+    @property
+    def spread(self) -> dict[str, object] | None:
+        """How robust the answer is; None: not asked."""
+        goal = self.answer.goal
+        robust = self.robust
+        return None if robust is None else {"goal": goal, "share_of": work_unit(goal), **robust.to_dict()}
 
-
-def _use(u: PeriodUse, unit_chips: int) -> dict[str, object]:
-    return {
-        "system": u.system,
-        "unit_chips": unit_chips,
-        "period": u.period,
-        "chips": u.there,
-        "busy": u.busy,
-        "idle": max(0.0, u.there - u.busy),
-        "MWh": u.mwh,
-    }
-
-
-def _rate(r: Rate) -> dict[str, object]:
-    return {
-        "task": r.task,
-        "system": r.system,
-        "chips": r.chips,
-        "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
-        "plan": dict(r.plan),
-        **({"engine": r.engine} if r.engine else {}),
-    }
-
-
-def _robust(r: Robustness) -> dict[str, object]:
-    return {
-        "draws": r.draws,
-        "asked": r.asked,
-        "infeasible": r.infeasible,
-        "objective": list(map(_finite, r.objective)),
-        "share": {k: list(map(_finite, v)) for k, v in r.share.items()},
-        "wins": {k: _finite(v) for k, v in r.wins.items()},
-        "kept_regret": list(map(_finite, r.kept)),
-        "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()},
-    }
-
-
-def _supply(found: Fleet) -> dict[str, object]:
-    """What can be ordered at most where facts say so."""
-    rows = [
-        {
-            "system": o.system,
-            "kind": o.kind,
-            "fact": o.supplied.fact,
-            "quarterly": o.supplied.quarterly.to_dict(),
-            "share": o.supplied.share,
-            "units": float(o.supply[0]),
-            "unit_chips": c.unit_chips,
-        }
-        for c in found.problem.choices
-        for o in c.offers
-        if o.supplied is not None
-    ]
-    return {
-        "goal": found.answer.goal,
-        **{f"objective_at_{end}": found.at_supply[end] for end in SUPPLY_ENDS},
-        "rows": rows,
-    }
-
-
-def _fall(f: TenantFall) -> dict[str, object]:
-    """What a tenant's fall strands."""
-    return {
-        "name": f.tenant,
-        "share": f.share,
-        "asked": f.asked,
-        "work": f.work,
-        "chips": f.chips,
-        "idle": f.idle,
-        "usd": f.usd,
-        "committed_usd": f.committed_usd,
-        "idle_usd": f.idle_usd,
-        "stranded": [asdict(row) for row in f.rows],
-        "let_go": [asdict(row) for row in f.contracts],
-        "refilled": [asdict(row) for row in f.refilled],
-    }
-
-
-def _order(o: ChipOrder) -> dict[str, object]:
-    return {
-        "system": o.system,
-        "site": o.site,
-        "period": o.period,
-        "units": o.units,
-        "chips": o.chips,
-        "usd": o.usd,
-        "price": o.price,
-    }
-
-
-def _idle(i: IdleSystem) -> dict[str, object]:
-    return {
-        "system": i.system,
-        "chips": i.chips,
-        "share": i.share,
-        "first": i.first,
-        "last": i.last,
-        "reason": i.reason,
-        "reason_share": i.reason_share,
-        "tasks": list(i.tasks),
-        "others": list(i.others),
-        "energy": i.energy,
-        "cannot": dict(i.cannot),
-    }
+    @property
+    def supply(self) -> dict[str, object] | None:
+        """What can be ordered at most where facts say so; None: they do not."""
+        rows = [
+            {
+                "system": o.system,
+                "kind": o.kind,
+                **o.supplied.to_dict(),
+                "units": float(o.supply[0]),
+                "unit_chips": c.unit_chips,
+            }
+            for c in self.problem.choices
+            for o in c.offers
+            if o.supplied is not None
+        ]
+        ends = {f"objective_at_{end}": self.at_supply[end] for end in SUPPLY_ENDS if end in self.at_supply}
+        return {"goal": self.answer.goal, **ends, "rows": rows} if ends else None
 
 
 # ---- speeds

@@ -125,6 +125,9 @@ class Forecasts(Shown):
         (True, 'open')
     """
 
+    SCHEMA = "mowich/forecasts@1"
+    KEYS = "inputs.ledger=file file head rows summary"
+
     def __init__(self, file: str, rows: Sequence[FrozenForecast], head: str) -> None:
         self.file, self.rows, self.head = file, Rows(rows), head
 
@@ -140,22 +143,15 @@ class Forecasts(Shown):
         """Those of which something was measured."""
         return tuple(row for row in self.rows if row.status != "open")
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/forecasts@1."""
-        scored = self.scored
-        off = [max(r, 1.0 / r) - 1.0 for row in scored if (r := row.ratio) is not None]
+    @property
+    def summary(self) -> dict[str, object]:
+        """How many there are, are scored and are inside their range, and the error of the scored ones."""
+        off = [max(r, 1.0 / r) - 1.0 for row in self.scored if (r := row.ratio) is not None]
         return {
-            "schema": "mowich/forecasts@1",
-            "inputs": {"ledger": self.file},
-            "file": self.file,
-            "head": self.head,
-            "rows": [row.to_dict() for row in self.rows],
-            "summary": {
-                "forecasts": len(self.rows),
-                "scored": len(scored),
-                "inside": sum(row.status == "inside" for row in scored),
-                "median_error": median(off) if off else None,
-            },
+            "forecasts": len(self.rows),
+            "scored": len(self.scored),
+            "inside": sum(row.status == "inside" for row in self.scored),
+            "median_error": median(off) if off else None,
         }
 
 

@@ -244,11 +244,11 @@ def _row(
     flop = forward_flop(ask.model, job.tokens) * job.branches * job.steps * items
     return ForwardRow(
         ask=ask,
+        platform=system,
         plan=plan,
         replicas=replicas,
         chips_used=used,
         pass_s=pass_s,
-        parts=parts,
         binds=binds_pass(parts),
         item_s=item_s,
         items_per_s_per_chip=item_s.inverse(items / ask.chips, "1/s"),
@@ -309,11 +309,11 @@ def _without(
 
     return ForwardRow(
         ask=ask,
+        platform=asked.system,
         plan=None,
         replicas=0,
         chips_used=0,
         pass_s=none("s"),
-        parts={},
         binds="hbm capacity" if memory else "no legal plan",
         item_s=none("s"),
         items_per_s_per_chip=none("1/s"),

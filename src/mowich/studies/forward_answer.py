@@ -22,37 +22,6 @@ MOST_FIT_CHIPS = 4096
 """Chips up to which the fewest that fit are looked for."""
 
 
-def forward_dict(row: ForwardRow) -> dict[str, object]:
-    """A row of mowich/forward@1; the parts of a pass are those of its estimate."""
-    ask, system = row.ask, forward_platform(row.ask)
-    return {
-        "system": ask.on,
-        "system_id": ask.system_id,
-        "display": system.display,
-        "chips_requested": ask.chips,
-        "chips_used": row.chips_used,
-        "chips_idle": ask.chips - row.chips_used,
-        "devices_per_chip": system.devices_per_chip,
-        "feasible": row.feasible,
-        "reason": row.reason or None,
-        "plan": None if row.plan is None else row.plan.to_dict(),
-        "replicas": row.replicas,
-        "pass_s": replace(row.pass_s, breakdown=dict(row.parts)).to_dict(),
-        "binds": row.binds,
-        "item_s": row.item_s.to_dict(),
-        "items_per_s_per_chip": row.items_per_s_per_chip.to_dict(),
-        "usd_per_item": row.usd_per_item.to_dict(),
-        "J_per_item": row.J_per_item.to_dict(),
-        "mfu": row.mfu.to_dict(),
-        "memory_B": dict(row.memory_B),
-        "memory_capacity_B": system.hbm_usable_B,
-        "price": money.price(ask.facts, ask.system_id, term=ask.term).label,
-        "estimated": system.is_estimated,
-        "evaluated": row.evaluated,
-        "assumed": list(row.assumed),
-    }
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardAnswer(Shown):
     """What forward passes come to. rows: the best plan of each system (compare, fit), or the best plans of one (plan);
@@ -68,6 +37,9 @@ class ForwardAnswer(Shown):
         's'
     """
 
+    SCHEMA = "mowich/forward@1"
+    KEYS = "inputs facts_hash **fit rows warnings"
+
     verb: ForwardVerb
     inputs: Mapping[str, object]
     rows: Rows[ForwardRow]
@@ -76,21 +48,14 @@ class ForwardAnswer(Shown):
     warnings: tuple[str, ...] = ()
 
     @property
+    def fit(self) -> dict[str, object] | None:
+        """What fit says beside its row."""
+        return {"fits": self.rows[0].feasible, "smallest_chips": self.smallest_chips} if self.verb == "fit" else None
+
+    @property
     def is_feasible(self) -> bool:
         """Whether any row has an answer."""
         return any(row.feasible for row in self.rows)
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/forward@1."""
-        fit = {"fits": self.rows[0].feasible, "smallest_chips": self.smallest_chips} if self.verb == "fit" else {}
-        return {
-            "schema": "mowich/forward@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            **fit,
-            "rows": [forward_dict(row) for row in self.rows],
-            "warnings": list(self.warnings),
-        }
 
 
 def forward_answer(asked: JobRequest, verb: ForwardVerb, *, top: int = 1) -> ForwardAnswer:

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mowich.economics import money
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardJob, ForwardPlan
+from mowich.shown import Keyed
+from mowich.software.stack import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +35,25 @@ class ForwardAsk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardRow:
-    """The answer to one `ForwardAsk`. pass_s: one step of one replica: its forwards, one behind the other where the
-    branches of guidance share devices; parts: seconds of it, their values sum to its value; item_s: `steps` of these;
+class ForwardRow(Keyed):
+    """The answer to one `ForwardAsk`. platform: its chips, with their software; pass_s: one step of one replica: its
+    forwards, one behind the other where the branches of guidance share devices; item_s: `steps` of these;
     items_per_s_per_chip: over all chips; memory_B: of a device; mfu: over the published peak; reason: why there is no
     answer ("" : there is one)."""
 
+    KEYS = (
+        "system=ask.on system_id=ask.system_id display=platform.display chips_requested=ask.chips chips_used "
+        "chips_idle devices_per_chip=platform.devices_per_chip feasible reason:none plan replicas pass_s binds "
+        "item_s items_per_s_per_chip usd_per_item J_per_item mfu memory_B memory_capacity_B=platform.hbm_usable_B "
+        "price estimated=platform.is_estimated evaluated assumed"
+    )
+
     ask: ForwardAsk
+    platform: Platform
     plan: ForwardPlan | None
     replicas: int
     chips_used: int
     pass_s: Estimate
-    parts: Mapping[str, float]
     binds: str
     item_s: Estimate
     items_per_s_per_chip: Estimate
@@ -59,3 +69,18 @@ class ForwardRow:
     def feasible(self) -> bool:
         """Whether there is an answer."""
         return not self.reason
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        """Seconds of a pass, their values sum to its value."""
+        return self.pass_s.breakdown
+
+    @property
+    def chips_idle(self) -> int:
+        """Chips that no replica is on."""
+        return self.ask.chips - self.chips_used
+
+    @property
+    def price(self) -> str:
+        """What a chip costs, in words."""
+        return money.price(self.ask.facts, self.ask.system_id, term=self.ask.term).label

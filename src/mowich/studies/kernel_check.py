@@ -14,10 +14,11 @@ from mowich.errors import UserError
 from mowich.neuroncore.targets import generation_of
 from mowich.nki import Kernel
 from mowich.nki.check import NKI_RULES, STAGES, Finding, NkiVersion, Ran, check_run, check_text, code_of, kernels_text
+from mowich.shown import Keyed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelsChecked:
+class KernelsChecked(Keyed):
     """findings: in the order of files and lines; parsing: what only the parsing front end (NKI 0.6 and before) refuses,
     where no version was named; kernels: names of those that are launched; functions: how many were read; older: kernels
     of the older interface, which is traced as Python: what they do tells of them, not their text; ran: the kernel that
@@ -31,6 +32,9 @@ class KernelsChecked:
         True
     """
 
+    SCHEMA = "mowich/kernel-check@1"
+    KEYS = "file nki kernels older_kernels=older functions rules found run=ran findings parsing_front_end=parsing"
+
     file: str
     version: NkiVersion | None
     findings: tuple[Finding, ...]
@@ -40,25 +44,18 @@ class KernelsChecked:
     parsing: tuple[Finding, ...] = ()
     ran: Ran | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """mowich/kernel-check@1"""
-        return {
-            "schema": "mowich/kernel-check@1",
-            "file": self.file,
-            "nki": None if self.version is None else ".".join(map(str, self.version)),
-            "kernels": list(self.kernels),
-            "older_kernels": list(self.older),
-            "functions": self.functions,
-            "rules": len(NKI_RULES),
-            "found": self.by_stage(),
-            "run": None
-            if self.ran is None
-            else {"instructions": self.ran.instructions, "orders": self.ran.orders, "finished": self.ran.finished},
-            "findings": [f.to_dict() for f in self.findings],
-            "parsing_front_end": [f.to_dict() for f in self.parsing],
-        }
+    @property
+    def nki(self) -> str | None:
+        """The version of NKI that it was checked against."""
+        return None if self.version is None else ".".join(map(str, self.version))
 
-    def by_stage(self) -> dict[str, int]:
+    @property
+    def rules(self) -> int:
+        """How many there are."""
+        return len(NKI_RULES)
+
+    @property
+    def found(self) -> dict[str, int]:
         """Findings of each stage."""
         count = Counter(NKI_RULES[f.rule].stage for f in self.findings)
         return {stage: count[stage] for stage in STAGES}

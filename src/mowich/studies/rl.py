@@ -426,6 +426,8 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
     cost = _cost(ask, chips, step, cycle)
     return RlRow(
         ask=ask,
+        maker=resolve(ask.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
+        machine=platform,
         reason="",
         rollout_plan=choice.rollout_plan,
         trainer_plan=choice.trainer_plan,
@@ -449,7 +451,7 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
         power_basis=cost.basis,
         cycle=cycle,
         closed_s=closed.step_s,
-        sync_method=sides.sync.method,
+        sync_method=sides.sync.method or ask.sync,
         assumed=(*ask.assumed, *_assumed(ask, framework, platform, choice)),
     )
 
@@ -550,6 +552,8 @@ def without_answer(ask: RlAsk, reason: str) -> RlRow:
 
     return RlRow(
         ask=ask,
+        maker=resolve(ask.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
+        machine=trainer_platform(ask, read_framework(ask.facts, ask.framework, ask.framework_release)),
         reason=reason,
         rollout_plan=None,
         trainer_plan=None,
@@ -571,5 +575,6 @@ def without_answer(ask: RlAsk, reason: str) -> RlRow:
         power_basis=None,
         cycle=None,
         closed_s=None,
+        sync_method=ask.sync,
         assumed=ask.assumed,
     )

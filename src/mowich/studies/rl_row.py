@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from mowich.economics import energy
 from mowich.estimate import Estimate
 from mowich.facts import Facts
+from mowich.machines.system import System
 from mowich.models.model import Model
-from mowich.plans.plan import Plan, ServePlan
+from mowich.plans.plan import Plan, ServePlan, stated_plan
 from mowich.rl.cycle import Binds, Cycle, CyclePart
 from mowich.rl.job import RlJob
+from mowich.shown import Keyed
+from mowich.software.engine import engine_for
+from mowich.software.stack import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +76,26 @@ class RlAsk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RlRow:
-    """The answer to one `RlAsk`. parts: of a step, their values sum to that of step_s; cycle: as the events gave it;
+class RlRow(Keyed):
+    """The answer to one `RlAsk`. maker, machine: chips that make answers, and those that train with their software;
+    parts: of a step, their values sum to that of step_s; cycle: as the events gave it;
     closed_s: the same step in closed form; sync_method: how new weights reach the workers; tokens_per_s_per_chip:
     trained tokens, prompts with them, over all chips; usd_per_mtok: of a million trained tokens; assumed: what nobody
     stated and was taken, with its range, in words; reason: why there is no answer ("" : there is one)."""
 
+    KEYS = (
+        "name placement=ask.job.placement rollouts.system=ask.rollouts.system_id rollouts.chips=ask.rollouts.chips "
+        "rollouts.engine=engine rollouts.plan=stated_rollouts rollouts.workers=workers "
+        "trainer.system=ask.trainer.system_id trainer.chips=ask.trainer.chips trainer.stack=machine.stack.name "
+        "trainer.plan=stated_trainer chips feasible reason:none step_s parts binds closed_form_s=closed_s "
+        "tokens_per_s_per_chip trainer_wait_frac rollout_idle_frac longest_s staleness.mean=staleness_mean "
+        "staleness.max=staleness_max sync.method=sync_method:none sync.seen_s=sync_seen_s "
+        "sync.hidden_s=sync_hidden_s usd_per_mtok J_per_token price=price_label:none power_basis assumed"
+    )
+
     ask: RlAsk
+    maker: System
+    machine: Platform
     reason: str
     rollout_plan: ServePlan | None
     trainer_plan: Plan | None
@@ -102,3 +119,36 @@ class RlRow:
     closed_s: float | None
     sync_method: str = ""
     assumed: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called, in one word of a shell: its chips, of rollouts first where they are apart."""
+        sized = [f"{side.system_id}:{side.chips}" for side in (self.ask.rollouts, self.ask.trainer)]
+        return sized[0] if self.ask.job.placement == "colocated" else "+".join(sized)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is an answer."""
+        return not self.reason
+
+    @property
+    def engine(self) -> str:
+        """The engine that makes answers."""
+        return engine_for(self.ask.facts, self.maker, self.ask.rollouts.engine or None, self.ask.model)
+
+    @property
+    def stated_rollouts(self) -> Mapping[str, object] | None:
+        """The plan of a rollout worker as the JSON states it."""
+        return None if self.rollout_plan is None else stated_plan(self.rollout_plan, self.maker.lnc)
+
+    @property
+    def stated_trainer(self) -> Mapping[str, object] | None:
+        """That of the trainer."""
+        return None if self.trainer_plan is None else stated_plan(self.trainer_plan, self.machine.lnc)
+
+    @property
+    def chips(self) -> int:
+        """Chips that are paid for: of both sides, and of a judge."""
+        job = self.ask.job
+        trains = 0 if job.placement == "colocated" else self.ask.trainer.chips
+        return self.ask.rollouts.chips + trains + job.environment.judge_chips

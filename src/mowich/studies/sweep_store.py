@@ -159,6 +159,8 @@ class Parts(Shown):
         2
     """
 
+    KEYS = "**manifest folder done infeasible complete set_aside"
+
     folder: Path
     manifest: Result
     points: int
@@ -169,16 +171,6 @@ class Parts(Shown):
     @property
     def complete(self) -> bool:
         return self.done == self.points
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            **self.manifest,
-            "folder": str(self.folder),
-            "done": self.done,
-            "infeasible": self.infeasible,
-            "complete": self.complete,
-            "set_aside": list(self.set_aside),
-        }
 
     def rows(self) -> list[dict[str, object]]:
         """Every row, in the order of the grid."""

@@ -92,6 +92,16 @@ class Forecast:
     def model(self) -> str:
         return str(self.inputs["model"])
 
+    @property
+    def verb(self) -> str:
+        return str(self.data["schema"]).removeprefix("mowich/").partition("@")[0]
+
+    @property
+    def program(self) -> str | None:
+        """The launch program of a bundle."""
+        found: str | None = (self.data.get("bundle") or {}).get("program")
+        return found
+
     def metric(self, name: str) -> str:
         """A number of the row, as `explain` names it."""
         return f"{self.place}.{name}"

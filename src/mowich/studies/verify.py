@@ -31,7 +31,7 @@ from mowich.launch.serving_benchmark import sent_load
 from mowich.machines.system import parse_spec, resolve
 from mowich.requests.result_check import whole_result
 from mowich.requests.verify import VerifyRequest
-from mowich.shown import Result, Rows, Shown, plain_json
+from mowich.shown import Result, Rows, Shown
 from mowich.studies.calibrate import Calibration, calibrate
 from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
 
@@ -71,6 +71,14 @@ class Verification(Shown):
         'inside'
     """
 
+    SCHEMA = "mowich/verify@1"
+    KEYS = (
+        "inputs.result=forecast.where inputs.logs=files inputs.pick=forecast.place facts_hash of.verb=forecast.verb "
+        "of.work=forecast.work of.system=forecast.system of.chips=forecast.chips of.model=forecast.model "
+        "of.software=forecast.software of.program=forecast.program of.row=forecast.place verdict rows setup refused "
+        "causes calibrate"
+    )
+
     def __init__(
         self,
         forecast: Forecast,
@@ -98,45 +106,21 @@ class Verification(Shown):
             return "inside"
         return "another setup" if "another setup" in states else "nothing to compare"
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract mowich/verify@1."""
-        f = self.forecast
+    @property
+    def calibrate(self) -> dict[str, object]:
+        """What the logs make of the constants; the reason where they say nothing."""
+        found = self.calibration
+        if isinstance(found, str):
+            return {"command": self.command or None, "reason": found}
         return {
-            "schema": "mowich/verify@1",
-            "inputs": {"result": f.where, "logs": list(self.files), "pick": f.place},
-            "facts_hash": self.facts_hash,
-            "of": {
-                "verb": str(f.data["schema"]).removeprefix("mowich/").partition("@")[0],
-                "work": f.work,
-                "system": f.system,
-                "chips": f.chips,
-                "model": f.model,
-                "software": f.software,
-                "program": (f.data.get("bundle") or {}).get("program"),
-                "row": f.place,
-            },
-            "verdict": self.verdict,
-            "rows": [row.to_dict() for row in self.rows],
-            "setup": [item.to_dict() for item in self.setup],
-            "refused": plain_json(self.refused),
-            "causes": [cause.to_dict() for cause in self.causes],
-            "calibrate": _calibrated(self.calibration, self.command),
+            "command": self.command,
+            "would_move": [
+                {"path": one.path, "unit": one.unit, "before": one.today, "after": one.value} for one in found.constants
+            ],
+            "anchors": found.anchors,
+            "error_before": found.before.median,
+            "error_after": found.after.median,
         }
-
-
-def _calibrated(found: Calibration | str, command: str) -> dict[str, object]:
-    """What the logs make of the constants; the reason where they say nothing."""
-    if isinstance(found, str):
-        return {"command": command or None, "reason": found}
-    return {
-        "command": command,
-        "would_move": [
-            {"path": one.path, "unit": one.unit, "before": one.today, "after": one.value} for one in found.constants
-        ],
-        "anchors": found.anchors,
-        "error_before": found.before.median,
-        "error_after": found.after.median,
-    }
 
 
 # ---- the forecast

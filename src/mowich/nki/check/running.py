@@ -20,6 +20,7 @@ from mowich.nki.check.rule import Finding, KernelRule, declare
 from mowich.nki.check.words import WORD_RULES
 from mowich.nki.result import Result
 from mowich.nki.runtime import Kernel
+from mowich.shown import Keyed
 
 LAUNCHES = {rule.id: rule for rule, _ in WORD_RULES if rule.stage == "launch"}
 """Rules that the text may break as well."""
@@ -132,9 +133,11 @@ OBSERVED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Keyed):
     """A kernel that ran. instructions: on all cores; orders: in how many orders of its cores it ran; finished: whether
     it came to its end."""
+
+    KEYS = "instructions orders finished"
 
     findings: tuple[Finding, ...]
     instructions: int

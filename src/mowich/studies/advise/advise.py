@@ -25,7 +25,7 @@ from mowich.neuroncore.order import KernelOrder, KernelSide, order_between, orde
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
 from mowich.nki.result import Result
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown, plain_json
 from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, kernel_work
 from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
@@ -74,12 +74,16 @@ _ALIKE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rerun:
+class Rerun(Keyed):
     """An edited kernel that was run. fit: how far its outputs are from those of the kernel as it is, None: it did not
-    run, and why says why; time_s: what the run takes on the clock."""
+    run, and why says why; time_s: what the run takes on the clock; gain: of the time of the kernel as it is, a share
+    that may be below 0."""
+
+    KEYS = "verdict time_s gain difference=fit why:none"
 
     fit: ReferenceFit | None
     time_s: float | None = None
+    gain: float | None = None
     why: str = ""
 
     @property
@@ -89,16 +93,22 @@ class Rerun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelEdit:
+class KernelEdit(Keyed):
     """An edit. kind: of `EDIT_KINDS`; sites: (file, line) that it concerns; what: to do there; time_s: predicted, None:
-    it cannot be offered, and why_not says why; order: of the kernel as it is (A) and the edited one (B); text: of the
-    file, edited, None: it is not mechanical; diff: the same as a patch; rerun: what the edited file gave, None: it was
-    not run."""
+    it cannot be offered, and why_not says why; saved: share of the time of the kernel as it is; order: of the kernel as
+    it is (A) and the edited one (B); text: of the file, edited, None: it is not mechanical; diff: the same as a patch;
+    rerun: what the edited file gave, None: it was not run."""
+
+    KEYS = (
+        "kind lines what time_s gain=saved ratio=order.ratio p_faster=order.p_a_slower risks=order.risks:list "
+        "why_not:none is_mechanical=text:is diff:none run=rerun"
+    )
 
     kind: str
     sites: tuple[KernelLine, ...]
     what: str
     time_s: float | None = None
+    saved: float | None = None
     why_not: str = ""
     order: KernelOrder | None = None
     text: str | None = field(default=None, repr=False)
@@ -110,35 +120,14 @@ class KernelEdit:
         return 0.0 if self.time_s is None else 1.0 - self.time_s / base_s
 
     @property
+    def lines(self) -> list[dict[str, object]]:
+        """Its lines, each with its file."""
+        return [{"file": file, "line": line} for file, line in self.sites]
+
+    @property
     def is_wrong(self) -> bool:
         """Whether it was run and is not right."""
         return self.rerun is not None and self.rerun.verdict != "right"
-
-    def to_dict(self, base_s: float) -> dict[str, object]:
-        """A row of `mowich/kernel-advise@1`."""
-        order, rerun = self.order, self.rerun
-        return {
-            "kind": self.kind,
-            "lines": [{"file": file, "line": line} for file, line in self.sites],
-            "what": self.what,
-            "time_s": self.time_s,
-            "gain": None if self.time_s is None else self.gain(base_s),
-            "ratio": None if order is None else order.ratio.to_dict(),
-            "p_faster": None if order is None else order.p_a_slower,
-            "risks": [] if order is None else list(order.risks),
-            "why_not": self.why_not or None,
-            "is_mechanical": self.text is not None,
-            "diff": self.diff or None,
-            "run": None
-            if rerun is None
-            else {
-                "verdict": rerun.verdict,
-                "time_s": rerun.time_s,
-                "gain": None if rerun.time_s is None else 1.0 - rerun.time_s / base_s,
-                "difference": None if rerun.fit is None else rerun.fit.to_dict(),
-                "why": rerun.why or None,
-            },
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +167,12 @@ class KernelAdvice(Shown):
             "kernel": self.kernel,
             "target": self.target,
             "time_s": {**self.base.time_s.to_dict(), "grade": self.base.time_s.grade or None},
-            "edits": [edit.to_dict(base) for edit in self.edits],
+            "edits": plain_json(self.edits),
             "bounds": [
                 {"kind": b.kind, "time_s": b.time_s, "gain": b.gain(base), "by": b.by} for b in self.bounds.values()
             ],
             "looked_at": len(self.edits) + len(self.others),
-            "others": [edit.to_dict(base) for edit in self.others] if self.shows_all else None,
+            "others": plain_json(self.others) if self.shows_all else None,
         }
 
 
@@ -319,7 +308,8 @@ class _Advisor:
             more = (profile.spill_B - self.base.spill_B) / 2**20
             return replace(edit, why_not=f"its tiles do not fit SBUF: {more:,.3g} MiB would be stored and loaded again")
         diff = "" if edit.text is None else self.text.diff(edit.text, Path(self.ask.path).name)
-        return replace(edit, time_s=profile.total_s, order=order_between(self.side, order_side(profile)), diff=diff)
+        edit = replace(edit, time_s=profile.total_s, order=order_between(self.side, order_side(profile)), diff=diff)
+        return replace(edit, saved=edit.gain(self.base.total_s))
 
     def retimed(
         self,
@@ -354,7 +344,9 @@ class _Advisor:
         if [x.shape for x in made] != [x.shape for x in wanted]:
             return Rerun(fit=None, why="its outputs have other shapes")
         result.timed, result.options, result.facts = True, self.result.options, self.result.facts
-        return Rerun(fit=farthest_of(made, wanted, self.tolerance), time_s=result.profile.total_s)
+        time_s = result.profile.total_s
+        gain = 1.0 - time_s / self.base.total_s
+        return Rerun(fit=farthest_of(made, wanted, self.tolerance), time_s=time_s, gain=gain)
 
     @cached_property
     def tolerance(self) -> float:

@@ -31,6 +31,9 @@ class KernelDebug(Shown):
         2.0
     """
 
+    SCHEMA = "mowich/kernel-debug@1"
+    KEYS = "kernel generation stop=stopped prints watch=watched first_difference=comparison"
+
     kernel: str
     generation: int
     stop: Stop | None = None
@@ -53,24 +56,14 @@ class KernelDebug(Shown):
                 code=EXIT_CHECK_FAILED,
             )
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-debug@1`."""
-        return {
-            "schema": "mowich/kernel-debug@1",
-            "kernel": self.kernel,
-            "generation": self.generation,
-            "stop": self._stop(),
-            "prints": [p.to_dict() for p in self.prints],
-            "watch": {
-                "tile": self.watch,
-                "changes": [c.to_dict() for c in self.changes],
-            }
-            if self.watch
-            else None,
-            "first_difference": None if self.comparison is None else self.comparison.to_dict(),
-        }
+    @property
+    def watched(self) -> dict[str, object] | None:
+        """The tile that was watched, and how it changed."""
+        return {"tile": self.watch, "changes": self.changes} if self.watch else None
 
-    def _stop(self) -> dict[str, object] | None:
+    @property
+    def stopped(self) -> dict[str, object] | None:
+        """What is held at the stop."""
         if self.stop is None:
             return None
         s, room = self.stop, limits(self.generation)
@@ -85,13 +78,13 @@ class KernelDebug(Shown):
             "engine": s.issued.engine or None,
             "refused": s.refused or None,
             "begins_s": self.time_s,
-            "operands": [o.to_dict() for o in s.operands],
-            "tiles": [t.to_dict() for t in s.tiles],
+            "operands": s.operands,
+            "tiles": s.tiles,
             "sbuf_B": s.sbuf_B,
             "sbuf_capacity_B": room.sbuf_B,
             "psum_banks": s.psum_banks,
             "psum_capacity_banks": room.psum_banks,
-            "engines": [e.to_dict() for e in self.engines],
+            "engines": self.engines,
         }
 
 

@@ -78,9 +78,11 @@ class ComparedTile(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceComparison:
+class ReferenceComparison(Keyed):
     """What was compared. difference: None: nothing differs; paired, unpaired, missing: instructions of a reference that
     is a kernel: with a counterpart, of the kernel without, of the reference without."""
+
+    KEYS = "reference=kind tolerance difference instructions? compared=of_arrays?"
 
     kind: str
     tolerance: float
@@ -90,18 +92,17 @@ class ReferenceComparison:
     unpaired: int = 0
     missing: int = 0
 
-    def to_dict(self) -> dict[str, object]:
-        """The field `first_difference` of `mowich/kernel-debug@1`."""
-        return {
-            "reference": self.kind,
-            "tolerance": self.tolerance,
-            "difference": None if self.difference is None else self.difference.to_dict(),
-            **(
-                {"instructions": {"paired": self.paired, "unpaired": self.unpaired, "missing": self.missing}}
-                if self.kind == "kernel"
-                else {"compared": [c.to_dict() for c in self.compared]}
-            ),
-        }
+    @property
+    def instructions(self) -> dict[str, int] | None:
+        """How many, where the reference is a kernel."""
+        if self.kind != "kernel":
+            return None
+        return {"paired": self.paired, "unpaired": self.unpaired, "missing": self.missing}
+
+    @property
+    def of_arrays(self) -> tuple[ComparedTile, ...] | None:
+        """What was compared, where the reference is no kernel."""
+        return None if self.kind == "kernel" else self.compared
 
 
 class _Turns:

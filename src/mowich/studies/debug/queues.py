@@ -10,38 +10,34 @@ from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.instructions.rates import ENGINES, PS, unit_of_queue
 from mowich.neuroncore.profile import Profile
+from mowich.shown import Keyed
 from mowich.studies.debug.session import Stop
 
 
+@dataclass(frozen=True, slots=True)
+class NextInstruction:
+    """What an engine has to do next, and the line that asks for it."""
+
+    opcode: str
+    file: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineQueue:
+class EngineQueue(Keyed):
     """An engine when the next instruction could begin. issued: instructions before it; done: of these; running: at
-    work; waiting: not begun; next_*: the first that is not done, "" where all are; free_s: when the engine has done
+    work; waiting: not begun; next: the first that is not done, None where all are; free_s: when the engine has done
     all."""
+
+    KEYS = "engine issued done running waiting next free_s"
 
     engine: str
     issued: int
     done: int
     running: int
     waiting: int
-    next_name: str
-    next_file: str
-    next_line: int
+    next: NextInstruction | None
     free_s: float
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `engines` of `mowich/kernel-debug@1`."""
-        return {
-            "engine": self.engine,
-            "issued": self.issued,
-            "done": self.done,
-            "running": self.running,
-            "waiting": self.waiting,
-            "next": {"opcode": self.next_name, "file": self.next_file, "line": self.next_line}
-            if self.next_name
-            else None,
-            "free_s": self.free_s,
-        }
 
 
 def engine_queues(stop: Stop, *, older: bool, static_dma: bool) -> tuple[float | None, tuple[EngineQueue, ...]]:
@@ -67,7 +63,6 @@ def engine_queues(stop: Stop, *, older: bool, static_dma: bool) -> tuple[float |
             continue
         left = sorted((i for i in mine if s.end[i] > now), key=lambda i: (s.begin[i], i))
         running = sum(s.begin[i] <= now for i in left)
-        file, line = profile.site(left[0]) if left else ("", 0)
         out.append(
             EngineQueue(
                 engine=engine,
@@ -75,9 +70,7 @@ def engine_queues(stop: Stop, *, older: bool, static_dma: bool) -> tuple[float |
                 done=len(mine) - len(left),
                 running=running,
                 waiting=len(left) - running,
-                next_name=profile.cost[left[0]].opcode if left else "",
-                next_file=file,
-                next_line=line,
+                next=NextInstruction(profile.cost[left[0]].opcode, *profile.site(left[0])) if left else None,
                 free_s=max(s.end[i] for i in mine) / PS,
             )
         )

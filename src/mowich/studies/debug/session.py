@@ -121,10 +121,21 @@ class StoppedRun(BaseException):
     """A run has come to its stop, or has shown what was asked; the rest of the kernel does not run."""
 
 
+@dataclass(frozen=True, slots=True)
+class TileWriter:
+    """An instruction by its number, and the line that issued it."""
+
+    instruction: int
+    file: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TileState:
+class TileState(Keyed):
     """A tile that the kernel holds. names: how it writes it; row_B: bytes of a partition, or of all in HBM; writer:
-    (instruction, file, line) that wrote to it last."""
+    what wrote to it last."""
+
+    KEYS = "tile names shape dtype memory bytes=row_B **summary written_by=writer"
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
@@ -132,21 +143,12 @@ class TileState:
     memory: str
     row_B: int
     summary: ValueSummary | None
-    writer: tuple[int, str, int] | None
+    writer: TileWriter | None
 
-    def to_dict(self) -> dict[str, object]:
-        """A row of `tiles` of `mowich/kernel-debug@1`."""
-        number, file, line = self.writer or (None, None, None)
-        return {
-            "tile": self.names[0],
-            "names": list(self.names),
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "memory": self.memory,
-            "bytes": self.row_B,
-            **({} if self.summary is None else self.summary.to_dict()),
-            "written_by": None if number is None else {"instruction": number, "file": file, "line": line},
-        }
+    @property
+    def tile(self) -> str:
+        """The first of its names."""
+        return self.names[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +181,12 @@ class Stop:
     refused: str = ""
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Keyed):
     """The values of a watched tile after an instruction that writes to it. tile: which of those that had the name, from
     1, in the order in which they got it."""
+
+    KEYS = "instruction core opcode=name file line tile **summary"
 
     instruction: int
     core: int
@@ -190,18 +195,6 @@ class Change(NamedTuple):
     line: int
     tile: int
     summary: ValueSummary
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `watch` of `mowich/kernel-debug@1`."""
-        return {
-            "instruction": self.instruction,
-            "core": self.core,
-            "opcode": self.name,
-            "file": self.file,
-            "line": self.line,
-            "tile": self.tile,
-            **self.summary.to_dict(),
-        }
 
 
 class TileView(NamedTuple):
@@ -292,7 +285,7 @@ class DebugRun(Follower):
         self._frames: dict[CodeType, FrameType] = {}
         self._main: CodeType | None = None
         self._turns: dict[int, int] = {}
-        self._writers: dict[int, tuple[int, str, int]] = {}
+        self._writers: dict[int, TileWriter] = {}
         self._places: dict[tuple[str, int], bool] = {}
 
     def _is_here(self, lines: Iterable[tuple[str, int]]) -> bool:
@@ -337,15 +330,24 @@ class DebugRun(Follower):
     def after(self, last: Issued) -> None:
         for _, tile in last.writes:
             s = storage_of(tile)
-            self._writers[s.number] = last.number, last.file, last.line
+            self._writers[s.number] = TileWriter(last.number, last.file, last.line)
             view = None if self.watched is None else self.watched.get(s.number)
             if view is not None:
                 assert self.watch is not None
                 found = numbers_of(view_of(s, view.dtype, view.shape, view.strides, view.offset))
                 if found is not None:
                     part = chosen(found, view.steps, self.watch.text, self.spelled("watch"))
-                    at = (last.number, last.core.program, last.name, last.file, last.line)
-                    self.changes.append(Change(*at, view.order, summary_of(*part)))
+                    self.changes.append(
+                        Change(
+                            instruction=last.number,
+                            core=last.core.program,
+                            name=last.name,
+                            file=last.file,
+                            line=last.line,
+                            tile=view.order,
+                            summary=summary_of(*part),
+                        )
+                    )
 
     def end(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
         if self.place is not None:
@@ -427,7 +429,7 @@ def _operand(role: str, operand: str, tile: Tile, named: dict[str, Tile]) -> Ope
     )
 
 
-def _tile(same: Sequence[tuple[str, Tile]], writers: dict[int, tuple[int, str, int]]) -> TileState:
+def _tile(same: Sequence[tuple[str, Tile]], writers: dict[int, TileWriter]) -> TileState:
     """A row of an allocation. same: how the kernel writes it, the whole of it first where there is a name for that."""
     s = storage_of(same[0][1])
     order = sorted(same, key=lambda pair: pair[1].size * pair[1].itemsize != s.parts * s.row_B)

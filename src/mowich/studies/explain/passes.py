@@ -14,7 +14,7 @@ from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.forward import assess_forward, forward_laws, forward_platform
-from mowich.studies.forward_answer import forward_dict, forward_job_of
+from mowich.studies.forward_answer import forward_job_of
 from mowich.studies.forward_row import ForwardAsk
 
 _OF_TIME = frozenset(("pass_s", "item_s", "items_per_s_per_chip", "mfu", "memory_B"))
@@ -46,7 +46,7 @@ class _Row:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
-        return flat_numbers(forward_dict(assess_forward(self.ask(known), Notes())))  # without a range
+        return flat_numbers(assess_forward(self.ask(known), Notes()).to_dict())  # without a range
 
     @cached_property
     def laws(self) -> dict[str, Term]:

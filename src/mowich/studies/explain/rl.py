@@ -27,7 +27,6 @@ from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.training import record_step
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.rl import assess, rollout_plans, sync_of, trainer_platform
-from mowich.studies.rl_answer import row_dict
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of
 from mowich.studies.serving import moved_facts
@@ -95,7 +94,7 @@ class _Run:
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
-        return flat_numbers(row_dict(assess(self.ask(known))))
+        return flat_numbers(assess(self.ask(known)).to_dict())
 
     @cached_property
     def now(self) -> RlAsk:

@@ -20,8 +20,8 @@ from mowich.neuroncore.order import KernelSide
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
+from mowich.shown import Keyed, Shown
 from mowich.shown import Result as Figures
-from mowich.shown import Shown
 from mowich.studies.judge.candidate import (
     CandidateRun,
     JudgeRun,
@@ -45,13 +45,20 @@ right; wrong: not within the tolerance; refused: it did not run to its end, or m
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Keyed):
     """A candidate. status: of `JUDGE_STATUSES`; reason: why it is not right, with its line; run: on the last arguments,
     None where it has none; fit: of the arguments on which it is farthest from the reference; rank: from 1, of those
     that are right, or timed; p_best: probability that it is faster than the fastest one (1/2: the fastest itself);
     order: to the fastest; tied_with: a faster candidate that it ties with, and of that one all that name it; gain:
     share of the time of the fastest that it is expected to save; measured_s: what a device gave; known: the time as far
     as it is known, with what was measured; seconds: that its process took."""
+
+    KEYS = (
+        "file=candidate.name status reason:none time_s p_best rank tied_with order:none expected_gain=gain "
+        "measured_s clock_s=run.figures.time_s.value instructions=run.figures.instructions hbm_B=run.figures.hbm_B "
+        "spill_B=run.figures.spill_B flop=run.figures.flop bound=run.figures.bound binds=run.figures.binds "
+        "reference=fit warnings=run.warnings:list"
+    )
 
     candidate: KernelCandidate
     status: str
@@ -67,32 +74,13 @@ class Judged:
     known: Estimate | None = None
     seconds: float = 0.0
 
-    def _time(self, figures: Figures) -> dict[str, object]:
+    @property
+    def time_s(self) -> Figures | None:
         """What is known of its time: what the clock says, or what follows from measured times."""
+        if self.run is None:
+            return None
+        figures = self.run.figures
         return {**figures["time_s"], "grade": figures["grade"]} if self.known is None else self.known.to_dict()
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/judge@1`."""
-        figures = None if self.run is None else self.run.figures
-        return {
-            "file": self.candidate.name,
-            "status": self.status,
-            "reason": self.reason or None,
-            "time_s": None if figures is None else self._time(figures),
-            "p_best": self.p_best,
-            "rank": self.rank,
-            "tied_with": list(self.tied_with),
-            "order": self.order or None,
-            "expected_gain": self.gain,
-            "measured_s": self.measured_s,
-            "clock_s": None if figures is None else figures["time_s"]["value"],
-            **{key: None if figures is None else figures[key] for key in _FIGURES},
-            "reference": None if self.fit is None else self.fit.to_dict(),
-            "warnings": [] if self.run is None else list(self.run.warnings),
-        }
-
-
-_FIGURES = ("instructions", "hbm_B", "spill_B", "flop", "bound", "binds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,18 +26,12 @@ class RoomAnswer(AnswerList[Keyed]):
         True
     """
 
+    KEYS = "facts_hash inputs rows"
+
     def __init__(self, name: str, rows: Sequence[Keyed], *, facts_hash: str, inputs: Mapping[str, object]) -> None:
         super().__init__(rows)
         self.name, self.facts_hash, self.inputs = name, facts_hash, dict(inputs)
-
-    def to_dict(self) -> dict[str, object]:
-        """The contract of the room: its inputs, the facts' hash, its rows."""
-        return {
-            "schema": SCHEMA_OF.format(self.name),
-            "facts_hash": self.facts_hash,
-            "inputs": self.inputs,
-            "rows": [row.to_dict() for row in self.rows],
-        }
+        self.SCHEMA = SCHEMA_OF.format(name)
 
 
 def room_study(name: str) -> ModuleType:
