@@ -44,22 +44,16 @@ class Admission(State):
 
     def _admit(self) -> bool:
         """Move waiting requests into prefill while there is room for a first chunk each; False when nothing entered."""
-        s, room = self.s, self.s.budget
-        if s.mixes:
-            room = int(room - len(self.slots) * max(1.0, s.verified))
+        s = self.s
         if s.admission == "batch" and (self.slots or self.prefilling):
             return False
         entered = False
         before = len(self.prefilling)
-        own = self._room_of_one(max(room, 0))
+        room, own = self._rooms()
         if s.policy in ("lpm", "dfs-weight"):
             order_queue(self)
         skipped: list[Slot] = []
-        for one in self.prefilling:
-            room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
-        while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
-            if not s.packs and len(self.prefilling) >= s.batches * s.prompt_batch:
-                break
+        while self.waiting and room > 0 and self._takes_one():
             one = self._head()
             request = one.request
             if self.adapters is not None and not self.adapters.admits(request.adapter):
@@ -70,7 +64,7 @@ class Admission(State):
                     break
                 entered = True
                 continue
-            if self.encoder is not None and request.media is not None and not self._has_room_for(request.media):
+            if not self._has_room_for(request.media):
                 break
             first = self._enter(one, room, own, may_wait=bool(self.prefilling) or entered)
             if first is None:
@@ -83,6 +77,21 @@ class Admission(State):
         if self.encoder is not None and len(self.prefilling) > before:
             self._encode(self.encoder, before)
         return entered
+
+    def _rooms(self) -> tuple[int, int]:
+        """(tokens of a step that prompts under way leave to others, tokens that one prompt may take)."""
+        s, room = self.s, self.s.budget
+        if s.mixes:
+            room = int(room - len(self.slots) * max(1.0, s.verified))
+        own = self._room_of_one(max(room, 0))
+        for one in self.prefilling:
+            room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
+        return room, own
+
+    def _takes_one(self) -> bool:
+        """Whether the numbers of sequences and of prompts under way allow one more."""
+        s, prompts = self.s, len(self.prefilling)
+        return len(self.slots) + prompts < s.max_sequences and (s.packs or prompts < s.batches * s.prompt_batch)
 
     def _room_of_one(self, room: int) -> int:
         """Tokens of a step that one prompt may take. room: left in the step."""
@@ -225,11 +234,13 @@ class Admission(State):
         if self.adapters is not None:
             self.t += self.adapters.enter(one.request.adapter)
 
-    def _has_room_for(self, media: Media) -> bool:
+    def _has_room_for(self, media: Media | None) -> bool:
         """Whether the encoder's cache holds the embeddings of one more prompt beside those under way; one alone always
-        has room."""
+        has room, and so has text."""
+        if self.encoder is None or media is None:
+            return True
         held = sum(one.request.media.tokens for one in self.prefilling if one.request.media is not None)
-        return not held or self.encoder is None or held + media.tokens <= self.encoder.times.most
+        return not held or held + media.tokens <= self.encoder.times.most
 
     def _encode(self, encoder: EncoderWorker, before: int) -> None:
         """Encode what the prompts that have entered bring, all but the first `before` under way: the step that begins

@@ -155,13 +155,7 @@ class Replica(Admission):
         own = self._room_of_one(room)
         has_entered = self._looks() and self._admit()
         until = min(until, self._next_load())
-        tokens, extra, longest, slowest, done = self._taken(room, own)
-        while not tokens and not self.slots:  # prompts under way fill the cache: the last one gives way to the others
-            if self.held:
-                self._drop_held()
-            elif not self._drop_last():
-                raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
-            tokens, extra, longest, slowest, done = self._taken(room, own)
+        tokens, extra, longest, slowest, done = self._taken_at_last(room, own)
         if not tokens:
             if self.prefilling and not has_entered:
                 return False
@@ -241,6 +235,18 @@ class Replica(Admission):
         one.done += (k - 1) * take
         self._hold(one, one.done)
         return k, whole
+
+    def _taken_at_last(self, room: int, own: int) -> tuple[int, float, int, float, list[Slot]]:
+        """`_taken`. Where prompts under way fill the cache and nothing decodes, the last one gives way to the others.
+        Raises CacheTooSmallError where a prompt alone has no room."""
+        taken = self._taken(room, own)
+        while not taken[0] and not self.slots:
+            if self.held:
+                self._drop_held()
+            elif not self._drop_last():
+                raise CacheTooSmallError(self.prefilling[0].request, self.s.blocks * self.s.block)
+            taken = self._taken(room, own)
+        return taken
 
     def _taken(self, room: int, own: int) -> tuple[int, float, int, float, list[Slot]]:
         """Give prompts their share of a step. room: tokens left in the step; own: of one prompt in it. (Tokens taken,
