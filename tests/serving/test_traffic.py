@@ -35,8 +35,9 @@ from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.serving.traffic.tiers import CacheTier, TierStore
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy
-from mowich.studies.traffic import EXACT, Figures, traffic
+from mowich.studies.traffic import traffic
 from mowich.studies.traffic_scenario import read_traffic
+from mowich.studies.traffic_tally import EXACT, Figures
 
 FACTS = load_facts()
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"

@@ -472,51 +472,31 @@ class _Reader(MendedCells):
         parallelism that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and
         micro-batch are known, so is the number of devices that share a micro-batch, and TP, PP and CP split just
         that."""
-        stack, sharded, is_moe = self.stack, self.is_sharded, self.is_moe
-        n, domain = fits.system.devices, fits.system.domain_devices
+        sharded, n = self.is_sharded, fits.system.devices
         tp, pp, cp, ep = (self.degree(c) for c in ("TP", "PP", "CP", "EP"))
         dp = None if sharded else self.degree("DP")  # FSDP sources print replicas only
         if tp is None and pp and dp and dp > 1 and n % (pp * dp * (cp or 1)) == 0:
             tp = n // (pp * dp * (cp or 1))
             self.fill("tp", tp, "devices / (PP DP CP)")
-        together = n * accumulate * (mb or 1) / batch if batch and accumulate and not sharded else 0.0
+        together = self._sharing(n, batch, accumulate, mb)
         if tp is None and together >= 1 and n % together == 0:
-            most = int(together) // (pp or 1)
-            tp = fits.smallest_tp(math.gcd(most, 8), pp or 1, 1, n)
-            self.fill("tp", tp, "the smallest that fits, of the devices that share a micro-batch")
-            rest = most // tp
-            if pp is None:
-                pp = 1 if (accumulate or 1) < rest or fits.fits(tp, 1, 1, n, cp=rest) else rest
-                self.fill("pp", pp, "what TP leaves of them, when micro-batches fill it and the model needs it")
-            if cp is None:
-                cp = max(1, int(together) // (tp * pp))
-                self.fill("cp", cp, "what TP and PP leave of the devices that share a micro-batch")
-        elif tp is None and (sharded or is_moe):
-            tp = 1
-            self.fill(
-                "tp",
-                tp,
-                (
-                    f"not stated: {stack} shards weights over the data ranks"
-                    if sharded
-                    else "not stated: experts are spread instead"
-                ),
-            )
+            tp, pp, cp = self._split_together(fits, int(together), accumulate or 1, pp, cp)
         elif tp is None:
-            most = min(n, 8, max(1, domain))
-            tp = fits.smallest_tp(
-                most, pp or 1, ep or 1, n, least=n / ((pp or 1) * (cp or 1) * batch) if batch else 1.0
-            )
-            self.fill("tp", tp, "not stated: the smallest that fits and that the sequences of a batch feed")
-        if ep is None and is_moe:
-            if stack.startswith("jax"):
-                ep, how = 1, f"{stack} shards experts over the data ranks"
-            elif sharded:
-                ep, how = fits.widest_ep(pp or 1, n // tp, 64), "experts spread over the ranks, at most 64"
-            else:
-                ep, how = fits.widest_ep(pp or 1, n, domain), "as wide as the scale-up domain, at most 64"
-            self.fill("ep", ep, f"not stated: {how}")
-        ep = ep or 1
+            tp = self._usual_tp(fits, batch, pp or 1, cp or 1, ep or 1)
+        if ep is None and self.is_moe:
+            ep = self._usual_ep(fits, tp, pp or 1)
+        pp, cp = self._rest(fits, batch, tp, ep or 1, pp, cp)
+        return tp, pp, cp, ep or 1
+
+    def _sharing(self, n: int, batch: float | None, accumulate: int | None, mb: int | None) -> float:
+        """Devices of n that share a micro-batch; 0 where the row does not say enough."""
+        return n * accumulate * (mb or 1) / batch if batch and accumulate and not self.is_sharded else 0.0
+
+    def _rest(
+        self, fits: CoarseFit, batch: float | None, tp: int, ep: int, pp: int | None, cp: int | None
+    ) -> tuple[int, int]:
+        """(pp, cp) beside the other two degrees. pp, cp: as the row states them."""
+        n, sharded = fits.system.devices, self.is_sharded
         shared = n // (tp * (pp or 1) * max(1, round(batch))) if batch and not sharded else 1
         if cp is None and shared > 1 and fits.seq >= _LONG and n % (tp * (pp or 1) * shared) == 0:
             cp = shared
@@ -529,7 +509,48 @@ class _Reader(MendedCells):
             if sharded and batch and batch < n // (tp * pp):
                 cp = max(1, round(n / (tp * pp) / batch))
                 self.fill("cp", cp, "fewer sequences than data ranks")
-        return tp, pp, cp, ep
+        return pp, cp
+
+    def _split_together(
+        self, fits: CoarseFit, together: int, accumulate: int, pp: int | None, cp: int | None
+    ) -> tuple[int, int, int]:
+        """(tp, pp, cp) that split the devices that share a micro-batch. together: their number; pp, cp: as the row
+        states them."""
+        most = together // (pp or 1)
+        tp = fits.smallest_tp(math.gcd(most, 8), pp or 1, 1, fits.system.devices)
+        self.fill("tp", tp, "the smallest that fits, of the devices that share a micro-batch")
+        rest = most // tp
+        if pp is None:
+            pp = 1 if accumulate < rest or fits.fits(tp, 1, 1, fits.system.devices, cp=rest) else rest
+            self.fill("pp", pp, "what TP leaves of them, when micro-batches fill it and the model needs it")
+        if cp is None:
+            cp = max(1, together // (tp * pp))
+            self.fill("cp", cp, "what TP and PP leave of the devices that share a micro-batch")
+        return tp, pp, cp
+
+    def _usual_tp(self, fits: CoarseFit, batch: float | None, pp: int, cp: int, ep: int) -> int:
+        """Tensor parallelism where nothing of the row says it. pp, cp, ep: as the row states them, else 1."""
+        if self.is_sharded or self.is_moe:
+            shards = f"not stated: {self.stack} shards weights over the data ranks"
+            self.fill("tp", 1, shards if self.is_sharded else "not stated: experts are spread instead")
+            return 1
+        n, domain = fits.system.devices, fits.system.domain_devices
+        most = min(n, 8, max(1, domain))
+        tp = fits.smallest_tp(most, pp, ep, n, least=n / (pp * cp * batch) if batch else 1.0)
+        self.fill("tp", tp, "not stated: the smallest that fits and that the sequences of a batch feed")
+        return tp
+
+    def _usual_ep(self, fits: CoarseFit, tp: int, pp: int) -> int:
+        """Expert parallelism where the row does not state it."""
+        n, domain = fits.system.devices, fits.system.domain_devices
+        if self.stack.startswith("jax"):
+            ep, how = 1, f"{self.stack} shards experts over the data ranks"
+        elif self.is_sharded:
+            ep, how = fits.widest_ep(pp, n // tp, 64), "experts spread over the ranks, at most 64"
+        else:
+            ep, how = fits.widest_ep(pp, n, domain), "as wide as the scale-up domain, at most 64"
+        self.fill("ep", ep, f"not stated: {how}")
+        return ep
 
     def experts(self, tp: int, cp: int, dp: int, ep: int) -> tuple[int, int]:
         """(ep, etp). Older NeMo tables cut experts by TP as well; Megatron-Bridge and the others do not."""

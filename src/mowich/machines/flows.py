@@ -395,10 +395,8 @@ def asymmetric(
     larger even one as the library would run it. Raises UserError where the group falls apart.
     """
     graph = build(system)
+    _check_members(graph, members)
     n, library = len(members), system.fabric.library
-    if n != len(set(members)) or not all(0 <= m < graph.chips for m in members):
-        allowed = f"0 to {graph.chips - 1}"
-        raise UserError("members are different chips of the machine", given=list(members), allowed=allowed)
     capacity = damage(graph, faults or {})
     is_first = list(members) == list(range(n))
     uneven = not is_first or (library != "nccl" and any(n % size for size in graph.sizes if size < n))
@@ -413,6 +411,12 @@ def asymmetric(
     before = float_sum(finish_s(graph.capacity_Bps, p) for p in usual)
     slowdown = slower_by(before, float_sum(finish_s(capacity, f, background) for f in laid))
     return _answer(system, kind, data_B, n, slowdown, uneven, busiest(graph, capacity, laid))
+
+
+def _check_members(graph: Graph, members: Sequence[int]) -> None:
+    if len(members) != len(set(members)) or not all(0 <= m < graph.chips for m in members):
+        allowed = f"0 to {graph.chips - 1}"
+        raise UserError("members are different chips of the machine", given=list(members), allowed=allowed)
 
 
 def slower_by(before_s: float, after_s: float) -> float:

@@ -1,23 +1,21 @@
 """`mowich traffic`: a scenario file read, its traffic simulated, and what its users would have seen.
 
-The keys of a scenario are documented in docs/theory/theory-serving.md. Figures are kept in bounded memory: exact
-percentiles up to `EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through.
-Ranges come from the same traffic played again: with all steps at the ends of their interval, and with other draws.
+The keys of a scenario are documented in docs/theory/theory-serving.md. Ranges come from the same
+traffic played again: with all steps at the ends of their interval, and with other draws.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, TypedDict, cast
+from typing import IO, cast
 
 import numpy as np
 
-from mowich.arrays import Floats
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
@@ -25,22 +23,18 @@ from mowich.progress import steps
 from mowich.requests.scenarios import TrafficRequest
 from mowich.serving.anchors import METRICS
 from mowich.serving.sessions import SessionLoad
-from mowich.serving.traffic.autoscale import Autoscale, PoolLook, ScaledPool
-from mowich.serving.traffic.columns import added
-from mowich.serving.traffic.compiled import TIER_COLUMNS, AnswerColumns, FleetSetup, ReplicaGroup, counted_in_bins
+from mowich.serving.traffic.autoscale import Autoscale, ScaledPool
+from mowich.serving.traffic.compiled import FleetSetup, ReplicaGroup
 from mowich.serving.traffic.encoders import EncoderWorker
-from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play_fleet
-from mowich.serving.traffic.replica import CacheTooSmallError, Replica
-from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.replica import CacheTooSmallError
 from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.shown import Shown, plain_row
 from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
-from mowich.studies.traffic_adapters import TenantTally
 from mowich.studies.traffic_autoscale import POOLS_APART
 from mowich.studies.traffic_encoding import media_figures
 from mowich.studies.traffic_load import is_sessions, requests_of
@@ -49,68 +43,16 @@ from mowich.studies.traffic_regret import Hindsight, Play, bin_width_s
 from mowich.studies.traffic_regret import regret as regret_of
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 from mowich.studies.traffic_sessions import HOUR_S, SessionTally, with_costs
+from mowich.studies.traffic_tally import LIMIT_MARGIN, REQUEST_COLUMNS, Tally, tier_figures
+from mowich.studies.traffic_timeline import looks_told, write_timeline
 from mowich.sums import float_sum
-from mowich.writing import told_unwritable, whole_file, write_file
+from mowich.writing import told_unwritable, whole_file
 
 _SCHEMA = "mowich/traffic@1"
 _OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
 """What is told of a prefix cache that has tiers."""
-EXACT = 200_000
-BIN = math.log(1.0025)
-FLOOR = 1e-7
-LIMIT_MARGIN = 1e-9
-"""Share of a limit by which a time may be above it and keep it: the rounding of a time."""
-REQUEST_COLUMNS = (
-    "id",
-    "arrival_s",
-    "scheduled_s",
-    "first_token_s",
-    "last_token_s",
-    "prompt",
-    "output",
-    "replica",
-    "cached",
-    "preemptions",
-)
-
-
 _WHERE_ASKED = ("disturbed", "media", "scaling", "sessions", "tenants")
 """Keys of a result that only some scenarios have."""
-_REQUEST_LINE = "%s,%.6f,%.6f,%.6f,%.6f,%d,%d,%d,%d,%d\n"
-
-
-class Figures:
-    """Mean and percentiles of positive numbers in bounded memory."""
-
-    def __init__(self) -> None:
-        self.count, self.total = 0, 0.0
-        self._exact: list[Floats] | None = []
-        self._bins = np.zeros(0, np.int64)
-
-    def add(self, values: Floats) -> None:
-        """A column of them."""
-        self.count += len(values)
-        self.total = added(self.total, values)
-        if self._exact is not None:
-            self._exact.append(values)
-            if self.count > EXACT:
-                values, self._exact = np.concatenate(self._exact), None
-        if self._exact is None:
-            self._bins = counted_in_bins(self._bins, values, FLOOR, BIN)
-
-    def quantile(self, share: float) -> float | None:
-        """Linear between ranks while exact, to 0.25% afterwards; None when empty."""
-        if not self.count:
-            return None
-        if self._exact is not None:
-            return float(np.quantile(np.concatenate(self._exact), share))
-        at = int(np.searchsorted(np.cumsum(self._bins), share * (self.count - 1), side="right"))
-        return FLOOR * math.exp((at + 0.5) * BIN)
-
-    def to_dict(self) -> dict[str, float | None]:
-        """mean, p50, p90, p99."""
-        mean = self.total / self.count if self.count else None
-        return {"mean": mean, **{f"p{round(100 * q)}": self.quantile(q) for q in (0.5, 0.9, 0.99)}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,130 +176,12 @@ class TrafficResult(Shown):
         return out
 
 
-MEDIA_SUMS = (
-    *("requests", "items", "tokens", "counted"),
-    *("encoder_queue", "encoder", "embedding_transfer", "queue", "prompt"),
-)
-"""What is summed over the requests of a load with images or sound; the last five are parts of a time to first token."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is kept of answered requests. slo: limits by name, s; counted: between which arrivals they stand in the
-    times, s; file: where each has a line (None: nowhere); tasks: of a load of sessions, what is kept of these; bins: by
-    width in s, requests that stand in the times and those of them within the limits, by bin of arrival."""
-
-    slo: Mapping[str, float]
-    counted: Sequence[float] = (0.0, math.inf)
-    file: IO[str] | None = None
-    tasks: SessionTally | None = None
-    has_tenants: bool = False
-    ttft: Figures = field(default_factory=Figures)
-    tpot: Figures = field(default_factory=Figures)
-    e2e: Figures = field(default_factory=Figures)
-    queue: Figures = field(default_factory=Figures)
-    loads: Figures = field(default_factory=Figures)
-    of_tiers: Sequence[int] = (0,) * len(TIER_COLUMNS)
-    good: int = 0
-    answered: int = 0
-    inside_s: float = 0.0
-    tokens: int = 0
-    prompt: int = 0
-    cached: int = 0
-    preemptions: int = 0
-    failures: int = 0
-    moves: int = 0
-    disturbed_ttft: Figures = field(default_factory=Figures)
-    disturbed_e2e: Figures = field(default_factory=Figures)
-    tenants: TenantTally = field(default_factory=TenantTally)
-    last_s: float = 0.0
-    bins: dict[float, dict[int, list[int]]] = field(default_factory=dict)
-    media: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEDIA_SUMS, 0.0))
-
-    def saw_media(self, r: UserRequest) -> None:
-        """Add the media of a finished request of a load that has some, and the parts of its time to first token."""
-        sums, media = self.media, r.media
-        if media is not None:
-            sums["requests"] += 1
-            sums["items"] += len(media.items)
-            sums["tokens"] += media.tokens
-        begin, end = map(earlier, self.counted)
-        if not begin <= r.arrival_s < end:
-            return
-        apart = media is not None and media.ready_s >= 0
-        parts = {
-            "encoder_queue": media.wait_s if media is not None else 0.0,
-            "encoder": media.encode_s if media is not None else 0.0,
-            "embedding_transfer": media.travel_s if media is not None else 0.0,
-            "queue": r.scheduled_s - (media.ready_s if media is not None and apart else r.arrival_s),
-        }
-        sums["counted"] += 1
-        sums["prompt"] += r.first_token_s - r.arrival_s
-        for name, seconds in parts.items():
-            sums[name] += seconds
-            sums["prompt"] -= seconds
-
-    def disturbed(self) -> dict[str, object]:
-        """What users felt of replicas that went."""
-        felt = self.disturbed_e2e.count
-        return {
-            "requests": felt,
-            "frac": felt / max(1, self.e2e.count),
-            "moves": self.moves,
-            "ttft_s": self.disturbed_ttft.to_dict(),
-            "e2e_s": self.disturbed_e2e.to_dict(),
-        }
-
-    def add(self, answers: AnswerColumns, id_of: Callable[[int], str]) -> None:
-        """Answered requests, in the order of their ends. id_of: what one is called, by its number."""
-        if not len(answers):
-            return
-        arrival, first, last = (answers[name] for name in ("arrival_s", "first_token_s", "last_token_s"))
-        output = answers["output"]
-        ttft, e2e = first - arrival, last - arrival
-        tpot = np.where(output > 1, (last - first) / np.maximum(output - 1, 1), 0.0)
-        begin, end = map(earlier, self.counted)
-        stands = (arrival >= begin) & (arrival < end)
-        is_good = stands
-        for name, time_s in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
-            is_good = is_good & (time_s <= self.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN))
-        self.ttft.add(ttft[stands])
-        self.e2e.add(e2e[stands])
-        self.queue.add((answers["scheduled_s"] - arrival)[stands])
-        self.loads.add(answers["loads_s"][stands])
-        self.of_tiers = [n + int(answers[name].sum()) for n, name in zip(self.of_tiers, TIER_COLUMNS, strict=True)]
-        self.tpot.add(tpot[stands & (output > 1)])
-        self.good += int(is_good.sum())
-        if self.tasks is not None:
-            self.tasks.add(answers, is_good)
-        for width_s, bins in self.bins.items():
-            places = (arrival[stands] / width_s).astype(np.int64)
-            for count, some in ((0, places), (1, places[is_good[stands]])):
-                for k, n in zip(*(column.tolist() for column in np.unique(some, return_counts=True)), strict=True):
-                    bins.setdefault(k, [0, 0])[count] += n
-        self.answered += len(answers)
-        self.inside_s = added(self.inside_s, e2e)
-        self.tokens += int(output.sum())
-        felt = stands & ((answers["failures"] > 0) | (answers["moves"] > 0))
-        self.disturbed_ttft.add(ttft[felt])
-        self.disturbed_e2e.add(e2e[felt])
-        if self.has_tenants:
-            self.tenants.add(answers["adapter"][stands], ttft[stands], e2e[stands])
-        for name in ("prompt", "cached", "preemptions", "failures", "moves"):
-            setattr(self, name, getattr(self, name) + int(answers[name].sum()))
-        self.last_s = max(self.last_s, float(last.max()))
-        if self.file is not None:
-            names = [id_of(number) for number in answers["id"].tolist()]
-            columns = (answers[name].tolist() for name in REQUEST_COLUMNS[1:])
-            self.file.writelines(map(_REQUEST_LINE.__mod__, zip(names, *columns, strict=True)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Played:
     """A traffic that was played. span_s: from the first arrival to the last token; seconds:
     processor time taken; apart: encoders on workers of their own."""
 
-    tally: _Tally
+    tally: Tally
     fleet: PlayedFleet
     span_s: float
     seconds: float
@@ -418,7 +242,7 @@ def _told(
     if isinstance(load, SessionLoad):
         limit = scenario.slo.get("task", math.inf) * (1.0 + LIMIT_MARGIN)
         tasks = SessionTally(load=load, limit_s=limit, begin_s=counted[0], end_s=counted[1])
-    tally = _Tally(scenario.slo, counted, file, tasks, scenario.serve.times.adapters is not None)
+    tally = Tally(scenario.slo, counted, file, tasks, scenario.serve.times.adapters is not None)
     begin = time.process_time()
     tally.bins = {width: {} for width in bins_s}
     setup = _setup(scenario, tally, is_traced=trace_out is not None)
@@ -544,7 +368,7 @@ def simulate_traffic(
             joule=joule,
             usd=None if usd_per_s is None else usd_per_s * span,
         ),
-        **_of_tiers(tally, _tiering(scenario.serve), fleet.replicas),
+        **tier_figures(tally, _tiering(scenario.serve), fleet.replicas),
         scaling=_scaling(scenario, played, usd_per_s) if is_scaled else {},
         disturbed=tally.disturbed() if scenario.outages.is_asked else {},
         tenants=tally.tenants.to_dict([r.adapter_loads for r in everyone]) if tally.has_tenants else {},
@@ -561,43 +385,12 @@ def _check_sessions(scenario: TrafficScenario, out: Path | None) -> None:
         )
 
 
-class _OfTiers(TypedDict, total=False):
-    """Those fields of a result that tell of tiers."""
-
-    cached_of: Mapping[str, float]
-    tier_read_B: Mapping[str, float]
-    tier_written_B: Mapping[str, float]
-    load_wait_s: Mapping[str, float | None]
-
-
-def _of_tiers(tally: _Tally, tiering: Tiering, replicas: Sequence[ReplicaRecord]) -> _OfTiers:
-    """What is told of the tiers of prefix caches; nothing where there are none. replicas: those with the tiers."""
-    if not tiering.tiers:
-        return {}
-    found = dict(zip((tier.name for tier in tiering.tiers), tally.of_tiers, strict=False))
-    prompts = max(1, tally.prompt)
-    read, written = {}, {}
-    for k, tier in enumerate(tiering.tiers):
-        told = [r.moved_B[k] for r in (replicas[:1] if tier.has_one_link else replicas)]
-        read[tier.name] = added(0.0, np.array([x for x, _ in told]))
-        written[tier.name] = added(0.0, np.array([x for _, x in told]))
-    return {
-        "cached_of": {
-            "memory": (tally.cached - sum(found.values())) / prompts,
-            **{name: tokens / prompts for name, tokens in found.items()},
-        },
-        "tier_read_B": read,
-        "tier_written_B": written,
-        "load_wait_s": tally.loads.to_dict(),
-    }
-
-
 def _tiering(p: Pool) -> Tiering:
     """The tiers of a pool's caches."""
     return tiering_of(p.scheduler, p.times.kv_B) if p.tiering is None else p.tiering
 
 
-def _setup(scenario: TrafficScenario, tally: _Tally, *, is_traced: bool) -> FleetSetup:
+def _setup(scenario: TrafficScenario, tally: Tally, *, is_traced: bool) -> FleetSetup:
     """The replicas of a scenario. tally: what sees its images and its sound."""
 
     def workers(p: Pool) -> ReplicaGroup:
@@ -621,10 +414,6 @@ def _setup(scenario: TrafficScenario, tally: _Tally, *, is_traced: bool) -> Flee
     )
 
 
-TIMELINE_POINTS = 400
-"""Of replicas over time, beside those at which their number changed."""
-
-
 def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None) -> dict[str, object]:
     """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
     paid_s, tally = played.paid_s(), played.tally
@@ -639,7 +428,7 @@ def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None
             "replicas_most": max((look.paid for look in rule.log), default=rule.rule.least),
             "scale_ups": rule.orders,
             "scale_downs": rule.gone,
-            "timeline": _timeline(rule.log),
+            "timeline": looks_told(rule.log),
         }
     hours = [
         {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
@@ -654,31 +443,6 @@ def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None
     }
     if scenario.scaling is not None and scenario.scaling.start is not None:
         out["start_s"] = scenario.scaling.start.to_dict()
-    return out
-
-
-def _timeline(looks: Sequence[PoolLook]) -> list[dict[str, float]]:
-    """The looks at which the number of replicas changed, and others evenly, about `TIMELINE_POINTS` of these: requests
-    that came since the point before, and the most replicas wanted since then; the rest as it is at the look."""
-    step = max(1, math.ceil(len(looks) / TIMELINE_POINTS))
-    out: list[dict[str, float]] = []
-    came = wanted = 0
-    before = (-1, -1)
-    for i, look in enumerate(looks):
-        came, wanted = came + look.came, max(wanted, look.wanted)
-        if (look.up, look.paid) != before or i % step == step - 1 or i == len(looks) - 1:
-            out.append(
-                {
-                    "at_s": look.at_s,
-                    "came": came,
-                    "inside": look.inside,
-                    "wanted": wanted,
-                    "up": look.up,
-                    "paid": look.paid,
-                }
-            )
-            came = wanted = 0
-            before = (look.up, look.paid)
     return out
 
 
@@ -827,41 +591,6 @@ def _costs(
             joule += site.pue.value * watts * chips * paid * span * held
         usd = None if usd is None or rate.value is None else usd + rate.value * chips * paid
     return joule, usd
-
-
-def write_timeline(
-    path: Path, replicas: Sequence[Replica], scaled: Mapping[str, ScaledPool | None] | None = None
-) -> None:
-    """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
-    slice. scaled: pools by name, of which those that come and go have their numbers as counters."""
-    import json
-
-    lines = [
-        json.dumps({"ph": "M", "pid": 1, "tid": i, "name": "thread_name", "args": {"name": r.name}})
-        for i, r in enumerate(replicas)
-    ]
-    for i, r in enumerate(replicas):
-        for start, seconds, n, prompt, k in r.spans or ():
-            name = f"{prompt} prompt + {n} decode" if prompt else f"{n} decode"
-            lines.append(
-                json.dumps(
-                    {
-                        "ph": "X",
-                        "pid": 1,
-                        "tid": i,
-                        "name": name,
-                        "ts": start * 1e6,
-                        "dur": seconds * 1e6,
-                        "args": {"steps": k},
-                    }
-                )
-            )
-    for name, pool in (scaled or {}).items():
-        for look in () if pool is None else pool.log:
-            numbers = {"wanted": look.wanted, "up": look.up, "paid": look.paid}
-            lines.append(json.dumps({"ph": "C", "pid": 1, "name": f"{name}s", "ts": look.at_s * 1e6, "args": numbers}))
-    begin, end = '{"displayTimeUnit":"ms","traceEvents":[\n', "\n]}\n"
-    write_file(path, begin + ",\n".join(lines) + end, where=str(path))
 
 
 RANGED = 20_000

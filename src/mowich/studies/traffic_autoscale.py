@@ -108,16 +108,7 @@ def read_scaling(
     if not rules:
         _check_keys(node, named)
     _check_limits(node, named, slo, is_apart)
-    goodput = None
-    if isinstance(node.raw("regret", False), dict):
-        inner = node.node("regret")
-        goodput = None if inner.raw("goodput") is None else inner.number("goodput", 1.0, low=0.0, high=1.0)
-        inner.done()
-        regret = True
-    else:
-        regret = node.flag("regret", False) or regret
-    if regret and not slo:
-        node.problem("regret", "compares goodput, which needs limits", fix="slo: {ttft: 1 s, tpot: 50 ms}")
+    regret, goodput = _regret(node, slo, regret=regret)
     out = ScalingAsk(
         node=node,
         rules=named,
@@ -134,6 +125,22 @@ def read_scaling(
     )
     node.done()
     return out
+
+
+def _regret(node: Node, slo: Mapping[str, float], *, regret: bool) -> tuple[bool, float | None]:
+    """(whether the regret of rules is asked for, the goodput that hindsight has to keep). regret: asked for outside of
+    the file."""
+    goodput = None
+    if isinstance(node.raw("regret", False), dict):
+        inner = node.node("regret")
+        goodput = None if inner.raw("goodput") is None else inner.number("goodput", 1.0, low=0.0, high=1.0)
+        inner.done()
+        regret = True
+    else:
+        regret = node.flag("regret", False) or regret
+    if regret and not slo:
+        node.problem("regret", "compares goodput, which needs limits", fix="slo: {ttft: 1 s, tpot: 50 ms}")
+    return regret, goodput
 
 
 def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_apart: bool) -> None:

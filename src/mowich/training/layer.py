@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar, cast
@@ -43,22 +43,6 @@ class Once(dict[object, object]):
         if key not in self:
             self[key] = make()
         return cast(T, self[key])
-
-
-@dataclass(frozen=True, slots=True)
-class _Products:
-    """The products of a layer outside of its experts."""
-
-    seconds: Floats
-    """Of all."""
-    shared: Floats
-    """Seconds of the shared expert's."""
-    last: Floats
-    """Seconds of those whose outputs the backward pass does not need."""
-    inputs: Floats
-    """Elements of their inputs, for quantisation passes."""
-    weights: Floats
-    """That they have, whose gradients are summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +100,23 @@ class LayerWork:
         self.nothing = np.zeros_like(self.share.tokens)
 
     @cached_property
-    def products(self) -> _Products:
-        """The products of a layer outside of its experts."""
+    def products(self) -> list[tuple[list_.Product, Floats]]:
+        """The products of a layer outside of its experts, each with its seconds."""
         return _products(self)
+
+    @cached_property
+    def products_s(self) -> Floats:
+        """Seconds of all of them."""
+        return self.sum_of(seconds for _, seconds in self.products)
+
+    @cached_property
+    def shared_s(self) -> Floats:
+        """Seconds of those of the shared expert."""
+        return self.sum_of(seconds for g, seconds in self.products if g.gemm.is_shared_expert)
+
+    def sum_of(self, columns: Iterable[Floats]) -> Floats:
+        """Sum of columns; 0 of none."""
+        return sum(columns, self.nothing)
 
     @cached_property
     def core(self) -> tuple[Floats, Floats]:
@@ -140,12 +138,12 @@ class LayerWork:
 
 def all_products_s(of: LayerWork) -> Floats:
     """Seconds of the products of a layer, those of routed experts among them."""
-    return of.products.seconds + of.mixture.gemm
+    return of.products_s + of.mixture.gemm
 
 
 def last_products_s(of: LayerWork) -> Floats:
     """Seconds of the products of a layer whose outputs the backward pass does not need."""
-    return of.products.last + of.mixture.last
+    return of.sum_of(seconds for g, seconds in of.products if list_.is_last(g, of.layer)) + of.mixture.last
 
 
 def _stream_s(of: LayerWork) -> Floats:
@@ -170,7 +168,9 @@ def _stream_s(of: LayerWork) -> Floats:
 
 def quantised_s(of: LayerWork) -> Floats:
     """Seconds of bringing the inputs of a layer's products into the format of the recipe."""
-    r, inputs = of.rates, of.products.inputs + of.mixture.inputs
+    r, low, share = of.rates, of.gathered_low, of.share
+    own = np.where(low < 1.0, share.split_tokens / share.tokens, 1.0) if np.any(low < 1.0) else 1.0
+    inputs = of.sum_of(g.inputs * own if g.gemm.split == "n" else g.inputs for g, _ in of.products) + of.mixture.inputs
     return told(
         of.notes,
         "quantise",
@@ -184,45 +184,36 @@ def accumulated_s(of: LayerWork) -> Floats:
     """Seconds of the backward pass of a layer for adding the gradients of weights to their sum."""
     if of.job.frozen_base:
         return of.nothing
+    weights = of.sum_of(g.n * g.k for g, _ in of.products if g.gemm.is_held)
     return told(
         of.notes,
         "accumulate",
         passes,
         note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
-    )(bytes_=of.products.weights + of.mixture.weights, times=2.0 * of.system.stack.grad_memory_B, B=of.rates.B)
+    )(bytes_=weights + of.mixture.weights, times=2.0 * of.system.stack.grad_memory_B, B=of.rates.B)
 
 
-def _products(of: LayerWork) -> _Products:
-    layer, share, once, low = of.layer, of.share, of.once, of.gathered_low
+def _products(of: LayerWork) -> list[tuple[list_.Product, Floats]]:
+    layer = of.layer
 
     def seconds_of(g: list_.Product) -> Floats:
         is_wide = g.format == "16 bit"
         return gemm_s(g.m, g.n, g.k, of.rates, is_wide=is_wide, notes=of.notes, name=f"gemm.{g.gemm.name}")
 
-    gemm, shared, last, inputs, weights = (np.zeros_like(share.tokens) for _ in range(5))
-    own = np.where(low < 1.0, share.split_tokens / share.tokens, 1.0) if np.any(low < 1.0) else 1.0
-    products = once(
+    products = of.once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
-        lambda: list_.products(layer, of.model.hidden, share),
+        lambda: list_.products(layer, of.model.hidden, of.share),
     )
-    for g in products:
-        seconds = once(g.gemm, partial(seconds_of, g))
-        gemm = gemm + seconds
-        shared = shared + (seconds if g.gemm.is_shared_expert else 0.0)
-        last = last + (seconds if list_.is_last(g, layer) else 0.0)
-        inputs = inputs + (g.inputs * own if g.gemm.split == "n" else g.inputs)
-        weights = weights + (g.n * g.k if g.gemm.is_held else 0.0)
-    return _Products(gemm, shared, last, inputs, weights)
+    return [(g, of.once(g.gemm, partial(seconds_of, g))) for g in products]
 
 
 def _mixture(of: LayerWork) -> _Mixture:
     ffn, zero, p = of.layer.ffn, of.nothing, of.p
     if not isinstance(ffn, Moe):
         return _Mixture(zero, zero, LayerExchange(zero, zero), zero, zero, zero, zero)
-    made = of.products
     # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
-    other = made.seconds - made.shared + of.core[0] + of.stream
-    meanwhile = made.shared + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
+    other = of.products_s - of.shared_s + of.core[0] + of.stream
+    meanwhile = of.shared_s + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
     args = (ffn, of.model, of.system, of.job, p, of.rates, of.share, of.notes)
     x = of.once(("experts", ffn), lambda: experts_s(*args))
     traffic = _expert_traffic(of, x, meanwhile)
@@ -230,7 +221,7 @@ def _mixture(of: LayerWork) -> _Mixture:
         gemm=x.gemm,
         routing=x.routing,
         traffic=traffic,
-        again=made.shared + x.gemm + x.routing + traffic.exposed + of.rates.quantise_B * x.inputs / of.rates.B,
+        again=of.shared_s + x.gemm + x.routing + traffic.exposed + of.rates.quantise_B * x.inputs / of.rates.B,
         last=zero if ffn.latent else x.down,
         inputs=x.inputs,
         weights=ffn.num_experts / p.ep * ffn.expert_params(of.model.hidden) / p.etp,
@@ -257,7 +248,7 @@ def tensor_exchange(of: LayerWork) -> LayerExchange:
     s, p = of.system.stack, of.p
     over_tp, _ = list_.exchanges(of.layer, float(of.model.hidden), of.share)
     tp_all = of.once("reduced", lambda: _reduced_s(of.system, p, over_tp.bytes_, of.gathered_low))
-    early, window = s.tp_overlap * p.tp_overlap * (p.sp > 0), of.products.seconds
+    early, window = s.tp_overlap * p.tp_overlap * (p.sp > 0), of.products_s
     alone = over_tp.count * tp_all
     tp = told(
         of.notes,
