@@ -17,6 +17,7 @@ from pages import ROOT, write
 import mowich
 from mowich.api.keyword_verb import KeywordVerb
 from mowich.api.names import HOMES
+from mowich.requests.rooms import room_names
 
 STUB = ROOT / "src" / "mowich" / "__init__.pyi"
 HEAD = '"""The verbs as Python functions.\n\nWritten by `tools/python_stubs.py` from their schemas. Do not edit."""\n\n'
@@ -28,6 +29,7 @@ _STANDARD = {
     "Executor": "concurrent.futures",
     "Mapping": "collections.abc",
     "Path": "pathlib",
+    "RoomAnswer": "mowich.studies.rooms",
     "Sequence": "collections.abc",
 }
 
@@ -65,10 +67,10 @@ def functions(name: str, verb: KeywordVerb) -> Iterator[str]:
 def stub() -> str:
     """The stub's text."""
     made, there = "", dict[str, list[str]]()
-    for name, home in HOMES.items():
+    for name in sorted((*HOMES, *room_names())):
         verb = getattr(getattr(mowich, name), "verb", None)
         if not isinstance(verb, KeywordVerb):
-            there.setdefault(home, []).append(f"{name} as {name}")
+            there.setdefault(HOMES[name], []).append(f"{name} as {name}")
         else:
             made += "".join(functions(name, verb))
     homes = {**_STANDARD, "overload": "typing"}

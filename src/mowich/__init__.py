@@ -14,11 +14,12 @@ from types import ModuleType
 
 from mowich import shown
 from mowich.api.names import HOMES
+from mowich.requests.rooms import room_names
 from mowich.version import VERSION
 
 __version__ = VERSION
 
-__all__ = ["__version__", *HOMES]
+__all__ = ["__version__", *sorted((*HOMES, *room_names()))]
 
 
 def _notebook() -> shown.Drawer:
@@ -40,13 +41,10 @@ def __getattr__(name: str) -> object:
         import importlib
 
         return importlib.import_module(f"mowich.{name}")
-    if not name.startswith("_"):
-        from mowich.requests.rooms import room_names
+    if name in room_names():
+        from mowich.api.rooms import room_verb
 
-        if name in room_names():
-            from mowich.api.rooms import room_verb
-
-            return room_verb(name)
+        return room_verb(name)
     raise AttributeError(f"module 'mowich' has no attribute '{name}'")
 
 
@@ -67,9 +65,7 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
-    from mowich.requests.rooms import room_names
-
-    return [*__all__, *_PACKAGES, *room_names()]
+    return [*__all__, *_PACKAGES]
 
 
 _PACKAGES = ("gym", "nki")

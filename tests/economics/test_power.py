@@ -9,8 +9,8 @@ import pytest
 from mowich import cli
 from mowich.economics import energy, power
 from mowich.facts import Facts
-from mowich.requests.machines import POWER
-from mowich.studies.power import study
+from mowich.requests.rooms.power import SCHEMA as POWER
+from mowich.studies.rooms.power import answer
 
 MACHINES = ("trn1", "trn2", "trn3-gen2", "ironwood", "tpu-v4", "h100", "b200", "gb200", "gb300")
 
@@ -51,7 +51,7 @@ def test_an_unknown_power_says_why(facts: Facts) -> None:
 
 
 def test_tokens_per_megawatt(facts: Facts) -> None:
-    [row] = study(POWER.of(facts, systems=["trn3-gen2"], cap_W=1e8, tokens_per_s=1000.0))
+    [row] = answer(POWER.of(facts, systems=["trn3-gen2"], cap_W=1e8, tokens_per_s=1000.0))
     assert row.tokens_per_MW is not None
     assert row.chips_under_cap is not None
     assert float(row.tokens_per_MW) == pytest.approx(1000.0 / float(row.power.total) * 1e6)

@@ -24,6 +24,7 @@ from mowich.errors import UserError
 from mowich.requests import jobs, machines
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge, Field
+from mowich.requests.rooms import power
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
 from mowich.web.reading import Knowledge
@@ -236,7 +237,7 @@ SCHEMAS = (
     jobs.FIT,
     machines.COLLECTIVE,
     machines.GOODPUT,
-    machines.POWER,
+    power.SCHEMA,
     price_questions.PRICES,
 )
 

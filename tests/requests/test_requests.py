@@ -21,6 +21,7 @@ from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
+from mowich.requests.rooms import power
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -195,7 +196,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "gap": gaps.GAP,
     "goodput": machines.GOODPUT,
     "plan": jobs.PLAN,
-    "power": machines.POWER,
+    "power": power.SCHEMA,
     "prices": price_questions.PRICES,
     "rl": rl.RL,
     "run_kernel": launches.LAUNCH,
@@ -362,7 +363,7 @@ def test_a_command_says_every_number_exactly() -> None:
     """What `Schema.command` writes is read back to the last bit: quantities with their unit, counts, shares."""
     rng = np.random.default_rng(7)
     asked = [
-        (machines.POWER, "cap", "--cap", [*(10 ** rng.uniform(3, 11, 300)).tolist(), 1e8, 123e6, 0.1 + 0.2]),
+        (power.SCHEMA, "cap", "--cap", [*(10 ** rng.uniform(3, 11, 300)).tolist(), 1e8, 123e6, 0.1 + 0.2]),
         (machines.GOODPUT, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
         (machines.GOODPUT, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
         (jobs.COMPARE, "tokens", "--tokens", [float(n) for n in rng.integers(1, 10**15, 300)] + [15e12, 1.5e13 + 1]),
@@ -372,7 +373,7 @@ def test_a_command_says_every_number_exactly() -> None:
         for value in values:
             words = shlex.split(schema.command({"train": True, name: value}))
             assert field.parse(words[words.index(option) + 1]) == value, words
-    assert "--cap '100 MW'" in machines.POWER.command({"cap": 1e8})
+    assert "--cap '100 MW'" in power.SCHEMA.command({"cap": 1e8})
     assert "--tokens 15T" in jobs.COMPARE.command({"train": True, "tokens": 15e12})
 
 
@@ -436,10 +437,10 @@ def test_what_a_command_says_is_read_back(values: dict[str, object]) -> None:
 
 def test_plain_keywords_make_a_request_of_the_given_facts() -> None:
     facts = mowich.load_facts().with_values({"sites.default.pue": 1.3})
-    asked = machines.POWER.of(facts, systems=["trn3"], cap_W="2 MW")
+    asked = power.SCHEMA.of(facts, systems=["trn3"], cap_W="2 MW")
     assert (asked.systems, asked.cap_W, asked.spares, asked.tokens_per_s) == (("trn3",), 2e6, 0.0, None)
     assert asked.facts.number("sites.default.pue") == 1.3
     with pytest.raises(UserError, match="cap_W: must be above 0"):
-        machines.POWER.of(facts, systems=["trn3"], cap_W=0.0)
+        power.SCHEMA.of(facts, systems=["trn3"], cap_W=0.0)
     with pytest.raises(UserError, match="unknown field 'cap'"):
-        machines.POWER.of(facts, systems=["trn3"], cap=1.0)
+        power.SCHEMA.of(facts, systems=["trn3"], cap=1.0)

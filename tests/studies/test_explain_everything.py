@@ -20,8 +20,8 @@ from mowich.evidence.measured_tables import published
 from mowich.facts import Facts
 from mowich.studies.explain import Explainer, metrics, tree
 from mowich.studies.explain.headline import headline_metrics
-from mowich.studies.explain.rules import KINDS, RULES
-from mowich.studies.explain.rules.rule import R
+from mowich.studies.explain.rules.every import RULES
+from mowich.studies.explain.rules.rule import KINDS, R
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("--train", "--seq", "4096", "--batch", "256seqs")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
 
 
@@ -97,27 +96,6 @@ def claims(asked: results.ClaimsRequest) -> ClaimStudy:
         True
     """
     return answers.claims_checked(asked)
-
-
-@keyword_verb(machines.POWER, "systems")
-def power(asked: machines.PowerRequest) -> PowerStudy:
-    """Power of machines by part, and what a site's power feeds.
-
-    Args:
-        systems: names, at least one.
-        cap_W: power of a site, watts: how many chips it feeds.
-        spares: share of chips that are idle.
-        tokens_per_s: of one chip, for tokens per megawatt.
-        facts: other facts than the shipped ones.
-
-    Returns: a `PowerStudy`, a list of rows that prints itself. Units: watts; tokens/s per MW.
-
-    Example:
-        >>> import mowich
-        >>> mowich.power(["trn3"], cap_W=1e6)[0].chips_under_cap.unit
-        'chips'
-    """
-    return answers.power_found(asked)
 
 
 @keyword_verb(price_questions.PRICES, "systems")

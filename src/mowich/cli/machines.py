@@ -61,17 +61,6 @@ def claims(asked: results.ClaimsRequest) -> None:
     emit(result, form, inputs=asked.given)
 
 
-@verb(app, machines.POWER)
-def power(asked: machines.PowerRequest) -> None:
-    """A row for each machine."""
-    from mowich.studies.answers import power_found
-
-    form = asked.form
-    result = power_found(asked)
-
-    emit(result.to_dict(), form, inputs=asked.given)
-
-
 @verb(app, PRICES)
 def prices(asked: PricesRequest) -> None:
     """A row for each system."""

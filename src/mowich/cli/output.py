@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import visible
 from mowich.kept import keep_last
 from mowich.progress import IS_QUIET, listening
+from mowich.requests.rooms import room_names
 from mowich.shown import Result
 from mowich.writing import write_file
 
@@ -217,7 +218,8 @@ _KEPT = {
     f"mowich/{verb}@1"
     for verb in (
         *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "forward", "fleet"),
-        *("collective", "goodput", "power", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
+        *("collective", "goodput", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
+        *room_names(),
     )
 }
 """Kinds of results that `mowich explain last` may be asked of."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from typer import Typer
 
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress
-from mowich.requests.room import RoomRequest, schema_of_room
+from mowich.cli.output import emit, noter, progress
+from mowich.requests.common import Asked
+from mowich.requests.room import asked_again, schema_of_room
 
 
 def add_rooms(app: Typer, names: Iterable[str]) -> None:
@@ -19,15 +20,20 @@ def add_rooms(app: Typer, names: Iterable[str]) -> None:
             verb(app, schema_of_room(name), name)(_answer_of(name))
 
 
-def _answer_of(name: str) -> Callable[[RoomRequest], None]:
-    """What the parser calls: asks a room and prints its answer."""
+def _answer_of(name: str) -> Callable[[Asked], None]:
+    """What the parser calls: asks a room and prints its answer. An answer for programs has its warnings on stderr."""
 
-    def answer(asked: RoomRequest) -> None:
+    def answer(asked: Asked) -> None:
         from mowich.studies.rooms import room_answered
 
-        with progress(asked.form.quiet) as line:
-            line("asking")
+        form = asked.form
+        with progress(form.quiet) as line:
+            if asked.doing():
+                line(asked.doing())
             found = room_answered(name)(asked)
-        emit(found.to_dict(), asked.form, inputs=asked.given)
+        note = noter(form.quiet or not (form.as_json or form.as_csv))
+        for warning in getattr(found, "warnings", ()):
+            note(warning)
+        emit(found.to_dict(), form, inputs=asked_again(asked), model=getattr(asked, "model", None))
 
     return answer

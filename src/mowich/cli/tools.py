@@ -32,7 +32,7 @@ from mowich.requests import (
 )
 from mowich.requests.common import CHART, FORM, KEPT_SEED, LEGEND
 from mowich.requests.fields import Edge, Field
-from mowich.requests.room import schema_of_room
+from mowich.requests.room import schema_of_room, with_rooms
 from mowich.requests.rooms import room_names
 from mowich.requests.schema import Schema
 from mowich.requests.settings import AS_OF, STALE
@@ -162,7 +162,7 @@ _RUN: Mapping[str, SentText] = {"file": "kernel"}
 _PLAYED: Mapping[str, SentText] = {"scenario": "scenario"}
 _EXPLAINED: Mapping[str, SentText] = {"result": "result"}
 
-TOOLS: Mapping[str, ToolVerb] = {
+_TOOLS: Mapping[str, ToolVerb] = {
     tool.name: tool
     for tool in (
         ToolVerb(schema=jobs.COMPARE, answers=("compare", "forward")),
@@ -187,7 +187,6 @@ TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=known.FACTS_DIFF, answers=("facts-diff",)),
         ToolVerb(schema=machines.COLLECTIVE, answers=("collective",)),
         ToolVerb(schema=machines.GOODPUT, answers=("goodput",)),
-        ToolVerb(schema=machines.POWER, answers=("power",)),
         ToolVerb(schema=prices.PRICES, answers=("prices",)),
         ToolVerb(schema=known.EXAMPLES, answers=("example",)),
         ToolVerb(schema=tasks.KERNEL_TASKS, answers=("kernel-tasks",)),
@@ -214,10 +213,13 @@ TOOLS: Mapping[str, ToolVerb] = {
             texts={"a": "kernel", "b": "kernel"},
         ),
         ToolVerb(schema=kernels.LAYER, answers=("kernel-layer",)),
-        *(ToolVerb(schema=schema_of_room(name), answers=(name,)) for name in room_names()),
     )
 }
-"""Every tool by its name. A verb becomes one by a line here."""
+TOOLS: Mapping[str, ToolVerb] = {
+    name: _TOOLS[name] if name in _TOOLS else ToolVerb(schema=schema_of_room(name), answers=(name,))
+    for name in with_rooms(_TOOLS)
+}
+"""Every tool by its name. A verb becomes one by a line above, or by its room."""
 
 NO_TOOLS: Mapping[str, str] = {
     "capture": "runs a model's code with the caller's rights and writes a file",
@@ -259,7 +261,6 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "facts-diff": {"a": "string", "b": "string", "rows": _L},
     "collective": {"inputs": _O, "levels": _L, "rows": _L, "warnings": _L},
     "goodput": {"inputs": _O, "rows": _L, "survival": "string", "warnings": _L},
-    "power": {"inputs": _O, "rows": _L},
     "prices": {"inputs": _O, "rows": _L},
     "example": {"examples": _L},
     "kernel-tasks": {"tasks": _L},
@@ -272,7 +273,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "kernel-debug": {"stop": _O},
     "kernel-diff": {"rows": _L},
     "kernel-layer": {"inputs": _O, "rows": _L},
-    **{name: {"inputs": _O, "rows": _L} for name in room_names()},
+    **{name: {"inputs": _O, "rows": _L, **schema_of_room(name).keys} for name in room_names()},
 }
 """Kind of result -> the keys that say most, and their types in JSON."""
 

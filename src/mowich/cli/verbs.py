@@ -7,7 +7,7 @@ imported: only its place in `--help` is the last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from typer import Typer
@@ -42,18 +42,16 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "kernel_tasks": ("kernel tasks",),
     "kernel_layer": ("kernel layer",),
     "kernel_tables": ("kernel tables",),
-    "machines": ("collective", "goodput", "claims", "power", "prices"),
+    "machines": ("collective", "goodput", "claims", "prices"),
     "example": ("example",),
     "web": ("web",),
     "mcp": ("mcp",),
 }
-"""Module of `cli` -> its verbs, with the word of their group, in the order of `--help`. Verbs of rooms come after
-them."""
+"""Module of `cli` -> its verbs, with the word of their group, in the order of `--help`. Verbs of rooms stand
+behind those that their schemas name (`requests.room.with_rooms`)."""
 
 ALL_VERBS = frozenset((*(verb.split()[0] for verbs in VERB_MODULES.values() for verb in verbs), *room_names()))
 """The first word of every command line."""
-_PLACES = {verb: place for place, verb in enumerate(verb for verbs in VERB_MODULES.values() for verb in verbs)}
-_LAST = len(_PLACES)
 
 
 def load_verb(app: Typer, words: Sequence[str]) -> None:
@@ -75,7 +73,10 @@ def load_verbs(app: Typer) -> Typer:
     for module in VERB_MODULES:
         import_module(f"mowich.cli.{module}")
     _add_rooms(app, room_names())
-    _sort(app, "")
+    from mowich.requests.room import with_rooms
+
+    order = with_rooms(verb for verbs in VERB_MODULES.values() for verb in verbs)
+    _sort(app, "", {verb: place for place, verb in enumerate(order)})
     return app
 
 
@@ -86,14 +87,13 @@ def _add_rooms(app: Typer, names: Sequence[str]) -> None:
         add_rooms(app, names)
 
 
-def _sort(app: Typer, group: str) -> None:
-    places = {c: _PLACES.get(f"{group}{command_word(c)}", _LAST) for c in app.registered_commands}
-    app.registered_commands.sort(key=places.__getitem__)
+def _sort(app: Typer, group: str, places: Mapping[str, int]) -> None:
+    last = len(places)
+    own = {c: places.get(f"{group}{command_word(c)}", last) for c in app.registered_commands}
+    app.registered_commands.sort(key=own.__getitem__)
     for within in app.registered_groups:
         if within.typer_instance is not None:
-            _sort(within.typer_instance, f"{within.name} ")
-    app.registered_groups.sort(key=lambda g: _first(v for v in _PLACES if v.split()[0] == g.name))
-
-
-def _first(verbs: Iterable[str]) -> int:
-    return min((_PLACES[verb] for verb in verbs), default=_LAST)
+            _sort(within.typer_instance, f"{within.name} ", places)
+    app.registered_groups.sort(
+        key=lambda g: min((at for verb, at in places.items() if verb.split()[0] == g.name), default=last)
+    )

@@ -112,6 +112,10 @@ class Asked(Request):
     facts: Facts
     given: Mapping[str, object] = field(default_factory=dict)
 
+    def doing(self) -> str:
+        """What a terminal says of a room (`requests/rooms`) while it looks for the answer; "": nothing."""
+        return ""
+
 
 def loaded_model(reader: QuestionReader, value: object) -> Model:
     """A model that is named, or that Python gave. Raises UserError."""

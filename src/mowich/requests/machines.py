@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError, unknown
 from mowich.requests.common import FORM, MODEL, SEED, Asked, asked_model, form_of
 from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
-from mowich.requests.jobs import CHIPS, ON
+from mowich.requests.jobs import CHIPS
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of, facts_of
@@ -320,51 +320,8 @@ GOODPUT = Schema(
 )
 
 
-# ---- power
+# ---- a system
 # ----------------------------------------------------------------------------------------------------------------------
-
-POWERED = replace(ON, keyword="systems", told=in_rows("system"))
-CAP = quantity("cap", "W", "Power of the site at the meter: 100MW.", keyword="cap_W", metavar="POWER", example="100MW")
-IDLE = share(
-    "spares", "Share of the chips that is idle: 0.02.", metavar="SHARE", default=0.0, shown="0.0", example="0.02"
-)
-SPEED = number(
-    "tokens_per_s",
-    "Tokens per second of one chip, for tokens per megawatt.",
-    low=0.0,
-    above=True,
-    metavar="N",
-    example="1000",
-    told="tokens_per_s_per_chip",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerRequest(Asked):
-    """Machines under a cap. cap_W: at the meter; spares: idle share of the chips; tokens_per_s: of one chip."""
-
-    systems: tuple[str, ...]
-    cap_W: float | None
-    spares: float
-    tokens_per_s: float | None
-
-
-def _power(reader: QuestionReader) -> PowerRequest:
-    asked = asked_of(reader, "power takes no plan and no price")
-    if reader.get(POWERED) == ():
-        reader.add("names no system", POWERED, fix=f"for example {POWERED.example}")
-    reader.stop()
-    return reader.fill(PowerRequest, **asked)
-
-
-POWER = Schema(
-    name="power",
-    fields=(POWERED, CAP, IDLE, SPEED, *OF_FACTS, *FORM),
-    make=_power,
-    help="Provisioned power of a chip by part (chip, server, network, cooling), of the machine, and what a cap feeds.",
-    short="Power by part, chips under a site's cap, tokens per megawatt.",
-    example="mowich power --on trn3,gb300 --cap 100MW",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,8 +146,8 @@ class QuestionReader:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema(Generic[Q_co]):
     """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
-    short: for the list of verbs; command: its words on the command line ("facts show"); needs_args: without a word it
-    prints its help."""
+    short: for the list of verbs; after: of a room (`requests/rooms`), the verb that it stands behind in lists of verbs;
+    keys: what its answers have beside inputs and rows, and the types of that in JSON."""
 
     name: str
     fields: tuple[Field[object], ...]
@@ -156,6 +156,8 @@ class Schema(Generic[Q_co]):
     short: str = ""
     example: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    after: str = ""
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def at(self, edge: Edge) -> tuple[Field[object], ...]:
         """The fields that an edge has."""

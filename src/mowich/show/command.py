@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
-from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.room import schema_of_room
 from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema, Values
 from mowich.requests.settings import OPTIMIZER, RECIPE
@@ -22,14 +22,11 @@ def command_of(result: Result) -> str:
     arguments)."""
     inputs: Result = result.get("inputs") or {}
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
-    asked = _VERBS.get(str(inputs["verb"]) if verb == "forward" else verb)
+    verb = str(inputs["verb"]) if verb == "forward" else verb
     room = room_of(result.get("schema"))
-    if room is not None:
-        settings = {"set": inputs.get("set"), "facts": inputs.get("facts_dirs")}
-        return schema_of_room(room).command({**values_asked(room, inputs), **settings})
-    if asked is None:
+    schema, own_values = (schema_of_room(room), None) if room is not None else _VERBS.get(verb, (None, None))
+    if schema is None:
         return ""
-    schema, own_values = asked
     settings = {**_settings(schema, inputs.get("set") or ()), "facts": inputs.get("facts_dirs")}
     values = schema.stated(result) if own_values is None else own_values(inputs, result)
     own = None if own_values is None else values.get("set")
@@ -162,7 +159,6 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values] | 
     "fleet": (scenarios.FLEET, _fleet),
     "collective": (machines.COLLECTIVE, None),
     "goodput": (machines.GOODPUT, None),
-    "power": (machines.POWER, None),
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, None),

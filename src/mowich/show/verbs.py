@@ -50,7 +50,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/forward@1": _of("forward"),
     "mowich/collective@1": _of("collective"),
     "mowich/goodput@1": _of("goodput"),
-    "mowich/power@1": _of("power"),
     "mowich/facts-stale@1": _of("staleness"),
     "mowich/prices@1": _of("prices"),
     "mowich/claims@1": _of("claims"),

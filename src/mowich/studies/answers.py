@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from mowich.studies.judge.judge import Judged, KernelJudge
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.next_measure import NextMeasurements
-    from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
     from mowich.studies.rl_answer import RlAnswer
@@ -294,14 +293,6 @@ def forecasts_found(asked: forecasting.ForecastsRequest) -> Forecasts:
     from mowich.studies.forecasts import ledger_file, read_forecasts
 
     return read_forecasts(ledger_file(asked.ledger))
-
-
-@heard(again=True)
-def power_found(asked: machines.PowerRequest) -> PowerStudy:
-    """The power of machines by part."""
-    from mowich.studies.power import study
-
-    return study(asked)
 
 
 def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Staleness:

@@ -348,8 +348,7 @@ ClaimsBody = body(
 
 def _room_body(name: str) -> type[Ask]:
     schema = schema_of_room(name)
-    title = f"{name.title().replace('_', '')}Room"
-    return body(schema, title, schema.help, verb=(Literal[name], Field(default=name)))
+    return body(schema, name.title().replace("_", ""), schema.short, verb=(Literal[name], Field(default=name)))
 
 
 ROOM_BODIES: Mapping[str, type[Ask]] = {name: _room_body(name) for name in room_names()}

@@ -24,6 +24,7 @@ from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
+from mowich.requests.room import asked_again
 from mowich.requests.rooms import room_names
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
@@ -492,13 +493,12 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
     """The answer of a room (`requests/rooms`)."""
 
     def answered(ask: asks.Ask, known: Knowledge) -> bytes:
-        from mowich.requests.room import RoomRequest
         from mowich.studies.rooms import room_answered
 
         got = known.read(ask)
-        assert isinstance(got, RoomRequest)
-        result = room_answered(name)(got).to_dict()
-        return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+        assert isinstance(got, Asked)
+        result, notes = room_answered(name)(got).to_dict(), list(got.notes) or None
+        return reply(result, inputs=asked_again(got), notes=notes, command=ask.command(), view=view(result))
 
     return answered
 

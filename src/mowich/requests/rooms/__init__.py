@@ -1,8 +1,10 @@
 """Questions of one room each: a verb is three files of one name, and nothing else of the package is touched.
 
-- `requests/rooms/NAME.py` asks: a frozen class of `RoomRequest`, and `SCHEMA`, a `room_schema` of its fields
+- `requests/rooms/NAME.py` asks: a frozen class of `Asked`, and `SCHEMA`, mostly a `room_schema` of its fields
   (`requests/room.py`);
-- `studies/rooms/NAME.py` answers: `answer(asked)` gives the rows, and `RULES` says what each number of a row is;
+- `studies/rooms/NAME.py` answers: `answer(asked)` gives the rows, or an answer of a class of its own; its docstring is
+  that of `mowich.NAME`. `RULES` says what each number is. It may have a `source` that makes a row again with its
+  formulas, and `IS_SLOW`, where an answer takes seconds;
 - `show/rooms/NAME.py` tells: `page(result, run)`.
 
 The command line, Python, HTTP, tools for programs, `explain` and the report find them by their names.

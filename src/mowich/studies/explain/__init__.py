@@ -9,14 +9,27 @@ held fixed. `explainer` puts the answer together.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mowich.facts import Facts
-from mowich.models.model import Model
 from mowich.shown import Result
-from mowich.studies.explain.explainer import Explainer
 from mowich.studies.explain.explanation import Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
 
+if TYPE_CHECKING:
+    from mowich.models.model import Model
+    from mowich.studies.explain.explainer import Explainer
+
 __all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
+
+
+def __getattr__(name: str) -> object:
+    # The explainer brings every study. A study that says what its numbers are takes this package too, and no other.
+    if name != "Explainer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mowich.studies.explain.explainer import Explainer
+
+    return Explainer
 
 
 def explain(
@@ -28,6 +41,8 @@ def explain(
     facts: those that the result was made with; model: as loaded (None: by the name in the result); sensitivity: move
     the facts. Raises UserError for an unknown name with the closest one, and for a row that has no plan.
     """
+    from mowich.studies.explain.explainer import Explainer
+
     return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
 
 

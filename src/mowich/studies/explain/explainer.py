@@ -26,7 +26,8 @@ from mowich.studies.explain import tree, validate
 from mowich.studies.explain.explanation import NUDGE, Explanation, Move
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names_in
 from mowich.studies.explain.makers import make_source, place_of
-from mowich.studies.explain.rules import METRIC_UNITS, Rule, rules_of
+from mowich.studies.explain.rules.every import rules_of
+from mowich.studies.explain.rules.rule import METRIC_UNITS, Rule
 from mowich.studies.explain.source import Numbers, Source, rule_of_row
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.ranking import LESS_IS_BETTER, ranking

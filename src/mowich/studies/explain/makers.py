@@ -17,7 +17,6 @@ from mowich.studies.explain import (
     goodput,
     kernel,
     passes,
-    power,
     prices,
     rl,
     rooms,
@@ -101,7 +100,6 @@ def make_source(
         return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
         "mowich/goodput@1": goodput.goodput_row,
-        "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,
         "mowich/value@1": value.value_point,

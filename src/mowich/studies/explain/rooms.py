@@ -1,4 +1,5 @@
-"""A row of a room made again (`requests/rooms`): the room is asked again under other facts."""
+"""A row of a room made again (`requests/rooms`): the room is asked again under other facts, where its study has no
+`source` of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from dataclasses import replace
 
 from mowich.facts import Facts
 from mowich.requests.fields import Edge
-from mowich.requests.room import schema_of_room, values_asked
+from mowich.requests.room import own_fields, schema_of_room
 from mowich.requests.rooms import room_of
 from mowich.requests.schema import QuestionSource
 from mowich.shown import Result
@@ -20,11 +21,16 @@ def room_row(result: Result, place: ResultPath, row: Result, facts: Facts) -> So
     name = room_of(result["schema"])
     if name is None:
         return None
-    values = values_asked(name, result["inputs"])
-    asked = schema_of_room(name).read(values, QuestionSource(edge=Edge.KEY, facts=facts))
+    study, schema = room_study(name), schema_of_room(name)
+    if hasattr(study, "source"):
+        own: Source | None = study.source(result, place, row, facts)
+        return own
+    stated = {field.name: field.stated(result) for field in own_fields(schema)}
+    values = {name: value for name, value in stated.items() if value is not None}
+    asked = schema.read(values, QuestionSource(edge=Edge.KEY, facts=facts))
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        rows = room_study(name).answer(replace(asked, facts=known))
+        rows = study.answer(replace(asked, facts=known))
         return flat_numbers(rows[int(place[1])].to_dict())
 
     return Source(at=place, numbers=numbers, title=str(row.get("system", "")))

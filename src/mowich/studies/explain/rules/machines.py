@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.economics import energy, power
 from mowich.studies.explain.rules.rule import R, Rule, of, under
 from mowich.training import faults
 
@@ -113,59 +112,6 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: bisection of the formula over the recovery",
         ),
         R("target", "1", "goodput that the break-even is given for", "lookup: a definition: 90%"),
-    ),
-    "mowich/power@1": (
-        R("rows * chips", "chips", "chips of the machine", "lookup: as named"),
-        R(
-            "rows * parts_W chip",
-            "W",
-            "the package",
-            of(power.package_W, network_W="parts_W.network"),
-        ),
-        R("rows * parts_W server", "W", "host, fans and scale-up switches", "= it_W - parts_W.chip - parts_W.network"),
-        R(
-            "rows * parts_W network",
-            "W",
-            "ports of the scale-out network",
-            of(power.network_W),
-        ),
-        R("rows * parts_W cooling", "W", "cooling and losses of the building", of(power.cooling_W)),
-        R(
-            "rows * it_W",
-            "W",
-            "power of a chip with its share of host and network, before the building",
-            "lookup: as published or estimated",
-            "chips.{chip}.power.all_in",
-        ),
-        R("rows * total_W", "W", "power of a busy chip at the meter", "= it_W * pue"),
-        R("rows * total_W breakdown *", "W", "a part of it", "terms: see parts_W"),
-        R("rows * it_W breakdown *", "W", "a part of it", "terms: see parts_W"),
-        R("rows * idle_W", "W", "power of an idle chip at the meter", "= total_W * idle_share"),
-        R(
-            "rows * drawn_W",
-            "W",
-            "what a node draws of a busy chip in the mean: without network, before PUE",
-            of(power.node_drawn_W, drawn_W="it_W * drawn_share", network_W="parts_W.network"),
-        ),
-        R(
-            "rows * drawn_system_W",
-            "W",
-            "what a busy chip draws in the mean with its network, before PUE: the power behind the joules of a token",
-            of(energy.drawn_W, provisioned="it_W", share="drawn_share"),
-        ),
-        R("rows * machine_W", "W", "power of the whole machine at the meter", "= total_W * chips"),
-        R(
-            "rows * chips_under_cap",
-            "chips",
-            "chips that the cap feeds",
-            of(power.fed_chips, busy_W="total_W"),
-        ),
-        R(
-            "rows * tokens_per_s_per_MW",
-            "1/s/MW",
-            "tokens per second and megawatt",
-            of(power.tokens_per_MW, power_W="total_W"),
-        ),
     ),
     "mowich/prices@1": (
         R(

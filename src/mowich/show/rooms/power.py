@@ -25,7 +25,7 @@ def _first(known: Sequence[Result]) -> tuple[str, str]:
     return f"Provisioned power of a chip: {watts} W at the meter.", of
 
 
-def power_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Power of a busy chip by part, of the machine, and what a cap feeds."""
     rows, inputs = result["rows"], result["inputs"]
     known = [r for r in rows if r["total_W"]["value"] is not None]
