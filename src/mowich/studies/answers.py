@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         gaps,
         jobs,
         judging,
-        kernels,
         known,
         launches,
         machines,
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.judge.candidate import KernelCandidate
     from mowich.studies.judge.judge import Judged, KernelJudge
-    from mowich.studies.layer.study import LayerStudy
     from mowich.studies.next_measure import NextMeasurements
     from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
@@ -486,21 +484,3 @@ def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[objec
             "with system, arguments go by position", given=sorted(named), fix="inputs=[...] takes a dict for each rank"
         )
     return [a.copy() if hasattr(a, "copy") else a for a in arrays]
-
-
-@heard()
-def layer_timed(asked: kernels.LayerRequest) -> LayerStudy:
-    """Decoder layers and a step of a model, made of kernels."""
-    from mowich.studies.layer.study import time_layers
-
-    return time_layers(
-        asked.facts,
-        asked.model,
-        asked.on,
-        tp=asked.tp,
-        lnc=asked.lnc,
-        batch=asked.batch,
-        context=round(asked.context),
-        prefill=asked.prefill,
-        library=asked.library,
-    )
