@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
-    from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
     from mowich.studies.debug.answer import KernelDebug
@@ -324,25 +323,6 @@ def metric_explained(asked: results.ExplainRequest) -> Explanation:
 
     assert asked.metric is not None
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
-
-
-@heard()
-def claims_checked(asked: results.ClaimsRequest) -> ClaimStudy:
-    """The claims that a search finds, or all. Raises UserError where none is found."""
-    from mowich.facts.entries import TOPICS
-    from mowich.studies.claims import ClaimStudy, claims, matches
-
-    word = asked.word
-    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
-    if not found:
-        raise UserError(
-            "no claim has all of these words",
-            field="word",
-            given=word,
-            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
-            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
-        )
-    return ClaimStudy(found, asked.facts, word=word)
 
 
 def launched(
