@@ -20,7 +20,7 @@ from pages import write
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
-from mowich.models import load_model
+from mowich.requests.kernels import LAYER
 from mowich.studies.layer.study import LayerKind, LayerPart, LayerStudy, time_layers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,12 +161,15 @@ def published(facts: Facts, library: Path) -> list[tuple[Mapping[str, str], floa
     return out
 
 
+def _timed(facts: Facts, model: str, on: str, **asked: object) -> LayerStudy:
+    return time_layers(LAYER.of(facts, model=model, on=on, **asked))
+
+
 def _step_ms(facts: Facts, row: Mapping[str, str], context: int, library: Path) -> float | None:
     try:
-        model = load_model(row["model"])
-        found = time_layers(
+        found = _timed(
             facts,
-            model,
+            row["model"],
             f"{CHIPS[row['chip']]}:{row['n_chips']}",
             tp=int(row["tp"]),
             lnc=int(row["lnc"]),
@@ -218,9 +221,7 @@ def ratios_text(facts: Facts, library: Path, file: Path | None) -> str:
     for words, prefill, context in (("decode", False, 2048), ("prefill", True, 2048)):
         for model in ("qwen3-30b-a3b", "llama-3.1-8b"):
             each = [
-                float(
-                    time_layers(facts, load_model(model), on, context=context, prefill=prefill, library=library).step_s
-                )
+                float(_timed(facts, model, on, context=context, prefill=prefill, library=library).step_s)
                 for on in ("trn2:1", "trn3:1")
             ]
             rows.append(
@@ -264,7 +265,7 @@ def pages_of(library: Path, ratios: Path | None) -> dict[Path, str]:
     """The page and its text."""
     facts = load_facts()
     found = [
-        time_layers(facts, load_model(model), on, tp=tp, lnc=lnc, context=context, library=library)
+        _timed(facts, model, on, tp=tp, lnc=lnc, context=context, library=library)
         for model, on, tp, lnc, context in TARGETS
     ]
     head = BEFORE.format(entry_points=ENTRY_POINTS)

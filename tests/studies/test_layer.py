@@ -17,7 +17,7 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
-from mowich.facts import load_facts
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
@@ -28,6 +28,7 @@ from mowich.nki import hollow
 from mowich.nki import isa as nisa
 from mowich.nki import language as nl
 from mowich.nki.runtime import run_function, run_ranks
+from mowich.requests.kernels import LAYER
 from mowich.show.command import command_of
 from mowich.studies.layer.calls import our_experts
 from mowich.studies.layer.library import Kit, package_of
@@ -70,12 +71,16 @@ def model_of(tmp_path: Path) -> Any:
     return made
 
 
+def timed(facts: Facts, model: Model, on: str, **asked: object) -> LayerStudy:
+    return time_layers(LAYER.of(facts, model=model, on=on, **asked))
+
+
 def parts(found: LayerStudy) -> list[str]:
     return [p.name for p in found.kinds[0].parts]
 
 
 def test_a_step_is_its_layers_and_what_follows(model_of: Any) -> None:
-    found = time_layers(load_facts(), model_of(SMALL), "trn3:1", tp=2, context=256)
+    found = timed(load_facts(), model_of(SMALL), "trn3:1", tp=2, context=256)
     block = ["all-reduce", "residual"]
     assert parts(found) == [
         *("norm", "QKV", "positions", "attention", "output projection"),
@@ -102,18 +107,18 @@ def test_a_step_is_its_layers_and_what_follows(model_of: Any) -> None:
 
 @pytest.mark.parametrize("prefill", [False, True])
 def test_experts_are_routed(model_of: Any, prefill: bool) -> None:
-    found = time_layers(load_facts(), model_of(EXPERTS), "trn2:1", tp=2, lnc=1, context=256, prefill=prefill)
+    found = timed(load_facts(), model_of(EXPERTS), "trn2:1", tp=2, lnc=1, context=256, prefill=prefill)
     assert parts(found)[7:-2] == ["norm", "router", "choice of experts", "experts, gate and up", "experts, down"]
     assert "positions" in parts(found)
 
 
 def test_more_work_takes_longer(model_of: Any) -> None:
     facts, model = load_facts(), model_of(EXPERTS)
-    base = float(time_layers(facts, model, "trn3:1", tp=2, context=1024).step_s)
-    assert float(time_layers(facts, model, "trn3:1", tp=2, context=8192).step_s) > base
-    assert float(time_layers(facts, model, "trn3:1", tp=2, context=1024, batch=16).step_s) > base
-    assert float(time_layers(facts, model, "trn2:1", tp=2, context=1024).step_s) > base
-    assert float(time_layers(facts, model, "trn3:1", tp=2, context=1024, prefill=True).step_s) > base
+    base = float(timed(facts, model, "trn3:1", tp=2, context=1024).step_s)
+    assert float(timed(facts, model, "trn3:1", tp=2, context=8192).step_s) > base
+    assert float(timed(facts, model, "trn3:1", tp=2, context=1024, batch=16).step_s) > base
+    assert float(timed(facts, model, "trn2:1", tp=2, context=1024).step_s) > base
+    assert float(timed(facts, model, "trn3:1", tp=2, context=1024, prefill=True).step_s) > base
 
 
 def test_experts_that_tokens_choose_are_read_once(model_of: Any) -> None:
@@ -128,13 +133,13 @@ def test_experts_that_tokens_choose_are_read_once(model_of: Any) -> None:
 def test_a_part_without_a_kernel_is_named_and_by_law(model_of: Any) -> None:
     model = model_of(SMALL)
     odd = replace(model, layers=(replace(model.layers[0], ffn=replace(model.layers[0].ffn, gated=False)),))
-    found = time_layers(load_facts(), odd, "trn3:1", tp=2, context=256)
+    found = timed(load_facts(), odd, "trn3:1", tp=2, context=256)
     (by_law,) = [p for p in found.kinds[0].parts if p.source == "law"]
     assert by_law.name == "feed-forward"
     assert by_law.why == "a feed-forward network without a gate"
     assert found.by_law_s == pytest.approx(3 * float(by_law.time_s))
     assert 0 < found.by_law_s < float(found.step_s)
-    one_core = time_layers(load_facts(), odd, "trn3:1", tp=2, lnc=1, context=256)
+    one_core = timed(load_facts(), odd, "trn3:1", tp=2, lnc=1, context=256)
     assert one_core.by_law_s > found.by_law_s  # half the cores
 
 
@@ -184,7 +189,7 @@ def test_beyond_a_chip_the_fabric_counts(model_of: Any) -> None:
     model = model_of({**SMALL, "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 4096})
     times = {}
     for on, tp in (("trn3:1", 4), ("trn3:16", 32)):
-        found = time_layers(load_facts(), model, on, tp=tp, context=256)
+        found = timed(load_facts(), model, on, tp=tp, context=256)
         times[tp] = next(float(p.time_s) for p in found.kinds[0].parts if p.name == "all-reduce")
     assert times[32] > 1.2 * times[4]
 
@@ -193,7 +198,7 @@ def test_a_fact_of_the_clock_may_be_moved(model_of: Any) -> None:
     """`--set` reaches the clock that layers are timed with."""
     model, facts = model_of(SMALL), load_facts()
     slow = facts.with_values({"neuroncore.timing-v4.links.hop": 10e-6})
-    base, moved = (time_layers(f, model, "trn3:1", tp=2, context=256).kinds[0].parts for f in (facts, slow))
+    base, moved = (timed(f, model, "trn3:1", tp=2, context=256).kinds[0].parts for f in (facts, slow))
     change = {p.name for p, q in zip(base, moved, strict=True) if float(p.time_s) != float(q.time_s)}
     assert change == {"all-reduce"}
 
@@ -211,7 +216,7 @@ def test_a_part_takes_at_least_what_its_bytes_take(model_of: Any) -> None:
             "intermediate_size": 512 * int(rng.integers(1, 4)),
         }
         on = str(rng.choice(["trn2:1", "trn3:1"]))
-        found = time_layers(
+        found = timed(
             facts,
             model_of(config),
             on,
@@ -230,7 +235,7 @@ def test_a_part_takes_at_least_what_its_bytes_take(model_of: Any) -> None:
 
 
 def test_sums_keep_their_order() -> None:
-    found = time_layers(load_facts(), load_model("llama-3.2-1b"), "trn3:1", context=256)
+    found = timed(load_facts(), load_model("llama-3.2-1b"), "trn3:1", context=256)
     total = summed([p.time_s for p in found.after])
     assert total.low is not None
     assert total.high is not None
@@ -267,7 +272,7 @@ def test_a_model_without_kernels_is_refused(model_of: Any) -> None:
     layer = model.layers[0]
     odd = replace(layer, mixer=replace(layer.mixer, kind="mla", kv_lora=64), ffn=replace(layer.ffn, gated=False))
     with pytest.raises(UserError, match=r"no layer of .* has kernels: latent attention"):
-        time_layers(load_facts(), replace(model, layers=(odd,)), "trn3:1", tp=2)
+        timed(load_facts(), replace(model, layers=(odd,)), "trn3:1", tp=2)
 
 
 def library(folder: Path, block: str) -> Path:
@@ -292,7 +297,7 @@ def library(folder: Path, block: str) -> Path:
 def test_a_library_of_another_version_is_refused(tmp_path: Path, model_of: Any, block: str, said: str) -> None:
     folder = library(tmp_path / "library", block)
     with pytest.raises(UserError, match=said) as error:
-        time_layers(load_facts(), model_of(SMALL), "trn3:1", tp=2, context=256, library=folder)
+        timed(load_facts(), model_of(SMALL), "trn3:1", tp=2, context=256, library=folder)
     assert "13 April 2026" in str(error.value)
     assert "nkilib" not in sys.modules
 
@@ -348,7 +353,7 @@ def test_with_nki_library_layers_are_one_launch() -> None:
         ("qwen3-30b-a3b", "trn3:1", "attention_block_tkg + moe_block_tkg", 20),
         ("llama-3.1-70b", "trn2:16", "transformer_tkg", 60),
     ):
-        found = time_layers(load_facts(), load_model(model), on, context=640, library=LIBRARY)
+        found = timed(load_facts(), model, on, context=640, library=LIBRARY)
         (kind,) = found.kinds
         assert kind.one is not None
         assert kind.one.kernel == kernel
@@ -362,9 +367,9 @@ def test_with_nki_library_layers_are_one_launch() -> None:
 def test_layers_that_are_not_traced_take_what_the_last_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(load_model("llama-3.1-8b"), pattern=())
     model = replace(model, layers=(replace(model.layers[0], count=12),))
-    whole = time_layers(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
+    whole = timed(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
     monkeypatch.setattr("mowich.studies.layer.study._MOST_INSTRUCTIONS", 1)
-    short = time_layers(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
+    short = timed(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
     assert short.notes == ("4 of 12 layers were run as one launch; each other one takes what the last of these take",)
     assert float(short.step_s) == pytest.approx(float(whole.step_s), rel=0.05)
 
@@ -387,7 +392,7 @@ def test_trainium3_gains_over_trainium2_what_whole_models_do(prefill: bool) -> N
     assert len(known) >= 4
     for name in ("qwen3-30b-a3b", "llama-3.1-8b"):
         two, three = (
-            float(time_layers(load_facts(), load_model(name), on, context=1024, prefill=prefill).step_s)
+            float(timed(load_facts(), load_model(name), on, context=1024, prefill=prefill).step_s)
             for on in ("trn2:1", "trn3:1")
         )
         assert 0.8 * min(known) < two / three < 1.25 * max(known)
@@ -396,10 +401,10 @@ def test_trainium3_gains_over_trainium2_what_whole_models_do(prefill: bool) -> N
 def test_trainium1_counts_its_cores_one_by_one(model_of: Any) -> None:
     """A core of Trainium1 is a device of the planner's, and its law is that of one."""
     model = model_of({**SMALL, "num_hidden_layers": 8, "hidden_size": 4096, "intermediate_size": 16384})
-    found = time_layers(load_facts(), model, "trn1:1", tp=2, lnc=1, context=256)
+    found = timed(load_facts(), model, "trn1:1", tp=2, lnc=1, context=256)
     assert float(found.step_s) > 0
     odd = replace(model, layers=(replace(model.layers[0], ffn=replace(model.layers[0].ffn, gated=False)),))
-    by_law = time_layers(load_facts(), odd, "trn1:1", tp=2, lnc=1, context=256)
+    by_law = timed(load_facts(), odd, "trn1:1", tp=2, lnc=1, context=256)
     (part,) = [p for p in by_law.kinds[0].parts if p.source == "law"]
     weights_B = 2.0 * 2 * 4096 * 16384 / 2
     assert float(part.time_s) > weights_B / resolve(load_facts(), "trn1:1").hbm_Bps

@@ -243,7 +243,9 @@ def run_layer(asked: kernels.LayerRequest) -> LayerStudy:
         >>> mowich.run_layer("llama-3.2-1b", "trn3:1", context=512).step_s.unit  # doctest: +SKIP
         's'
     """
-    return answers.layer_timed(asked)
+    from mowich.studies.layer.study import time_layers
+
+    return time_layers(asked)
 
 
 @keyword_verb(advising.ADVISE, "file", "arguments", has_facts=False)

@@ -95,7 +95,9 @@ def claims(asked: results.ClaimsRequest) -> ClaimStudy:
         >>> len(mowich.claims("4.4x")) > 0  # doctest: +SKIP
         True
     """
-    return answers.claims_checked(asked)
+    from mowich.studies.claims import claims_checked
+
+    return claims_checked(asked)
 
 
 @keyword_verb(price_questions.PRICES, "systems")

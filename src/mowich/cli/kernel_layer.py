@@ -11,9 +11,9 @@ from mowich.requests import kernels
 @verb(kernel_app, kernels.LAYER, "layer")
 def kernel_layer(asked: kernels.LayerRequest) -> None:
     """A step of a model, part by part."""
-    from mowich.studies.answers import layer_timed
+    from mowich.studies.layer.study import time_layers
 
     with progress(asked.form.quiet) as line:
         line(f"timing the kernels of a layer of {asked.model_given}")
-        found = layer_timed(asked)
+        found = time_layers(asked)
     emit(found.to_dict(), asked.form, inputs={"model_given": asked.model_given, **asked.given}, model=asked.model)

@@ -49,7 +49,7 @@ def goodput(asked: machines.GoodputRequest) -> None:
 @verb(app, results.CLAIMS)
 def claims(asked: results.ClaimsRequest) -> None:
     """The claims with their verdicts, then what memory per chip costs, where a claim of memory is among them."""
-    from mowich.studies.answers import claims_checked
+    from mowich.studies.claims import claims_checked
 
     form = asked.form
     with progress(form.quiet) as line:

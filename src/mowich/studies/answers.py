@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         gaps,
         jobs,
         judging,
-        kernels,
         known,
         launches,
         machines,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from mowich.studies.advise.advise import KernelAdvice
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
-    from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
     from mowich.studies.debug.answer import KernelDebug
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.judge.candidate import KernelCandidate
     from mowich.studies.judge.judge import Judged, KernelJudge
-    from mowich.studies.layer.study import LayerStudy
     from mowich.studies.next_measure import NextMeasurements
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
@@ -319,25 +316,6 @@ def metric_explained(asked: results.ExplainRequest) -> Explanation:
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
-@heard()
-def claims_checked(asked: results.ClaimsRequest) -> ClaimStudy:
-    """The claims that a search finds, or all. Raises UserError where none is found."""
-    from mowich.facts.entries import TOPICS
-    from mowich.studies.claims import ClaimStudy, claims, matches
-
-    word = asked.word
-    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
-    if not found:
-        raise UserError(
-            "no claim has all of these words",
-            field="word",
-            given=word,
-            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
-            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
-        )
-    return ClaimStudy(found, asked.facts, word=word)
-
-
 def launched(
     asked: launches.Launch, arrays: Sequence[object], named: Mapping[str, Any]
 ) -> Result | list[Result] | SystemRun:
@@ -477,21 +455,3 @@ def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[objec
             "with system, arguments go by position", given=sorted(named), fix="inputs=[...] takes a dict for each rank"
         )
     return [a.copy() if hasattr(a, "copy") else a for a in arrays]
-
-
-@heard()
-def layer_timed(asked: kernels.LayerRequest) -> LayerStudy:
-    """Decoder layers and a step of a model, made of kernels."""
-    from mowich.studies.layer.study import time_layers
-
-    return time_layers(
-        asked.facts,
-        asked.model,
-        asked.on,
-        tp=asked.tp,
-        lnc=asked.lnc,
-        batch=asked.batch,
-        context=round(asked.context),
-        prefill=asked.prefill,
-        library=asked.library,
-    )

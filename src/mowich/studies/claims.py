@@ -16,14 +16,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mowich.errors import UserError
 from mowich.facts import Fact, Facts
 from mowich.facts.claim_check import Check, check_of, number_by
 from mowich.facts.entries import TOPICS, entries, figure_of
 from mowich.models import load_model
 from mowich.models.model import Model, Moe
 from mowich.progress import steps
+from mowich.requests.results import ClaimsRequest
 from mowich.shown import AnswerList, Keyed
 from mowich.studies import serving_claims
+from mowich.studies.heard import heard
 from mowich.sums import float_sum
 from mowich.units import show
 
@@ -317,6 +320,22 @@ class ClaimStudy(AnswerList[Claim]):
         self.facts_hash, self.word = facts.hash(), word
         self.memory = memory_table(facts) if any(c.topic == "memory" for c in rows) else []
         self.verdicts = {v: sum(c.verdict == v for c in rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)}
+
+
+@heard()
+def claims_checked(asked: ClaimsRequest) -> ClaimStudy:
+    """The claims that a search finds, or all. Raises UserError where none is found."""
+    word = asked.word
+    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
+    if not found:
+        raise UserError(
+            "no claim has all of these words",
+            field="word",
+            given=word,
+            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
+            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
+        )
+    return ClaimStudy(found, asked.facts, word=word)
 
 
 def claims(facts: Facts) -> list[Claim]:

@@ -481,7 +481,7 @@ def prices(ask: asks.Ask, known: Knowledge) -> bytes:
 def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     """Public claims with their verdicts, then what memory per chip costs."""
     from mowich.requests.results import ClaimsRequest
-    from mowich.studies.answers import claims_checked
+    from mowich.studies.claims import claims_checked
 
     got = known.read(ask)
     assert isinstance(got, ClaimsRequest)

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from mowich.errors import UserError
@@ -24,8 +23,10 @@ from mowich.models.model import Layer, Model
 from mowich.neuroncore.instructions.rates import PS
 from mowich.nki import hollow
 from mowich.nki.runtime import run_function
+from mowich.requests.kernels import LayerRequest
 from mowich.shown import Keyed, Shown
 from mowich.software.vendors import chip_of, kernel_target
+from mowich.studies.heard import heard
 from mowich.studies.layer.calls import (
     Builder,
     Call,
@@ -222,24 +223,15 @@ def part_of(call: Call, profile: Profile) -> LayerPart:
     )
 
 
-def time_layers(
-    facts: Facts,
-    model: Model,
-    on: str,
-    *,
-    tp: int | None = None,
-    lnc: int = 2,
-    batch: int = 1,
-    context: int = 2048,
-    prefill: bool = False,
-    library: Path | None = None,
-) -> LayerStudy:
-    """A step of a model on a group of tp ranks of lnc cores each (None: all cores of the machine).
+@heard()
+def time_layers(asked: LayerRequest) -> LayerStudy:
+    """A step of a model on a group of ranks.
 
     Raises UserError for a machine without NeuronCores, a degree that does not divide, a model that does not fit or none
     of whose layers has a kernel, and a checkout whose kernels take other arguments.
     """
     begin = time.process_time()
+    facts, model, on, lnc = asked.facts, asked.model, asked.on, asked.lnc
     system = resolve(facts, on)
     target = kernel_target(facts, system.chip)
     if target is None:
@@ -247,17 +239,18 @@ def time_layers(
         raise UserError("this machine has no NeuronCore that is simulated", where="--on", given=on, allowed=allowed)
     if lnc == 2 and target == "trn1":
         raise UserError("the cores of a Trainium1 are not joined in pairs", given="--lnc 2", allowed="--lnc 1")
-    kit = Kit(library)
-    ranks = _Ranks(facts, system, target, LayerJob(tp=1, lnc=lnc, batch=batch, context=context, prefill=prefill), kit)
+    kit = Kit(asked.library)
+    alone = LayerJob(tp=1, lnc=lnc, batch=asked.batch, context=round(asked.context), prefill=asked.prefill)
+    ranks = _Ranks(facts, system, target, alone, kit)
     cores = ranks.chip_cores * system.chips
-    job = replace(ranks.job, tp=tp if tp is not None else cores // lnc)
+    job = replace(ranks.job, tp=asked.tp if asked.tp is not None else cores // lnc)
     if job.tp * lnc > cores:
         raise UserError(
             f"{job.tp} ranks of {lnc} cores do not fit on {on}",
             given=f"{job.tp * lnc} cores",
             allowed=f"at most {cores // lnc} ranks on {system.chips} chips of {ranks.chip_cores} cores",
         )
-    if prefill and job.tokens > _MOST_PROMPT:
+    if job.prefill and job.tokens > _MOST_PROMPT:
         raise UserError(
             "a prefill step of so many tokens takes too long to trace",
             given=f"{job.tokens:,} tokens",
@@ -289,7 +282,7 @@ def time_layers(
         after=after,
         step_s=summed([*(k.all_s for k in kinds), *(p.time_s for p in after)]),
         by_law_s=by_law,
-        library=str(library) if library is not None else "",
+        library=str(asked.library) if asked.library is not None else "",
         version=kit.version,
         notes=tuple(dict.fromkeys(notes)),
         cpu_s=time.process_time() - begin,
