@@ -21,9 +21,9 @@ from mowich.evidence.readers.setup import (
     LENGTHS_NEAR,
     PLAN_COLUMNS,
     Setup,
-    filled,
     planned_cells,
     setup_beside,
+    with_cells,
 )
 from mowich.examples import example_name
 from mowich.facts import Facts
@@ -303,7 +303,7 @@ def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord | Refus
     size = parse_spec(beside.on)[1] if beside.on else None
     if size is not None and size.isdigit() and not record.cells.get("devices"):
         given["n_chips"] = size
-    return filled(record, given, beside.said)
+    return with_cells(record, given, beside.said)
 
 
 def _agree(word: str, mine: str, stated: str) -> bool:

@@ -139,7 +139,7 @@ def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | Refused
         given |= {"model_ref": setup.model} if record.kind == "training" else {}
     if setup.software and record.kind in ("serving", "training", "forward"):
         given["stack" if record.kind == "training" else "framework"] = setup.software
-    found = filled(record, given, setup.said)
+    found = with_cells(record, given, setup.said)
     if isinstance(found, RefusedRecord):
         return found
     cells = found.cells
@@ -160,7 +160,7 @@ def planned_cells(kind: RecordKind, setup: Setup) -> dict[str, str]:
     return {columns[word]: value for word, value in setup.plan.items() if word in columns}
 
 
-def filled(record: MeasuredRecord, given: Mapping[str, str], said: str) -> MeasuredRecord | RefusedRecord:
+def with_cells(record: MeasuredRecord, given: Mapping[str, str], said: str) -> MeasuredRecord | RefusedRecord:
     """A measurement with the cells that it leaves open as given, or refused where it states another value. said: how
     the user gave them."""
     cells = dict(record.cells)
