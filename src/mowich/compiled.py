@@ -125,14 +125,14 @@ def is_done(function: Callable[..., int], *given: object) -> bool:
 
 
 def address(column: NDArray[np.generic] | array[int] | None) -> int:
-    """Where a column begins, 0 where it is empty; whoever passes it on keeps the column."""
+    """Where a column begins, 0 where it is empty; the caller keeps the column alive."""
     if column is None or not len(column):
         return 0
     return column.buffer_info()[0] if isinstance(column, array) else begin(column)
 
 
 def begin(column: NDArray[np.generic]) -> int:
-    """The same of a column that is there."""
+    """Where a column begins that has at least one element."""
     found: int = column.__array_interface__["data"][0]
     return found
 

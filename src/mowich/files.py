@@ -153,7 +153,7 @@ def read_text(path: str | Path, kind: FileKind, fix: str | None = None) -> str:
 
 
 def read_unpacked(path: str | Path, kind: FileKind) -> str:
-    """The same of a file that may be packed by gzip (`.gz`), within the limit of its kind when unpacked."""
+    """The text of a file that may be packed by gzip (`.gz`), within the limit of its kind when unpacked."""
     if Path(path).suffix != ".gz":
         return read_text(path, kind)
     import gzip  # few files are packed

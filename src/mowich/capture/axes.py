@@ -112,7 +112,7 @@ class Axes:
     # ---- taking apart
 
     def split(self, factor: int, outer: int) -> tuple[Dim, Dim] | None:
-        """A factor as `outer` times the rest; None where it is none."""
+        """A factor as `outer` times the rest; None where `outer` does not divide it."""
         size = self.size(factor)
         if size % outer:
             return None

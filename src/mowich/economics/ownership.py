@@ -1,4 +1,4 @@
-"""What a chip-hour costs whoever owns the machine: a build-up from wafers, memory, machines, networks, sites, power,
+"""What a chip-hour costs the owner of the machine: a build-up from wafers, memory, machines, networks, sites, power,
 people and capital. Never from a published cost per hour.
 
 Every part is a formula on facts (`prices.parts`, `prices.memory`, `prices.machines`, `prices.ownership`, `sites`). The

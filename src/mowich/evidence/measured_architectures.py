@@ -93,7 +93,7 @@ def _is_same(facts: Facts, one: str, other: str) -> bool:
 
 
 def _own(facts: Facts) -> tuple[tuple[str, str, str], ...]:
-    """The same of a user's own rows (`mowich calibrate`)."""
+    """(chip, architecture, model) of the rows that a user measured (`mowich calibrate`)."""
     text = facts.text(OWN_ROWS)
     rows = () if text == NO_ROWS else read_rows(text)
     return tuple((row.one.chip, row.one.arch, row.one.model) for row in rows)
@@ -127,7 +127,7 @@ def _model(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def _trained(facts: Facts) -> Iterable[tuple[str, str, str]]:
-    """The same of published training steps."""
+    """(chip, architecture, model) of published training steps."""
     for name, arch, model in _steps():
         try:
             yield str(facts.meta("systems", facts.resolve_system(name))["chip"]), arch, model

@@ -29,13 +29,13 @@ SHIPPED = "published/training.csv"
 errors are in sample."""
 
 TRAINIUM = "published/trainium_serving.csv"
-"""The same of the rows of serving on Trainium."""
+"""How a result names the measured rows of serving on Trainium."""
 
 TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
-"""The same of collectives among the cores of Trainium."""
+"""How a result names the measured collectives among the cores of Trainium."""
 
 METERED = "published/energy.csv"
-"""The same of rows of metered power: the shares of provisioned power that chips draw are read from them."""
+"""How a result names the rows of metered power: the shares of provisioned power that chips draw are read from them."""
 
 TABLES = {
     "training": SHIPPED,

@@ -21,7 +21,7 @@ from mowich.sums import float_sum
 LEAST_WORTH = 1e-3
 """A measurement that takes less than this share off the squared half-width of a range is not worth making."""
 _LEAST_VARIANCE = 1e-15
-"""Of a result that is known already."""
+"""Least variance that is divided by: a result that is known already has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -107,7 +107,7 @@ class _Wiring:
         self.switches: dict[tuple[int, int], int] = {}
 
     def edge(self, a: int, b: int, Bps: float) -> int:
-        """The edge from a to b, wider by so many bytes/s. An axis of two nodes that closes has both links on one."""
+        """The edge from a to b, made wider by `Bps` bytes/s. An axis of two nodes that closes has both links on one."""
         at = self.of.get((a, b))
         if at is None:
             at = self.of[a, b] = len(self.tail)
@@ -231,7 +231,7 @@ class LinkNumbers:
 
     @classmethod
     def of(cls, system: System) -> LinkNumbers:
-        """Of a machine whose units are all laid out whole."""
+        """The numbers of a machine whose units are all laid out whole."""
         unit = chips_of_unit(system)
         units = -(-system.chips // unit)
         of_two = build(replace(system, chips=2 * unit)).counts

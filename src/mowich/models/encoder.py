@@ -305,7 +305,7 @@ def _fitted(width: float, height: float, factor: int, least: float, most: float)
 
 
 def _whole(e: Encoder, columns: int, rows: int, *, marks: int = 0) -> EncodedItem:
-    """A picture of so many tokens that is encoded in one piece."""
+    """A picture of `columns` x `rows` tokens that is encoded in one piece."""
     tokens = columns * rows
     positions = tokens * e.merge**2
     return EncodedItem(positions=positions, span=positions, tokens=tokens, prompt=tokens + marks)

@@ -173,7 +173,7 @@ class Sides(Columns):
         return Sides(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Sides)))
 
     def times(self, count: Number) -> Sides:
-        """The sums of so many times these products."""
+        """The sums of these products repeated `count` times."""
         return Sides(*(count * getattr(self, f.name) for f in fields(Sides)))
 
     def area(self, n_half: Number, misaligned: Number) -> Floats:

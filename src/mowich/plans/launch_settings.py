@@ -151,4 +151,4 @@ class LaunchSettings:
 
 
 NOTHING_STATED = LaunchSettings()
-"""Of an engine of which nothing is said."""
+"""The settings of an engine where the plan states none."""

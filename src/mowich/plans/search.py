@@ -79,8 +79,8 @@ def first_of(values: Floats, most: int) -> NDArray[np.intp]:
 def rising(
     order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
 ) -> list[int]:
-    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be
-    taken."""
+    """The places, in this order, whose value is more than `step` times the greatest value before them. may: which
+    places may be taken (None: all)."""
     taken, best = [], -1.0
     allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
     for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):

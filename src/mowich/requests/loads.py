@@ -79,7 +79,7 @@ LOAD_HEADROOM = replace(
 """How much of a deployment the load leaves free: its limits are kept at load / (1 - headroom) too."""
 
 LOADED = (LOAD_RATE, USERS, THINK, P99_TTFT, P99_TPOT, LOAD_HEADROOM)
-"""What a plan of serving takes beside: a load, and limits on percentiles."""
+"""Further fields of a plan of serving: a load, and limits on percentiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

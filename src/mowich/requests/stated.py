@@ -160,7 +160,7 @@ def chips_asked(result: Result) -> object:
 
 
 def plans_asked(result: Result) -> object:
-    """`--top`: as many plans as there are; of serving nobody says so many."""
+    """`--top`: as many plans as the answer has; a plan of serving does not state it."""
     if is_served(result):
         return None
     return len(result["rows"]) if asks_passes(result) else len(result.get("plans", ())) or None

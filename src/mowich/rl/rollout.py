@@ -138,7 +138,7 @@ class StepColumns:
 
 
 def _to(table: Floats, places: int) -> Floats:
-    """A table with so many places, its last one repeated."""
+    """A table with `places` places, its last one repeated."""
     return table if len(table) == places else table[np.minimum(np.arange(places), len(table) - 1)]
 
 
@@ -296,7 +296,7 @@ def batch_times(
 
 
 def _none_left(left: Floats, samples: Floats) -> Floats:
-    """ln of the chance that none of so many samples still runs, where a share `left` of each does."""
+    """ln of the chance that none of the samples still runs, where a share `left` of each does."""
     return np.asarray(samples * np.log1p(-np.minimum(left, 1.0 - 1e-15)))
 
 

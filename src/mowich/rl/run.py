@@ -119,13 +119,13 @@ class StepClock:
         return self.spent[row][j] + d * (self.step_s[row][j] + 0.5 * self.slope[row][j] * d)
 
     def seconds(self, running: int, context: float, steps: float) -> float:
-        """Of so many steps from a mean context."""
+        """Seconds that `steps` steps take, from a mean context on."""
         row = running - 1
         spent = self.spent_to(row, context + self.gain * steps) - self.spent_to(row, context)
         return max(spent, 0.0) / self.gain
 
     def steps(self, running: int, context: float, seconds: float) -> float:
-        """In so many seconds from a mean context."""
+        """Steps that end within `seconds`, from a mean context on."""
         row = running - 1
         goal = self.spent_to(row, context) + self.gain * seconds
         j = bisect_right(self.context, context) - 1

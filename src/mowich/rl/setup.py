@@ -27,7 +27,7 @@ class StepTable:
 
     @classmethod
     def of(cls, side: RolloutSide, running: int) -> StepTable:
-        """For up to so many running sequences."""
+        """The table for 1 to `running` sequences that run at once."""
         known = side.times.context
         context = np.unique(np.concatenate(([0.0], known, [2.0 * known[-1] + 1.0])))
         step_s = side.times.step_s(np.arange(1.0, running + 1.0)[:, None], context)
@@ -40,7 +40,7 @@ class StepTable:
 
 
 MOST_PLACES = 1 << 40
-"""Of a cache that is never full."""
+"""Places of a cache that is never full."""
 
 
 def cache_places(job: RlJob, side: RolloutSide) -> int:
@@ -93,7 +93,7 @@ class RunSetup:
 
     @classmethod
     def of(cls, job: RlJob, sides: RunSides, steps: int, period: int, seed: int) -> RunSetup:
-        """Of a job on its sides, for so many steps."""
+        """The setup of a job on its two sides, for `steps` steps."""
         rollouts, trainer, sync, environment = sides.rollouts, sides.trainer, sides.sync, job.environment
         draws = Draws.of(job, steps + job.staleness, period, seed)
         places = cache_places(job, rollouts)

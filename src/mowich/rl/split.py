@@ -39,7 +39,7 @@ class Legal:
     most: int
 
     def at_most(self, chips: int) -> int:
-        """The largest size of at most so many chips; 0 for none.
+        """The largest legal size that is at most `chips`; 0 for none.
 
         >>> [Legal(server=4, unit=72, most=512).at_most(n) for n in (3, 50, 72, 200, 9999)]
         [0, 48, 72, 144, 504]
@@ -123,7 +123,7 @@ class Candidates:
 
     @classmethod
     def in_turns(cls, rollouts: SideColumns, trainers: SideColumns, most: int) -> Candidates:
-        """All pairs that are on the same chips, at most so many."""
+        """All pairs that are on the same chips, at most `most` of them."""
         same = (rollouts.system[:, None] == trainers.system[None, :]) & (trainers.chips <= most)[None, :]
         i, j = np.nonzero(same & (rollouts.chips[:, None] == trainers.chips[None, :]))
         return cls(

@@ -45,7 +45,7 @@ class Packing:
         return float(self.fill.mean())
 
     def fullest_of(self, ranks: float) -> float:
-        """Mean tokens of the fullest of so many micro-batches."""
+        """Mean tokens of the fullest of `ranks` micro-batches."""
         edges = np.arange(len(self.fill) + 1) / len(self.fill)
         return float(self.fill @ np.diff(edges ** max(ranks, 1.0)))
 
@@ -143,7 +143,7 @@ def trainer_side(
 
 
 def slowed(system: Platform, by: float) -> Platform:
-    """A machine whose software takes so many times as long on its devices; transfers take what they take."""
+    """A machine whose software takes `by` times as long on its devices; transfers take as long as before."""
     return replace(system, stack=replace(system.stack, speed=system.stack.speed / by))
 
 

@@ -437,7 +437,8 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     known = dict.fromkeys(field for row in rows for field in row)
 
     def place(row: Mapping[str, str], field: str) -> int:
-        """Of a setting that is stated any place does: its value is that of the plan."""
+        """The place of a field's path among `names`. A setting that the plan states has no path: any place serves,
+        since its value is the plan's."""
         path = row.get(field, NO_PROFILE if field.startswith("profile_") else None)
         return 0 if path is None else names.setdefault(path, len(names))
 

@@ -126,8 +126,8 @@ def ladder(limit: float) -> Floats:
 
 
 def left_tokens(s: Shapes, e: Engine, job: ServeJob, users: Floats, capacity_B: float) -> Floats:
-    """Tokens of prompts that the cache of a worker holds beside the answers of so many users of each rank group, which
-    are half written. Those of prompts that are under way are among them.
+    """Tokens of prompts that the cache of a worker holds beside the half-written answers of `users` users of each rank
+    group. Those of prompts that are under way are among them.
 
     tokens = (free_B / token_B - users * output / 2) * groups
 
@@ -592,7 +592,8 @@ def _matched(
 
 
 SHARED_QUEUE = 2
-"""Times that the number of prefill workers is looked for: with the queue of one, then with that of so many."""
+"""Times that the number of prefill workers is looked for: with the queue of one worker, then with that of the number
+found."""
 
 
 def _faster(

@@ -167,7 +167,7 @@ def decode_step(
 @dataclass(frozen=True, slots=True)
 class PromptSteps:
     """Steps that carry prompts, columns [n]: n sequences decode beside `tokens` tokens of prompts, of which each prompt
-    has `done` of its own in a step (above 1: so many whole prompts); parts: seconds."""
+    has `done` of its own in a step (above 1: a step carries several whole prompts); parts: seconds."""
 
     n: Floats
     tokens: Floats

@@ -30,7 +30,7 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
     training_logs.MAXTEXT,
     training_logs.TORCHTITAN,
 )
-"""In the order in which a file is tried: what a format writes, another's reader must not take for its own."""
+"""Readers in the order in which they try a file: no reader may take a file of another format for its own."""
 
 FORMAT_NAMES = tuple(f.name for f in FILE_FORMATS)
 

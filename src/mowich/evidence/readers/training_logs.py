@@ -24,7 +24,7 @@ from mowich.evidence.readers.record import (
 )
 
 _WARM_UP = 3
-"""The first of so many parts of the logged steps is left out, and one step at least where there are several."""
+"""The logged steps are cut into this many parts and the first is left out: one step at least if there are several."""
 
 _TITAN = re.compile(
     r"\bstep:\s*(?P<step>\d+)\b.*?\btps:\s*(?P<tps>\d+(?:,\d{3})*(?:\.\d+)?)(?:\s+tflops:\s*(?P<tflops>\d+(?:,\d{3})*(?:\.\d+)?))?"

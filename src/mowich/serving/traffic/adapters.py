@@ -77,7 +77,7 @@ class Adapters:
         self.host.clear()
 
     def extra_s(self, tokens: float) -> float:
-        """What a step of so many tokens takes for the adapters of the present batch."""
+        """Seconds that the adapters of the present batch add to a step of `tokens` tokens."""
         if not self.active:
             return 0.0
         costs = self.costs

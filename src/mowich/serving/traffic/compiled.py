@@ -177,7 +177,7 @@ class ReplicaGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSetup:
-    """What a fleet is made of, whoever plays it. decode: a pool of their own when prefill and decode are apart; way: of
+    """What a fleet is made of, in C and Python. decode: a pool of their own when prefill and decode are apart; way: of
     a cache between them; failures, chance, recovery: replicas that go; rule, decode_rule: that replicas and decoders
     come and go by (None: all are there); is_traced: whether every step is kept; media: images and sound of requests,
     with their encoders (None: text alone)."""

@@ -34,7 +34,7 @@ class EncoderTimes:
         self._known: dict[tuple[int, ...], float] = {}
 
     def seconds(self, counts: tuple[int, ...]) -> float:
-        """Of so many items of each kind."""
+        """Seconds of encoding `counts` items, a number for each kind."""
         found = self._known.get(counts)
         if found is None:
             found = self._known[counts] = self._law(counts) if any(counts) else 0.0
