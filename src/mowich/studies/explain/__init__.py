@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from mowich.facts import Facts
 from mowich.models.model import Model
+from mowich.requests.results import ExplainRequest
 from mowich.shown import Result
 from mowich.studies.explain.explainer import Explainer
 from mowich.studies.explain.explanation import Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
 
-__all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
+__all__ = ["Explainer", "Explanation", "Move", "explain", "metric_explained", "metrics"]
 
 
 def explain(
@@ -29,6 +30,12 @@ def explain(
     the facts. Raises UserError for an unknown name with the closest one, and for a row that has no plan.
     """
     return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
+
+
+def metric_explained(asked: ExplainRequest) -> Explanation:
+    """The number that a question names. Raises UserError where none is named."""
+    assert asked.metric is not None
+    return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
 def metrics(result: Result) -> list[str]:
