@@ -9,15 +9,14 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load_facts
-from mowich.requests.brief import ABOUT_MODELS, RIVALS
+from mowich.requests.brief import BRIEF
 from mowich.show.brief import brief_page
 from mowich.show.formats import interval
 from mowich.show.json import to_json
 from mowich.show.page import Page, Run, estimate_of
 from mowich.show.render.html import render_html
 from mowich.shown import Result
-from mowich.studies.answers import ask_here
-from mowich.studies.brief.one_page import brief
+from mowich.studies.brief.one_page import asked_once, page_of_known
 from mowich.web.shipped import BRIEF_FILE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "brief.md"
@@ -86,7 +85,7 @@ def brief_json(result: Result) -> str:
 
 def pages(*, with_picture: bool = False) -> dict[Path, str]:
     """The page and the answer that ships, and the picture of it."""
-    found = brief(load_facts(), against=RIVALS, models=ABOUT_MODELS, ask=ask_here).to_dict()
+    found = page_of_known(asked_once(BRIEF.of(load_facts()))).to_dict()
     pictures = {PICTURE: picture(found)} if with_picture else {}
     return {PAGE: brief_text(found), BRIEF_FILE: brief_json(found), **pictures}
 

@@ -18,6 +18,7 @@ from mowich.evidence.measured_tables import published
 from mowich.evidence.scores import Summary
 from mowich.evidence.validate import validate_rows
 from mowich.facts import load_facts
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.studies.calibrate import calibrate
 
 
@@ -46,7 +47,7 @@ def halves_of(chip: str, folder: Path) -> list[Path]:
 def half_for_other(own: Path, other: Path, folder: Path) -> HalfResult:
     """Calibrate with one table, and predict the other before and after."""
     facts, overlay = load_facts(), folder / "my.yaml"
-    found = calibrate([own], facts, out=overlay)
+    found = calibrate(CalibrateRequest(facts=facts, files=(own,), out=overlay))
     known = load_facts([overlay]) if found.written else facts
     before, after = (validate_rows(other, f).summary()["all"] for f in (facts, known))
     return HalfResult(len(found.constants), before, after)

@@ -30,6 +30,7 @@ from mowich.errors import UserError
 from mowich.evidence.fitting.moved import uncertain, with_numbers
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts, load_facts
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.serving.own_rows import OWN_ROWS, read_rows
 from mowich.show.command import command_of
 from mowich.show.json import to_json
@@ -84,7 +85,7 @@ def test_changed_links_of_trainium_are_recovered_from_nccom_test(facts: Facts, t
     log = tmp_path / "nccom.log"
     changed = facts.with_values(truth)
     log.write_text(nccom_log(collective_times(changed, "trn3:4", "all-reduce", 16), 16), encoding="utf-8")
-    found = calibrate([log], facts, setup=setup_of("trn3:4"))
+    found = calibrate(CalibrateRequest(facts=facts, files=(log,)), setup=setup_of("trn3:4"))
     narrower(found)
     assert found.after.median is not None
     assert found.before.median is not None
@@ -106,7 +107,7 @@ def test_changed_links_are_recovered_from_nccl_tests(facts: Facts, tmp_path: Pat
         files.append(tmp_path / f"r{ranks}.log")
         times = collective_times(facts.with_values(truth), f"h100:{ranks}", "all-gather", ranks)
         files[-1].write_text(nccl_log(times, ranks, "all-gather"), encoding="utf-8")
-    found = calibrate(files, facts, setup=setup_of("h100"))
+    found = calibrate(CalibrateRequest(facts=facts, files=tuple(files)), setup=setup_of("h100"))
     recovered(found, truth)
     narrower(found)
     assert [(x.format, x.points, x.refused) for x in found.files] == [("nccl-tests", len(SIZES), 0)] * 2
@@ -133,7 +134,7 @@ def test_a_changed_trainium_is_recovered_from_training_steps(facts: Facts, tmp_p
     runs = [{**run, "chip": "trn3", "precision": "bf16", "micro_batch": "1", "stack": "neuron"} for run in RUNS]
     table = tmp_path / "steps.csv"
     table.write_text(training_csv(runs, facts.with_values(truth)), encoding="utf-8")
-    found = calibrate([table], facts, out=tmp_path / "my.yaml")
+    found = calibrate(CalibrateRequest(facts=facts, files=(table,), out=tmp_path / "my.yaml"))
     narrower(found)
     known = {one.path: one for one in found.constants}
     for path, value in truth.items():
@@ -145,7 +146,7 @@ def test_a_changed_trainium_is_recovered_from_training_steps(facts: Facts, tmp_p
     assert found.left_out.median < 0.5 * found.before.median
 
     mine = load_facts([tmp_path / "my.yaml"])
-    again = calibrate([table], mine)
+    again = calibrate(CalibrateRequest(facts=mine, files=(table,)))
     assert again.before.median == pytest.approx(found.after.median, rel=1e-2)
 
 
@@ -165,7 +166,9 @@ def test_a_changed_engine_is_recovered_from_its_benchmarks(facts: Facts, tmp_pat
         objects.append(make(isl, osl, users, *served(cells, changed)))
     file = tmp_path / "bench.jsonl"
     file.write_text(json_lines(objects), encoding="utf-8")
-    found = calibrate([file], facts, setup=setup_of("h200:1", "llama-3.1-8b", tp="1", precision="bf16"))
+    found = calibrate(
+        CalibrateRequest(facts=facts, files=(file,)), setup=setup_of("h200:1", "llama-3.1-8b", tp="1", precision="bf16")
+    )
     assert not found.refused
     narrower(found)
     recovered(found, truth)
@@ -182,7 +185,10 @@ def test_vllm_on_trainium_is_the_engine_of_its_chip(facts: Facts, tmp_path: Path
     objects = [vllm_json(1024, 128, users, 150.0, 9.0) for users in (1, 2)]
     file = tmp_path / "bench.jsonl"
     file.write_text(json_lines(objects), encoding="utf-8")
-    found = calibrate([file], facts, setup=setup_of("trn3:1", "qwen3-30b-a3b", said, tp="4", precision="bf16"))
+    found = calibrate(
+        CalibrateRequest(facts=facts, files=(file,)),
+        setup=setup_of("trn3:1", "qwen3-30b-a3b", said, tp="4", precision="bf16"),
+    )
     assert not found.refused
     assert f"serving.{engine}.moe_layer" in found.asked
     assert not any(path.startswith("serving.vllm.") for path in found.asked)
@@ -224,11 +230,11 @@ def test_a_measurement_beyond_a_range_stops_at_its_end_unless_it_may_widen(facts
     times = collective_times(facts.with_values({path: 0.7 * fact.low}), "h100:4", "all-gather", 4)
     log = tmp_path / "far.log"
     log.write_text(nccl_log(times, 4, "all-gather"), encoding="utf-8")
-    kept = calibrate([log], facts, setup=setup_of("h100"))
+    kept = calibrate(CalibrateRequest(facts=facts, files=(log,)), setup=setup_of("h100"))
     narrower(kept)
     assert next(one for one in kept.constants if one.path == path).stopped
     assert any(path in text and "--widen" in text for text in kept.warnings)
-    wide = calibrate([log], facts, setup=setup_of("h100"), widen=True)
+    wide = calibrate(CalibrateRequest(facts=facts, files=(log,), widen=True), setup=setup_of("h100"))
     one = next(one for one in wide.constants if one.path == path)
     assert one.widened
     assert one.value < fact.low
@@ -249,7 +255,7 @@ def test_ranges_hold_the_truth_of_random_machines(facts: Facts, tmp_path: Path) 
         times = collective_times(facts.with_values(truth), on, "all-reduce", ranks)
         scattered = [t * float(np.exp(rng.gauss(0.0, 0.03))) for t in times]
         log.write_text(nccl_log(scattered, ranks), encoding="utf-8")
-        found = calibrate([log], facts, setup=setup_of(on))
+        found = calibrate(CalibrateRequest(facts=facts, files=(log,)), setup=setup_of(on))
         narrower(found)
         errors.append(found.left_out.median)
         for one in found.constants:
@@ -299,7 +305,7 @@ def test_an_answer_is_no_wider_with_the_overlay(facts: Facts, tmp_path: Path) ->
     runs = [{**run, "chip": "trn3", "precision": "bf16", "micro_batch": "1", "stack": "neuron"} for run in RUNS]
     table = tmp_path / "steps.csv"
     table.write_text(training_csv(runs, facts.with_values(truth)), encoding="utf-8")
-    calibrate([table], facts, out=tmp_path / "my.yaml")
+    calibrate(CalibrateRequest(facts=facts, files=(table,), out=tmp_path / "my.yaml"))
 
     def width(known: Facts) -> float:
         train = {"tokens": "1T", "seq": 8192, "batch": "256seqs"}
@@ -345,7 +351,7 @@ def test_no_measurement_that_is_usable_is_an_error(facts: Facts, tmp_path: Path)
     log = tmp_path / "a.log"
     log.write_text(nccl_log([1e-9] * len(SIZES), 8), encoding="utf-8")
     with pytest.raises(UserError, match="times the fastest link"):
-        calibrate([log], facts, setup=setup_of("h100"))
+        calibrate(CalibrateRequest(facts=facts, files=(log,)), setup=setup_of("h100"))
 
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
@@ -379,7 +385,7 @@ def test_a_changed_clock_is_recovered_from_neuron_explorer_tables(
         beside = folders[-1].with_name(f"{name}.setup.yaml")
         beside.write_text(f"on: trn3\nsimulated: {simulated}\n", encoding="utf-8")
     out = tmp_path / "my.yaml"
-    found = calibrate(folders, facts, out=out)
+    found = calibrate(CalibrateRequest(facts=facts, files=tuple(folders), out=out))
     narrower(found)
     known = {one.path: one for one in found.constants}
     assert path in known, known
@@ -402,16 +408,16 @@ def test_a_folder_that_is_no_profile_gives_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "prof"
     folder.mkdir()
     with pytest.raises(UserError, match=r"no Summary\.parquet"):
-        calibrate([folder], load_facts())
+        calibrate(CalibrateRequest(facts=load_facts(), files=(folder,)))
     (folder / "Summary.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(UserError, match=r"Summary\.parquet: not a Parquet table") as raised:
-        calibrate([folder], load_facts())
+        calibrate(CalibrateRequest(facts=load_facts(), files=(folder,)))
     assert "\n" not in raised.value.line()
     made = profiled(tmp_path / "made", "softmax")
     with pytest.raises(UserError, match=r"the simulated profile of the same kernel \(--plan"):
-        calibrate([made], load_facts(), setup=setup_of("trn3"))
+        calibrate(CalibrateRequest(facts=load_facts(), files=(made,)), setup=setup_of("trn3"))
     longer = tmp_path / "longer"
     words = ["kernel", "profile", str(KERNELS / "softmax.py"), "-k", "softmax", "x=float32[4096,2048]", "-q"]
     assert cli.run([*words, "--target", "trn3", "--parquet", str(longer)]) == 0
     with pytest.raises(UserError, match="another kernel, or other shapes"):
-        calibrate([made], load_facts(), setup=setup_of("trn3", simulated=str(longer)))
+        calibrate(CalibrateRequest(facts=load_facts(), files=(made,)), setup=setup_of("trn3", simulated=str(longer)))

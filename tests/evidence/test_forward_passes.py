@@ -22,6 +22,7 @@ from mowich.evidence.readers.read import read_measurements
 from mowich.evidence.readers.setup import Setup
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.serving.engines import profile_path, stated_facts
 from mowich.studies.calibrate import calibrate
 
@@ -78,7 +79,7 @@ def test_a_profile_gives_the_factors_of_the_engine_that_ran(seed: int, tmp_path:
     drawn["fixed"] = draw.choice([0.6, 0.75, 1.35, 1.6])
     file, out = tmp_path / "steps.csv", tmp_path / "my.yaml"
     file.write_text(table(timed(steps(60, seed), drawn, 0.01, seed)))
-    found = calibrate([file], FACTS, out=out)
+    found = calibrate(CalibrateRequest(facts=FACTS, files=(file,), out=out))
     kept = {one.path: one for one in found.constants}
     for name, value in drawn.items():
         assert kept[profile_path(name, "vllm", "b300_sxm", "dense")].value == pytest.approx(value, rel=0.12)
@@ -110,7 +111,7 @@ def test_what_says_nothing_is_not_used(seed: int, tmp_path: Path) -> None:
     file = tmp_path / "noise.csv"
     file.write_text(table(timed(steps(14, seed), {}, 0.5, seed)))
     assert cli.run(["calibrate", str(file), "--out", str(tmp_path / "my.yaml"), "--plain"]) == 3
-    found = calibrate([file], FACTS, out=tmp_path / "my.yaml")
+    found = calibrate(CalibrateRequest(facts=FACTS, files=(file,), out=tmp_path / "my.yaml"))
     assert (found.constants, found.anchors, found.written, found.overlay) == ((), 0, "", "")
     assert any("14 points are not used" in text for text in found.warnings)
     assert found.after == found.before
@@ -171,7 +172,7 @@ def test_steps_that_measure_something_else_are_refused(change: dict[str, str], s
     blank = {"min_ms": "", "max_ms": "", "n_samples": ""}
     file = tmp_path / "steps.csv"
     file.write_text(table([{**blank, **row} for row in rows[:-1]] + [{**blank, **rows[-1], **change}]))
-    found = calibrate([file], FACTS)
+    found = calibrate(CalibrateRequest(facts=FACTS, files=(file,)))
     assert [said in one.reason for one in found.refused] == [True]
     assert found.refused[0].where.endswith(":9")
 

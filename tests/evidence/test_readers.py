@@ -30,6 +30,7 @@ from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measur
 from mowich.evidence.readers.record import Reading
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.studies.calibrate import calibrate
 
 
@@ -52,7 +53,7 @@ def test_a_file_is_known_by_its_content_and_predicted(name: str, facts: Facts, t
     reading = read_measurements(file, setup)
     assert len(reading.records) == count
     assert reading.refused == ()
-    found = calibrate([file], facts, setup=setup)
+    found = calibrate(CalibrateRequest(facts=facts, files=(file,)), setup=setup)
     assert [one.reason for one in found.refused] == []
     assert len({row.point.where for row in found.rows}) == count
     assert all(row.point.where.startswith(str(file)) for row in found.rows)
@@ -93,7 +94,7 @@ def refusals(
     """What is said of a file, line by line: its refused measurements, or the error. file: in the place of `text`."""
     file = file or written(folder, "bad", text)
     try:
-        found = calibrate([file], facts, setup=setup, name=name)
+        found = calibrate(CalibrateRequest(facts=facts, files=(file,), format=name), setup=setup)
     except UserError as error:
         return error.line().splitlines()
     return [f"{one.where}: {one.reason}" for one in found.refused]
@@ -220,7 +221,7 @@ def test_a_log_of_torchtitan_on_trainium_states_its_plan_and_counts_logical_core
         assert float(row["tokens_per_s_per_chip"]) == each * float(record.cells["device_tokens_per_s"])
         kept = {"TP": "4", "DP": "16", "fsdp_zero": "3", "global_batch_seqs": "64", "recompute": "selective"}
         assert {name: row[name] for name in kept} == kept
-    found = calibrate([file], facts, setup=Setup(on="trn2", model="llama-3.1-8b"))
+    found = calibrate(CalibrateRequest(facts=facts, files=(file,)), setup=Setup(on="trn2", model="llama-3.1-8b"))
     assert len(found.rows) == 1
     assert "training.torchtitan-neuron.speed" in found.asked
     (said,) = refusals(tmp_path, facts, TITAN_NEURON, Setup(on="trn2:8", model="llama-3.1-8b"))
@@ -383,7 +384,7 @@ def test_ranks_are_devices_and_a_group_is_whole_chips(facts: Facts, tmp_path: Pa
     for column, count in (("group", 4), ("ranks", 4), ("ranks", 16)):
         table = f"system,kind,{column},bytes,time_us\ntrn3:4,all-reduce,{count},1073741824,9000\n"
         table += f"trn3:4,send-recv,{count},1024,9\n"
-        found = calibrate([written(tmp_path, f"{column}{count}", table)], facts)
+        found = calibrate(CalibrateRequest(facts=facts, files=(written(tmp_path, f"{column}{count}", table),)))
         rows[column, count] = found.rows[0].before
         assert [one.reason.split(";")[0] for one in found.refused] == ["unknown collective 'send-recv'"]
     own = mowich.collective("all-reduce", "trn3:4", sizes=[1073741824], group=4).rows[0].time_s

@@ -11,9 +11,9 @@ import pytest
 
 from measurements import training_case, training_csv
 from mowich.evidence.fitting.moved import has_range
-from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts, load_facts
 from mowich.facts.together import FITTED_TOGETHER, moves_together
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.studies.calibrate import calibrate
 from mowich.training.sensitivity import moves
 from mowich.training.step import predict_step
@@ -73,7 +73,7 @@ def test_one_step_tells_of_others_in_worlds_whose_constants_are_drawn(
         world = facts.with_values(truth)
         log, own = tmp_path / f"{k}.csv", tmp_path / f"{k}.yaml"
         log.write_text(training_csv([MEASURED], world), encoding="utf-8")
-        calibrate([log], facts, setup=Setup(on="", model="", software="", plan={}), out=own)
+        calibrate(CalibrateRequest(facts=facts, files=(log,), out=own))
         after = load_facts([own])
         assert after.text(FITTED_TOGETHER) != "none"
         for cells in OTHERS:

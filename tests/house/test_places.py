@@ -15,7 +15,7 @@ OTHERS = {
     "of a fleet": ("fleets/",),
     "of measurements": (
         *("requests/next_measure.py", "studies/next_measure.py", "cli/next.py", "evidence/prospects.py"),
-        *("requests/judging.py", "studies/judge/", "studies/answers.py", "show/kernel_judge.py"),
+        *("requests/judging.py", "studies/judge/", "show/kernel_judge.py"),
         *("api/kernel_verbs.py", "api/result_verbs.py", "studies/brief/one_page.py"),
     ),
     "of prompt tokens": (

@@ -11,8 +11,8 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.models import load_model
-from mowich.studies.answers import ask_here
 from mowich.studies.asked import ask_question
+from mowich.studies.job_answers import ask_here
 
 QUESTIONS = (
     "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3,h100 --chips 64 --set plan.tp=4",

@@ -25,11 +25,10 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import Model
-from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
+from mowich.requests.brief import BRIEF, RIVALS, BriefRequest
 from mowich.requests.jobs import CompareRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
-from mowich.studies.answers import ask_here
 from mowich.studies.brief import jobs, now, one_page, outlook
 from mowich.studies.brief.decisions import NO_VERDICT, SOME_WORK, price_verdict
 from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, TO_TRAIN, Known
@@ -48,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])
 def known(facts: Facts) -> Known:
-    return asked_once(facts, ask=ask_here, against=RIVALS, models=ABOUT_MODELS)
+    return asked_once(BRIEF.of(facts))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +64,13 @@ def small(facts: Facts, against: Sequence[str], settings: Sequence[str] = ()) ->
         patch.setattr(one_page, "fleet", lambda *a, **k: None)
         patch.setattr(one_page, "_split", lambda *a, **k: None)
         patch.setattr(one_page, "_memory", lambda *a, **k: [])
-        return asked_once(facts, ask=ask_here, against=against, models=["gpt-oss-20b"], settings=settings)
+        asked = BRIEF.of(facts, against=against, models=["gpt-oss-20b"])
+        return asked_once(replace(asked, given={"set": settings}))
 
 
 SIZES = (64, AT)
 UNREAD = "chips.mi300x.memory.hbm_bandwidth"
-CHEAP = ("--set", "prices.trn3=$0.20/chip/h", "--set", f"{UNREAD}=7 TB/s")
+CHEAP = ("prices.trn3=$0.20/chip/h", f"{UNREAD}=7 TB/s")
 
 
 def sections(known: Known) -> dict[str, Section]:
@@ -129,7 +129,7 @@ def test_each_number_is_what_its_command_answers(cheap: Known, every: int, capsy
     """The commands name the settings that the page was made of; `every`: of so many commands one is run."""
     told = sections(cheap)
     numbers = [n for row in told.values() for n in row.numbers]
-    assert all(shlex.join(CHEAP[:2]) in n.of.partition("; ")[0] for n in told["price"].numbers)
+    assert all(shlex.join(("--set", CHEAP[0])) in n.of.partition("; ")[0] for n in told["price"].numbers)
     quick = [n for n in numbers if "bulk" not in n.name and not n.name.startswith("tuned.serve")]
     asked = list(dict.fromkeys(n.of.partition("; ")[0] for n in quick))[::every]
     assert given_by_its_command([n for n in quick if n.of.partition("; ")[0] in asked], capsys) > 20 // every
@@ -369,7 +369,7 @@ def test_a_model_that_fits_nowhere_is_refused(facts: Facts, monkeypatch: pytest.
     monkeypatch.setattr(one_page, "BRIEF_SIZES", (AT,))
     small = facts.with_values({"chips.trainium3.memory.hbm_capacity": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
-        asked_once(small, ask=ask_here, against=RIVALS, models=["deepseek-v3"])
+        asked_once(BRIEF.of(small, models=["deepseek-v3"]))
 
 
 def test_commands_can_be_typed(page: Brief) -> None:
@@ -415,8 +415,7 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     }
     asked = Knowledge(facts).read(asks.BriefBody.model_validate(ask))
     assert isinstance(asked, BriefRequest)
-    settings = [word for s in ask["set"] for word in ("--set", s)]
-    known = asked_once(asked.facts, ask=ask_here, against=asked.against, models=asked.models, settings=settings)
+    known = asked_once(asked)
     page = page_of_known(known)
     rivals = {known.name(s) for s in DRAWN_RIVALS if s not in ask["against"]}
     for row in page.rows:

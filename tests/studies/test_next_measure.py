@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
 import pytest
 
 from mowich.errors import UserError
 from mowich.evidence.measured_architectures import served_on
 from mowich.facts import load_facts
+from mowich.requests.next_measure import NextRequest
 from mowich.serving.own_rows import OWN_ROWS, read_rows, rows_text
-from mowich.studies.answers import ask_here
 from mowich.studies.next_measure import next_measurements
 
 SERVED = "plan llama-3.1-8b --serve --isl 2k --osl 500 --tpot 20ms --on h200:1 --set plan.mode=aggregated"
@@ -18,7 +16,7 @@ TRAINED = "compare llama-3.1-8b --train --tokens 1T --seq 8192 --batch 128seqs -
 
 
 def _next(question: str, on: str, number: str | None = None, budget: int = 2):  # type: ignore[no-untyped-def]
-    return next_measurements(question, shlex.split(question), on=on, number=number, budget=budget, ask=ask_here)
+    return next_measurements(NextRequest(question=question, on=on, number=number, budget=budget))
 
 
 @pytest.mark.parametrize(

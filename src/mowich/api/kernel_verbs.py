@@ -12,7 +12,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.requests import advising, judging, kernels, launches, tuning
 from mowich.requests.fields import read_kernels_file
-from mowich.studies import answers
+from mowich.studies.launches import kernel_debugged, launched
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
@@ -125,7 +125,7 @@ def run_kernel(
     }
     given |= {"strict": strict, "reference": reference, "tolerance": tolerance}
     with keywords_asked(launches.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
-        return answers.launched(asked, arrays, kwargs)
+        return launched(asked, arrays, kwargs)
 
 
 def debug_kernel(
@@ -180,7 +180,7 @@ def debug_kernel(
         "tolerance": tolerance,
     }
     with keywords_asked(launches.DEBUG, None, kernel=kernel, **given) as asked:
-        return answers.kernel_debugged(asked, arrays, kwargs)
+        return kernel_debugged(asked, arrays, kwargs)
 
 
 def check_kernel(
@@ -275,7 +275,9 @@ def advise(asked: advising.AdviseRequest) -> KernelAdvice:
         >>> found.bounds["all"].gain(found.base_s) > found.edits[0].gain(found.base_s) > 0
         True
     """
-    return answers.kernel_advised(asked)
+    from mowich.studies.advise.files import file_advised
+
+    return file_advised(asked)
 
 
 @keyword_verb(judging.JUDGE, "candidates", "reference", has_facts=False)
@@ -317,7 +319,9 @@ def judge(asked: judging.JudgeRequest) -> KernelJudge:
         >>> found.best.status
         'ok'
     """
-    return answers.kernels_judged(asked)
+    from mowich.studies.judge.judge import kernels_judged
+
+    return kernels_judged(asked)
 
 
 @keyword_verb(tuning.TUNE, "file", "vary", has_facts=False)
@@ -355,4 +359,6 @@ def tune(asked: tuning.TuneRequest) -> KernelTune:
         >>> found.best[0].row.variant.settings
         {'RUN': 1024}
     """
-    return answers.kernel_tuned(asked)
+    from mowich.studies.tune.tune import kernel_tuned
+
+    return kernel_tuned(asked)

@@ -15,9 +15,8 @@ from mowich.requests import calibrate as measurements
 from mowich.requests import forecasting, known, next_measure, results
 from mowich.requests import verify as runs
 from mowich.shown import Told
-from mowich.studies import answers
 from mowich.studies import validate as _validate
-from mowich.studies.explain import Explanation
+from mowich.studies.explain import Explanation, metric_explained
 from mowich.studies.heard import note_heard
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def explain(
         '1'
     """
     with keywords_asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
-        return answers.metric_explained(asked)
+        return metric_explained(asked)
 
 
 @keyword_verb(results.VALIDATE, "path")
@@ -92,7 +91,9 @@ def calibrate(asked: measurements.CalibrateRequest) -> Calibration:
         >>> import mowich
         >>> mowich.calibrate("steps.csv", on="trn3:64", out="mine.yaml")  # doctest: +SKIP
     """
-    return answers.calibrated(asked)
+    from mowich.studies.calibrate_log import calibrated
+
+    return calibrated(asked)
 
 
 def verify(
@@ -123,9 +124,11 @@ def verify(
         >>> mowich.verify(answer, "result.json").verdict  # doctest: +SKIP
         'inside'
     """
+    from mowich.studies import verify as study
+
     given = {"pick": None if pick is None else str(pick), "format": format, "model": model}
     with keywords_asked(runs.VERIFY_RUN, facts, result=result, files=files, **given) as asked:
-        return answers.verified(asked)
+        return study.verify(asked)
 
 
 @keyword_verb(forecasting.FORECAST_LIST, "ledger", has_facts=False)
@@ -144,7 +147,9 @@ def forecasts(asked: forecasting.ForecastsRequest) -> Forecasts:
         >>> len(mowich.forecasts().rows) >= 20
         True
     """
-    return answers.forecasts_found(asked)
+    from mowich.studies.forecasts import ledger_file, read_forecasts
+
+    return read_forecasts(ledger_file(asked.ledger))
 
 
 @keyword_verb(next_measure.NEXT_MEASURE, "question", has_facts=False)
@@ -168,7 +173,9 @@ def next_measurements(asked: next_measure.NextRequest) -> NextMeasurements:
         >>> mowich.next_measurements(asked, on="h200:1", budget=1).rows[0].left < 1.0
         True
     """
-    return answers.measurements_chosen(asked)
+    from mowich.studies.next_measure import next_measurements as chosen
+
+    return chosen(asked)
 
 
 def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:
@@ -186,5 +193,7 @@ def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | Non
         >>> mowich.stale_facts("90d", as_of="2026-12-01").stale
         ()
     """
+    from mowich.studies.staleness import find_stale
+
     with keywords_asked(known.FACTS_CHECK, facts, older_than=older_than, as_of=as_of) as asked:
-        return answers.stale_found(asked, facts)
+        return find_stale(asked, facts)

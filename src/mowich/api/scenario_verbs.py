@@ -113,7 +113,7 @@ def rl(asked: RlRequest) -> RlAnswer:
         >>> run.rows[0].step_s.unit, run.rows[0].staleness_max
         ('s', 0)
     """
-    from mowich.studies.answers import rl_found
+    from mowich.studies.rl_answer import rl_found
 
     return rl_found(asked)
 

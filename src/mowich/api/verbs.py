@@ -18,7 +18,7 @@ from mowich.requests import gaps, jobs, machines
 from mowich.requests.common import model_name
 from mowich.requests.fields import Edge
 from mowich.shown import Text
-from mowich.studies import answers
+from mowich.studies import answers, job_answers
 from mowich.studies import trade as _trade
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.outcome import SystemAsk
@@ -121,7 +121,7 @@ def compare(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAns
         >>> [row.system for row in found.rows], found.rows[0].step_s.unit
         (['trn3', 'h100'], 's')
     """
-    return answers.compare_answered(asked)
+    return job_answers.compare_answered(asked)
 
 
 @keyword_verb(
@@ -166,7 +166,7 @@ def plan(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | Forwa
         >>> best.feasible, best.step_s.unit
         (True, 's')
     """
-    return answers.plan_answered(asked)
+    return job_answers.plan_answered(asked)
 
 
 @keyword_verb(about.BRIEF)
@@ -185,7 +185,9 @@ def brief(asked: about.BriefRequest) -> Brief:
         >>> print(mowich.brief().section("memory").verdict)  # doctest: +SKIP +ELLIPSIS
         In some work...
     """
-    return answers.briefed(asked)
+    from mowich.studies.brief import one_page
+
+    return one_page.brief(asked)
 
 
 def emit(row: LaunchedRow, program: str) -> Text:
@@ -345,5 +347,5 @@ def fit(asked: jobs.FitRequest) -> bool | None:
         True
     """
     if asked.forward is not None:
-        return answers.forward_found(asked, "fit").is_feasible
+        return job_answers.forward_found(asked, "fit").is_feasible
     return answers.fitted(asked).fits

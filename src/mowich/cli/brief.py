@@ -11,10 +11,10 @@ from mowich.requests import brief as requests
 @verb(app, requests.BRIEF)
 def brief(asked: requests.BriefRequest) -> None:
     """Trainium 3 on one page."""
-    from mowich.studies.answers import briefed
+    from mowich.studies.brief import one_page
 
     form = asked.form
     with progress(form.quiet):
-        result = briefed(asked)
+        result = one_page.brief(asked)
 
     emit(result.to_dict(), form, inputs=asked.given)

@@ -15,7 +15,7 @@ from mowich.requests import calibrate as asks
 def calibrate(asked: asks.CalibrateRequest) -> None:
     """Constants, their ranges, and errors before and after. Where nothing is identified and an overlay was asked for,
     none is written, and the exit code says so."""
-    from mowich.studies.answers import calibrated
+    from mowich.studies.calibrate_log import calibrated
 
     form = asked.form
     with progress(form.quiet) as line:

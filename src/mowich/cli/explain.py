@@ -21,8 +21,7 @@ def explain(asked: results.ExplainRequest) -> None:
     from mowich.show.json import finite, to_json
     from mowich.show.page import paragraphs
     from mowich.show.render.terminal import terminal
-    from mowich.studies.answers import metric_explained
-    from mowich.studies.explain import Explainer, metrics
+    from mowich.studies.explain import Explainer, metric_explained, metrics
     from mowich.studies.explain.headline import headline_metrics
     from mowich.studies.explain.tree import name_of
     from mowich.studies.record import stale_among

@@ -136,9 +136,9 @@ def facts_check(asked: known.CheckRequest) -> None:
 
 def _list_stale(asked: known.CheckRequest) -> None:
     """Facts that nobody has looked at for long; ends with the exit code of a check where there are any."""
-    from mowich.studies.answers import stale_found
+    from mowich.studies.staleness import find_stale
 
-    found = stale_found(asked)
+    found = find_stale(asked)
     emit(found.to_dict(), asked.form)
     if found.stale:
         raise typer.Exit(EXIT_CHECK_FAILED)

@@ -20,9 +20,9 @@ def kernel_advise(asked: advising.AdviseRequest) -> int:
 def _advise(asked: advising.AdviseRequest) -> None:
     from mowich.show.json import finite
     from mowich.show.kernel_advise import patches_text
-    from mowich.studies.answers import kernel_advised
+    from mowich.studies.advise.files import file_advised
 
     with progress(asked.form.quiet):
-        found = kernel_advised(asked)
+        found = file_advised(asked)
     answer = finite(found.to_dict())
     emit(answer, asked.form, after=lambda _: patches_text(answer))

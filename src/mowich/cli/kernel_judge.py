@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def kernel_judge(asked: judging.JudgeRequest) -> int:
     """Judge candidates of a kernel."""
     from mowich.show.json import finite
-    from mowich.studies.answers import kernels_judged
+    from mowich.studies.judge.judge import kernels_judged
 
     def told(judged: Judged) -> None:
         if asked.lines:

@@ -15,7 +15,7 @@ from mowich.requests import tuning
 def kernel_tune(asked: tuning.TuneRequest) -> int:
     """Tune a kernel."""
     from mowich.show.json import finite
-    from mowich.studies.answers import kernel_tuned
+    from mowich.studies.tune.tune import kernel_tuned
 
     with progress(asked.form.quiet):
         found = kernel_tuned(asked)

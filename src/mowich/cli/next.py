@@ -12,10 +12,10 @@ from mowich.requests.next_measure import NEXT_MEASURE, NextRequest
 @verb(app, NEXT_MEASURE, "next")
 def next_verb(asked: NextRequest) -> None:
     """Which measurements narrow a range most."""
-    from mowich.studies.answers import measurements_chosen
+    from mowich.studies.next_measure import next_measurements
 
     verb_words(asked.question)  # a verb that there is none of is refused at once
     with progress(asked.form.quiet) as line:
         line("asking")
-        found = measurements_chosen(asked)
+        found = next_measurements(asked)
     emit(found.to_dict(), asked.form)

@@ -35,7 +35,7 @@ def compare(asked: jobs.CompareRequest) -> None:
 
         serving(asked)
         return
-    from mowich.studies.answers import compared
+    from mowich.studies.job_answers import compared
 
     form, text = asked.form, None
     with progress(form.quiet) as line:
@@ -71,7 +71,7 @@ def plan(asked: jobs.PlanRequest) -> None:
 
         serving(asked)
         return
-    from mowich.studies.answers import plan_text, planned
+    from mowich.studies.job_answers import plan_text, planned
     from mowich.studies.trade import trades
 
     form = asked.form
@@ -153,7 +153,7 @@ def fit(asked: jobs.FitRequest) -> None:
 
 def _answer_forward(asked: jobs.JobRequest, said: ForwardVerb, top: int = 1) -> None:
     """Forward passes: images, clips, encoders."""
-    from mowich.studies.answers import forward_found
+    from mowich.studies.job_answers import forward_found
 
     form = asked.form
     with progress(form.quiet) as line:

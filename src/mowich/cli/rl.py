@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @verb(app, RL)
 def rl(asked: RlRequest) -> None:
     """A step of a run, or the split of chips that costs least."""
-    from mowich.studies.answers import rl_found
+    from mowich.studies.rl_answer import rl_found
 
     form = asked.form
     with progress(form.quiet) as line:

@@ -34,15 +34,15 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
 
 def answer_rates(asked: jobs.PlanRequest) -> None:
     """`plan --serve` with a load."""
-    from mowich.studies import answers
+    from mowich.studies import job_answers
     from mowich.studies.rates import rates_exit_code
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"simulating deployments on {', '.join(asked.systems)}")
-        result = answers.rated_planned(asked)
+        result = job_answers.rated_planned(asked)
 
-    text = partial(answers.plan_text, result, asked) if asked.emit is not None and result.rows else None
+    text = partial(job_answers.plan_text, result, asked) if asked.emit is not None and result.rows else None
     is_bundle = asked.emit is not None and form.out is not None
     form = form if asked.emit is None else replace(form, out=None)  # it names the folder of a bundle
     emit(
@@ -74,19 +74,20 @@ def _drawn(result: ServeResult, form: Form, how: Style) -> str:
 
 def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
     """`plan --serve` and `compare --serve`."""
-    from mowich.studies import answers
+    from mowich.studies import job_answers
     from mowich.studies.serving_plan import exit_code
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"searching {', '.join(asked.systems)}")
-        result = (
-            answers.served_planned(asked) if isinstance(asked, jobs.PlanRequest) else answers.served_compared(asked)
-        )
+        if isinstance(asked, jobs.PlanRequest):
+            result = job_answers.served_planned(asked)
+        else:
+            result = job_answers.served_compared(asked)
 
     text = None
     if isinstance(asked, jobs.PlanRequest):
-        text = None if asked.emit is None else partial(answers.plan_text, result, asked)
+        text = None if asked.emit is None else partial(job_answers.plan_text, result, asked)
     elif asked.emits is not None:
         from mowich.studies.best_emitted import best_text
 

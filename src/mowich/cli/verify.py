@@ -14,10 +14,10 @@ from mowich.requests import verify as asks
 @verb(app, asks.VERIFY_RUN)
 def verify(asked: asks.VerifyRequest) -> None:
     """Measured beside predicted. The exit code says whether a figure lies outside of its range."""
-    from mowich.studies.answers import verified
+    from mowich.studies import verify as study
 
     with progress(asked.form.quiet) as line:
-        result = verified(asked, line)
+        result = study.verify(asked, line)
     emit(result.to_dict(), asked.form, inputs=asked.given)
     if result.verdict == "outside":
         raise typer.Exit(EXIT_CHECK_FAILED)

@@ -128,14 +128,14 @@ class CalibrateRequest(Asked):
     replayed."""
 
     files: tuple[Path, ...]
-    out: Path | None
-    on: str | None
-    model: str | None
-    software: str | None
-    plan: Mapping[str, str] | None
-    format: str | None
-    scenario: Path | None
-    widen: bool
+    out: Path | None = None
+    on: str | None = None
+    model: str | None = None
+    software: str | None = None
+    plan: Mapping[str, str] | None = None
+    format: str | None = None
+    scenario: Path | None = None
+    widen: bool = False
 
 
 def _calibrate(reader: QuestionReader) -> CalibrateRequest:

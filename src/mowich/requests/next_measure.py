@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mowich.requests.calibrate import CALLED_OR_TYPED
 from mowich.requests.common import FORM, Request, form_of
 from mowich.requests.fields import whole, word
 from mowich.requests.schema import QuestionReader, Schema
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
 
 _NEXT_ON = word(
     "on",
@@ -49,12 +54,15 @@ _BUDGET = whole(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextRequest(Request):
-    """What to measure next for a question. on: a system; number: None: the one that ranks."""
+    """What to measure next for a question. on: a system; number: None: the one that ranks; facts, model: that the
+    question is asked of, in the place of those that it names (None: as it says)."""
 
     on: str
     question: str
     number: str | None
     budget: int
+    facts: Facts | None = None
+    model: Model | None = None
 
 
 def _next(reader: QuestionReader) -> NextRequest:

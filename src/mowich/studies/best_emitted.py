@@ -8,7 +8,7 @@ from dataclasses import fields
 from mowich.errors import UserError
 from mowich.requests import jobs
 from mowich.shown import Result
-from mowich.studies import answers
+from mowich.studies import job_answers
 from mowich.studies.compare import Comparison
 from mowich.studies.ranking import names_listed, ranking, rows_of
 from mowich.studies.serving_plan import ServeResult
@@ -30,8 +30,8 @@ def best_text(result: Comparison | ServeResult, asked: jobs.CompareRequest) -> s
     for row in sorted(there, key=lambda row: (1 if is_priced else -1) * (row[key]["value"] or math.inf)):
         of_one = _plan_of(row, asked)
         try:
-            found = answers.planned(of_one) if asked.train is not None else answers.served_planned(of_one)
-            text = answers.plan_text(found, of_one)
+            found = job_answers.planned(of_one) if asked.train is not None else job_answers.served_planned(of_one)
+            text = job_answers.plan_text(found, of_one)
         except UserError as error:
             if error.field == "out":
                 raise

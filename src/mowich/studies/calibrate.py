@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.shown import Keyed, Rows, Shown
 
 UNEXPLAINED = 0.3
@@ -159,28 +159,22 @@ class Calibration(Shown):
         return [path for path in self.asked if path not in moved]
 
 
-def calibrate(
-    files: Sequence[Path],
-    facts: Facts,
-    *,
-    setup: Setup | None = None,
-    out: Path | None = None,
-    name: str | None = None,
-    widen: bool = False,
-    tell: _Teller = lambda text: None,
-) -> Calibration:
-    """Fit the constants that the files identify. setup: what logs do not state; out: the overlay to write; name: of the
-    format of all files; widen: constants may pass today's ranges. Raises UserError or UserErrors, each one line with
-    file and line, for files that cannot be read and for measurements of which none is usable."""
-    setup = setup or Setup()
+def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Teller = lambda text: None) -> Calibration:
+    """Fit the constants that the files identify. setup: what the files do not state, None: as the question says; tell:
+    is told what goes on. Raises UserError or UserErrors, each one line with file and line, for files that cannot be
+    read and for measurements of which none is usable."""
+    facts, out = asked.facts, asked.out
+    setup = setup or Setup(
+        on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {}
+    )
     check_words(setup.plan)
     tell("reading")
-    readings = read_files(files, setup, name)
+    readings = read_files(asked.files, setup, asked.format)
     parts, refused = predictors(readings, facts, tell)
     facts = next((part.facts for part in parts if isinstance(part, forward_passes.ForwardPredictor)), facts)
     if not parts:
         raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
-    found, choices = used_of(parts, facts, widen=widen, tell=tell)
+    found, choices = used_of(parts, facts, widen=asked.widen, tell=tell)
     fitted = fitted_facts(found, facts)
     rows = [row for one in choices for row in one.rows]
     points = [point for one in choices for point in one.part.points]

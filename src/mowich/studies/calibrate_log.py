@@ -27,7 +27,8 @@ from mowich.files import open_lines
 from mowich.requests.calibrate import CalibrateRequest
 from mowich.serving.engines import PROFILE_FACTORS, PROFILES, architecture, profile_path
 from mowich.shown import Rows
-from mowich.studies.calibrate import CalibratedPoint, Calibration, CountedFile, ErrorSummary
+from mowich.studies.calibrate import CalibratedPoint, Calibration, CountedFile, ErrorSummary, calibrate
+from mowich.studies.heard import heard
 from mowich.studies.traffic import simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
@@ -57,6 +58,13 @@ class _Seen:
         """What a half of the requests saw: `_SHOWN`."""
         e2e = self.e2e[half]
         return np.array([self.ttft[half].mean(), self.tpot[half].mean(), e2e.mean(), np.quantile(e2e, 0.99)])
+
+
+@heard()
+def calibrated(asked: CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:
+    """What measurements say of the constants: of all files together, or of a log that a scenario replays. Writes the
+    overlay that was asked for. tell: is told what goes on."""
+    return calibrate(asked, tell=tell) if asked.scenario is None else calibrate_log(asked, tell)
 
 
 def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,10 +21,13 @@ from mowich.evidence.fitting.overlay import overlay_text
 from mowich.evidence.prospects import worth_most
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.requests.next_measure import NextRequest
 from mowich.requests.results import facts_of_result
 from mowich.shown import Keyed, Result, Rows, Shown
+from mowich.studies.asked import question_words
 from mowich.studies.explain import Explainer
 from mowich.studies.explain.tree import ResultPath, at, find_path, is_estimate, name_of
+from mowich.studies.job_answers import ask_here
 from mowich.studies.next_offers import AskWords, MeasuringOffer, MeasuringOffers, Rest, offers_beside
 from mowich.studies.next_prices import price_offers, squared
 from mowich.studies.next_serving import served_offers
@@ -115,47 +119,38 @@ class _Asked:
         return same[0] if same and same[0][self.number]["value"] is not None else None
 
 
-def next_measurements(
-    question: str,
-    words: Sequence[str],
-    *,
-    on: str,
-    number: str | None,
-    budget: int,
-    ask: AskWords,
-    facts: Facts | None = None,
-) -> NextMeasurements:
-    """The measurements of a budget. words: of the question; ask: answers one; facts: those that it asks of, None: as
-    the answer says. Raises UserError for another kind of question, without a row of the chip, or without a number that
-    has a range."""
+def next_measurements(asked: NextRequest) -> NextMeasurements:
+    """The measurements of a budget. Raises UserError for another kind of question, without a row of the chip, or
+    without a number that has a range."""
+    words, ask = question_words(asked.question), partial(ask_here, facts=asked.facts, model=asked.model)
     result = ask(words)
-    facts = facts_of_result(result) if facts is None else facts
+    facts = facts_of_result(result) if asked.facts is None else asked.facts
     if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
             "is of a question that measurements are not chosen for",
             field="for",
-            given=question,
+            given=asked.question,
             allowed="compare or plan, with --train or --serve, and no load (--rate, --users)",
         )
-    system = resolve(facts, on)
-    path = _number(result, facts, system, on, number)
-    asked = _Asked(words=words, result=result, path=path, facts=facts, system=system, spec=on, ask=ask)
-    found = _offers(asked)
-    rows = _chosen(asked, found, budget)
+    system = resolve(facts, asked.on)
+    path = _number(result, facts, system, asked)
+    known = _Asked(words=words, result=result, path=path, facts=facts, system=system, spec=asked.on, ask=ask)
+    found = _offers(known)
+    said = {"for": asked.question, "on": asked.on, "number": asked.number, "budget": asked.budget}
     return NextMeasurements(
-        question=question,
-        on=on,
+        question=asked.question,
+        on=asked.on,
         number=name_of(result, path),
         estimate=Estimate.from_dict(at(result, path)),
-        rows=Rows(rows),
+        rows=Rows(_chosen(known, found, asked.budget)),
         offered=len(found.offers),
         remains=found.remains,
-        inputs={"for": question, "on": on, "number": number, "budget": budget, "set": [], "facts_dirs": []},
+        inputs={**said, "set": [], "facts_dirs": []},
         facts_hash=str(result["facts_hash"]),
     )
 
 
-def _number(result: Result, facts: Facts, system: System, on: str, number: str | None) -> ResultPath:
+def _number(result: Result, facts: Facts, system: System, asked: NextRequest) -> ResultPath:
     """The path of the number that is asked of, in a row of the chip."""
     main = "rows" if "rows" in result else "plans"
     rows = result[main]
@@ -164,16 +159,19 @@ def _number(result: Result, facts: Facts, system: System, on: str, number: str |
         raise UserError(
             f"the question has no row of {system.chip}",
             field="on",
-            given=on,
+            given=asked.on,
             allowed=", ".join(str(row["system"]) for row in rows),
         )
     ranged = [(main, i, key) for i in here for key, node in rows[i].items() if is_estimate(node) and squared(node)]
-    if number is not None:
-        path = find_path(result, number)
+    if asked.number is not None:
+        path = find_path(result, asked.number)
         if path not in ranged:
             allowed = ", ".join(name_of(result, one) for one in ranged)
             raise UserError(
-                f"is no number with a range, of a row of {system.chip}", field="number", given=number, allowed=allowed
+                f"is no number with a range, of a row of {system.chip}",
+                field="number",
+                given=asked.number,
+                allowed=allowed,
             )
         return path
     chosen = next((one for name in ASKED_NUMBERS for one in ranged if one[2] == name), None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from mowich.facts import Facts
+from mowich.facts import Facts, load_facts
 from mowich.facts.freshness import last_looks
 from mowich.facts.schema import FreshnessLimit, LastLook
+from mowich.requests.known import CheckRequest
 from mowich.shown import Shown
 
 
@@ -39,8 +40,10 @@ class Staleness(Shown):
     facts_hash: str
 
 
-def find_stale(facts: Facts, older_than_s: float, as_of: datetime.date) -> Staleness:
-    """The facts whose last look is older than that."""
+def find_stale(asked: CheckRequest, facts: Facts | None = None) -> Staleness:
+    """The facts whose last look is older than is asked. facts: None: those that ship, with the user's."""
+    facts, older_than_s = facts or load_facts(asked.dirs), asked.stale_s or 0.0
+    as_of = asked.as_of or datetime.date.today()
     found = last_looks(facts, as_of)
     ages = [one.age_days for one in found if one.age_days is not None]
     return Staleness(

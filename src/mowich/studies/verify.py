@@ -29,10 +29,12 @@ from mowich.examples import example_name
 from mowich.facts import Facts
 from mowich.launch.serving_benchmark import sent_load
 from mowich.machines.system import parse_spec, resolve
+from mowich.requests.calibrate import CalibrateRequest
 from mowich.requests.result_check import whole_result
 from mowich.requests.verify import VerifyRequest
 from mowich.shown import Result, Rows, Shown
 from mowich.studies.calibrate import Calibration, calibrate
+from mowich.studies.heard import heard
 from mowich.studies.verified import MORE_IS_FASTER, Cause, FigureStatus, Forecast, SetupItem, VerifiedFigure
 
 RunVerdict = Literal["inside", "outside", "another setup", "nothing to compare"]
@@ -324,6 +326,7 @@ def _agree(word: str, mine: str, stated: str) -> bool:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+@heard()
 def verify(asked: VerifyRequest, tell: Callable[[str], None] = lambda text: None) -> Verification:
     """Hold logs beside a row of a result. Raises UserError or UserErrors, each one line, for logs that cannot be read,
     that are of other work, and for a result that no log measures."""
@@ -469,7 +472,7 @@ def _made_of(
         f" --software {setup.software} --plan {words} --out my.yaml"
     )
     try:
-        return calibrate(logs, facts, setup=setup, name=name), said
+        return calibrate(CalibrateRequest(facts=facts, files=tuple(logs), format=name), setup=setup), said
     except UserErrors as errors:
         return "; ".join(error.what for error in errors.errors), said
     except UserError as error:

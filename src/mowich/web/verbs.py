@@ -55,13 +55,13 @@ def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult,
 
 def _row(ask: asks.Ask, place: int, got: jobs.CompareRequest) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
-    from mowich.studies import answers
     from mowich.studies import compare as study
+    from mowich.studies import job_answers
 
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
-        return answers.served_compared(replace(got, systems=(got.systems[place],)))
+        return job_answers.served_compared(replace(got, systems=(got.systems[place],)))
     one = study.system_asks(got).asks[place]
     near = ask.nearby.get(got.systems[place])
     if near:
@@ -212,7 +212,7 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
 
 def forward(ask: asks.Ask, known: Knowledge) -> bytes:
     """Forward passes on several systems, the best plans of one, or whether a model fits."""
-    from mowich.studies.answers import forward_found
+    from mowich.studies.job_answers import forward_found
 
     got = known.work(ask)
     verbs: Mapping[type, ForwardVerb] = {jobs.PlanRequest: "plan", jobs.FitRequest: "fit"}
@@ -223,18 +223,18 @@ def forward(ask: asks.Ask, known: Knowledge) -> bytes:
 
 def plan(ask: asks.Ask, known: Knowledge) -> bytes:
     """The best plans of one system."""
-    from mowich.studies import answers, trade
+    from mowich.studies import job_answers, trade
 
     got = known.read(ask)
     assert isinstance(got, jobs.PlanRequest)
     if got.forward is not None:
         return forward(ask, known)
     if got.load is not None:
-        result = answers.rated_planned(got).to_dict()
+        result = job_answers.rated_planned(got).to_dict()
     elif got.serve is not None:
-        result = answers.served_planned(got).to_dict()
+        result = job_answers.served_planned(got).to_dict()
     else:
-        plans = answers.planned(got)
+        plans = job_answers.planned(got)
         beside = trade.trades(plans, got.fixed, with_why=got.neighbours, with_front=got.pareto)
         result = {**plans.to_dict(), **beside.to_dict()}
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
@@ -283,14 +283,14 @@ def value(ask: asks.Ask, known: Knowledge) -> bytes:
 
 def brief(ask: asks.Ask, known: Knowledge) -> bytes:
     """Trainium 3 on one page: the brief that ships where it holds for these facts, else a new one."""
-    from mowich.studies import answers
+    from mowich.studies.brief import one_page
     from mowich.web.shipped import is_current, shipped_brief
 
     got = known.read(ask)
     assert isinstance(got, briefs.BriefRequest)
     result = shipped_brief()
     if not is_current(result, got):
-        result = answers.briefed(got).to_dict()
+        result = one_page.brief(got).to_dict()
     return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
@@ -363,7 +363,7 @@ def rl(ask: asks.Ask, known: Knowledge) -> bytes:
     """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
     question, and the same as a scenario."""
     from mowich.show.command import command_of
-    from mowich.studies.answers import rl_found
+    from mowich.studies.rl_answer import rl_found
     from mowich.web.scenario import rl_fields, rl_yaml
 
     given = ask.values()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,18 +10,18 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.examples import names_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.progress import course
-from mowich.requests.brief import BRIEF_SIZES
+from mowich.requests.brief import BRIEF_SIZES, BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.jobs import CompareRequest
+from mowich.requests.next_measure import NextRequest
 from mowich.requests.rl import RL
 from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
-from mowich.shown import Result, Rows
+from mowich.shown import Rows
 from mowich.software.engine import engine_for
 from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
@@ -62,6 +61,7 @@ from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
+from mowich.studies.heard import heard
 from mowich.studies.next_measure import NextMeasurements, next_measurements
 from mowich.studies.rl_answer import rl
 from mowich.studies.rl_split import RlSplit
@@ -69,9 +69,6 @@ from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
 from mowich.training.tuned import has_kernels
-
-Asking = Callable[[Sequence[str], Facts, Model], Result]
-"""Answers the words of a command, of facts and with a model in the place of the one that is named."""
 
 _FLEET = "rainier"
 """The scenario of a fleet that a brief reads."""
@@ -103,33 +100,18 @@ _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
 """Amounts of memory that are looked at, of today's: even steps, of which one is twice today's."""
 
 
-def asked_once(
-    facts: Facts,
-    *,
-    against: Sequence[str],
-    models: Sequence[str | Model],
-    ask: Asking,
-    settings: Sequence[str] = (),
-) -> Known:
-    """The answers that the questions read. ask: answers a command that is no comparison of here; settings: words of a
-    command line that make these facts. Raises UserError where a rival is Trainium 3 itself, and where the first model
-    has no plan on it."""
-    if SUBJECT in against:
+def asked_once(asked: BriefRequest) -> Known:
+    """The answers that the questions read. Raises UserError where a rival is Trainium 3 itself, and where the first
+    model has no plan on it."""
+    if SUBJECT in asked.against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
-    chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
-    with course(len(BRIEF_SIZES) + len(chosen) + 5) as begin:
-        return _known(facts, tuple(against), chosen, tuple(settings), ask, begin)
+    with course(len(BRIEF_SIZES) + len(asked.models) + 5) as begin:
+        return _known(asked, begin)
 
 
-def _known(
-    facts: Facts,
-    against: tuple[str, ...],
-    chosen: tuple[Model, ...],
-    settings: tuple[str, ...],
-    asking: Asking,
-    begin: Callable[[str], None],
-) -> Known:
-    """The same of models that are read. begin: is told what is asked next."""
+def _known(asked: BriefRequest, begin: Callable[[str], None]) -> Known:
+    """The same, each told before it is asked. begin: is told."""
+    facts, against, chosen = asked.facts, asked.against, asked.models
     systems, first = (SUBJECT, *against), chosen[0]
     reads: list[ReadBy] = []
     ask = _Trained(facts=facts, model=first, reads=reads)
@@ -157,11 +139,11 @@ def _known(
         begin(f"serving {model.name}")
         for name, (_, job) in SERVED_JOBS.items():
             key = (name, model.name)
-            asked = _Served(facts=facts, model=model, job=job, key=key, bases=bases, rests_on=rests, reads=reads)
-            served[key] = asked.ask(systems)
-            tuned |= {(*key, s): asked.ask((s,), HAND_TUNED).rows[0] for s in own}
+            job_asked = _Served(facts=facts, model=model, job=job, key=key, bases=bases, rests_on=rests, reads=reads)
+            served[key] = job_asked.ask(systems)
+            tuned |= {(*key, s): job_asked.ask((s,), HAND_TUNED).rows[0] for s in own}
             if job is TO_SERVE:
-                announced[model.name] = asked.ask((NEXT,)).rows[0]
+                announced[model.name] = job_asked.ask((NEXT,)).rows[0]
     for s, machine in machines.items():
         if words := trained_basis(facts, first, machine.id):
             bases["train", first.name, s] = words
@@ -188,12 +170,12 @@ def _known(
     begin("in reinforcement learning over two vendors")
     split = _split(facts, first, systems[:2], reads)
     begin("what measurements would settle")
-    settles = _settles(facts, first, asking)
+    settles = _settles(facts, first)
     return Known(
         facts=facts,
         rivals=against,
         models=chosen,
-        settings=settings,
+        settings=_settings(asked.given),
         sizes=sizes,
         tuned={row.system: row for row in at_best},
         future=future,
@@ -223,17 +205,22 @@ def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadB
     return found
 
 
-def _settles(facts: Facts, model: Model, asking: Asking) -> NextMeasurements | None:
+def _settings(given: Mapping[str, object]) -> tuple[str, ...]:
+    """Words of a command line that make the facts of a question."""
+    return tuple(
+        word
+        for option, key in (("--set", "set"), ("--facts", "facts_dirs"))
+        for value in given.get(key) or ()  # type: ignore[attr-defined]
+        for word in (option, str(value))
+    )
+
+
+def _settles(facts: Facts, model: Model) -> NextMeasurements | None:
     """What measurements would narrow the cost of a token most, in training on Trainium 3; None where it is sure."""
-    words = shlex.split(train_command(model.name, (SUBJECT,), AT))
-
-    def ask(again: Sequence[str]) -> Result:
-        return asking(again, facts, model)
-
+    question = train_command(model.name, (SUBJECT,), AT)
+    asked = NextRequest(on=SUBJECT, question=question, number=None, budget=SETTLED_BY, facts=facts, model=model)
     try:
-        return next_measurements(
-            shlex.join(words), words, on=SUBJECT, number=None, budget=SETTLED_BY, ask=ask, facts=facts
-        )
+        return next_measurements(asked)
     except UserError:  # no number of the row has a range
         return None
 
@@ -429,25 +416,11 @@ def _fewest(facts: Facts, model: Model) -> ServeRow | None:
     return None
 
 
-def brief(
-    facts: Facts,
-    *,
-    against: Sequence[str],
-    models: Sequence[str | Model],
-    ask: Asking,
-    given: Mapping[str, object] | None = None,
-) -> Brief:
-    """Trainium 3 on one page. against: machines that it is set beside, the first is the one that `gap`
-    explains; models: the first is trained, all are served; given: the settings and folders that made the facts, "set"
-    and "facts_dirs". Raises UserError where a rival is Trainium 3 itself, and where the first model has no plan on
-    it."""
-    settings = [
-        word
-        for option, key in (("--set", "set"), ("--facts", "facts_dirs"))
-        for value in (given or {}).get(key) or ()  # type: ignore[attr-defined]
-        for word in (option, str(value))
-    ]
-    return page_of_known(asked_once(facts, against=against, models=models, ask=ask, settings=settings))
+@heard()
+def brief(asked: BriefRequest) -> Brief:
+    """Trainium 3 on one page. Raises UserError where a rival is Trainium 3 itself, and where the first model has no
+    plan on it."""
+    return page_of_known(asked_once(asked))
 
 
 def page_of_known(known: Known) -> Brief:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mowich.facts import Facts
+from mowich.requests.results import ExplainRequest
 from mowich.shown import Result
 from mowich.studies.explain.explanation import Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mowich.models.model import Model
     from mowich.studies.explain.explainer import Explainer
 
-__all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
+__all__ = ["Explainer", "Explanation", "Move", "explain", "metric_explained", "metrics"]
 
 
 def __getattr__(name: str) -> object:
@@ -44,6 +45,12 @@ def explain(
     from mowich.studies.explain.explainer import Explainer
 
     return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
+
+
+def metric_explained(asked: ExplainRequest) -> Explanation:
+    """The number that a question names. Raises UserError where none is named."""
+    assert asked.metric is not None
+    return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
 def metrics(result: Result) -> list[str]:

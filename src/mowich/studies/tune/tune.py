@@ -15,10 +15,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mowich.errors import UserError
+from mowich.examples import example_name
 from mowich.neuroncore.order import order_between
+from mowich.nki.check import kernels_text
 from mowich.progress import tell
+from mowich.requests.debugging import ReferenceFile
+from mowich.requests.tuning import TuneRequest
 from mowich.shown import Keyed, Rows, Shown
-from mowich.studies.judge.candidate import Arguments, KernelCandidate, OwnArguments, expected_by, run_candidate, runs_of
+from mowich.studies.judge.candidate import (
+    Arguments,
+    JudgeRun,
+    KernelCandidate,
+    OwnArguments,
+    expected_by,
+    run_candidate,
+    runs_of,
+)
 from mowich.studies.judge.closed import readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.judge import JUDGE_STATUSES, JudgeAsk, Judged, judge_kernels, ranked_by_time
@@ -193,6 +205,34 @@ class _Search:
         """Those of the space that are good, the fastest first."""
         rows = [row for number, row in self.found[target].items() if row.is_good and number != AS_IS]
         return sorted(rows, key=lambda row: (row.costs(), row.variant.number))
+
+
+def kernel_tuned(asked: TuneRequest) -> KernelTune:
+    """A kernel with other constants, each variant timed by the clock."""
+    judge = JudgeAsk(
+        reference=asked.reference or ReferenceFile(asked.file, ""),
+        kernel=asked.kernel,
+        how=JudgeRun(target=asked.on[0], lnc=asked.lnc, version=asked.nki),
+        shapes=asked.shapes,
+        seeds=asked.seeds,
+        seed=asked.seed,
+        tolerance=asked.tolerance,
+        at_once=asked.processes,
+        time_s=asked.timeout_s,
+        memory_B=int(asked.memory_GiB * 2**30),
+    )
+    return tune_kernel(
+        TuneAsk(
+            file=example_name(asked.file, "kernels") or str(asked.file),
+            text=kernels_text(asked.file),
+            vary=asked.vary,
+            targets=asked.on,
+            judge=judge,
+            has_reference=asked.reference is not None,
+            limit=asked.limit,
+            prunes=not asked.all_values,
+        )
+    )
 
 
 def tune_kernel(ask: TuneAsk) -> KernelTune:
