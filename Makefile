@@ -73,17 +73,14 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile many
 	$(MAKE) --no-print-directory elsewhere ARGS=--all
 	$(PYTHON) -m venv $(VENV)-slow
-	$(VENV)-slow/bin/python $(LOCKED) -r requirements.lock
-	$(VENV)-slow/bin/python $(PIP) -r requirements-slow.txt
+	$(VENV)-slow/bin/python $(LOCKED) --torch -r requirements.lock -r requirements-slow.lock
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
 	$(VENV)-slow/bin/python tests/slow/check_decoders.py
 	$(MAKE) --no-print-directory test-capture
 	$(PYTHON) -m venv $(VENV)-launch
-	$(VENV)-launch/bin/python $(LOCKED) -r requirements.lock
-	$(VENV)-launch/bin/python $(PIP) -r requirements-launch.txt
-	$(VENV)-launch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  vllm==0.33.0 torchtitan==0.3.0 sglang==0.5.23 ipython==9.18.1 torchao==0.18.0
+	$(VENV)-launch/bin/python $(LOCKED) --torch -r requirements.lock
+	$(VENV)-launch/bin/python $(LOCKED) -r requirements-launch.lock -r requirements-launchers.lock
 	MEGATRON="$(MEGATRON)" MAXTEXT_PYTHON="$(MAXTEXT_PYTHON)" CRDS="$(CRDS)" $(VENV)-launch/bin/python tests/slow/check_launch.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
 	$(PYTHON) -m venv $(VENV)-ray
@@ -96,10 +93,9 @@ test-capture: $(VENV)-capture/.installed
 	PYTHONPATH=src $(VENV)-capture/bin/python -m pytest -q tests/capture
 	for check in tests/capture/check_*.py; do PYTHONPATH=src $(VENV)-capture/bin/python $$check || exit; done
 
-$(VENV)-capture/.installed: requirements.lock requirements-capture.txt
+$(VENV)-capture/.installed: requirements.lock requirements-torch.lock requirements-capture.lock
 	$(PYTHON) -m venv $(VENV)-capture
-	$(VENV)-capture/bin/python $(LOCKED) -r requirements.lock
-	$(VENV)-capture/bin/python $(PIP) -r requirements-capture.txt
+	$(VENV)-capture/bin/python $(LOCKED) --torch -r requirements.lock -r requirements-capture.lock
 	touch $@
 
 # hostile input drawn from seeds (docs/project/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
@@ -137,9 +133,9 @@ $(VENV)-web/.installed: tests/web/requirements.lock
 accuracy-peers: $(STAMP) $(VENV)-peers-aiconfigurator/.installed
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
-$(VENV)-peers-aiconfigurator/.installed:
+$(VENV)-peers-aiconfigurator/.installed: requirements-peers.lock
 	$(PYTHON) -m venv $(VENV)-peers-aiconfigurator
-	$(VENV)-peers-aiconfigurator/bin/python $(PIP) aiconfigurator==0.12.0
+	$(VENV)-peers-aiconfigurator/bin/python $(LOCKED) -r requirements-peers.lock
 	touch $@
 
 bench: $(STAMP)
@@ -205,14 +201,14 @@ conformance: $(VENV)-conformance/.installed
 third-party: $(VENV)-conformance/.installed
 	$(VENV)-conformance/bin/python tests/conformance/third_party.py $(if $(CHECKOUTS),--checkouts "$(abspath $(CHECKOUTS))") --report docs/records/conformance.md
 
-$(VENV)-conformance/.installed: requirements.lock tests/conformance/requirements.txt
+$(VENV)-conformance/.installed: requirements.lock requirements-torch.lock tests/conformance/requirements.lock
 	$(PYTHON) -m venv $(VENV)-conformance
-	$(VENV)-conformance/bin/python $(LOCKED) -r requirements.lock
-	$(VENV)-conformance/bin/python $(PIP) -r tests/conformance/requirements.txt
+	$(VENV)-conformance/bin/python $(LOCKED) --torch -r requirements.lock -r tests/conformance/requirements.lock
 	touch $@
 
 # versions that everyone installs, with the hash of each of their files; edit pyproject.toml, then run this, and `make sbom`.
-# The hashes are those of all platforms and Pythons
+# The hashes are those of all platforms and Pythons. Where torch is needed, its locks hold it and its binaries, and the environment's lock
+# the rest. requirements-torch-cpu.lock is written by hand: it holds what no registry has
 UV   := uv==0.13.9
 HASH := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock:
@@ -224,8 +220,17 @@ lock:
 	build/lock/bin/python $(PIP) $(UV)
 	build/lock/bin/uv $(HASH) --no-deps build/lock/pins.txt -o requirements.lock
 	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock
-	build/lock/bin/uv $(HASH) requirements-site.txt -o requirements-site.lock
-	build/lock/bin/uv $(HASH) tests/web/requirements.txt -o tests/web/requirements.lock
+	for list in requirements-site requirements-peers tests/web/requirements; do \
+	  build/lock/bin/uv $(HASH) $$list.txt -o $$list.lock || exit; done
+	build/lock/bin/uv $(HASH) requirements-torch.txt -o build/lock/torch.lock
+	sed -nE 's/^((torch|triton|nvidia|cuda)[a-z0-9-]*==.*) \\$$/\1/p' build/lock/torch.lock > build/lock/torch.txt
+	build/lock/bin/uv $(HASH) --no-deps build/lock/torch.txt -o requirements-torch.lock
+	no_torch="$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements-torch.lock)" && \
+	for list in requirements-capture requirements-slow tests/conformance/requirements; do \
+	  build/lock/bin/uv $(HASH) $$no_torch -c build/lock/pins.txt -c requirements-torch.txt $$list.txt -o $$list.lock || exit; done; \
+	build/lock/bin/uv $(HASH) $$(echo "$$no_torch" | grep -v triton) --overrides requirements-launch.txt \
+	  -c build/lock/pins.txt requirements-launch.txt -o requirements-launch.lock
+	build/lock/bin/uv $(HASH) --no-deps requirements-launchers.txt -o requirements-launchers.lock
 	echo "$(UV)" | build/lock/bin/uv $(HASH) - -o requirements-uv.lock
 	rm -rf build/lock
 
@@ -239,7 +244,9 @@ sbom: $(STAMP)
 	$(BIN)/python tools/supply.py --sbom
 
 # known weaknesses of every package that a lock names, asked of PyPI; it ends with an error where PyPI cannot be asked
-LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-uv.lock tests/web/requirements.lock
+LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-uv.lock tests/web/requirements.lock \
+  requirements-peers.lock requirements-torch.lock requirements-capture.lock requirements-slow.lock requirements-launch.lock requirements-launchers.lock \
+  tests/conformance/requirements.lock
 audit:
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python $(PIP) pip-audit==2.10.1
@@ -254,4 +261,4 @@ $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/m
 
 clean:
 	rm -f src/mowich/neuroncore/clock/_clock.so src/mowich/serving/traffic/_traffic.so src/mowich/rl/_run.so
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web $(VENV)-peers-aiconfigurator build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web $(VENV)-peers-aiconfigurator $(VENV)-capture $(VENV)-launch build dist .mypy_cache .ruff_cache .pytest_cache

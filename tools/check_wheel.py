@@ -4,7 +4,8 @@
 
 A file that .gitignore matches is left out of a wheel without a word, and facts are files: so each file under src/mowich
 is looked for, and each file of the wheel must be one of them, the wheel's own record, or a library that was
-compiled for it, which a wheel without a C compiler lacks.
+compiled for it, which a wheel without a C compiler lacks. Its name tells what those libraries need: on Linux the
+version of glibc (manylinux), or an index refuses the wheel and a system takes one that it cannot run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hatch_build import platform_tag
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILED = {"mowich/neuroncore/clock/_clock.so", "mowich/serving/traffic/_traffic.so", "mowich/rl/_run.so"}
@@ -37,7 +41,9 @@ def problems(wheel: Path) -> list[str]:
         for p in (ROOT / folder).rglob("*.*")
         if "__pycache__" not in p.parts
     }
+    tag = wheel.stem.rpartition("-")[2]
     with zipfile.ZipFile(wheel) as file:
+        libraries = [file.read(name) for name in COMPILED & set(file.namelist())]
         held = set(file.namelist()) - COMPILED
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]
         out += [f"not in src: {name}" for name in sorted(held - set(wanted)) if not name.startswith(record)]
@@ -46,6 +52,10 @@ def problems(wheel: Path) -> list[str]:
             for n in sorted(held & set(wanted))
             if file.read(n) != wanted[n].read_bytes()
         ]
+    system, _, machine = tag.partition("_")
+    needed = platform_tag(libraries, f"linux_{machine.split('_', 2)[-1]}" if system == "manylinux" else tag)
+    if libraries and tag != needed:
+        out.append(f"its name says {tag}, its libraries {needed}")
     out += [f"not in the wheel: {n}" for n in (f"{record}licenses/LICENSE", f"{record}METADATA") if n not in held]
     return out
 

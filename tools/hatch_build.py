@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,10 @@ FLAGS = (
     "-Werror=implicit-function-declaration",  # else a function that is not there is missed only when the code is loaded
 )
 """Products and sums of floats are rounded apart, as Python does."""
+GLIBC = {b"libc.so.6", b"libm.so.6"}
+"""Parts of glibc that our code calls: what lies on every manylinux."""
+OLDEST_GLIBC = 17
+"""2.17: no installer that Python 3.11 has knows an older one on each machine."""
 COMPILERS = ("cc", "gcc", "clang")
 VARIABLE = "MOWICH_CLOCK"
 UNWANTED = f"{VARIABLE}=python"
@@ -88,6 +94,24 @@ def compiled_beside(library: str, *, is_wanted: bool) -> str:
     return problem
 
 
+def platform_tag(libraries: Iterable[bytes], platform: str) -> str:
+    """The platform of a wheel with these libraries. On Linux with glibc: manylinux (PEP 600) with the newest version of
+    glibc that one of them asks for, where none needs a library beside glibc; else what the system is called, which an
+    index does not take.
+
+    >>> platform_tag([b"\\0libm.so.6\\0libc.so.6\\0GLIBC_2.2.5\\0GLIBC_2.29\\0"], "linux-x86_64")
+    'manylinux_2_29_x86_64'
+    """
+    named = platform.replace("-", "_").replace(".", "_")
+    versions, needed = set[int](), set[bytes]()
+    for data in libraries:  # names stand in the table of strings, each between zeros
+        versions |= {int(minor) for minor in re.findall(rb"(?<=\0)GLIBC_2\.(\d+)(?:\.\d+)*(?=\0)", data)}
+        needed |= set(re.findall(rb"(?<=\0)lib[\w+-]+\.so[.\d]*(?=\0)", data))
+    if not versions or needed - GLIBC or not named.startswith("linux_"):
+        return named
+    return f"manylinux_2_{max(*versions, OLDEST_GLIBC)}_{named.removeprefix('linux_')}"
+
+
 def complain(library: str, problem: str) -> None:
     print(f"mowich: the {LIBRARIES[library]} runs in Python, slower: {problem}", file=sys.stderr)
 
@@ -110,10 +134,10 @@ class CompiledHook(BuildHookInterface[Any]):
                     complain(library, problem)
                 else:
                     build_data["force_include"][str(target)] = library
-            if not problem:
-                build_data["pure_python"] = False
-                platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-                build_data["tag"] = f"py3-none-{platform}"
+        made = [path.read_bytes() for path in Path(self.folder).iterdir()]
+        if made:
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform_tag(made, sysconfig.get_platform())}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """The libraries are in the wheel."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from captured_models import captured_json
+from mowich import cli
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_LIMIT_BROKEN, UserError
 from mowich.models import load_model
 from mowich.requests.capturing import CAPTURE
@@ -77,6 +78,15 @@ def test_each_end_of_the_guest_is_one_line(script: str, code: int, words: Sequen
     assert error.value.code == code
     assert "\n" not in line
     assert all(word in line for word in words), line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a process the children of its children")
+def test_what_the_code_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    """In a session of its own too."""
+    made = tmp_path / "pid"
+    python = _python(tmp_path, f"setsid sleep 60 & echo $! > {made}; exit 3")
+    assert cli.run(["capture", "my.py:build", "--out", str(tmp_path / "m.json"), "--python", str(python)]) == 2
+    assert not Path(f"/proc/{made.read_text().strip()}").exists()
 
 
 def test_a_memory_limit_is_kept(tmp_path: Path) -> None:

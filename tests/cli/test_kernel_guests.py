@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,25 @@ def test_a_kernel_without_end_is_ended_with_what_it_started(
     assert err == "error: --timeout: the kernel took longer than 1 s; allow more\n"
     time.sleep(max(0.0, 5 - (time.monotonic() - began)))
     assert not alive.exists()
+
+
+@fork
+@pytest.mark.parametrize("limits", [(), ("--timeout", "20")])
+def test_what_a_kernel_leaves_running_ends_with_it(
+    limits: Sequence[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A child, and a grandchild in a session of its own whose parent ended."""
+    made = tmp_path / "pids"
+    leaves = f"subprocess.run(['sh', '-c', 'for s in \"\" setsid; do $s sleep 60 & echo $! >> {made}; done'])"
+    file = written(tmp_path, f"({leaves}, copy(x))[1]")
+    mine = subprocess.Popen(["sleep", "60"])
+    assert run(capfd, "run", file, "-k", "kernel", "x=float32[8,4]", *limits)[0] == 0
+    left = [int(word) for word in made.read_text().split()]
+    assert len(left) == 2
+    assert [pid for pid in left if Path(f"/proc/{pid}").exists()] == []
+    assert mine.poll() is None  # what ran before it goes on
+    mine.kill()
+    mine.wait()
 
 
 @pytest.mark.slow

@@ -19,8 +19,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-ray.lock", "requirements-site.lock")
-UV_LOCK = "requirements-uv.lock"
+LOCKS = ("requirements.lock", "requirements-ray.lock", "requirements-site.lock", "requirements-peers.lock")
+TORCH_LOCKS = (
+    *("requirements-capture.lock", "requirements-slow.lock", "requirements-launch.lock", "requirements-launchers.lock"),
+    "tests/conformance/requirements.lock",
+)
+"""Locks of environments with PyTorch, which has two locks of its own."""
+SMALL_LOCKS = ("requirements-uv.lock", "requirements-torch-cpu.lock")
 
 
 def loaded(name: str) -> ModuleType:
@@ -50,7 +55,14 @@ def pins(file: str) -> dict[tuple[str, str], set[str]]:
     return out
 
 
-@pytest.mark.parametrize(("file", "least"), [*((lock, 16) for lock in LOCKS), (UV_LOCK, 1)])
+@pytest.mark.parametrize(
+    ("file", "least"),
+    [
+        *((lock, 16) for lock in (*LOCKS, "requirements-torch.lock")),
+        *((lock, 5) for lock in TORCH_LOCKS),
+        *((lock, 1) for lock in SMALL_LOCKS),
+    ],
+)
 def test_every_pin_has_hashes(file: str, least: int) -> None:
     found = pins(file)
     assert len(found) >= least
@@ -64,7 +76,7 @@ def test_locks_agree_with_one_another() -> None:
     assert {name: versions[name.lower().replace("_", "-")] for name in both} == both
 
 
-@pytest.mark.parametrize("file", LOCKS[1:])
+@pytest.mark.parametrize("file", [*LOCKS[1:], *TORCH_LOCKS, "requirements-torch.lock"])
 def test_what_a_list_asks_for_is_in_its_lock(file: str) -> None:
     """`make site` installs the lock alone: a package that was added to the list only is not there."""
     asked = [
@@ -72,7 +84,8 @@ def test_what_a_list_asks_for_is_in_its_lock(file: str) -> None:
         for line in (ROOT / file).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
         if line.partition("#")[0].strip()
     ]
-    locked = {canonicalize_name(name): version for name, version in pins(file)}
+    beside = ("requirements.lock", "requirements-torch.lock") if file in TORCH_LOCKS else ()
+    locked = {canonicalize_name(name): version for one in (*beside, file) for name, version in pins(one)}
     assert [str(need) for need in asked if locked.get(canonicalize_name(need.name), "") not in need.specifier] == []
 
 
@@ -90,6 +103,30 @@ def test_make_installs_what_is_locked_with_hashes_alone() -> None:
     uses = [line for line in text.splitlines() if re.search(r"-r requirements[\w-]*\.lock", line)]
     assert len(uses) >= 5
     assert [line for line in uses if "$(LOCKED)" not in line] == []
+
+
+def test_each_environment_is_installed_by_hash() -> None:
+    """What pip takes without hashes makes locks, the bill and audits, and is never run with Mowich."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    free = [line.split("$(PIP)")[1].strip() for line in text.splitlines() if "$(PIP)" in line and "-e ." not in line]
+    free = [line for line in free if not line.startswith(("$(UV)", "cyclonedx", "pip-audit", '".[dev]"'))]
+    assert free == []
+    assert "pip install" not in text.split("LOCKED :=")[1]
+
+
+@pytest.mark.parametrize("has_cpu_build", [True, False])
+def test_torch_is_installed_by_one_of_its_two_locks(has_cpu_build: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, ran = loaded("install_locked"), list[Sequence[str]]()
+
+    def installed(words: Sequence[str]) -> int:
+        ran.append(words)
+        return int("requirements-torch-cpu.lock" in words and not has_cpu_build)
+
+    monkeypatch.setattr(tool, "installed", installed)
+    monkeypatch.setenv("PIP_FIND_LINKS", "wheels")
+    assert tool.main(["--torch", "-r", "requirements.lock"]) == 0
+    torch = [["-r", "requirements-torch-cpu.lock"], ["-r", "requirements-torch.lock"]][: 2 - has_cpu_build]
+    assert ran == [*torch, ["-r", "requirements.lock"]]
 
 
 @pytest.mark.parametrize("failing", [(), ("uv",), ("pip",), ("uv", "pip")])

@@ -84,6 +84,10 @@ def test_a_wheel_holds_the_compiled_code_and_stays_small(built: tuple[Path, list
     assert wheel.name.startswith("mowich-")
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
+    renamed = tmp_path / "mowich-0.1.0-py3-none-manylinux_2_5_x86_64.whl"
+    shutil.copy(wheel, renamed)
+    told = [line for line in check_wheel().problems(renamed) if line.startswith("its name says manylinux_2_5_x86_64")]
+    assert len(told) == (sys.platform == "linux")
     for one, member in MEMBERS.items():
         with zipfile.ZipFile(wheel) as file:
             folder = f"/{one.path.parent.name}/"
@@ -98,6 +102,16 @@ print(sources().decode())
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == source_digest(one.sources)
+
+
+def test_a_wheel_is_named_by_the_glibc_that_its_libraries_need() -> None:
+    tag = compiled_code.build_hook().platform_tag
+    old, new = b"\0libc.so.6\0GLIBC_2.2.5\0", b"\0libm.so.6\0GLIBC_2.2.5\0GLIBC_2.29\0"
+    assert tag([old], "linux-x86_64") == "manylinux_2_17_x86_64"
+    assert tag([old, new], "linux-aarch64") == "manylinux_2_29_aarch64"
+    assert tag([new, b"\0libgomp.so.1\0"], "linux-x86_64") == "linux_x86_64"
+    assert tag([b"\0libc.so\0"], "linux-x86_64") == "linux_x86_64"  # musl
+    assert tag([old], "macosx-11.0-arm64") == "macosx_11_0_arm64"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mowich.cli.app import app
+from mowich.cli.guest import offspring_ended
 from mowich.cli.options import verb
 from mowich.cli.output import emit, noter, progress
 from mowich.errors import visible
@@ -23,7 +24,7 @@ def capture_(asked: capturing.CaptureRequest) -> None:
         if not quiet:
             print(visible(text), file=sys.stderr)
 
-    with progress(quiet) as line:
+    with offspring_ended(), progress(quiet) as line:
         line(f"running {asked.spec} on the meta device")
         model = captured(asked, say)
     emit(model.view(seq=DEFAULT_SEQ, bytes_per_element=2.0).to_dict(), asked.form)

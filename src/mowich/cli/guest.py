@@ -1,12 +1,14 @@
-"""A guest: code of a user that runs in a process of its own, with limits of time and memory."""
+"""A guest: code of a user, whose processes end with it; where asked, in a process of its own with limits of time and
+memory."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.cli.app import IS_DEBUG, outcome
@@ -19,12 +21,60 @@ if TYPE_CHECKING:
 _GIB = 2**30
 _SPARE_S = 1.0
 """Seconds after its limit at which a process ends itself."""
+_SUBREAPER = 36
+"""Of prctl: a process of our offspring whose parent ends becomes a child of ours (PR_SET_CHILD_SUBREAPER of Linux)."""
+_MOST_GENERATIONS = 1000
+"""How often children are ended whose own children have become ours: some may start others for ever."""
+
+
+@contextmanager
+def offspring_ended() -> Iterator[None]:
+    """On Linux, processes that the code within starts and leaves end with it, those of other sessions too. Elsewhere
+    they are left."""
+    before = _children() if _adopts(True) else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            for _ in range(_MOST_GENERATIONS):
+                left = _children() - before
+                if not left:
+                    break
+                for pid in left:
+                    with suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
+            _adopts(False)
+
+
+def _adopts(is_wanted: bool) -> bool:
+    """Whether the system lets this process take the children of its children, as is wanted."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None).prctl(_SUBREAPER, int(is_wanted), 0, 0, 0) == 0)
+
+
+def _children() -> set[int]:
+    """Processes whose parent is this one."""
+    own, found = str(os.getpid()), set()
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            if file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1] == own:
+                found.add(int(file.parent.name))
+    return found
 
 
 def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: float | None, quiet: bool) -> int:
     """Do the work, and give its exit code. With a limit it is done in a process of its own, which ends when it takes
     longer than `timeout_s` seconds; allocations that pass `memory_GiB`, beside what Mowich holds already, fail.
-    Raises UserError where a limit is broken."""
+    What it starts ends with it. Raises UserError where a limit is broken."""
+    with offspring_ended():
+        return _in_limits(work, timeout_s, memory_GiB, quiet)
+
+
+def _in_limits(work: Callable[[], None], timeout_s: float | None, memory_GiB: float | None, quiet: bool) -> int:
     if timeout_s is None and memory_GiB is None:
         work()
         return EXIT_OK
