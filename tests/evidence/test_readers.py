@@ -44,6 +44,7 @@ def test_every_format_has_a_file_here() -> None:
     assert set(GOOD) == set(FORMAT_NAMES)
 
 
+@pytest.mark.share(2)
 @pytest.mark.share(3)
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_a_file_is_known_by_its_content_and_predicted(name: str, facts: Facts, tmp_path: Path) -> None:

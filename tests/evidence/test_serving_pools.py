@@ -119,6 +119,7 @@ def test_rates_that_the_users_contradict_are_refused() -> None:
     assert "contradicts the concurrency" in alone
 
 
+@pytest.mark.slow
 def test_time_per_token_is_a_decode_step_of_the_users_that_decode() -> None:
     """No prompt interrupts an answer, and Little's law holds: users = (elsewhere + output x TPOT) x requests a
     second. 200 random rows, seeded."""

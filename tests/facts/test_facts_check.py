@@ -66,6 +66,7 @@ def test_shipped_facts_pass() -> None:
     assert [e.line() for e in check_files(shipped_folder(), load_facts())] == []
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [

@@ -15,7 +15,7 @@ from mowich.cli.app import app
 from mowich.cli.options import command_word
 from mowich.cli.verbs import load_verbs
 
-EVERY_RUN = 2
+EVERY_RUN = 4
 """Of a group's commands one in so many is asked in every run, the others in the slow suite."""
 
 

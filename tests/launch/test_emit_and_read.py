@@ -171,6 +171,7 @@ SERVED = shlex.split("plan llama-3.1-70b --serve --isl 4k --osl 1k --ttft 2s --t
 TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 512seqs --on h100:64")
 
 
+@pytest.mark.share(2)
 @pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("words", "said"),

@@ -140,6 +140,7 @@ def test_without_it_the_wheel_is_python_alone_and_a_line_for_each_says_so(
         assert not set(MEMBERS.values()) & set(file.namelist())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None:
     """What `make` does. In a copy: the checkout may be in use."""

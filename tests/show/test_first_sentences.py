@@ -75,6 +75,7 @@ def true_alone(page: Page) -> None:
         assert alone or "overlap" in first or all(name in first for name in names), first
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("asked", ASKED)
 def test_first_sentence_is_short_and_true_alone(asked: str) -> None:
     with contextlib.chdir(ROOT):

@@ -105,6 +105,7 @@ CASES = [
 ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.share(3)
 @pytest.mark.parametrize("work", ["train", "serve"])
 @pytest.mark.parametrize(("verb", "on", "chips", "term"), CASES)

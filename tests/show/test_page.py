@@ -78,6 +78,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+@pytest.mark.share(2)
 def test_what_is_stored_gives_the_page_of_what_was_just_answered(answer: tuple[str, dict[str, Any]]) -> None:
     live, stored = answer
     again = t.terminal(page_of(stored, Run(saved="r.json")), t.style_for_stdout())

@@ -124,7 +124,7 @@ def cheap(facts: Facts) -> Known:
     return small(facts.with_values({"prices.user.trn3-gen2": 0.20 / 3600.0, UNREAD: 7e12}), ["trn2"], CHEAP)
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_number_is_what_its_command_answers(cheap: Known, every: int, capsys: pytest.CaptureFixture[str]) -> None:
     """The commands name the settings that the page was made of; `every`: of so many commands one is run."""
     told = sections(cheap)

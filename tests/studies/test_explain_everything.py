@@ -368,6 +368,7 @@ def test_every_number_has_a_formula(
         assert tree.find_path(result, tree.name_of(result, path)) == path
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("verb", [pytest.param(verb, marks=slow_if(verb)) for verb in VERBS])
 def test_formulas_give_the_numbers(
     results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]

@@ -19,6 +19,7 @@ def _next(question: str, on: str, number: str | None = None, budget: int = 2):  
     return next_measurements(NextRequest(question=question, on=on, number=number, budget=budget))
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("question", "on", "number"),
     [(SERVED, "h200:1", "1.tpot_s"), (SERVED, "h200:1", None), (TRAINED, "trn3:16", "1.step_s")],

@@ -798,6 +798,7 @@ def test_what_is_no_range_is_said(text: str) -> None:
     assert "64..4096:x2" in error.value.line()
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("vary", "said"),
     [

@@ -97,6 +97,7 @@ def one_by_one(ask: TuneAsk) -> dict[str, float]:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 12))])
 def test_its_best_is_the_least_of_all_that_are_right(file: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -127,6 +128,7 @@ def _beats(a: tuple[float, int, int], b: tuple[float, int, int]) -> bool:
     return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_what_runs_beside_it_and_the_order_of_words_change_nothing(file: Path) -> None:
     vary = {"ROWS": VALUES["ROWS"], "AGAIN": [2, 0], "UNUSED": VALUES["UNUSED"]}
     first = tune_kernel(asked(file, vary, has_reference=False))

@@ -348,6 +348,7 @@ def test_a_run_that_cannot_be_is_refused_where_it_is_wrong(
     assert any(said in f"{e['where']} {e['line']}" for e in errors), errors
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("verb", "ask"), [("gap", GAP), ("value", VALUE), ("prices", PRICES), ("claims", CLAIMS)])
 def test_a_view_of_one_verb_is_the_page_of_its_answer_and_explains_its_numbers(
     client: TestClient, verb: str, ask: dict[str, Any]
