@@ -139,6 +139,11 @@ class CalibrateRequest(Asked):
     scenario: Path | None = None
     widen: bool = False
 
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to calibrate again, where it was given."""
+        said = {"format": self.format, "widen": self.widen}
+        return {**{key: value for key, value in said.items() if value}, **self.given}
+
 
 def _calibrate(reader: QuestionReader) -> CalibrateRequest:
     asked = asked_of(reader, "calibrate takes the plan of each file and no price")

@@ -44,6 +44,7 @@ from mowich.requests.settings import (
     read_settings,
 )
 from mowich.requests.stated import (
+    asks_flips,
     at_keys,
     axes_varied,
     has_scenario,
@@ -53,6 +54,7 @@ from mowich.requests.stated import (
     swept_settings,
     swept_words,
     tenant_words,
+    what_if_words,
 )
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
@@ -417,13 +419,14 @@ _FLIPS = flag(
     "flips",
     "Find the prices and speeds at which work changes hands.",
     edges=_OPEN,
-    told=lambda result: bool(result.get("flips")),
+    told=asks_flips,
 )
 WHAT_IF = word(
     "what_if",
     "What this system of the scenario changes, and which of its properties matter (or chip=FILE.yaml).",
     metavar="SYSTEM",
     edges=TYPED,
+    told=what_if_words,
 )
 
 
@@ -478,6 +481,7 @@ TIME_LIMIT = number(
     shown="60.0",
     keyword="time_limit_s",
     edges=TYPED,
+    told="time_limit_s",
 )
 
 
@@ -501,6 +505,13 @@ class FleetRequest(Asked):
     gap: float = 0.005
     time_limit_s: float = 60.0
     seed: int = 0
+
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to ask a fleet again, where it is not as usual."""
+        rates = None if self.rates is None else str(self.rates)
+        said = {"rates": rates, "flips": self.flips, "what_if": self.what_if, "time_limit_s": self.time_limit_s}
+        usual = {"time_limit_s": TIME_LIMIT.default, "flips": False}
+        return {**{key: value for key, value in said.items() if value != usual.get(key)}, **self.given}
 
 
 def _fleet(reader: QuestionReader) -> FleetRequest:

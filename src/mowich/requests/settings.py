@@ -20,7 +20,7 @@ from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.footing import price_asked
 from mowich.requests.schema import QuestionReader
-from mowich.requests.stated import at_keys
+from mowich.requests.stated import at_keys, settings_asked
 from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ SET = texts(
     metavar="PATH=VALUE",
     edges=frozenset({Edge.OPTION, Edge.KEY}),
     example="prices.term=3y",
+    told=settings_asked,
 )
 FACTS = paths(
     "facts",

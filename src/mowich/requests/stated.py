@@ -111,11 +111,33 @@ def axes_varied(result: Result) -> object:
     return [f"{key}={text}" for key, text in axes.items()] if isinstance(axes, Mapping) else None
 
 
+def settings_asked(result: Result) -> object:
+    """`--set`: what was set, and the choices of the plan that came by keywords or from a file.
+
+    >>> settings_asked({"inputs": {"fixed": {"tp": [4, 8], "pp": [1]}, "set": ["plan.pp=1"]}})
+    ['plan.pp=1', 'plan.tp=4,8']
+    """
+    said, fixed = inputs_of(result).get("set") or (), inputs_of(result).get("fixed") or {}
+    plan = {f"plan.{key}": ",".join(map(str, values)) for key, values in fixed.items()}
+    set_there = {str(item).partition("=")[0] for item in said}
+    return [*said, *(f"{key}={text}" for key, text in plan.items() if key not in set_there)]
+
+
 def swept_settings(result: Result) -> object:
     """`--set` of a sweep: choices of the plan that came by keywords, and what else was set."""
     said, fixed = inputs_of(result).get("set") or (), _within(result, "inputs.asked.fixed")
     own = [f"plan.{key}={text}" for key, text in fixed.items()] if isinstance(fixed, Mapping) else []
     return [*own, *(item for item in said if item not in own)]
+
+
+def asks_flips(result: Result) -> bool:
+    """Whether a fleet looks for what flips it; without a word of that, whether something was found."""
+    return bool(inputs_of(result).get("flips") or result.get("flips"))
+
+
+def what_if_words(result: Result) -> object:
+    """`--what-if`; without a word of that, the system that the answer is about."""
+    return inputs_of(result).get("what_if") or _within(result, "what_if.system")
 
 
 def tenant_words(result: Result) -> object:
@@ -174,7 +196,7 @@ def task_words(result: Result) -> object:
     if asks_passes(result):
         return inputs["task"]
     if inputs.get("lora_rank"):
-        return f"lora:{inputs['lora_rank']}:{'+'.join(inputs['lora_targets'])}"
+        return f"lora:{inputs['lora_rank']}:{','.join(inputs['lora_targets'])}"
     task = inputs.get("train_task", "pretrain")
     return None if task == "pretrain" else task
 
@@ -283,10 +305,8 @@ def chips_asked(result: Result) -> object:
 
 
 def plans_asked(result: Result) -> object:
-    """`--top`: as many plans as the answer has; a plan of serving does not state it."""
-    if is_served(result):
-        return None
-    return len(result["rows"]) if asks_passes(result) else len(result.get("plans", ())) or None
+    """`--top`: as many plans as the answer has."""
+    return len(result["rows"] if asks_passes(result) else result.get("plans", ())) or None
 
 
 def engine_asked(result: Result) -> object:
@@ -300,14 +320,16 @@ def engine_asked(result: Result) -> object:
 
 
 def stack_asked(result: Result) -> object:
-    """The training software that was named, or that all systems have where none ships with them."""
-    from mowich.software.vendors import default_stacks
+    """The training software that was named, or that all systems have where it is not what their makers ship."""
+    from mowich.software.vendors import ships_with
 
     inputs = inputs_of(result)
     if not is_trained(result):
         return inputs.get("stack")
-    stacks = _named(inputs.get("systems", ()), "stack")
-    return inputs.get("software") or (stacks[0] if len(stacks) == 1 and stacks[0] not in default_stacks() else None)
+    systems = inputs.get("systems", ())
+    stacks = _named(systems, "stack")
+    is_one = len(stacks) == 1 and not all(ships_with(s.get("id"), stacks[0]) for s in systems)
+    return inputs.get("software") or (stacks[0] if is_one else None)
 
 
 def _named(systems: Sequence[Result], key: str) -> list[object]:

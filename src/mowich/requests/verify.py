@@ -60,6 +60,10 @@ class VerifyRequest(Asked):
     pick: str | None
     format: str | None
 
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to verify again, where it was given."""
+        return {**({"format": self.format} if self.format else {}), **self.given}
+
 
 def forecast_file(named: Path) -> Path:
     """The result that is meant: the forecast of a bundle, for its folder. Raises UserError for a folder without."""

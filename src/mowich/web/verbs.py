@@ -362,7 +362,7 @@ def _pairs(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 def rl(ask: asks.Ask, known: Knowledge) -> bytes:
     """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
     question, and the same as a scenario."""
-    from mowich.show.command import command_of
+    from mowich.requests.command import command_of
     from mowich.studies.rl_answer import rl_found
     from mowich.web.scenario import rl_fields, rl_yaml
 
