@@ -118,7 +118,7 @@ from mowich.requests.stated import (
     systems_asked,
     task_words,
 )
-from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
+from mowich.units import StepBatch, is_digits, parse_pixels
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -443,11 +443,11 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         if reader.given(need) is None:
             reader.missing(need, f" with {reader.said(TRAINS)}")
     tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, _FILL))
-    batch, within = None, 0.0
-    words = reader.given(BATCH)
-    if words is not None:
+    said, batch = StepBatch(), None
+    if reader.given(BATCH) is not None:
         with reader.watch(BATCH):
-            batch, within = parse_batch(words, seq or 1)
+            said = StepBatch.read(reader.given(BATCH))
+            batch = said.of(seq or 1)
     sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_LINK, OUTER_EVERY))
     for need in (SITES, SITE_LINK, OUTER_EVERY):
         others = [f for f in (SITES, SITE_LINK, OUTER_EVERY) if f is not need and reader.given(f) is not None]
@@ -468,7 +468,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     if document and seq and document > seq:
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
-        _note_words(reader, seq, batch)
+        _note_words(reader, seq, said, batch)
     only_one_site(reader, SITES)
     if sites is not None and outer_every is not None:
         reader.note(
@@ -489,7 +489,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         tokens=tokens or batch * seq * fill,
         seq=int(seq),
         batch_seqs=batch,
-        batch_tolerance=within,
+        batch_tolerance=said.within,
         task=kind,
         lora=lora,
         document=document,
@@ -500,21 +500,21 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     )
 
 
-def _note_words(reader: QuestionReader, seq: float, batch: float) -> None:
+def _note_words(reader: QuestionReader, seq: float, said: StepBatch, batch: float) -> None:
     """Say what "4k", a batch without a unit and one in tokens mean, as they are easily meant otherwise."""
-    words, given = reader.given(SEQ), str(reader.given(BATCH)).partition("~")[0].strip()
+    words, given = reader.given(SEQ), said.typed
     if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
         reader.note(
             f"{reader.said(SEQ)} {words} is {seq:.0f} tokens (k is 1000); {words.strip()[:-1]}Ki is a multiple of 1024"
         )
-    if given.endswith(("seqs", "seq")):
+    if said.tokens is None:
         return
     if is_digits(given):
         reader.note(
             f"{reader.said(BATCH)} {given} is {given} tokens, {batch:.0f} sequences; {given} sequences are written"
-            f" {given}seqs"
+            f" {StepBatch(sequences=said.tokens)}"
         )
-    elif batch != parse_count(given.removesuffix("tokens").strip()) / seq:
+    elif batch != said.tokens / seq:
         reader.note(
             f"{reader.said(BATCH)} {given} is taken as {batch:.0f} sequences, {batch * seq:,.0f} tokens: a number that"
             " divides over ranks"

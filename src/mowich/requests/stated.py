@@ -9,7 +9,7 @@ from pathlib import Path
 from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests.fields import Field
 from mowich.shown import Result
-from mowich.units import exact_words
+from mowich.units import StepBatch, exact_words
 
 
 def inputs_of(result: Result) -> Result:
@@ -210,8 +210,7 @@ def batch_words(result: Result) -> object:
     inputs = inputs_of(result)
     if inputs.get("batch_seqs") is None:
         return inputs.get("batch")
-    within = f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""
-    return f"{inputs['batch_seqs']:.12g}seqs{within}"
+    return str(StepBatch(sequences=inputs["batch_seqs"], within=inputs.get("batch_within") or 0.0))
 
 
 def images_asked(result: Result) -> object:

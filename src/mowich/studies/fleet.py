@@ -49,7 +49,7 @@ from mowich.studies.rl_rates import rollout_rate, update_rate
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of, read_rl
 from mowich.sums import float_sum
-from mowich.units import parse_batch
+from mowich.units import StepBatch
 
 PER_CHIP = "1/s"
 
@@ -231,10 +231,11 @@ def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
     seq = int(_asked(task, "seq", jobs.SEQ))
-    batch, within = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
+    where = f"{task.name}.batch"
+    batch = StepBatch.read(ask["batch"], where=where)
     tokens = _asked(task, "tokens", jobs.TOKENS)
     job = TrainJob(
-        tokens=tokens, seq=seq, batch_seqs=batch, batch_tolerance=within or NEAR_BATCH
+        tokens=tokens, seq=seq, batch_seqs=batch.of(seq, where=where), batch_tolerance=batch.within or NEAR_BATCH
     )  # of units of any size
     chips = _chips(task, choice)
     fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
