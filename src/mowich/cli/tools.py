@@ -137,7 +137,7 @@ class ToolVerb:
         said += [] if sent is None else [_SENT[sent]]
         if one.kind == "quantity" and one.unit:
             said.append(f"Number: {one.unit}.")
-        if one.words:
+        if one.words and not callable(one.words):  # the help of the others names what is usual: a session reads less
             out = {**out, "enum": list(one.words)}
         if isinstance(one.default, int | float | str) and one.default not in (False, ""):
             out = {**out, "default": one.default}

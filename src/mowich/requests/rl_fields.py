@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -127,6 +127,7 @@ def _word(name: str, help: str, vocabulary: str, example: str, **more: object) -
         kind="word",
         help=help,
         metavar="WORD",
+        words=partial(_words, vocabulary),
         example=example,
         **more,  # type: ignore[arg-type]
     )

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,15 +111,25 @@ AS_OF = word(
 OF_FACTS = (SET, FACTS, STALE, AS_OF)
 """What a question says of the facts that its answer reads."""
 
+
+def _price_kinds() -> Sequence[str]:
+    from mowich.economics.money import PRICE_KINDS
+
+    return PRICE_KINDS
+
+
 CORES_OF_PLAN = ("lnc",)
 """Fields of a plan that make another machine of a system: the search has no choice of them."""
 
-PRICE_KIND = word(
-    "price",
-    "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
-    metavar="KIND",
-    example="tco",
-    told=price_asked,
+PRICE_KIND = replace(
+    word(
+        "price",
+        "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
+        metavar="KIND",
+        example="tco",
+        told=price_asked,
+    ),
+    words=_price_kinds,
 )
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(

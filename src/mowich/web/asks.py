@@ -242,7 +242,7 @@ def _model_field(field: Asked[object], default: object = None) -> tuple[TypeForm
         description=field.help or None,
         max_length=_list(field)[1] if field.kind in ("texts", "names") else None,
         examples=[field.example] if field.example else None,
-        json_schema_extra={"enum": list(field.words)} if field.words else None,
+        json_schema_extra={"enum": list(field.vocabulary)} if field.words else None,
     )
 
 
