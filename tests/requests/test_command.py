@@ -19,7 +19,8 @@ from mowich import cli
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.requests.command import command_of, schema_of
-from mowich.requests.jobs import CHIPS, COMPARE, ITEM_LATENCY, TTFT
+from mowich.requests.job_fields import CHIPS, TTFT
+from mowich.requests.jobs import COMPARE, ITEM_LATENCY
 from mowich.requests.machines import FAIL
 from mowich.requests.schema import Schema
 from mowich.requests.settings import OPTIMIZER, RECIPE

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError
 from mowich.requests.common import AS, FORM, LEGEND, MODEL, SEED, TRAINING_STACK, asked_models, only_of
 from mowich.requests.fields import Field, read_several, whole, word
-from mowich.requests.jobs import (
-    CHIPS,
-    FIXED,
-    JOBS,
-    SERVED,
-    SERVES,
-    TRAINED,
-    TRAINS,
-    JobRequest,
-    JobWork,
-    read_work,
-    serves_job,
-)
+from mowich.requests.job_fields import CHIPS, FIXED, JOBS, SERVED, SERVES, TRAINED, TRAINS
+from mowich.requests.jobs import JobRequest, JobWork, read_work, serves_job
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
 from mowich.requests.stated import amount_at, has_job, models_asked, of_job, system_at

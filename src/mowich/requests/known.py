@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mowich.requests.common import AS, CSV, FORM, JSON, MODEL, PLAIN, QUIET, Request, asked_model, form_of
 from mowich.requests.fields import EVERYWHERE, TYPED, flag, number, path, texts, whole, word
-from mowich.requests.jobs import SEQ
+from mowich.requests.job_fields import SEQ
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import AS_OF, FACTS, STALE, dirs_of, facts_of, read_as_of
 from mowich.requests.stated import at_keys

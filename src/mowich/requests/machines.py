@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError, unknown
 from mowich.requests.common import FORM, MODEL, SEED, Asked, asked_model, form_of
 from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
-from mowich.requests.jobs import CHIPS
+from mowich.requests.job_fields import CHIPS
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of, facts_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mowich.errors import unknown
 from mowich.requests.common import FORM, Asked
 from mowich.requests.fields import count, quantity, share, word
-from mowich.requests.jobs import ON
+from mowich.requests.job_fields import ON
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, asked_of, read_term
 from mowich.units import UNITS

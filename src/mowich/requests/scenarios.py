@@ -27,7 +27,21 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.fleet_words import FLEET_WORK, THERE, scenario_in_words
-from mowich.requests.jobs import BATCH, CHIPS, FIXED, ISL, JOBS, ON, OSL, SEQ, SERVED, SERVES, TOKENS, TRAINED, TRAINS
+from mowich.requests.job_fields import (
+    BATCH,
+    CHIPS,
+    FIXED,
+    ISL,
+    JOBS,
+    ON,
+    OSL,
+    SEQ,
+    SERVED,
+    SERVES,
+    TOKENS,
+    TRAINED,
+    TRAINS,
+)
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
