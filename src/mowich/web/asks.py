@@ -435,6 +435,10 @@ def check_work(schema: Schema[object], request: object) -> None:
     problems.stop()
 
 
+KernelTarget = Literal["trn3", "trn2", "trn1"]
+"""Chips that a kernel is timed on, the newest first."""
+
+
 class KernelProfile(Ask):
     """An NKI kernel to time. Runs code: only where the server was started with --kernels."""
 
@@ -443,7 +447,7 @@ class KernelProfile(Ask):
     arguments: tuple[
         Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x1f]+$")], ...
     ] = Field(default=(), max_length=32)
-    target: Literal["trn1", "trn2", "trn3"] | None = Field(
+    target: KernelTarget | None = Field(
         default=None, description=f"Where left out: the kernel's own, or {DEFAULT_TARGET}."
     )
     lnc: Literal[1, 2] | None = None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -337,6 +337,7 @@ def _add_state(app: FastAPI, server: ServerParts) -> None:
                         "version": VERSION,
                         "kernels": server.runs_kernels,
                         "kernel_target": DEFAULT_TARGET,
+                        "kernel_targets": get_args(asks.KernelTarget),
                         "workers": len(server.answers.workers),
                         "timeout_s": server.timeout_s,
                         "max_body_B": MAX_BODY_B,
