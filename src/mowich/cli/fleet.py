@@ -44,7 +44,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
         data["what_if"] = shown.to_dict()
 
     if asked.emit is not None and form.out is not None and result.answer.is_feasible:
-        from mowich.api.fleet_bundles import write_fleet_bundles
+        from mowich.studies.fleet_bundles import write_fleet_bundles
 
         with progress(form.quiet) as line:
             line("writing bundles")

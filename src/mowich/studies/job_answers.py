@@ -44,6 +44,11 @@ def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResul
         return forward_found(asked, "plan", asked.top)
     if asked.load is not None:
         return rated_planned(asked)
+    return plans_of_one(asked)
+
+
+def plans_of_one(asked: jobs.PlanRequest) -> PlanList | ServeResult:
+    """The best plans of one system for training or serving, without a load: those that a program may be written for."""
     return planned(asked) if asked.serve is None else served_planned(asked)
 
 
