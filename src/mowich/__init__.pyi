@@ -32,10 +32,10 @@ from mowich.studies.judge.judge import KernelJudge as KernelJudge
 from mowich.studies.kernel_check import KernelsChecked as KernelsChecked
 from mowich.studies.layer.study import LayerStudy as LayerStudy
 from mowich.studies.next_measure import NextMeasurements as NextMeasurements
-from mowich.studies.prices import PriceStudy as PriceStudy
 from mowich.studies.rates import RateResult as RateResult
 from mowich.studies.rl_answer import RlAnswer as RlAnswer
 from mowich.studies.rooms.power import PowerStudy as PowerStudy
+from mowich.studies.rooms.prices import PriceStudy as PriceStudy
 from mowich.studies.serving_plan import ServeResult as ServeResult
 from mowich.studies.staleness import Staleness as Staleness
 from mowich.studies.sweep import Sweep as Sweep

@@ -22,9 +22,8 @@ import mowich
 from mowich import cli, facts
 from mowich.errors import UserError
 from mowich.requests import jobs, machines
-from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rooms import power
+from mowich.requests.rooms import power, prices
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
 from mowich.web.reading import Knowledge
@@ -238,7 +237,7 @@ SCHEMAS = (
     machines.COLLECTIVE,
     machines.GOODPUT,
     power.SCHEMA,
-    price_questions.PRICES,
+    prices.SCHEMA,
 )
 
 

@@ -19,9 +19,8 @@ import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
-from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import power
+from mowich.requests.rooms import power, prices
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -197,7 +196,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "goodput": machines.GOODPUT,
     "plan": jobs.PLAN,
     "power": power.SCHEMA,
-    "prices": price_questions.PRICES,
+    "prices": prices.SCHEMA,
     "rl": rl.RL,
     "run_kernel": launches.LAUNCH,
     "sweep": scenarios.SWEEP,

@@ -14,7 +14,7 @@ from mowich.handbook import handbook
 from mowich.show.glossary import glossary, term_of
 from mowich.show.goodput import LOST
 from mowich.show.page import Column, Page, Table
-from mowich.show.prices import OWNED_WORDS
+from mowich.show.rooms.prices import OWNED_WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOW = ROOT / "src" / "mowich" / "show"

@@ -1,4 +1,4 @@
-"""Questions about machines without a job: collectives, failures, power, prices, claims."""
+"""Questions about machines without a job: collectives, failures, claims."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from mowich.api.keyword_verb import keyword_verb
 from mowich.requests import machines, results
-from mowich.requests import prices as price_questions
 from mowich.studies import answers
 
 if TYPE_CHECKING:
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.prices import PriceStudy
 
 
 @keyword_verb(machines.COLLECTIVE, "kind", "on")
@@ -98,28 +96,3 @@ def claims(asked: results.ClaimsRequest) -> ClaimStudy:
     from mowich.studies.claims import claims_checked
 
     return claims_checked(asked)
-
-
-@keyword_verb(price_questions.PRICES, "systems")
-def prices(asked: price_questions.PricesRequest) -> PriceStudy:
-    """What a chip-hour costs its owner, part by part, and what sellers keep.
-
-    Args:
-        systems: names; None: all whose cost is known.
-        price: kind of price for all rows: "tco" (default), "list", "on-demand", ...
-        quarter: of purchase, "2026Q1".
-        rule: whose rule of accounting: "owner", "semianalysis" or "epoch".
-        buyer: "hyperscaler" or "neocloud".
-        life_s: of the machine, seconds or "5 years".
-        chips: that share one network.
-        margin: of a seller, a share of his price.
-        facts: other facts than the shipped ones.
-
-    Returns: a `PriceStudy`: `.rows`, one for each machine. Units: dollars per chip and second; dollars.
-
-    Example:
-        >>> import mowich
-        >>> mowich.prices(["trn3"]).rows[0].system
-        'trn3'
-    """
-    return answers.prices_found(asked)

@@ -1,4 +1,4 @@
-"""What machines do and cost, and what is said of them: `mowich collective`, `goodput`, `claims`, `power`, `prices`."""
+"""What machines do and cost, and what is said of them: `mowich collective`, `goodput`, `claims`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import emit, noter, progress
 from mowich.requests import machines, results
-from mowich.requests.prices import PRICES, PricesRequest
 
 if TYPE_CHECKING:
     from mowich.requests.common import Form
@@ -59,11 +58,3 @@ def claims(asked: results.ClaimsRequest) -> None:
         result = found.to_dict()
 
     emit(result, form, inputs=asked.given)
-
-
-@verb(app, PRICES)
-def prices(asked: PricesRequest) -> None:
-    """A row for each system."""
-    from mowich.studies.answers import prices_found
-
-    emit(prices_found(asked).to_dict(), asked.form, inputs=asked.given)

@@ -22,7 +22,6 @@ from mowich.requests import (
     kernels,
     known,
     machines,
-    prices,
     results,
     rl,
     scenarios,
@@ -187,7 +186,6 @@ _TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=known.FACTS_DIFF, answers=("facts-diff",)),
         ToolVerb(schema=machines.COLLECTIVE, answers=("collective",)),
         ToolVerb(schema=machines.GOODPUT, answers=("goodput",)),
-        ToolVerb(schema=prices.PRICES, answers=("prices",)),
         ToolVerb(schema=known.EXAMPLES, answers=("example",)),
         ToolVerb(schema=tasks.KERNEL_TASKS, answers=("kernel-tasks",)),
         ToolVerb(schema=kernels.CHECK, answers=("kernel-check",), code="call", texts=_RUN),
@@ -261,7 +259,6 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "facts-diff": {"a": "string", "b": "string", "rows": _L},
     "collective": {"inputs": _O, "levels": _L, "rows": _L, "warnings": _L},
     "goodput": {"inputs": _O, "rows": _L, "survival": "string", "warnings": _L},
-    "prices": {"inputs": _O, "rows": _L},
     "example": {"examples": _L},
     "kernel-tasks": {"tasks": _L},
     "kernel-check": {"findings": _L},
@@ -273,7 +270,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "kernel-debug": {"stop": _O},
     "kernel-diff": {"rows": _L},
     "kernel-layer": {"inputs": _O, "rows": _L},
-    **{name: {"inputs": _O, "rows": _L, **schema_of_room(name).keys} for name in room_names()},
+    **{name: {"inputs": _O, **schema_of_room(name).keys} for name in room_names()},
 }
 """Kind of result -> the keys that say most, and their types in JSON."""
 

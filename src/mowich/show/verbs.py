@@ -51,7 +51,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/collective@1": _of("collective"),
     "mowich/goodput@1": _of("goodput"),
     "mowich/facts-stale@1": _of("staleness"),
-    "mowich/prices@1": _of("prices"),
     "mowich/claims@1": _of("claims"),
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),

@@ -11,13 +11,11 @@ if TYPE_CHECKING:
         gaps,
         jobs,
         machines,
-        prices,
     )
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.fit import Fit
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.prices import PriceStudy
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.value import ValueStudy
 
@@ -68,11 +66,3 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     from mowich.studies.goodput import goodput
 
     return goodput(asked)
-
-
-@heard(again=True)
-def prices_found(asked: prices.PricesRequest) -> PriceStudy:
-    """Costs and prices of systems."""
-    from mowich.studies.prices import prices
-
-    return prices(asked)

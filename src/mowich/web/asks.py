@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
@@ -19,12 +18,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.readback import TypeForm
-from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
+from mowich.requests import brief, gaps, jobs, machines, results, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.room import schema_of_room
 from mowich.requests.rooms import room_names
-from mowich.requests.schema import Schema
+from mowich.requests.schema import Limit, Schema
 
 MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
@@ -332,12 +331,6 @@ RlBody = body(
     "A run of reinforcement learning, by its fields or as a scenario (mowich help rl).",
     verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
 )
-PricesBody = body(
-    prices.PRICES,
-    "Prices",
-    "What a chip-hour costs its owner, what a seller asks, what he keeps.",
-    verb=(Literal["prices"], Field(default="prices", description="Tells this question from others.")),
-)
 ClaimsBody = body(
     results.CLAIMS,
     "Claims",
@@ -348,7 +341,9 @@ ClaimsBody = body(
 
 def _room_body(name: str) -> type[Ask]:
     schema = schema_of_room(name)
-    return body(schema, name.title().replace("_", ""), schema.short, verb=(Literal[name], Field(default=name)))
+    told = Field(default=name, description="Tells this question from others.")
+    about, defaults = schema.web.about or schema.short, schema.web.defaults
+    return body(schema, name.title().replace("_", ""), about, defaults=defaults, verb=(Literal[name], told))
 
 
 ROOM_BODIES: Mapping[str, type[Ask]] = {name: _room_body(name) for name in room_names()}
@@ -368,9 +363,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = (
-    CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | PricesBody | ClaimsBody
-)
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | ClaimsBody
 for _room in ROOM_BODIES.values():
     Explainable = Explainable | _room
 ExplainBody = create_model(
@@ -382,16 +375,6 @@ ExplainBody = create_model(
     metric=(MetricPath, Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])),
 )
 ExplainBody.__qualname__ = "ExplainBody"
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a server computes at most: of a field, by the attribute of the request, from low to high (SI)."""
-
-    field: str
-    attribute: str
-    low: float
-    high: float
 
 
 WORK: Mapping[str, tuple[Limit, ...]] = {
@@ -420,7 +403,8 @@ def check_work(schema: Schema[object], request: object) -> None:
     """Refuse what is more work than a server does. Raises UserErrors."""
     problems = ProblemList()
     train = getattr(request, "train", None)
-    for of, limits in ((request, WORK.get(schema.name, ())), (train, JOB if train is not None else ())):
+    own = schema.web.limits or WORK.get(schema.name, ())
+    for of, limits in ((request, own), (train, JOB if train is not None else ())):
         for limit in limits:
             value = getattr(of, limit.attribute)
             for number in value if isinstance(value, tuple) else () if value is None else (value,):

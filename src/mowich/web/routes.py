@@ -142,6 +142,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         "The same serving job on several systems: `mowich compare --serve`.",
         compared,
     )
+    rooms = [(name, body, body.schema_.web) for name, body in asks.ROOM_BODIES.items() if body.schema_ is not None]
     for verb, body, tag, said in (
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
@@ -166,9 +167,8 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             *("goodput", asks.GoodputBody, "machines"),
             "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
         ),
-        ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
         ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
-        *((name, body, "rooms", f"{body.__doc__} `mowich {name}`.") for name, body in asks.ROOM_BODIES.items()),
+        *((name, body, web.tag, f"{web.said or body.__doc__} `mowich {name}`.") for name, body, web in rooms),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))

@@ -467,17 +467,6 @@ def goodput(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(found.to_dict(), inputs=got.given)
 
 
-def prices(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Costs and prices of a chip-hour."""
-    from mowich.requests.prices import PricesRequest
-    from mowich.studies.answers import prices_found
-
-    got = known.read(ask)
-    assert isinstance(got, PricesRequest)
-    result = prices_found(got).to_dict()
-    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
-
-
 def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     """Public claims with their verdicts, then what memory per chip costs."""
     from mowich.requests.results import ClaimsRequest
@@ -597,7 +586,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         rl,
         collective,
         goodput,
-        prices,
         claims,
         validate,
         report,

@@ -17,7 +17,6 @@ from mowich.studies.explain import (
     goodput,
     kernel,
     passes,
-    prices,
     rl,
     rooms,
     serving,
@@ -43,6 +42,9 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
         return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
+    own = rooms.room_place(result, path)
+    if own is not None:
+        return own
     listed = (
         "rows",
         "plans",
@@ -103,6 +105,7 @@ def make_source(
         "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,
         "mowich/value@1": value.value_point,
-        "mowich/prices@1": prices.price_source,
     }
-    return made.get(schema, rooms.room_row)(result, place, row, facts)
+    if schema in made:
+        return made[schema](result, place, row, facts)
+    return rooms.room_row(result, place, row, facts, lambda: model(None))

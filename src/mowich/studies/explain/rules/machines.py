@@ -33,26 +33,6 @@ LEVEL = [
 
 SHARE_OF_FAILED = "terms: what is lost of the time, in turn"
 
-COST = "terms: the formulas below, from wafer to hour"
-COST_SAYS = {
-    "silicon": "logic dies",
-    "hbm": "high-bandwidth memory",
-    "packaging": "interposer, substrate, test, and good parts that are lost",
-    "chip_maker": "what the maker of the chip takes",
-    "host_memory": "memory of the chip's share of a host",
-    "machine": "boards, host, network cards and rack, and what their maker takes",
-    "scale_up": "the chip's share of the scale-up network",
-    "network": "the chip's share of the scale-out network",
-    "storage": "the chip's share of storage",
-    "spares": "chips that stand ready",
-    "capital_cost": "cost of the capital that is bound",
-    "site": "building, or its lease",
-    "energy": "electricity of the machine",
-    "cooling": "electricity of cooling and losses",
-    "operation": "people, repairs and what else it takes to run",
-}
-"""Parts of a chip-hour, in the order of `economics.ownership.OWNED`."""
-
 MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/collective@1": (
         *under("levels *", LEVEL),
@@ -112,47 +92,5 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: bisection of the formula over the recovery",
         ),
         R("target", "1", "goodput that the break-even is given for", "lookup: a definition: 90%"),
-    ),
-    "mowich/prices@1": (
-        R(
-            "rows * usd_per_chip_h",
-            "USD/chip/h",
-            "price of a chip-hour, of the kind that was asked",
-            "lookup: as quoted; of kind tco: the cost of ownership",
-        ),
-        *(R(f"rows * tco {part}", "USD/chip/h", says, COST) for part, says in COST_SAYS.items()),
-        *(
-            R(f"rows * capital {part}", "USD", f"{says}, paid once for a chip", COST)
-            for part, says in list(COST_SAYS.items())[:9]
-        ),
-        R("rows * tco_total", "USD/chip/h", "cost of an installed chip for an hour", "= sum(parts)"),
-        R("rows * tco_total breakdown *", "USD/chip/h", "a part of it", "terms: see tco"),
-        R("rows * capital_total", "USD", "what is paid once for a chip with its share of everything", "= sum(parts)"),
-        R("rows * capital_total breakdown *", "USD", "a part of it", "terms: see capital"),
-        R(
-            "rows * sold_usd_per_chip_h",
-            "USD/chip/h",
-            "cost of an hour that is sold",
-            "= tco_total / (availability * sold_share)",
-        ),
-        R(
-            "rows * asked_usd_per_chip_h",
-            "USD/chip/h",
-            "price of a sold hour with the margin of a seller",
-            "= sold_usd_per_chip_h / (1 - margin)",
-        ),
-        R(
-            "rows * rented_usd_per_chip_h *",
-            "USD/chip/h",
-            "what a kind of seller asks",
-            "terms: his cost, times what such sellers ask over theirs",
-        ),
-        R("rows * quoted * usd_per_chip_h", "USD/chip/h", "a published price", "lookup: as quoted"),
-        R(
-            "rows * quoted * margin",
-            "1",
-            "share of a published price above the cost of an installed hour",
-            "= 1 - tco_total / usd_per_chip_h",
-        ),
     ),
 }
