@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from mowich.errors import UserError
+from mowich.requests.rooms import room_of
 from mowich.show.heard import with_heard_lines
 from mowich.show.page import Page, Run
 from mowich.show.rooms import room_page
 from mowich.shown import Result
 
-__all__ = ["PAGES", "page_of"]
+__all__ = ["PAGES", "has_page", "page_of"]
 
 Maker = Callable[[Result, Run], Page]
 
@@ -68,6 +69,12 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-layer@1": _of("kernel_layer", "layer_page"),
     "mowich/kernel-tune@1": _of("kernel_tune", "tune_page"),
 }
+
+
+def has_page(result: Result) -> bool:
+    """Whether an answer of this kind has a page."""
+    schema = result.get("schema")
+    return schema in PAGES or room_of(schema) is not None
 
 
 def page_of(result: Result, run: Run | None = None) -> Page:
