@@ -31,7 +31,7 @@ VERBS = (
     "gap",
     "rl",
     "value",
-    "prices",
+    "rooms/prices",
     "goodput",
     "deepen",
     "brief",
