@@ -27,13 +27,13 @@ from mowich.studies.fleet import Fleet as Fleet
 from mowich.studies.forecasts import Forecasts as Forecasts
 from mowich.studies.forward_answer import ForwardAnswer as ForwardAnswer
 from mowich.studies.gap import Gap as Gap
-from mowich.studies.goodput import GoodputStudy as GoodputStudy
 from mowich.studies.judge.judge import KernelJudge as KernelJudge
 from mowich.studies.kernel_check import KernelsChecked as KernelsChecked
 from mowich.studies.layer.study import LayerStudy as LayerStudy
 from mowich.studies.next_measure import NextMeasurements as NextMeasurements
 from mowich.studies.rates import RateResult as RateResult
 from mowich.studies.rl_answer import RlAnswer as RlAnswer
+from mowich.studies.rooms.goodput import GoodputStudy as GoodputStudy
 from mowich.studies.rooms.power import PowerStudy as PowerStudy
 from mowich.studies.rooms.prices import PriceStudy as PriceStudy
 from mowich.studies.serving_plan import ServeResult as ServeResult

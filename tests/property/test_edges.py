@@ -23,7 +23,7 @@ from mowich import cli, facts
 from mowich.errors import UserError
 from mowich.requests import jobs, machines
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rooms import power, prices
+from mowich.requests.rooms import goodput, power, prices
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
 from mowich.web.reading import Knowledge
@@ -235,7 +235,7 @@ SCHEMAS = (
     jobs.PLAN,
     jobs.FIT,
     machines.COLLECTIVE,
-    machines.GOODPUT,
+    goodput.SCHEMA,
     power.SCHEMA,
     prices.SCHEMA,
 )
@@ -265,7 +265,7 @@ def test_all_edges_accept_and_refuse_alike(schema: Schema[Any]) -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [pytest.param(jobs.PLAN, marks=pytest.mark.slow), machines.COLLECTIVE, machines.GOODPUT],
+    [pytest.param(jobs.PLAN, marks=pytest.mark.slow), machines.COLLECTIVE, goodput.SCHEMA],
     ids=lambda s: s.name,
 )
 def test_python_and_http_judge_values_that_are_no_text_alike(schema: Schema[Any]) -> None:

@@ -20,7 +20,7 @@ from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import power, prices
+from mowich.requests.rooms import goodput, power, prices
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -193,7 +193,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "fit": jobs.FIT,
     "fleet": scenarios.FLEET,
     "gap": gaps.GAP,
-    "goodput": machines.GOODPUT,
+    "goodput": goodput.SCHEMA,
     "plan": jobs.PLAN,
     "power": power.SCHEMA,
     "prices": prices.SCHEMA,
@@ -363,8 +363,8 @@ def test_a_command_says_every_number_exactly() -> None:
     rng = np.random.default_rng(7)
     asked = [
         (power.SCHEMA, "cap", "--cap", [*(10 ** rng.uniform(3, 11, 300)).tolist(), 1e8, 123e6, 0.1 + 0.2]),
-        (machines.GOODPUT, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
-        (machines.GOODPUT, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
+        (goodput.SCHEMA, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
+        (goodput.SCHEMA, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
         (jobs.COMPARE, "tokens", "--tokens", [float(n) for n in rng.integers(1, 10**15, 300)] + [15e12, 1.5e13 + 1]),
     ]
     for schema, name, option, values in asked:

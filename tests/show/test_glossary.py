@@ -12,8 +12,8 @@ import pytest
 from mowich.economics.ownership import OWNED
 from mowich.handbook import handbook
 from mowich.show.glossary import glossary, term_of
-from mowich.show.goodput import LOST
 from mowich.show.page import Column, Page, Table
+from mowich.show.rooms.goodput import LOST
 from mowich.show.rooms.prices import OWNED_WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ VERBS = (
     "rl",
     "value",
     "rooms/prices",
-    "goodput",
+    "rooms/goodput",
     "deepen",
     "brief",
     "claims",

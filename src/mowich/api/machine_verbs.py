@@ -1,4 +1,4 @@
-"""Questions about machines without a job: collectives, failures, claims."""
+"""Questions about machines without a job: collectives, claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mowich.studies import answers
 if TYPE_CHECKING:
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.goodput import GoodputStudy
 
 
 @keyword_verb(machines.COLLECTIVE, "kind", "on")
@@ -50,32 +49,6 @@ def collective(asked: machines.CollectiveRequest) -> CollectiveStudy:
         'relay'
     """
     return answers.collective_timed(asked)
-
-
-@keyword_verb(machines.GOODPUT, "on")
-def goodput(asked: machines.GoodputRequest) -> GoodputStudy:
-    """Goodput of a long run on machines that fail, by way of surviving failures.
-
-    Args:
-        on: one system with its chips, "trn3:16384".
-        days: length of the run.
-        step_s: time of a step, seconds.
-        strategies: "sync", "async", "memory", "elastic"; None: all.
-        spare_share: chips that wait as spares, a share.
-        replica: chips of a copy of the model; None: the usual number.
-        checkpoint_s: time between checkpoints, seconds; None: the best.
-        samples: runs that are drawn.
-        seed: of the draws.
-        facts: other facts than the shipped ones.
-
-    Returns: a `GoodputStudy`: `.rows`, one for each way: formula, Monte Carlo and range. Units: shares; seconds.
-
-    Example:
-        >>> import mowich
-        >>> len(mowich.goodput("trn3:64", samples=20).rows)
-        4
-    """
-    return answers.goodput_found(asked)
 
 
 @keyword_verb(results.CLAIMS, "word")

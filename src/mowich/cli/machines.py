@@ -1,4 +1,4 @@
-"""What machines do and cost, and what is said of them: `mowich collective`, `goodput`, `claims`."""
+"""What machines do and cost, and what is said of them: `mowich collective`, `claims`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ def collective(asked: machines.CollectiveRequest) -> None:
 
     form = asked.form
     found = collective_timed(asked)
-    _warn(form, found.warnings)
-    emit(found.to_dict(), form, inputs=asked.given)
-
-
-@verb(app, machines.GOODPUT)
-def goodput(asked: machines.GoodputRequest) -> None:
-    """A row for each strategy."""
-    from mowich.studies.answers import goodput_found
-
-    form = asked.form
-    with progress(form.quiet) as line:
-        line("simulating failures")
-        found = goodput_found(asked)
     _warn(form, found.warnings)
     emit(found.to_dict(), form, inputs=asked.given)
 

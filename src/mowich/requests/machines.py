@@ -1,4 +1,4 @@
-"""collective, goodput and power, and a system as a value: questions about machines."""
+"""collective, and a system as a value: questions about machines."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mowich.errors import UserError, unknown
-from mowich.requests.common import FORM, MODEL, SEED, Asked, asked_model, form_of
-from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
+from mowich.errors import UserError
+from mowich.requests.common import FORM, MODEL, Asked, asked_model, form_of
+from mowich.requests.fields import CALLED, Field, number, quantity, read_size, texts, whole, word
 from mowich.requests.jobs import CHIPS
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of, facts_of
-from mowich.requests.stated import in_rows, is_among_chips, sizes_asked, stated_where
+from mowich.requests.stated import is_among_chips, sizes_asked, stated_where
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
 
-_MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
+ONE_SYSTEM = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
 
 # ---- collective
@@ -44,7 +44,9 @@ _KIND = word(
     needs=True,
     example="all-reduce",
 )
-RING = replace(_MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips. Of weights: the trainer's.")
+RING = replace(
+    ONE_SYSTEM, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips. Of weights: the trainer's."
+)
 _BYTES: Field[tuple[int, ...]] = Field(
     name="sizes",
     parse=read_sizes,
@@ -218,105 +220,6 @@ COLLECTIVE = Schema(
     ),
     short="Time of a collective against size, what binds, with failed links.",
     example="mowich collective all-reduce --on trn3-gen2 --bytes 1GiB --group 144 --fail link:3",
-)
-
-
-# ---- goodput
-# ----------------------------------------------------------------------------------------------------------------------
-
-_RUN = replace(_MACHINE, help="trn3:1000000 (chips), h100:16384, ironwood*4.", example="trn3:100000")
-DAYS = number("days", "Length of the run.", low=0.0, above=True, metavar="N", default=90.0, shown="90.0", example="90")
-_STEP = quantity(
-    "step",
-    "s",
-    "Time of a training step: '5 s'.",
-    keyword="step_s",
-    metavar="TIME",
-    default=5.0,
-    shown="5 s",
-    example="5 s",
-)
-STRATEGY = names(
-    "strategy",
-    "sync, async, memory, elastic; commas between (default: all).",
-    keyword="strategies",
-    metavar="NAMES",
-    example="async",
-    told=in_rows("strategy"),
-)
-SPARES = share(
-    "spares",
-    "Spare chips over chips of the job: 2%.",
-    keyword="spare_share",
-    metavar="SHARE",
-    default=0.02,
-    shown="2%",
-    example="2%",
-    told="spare_share",
-)
-REPLICA = whole(
-    "replica",
-    "Chips of a data-parallel replica (elastic), default 1024.",
-    metavar="N",
-    example="1024",
-    told="replica_chips",
-)
-CHECKPOINT = quantity(
-    "checkpoint",
-    "s",
-    "Time between checkpoints (default: Young/Daly).",
-    keyword="checkpoint_s",
-    metavar="TIME",
-    example="10 min",
-)
-SAMPLES = whole(
-    "samples", "Runs of the Monte Carlo.", low=10, high=1e6, metavar="N", default=1000, shown="1000", example="200"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoodputRequest(Asked):
-    """A long run. days; step_s, checkpoint_s: seconds; spare_share: of the chips of the job; replica: chips."""
-
-    on: str
-    days: float
-    step_s: float
-    strategies: tuple[str, ...]
-    spare_share: float
-    replica: int | None
-    checkpoint_s: float | None
-    samples: int
-    seed: int
-
-
-def _goodput(reader: QuestionReader) -> GoodputRequest:
-    from mowich.training.faults import STRATEGIES
-
-    asked = asked_of(reader, "goodput takes no plan and no price")
-    strategies = STRATEGIES if reader.given(STRATEGY) in (None, "") else reader.get(STRATEGY) or ()
-    if not strategies:
-        reader.add("names no strategy", STRATEGY, allowed=STRATEGIES)
-    for name in strategies:
-        with reader.watch(STRATEGY):
-            if name not in STRATEGIES:
-                raise unknown("strategy", name, STRATEGIES)
-    reader.stop()
-    return reader.fill(GoodputRequest, strategies=tuple(strategies), **asked)
-
-
-GOODPUT = Schema(
-    name="goodput",
-    fields=(
-        *(_RUN, DAYS, _STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, *OF_FACTS),
-        *FORM,
-    ),
-    make=_goodput,
-    help=(
-        "Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the"
-        " recovery that 90% would need."
-    ),
-    short="Which way of surviving failures keeps how much of a long run.",
-    example="mowich goodput --on trn3:1000000 --days 90",
 )
 
 

@@ -158,7 +158,6 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values] | 
     "rl": (rl.RL, _rl),
     "fleet": (scenarios.FLEET, _fleet),
     "collective": (machines.COLLECTIVE, None),
-    "goodput": (machines.GOODPUT, None),
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, None),

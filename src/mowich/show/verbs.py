@@ -50,7 +50,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/rl@1": _of("rl"),
     "mowich/forward@1": _of("forward"),
     "mowich/collective@1": _of("collective"),
-    "mowich/goodput@1": _of("goodput"),
     "mowich/facts-stale@1": _of("staleness"),
     "mowich/claims@1": _of("claims"),
     "mowich/validate@1": _of("validate"),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.fit import Fit
     from mowich.studies.gap import Gap
-    from mowich.studies.goodput import GoodputStudy
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.value import ValueStudy
 
@@ -58,11 +57,3 @@ def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
 
         return weight_sync(asked)
     return collective(asked)
-
-
-@heard(again=True)
-def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
-    """The goodput of a long run by way of surviving failures."""
-    from mowich.studies.goodput import goodput
-
-    return goodput(asked)

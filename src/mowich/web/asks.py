@@ -318,12 +318,6 @@ FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich hel
 CollectiveBody = body(
     machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
 )
-GoodputBody = body(
-    machines.GOODPUT,
-    "Goodput",
-    "Which way of surviving failures keeps how much of a long run.",
-    defaults={"samples": "200"},
-)
 BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
 RlBody = body(
     rl.RL,
@@ -386,12 +380,6 @@ WORK: Mapping[str, tuple[Limit, ...]] = {
         Limit("group", "group", 1, 131_072),
         Limit("oversubscription", "oversubscription", 1.0, 64.0),
         Limit("sizes", "sizes", 1, 2.0**50),
-    ),
-    "goodput": (
-        Limit("days", "days", 0.1, 3650.0),
-        Limit("step", "step_s", 1e-3, 1e5),
-        Limit("replica", "replica", 1, 1e6),
-        Limit("samples", "samples", 1, 1000),
     ),
 }
 """Limits by verb: larger questions are for the command line."""

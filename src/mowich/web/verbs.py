@@ -457,16 +457,6 @@ def collective(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(found.to_dict(), inputs=got.given)
 
 
-def goodput(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Goodput of a long run by way of surviving failures."""
-    from mowich.studies.answers import goodput_found
-
-    got = known.read(ask)
-    assert isinstance(got, machines.GoodputRequest)
-    found = goodput_found(got)
-    return reply(found.to_dict(), inputs=got.given)
-
-
 def claims(ask: asks.Ask, known: Knowledge) -> bytes:
     """Public claims with their verdicts, then what memory per chip costs."""
     from mowich.requests.results import ClaimsRequest
@@ -585,7 +575,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         fleet,
         rl,
         collective,
-        goodput,
         claims,
         validate,
         report,

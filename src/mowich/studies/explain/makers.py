@@ -14,7 +14,6 @@ from mowich.studies.explain import (
     fit,
     fleet,
     gap,
-    goodput,
     kernel,
     passes,
     rl,
@@ -101,7 +100,6 @@ def make_source(
     if schema == "mowich/collective@1":
         return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
-        "mowich/goodput@1": goodput.goodput_row,
         "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,
         "mowich/value@1": value.value_point,

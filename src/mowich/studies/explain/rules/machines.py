@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.studies.explain.rules.rule import R, Rule, of, under
-from mowich.training import faults
+from mowich.studies.explain.rules.rule import R, Rule, under
 
 LEVEL = [
     R("joins", "chips", "chips that one domain of this level joins", "lookup: as the facts of the system state it"),
@@ -30,8 +29,6 @@ LEVEL = [
     ),
     R("latency_s", "s", "time of one step at this level", "lookup: as the facts of the network state it"),
 ]
-
-SHARE_OF_FAILED = "terms: what is lost of the time, in turn"
 
 MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/collective@1": (
@@ -65,32 +62,5 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
         R("rows * tensors", "1", "tensors that a device of a worker takes by name", "terms: sync_load below"),
         R("rows * busbw_Bps", "B/s", "bus bandwidth as nccl-tests define it", "= bus_factor * bytes / time_s"),
-    ),
-    "mowich/goodput@1": (
-        R("rows * goodput", "1", "share of the time that trains", "= 1 - sum(lost)"),
-        R("rows * mtbf_s", "s", "mean time between failures that stop the job", of(faults.mtbf_s, rate="failure_rate")),
-        R("rows * checkpoint_s", "s", "time between checkpoints", "= tau"),
-        R("rows * failures", "1", "failures over the run", "= days * 86400 / mtbf_s"),
-        R("rows * lost *", "1", "share of the time that is lost", SHARE_OF_FAILED),
-        R(
-            "rows * monte_carlo mean",
-            "1",
-            "mean goodput of simulated runs",
-            "simulation: failures drawn one by one, over `samples` runs; it checks the formula",
-        ),
-        R(
-            "rows * monte_carlo sd",
-            "1",
-            "spread of simulated runs: luck",
-            "simulation: standard deviation over `samples` runs",
-        ),
-        R("rows * recovery_s", "s", "from a failure until the job trains again", of(faults.recovery_of)),
-        R(
-            "rows * breakeven_recovery_s",
-            "s",
-            "longest recovery with which goodput still reaches the target",
-            "search: bisection of the formula over the recovery",
-        ),
-        R("target", "1", "goodput that the break-even is given for", "lookup: a definition: 90%"),
     ),
 }
