@@ -35,7 +35,7 @@ VERBS = (
     "rooms/goodput",
     "deepen",
     "brief",
-    "claims",
+    "rooms/claims",
     "validate",
     "kernel",
 )

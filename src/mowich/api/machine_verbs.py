@@ -1,15 +1,14 @@
-"""Questions about machines without a job: collectives, claims."""
+"""Questions about machines without a job: collectives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mowich.api.keyword_verb import keyword_verb
-from mowich.requests import machines, results
+from mowich.requests import machines
 from mowich.studies import answers
 
 if TYPE_CHECKING:
-    from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
 
 
@@ -49,23 +48,3 @@ def collective(asked: machines.CollectiveRequest) -> CollectiveStudy:
         'relay'
     """
     return answers.collective_timed(asked)
-
-
-@keyword_verb(results.CLAIMS, "word")
-def claims(asked: results.ClaimsRequest) -> ClaimStudy:
-    """Each public claim, derived again, with a verdict.
-
-    Args:
-        word: only those with these words in title, id, figures or verdict ("4x", "energy trainium").
-        facts: other facts than the shipped ones.
-
-    Returns: a `ClaimStudy`, a list of claims that prints itself. Units: those of each claim.
-
-    Example:
-        >>> import mowich
-        >>> len(mowich.claims("4.4x")) > 0  # doctest: +SKIP
-        True
-    """
-    from mowich.studies.claims import claims_checked
-
-    return claims_checked(asked)

@@ -1,4 +1,4 @@
-"""What machines do and cost, and what is said of them: `mowich collective`, `claims`."""
+"""What machines do and cost, and what is said of them: `mowich collective`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, noter, progress
-from mowich.requests import machines, results
+from mowich.cli.output import emit, noter
+from mowich.requests import machines
 
 if TYPE_CHECKING:
     from mowich.requests.common import Form
@@ -30,18 +30,3 @@ def collective(asked: machines.CollectiveRequest) -> None:
     found = collective_timed(asked)
     _warn(form, found.warnings)
     emit(found.to_dict(), form, inputs=asked.given)
-
-
-@verb(app, results.CLAIMS)
-def claims(asked: results.ClaimsRequest) -> None:
-    """The claims with their verdicts, then what memory per chip costs, where a claim of memory is among them."""
-    from mowich.studies.claims import claims_checked
-
-    form = asked.form
-    with progress(form.quiet) as line:
-        line("deriving claims")
-        found = claims_checked(asked)
-        line("what memory per chip costs")
-        result = found.to_dict()
-
-    emit(result, form, inputs=asked.given)

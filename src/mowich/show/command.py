@@ -160,7 +160,6 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values] | 
     "collective": (machines.COLLECTIVE, None),
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
-    "claims": (results.CLAIMS, None),
     "calibrate": (calibrate.CALIBRATE, _calibrate),
     "verify": (verify.VERIFY_RUN, _verify),
     "kernel-layer": (kernels.LAYER, _layer),

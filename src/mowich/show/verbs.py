@@ -51,7 +51,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/forward@1": _of("forward"),
     "mowich/collective@1": _of("collective"),
     "mowich/facts-stale@1": _of("staleness"),
-    "mowich/claims@1": _of("claims"),
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),
     "mowich/forecasts@1": _of("forecasts"),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.readback import TypeForm
-from mowich.requests import brief, gaps, jobs, machines, results, rl, scenarios
+from mowich.requests import brief, gaps, jobs, machines, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.room import schema_of_room
@@ -325,12 +325,6 @@ RlBody = body(
     "A run of reinforcement learning, by its fields or as a scenario (mowich help rl).",
     verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
 )
-ClaimsBody = body(
-    results.CLAIMS,
-    "Claims",
-    "Public claims, each derived again.",
-    verb=(Literal["claims"], Field(default="claims", description="Tells this question from others.")),
-)
 
 
 def _room_body(name: str) -> type[Ask]:
@@ -357,7 +351,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | ClaimsBody
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody
 for _room in ROOM_BODIES.values():
     Explainable = Explainable | _room
 ExplainBody = create_model(

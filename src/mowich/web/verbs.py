@@ -457,17 +457,6 @@ def collective(ask: asks.Ask, known: Knowledge) -> bytes:
     return reply(found.to_dict(), inputs=got.given)
 
 
-def claims(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Public claims with their verdicts, then what memory per chip costs."""
-    from mowich.requests.results import ClaimsRequest
-    from mowich.studies.claims import claims_checked
-
-    got = known.read(ask)
-    assert isinstance(got, ClaimsRequest)
-    result = claims_checked(got).to_dict()
-    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
-
-
 def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
     """The answer of a room (`requests/rooms`)."""
 
@@ -575,7 +564,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         fleet,
         rl,
         collective,
-        claims,
         validate,
         report,
         deepen,

@@ -9,7 +9,6 @@ from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import (
     brief,
-    claims,
     collective,
     fit,
     fleet,
@@ -79,8 +78,6 @@ def make_source(
         if result["inputs"].get("task") == "serve":
             return serving.serve_fit(result, place, row, model(None), facts) if row and row.get("plan") else None
         return fit.train_fit(result, model(None), facts) if result["plan"] else None
-    if schema == "mowich/claims@1":
-        return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
     if schema == "mowich/validate@1":
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
