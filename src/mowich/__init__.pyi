@@ -18,7 +18,6 @@ from mowich.shown import AnswerList as AnswerList, Rows as Rows, Shown as Shown
 from mowich.studies.advise.advise import KernelAdvice as KernelAdvice
 from mowich.studies.brief.verdicts import Brief as Brief
 from mowich.studies.calibrate import Calibration as Calibration
-from mowich.studies.collectives import CollectiveStudy as CollectiveStudy
 from mowich.studies.compare import Comparison as Comparison, PlanList as PlanList, Row as Row
 from mowich.studies.debug.answer import KernelDebug as KernelDebug
 from mowich.studies.explain import Explanation as Explanation
@@ -33,6 +32,7 @@ from mowich.studies.next_measure import NextMeasurements as NextMeasurements
 from mowich.studies.rates import RateResult as RateResult
 from mowich.studies.rl_answer import RlAnswer as RlAnswer
 from mowich.studies.rooms.claims import ClaimStudy as ClaimStudy
+from mowich.studies.rooms.collective.group import CollectiveStudy as CollectiveStudy
 from mowich.studies.rooms.goodput import GoodputStudy as GoodputStudy
 from mowich.studies.rooms.power import PowerStudy as PowerStudy
 from mowich.studies.rooms.prices import PriceStudy as PriceStudy

@@ -20,7 +20,7 @@ from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import claims, goodput, power, prices
+from mowich.requests.rooms import claims, collective, goodput, power, prices
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -187,7 +187,7 @@ def test_text_is_a_number_of_chips_as_on_the_command_line() -> None:
 
 SIGNATURES: dict[str, Schema[Any]] = {
     "claims": claims.SCHEMA,
-    "collective": machines.COLLECTIVE,
+    "collective": collective.SCHEMA,
     "compare": jobs.COMPARE,
     "explain": results.EXPLAIN,
     "fit": jobs.FIT,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mowich.requests.jobs import CHIPS, COMPARE, ITEM_LATENCY, TTFT
-from mowich.requests.machines import FAIL
+from mowich.requests.rooms.collective import FAIL
 from mowich.show.command import command_of
 
 KEPT = Path(__file__).parents[1] / "golden" / "answers"

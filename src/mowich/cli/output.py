@@ -218,7 +218,7 @@ _KEPT = {
     f"mowich/{verb}@1"
     for verb in (
         *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "forward", "fleet"),
-        *("collective", "validate", "calibrate", "kernel", "kernel-layer"),
+        *("validate", "calibrate", "kernel", "kernel-layer"),
         *room_names(),
     )
 }

@@ -42,7 +42,6 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "kernel_tasks": ("kernel tasks",),
     "kernel_layer": ("kernel layer",),
     "kernel_tables": ("kernel tables",),
-    "machines": ("collective",),
     "example": ("example",),
     "web": ("web",),
     "mcp": ("mcp",),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
-from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
+from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, results, rl, scenarios, verify
 from mowich.requests.room import schema_of_room
 from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema, Values
@@ -157,7 +157,6 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values] | 
     "traffic": (scenarios.TRAFFIC, _traffic),
     "rl": (rl.RL, _rl),
     "fleet": (scenarios.FLEET, _fleet),
-    "collective": (machines.COLLECTIVE, None),
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
     "calibrate": (calibrate.CALIBRATE, _calibrate),

@@ -49,7 +49,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/traffic@1": _of("traffic"),
     "mowich/rl@1": _of("rl"),
     "mowich/forward@1": _of("forward"),
-    "mowich/collective@1": _of("collective"),
     "mowich/facts-stale@1": _of("staleness"),
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),

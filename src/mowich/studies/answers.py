@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from mowich.requests import (
         gaps,
         jobs,
-        machines,
     )
-    from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.fit import Fit
     from mowich.studies.gap import Gap
     from mowich.studies.serving_fit import ServeFit
@@ -45,15 +43,3 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
     from mowich.studies.value import value
 
     return value(asked)
-
-
-@heard(again=True)
-def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
-    """The time of a collective for each size; of weights, of a sync by each method."""
-    from mowich.studies.collectives import collective
-
-    if asked.model is not None:
-        from mowich.studies.weight_sync import weight_sync
-
-        return weight_sync(asked)
-    return collective(asked)

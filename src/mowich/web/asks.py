@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.readback import TypeForm
-from mowich.requests import brief, gaps, jobs, machines, rl, scenarios
+from mowich.requests import brief, gaps, jobs, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.room import schema_of_room
@@ -315,9 +315,6 @@ FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or se
 GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
 ValueBody = body(gaps.VALUE, "Value", "What more of one property of a machine is worth.")
 FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich help fleet).")
-CollectiveBody = body(
-    machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
-)
 BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
 RlBody = body(
     rl.RL,
@@ -370,11 +367,6 @@ WORK: Mapping[str, tuple[Limit, ...]] = {
     "value": (Limit("points", "points", 2, 16),),
     "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
     "rl": (Limit("batch", "step_samples", 1, 65_536), Limit("chips", "chips", 2, 16_384)),
-    "collective": (
-        Limit("group", "group", 1, 131_072),
-        Limit("oversubscription", "oversubscription", 1.0, 64.0),
-        Limit("sizes", "sizes", 1, 2.0**50),
-    ),
 }
 """Limits by verb: larger questions are for the command line."""
 JOB = (Limit("seq", "seq", 1, 1e7), Limit("tokens", "tokens", 1, 1e18), Limit("batch", "batch_seqs", 0, 1e8))

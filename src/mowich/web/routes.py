@@ -162,7 +162,6 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             *("rl", asks.RlBody, "jobs"),
             "A step of reinforcement learning on given chips, or the split that costs least: `mowich rl`.",
         ),
-        ("collective", asks.CollectiveBody, "machines", "Time of a collective against size: `mowich collective`."),
         *((name, body, web.tag, f"{web.said or body.__doc__} `mowich {name}`.") for name, body, web in rooms),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):

@@ -19,7 +19,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.requests import brief as briefs
-from mowich.requests import jobs, machines, scenarios
+from mowich.requests import jobs, scenarios
 from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.gaps import GapRequest, ValueRequest
@@ -447,16 +447,6 @@ def _known_rates(
     return out
 
 
-def collective(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Time of a collective for each size."""
-    from mowich.studies.answers import collective_timed
-
-    got = known.read(ask)
-    assert isinstance(got, machines.CollectiveRequest)
-    found = collective_timed(got)
-    return reply(found.to_dict(), inputs=got.given)
-
-
 def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
     """The answer of a room (`requests/rooms`)."""
 
@@ -474,10 +464,10 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
 def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
-    from mowich.show.collective import published_table
     from mowich.show.page import Run
+    from mowich.show.rooms.collective import published_table
     from mowich.show.validate import validate_page
-    from mowich.studies.collectives import compare_measured, measured
+    from mowich.studies.rooms.collective.published import compare_measured, measured
 
     result = study(None, known.facts).to_dict()
     shown = validate_page(result, Run(), beside=[published_table(compare_measured(known.facts, measured()))])
@@ -563,7 +553,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         first,
         fleet,
         rl,
-        collective,
         validate,
         report,
         deepen,

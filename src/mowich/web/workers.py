@@ -37,7 +37,7 @@ _ROOMS = {name: schema_of_room(name).web for name in room_names()}
 
 QUICK = frozenset(
     (
-        *("together", "fit", "collective", "scenario"),
+        *("together", "fit", "scenario"),
         *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
         *("map_picture", "kernel_examples"),
         *(name for name, web in _ROOMS.items() if web.is_quick),

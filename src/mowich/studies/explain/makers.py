@@ -9,7 +9,6 @@ from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import (
     brief,
-    collective,
     fit,
     fleet,
     gap,
@@ -94,8 +93,6 @@ def make_source(
     }
     if schema in whole:
         return whole[schema](result, facts)
-    if schema == "mowich/collective@1":
-        return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
         "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,

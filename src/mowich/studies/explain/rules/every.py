@@ -11,7 +11,6 @@ from mowich.studies.explain.rules import (
     fleet,
     gaps,
     kernels,
-    machines,
     models,
     passes,
     reinforcement,
@@ -26,7 +25,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     for kind in (
         training.TRAINING_RULES,
         serving.SERVING_RULES,
-        machines.MACHINE_RULES,
         evidence.EVIDENCE_RULES,
         models.MODEL_RULES,
         fleet.FLEET_RULES,
