@@ -298,6 +298,26 @@ def write_value(value: float, unit: str) -> str:
     return f"{value / scale:.6g} {name}".rstrip()
 
 
+def exact_digits(value: float) -> str:
+    """A number with as many digits as it takes to read it back.
+
+    >>> exact_digits(0.1 + 0.2), exact_digits(4096)
+    ('0.30000000000000004', '4096')
+    """
+    text = f"{value:.12g}"
+    return text if float(text) == value else repr(float(value))
+
+
+def exact_words(value: float, unit: str) -> str:
+    """SI value -> text that is read back as the same value, with a readable unit where six digits say it.
+
+    >>> exact_words(4.9e12, "B/s"), exact_words(1234567.0, "B/s")
+    ('4.9 TB/s', '1234567 B/s')
+    """
+    words = write_value(value, unit)
+    return words if parse(words, unit).value == value else f"{exact_digits(value)} {unit}"
+
+
 def show_gib(value: float, digits: int = 3) -> str:
     """Bytes as GiB: what drivers report and what a memory fit is decided in."""
     return f"{sig(value / 2**30, digits)} GiB"

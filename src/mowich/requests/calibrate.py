@@ -65,6 +65,7 @@ OVERLAY = path(
     metavar="FILE.yaml",
     edges=CALLED_OR_TYPED,
     example="my.yaml",
+    told="out",
 )
 RAN_ON = word(
     "on",
@@ -101,6 +102,7 @@ RAN_PLAN: Field[Mapping[str, str]] = Field(
     metavar="WORD=VALUE,...",
     edges=CALLED_OR_TYPED,
     example="tp=8",
+    told="plan",
 )
 LOG_FORMAT = word(
     "format",

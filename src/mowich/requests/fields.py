@@ -56,7 +56,8 @@ class Field(Generic[T_co]):
     group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
     implies: a flag that the command line has to say with it, and other edges need not; annotation: its type in Python,
     where that is not the usual one of its kind; told: the key of a result's inputs that states it, or what finds it in
-    a result ("": its own name, with the unit that keys of results have)."""
+    a result ("": its own name, with the unit that keys of results have); shortens: the fact that a result states among
+    its settings, and whose short form the field is."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -84,6 +85,7 @@ class Field(Generic[T_co]):
     completes: Literal["", "model", "systems"] = ""
     annotation: str = ""
     told: str | Callable[[Result], object] = ""
+    shortens: str = ""
 
     def stated(self, result: Result) -> object:
         """The value that a result was asked with; None where it does not say."""
@@ -303,6 +305,7 @@ class Spelling(TypedDict, total=False):
     implies: str
     completes: Literal["", "model", "systems"]
     told: str | Callable[[Result], object]
+    shortens: str
 
 
 def flag(name: str, help: str = "", *, default: bool = False, **more: Unpack[Spelling]) -> Field[bool]:

@@ -23,7 +23,7 @@ from mowich.requests.jobs import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
-from mowich.requests.stated import system_at
+from mowich.requests.stated import amount_at, has_job, models_asked, of_job, system_at
 from mowich.units import parse
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ _MODELS: Field[tuple[object, ...]] = Field(
     needs=True,
     completes="model",
     example="deepseek-v3,llama-3.1-405b",
+    told=models_asked,
 )
 
 
@@ -142,13 +143,23 @@ def _end(name: str, help: str, example: str) -> Field[object]:
     """An end of the range: its unit is that of the property."""
     own = "float | str"
     return Field(
-        name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example, annotation=own
+        name=name,
+        parse=lambda v: v,
+        kind="object",
+        help=help,
+        metavar="AMOUNT",
+        example=example,
+        annotation=own,
+        told=amount_at(name),
     )
 
 
 _FROM = replace(_end("low", "Begin of the range: '96 GiB', '2 TB/s'.", "96 GiB"), option="--from")
 _TO = replace(_end("high", "End of the range.", "384 GiB"), option="--to")
 _POINTS = whole("points", "Amounts in the range.", low=2, high=64, metavar="N", default=7, shown="7", example="13")
+_VALUE_TRAINS, _VALUE_SERVES = (replace(field, told=has_job(field.name)) for field in (TRAINS, SERVES))
+_SERVED_VALUE = (*of_job("serve", *SERVED[:-1]), replace(SERVED[-1], told="engine"))
+_VALUE_STACK = replace(TRAINING_STACK, told="stack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +217,9 @@ def _read_end(reader: QuestionReader, field: Field[object], of: str) -> float | 
 VALUE = Schema(
     name="value",
     fields=(
-        *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(_VALUED, _PROPERTY, _MODELS, _VALUE_TRAINS, _VALUE_SERVES, *_SERVED_VALUE, *of_job("train", *TRAINED)),
+        *(_FROM, _TO, _POINTS, CHIPS, _VALUE_STACK, PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM),
+        *(LEGEND, *FORM),
     ),
     make=_value,
     help=(

@@ -14,6 +14,7 @@ from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
 from mowich.requests.result_check import check_result
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import AS_OF, FACTS, OF_FACTS, SET, STALE, asked_of, read_freshness, read_settings
+from mowich.requests.stated import rows_asked
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -51,6 +52,7 @@ ROWS = path(
     keyword="path",
     metavar="[FILE.csv]",
     is_argument=True,
+    told=rows_asked,
 )
 
 

@@ -86,6 +86,7 @@ from mowich.requests.rl_fields import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
+from mowich.requests.stated import kept_in
 
 if TYPE_CHECKING:
     from mowich.facts import Fact, Facts
@@ -846,15 +847,20 @@ def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]
     return rollout, {"precision": ("bf16",), **trainer}
 
 
+_ASKED = (
+    *(TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA),
+    *(QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN, MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS),
+    *(ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL, MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE),
+    *(ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS, DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK),
+    *(ENVIRONMENT, TURNS, CALL, REWARD, JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS),
+)
+"""What a run is asked with beside its model: a result keeps it as it was given."""
 RL = Schema(
     name="rl",
     fields=(
-        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES),
-        *(STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN),
-        *(MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS, ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL),
-        *(MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS),
-        *(DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK, ENVIRONMENT, TURNS, CALL, REWARD),
-        *(JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS, STEPS_TIMELINE, PRICE_KIND, *OF_FACTS, TERM, LEGEND, *FORM, SEED),
+        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO),
+        *kept_in("asked", *_ASKED),
+        *(STEPS_TIMELINE, *kept_in("asked", PRICE_KIND), *OF_FACTS, TERM, LEGEND, *FORM, *kept_in("asked", SEED)),
     ),
     make=_rl,
     help=(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 from mowich.errors import ErrorDetails, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
 from mowich.shown import Result
-from mowich.units import parse, parse_count, show_count, write_value
+from mowich.units import exact_digits, exact_words, parse_count, show_count
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -242,8 +242,22 @@ class Schema(Generic[Q_co]):
         return shlex.join(words)
 
     def stated(self, result: Result) -> dict[str, object]:
-        """The values of the question that a result answers, by the names of the fields of the command line."""
-        return {field.name: field.stated(result) for field in self.at(Edge.OPTION)}
+        """The values of the question that a result answers, by the names of the fields of the command line. A setting
+        that has a field of its own is said by that."""
+        fields = self.at(Edge.OPTION)
+        out = {field.name: field.stated(result) for field in fields}
+        settings = out.get("set")
+        if isinstance(settings, Sequence) and not isinstance(settings, str):
+            said = {f"{field.shortens}=": field.name for field in fields if field.shortens}
+            left: list[object] = []
+            for item in settings:
+                short = next((short for short in said if str(item).startswith(short)), None)
+                if short is None:
+                    left.append(item)
+                else:
+                    out[said[short]] = str(item).removeprefix(short)
+            out["set"] = left
+        return out
 
     def typed(self, words: Sequence[str]) -> dict[str, object]:
         """What the words of a command line say, after those of the verb: the other way of `command`. Values by name, as
@@ -311,21 +325,17 @@ def _typed(field: Field[object], value: object) -> str:
         return value
     if isinstance(value, Sequence):
         return ",".join(_typed(field, part) for part in value)
+    if isinstance(value, Mapping):
+        choices = ((key, one if isinstance(one, list | tuple) else [one]) for key, one in value.items())
+        return ",".join(f"{key}={'|'.join(map(str, one))}" for key, one in choices)
     if isinstance(value, int | float):
         if field.kind == "quantity" and field.unit:
-            words = write_value(value, field.unit)
-            return words if parse(words, field.unit).value == value else f"{_digits(value)} {field.unit}"
+            return exact_words(value, field.unit)
         if field.kind == "count" and abs(value) >= _EXACT:
             words = show_count(value)
-            return words if parse_count(words, minimum=0) == value else _digits(value)
-        return _digits(value)
+            return words if parse_count(words, minimum=0) == value else exact_digits(value)
+        return exact_digits(value)
     return str(value)
-
-
-def _digits(value: float) -> str:
-    """A number with as many digits as it takes to read it back."""
-    text = f"{value:.12g}"
-    return text if float(text) == value else repr(float(value))
 
 
 _EXACT = 1e9

@@ -20,6 +20,7 @@ from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.footing import price_asked
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import at_keys
 from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:
@@ -80,7 +81,13 @@ SET = texts(
     edges=frozenset({Edge.OPTION, Edge.KEY}),
     example="prices.term=3y",
 )
-FACTS = paths("facts", "Your own chips, systems and prices: a directory or file.", metavar="DIR", edges=TYPED)
+FACTS = paths(
+    "facts",
+    "Your own chips, systems and prices: a directory or file.",
+    metavar="DIR",
+    edges=TYPED,
+    told="facts_dirs",
+)
 
 STALE = quantity(
     "stale",
@@ -89,8 +96,16 @@ STALE = quantity(
     metavar="TIME",
     example="90d",
     edges=TYPED,
+    told=at_keys("stale.older_than_s"),
 )
-AS_OF = word("as_of", "With it: the day of their age, 2026-12-01.", metavar="DAY", example="2026-12-01", edges=TYPED)
+AS_OF = word(
+    "as_of",
+    "With it: the day of their age, 2026-12-01.",
+    metavar="DAY",
+    example="2026-12-01",
+    edges=TYPED,
+    told=at_keys("stale.as_of"),
+)
 
 OF_FACTS = (SET, FACTS, STALE, AS_OF)
 """What a question says of the facts that its answer reads."""
@@ -111,17 +126,18 @@ RECIPE = word(
     "Of training: a release, bridge-26-06; shipped, future.",
     metavar="NAME",
     example="future",
+    shortens="training.common.recipe",
 )
-"""The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact
-`training.common.recipe`, whether formats that no software ships are taken."""
+"""The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact that it names,
+whether formats that no software ships are taken."""
 OPTIMIZER = word(
     "optimizer",
     "adamw, adamw-bf16, adamw-8bit, muon.",
     metavar="NAME",
     group="train",
     example="muon",
+    shortens="training.common.optimizer",
 )
-"""The short form of the fact `training.common.optimizer`."""
 
 
 @dataclass(slots=True)
