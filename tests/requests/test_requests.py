@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
-from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
+from mowich.requests import jobs, kernels, known, launches, machines, results, rl, scenarios
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import claims, collective, goodput, power, prices
+from mowich.requests.rooms import claims, collective, gap, goodput, power, prices, value
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -192,7 +192,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "explain": results.EXPLAIN,
     "fit": jobs.FIT,
     "fleet": scenarios.FLEET,
-    "gap": gaps.GAP,
+    "gap": gap.SCHEMA,
     "goodput": goodput.SCHEMA,
     "plan": jobs.PLAN,
     "power": power.SCHEMA,
@@ -203,7 +203,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "system": machines.SYSTEM,
     "traffic": scenarios.TRAFFIC,
     "validate": results.VALIDATE,
-    "value": gaps.VALUE,
+    "value": value.SCHEMA,
 }
 
 
@@ -369,9 +369,9 @@ def test_a_command_says_every_number_exactly() -> None:
     ]
     for schema, name, option, values in asked:
         field = next(f for f in schema.fields if f.name == name)
-        for value in values:
-            words = shlex.split(schema.command({"train": True, name: value}))
-            assert field.parse(words[words.index(option) + 1]) == value, words
+        for one in values:
+            words = shlex.split(schema.command({"train": True, name: one}))
+            assert field.parse(words[words.index(option) + 1]) == one, words
     assert "--cap '100 MW'" in power.SCHEMA.command({"cap": 1e8})
     assert "--tokens 15T" in jobs.COMPARE.command({"train": True, "tokens": 15e12})
 

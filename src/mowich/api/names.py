@@ -17,7 +17,7 @@ HOMES = {
     "Forecasts": "mowich.studies.forecasts",
     "Forward": "mowich.api.keywords",
     "ForwardAnswer": "mowich.studies.forward_answer",
-    "Gap": "mowich.studies.gap",
+    "Gap": "mowich.studies.rooms.gap",
     "GoodputStudy": "mowich.studies.rooms.goodput",
     "KernelAdvice": "mowich.studies.advise.advise",
     "KernelDebug": "mowich.studies.debug.answer",
@@ -46,7 +46,7 @@ HOMES = {
     "Train": "mowich.api.keywords",
     "UserError": "mowich.errors",
     "Validation": "mowich.evidence.scores",
-    "ValueStudy": "mowich.studies.value",
+    "ValueStudy": "mowich.studies.rooms.value",
     "Verification": "mowich.studies.verify",
     "Why": "mowich.studies.trade",
     "advise": "mowich.api.kernel_verbs",
@@ -60,7 +60,6 @@ HOMES = {
     "fit": "mowich.api.verbs",
     "fleet": "mowich.api.scenario_verbs",
     "forecasts": "mowich.api.result_verbs",
-    "gap": "mowich.api.verbs",
     "judge": "mowich.api.kernel_verbs",
     "load": "mowich.api.verbs",
     "load_facts": "mowich.facts",
@@ -78,7 +77,6 @@ HOMES = {
     "traffic": "mowich.api.scenario_verbs",
     "tune": "mowich.api.kernel_verbs",
     "validate": "mowich.api.result_verbs",
-    "value": "mowich.api.verbs",
     "verify": "mowich.api.result_verbs",
 }
 """Name -> module. What editors and type checkers read, `mowich/__init__.pyi`, is written by `tools/python_stubs.py`."""

@@ -20,7 +20,6 @@ VERB_MODULES: Mapping[str, Sequence[str]] = {
     "serving": ("traffic",),
     "rl": ("rl",),
     "brief": ("brief",),
-    "gaps": ("gap", "value"),
     "sweep": ("sweep",),
     "fleet": ("fleet",),
     "model": ("model",),

@@ -176,6 +176,7 @@ class VerbOnWeb:
 class Schema(Generic[Q_co]):
     """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
     short: for the list of verbs; after: of a room (`requests/rooms`), the verb that it stands behind in lists of verbs;
+    places: keywords that Python takes by position, where those are not the ones that are needed;
     keys: what its answers have beside their inputs, and the types of that in JSON; web: what the server says of it."""
 
     name: str
@@ -186,6 +187,7 @@ class Schema(Generic[Q_co]):
     example: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     after: str = ""
+    places: tuple[str, ...] = ()
     keys: Mapping[str, str] = dataclasses.field(default_factory=lambda: ROW_KEYS)
     web: VerbOnWeb = VerbOnWeb()
 

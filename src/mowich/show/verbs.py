@@ -40,8 +40,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/sweep@1": _of("sweep"),
     "mowich/brief@1": _of("brief"),
     "mowich/fit@1": _of("fit"),
-    "mowich/gap@1": _of("gap"),
-    "mowich/value@1": _of("value"),
     "mowich/model@1": _of("model"),
     "mowich/example@1": _of("example"),
     "mowich/fleet@1": _of("fleet"),

@@ -8,13 +8,10 @@ from mowich.studies.heard import heard
 
 if TYPE_CHECKING:
     from mowich.requests import (
-        gaps,
         jobs,
     )
     from mowich.studies.fit import Fit
-    from mowich.studies.gap import Gap
     from mowich.studies.serving_fit import ServeFit
-    from mowich.studies.value import ValueStudy
 
 
 @heard(again=True)
@@ -27,19 +24,3 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     from mowich.studies.serving_fit import fit_serving
 
     return fit_serving(asked)
-
-
-@heard(again=True)
-def gap_explained(asked: gaps.GapRequest) -> Gap:
-    """Why the second of two machines beats the first."""
-    from mowich.studies.gap import gap
-
-    return gap(asked)
-
-
-@heard()
-def value_found(asked: gaps.ValueRequest) -> ValueStudy:
-    """What more of a property of a machine is worth."""
-    from mowich.studies.value import value
-
-    return value(asked)

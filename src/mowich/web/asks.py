@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.readback import TypeForm
-from mowich.requests import brief, gaps, jobs, rl, scenarios
+from mowich.requests import brief, jobs, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.room import schema_of_room
@@ -269,7 +269,8 @@ def body(
         if field.group or field.name in leave:
             continue
         if field.name in schema.groups:
-            fields[field.name] = (_GROUPS[schema.name, field.name] | None, Field(default=None))
+            job = ServePlanBody if (schema, field.name) == (jobs.PLAN, "serve") else _GROUPS[field.name]
+            fields[field.name] = (job | None, Field(default=None))
         else:
             fields[field.name] = _model_field(field, (defaults or {}).get(field.name))
     fields.update(own)
@@ -284,11 +285,11 @@ ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
 ForwardBody = _group("forward", jobs.COMPARE, "Forward")
 _GROUPS = {
-    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap", "value")},
-    **{(verb, "forward"): ForwardBody for verb in ("compare", "plan", "fit")},
-    **{(verb, "serve"): ServeBody for verb in ("compare", "gap", "value")},
-    ("plan", "serve"): ServePlanBody,
+    "train": TrainBody,
+    "forward": ForwardBody,
+    "serve": ServeBody,
 }
+"""Job -> its mapping in a body."""
 NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
 
 CompareBody = body(
@@ -312,8 +313,6 @@ ServePlansBody = body(
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
-GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
-ValueBody = body(gaps.VALUE, "Value", "What more of one property of a machine is worth.")
 FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich help fleet).")
 BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
 RlBody = body(
@@ -348,7 +347,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody
 for _room in ROOM_BODIES.values():
     Explainable = Explainable | _room
 ExplainBody = create_model(
@@ -364,7 +363,6 @@ ExplainBody.__qualname__ = "ExplainBody"
 
 WORK: Mapping[str, tuple[Limit, ...]] = {
     "plan": (Limit("top", "top", 1, 50),),
-    "value": (Limit("points", "points", 2, 16),),
     "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
     "rl": (Limit("batch", "step_samples", 1, 65_536), Limit("chips", "chips", 2, 16_384)),
 }

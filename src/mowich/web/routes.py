@@ -146,8 +146,6 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
     for verb, body, tag, said in (
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
-        ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
-        ("value", asks.ValueBody, "jobs", "What more of one property of a machine is worth: `mowich value`."),
         (
             *("brief", asks.BriefBody, "jobs"),
             "Trainium 3 on one page, for the facts of this server: `mowich brief`.",

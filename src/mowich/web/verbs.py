@@ -22,10 +22,10 @@ from mowich.requests import brief as briefs
 from mowich.requests import jobs, scenarios
 from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
-from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
 from mowich.requests.room import asked_again
 from mowich.requests.rooms import room_names
+from mowich.requests.rooms.value import ValueRequest
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
@@ -261,26 +261,6 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     )
 
 
-def gap(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Why one machine beats another, as factors."""
-    from mowich.studies.answers import gap_explained
-
-    got = known.read(ask)
-    assert isinstance(got, GapRequest)
-    result = gap_explained(got).to_dict()
-    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
-
-
-def value(ask: asks.Ask, known: Knowledge) -> bytes:
-    """What more of one property of a machine is worth."""
-    from mowich.studies.answers import value_found
-
-    got = known.read(ask)
-    assert isinstance(got, ValueRequest)
-    result, asked = value_found(got).to_dict(), {**got.given, "models_given": got.model_given}
-    return reply(result, inputs=asked, notes=list(got.notes), command=ask.command(), view=view(result))
-
-
 def brief(ask: asks.Ask, known: Knowledge) -> bytes:
     """Trainium 3 on one page: the brief that ships where it holds for these facts, else a new one."""
     from mowich.studies.brief import one_page
@@ -455,8 +435,8 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
 
         got = known.read(ask)
         assert isinstance(got, Asked)
-        result, notes = room_answered(name)(got).to_dict(), list(got.notes) or None
-        return reply(result, inputs=asked_again(got), notes=notes, command=ask.command(), view=view(result))
+        result = room_answered(name)(got).to_dict()
+        return reply(result, inputs=asked_again(got), notes=list(got.notes), command=ask.command(), view=view(result))
 
     return answered
 
@@ -547,8 +527,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         forward,
         plan,
         fit,
-        gap,
-        value,
         brief,
         first,
         fleet,

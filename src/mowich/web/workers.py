@@ -48,7 +48,7 @@ QUICK_S = 2.0
 """A quick task that takes longer after all is asked again as a heavy one, so that it holds up no other."""
 LONG = frozenset(
     (
-        *("brief", "gap", "fleet", "rl", "validate", "report", "deepen", "kernel"),
+        *("brief", "fleet", "rl", "validate", "report", "deepen", "kernel"),
         *(name for name, web in _ROOMS.items() if web.is_long),
     )
 )

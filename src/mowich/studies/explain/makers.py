@@ -11,7 +11,6 @@ from mowich.studies.explain import (
     brief,
     fit,
     fleet,
-    gap,
     kernel,
     passes,
     rl,
@@ -21,7 +20,6 @@ from mowich.studies.explain import (
     training,
     tree,
     validate,
-    value,
 )
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
@@ -94,9 +92,7 @@ def make_source(
     if schema in whole:
         return whole[schema](result, facts)
     made = {
-        "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,
-        "mowich/value@1": value.value_point,
     }
     if schema in made:
         return made[schema](result, place, row, facts)

@@ -259,3 +259,34 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         *under("summary *", CALIBRATED),
     ),
 }
+
+BRIEF_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/brief@1": (
+        R(
+            "rows * numbers * estimate",
+            "1",
+            "a number of the brief: what it is and the command that gives it stand below",
+            "search: a figure of the answer that the command gives",
+        ),
+        R(
+            "story tokens_per_s_per_chip",
+            "1/s",
+            "tokens per second and chip of Trainium 3 in training",
+            "search: its best plan, as `compare` finds it",
+        ),
+        R(
+            "story factors * factor",
+            "1",
+            "what a property is worth: above 1 it speaks for the other machine",
+            "search: as `gap` finds it; the command stands in `story`",
+        ),
+        R("rows * numbers * symbols *", "1", "a figure that the number is made of", "search: of the same command"),
+        R(
+            "table * *",
+            "1",
+            "a ratio of the first table: Trainium 3 over the other machine",
+            "inside: both figures are of the command that is told with it",
+        ),
+        R("rows * picture **", "1", "a number as the picture draws it", "inside: the numbers of the question, drawn"),
+    ),
+}
