@@ -18,7 +18,7 @@ from mowich.requests import jobs, machines
 from mowich.requests.common import model_name
 from mowich.requests.fields import Edge
 from mowich.shown import Text
-from mowich.studies import answers, job_answers
+from mowich.studies import job_answers
 from mowich.studies import trade as _trade
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.outcome import SystemAsk
@@ -281,4 +281,4 @@ def fit(asked: jobs.FitRequest) -> bool | None:
     """
     if asked.forward is not None:
         return job_answers.forward_found(asked, "fit").is_feasible
-    return answers.fitted(asked).fits
+    return job_answers.fitted(asked).fits

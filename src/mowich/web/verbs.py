@@ -243,13 +243,13 @@ def plan(ask: asks.Ask, known: Knowledge) -> bytes:
 def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
     from mowich.show.verbs import page_of
-    from mowich.studies import answers
+    from mowich.studies import job_answers
 
     got = known.read(ask)
     assert isinstance(got, jobs.FitRequest)
     if got.forward is not None:
         return forward(ask, known)
-    result = answers.fitted(got).to_dict()
+    result = job_answers.fitted(got).to_dict()
     page = page_of(result)
     return reply(
         result,
