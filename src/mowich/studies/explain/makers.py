@@ -37,9 +37,6 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
         return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
-    own = rooms.room_place(result, path)
-    if own is not None:
-        return own
     listed = (
         "rows",
         "plans",

@@ -18,15 +18,6 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.rooms import room_study
 
 
-def room_place(result: Result, path: ResultPath) -> ResultPath | None:
-    """The part of an answer that one source stands for, of the number at a path, where the study of a room says so;
-    None where it leaves that to the lists of rows."""
-    name = room_of(result["schema"])
-    place = None if name is None else getattr(room_study(name), "source_place", None)
-    found: ResultPath | None = None if place is None else place(path)
-    return found
-
-
 def room_row(result: Result, place: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source | None:
     """Of an answer of a room; None for one of none. model: the model of the result."""
     name = room_of(result["schema"])
