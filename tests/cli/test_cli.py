@@ -14,6 +14,7 @@ import pytest
 
 from mowich import cli, models
 from mowich.cli.verbs import VERB_MODULES
+from mowich.requests.room import with_rooms
 from pace import pace
 
 JOB = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
@@ -409,7 +410,8 @@ def test_a_command_loads_the_module_of_its_verb_and_the_list_keeps_its_order(fir
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, loaded = map(ast.literal_eval, done.stdout.replace("] [", "], [").splitlines())
-    table = [(verb, f"mowich.cli.{module}") for module, named in VERB_MODULES.items() for verb in named]
+    homes = {verb: f"mowich.cli.{module}" for module, named in VERB_MODULES.items() for verb in named}
+    table = [(verb, homes.get(verb, "mowich.cli.rooms")) for verb in with_rooms(homes)]
     words = [one for one in table if " " not in one[0] and one[0] not in ("facts", "forecast")]
     assert found[: len(words)] == words
     assert [one for one in found if one[0].startswith("kernel ")] == [one for one in table if " " in one[0]]

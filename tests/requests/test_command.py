@@ -21,7 +21,7 @@ from mowich.machines.system import resolve
 from mowich.requests.command import command_of, schema_of
 from mowich.requests.job_fields import CHIPS, TTFT
 from mowich.requests.jobs import COMPARE, ITEM_LATENCY
-from mowich.requests.machines import FAIL
+from mowich.requests.rooms.collective import FAIL
 from mowich.requests.schema import Schema
 from mowich.requests.settings import OPTIMIZER, RECIPE
 from mowich.software.engine import engine_for
@@ -37,7 +37,19 @@ OF_THE_ANSWER = {"form", "notes", "facts", "given", "model_given", "places", "ag
 """What a request says of its words, its facts and the form of its answer."""
 OF_THE_RUN = {"jobs", "out", "overlay", "rates_out", "timeline"}
 """How an answer is found, and files that are written beside it."""
-TAKEN = {"chips", "group", "worker", "replica", "seq", "engine", "stack", "software", "on", "model", "batch_tolerance"}
+TAKEN = {"quarter", "rule", "buyer"} | {
+    "chips",
+    "group",
+    "worker",
+    "replica",
+    "seq",
+    "engine",
+    "stack",
+    "software",
+    "on",
+    "model",
+    "batch_tolerance",
+}
 """What an answer says that it took, where the question leaves it open."""
 
 
@@ -141,6 +153,7 @@ DRAWN: Mapping[str, tuple[str, ...]] = {
     "traffic tests/golden/scenarios/lone.yaml": ("--draws 0", "--draws 1", "--set power.trn3='900 W'"),
     "collective all-reduce --on trn3:64": ("--bytes 1MiB,3", "--group 16", "--fail link:3", "--fail chip:5"),
     "goodput --on h100:1024 --samples 10": ("--days 5", "--step '2 s'", "--strategy sync,elastic", "--seed 3"),
+    "prices --on h100,trn3": ("--quarter 2026Q1", "--price rent", "--rule epoch", "--life 3years", "--margin 0.3"),
     "power --on h100": ("--cap 20MW", "--spares 0.02", "--tokens-per-s 1000"),
     "model gpt2": ("--seq 512", "--kv-bytes 1"),
     "claims": ("4x", "--set power.trn3='900 W'"),

@@ -182,7 +182,8 @@ def test_naming_what_draws_results_loads_no_report() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert found.splitlines() == [
-        "['mowich', 'mowich.api', 'mowich.api.names', 'mowich.shown', 'mowich.version'] False",
+        "['mowich', 'mowich.api', 'mowich.api.names', 'mowich.requests', 'mowich.requests.rooms', "
+        "'mowich.shown', 'mowich.version'] False",
         "1 True",
     ]
 

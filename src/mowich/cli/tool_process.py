@@ -43,7 +43,7 @@ def _answered() -> int:
 def said_of(printed: str) -> list[str]:
     """What the page of an answer says before its tables, each in one line; of an explanation, what it is of."""
     from mowich.show.explain import explanation_said
-    from mowich.show.verbs import PAGES, page_of
+    from mowich.show.verbs import has_page, page_of
 
     try:
         result = json.loads(printed)
@@ -52,7 +52,7 @@ def said_of(printed: str) -> list[str]:
     if result.get("schema") == "mowich/explain@1":
         said = explanation_said(result)
     else:
-        said = list(page_of(result).sentences) if result.get("schema") in PAGES else []
+        said = list(page_of(result).sentences) if has_page(result) else []
     return [" ".join(sentence.split()) for sentence in said]
 
 

@@ -3,7 +3,7 @@ fields of its verb find them (`requests.schema.Schema.stated`) and write them (`
 
 from __future__ import annotations
 
-from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, rl, scenarios, verify
+from mowich.requests import brief, calibrate, jobs, kernels, known, results, rl, scenarios, verify
 from mowich.requests.room import schema_of_room
 from mowich.requests.rooms import room_of
 from mowich.requests.schema import Schema
@@ -27,9 +27,9 @@ def schema_of(result: Result) -> Schema[object] | None:
 
 
 _ASKED: tuple[Schema[object], ...] = (
-    *(jobs.COMPARE, jobs.PLAN, jobs.FIT, brief.BRIEF, gaps.GAP, gaps.VALUE, rl.RL),
-    *(scenarios.SWEEP, scenarios.TRAFFIC, scenarios.FLEET, machines.COLLECTIVE, machines.GOODPUT),
-    *(known.MODEL_VIEW, results.VALIDATE, results.CLAIMS, calibrate.CALIBRATE, verify.VERIFY_RUN, kernels.LAYER),
+    *(jobs.COMPARE, jobs.PLAN, jobs.FIT, brief.BRIEF, rl.RL),
+    *(scenarios.SWEEP, scenarios.TRAFFIC, scenarios.FLEET),
+    *(known.MODEL_VIEW, results.VALIDATE, calibrate.CALIBRATE, verify.VERIFY_RUN, kernels.LAYER),
 )
 _VERBS = {**{schema.name.replace(" ", "-"): schema for schema in _ASKED}, "rates": jobs.PLAN}
 """Verb in the schema of a result -> what asks for it."""

@@ -190,7 +190,7 @@ ON = names(
 )
 SYSTEMS = replace(ON, keyword="systems", needs=False, default=())
 """Systems to compare; none is needed beside those that are there."""
-ONE_SYSTEM = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
+SINGLE_SYSTEM = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
 CHIPS = whole(
     "chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64", told=chips_asked

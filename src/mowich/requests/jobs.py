@@ -76,7 +76,6 @@ from mowich.requests.job_fields import (
     JOBS,
     KV_TOKENS,
     NEIGHBOURS,
-    ONE_SYSTEM,
     OSL,
     OUTER_EVERY,
     PARETO,
@@ -86,6 +85,7 @@ from mowich.requests.job_fields import (
     SERVED,
     SERVES,
     SERVING_ENGINE,
+    SINGLE_SYSTEM,
     SITE_LINK,
     SITES,
     SYSTEMS,
@@ -412,7 +412,7 @@ def read_systems(
     words = (*have, *words)
     if not words and reader.given(field) is not None:
         reader.add("names no system", field, fix=f"for example {field.example}")
-    if field is ONE_SYSTEM and len(words) > 1 and not several:
+    if field is SINGLE_SYSTEM and len(words) > 1 and not several:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
@@ -667,7 +667,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
         reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
     check_emit(reader, file is not None)
-    work = read_work(reader, ONE_SYSTEM, work=asks, several=load is not None)
+    work = read_work(reader, SINGLE_SYSTEM, work=asks, several=load is not None)
     if load is not None:
         only_degrees(reader, work["fixed"], "a load")
     return reader.fill(PlanRequest, load=load, **work)
@@ -688,7 +688,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
             only_of(reader, (KV_TOKENS,), "serving", serves)
         if reader.given(ITEM_LATENCY) is not None:
             reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
-    work = read_work(reader, ONE_SYSTEM, work=asks, fits=True)
+    work = read_work(reader, SINGLE_SYSTEM, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(KV_TOKENS) if serving else None, **work)
 
@@ -733,7 +733,7 @@ _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, AS, ONE_SYSTEM, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, TOKENS_OR_ITEM, *RUN_FIELDS),
+        *(MODEL, AS, SINGLE_SYSTEM, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, TOKENS_OR_ITEM, *RUN_FIELDS),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
@@ -749,7 +749,7 @@ FIT = Schema(
         *(
             MODEL,
             AS,
-            ONE_SYSTEM,
+            SINGLE_SYSTEM,
             TRAINS,
             FIT_SERVE,
             KV_TOKENS,

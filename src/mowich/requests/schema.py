@@ -143,11 +143,41 @@ class QuestionReader:
         self.problems.stop()
 
 
+ROW_KEYS: Mapping[str, str] = {"rows": "array"}
+"""What an answer has beside its inputs, and the types of that in JSON, where a schema does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a server computes at most: of a field, by the attribute of the request, from low to high (SI)."""
+
+    field: str
+    attribute: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerbOnWeb:
+    """What the server says of a room (`requests/rooms`), and what it bears. tag: under which its address stands; said:
+    of the address, about: of the body, "": as the list of verbs says; defaults: of fields, where they are others here;
+    limits: larger questions are for the command line; is_quick: takes milliseconds, is_long: takes seconds."""
+
+    tag: str = "rooms"
+    said: str = ""
+    about: str = ""
+    defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    is_quick: bool = False
+    is_long: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema(Generic[Q_co]):
     """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
     short: for the list of verbs; after: of a room (`requests/rooms`), the verb that it stands behind in lists of verbs;
-    keys: what its answers have beside inputs and rows, and the types of that in JSON."""
+    places: keywords that Python takes by position, where those are not the ones that are needed;
+    keys: what its answers have beside their inputs, and the types of that in JSON; web: what the server says of it."""
 
     name: str
     fields: tuple[Field[object], ...]
@@ -157,7 +187,9 @@ class Schema(Generic[Q_co]):
     example: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     after: str = ""
-    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    places: tuple[str, ...] = ()
+    keys: Mapping[str, str] = dataclasses.field(default_factory=lambda: ROW_KEYS)
+    web: VerbOnWeb = VerbOnWeb()
 
     def at(self, edge: Edge) -> tuple[Field[object], ...]:
         """The fields that an edge has."""

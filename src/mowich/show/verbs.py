@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from mowich.errors import UserError
+from mowich.requests.rooms import room_of
 from mowich.show.heard import with_heard_lines
 from mowich.show.page import Page, Run
 from mowich.show.rooms import room_page
 from mowich.shown import Result
 
-__all__ = ["PAGES", "page_of"]
+__all__ = ["PAGES", "has_page", "page_of"]
 
 Maker = Callable[[Result, Run], Page]
 
@@ -39,8 +40,6 @@ PAGES: Mapping[str, Maker] = {
     "mowich/sweep@1": _of("sweep"),
     "mowich/brief@1": _of("brief"),
     "mowich/fit@1": _of("fit"),
-    "mowich/gap@1": _of("gap"),
-    "mowich/value@1": _of("value"),
     "mowich/model@1": _of("model"),
     "mowich/example@1": _of("example"),
     "mowich/fleet@1": _of("fleet"),
@@ -48,11 +47,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/traffic@1": _of("traffic"),
     "mowich/rl@1": _of("rl"),
     "mowich/forward@1": _of("forward"),
-    "mowich/collective@1": _of("collective"),
-    "mowich/goodput@1": _of("goodput"),
     "mowich/facts-stale@1": _of("staleness"),
-    "mowich/prices@1": _of("prices"),
-    "mowich/claims@1": _of("claims"),
     "mowich/validate@1": _of("validate"),
     "mowich/verify@1": _of("verify"),
     "mowich/forecasts@1": _of("forecasts"),
@@ -69,6 +64,12 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-layer@1": _of("kernel_layer", "layer_page"),
     "mowich/kernel-tune@1": _of("kernel_tune", "tune_page"),
 }
+
+
+def has_page(result: Result) -> bool:
+    """Whether an answer of this kind has a page."""
+    schema = result.get("schema")
+    return schema in PAGES or room_of(schema) is not None
 
 
 def page_of(result: Result, run: Run | None = None) -> Page:

@@ -24,7 +24,7 @@ from mowich.show.render.csv import to_csv
 from mowich.show.render.frame import csv_rows, frame_of, write_csv, write_parquet_rows
 from mowich.show.render.html import script_json, static
 from mowich.show.render.terminal import Style, terminal
-from mowich.show.verbs import PAGES, page_of
+from mowich.show.verbs import has_page, page_of
 from mowich.shown import Frame, Rows, Shown, plain_row
 from mowich.studies.explain import explain
 
@@ -84,7 +84,7 @@ class Picture:
 def page(result: Shown) -> Page | None:
     """The report's page of a result, where its kind has one."""
     data = result.to_dict()
-    return page_of(json.loads(json.dumps(data, default=_plain))) if data.get("schema") in PAGES else None
+    return page_of(json.loads(json.dumps(data, default=_plain))) if has_page(data) else None
 
 
 def _plain(value: object) -> object:

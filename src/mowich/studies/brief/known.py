@@ -20,12 +20,12 @@ from mowich.software.vendors import HAND_TUNED
 from mowich.studies.compare import Comparison
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.fleet import Fleet
-from mowich.studies.gap import Gap
 from mowich.studies.next_measure import NextMeasurements
 from mowich.studies.ranking import names_listed
 from mowich.studies.rl_split import RlSplit
+from mowich.studies.rooms.gap import Gap
+from mowich.studies.rooms.value import ValueStudy
 from mowich.studies.serving_plan import ServeResult, ServeRow
-from mowich.studies.value import ValueStudy
 from mowich.units import StepBatch
 
 SUBJECT, BEFORE, NEXT = "trn3", "trn2", "trn4"
