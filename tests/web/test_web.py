@@ -25,11 +25,12 @@ from mowich.examples import names_of, shipped
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.models import load_model
-from mowich.requests import gaps, jobs
+from mowich.requests import jobs
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
 from mowich.requests.rl import RL
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.requests.rooms import gap, value
 from mowich.show.formats import MOST_FIRST_WORDS
 from mowich.show.verbs import page_of
 from mowich.software.engine import engine_names
@@ -1104,7 +1105,7 @@ def test_the_page_takes_the_words_of_fields_from_the_server(client: TestClient) 
     assert words["task"] == ["pretrain", "sft", "lora"]
     assert set(words) == {"equal", "per", "price", "task"}
     about = client.get("/api/about").json()["result"]
-    schemas = (jobs.COMPARE, RL, gaps.GAP, gaps.VALUE)
+    schemas = (jobs.COMPARE, RL, gap.SCHEMA, value.SCHEMA)
     known = [list(f.vocabulary) for schema in schemas for f in schema.at(Edge.KEY) if f.words]
     assert about["kernel_targets"] == ["trn3", "trn2", "trn1"]
     assert ["colocated", "split"] in known
