@@ -7,9 +7,9 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load_facts
-from mowich.show.claims import document
-from mowich.studies.claims import claims
+from mowich.show.rooms.claims import document
 from mowich.studies.memory_claim import memory_table
+from mowich.studies.rooms.claims import claims
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "claims.md"
 

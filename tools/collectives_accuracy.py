@@ -14,7 +14,7 @@ from mowich.evidence.measured_tables import TRAINIUM_COLLECTIVES, published, rea
 from mowich.evidence.scores import RowResult, summarise
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts, load_facts
-from mowich.studies.collectives import LARGE_B, Compared, compare_measured, measured, median
+from mowich.studies.rooms.collective.published import LARGE_B, Compared, compare_measured, measured, median
 from mowich.units import show
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "records" / "accuracy-collectives.md"

@@ -30,7 +30,7 @@ from mowich.facts import Fact, Facts, load_facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
-from mowich.studies.collectives import measured
+from mowich.studies.rooms.collective.published import measured
 
 ROOT = "networks.collectives"
 SYSTEMS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load_facts
-from mowich.show.goodput import share_words
-from mowich.studies.goodput import published_runs
+from mowich.show.rooms.goodput import share_words
+from mowich.studies.rooms.goodput import published_runs
 from mowich.training import faults
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
 

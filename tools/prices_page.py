@@ -16,9 +16,9 @@ from mowich.evidence.measured_tables import shipped_rows
 from mowich.evidence.ownership_rows import PUBLISHED_COSTS, WITHIN, PublishedCost, compared_costs
 from mowich.facts import Facts, load_facts
 from mowich.price_terms import COST_RULE_WORDS
-from mowich.requests.prices import PRICES
+from mowich.requests.rooms.prices import SCHEMA
 from mowich.show.fleet_amounts import dollars
-from mowich.studies.prices import prices
+from mowich.studies.rooms.prices import answer
 from mowich.units import sig
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -220,7 +220,7 @@ def _seen(facts: Facts) -> Iterator[str]:
 def pages() -> dict[Path, str]:
     """docs/records/prices.md and its text now."""
     facts = load_facts()
-    study, checks, rows = prices(PRICES.of(facts)), compared_costs(facts), shipped_rows(PUBLISHED_COSTS)
+    study, checks, rows = answer(SCHEMA.of(facts)), compared_costs(facts), shipped_rows(PUBLISHED_COSTS)
     bills = facts.children("prices.machines.bill")
     unknown = [name for name in bills if name not in {r.system_id for r in study.rows}]
     left: dict[str, list[str]] = {}

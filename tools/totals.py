@@ -22,7 +22,7 @@ from mowich.software.stack import equip
 from mowich.studies.batches import NEAR_BATCH
 from mowich.training.search import search
 from mowich.training.step import predict_step
-from mowich.units import parse_batch, parse_count
+from mowich.units import StepBatch, parse_count
 
 TOTALS = Path(__file__).with_name("totals.yaml")
 
@@ -66,7 +66,7 @@ def total(entry: Mapping[str, object], facts: Facts) -> Total:
     model = as_trained(load_model(str(entry["model"])))
     seq, chips = parse_count(str(entry["seq"])), int(parse_count(str(entry["chips"])))
     tokens, hours = parse_count(str(entry["tokens"])), parse_count(str(entry["chip_hours"]))
-    batch = parse_batch(str(entry["batch"]), seq)[0]
+    batch = StepBatch.read(entry["batch"]).of(seq)
     job = TrainJob(tokens=tokens, seq=int(seq), batch_seqs=batch, batch_tolerance=NEAR_BATCH)  # reports round it
     own = entry.get("step")
     stack = str(own["stack"]) if isinstance(own, Mapping) else ""

@@ -18,24 +18,25 @@ from mowich.shown import AnswerList as AnswerList, Rows as Rows, Shown as Shown
 from mowich.studies.advise.advise import KernelAdvice as KernelAdvice
 from mowich.studies.brief.verdicts import Brief as Brief
 from mowich.studies.calibrate import Calibration as Calibration
-from mowich.studies.claims import ClaimStudy as ClaimStudy
-from mowich.studies.collectives import CollectiveStudy as CollectiveStudy
 from mowich.studies.compare import Comparison as Comparison, PlanList as PlanList, Row as Row
 from mowich.studies.debug.answer import KernelDebug as KernelDebug
 from mowich.studies.explain import Explanation as Explanation
 from mowich.studies.fleet import Fleet as Fleet
 from mowich.studies.forecasts import Forecasts as Forecasts
 from mowich.studies.forward_answer import ForwardAnswer as ForwardAnswer
-from mowich.studies.gap import Gap as Gap
-from mowich.studies.goodput import GoodputStudy as GoodputStudy
 from mowich.studies.judge.judge import KernelJudge as KernelJudge
 from mowich.studies.kernel_check import KernelsChecked as KernelsChecked
 from mowich.studies.layer.study import LayerStudy as LayerStudy
 from mowich.studies.next_measure import NextMeasurements as NextMeasurements
-from mowich.studies.prices import PriceStudy as PriceStudy
 from mowich.studies.rates import RateResult as RateResult
 from mowich.studies.rl_answer import RlAnswer as RlAnswer
+from mowich.studies.rooms.claims import ClaimStudy as ClaimStudy
+from mowich.studies.rooms.collective.group import CollectiveStudy as CollectiveStudy
+from mowich.studies.rooms.gap import Gap as Gap
+from mowich.studies.rooms.goodput import GoodputStudy as GoodputStudy
 from mowich.studies.rooms.power import PowerStudy as PowerStudy
+from mowich.studies.rooms.prices import PriceStudy as PriceStudy
+from mowich.studies.rooms.value import ValueStudy as ValueStudy
 from mowich.studies.serving_plan import ServeResult as ServeResult
 from mowich.studies.staleness import Staleness as Staleness
 from mowich.studies.sweep import Sweep as Sweep
@@ -44,7 +45,6 @@ from mowich.studies.system_run import SystemRun as SystemRun
 from mowich.studies.trade import Why as Why
 from mowich.studies.traffic import TrafficResult as TrafficResult
 from mowich.studies.tune.tune import KernelTune as KernelTune
-from mowich.studies.value import ValueStudy as ValueStudy
 from mowich.studies.verify import Verification as Verification
 from pathlib import Path
 from typing import overload

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mowich.errors import UserError
@@ -187,33 +188,56 @@ def parse_count(text: object, *, where: str | None = None, minimum: float = 1, w
     return float(round(value)) if whole else value
 
 
-def parse_batch(text: object, seq: float, *, where: str | None = None) -> tuple[float, float]:
-    """(sequences of one step, share by which a plan's may differ) of "16384seqs", of tokens, "64M" or "64M tokens",
-    over `seq` tokens per sequence, and of "16384seqs~5%"; without a share the batch is exact.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBatch:
+    """The batch of a step as it is asked: sequences, or tokens. within: share by which a plan's may differ (0: exact);
+    typed: the amount as it was given.
 
-    Tokens are seldom a number of sequences that divides over ranks: they are rounded to one that does (`round_batch`).
-    Raises UserError when it is not a count, the tokens are less than one sequence, or the share is above a half.
-
-    >>> parse_batch("1024seqs", 4096), parse_batch("64M", 4096), parse_batch("1024seqs~5%", 4096)
-    ((1024.0, 0.0), (15360.0, 0.0), (1024.0, 0.05))
+    >>> str(StepBatch.read("1024 seqs ~ 5%")), StepBatch.read("64M tokens").tokens
+    ('1024seqs~5%', 64000000.0)
     """
-    word, _, share = (part.strip() for part in str(text).partition("~"))
-    within = parse(share, "1").value if share else 0.0
-    if not 0.0 <= within <= _FURTHEST:
-        raise UserError("how far a batch may be off", where=where, given=share, allowed="0% to 50%")
-    if word.endswith(("seqs", "seq")):
-        return parse_count(word.removesuffix("s").removesuffix("seq").strip(), where=where), within
-    tokens = word.removesuffix("tokens").strip()
-    sequences = parse_count(tokens, where=where) / seq
-    if sequences < 1:
-        raise UserError(
-            f"{word} tokens are less than one sequence of {seq:.0f}",
-            where=where,
-            fix=f"sequences are written {tokens}seqs",
-        )
-    return round_batch(sequences), within
+
+    sequences: float | None = None
+    tokens: float | None = None
+    within: float = 0.0
+    typed: str = ""
+
+    @classmethod
+    def read(cls, text: object, *, where: str | None = None) -> StepBatch:
+        """What "16384seqs", "64M" or "64M tokens" and "16384seqs~5%" say. Raises UserError when it is no count, or the
+        share is above a half."""
+        word, _, share = (part.strip() for part in str(text).partition("~"))
+        within = parse(share, "1").value if share else 0.0
+        if not 0.0 <= within <= _FURTHEST:
+            raise UserError("how far a batch may be off", where=where, given=share, allowed="0% to 50%")
+        if word.endswith((_SEQS, _SEQS[:-1])):
+            count = word.removesuffix("s").removesuffix(_SEQS[:-1]).strip()
+            return cls(sequences=parse_count(count, where=where), within=within, typed=word)
+        tokens = parse_count(word.removesuffix("tokens").strip(), where=where)
+        return cls(tokens=tokens, within=within, typed=word)
+
+    def of(self, seq: float, *, where: str | None = None) -> float:
+        """Sequences of a step, of `seq` tokens each. Tokens are seldom a number of sequences that divides over ranks:
+        they are rounded to one that does (`round_batch`). Raises UserError for less than one sequence.
+
+        >>> StepBatch.read("1024seqs").of(4096), StepBatch.read("64M").of(4096)
+        (1024.0, 15360.0)
+        """
+        if self.sequences is not None or self.tokens is None:
+            return self.sequences or 0.0
+        if self.tokens < seq:
+            what = f"{self.typed} tokens are less than one sequence of {seq:.0f}"
+            fix = f"sequences are written {self.typed.removesuffix('tokens').strip()}{_SEQS}"
+            raise UserError(what, where=where, fix=fix)
+        return round_batch(self.tokens / seq)
+
+    def __str__(self) -> str:
+        amount = f"{self.sequences:.12g}{_SEQS}" if self.tokens is None else show_count(self.tokens)
+        return f"{amount}~{self.within * 100:.12g}%" if self.within else amount
 
 
+_SEQS = "seqs"
+"""What stands behind a number of sequences."""
 _FURTHEST = 0.5
 """Largest share by which a batch may be off."""
 
@@ -296,6 +320,26 @@ def write_value(value: float, unit: str) -> str:
         (rung for rung in ladder if abs(value) >= rung[0] * 0.9999), ladder[-1] if value else (1.0, unit)
     )
     return f"{value / scale:.6g} {name}".rstrip()
+
+
+def exact_digits(value: float) -> str:
+    """A number with as many digits as it takes to read it back.
+
+    >>> exact_digits(0.1 + 0.2), exact_digits(4096)
+    ('0.30000000000000004', '4096')
+    """
+    text = f"{value:.12g}"
+    return text if float(text) == value else repr(float(value))
+
+
+def exact_words(value: float, unit: str) -> str:
+    """SI value -> text that is read back as the same value, with a readable unit where six digits say it.
+
+    >>> exact_words(4.9e12, "B/s"), exact_words(1234567.0, "B/s")
+    ('4.9 TB/s', '1234567 B/s')
+    """
+    words = write_value(value, unit)
+    return words if parse(words, unit).value == value else f"{exact_digits(value)} {unit}"
 
 
 def show_gib(value: float, digits: int = 3) -> str:

@@ -24,8 +24,8 @@ from mowich.estimate import Estimate
 from mowich.fleets.problem import GOAL_UNITS
 from mowich.plans.forward import ForwardPlan
 from mowich.readback import Most, WholeBounds, read_fields
+from mowich.requests.rooms.value import VALUE_UNITS
 from mowich.shown import Keyed, Rows, Shown, key_words
-from mowich.studies.value import VALUE_UNITS
 
 ROOMS = ("studies", "evidence", "serving", "training", "plans", "facts", "fleets", "launch", "models", "nki.check")
 MORE = 4

@@ -74,7 +74,7 @@ def test_a_tool_has_the_fields_of_its_verb(name: str) -> None:
         assert tool.in_its_words(field.help) in told["description"] or tool.texts.get(field.name) == "result"
         assert not re.search(r"(?<![\w-])--?[a-z]", told["description"])
         assert len(told["description"]) <= 300
-        assert set(told.get("enum", field.words)) == set(field.words)
+        assert set(told.get("enum", field.vocabulary)) == set(field.vocabulary)
     for field in tool.schema.at(Edge.OPTION):  # nothing writes a file, and no folder of the caller is read
         if field.kind in ("file", "files") and not field.is_argument and field.name not in tool.texts:
             assert field.name not in schema["properties"]

@@ -31,8 +31,8 @@ from mowich.evidence.fitting.moved import uncertain, with_numbers
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts, load_facts
 from mowich.requests.calibrate import CalibrateRequest
+from mowich.requests.command import command_of
 from mowich.serving.own_rows import OWN_ROWS, read_rows
-from mowich.show.command import command_of
 from mowich.show.json import to_json
 from mowich.software.stack import equip
 from mowich.studies.calibrate import Calibration, calibrate

@@ -23,8 +23,8 @@ from mowich.fleets.problem import GOALS, FleetProblem, TaskRates
 from mowich.fleets.read import read_problem
 from mowich.fleets.supply import at_supply_end, is_of_facts, supply_of_facts, units_a_period
 from mowich.fleets.tenants import tenant_fall
+from mowich.requests.command import command_of
 from mowich.requests.scenarios import read_tenant
-from mowich.show.command import command_of
 from mowich.show.fleet_tenant import fall_sentences
 from mowich.show.verbs import page_of
 from mowich.studies.fleet import Fleet, at_supply_ends

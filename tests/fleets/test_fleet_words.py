@@ -13,9 +13,9 @@ from fleet_problems import speeds
 from mowich import cli
 from mowich.facts import load_facts
 from mowich.fleets.problem import write_rates
+from mowich.requests.command import command_of
 from mowich.requests.fleet_words import read_fleet_work, read_there
 from mowich.requests.scenarios import FleetRequest
-from mowich.show.command import command_of
 from mowich.studies.fleet import fleet
 
 BY_HAND = """

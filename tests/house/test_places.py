@@ -4,6 +4,7 @@ arithmetic that uses it, and the page that prints it. All between them hand the 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,22 @@ def test_a_name_is_found_wherever_a_question_may_be_spelled_out() -> None:
     for source in said:
         assert any("budget" in word.lower() for word in names_of(source)), source
     assert not any("budget" in word for word in names_of('"""A budget rents."""\nx = "the budget pays"'))
+
+
+BATCH_WORDS = re.compile(r"""["'}]seqs\b|removesuffix\(["']seq|parse_batch""")
+"""What takes a batch apart or puts one together: "seqs" behind a value, or alone; no key of a mapping."""
+BATCH_READ = {"units.py", "requests/jobs.py", "studies/fleet.py"}
+"""Where words of a batch are read: what a batch is, the job of a question, and the work of a scenario of a fleet."""
+
+
+def test_a_batch_is_written_and_taken_apart_in_one_place() -> None:
+    files = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py")}
+    assert {file for file, source in files.items() if BATCH_WORDS.search(source)} == {"units.py"}
+    assert {file for file, source in files.items() if "StepBatch.read(" in source} == BATCH_READ
+
+
+def test_a_batch_that_is_written_by_hand_is_found() -> None:
+    for source in ('f"{batch}seqs"', 'word.removesuffix("seqs")', 'text + "seqs"', 'parse_batch("8seqs", 4096)'):
+        assert BATCH_WORDS.search(source), source
+    for source in ('{"seq": 4096}', 'inputs["seq"]', '"--batch 256seqs"', 'f"{batch}_seqs"', "batch_seqs"):
+        assert not BATCH_WORDS.search(source), source

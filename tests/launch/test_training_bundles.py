@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import mowich
 from mowich import cli
-from mowich.api.fleet_bundles import assigned_in
 from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.fleets.answer import Assignment
@@ -32,6 +31,7 @@ from mowich.launch.shapes import maxtext_shape, megatron_layout, megatron_shape
 from mowich.launch.training_bundle import training_files
 from mowich.launch.training_start import nodes_of
 from mowich.launch.write import command
+from mowich.studies.fleet_bundles import assigned_in
 
 GOLDEN = Path(__file__).parent / "golden"
 TRAINED = [

@@ -14,8 +14,9 @@ from mowich.facts import Facts
 from mowich.machines import collectives, torus
 from mowich.machines.system import Fabric, Level, System, machines, resolve
 from mowich.machines.topology import alone, per_chip
-from mowich.requests.machines import COLLECTIVE
-from mowich.studies.collectives import LARGE_B, collective, compare_measured, measured, median
+from mowich.requests.rooms.collective import SCHEMA as COLLECTIVE
+from mowich.studies.rooms.collective.group import collective
+from mowich.studies.rooms.collective.published import LARGE_B, compare_measured, measured, median
 
 GB = 1e9
 ONE = np.array([1.0])

@@ -18,8 +18,8 @@ from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
 from mowich.machines.system import machines as system_names
 from mowich.machines.topology import per_chip
-from mowich.requests.machines import COLLECTIVE
-from mowich.studies.collectives import collective
+from mowich.requests.rooms.collective import SCHEMA as COLLECTIVE
+from mowich.studies.rooms.collective.group import collective
 from pace import within
 
 ONE_GIB = np.array([2.0**30])

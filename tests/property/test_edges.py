@@ -21,10 +21,9 @@ from pydantic import ValidationError
 import mowich
 from mowich import cli, facts
 from mowich.errors import UserError
-from mowich.requests import jobs, machines
-from mowich.requests import prices as price_questions
+from mowich.requests import jobs
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rooms import power
+from mowich.requests.rooms import collective, goodput, power, prices
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
 from mowich.web.reading import Knowledge
@@ -235,10 +234,10 @@ SCHEMAS = (
     jobs.COMPARE,
     jobs.PLAN,
     jobs.FIT,
-    machines.COLLECTIVE,
-    machines.GOODPUT,
+    collective.SCHEMA,
+    goodput.SCHEMA,
     power.SCHEMA,
-    price_questions.PRICES,
+    prices.SCHEMA,
 )
 
 
@@ -266,7 +265,7 @@ def test_all_edges_accept_and_refuse_alike(schema: Schema[Any]) -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [pytest.param(jobs.PLAN, marks=pytest.mark.slow), machines.COLLECTIVE, machines.GOODPUT],
+    [pytest.param(jobs.PLAN, marks=pytest.mark.slow), collective.SCHEMA, goodput.SCHEMA],
     ids=lambda s: s.name,
 )
 def test_python_and_http_judge_values_that_are_no_text_alike(schema: Schema[Any]) -> None:

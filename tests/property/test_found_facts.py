@@ -25,13 +25,13 @@ from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.plan import TrainJob
 from mowich.price_terms import BUYERS, COST_RULES
-from mowich.requests.machines import COLLECTIVE
+from mowich.requests.rooms.collective import SCHEMA as COLLECTIVE
 from mowich.software.stack import equip
-from mowich.studies.collectives import collective
-from mowich.studies.explain.collective import collective_row
 from mowich.studies.explain.fleet import record_offers
 from mowich.studies.explain.formula import evaluate as by_formula
 from mowich.studies.explain.training import record_memory, record_step
+from mowich.studies.rooms.collective import source as collective_row
+from mowich.studies.rooms.collective.group import collective
 from mowich.training import faults, longrun
 from mowich.training.sensitivity import noted_on
 

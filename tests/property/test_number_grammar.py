@@ -13,14 +13,14 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.requests.loads import read_rate
 from mowich.serving.arrivals import lengths
-from mowich.units import is_digits, parse, parse_batch, parse_count
+from mowich.units import StepBatch, is_digits, parse, parse_count
 
 FACTS = load_facts()
 EDGES: dict[str, Callable[[str], object]] = {
     "a count": parse_count,
     "a quantity": lambda text: parse(f"{text} s"),
     "money": lambda text: parse(f"${text}"),
-    "a batch": lambda text: parse_batch(f"{text}seqs", 4096),
+    "a batch": lambda text: StepBatch.read(f"{text}seqs").of(4096),
     "tokens": lambda text: lengths(text, "prompt"),
     "a rate": read_rate,
     "chips of a system": lambda text: resolve(FACTS, f"h100:{text}"),

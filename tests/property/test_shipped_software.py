@@ -19,7 +19,7 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
-from mowich.show.command import command_of
+from mowich.requests.command import command_of
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import Hybrids
 from mowich.software.releases import SUPPORT_ENDED, release_words, status_of

@@ -19,9 +19,10 @@ from mowich.models.captured import DiffusionLatent
 from mowich.models.captured_model import model_from_captured
 from mowich.models.model import Model
 from mowich.plans.forward import FORWARD_FIXABLE, ForwardJob, ForwardPlan, parse_forward
-from mowich.requests import brief, gaps, jobs
+from mowich.requests import brief, jobs
 from mowich.requests.fields import Edge
 from mowich.requests.passes import FORWARD_FIELDS, check_decodes
+from mowich.requests.rooms import gap
 from mowich.requests.schema import QuestionSource, Schema
 
 LATENT = {"patch": [1, 2, 2], "vae_spatial": 8, "vae_temporal": 1, "causal_frames": True, "text_tokens": 512}
@@ -196,7 +197,7 @@ def test_no_verb_decodes_a_model_that_does_not(model: Model, facts: Facts) -> No
     with pytest.raises(UserError, match=r"models: .* decodes no tokens"):
         brief.BRIEF.read({"models": "m"}, source)
     with pytest.raises(UserError, match="decodes no tokens"):
-        gaps.GAP.read({"first": "trn2", "second": "trn3", "model": "m", "serve": serve}, source)
+        gap.SCHEMA.read({"first": "trn2", "second": "trn3", "model": "m", "serve": serve}, source)
 
 
 @given(

@@ -24,7 +24,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package
 
 
-COMMAND = "import json; from mowich.show.command import command_of; print(command_of(json.load(open('a.json'))))"
+COMMAND = "import json; from mowich.requests.command import command_of; print(command_of(json.load(open('a.json'))))"
 
 
 def test_the_command_line_has_it(tree: Path) -> None:

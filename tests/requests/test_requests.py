@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
-from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, rl, scenarios
-from mowich.requests import prices as price_questions
+from mowich.requests import jobs, kernels, known, launches, machines, results, rl, scenarios
 from mowich.requests.fields import Edge
-from mowich.requests.rooms import power
+from mowich.requests.rooms import claims, collective, gap, goodput, power, prices, value
 from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
@@ -187,24 +186,24 @@ def test_text_is_a_number_of_chips_as_on_the_command_line() -> None:
 
 
 SIGNATURES: dict[str, Schema[Any]] = {
-    "claims": results.CLAIMS,
-    "collective": machines.COLLECTIVE,
+    "claims": claims.SCHEMA,
+    "collective": collective.SCHEMA,
     "compare": jobs.COMPARE,
     "explain": results.EXPLAIN,
     "fit": jobs.FIT,
     "fleet": scenarios.FLEET,
-    "gap": gaps.GAP,
-    "goodput": machines.GOODPUT,
+    "gap": gap.SCHEMA,
+    "goodput": goodput.SCHEMA,
     "plan": jobs.PLAN,
     "power": power.SCHEMA,
-    "prices": price_questions.PRICES,
+    "prices": prices.SCHEMA,
     "rl": rl.RL,
     "run_kernel": launches.LAUNCH,
     "sweep": scenarios.SWEEP,
     "system": machines.SYSTEM,
     "traffic": scenarios.TRAFFIC,
     "validate": results.VALIDATE,
-    "value": gaps.VALUE,
+    "value": value.SCHEMA,
 }
 
 
@@ -364,15 +363,15 @@ def test_a_command_says_every_number_exactly() -> None:
     rng = np.random.default_rng(7)
     asked = [
         (power.SCHEMA, "cap", "--cap", [*(10 ** rng.uniform(3, 11, 300)).tolist(), 1e8, 123e6, 0.1 + 0.2]),
-        (machines.GOODPUT, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
-        (machines.GOODPUT, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
+        (goodput.SCHEMA, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
+        (goodput.SCHEMA, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
         (jobs.COMPARE, "tokens", "--tokens", [float(n) for n in rng.integers(1, 10**15, 300)] + [15e12, 1.5e13 + 1]),
     ]
     for schema, name, option, values in asked:
         field = next(f for f in schema.fields if f.name == name)
-        for value in values:
-            words = shlex.split(schema.command({"train": True, name: value}))
-            assert field.parse(words[words.index(option) + 1]) == value, words
+        for one in values:
+            words = shlex.split(schema.command({"train": True, name: one}))
+            assert field.parse(words[words.index(option) + 1]) == one, words
     assert "--cap '100 MW'" in power.SCHEMA.command({"cap": 1e8})
     assert "--tokens 15T" in jobs.COMPARE.command({"train": True, "tokens": 15e12})
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
+from mowich.requests.command import command_of
 from mowich.requests.fields import Edge, Field
 from mowich.requests.rl import RL, RlRequest, read_run_lengths
 from mowich.requests.rl_fields import LENGTHS_FILE, SCENARIO_KEYS
 from mowich.requests.schema import QuestionSource
-from mowich.show.command import command_of
 
 RUN: dict[str, object] = {
     "model": "llama-3.1-8b",

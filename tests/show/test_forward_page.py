@@ -17,8 +17,8 @@ from mowich.estimate import Estimate, unknown_estimate
 from mowich.facts import Facts, load_facts
 from mowich.models.builtin import builtin
 from mowich.plans.forward import ForwardJob, ForwardPlan
+from mowich.requests.command import command_of
 from mowich.requests.result_check import check_result
-from mowich.show.command import command_of
 from mowich.show.json import to_json
 from mowich.show.page import Page
 from mowich.show.render.csv import csv_of

@@ -12,9 +12,9 @@ import pytest
 from mowich.economics.ownership import OWNED
 from mowich.handbook import handbook
 from mowich.show.glossary import glossary, term_of
-from mowich.show.goodput import LOST
 from mowich.show.page import Column, Page, Table
-from mowich.show.prices import OWNED_WORDS
+from mowich.show.rooms.goodput import LOST
+from mowich.show.rooms.prices import OWNED_WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOW = ROOT / "src" / "mowich" / "show"
@@ -28,14 +28,14 @@ VERBS = (
     "fleet",
     "fleet_idle",
     "fleet_design",
-    "gap",
+    "rooms/gap",
     "rl",
-    "value",
-    "prices",
-    "goodput",
+    "rooms/value",
+    "rooms/prices",
+    "rooms/goodput",
     "deepen",
     "brief",
-    "claims",
+    "rooms/claims",
     "validate",
     "kernel",
 )

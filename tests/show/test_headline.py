@@ -27,7 +27,7 @@ from mowich.price_terms import Quote, quote
 from mowich.show.formats import percent
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
-from mowich.studies.collectives import compare_measured, measured, median
+from mowich.studies.rooms.collective.published import compare_measured, measured, median
 from mowich.web.server import ServerOptions, create_app
 from server_here import Here
 

@@ -18,9 +18,9 @@ from mowich.errors import UserError
 from mowich.examples import names_of
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.requests.command import command_of
 from mowich.show.charts_change import tornado
 from mowich.show.charts_change import turning_bars as turning_picture
-from mowich.show.command import command_of
 from mowich.show.page import Column, Page, Table
 from mowich.show.render.html import _more_tables, render_html
 from mowich.show.verbs import PAGES

@@ -12,8 +12,9 @@ import pytest
 
 from mowich import cli
 from mowich.plans import plan as p
-from mowich.requests import brief, gaps
+from mowich.requests import brief
 from mowich.requests.common import LEGEND
+from mowich.requests.rooms import gap
 from mowich.show.legend import legend_of
 from mowich.show.page import Column, Page, Table
 from mowich.show.render import terminal as t
@@ -104,7 +105,7 @@ def test_a_gap_tells_the_plans_of_both_machines() -> None:
         for system in answer["systems"]:
             assert re.search(rf"\n  {system['system']} +{re.escape(system['plan'])}\n", text)
         assert "Plans in words\n" in text
-    assert LEGEND in gaps.GAP.fields
+    assert LEGEND in gap.SCHEMA.fields
 
 
 @pytest.mark.parametrize("job", ["--serve --kv 8k", "--train --seq 4096 --batch 64seqs"])

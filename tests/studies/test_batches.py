@@ -20,7 +20,7 @@ from mowich.requests.jobs import CompareRequest, PlanRequest
 from mowich.studies.batches import beyond_critical, critical_tokens
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.plan import plan as plan_of
-from mowich.units import parse_batch
+from mowich.units import StepBatch
 
 MODEL = load_model("llama-3.1-8b")
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
@@ -68,7 +68,7 @@ def test_chips_that_are_counted_take_a_batch_near_the_one_asked(facts: Facts) ->
 def test_a_batch_that_may_differ_is_nowhere_slower(facts: Facts) -> None:
     exact, near = (
         compared(["h100", "trn3"], train=replace(JOB, batch_seqs=batch, batch_tolerance=within), chips=72)
-        for batch, within in (parse_batch("1000seqs", 4096), parse_batch("1000seqs~5%", 4096))
+        for batch, within in ((x.of(4096), x.within) for x in map(StepBatch.read, ("1000seqs", "1000seqs~5%")))
     )
     for a, b in zip(exact.rows, near.rows, strict=True):
         assert a.global_batch_seqs == 1000

@@ -13,9 +13,9 @@ from mowich.facts import Facts
 from mowich.facts.claim_check import check_of
 from mowich.facts.entries import entries
 from mowich.formula import calculated, problem_in
-from mowich.show.claims import value_text
-from mowich.studies import claims as study
+from mowich.show.rooms.claims import value_text
 from mowich.studies import memory_claim
+from mowich.studies.rooms import claims as study
 
 
 @pytest.fixture(scope="module")

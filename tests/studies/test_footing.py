@@ -16,7 +16,7 @@ from mowich import cli
 from mowich.economics import money
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
-from mowich.show.command import command_of
+from mowich.requests.command import command_of
 from mowich.studies.footing import DAY_S, PaidRun, affordable_chips, paid_chips
 from server_here import asked_here
 

@@ -17,7 +17,7 @@ from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, property_of
 from mowich.software.stack import equip
-from mowich.studies import gap as study
+from mowich.studies.rooms import gap as study
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 SERVE = {"isl": "2k", "osl": 500, "ttft": "4s", "tpot": "100ms"}

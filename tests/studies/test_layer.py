@@ -28,8 +28,8 @@ from mowich.nki import hollow
 from mowich.nki import isa as nisa
 from mowich.nki import language as nl
 from mowich.nki.runtime import run_function, run_ranks
+from mowich.requests.command import command_of
 from mowich.requests.kernels import LAYER
-from mowich.show.command import command_of
 from mowich.studies.layer.calls import our_experts
 from mowich.studies.layer.library import Kit, package_of
 from mowich.studies.layer.shape import LayerJob, rank_layer

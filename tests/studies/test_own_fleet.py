@@ -22,8 +22,8 @@ from mowich.economics.ownership import YEAR_S, owned
 from mowich.estimate import Estimate
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
+from mowich.requests.command import command_of
 from mowich.requests.footing import TokenPrice, read_token_price
-from mowich.show.command import command_of
 from mowich.show.render.csv import csv_of
 from mowich.show.verbs import page_of
 from mowich.studies.explain import Explainer, metrics, tree

@@ -10,11 +10,11 @@ import mowich
 from mowich.economics import ownership
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.requests.prices import PRICES
+from mowich.requests.rooms.prices import SCHEMA as PRICES
 from mowich.show.render.terminal import style_for_stdout, terminal
 from mowich.show.verbs import page_of
-from mowich.studies import prices as study
 from mowich.studies.explain import Explainer, metrics
+from mowich.studies.rooms import prices as study
 
 ON = ["trn3", "ironwood", "gb300"]
 
@@ -41,7 +41,7 @@ def test_one_kind_for_all_rows() -> None:
 
 
 def test_every_system_whose_cost_is_known_where_none_is_named(facts: Facts) -> None:
-    found = study.prices(PRICES.of(facts))
+    found = study.answer(PRICES.of(facts))
     assert {"trn2", "trn3-gen1", "trn3-gen2", "trn4", "ironwood", "gb300", "h100"} <= {r.system for r in found.rows}
     assert all(r.tco_total.value for r in found.rows)
 

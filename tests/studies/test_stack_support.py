@@ -17,11 +17,11 @@ from mowich.cli.verbs import load_verbs
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
-from mowich.requests.gaps import GapRequest
 from mowich.requests.jobs import CompareRequest
+from mowich.requests.rooms.gap import GapRequest
 from mowich.serving.search import ServeJob
 from mowich.studies.brief.known import SERVED_ON, TO_SERVE
-from mowich.studies.gap import gap
+from mowich.studies.rooms import gap
 from mowich.studies.serving_plan import ServeRow, compare_serving
 from mowich.studies.stack_support import fixed_share
 
@@ -113,7 +113,7 @@ def test_a_row_without_dollars_says_why_and_what_kernels_by_hand_give() -> None:
     assert row.usd_per_mtok.reason
     assert row.breakeven_usd_per_chip_h.value is None
     with pytest.raises(UserError, match="no figure in dollars"):
-        gap(
+        gap.answer(
             GapRequest(
                 facts=FACTS,
                 model=model,

@@ -19,7 +19,7 @@ import mowich
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.show.command import command_of
+from mowich.requests.command import command_of
 from mowich.studies.explain.explainer import Explainer
 from mowich.studies.sweep import sweep
 from mowich.studies.sweep_grid import read_sweep

@@ -11,7 +11,7 @@ import mowich
 from mowich import cli
 from mowich.facts import Facts
 from mowich.software.stack import equip
-from mowich.studies.value import VALUED, amount_of, paths_of_property
+from mowich.studies.rooms.value import VALUED, amount_of, paths_of_property
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 SERVE = {"isl": "4k", "osl": 500, "ttft": "6s", "tpot": "100ms"}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.facts import Facts, load_facts
-from mowich.requests.machines import GOODPUT
-from mowich.studies.goodput import goodput, published_runs
+from mowich.requests.rooms.goodput import SCHEMA as GOODPUT
+from mowich.studies.rooms.goodput import answer, published_runs
 from mowich.training import faults
 from mowich.training.faults import STRATEGIES, FaultRates, Job, Strategy
 from pace import within
@@ -147,7 +147,7 @@ def test_same_seed_same_runs() -> None:
 
 
 def test_restarting_the_whole_does_not_survive_a_million_chips(facts: Facts) -> None:
-    found = goodput(GOODPUT.of(facts, on="trn3:1000000", days=30, step_s=5.0, samples=50))
+    found = answer(GOODPUT.of(facts, on="trn3:1000000", days=30, step_s=5.0, samples=50))
     by = {r.strategy: r.formula.value for r in found.rows}
     assert by["sync"] < by["async"] < 0.05 < by["memory"] < by["elastic"]
     assert found.survival == "elastic"

@@ -24,7 +24,7 @@ from mowich.models.builtin import builtin
 from mowich.operators.kernels import ROW, Kernels
 from mowich.operators.tables import operator_s
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.show.command import command_of
+from mowich.requests.command import command_of
 from mowich.software.engine import engine_for
 from mowich.software.stack import equip
 from mowich.studies.scaling import scaling

@@ -18,10 +18,10 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact
 from mowich.facts import load_facts
-from mowich.requests.machines import GOODPUT
+from mowich.requests.rooms.goodput import SCHEMA as GOODPUT
 from mowich.software.vendors import failure_class
 from mowich.studies.explain import Explainer
-from mowich.studies.goodput import goodput as study
+from mowich.studies.rooms.goodput import answer as study
 from mowich.training import faults, longrun
 from mowich.training.faults import STRATEGIES, FaultRates, Job
 from mowich.training.longrun import SURVIVAL_CHOSEN, kept, survival
@@ -311,7 +311,7 @@ def test_a_page_names_the_way() -> None:
 
 
 def test_the_job_of_a_plan_is_that_of_the_verbs_defaults() -> None:
-    from mowich.requests.machines import SPARES
+    from mowich.requests.rooms.goodput import SPARES
 
     parameters = inspect.signature(mowich.goodput).parameters
     assert parameters["spare_share"].default == SPARES.default == longrun.SPARE_SHARE

@@ -25,9 +25,12 @@ from mowich.examples import names_of, shipped
 from mowich.facts import load_facts
 from mowich.fleets.read import read_problem
 from mowich.models import load_model
+from mowich.requests import jobs
 from mowich.requests.brief import BriefRequest
 from mowich.requests.fields import Edge
+from mowich.requests.rl import RL
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.requests.rooms import gap, value
 from mowich.show.formats import MOST_FIRST_WORDS
 from mowich.show.verbs import page_of
 from mowich.software.engine import engine_names
@@ -1088,3 +1091,33 @@ def test_forward_passes_are_answered_as_the_command_line_answers_them(client: Te
     assert refused.status_code == 422
     refused = client.post(f"/api/{verb}", json={**body, "forward": {"task": "diffuse", "steps": 9}})
     assert refused.json()["errors"][0]["where"] == "forward.task"
+
+
+WORD_OF_LIST = re.compile(r'\[?"([\w.-]*)"(, "[^"]*"\])?')
+LIST_OF_WORDS = re.compile(r'\[\s*((?:\[?"[\w.-]*"(?:, "[^"]*"\])?,?\s*){2,})\]')
+"""Lists of words in a script, and of words with their labels."""
+
+
+def test_the_page_takes_the_words_of_fields_from_the_server(client: TestClient) -> None:
+    """No list of a script holds what a field may be: two words of one vocabulary side by side are one."""
+    words = client.get("/api/systems").json()["result"]["words"]
+    assert words["price"][:2] == ["tco", "rent"]
+    assert words["task"] == ["pretrain", "sft", "lora"]
+    assert set(words) == {"equal", "per", "price", "task"}
+    about = client.get("/api/about").json()["result"]
+    schemas = (jobs.COMPARE, RL, gap.SCHEMA, value.SCHEMA)
+    known = [list(f.vocabulary) for schema in schemas for f in schema.at(Edge.KEY) if f.words]
+    assert about["kernel_targets"] == ["trn3", "trn2", "trn1"]
+    assert ["colocated", "split"] in known
+    known += [about["kernel_targets"], words["task"]]
+    for file in sorted((Path(asks.__file__).parent / "static").glob("*.js")):
+        for one in LIST_OF_WORDS.findall(file.read_text(encoding="utf-8")):
+            said = {first for first, _ in WORD_OF_LIST.findall(one)} - {"", "default"}
+            for vocabulary in known:
+                assert len(said) < 2 or not said <= set(vocabulary), (file.name, one[:80])
+
+
+def test_a_list_of_words_in_a_script_is_found() -> None:
+    for source in ('x = ["tco", "rent"];', 'P = [\n  ["1y", "1 year"],\n  ["3y", "3 years"],\n];'):
+        (found,) = LIST_OF_WORDS.findall(source)
+        assert len(WORD_OF_LIST.findall(found)) == 2

@@ -155,8 +155,8 @@ questions = [
     ("plan", asks.PlanBody(model="mixtral-8x7b", on="trn3:64", train=train, set=("prices.term=3y",))),
     ("plan", asks.PlanBody(model="llama-3.1-8b", on="gb300:8", serve=serve)),
     ("fit", asks.FitBody(model="llama-3.1-8b", on="h100:8", train={"seq": 4096, "batch": "64seqs"})),
-    ("gap", asks.GapBody(model="llama-3.1-8b", first="h100", second="h200", chips=8, serve=serve)),
-    ("collective", asks.CollectiveBody(kind="all-reduce", on="trn3-gen2", sizes=("1MiB", "1GiB"))),
+    ("gap", asks.ROOM_BODIES["gap"](model="llama-3.1-8b", first="h100", second="h200", chips=8, serve=serve)),
+    ("collective", asks.ROOM_BODIES["collective"](kind="all-reduce", on="trn3-gen2", sizes=("1MiB", "1GiB"))),
     *((("row", asks.CompareBody(**compare, train=train), i)) for i in range(3)),
     ("models",), ("systems",),
 ]

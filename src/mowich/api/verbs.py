@@ -14,11 +14,11 @@ from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import brief as about
-from mowich.requests import gaps, jobs, machines
+from mowich.requests import jobs, machines
 from mowich.requests.common import model_name
 from mowich.requests.fields import Edge
 from mowich.shown import Text
-from mowich.studies import answers, job_answers
+from mowich.studies import job_answers
 from mowich.studies import trade as _trade
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.outcome import SystemAsk
@@ -27,10 +27,8 @@ from mowich.studies.trade import Why
 if TYPE_CHECKING:
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.forward_answer import ForwardAnswer
-    from mowich.studies.gap import Gap
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_plan import ServeResult
-    from mowich.studies.value import ValueStudy
 
 
 def load(model: str | Path) -> Model:
@@ -210,71 +208,6 @@ def emit(row: LaunchedRow, program: str) -> Text:
     return row.emit(program)
 
 
-@keyword_verb(gaps.GAP, "first", "second")
-def gap(asked: gaps.GapRequest) -> Gap:
-    """Why the second of two machines beats the first at a job: factors that multiply to the ratio.
-
-    Args:
-        first: a system.
-        second: the system that it is set against.
-        model: a name, a file, or what `mowich.load` gave.
-        train: the training job, keys as in `mowich.Train`.
-        serve: the serving job, keys as in `mowich.Serve`.
-        chips: of each system.
-        metric: "tokens_per_s_per_chip", "usd_per_mtok", or "usd_total" of a training run.
-        stack: training software.
-        seed: of the orders of exchange, where they are drawn.
-        price: kind of price for both.
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
-        fixed: choices of the plan that are not searched.
-        term: the older name of `price`.
-        facts: other facts than the shipped ones.
-
-    Returns: a `Gap`: `.rows` with a factor for each property, `.ratio`. Units: factors have none; rows name their own.
-
-    Example:
-        >>> import mowich
-        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
-        >>> found = mowich.gap("trn2", "trn3", model="llama-3.2-1b", train=job, chips=8)  # doctest: +SKIP
-        >>> round(found.product / float(found.ratio), 6)  # doctest: +SKIP
-        1.0
-    """
-    return answers.gap_explained(asked)
-
-
-@keyword_verb(gaps.VALUE, "on")
-def value(asked: gaps.ValueRequest) -> ValueStudy:
-    """What more of a property of a machine is worth, for each model and each job that is given.
-
-    Args:
-        on: one system.
-        of: "memory", "bandwidth", "scale-up", "scale-out", "compute" or "software".
-        models: one model or several.
-        train: the training job, keys as in `mowich.Train`.
-        serve: the serving job, keys as in `mowich.Serve`.
-        low: where the range begins, "96 GiB" or SI.
-        high: where it ends.
-        points: amounts between them, evenly.
-        chips: of the system.
-        stack: training software.
-        price: kind of price.
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
-        fixed: choices of the plan that are not searched.
-        term: the older name of `price`.
-        facts: other facts than the shipped ones.
-
-    Returns: a `ValueStudy`: `.rows`, one for each amount, model and job. Units: SI (bytes, bytes/s, FLOP/s), dollars.
-
-    Example:
-        >>> import mowich
-        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
-        >>> found = mowich.value("h100:8", of="memory", models="llama-3.1-8b", train=job, points=2)  # doctest: +SKIP
-        >>> len(found.rows)  # doctest: +SKIP
-        3
-    """
-    return answers.value_found(asked)
-
-
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
     """Why the best plan of `plan` wins: the best with each choice a step away, ties, and a sentence.
 
@@ -348,4 +281,4 @@ def fit(asked: jobs.FitRequest) -> bool | None:
     """
     if asked.forward is not None:
         return job_answers.forward_found(asked, "fit").is_feasible
-    return answers.fitted(asked).fits
+    return job_answers.fitted(asked).fits

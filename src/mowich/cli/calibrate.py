@@ -21,6 +21,6 @@ def calibrate(asked: asks.CalibrateRequest) -> None:
     with progress(form.quiet) as line:
         result = calibrated(asked, line)
 
-    emit(result.to_dict(), form, inputs=asked.given)
+    emit(result.to_dict(), form, inputs=asked.again())
     if asked.out is not None and not result.written:
         raise typer.Exit(EXIT_INFEASIBLE)

@@ -44,15 +44,15 @@ def fleet(asked: scenarios.FleetRequest) -> None:
         data["what_if"] = shown.to_dict()
 
     if asked.emit is not None and form.out is not None and result.answer.is_feasible:
-        from mowich.api.fleet_bundles import write_fleet_bundles
+        from mowich.studies.fleet_bundles import write_fleet_bundles
 
         with progress(form.quiet) as line:
             line("writing bundles")
             written = write_fleet_bundles(result, asked.emit, form.out, asked.period, use)
         lines = "".join(one.line() + "\n" for one in written)
-        emit(data, replace(form, out=None), inputs=asked.given, text=lambda: lines, headed=True)
+        emit(data, replace(form, out=None), inputs=asked.again(), text=lambda: lines, headed=True)
         return
-    emit(data, form, inputs=asked.given)
+    emit(data, form, inputs=asked.again())
     if not result.answer.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
     if result.robust is not None and not result.robust.complete:

@@ -217,8 +217,8 @@ def _headline(result: Result, form: Form) -> str:
 _KEPT = {
     f"mowich/{verb}@1"
     for verb in (
-        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "rl", "forward", "fleet"),
-        *("collective", "goodput", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
+        *("compare", "plan", "rates", "fit", "sweep", "brief", "traffic", "rl", "forward", "fleet"),
+        *("validate", "calibrate", "kernel", "kernel-layer"),
         *room_names(),
     )
 }

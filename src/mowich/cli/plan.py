@@ -139,7 +139,7 @@ def fit(asked: jobs.FitRequest) -> None:
     if asked.forward is not None:
         _answer_forward(asked, "fit")
         return
-    from mowich.studies.answers import fitted
+    from mowich.studies.job_answers import fitted
 
     form = asked.form
     with progress(form.quiet) as line:

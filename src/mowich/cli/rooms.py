@@ -36,4 +36,5 @@ def _answer_of(name: str) -> Callable[[Asked], None]:
             note(warning)
         emit(found.to_dict(), form, inputs=asked_again(asked), model=getattr(asked, "model", None))
 
+    answer.__name__ = name
     return answer

@@ -16,13 +16,10 @@ from mowich.requests import (
     brief,
     calibrate,
     forecasting,
-    gaps,
     jobs,
     judging,
     kernels,
     known,
-    machines,
-    prices,
     results,
     rl,
     scenarios,
@@ -137,7 +134,7 @@ class ToolVerb:
         said += [] if sent is None else [_SENT[sent]]
         if one.kind == "quantity" and one.unit:
             said.append(f"Number: {one.unit}.")
-        if one.words:
+        if one.words and not callable(one.words):  # the help of the others names what is usual: a session reads less
             out = {**out, "enum": list(one.words)}
         if isinstance(one.default, int | float | str) and one.default not in (False, ""):
             out = {**out, "default": one.default}
@@ -171,8 +168,6 @@ _TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=scenarios.TRAFFIC, answers=("traffic",), texts=_PLAYED),
         ToolVerb(schema=rl.RL, answers=("rl",)),
         ToolVerb(schema=brief.BRIEF, answers=("brief",)),
-        ToolVerb(schema=gaps.GAP, answers=("gap",)),
-        ToolVerb(schema=gaps.VALUE, answers=("value",)),
         ToolVerb(schema=scenarios.SWEEP, answers=("sweep",), texts=_PLAYED, always={"jobs": "1"}),
         ToolVerb(schema=scenarios.FLEET, answers=("fleet",), texts=_PLAYED),
         ToolVerb(schema=known.MODEL_VIEW, answers=("model",)),
@@ -181,13 +176,9 @@ _TOOLS: Mapping[str, ToolVerb] = {
         ToolVerb(schema=calibrate.CALIBRATE, answers=("calibrate",), texts={"files": "log", **_PLAYED}),
         ToolVerb(schema=verify.VERIFY_RUN, answers=("verify",), texts={"result": "result", "files": "log"}),
         ToolVerb(schema=forecasting.FORECAST_LIST, answers=("forecasts",), texts={"ledger": "table"}),
-        ToolVerb(schema=results.CLAIMS, answers=("claims",)),
         ToolVerb(schema=known.FACTS_LIST, answers=("facts",)),
         ToolVerb(schema=known.FACTS_SHOW, answers=("facts",)),
         ToolVerb(schema=known.FACTS_DIFF, answers=("facts-diff",)),
-        ToolVerb(schema=machines.COLLECTIVE, answers=("collective",)),
-        ToolVerb(schema=machines.GOODPUT, answers=("goodput",)),
-        ToolVerb(schema=prices.PRICES, answers=("prices",)),
         ToolVerb(schema=known.EXAMPLES, answers=("example",)),
         ToolVerb(schema=tasks.KERNEL_TASKS, answers=("kernel-tasks",)),
         ToolVerb(schema=kernels.CHECK, answers=("kernel-check",), code="call", texts=_RUN),
@@ -246,8 +237,6 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "traffic": {"inputs": _O, "ttft_s": _O, "tpot_s": _O, "ranges": _O, "usd_per_mtok": _N, "warnings": _L},
     "rl": {"inputs": _O, "step_s": _O, "usd_per_mtok": _O, "rows": _L, "warnings": _L},
     "brief": {"inputs": _O, "headline": _O, "rows": _L},
-    "gap": {"inputs": _O, "ratio": _O, "rows": _L},
-    "value": {"inputs": _O, "price": _O, "rows": _L},
     "sweep": {"inputs": _O, "rows": _L},
     "fleet": {"inputs": _O, "status": "string", "usd": _N, "buy": _L, "rent": _L, "assign": _L, "warnings": _L},
     "model": {"name": "string", "params": _N, "params_active": _N, "layers": _L},
@@ -256,12 +245,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "calibrate": {"inputs": _O, "constants": _L, "summary": _O, "overlay": "string", "refused": _L},
     "verify": {"inputs": _O, "rows": _L, "causes": _L, "verdict": "string"},
     "forecasts": {"file": "string", "head": "string", "rows": _L, "summary": _O},
-    "claims": {"inputs": _O, "verdicts": _O, "claims": _L},
     "facts": {"entries": _L, "facts": _L},
     "facts-diff": {"a": "string", "b": "string", "rows": _L},
-    "collective": {"inputs": _O, "levels": _L, "rows": _L, "warnings": _L},
-    "goodput": {"inputs": _O, "rows": _L, "survival": "string", "warnings": _L},
-    "prices": {"inputs": _O, "rows": _L},
     "example": {"examples": _L},
     "kernel-tasks": {"tasks": _L},
     "kernel-check": {"findings": _L},
@@ -273,7 +258,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "kernel-debug": {"stop": _O},
     "kernel-diff": {"rows": _L},
     "kernel-layer": {"inputs": _O, "rows": _L},
-    **{name: {"inputs": _O, "rows": _L, **schema_of_room(name).keys} for name in room_names()},
+    **{name: {"inputs": _O, **schema_of_room(name).keys} for name in room_names()},
 }
 """Kind of result -> the keys that say most, and their types in JSON."""
 

@@ -18,6 +18,6 @@ def verify(asked: asks.VerifyRequest) -> None:
 
     with progress(asked.form.quiet) as line:
         result = study.verify(asked, line)
-    emit(result.to_dict(), asked.form, inputs=asked.given)
+    emit(result.to_dict(), asked.form, inputs=asked.again())
     if result.verdict == "outside":
         raise typer.Exit(EXIT_CHECK_FAILED)

@@ -65,6 +65,7 @@ OVERLAY = path(
     metavar="FILE.yaml",
     edges=CALLED_OR_TYPED,
     example="my.yaml",
+    told="out",
 )
 RAN_ON = word(
     "on",
@@ -101,6 +102,7 @@ RAN_PLAN: Field[Mapping[str, str]] = Field(
     metavar="WORD=VALUE,...",
     edges=CALLED_OR_TYPED,
     example="tp=8",
+    told="plan",
 )
 LOG_FORMAT = word(
     "format",
@@ -136,6 +138,11 @@ class CalibrateRequest(Asked):
     format: str | None = None
     scenario: Path | None = None
     widen: bool = False
+
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to calibrate again, where it was given."""
+        said = {"format": self.format, "widen": self.widen}
+        return {**{key: value for key, value in said.items() if value}, **self.given}
 
 
 def _calibrate(reader: QuestionReader) -> CalibrateRequest:

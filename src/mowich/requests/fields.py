@@ -51,12 +51,14 @@ _KEY_UNITS = {"s": "_s", "W": "_W", "B/s": "_Bps", "USD": "_usd"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(Generic[T_co]):
-    """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
+    """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary, or
+    what gives it where that brings more than `--help` waits for;
     default: where it is not given, shown: how `--help` writes that; is_listed: whether it has a line of its own there;
     group: the job that it is a part of ("train" is a mapping in Python and JSON); needs: that it must be given;
     implies: a flag that the command line has to say with it, and other edges need not; annotation: its type in Python,
     where that is not the usual one of its kind; told: the key of a result's inputs that states it, or what finds it in
-    a result ("": its own name, with the unit that keys of results have)."""
+    a result ("": its own name, with the unit that keys of results have); shortens: the fact that a result states among
+    its settings, and whose short form the field is."""
 
     name: str
     parse: Callable[[object], T_co]
@@ -78,12 +80,13 @@ class Field(Generic[T_co]):
     low: float = -math.inf
     high: float = math.inf
     tells_bounds: bool = False
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...] | Callable[[], Sequence[str]] = ()
     example: str = ""
     implies: str = ""
     completes: Literal["", "model", "systems"] = ""
     annotation: str = ""
     told: str | Callable[[Result], object] = ""
+    shortens: str = ""
 
     def stated(self, result: Result) -> object:
         """The value that a result was asked with; None where it does not say."""
@@ -91,6 +94,11 @@ class Field(Generic[T_co]):
             key = self.told or f"{self.name}{_KEY_UNITS.get(self.unit, '')}"
             return (result.get("inputs") or {}).get(key)
         return self.told(result)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that the field takes; none where it takes others too."""
+        return tuple(self.words() if callable(self.words) else self.words)
 
     def spelled(self, edge: Edge) -> str:
         """The field as an edge calls it: "--bytes", "sizes", "train.tokens"."""
@@ -303,6 +311,7 @@ class Spelling(TypedDict, total=False):
     implies: str
     completes: Literal["", "model", "systems"]
     told: str | Callable[[Result], object]
+    shortens: str
 
 
 def flag(name: str, help: str = "", *, default: bool = False, **more: Unpack[Spelling]) -> Field[bool]:

@@ -40,20 +40,9 @@ from mowich.requests.configs import (
     use_cores,
 )
 from mowich.requests.fields import (
-    CALLED,
     TYPED,
     Edge,
     Field,
-    count,
-    flag,
-    names,
-    number,
-    path,
-    quantity,
-    read_mapping,
-    read_share,
-    whole,
-    word,
 )
 from mowich.requests.footing import (
     EQUALS,
@@ -70,15 +59,55 @@ from mowich.requests.footing import (
     read_per,
     read_power,
 )
+from mowich.requests.job_fields import (
+    ACCEPT,
+    BATCH,
+    CACHED,
+    CHIPS,
+    DOCUMENT,
+    FILLED_SHARE,
+    FIT_ENGINE,
+    FIT_SERVE,
+    FIT_TOKENS,
+    FIXED,
+    IMAGE_SIZE,
+    IMAGES,
+    ISL,
+    JOBS,
+    KV_TOKENS,
+    NEIGHBOURS,
+    OSL,
+    OUTER_EVERY,
+    PARETO,
+    PICK,
+    RUN_FIELDS,
+    SEQ,
+    SERVED,
+    SERVES,
+    SERVING_ENGINE,
+    SINGLE_SYSTEM,
+    SITE_LINK,
+    SITES,
+    SYSTEMS,
+    TASK,
+    TIMELINE,
+    TOKENS,
+    TOKENS_OR_ITEM,
+    TOP,
+    TPOT,
+    TRAINED,
+    TRAINED_ALONE,
+    TRAINS,
+    TTFT,
+    WITH_IMAGES,
+)
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.passes import (
-    FORWARD_FIELDS,
     FORWARD_JOB,
     FORWARD_TASK,
     ITEM_LATENCY,
     ITEMS,
     KIND_WORDS,
-    TASK_HELP,
     asks_forward,
     check_decodes,
     forward_words,
@@ -91,7 +120,6 @@ from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
     OF_FACTS,
-    OPTIMIZER,
     PRICE_KIND,
     RECIPE,
     TERM,
@@ -102,23 +130,7 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
-from mowich.requests.stated import (
-    batch_words,
-    chips_asked,
-    engine_asked,
-    given_at,
-    has_key,
-    has_sizes,
-    image_words,
-    images_asked,
-    is_served,
-    is_trained,
-    plans_asked,
-    stated_where,
-    systems_asked,
-    task_words,
-)
-from mowich.units import is_digits, parse_batch, parse_count, parse_pixels
+from mowich.units import StepBatch, is_digits
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -127,206 +139,8 @@ if TYPE_CHECKING:
     from mowich.plans.plan import TrainJob
     from mowich.serving.search import ServeJob
 
-LONGEST = 1e9
-"""Most tokens of a sequence of training."""
-LONGEST_SERVED = 1e8
-"""Most tokens of a prompt, an answer, or a request's cache."""
-MOST_PLANS = 1000
-_FEW = frozenset({Edge.KEYWORD, Edge.KEY})
-"""What the command line has not."""
-_OPEN = frozenset({Edge.OPTION, Edge.KEY})
-"""What Python has as functions of their own."""
-
-TRAINS = flag("train", "The work is training.", told=is_trained)
-SERVES = flag("serve", "The work is serving.", told=is_served)
-FIT_SERVE = replace(SERVES, edges=TYPED)
-ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
-OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
-TTFT = quantity("ttft", "s", "Serving: most seconds to the first token.", metavar="TIME", group="serve", example="2s")
-TPOT = quantity("tpot", "s", "Serving: longest time per token, 30ms.", metavar="TIME", group="serve", example="30ms")
-
-
-def read_cached(value: object) -> float | str:
-    """A share of prompts, or the name of a file that it follows from."""
-    if isinstance(value, str | Path) and Path(value).suffix in (".jsonl", ".json", ".csv", ".yaml", ".yml"):
-        return str(value)
-    return read_share(value)
-
-
-CACHED: Field[float | str] = Field(
-    name="cached",
-    parse=read_cached,
-    kind="share",
-    help="Serving: share of prompts cached, 60%, or a trace.",
-    metavar="SHARE",
-    group="serve",
-    low=0.0,
-    high=1.0,
-    example="60%",
-    told=given_at("cached"),
-)
-ACCEPT = number(
-    "accept",
-    "Serving: tokens per speculative step.",
-    low=1,
-    high=16,
-    allowed="tokens kept per step, such as 2.3",
-    metavar="N",
-    group="serve",
-    example="2.3",
-)
-IMAGES = count(
-    "images",
-    "Serving: images of a request, 2.",
-    high=10_000,
-    metavar="N",
-    group="serve",
-    example="2",
-    told=images_asked,
-)
-IMAGE_SIZE: Field[tuple[float, float]] = Field(
-    name="image_size",
-    parse=parse_pixels,
-    kind="quantity",
-    help="Serving: pixels of an image, 1024x768.",
-    metavar="WxH",
-    group="serve",
-    example="1024x768",
-    told=image_words,
-)
-SERVING_ENGINE = word(
-    "engine",
-    "Serving: vllm, trtllm, sglang, neuron..., hand-tuned.",
-    metavar="NAME",
-    group="serve",
-    example="vllm",
-    told=engine_asked,
-)
-FIT_ENGINE = word(
-    "engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm", told=engine_asked
-)
-_KV = count(
-    "kv",
-    "Serving: tokens of a request, prompt and answer: 128k.",
-    high=LONGEST_SERVED,
-    metavar="N",
-    example="128k, the tokens of one request",
-    implies="serve",
-    told="kv_tokens",
-)
-TOKENS = count(
-    "tokens",
-    "Tokens to train on: 15T.",
-    metavar="N",
-    group="train",
-    example="15T",
-    told=stated_where(lambda result: not has_sizes(result), "tokens"),
-)
-_TOKENS = replace(TOKENS, help="Tokens to train on: 15T; with --task encode: of an item.")
-_FIT_TOKENS = replace(TOKENS, help="With --task encode: tokens of an item.")
-SEQ = count(
-    "seq", "Tokens per sequence: 4096, 4Ki (4k is 4000).", high=LONGEST, metavar="N", group="train", example="4096"
-)
-BATCH: Field[object] = Field(
-    name="batch",
-    parse=lambda value: value,
-    kind="quantity",
-    help="Per step: 16384seqs, 64M (tokens); 16384seqs~5%.",
-    metavar="N",
-    group="train",
-    example="16384seqs",
-    told=batch_words,
-)
-TASK = word(
-    "task",
-    "pretrain, sft, lora, lora:16, lora:16:attention,mlp.",
-    metavar="TASK",
-    group="train",
-    example="lora:16",
-    told=task_words,
-)
-_TASK = replace(TASK, help=TASK_HELP)
-DOCUMENT = count(
-    "document", "Mean tokens of documents packed into a sequence.", metavar="N", group="train", example="1200"
-)
-_FILL = number(
-    "fill",
-    "Share that is no padding, 0.01 to 1.",
-    low=0.01,
-    high=1.0,
-    metavar="SHARE",
-    group="train",
-    default=1.0,
-    shown="1.0",
-    example="0.9",
-)
-SITES = whole("sites", "Sites that train together (DiLoCo).", low=2, high=1000, metavar="N", group="train", example="2")
-SITE_LINK = quantity(
-    "site_link", "B/s", "Into and out of a site.", metavar="RATE", group="train", example="100Gbit/s", told="site_Bps"
-)
-OUTER_EVERY = whole("outer_every", "Steps between exchanges of sites.", metavar="N", group="train", example="100")
-ON = names(
-    "on",
-    "trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
-    metavar="SYSTEMS",
-    needs=True,
-    example="trn3,gb300",
-    completes="systems",
-    told=systems_asked,
-)
-SYSTEMS = replace(ON, keyword="systems", needs=False, default=())
-"""Systems to compare; none is needed beside those that are there."""
-_ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
-"""One system, where several are refused."""
-CHIPS = whole(
-    "chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64", told=chips_asked
-)
-TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5", told=plans_asked)
-NEIGHBOURS = flag(
-    "neighbours",
-    "Why it wins: the best with each choice one step away.",
-    edges=_OPEN,
-    told=has_key(
-        "why",
-    ),
-)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN, told=has_key("pareto"))
-TIMELINE = path(
-    "timeline",
-    "Play out a plan: .json (ui.perfetto.dev) or .svg.",
-    metavar="FILE",
-    edges=TYPED,
-)
-PICK = whole(
-    "pick",
-    "Which plan --timeline and --emit take.",
-    high=MOST_PLANS,
-    metavar="K",
-    default=1,
-    shown="1",
-    edges=TYPED,
-)
-FIXED: Field[dict[str, str]] = Field(
-    name="fixed",
-    parse=read_mapping,
-    kind="mapping",
-    help="Choices of a plan, as in settings: {'plan.tp': '4,8'}.",
-    edges=CALLED,
-)
-
-SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
-WITH_IMAGES = (IMAGES, IMAGE_SIZE)
-_TRAINED_ALONE = (SEQ, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
-"""What training alone has."""
-TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL, OPTIMIZER, SITES, SITE_LINK, OUTER_EVERY)
-_RUN = (SEQ, BATCH, _TASK, *_TRAINED_ALONE[1:], *FORWARD_FIELDS)
-"""The jobs of training and of forward passes, which share `--task` and `--batch` on the command line."""
 JobWork = Literal["train", "serve", "forward"]
 """What a question asks of a model."""
-JOBS = {
-    "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
-    "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,12 +256,12 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
         if reader.given(need) is None:
             reader.missing(need, f" with {reader.said(TRAINS)}")
-    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, _FILL))
-    batch, within = None, 0.0
-    words = reader.given(BATCH)
-    if words is not None:
+    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, FILLED_SHARE))
+    said, batch = StepBatch(), None
+    if reader.given(BATCH) is not None:
         with reader.watch(BATCH):
-            batch, within = parse_batch(words, seq or 1)
+            said = StepBatch.read(reader.given(BATCH))
+            batch = said.of(seq or 1)
     sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_LINK, OUTER_EVERY))
     for need in (SITES, SITE_LINK, OUTER_EVERY):
         others = [f for f in (SITES, SITE_LINK, OUTER_EVERY) if f is not need and reader.given(f) is not None]
@@ -468,7 +282,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     if document and seq and document > seq:
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
-        _note_words(reader, seq, batch)
+        _note_words(reader, seq, said, batch)
     only_one_site(reader, SITES)
     if sites is not None and outer_every is not None:
         reader.note(
@@ -489,7 +303,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         tokens=tokens or batch * seq * fill,
         seq=int(seq),
         batch_seqs=batch,
-        batch_tolerance=within,
+        batch_tolerance=said.within,
         task=kind,
         lora=lora,
         document=document,
@@ -500,21 +314,21 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     )
 
 
-def _note_words(reader: QuestionReader, seq: float, batch: float) -> None:
+def _note_words(reader: QuestionReader, seq: float, said: StepBatch, batch: float) -> None:
     """Say what "4k", a batch without a unit and one in tokens mean, as they are easily meant otherwise."""
-    words, given = reader.given(SEQ), str(reader.given(BATCH)).partition("~")[0].strip()
+    words, given = reader.given(SEQ), said.typed
     if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
         reader.note(
             f"{reader.said(SEQ)} {words} is {seq:.0f} tokens (k is 1000); {words.strip()[:-1]}Ki is a multiple of 1024"
         )
-    if given.endswith(("seqs", "seq")):
+    if said.tokens is None:
         return
     if is_digits(given):
         reader.note(
             f"{reader.said(BATCH)} {given} is {given} tokens, {batch:.0f} sequences; {given} sequences are written"
-            f" {given}seqs"
+            f" {StepBatch(sequences=said.tokens)}"
         )
-    elif batch != parse_count(given.removesuffix("tokens").strip()) / seq:
+    elif batch != said.tokens / seq:
         reader.note(
             f"{reader.said(BATCH)} {given} is taken as {batch:.0f} sequences, {batch * seq:,.0f} tokens: a number that"
             " divides over ranks"
@@ -598,7 +412,7 @@ def read_systems(
     words = (*have, *words)
     if not words and reader.given(field) is not None:
         reader.add("names no system", field, fix=f"for example {field.example}")
-    if field is _ONE and len(words) > 1 and not several:
+    if field is SINGLE_SYSTEM and len(words) > 1 and not several:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
@@ -624,7 +438,7 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
             TRAINS,
             given="both" if trains else "neither",
         )
-        of_serving = (*SERVED, *WITH_IMAGES, *LOADED, _KV)  # by its options; some have a default
+        of_serving = (*SERVED, *WITH_IMAGES, *LOADED, KV_TOKENS)  # by its options; some have a default
         trains = trains or not any(reader.given(field) not in (None, field.default) for field in of_serving)
     return not trains
 
@@ -636,7 +450,7 @@ def _work_of(reader: QuestionReader, other: Field[object]) -> JobWork:
         return "serve" if serves_job(reader, other) else "train"
     no_other_job(reader, (TRAINS, other))
     reader.stop()  # what the other job says would be read as this one's
-    only_of(reader, (*_TRAINED_ALONE, RECIPE), "training", TRAINS)
+    only_of(reader, (*TRAINED_ALONE, RECIPE), "training", TRAINS)
     only_of(reader, (*SERVED, *WITH_IMAGES, *LOADED), "serving", other)
     return "forward"
 
@@ -790,8 +604,8 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
             reader.note(
                 f"{reader.said(OSL)} 1: an answer ends with its first token; TPOT is the time that one more would take"
             )
-    elif reader.given(_KV) is not None:
-        context(reader.get(_KV), reader.said(_KV))
+    elif reader.given(KV_TOKENS) is not None:
+        context(reader.get(KV_TOKENS), reader.said(KV_TOKENS))
     else:
         context(reader.get(SEQ), reader.said(SEQ))
     have = (reader.get(HAVE) or ()) if HAVE in reader.schema.fields else ()
@@ -853,30 +667,30 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
         reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
     check_emit(reader, file is not None)
-    work = read_work(reader, _ONE, work=asks, several=load is not None)
+    work = read_work(reader, SINGLE_SYSTEM, work=asks, several=load is not None)
     if load is not None:
         only_degrees(reader, work["fixed"], "a load")
     return reader.fill(PlanRequest, load=load, **work)
 
 
 def _fit(reader: QuestionReader) -> FitRequest:
-    serves = FIT_SERVE if reader.edge is Edge.OPTION else _KV
+    serves = FIT_SERVE if reader.edge is Edge.OPTION else KV_TOKENS
     asks = _work_of(reader, serves)
     serving = asks == "serve"
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
-        if reader.given(_KV) is None:
-            reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
+        if reader.given(KV_TOKENS) is None:
+            reader.missing(KV_TOKENS, f" with {reader.said(FIT_SERVE)}")
     elif asks == "train":
-        only_of(reader, (_KV, FIT_ENGINE), "serving", serves)
+        only_of(reader, (KV_TOKENS, FIT_ENGINE), "serving", serves)
     else:
         if reader.edge is Edge.OPTION:
-            only_of(reader, (_KV,), "serving", serves)
+            only_of(reader, (KV_TOKENS,), "serving", serves)
         if reader.given(ITEM_LATENCY) is not None:
             reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
-    work = read_work(reader, _ONE, work=asks, fits=True)
+    work = read_work(reader, SINGLE_SYSTEM, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
-    return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
+    return reader.fill(FitRequest, kv=reader.get(KV_TOKENS) if serving else None, **work)
 
 
 # ---- the schemas
@@ -892,7 +706,20 @@ _EMIT_BEST = replace(EMIT, help="The plan for vllm, nxdi...; with --out DIR a bu
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *WITH_IMAGES, _TOKENS, *_RUN, CHIPS, EQUALS, *PAID_RUN),
+        *(
+            MODEL,
+            AS,
+            SYSTEMS,
+            TRAINS,
+            SERVES,
+            *SERVED,
+            *WITH_IMAGES,
+            TOKENS_OR_ITEM,
+            *RUN_FIELDS,
+            CHIPS,
+            EQUALS,
+            *PAID_RUN,
+        ),
         *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, _EMIT_BEST, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
@@ -906,7 +733,7 @@ _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, _TOKENS, *_RUN),
+        *(MODEL, AS, SINGLE_SYSTEM, TRAINS, SERVES, *SERVED, *WITH_IMAGES, *LOADED, TOKENS_OR_ITEM, *RUN_FIELDS),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
@@ -919,7 +746,19 @@ PLAN = Schema(
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, _FIT_TOKENS, *_RUN, CHIPS, TRAINING_STACK),
+        *(
+            MODEL,
+            AS,
+            SINGLE_SYSTEM,
+            TRAINS,
+            FIT_SERVE,
+            KV_TOKENS,
+            FIT_ENGINE,
+            FIT_TOKENS,
+            *RUN_FIELDS,
+            CHIPS,
+            TRAINING_STACK,
+        ),
         *(RECIPE, *OF_FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,

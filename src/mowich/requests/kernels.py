@@ -52,6 +52,7 @@ from mowich.requests.fields import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of
+from mowich.requests.stated import inputs_of
 from mowich.units import is_digits
 
 if TYPE_CHECKING:
@@ -536,7 +537,11 @@ CONTEXT_TOKENS = count(
     shown="2048",
     example="8k",
 )
-PREFILL = flag("prefill", "A prompt of --context tokens instead of one new token of each sequence.")
+PREFILL = flag(
+    "prefill",
+    "A prompt of --context tokens instead of one new token of each sequence.",
+    told=lambda result: inputs_of(result).get("phase") == "prefill",
+)
 DECODE = flag("decode", "One new token of each sequence: what is done without --prefill.", edges=TYPED)
 CHECKOUT = path(
     "library",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from mowich.requests.common import AS, CSV, FORM, JSON, MODEL, PLAIN, QUIET, Request, asked_model, form_of
 from mowich.requests.fields import EVERYWHERE, TYPED, flag, number, path, texts, whole, word
-from mowich.requests.jobs import SEQ
+from mowich.requests.job_fields import SEQ
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import AS_OF, FACTS, STALE, dirs_of, facts_of, read_as_of
+from mowich.requests.stated import at_keys
 
 if TYPE_CHECKING:
     from mowich.examples import Shipped
@@ -34,8 +35,10 @@ KV_BYTES = number(
     default=2.0,
     shown="2.0",
     edges=TYPED,
+    told=at_keys("bytes_per_element"),
 )
-LENGTH = replace(SEQ, group="", edges=TYPED)
+LENGTH = replace(SEQ, group="", edges=TYPED, told=at_keys("seq"))
+_VIEWED = replace(MODEL, told=at_keys("name"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ def _model(reader: QuestionReader) -> ModelRequest:
 
 MODEL_VIEW = Schema(
     name="model",
-    fields=(MODEL, AS, LENGTH, KV_BYTES, *FORM),
+    fields=(_VIEWED, AS, LENGTH, KV_BYTES, *FORM),
     make=_model,
     help="Parameters (total, active), FLOP and bytes per token, by kind of layer.",
     short="Parameters, FLOP and bytes per token, by layer.",

@@ -7,6 +7,7 @@ The command line has one `--task` for this and for training; Python and HTTP hav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean
@@ -24,7 +25,10 @@ _MOST_TOKENS = 1e8
 _MOST_PIXELS = 65_536
 _MOST_BATCH = 4096
 FORWARDS = flag("forward", "The work is forward passes: images, clips, encoders.", edges=_FEW)
-FORWARD_TASK = word("task", "diffuse or encode.", metavar="TASK", group="forward", edges=_FEW, example="diffuse")
+FORWARD_TASK = replace(
+    word("task", "diffuse or encode.", metavar="TASK", group="forward", edges=_FEW, example="diffuse"),
+    words=FORWARD_TASKS,
+)
 ITEM_TOKENS = count(
     "tokens", "Tokens of an item.", high=_MOST_TOKENS, metavar="N", group="forward", edges=_FEW, example="512"
 )

@@ -14,6 +14,7 @@ from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
 from mowich.requests.result_check import check_result
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import AS_OF, FACTS, OF_FACTS, SET, STALE, asked_of, read_freshness, read_settings
+from mowich.requests.stated import rows_asked
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -51,12 +52,7 @@ ROWS = path(
     keyword="path",
     metavar="[FILE.csv]",
     is_argument=True,
-)
-WORD = word(
-    "word",
-    'Only claims with these words in title, id, figures or verdict: "4x", "energy trainium", "cannot be checked".',
-    metavar="[WORD]",
-    is_argument=True,
+    told=rows_asked,
 )
 
 
@@ -89,13 +85,6 @@ class ValidateRequest(Asked):
     """Predicted against measured. path: of rows, None: those that ship."""
 
     path: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimsRequest(Asked):
-    """Public claims. word: words to search for, None: all."""
-
-    word: str | None
 
 
 def read_result(result: Path) -> Mapping[str, object]:
@@ -194,12 +183,6 @@ def _validate(reader: QuestionReader) -> ValidateRequest:
     return reader.fill(ValidateRequest, **asked)
 
 
-def _claims(reader: QuestionReader) -> ClaimsRequest:
-    asked = asked_of(reader, "claims take no plan and no price")
-    reader.stop()
-    return reader.fill(ClaimsRequest, **asked)
-
-
 AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")
 """What a result says of its facts."""
 EXPLAIN = Schema(
@@ -231,15 +214,4 @@ VALIDATE = Schema(
     help="Predicted against measured: errors by chip and by source.",
     short="Predicted against measured, by chip and source.",
     example="mowich validate   or   mowich validate my_runs.csv --json",
-)
-CLAIMS = Schema(
-    name="claims",
-    fields=(WORD, *OF_FACTS, *FORM),
-    make=_claims,
-    help=(
-        "Each public claim: verdict, both sides in one unit, per chip and per unit, formula; what cannot be checked and"
-        " what is missing; then what memory per chip costs."
-    ),
-    short="Each public claim, derived again, with a verdict.",
-    example="mowich claims 4x   or   mowich claims trainium3 --json",
 )

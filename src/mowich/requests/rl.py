@@ -1,7 +1,7 @@
 """rl: one run of reinforcement learning, or the search for its split over vendors.
 
-A scenario gives its values to the same reader as options and keywords do, which says file and line in the place of an
-option. What is given beside a file wins over it.
+A scenario (`rl_files`) gives its values to the same reader as options and keywords do, which says file and line in the
+place of an option. What is given beside a file wins over it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mowich.requests.common import (
     loaded_model,
     words_of_model,
 )
-from mowich.requests.fields import Edge, Field, read_count
+from mowich.requests.fields import Field, read_count
 from mowich.requests.rl_fields import (
     ACCEPTANCE,
     ALGORITHM,
@@ -68,7 +68,6 @@ from mowich.requests.rl_fields import (
     ROLLOUT_ENGINE,
     ROLLOUT_PLAN,
     ROLLOUTS_ON,
-    SCENARIO_KEYS,
     SIGMA,
     SITES_LINK,
     SPLIT_CHIPS,
@@ -84,8 +83,10 @@ from mowich.requests.rl_fields import (
     TRAINER_STACK,
     TURNS,
 )
+from mowich.requests.rl_files import lay_run_scenario
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
+from mowich.requests.stated import kept_in
 
 if TYPE_CHECKING:
     from mowich.facts import Fact, Facts
@@ -93,7 +94,6 @@ if TYPE_CHECKING:
     from mowich.rl.frameworks import Framework
     from mowich.rl.job import BatchOrder, LearningAlgorithm, Pass, RlJob, SidePlacement
     from mowich.rl.lengths import Lengths
-    from mowich.scenario import Node
 
 T = TypeVar("T")
 _Choices = dict[str, tuple[int | str, ...]]
@@ -234,119 +234,14 @@ class RlRequest(Asked):
         return self.places.get(field.name, field.name)
 
 
-# ---- reading a scenario
+# ---- reading the question
 # ----------------------------------------------------------------------------------------------------------------------
-
-
-def scenario_values(root: Node, folder: Path = Path()) -> tuple[dict[str, object], dict[str, str]]:
-    """What a mapping gives by the keys of `SCENARIO_KEYS`: (values by field, place of every field). Keys that are none
-    of them are noted as problems. folder: that a CSV of lengths is relative to."""
-    values: dict[str, object] = {}
-    places: dict[str, str] = {}
-    nodes: dict[str, Node] = {"": root}
-    for key, of in SCENARIO_KEYS.items():
-        above, _, own = key.rpartition(".")
-        if above not in nodes:
-            outer, _, name = above.rpartition(".")
-            nodes[above] = nodes[outer].node(name)
-        node = nodes[above]
-        places[of.name] = f"{node.place(own)} {node.name(own)}"
-        value = node.raw(own)
-        if value is not None:
-            values[of.name] = folder / value if of is LENGTHS_FILE and isinstance(value, str) else value
-    for node in reversed(nodes.values()):
-        node.done()
-    return values, places
-
-
-def _scenario_of(reader: QuestionReader) -> str | Path | None:
-    """The scenario that a question names in the place of a model: its text or its file; None: it names a model."""
-    from mowich.examples import names_of
-    from mowich.scenario import is_inline
-
-    given = reader.given(QUESTION)
-    if reader.given(TEXT) is not None:
-        return str(reader.given(TEXT))
-    if reader.edge is Edge.KEY or not isinstance(given, str | Path):
-        return None
-    text = str(given)
-    if is_inline(text):
-        return text
-    if Path(text).suffix in (".yaml", ".yml") or text.removeprefix("@") in names_of("scenarios"):
-        from mowich.requests.fields import read_scenario_file
-
-        return read_scenario_file(given)
-    return None
-
-
-def _check_name(reader: QuestionReader) -> None:
-    """Stops at the name of a scenario that is nearly that of one that ships: as a model nothing is known of it."""
-    from mowich.errors import did_you_mean
-    from mowich.examples import names_of
-
-    word = reader.given(QUESTION)
-    if reader.edge is not Edge.KEY and isinstance(word, str) and word.startswith("rl-") and not Path(word).exists():
-        known = [name for name in names_of("scenarios") if name.startswith("rl-")]
-        reader.add("no scenario of this name", QUESTION, given=word, allowed=known, fix=did_you_mean(word, known))
-        reader.stop()
-
-
-def _lay_scenario(reader: QuestionReader) -> bool:
-    """Take the values of the scenario that the question names; whether it names one. What is given beside wins."""
-    from mowich.scenario import is_inline, parse_text, read_scenario
-
-    scenario = None
-    with reader.watch(QUESTION):
-        scenario = _scenario_of(reader)
-    reader.stop()
-    if scenario is None:
-        _check_name(reader)
-        return False
-    root = None
-    with reader.watch():
-        sent = reader.given(TEXT) is not None
-        root = parse_text(str(scenario), "the scenario") if sent else read_scenario(scenario)
-    reader.stop()
-    assert root is not None
-    root.text("name")
-    values, places = scenario_values(root, Path() if sent or is_inline(scenario) else Path(scenario).parent)
-    if reader.edge is Edge.KEY and values.pop(LENGTHS_FILE.name, None) is not None:
-        root.node("lengths").problem("csv", "files are not read here", fix="give lengths.quantiles")
-    for displaced in _displaced(reader):
-        values.pop(displaced.name, None)
-    reader.lay(values, places, instead=QUESTION)
-    with reader.watch():
-        root.stop()  # the other mistakes are told with those of keys
-    return True
-
-
-_WAYS: tuple[tuple[tuple[Field[object], ...], ...], ...] = (
-    ((MEAN, SIGMA), (QUANTILES,), (LENGTHS_FILE, COLUMN)),
-    ((BOTH_ON, SPLIT_CHIPS, GOAL, MOST_USD), (ROLLOUTS_ON, TRAINER_ON)),
-    ((GRPO,), (PPO, CRITIC), (DAPO,), (TEACHER,)),
-)
-"""Ways to say one thing, each with its fields: one that is given beside a scenario takes the place of the file's."""
-
-
-def _displaced(reader: QuestionReader) -> list[Field[object]]:
-    """Fields of a scenario that what is given beside it says in another way."""
-    out: list[Field[object]] = []
-    for ways in _WAYS:
-        given = [way for way in ways if any(reader.given(f) not in (None, False) for f in way)]
-        out += [one for way in ways if given and way not in given for one in way]
-    if ROLLOUTS_ON in out:  # one set of chips, or a search: the file's split is not
-        out += [PLACEMENT] + [STALENESS] * (reader.given(SPLIT_CHIPS) is None)
-    return [*out, PLACEMENT] if BOTH_ON in out else out
 
 
 def _line_of(error: UserError) -> float:
     """The line of a file that a problem stands in; behind all lines where it stands in none."""
     found = re.search(r":(\d+)( |$)", error.where or "")
     return float(found[1]) if found else math.inf
-
-
-# ---- reading the question
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 class _Assumed:
@@ -695,7 +590,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
     from mowich.rl.sync import METHODS
 
     again = _given(reader)
-    has_file = _lay_scenario(reader)
+    has_file = lay_run_scenario(reader)
     reader.read_all()
     form, settings = form_of(reader), read_settings(reader)
     facts, taken = settings.facts, _Assumed(reader)
@@ -846,15 +741,20 @@ def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]
     return rollout, {"precision": ("bf16",), **trainer}
 
 
+_ASKED = (
+    *(TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA),
+    *(QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN, MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS),
+    *(ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL, MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE),
+    *(ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS, DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK),
+    *(ENVIRONMENT, TURNS, CALL, REWARD, JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS),
+)
+"""What a run is asked with beside its model: a result keeps it as it was given."""
 RL = Schema(
     name="rl",
     fields=(
-        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO, TEACHER, CRITIC, STEP_PROMPTS, PROMPT_SAMPLES),
-        *(STEP_SAMPLES, GLOBAL_BATCH, EPOCHS, MEAN, LENGTH_CAP, SIGMA, QUANTILES, LENGTHS_FILE, COLUMN, PROMPT_MEAN),
-        *(MAX_SEQUENCE, HAS_REFERENCE, ACCEPTANCE, PLACEMENT, STALENESS, ORDER, PARTIAL, BOTH_ON, SPLIT_CHIPS, GOAL),
-        *(MOST_USD, ROLLOUTS_ON, TRAINER_ON, ROLLOUT_ENGINE, ENGINE_RELEASE, ROLLOUT_PLAN, MEMORY_SHARE, KEPT_TOKENS),
-        *(DRAFTS, TRAINER_STACK, TRAINER_PLAN, FRAMEWORK, SYNC_METHOD, SITES_LINK, ENVIRONMENT, TURNS, CALL, REWARD),
-        *(JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS, STEPS_TIMELINE, PRICE_KIND, *OF_FACTS, TERM, LEGEND, *FORM, SEED),
+        *(QUESTION, TEXT, AS, ALGORITHM, GRPO, PPO, DAPO),
+        *kept_in("asked", *_ASKED),
+        *(STEPS_TIMELINE, *kept_in("asked", PRICE_KIND), *OF_FACTS, TERM, LEGEND, *FORM, *kept_in("asked", SEED)),
     ),
     make=_rl,
     help=(

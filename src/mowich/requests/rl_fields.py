@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from mowich.requests.fields import (
 )
 from mowich.requests.scenarios import YAML
 from mowich.requests.settings import PRICE_KIND
+from mowich.requests.stated import asks_for, trained_words
 
 T = TypeVar("T")
 
@@ -126,6 +127,7 @@ def _word(name: str, help: str, vocabulary: str, example: str, **more: object) -
         kind="word",
         help=help,
         metavar="WORD",
+        words=partial(_words, vocabulary),
         example=example,
         **more,  # type: ignore[arg-type]
     )
@@ -172,12 +174,15 @@ QUESTION = replace(
     needs=False,
     metavar="[MODEL]",
     help="Built-in name, config.json; or a scenario: FILE.yaml, the name of one that ships, its text in braces.",
+    told=trained_words,
 )
 TEXT = replace(YAML, needs=False, help="A scenario as YAML (mowich help rl), in the place of a model.")
 ALGORITHM = _word("algorithm", "grpo, ppo, dapo, distill.", "ALGORITHMS", "grpo", edges=_NOT_TYPED)
-GRPO = flag("grpo", "Groups of answers to a prompt, rewarded against each other.", edges=TYPED)
-PPO = flag("ppo", "With a critic, which is trained too.", edges=TYPED)
-DAPO = flag("dapo", "Groups that all fail or all succeed are dropped (--acceptance).", edges=TYPED)
+GRPO = flag("grpo", "Groups of answers to a prompt, rewarded against each other.", edges=TYPED, told=asks_for("grpo"))
+PPO = flag("ppo", "With a critic, which is trained too.", edges=TYPED, told=asks_for("ppo"))
+DAPO = flag(
+    "dapo", "Groups that all fail or all succeed are dropped (--acceptance).", edges=TYPED, told=asks_for("dapo")
+)
 TEACHER = _model("teacher", "Learn from a teacher that rates the model's own answers.", option="--distill")
 CRITIC = _model("critic", "The critic of ppo, where it is another model.")
 STEP_PROMPTS = whole("prompts", "Prompts of a step.", high=MOST_SAMPLES, metavar="N", example="64")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
-from types import MappingProxyType
 from typing import TypeVar
 
 from mowich.requests import rooms
 from mowich.requests.common import FORM, Asked
 from mowich.requests.fields import Field
 from mowich.requests.rooms import room_names
-from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.schema import ROW_KEYS, QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, asked_of
 
 A = TypeVar("A", bound=Asked)
@@ -38,7 +37,7 @@ def room_schema(
     short: str,
     example: str,
     after: str = "",
-    keys: Mapping[str, str] = MappingProxyType({}),
+    keys: Mapping[str, str] = ROW_KEYS,
     read: Callable[[QuestionReader], Mapping[str, object]] = _nothing,
 ) -> Schema[A]:
     """The schema of a room that asks of facts alone. asked: its request, whose attributes are called as Python calls

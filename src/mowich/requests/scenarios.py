@@ -27,7 +27,21 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.fleet_words import FLEET_WORK, THERE, scenario_in_words
-from mowich.requests.jobs import BATCH, CHIPS, FIXED, ISL, JOBS, ON, OSL, SEQ, SERVED, SERVES, TOKENS, TRAINED, TRAINS
+from mowich.requests.job_fields import (
+    BATCH,
+    CHIPS,
+    FIXED,
+    ISL,
+    JOBS,
+    ON,
+    OSL,
+    SEQ,
+    SERVED,
+    SERVES,
+    TOKENS,
+    TRAINED,
+    TRAINS,
+)
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
@@ -43,12 +57,26 @@ from mowich.requests.settings import (
     given_of,
     read_settings,
 )
+from mowich.requests.stated import (
+    asks_flips,
+    at_keys,
+    axes_varied,
+    has_scenario,
+    is_served,
+    is_trained,
+    scenario_asked,
+    swept_settings,
+    swept_words,
+    tenant_words,
+    what_if_words,
+)
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
 
 _FILE = replace(
-    path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN), parse=read_scenario_file
+    path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN, told=scenario_asked),
+    parse=read_scenario_file,
 )
 """A file, or the name of a scenario that ships (`mowich example`)."""
 
@@ -89,9 +117,10 @@ SWEPT: Field[object] = Field(
     needs=True,
     edges=_OPEN,
     completes="model",
+    told=swept_words,
 )
 _ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
-VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
+VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED, told=axes_varied)
 
 
 def read_axes(value: object) -> dict[str, str]:
@@ -123,6 +152,7 @@ def _as_axis(field: Field[object], help: str = "", keyword: str = "") -> Field[o
         example="",
         edges=_OPEN,
         annotation="int | str | Sequence[int | str]" if field is CHIPS else "",
+        told=at_keys(f"inputs.asked.axes.{field.name}"),
     )
 
 
@@ -131,9 +161,19 @@ AXES_OF_SERVING = tuple(_as_axis(field) for field in SERVED)
 _MACHINES = (_as_axis(ON, keyword="systems"), _as_axis(CHIPS, "Chips of each system: 64, or 8..64:x2."))
 _AXES_OF_JOB = "Mapping[str, object]"
 _SWEEP_TRAINS = replace(
-    TRAINS, help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.", annotation=_AXES_OF_JOB
+    TRAINS,
+    help="The work is training; a job's options are axes: 4096,8192 or 8..64:x2.",
+    annotation=_AXES_OF_JOB,
+    told=lambda result: is_trained(result) and not has_scenario(result),
 )
-_SWEEP_SERVES = replace(SERVES, help="The work is serving; its options are axes too.", annotation=_AXES_OF_JOB)
+_SWEEP_SERVES = replace(
+    SERVES,
+    help="The work is serving; its options are axes too.",
+    annotation=_AXES_OF_JOB,
+    told=lambda result: is_served(result) and not has_scenario(result),
+)
+_SWEEP_SET = replace(SET, told=swept_settings)
+_STACK = replace(TRAINING_STACK, told="stack")
 _OPTIMIZER = replace(OPTIMIZER, edges=_OPEN)
 _JOB_NEEDS = {"train": (SEQ, BATCH, TOKENS), "serve": (ISL, OSL)}
 _JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
@@ -294,7 +334,7 @@ SWEEP = Schema(
     fields=(
         *(SWEPT, _MACHINES[0], _SWEEP_TRAINS, _SWEEP_SERVES, *AXES_OF_SERVING, *AXES_OF_TRAINING, _OPTIMIZER),
         *(_MACHINES[1], FIXED),
-        *(VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, RECIPE, SET, FACTS, TERM),
+        *(VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, _STACK, RECIPE, _SWEEP_SET, FACTS, TERM),
         *(LEGEND, JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,
@@ -333,6 +373,7 @@ AUTOSCALE: Field[tuple[str, ...]] = Field(
     metavar="RULES",
     default=(),
     words=SCALING_RULES,
+    told="rules",
 )
 REGRET = flag("regret", "What autoscaling paid beyond the best in hindsight: plays the load again, 10 to 20 times.")
 TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=_OPEN)
@@ -388,12 +429,18 @@ DRAWS = whole(
     default=30,
     shown="30",
 )
-_FLIPS = flag("flips", "Find the prices and speeds at which work changes hands.", edges=_OPEN)
+_FLIPS = flag(
+    "flips",
+    "Find the prices and speeds at which work changes hands.",
+    edges=_OPEN,
+    told=asks_flips,
+)
 WHAT_IF = word(
     "what_if",
     "What this system of the scenario changes, and which of its properties matter (or chip=FILE.yaml).",
     metavar="SYSTEM",
     edges=TYPED,
+    told=what_if_words,
 )
 
 
@@ -415,6 +462,7 @@ TENANT: Field[tuple[str, float]] = Field(
     metavar="NAME=SHARE",
     help="What is stranded when this tenant falls to a share of the chip-hours at work (workloads say tenant: NAME).",
     annotation="str | tuple[str, float]",
+    told=tenant_words,
 )
 FLEET_EMIT = word(
     "emit",
@@ -447,6 +495,7 @@ TIME_LIMIT = number(
     shown="60.0",
     keyword="time_limit_s",
     edges=TYPED,
+    told="time_limit_s",
 )
 
 
@@ -470,6 +519,13 @@ class FleetRequest(Asked):
     gap: float = 0.005
     time_limit_s: float = 60.0
     seed: int = 0
+
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to ask a fleet again, where it is not as usual."""
+        rates = None if self.rates is None else str(self.rates)
+        said = {"rates": rates, "flips": self.flips, "what_if": self.what_if, "time_limit_s": self.time_limit_s}
+        usual = {"time_limit_s": TIME_LIMIT.default, "flips": False}
+        return {**{key: value for key, value in said.items() if value != usual.get(key)}, **self.given}
 
 
 def _fleet(reader: QuestionReader) -> FleetRequest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 from mowich.errors import ErrorDetails, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
 from mowich.shown import Result
-from mowich.units import parse, parse_count, show_count, write_value
+from mowich.units import exact_digits, exact_words, parse_count, show_count
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -143,11 +143,41 @@ class QuestionReader:
         self.problems.stop()
 
 
+ROW_KEYS: Mapping[str, str] = {"rows": "array"}
+"""What an answer has beside its inputs, and the types of that in JSON, where a schema does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a server computes at most: of a field, by the attribute of the request, from low to high (SI)."""
+
+    field: str
+    attribute: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerbOnWeb:
+    """What the server says of a room (`requests/rooms`), and what it bears. tag: under which its address stands; said:
+    of the address, about: of the body, "": as the list of verbs says; defaults: of fields, where they are others here;
+    limits: larger questions are for the command line; is_quick: takes milliseconds, is_long: takes seconds."""
+
+    tag: str = "rooms"
+    said: str = ""
+    about: str = ""
+    defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    is_quick: bool = False
+    is_long: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema(Generic[Q_co]):
     """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
     short: for the list of verbs; after: of a room (`requests/rooms`), the verb that it stands behind in lists of verbs;
-    keys: what its answers have beside inputs and rows, and the types of that in JSON."""
+    places: keywords that Python takes by position, where those are not the ones that are needed;
+    keys: what its answers have beside their inputs, and the types of that in JSON; web: what the server says of it."""
 
     name: str
     fields: tuple[Field[object], ...]
@@ -157,7 +187,9 @@ class Schema(Generic[Q_co]):
     example: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     after: str = ""
-    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    places: tuple[str, ...] = ()
+    keys: Mapping[str, str] = dataclasses.field(default_factory=lambda: ROW_KEYS)
+    web: VerbOnWeb = VerbOnWeb()
 
     def at(self, edge: Edge) -> tuple[Field[object], ...]:
         """The fields that an edge has."""
@@ -212,8 +244,22 @@ class Schema(Generic[Q_co]):
         return shlex.join(words)
 
     def stated(self, result: Result) -> dict[str, object]:
-        """The values of the question that a result answers, by the names of the fields of the command line."""
-        return {field.name: field.stated(result) for field in self.at(Edge.OPTION)}
+        """The values of the question that a result answers, by the names of the fields of the command line. A setting
+        that has a field of its own is said by that."""
+        fields = self.at(Edge.OPTION)
+        out = {field.name: field.stated(result) for field in fields}
+        settings = out.get("set")
+        if isinstance(settings, Sequence) and not isinstance(settings, str):
+            said = {f"{field.shortens}=": field.name for field in fields if field.shortens}
+            left: list[object] = []
+            for item in settings:
+                short = next((short for short in said if str(item).startswith(short)), None)
+                if short is None:
+                    left.append(item)
+                else:
+                    out[said[short]] = str(item).removeprefix(short)
+            out["set"] = left
+        return out
 
     def typed(self, words: Sequence[str]) -> dict[str, object]:
         """What the words of a command line say, after those of the verb: the other way of `command`. Values by name, as
@@ -281,21 +327,17 @@ def _typed(field: Field[object], value: object) -> str:
         return value
     if isinstance(value, Sequence):
         return ",".join(_typed(field, part) for part in value)
+    if isinstance(value, Mapping):
+        choices = ((key, one if isinstance(one, list | tuple) else [one]) for key, one in value.items())
+        return ",".join(f"{key}={'|'.join(map(str, one))}" for key, one in choices)
     if isinstance(value, int | float):
         if field.kind == "quantity" and field.unit:
-            words = write_value(value, field.unit)
-            return words if parse(words, field.unit).value == value else f"{_digits(value)} {field.unit}"
+            return exact_words(value, field.unit)
         if field.kind == "count" and abs(value) >= _EXACT:
             words = show_count(value)
-            return words if parse_count(words, minimum=0) == value else _digits(value)
-        return _digits(value)
+            return words if parse_count(words, minimum=0) == value else exact_digits(value)
+        return exact_digits(value)
     return str(value)
-
-
-def _digits(value: float) -> str:
-    """A number with as many digits as it takes to read it back."""
-    text = f"{value:.12g}"
-    return text if float(text) == value else repr(float(value))
 
 
 _EXACT = 1e9

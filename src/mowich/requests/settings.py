@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.footing import price_asked
 from mowich.requests.schema import QuestionReader
+from mowich.requests.stated import at_keys, settings_asked
 from mowich.units import NUMBER, is_digits, parse_count
 
 if TYPE_CHECKING:
@@ -79,8 +80,15 @@ SET = texts(
     metavar="PATH=VALUE",
     edges=frozenset({Edge.OPTION, Edge.KEY}),
     example="prices.term=3y",
+    told=settings_asked,
 )
-FACTS = paths("facts", "Your own chips, systems and prices: a directory or file.", metavar="DIR", edges=TYPED)
+FACTS = paths(
+    "facts",
+    "Your own chips, systems and prices: a directory or file.",
+    metavar="DIR",
+    edges=TYPED,
+    told="facts_dirs",
+)
 
 STALE = quantity(
     "stale",
@@ -89,21 +97,39 @@ STALE = quantity(
     metavar="TIME",
     example="90d",
     edges=TYPED,
+    told=at_keys("stale.older_than_s"),
 )
-AS_OF = word("as_of", "With it: the day of their age, 2026-12-01.", metavar="DAY", example="2026-12-01", edges=TYPED)
+AS_OF = word(
+    "as_of",
+    "With it: the day of their age, 2026-12-01.",
+    metavar="DAY",
+    example="2026-12-01",
+    edges=TYPED,
+    told=at_keys("stale.as_of"),
+)
 
 OF_FACTS = (SET, FACTS, STALE, AS_OF)
 """What a question says of the facts that its answer reads."""
 
+
+def _price_kinds() -> Sequence[str]:
+    from mowich.economics.money import PRICE_KINDS
+
+    return PRICE_KINDS
+
+
 CORES_OF_PLAN = ("lnc",)
 """Fields of a plan that make another machine of a system: the search has no choice of them."""
 
-PRICE_KIND = word(
-    "price",
-    "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
-    metavar="KIND",
-    example="tco",
-    told=price_asked,
+PRICE_KIND = replace(
+    word(
+        "price",
+        "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
+        metavar="KIND",
+        example="tco",
+        told=price_asked,
+    ),
+    words=_price_kinds,
 )
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(
@@ -111,17 +137,18 @@ RECIPE = word(
     "Of training: a release, bridge-26-06; shipped, future.",
     metavar="NAME",
     example="future",
+    shortens="training.common.recipe",
 )
-"""The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact
-`training.common.recipe`, whether formats that no software ships are taken."""
+"""The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact that it names,
+whether formats that no software ships are taken."""
 OPTIMIZER = word(
     "optimizer",
     "adamw, adamw-bf16, adamw-8bit, muon.",
     metavar="NAME",
     group="train",
     example="muon",
+    shortens="training.common.optimizer",
 )
-"""The short form of the fact `training.common.optimizer`."""
 
 
 @dataclass(slots=True)

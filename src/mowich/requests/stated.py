@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from mowich.plans.forward import FORWARD_TASKS
+from mowich.requests.fields import Field
 from mowich.shown import Result
+from mowich.units import StepBatch, exact_words
 
 
 def inputs_of(result: Result) -> Result:
@@ -41,6 +45,115 @@ def sizes_asked(result: Result) -> object:
 def is_among_chips(result: Result) -> bool:
     """Whether a collective is one of chips, and no weights that are sent."""
     return not inputs_of(result).get("model")
+
+
+def at_keys(keys: str) -> Callable[[Result], object]:
+    """What a result has under keys in keys, "inputs.asked.vary"; None where one of them is not there."""
+    return lambda result: _within(result, keys)
+
+
+def _within(result: Result, keys: str) -> object:
+    found: object = result
+    for key in keys.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def kept_in(keys: str, *fields: Field[object]) -> tuple[Field[object], ...]:
+    """Fields whose values a result keeps as they were given, by their names, in a mapping of its inputs."""
+    return tuple(replace(field, told=at_keys(f"inputs.{keys}.{field.name}")) for field in fields)
+
+
+def of_job(job: str, *fields: Field[object]) -> tuple[Field[object], ...]:
+    """Fields of one job of a result that may have two, each a mapping of its inputs."""
+
+    def told(field: Field[object]) -> Callable[[Result], object]:
+        return lambda result: field.stated({"inputs": {"task": job, **(inputs_of(result).get(job) or {})}})
+
+    return tuple(replace(field, told=told(field)) for field in fields)
+
+
+def scenario_word(path: str) -> str:
+    """A scenario for a command: one that ships by its name, which works in any folder; another by its path.
+
+    >>> from mowich.examples import names_of
+    >>> scenario_word(str(names_of("scenarios")["rainier"])), scenario_word("mine.yaml")
+    ('rainier', 'mine.yaml')
+    """
+    from mowich.examples import names_of
+
+    ships = names_of("scenarios").get(Path(path).stem)
+    return Path(path).stem if ships is not None and Path(path).resolve() == ships.resolve() else path
+
+
+def scenario_asked(result: Result) -> object:
+    """The scenario of a question that has one."""
+    return scenario_word(str(inputs_of(result)["scenario"]))
+
+
+def has_scenario(result: Result) -> bool:
+    """Whether a scenario was asked, and not a model."""
+    return "scenario" in inputs_of(result)
+
+
+def swept_words(result: Result) -> object:
+    """What is swept: a scenario, or models."""
+    return scenario_asked(result) if has_scenario(result) else ",".join(inputs_of(result)["models"])
+
+
+def axes_varied(result: Result) -> object:
+    """`--vary`: an axis each.
+
+    >>> axes_varied({"inputs": {"asked": {"vary": {"plan.tp": "1,2"}}}})
+    ['plan.tp=1,2']
+    """
+    axes = _within(result, "inputs.asked.vary")
+    return [f"{key}={text}" for key, text in axes.items()] if isinstance(axes, Mapping) else None
+
+
+def settings_asked(result: Result) -> object:
+    """`--set`: what was set, and the choices of the plan that came by keywords or from a file.
+
+    >>> settings_asked({"inputs": {"fixed": {"tp": [4, 8], "pp": [1]}, "set": ["plan.pp=1"]}})
+    ['plan.pp=1', 'plan.tp=4,8']
+    """
+    said, fixed = inputs_of(result).get("set") or (), inputs_of(result).get("fixed") or {}
+    plan = {f"plan.{key}": ",".join(map(str, values)) for key, values in fixed.items()}
+    set_there = {str(item).partition("=")[0] for item in said}
+    return [*said, *(f"{key}={text}" for key, text in plan.items() if key not in set_there)]
+
+
+def swept_settings(result: Result) -> object:
+    """`--set` of a sweep: choices of the plan that came by keywords, and what else was set."""
+    said, fixed = inputs_of(result).get("set") or (), _within(result, "inputs.asked.fixed")
+    own = [f"plan.{key}={text}" for key, text in fixed.items()] if isinstance(fixed, Mapping) else []
+    return [*own, *(item for item in said if item not in own)]
+
+
+def asks_flips(result: Result) -> bool:
+    """Whether a fleet looks for what flips it; without a word of that, whether something was found."""
+    return bool(inputs_of(result).get("flips") or result.get("flips"))
+
+
+def what_if_words(result: Result) -> object:
+    """`--what-if`; without a word of that, the system that the answer is about."""
+    return inputs_of(result).get("what_if") or _within(result, "what_if.system")
+
+
+def tenant_words(result: Result) -> object:
+    """`--tenant`: its name and share."""
+    tenant = inputs_of(result).get("tenant")
+    return tenant and "{name}={share:.12g}".format(**tenant)
+
+
+def rows_asked(result: Result) -> object:
+    """The file of measured rows; None for the one that ships and needs no name."""
+    return None if result.get("file") == "published/training.csv" else result.get("file")
+
+
+def has_job(job: str) -> Callable[[Result], bool]:
+    """Whether a result that may have two jobs has this one."""
+    return lambda result: bool(inputs_of(result).get(job))
 
 
 def has_key(key: str) -> Callable[[Result], bool]:
@@ -83,7 +196,7 @@ def task_words(result: Result) -> object:
     if asks_passes(result):
         return inputs["task"]
     if inputs.get("lora_rank"):
-        return f"lora:{inputs['lora_rank']}:{'+'.join(inputs['lora_targets'])}"
+        return f"lora:{inputs['lora_rank']}:{','.join(inputs['lora_targets'])}"
     task = inputs.get("train_task", "pretrain")
     return None if task == "pretrain" else task
 
@@ -97,8 +210,7 @@ def batch_words(result: Result) -> object:
     inputs = inputs_of(result)
     if inputs.get("batch_seqs") is None:
         return inputs.get("batch")
-    within = f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""
-    return f"{inputs['batch_seqs']:.12g}seqs{within}"
+    return str(StepBatch(sequences=inputs["batch_seqs"], within=inputs.get("batch_within") or 0.0))
 
 
 def images_asked(result: Result) -> object:
@@ -123,6 +235,32 @@ def token_price_words(result: Result) -> object:
     return price and f"{'..'.join(dict.fromkeys(f'${price[end]:.12g}' for end in ('low', 'high')))}/Mtok"
 
 
+def trained_words(result: Result) -> object:
+    """The model or the scenario of a run of reinforcement learning; a text of a scenario stands in scenario.yaml."""
+    asked = inputs_of(result)["asked"]
+    return scenario_word("scenario.yaml" if "yaml" in asked else str(asked.get("model")))
+
+
+def asks_for(name: str) -> Callable[[Result], bool]:
+    """Whether an algorithm was named, by its flag or as a word."""
+
+    def told(result: Result) -> bool:
+        asked = inputs_of(result)["asked"]
+        return bool(asked.get("algorithm") == name or asked.get(name))
+
+    return told
+
+
+def amount_at(key: str) -> Callable[[Result], object]:
+    """A key of the inputs in the unit of what a result values."""
+
+    def told(result: Result) -> object:
+        value = inputs_of(result).get(key)
+        return None if value is None else exact_words(value, result["unit"])
+
+    return told
+
+
 # ---- the systems
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -131,6 +269,12 @@ def model_words(result: Result) -> object:
     """The model in the words of the question; of a result that does not have them, its name."""
     inputs = inputs_of(result)
     return str(inputs.get("model_given") or inputs.get("model") or "")
+
+
+def models_asked(result: Result) -> object:
+    """The models in the words of the question; of a result that does not have them, their names."""
+    inputs = inputs_of(result)
+    return inputs.get("models_given") or inputs["models"]
 
 
 def systems_asked(result: Result) -> object:
@@ -160,10 +304,8 @@ def chips_asked(result: Result) -> object:
 
 
 def plans_asked(result: Result) -> object:
-    """`--top`: as many plans as the answer has; a plan of serving does not state it."""
-    if is_served(result):
-        return None
-    return len(result["rows"]) if asks_passes(result) else len(result.get("plans", ())) or None
+    """`--top`: as many plans as the answer has."""
+    return len(result["rows"] if asks_passes(result) else result.get("plans", ())) or None
 
 
 def engine_asked(result: Result) -> object:
@@ -177,14 +319,16 @@ def engine_asked(result: Result) -> object:
 
 
 def stack_asked(result: Result) -> object:
-    """The training software that was named, or that all systems have where none ships with them."""
-    from mowich.software.vendors import default_stacks
+    """The training software that was named, or that all systems have where it is not what their makers ship."""
+    from mowich.software.vendors import ships_with
 
     inputs = inputs_of(result)
     if not is_trained(result):
         return inputs.get("stack")
-    stacks = _named(inputs.get("systems", ()), "stack")
-    return inputs.get("software") or (stacks[0] if len(stacks) == 1 and stacks[0] not in default_stacks() else None)
+    systems = inputs.get("systems", ())
+    stacks = _named(systems, "stack")
+    is_one = len(stacks) == 1 and not all(ships_with(s.get("id"), stacks[0]) for s in systems)
+    return inputs.get("software") or (stacks[0] if is_one else None)
 
 
 def _named(systems: Sequence[Result], key: str) -> list[object]:

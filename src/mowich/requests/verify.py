@@ -14,6 +14,7 @@ from mowich.requests.common import FORM, Asked, asked_model, form_of
 from mowich.requests.fields import Edge, path, word
 from mowich.requests.results import GIVEN, MADE_OF, facts_of_result, given_result, read_result
 from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.stated import inputs_of
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -28,12 +29,14 @@ VERIFIED = path(
     is_argument=True,
     needs=True,
     edges=frozenset({Edge.OPTION}),
+    told=lambda result: inputs_of(result).get("result") or "RESULT",
 )
 LOGS = replace(
     FILES,
     needs=False,
     help="Logs of the run: of a benchmark of serving, or of training (else that of the bundle); @NAME: one that ships.",
     metavar="[LOG...]",
+    told="logs",
 )
 RUN_ROW = word(
     "pick",
@@ -56,6 +59,10 @@ class VerifyRequest(Asked):
     files: tuple[Path, ...]
     pick: str | None
     format: str | None
+
+    def again(self) -> dict[str, object]:
+        """What else than its inputs is needed to verify again, where it was given."""
+        return {**({"format": self.format} if self.format else {}), **self.given}
 
 
 def forecast_file(named: Path) -> Path:

@@ -14,7 +14,7 @@ from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Facts
 from mowich.price_terms import price_words
-from mowich.requests.machines import WEIGHTS_KIND
+from mowich.requests.rooms.collective import WEIGHTS_KIND
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of

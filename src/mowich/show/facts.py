@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from mowich.facts import Fact, Facts
 from mowich.facts.find import diff_paths, facts_below
-from mowich.show.collective import levels_notes, levels_table
 from mowich.show.explain import fact_words
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import Cell, Column, Page, Part, Table, Words, paragraphs
+from mowich.show.rooms.collective import levels_notes, levels_table
 from mowich.shown import Result
 from mowich.units import sig
 

@@ -80,11 +80,13 @@ def kernel_target(facts: Facts, chip: str) -> str | None:
 
 
 @cache
-def default_stacks() -> frozenset[str]:
-    """Training stacks that some machines have unless another is named, by the facts that ship."""
+def ships_with(system_id: object, stack: object) -> bool:
+    """Whether a system trains on this stack unless another is named, by the facts that ship; no system of the user's
+    does."""
     facts = load_facts()
-    found = (facts.get(f"{kind}.{name}.training_stack") for kind in ("vendors", "chips") for name in facts.ids(kind))
-    return frozenset(str(fact.value) for fact in found if fact is not None)
+    if not isinstance(system_id, str) or system_id not in facts.ids("systems"):
+        return False
+    return software_of(facts, chip_of(facts, system_id), vendor_of(facts, system_id), "training_stack") == stack
 
 
 def split_words(text: str) -> tuple[str, ...]:

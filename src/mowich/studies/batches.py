@@ -18,7 +18,7 @@ from mowich.plans.enumerate import dp_step_of
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.studies.outcome import SystemAsk
 from mowich.training.step import predict_step
-from mowich.units import show_count
+from mowich.units import StepBatch, show_count
 
 NEAR_BATCH = 0.05
 """How far from the batch a better one is looked for; and how far a plan's may be where the number of chips is counted
@@ -67,7 +67,7 @@ def better_batch(
 
 def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] | None]]) -> list[str]:
     """What to say of better batches, a sentence for each, with the rows that gain."""
-    out = []
+    out, near = [], StepBatch(sequences=job.batch_seqs, within=NEAR_BATCH)
     for seqs in dict.fromkeys(better[0] for _, better in found if better):
         rows = [(row, better[1]) for row, better in found if better and better[0] == seqs]
         gains = ", ".join(
@@ -77,7 +77,7 @@ def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] 
         )
         out.append(
             f"a batch of {seqs:,} ({seqs / job.batch_seqs - 1:+.1%}) divides better and trains faster: {gains}. Ask for"
-            f" {seqs}seqs, or for {job.batch_seqs:.0f}seqs~{NEAR_BATCH:.0%}, any batch that near"
+            f" {StepBatch(sequences=seqs)}, or for {near}, any batch that near"
         )
     return out
 

@@ -30,8 +30,7 @@ def best_text(result: Comparison | ServeResult, asked: jobs.CompareRequest) -> s
     for row in sorted(there, key=lambda row: (1 if is_priced else -1) * (row[key]["value"] or math.inf)):
         of_one = _plan_of(row, asked)
         try:
-            found = job_answers.planned(of_one) if asked.train is not None else job_answers.served_planned(of_one)
-            text = job_answers.plan_text(found, of_one)
+            text = job_answers.plan_text(job_answers.plans_of_one(of_one), of_one)
         except UserError as error:
             if error.field == "out":
                 raise

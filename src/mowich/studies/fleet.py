@@ -34,7 +34,7 @@ from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.serving_choices import parse_serving
 from mowich.progress import steps, tell
-from mowich.requests import jobs
+from mowich.requests import job_fields, jobs
 from mowich.requests.fields import Field
 from mowich.requests.scenarios import FleetRequest
 from mowich.scenario import is_inline
@@ -49,7 +49,7 @@ from mowich.studies.rl_rates import rollout_rate, update_rate
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of, read_rl
 from mowich.sums import float_sum
-from mowich.units import parse_batch
+from mowich.units import StepBatch
 
 PER_CHIP = "1/s"
 
@@ -230,11 +230,12 @@ def _engine(task: FleetTask, choice: Choice) -> str:
 def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
-    seq = int(_asked(task, "seq", jobs.SEQ))
-    batch, within = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
-    tokens = _asked(task, "tokens", jobs.TOKENS)
+    seq = int(_asked(task, "seq", job_fields.SEQ))
+    where = f"{task.name}.batch"
+    batch = StepBatch.read(ask["batch"], where=where)
+    tokens = _asked(task, "tokens", job_fields.TOKENS)
     job = TrainJob(
-        tokens=tokens, seq=seq, batch_seqs=batch, batch_tolerance=within or NEAR_BATCH
+        tokens=tokens, seq=seq, batch_seqs=batch.of(seq, where=where), batch_tolerance=batch.within or NEAR_BATCH
     )  # of units of any size
     chips = _chips(task, choice)
     fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
@@ -273,11 +274,11 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
 
     def limit(key: str) -> float:
-        return _asked(task, key, jobs.TTFT if key == "ttft" else jobs.TPOT) if key in ask else math.inf
+        return _asked(task, key, job_fields.TTFT if key == "ttft" else job_fields.TPOT) if key in ask else math.inf
 
     job = ServeJob(
-        prompt=_asked(task, "isl", jobs.ISL),
-        output=_asked(task, "osl", jobs.OSL),
+        prompt=_asked(task, "isl", job_fields.ISL),
+        output=_asked(task, "osl", job_fields.OSL),
         ttft_s=limit("ttft"),
         tpot_s=limit("tpot"),
     )

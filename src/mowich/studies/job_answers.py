@@ -1,4 +1,4 @@
-"""Questions about a job of training, of serving or of forward passes: `compare` and `plan` of whichever job.
+"""Questions about a job of training, of serving or of forward passes: `compare`, `plan` and `fit` of whichever job.
 
 A question of one job imports the studies of that job alone.
 """
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from mowich.models.model import Model
     from mowich.requests import jobs
     from mowich.studies.compare import Comparison, PlanList
+    from mowich.studies.fit import Fit
     from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb
     from mowich.studies.rates import RateResult
+    from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
 
 
@@ -44,6 +46,11 @@ def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResul
         return forward_found(asked, "plan", asked.top)
     if asked.load is not None:
         return rated_planned(asked)
+    return plans_of_one(asked)
+
+
+def plans_of_one(asked: jobs.PlanRequest) -> PlanList | ServeResult:
+    """The best plans of one system for training or serving, without a load: those that a program may be written for."""
     return planned(asked) if asked.serve is None else served_planned(asked)
 
 
@@ -64,6 +71,18 @@ def ask_here(words: Sequence[str], facts: Facts | None = None, model: Model | No
     except UserError as error:
         raise not_answered(words, str(error).splitlines()[0]) from error
     return ask_question(words)
+
+
+@heard(again=True)
+def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
+    """Whether a training job, or a served model with the cache of one request, fits on a system."""
+    if asked.train is not None:
+        from mowich.studies.fit import fit
+
+        return fit(asked)
+    from mowich.studies.serving_fit import fit_serving
+
+    return fit_serving(asked)
 
 
 @heard(again=True)

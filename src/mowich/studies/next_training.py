@@ -29,6 +29,7 @@ from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.hand_tuned import stack_of
 from mowich.studies.next_offers import AskWords, FittedTogether, MeasuringOffer, MeasuringOffers
+from mowich.units import StepBatch
 
 TRAINING_STEP, COLLECTIVE_RUN = "training step", "collective"
 SIZES_B = (2.0**20, 2.0**25, 2.0**30)
@@ -154,7 +155,7 @@ def _steps(
     given += [word for folder in inputs.get("facts_dirs") or () for word in ("--facts", str(folder))]
     job = f"--train --tokens {float(inputs['tokens'] or 1e12):g} --seq {inputs['seq']}"
     name = str(inputs.get("model_given") or inputs["model"])
-    words = [name, *job.split(), "--batch", f"{batch}seqs", "--on", spec, *given]
+    words = [name, *job.split(), "--batch", str(StepBatch(sequences=batch)), "--on", spec, *given]
     try:
         found = ask(["plan", *words])
     except UserError:

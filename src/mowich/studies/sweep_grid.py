@@ -35,9 +35,10 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.serving_choices import parse_serving
-from mowich.requests import jobs as asked
+from mowich.requests import job_fields
 from mowich.requests.common import model_name
 from mowich.requests.fields import Edge, Field
+from mowich.requests.jobs import read_serve, read_train
 from mowich.requests.passes import check_decodes
 from mowich.requests.scenarios import AXES_OF_SERVING, AXES_OF_TRAINING, SweepRequest
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
@@ -71,7 +72,7 @@ _TRACES = (".jsonl", ".json", ".csv", ".yaml", ".yml")
 
 _JOB = Schema(
     name="sweep",
-    fields=(asked.TRAINS, asked.SERVES, *asked.TRAINED, *asked.SERVED),
+    fields=(job_fields.TRAINS, job_fields.SERVES, *job_fields.TRAINED, *job_fields.SERVED),
     make=lambda reader: None,
     help="",
 )
@@ -367,7 +368,7 @@ def read_sweep(
             named.read(check_decodes, model)
         stack = None
     names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
-    sizes: tuple[int | None, ...] = tuple(counts.all(asked.CHIPS.parse)) or (None,)
+    sizes: tuple[int | None, ...] = tuple(counts.all(job_fields.CHIPS.parse)) or (None,)
     notes: dict[str, None] = {}
     jobs = tuple(_jobs(found, notes, serves=serves))
     engines: tuple[str | None, ...] = tuple(found.axis("engine").all(partial(_engine, facts))) if serves else ()
@@ -471,7 +472,7 @@ def _jobs(axes: _Axes, notes: dict[str, None], *, serves: bool) -> Iterator[Swee
     seen = set[SweepJob]()
     for words in product(*(dict.fromkeys(axes.axis(key).words) for key in keys)):
         reader = _JobReader(dict(zip(keys, words, strict=True)), axes)
-        job: SweepJob | None = asked.read_serve(reader) if serves else asked.read_train(reader)
+        job: SweepJob | None = read_serve(reader) if serves else read_train(reader)
         notes |= dict.fromkeys(reader.notes)
         if job is not None and not reader.problems.found and job not in seen:
             seen.add(job)

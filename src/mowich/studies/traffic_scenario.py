@@ -17,7 +17,7 @@ from mowich.models.model import Model
 from mowich.plans.launch_settings import SETTING_NAMES, LaunchSettings, check_settings, read_setting
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.plans.schedulers import scheduler_of
-from mowich.requests import jobs
+from mowich.requests import job_fields
 from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.acceptance import MOST_DRAFTED, POSITIONS, kept_of, published_tables
 from mowich.serving.traffic.autoscale import Autoscale
@@ -244,7 +244,7 @@ def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], reg
     """The file, but for what its plans say. Raises UserErrors."""
     root.need("model", "on", "traffic")
     inline = is_inline(path)
-    limits = {"ttft": jobs.TTFT, "tpot": jobs.TPOT, "e2e": jobs.TTFT, "task": jobs.TTFT}
+    limits = {"ttft": job_fields.TTFT, "tpot": job_fields.TPOT, "e2e": job_fields.TTFT, "task": job_fields.TTFT}
     slo_node, fail = root.node("slo"), root.node("failures")
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
@@ -318,7 +318,7 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
     for key in ("tokens", "acceptance"):
         if key in node:
             node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
-    return by_position or Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
+    return by_position or Speculation(accept=node.parsed("accepted", job_fields.ACCEPT.parse))
 
 
 def _by_position(node: Node) -> Speculation | None:

@@ -10,6 +10,8 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.models.model import Model
+from mowich.requests.command import schema_of
+from mowich.shown import Result
 from mowich.studies.explain import explain
 from mowich.studies.explain.explanation import Explanation
 from mowich.studies.verified import MORE_IS_FASTER, Cause, Forecast, VerifiedFigure
@@ -74,10 +76,20 @@ def _unstated(forecast: Forecast, row: VerifiedFigure) -> list[Cause]:
                 what=f"was not stated: with {end} the time is {factor:.3g} times as long",
                 factor=float(factor),
                 reaches=_reaches(row, float(factor)),
-                command=f"the same question with --set {setting['setting']}={end}",
+                command=_asked_with(forecast.data, f"{setting['setting']}={end}"),
             )
         )
     return out
+
+
+def _asked_with(data: Result, setting: str) -> str:
+    """The command that asks for a result again, with one setting more."""
+    schema = schema_of(data)
+    assert schema is not None
+    values = schema.stated(data)
+    said = values["set"]
+    assert isinstance(said, list)
+    return schema.command({**values, "set": [*said, setting]})
 
 
 def _parts(forecast: Forecast, row: VerifiedFigure, found: Explanation) -> list[Cause]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
@@ -19,12 +18,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.readback import TypeForm
-from mowich.requests import brief, gaps, jobs, machines, prices, results, rl, scenarios
+from mowich.requests import brief, jobs, rl, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.room import schema_of_room
 from mowich.requests.rooms import room_names
-from mowich.requests.schema import Schema
+from mowich.requests.schema import Limit, Schema
 
 MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
@@ -242,7 +241,7 @@ def _model_field(field: Asked[object], default: object = None) -> tuple[TypeForm
         description=field.help or None,
         max_length=_list(field)[1] if field.kind in ("texts", "names") else None,
         examples=[field.example] if field.example else None,
-        json_schema_extra={"enum": list(field.words)} if field.words else None,
+        json_schema_extra={"enum": list(field.vocabulary)} if field.words else None,
     )
 
 
@@ -270,7 +269,8 @@ def body(
         if field.group or field.name in leave:
             continue
         if field.name in schema.groups:
-            fields[field.name] = (_GROUPS[schema.name, field.name] | None, Field(default=None))
+            job = ServePlanBody if (schema, field.name) == (jobs.PLAN, "serve") else _GROUPS[field.name]
+            fields[field.name] = (job | None, Field(default=None))
         else:
             fields[field.name] = _model_field(field, (defaults or {}).get(field.name))
     fields.update(own)
@@ -285,11 +285,11 @@ ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
 ForwardBody = _group("forward", jobs.COMPARE, "Forward")
 _GROUPS = {
-    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap", "value")},
-    **{(verb, "forward"): ForwardBody for verb in ("compare", "plan", "fit")},
-    **{(verb, "serve"): ServeBody for verb in ("compare", "gap", "value")},
-    ("plan", "serve"): ServePlanBody,
+    "train": TrainBody,
+    "forward": ForwardBody,
+    "serve": ServeBody,
 }
+"""Job -> its mapping in a body."""
 NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
 
 CompareBody = body(
@@ -313,18 +313,7 @@ ServePlansBody = body(
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
-GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
-ValueBody = body(gaps.VALUE, "Value", "What more of one property of a machine is worth.")
 FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (mowich help fleet).")
-CollectiveBody = body(
-    machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
-)
-GoodputBody = body(
-    machines.GOODPUT,
-    "Goodput",
-    "Which way of surviving failures keeps how much of a long run.",
-    defaults={"samples": "200"},
-)
 BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
 RlBody = body(
     rl.RL,
@@ -332,23 +321,13 @@ RlBody = body(
     "A run of reinforcement learning, by its fields or as a scenario (mowich help rl).",
     verb=(Literal["rl"], Field(default="rl", description="Tells this question from one of a fleet.")),
 )
-PricesBody = body(
-    prices.PRICES,
-    "Prices",
-    "What a chip-hour costs its owner, what a seller asks, what he keeps.",
-    verb=(Literal["prices"], Field(default="prices", description="Tells this question from others.")),
-)
-ClaimsBody = body(
-    results.CLAIMS,
-    "Claims",
-    "Public claims, each derived again.",
-    verb=(Literal["claims"], Field(default="claims", description="Tells this question from others.")),
-)
 
 
 def _room_body(name: str) -> type[Ask]:
     schema = schema_of_room(name)
-    return body(schema, name.title().replace("_", ""), schema.short, verb=(Literal[name], Field(default=name)))
+    told = Field(default=name, description="Tells this question from others.")
+    about, defaults = schema.web.about or schema.short, schema.web.defaults
+    return body(schema, name.title().replace("_", ""), about, defaults=defaults, verb=(Literal[name], told))
 
 
 ROOM_BODIES: Mapping[str, type[Ask]] = {name: _room_body(name) for name in room_names()}
@@ -368,9 +347,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = (
-    CompareBody | PlanBody | FleetBody | BriefBody | RlBody | GapBody | ValueBody | PricesBody | ClaimsBody
-)
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody | RlBody
 for _room in ROOM_BODIES.values():
     Explainable = Explainable | _room
 ExplainBody = create_model(
@@ -384,32 +361,10 @@ ExplainBody = create_model(
 ExplainBody.__qualname__ = "ExplainBody"
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a server computes at most: of a field, by the attribute of the request, from low to high (SI)."""
-
-    field: str
-    attribute: str
-    low: float
-    high: float
-
-
 WORK: Mapping[str, tuple[Limit, ...]] = {
     "plan": (Limit("top", "top", 1, 50),),
-    "value": (Limit("points", "points", 2, 16),),
     "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
     "rl": (Limit("batch", "step_samples", 1, 65_536), Limit("chips", "chips", 2, 16_384)),
-    "collective": (
-        Limit("group", "group", 1, 131_072),
-        Limit("oversubscription", "oversubscription", 1.0, 64.0),
-        Limit("sizes", "sizes", 1, 2.0**50),
-    ),
-    "goodput": (
-        Limit("days", "days", 0.1, 3650.0),
-        Limit("step", "step_s", 1e-3, 1e5),
-        Limit("replica", "replica", 1, 1e6),
-        Limit("samples", "samples", 1, 1000),
-    ),
 }
 """Limits by verb: larger questions are for the command line."""
 JOB = (Limit("seq", "seq", 1, 1e7), Limit("tokens", "tokens", 1, 1e18), Limit("batch", "batch_seqs", 0, 1e8))
@@ -420,7 +375,8 @@ def check_work(schema: Schema[object], request: object) -> None:
     """Refuse what is more work than a server does. Raises UserErrors."""
     problems = ProblemList()
     train = getattr(request, "train", None)
-    for of, limits in ((request, WORK.get(schema.name, ())), (train, JOB if train is not None else ())):
+    own = schema.web.limits or WORK.get(schema.name, ())
+    for of, limits in ((request, own), (train, JOB if train is not None else ())):
         for limit in limits:
             value = getattr(of, limit.attribute)
             for number in value if isinstance(value, tuple) else () if value is None else (value,):
@@ -435,6 +391,10 @@ def check_work(schema: Schema[object], request: object) -> None:
     problems.stop()
 
 
+KernelTarget = Literal["trn3", "trn2", "trn1"]
+"""Chips that a kernel is timed on, the newest first."""
+
+
 class KernelProfile(Ask):
     """An NKI kernel to time. Runs code: only where the server was started with --kernels."""
 
@@ -443,7 +403,7 @@ class KernelProfile(Ask):
     arguments: tuple[
         Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x1f]+$")], ...
     ] = Field(default=(), max_length=32)
-    target: Literal["trn1", "trn2", "trn3"] | None = Field(
+    target: KernelTarget | None = Field(
         default=None, description=f"Where left out: the kernel's own, or {DEFAULT_TARGET}."
     )
     lnc: Literal[1, 2] | None = None

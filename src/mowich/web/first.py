@@ -39,9 +39,11 @@ def warm_quick(known: Knowledge) -> None:
 
     for listed in (library.models, library.systems, library.facts_list):
         listed(known)
-    all_reduce = asks.CollectiveBody.model_validate({"kind": "all-reduce", "on": FIRST.systems[0], "sizes": ("1MiB",)})
+    all_reduce = asks.ROOM_BODIES["collective"].model_validate(
+        {"kind": "all-reduce", "on": FIRST.systems[0], "sizes": ("1MiB",)}
+    )
     held = asks.FitBody.model_validate({"model": "llama-3.1-8b", "on": FIRST.systems[0], "kv": "64k"})
-    priced = asks.PricesBody.model_validate({"on": FIRST.systems[:1]})
-    for verb, ask in (*((verbs.collective, all_reduce), (verbs.fit, held), (verbs.prices, priced)),):
+    priced = asks.ROOM_BODIES["prices"].model_validate({"on": FIRST.systems[:1]})
+    for verb, ask in (("collective", all_reduce), ("fit", held), ("prices", priced)):
         with contextlib.suppress(UserError):
-            verb(ask, known)
+            verbs.VERBS[verb](ask, known)

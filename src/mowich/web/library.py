@@ -8,6 +8,8 @@ from dataclasses import asdict
 from mowich.errors import UserError, unknown
 from mowich.facts import Fact, Facts
 from mowich.models import model_names
+from mowich.requests.fields import Edge
+from mowich.requests.jobs import COMPARE
 from mowich.web.reading import Knowledge, chart_data, given_model, reply
 
 
@@ -70,10 +72,11 @@ def head_words(_: Knowledge) -> bytes:
 
 
 def systems(known: Knowledge) -> bytes:
-    """Systems that can be asked for, the software that they can be asked to run (training stacks, engines), and the
-    words of a question of prices."""
+    """Systems that can be asked for, the software that they can be asked to run (training stacks, engines), the words
+    of a question of prices, and those of fields of a job."""
     from mowich.economics.ownership import quarters
     from mowich.machines.system import resolve
+    from mowich.models.task import TASKS
     from mowich.price_terms import BUYERS, COST_RULES
     from mowich.software.engine import engine_names
     from mowich.software.stack import training_stacks
@@ -98,8 +101,10 @@ def systems(known: Knowledge) -> bytes:
             }
         )
     software = {"stacks": training_stacks(facts), "engines": engine_names(facts)}
-    words = {"quarter": quarters(facts), "rule": COST_RULES, "buyer": BUYERS}
-    return reply({"schema": "mowich/systems@1", "systems": rows, **software, "prices": words})
+    prices = {"quarter": quarters(facts), "rule": COST_RULES, "buyer": BUYERS}
+    asked = (field for field in COMPARE.at(Edge.KEY) if field.group != "forward")
+    words = {field.name: field.vocabulary for field in asked if field.words} | {"task": TASKS}
+    return reply({"schema": "mowich/systems@1", "systems": rows, **software, "prices": prices, "words": words})
 
 
 def facts_list(known: Knowledge) -> bytes:

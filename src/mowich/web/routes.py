@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -142,11 +142,10 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
         "The same serving job on several systems: `mowich compare --serve`.",
         compared,
     )
+    rooms = [(name, body, body.schema_.web) for name, body in asks.ROOM_BODIES.items() if body.schema_ is not None]
     for verb, body, tag, said in (
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
-        ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
-        ("value", asks.ValueBody, "jobs", "What more of one property of a machine is worth: `mowich value`."),
         (
             *("brief", asks.BriefBody, "jobs"),
             "Trainium 3 on one page, for the facts of this server: `mowich brief`.",
@@ -161,14 +160,7 @@ def _add_jobs(app: FastAPI, server: ServerParts) -> None:
             *("rl", asks.RlBody, "jobs"),
             "A step of reinforcement learning on given chips, or the split that costs least: `mowich rl`.",
         ),
-        ("collective", asks.CollectiveBody, "machines", "Time of a collective against size: `mowich collective`."),
-        (
-            *("goodput", asks.GoodputBody, "machines"),
-            "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
-        ),
-        ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
-        ("claims", asks.ClaimsBody, "facts", "Public claims, each derived again: `mowich claims`."),
-        *((name, body, "rooms", f"{body.__doc__} `mowich {name}`.") for name, body in asks.ROOM_BODIES.items()),
+        *((name, body, web.tag, f"{web.said or body.__doc__} `mowich {name}`.") for name, body, web in rooms),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         _post(app, verb, body, tag, said, answered(verb))
@@ -337,6 +329,7 @@ def _add_state(app: FastAPI, server: ServerParts) -> None:
                         "version": VERSION,
                         "kernels": server.runs_kernels,
                         "kernel_target": DEFAULT_TARGET,
+                        "kernel_targets": get_args(asks.KernelTarget),
                         "workers": len(server.answers.workers),
                         "timeout_s": server.timeout_s,
                         "max_body_B": MAX_BODY_B,

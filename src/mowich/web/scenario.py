@@ -26,9 +26,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
-from mowich.requests import rl
 from mowich.requests.footing import PAID_RUN
 from mowich.requests.rl_fields import SCENARIO_KEYS
+from mowich.requests.rl_files import scenario_values
 from mowich.scenario import Node, parse_text
 from mowich.units import is_digits
 from mowich.web import asks
@@ -99,7 +99,7 @@ def rl_fields(text: str) -> dict[str, object]:
     of all mistakes."""
     root = parse_text(text, "scenario")
     root.text("name")
-    values, _ = rl.scenario_values(root)
+    values, _ = scenario_values(root)
     root.stop()
     lists = {field.name for field in SCENARIO_KEYS.values() if field.kind in ("names", "texts")}
     return {

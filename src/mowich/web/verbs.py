@@ -19,13 +19,13 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.requests import brief as briefs
-from mowich.requests import jobs, machines, scenarios
+from mowich.requests import jobs, scenarios
 from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
-from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.rl import RlRequest
 from mowich.requests.room import asked_again
 from mowich.requests.rooms import room_names
+from mowich.requests.rooms.value import ValueRequest
 from mowich.scenario import is_inline
 from mowich.show.json import with_inputs
 from mowich.shown import Result
@@ -243,13 +243,13 @@ def plan(ask: asks.Ask, known: Knowledge) -> bytes:
 def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
     from mowich.show.verbs import page_of
-    from mowich.studies import answers
+    from mowich.studies import job_answers
 
     got = known.read(ask)
     assert isinstance(got, jobs.FitRequest)
     if got.forward is not None:
         return forward(ask, known)
-    result = answers.fitted(got).to_dict()
+    result = job_answers.fitted(got).to_dict()
     page = page_of(result)
     return reply(
         result,
@@ -259,26 +259,6 @@ def fit(ask: asks.Ask, known: Knowledge) -> bytes:
         headline=page.headline,
         under=page.under,
     )
-
-
-def gap(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Why one machine beats another, as factors."""
-    from mowich.studies.answers import gap_explained
-
-    got = known.read(ask)
-    assert isinstance(got, GapRequest)
-    result = gap_explained(got).to_dict()
-    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
-
-
-def value(ask: asks.Ask, known: Knowledge) -> bytes:
-    """What more of one property of a machine is worth."""
-    from mowich.studies.answers import value_found
-
-    got = known.read(ask)
-    assert isinstance(got, ValueRequest)
-    result, asked = value_found(got).to_dict(), {**got.given, "models_given": got.model_given}
-    return reply(result, inputs=asked, notes=list(got.notes), command=ask.command(), view=view(result))
 
 
 def brief(ask: asks.Ask, known: Knowledge) -> bytes:
@@ -362,7 +342,7 @@ def _pairs(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 def rl(ask: asks.Ask, known: Knowledge) -> bytes:
     """A run of reinforcement learning, or the split of chips over systems that costs least; with the fields of the
     question, and the same as a scenario."""
-    from mowich.show.command import command_of
+    from mowich.requests.command import command_of
     from mowich.studies.rl_answer import rl_found
     from mowich.web.scenario import rl_fields, rl_yaml
 
@@ -447,48 +427,6 @@ def _known_rates(
     return out
 
 
-def collective(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Time of a collective for each size."""
-    from mowich.studies.answers import collective_timed
-
-    got = known.read(ask)
-    assert isinstance(got, machines.CollectiveRequest)
-    found = collective_timed(got)
-    return reply(found.to_dict(), inputs=got.given)
-
-
-def goodput(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Goodput of a long run by way of surviving failures."""
-    from mowich.studies.answers import goodput_found
-
-    got = known.read(ask)
-    assert isinstance(got, machines.GoodputRequest)
-    found = goodput_found(got)
-    return reply(found.to_dict(), inputs=got.given)
-
-
-def prices(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Costs and prices of a chip-hour."""
-    from mowich.requests.prices import PricesRequest
-    from mowich.studies.answers import prices_found
-
-    got = known.read(ask)
-    assert isinstance(got, PricesRequest)
-    result = prices_found(got).to_dict()
-    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
-
-
-def claims(ask: asks.Ask, known: Knowledge) -> bytes:
-    """Public claims with their verdicts, then what memory per chip costs."""
-    from mowich.requests.results import ClaimsRequest
-    from mowich.studies.claims import claims_checked
-
-    got = known.read(ask)
-    assert isinstance(got, ClaimsRequest)
-    result = claims_checked(got).to_dict()
-    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
-
-
 def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
     """The answer of a room (`requests/rooms`)."""
 
@@ -497,8 +435,8 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
 
         got = known.read(ask)
         assert isinstance(got, Asked)
-        result, notes = room_answered(name)(got).to_dict(), list(got.notes) or None
-        return reply(result, inputs=asked_again(got), notes=notes, command=ask.command(), view=view(result))
+        result = room_answered(name)(got).to_dict()
+        return reply(result, inputs=asked_again(got), notes=list(got.notes), command=ask.command(), view=view(result))
 
     return answered
 
@@ -506,10 +444,10 @@ def _room(name: str) -> Callable[[asks.Ask, Knowledge], bytes]:
 def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
-    from mowich.show.collective import published_table
     from mowich.show.page import Run
+    from mowich.show.rooms.collective import published_table
     from mowich.show.validate import validate_page
-    from mowich.studies.collectives import compare_measured, measured
+    from mowich.studies.rooms.collective.published import compare_measured, measured
 
     result = study(None, known.facts).to_dict()
     shown = validate_page(result, Run(), beside=[published_table(compare_measured(known.facts, measured()))])
@@ -589,16 +527,10 @@ VERBS: Mapping[str, Callable[..., object]] = {
         forward,
         plan,
         fit,
-        gap,
-        value,
         brief,
         first,
         fleet,
         rl,
-        collective,
-        goodput,
-        prices,
-        claims,
         validate,
         report,
         deepen,

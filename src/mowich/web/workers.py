@@ -25,23 +25,33 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from mowich.errors import UserError, UserErrors
+from mowich.requests.room import schema_of_room
+from mowich.requests.rooms import room_names
 from mowich.web.asks import Mistake
 from mowich.web.turns import ENDING_LINE, RefusedRequestError, Turns, refusal_of
 
 if TYPE_CHECKING:
     from mowich.web.reading import Knowledge
 
+_ROOMS = {name: schema_of_room(name).web for name in room_names()}
+
 QUICK = frozenset(
     (
-        *("together", "fit", "collective", "prices", "scenario"),
+        *("together", "fit", "scenario"),
         *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
         *("map_picture", "kernel_examples"),
+        *(name for name, web in _ROOMS.items() if web.is_quick),
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""
 QUICK_S = 2.0
 """A quick task that takes longer after all is asked again as a heavy one, so that it holds up no other."""
-LONG = frozenset(("brief", "gap", "fleet", "rl", "goodput", "validate", "report", "deepen", "kernel"))
+LONG = frozenset(
+    (
+        *("brief", "fleet", "rl", "validate", "report", "deepen", "kernel"),
+        *(name for name, web in _ROOMS.items() if web.is_long),
+    )
+)
 """Heavy verbs that take seconds."""
 
 GRACE_S = 5.0

@@ -1,10 +1,12 @@
 """Questions of one room each: a verb is three files of one name, and nothing else of the package is touched.
 
-- `requests/rooms/NAME.py` asks: a frozen class of `Asked`, and `SCHEMA`, mostly a `room_schema` of its fields
-  (`requests/room.py`);
-- `studies/rooms/NAME.py` answers: `answer(asked)` gives the rows, or an answer of a class of its own; its docstring is
-  that of `mowich.NAME`. `RULES` says what each number is. It may have a `source` that makes a row again with its
-  formulas, and `IS_SLOW`, where an answer takes seconds;
+- `requests/rooms/NAME.py` asks: a frozen class of `Asked`, and `SCHEMA`, a `room_schema` of its fields
+  (`requests/room.py`), or a `Schema` where it reads them in its own way. The schema says where the verb stands in
+  lists, which keys its answer has, and what the server bears; the request says what it is `doing`, and what else is
+  needed to ask it `again`;
+- `studies/rooms/NAME.py`, or a folder of that name, answers: `answer(asked)` gives the rows, or an answer of a class of
+  its own; its docstring is that of `mowich.NAME`. `RULES` says what each number is. It may have a `source` that makes a
+  row again with its formulas, and `IS_SLOW`, where an answer takes seconds;
 - `show/rooms/NAME.py` tells: `page(result, run)`.
 
 The command line, Python, HTTP, tools for programs, `explain` and the report find them by their names.

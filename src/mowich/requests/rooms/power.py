@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mowich.requests.common import Asked
 from mowich.requests.fields import number, quantity, share
-from mowich.requests.jobs import ON
+from mowich.requests.job_fields import ON
 from mowich.requests.room import room_schema
 from mowich.requests.schema import QuestionReader
 from mowich.requests.stated import in_rows

@@ -18,9 +18,9 @@ import yaml
 
 from mowich.errors import UserError
 from mowich.facts import Fact, Facts
+from mowich.requests.command import command_of
 from mowich.show import colours
 from mowich.show.charts import Chart
-from mowich.show.command import command_of
 from mowich.show.deepen import deepen_page, explainer_of
 from mowich.show.glossary import term_of
 from mowich.show.page import Page, Run, Table

@@ -20,12 +20,13 @@ from mowich.software.vendors import HAND_TUNED
 from mowich.studies.compare import Comparison
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.fleet import Fleet
-from mowich.studies.gap import Gap
 from mowich.studies.next_measure import NextMeasurements
 from mowich.studies.ranking import names_listed
 from mowich.studies.rl_split import RlSplit
+from mowich.studies.rooms.gap import Gap
+from mowich.studies.rooms.value import ValueStudy
 from mowich.studies.serving_plan import ServeResult, ServeRow
-from mowich.studies.value import ValueStudy
+from mowich.units import StepBatch
 
 SUBJECT, BEFORE, NEXT = "trn3", "trn2", "trn4"
 """The machine that a brief is about, the one before it, and the one that is announced after it."""
@@ -257,7 +258,8 @@ class Known:
 
 
 TRAIN_WORDS = (
-    f"--train --tokens {TO_TRAIN.tokens * 1e-12:.0f}T --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs"
+    f"--train --tokens {TO_TRAIN.tokens * 1e-12:.0f}T --seq {TO_TRAIN.seq}"
+    f" --batch {StepBatch(sequences=TO_TRAIN.batch_seqs)}"
 )
 """The training job as a command says it."""
 

@@ -38,7 +38,7 @@ from mowich.studies.brief.verdicts import (
 )
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.ranking import names_listed
-from mowich.studies.value import worth_facts
+from mowich.studies.rooms.value import worth_facts
 
 _GIB = 2.0**30
 

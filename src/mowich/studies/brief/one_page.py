@@ -14,10 +14,11 @@ from mowich.models.model import Model
 from mowich.progress import course
 from mowich.requests.brief import BRIEF_SIZES, BriefRequest
 from mowich.requests.fields import Edge
-from mowich.requests.gaps import GapRequest, ValueRequest
 from mowich.requests.jobs import CompareRequest
 from mowich.requests.next_measure import NextRequest
 from mowich.requests.rl import RL
+from mowich.requests.rooms.gap import GapRequest
+from mowich.requests.rooms.value import ValueRequest
 from mowich.requests.scenarios import FleetRequest
 from mowich.requests.schema import QuestionSource
 from mowich.serving.search import ServeJob
@@ -60,14 +61,14 @@ from mowich.studies.brief.rates import deciding_constant, told_training, trained
 from mowich.studies.brief.verdicts import Brief, BriefGap, JobRow, Section
 from mowich.studies.compare import Comparison, compare
 from mowich.studies.fleet import fleet
-from mowich.studies.gap import gap
 from mowich.studies.heard import heard
 from mowich.studies.next_measure import NextMeasurements, next_measurements
 from mowich.studies.rl_answer import rl
 from mowich.studies.rl_split import RlSplit
+from mowich.studies.rooms import gap, value
+from mowich.studies.rooms.value import OF_MEMORY, amount_of, paths_of_property
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
 from mowich.studies.stack_support import served_basis, widened
-from mowich.studies.value import OF_MEMORY, amount_of, paths_of_property, value
 from mowich.training.tuned import has_kernels
 
 _FLEET = "rainier"
@@ -150,7 +151,7 @@ def _known(asked: BriefRequest, begin: Callable[[str], None]) -> Known:
     begin("with one property exchanged after another")
     alone = facts.heard()
     pair = (SUBJECT, against[0])
-    why = gap(GapRequest(facts=alone, model=first, systems=pair, train=TO_TRAIN, chips=AT, term=PRICE_OF_ALL))
+    why = gap.answer(GapRequest(facts=alone, model=first, systems=pair, train=TO_TRAIN, chips=AT, term=PRICE_OF_ALL))
     reads.append(ReadBy.of(gap_command(first.name, against[0]), alone))
     begin("with less and more memory")
     memory = _memory(facts, chosen, served, tuned, reads)
@@ -374,7 +375,7 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
     ):
         own = facts.heard()
         try:
-            found = value(
+            found = value.answer(
                 ValueRequest(
                     facts=own,
                     model=model,

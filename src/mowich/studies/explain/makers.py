@@ -9,15 +9,10 @@ from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import (
     brief,
-    claims,
-    collective,
     fit,
     fleet,
-    gap,
-    goodput,
     kernel,
     passes,
-    prices,
     rl,
     rooms,
     serving,
@@ -25,7 +20,6 @@ from mowich.studies.explain import (
     training,
     tree,
     validate,
-    value,
 )
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
@@ -78,8 +72,6 @@ def make_source(
         if result["inputs"].get("task") == "serve":
             return serving.serve_fit(result, place, row, model(None), facts) if row and row.get("plan") else None
         return fit.train_fit(result, model(None), facts) if result["plan"] else None
-    if schema == "mowich/claims@1":
-        return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
     if schema == "mowich/validate@1":
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
@@ -96,13 +88,9 @@ def make_source(
     }
     if schema in whole:
         return whole[schema](result, facts)
-    if schema == "mowich/collective@1":
-        return collective.collective_row(result, place, row, facts, lambda: model(None))
     made = {
-        "mowich/goodput@1": goodput.goodput_row,
-        "mowich/gap@1": gap.gap_factor,
         "mowich/brief@1": brief.brief_section,
-        "mowich/value@1": value.value_point,
-        "mowich/prices@1": prices.price_source,
     }
-    return made.get(schema, rooms.room_row)(result, place, row, facts)
+    if schema in made:
+        return made[schema](result, place, row, facts)
+    return rooms.room_row(result, place, row, facts, lambda: model(None))

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from mowich.facts import Facts
+from mowich.models.model import Model
 from mowich.requests.fields import Edge
 from mowich.requests.room import own_fields, schema_of_room
 from mowich.requests.rooms import room_of
@@ -16,14 +18,14 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.rooms import room_study
 
 
-def room_row(result: Result, place: ResultPath, row: Result, facts: Facts) -> Source | None:
-    """Of an answer of a room; None for one of none."""
+def room_row(result: Result, place: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source | None:
+    """Of an answer of a room; None for one of none. model: the model of the result."""
     name = room_of(result["schema"])
     if name is None:
         return None
     study, schema = room_study(name), schema_of_room(name)
     if hasattr(study, "source"):
-        own: Source | None = study.source(result, place, row, facts)
+        own: Source | None = study.source(result, place, row, facts, model)
         return own
     stated = {field.name: field.stated(result) for field in own_fields(schema)}
     values = {name: value for name, value in stated.items() if value is not None}

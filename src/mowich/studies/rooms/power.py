@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import energy, power
 from mowich.estimate import Estimate, exact
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.models.model import Model
 from mowich.requests.rooms.power import SCHEMA, PowerRequest
 from mowich.shown import AnswerList, Keyed, Result
 from mowich.studies.explain.rules.rule import R, of
@@ -167,7 +168,7 @@ RULES = (
 """What each number is."""
 
 
-def source(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
     """A row of power made again."""
     inputs = result["inputs"]
     tokens_per_s = inputs["tokens_per_s_per_chip"]

@@ -8,24 +8,21 @@ import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
 import { choice, foldedQuestion, select, slider, systemsField, typed } from "./question.js";
 
-const PRICES = [
-  ["default", "one kind for all rows"],
-  ["tco", "cost of ownership"],
-  ["list", "list"],
-  ["on-demand", "on demand"],
-  ["1y", "1 year"],
-  ["3y", "3 years"],
-  ["capacity-block", "capacity block"],
-  ["spot", "spot"],
-  ["market", "market"],
-];
-const EQUAL = [
-  ["chips", "chips"],
-  ["units", "units"],
-  ["usd", "budget"],
-  ["power", "power"],
-  [PAID, "cost and days"],
-];
+/** How words of the schema are written that would be spelled as they are. */
+const WRITTEN = {
+  tco: "cost of ownership",
+  "on-demand": "on demand",
+  "1y": "1 year",
+  "3y": "3 years",
+  "capacity-block": "capacity block",
+  usd: "budget",
+  year: "a year",
+  month: "a month",
+  day: "a day",
+  pretrain: "pretraining",
+  sft: "fine-tuning",
+  lora: "LoRA",
+};
 const SIZE_WORDS = {
   chips: "Chips of each system",
   units: "Units of each system",
@@ -58,12 +55,14 @@ const FIELDS = [
 const SAID = { serve_chips: "chips" };
 
 let systems = [];
-let softwareKnown = { stacks: [], engines: [] }; // of the facts
+let known = { stacks: [], engines: [], words: {} }; // of the facts, and of the schema of a job
+/** The words of a field, as options. */
+const wordsOf = (key) => (known.words[key] ?? []).map((word) => [word, WRITTEN[word] ?? word]);
 
 export async function build() {
   draw();
-  const [known] = await Promise.all([once("/api/systems").then((a) => a.result), learnModels()]);
-  ({ systems, ...softwareKnown } = known);
+  const [found] = await Promise.all([once("/api/systems").then((a) => a.result), learnModels()]);
+  ({ systems, ...known } = found);
   draw();
   watch((keys) => {
     if (keys.some((k) => ["all", "equal", "power"].includes(k))) draw();
@@ -85,7 +84,14 @@ function sizes() {
     : null;
   if (!trains()) return [slider("serve_chips", "Chips of each system", "chips", fed), about];
   return [
-    choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal }), fed),
+    choice(
+      "equal",
+      "Same for each",
+      [...wordsOf("equal"), [PAID, "cost and days"]],
+      state.equal,
+      (equal) => change({ equal }),
+      fed,
+    ),
     state.equal !== PAID
       ? slider("chips", SIZE_WORDS[state.equal], "chips", fed)
       : [slider("budget", "What the run may cost", "$2M", fed), slider("days", "Days that it pays for", "30", fed)],
@@ -164,7 +170,7 @@ const allSoftware = () =>
   select(softwareKey(), "Software of all systems", [
     ["", "as each maker ships it"],
     [HAND_TUNED, "hand-tuned, where there is some"],
-    ...(trains() ? softwareKnown.stacks : softwareKnown.engines).map((s) => [s, s]),
+    ...(trains() ? known.stacks : known.engines).map((s) => [s, s]),
   ]);
 
 function draw() {
@@ -229,7 +235,7 @@ function job(folds) {
           slider("tpot", "Longest time per token", "50ms; empty: none"),
         ],
     h("div", { id: "software" }),
-    select("price", "Price", PRICES),
+    select("price", "Price", [["default", "one kind for all rows"], ...wordsOf("price")]),
     trains()
       ? null
       : h("fieldset", { class: "of-load", id: "load" }, h("legend", {}, "How many chips for a load?"), loadField()),
@@ -238,23 +244,12 @@ function job(folds) {
       "Chips, a site or a year of your own",
       typed("have", "Chips that are there: they cost electricity", "trn2:512"),
       typed("power", "Power of a site: it says the chips of each", "5MW"),
-      select("per", "What it comes to in a time", [
-        ["", "–"],
-        ["year", "a year"],
-        ["month", "a month"],
-        ["day", "a day"],
-      ]),
+      select("per", "What it comes to in a time", [["", "–"], ...wordsOf("per")]),
     ),
     fold(
       "advanced",
       "Advanced",
-      trains()
-        ? select("fine", "Task", [
-            ["pretrain", "pretraining"],
-            ["sft", "fine-tuning"],
-            ["lora", "LoRA"],
-          ])
-        : slider("cached", "Share of prompts cached", "share"),
+      trains() ? select("fine", "Task", wordsOf("task")) : slider("cached", "Share of prompts cached", "share"),
       allSoftware(),
       h(
         "div",

@@ -193,7 +193,7 @@ function sender(about) {
   const target = h(
     "select",
     { id: "kernel-target", "aria-label": "Target" },
-    ["", "trn3", "trn2", "trn1"].map((t) =>
+    ["", ...about.kernel_targets].map((t) =>
       h("option", { value: t }, t || `the kernel's own, else ${about.kernel_target}`),
     ),
   );

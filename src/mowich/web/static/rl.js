@@ -54,11 +54,6 @@ const GROUPS = [
 ];
 const OPEN = 2; // groups without a fold
 const HIDDEN = ["yaml", "verb"];
-const WORDS = {
-  algorithm: ["grpo", "ppo", "dapo", "distill"],
-  placement: ["colocated", "split"],
-  order: ["finished", "started"],
-};
 
 let shipped = null;
 let schema = null;
@@ -107,10 +102,7 @@ function put(key, text) {
 }
 
 const made = (key) =>
-  input("run", key, schema[key], filled()[key], put, {
-    vocabulary: WORDS[key],
-    list: key === "model" ? "run-models" : null,
-  });
+  input("run", key, schema[key], filled()[key], put, { list: key === "model" ? "run-models" : null });
 
 /** Left: the scenario, its fields, its text. */
 function form() {

@@ -114,11 +114,6 @@ const SAID = {
   usd_per_mtok: "cost of a million tokens",
   usd_total: "cost of the whole run",
 };
-const WORDS = {
-  task: Object.keys(OF_TASK),
-  guidance: ["1", "2"],
-  price: ["tco", "rent", "list", "on-demand", "1y", "3y", "spot", "market"],
-};
 const HIDDEN = ["work", "verb"];
 
 let schemas = null;
@@ -219,7 +214,7 @@ export function viewOf(name) {
     const lists = { model: "models", first: "systems", second: "systems" };
     const made = (key) =>
       input(name, key, fieldOf(key, now), now[key], put, {
-        vocabulary: WORDS[key] ?? (v.verb === "prices" ? known.prices[key] : null),
+        vocabulary: v.verb === "prices" ? known.prices[key] : null,
         list: lists[key] ? `${name}-${lists[key]}` : null,
         label: v.named[key] ?? (now.work === "forward" ? null : NAMED[key]),
         said: SAID,

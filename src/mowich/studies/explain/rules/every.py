@@ -9,9 +9,7 @@ from mowich.shown import Result
 from mowich.studies.explain.rules import (
     evidence,
     fleet,
-    gaps,
     kernels,
-    machines,
     models,
     passes,
     reinforcement,
@@ -26,12 +24,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     for kind in (
         training.TRAINING_RULES,
         serving.SERVING_RULES,
-        machines.MACHINE_RULES,
         evidence.EVIDENCE_RULES,
         models.MODEL_RULES,
         fleet.FLEET_RULES,
         kernels.KERNEL_RULES,
-        gaps.GAP_RULES,
+        evidence.BRIEF_RULES,
         reinforcement.RL_RULES,
         passes.FORWARD_RULES,
     )
@@ -55,10 +52,13 @@ def _rules_of_room(schema: str) -> tuple[Rule, ...]:
 def rules_of(result: Result) -> tuple[Rule, ...]:
     """The rules of a result; none for an unknown schema."""
     schema = str(result.get("schema"))
+    found = _rules_of_room(schema)
+    if found:
+        return found
     is_serving = (
         isinstance(result.get("inputs"), Mapping)
         and result["inputs"].get("task") == "serve"
-        and schema not in ("mowich/fit@1", "mowich/rates@1", *gaps.GAP_RULES)
+        and schema not in ("mowich/fit@1", "mowich/rates@1", *evidence.BRIEF_RULES)
     )
-    found = RULES.get("serve" if is_serving else schema, ()) or _rules_of_room(schema)
+    found = RULES.get("serve" if is_serving else schema, ())
     return (*found, *BUNDLE_RULES) if found and "bundle" in result else found

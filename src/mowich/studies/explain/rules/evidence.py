@@ -49,91 +49,6 @@ CALIBRATED = [
 _ERROR = "error of the prediction, alike for fast and slow"
 
 EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
-    "mowich/claims@1": (
-        R("verdicts *", "claims", "claims with this verdict", "count: counted"),
-        R("claims * published_value", "1", "what was claimed", "lookup: as published"),
-        R("claims * derived", "1", "the claim derived again", "terms: the formula of the claim, below"),
-        R(
-            "claims * low",
-            "1",
-            "least that the ranges of its facts allow",
-            "search: the formula at every corner of the ranges of its facts",
-        ),
-        R(
-            "claims * high",
-            "1",
-            "most that the ranges of its facts allow",
-            "search: the formula at every corner of the ranges of its facts",
-        ),
-        *(
-            R(
-                f"claims * {per} {side}",
-                "1",
-                f"{what} for {one}",
-                "terms: the claim over or times the chips of a unit",
-            )
-            for per, one in (("per_chip", "one chip"), ("per_unit", "a unit of chips"))
-            for side, what in (
-                ("published", "what was claimed"),
-                ("derived", "the claim derived again"),
-                ("low", "least that the ranges of its facts allow"),
-                ("high", "most that the ranges of its facts allow"),
-            )
-        ),
-        R("claims * unit_chips *", "chips", "chips of a unit, the new machine first", "lookup: as published"),
-        R("memory * context", "tokens", "tokens of a sequence", "table: a line of the table"),
-        R(
-            "memory * memory_B",
-            "B",
-            "memory of a chip that a program may use",
-            "lookup: as published or measured",
-            "chips.{chip}.memory.hbm_usable",
-        ),
-        R(
-            "memory * chips_min",
-            "chips",
-            "chips that hold the weights and one sequence",
-            "= max(1, ceil((weights + kv) / memory_B))",
-        ),
-        R(
-            "memory * chips",
-            "chips",
-            "chips that the rate is given for",
-            "= max(chips_min, unit_chips)",
-        ),
-        R(
-            "memory * tokens_per_s",
-            "1/s",
-            "decoding rate of a chip with memory full, bound by bandwidth",
-            "= bandwidth / kv * max(0, 1 - weights / (chips * memory_B))",
-        ),
-        R("memory * loss", "1", "share of the bandwidth that reads weights", "= weights / (chips * memory_B)"),
-        R(
-            "memory * left_at_8",
-            "1",
-            "share of the bandwidth left for sequences on 8 chips",
-            "= max(0, 1 - weights / (8 * memory_B))",
-        ),
-        R(
-            "memory * offset_chips",
-            "chips",
-            "chips from which that loss is below 10%",
-            "= max(1, ceil(10 * weights / memory_B))",
-        ),
-        R("memory * bound_ratio", "1", "the bound over the first system's", "= tokens_per_s / first_tokens_per_s"),
-        R(
-            "memory * planned_tokens_per_s",
-            "1/s",
-            "served tokens per second and chip of the best plan",
-            "search: the plan that mowich compare --serve finds; explain its result for the parts",
-        ),
-        R(
-            "memory * price_ratio",
-            "1",
-            "price per chip over the first system's at which a planned token costs the same",
-            "= planned_tokens_per_s / first_planned_tokens_per_s",
-        ),
-    ),
     "mowich/validate@1": (
         R(
             "rows * measured",
@@ -342,5 +257,36 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("rows * error_after", "1", _ERROR, "= max(after / measured, measured / after) - 1"),
         R("rows * error_left_out", "1", _ERROR, "= max(left_out / measured, measured / left_out) - 1"),
         *under("summary *", CALIBRATED),
+    ),
+}
+
+BRIEF_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/brief@1": (
+        R(
+            "rows * numbers * estimate",
+            "1",
+            "a number of the brief: what it is and the command that gives it stand below",
+            "search: a figure of the answer that the command gives",
+        ),
+        R(
+            "story tokens_per_s_per_chip",
+            "1/s",
+            "tokens per second and chip of Trainium 3 in training",
+            "search: its best plan, as `compare` finds it",
+        ),
+        R(
+            "story factors * factor",
+            "1",
+            "what a property is worth: above 1 it speaks for the other machine",
+            "search: as `gap` finds it; the command stands in `story`",
+        ),
+        R("rows * numbers * symbols *", "1", "a figure that the number is made of", "search: of the same command"),
+        R(
+            "table * *",
+            "1",
+            "a ratio of the first table: Trainium 3 over the other machine",
+            "inside: both figures are of the command that is told with it",
+        ),
+        R("rows * picture **", "1", "a number as the picture draws it", "inside: the numbers of the question, drawn"),
     ),
 }

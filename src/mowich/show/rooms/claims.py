@@ -28,8 +28,8 @@ from mowich.shown import Result
 from mowich.units import show
 
 if TYPE_CHECKING:
-    from mowich.studies.claims import Claim
     from mowich.studies.memory_claim import MemoryRow
+    from mowich.studies.rooms.claims import Claim
 
 VERDICTS = {"holds": "hold", "holds only if": "hold only under a condition", "does not follow": "do not follow"}
 """Verdicts of several claims."""
@@ -44,7 +44,7 @@ def value_text(value: float | None, unit: str = "") -> str:
     return f"{value:.4g} {unit}".rstrip() if unit in ("", "x") else show(value, unit, 4)
 
 
-def claims_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Public claims against what facts give; what cannot be checked; what memory per chip costs."""
     found, count = result["claims"], result["verdicts"]
     checked = [c for c in found if not c["missing"]]

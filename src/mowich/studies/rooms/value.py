@@ -14,18 +14,22 @@ from mowich.economics import money
 from mowich.economics.energy import of_fact
 from mowich.economics.ownership import read_terms
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, product_of, unknown_estimate
+from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
 from mowich.facts import Facts
+from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.progress import steps
-from mowich.requests.gaps import VALUE_UNITS, ValueRequest
 from mowich.requests.jobs import CompareRequest
-from mowich.shown import Keyed, Rows, Shown
+from mowich.requests.rooms.value import VALUE_UNITS, ValueRequest
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import is_inside_chip
 from mowich.software.stack import Platform, equip, training_stacks
 from mowich.studies.compare import solve_system, system_asks
-from mowich.studies.gap import workers_words
+from mowich.studies.explain.rules.rule import R
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.tree import ResultPath
+from mowich.studies.rooms.gap import workers_words
 from mowich.studies.serving_plan import serving_inputs, solve_serving
 from mowich.sums import float_sum
 from mowich.units import show
@@ -159,9 +163,35 @@ def amount_of(values: Mapping[str, float], of: str) -> float:
     return float_sum(values.values()) if of in ("scale-up", "scale-out") else max(values.values())
 
 
-def value(asked: ValueRequest) -> ValueStudy:
-    """What more of a property is worth, for each model and each of the two jobs that is given. Raises UserError where
-    nothing fits at any amount."""
+def answer(asked: ValueRequest) -> ValueStudy:
+    """What more of a property of a machine is worth, for each model and each job that is given.
+
+    Args:
+        on: one system.
+        of: "memory", "bandwidth", "scale-up", "scale-out", "compute" or "software".
+        models: one model or several.
+        train: the training job, keys as in `mowich.Train`.
+        serve: the serving job, keys as in `mowich.Serve`.
+        low: where the range begins, "96 GiB" or SI.
+        high: where it ends.
+        points: amounts between them, evenly.
+        chips: of the system.
+        stack: training software.
+        price: kind of price.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        fixed: choices of the plan that are not searched.
+        term: the older name of `price`.
+        facts: other facts than the shipped ones.
+
+    Returns: a `ValueStudy`: `.rows`, one for each amount, model and job. Units: SI (bytes, bytes/s, FLOP/s), dollars.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> found = mowich.value("h100:8", of="memory", models="llama-3.1-8b", train=job, points=2)  # doctest: +SKIP
+        >>> len(found.rows)  # doctest: +SKIP
+        3
+    """
     facts, of, term, stack, engine = asked.facts, asked.of, asked.term, asked.stack, asked.engine
     platform = equip(facts, asked.systems[0], chips=asked.chips, stack=stack)
     price = money.price(facts, platform.id, term=term)
@@ -401,3 +431,98 @@ def _inputs(asked: ValueRequest, platform: Platform) -> dict[str, object]:
     out["serve"] = served
     out["fixed"] = {k: list(v) for k, v in asked.fixed.items()}
     return out
+
+
+IS_SLOW = True
+
+
+RULES = (
+    R("today", "1", "amount of the property that the machine has", "lookup: as the facts state it"),
+    R("price", "USD/chip/s", "price of a chip", "lookup: as the facts state it for the terms asked for"),
+    R(
+        "memory_price",
+        "USD/B",
+        "price of a byte of HBM to whoever makes the package",
+        "lookup: as the facts state it",
+        "prices.machines.bill.{system}.hbm_kind",
+        "prices.memory.*",
+    ),
+    R(
+        "life",
+        "s",
+        "how long a machine earns what it cost",
+        "lookup: as the facts state it",
+        "prices.ownership.asked.rule",
+        "prices.ownership.rules.*",
+    ),
+    R(
+        "rows * amount",
+        "",
+        "amount of the property; of software its place",
+        "lookup: even steps from --from to --to",
+    ),
+    R(
+        "rows * set *",
+        "",
+        "value of a fact of this line, as --set takes it",
+        "lookup: today's times amount / today",
+    ),
+    R(
+        "rows * tokens_per_s_per_chip",
+        "1/s",
+        "tokens per second and chip of the best plan with this amount",
+        "search: the best plan of the machine, as `compare --set` finds it",
+    ),
+    R("rows * days", "d", "days of the whole run, with failures", "search: as `compare --set` finds it"),
+    R("rows * usd_per_mtok", "USD/Mtok", "cost of a million tokens", "search: as `compare --set` finds it"),
+    R(
+        "rows * cached_frac",
+        "1",
+        "share of the prompt tokens that the cache has",
+        "search: the curve of hits at the memory that the plan leaves",
+    ),
+    R("rows * gain", "1", "tokens over those of the machine as it is", "inside: this line's / today's"),
+    R(
+        "rows * more",
+        "1/s",
+        "tokens per second and chip that a unit adds",
+        "inside: (this line's - today's) / units between",
+    ),
+    R("rows * days_less", "d", "days that a unit saves", "inside: (this line's - today's) / units between"),
+    R(
+        "rows * worth",
+        "USD",
+        "what a unit is worth over the life of the machine, per chip",
+        "inside: price x life x share of the tokens that it adds to today's",
+    ),
+    R(
+        "rows * pays_from",
+        "USD/chip/h",
+        "price of a chip-hour from which the memory pays",
+        "inside: price of the memory / (life x share of the tokens that it adds)",
+    ),
+)
+"""What each number is."""
+
+
+_OF_MEMORY = ("pays_from",)
+_OF_LIFE = ("worth", "pays_from")
+
+
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """One amount of the property: the facts that it sets, and those of its worth. A plan is not searched again."""
+    system = resolve(facts, str(result["inputs"]["on"]))
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        return {}
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_capacity"]
+        memory, life = worth_facts(known, system.id)
+        paths += [life] if name[0] in _OF_LIFE else []
+        paths += [memory] if name[0] in _OF_MEMORY and memory is not None else []
+        for path in paths:
+            fact = known.fact(path)
+            notes.add(path, fact.value, fact.unit)
+
+    return Source(at=at, numbers=numbers, record=record, title=f"{row['model']} on {system.display}")

@@ -36,7 +36,7 @@ _SHOWN_SIDE_BY_SIDE = 6
 """Systems whose parts fit beside one another."""
 
 
-def prices_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Cost of ownership and prices of systems."""
     rows, inputs = result["rows"], result["inputs"]
     known = [r for r in rows if r["tco_total"]["value"] is not None]

@@ -25,7 +25,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.shown import Result
-from mowich.studies.value import OF_MEMORY, OF_SOFTWARE, VALUED
+from mowich.studies.rooms.value import OF_MEMORY, OF_SOFTWARE, VALUED
 from mowich.units import sig
 
 _GB, _YEAR = 1e9, 31_557_600.0
@@ -34,7 +34,7 @@ _NOTE_SOFTWARE = "tokens/s, days and worth: since the line above."
 _TASKS = {"train": "training", "serve": "serving"}
 
 
-def value_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """A line for each amount, a table for each model and job."""
     jobs = _jobs(result)
     return Page(

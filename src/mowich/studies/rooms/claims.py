@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from mowich.errors import UserError
+from mowich.estimate import Notes, told
 from mowich.facts import Fact, Facts
 from mowich.facts.claim_check import Check, check_of, number_by
 from mowich.facts.entries import TOPICS, entries, figure_of
 from mowich.models import load_model
 from mowich.models.model import Model, Moe
 from mowich.progress import steps
-from mowich.requests.results import ClaimsRequest
-from mowich.shown import AnswerList, Keyed
+from mowich.requests.rooms.claims import ClaimsRequest
+from mowich.shown import AnswerList, Keyed, Result
 from mowich.studies import serving_claims
-from mowich.studies.heard import heard
+from mowich.studies.explain.rules.rule import R
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.tree import ResultPath
 from mowich.sums import float_sum
 from mowich.units import show
 
@@ -322,22 +325,6 @@ class ClaimStudy(AnswerList[Claim]):
         self.verdicts = {v: sum(c.verdict == v for c in rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)}
 
 
-@heard()
-def claims_checked(asked: ClaimsRequest) -> ClaimStudy:
-    """The claims that a search finds, or all. Raises UserError where none is found."""
-    word = asked.word
-    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
-    if not found:
-        raise UserError(
-            "no claim has all of these words",
-            field="word",
-            given=word,
-            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
-            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
-        )
-    return ClaimStudy(found, asked.facts, word=word)
-
-
 def claims(facts: Facts) -> list[Claim]:
     """Every entry of facts/claims with its verdict, in the order of `weight`; derived once for the same facts."""
     return list(facts.once("claims", _derived))
@@ -391,3 +378,203 @@ def _derived(facts: Facts) -> tuple[Claim, ...]:
         )
         out.append(replace(claim, plain=_plain(claim)))
     return tuple(sorted(out, key=weight))
+
+
+def answer(asked: ClaimsRequest) -> ClaimStudy:
+    """Each public claim, derived again, with a verdict.
+
+    Args:
+        word: only those with these words in title, id, figures or verdict ("4x", "energy trainium").
+        facts: other facts than the shipped ones.
+
+    Returns: a `ClaimStudy`, a list of claims that prints itself. Units: those of each claim.
+
+    Example:
+        >>> import mowich
+        >>> len(mowich.claims("4.4x")) > 0  # doctest: +SKIP
+        True
+    """
+    word = asked.word
+    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
+    if not found:
+        raise UserError(
+            "no claim has all of these words",
+            field="word",
+            given=word,
+            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
+            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
+        )
+    return ClaimStudy(found, asked.facts, word=word)
+
+
+IS_SLOW = True
+
+RULES = (
+    R("verdicts *", "claims", "claims with this verdict", "count: counted"),
+    R("claims * published_value", "1", "what was claimed", "lookup: as published"),
+    R("claims * derived", "1", "the claim derived again", "terms: the formula of the claim, below"),
+    R(
+        "claims * low",
+        "1",
+        "least that the ranges of its facts allow",
+        "search: the formula at every corner of the ranges of its facts",
+    ),
+    R(
+        "claims * high",
+        "1",
+        "most that the ranges of its facts allow",
+        "search: the formula at every corner of the ranges of its facts",
+    ),
+    *(
+        R(
+            f"claims * {per} {side}",
+            "1",
+            f"{what} for {one}",
+            "terms: the claim over or times the chips of a unit",
+        )
+        for per, one in (("per_chip", "one chip"), ("per_unit", "a unit of chips"))
+        for side, what in (
+            ("published", "what was claimed"),
+            ("derived", "the claim derived again"),
+            ("low", "least that the ranges of its facts allow"),
+            ("high", "most that the ranges of its facts allow"),
+        )
+    ),
+    R("claims * unit_chips *", "chips", "chips of a unit, the new machine first", "lookup: as published"),
+    R("memory * context", "tokens", "tokens of a sequence", "table: a line of the table"),
+    R(
+        "memory * memory_B",
+        "B",
+        "memory of a chip that a program may use",
+        "lookup: as published or measured",
+        "chips.{chip}.memory.hbm_usable",
+    ),
+    R(
+        "memory * chips_min",
+        "chips",
+        "chips that hold the weights and one sequence",
+        "= max(1, ceil((weights + kv) / memory_B))",
+    ),
+    R(
+        "memory * chips",
+        "chips",
+        "chips that the rate is given for",
+        "= max(chips_min, unit_chips)",
+    ),
+    R(
+        "memory * tokens_per_s",
+        "1/s",
+        "decoding rate of a chip with memory full, bound by bandwidth",
+        "= bandwidth / kv * max(0, 1 - weights / (chips * memory_B))",
+    ),
+    R("memory * loss", "1", "share of the bandwidth that reads weights", "= weights / (chips * memory_B)"),
+    R(
+        "memory * left_at_8",
+        "1",
+        "share of the bandwidth left for sequences on 8 chips",
+        "= max(0, 1 - weights / (8 * memory_B))",
+    ),
+    R(
+        "memory * offset_chips",
+        "chips",
+        "chips from which that loss is below 10%",
+        "= max(1, ceil(10 * weights / memory_B))",
+    ),
+    R("memory * bound_ratio", "1", "the bound over the first system's", "= tokens_per_s / first_tokens_per_s"),
+    R(
+        "memory * planned_tokens_per_s",
+        "1/s",
+        "served tokens per second and chip of the best plan",
+        "search: the plan that mowich compare --serve finds; explain its result for the parts",
+    ),
+    R(
+        "memory * price_ratio",
+        "1",
+        "price per chip over the first system's at which a planned token costs the same",
+        "= planned_tokens_per_s / first_planned_tokens_per_s",
+    ),
+)
+"""What each number is."""
+
+
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """A claim, or a line of the table of memory, made again."""
+    return (_claim_source if at[0] == "claims" else _memory_source)(result, at, row, facts)
+
+
+def _claim_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
+    """One public claim: its own formula over the facts that it names."""
+    entry = next((e for e in entries(facts) if e.id == row["id"]), None)
+    check = Check() if entry is None else check_of(facts, entry.path, entry.file)
+    paths = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
+    plain = {k: float(v) for k, v in row["inputs"].items() if k not in paths} | given_numbers(check)
+    formula = check.formula if row["derived"] is not None else ""
+
+    def law(**values: float) -> float:
+        return check.derived(values)
+
+    law.__doc__ = f"T = {formula}"
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        value, low, high, _, _ = derive(known, check)
+        return {(k,): v for k, v in (("derived", value), ("low", low), ("high", high)) if v is not None}
+
+    def symbols(known: Facts) -> dict[str, float]:
+        return {k: known.number(p) for k, p in paths.items()} | plain
+
+    def published(known: Facts) -> float | None:
+        """What was claimed, as the result reads it."""
+        fact = None if entry is None else known.fact(entry.published)
+        return None if fact is None else claimed(check, fact)
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        if name[0] == "published_value":
+            value = published(known)
+            if value is not None and entry is not None:
+                text = f" ({entry.published})" if known.fact(entry.published).unit == "text" else ""
+                notes.add("published", value, "1", note=row["published"] + text)
+        elif name[0] in ("per_chip", "per_unit"):
+            made = {k[0]: v for k, v in numbers(known, ("derived",)).items()} | {"published": published(known)}
+            scale = scales(check, known)[name[0] == "per_unit"]
+            value = made.get(str(name[1]))
+            if value is not None:
+                told(notes, name[0].replace("_", " "), for_another, unit="1")(value=value, scale=scale)
+        elif formula:
+            told(notes, row["id"], law, unit="1", words=row["formula"], note=row["reason"])(**symbols(known))
+
+    return Source(
+        at=at,
+        numbers=numbers,
+        record=record,
+        symbols=symbols,
+        formulas={("derived",): formula} if formula else {},
+        title=row["claim"],
+    )
+
+
+def _memory_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
+    """A line of the table of what memory per chip costs."""
+    from mowich.studies import memory_claim
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        """The bound alone: what moves a planned figure is explained from the answer of the comparison itself."""
+        return {
+            (k,): float(v) for k, v in asdict(memory_claim.memory_bounds(known, row["model"])[row["system"]]).items()
+        }
+
+    chip, model = facts.meta("systems", row["system"])["chip"], load_model(row["model"])
+    first = next(r for r in result["memory"] if r["model"] == row["model"])
+
+    def symbols(known: Facts) -> dict[str, float]:
+        return {
+            "weights": model.params * memory_claim.CLAIM_WEIGHT_B,
+            "kv": model.kv_bytes(row["context"], memory_claim.CLAIM_WEIGHT_B),
+            "bandwidth": known.number(f"chips.{chip}.memory.hbm_bandwidth"),
+            "memory_B": known.number(f"chips.{chip}.memory.hbm_usable"),
+            "unit_chips": memory_claim.unit_chips(known, row["system"]),
+            "first_tokens_per_s": first["tokens_per_s"],
+            "first_planned_tokens_per_s": first["planned_tokens_per_s"]["value"],
+        }
+
+    title = f"{row['model']}, {row['context']} tokens, {row['system']}"
+    return Source(at=at, numbers=numbers, symbols=symbols, title=title)

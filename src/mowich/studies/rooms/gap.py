@@ -13,17 +13,22 @@ from dataclasses import dataclass, replace
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
+from mowich.estimate import Estimate, Notes, from_spreads, log_spread, product_of, worst_grade
+from mowich.facts import Facts
 from mowich.facts.together import moves_together
+from mowich.models.model import Model
 from mowich.progress import tell
-from mowich.requests.gaps import OF_GAP, GapRequest
 from mowich.requests.jobs import CompareRequest
-from mowich.shown import Keyed, Rows, Shown
+from mowich.requests.rooms.gap import OF_GAP, GapRequest
+from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.engine import engine_for
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
 from mowich.software.stack import Platform, equip
 from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
 from mowich.studies.compare import Row, solve_system, system_asks
+from mowich.studies.explain.rules.rule import R
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.tree import ResultPath
 from mowich.studies.outcome import SystemAsk, used_chips
 from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
 from mowich.sums import float_sum
@@ -147,9 +152,34 @@ class _Question:
     most: float
 
 
-def gap(asked: GapRequest) -> Gap:
-    """Factors of the second machine over the first at one job. Raises UserError for a machine without a plan, and for a
-    cost without a price."""
+def answer(asked: GapRequest) -> Gap:
+    """Why the second of two machines beats the first at a job: factors that multiply to the ratio.
+
+    Args:
+        first: a system.
+        second: the system that it is set against.
+        model: a name, a file, or what `mowich.load` gave.
+        train: the training job, keys as in `mowich.Train`.
+        serve: the serving job, keys as in `mowich.Serve`.
+        chips: of each system.
+        metric: "tokens_per_s_per_chip", "usd_per_mtok", or "usd_total" of a training run.
+        stack: training software.
+        seed: of the orders of exchange, where they are drawn.
+        price: kind of price for both.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        fixed: choices of the plan that are not searched.
+        term: the older name of `price`.
+        facts: other facts than the shipped ones.
+
+    Returns: a `Gap`: `.rows` with a factor for each property, `.ratio`. Units: factors have none; rows name their own.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> found = mowich.gap("trn2", "trn3", model="llama-3.2-1b", train=job, chips=8)  # doctest: +SKIP
+        >>> round(found.product / float(found.ratio), 6)  # doctest: +SKIP
+        1.0
+    """
     metric = asked.metric
     if asked.train is None and metric == _TOTAL:
         raise UserError("serving has no end", field="metric", given=metric, allowed=(_SPEED, _COST))
@@ -479,3 +509,96 @@ def workers_words(row: ServeRow) -> str:
     if row.mode == "aggregated":
         return str(row.decode)
     return f"prefill {row.prefill}, decode {row.decode}"
+
+
+_ORDER = (
+    "search: the job planned again with the property exchanged after each set of the other named ones that the orders"
+    " come through"
+)
+
+RULES = (
+    R("systems * chips", "chips", "chips of the machine", "lookup: as named, --chips, or one unit"),
+    R(
+        "systems * tokens_per_s_per_chip",
+        "1/s",
+        "tokens per second and chip of its best plan",
+        "search: the best plan of the machine, as `compare` finds it",
+    ),
+    R(
+        "systems * usd_per_mtok",
+        "USD/Mtok",
+        "cost of a million tokens; of usd_total that of the whole run",
+        "search: the best plan of the machine at its price, as `compare` finds it",
+    ),
+    R("systems * price", "USD/chip/s", "price of a chip", "lookup: as the facts state it for the terms asked for"),
+    R(
+        "ratio",
+        "1",
+        "how many times the first machine's answer the second one's is; of a cost, tokens for a dollar",
+        "inside: what the second machine makes / what the first one makes",
+    ),
+    R("product", "1", "all factors together", "inside: product of the factors; it is the ratio"),
+    R(
+        "rows * factor",
+        "1",
+        "what a property is worth: above 1 it speaks for the second machine",
+        "search: exp of the mean, over the orders of exchange, of what it adds to ln of what is made; price:"
+        " first / second; the rest: what is left when all named ones are exchanged",
+    ),
+    R("rows * orders_low", "1", "the least that it is worth over the orders", _ORDER),
+    R("rows * orders_high", "1", "the most that it is worth over the orders", _ORDER),
+    R("rows * alone", "1", "what it is worth where it is exchanged first", _ORDER),
+    R(
+        "machines",
+        "1",
+        "machines that were planned on",
+        "search: the two, and those between them that were asked for",
+    ),
+    R("orders", "1", "orders that were averaged", "search: all along which plans fit, or those that were drawn"),
+    R(
+        "price_parity",
+        "1",
+        "price of a chip-hour of the first machine over that of the second at which a token costs the same",
+        "inside: what a chip of the first makes / what a chip of the second makes",
+    ),
+)
+"""What each number is."""
+
+
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """One property of both machines."""
+
+    paths = {s["system"]: _paths(result, s, str(row["property"]), facts) for s in result["systems"]}
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        return {}
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        for system in result["systems"]:
+            if row["property"] == "price":
+                own = Notes()
+                money.price(known, system["system_id"], term=result["inputs"]["price_term"], notes=own)
+                notes.take(own, f" of {system['system']}")
+                continue
+            for field, path in paths[system["system"]].items():
+                fact = known.get(path)
+                if fact is not None and isinstance(fact.value, float):
+                    notes.add(f"{field} of {system['system']}", fact.value, fact.unit)
+
+    return Source(
+        at=at,
+        numbers=numbers,
+        record=record,
+        title=" and ".join(s["system"] for s in result["systems"]),
+    )
+
+
+def _paths(result: Result, system: Result, name: str, facts: Facts) -> dict[str, str]:
+    """Field -> path of the facts of a property of one machine. Software of serving is its engine, and the chip's
+    family under it."""
+    serves = result["inputs"].get("task") == "serve"
+    platform = equip(facts, system["system_id"], stack=None if serves else system["software"])
+    if serves and name == "software":
+        files = (f"serving.{platform.family}", f"serving.{system['software']}")
+        return {path.removeprefix("serving."): path for file in files for path in facts.paths(file)}
+    return {field: path for field, path in platform.paths.items() if property_of(field) == name}

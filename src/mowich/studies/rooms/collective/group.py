@@ -1,9 +1,4 @@
-"""One collective on one machine, with its interval (`mowich collective`), and published times against ours
-(docs/records/accuracy-collectives.md).
-
-Ranks are whole chips (GPUs). Published rows: facts/published/collectives.csv, each a measured time with its source;
-nothing is fitted here.
-"""
+"""One collective on one machine, with its interval. Ranks are whole chips (GPUs)."""
 
 from __future__ import annotations
 
@@ -16,12 +11,11 @@ from numpy.typing import NDArray
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.evidence.collective_times import CollectiveMachine, timed
-from mowich.evidence.measured_tables import shipped_rows
 from mowich.facts import Facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
-from mowich.machines.topology import LevelRow, describe, on_network, per_chip
-from mowich.requests.machines import CollectiveRequest
+from mowich.machines.topology import LevelRow, describe
+from mowich.requests.rooms.collective import CollectiveRequest
 from mowich.shown import Keyed, Rows, Shown
 from mowich.units import show
 
@@ -29,90 +23,6 @@ FloatArray = NDArray[np.float64]
 
 PUBLIC_TRN3 = "networks.measured.neuron_collectives.trn3_public"
 """What is measured in public of the collectives of Trainium 3, in words and with its date."""
-
-LARGE_B = 2**20
-"""Sizes of 1 MiB and more are judged apart from smaller ones."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One published time. group: ranks, one per chip; data_B: full buffer (what each rank sends, for an all-to-all);
-    network: "" inside one domain."""
-
-    id: str
-    system: str
-    network: str
-    group: int
-    kind: str
-    data_B: int
-    time_s: float
-    source: str
-    locator: str
-    note: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """A published time beside ours. ratio: predicted over measured; error: max(ratio, 1/ratio) - 1."""
-
-    row: Measured
-    predicted_s: float
-    algorithm: str
-    binds: str
-
-    @property
-    def ratio(self) -> float:
-        return self.predicted_s / self.row.time_s
-
-    @property
-    def error(self) -> float:
-        return max(self.ratio, 1.0 / self.ratio) - 1.0
-
-
-def measured() -> list[Measured]:
-    """The published rows that ship."""
-    return [
-        Measured(
-            id=r["id"],
-            system=r["system"],
-            network=r["network"],
-            group=int(r["group"]),
-            kind=r["kind"],
-            data_B=int(r["bytes"]),
-            time_s=float(r["time_us"]) * 1e-6,
-            source=r["source"],
-            locator=r["locator"],
-            note=r["note"],
-        )
-        for r in shipped_rows("published/collectives.csv")
-    ]
-
-
-def compare_measured(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:
-    """Predict every row with the closed forms of its machine."""
-    out = []
-    for row in rows:
-        system = (
-            resolve(facts, row.system) if ":" in row.system else resolve(facts, row.system, chips=max(row.group, 2))
-        )
-        if row.network:
-            system = on_network(facts, system, row.network)
-        found = collectives.choose(
-            per_chip(system), row.kind, np.array([float(row.data_B)]), np.array([float(row.group)]), np.ones(1)
-        )
-        out.append(
-            Compared(row=row, predicted_s=float(found.time_s[0]), algorithm=found.algorithm[0], binds=found.binds[0])
-        )
-    return out
-
-
-def median(rows: Sequence[Compared]) -> float:
-    """Median absolute error of some rows."""
-    return float(np.median([r.error for r in rows]))
-
-
-# what `mowich collective` asks
-# -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +48,7 @@ class CollectiveRow(Keyed):
 class CollectiveStudy(Shown):
     """Time against size of one collective among whole chips, or among logical cores of `lnc` physical ones. slowdown:
     of the bytes' term by faults and by what runs beside; 1 where whole; layer: of software that calls it; calls: that
-    in words, "" where one layer alone is known; asked: what only weights ask (`studies.weight_sync`).
+    in words, "" where one layer alone is known; asked: what only weights ask (`weight_sync`).
 
     Units: seconds, bytes, bytes per second.
 

@@ -44,7 +44,7 @@ def share_words(value: float | None) -> str:
     return f"{100 * value:.1f}%" if value >= 0.001 or value == 0 else "<0.1%"
 
 
-def goodput_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Goodput by strategy, where the time goes, and the recovery that the target would need."""
     rows, inputs = result["rows"], result["inputs"]
     ways = [f"{r['strategy']}: {r['display']}" for r in rows if r.get("display")]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.requests.machines import WEIGHTS_KIND
+from mowich.requests.rooms.collective import WEIGHTS_KIND
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
 from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
-from mowich.studies.collectives import LARGE_B, Compared, median
+from mowich.studies.rooms.collective.published import LARGE_B, Compared, median
 from mowich.units import show, sig
 
 _US = 1e6
@@ -42,7 +42,7 @@ def span(data: Result) -> str:
     return f"{show(data['value'], 's')} ({show(data['low'], 's')} .. {show(data['high'], 's')})"
 
 
-def collective_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Time and bus bandwidth of a collective against size, and what its time is made of; of weights by method."""
     rows, inputs = result["rows"], result["inputs"]
     if inputs["kind"] == WEIGHTS_KIND:

@@ -1,4 +1,4 @@
-"""A row of a collective made again."""
+"""A collective among chips, or weights from a trainer to rollout workers (`mowich collective`)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,114 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import DEVICE_LAYER, logical_cores, resolve
 from mowich.models.model import Model
-from mowich.requests.machines import COLLECTIVE, WEIGHTS_KIND
+from mowich.requests.rooms.collective import SCHEMA, WEIGHTS_KIND, CollectiveRequest
 from mowich.rl.sync import sync_times
 from mowich.shown import Result
+from mowich.studies.explain.rules.rule import R, under
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
+from mowich.studies.rooms.collective.group import CollectiveStudy, collective
+from mowich.studies.rooms.collective.weight_sync import sync_ends, weight_sync
 
 
-def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
-    """One size of a collective, or one method of sending weights."""
-    from mowich.studies import collectives as study
+def answer(asked: CollectiveRequest) -> CollectiveStudy:
+    """Time of a collective among whole chips, for each size; of "weights", of a sync from a trainer to rollout workers,
+    for each method.
 
+    Args:
+        kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" ... or "weights".
+        on: one system, "trn3:64"; of weights the trainer's.
+        sizes: bytes, or "1GiB".
+        group: chips of a group; None: all.
+        network: another network than the machine's own.
+        oversubscription: of the network, at least 1.
+        fail: failed links or chips, "link:3".
+        beside: other jobs on the same links.
+        layer: software that calls it: "graph" (a compiled graph, on the device), "kernel", "framework".
+        lnc: ranks are logical cores of so many physical ones; None: whole chips.
+        model: of weights: the model that is sent.
+        to: of weights: the machine of the rollout workers; "": the trainer's own chips.
+        method: of weights: "reshard", "rdma", "relay" ...; "": every method that leads there.
+        link_Bps: of weights: link between the sites, bytes/s or "100Gbit/s"; None: they share a network.
+        worker: of weights: chips of one rollout worker; None: the fewest that hold the weights twice.
+        weights: of weights: format that the workers serve in.
+        facts: other facts than the shipped ones.
+
+    Returns: a `CollectiveStudy`: `.rows`, one for each size. Units: seconds, bytes, bytes per second.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.collective("all-reduce", "trn3:64", sizes=["1MiB", "1GiB"])
+        >>> found.rows[0].time_s.unit
+        's'
+        >>> sync = mowich.collective("weights", "h100:16", model="qwen3-30b-a3b", to="trn3:32", method="relay")
+        >>> sync.rows[0].algorithm
+        'relay'
+    """
+    return collective(asked) if asked.model is None else weight_sync(asked)
+
+
+_LEVEL = [
+    R("joins", "chips", "chips that one domain of this level joins", "lookup: as the facts of the system state it"),
+    R("of", "domains", "domains of this level in the machine", "inside: chips of the machine / chips of a domain"),
+    R(
+        "Bps",
+        "B/s",
+        "bandwidth of a chip at this level, one way",
+        "lookup: as the facts of the system and its chip state it",
+    ),
+    R(
+        "hops",
+        "links",
+        "links between the two chips of a domain that are furthest apart",
+        "lookup: of the kind of the level",
+    ),
+    R(
+        "cut_Bps",
+        "B/s",
+        "bandwidth through the middle of a domain, one way",
+        "inside: links across the worst even cut x rate",
+    ),
+    R("latency_s", "s", "time of one step at this level", "lookup: as the facts of the network state it"),
+]
+
+RULES = (
+    *under("levels *", _LEVEL),
+    R(
+        "slowdown",
+        "1",
+        "time of the bytes on failed or shared links over that on whole ones",
+        "simulation: max-min fair flows over the links that are left; 1 where all are whole",
+    ),
+    R("rows * bytes", "B", "size of the buffer (of an all-to-all: what each sends)", "lookup: as asked: --bytes"),
+    R("rows * ranks", "chips", "chips that take part", "lookup: as asked: --group, less failed chips"),
+    R("rows * time_s", "s", "time of the collective", "= sum(parts)"),
+    R(
+        "rows * time_s breakdown *",
+        "s",
+        "what a level's bytes, or the steps, take of the time",
+        "terms: the terms below",
+    ),
+    R(
+        "rows * trainer_s",
+        "s",
+        "what a sync holds the trainer",
+        "terms: the parts in which it takes part (rl/sync.py, mowich help rl-sync)",
+    ),
+    R(
+        "rows * workers_s",
+        "s",
+        "what a sync holds the workers",
+        "terms: the parts in which they take part (rl/sync.py, mowich help rl-sync)",
+    ),
+    R("rows * tensors", "1", "tensors that a device of a worker takes by name", "terms: sync_load below"),
+    R("rows * busbw_Bps", "B/s", "bus bandwidth as nccl-tests define it", "= bus_factor * bytes / time_s"),
+)
+"""What each number is."""
+
+
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """One size of a collective, or one method of sending weights, made again."""
     inputs = result["inputs"]
     if inputs["kind"] == WEIGHTS_KIND:
         return _sync_row(at, inputs, row, model(), facts)
@@ -39,7 +136,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, mo
         layer=inputs.get("layer") or DEVICE_LAYER,
         lnc=lnc,
     )
-    asked = COLLECTIVE.of(
+    asked = SCHEMA.of(
         facts,
         kind=kind,
         on=on,
@@ -56,7 +153,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, mo
     size, stride = np.array([n]), np.ones(1)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        found = study.collective(replace(asked, facts=known))
+        found = collective(replace(asked, facts=known))
         return flat_numbers(found.to_dict()["rows"][0])  # type: ignore[index]
 
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
@@ -112,11 +209,9 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts, mo
 
 def _sync_row(at: ResultPath, inputs: Result, row: Result, model: Model, facts: Facts) -> Source:
     """One method of sending weights."""
-    from mowich.studies.weight_sync import sync_ends, weight_sync
-
     method, link_Bps, to = str(row["algorithm"]), inputs["link_Bps"], inputs["to"] or ""
     given = {"worker": inputs["worker"], "weights": inputs["weights"], "link_Bps": link_Bps, "method": method}
-    asked = COLLECTIVE.of(facts, kind=WEIGHTS_KIND, on=inputs["on"], to=to, model=model, **given)
+    asked = SCHEMA.of(facts, kind=WEIGHTS_KIND, on=inputs["on"], to=to, model=model, **given)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = weight_sync(replace(asked, facts=known))

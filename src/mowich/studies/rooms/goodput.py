@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mowich.errors import UserError
-from mowich.estimate import Estimate
+from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.model import Model
 from mowich.progress import steps
-from mowich.requests.machines import GoodputRequest
+from mowich.requests.rooms.goodput import GoodputRequest
 from mowich.shown import Keyed, Result, Rows, Shown
 from mowich.software.vendors import failure_class
+from mowich.studies.explain.rules.rule import R, of
+from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.tree import ResultPath
 from mowich.sums import float_sum
 from mowich.training import faults, longrun
 from mowich.training.faults import Goodput, Job
@@ -114,9 +119,28 @@ def goodput_estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: i
     )
 
 
-def goodput(asked: GoodputRequest) -> GoodputStudy:
-    """Goodput of a long run on a system under each strategy. Raises UserError for a run with more than `MOST_FAILURES`
-    failures."""
+def answer(asked: GoodputRequest) -> GoodputStudy:
+    """Goodput of a long run on machines that fail, by way of surviving failures.
+
+    Args:
+        on: one system with its chips, "trn3:16384".
+        days: length of the run.
+        step_s: time of a step, seconds.
+        strategies: "sync", "async", "memory", "elastic"; None: all.
+        spare_share: chips that wait as spares, a share.
+        replica: chips of a copy of the model; None: the usual number.
+        checkpoint_s: time between checkpoints, seconds; None: the best.
+        samples: runs that are drawn.
+        seed: of the draws.
+        facts: other facts than the shipped ones.
+
+    Returns: a `GoodputStudy`: `.rows`, one for each way: formula, Monte Carlo and range. Units: shares; seconds.
+
+    Example:
+        >>> import mowich
+        >>> len(mowich.goodput("trn3:64", samples=20).rows)
+        4
+    """
     facts, samples, seed = asked.facts, asked.samples, asked.seed
     system = resolve(facts, asked.on)
     stated = {
@@ -181,6 +205,78 @@ def goodput(asked: GoodputRequest) -> GoodputStudy:
         seed=seed,
         facts_hash=facts.hash(),
     )
+
+
+_SHARE_OF_FAILED = "terms: what is lost of the time, in turn"
+
+RULES = (
+    R("rows * goodput", "1", "share of the time that trains", "= 1 - sum(lost)"),
+    R("rows * mtbf_s", "s", "mean time between failures that stop the job", of(faults.mtbf_s, rate="failure_rate")),
+    R("rows * checkpoint_s", "s", "time between checkpoints", "= tau"),
+    R("rows * failures", "1", "failures over the run", "= days * 86400 / mtbf_s"),
+    R("rows * lost *", "1", "share of the time that is lost", _SHARE_OF_FAILED),
+    R(
+        "rows * monte_carlo mean",
+        "1",
+        "mean goodput of simulated runs",
+        "simulation: failures drawn one by one, over `samples` runs; it checks the formula",
+    ),
+    R(
+        "rows * monte_carlo sd",
+        "1",
+        "spread of simulated runs: luck",
+        "simulation: standard deviation over `samples` runs",
+    ),
+    R("rows * recovery_s", "s", "from a failure until the job trains again", of(faults.recovery_of)),
+    R(
+        "rows * breakeven_recovery_s",
+        "s",
+        "longest recovery with which goodput still reaches the target",
+        "search: bisection of the formula over the recovery",
+    ),
+    R("target", "1", "goodput that the break-even is given for", "lookup: a definition: 90%"),
+)
+"""What each number is."""
+
+
+def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
+    """One way of surviving failures, made again."""
+    inputs = result["inputs"]
+    system = resolve(facts, inputs["on"])
+    kind = failure_class(facts, system.id)
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        job = job_of_inputs(known, system.id, inputs)
+        rates, way = faults.read_fault_rates(known, kind), faults.read_strategy(known, row["strategy"])
+        g = faults.closed_form(job, rates, way)
+        out: dict[ResultPath, float] = {
+            ("goodput",): g.value,
+            ("mtbf_s",): g.mtbf_s,
+            ("checkpoint_s",): g.interval_s,
+            ("failures",): g.failures,
+            ("recovery_s",): way.recovery_s,
+        }
+        out |= {("lost", k): v for k, v in g.parts.items()}
+        out[("monte_carlo", "mean")] = g.value
+        best = faults.breakeven_recovery_s(job, rates, way, TARGET)
+        return out if best is None else {**out, ("breakeven_recovery_s",): best}
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        job = job_of_inputs(known, system.id, inputs)
+        longrun.terms(notes, known, kind, job, row["strategy"])
+        if name[0] == "lost":
+            rates, way = faults.read_fault_rates(known, kind), faults.read_strategy(known, row["strategy"])
+            parts = faults.closed_form(job, rates, way).parts
+            notes.add(
+                "lost",
+                float_sum(parts.values()),
+                "1",
+                words="what is not goodput, in turn: hardware first, then silent corruption, then slow chips; the rest"
+                " is 1 - useful",
+                given={f"share_{k}": v for k, v in parts.items()},
+            )
+
+    return Source(at=at, numbers=numbers, record=record, title=f"{inputs['on']}, {row['strategy']}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ _BAR = 30
 """Characters of the widest bar of the waterfall in text."""
 
 
-def gap_page(result: Result, run: Run) -> Page:
+def page(result: Result, run: Run) -> Page:
     """Factors of the ratio of two machines, largest effect first in the sentence, in their own order in the table."""
     rows, (first, second) = result["rows"], result["systems"]
     return Page(

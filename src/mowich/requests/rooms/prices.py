@@ -7,14 +7,21 @@ from dataclasses import dataclass, replace
 from mowich.errors import unknown
 from mowich.requests.common import FORM, Asked
 from mowich.requests.fields import count, quantity, share, word
-from mowich.requests.jobs import ON
-from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.job_fields import ON
+from mowich.requests.schema import QuestionReader, Schema, VerbOnWeb
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, asked_of, read_term
 from mowich.units import UNITS
 
 _YEAR_S = UNITS["year"].value
 _MOST_YEARS = 50
-PRICED = replace(ON, keyword="systems", needs=False, help=ON.help + " Without it: every system with a known cost.")
+PRICED = replace(
+    ON,
+    keyword="systems",
+    needs=False,
+    help=ON.help + " Without it: every system with a known cost.",
+    told="systems",
+)
+_KIND = replace(PRICE_KIND, told="price_term")
 QUARTER = word(
     "quarter", "Quarter of purchase: memory prices are of it.", metavar="YYYYQN", shown="2026Q4", example="2026Q1"
 )
@@ -43,6 +50,7 @@ MARGIN = share(
     "Margin of a seller, of his price: 30%. Without it: the range of the facts.",
     metavar="SHARE",
     example="30%",
+    told="margin_given",
 )
 
 
@@ -96,10 +104,10 @@ def _prices(reader: QuestionReader) -> PricesRequest:
     return reader.fill(PricesRequest, **asked, price=kind)
 
 
-PRICES = Schema(
+SCHEMA = Schema(
     name="prices",
     fields=(
-        *(PRICED, PRICE_KIND, QUARTER, RULE, BUYER, LIFE, CHIPS_JOINED, MARGIN, *OF_FACTS),
+        *(PRICED, _KIND, QUARTER, RULE, BUYER, LIFE, CHIPS_JOINED, MARGIN, *OF_FACTS),
         *FORM,
     ),
     make=_prices,
@@ -109,4 +117,11 @@ PRICES = Schema(
     ),
     short="Cost of ownership of a chip-hour by part, prices, margins.",
     example="mowich prices --on trn3,ironwood,gb300 --rule semianalysis --quarter 2026Q1",
+    after="power",
+    web=VerbOnWeb(
+        tag="machines",
+        said="What a chip-hour costs and is sold for:",
+        about="What a chip-hour costs its owner, what a seller asks, what he keeps.",
+        is_quick=True,
+    ),
 )

@@ -1,4 +1,4 @@
-"""gap and value: why one machine beats another at a job, and what more of a property is worth."""
+"""value: what more of a property of a machine is worth."""
 
 from __future__ import annotations
 
@@ -6,102 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import AS, FORM, LEGEND, MODEL, SEED, TRAINING_STACK, asked_models, only_of
+from mowich.requests.common import FORM, LEGEND, TRAINING_STACK, asked_models, only_of
 from mowich.requests.fields import Field, read_several, whole, word
-from mowich.requests.jobs import (
-    CHIPS,
-    FIXED,
-    JOBS,
-    SERVED,
-    SERVES,
-    TRAINED,
-    TRAINS,
-    JobRequest,
-    JobWork,
-    read_work,
-    serves_job,
-)
-from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.job_fields import CHIPS, FIXED, JOBS, SERVED, SERVES, TRAINED, TRAINS
+from mowich.requests.jobs import JobRequest, JobWork, read_work
+from mowich.requests.schema import Limit, QuestionReader, Schema, VerbOnWeb
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
-from mowich.requests.stated import system_at
+from mowich.requests.stated import amount_at, has_job, models_asked, of_job
 from mowich.units import parse
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
-
-OF_GAP = ("tokens_per_s_per_chip", "usd_per_mtok", "usd_total")
-"""What two machines may be compared by: tokens/s and chip, dollars per million tokens, dollars of the whole run."""
-
-_FIRST = word(
-    "first",
-    metavar="A",
-    is_argument=True,
-    needs=True,
-    completes="systems",
-    example="trn3",
-    told=system_at(
-        0,
-    ),
-)
-_SECOND = word(
-    "second",
-    metavar="B",
-    is_argument=True,
-    needs=True,
-    completes="systems",
-    example="gb300",
-    told=system_at(
-        1,
-    ),
-)
-JOB_MODEL = replace(MODEL, is_argument=False)
-_METRIC = word(
-    "metric",
-    "tokens_per_s_per_chip, usd_per_mtok, or usd_total of a whole run.",
-    words=OF_GAP,
-    what="metric",
-    metavar="NAME",
-    default="tokens_per_s_per_chip",
-    example="usd_per_mtok",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GapRequest(JobRequest):
-    """One job on two machines. metric: what they are compared by; seed: of the orders that are drawn where not all can
-    be tried."""
-
-    metric: str = OF_GAP[0]
-
-
-def _gap(reader: QuestionReader) -> GapRequest:
-    serving = serves_job(reader, SERVES)
-    if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
-    else:
-        only_of(reader, SERVED, "serving", SERVES)
-    return reader.fill(GapRequest, **read_work(reader, _FIRST, _SECOND, work="serve" if serving else "train"))
-
-
-GAP = Schema(
-    name="gap",
-    fields=(
-        *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
-    ),
-    make=_gap,
-    help=(
-        "Why machine B beats machine A at a job: factors for compute, bandwidth, capacity, links, network, software and"
-        " price that multiply to the whole ratio."
-    ),
-    short="Why one machine beats another, as factors that multiply.",
-    example="mowich gap trn3 gb300 --model deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --chips 16384",
-    groups=JOBS,
-)
-
-
-# ---- value
-# ----------------------------------------------------------------------------------------------------------------------
 
 VALUE_UNITS = {
     "memory": "B",
@@ -135,6 +50,7 @@ _MODELS: Field[tuple[object, ...]] = Field(
     needs=True,
     completes="model",
     example="deepseek-v3,llama-3.1-405b",
+    told=models_asked,
 )
 
 
@@ -142,13 +58,23 @@ def _end(name: str, help: str, example: str) -> Field[object]:
     """An end of the range: its unit is that of the property."""
     own = "float | str"
     return Field(
-        name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example, annotation=own
+        name=name,
+        parse=lambda v: v,
+        kind="object",
+        help=help,
+        metavar="AMOUNT",
+        example=example,
+        annotation=own,
+        told=amount_at(name),
     )
 
 
 _FROM = replace(_end("low", "Begin of the range: '96 GiB', '2 TB/s'.", "96 GiB"), option="--from")
 _TO = replace(_end("high", "End of the range.", "384 GiB"), option="--to")
 _POINTS = whole("points", "Amounts in the range.", low=2, high=64, metavar="N", default=7, shown="7", example="13")
+_VALUE_TRAINS, _VALUE_SERVES = (replace(field, told=has_job(field.name)) for field in (TRAINS, SERVES))
+_SERVED_VALUE = (*of_job("serve", *SERVED[:-1]), replace(SERVED[-1], told="engine"))
+_VALUE_STACK = replace(TRAINING_STACK, told="stack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +87,14 @@ class ValueRequest(JobRequest):
     low: float | None = None
     high: float | None = None
     points: int = 7
+
+    def doing(self) -> str:
+        """What a terminal says meanwhile."""
+        return f"planning on {self.systems[0]} with more and less {self.of}"
+
+    def again(self) -> dict[str, object]:
+        """What else is needed to run a result again: the words of its models."""
+        return {**self.given, "models_given": self.model_given}
 
 
 def _value(reader: QuestionReader) -> ValueRequest:
@@ -203,11 +137,12 @@ def _read_end(reader: QuestionReader, field: Field[object], of: str) -> float | 
     return None
 
 
-VALUE = Schema(
+SCHEMA = Schema(
     name="value",
     fields=(
-        *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(_VALUED, _PROPERTY, _MODELS, _VALUE_TRAINS, _VALUE_SERVES, *_SERVED_VALUE, *of_job("train", *TRAINED)),
+        *(_FROM, _TO, _POINTS, CHIPS, _VALUE_STACK, PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM),
+        *(LEGEND, *FORM),
     ),
     make=_value,
     help=(
@@ -220,4 +155,13 @@ VALUE = Schema(
         " 16384seqs --chips 16384"
     ),
     groups=JOBS,
+    after="gap",
+    places=("on",),
+    keys={"price": "object", "rows": "array"},
+    web=VerbOnWeb(
+        tag="jobs",
+        said="What more of one property of a machine is worth:",
+        about="What more of one property of a machine is worth.",
+        limits=(Limit("points", "points", 2, 16),),
+    ),
 )

@@ -15,10 +15,10 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import WEIGHTS, Plan, ServePlan, WeightFormat, one_of
-from mowich.requests.machines import WEIGHTS_KIND, CollectiveRequest
+from mowich.requests.rooms.collective import WEIGHTS_KIND, CollectiveRequest
 from mowich.rl.sync import METHODS, WAYS, SyncEnd, SyncMethod, SyncTimes, check_method, sync_times, weight_bytes
 from mowich.shown import Rows
-from mowich.studies.collectives import CollectiveRow, CollectiveStudy
+from mowich.studies.rooms.collective.group import CollectiveRow, CollectiveStudy
 from mowich.sums import float_sum
 
 _HELD = 0.5

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mowich.api.verbs import plan
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.fleets.answer import Assignment
 from mowich.fleets.problem import FleetTask, Rate
 from mowich.launch.origin import LaunchedRow
 from mowich.plans.plan import FIXABLE
+from mowich.requests.jobs import PLAN
 from mowich.studies.fleet import Fleet
+from mowich.studies.job_answers import plans_of_one
 
 _SERVED = {"tp": "tp", "pp": "pp", "dp": "dp", "cp": "cp", "ep": "ep", "precision": "weights", "kv": "kv"}
 """Field of a worker's plan -> how a question of serving fixes it."""
@@ -106,7 +107,8 @@ def _row(task: FleetTask, rate: Rate, system: str, program: str, facts: Facts) -
         serve |= {"engine": rate.engine} if rate.engine else {}
         fixed, notes = _served_fixed(rate.plan)
         asked = {"serve": serve, "fixed": fixed}
-    row = plan(model, system, chips=rate.chips or None, top=1, facts=facts, **asked).rows[0]
+    one = PLAN.of(facts, model=model, on=system, chips=rate.chips or None, top=1, **asked)
+    row = plans_of_one(one).rows[0]
     assert isinstance(row, LaunchedRow)
     if getattr(row, "feasible", True) is False:
         reason = str(getattr(row, "reason", "")) or "no plan fits"
