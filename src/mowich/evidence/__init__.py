@@ -9,5 +9,6 @@ A row walks one way, whatever it measures, and each step knows only those behind
                       notes: `serving_notes`), `rl_rows`, `sync_rows`, `forward_rows`, `collective_rows`, `energy_rows`
     serving_cases     cases as columns, which a forecast takes together
     serving_checks    what is asked of all rows of a table at once: whether they fit, whether they contradict themselves
-    validate          a case -> a forecast -> a score (`scores.RowResult`); of serving `serving_validate`
+    validate          a case -> a forecast; of serving `serving_validate`
+    scores            a forecast beside its row (`RowResult.scored`), and the rows of a table in order (`scored_rows`)
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.evidence.collective_times import CollectiveMachine, timed
-from mowich.evidence.row_checks import PublishedRow, RefusedError, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, read_or_why, refusal
 from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor
@@ -109,32 +109,24 @@ def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
     return stated * ranks if kind == "all-gather" else stated
 
 
-def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> tuple[RowResult, ...]:
+def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Every row with what is predicted of it."""
-    return tuple(_predict(row, facts) for row in steps(rows, "predicting collectives"))
+    return [_predict(row, facts) for row in steps(rows, "predicting collectives")]
 
 
 def _predict(row: PublishedRow, facts: Facts) -> RowResult:
-    source = row.get("source", "")
-    try:
-        case = read_collective_row(row, facts)
-    except RefusedError as refused:
-        return RowResult.unsupported(row, metric="time_us", source=source, reason=str(refused))
+    case = read_or_why(lambda cells: read_collective_row(cells, facts), row)
+    if isinstance(case, str):
+        return RowResult.refused(row, case, "time_us")[0]
     (found,), _, _ = timed(facts, case.runs_on, case.kind, [round(case.data_B)], case.ranks)
-    low, value, high = (1e6 * float(x) for x in (found.low or 0.0, found, found.high or 0.0))
-    return RowResult(
-        id=row["id"],
-        inferred=("bytes",) if case.is_peak else (),
+    return RowResult.scored(
+        row,
+        found,
         metric="time_us",
-        measured=1e6 * case.time_s,
-        predicted=value,
-        low=low,
-        high=high,
-        grade=found.grade,
-        ratio=float(found) / case.time_s,
-        chip=row["chip"],
-        source=source,
+        measured=case.time_s,
+        scale=1e6,
         kind=case.kind,
+        inferred=("bytes",) if case.is_peak else (),
         fully_specified=not case.is_peak,
         stack=f"{case.runs_on.layer}, {'64 MiB and more' if case.data_B >= BULK_B else 'less than 64 MiB'}",
     )

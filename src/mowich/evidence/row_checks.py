@@ -7,10 +7,11 @@ was measured. Blank cells mean "not stated" and are no concern of this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
-from mowich.errors import did_you_mean
+from mowich.errors import UserError, did_you_mean
 
 PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
@@ -21,6 +22,19 @@ LARGEST_COUNT = 10**9
 
 class RefusedError(Exception):
     """A row that cannot be modelled; the text is the reason shown."""
+
+
+C = TypeVar("C")
+
+
+def read_or_why(read: Callable[[PublishedRow], C], row: PublishedRow) -> C | str:
+    """What a row is read as, or the reason why it is refused."""
+    try:
+        return read(row)
+    except RefusedError as error:
+        return str(error)
+    except UserError as error:
+        return error.what
 
 
 def refusal(column: str, given: str, allowed: str | Sequence[str], *, why: str = "") -> RefusedError:
