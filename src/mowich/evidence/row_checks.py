@@ -9,12 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from mowich.errors import UserError, did_you_mean
+from mowich.files import shipped_yaml
 
 PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
+
+
+@cache
+def words_of_rows(kind: str) -> Any:
+    """What `words.yaml` says of the words of a kind of rows."""
+    return shipped_yaml(Path(__file__).with_name("words.yaml"))[kind]
+
 
 LARGEST_COUNT = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
