@@ -127,7 +127,7 @@ def _of(value: object, name: str) -> object:
     """What stands under a name of a path."""
     if value is None or isinstance(value, dict):
         return value.get(name) if value else None
-    return value[int(name)] if isinstance(value, tuple) else getattr(value, name)
+    return value[int(name)] if isinstance(value, tuple) and name.isdigit() else getattr(value, name)
 
 
 def _bare(value: object) -> object:
