@@ -60,6 +60,9 @@ class Pair(NamedTuple):
     last: int
 
 
+PAIR = Pair(first=5, last=6)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed(Keyed):
     KEYS = "* -secret note:none? first=pair.0 second=named.last cores=inner.cores:zero time_s:graded"
@@ -67,7 +70,7 @@ class Listed(Keyed):
     time_s: Estimate
     secret: int = 1
     pair: tuple[int, int] = (3, 4)
-    named: Pair = Pair(first=5, last=6)
+    named: Pair = PAIR
     inner: Inner | None = None
 
 
