@@ -25,6 +25,7 @@ from mowich.show.render.csv import csv_of
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 from mowich.shown import Rows
+from mowich.software.stack import equip
 from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb, forward_job_of, job_inputs
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
@@ -46,11 +47,11 @@ def row(
     item = pass_s * job.steps
     return ForwardRow(
         ask=ask,
+        platform=equip(facts, on, chips=chips),
         plan=ForwardPlan(tp=4, batch=job.batch or 1),
         replicas=chips,
         chips_used=chips,
-        pass_s=estimate(pass_s, "s", spread),
-        parts={"gemm": pass_s * 0.75, "attention": pass_s * 0.25},
+        pass_s=replace(estimate(pass_s, "s", spread), breakdown={"gemm": pass_s * 0.75, "attention": pass_s * 0.25}),
         binds="compute",
         item_s=estimate(item, "s", spread),
         items_per_s_per_chip=estimate(1.0 / item, "1/s", spread),
@@ -68,9 +69,7 @@ def without(on: str, reason: str) -> ForwardRow:
     none = unknown_estimate("s", reason)
     estimates = ("pass_s", "item_s", "items_per_s_per_chip", "usd_per_item", "J_per_item", "mfu")
     gone: dict[str, Any] = dict.fromkeys(estimates, none)
-    return replace(
-        row(on, 1.0, 1.0, 1.1), plan=None, replicas=0, chips_used=0, parts={}, memory_B={}, reason=reason, **gone
-    )
+    return replace(row(on, 1.0, 1.0, 1.1), plan=None, replicas=0, chips_used=0, memory_B={}, reason=reason, **gone)
 
 
 def answer(rows: list[ForwardRow], verb: ForwardVerb = "compare", smallest: int | None = None) -> dict[str, Any]:
