@@ -14,6 +14,7 @@ what draws is registered here (`draw_with`), by the public face of the package, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from functools import cache, wraps
 from os import PathLike
@@ -83,10 +84,11 @@ def written_fields(item: object) -> dict[str, object]:
 
     `KEYS` is one text of words, in the order of the JSON. "time_s" is the field or the property of that name;
     "price=price_label" has a key of its own; "where=point.where" is a field of a field, None where the first is None;
-    "clock_s=run.clock_s" may be of a mapping too;
+    "clock_s=run.clock_s" may be of a mapping too, "read_B=hbm_B.0" of a pair;
     "inputs.on=system" stands in an object of its own, as does "run.mean", a field of the field "run". "need?" is left
     out where it is None. "**need" puts the keys of an object here, and none where it is None. A mark of `MARKS` follows
-    a colon: "predicted:bare", "why_not:none", "stack:none?".
+    a colon: "predicted:bare", "why_not:none", "stack:none?". "*" as the first word is all fields: each word after it
+    stands in place of that of its field, or at the end, and "-seconds" leaves a field out.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ def written_fields(item: object) -> dict[str, object]:
     for word in key_words(kind):
         value: object = item
         for name in word.path:
-            value = None if value is None else value.get(name) if isinstance(value, dict) else getattr(value, name)
+            value = _of(value, name)
         value = MARKS[word.mark](value) if word.mark else value
         if word.is_optional and value is None:
             continue
@@ -119,6 +121,13 @@ def written_fields(item: object) -> dict[str, object]:
         elif isinstance(told, Mapping):
             into |= told
     return out
+
+
+def _of(value: object, name: str) -> object:
+    """What stands under a name of a path."""
+    if value is None or isinstance(value, dict):
+        return value.get(name) if value else None
+    return value[int(name)] if isinstance(value, tuple) and name.isdigit() else getattr(value, name)
 
 
 def _bare(value: object) -> object:
@@ -141,17 +150,25 @@ def _finite(value: object) -> object:
     return value if not isinstance(value, float) or isfinite(value) else None
 
 
+def _graded(value: object) -> object:
+    told = plain_json(value)
+    return {**told, "grade": told["grade"] or None} if isinstance(told, Mapping) else told
+
+
 MARKS: Mapping[str, Callable[[object], object]] = {
     "bare": _bare,
     "count": _count,
+    "graded": _graded,
     "is": lambda value: value is not None,
     "list": lambda value: value or (),
     "finite": _finite,
     "none": lambda value: value or None,
+    "zero": lambda value: value or 0,
 }
 """What a mark makes of a value. bare: an estimate without its parts and its coverage; count: how many there are;
-is: whether it is there; list: an empty list where it is None; finite: None for each number in it that is not finite;
-none: None where it is empty or zero."""
+graded: an estimate, with None for a grade that is empty; is: whether it is there; list: an empty list where it is
+None; finite: None for each number in it that is not finite; none: None where it is empty or zero; zero: 0 where it is
+None."""
 
 
 class KeyWord(NamedTuple):
@@ -172,10 +189,8 @@ def key_words(kind: type) -> tuple[KeyWord, ...]:
     >>> key_words(type("Part", (), {"KEYS": "run.why=why_not:none?"}))
     (KeyWord(key='why', places=('run',), path=('why_not',), mark='none', is_optional=True),)
     """
-    from dataclasses import fields
-
     found: list[KeyWord] = []
-    for word in getattr(kind, "KEYS", "").split() or [field.name for field in fields(kind)]:
+    for word in _words_of(kind):
         names, _, mark = word.rstrip("?").partition(":")
         key, _, path = names.rpartition("=")
         *places, own = (key or path.strip("*")).split(".")
@@ -191,13 +206,25 @@ def key_words(kind: type) -> tuple[KeyWord, ...]:
     return tuple(found)
 
 
+def _words_of(kind: type) -> list[str]:
+    """The words of `KEYS`, with those of all fields in place of "*"."""
+    from dataclasses import fields
+
+    first, *rest = getattr(kind, "KEYS", "").split() or ["*"]
+    if first != "*":
+        return [first, *rest]
+    own = {re.split("[:?]", word.lstrip("-").rpartition("=")[2])[0]: word for word in rest}
+    words = [own.pop(field.name, field.name) for field in fields(kind)]
+    return [word for word in (*words, *own.values()) if not word.startswith("-")]
+
+
 class Keyed:
     """What writes itself as `written_fields` does."""
 
     KEYS: ClassVar[str] = ""
     __slots__ = ()
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """The keys of its JSON, in order."""
         return written_fields(self)
 

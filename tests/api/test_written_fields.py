@@ -8,6 +8,7 @@ import pkgutil
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -52,6 +53,34 @@ def test_keys_rename_leave_out_spread_and_take_properties() -> None:
     found = Outer(inner=INNER, time_s=time_s, count=1, words=("x",), more=INNER).to_dict()
     assert list(found) == ["where", "time_s", "twice", "count", "words", "day", "path"]
     assert Estimate.from_dict(time_s.to_dict()) == time_s
+
+
+class Pair(NamedTuple):
+    first: int
+    last: int
+
+
+PAIR = Pair(first=5, last=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Keyed):
+    KEYS = "* -secret note:none? first=pair.0 second=named.last cores=inner.cores:zero time_s:graded"
+    note: str = ""
+    time_s: Estimate
+    secret: int = 1
+    pair: tuple[int, int] = (3, 4)
+    named: Pair = PAIR
+    inner: Inner | None = None
+
+
+def test_all_fields_but_some() -> None:
+    time_s = Estimate(value=None, unit="s", grade="", reason="none")
+    found = Listed(time_s=time_s).to_dict()
+    assert list(found) == ["time_s", "pair", "named", "inner", "first", "second", "cores"]
+    assert found["time_s"]["grade"] is None
+    assert (found["first"], found["second"], found["cores"]) == (3, 6, 0)
+    assert next(iter(Listed(time_s=time_s, note="x").to_dict())) == "note"
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 
 from mowich.evidence.collective_rows import PEAK_B, read_collective_row
 from mowich.evidence.measured_tables import TRAINIUM_COLLECTIVES, published
-from mowich.evidence.row_checks import RefusedError
+from mowich.evidence.row_checks import RefusedError, words_of_rows
 from mowich.evidence.scores import FITTED_TO, RowResult, Summary, left_out, summarise
 from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import DEVICE_LAYER, logical_cores, on_layer, resolve
+from mowich.machines.system import DEVICE_LAYER, call_layers, logical_cores, on_layer, resolve
+from mowich.rl.sync import SYNC_PARTS, WAYS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "trainium_collectives.csv"
 ROW = {
@@ -136,3 +137,14 @@ def test_the_table_that_ships_is_the_shared_one() -> None:
     ours, shared = rows(published(TRAINIUM_COLLECTIVES)), rows(SHARED)
     assert shared.keys() - ours.keys() == {"mooncake_1"}
     assert all(shared[name] == row for name, row in ours.items())
+
+
+def test_words_of_rows_mean_what_laws_know(facts: Facts) -> None:
+    words, sync = words_of_rows("collectives"), words_of_rows("sync")
+    assert set(words["kinds"].values()) <= set(collectives.COLLECTIVE_KINDS)
+    assert DEVICE_LAYER in words["layers"].values()
+    assert set(words["layers"].values()) <= set(call_layers(facts, resolve(facts, "trn2")))
+    methods = [method for known in (*sync["methods"].values(), sync["colocated"]) for method in known.values()]
+    assert len(methods) > 10
+    assert set(methods) <= set(WAYS)
+    assert {part for parts in sync["left_out"].values() for part in parts} <= set(SYNC_PARTS)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from mowich.estimate import Estimate, unknown_estimate
 from mowich.evidence.row_rules import board_limits, network_speed, per_device_batch, stack_of_row, stated_flop_per_token
 from mowich.evidence.row_words import precision_of, recompute_of, zero_of
 from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.scores import RowResult, scored_rows
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import Moe
@@ -554,3 +556,24 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
 )
 def test_stack_of_a_row(cells: dict[str, str], stack: str) -> None:
     assert stack_of_row(cells)[0] == stack
+
+
+def test_results_stand_in_the_order_of_the_rows_whatever_is_refused() -> None:
+    rows = [{"id": name, "chip": "trn3", "source": "s"} for name in "abc"]
+
+    def predict(cases: list[float]) -> list[list[RowResult] | str]:
+        known = [Estimate(value=case, unit="s", low=case / 2, high=2 * case) for case in cases]
+        one, _ = (RowResult.scored(rows[0], e, metric="x_ms", measured=4.0, kind="k", scale=1e3) for e in known)
+        return [[one], "booked elsewhere"]
+
+    found = scored_rows(rows, [2.0, "unread", 3.0], predict, lambda row, why: RowResult.refused(row, why, "x_ms"))
+    assert [(row.id, row.reason) for row in found] == [("a", None), ("b", "unread"), ("c", "booked elsewhere")]
+    assert (found[0].measured, found[0].predicted, found[0].low, found[0].ratio) == (4e3, 2e3, 1e3, 0.5)
+
+
+def test_a_row_without_a_known_time_is_refused_with_the_reason() -> None:
+    row = {"id": "a", "chip": "trn3", "source": "s"}
+    found = RowResult.scored(row, unknown_estimate("s", "no power"), metric="x_ms", measured=4.0, kind="k")
+    assert (found.status, found.reason, found.measured) == ("unsupported", "no power", None)
+    assert [one.metric for one in RowResult.refused(row, "why", "", "x_ms")] == ["x_ms"]
+    assert [one.metric for one in RowResult.refused(row, "why")] == ["none"]

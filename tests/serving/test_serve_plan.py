@@ -9,6 +9,7 @@ import pytest
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load_facts
+from mowich.facts.claim_check import SERVED_NAMES, check_of
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import WEIGHT_ONLY, WEIGHTS
@@ -300,13 +301,14 @@ def test_compare_puts_systems_side_by_side() -> None:
 
 
 def test_gpt_oss_claim_needs_its_precondition() -> None:
-    claim = gpt_oss_served(FACTS)
-    assert claim.throughput_claimed == 3.0
-    assert claim.response_claimed == 4.0
-    assert 2.0 < claim.throughput < 4.5
-    assert claim.throughput_same_format < 0.6 * claim.throughput
-    assert claim.response > 2.0 > claim.response_alone
-    assert "MXFP4" in claim.verdict
+    found = gpt_oss_served(FACTS)
+    assert set(found) == set(SERVED_NAMES)
+    path = "claims.trainium3-reinvent-2025.claims.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer"
+    assert FACTS.number(f"{path}.published") == 3.0
+    assert 2.0 < found["throughput"] < 4.5
+    assert found["same_weights"] < 0.6 * found["throughput"]
+    assert found["response"] > 2.0 > found["alone"]
+    assert "MXFP4" in check_of(FACTS, path, "trainium3-reinvent-2025").condition
 
 
 @pytest.mark.parametrize("output", [1, 2, 8])

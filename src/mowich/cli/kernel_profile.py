@@ -63,7 +63,8 @@ def _profile(asked: kernels.ProfileRequest) -> None:
     shown = asked.target or f"trn{result.cores[0].generation - 1}"
     if asked.html is not None:
         _write_page(profile, shown, asked.html, asked.html_from_s)
-    answer = finite(note_heard(profile, asked.facts, question=asked).to_dict(shown))
+    profile.target = shown
+    answer = finite(note_heard(profile, asked.facts, question=asked).to_dict())
     inputs = asked.given if any(asked.given.values()) else None
     emit(answer, asked.form, inputs=inputs, page=lambda: kernel_page(answer, Run(), path=asked.path))
 

@@ -13,25 +13,15 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.evidence.collective_times import CollectiveMachine, timed
-from mowich.evidence.row_checks import PublishedRow, RefusedError, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, note_pattern, read_or_why, refusal, words_of_rows
 from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor
-from mowich.machines.system import DEVICE_LAYER, core_groups, resolve
+from mowich.machines.system import core_groups, resolve
 from mowich.progress import steps
 
 PEAK_B = 2**31
 """Bytes at which a peak over sizes is predicted: the largest buffer of the tables."""
-
-_KINDS = {"send-recv": "permute"}
-"""Kind as benchmarks call it -> ours."""
-
-LAYERS = (
-    (r"torch\.distributed|framework", "framework"),
-    (r"nki|\bkernel\b", "kernel"),
-    (r"nccom-test|profile|\bgraph\b", DEVICE_LAYER),
-)
-"""Words of the column `layer` -> the layer of software."""
 
 _BUS_AGREES = 0.1
 """How far a printed bus bandwidth may lie from the one of a buffer that it belongs to: it has two decimals."""
@@ -57,12 +47,13 @@ class MeasuredCollective:
 
 def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
     """Raises RefusedError for a row that is no collective of a library, and for words that are not known."""
-    kind = _KINDS.get(row["kind"], row["kind"])
+    words = words_of_rows("collectives")
+    kind = words["kinds"].get(row["kind"], row["kind"])
     if kind not in COLLECTIVE_KINDS:
-        raise refusal("kind", row["kind"], [*COLLECTIVE_KINDS, *_KINDS])
-    layer = next((name for words, name in LAYERS if re.search(words, row["layer"], re.IGNORECASE)), None)
+        raise refusal("kind", row["kind"], [*COLLECTIVE_KINDS, *words["kinds"]])
+    layer = next((name for said, name in words["layers"].items() if note_pattern(said).search(row["layer"])), None)
     if layer is None:
-        raise refusal("layer", row["layer"], [words for words, _ in LAYERS])
+        raise refusal("layer", row["layer"], list(words["layers"]))
     ranks = int(float(row["ranks"]))
     if ranks < 2:
         raise refusal("ranks", row["ranks"], "2 or more")
@@ -109,32 +100,24 @@ def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
     return stated * ranks if kind == "all-gather" else stated
 
 
-def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> tuple[RowResult, ...]:
+def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Every row with what is predicted of it."""
-    return tuple(_predict(row, facts) for row in steps(rows, "predicting collectives"))
+    return [_predict(row, facts) for row in steps(rows, "predicting collectives")]
 
 
 def _predict(row: PublishedRow, facts: Facts) -> RowResult:
-    source = row.get("source", "")
-    try:
-        case = read_collective_row(row, facts)
-    except RefusedError as refused:
-        return RowResult.unsupported(row, metric="time_us", source=source, reason=str(refused))
+    case = read_or_why(lambda cells: read_collective_row(cells, facts), row)
+    if isinstance(case, str):
+        return RowResult.refused(row, case, "time_us")[0]
     (found,), _, _ = timed(facts, case.runs_on, case.kind, [round(case.data_B)], case.ranks)
-    low, value, high = (1e6 * float(x) for x in (found.low or 0.0, found, found.high or 0.0))
-    return RowResult(
-        id=row["id"],
-        inferred=("bytes",) if case.is_peak else (),
+    return RowResult.scored(
+        row,
+        found,
         metric="time_us",
-        measured=1e6 * case.time_s,
-        predicted=value,
-        low=low,
-        high=high,
-        grade=found.grade,
-        ratio=float(found) / case.time_s,
-        chip=row["chip"],
-        source=source,
+        measured=case.time_s,
+        scale=1e6,
         kind=case.kind,
+        inferred=("bytes",) if case.is_peak else (),
         fully_specified=not case.is_peak,
         stack=f"{case.runs_on.layer}, {'64 MiB and more' if case.data_B >= BULK_B else 'less than 64 MiB'}",
     )

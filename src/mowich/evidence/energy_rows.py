@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mowich.economics.energy import read_site
 from mowich.economics.power import by_part
 from mowich.errors import UserError
-from mowich.estimate import Estimate, product_of
+from mowich.estimate import Estimate, product_of, unknown_estimate
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import RowResult
@@ -34,29 +34,13 @@ def validate_energy(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResul
 
 
 def _scored(row: PublishedRow, facts: Facts) -> RowResult:
-    source, metric = row.get("source_title", ""), _metric_of(row["scope"])
-    try:
-        said = _said(row, facts)
-    except UserError as error:
-        reason = f"no facts for it: {error.what}"
-        return RowResult.unsupported(row, metric=metric, source=source, reason=reason)
+    metric = _metric_of(row["scope"])
     measured = float(row[metric])
-    if said.value is None or measured <= 0.0:
-        reason = said.reason or f"{metric} is 0"
-        return RowResult.unsupported(row, metric=metric, source=source, reason=reason)
-    return RowResult(
-        id=row["id"],
-        metric=metric,
-        measured=measured,
-        predicted=said.value,
-        low=said.low,
-        high=said.high,
-        ratio=said.value / measured,
-        chip=row["chip"],
-        source=source,
-        kind=row["workload"],
-        grade=said.grade,
-    )
+    try:
+        said = _said(row, facts) if measured > 0.0 else unknown_estimate("W", f"{metric} is 0")
+    except UserError as error:
+        said = unknown_estimate("W", f"no facts for it: {error.what}")
+    return RowResult.scored(row, said, metric=metric, measured=measured, kind=row["workload"], source="source_title")
 
 
 def _said(row: PublishedRow, facts: Facts) -> Estimate:

@@ -7,15 +7,15 @@ but for the device's floor, below which a row books the work of another step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.errors import UserError
-from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
-from mowich.evidence.scores import RowResult
+from mowich.estimate import Estimate
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, read_or_why
+from mowich.evidence.scores import RowResult, scored_rows
 from mowich.evidence.serving_notes import engine_of, find_model
 from mowich.evidence.serving_rows import kv_of, weights_of
 from mowich.facts import Facts
@@ -75,12 +75,7 @@ class ForwardCase:
 
 def read_forward(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase | str:
     """A row as a case, or why it cannot be one. systems: those that were resolved before."""
-    try:
-        return _case(cells, facts, systems)
-    except RefusedError as error:
-        return str(error)
-    except UserError as error:
-        return error.what
+    return read_or_why(lambda row: _case(row, facts, systems), cells)
 
 
 def _case(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase:
@@ -189,9 +184,21 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
     """Every row with what the step's law says of it, shifted by a user's own steps where it only decodes."""
     systems: dict[tuple[str, int], System] = {}
     read = [read_forward(row, facts, systems) for row in rows]
-    cases = [case for case in read if isinstance(case, ForwardCase)]
+    stated = [row for row, case in zip(rows, read, strict=True) if not isinstance(case, str)]
+    return scored_rows(
+        rows,
+        read,
+        lambda cases: _predicted(stated, cases, facts),
+        lambda row, why: RowResult.refused(row, why, FORWARD_METRIC),
+    )
+
+
+def _predicted(
+    rows: Sequence[PublishedRow], cases: Sequence[ForwardCase], facts: Facts
+) -> Iterator[list[RowResult] | str]:
+    """The result of each case, or why it has none."""
     if not cases:
-        return [_refused(row, str(case)) for row, case in zip(rows, read, strict=True)]
+        return
     columns = Forwards.of(cases)
     values = np.array([facts.number(path) for path in columns.columns.names])
     seconds, floor = columns.seconds(values), columns.floor_s(values)
@@ -201,34 +208,20 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
         own = anchors_of(()).with_rows(read_rows(text))
         seconds[decodes] *= np.exp(own.apply("tpot", [one for one, d in zip(classes, decodes, strict=True) if d])[0])
     half = np.array([known_anchors(facts, one.engine).apply("tpot", [one])[1][0] for one in classes])
-    found = iter(zip(cases, seconds, floor, half, strict=True))
-    out = []
-    for row, case in zip(rows, read, strict=True):
-        if not isinstance(case, ForwardCase):
-            out.append(_refused(row, case))
+    for row, case, predicted, least, width in zip(rows, cases, seconds, floor, half, strict=True):
+        if case.measured_s < LEAST_OF_FLOOR * least:
+            yield BOOKED_ELSEWHERE
             continue
-        one, predicted, least, width = next(found)
-        if one.measured_s < LEAST_OF_FLOOR * least:
-            out.append(_refused(row, BOOKED_ELSEWHERE))
-            continue
-        out.append(
-            RowResult(
-                id=row["id"],
+        low, high = (float(predicted * np.exp(end)) for end in (-width, width))
+        found = Estimate(value=float(predicted), unit="s", low=low, high=high, grade="C")
+        yield [
+            RowResult.scored(
+                row,
+                found,
                 metric=FORWARD_METRIC,
-                measured=1e3 * one.measured_s,
-                predicted=1e3 * float(predicted),
-                low=1e3 * float(predicted * np.exp(-width)),
-                high=1e3 * float(predicted * np.exp(width)),
-                grade="C",
-                ratio=float(predicted / one.measured_s),
-                chip=row["chip"],
-                source=row.get("source", ""),
-                kind=one.kind,
-                stack=one.served.engine,
+                measured=case.measured_s,
+                scale=1e3,
+                kind=case.kind,
+                stack=case.served.engine,
             )
-        )
-    return out
-
-
-def _refused(row: PublishedRow, reason: str) -> RowResult:
-    return RowResult.unsupported(row, metric=FORWARD_METRIC, source=row.get("source", ""), reason=reason)
+        ]

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypedDict
 
-from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import (
     PublishedRow,
     RefusedError,
     cell_count,
     has_word,
+    read_or_why,
     refusal,
 )
 from mowich.evidence.serving_notes import find_model
@@ -84,13 +84,7 @@ def read_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[PassCase | s
     out: list[PassCase | str] = []
     figures: dict[tuple[str, ...], str] = {}
     for row in rows:
-        found: PassCase | str
-        try:
-            found = _case(row, facts)
-        except RefusedError as error:
-            found = str(error)
-        except UserError as error:
-            found = error.what
+        found = read_or_why(lambda cells: _case(cells, facts), row)
         if not isinstance(found, str):
             at = tuple(row[name] for name in ("chip", "shape", "value", "unit"))
             first = figures.setdefault(at, row["model"])

@@ -7,13 +7,23 @@ was measured. Blank cells mean "not stated" and are no concern of this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
-from mowich.errors import did_you_mean
+from mowich.errors import UserError, did_you_mean
+from mowich.files import shipped_yaml
 
 PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
+
+
+@cache
+def words_of_rows(kind: str) -> Any:
+    """What `words.yaml` says of the words of a kind of rows."""
+    return shipped_yaml(Path(__file__).with_name("words.yaml"))[kind]
+
 
 LARGEST_COUNT = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
@@ -21,6 +31,19 @@ LARGEST_COUNT = 10**9
 
 class RefusedError(Exception):
     """A row that cannot be modelled; the text is the reason shown."""
+
+
+C = TypeVar("C")
+
+
+def read_or_why(read: Callable[[PublishedRow], C], row: PublishedRow) -> C | str:
+    """What a row is read as, or the reason why it is refused."""
+    try:
+        return read(row)
+    except RefusedError as error:
+        return str(error)
+    except UserError as error:
+        return error.what
 
 
 def refusal(column: str, given: str, allowed: str | Sequence[str], *, why: str = "") -> RefusedError:

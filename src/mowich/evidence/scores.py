@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
+from mowich.estimate import Estimate
 from mowich.evidence.measured_tables import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, is_time
 from mowich.evidence.row_checks import PublishedRow
 from mowich.shown import Keyed, Rows, Shown, plain_json
@@ -117,6 +118,49 @@ class RowResult(Keyed):
             stack=row.get("stack") or "",
         )
 
+    @classmethod
+    def refused(cls, row: PublishedRow, reason: str, *metrics: str, source: str = "source") -> list[RowResult]:
+        """A row that is refused, once for each of the metrics that it states, once in all where it states none.
+        source: the column of its source."""
+        known = [metric for metric in metrics if metric] or ["none"]
+        return [cls.unsupported(row, metric=one, source=row.get(source, ""), reason=reason) for one in known]
+
+    @classmethod
+    def scored(
+        cls,
+        row: PublishedRow,
+        predicted: Estimate,
+        *,
+        metric: str,
+        measured: float,
+        kind: str,
+        source: str = "source",
+        scale: float = 1.0,
+        inferred: tuple[str, ...] = (),
+        fully_specified: bool = True,
+        stack: str = "",
+    ) -> RowResult:
+        """A row of times, or of watts, beside what is predicted of it; refused where that is unknown. scale: of both,
+        to the metric's unit; source: the column of its source."""
+        if predicted.value is None:
+            return cls.refused(row, predicted.reason or "unknown", metric, source=source)[0]
+        return cls(
+            id=row["id"],
+            inferred=inferred,
+            metric=metric,
+            measured=scale * measured,
+            predicted=scale * predicted.value,
+            low=None if predicted.low is None else scale * predicted.low,
+            high=None if predicted.high is None else scale * predicted.high,
+            grade=predicted.grade,
+            ratio=predicted.value / measured,
+            chip=row["chip"],
+            source=row.get(source, ""),
+            kind=kind,
+            fully_specified=fully_specified,
+            stack=stack,
+        )
+
     @property
     def status(self) -> str:
         """ "ok", or "unsupported" where there is a reason why there are no figures."""
@@ -140,6 +184,25 @@ class RowResult(Keyed):
         if self.low is None or self.high is None or self.measured is None:
             return None
         return self.low <= self.measured <= self.high
+
+
+C = TypeVar("C")
+
+
+def scored_rows(
+    rows: Sequence[PublishedRow],
+    cases: Sequence[C | str],
+    predict: Callable[[list[C]], Iterable[Sequence[RowResult] | str]],
+    refuse: Callable[[PublishedRow, str], Sequence[RowResult]],
+) -> list[RowResult]:
+    """The results of every row in order. cases: what each row is, or why it is refused; predict: the results of each
+    case, or why it has none."""
+    found = iter(predict([case for case in cases if not isinstance(case, str)]))
+    out: list[RowResult] = []
+    for row, case in zip(rows, cases, strict=True):
+        of_row = case if isinstance(case, str) else next(found)
+        out += refuse(row, of_row) if isinstance(of_row, str) else of_row
+    return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.scores import RowResult
+from mowich.evidence.scores import RowResult, scored_rows
 from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
@@ -30,18 +30,13 @@ from mowich.serving.steady import Steady
 def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Results of every row in order: one for each metric that it states (one, without figures, for a row that is
     refused)."""
-    read = read_serving_cases(rows, facts)
-    cases = [c for c in read if not isinstance(c, str)]
-    predicted = iter(predict_serving(cases, facts) if cases else ())
-    out: list[RowResult] = []
-    for row, case in zip(rows, read, strict=True):
-        if isinstance(case, str):
-            stated = [metric for metric in table_form("serving").metrics if row.get(metric)] or ["none"]
-            source = row.get("source", "")
-            out += [RowResult.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
-        else:
-            out += next(predicted)
-    return out
+    metrics = table_form("serving").metrics
+    return scored_rows(
+        rows,
+        read_serving_cases(rows, facts),
+        lambda cases: predict_serving(cases, facts) if cases else (),
+        lambda row, why: RowResult.refused(row, why, *(metric for metric in metrics if row.get(metric))),
+    )
 
 
 def shifts_of(cases: Sequence[ServingCase], facts: Facts) -> tuple[dict[str, Floats], dict[str, Floats]]:

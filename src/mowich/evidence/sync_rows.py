@@ -1,17 +1,19 @@
 """Published times of weight synchronisation: a row of measurements becomes a sync, or is refused with the reason.
 
-A row says its method in the words of its framework (`_METHODS`); what it does not state (GPUs, ranks) follows from its
-degrees. Rows of methods that no law here is of are refused.
+A row says its method in the words of its framework (`words.yaml`); what it does not state (GPUs, ranks) follows from
+its degrees. Rows of methods that no law here is of are refused.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from mowich.errors import UserError
+from mowich.evidence.row_checks import words_of_rows
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.builtin import load_model
@@ -20,35 +22,15 @@ from mowich.plans.plan import WEIGHTS, Plan, ServePlan, one_of
 from mowich.rl.sync import WAYS, SyncEnd, SyncMethod, SyncPart, SyncTimes, sync_times, weight_bytes
 from mowich.sums import float_sum
 
-_METHODS: Mapping[tuple[str, str], SyncMethod] = {
-    ("NeMo RL", "NCCL reshard"): "reshard",
-    ("NeMo RL", "NIXL async"): "rdma",
-    ("NeMo RL", "NIXL sync, verifier"): "rdma",
-    ("NeMo RL", "sharded"): "rdma",
-    ("NeMo RL", "NCCL async"): "collective",
-    ("NeMo RL", "NCCL sync"): "collective",
-    ("NeMo RL", "full-expert sync"): "broadcast",
-    ("NeMo RL", "colocated refit, before the change"): "ipc-tensors",
-    ("NeMo RL", "colocated refit, after the change"): "ipc-buckets",
-    ("checkpoint-engine", "broadcast"): "host",
-    ("checkpoint-engine", "p2p"): "rdma",
-    ("miles", "NCCL broadcast"): "broadcast",
-    ("miles", "RDMA p2p"): "rdma",
-    ("miles", "disk delta"): "delta",
-    ("verl", "without checkpoint engine"): "tensors",
-    ("verl", "with checkpoint engine"): "host",
-}
-"""(framework, its words for the method) -> method. Every expert sent whole to each rank is a broadcast: a device
-receives the whole model over its own link."""
 
-_LINKS_OF = {"h20": "h200"}
-"""Hardware without facts of its own -> a machine with the same links, which are all that a sync takes of it."""
+class _Words(TypedDict):
+    """What `words.yaml` says of a sync."""
 
-_SHAPES = {"Qwen2.5-Math-7B": "qwen2.5-7b"}
-"""Models without facts of their own -> one of the same shapes."""
-
-_GATHERED: Mapping[str, frozenset[SyncPart]] = {"checkpoint-engine": frozenset({"gather"})}
-"""Framework -> parts that its figures leave out: the weights are in host memory when its clock starts."""
+    methods: Mapping[str, Mapping[str, SyncMethod]]
+    colocated: Mapping[str, SyncMethod]
+    links: Mapping[str, str]
+    shapes: Mapping[str, str]
+    left_out: Mapping[str, Sequence[SyncPart]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +59,18 @@ def stated_parts_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
 def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
     """The sync of a row, by the columns of published rows of reinforcement learning. Raises UserError with the reason
     for a row that no law here can be asked about: its method, model or hardware is not stated or not known."""
-    method = _METHODS.get((row["framework"], row["sync_method"]))
-    if method is None and row["framework"] == "NeMo RL" and row["colocated"] == "yes" and not row["sync_method"]:
-        method = "ipc-buckets"
+    words: _Words = words_of_rows("sync")
+    framework, said = row["framework"], row["sync_method"]
+    method = words["methods"].get(framework, {}).get(said)
+    if row["colocated"] == "yes" and not said:
+        method = words["colocated"].get(framework)
     if method is None:
-        raise UserError("the method of the sync is not stated", given=row["sync_method"] or "nothing")
+        raise UserError("the method of the sync is not stated", given=said or "nothing")
     if row["hardware"].startswith("not "):
         raise UserError("the hardware is not stated")
-    model = load_model(_SHAPES.get(row["model"], row["model"]))
+    model = load_model(words["shapes"].get(row["model"], row["model"]))
     hardware = row["hardware"].split(" (")[0].lower()
-    name = _LINKS_OF.get(hardware, hardware)
+    name = words["links"].get(hardware, hardware)
     trained = _degrees(row["train_parallel_text"], row, "train")
     served = _degrees(row["gen_parallel_text"], row, "gen")
     form = one_of(row["gen_precision"] or "bf16", WEIGHTS, "format of weights")
@@ -94,7 +78,7 @@ def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
     receivers = _count(row["n_gpus_gen"]) or plan.devices * served["dp"]
     inner = trained["tp"] * trained["cp"]
     senders = _count(row["n_gpus_train"]) or trained["pp"] * max(inner * trained["dp"], trained["ep"])
-    if not row["n_gpus_train"] and row["framework"] == "checkpoint-engine":
+    if not row["n_gpus_train"] and framework == "checkpoint-engine":
         senders = receivers
     dp = max(1, senders // (inner * trained["pp"]))
     trainer = Plan(tp=trained["tp"], pp=trained["pp"], cp=trained["cp"], dp=dp, ep=trained["ep"])
@@ -107,7 +91,7 @@ def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
             given=f"{low:g} s",
             allowed=f"at least {least_s:.2g} s",
         )
-    sent = form if row["framework"] == "checkpoint-engine" else row["train_precision"] or "bf16"
+    sent = form if framework == "checkpoint-engine" else row["train_precision"] or "bf16"
     return SyncCase(
         id=row["id"],
         model=model,
@@ -121,7 +105,7 @@ def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
         ),
         method=method,
         measured_s=math.sqrt(low * float(row["weight_sync_s_max"] or low)),
-        left_out=_GATHERED.get(row["framework"], frozenset()),
+        left_out=frozenset(words["left_out"].get(framework, ())),
     )
 
 

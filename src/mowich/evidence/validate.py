@@ -8,7 +8,7 @@ and never fits anything to the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_plan import memory_of
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import MemoryScore, RowResult, Validation
+from mowich.evidence.scores import MemoryScore, RowResult, Validation, scored_rows
 from mowich.evidence.serving_validate import validate_serving
 from mowich.facts import Facts
 from mowich.facts.together import moves_together
@@ -54,19 +54,18 @@ def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
 def _validate_training(rows: Sequence[PublishedRow], facts: Facts) -> Sequence[RowResult]:
     reasons = {chip: chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
-    found = read_cases(usable, facts)
-    of_runs = steps_of(case for case in found if not isinstance(case, str))
-    cases = iter(found)
-    results = []
-    for row in steps(rows, "predicting rows"):
-        reason = reasons[row["chip"]]
-        case = reason if reason is not None else next(cases)
-        if isinstance(case, str):
-            metric, source = row["primary_metric"].split(" ")[0], row.get("source_group", "")
-            results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
-            continue
-        results.append(predict(case, facts, of_runs[run_of(case)]))
-    return with_hand_tuned(results)
+    found = iter(read_cases(usable, facts))
+    read = [next(found) if (reason := reasons[row["chip"]]) is None else reason for row in rows]
+
+    def predicted(cases: list[Case]) -> Iterator[list[RowResult]]:
+        of_runs = steps_of(cases)
+        for case in steps(cases, "predicting rows"):
+            yield [predict(case, facts, of_runs[run_of(case)])]
+
+    def refuse(row: PublishedRow, why: str) -> list[RowResult]:
+        return RowResult.refused(row, why, row["primary_metric"].split(" ")[0], source="source_group")
+
+    return with_hand_tuned(scored_rows(rows, read, predicted, refuse))
 
 
 _PREDICTED: Mapping[TableKind, Callable[[Sequence[PublishedRow], Facts], Sequence[RowResult]]] = {

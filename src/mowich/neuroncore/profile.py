@@ -11,9 +11,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from ctypes import CDLL
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from mowich.neuroncore.clock.risks import Risk, risks_of
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, stack_Bps
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
-from mowich.shown import Shown
+from mowich.shown import Keyed, Shown
 from mowich.sums import float_sum
 
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
@@ -34,9 +34,11 @@ rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineUse:
+class EngineUse(Keyed):
     """Seconds of an engine. busy: at work (GpSimd: also at the descriptors of software DMAs); wait: it had work that
     was not ready; idle: it had none; waits: for whom."""
+
+    KEYS = "busy_s wait_s idle_s instructions waits_s=waits"
 
     busy_s: float
     wait_s: float
@@ -68,15 +70,22 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptors:
+class Descriptors(Keyed):
     """DMA by size of descriptor: bytes moved, descriptors, and the share of the DMA engines' rate that such descriptors
     reach."""
+
+    KEYS = "descriptor_low_B=low_B descriptor_high_B=known_high_B bytes descriptors efficiency"
 
     low_B: int
     high_B: int
     bytes: int
     descriptors: int
     efficiency: float
+
+    @property
+    def known_high_B(self) -> int | None:
+        """The largest size; None where there is none."""
+        return self.high_B if self.high_B < 1 << 62 else None
 
 
 def merged_spans(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
@@ -122,11 +131,20 @@ class PathPlaces(NamedTuple):
 
 
 class Profile(Shown):
-    """Figures of one schedule of a kernel, each made when asked for."""
+    """Figures of one schedule of a kernel, each made when asked for. target: what the JSON calls its machine."""
+
+    SCHEMA = "mowich/kernel@1"
+    KEYS = (
+        "kernel target time_s:graded risks=told_risks cores instructions engines mfu=shares.mfu hfu=shares.hfu "
+        "mbu=shares.mbu flop hbm_read_B=hbm_B.0 hbm_write_B=hbm_B.1 spill_B spill_policy? "
+        "roofline.flop_per_B=intensity roofline.ridge_flop_per_B=ridge roofline.bound=bound sbuf_peak_B "
+        "psum_peak_banks dma=descriptors top over_time"
+    )
 
     def __init__(self, schedule: Schedule, kernel: str = "") -> None:
         self.schedule, self.kernel = schedule, kernel
         self.costs = schedule.costs
+        self.target = f"v{schedule.generation}"
 
     def __len__(self) -> int:
         return len(self.schedule.begin)
@@ -172,9 +190,12 @@ class Profile(Shown):
         """What the compiler may do to this kernel that no published kernel identifies; the first sets the range."""
         return risks_of(self.schedule) if len(self) else ()
 
-    def _risk_row(self, risk: Risk) -> dict[str, object]:
-        fact = self.costs.facts.fact(f"{self.costs.prefix}.model.residual_{risk.name}")
-        return {"name": risk.name, "low": fact.low, "high": fact.high, "why": risk.why}
+    @property
+    def told_risks(self) -> list[dict[str, object]]:
+        """The risks with their ranges, as the JSON states them."""
+        named = [(risk, f"{self.costs.prefix}.model.residual_{risk.name}") for risk in self.risks]
+        facts = [(risk, self.costs.facts.fact(path)) for risk, path in named]
+        return [{"name": risk.name, "low": fact.low, "high": fact.high, "why": risk.why} for risk, fact in facts]
 
     def site(self, i: int) -> tuple[str, int]:
         """(file, line) of the kernel that an instruction comes from; of the tile, for spills and reloads."""
@@ -465,51 +486,25 @@ class Profile(Shown):
 
     # output
     # ------------------------------------------------------------------------------------------------------------
-    def to_dict(self, target: str = "") -> dict[str, Any]:
-        """The JSON contract `mowich/kernel@1`."""
-        read, written = self.hbm_B
-        return {
-            "schema": "mowich/kernel@1",
-            "kernel": self.kernel,
-            "target": target or f"v{self.schedule.generation}",
-            "time_s": {**self.time_s.to_dict(), "grade": self.time_s.grade or None},
-            "risks": [self._risk_row(risk) for risk in self.risks],
-            "cores": self.cores,
-            "instructions": sum(len(p.trace) for p in self.schedule.programs),
-            "engines": {
-                n: {
-                    "busy_s": u.busy_s,
-                    "wait_s": u.wait_s,
-                    "idle_s": u.idle_s,
-                    "instructions": u.instructions,
-                    "waits_s": u.waits,
-                }
-                for n, u in self.engines.items()
-            },
-            "mfu": self.mfu if len(self) else None,
-            "hfu": self.hfu if len(self) else None,
-            "mbu": self.mbu if len(self) else None,
-            "flop": self.flop,
-            "hbm_read_B": read,
-            "hbm_write_B": written,
-            "spill_B": self.spill_B,
-            **({"spill_policy": self.schedule.policy} if self.spill_B else {}),
-            "roofline": {"flop_per_B": self.intensity, "ridge_flop_per_B": self.ridge, "bound": self.bound},
-            "sbuf_peak_B": self.sbuf_peak_B,
-            "psum_peak_banks": self.psum_peak_banks,
-            "dma": [
-                {
-                    "descriptor_low_B": d.low_B,
-                    "descriptor_high_B": d.high_B if d.high_B < 1 << 62 else None,
-                    "bytes": d.bytes,
-                    "descriptors": d.descriptors,
-                    "efficiency": d.efficiency,
-                }
-                for d in self.descriptors
-            ],
-            "top": [asdict(x) for x in self.top],
-            "over_time": _curves(self),
-        }
+    @property
+    def instructions(self) -> int:
+        """Instructions of all cores as they were written."""
+        return sum(len(p.trace) for p in self.schedule.programs)
+
+    @property
+    def shares(self) -> Profile | None:
+        """Itself; None where nothing ran, and there is no share."""
+        return self if len(self) else None
+
+    @property
+    def spill_policy(self) -> str | None:
+        """How what does not fit is chosen; None where all fits."""
+        return self.schedule.policy if self.spill_B else None
+
+    @property
+    def over_time(self) -> dict[str, object]:
+        """Curves for a picture."""
+        return _curves(self)
 
 
 def _places(s: Schedule, path: CriticalPath) -> PathPlaces:

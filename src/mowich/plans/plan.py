@@ -21,7 +21,7 @@ from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
 from mowich.operators.tables.schema import FORMAT_B
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
-from mowich.shown import Result
+from mowich.shown import Keyed, Result
 from mowich.units import is_digits
 
 Recompute = Literal["none", "selective", "full", "experts"]
@@ -93,7 +93,7 @@ SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Keyed):
     """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
     shards: data ranks of a sharding group, in which zero shards; dp / shards such groups hold copies of one another and
     sum their gradients (HSDP: replicas x shards). 0: all data ranks are one group.
@@ -103,6 +103,8 @@ class Plan:
     as far as the stack does it.
     pp_scatter: stages exchange 1/tp of an activation and gather it again. regather: sequence-parallel inputs are
     gathered again for backward, not kept."""
+
+    KEYS = "* shards:none?"
 
     tp: int = 1
     sp: bool = False
@@ -129,10 +131,6 @@ class Plan:
     @property
     def devices(self) -> int:
         return self.tp * self.pp * self.dp * self.cp
-
-    def to_dict(self) -> dict[str, int | bool | str]:
-        """The JSON contract of a plan. `shards` stands there where the plan has sharding groups."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "shards" or self.shards}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Plan:
@@ -408,7 +406,7 @@ class ServePlan:
         return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}", str(self.launch)]).rstrip()
 
 
-def stated_plan(plan: Plan | ServePlan, lnc: int) -> Mapping[str, int | bool | float | str]:
+def stated_plan(plan: Plan | ServePlan, lnc: int) -> Result:
     """The JSON of a plan on a machine: `to_dict`, and the cores of a device where they are grouped (lnc above 0)."""
     return {**plan.to_dict(), **({"lnc": lnc} if lnc else {})}
 

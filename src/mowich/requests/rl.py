@@ -87,6 +87,7 @@ from mowich.requests.rl_files import lay_run_scenario
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
 from mowich.requests.stated import kept_in
+from mowich.shown import Keyed
 
 if TYPE_CHECKING:
     from mowich.facts import Fact, Facts
@@ -105,9 +106,11 @@ _Choices = dict[str, tuple[int | str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedLengths:
+class AskedLengths(Keyed):
     """Lengths of answers as they were stated. quantiles: share -> tokens; tokens: of the answers of a run, in file
     order; mean, sigma: of a lognormal length, where neither is stated."""
+
+    KEYS = "mean? cap sigma? quantiles=marks? answers?"
 
     cap: float
     mean: float | None = None
@@ -127,12 +130,15 @@ class AskedLengths:
         assert self.sigma is not None
         return Lengths.lognormal(mean=self.mean, cap=self.cap, sigma=self.sigma)
 
-    def to_dict(self) -> dict[str, object]:
-        """As results state them."""
-        spread = {f"p{share * 100:g}": tokens for share, tokens in (self.quantiles or {}).items()} or None
-        told = {"mean": self.mean, "cap": self.cap, "sigma": self.sigma, "quantiles": spread}
-        rows = {} if self.tokens is None else {"answers": len(self.tokens)}
-        return {**{key: value for key, value in told.items() if value is not None}, **rows}
+    @property
+    def marks(self) -> dict[str, float] | None:
+        """The quantiles by name, as results state them."""
+        return {f"p{share * 100:g}": tokens for share, tokens in (self.quantiles or {}).items()} or None
+
+    @property
+    def answers(self) -> int | None:
+        """How many answers of a run there are."""
+        return None if self.tokens is None else len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,20 +26,16 @@ from mowich.show.page import notes as remarks
 from mowich.show.price_lines import breakeven_lines, joules_text, price_line_charts
 from mowich.show.rows import (
     BEST_PLANS,
-    binds_text,
     chips_line,
-    chips_text,
     coverage_lines,
-    fits_cell,
     job_line,
-    memory_cell,
     memory_chance_lines,
     plan_of,
     price_line,
     priced_words,
     ranked_figure,
+    row_cells,
     survival_lines,
-    terms_text,
     time_shares,
     training_strip,
     tuned_lines,
@@ -90,22 +86,23 @@ def columns(sized: bool, *, paid: bool, timed: bool) -> list[Column]:
     """Of the table of answers. sized: a narrow table needs the numbers of chips; paid: a budget says them, and the
     tokens that it trains are told; timed: the length of the run is. A column less goes first from what the
     lines below say again, last from grade and terms of price."""
+    trained = Column(name="trained", unit="T tokens", short="Ttok", format="interval", scale=1e-12, of="tokens_trained")
     return [
         Column(name="system", right=False),
         Column(name="fits", right=False, wide=True),
         Column(name="chips", keep=9, wide=not sized),
         Column(name="plan", right=False, keep=0),
-        Column(name="step", unit="s", short="step s", format="spread", marked=False),
-        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=4),
+        Column(name="step", unit="s", short="step s", format="spread", marked=False, of="step_s"),
+        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=4, of="mfu"),
         Column(name="memory, GiB/device", short="GiB/dev", keep=5),
-        Column(name="tokens/s/chip", format="number", wide=True),
-        Column(name="$/Mtok", format="interval"),
+        Column(name="tokens/s/chip", format="number", wide=True, of="tokens_per_s_per_chip"),
+        Column(name="$/Mtok", format="interval", of="usd_per_mtok"),
         Column(name="price", right=False, keep=9),
-        Column(name="J/token", format="number", keep=1, marked=False),
-        *([Column(name="trained", unit="T tokens", short="Ttok", format="interval", scale=1e-12)] * paid),
-        *([Column(name="days", format="number")] * timed),
-        Column(name="goodput", unit="%", short="goodput", format="percent", scale=100.0, keep=2),
-        Column(name="break-even $/chip/h", format="interval", wide=True),
+        Column(name="J/token", format="number", keep=1, marked=False, of="J_per_token"),
+        *([trained] * paid),
+        *([Column(name="days", format="number", of="days")] * timed),
+        Column(name="goodput", unit="%", short="goodput", format="percent", scale=100.0, keep=2, of="goodput"),
+        Column(name="break-even $/chip/h", format="interval", wide=True, of="breakeven_usd_per_chip_h"),
         Column(name="grade", keep=50),
         Column(name="binds", right=False, keep=3),
         Column(name="survives failures by", right=False, wide=True),
@@ -121,10 +118,11 @@ def answers(rows: Sequence[Result], found: Headline, inputs: Result) -> Table:
     known = f"{BEST_PLANS}; MFU against the dense peak of its own precision"
     if any(runs(row) and row["binds"] == "hbm capacity" for row in rows):
         known += "; HBM size: with more memory another plan would be over 8% faster"
+    shown = columns(sized, paid=paid, timed=timed)
     return Table(
         title="Answers",
-        columns=columns(sized, paid=paid, timed=timed),
-        rows=[_line(row, found, place, paid=paid, timed=timed) for place, row in enumerate(rows)],
+        columns=shown,
+        rows=[_line(row, found, place, shown) for place, row in enumerate(rows)],
         note=NOTE_MARKED,
         legend=[*legend, known],
         gap=False,
@@ -137,33 +135,16 @@ def answers(rows: Sequence[Result], found: Headline, inputs: Result) -> Table:
     )
 
 
-def _line(row: Result, found: Headline, place: int, *, paid: bool, timed: bool) -> list[Cell]:
+def _line(row: Result, found: Headline, place: int, shown: Sequence[Column]) -> list[Cell]:
     """One row of the main table; of a row without a plan the reason stands where its step would."""
-    name, nothing = str(row["system"]), None if runs(row) else NOTHING
+    name, is_run = str(row["system"]), runs(row)
 
-    def of(metric: str, short: str | None = nothing) -> Cell:
+    def number(metric: str) -> Cell:
+        short = None if is_run else why_not(row) if metric == "step_s" else NOTHING
         return ranked_figure(found, row, metric, place, name, short)
 
-    return [
-        row_label(row),
-        fits_cell(row),
-        chips_text(row),
-        plan_of(row),
-        of("step_s", None if runs(row) else why_not(row)),
-        of("mfu"),
-        memory_cell(row),
-        of("tokens_per_s_per_chip"),
-        of("usd_per_mtok"),
-        terms_text(row),
-        of("J_per_token"),
-        *([of("tokens_trained")] * paid),
-        *([of("days")] * timed),
-        of("goodput"),
-        of("breakeven_usd_per_chip_h"),
-        estimate_of(row["step_s"]).grade if runs(row) else NOTHING,
-        binds_text(row),
-        str(row.get("survival") or NOTHING),
-    ]
+    grade = estimate_of(row["step_s"]).grade if is_run else NOTHING
+    return row_cells(shown, row, number, {"system": row_label(row), "grade": grade})
 
 
 def detail(row: Result) -> tuple[str, list[More], list[More]]:

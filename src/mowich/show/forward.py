@@ -21,6 +21,7 @@ from mowich.show.page import (
     Cell,
     Column,
     Figure,
+    Format,
     LateCharts,
     Page,
     Part,
@@ -37,16 +38,13 @@ from mowich.show.page import (
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import range_of
 from mowich.show.rows import (
-    binds_text,
-    chips_text,
-    fits_cell,
     grouped_words,
     plan_of,
     price_line,
     priced_words,
     release_lines,
+    row_cells,
     size_words,
-    terms_text,
     unmeasured_line,
     why_not,
 )
@@ -288,17 +286,18 @@ def _next(result: Result, saved: str) -> str:
 
 def _columns(inputs: Result) -> list[Column]:
     is_plan = inputs["verb"] == "plan"
+    rate: Format = "interval" if inputs.get("task") == "encode" else "number"
     return [
         Column(name="#" if is_plan else "system", right=is_plan),
         Column(name="fits", right=False, wide=True),
         Column(name="chips", keep=9, wide=is_plan),
         Column(name="plan", right=False, keep=99 if is_plan else 60),
-        Column(name="s/item", format="spread"),
-        Column(name="items/s/chip", format="interval" if inputs.get("task") == "encode" else "number", keep=40),
-        Column(name="$/1000 items", format="interval", scale=_THOUSAND),
+        Column(name="s/item", format="spread", of="item_s"),
+        Column(name="items/s/chip", format=rate, keep=40, of="items_per_s_per_chip"),
+        Column(name="$/1000 items", format="interval", scale=_THOUSAND, of="usd_per_item"),
         Column(name="price", right=False, keep=8),
-        Column(name="J/item", format="number", keep=3, marked=False),
-        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=10),
+        Column(name="J/item", format="number", keep=3, marked=False, of="J_per_item"),
+        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=10, of="mfu"),
         Column(name="grade", keep=50),
         Column(name="binds", right=False, keep=7),
     ]
@@ -309,11 +308,12 @@ def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking])
     rows, inputs = rows_of(result), result["inputs"]
     is_ranked = any(ranks.best is not None for ranks in found.values())
     legend = ["\N{LEFTWARDS ARROW} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges"]
+    columns = _columns(inputs)
     return Table(
         title="Plans" if inputs["verb"] == "plan" else "Answers",
-        columns=_columns(inputs),
+        columns=columns,
         rows=[
-            _line(row, name, label, place, found)
+            _line(row, name, label, place, found, columns)
             for place, (row, name, label) in enumerate(zip(rows, names, labels(rows), strict=True))
         ],
         note=NOTE_MARKED if found else NOTE,
@@ -322,29 +322,25 @@ def _answers(result: Result, names: Sequence[str], found: Mapping[str, Ranking])
     )
 
 
-def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ranking]) -> list[Cell]:
+def _line(
+    row: Result, name: str, label: str, place: int, found: Mapping[str, Ranking], columns: Sequence[Column]
+) -> list[Cell]:
     """One row; of one without a plan the reason stands where its time would."""
-    nothing = None if runs(row) else NOTHING
+    is_run = runs(row)
 
-    def of(metric: str, short: str | None = nothing) -> Figure:
+    def number(metric: str) -> Figure:
         ranks = found.get(metric)
         mark = ranks.mark(place) if ranks is not None and ranks.best is not None else None
+        short = None if is_run else why_not(row) if metric == "item_s" else NOTHING
         return figure(row[metric], f"{label}.{metric}", mark, short)
 
-    return [
-        name,
-        fits_cell(row),
-        chips_text(row),
-        plan_of(row) if row["replicas"] < 2 else f"{row['replicas']} x ({plan_of(row)})",
-        of("item_s", None if runs(row) else why_not(row)),
-        of("items_per_s_per_chip"),
-        of("usd_per_item"),
-        terms_text(row),
-        of("J_per_item"),
-        of("mfu"),
-        estimate_of(row["item_s"]).grade if runs(row) else NOTHING,
-        binds_text(row),
-    ]
+    own = {
+        "#": name,
+        "system": name,
+        "plan": plan_of(row) if row["replicas"] < 2 else f"{row['replicas']} x ({plan_of(row)})",
+        "grade": estimate_of(row["item_s"]).grade if is_run else NOTHING,
+    }
+    return row_cells(columns, row, number, own)
 
 
 def _passes(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:

@@ -66,7 +66,8 @@ Cell = str | TextCell | Figure
 class Column:
     """name: the heading, unit: behind it in a wide table; short: the heading of a narrow one, "" the same. format: of
     its estimates; scale: from SI to the unit. keep: of columns that have no room the lowest go first, 99 never goes;
-    below: where it has no room it stands on a line under its row; wide: in wide tables only. right: numbers."""
+    below: where it has no room it stands on a line under its row; wide: in wide tables only. right: numbers. of: the
+    number of a row that its cells show, "" where they show something else."""
 
     name: str
     unit: str = ""
@@ -78,6 +79,7 @@ class Column:
     below: bool = False
     right: bool = True
     marked: bool = True
+    of: str = ""
 
     @property
     def head(self) -> str:

@@ -24,9 +24,6 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.rows import (
-    binds_text,
-    chips_text,
-    fits_cell,
     job_line,
     memory_cell,
     memory_chance_lines,
@@ -35,8 +32,8 @@ from mowich.show.rows import (
     price_line,
     priced_words,
     release_lines,
+    row_cells,
     survival_lines,
-    terms_text,
     time_shares,
     training_strip,
     used_B,
@@ -52,16 +49,16 @@ _COLUMNS = [
     Column(name="fits", right=False, wide=True),
     Column(name="plan", right=False, keep=0, below=True),
     Column(name="chips", wide=True),
-    Column(name="step", unit="s", short="step s", format="number"),
-    Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0),
+    Column(name="step", unit="s", short="step s", format="number", of="step_s"),
+    Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, of="mfu"),
     Column(name="memory, GiB/device", short="GiB/dev", keep=6),
-    Column(name="tokens/s/chip", format="number", wide=True),
-    Column(name="$/Mtok", format="number"),
+    Column(name="tokens/s/chip", format="number", wide=True, of="tokens_per_s_per_chip"),
+    Column(name="$/Mtok", format="number", of="usd_per_mtok"),
     Column(name="price", right=False, wide=True),
-    Column(name="J/token", format="number", wide=True),
-    Column(name="days", format="number"),
-    Column(name="goodput", unit="%", format="percent", scale=100.0, wide=True),
-    Column(name="break-even $/chip/h", format="interval", wide=True),
+    Column(name="J/token", format="number", wide=True, of="J_per_token"),
+    Column(name="days", format="number", of="days"),
+    Column(name="goodput", unit="%", format="percent", scale=100.0, wide=True, of="goodput"),
+    Column(name="break-even $/chip/h", format="interval", wide=True, of="breakeven_usd_per_chip_h"),
     Column(name="batch", keep=5),
     Column(name="grade", keep=50),
     Column(name="binds", right=False, keep=4),
@@ -132,30 +129,14 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
 
 
 def _line(row: Result, place: int, first: Result) -> list[Cell]:
-    def of(metric: str) -> Cell:
-        return figure(row.get(metric), f"{place}.{metric}")
-
-    return [
-        str(place),
-        fits_cell(row),
-        plan_of(row),
-        chips_text(row),
-        of("step_s"),
-        of("mfu"),
-        memory_cell(row).rstrip("?") or "?",
-        of("tokens_per_s_per_chip"),
-        of("usd_per_mtok"),
-        terms_text(row),
-        of("J_per_token"),
-        of("days"),
-        of("goodput"),
-        of("breakeven_usd_per_chip_h"),
-        str(row["global_batch_seqs"]),
-        estimate_of(row["step_s"]).grade if runs(row) else NOTHING,
-        binds_text(row),
-        str(row.get("survival") or NOTHING),
-        trade(row, first) if place > 1 else NOTHING,
-    ]
+    own = {
+        "#": str(place),
+        "memory, GiB/device": memory_cell(row).rstrip("?") or "?",
+        "batch": str(row["global_batch_seqs"]),
+        "grade": estimate_of(row["step_s"]).grade if runs(row) else NOTHING,
+        "against #1": trade(row, first) if place > 1 else NOTHING,
+    }
+    return row_cells(_COLUMNS, row, lambda metric: figure(row.get(metric), f"{place}.{metric}"), own)
 
 
 def trade(row: Result, first: Result) -> str:

@@ -33,7 +33,7 @@ from mowich.show.page import (
 )
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import range_of
-from mowich.show.rows import grouped_words, kinds, price_line, size_words
+from mowich.show.rows import grouped_words, kinds, price_line, row_cells, size_words
 from mowich.shown import Result
 from mowich.studies.explain.tree import labels
 from mowich.studies.ranking import Ranking, names_listed, ranking, runs
@@ -301,17 +301,37 @@ def _next(result: Result, saved: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+_RANKED = ("step_s", "tokens_per_s_per_chip", "usd_per_mtok")
+"""Numbers whose best is marked."""
+
+
 def _columns() -> list[Column]:
     return [
         Column(name="run", right=False),
         Column(name="chips", keep=20, wide=True),
-        Column(name="step", unit="s", short="step s", format="spread", marked=True),
-        Column(name="trainer waits", unit="%", short="trainer waits", format="percent", scale=100.0, keep=40),
-        Column(name="rollouts idle", unit="%", short="rollouts idle", format="percent", scale=100.0, keep=30),
-        Column(name="tokens/s/chip", short="tok/s/chip", format="number", keep=5),
-        Column(name="$/Mtok", format="interval"),
+        Column(name="step", unit="s", short="step s", format="spread", of="step_s"),
+        Column(
+            name="trainer waits",
+            unit="%",
+            short="trainer waits",
+            format="percent",
+            scale=100.0,
+            keep=40,
+            of="trainer_wait_frac",
+        ),
+        Column(
+            name="rollouts idle",
+            unit="%",
+            short="rollouts idle",
+            format="percent",
+            scale=100.0,
+            keep=30,
+            of="rollout_idle_frac",
+        ),
+        Column(name="tokens/s/chip", short="tok/s/chip", format="number", keep=5, of="tokens_per_s_per_chip"),
+        Column(name="$/Mtok", format="interval", of="usd_per_mtok"),
         Column(name="price", right=False, keep=9),
-        Column(name="J/token", format="number", keep=2),
+        Column(name="J/token", format="number", keep=2, of="J_per_token"),
         Column(name="grade", keep=15),
         Column(name="binds", right=False, keep=50),
     ]
@@ -339,26 +359,22 @@ def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ra
     """One run; of one that is not possible the reason stands behind that."""
     is_run = runs(row)
 
-    def of(metric: str, *, marked: bool = False) -> Cell:
-        ranks = found.get(metric) if marked else None
-        known = ranks is not None and ranks.best is not None
-        mark = ranks.mark(place) if ranks is not None and known else None
+    def number(metric: str) -> Cell:
+        if metric == "step_s" and not is_run:
+            return TextCell("not possible", str(row.get("reason") or ""))
+        ranks = found.get(metric) if metric in _RANKED else None
+        mark = ranks.mark(place) if ranks is not None and ranks.best is not None else None
         return figure(row[metric], f"{label}.{metric}", mark, None if is_run else NOTHING)
 
     price = str(row.get("price") or "")
-    return [
-        name,
-        f"{_paid(row):,}",
-        of("step_s", marked=True) if is_run else TextCell("not possible", str(row.get("reason") or "")),
-        of("trainer_wait_frac"),
-        of("rollout_idle_frac"),
-        of("tokens_per_s_per_chip", marked=True),
-        of("usd_per_mtok", marked=True),
-        TextCell(terms_cell(price, short=True), price),
-        of("J_per_token"),
-        estimate_of(row["step_s"]).grade if is_run else NOTHING,
-        str(row.get("binds") or NOTHING),
-    ]
+    own: dict[str, Cell] = {
+        "run": name,
+        "chips": f"{_paid(row):,}",
+        "price": TextCell(terms_cell(price, short=True), price),
+        "grade": estimate_of(row["step_s"]).grade if is_run else NOTHING,
+        "binds": str(row.get("binds") or NOTHING),
+    }
+    return row_cells(_columns(), row, number, own)
 
 
 def _plans(alive: Sequence[tuple[str, str, Result]]) -> list[Part]:

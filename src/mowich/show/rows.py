@@ -3,7 +3,7 @@ on. Rows are those of the JSON contract."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.given import model_of_inputs
@@ -13,7 +13,7 @@ from mowich.requests.footing import is_paid
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell, usd_of_run
-from mowich.show.page import Figure, Run, TextCell, estimate_of, figure
+from mowich.show.page import NOTHING, Cell, Column, Figure, Run, TextCell, estimate_of, figure
 from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.binding import TOLD_CHANCE
@@ -117,6 +117,30 @@ def ranked_figure(found: Headline, row: Result, metric: str, place: int, name: s
     """A number of a row with the mark that it has among its rivals."""
     known = metric in found.rankings and found.rankings[metric].best is not None
     return figure(row.get(metric), f"{name}.{metric}", found.mark(metric, place) if known else None, short)
+
+
+_USUAL: Mapping[str, Callable[[Result], Cell]] = {
+    "fits": fits_cell,
+    "meets limits": fits_cell,
+    "chips": chips_text,
+    "plan": plan_of,
+    "memory, GiB/device": memory_cell,
+    "price": terms_text,
+    "binds": binds_text,
+    "survives failures by": lambda row: str(row.get("survival") or NOTHING),
+}
+"""Name of a column -> what its cell shows of a row, in tables of answers of every kind of work."""
+
+
+def row_cells(
+    columns: Sequence[Column], row: Result, number: Callable[[str], Cell], own: Mapping[str, Cell]
+) -> list[Cell]:
+    """A row of a table of answers. number: of each column that says which number it is of; own: the cells that are not
+    the usual ones, by the name of their column."""
+    return [
+        number(column.of) if column.of else own[column.name] if column.name in own else _USUAL[column.name](row)
+        for column in columns
+    ]
 
 
 # the work that was asked

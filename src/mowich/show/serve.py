@@ -39,8 +39,6 @@ from mowich.show.price_lines import breakeven_lines, joules_text, price_line_cha
 from mowich.show.rows import (
     BEST_PLANS,
     chips_line,
-    chips_text,
-    fits_cell,
     fullest_words,
     grouped,
     grouped_words,
@@ -53,9 +51,9 @@ from mowich.show.rows import (
     priced_words,
     ranked_figure,
     release_lines,
+    row_cells,
     shares_span,
     size_words,
-    terms_text,
     unmeasured_line,
     used_B,
 )
@@ -343,6 +341,7 @@ def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> st
 def _columns(*, is_plan: bool, sized: bool, at_random: bool = False, paid: bool = False) -> list[Column]:
     shape: Format = "number" if is_plan else "interval"
     first, token = (60, 61) if is_plan else (31, 32)  # both before the kind of the price, which a line below tells
+    served = Column(name="served", unit="T tokens", short="Ttok", format="interval", scale=1e-12, of="tokens_served")
     return [
         Column(name="#" if is_plan else "system", right=False),
         Column(name="meets limits", right=False, wide=True),
@@ -350,7 +349,9 @@ def _columns(*, is_plan: bool, sized: bool, at_random: bool = False, paid: bool 
         Column(name="plan", right=False, keep=0, below=is_plan),
         *([Column(name="random arrivals", right=False, keep=0, below=True)] if at_random else []),
         Column(name="batch", keep=3),
-        Column(name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=first, marked=False),
+        Column(
+            name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=first, marked=False, of="ttft_s"
+        ),
         Column(
             name="TPOT",
             unit="ms",
@@ -359,65 +360,47 @@ def _columns(*, is_plan: bool, sized: bool, at_random: bool = False, paid: bool 
             scale=1e3,
             keep=token,
             marked=False,
+            of="tpot_s",
         ),
-        Column(name="tokens/s/chip", short="tok/s/chip", format=shape),
-        Column(name="tokens/s/user", short="tok/s/user", format="number", keep=4, marked=False),
-        Column(name="$/Mtok", format=shape),
+        Column(name="tokens/s/chip", short="tok/s/chip", format=shape, of="tokens_per_s_per_chip"),
+        Column(
+            name="tokens/s/user", short="tok/s/user", format="number", keep=4, marked=False, of="tokens_per_s_per_user"
+        ),
+        Column(name="$/Mtok", format=shape, of="usd_per_mtok"),
         Column(name="price", right=False, keep=30, wide=is_plan),
-        Column(name="J/token", format="number", keep=2, marked=False),
-        *([Column(name="served", unit="T tokens", short="Ttok", format="interval", scale=1e-12)] if paid else []),
-        Column(name="break-even $/chip/h", format="interval", wide=True),
+        Column(name="J/token", format="number", keep=2, marked=False, of="J_per_token"),
+        *([served] if paid else []),
+        Column(name="break-even $/chip/h", format="interval", wide=True, of="breakeven_usd_per_chip_h"),
         Column(name="grade", keep=50),
         Column(name="rests on", right=False, wide=True),
         Column(name="binds", right=False, keep=1),
     ]
 
 
-def _line(
-    name: str,
-    row: Result,
-    found: Headline,
-    place: int,
-    at: str = "",
-    *,
-    at_random: bool = False,
-    paid: bool = False,
-) -> list[Cell]:
+def _line(name: str, row: Result, found: Headline, place: int, shown: Sequence[Column], at: str = "") -> list[Cell]:
     tpot = estimate_of(row["tpot_s"])
-
-    def of(metric: str) -> Cell:
-        return ranked_figure(found, row, metric, place, f"{at}{name}")
-
-    return [
-        name,
-        fits_cell(row),
-        chips_text(row),
-        layout(row),
-        *([_at_random(row)] if at_random else []),
-        in_flight_words(row["batch"]),
-        of("ttft_s"),
-        of("tpot_s"),
-        of("tokens_per_s_per_chip"),
-        of("tokens_per_s_per_user"),
-        of("usd_per_mtok"),
-        terms_text(row),
-        of("J_per_token"),
-        *([of("tokens_served")] if paid else []),
-        of("breakeven_usd_per_chip_h"),
-        tpot.grade if tpot.value is not None else NOTHING,
-        kinds(tpot.coverage) or NOTHING,
-        str(row["binds"]),
-    ]
+    own = {
+        "#": name,
+        "system": name,
+        "plan": layout(row),
+        "random arrivals": _at_random(row),
+        "batch": in_flight_words(row["batch"]),
+        "grade": tpot.grade if tpot.value is not None else NOTHING,
+        "rests on": kinds(tpot.coverage) or NOTHING,
+        "binds": str(row["binds"]),
+    }
+    return row_cells(shown, row, lambda metric: ranked_figure(found, row, metric, place, f"{at}{name}"), own)
 
 
 def _answers(named: Sequence[tuple[str, Result]], found: Headline, *, is_plan: bool) -> Table:
     rows = [r for _, r in named]
     metrics = ("usd_per_mtok", "tokens_per_s_per_chip", "tokens_served")
     at_random, paid = (any(r.get(key) for r in rows) for key in ("random_arrivals", "tokens_served"))
+    shown = _columns(is_plan=is_plan, sized=chips_differ(rows), at_random=at_random, paid=paid)
     return Table(
         title="Answers",
-        columns=_columns(is_plan=is_plan, sized=chips_differ(rows), at_random=at_random, paid=paid),
-        rows=[_line(name, r, found, i, at_random=at_random, paid=paid) for i, (name, r) in enumerate(named)],
+        columns=shown,
+        rows=[_line(name, r, found, i, shown) for i, (name, r) in enumerate(named)],
         note=NOTE if is_plan else NOTE_MARKED,
         legend=[] if is_plan else ["   ".join(marks_said(found, metrics)), BEST_PLANS],
         details=None
@@ -449,13 +432,13 @@ def _detail(row: Result) -> tuple[str, list[More], list[More]]:
 
 def _front(front: Sequence[Result]) -> list[Part]:
     """The front between speed and throughput."""
-    none = Headline(sentences=())
+    none, columns = Headline(sentences=()), _columns(is_plan=True, sized=False)
     return [
         Words(text="fastest user to cheapest token:", kind="caption", gap=True),
         Table(
             title="Front, fastest user to cheapest token",
-            columns=_columns(is_plan=True, sized=False),
-            rows=[_line(str(i), r, none, i, "front.") for i, r in enumerate(front, start=1)],
+            columns=columns,
+            rows=[_line(str(i), r, none, i, columns, "front.") for i, r in enumerate(front, start=1)],
             gap=False,
             most=FRONT_ROWS,
             thinned=True,

@@ -5,37 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, unknown_estimate
+from mowich.estimate import Estimate
 from mowich.facts import Facts
+from mowich.studies.system_row import SystemRow
 
-
-class Rival(Protocol):
-    """What a break-even needs of a row. tokens_per_s_per_chip is of training without failures."""
-
-    @property
-    def system_id(self) -> str: ...
-    @property
-    def feasible(self) -> bool | None: ...
-    @property
-    def chips_used(self) -> int: ...
-    @property
-    def chips_idle(self) -> int: ...
-    @property
-    def tokens_per_s_per_chip(self) -> Estimate: ...
-    @property
-    def usd_per_mtok(self) -> Estimate: ...
-    @property
-    def J_per_token(self) -> Estimate: ...
-
-
-NO_PRICE = unknown_estimate("USD/chip/h", "no other row with a known price")
-NO_POWER = unknown_estimate("W", "no other row with a known power")
-"""What a row has before it is set against others, and where there are none."""
-
-R = TypeVar("R", bound=Rival)
+R = TypeVar("R", bound=SystemRow)
 
 
 def with_breakeven(
@@ -58,7 +35,7 @@ def with_breakeven(
                 rate = money.breakeven_usd_per_chip_h(
                     min(priced, key=float), chips=paid, tokens_per_s=speed(row), goodput=kept(row)
                 )
-                row = replace(row, breakeven_usd_per_chip_h=rate)  # type: ignore[type-var]
+                row = replace(row, breakeven_usd_per_chip_h=rate)
             if powered:
                 draw = energy.drawn_power(facts, row.system_id)
                 watts = energy.breakeven_W_per_chip(
@@ -69,6 +46,6 @@ def with_breakeven(
                     powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, draw.idle_share),
                     drawn_share=draw.share,
                 )
-                row = replace(row, breakeven_W_per_chip=watts)  # type: ignore[type-var]
+                row = replace(row, breakeven_W_per_chip=watts)
         out.append(row)
     return tuple(out)

@@ -17,7 +17,6 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts.together import moves_together
-from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
 from mowich.models.model import Moe, as_trained
 from mowich.plans.memory_range import MemoryNeed, memory_need
@@ -26,7 +25,7 @@ from mowich.plans.preference import Preferred
 from mowich.progress import steps, tell
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
-from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.studies.breakeven import with_breakeven
 from mowich.sums import float_sum
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
@@ -40,25 +39,23 @@ if TYPE_CHECKING:
 from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical, part_server_note
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import OwnedChips, owned_chips, placed_systems
+from mowich.studies.footing import owned_chips, placed_systems
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
 from mowich.studies.runnable import WIDE, Compromise, Runs
-from mowich.studies.yearly import Yearly, with_year
+from mowich.studies.system_row import SystemRow
+from mowich.studies.yearly import with_year
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(Shown, LaunchedRow):
-    """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
-    may use per device, at the low end of its range; need: the range of that memory, and the chance of running out.
+class Row(Shown, SystemRow):
+    """One system's answer. need: the range of the memory, and the chance of running out.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
-    tokens_trained: in the days that a budget pays for; owned: what chips cost that are there; yearly: what a
-    year of it comes to; None without.
+    tokens_trained: in the days that a budget pays for, None without.
     survival: the way of surviving failures that `goodput` is of (docs/records/goodput.md), "" without a plan.
-    feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
-    and high end).
+    spread: (fact path, change of ln step time at its low and high end).
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -78,41 +75,18 @@ class Row(Shown, LaunchedRow):
         "estimated spread=moved"
     )
 
-    system: str
-    system_id: str
-    display: str
-    chips_requested: int
-    chips_used: int = 0
-    chips_idle: int = 0
-    devices_per_chip: int = 1
-    lnc: int = 0
     global_batch_seqs: int = 0
-    feasible: bool | None = False
-    reason: str | None = None
     plan: Plan | None = None
     step_s: Estimate
-    tokens_per_s_per_chip: Estimate
     mfu: Estimate
-    memory_B: Mapping[str, float] = field(default_factory=dict)
-    memory_capacity_B: float = 0.0
     need: MemoryNeed | None = None
-    usd_per_mtok: Estimate
-    J_per_token: Estimate
-    breakeven_usd_per_chip_h: Estimate
-    breakeven_W_per_chip: Estimate
     goodput: Estimate
     days: Estimate
     survival: str = ""
-    binds: str = ""
-    price_label: str = ""
-    power_basis: str = ""
     estimated: bool = False
     hand_tuned_step_s: Estimate | None = None
     spread: tuple[tuple[str, float, float], ...] = ()
-    search_counts: Mapping[str, float] = field(default_factory=dict)
     tokens_trained: Estimate | None = None
-    owned: OwnedChips | None = None
-    yearly: Yearly | None = None
     of: PlanList | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -321,8 +295,6 @@ def with_plan(
         memory_B=candidate.memory_B,
         memory_capacity_B=ask.usable_B[0],
         need=memory_need(facts, system, candidate.plan, candidate.memory_B),
-        breakeven_usd_per_chip_h=NO_PRICE,
-        breakeven_W_per_chip=NO_POWER,
         owned=there,
         survival=failures.strategy,
         binds=binds(candidate, found),

@@ -13,14 +13,12 @@ from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.evidence.forward_rows import PassCase, read_passes
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.scores import PASS_METRIC, RowResult
+from mowich.evidence.scores import PASS_METRIC, RowResult, scored_rows
 from mowich.facts import Facts
 from mowich.models.latent import latent_tokens
 from mowich.plans.forward import ForwardJob
 from mowich.studies.forward import assess_forward
 from mowich.studies.forward_row import ForwardAsk
-
-_MS = 1e3
 
 
 def ask_of_pass(case: PassCase, facts: Facts) -> ForwardAsk:
@@ -51,10 +49,15 @@ def ask_of_pass(case: PassCase, facts: Facts) -> ForwardAsk:
 
 def score_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Every row with what is predicted of it, in ms; `kind` is the model in the row's words."""
-    return [
-        _refused(row, case) if isinstance(case, str) else _scored(row, case, facts)
-        for row, case in zip(rows, read_passes(rows, facts), strict=True)
-    ]
+    cases = read_passes(rows, facts)
+    stated = [row for row, case in zip(rows, cases, strict=True) if not isinstance(case, str)]
+    found = scored_rows(
+        rows,
+        cases,
+        lambda known: [_scored(row, case, facts) for row, case in zip(stated, known, strict=True)],
+        lambda row, why: RowResult.refused(row, why, PASS_METRIC),
+    )
+    return [replace(one, kind=row["model"] or "none") for one, row in zip(found, rows, strict=True)]
 
 
 def record_pass(row: PublishedRow, facts: Facts, notes: Notes) -> None:
@@ -64,33 +67,21 @@ def record_pass(row: PublishedRow, facts: Facts, notes: Notes) -> None:
         assess_forward(ask_of_pass(case, facts), notes)
 
 
-def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> RowResult:
+def _scored(row: PublishedRow, case: PassCase, facts: Facts) -> list[RowResult] | str:
     try:
         found = assess_forward(ask_of_pass(case, facts))
     except UserError as error:
-        return _refused(row, "; ".join(error.line().splitlines()))
-    seconds = found.pass_s.value
-    if seconds is None:
-        return _refused(row, found.reason)
-    return RowResult(
-        id=case.id,
-        inferred=case.inferred,
+        return "; ".join(error.line().splitlines())
+    if found.pass_s.value is None:
+        return found.reason
+    result = RowResult.scored(
+        row,
+        found.pass_s,
         metric=PASS_METRIC,
-        measured=_MS * case.measured_s,
-        predicted=_MS * seconds,
-        low=None if found.pass_s.low is None else _MS * found.pass_s.low,
-        high=None if found.pass_s.high is None else _MS * found.pass_s.high,
-        ratio=seconds / case.measured_s,
-        chip=case.chip,
-        source=case.source,
+        measured=case.measured_s,
+        scale=1e3,
         kind=row["model"],
+        inferred=case.inferred,
         fully_specified=not any(word.startswith("shape") for word in case.inferred),
-        grade=found.pass_s.grade,
-        parts=found.parts,
-        fits_memory=not found.reason,
     )
-
-
-def _refused(row: PublishedRow, reason: str) -> RowResult:
-    found = RowResult.unsupported(row, metric=PASS_METRIC, source=row.get("source", ""), reason=reason)
-    return replace(found, kind=row["model"] or "none")
+    return [replace(result, parts=found.parts, fits_memory=not found.reason)]

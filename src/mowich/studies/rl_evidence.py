@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 from mowich.errors import UserError
-from mowich.estimate import Estimate, Notes
+from mowich.estimate import Estimate, Notes, unknown_estimate
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.residual import step_interval
 from mowich.evidence.rl_rows import PHASES, RlCase, read_rl_row, row_family, row_hardware, row_software
@@ -113,10 +113,14 @@ def record_rl(row: PublishedRow, facts: Facts, notes: Notes) -> None:
 
 def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
     """A row without figures, once for each phase that it states."""
-    whole = {**row, "chip": row_hardware(row), "stack": row_software(row)}
-    stated = [column for column in PHASES if row.get(column)] or ["none"]
-    found = [RowResult.unsupported(whole, metric=column, source=row["source"], reason=reason) for column in stated]
+    stated = (column for column in PHASES if row.get(column))
+    found = RowResult.refused(_told(row), reason, *stated)
     return [replace(one, kind=row_family(row)) for one in found]
+
+
+def _told(row: PublishedRow) -> PublishedRow:
+    """A row with its hardware and its software as results name them."""
+    return {**row, "chip": row_hardware(row), "stack": row_software(row)}
 
 
 def _why(error: UserError) -> str:
@@ -172,23 +176,15 @@ def _update(case: RlCase, facts: Facts) -> PhaseTimes:
 
 def _scored(case: RlCase, column: str, found: PhaseTimes) -> RowResult:
     """One phase of a row."""
-    predicted, measured = found.get(column), case.measured[column]
+    predicted = found.get(column)
     reason = case.skip.get(column, "")
-    if not reason and (predicted is None or not predicted.value):
-        reason = "no such phase is predicted of this run"
-    shown = None if reason or predicted is None else predicted
-    return _result(
-        id=case.id,
-        metric=column,
-        chip=case.chip,
-        source=case.source,
-        kind=case.family,
-        stack=case.software,
-        inferred=case.inferred,
-        measured=measured,
-        predicted=shown,
-        reason=reason,
+    if reason or predicted is None or not predicted.value:
+        predicted = unknown_estimate("s", reason or "no such phase is predicted of this run")
+    row = {"id": case.id, "chip": case.chip, "source": case.source, "stack": case.software}
+    result = RowResult.scored(
+        row, predicted, metric=column, measured=case.measured[column], kind=case.family, stack=case.software
     )
+    return replace(result, kind=case.family, inferred=case.inferred, fully_specified=not case.inferred)
 
 
 def _sync(row: PublishedRow, facts: Facts) -> RowResult:
@@ -203,50 +199,13 @@ def _sync(row: PublishedRow, facts: Facts) -> RowResult:
         return _refused({**row, **dict.fromkeys(PHASES, ""), "weight_sync_s": "stated"}, _why(error))[0]
     half = facts.number(f"rl.sync.{case.method}.residual")
     predicted = Estimate(value=value, unit="s", low=value * math.exp(-half), high=value * math.exp(half), grade="C")
-    return _result(
-        id=case.id,
+    return RowResult.scored(
+        _told(row),
+        predicted,
         metric="weight_sync_s",
-        chip=row_hardware(row),
-        source=row["source"],
+        measured=case.measured_s,
         kind=row_family(row),
         stack=f"{row_software(row)}, {case.method}",
-        inferred=(),
-        measured=case.measured_s,
-        predicted=predicted,
-        reason="",
-    )
-
-
-def _result(
-    *,
-    id: str,
-    metric: str,
-    chip: str,
-    source: str,
-    kind: str,
-    stack: str,
-    inferred: tuple[str, ...],
-    measured: float,
-    predicted: Estimate | None,
-    reason: str,
-) -> RowResult:
-    value = None if predicted is None else predicted.value
-    return RowResult(
-        id=id,
-        reason=reason or None,
-        inferred=inferred,
-        metric=metric,
-        measured=None if reason else measured,
-        predicted=value,
-        low=None if predicted is None else predicted.low,
-        high=None if predicted is None else predicted.high,
-        ratio=value / measured if value else None,
-        chip=chip,
-        source=source,
-        kind=kind,
-        fully_specified=not inferred,
-        grade=None if predicted is None else predicted.grade,
-        stack=stack,
     )
 
 

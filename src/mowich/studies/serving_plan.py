@@ -19,7 +19,7 @@ from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
 from mowich.facts import Facts
 from mowich.facts.together import moves_together
-from mowich.launch.origin import LaunchedRow, Origin, with_origin
+from mowich.launch.origin import Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans import preference
@@ -39,15 +39,16 @@ from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
-from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
-from mowich.studies.footing import OwnedChips, PlacedSystem, owned_chips, placed_systems, tokens_served
+from mowich.studies.breakeven import with_breakeven
+from mowich.studies.footing import PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
+from mowich.studies.system_row import SystemRow
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
-from mowich.studies.yearly import Yearly, with_year
+from mowich.studies.yearly import with_year
 from mowich.sums import float_sum
 from mowich.units import show_gib
 
@@ -56,12 +57,12 @@ LONG_PROMPT = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeRow(LaunchedRow):
+class ServeRow(SystemRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
     average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
     front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
     prompt's tokens that the cache has, where it follows from a trace; tokens_served: in the days that a budget pays
-    for; owned: what chips cost that are there; yearly: what a year of it comes to; None without."""
+    for; None without."""
 
     KEYS = (
         "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason "
@@ -72,16 +73,7 @@ class ServeRow(LaunchedRow):
         "random_arrivals=arrivals?"
     )
 
-    system: str
-    system_id: str
-    display: str
     engine: str
-    chips_requested: int
-    chips_used: int
-    chips_idle: int
-    devices_per_chip: int
-    feasible: bool | None
-    reason: str | None
     mode: str = ""
     prefill: ServePlan | None = None
     decode: ServePlan | None = None
@@ -89,29 +81,15 @@ class ServeRow(LaunchedRow):
     batch: float = 0.0
     ttft_s: Estimate
     tpot_s: Estimate
-    tokens_per_s_per_chip: Estimate
     tokens_per_s_per_user: Estimate
-    usd_per_mtok: Estimate
-    J_per_token: Estimate
-    breakeven_usd_per_chip_h: Estimate = NO_PRICE
-    breakeven_W_per_chip: Estimate = NO_POWER
-    memory_B: Mapping[str, float] = field(default_factory=dict)
-    memory_capacity_B: float = 0.0
-    binds: str = ""
-    price_label: str = ""
-    power_basis: str = ""
     front: tuple[tuple[float, float], ...] = ()
-    lnc: int = 0
     distance: Distance | None = None
     nearest: tuple[NearRow, ...] = ()
     undecided: str = ""
     unstated: tuple[UnstatedSetting, ...] = ()
-    search_counts: Mapping[str, float] = field(default_factory=dict)
     cached_frac: float | None = None
     arrivals: RandomArrivals | None = None
     tokens_served: Estimate | None = None
-    owned: OwnedChips | None = None
-    yearly: Yearly | None = None
 
     @property
     def stated_prefill(self) -> Mapping[str, object] | None:
@@ -314,8 +292,6 @@ def without_deployment(name: str, system: System, engine: str, reason: str, fact
         display=system.display,
         engine=engine,
         chips_requested=system.chips,
-        chips_used=0,
-        chips_idle=0,
         devices_per_chip=system.devices_per_chip,
         lnc=system.lnc,
         feasible=False,

@@ -50,21 +50,18 @@ class Sweep(Shown):
         'trn3'
     """
 
+    SCHEMA = "mowich/sweep@1"
+    KEYS = "inputs facts_hash complete rows=told_rows"
+
     inputs: Mapping[str, object]
     facts_hash: str
     rows: Rows[tuple[Point, SweepRow]]
     complete: bool = True
 
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/sweep@1` contract: a row of `mowich/compare@1` behind the point that it answers."""
-        rows = [{**point.to_dict(), **row.to_dict()} for point, row in self.rows]
-        return {
-            "schema": "mowich/sweep@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "complete": self.complete,
-            "rows": rows,
-        }
+    @property
+    def told_rows(self) -> list[dict[str, object]]:
+        """Each row of `mowich/compare@1` behind the point that it answers."""
+        return [{**point.to_dict(), **row.to_dict()} for point, row in self.rows]
 
 
 # solving

@@ -115,10 +115,10 @@ def _name(*words: str) -> str:
 def record(point: Point, row: SweepRow, key: str) -> dict[str, object]:
     """One row of the table; what is unknown is left out."""
     out: dict[str, object] = {"id": key, "model": point.model, "system": point.system, "chips": point.chips}
-    for name, value in job_words(point.job).items():
+    for name, value in point.job_words.items():
         is_words = _JOB_TYPES.get(name) is str and value is not None
         out[name] = ",".join(value) if isinstance(value, list) else str(value) if is_words else value
-    out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings().items()}
+    out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings.items()}
     serves = isinstance(row, ServeRow)
     out |= {name: getattr(row, name) for name in _plain(serves=serves)}
     for name in UNITS_OF_SERVING if serves else UNITS_OF_TRAINING:

@@ -44,6 +44,7 @@ from mowich.requests.scenarios import AXES_OF_SERVING, AXES_OF_TRAINING, SweepRe
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import fact_path, read_value
 from mowich.serving.search import ServeJob
+from mowich.shown import Keyed
 from mowich.software.engine import engine_names
 from mowich.software.stack import equip
 from mowich.software.vendors import HAND_TUNED
@@ -86,9 +87,11 @@ W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Keyed):
     """One point of the grid; chips None: the size in the system's name, or one unit. engine: of serving, None: the one
     that a customer gets; plan: choices of varied plan fields; facts: (path, SI value)."""
+
+    KEYS = "model **job_words set=settings:none?"
 
     model: str
     system: str
@@ -98,11 +101,12 @@ class Point:
     plan: tuple[tuple[str, _Choice], ...] = ()
     facts: tuple[tuple[str, float], ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """What a row of a sweep says before its answer."""
-        out: dict[str, object] = {"model": self.model, **job_words(self.job)}
-        return {**out, "set": self.settings()} if self.settings() else out
+    @property
+    def job_words(self) -> dict[str, object]:
+        """The job as a row states it."""
+        return job_words(self.job)
 
+    @property
     def settings(self) -> dict[str, int | str | float]:
         """What varies beside the model, the system and the job, by name."""
         return {

@@ -48,7 +48,7 @@ from mowich.studies.sweep_files import (
     set_aside,
     written,
 )
-from mowich.studies.sweep_grid import Grid, Point, job_words
+from mowich.studies.sweep_grid import Grid, Point
 from mowich.studies.sweep_workers import workers_live
 from mowich.version import VERSION
 from mowich.writing import replace_file, settle
@@ -101,7 +101,7 @@ def job_id(point: Point) -> list[object]:
     """What the id of a point holds of its job."""
     if isinstance(point.job, TrainJob):
         return [point.job.inputs(), point.job.tokens]
-    return [{"task": "serve", **job_words(point.job)}, point.engine]
+    return [{"task": "serve", **point.job_words}, point.engine]
 
 
 def point_id(point: Point, work: SweepWork) -> str:

@@ -48,12 +48,6 @@ from mowich.studies.traffic_timeline import looks_told, write_timeline
 from mowich.sums import float_sum
 from mowich.writing import told_unwritable, whole_file
 
-_SCHEMA = "mowich/traffic@1"
-_OF_TIERS = ("cached_of", "tier_read_B", "tier_written_B", "load_wait_s")
-"""What is told of a prefix cache that has tiers."""
-_WHERE_ASKED = ("disturbed", "media", "scaling", "sessions", "tenants")
-"""Keys of a result that only some scenarios have."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficResult(Shown):
@@ -66,6 +60,12 @@ class TrafficResult(Shown):
         >>> mowich.traffic("chat-llama-70b", draws=0).requests > 100  # doctest: +SKIP
         True
     """
+
+    SCHEMA = "mowich/traffic@1"
+    KEYS = (
+        "* -seconds cached_of:none? tier_read_B:none? tier_written_B:none? load_wait_s:none? media:none? "
+        "sessions:none? scaling:none? disturbed:none? tenants:none?"
+    )
 
     inputs: Mapping[str, object]
     """The question, as it was asked."""
@@ -158,22 +158,6 @@ class TrafficResult(Shown):
         """The result as one row of plain numbers."""
         left_out = ("inputs", "measured", "scaling", "warnings")
         return [plain_row({k: v for k, v in self.to_dict().items() if k not in left_out})]
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/traffic@1` contract."""
-        out: dict[str, object] = {"schema": _SCHEMA}
-        for name in self.__slots__:
-            if name == "seconds":  # the same question gives the same bytes
-                continue
-            if name in _OF_TIERS and not self.cached_of:
-                continue
-            value = getattr(self, name)
-            if name in _WHERE_ASKED and not value:  # of other loads there are none
-                continue
-            out[name] = (
-                dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
-            )
-        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

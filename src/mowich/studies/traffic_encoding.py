@@ -18,6 +18,7 @@ from mowich.serving.media import FleetMedia, MediaDraws, MediaLoad
 from mowich.serving.traffic.encoders import EncoderTimes, EncoderWorker
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.requests import UserRequest
+from mowich.shown import Keyed
 from mowich.studies.serving import encoder_work
 from mowich.studies.traffic_load import Traffic
 from mowich.studies.traffic_pools import ENCODE_KEYS, EncodePool
@@ -42,10 +43,15 @@ class EncodersAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
+class Encoding(Keyed):
     """Encoders of a scenario. works: of each kind of media, on the workers that encode; most: embeddings that an
     encoder's cache holds; weights_B, cache_B: of a device; beside_B: of a device that reads prompts; pool: of workers
     apart (None: those that read prompts encode)."""
+
+    KEYS = (
+        "parallel max_tokens=most weights_B cache_B workers=pool.replicas:zero devices=pool.plan.devices:zero "
+        "bandwidth_Bps=pool.Bps media"
+    )
 
     items: tuple[EncodedItem, ...]
     loads: tuple[MediaLoad, ...]
@@ -84,28 +90,20 @@ class Encoding:
         """All times of encoding times e^log."""
         return replace(self, works=tuple(work.scaled(log) for work in self.works))
 
-    def to_dict(self) -> dict[str, object]:
-        """As in the inputs of `mowich/traffic@1`."""
-        return {
-            "parallel": self.parallel,
-            "max_tokens": self.most,
-            "weights_B": self.weights_B,
-            "cache_B": self.cache_B,
-            "workers": 0 if self.pool is None else self.pool.replicas,
-            "devices": 0 if self.pool is None else self.pool.plan.devices,
-            "bandwidth_Bps": None if self.pool is None else self.pool.Bps,
-            "media": [
-                {
-                    "kind": load.kind,
-                    "tokens": item.tokens,
-                    "prompt_tokens": item.prompt,
-                    "params": work.encoder.params,
-                    "flop": work.encoder.flop(item),
-                    "one_s": float(work.seconds([(item, 1.0)])[0]),
-                }
-                for load, item, work in zip(self.loads, self.items, self.works, strict=True)
-            ],
-        }
+    @property
+    def media(self) -> list[dict[str, object]]:
+        """What is encoded, as the inputs of `mowich/traffic@1` state it."""
+        return [
+            {
+                "kind": load.kind,
+                "tokens": item.tokens,
+                "prompt_tokens": item.prompt,
+                "params": work.encoder.params,
+                "flop": work.encoder.flop(item),
+                "one_s": float(work.seconds([(item, 1.0)])[0]),
+            }
+            for load, item, work in zip(self.loads, self.items, self.works, strict=True)
+        ]
 
 
 def read_encoding(

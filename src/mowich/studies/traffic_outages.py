@@ -9,6 +9,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.scenario import Node
 from mowich.serving.traffic.outages import RECOVERIES, Chance, Failure, Recovery, rolling
+from mowich.shown import Keyed
 from mowich.software.vendors import failure_class
 from mowich.studies.traffic_pools import Pool, make_transfer
 from mowich.training.faults import mtbf_s, read_fault_rates
@@ -35,8 +36,10 @@ class AskedOutages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedOutages:
+class ResolvedOutages(Keyed):
     """The same on a pool."""
+
+    KEYS = "events=failures chance detect_s=recovery.detect_s retry_s=recovery.retry_s moves=recovery.moves"
 
     failures: tuple[Failure, ...] = ()
     chance: Chance | None = None
@@ -45,19 +48,6 @@ class ResolvedOutages:
     @property
     def is_asked(self) -> bool:
         return bool(self.failures) or self.chance is not None
-
-    def to_dict(self) -> dict[str, object] | None:
-        """As an answer echoes it; None where nothing goes."""
-        if not self.is_asked:
-            return None
-        chance, how = self.chance, self.recovery
-        return {
-            "events": [{f: getattr(one, f) for f in one.__slots__} for one in self.failures],
-            "chance": None if chance is None else {f: getattr(chance, f) for f in chance.__slots__},
-            "detect_s": how.detect_s,
-            "retry_s": how.retry_s,
-            "moves": how.moves,
-        }
 
 
 def read_outages(node: Node) -> AskedOutages:

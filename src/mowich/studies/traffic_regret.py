@@ -25,6 +25,7 @@ from mowich.errors import UserError
 from mowich.progress import steps
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.planner import Helped, ReplicaPlanner, Scheduled
+from mowich.shown import Keyed
 
 MOST_CONSTANTS = 40
 """Constant numbers of replicas (pairs, where pools are apart) that are played at most."""
@@ -42,10 +43,12 @@ PoolRules = tuple[Autoscale, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
+class Play(Keyed):
     """What a play came to. how: rule, constant, schedule, known rate; goodput: share of the requests within the limits;
     chip_s: paid chip-seconds; usd: their price (None: unknown); replicas: of a constant; asked, kept: requests by bin
     of arrival, and those within the limits."""
+
+    KEYS = "goodput_frac=goodput chip_hours usd"
 
     how: str
     goodput: float
@@ -55,10 +58,10 @@ class Play:
     kept: Mapping[int, int]
     replicas: tuple[int, ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """Its figures."""
-        out: dict[str, object] = {"goodput_frac": self.goodput, "chip_hours": self.chip_s / 3600.0, "usd": self.usd}
-        return out
+    @property
+    def chip_hours(self) -> float:
+        """Paid chip-hours."""
+        return self.chip_s / 3600.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -457,7 +457,7 @@ def _inputs(
         "front_s": list(front),
         **({} if tiers is None else {"cache_tiers": tiers}),
         **({"speculation": dict(speculation.words)} if speculation.words else {}),
-        **({"failures": gone} if (gone := outages.to_dict()) else {}),
+        **({"failures": outages.to_dict()} if outages.is_asked else {}),
         **(
             {"adapter_costs": {f: getattr(costs, f) for f in costs.__slots__}}
             if (costs := serve.times.adapters)

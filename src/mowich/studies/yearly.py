@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mowich.economics import energy, money, power
 from mowich.economics.depreciation import residual_share
@@ -30,8 +30,8 @@ from mowich.estimate import (
 from mowich.facts import Facts
 from mowich.price_terms import OWN, quote, term_words
 from mowich.requests.footing import YearAsk
-from mowich.shown import Keyed
 from mowich.software.vendors import ported_stack, vendor_of
+from mowich.studies.system_row import Beside, SystemRow, Yearly
 from mowich.sums import float_sum
 
 GW = 1e9
@@ -44,65 +44,7 @@ def _within(ask: YearAsk, facts: Facts) -> Estimate:
     return porting_within_years(facts) if ask.within_s is None else exact(ask.within_s / YEAR_S, "year", "user")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beside(Keyed):
-    """A row beside the first one. row: the name of that one; saving_usd: of the tokens that both make in the time, and
-    saving_usd_per_GW of those that a gigawatt of either makes; saving_usd_per_chip_year: of the tokens that a chip of
-    this row makes in a year; porting_usd, pays_from_chips: what a port costs, and from how many chips it is earned back
-    within `within_years`, None where the software is of the same maker."""
-
-    KEYS = "beside=row saving_usd saving_usd_per_GW saving_usd_per_chip_year porting_usd? pays_from_chips?"
-
-    row: str
-    saving_usd: Estimate
-    saving_usd_per_GW: Estimate
-    saving_usd_per_chip_year: Estimate
-    porting_usd: Estimate | None = None
-    pays_from_chips: Estimate | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Yearly(Keyed):
-    """What a row comes to in the time that was asked, at work all the time. cost_usd: at the price of the row;
-    energy_J: at the meter; provisioned_W: at the meter, of all its chips; revenue_usd, margin_usd: at the price of
-    tokens that was asked; residual_usd: what machines that are bought now are worth after `within_years`; beside: the
-    saving beside the first row. None: not asked, or nothing to tell."""
-
-    KEYS = "tokens cost_usd revenue_usd? margin_usd? energy_J provisioned_W residual_usd? within_years **beside"
-
-    tokens: Estimate
-    cost_usd: Estimate
-    energy_J: Estimate
-    provisioned_W: Estimate
-    within_years: Estimate
-    revenue_usd: Estimate | None = None
-    margin_usd: Estimate | None = None
-    residual_usd: Estimate | None = None
-    beside: Beside | None = None
-
-
-class YearRow(Protocol):
-    """What a year needs of a row."""
-
-    @property
-    def system(self) -> str: ...
-    @property
-    def system_id(self) -> str: ...
-    @property
-    def feasible(self) -> bool | None: ...
-    @property
-    def chips_requested(self) -> int: ...
-    @property
-    def chips_used(self) -> int: ...
-    @property
-    def chips_idle(self) -> int: ...
-    @property
-    def usd_per_mtok(self) -> Estimate: ...
-    @property
-    def price_label(self) -> str: ...
-
-
-R = TypeVar("R", bound=YearRow)
+R = TypeVar("R", bound=SystemRow)
 
 
 def with_year(rows: Sequence[R], facts: Facts, ask: YearAsk, speed: Callable[[R], Estimate]) -> tuple[R, ...]:
@@ -116,7 +58,7 @@ def with_year(rows: Sequence[R], facts: Facts, ask: YearAsk, speed: Callable[[R]
         side = _side(row, facts, speed(row))
         first = side if place == 0 else first
         beside = _beside(first, side, facts, ask) if place and first is not None else None
-        out.append(replace(row, yearly=replace(_year(side, facts, ask), beside=beside)))  # type: ignore[type-var]
+        out.append(replace(row, yearly=replace(_year(side, facts, ask), beside=beside)))
     return tuple(out)
 
 
@@ -132,7 +74,7 @@ class _Side:
     """A row, and what moves its price of a token, its speed and its power. cost: USD of a million tokens; tokens_per_s:
     of all chips; provisioned: W of all chips; price, speed, watts: cause -> change of the logarithm at its ends."""
 
-    row: YearRow
+    row: SystemRow
     tokens_per_s: Estimate
     provisioned: Estimate
     price: Mapping[str, RowEnds]
@@ -146,7 +88,7 @@ class _Side:
         return "" if found is None else found.term
 
 
-def _side(row: YearRow, facts: Facts, tokens_per_s: Estimate) -> _Side:
+def _side(row: SystemRow, facts: Facts, tokens_per_s: Estimate) -> _Side:
     found = quote(row.price_label)
     kind = "" if found is None else found.term
     chip = str(facts.meta("systems", row.system_id)["chip"])
@@ -172,7 +114,7 @@ def _fact_causes(facts: Facts, paths: Iterable[str]) -> dict[str, RowEnds]:
     return out
 
 
-def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, RowEnds]:
+def _price_causes(facts: Facts, row: SystemRow, kind: str) -> dict[str, RowEnds]:
     """What moves the price of a row: facts of a cost of ownership and of electricity, which other rows may rest on too;
     else the price itself, which rows of one system share."""
     if kind == "tco":
@@ -190,13 +132,13 @@ def _price_causes(facts: Facts, row: YearRow, kind: str) -> dict[str, RowEnds]:
     return {f"price of {row.system_id}": (-down, up)}
 
 
-def _rate(facts: Facts, row: YearRow, kind: str) -> Estimate:
+def _rate(facts: Facts, row: SystemRow, kind: str) -> Estimate:
     """USD per chip and second at the kind of price that a row has; a user's own stands under every kind."""
     term = {OWN: "default", "": "default"}.get(kind, kind)
     return money.price(facts, row.system_id, term=term).rate
 
 
-def _speed_causes(row: YearRow, rate: Estimate, spread: Sequence[tuple[str, float, float]]) -> dict[str, RowEnds]:
+def _speed_causes(row: SystemRow, rate: Estimate, spread: Sequence[tuple[str, float, float]]) -> dict[str, RowEnds]:
     """What moves the speed of a row: facts that were moved for its range, and the rest of that range, its own."""
     if rate.value is None:
         return {}
@@ -244,7 +186,7 @@ def _cost(side: _Side, facts: Facts, period_s: float) -> Estimate:
     return replace(rate, breakdown={}, coverage={}).scaled(row.chips_requested * period_s, "USD")
 
 
-def _residual(facts: Facts, row: YearRow, years: Estimate) -> Estimate:
+def _residual(facts: Facts, row: SystemRow, years: Estimate) -> Estimate:
     """What the machines of a row are worth after some years, with the next generations of their maker out."""
     share = residual_share(facts, row.system_id, float(years))
     ends = [residual_share(facts, row.system_id, end).value for end in (years.high, years.low) if end is not None]
@@ -335,7 +277,7 @@ def _beside(first: _Side, side: _Side, facts: Facts, ask: YearAsk) -> Beside:
     )
 
 
-def _software(facts: Facts, row: YearRow) -> str:
+def _software(facts: Facts, row: SystemRow) -> str:
     return ported_stack(facts, vendor_of(facts, row.system_id))
 
 

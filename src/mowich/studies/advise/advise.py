@@ -25,7 +25,7 @@ from mowich.neuroncore.order import KernelOrder, KernelSide, order_between, orde
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.trace import Kind, Trace
 from mowich.nki.result import Result
-from mowich.shown import Keyed, Shown, plain_json
+from mowich.shown import Keyed, Shown
 from mowich.studies.advise.bounds import EDIT_KINDS, EditBound, bounds_of, kernel_work
 from mowich.studies.advise.text import KernelText, TextEdit
 from mowich.studies.advise.traces import (
@@ -144,6 +144,9 @@ class KernelAdvice(Shown):
         >>> found.edits[0].what  # doctest: +SKIP
     """
 
+    SCHEMA = "mowich/kernel-advise@1"
+    KEYS = "file kernel target time_s=base.time_s:graded edits bounds=told_bounds looked_at others=told_others"
+
     file: str
     kernel: str
     target: str
@@ -158,22 +161,21 @@ class KernelAdvice(Shown):
         """Seconds of the kernel as it is."""
         return self.base.total_s
 
-    def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-advise@1`."""
+    @property
+    def told_bounds(self) -> list[dict[str, object]]:
+        """The bounds as the JSON states them."""
         base = self.base_s
-        return {
-            "schema": "mowich/kernel-advise@1",
-            "file": self.file,
-            "kernel": self.kernel,
-            "target": self.target,
-            "time_s": {**self.base.time_s.to_dict(), "grade": self.base.time_s.grade or None},
-            "edits": plain_json(self.edits),
-            "bounds": [
-                {"kind": b.kind, "time_s": b.time_s, "gain": b.gain(base), "by": b.by} for b in self.bounds.values()
-            ],
-            "looked_at": len(self.edits) + len(self.others),
-            "others": plain_json(self.others) if self.shows_all else None,
-        }
+        return [{"kind": b.kind, "time_s": b.time_s, "gain": b.gain(base), "by": b.by} for b in self.bounds.values()]
+
+    @property
+    def looked_at(self) -> int:
+        """How many edits were looked at."""
+        return len(self.edits) + len(self.others)
+
+    @property
+    def told_others(self) -> tuple[KernelEdit, ...] | None:
+        """The others, where they are asked for."""
+        return self.others if self.shows_all else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

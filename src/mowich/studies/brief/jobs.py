@@ -15,9 +15,8 @@ from mowich.software.stack import equip
 from mowich.studies.brief.decisions import NO_DIFFERENCE, NO_VERDICT, Elsewhere, flip_text, job_level, work_verdict
 from mowich.studies.brief.known import AT, SERVED_JOBS, SUBJECT, Known
 from mowich.studies.brief.verdicts import BriefNumber, BriefPicture, JobRow, Section, ends_of, times_of
-from mowich.studies.compare import Row as TrainRow
 from mowich.studies.ranking import names_listed
-from mowich.studies.serving_plan import ServeRow
+from mowich.studies.system_row import SystemRow
 
 TABLED = ("serve", "bulk")
 """Jobs of serving that the table has; the rest are conditions that it looks at."""
@@ -119,7 +118,7 @@ _CONDITIONS = {"bulk": "where nobody waits", "long": "where answers are long and
 
 def _pair(known: Known, job: str, model: str, rival: str, *, tuned: bool = False, chips: int = AT) -> _Pair:
     """tuned: with kernels written by hand where there are some, unknown where Trainium 3 has none."""
-    rows: list[TrainRow | ServeRow | None]
+    rows: list[SystemRow | None]
     if job == "train":
         rows = [known.trained(chips, s) for s in (SUBJECT, rival)]
         if tuned:
@@ -135,7 +134,7 @@ def _pair(known: Known, job: str, model: str, rival: str, *, tuned: bool = False
     return _Pair(mine=sides[0], theirs=sides[1], command=command)
 
 
-def _side(row: TrainRow | ServeRow | None) -> _Side:
+def _side(row: SystemRow | None) -> _Side:
     """A training row that may not fit at the low end of the memory counts as one with a plan, as `compare` has it."""
     if row is None or row.feasible is False:
         reason = "no software with kernels written by hand" if row is None else row.reason or "no plan"

@@ -113,9 +113,11 @@ class Section(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BriefGap:
+class BriefGap(Keyed):
     """first, second: names of two machines; start: tokens per second and chip of the first; factors: property in plain
     words -> factor, their product leads to the second; command: gives it."""
+
+    KEYS = "first second tokens_per_s_per_chip=start factors=listed command"
 
     first: str
     second: str
@@ -123,15 +125,10 @@ class BriefGap:
     factors: Mapping[str, float]
     command: str
 
-    def to_dict(self) -> dict[str, object]:
-        """The story of the contract."""
-        return {
-            "first": self.first,
-            "second": self.second,
-            "tokens_per_s_per_chip": self.start,
-            "factors": [{"property": name, "factor": x} for name, x in self.factors.items()],
-            "command": self.command,
-        }
+    @property
+    def listed(self) -> list[dict[str, object]]:
+        """The factors as the JSON states them."""
+        return [{"property": name, "factor": x} for name, x in self.factors.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -351,7 +351,7 @@ def _derived(facts: Facts) -> tuple[Claim, ...]:
                 reason = f"{fact.reason}; {reason}"
         if check.served:
             answer = facts.once("gpt-oss served", serving_claims.gpt_oss_served)
-            reason += f"; {check.served.format(**answer.numbers())}"
+            reason += f"; {check.served.format(**answer)}"
         unit = "x" if check.gain or fact.unit in ("1", "text") else fact.unit
         per_chip, per_unit, unit_chips = readings(check, facts, published, value, low, high)
         claim = Claim(

@@ -25,12 +25,13 @@ from mowich.software.engine import engine_for
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
 from mowich.software.stack import Platform, equip
 from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
-from mowich.studies.compare import Row, solve_system, system_asks
+from mowich.studies.compare import solve_system, system_asks
 from mowich.studies.explain.rules.rule import R
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.outcome import SystemAsk, used_chips
 from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
+from mowich.studies.system_row import SystemRow
 from mowich.sums import float_sum
 from mowich.training import longrun
 from mowich.training.search import search
@@ -438,7 +439,7 @@ def _quadrature(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return down, up
 
 
-def _has_plan(name: str, row: Row | ServeRow) -> None:
+def _has_plan(name: str, row: SystemRow) -> None:
     """Raise UserError for a machine that surely has no plan, with the reason."""
     if row.feasible is not True:
         raise UserError(

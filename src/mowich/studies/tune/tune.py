@@ -65,14 +65,18 @@ class TuneAsk:
     prunes: bool = True
 
 
-_NOT_OF_VARIANTS = ("file", "warnings", "reference", "measured_s", "clock_s")
-"""What a row of the judge has, and a variant has not."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TunedRow:
+class TunedRow(Keyed):
     """A variant on one target. judged: its status, time, rank and order to the fastest; is_front: whether no other
     one is as fast with as few bytes of SBUF and of HBM."""
+
+    KEYS = (
+        "on settings=variant.settings status=judged.status reason=judged.reason:none time_s=judged.time_s "
+        "p_best=judged.p_best rank=judged.rank tied_with=judged.tied_with order=judged.order:none "
+        "expected_gain=judged.gain instructions=judged.run.figures.instructions hbm_B=judged.run.figures.hbm_B "
+        "spill_B=judged.run.figures.spill_B flop=judged.run.figures.flop bound=judged.run.figures.bound "
+        "binds=judged.run.figures.binds sbuf_B=judged.run.figures.sbuf_B front=is_front"
+    )
 
     on: str
     variant: Variant
@@ -95,18 +99,6 @@ class TunedRow:
         assert self.time_s is not None
         figures = self.judged.run.figures
         return self.time_s, figures["sbuf_B"], figures["hbm_B"]
-
-    def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/kernel-tune@1`."""
-        row = self.judged.to_dict()
-        figures = None if self.judged.run is None else self.judged.run.figures
-        return {
-            "on": self.on,
-            "settings": dict(self.variant.settings),
-            **{key: value for key, value in row.items() if key not in _NOT_OF_VARIANTS},
-            "sbuf_B": None if figures is None else figures["sbuf_B"],
-            "front": self.is_front,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
