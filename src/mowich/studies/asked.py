@@ -32,7 +32,7 @@ def question_words(question: str) -> list[str]:
     try:
         words = shlex.split(question)
     except ValueError as error:
-        raise UserError(f"is no command ({error})", field="question", given=question) from error
+        raise UserError(f"is not a command ({error})", field="question", given=question) from error
     return words[1:] if words[:1] == ["mowich"] else words
 
 

@@ -295,7 +295,7 @@ def check_outputs(result: Result, kernel: Kernel) -> None:
         if not hasattr(value, "shape") or kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
             code = getattr(kernel.func, "__code__", None)
             raise UserError(
-                "the kernel returns what is no tensor",
+                "the kernel returns something that is not a tensor",
                 where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
                 given=type(value).__name__ if callable(value) else value,
                 allowed="tensors in HBM, also in tuples, lists and dicts; or nothing",

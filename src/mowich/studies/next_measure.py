@@ -127,7 +127,7 @@ def next_measurements(asked: NextRequest) -> NextMeasurements:
     facts = facts_of_result(result) if asked.facts is None else asked.facts
     if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
-            "is of a question that measurements are not chosen for",
+            "is a question that no measurements are chosen for",
             field="for",
             given=asked.question,
             allowed="compare or plan, with --train or --serve, and no load (--rate, --users)",
@@ -168,7 +168,7 @@ def _number(result: Result, facts: Facts, system: System, asked: NextRequest) ->
         if path not in ranged:
             allowed = ", ".join(name_of(result, one) for one in ranged)
             raise UserError(
-                f"is no number with a range, of a row of {system.chip}",
+                f"is not a number with a range in a row of {system.chip}",
                 field="number",
                 given=asked.number,
                 allowed=allowed,

@@ -174,7 +174,7 @@ def _picked(data: Result, rows: Sequence[Result], pick: str | None, where: str) 
         if len(planned) == 1 or (planned and len(set(names)) == 1):
             return planned[0]
         raise UserError(
-            "several rows: which of them was run?",
+            "the result has several rows: say which of them was run",
             where=where,
             field="pick",
             allowed=", ".join([f"1 to {len(rows)}", *dict.fromkeys(names)]) if rows else "none: it has no row",
@@ -184,7 +184,7 @@ def _picked(data: Result, rows: Sequence[Result], pick: str | None, where: str) 
     if names.count(pick) == 1:
         return names.index(pick) + 1
     allowed = ", ".join([f"1 to {len(rows)}", *(name for name in dict.fromkeys(names) if names.count(name) == 1)])
-    raise UserError("is no row of the result", where=where, field="pick", given=pick, allowed=allowed)
+    raise UserError("is not a row of the result", where=where, field="pick", given=pick, allowed=allowed)
 
 
 def _trained_plan(inputs: Result, row: Result) -> dict[str, str]:

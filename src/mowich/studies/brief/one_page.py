@@ -104,7 +104,12 @@ def asked_once(asked: BriefRequest) -> Known:
     """The answers that the questions read. Raises UserError where a rival is Trainium 3 itself, and where the first
     model has no plan on it."""
     if SUBJECT in asked.against:
-        raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
+        raise UserError(
+            "a brief is about Trainium 3, which cannot be its own rival",
+            field="against",
+            given=SUBJECT,
+            allowed="other machines",
+        )
     with course(len(BRIEF_SIZES) + len(asked.models) + 5) as begin:
         return _known(asked, begin)
 
