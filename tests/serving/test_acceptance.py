@@ -97,7 +97,7 @@ def test_published_lengths_are_read_from_facts(tmp_path: Path) -> None:
         ("{accepted_by_position: [0.8, high]}", "allowed: numbers from 0 to 1"),
         ("{accepted_by_position: [0.6, 0.8]}", "marginal shares do not rise"),
         ("{accepted_by_position: [0.8], positions: margin}", "did you mean 'marginal'?"),
-        ("{accepted_by_position: [0.8], accepted: 1.8}", "speculation.accepted_by_position: accepted says already"),
+        ("{accepted_by_position: [0.8], accepted: 1.8}", "speculation.accepted_by_position: accepted already says"),
         ("{accepted: 1.8, positions: marginal}", "speculation.positions: goes with accepted_by_position"),
         ("{accepted_by_positions: [0.8]}", "did you mean 'accepted_by_position'?"),
         ("{published: kimi-k3, tokens: 3}", "did you mean 'kimi-k3-dspark'?"),

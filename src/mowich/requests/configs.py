@@ -120,7 +120,8 @@ def settings_of_engines(reader: QuestionReader, chosen: Mapping[str, str], engin
         tables = [setting_arguments(program).get(name, {}) for program in ("vllm", "sglang", "trtllm")]
         if value not in {_said(own["absent"]) for own in tables if "absent" in own}:
             reader.note(
-                f"plan.{name}={value} of {reader.said(PLAN_FILE)} is no setting of {', '.join(engines)}, and left out"
+                f"plan.{name}={value} of {reader.said(PLAN_FILE)} is not a setting of"
+                f" {', '.join(engines)}, and is left out"
             )
     return out
 

@@ -295,7 +295,7 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
     known = ("accepted", "accepted_by_position", "published", "acceptance")
     ways = [key for key in known if node.raw(key) is not None]
     if len(ways) > 1:
-        node.problem(ways[1], f"{ways[0]} says already what is accepted", given=node.raw(ways[1]), fix="leave one out")
+        node.problem(ways[1], f"{ways[0]} already says what is accepted", given=node.raw(ways[1]), fix="leave one out")
     by_position = _by_position(node)
     tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED)) if "tokens" in node else None
     if "published" in node:
