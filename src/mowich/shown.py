@@ -27,10 +27,10 @@ Result = Mapping[str, Any]
 what stands under each."""
 
 NO_COLUMNS = ("spread", "breakdown", "coverage")
-"""Of an estimate and of a row, what is no column."""
+"""Parts of an estimate and of a row that are not columns."""
 
 LEFT_OUT = (*NO_COLUMNS, "unit", "reason_of")
-"""The same of plain numbers."""
+"""Parts that plain numbers leave out."""
 
 
 class Text(str):

@@ -58,7 +58,7 @@ def write_fleet_bundles(
 
 
 def assigned_in(assign: Sequence[Assignment], period: str | None) -> list[Assignment]:
-    """The assignments of a period, each task and system once; of every period the first where none is named."""
+    """The assignments of a period, each task and system once; where no period is named, the first of each over all."""
     chosen: dict[tuple[str, str], Assignment] = {}
     for one in assign:
         if one.chips > 0 and period in (None, one.period):

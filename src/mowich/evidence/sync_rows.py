@@ -42,7 +42,7 @@ _METHODS: Mapping[tuple[str, str], SyncMethod] = {
 receives the whole model over its own link."""
 
 _LINKS_OF = {"h20": "h200"}
-"""Hardware without facts of its own -> a machine with the same links, which are all that a sync takes of it."""
+"""Hardware without facts of its own -> a machine with the same links: a sync depends on links alone."""
 
 _SHAPES = {"Qwen2.5-Math-7B": "qwen2.5-7b"}
 """Models without facts of their own -> one of the same shapes."""

@@ -387,7 +387,7 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
 
 
 SMALL_SHARE = 1e-5
-"""Less than this share of a run is what a solver's tolerance leaves over."""
+"""A smaller share of a run is left over by the tolerance of the solver."""
 
 LEAST_UNITS = 1e-4
 """Least work of a task at any time, in units of its fastest system: with less, a solver's tolerance is of the same

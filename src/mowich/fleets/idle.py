@@ -51,7 +51,7 @@ class _Why:
 
 
 def idle_systems(problem: FleetProblem, rates: TaskRates, answer: Answer) -> tuple[IdleSystem, ...]:
-    """Every system of which more than `LEAST_IDLE` stands idle, most idle chip-periods first."""
+    """Every system with more than `LEAST_IDLE` of its chips idle, that with most idle chip-periods first."""
     out = []
     for choice in problem.choices:
         mine = [u for u in answer.uses if u.system == choice.name]

@@ -64,8 +64,8 @@ def _listed(folder: Path) -> dict[str, str]:
 
 def write_bundle(folder: Path, bundle: Bundle, forecast: str, pick: int) -> WrittenBundle:
     """Write a bundle with its forecast (JSON), of which it runs the row `pick`, from 1. Files of an earlier bundle are
-    replaced; those that the new one has not go, unless somebody changed them. Raises UserError where the folder is not
-    fit, or cannot be written to; then all files are as before."""
+    replaced; those that the new one does not have are removed, unless somebody changed them. Raises UserError where the
+    folder is not fit, or cannot be written to; then all files are as before."""
     before = check_folder(folder)
     files = [
         *bundle.files,

@@ -420,7 +420,7 @@ def _check_members(graph: Graph, members: Sequence[int]) -> None:
 
 
 def slower_by(before_s: float, after_s: float) -> float:
-    """How many times as long a collective takes on what is left of a machine, at least as long as before.
+    """Time of a collective on what is left of a machine, over its time before; at least 1.
 
     >>> slower_by(2.0, 3.0), slower_by(2.0, 1.0), slower_by(0.0, 1.0)
     (1.5, 1.0, 1.0)

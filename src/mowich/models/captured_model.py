@@ -15,7 +15,7 @@ from mowich.models.traced import EACH_TOKEN, Traced
 _SAME = 1e-3
 """Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
 _NEAR = 1e-2
-"""The same where it is told, and the config still counts."""
+"""Share up to which the difference is told and the config still counts; above it, the code counts."""
 _TOLD = 3
 """Modules that a doubt names."""
 

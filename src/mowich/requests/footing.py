@@ -168,7 +168,7 @@ class Footing:
 
 
 ON_CHIPS = Footing()
-"""The same number of chips, or the one of each name."""
+"""Every system has the same number of chips, or the number in its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

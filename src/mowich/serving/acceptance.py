@@ -36,7 +36,8 @@ def kept_by_marginals(shares: Sequence[float]) -> float:
 
 
 def kept_by_conditionals(shares: Sequence[float]) -> float:
-    """The same where each share is of the drafts that were accepted so far: 1 + a1 + a1 a2 + a1 a2 a3 + ...
+    """Tokens kept of a step, where each share counts drafts whose positions before were all accepted:
+    1 + a1 + a1 a2 + a1 a2 a3 + ...
 
     >>> round(kept_by_conditionals([0.8, 0.6, 0.4]), 3)
     2.472

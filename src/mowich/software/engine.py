@@ -270,7 +270,7 @@ class EngineWires(Columns):
     """Transfers to the next context rank."""
 
     def free(self) -> EngineWires:
-        """The same with messages that take no time."""
+        """These wires, with messages that take no time."""
         return EngineWires(*(getattr(self, f.name).free() for f in fields(self)))
 
 
@@ -427,14 +427,13 @@ class EngineCosts(Columns):
         return np.asarray(self.rows_half * np.where(getattr(self, f"is_low_{kind}") > 0, self.low_rows, 1.0))
 
     def within_published(self) -> EngineCosts:
-        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
-        fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
+        """These costs, with no rate above the published one and the busiest rank at least as busy as the mean. Ranges
+        of fitted shares pass 1, and a user's own shares may. `engines` makes every `EngineCosts` so."""
         capped = {name: np.minimum(getattr(self, name), 1.0) for name in _SHARES}
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
     def at_published(self) -> EngineCosts:
-        """The same at the published rates of the chip, with no fixed time and no transfers: what no engine
-        is faster than."""
+        """These costs at the published rates of the chip, with no fixed time and no transfers: no engine is faster."""
         one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
         best = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
         return replace(self, wires=self.wires.free(), **best, **dict.fromkeys(_ADDED, none))

@@ -140,7 +140,7 @@ class Forecasts(Shown):
 
     @property
     def scored(self) -> tuple[FrozenForecast, ...]:
-        """Those of which something was measured."""
+        """The forecasts that something was measured for."""
         return tuple(row for row in self.rows if row.status != "open")
 
     @property

@@ -19,7 +19,7 @@ class Bounded(TypedDict, total=False):
 
 
 class Narrowed(Bounded, total=False):
-    """The same with the only pair of plans that the search takes: of prefill and of decode workers."""
+    """Bounds, and the only pair of plans that the search takes: of prefill and of decode workers."""
 
     pair: tuple[int, int]
 

@@ -77,8 +77,8 @@ class Deployment:
     encode_s: Floats | None = None
 
     def with_beside(self, beside_B: Floats, encode_s: Floats | None = None) -> Deployment:
-        """The same with so many bytes of each device taken by an encoder and its embeddings [n]: kept as the engine
-        keeps its own. encode_s: of the images of a request [n]."""
+        """These plans, where an encoder and its embeddings take `beside_B` bytes of each device [n], reserved as the
+        engine reserves its own. encode_s: seconds for the images of a request [n]."""
         around = replace(self.around, reserve_B=self.around.reserve_B + beside_B)
         return replace(self, around=around, beside_B=beside_B, encode_s=encode_s)
 

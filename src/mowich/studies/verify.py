@@ -53,11 +53,11 @@ FORECAST_FIGURES: Mapping[str, Mapping[str, str]] = {
         "p99_tpot_s": "time per output token, 99th percentile",
     },
 }
-"""Kind of forecast -> number of its row that a log measures -> the same in words. A steady load is predicted without
-its start, at which all requests come together: the median of a run has not seen it, the mean has."""
+"""Kind of forecast -> number of its row that a log measures -> its name in words. A steady load is predicted without
+its start, when all requests come together: the mean of a run holds it, the median does not."""
 
 LOAD_NEAR = 0.02
-"""The same for requests at a time, and for requests per second."""
+"""Share by which requests at a time, or requests per second, may differ from those of the forecast."""
 
 
 class Verification(Shown):
