@@ -577,7 +577,7 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
 
 
 class _Columns(TypedDict):
-    """Of `Anchors`, as they are kept beside their file."""
+    """Fields of `Anchors` that are kept in a file beside the rows."""
 
     ids: Sequence[str]
     sources: Sequence[str]

@@ -66,7 +66,7 @@ PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Factor -> (times that it multiplies, rates that it divides), of `EngineCosts`."""
 PROFILE_FACTORS = (*PROFILED, "sweep_attention")
-"""What a profile gives: the factors above, and attention of its own for passes over sequences of one length."""
+"""What a profile gives: the factors above, and another factor of attention for passes over sequences of one length."""
 
 USUAL_ANSWER = 1024.0
 """Tokens of the answers at which the share of guesses that are kept is stated."""
@@ -149,7 +149,7 @@ def arithmetic(weights: str, system: System) -> str:
 
 
 def is_expanded(weights: str, system: System) -> bool:
-    """Whether a format is narrower than what the chip multiplies it in."""
+    """Whether a format is narrower than the format in which the chip multiplies it."""
     return arithmetic(weights, system) in ("w4", "w8")
 
 
@@ -210,7 +210,8 @@ def _is_open(case: Served, name: str) -> bool:
 
 
 def _setting_paths(case: Served) -> dict[str, str]:
-    """Constants that depend on what the engine was started with: where nobody says, the mean over measured rows."""
+    """Constants that depend on the options of the engine's start; where they are not stated, the mean over measured
+    rows."""
     launch, engine = case.plan.launch, f"serving.{case.engine}"
     out = {name: f"{UNSTATED}.{case.engine}_{name}" for name in _SETTINGS if _is_open(case, name)}
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few

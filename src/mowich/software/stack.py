@@ -187,7 +187,7 @@ class Stack:
 
     @property
     def is_adamw(self) -> bool:
-        """Whether the optimizer is the stack's own: that which kernels written by hand are of."""
+        """Whether the optimizer is the stack's own; kernels written by hand are made for that one."""
         return self.optimizer == ADAMW
 
 
@@ -219,7 +219,7 @@ class Platform(System):
 
     @property
     def not_shipped(self) -> tuple[str, ...]:
-        """Precisions that the chip multiplies in and training could run in, of which the stack ships no recipe."""
+        """Precisions in which the chip multiplies and could train, but for which the stack ships no recipe."""
         return tuple(p for p in self.precisions if p not in self.ships and p in self.peak_flops)
 
 

@@ -550,7 +550,7 @@ def _coverage(
 
 
 PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
-"""Pools, each with what its replicas did."""
+"""Pools, each with the figures of its replicas."""
 
 
 def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:

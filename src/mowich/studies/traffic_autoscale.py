@@ -157,7 +157,7 @@ def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_ap
 
 
 def _check_keys(node: Node, named: Sequence[str]) -> None:
-    """No key is of a rule that is not asked for."""
+    """A key belongs to a rule that is asked for."""
     for key in dict.fromkeys(key for name, keys in _KEYS.items() if name not in named for key in keys):
         if key in node and not any(key in _KEYS[name] for name in named):
             of = " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys)
@@ -165,7 +165,8 @@ def _check_keys(node: Node, named: Sequence[str]) -> None:
 
 
 def _check_limits(node: Node, named: Sequence[str], slo: Mapping[str, float], is_apart: bool) -> None:
-    """Rules that plan by limits have them: one of both, or of pools apart each its own."""
+    """Rules that plan by limits need one: of TTFT or TPOT, and of both where prefill and decode have pools of their
+    own."""
     limits = ("ttft", "tpot")
     lacks = [x for x in limits if x not in slo] if is_apart else [] if set(limits) & set(slo) else ["ttft"]
     planner = next((name for name in ("sla", "forecast") if name in named), None)
@@ -219,7 +220,7 @@ def _start(node: Node) -> float | StartupAsk:
 
 
 def _usual(facts: Facts | None, name: str) -> float:
-    """What planners do unless told otherwise; facts: None where no rule hears it, so that it is not read."""
+    """The defaults of planners; facts: None where no rule uses them, so that they are not read."""
     return 1.0 if facts is None else facts.number(f"serving.planner.{name}")
 
 

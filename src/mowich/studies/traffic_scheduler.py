@@ -35,7 +35,7 @@ _COMPILED = (
 @dataclass(slots=True, kw_only=True)
 class SchedulerReader:
     """The keys of a scheduler, each in common words or in those of the engine. own: the engine's scheduler, None where
-    it has none of its own."""
+    the engine has no scheduler that is described."""
 
     node: Node
     facts: Facts

@@ -42,7 +42,7 @@ class StepTimes:
     windows: tuple[tuple[float, float], ...]
     """(tokens, seconds per token) of layers with a window."""
     prefill_step: float
-    """Seconds that a step with prompt tokens takes beside."""
+    """Seconds that prompt tokens add to a step."""
     pair: float
     """Seconds per (prompt token, attended token) of long prompts in one batch."""
     window_pairs: tuple[tuple[float, float], ...]
