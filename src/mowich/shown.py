@@ -376,7 +376,7 @@ class Shown:
 
     @property
     def facts_read(self) -> tuple[str, ...]:
-        """Paths of the facts that the answer read, sorted; empty for what is no answer to a question.
+        """Paths of the facts that the answer read, sorted; empty for an object that answers no question.
 
         Units: none.
 
@@ -391,7 +391,7 @@ class Shown:
     @property
     def digest(self) -> str:
         """16 hex digits of the question, of the facts that its answer read and of the version of Mowich: the same
-        digest means the same answer. "" for what is no answer to a question.
+        digest means the same answer. "" for an object that answers no question.
 
         Units: none.
 

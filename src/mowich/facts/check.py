@@ -275,7 +275,7 @@ def _grade_problems(path: str, leaf: Mapping[str, object], fact: Fact) -> Iterat
 
 
 def _readable(facts: Facts, path: str) -> Fact | None:
-    """The fact at a path; None where there is none, or one that cannot be read (that has a line of its own)."""
+    """The fact at a path; None where there is no fact, or where it cannot be read (which another line tells)."""
     try:
         return facts.get(path)
     except UserError:

@@ -227,8 +227,8 @@ _MEANT: Mapping[str, tuple[tuple[float, str], ...]] = {
     "W": ((0.2, ""), (5.0, "kW"), (1e5, "W")),
     "Hz": ((0.1, ""), (10.0, "GHz"), (1e4, "MHz")),
 }
-"""Below which number of a field of chips and machines which unit is meant; above the last, and below the first, none is
-guessed."""
+"""For fields of chips and machines: below which number which unit is meant. Above the last number and below the first
+no unit is guessed."""
 
 
 def unit_meant(number: str, wanted: str) -> str:
@@ -262,7 +262,7 @@ def no_unit(shown: str, wanted: str) -> UserError:
 
 
 def read_fact_quantity(path: str, text: str, known: str | None = None) -> Quantity:
-    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none;
+    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for other text;
     `check_unit` and `check_value` come after."""
     wanted = unit_of(path, known)
     if wanted and not is_plain_number(wanted) and re.fullmatch(rf"\s*[+-]?{NUMBER}\s*", text):

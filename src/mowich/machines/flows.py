@@ -247,8 +247,8 @@ def _every_pair(of: Classes, members: Sequence[int], bytes_: float) -> list[Clas
 
 
 def _is_bound_by_network(of: Classes, members: Sequence[int]) -> bool:
-    """Whether all that chips of one unit exchange takes less time, all of it over the slowest link inside, than what
-    one chip sends to other units."""
+    """Whether the exchange inside a unit, all of it over the slowest link inside, takes less time than one chip needs
+    to send to other units."""
     if max(of.count) < 2:
         return False
     graph, n = of.graph, of.ranks(members)

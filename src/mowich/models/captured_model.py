@@ -72,7 +72,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
 
 
 def _one_layer(captured: Captured) -> Captured:
-    """The record of a module without repeats: all that it computes beside its head is one layer."""
+    """The record of a module without repeats: everything but its head is one layer."""
     head = _head(captured)
     once, parts = captured.outside, captured.components
     layer = replace(once, products=tuple(p for p in once.products if p is not head), params=parts.other)

@@ -286,8 +286,8 @@ def _shapes(
 ) -> dict[str, np.ndarray]:
     """Every legal combination of the degrees, without the data-parallel one, as columns.
 
-    Shapes come first, so that the cross product with modes stays small. Each choice has an axis of its own: so a rule
-    looks at the choices that it is about, and only rows that all rules leave are written out.
+    Shapes come first, so that the cross product with modes stays small. Each choice has its own axis, so a rule looks
+    only at its choices, and only rows that pass all rules are written out.
     """
     runs = pipelines(columns["schedule"], columns["vpp"])
     names = ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")

@@ -156,7 +156,7 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
 
 
 def check_program_name(name: str) -> None:
-    """Raises UserError for a name that is none of a program."""
+    """Raises UserError for a name that no program has."""
     from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
 
     wrapper, _, inner = name.partition(":")

@@ -161,7 +161,7 @@ class Footing:
         return "rent" if self.budget is not None and term == "default" else term
 
     def inputs(self) -> dict[str, object]:
-        """As a result states what is no chips: money, days and power."""
+        """What a result states besides chips: money, days and power."""
         paid = {} if self.budget is None else {"budget_usd": self.budget, "days": self.days}
         untold = {"tokens": None} if paid and not self.has_tokens else {}
         return {**paid, **untold, **({} if self.power is None else {"power_W": self.power})}

@@ -260,7 +260,7 @@ def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
 
 
 def read_as_of(reader: QuestionReader, field: Field[str]) -> date | None:
-    """The day of a field; what is none is a problem."""
+    """The day of a field; other text is a problem."""
     from mowich.facts.freshness import read_day
 
     said, day = reader.get(field), None

@@ -24,7 +24,7 @@ Q = TypeVar("Q")
 
 
 def question_words(question: str) -> list[str]:
-    """The words of a command in quotes, without "mowich". Raises UserError for what is no command.
+    """The words of a command in quotes, without "mowich". Raises UserError for text that is not a command.
 
     >>> question_words("mowich fit llama-3.1-70b --train --on 'trn3:64'")
     ['fit', 'llama-3.1-70b', '--train', '--on', 'trn3:64']

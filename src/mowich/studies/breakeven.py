@@ -33,7 +33,7 @@ class Rival(Protocol):
 
 NO_PRICE = unknown_estimate("USD/chip/h", "no other row with a known price")
 NO_POWER = unknown_estimate("W", "no other row with a known power")
-"""What a row has before it is set against others, and where there are none."""
+"""The values of a row that is not set against others, or has no others."""
 
 R = TypeVar("R", bound=Rival)
 

@@ -187,7 +187,7 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
 
 
 _MANY = 50
-"""Frames of a file of kernels that show that it is the one which calls itself without end."""
+"""Frames of a file of kernels from which on the file is the one that calls itself without end."""
 
 
 def _of_guest(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

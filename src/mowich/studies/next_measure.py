@@ -36,7 +36,7 @@ from mowich.sums import float_sum
 from mowich.writing import write_file
 
 ASKED_NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
-"""Numbers of a row that are asked of where none is named: the first that has a value and a range."""
+"""Numbers of a row that are asked about where no number is named: the first that has a value and a range."""
 _LEAST_TAKEN = 0.01
 """A measurement that takes less than this share off the half-width of the answer is not told."""
 ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
@@ -182,7 +182,7 @@ def _number(result: Result, facts: Facts, system: System, asked: NextRequest) ->
 
 
 def _offers(asked: _Asked) -> MeasuringOffers:
-    """All that could be measured; the last part of the range is what no offer tells of."""
+    """Everything that could be measured; the last part of the range is told by no offer."""
     result, facts, system = asked.result, asked.facts, asked.system
 
     def with_sets(sets: Sequence[str]) -> Result | None:

@@ -175,7 +175,7 @@ def tabled_shares(
 
 
 def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]:
-    """A coverage of which tables hold a share, 0 to 1."""
+    """A coverage where tables hold a share, 0 to 1."""
     rest = {kind: part * (1.0 - share) for kind, part in coverage.items()}
     return {SIMULATED: share, **rest} if share > 0 else rest
 

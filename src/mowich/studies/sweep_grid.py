@@ -64,7 +64,7 @@ _TRAINED = ("site_link", "outer_every", "sites", "fill", "document", "task", "to
 _SERVED = ("accept", "cached", "ttft", "tpot", "isl", "osl")
 """Axes of a serving job, outermost first; its engine is an axis of its own."""
 _WORDS = ("models", "on", "task", "engine")
-"""Axes that are no numbers: ".." in one is no range."""
+"""Axes of words: ".." in one does not make a range."""
 _FIELDS = {field.name: field for field in (*AXES_OF_TRAINING, *AXES_OF_SERVING)}
 _TRACES = (".jsonl", ".json", ".csv", ".yaml", ".yml")
 """Files that may stand in the place of a share of cached prompts."""
@@ -230,7 +230,7 @@ def values_of(text: str) -> list[str]:
 
 def _words_of(key: str, value: object, *, split: bool) -> list[object]:
     """The values that one value of an axis stands for: a range, or with `split` a text with commas. Raises UserError
-    for a range that is none."""
+    for a malformed range."""
     if not isinstance(value, str):
         return [value]
     is_file = key == "cached" and value.endswith(_TRACES)
@@ -308,7 +308,7 @@ class _Axes:
         return field.name if self._edge is None or field.name in self.vary else field.spelled(self._edge)
 
     def others(self) -> list[str]:
-        """Keys that are varied and are no axis of the question: fields of the plan and facts."""
+        """Keys that are varied but are not an axis of the question: fields of the plan, and facts."""
         return [key for key in dict.fromkeys((*self.varied, *self.vary)) if key not in _MACHINES and key not in _FIELDS]
 
 

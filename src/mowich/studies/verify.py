@@ -300,7 +300,7 @@ def _chips(record: MeasuredRecord, devices_per_chip: int) -> float | None:
 
 def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord | RefusedRecord:
     """A record with what the file beside its log says of the plan, where the log does not; refused where the two
-    contradict each other. Raises UserError for a system that is none."""
+    contradict each other. Raises UserError for a system that is not known."""
     given = planned_cells(record.kind, beside)
     size = parse_spec(beside.on)[1] if beside.on else None
     if size is not None and size.isdigit() and not record.cells.get("devices"):

@@ -215,7 +215,7 @@ class LayerTimes:
     forward: Mapping[str, Floats]
     """Of the forward pass, by COMPUTED and EXCHANGED; of exchanges the exposed share."""
     backward: Mapping[str, Floats]
-    """Of the backward pass, what is no multiple of the forward pass."""
+    """The time of the backward pass that is not a multiple of the forward pass."""
     late: Mapping[str, Floats]
     """By EXCHANGED, what the software can issue early and finds no compute to run beside: waits for the host hide
     it."""

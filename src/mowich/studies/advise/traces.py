@@ -391,8 +391,8 @@ def loaded_once(trace: Trace, site: KernelLine) -> Trace | None:
 
 
 def shared_loads(trace: Trace, site: KernelLine, share: int, costs: EditCosts) -> Trace | None:
-    """A trace in which a line that loads the same bytes again and again does so once in `share` times: as many turns of
-    the loop around it take their part of a tile while it is there. costs: gets the loads that are none."""
+    """A trace in which a line that loads the same bytes again and again loads them once in `share` times: that many
+    turns of the loop around it use the tile while it is there. costs: gets the loads that are left out, at no cost."""
     kind, kinds = np.array(trace.kind, np.int64), list(trace.kinds)
     c, seen, none = ChangedTrace.of(trace), defaultdict[tuple[int, ...], int](int), dict[int, int]()
     for i in _at(trace, site):

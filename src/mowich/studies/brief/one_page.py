@@ -97,7 +97,7 @@ _PROPERTIES = {
 """Properties of a gap in plain words."""
 
 _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
-"""Amounts of memory that are looked at, of today's: even steps, of which one is twice today's."""
+"""Amounts of memory that are looked at, over today's: even steps, one of them twice today's."""
 
 
 def asked_once(asked: BriefRequest) -> Known:

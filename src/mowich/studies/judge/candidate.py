@@ -262,8 +262,8 @@ def _busiest(active_s: Mapping[str, float]) -> str | None:
 
 
 def runs_of(value: bytes) -> tuple[list[CandidateRun], str]:
-    """(The runs that a candidate's process told, why there are none). Nothing of it is executed or believed to have a
-    form: raises UserError where it has another one."""
+    """(The runs that a candidate's process told, why there are none). Nothing of the answer is executed, and its form
+    is checked: raises UserError for another form."""
     from mowich.neuroncore.order import KernelSide
 
     try:
