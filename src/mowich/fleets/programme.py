@@ -368,6 +368,11 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
             for s, columns in mine:
                 build.add(row, columns[window], shares[s][window])
             _links(build, problem, workload, task, -1, mine, shares, at)
+    _limit_rows(build, workload, at, {name: float(c.unit_chips) for name, c in by_name.items()})
+
+
+def _limit_rows(build: _Builder, workload: Workload, at: Layout, unit_chips: Mapping[str, float]) -> None:
+    """A workload that runs on one system picks one at most, and one with a limit of chips stays below it."""
     if picks_of := [c for (w, _), c in at.picks.items() if w == workload.name]:
         build.add(
             build.row(-np.inf, 1.0, Says(kind="one system", subject=workload.name, period=-1, unit="system")),
@@ -375,13 +380,13 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
             1.0,
         )
     if workload.max_chips:
-        for t in window:
+        for t in range(workload.first, workload.last + 1):
             row = build.row(
                 -np.inf, workload.max_chips, Says(kind="chips at once", subject=workload.name, period=t, unit="chip")
             )
             for (n, s), columns in at.work.items():
                 if any(task.name == n for task in workload.tasks):
-                    build.add(row, columns[t], float(by_name[s].unit_chips))
+                    build.add(row, columns[t], unit_chips[s])
 
 
 def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:

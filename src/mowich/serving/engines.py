@@ -423,6 +423,23 @@ def _format(weights: str) -> float:
 
 def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     """The table of paths of many cases."""
+    names, index = _indexed_paths(cases)
+    return ConstantTable(
+        names=names,
+        index=index,
+        chip=_chip_columns(cases),
+        wires=wires_of(cases),
+        speculates=np.array([c.speculates for c in cases]),
+        accept=np.array([c.accept or np.nan for c in cases]),
+        drafts=np.array([float(c.drafts) for c in cases]),
+        answer=np.array([c.answer for c in cases]),
+        released=np.array([c.released for c in cases]),
+        settings=_settings_of(cases),
+    )
+
+
+def _indexed_paths(cases: Sequence[Served]) -> tuple[tuple[str, ...], dict[str, NDArray[np.intp]]]:
+    """(Distinct paths of constants, constant -> place of each case's path among them [n])."""
     names: dict[str, int] = {}
     kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
     rows: list[dict[str, str]] = []
@@ -444,6 +461,11 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         return 0 if path is None else names.setdefault(path, len(names))
 
     index = {field: np.array([place(row, field) for row in rows], dtype=np.intp)[kind] for field in known}
+    return tuple(names), index
+
+
+def _chip_columns(cases: Sequence[Served]) -> dict[str, Floats]:
+    """What the facts of chips give to each case: field -> [n]."""
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
@@ -460,18 +482,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         how = [arithmetic(fmt, c.system) for fmt, c in zip(formats, cases, strict=True)]
         chip[f"is_low_{role}"] = [float(x in ("8", "4")) for x in how]
         chip[f"expands_{role}"] = [float(x == "w4") for x in how]
-    return ConstantTable(
-        names=tuple(names),
-        index=index,
-        chip={k: np.array(v) for k, v in chip.items()},
-        wires=wires_of(cases),
-        speculates=np.array([c.speculates for c in cases]),
-        accept=np.array([c.accept or np.nan for c in cases]),
-        drafts=np.array([float(c.drafts) for c in cases]),
-        answer=np.array([c.answer for c in cases]),
-        released=np.array([c.released for c in cases]),
-        settings=_settings_of(cases),
-    )
+    return {k: np.array(v) for k, v in chip.items()}
 
 
 def wires_of(cases: Sequence[Served]) -> EngineWires:

@@ -361,12 +361,9 @@ def read_sweep(
     if path is not None:
         root.need(*(key for key in ("models", "on", *(_SERVES if serves else _TRAINS)) if key not in found))
     named, systems, counts = map(found.axis, _MACHINES)
-    loaded = dict(one for w in named.words if (one := named.read(_loaded, w)) is not None)
-    if serves:
-        for model in loaded.values():
-            named.read(check_decodes, model)
-        stack = None
-    names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
+    loaded = _models_of(named, serves=serves)
+    trained_on = None if serves else stack
+    names = systems.all(lambda w: (equip(facts, str(w), stack=trained_on), str(w))[1])
     sizes: tuple[int | None, ...] = tuple(counts.all(asked.CHIPS.parse)) or (None,)
     notes: dict[str, None] = {}
     jobs = tuple(_jobs(found, notes, serves=serves))
@@ -402,14 +399,19 @@ def read_sweep(
         notes=tuple(notes)[:MOST_NOTES],
     )
     if len(grid) > most:
-        fix = "write them to a directory with --out DIR" if most == MAX_POINTS and len(grid) <= MAX_STORED else None
-        many = UserError(f"{len(grid)} points are more than a sweep takes ({most})", fix=fix)
-        if path is None:
-            root.report(many)
-        else:
-            root.problem(None, many.what, fix=fix)
+        _too_many(root, len(grid), most, is_file=path is not None)
     root.stop()
     return grid
+
+
+def _too_many(root: scenario.Node, points: int, most: int, *, is_file: bool) -> None:
+    """A problem with the number of points: at its file, or of the question."""
+    fix = "write them to a directory with --out DIR" if most == MAX_POINTS and points <= MAX_STORED else None
+    many = UserError(f"{points} points are more than a sweep takes ({most})", fix=fix)
+    if is_file:
+        root.problem(None, many.what, fix=fix)
+    else:
+        root.report(many)
 
 
 def asked_grid(request: SweepRequest) -> Grid:
@@ -442,6 +444,15 @@ def _serves(axes: _Axes) -> bool:
         has = (of_serving if serves else of_training or of_serving)[0].name
         axes.axis(field.name).problem(UserError(f"is an axis of {other}, and {has} is none: a sweep has one job"))
     return serves
+
+
+def _models_of(named: _Axis, *, serves: bool) -> dict[str, Model]:
+    """The models of an axis by what they are called; serving asks for models that make text."""
+    loaded = dict(one for w in named.words if (one := named.read(_loaded, w)) is not None)
+    if serves:
+        for model in loaded.values():
+            named.read(check_decodes, model)
+    return loaded
 
 
 def _loaded(word: object) -> tuple[str, Model]:
