@@ -91,7 +91,7 @@ class Columns:
         return type(self)(*(_taken(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
 
     def folded(self: C) -> C:
-        """The same with a number in place of a column [n] whose rows are all equal: to take its rows costs nothing."""
+        """These columns, where a column [n] whose rows are all equal is one number: taking its rows costs nothing."""
         return type(self)(*(_folded(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
 
     @classmethod

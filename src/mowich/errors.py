@@ -26,7 +26,7 @@ MAX_GIVEN = 160
 """Characters of a value, or of a name, that an error repeats."""
 
 MAX_WHERE = 600
-"""Characters of a place: a path is long, a word that is none may be longer."""
+"""Most characters of a place that are shown: a path is long, and a wrong word may be longer."""
 
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 """What would break a line, or colour a terminal."""
@@ -91,7 +91,7 @@ class ErrorDetails(TypedDict, total=False):
 
 
 class PlacedDetails(ErrorDetails, total=False):
-    """The same with the place."""
+    """`ErrorDetails`, and the place of the mistake."""
 
     where: str | None
     field: str | None

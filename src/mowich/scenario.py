@@ -222,7 +222,7 @@ class Node:
 
 
 def _as_float(value: object) -> float:
-    """A number of YAML. Raises TypeError for what is none."""
+    """A number of YAML. Raises TypeError for other values."""
     if not isinstance(value, SupportsFloat):
         raise TypeError
     return float(value)

@@ -28,10 +28,10 @@ Result = Mapping[str, Any]
 what stands under each."""
 
 NO_COLUMNS = ("spread", "breakdown", "coverage")
-"""Of an estimate and of a row, what is no column."""
+"""Parts of an estimate and of a row that are not columns."""
 
 LEFT_OUT = (*NO_COLUMNS, "unit", "reason_of")
-"""The same of plain numbers."""
+"""Parts that plain numbers leave out."""
 
 
 class Text(str):
@@ -403,7 +403,7 @@ class Shown:
 
     @property
     def facts_read(self) -> tuple[str, ...]:
-        """Paths of the facts that the answer read, sorted; empty for what is no answer to a question.
+        """Paths of the facts that the answer read, sorted; empty for an object that answers no question.
 
         Units: none.
 
@@ -418,7 +418,7 @@ class Shown:
     @property
     def digest(self) -> str:
         """16 hex digits of the question, of the facts that its answer read and of the version of Mowich: the same
-        digest means the same answer. "" for what is no answer to a question.
+        digest means the same answer. "" for an object that answers no question.
 
         Units: none.
 

@@ -111,8 +111,8 @@ _COUNT_SUFFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T":
 
 
 def is_digits(text: str) -> bool:
-    """Whether a text is a whole number of plain digits. `str.isdigit` takes digits that are none to `int`, or to a
-    reader.
+    """Whether a text is a whole number of plain digits. `str.isdigit` takes other digits too, which `int` refuses or a
+    reader does not expect.
 
     >>> is_digits("12"), is_digits("\u00b2"), is_digits("\uff18"), is_digits("")
     (True, False, False, False)

@@ -96,7 +96,7 @@ def replace_files(contents: Mapping[Path, str], scripts: Collection[Path] = ()) 
 def write_file(
     path: Path, content: str | bytes, *, where: str | None = None, field: str | None = None, given: object = None
 ) -> None:
-    """The same for a file that a user named. Raises UserError with this place where it cannot be written."""
+    """Write a file that a user named. Raises UserError with this place where it cannot be written."""
     with told_unwritable(where=where, field=field, given=given):
         replace_file(path, content)
 

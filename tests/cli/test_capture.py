@@ -102,7 +102,7 @@ def test_a_memory_limit_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"python": "/nowhere/python"}, ("--python", "is no program", "/nowhere/python")),
+        ({"python": "/nowhere/python"}, ("--python", "is not a program", "/nowhere/python")),
         ({"out": "/nowhere/model.json"}, ("--out", "folder")),
         ({"timeout": -1}, ("--timeout",)),
     ],

@@ -94,7 +94,7 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (serve("gb300:1", "--users", "4", "--p99-ttft", "2"), '--p99-ttft: 2 has no unit; write "2 s"'),
         (["prices", "--on", "trn3", "--life", "4"], '--life: 4 has no unit; write "4 years"'),
         (["power", "--on", "trn3", "--cap", "100"], '--cap: 100 has no unit; write "100 MW"'),
-        (["plan", *compare()[1:], "--stack", "hand-tuned"], "--stack: is a choice of compare"),
+        (["plan", *compare()[1:], "--stack", "hand-tuned"], "--stack: is a choice that only compare has"),
         (serve("trn3:1", model="bert-large"), "bert-large is an encoder"),
         (
             [

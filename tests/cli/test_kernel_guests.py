@@ -92,10 +92,10 @@ REFUSED = {
     "through(2.5)": "a bound, a step or an index is a whole number, got 2.5",
     "through('a')": "a bound, a step or an index is a whole number, got 'a'",
     "through(0, 3, 0)": "the step of a range is not 0",
-    "3": "the kernel returns what is no tensor, got 3",
-    "(copy(x), {1})": "the kernel returns what is no tensor, got {1}",
-    "Shy()": "the kernel returns what is no tensor, got <Shy>",
-    "np.array([Shy()])": "the kernel returns what is no tensor",
+    "3": "the kernel returns something that is not a tensor, got 3",
+    "(copy(x), {1})": "the kernel returns something that is not a tensor, got {1}",
+    "Shy()": "the kernel returns something that is not a tensor, got <Shy>",
+    "np.array([Shy()])": "the kernel returns something that is not a tensor",
 }
 
 
@@ -312,7 +312,7 @@ def test_within_its_limits_a_kernel_answers_as_ever(tmp_path: Path, capfd: pytes
     ("expression", "code", "said"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", 2, "the process of the kernel was ended by SIGKILL"),
-        ("3", 2, "the kernel returns what is no tensor"),
+        ("3", 2, "the kernel returns something that is not a tensor"),
     ],
 )
 def test_an_end_in_the_other_process_is_told_here(

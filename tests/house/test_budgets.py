@@ -25,7 +25,6 @@ TANGLED = {
     "serve_row": "holds the ways to make a served row again, as closures over the same row",
     "_admit": "lets requests into a step of an engine, rule by rule in its order; C has the same lines",
     "_mixed": "is one step with prompts: room, prompts, times, ends; C has the same lines",
-    "_converse": "is the loop over all moments of a fleet, one kind of moment after another; C has the same lines",
     "create_app": "holds the routes of the server, each a function of a few lines",
 }
 """Functions of complexity above 15 outside the NeuronCore, and why they stay whole."""

@@ -391,12 +391,12 @@ def test_a_bundle_replaces_a_bundle_and_leaves_other_files(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("held", "said"),
     [
-        ({"thesis.tex": "x"}, "holds thesis.tex, and no bundle"),
-        ({"a": "x", "b": "x"}, "holds a and 1 more, and no bundle"),
-        ({"bundle.json": '{"schema": "other"}'}, "is no list of a bundle"),
+        ({"thesis.tex": "x"}, "holds thesis.tex, but no bundle"),
+        ({"a": "x", "b": "x"}, "holds a and 1 more, but no bundle"),
+        ({"bundle.json": '{"schema": "other"}'}, "is not the list of files of a bundle"),
         ({"bundle.json": "{"}, "not valid JSON"),
         ({"bundle.json": '{"schema": "mowich/bundle@1", "files": {"../x": "1"}}'}, "a file outside its folder"),
-        (None, "is no folder"),
+        (None, "is not a folder"),
     ],
 )
 def test_a_folder_with_other_files_is_refused(

@@ -110,7 +110,7 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
         ("--task encode", "--tokens: is required with the task encode; for example --tokens 512"),
         (
             "--task encode --tokens 9 --steps 2",
-            "--steps: is of images and clips; leave it out, or use the task",
+            "--steps: goes with images and clips; leave it out, or use the task",
         ),
         ("--task encode --tokens 9 --seq 2", "--seq: is an option of training; leave it out, or use --train"),
         ("--task encode --tokens 9 --isl 2", "--isl: is an option of serving; leave it out, or use --serve"),
@@ -119,11 +119,14 @@ def test_every_field_of_the_job_is_on_every_edge() -> None:
             "--batch: not a count, got '9seqs'; allowed: a whole number",
         ),
         ("--task encode --tokens 9 --equal usd --chips 4", "--equal: forward passes compare on equal chips, got 'usd'"),
-        ("--task encode --tokens 9 --stack hand-tuned", "--stack: is of training and serving, got 'hand-tuned'"),
+        ("--task encode --tokens 9 --stack hand-tuned", "--stack: goes with training and serving, got 'hand-tuned'"),
         ("--task encode --tokens 9 --set plan.pp=2", "--set plan: unknown field of a plan of forward passes 'pp'"),
         ("--task encode --tokens 9 --batch 4 --set plan.batch=2", "--batch: is given twice, got '4 and plan.batch'"),
         ("--task encode --tokens 9 --set plan.cfg=3", "--set plan.cfg: guidance has two branches, got '3'"),
-        ("--serve --isl 9 --osl 9 --steps 2", "--steps: is of images, clips and encoders; leave it out, or use --task"),
+        (
+            "--serve --isl 9 --osl 9 --steps 2",
+            "--steps: goes with images, clips and encoders; leave it out, or use --task",
+        ),
         ("--train --seq 9 --batch 9seqs --tokens 1T --task encod", "--task: unknown task 'encod'"),
         ("--tokens 9", "--train: give either --train or --serve, or --task diffuse or encode, got 'neither'"),
     ],
@@ -158,11 +161,15 @@ def test_what_is_of_another_job_is_one_line(words: str, line: str, capsys: pytes
         (
             IMAGES,
             {"task": "diffuse", "steps": 9, "tokens": 9, "width": 16},
-            "forward.tokens: are what height",
+            "forward.tokens: follows from height",
         ),
         (IMAGES, {"steps": 9}, "forward.task: is required"),
         (ENCODER, {"task": "encode", "tokens": "x"}, "forward.tokens: not a count, got 'x'"),
-        (IMAGES, {"task": "difuse"}, "forward.task: no task of forward passes, got 'difuse'; allowed: diffuse, encode"),
+        (
+            IMAGES,
+            {"task": "difuse"},
+            "forward.task: is not a task of forward passes, got 'difuse'; allowed: diffuse, encode",
+        ),
     ],
 )
 def test_what_a_model_cannot_do_is_one_line(model: Model, job: dict[str, Any], line: str, facts: Facts) -> None:
@@ -172,7 +179,7 @@ def test_what_a_model_cannot_do_is_one_line(model: Model, job: dict[str, Any], l
 
 
 def test_fit_has_no_limit_of_time(facts: Facts) -> None:
-    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, and fit asks for memory"):
+    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, but fit asks for memory"):
         read(jobs.FIT, Edge.KEYWORD, {"task": "encode", "tokens": 9, "latency": "1s"}, facts, ENCODER)
 
 

@@ -350,7 +350,7 @@ def test_what_a_tier_does_not_say_is_of_the_host() -> None:
         ("{host: {}, overlap: all}", "batch, layers"),
         ("{ssd: {}, prefetch: true}", "brings blocks of ssd or remote to host memory"),
         ("{remote: {}}", "no fact says how large a remote store is"),
-        ("{ssd: {shared_link: true}}", "is of a tier that replicas share"),
+        ("{ssd: {shared_link: true}}", "goes with a tier that replicas share"),
         ("{host: {bandwidth: 0 GB/s}}", "must be at least 1"),
     ],
 )
@@ -363,9 +363,9 @@ def test_bad_tiers_say_where(tiers: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("prefix_cache: true", "prefix_cache: false", "is of a prefix cache"),
+        ("prefix_cache: true", "prefix_cache: false", "needs a prefix cache"),
         ("kv_blocks: 2000", "host_blocks: 5, host_bandwidth: 1 GB/s", "is the host tier too"),
-        ("kv_blocks: 2000", "hash_block: 40", "is no multiple of block_size"),
+        ("kv_blocks: 2000", "hash_block: 40", "is not a multiple of block_size"),
         ('"h100:2"', '"trn2:2"', "no fact says the capacity of the ssd tier"),
     ],
 )

@@ -316,7 +316,7 @@ traffic: {rate: 2, requests: 20, prompt: 500, output: 50}
         ("rate: 2", "rate: {0 s: 2, 1 apple: 3}", "unknown unit 'apple'"),
         ("rate: 2", "rate: {0 s: 0}", "traffic.rate: is 0 at all times"),
         ("rate: 2", "rate: {0 s: 2, 20 s: 0}, period: 10 s", "traffic.period: is before the last time"),
-        ("rate: 2", "rate: {0 s: 1, 10 s: 0}", "traffic.requests: more than the rate brings"),
+        ("rate: 2", "rate: {0 s: 1, 10 s: 0}", "traffic.requests: more requests than the rate brings"),
         ("rate: 2", "rate: 2, period: 1 h", "traffic.period: needs a rate along time"),
         ("rate: 2", "rate: 2, think: 3 s", "traffic.think: needs users or turns"),
         ("rate: 2", "users: 2, think: soon", "traffic.think: not a quantity"),
@@ -339,7 +339,7 @@ traffic: {rate: 2, requests: 20, prompt: 500, output: 50}
             "speculation: {draft: lama, tokens: 4, acceptance: 0.7}\ntraffic",
             "speculation.draft: unknown model",
         ),
-        ("traffic", "speculation: {tokens: 4}\ntraffic", "speculation.tokens: is of a draft model"),
+        ("traffic", "speculation: {tokens: 4}\ntraffic", "speculation.tokens: needs a draft model"),
         ("traffic", "route: nearest\ntraffic", "route: unknown route 'nearest'"),
     ],
 )

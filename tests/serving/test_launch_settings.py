@@ -239,7 +239,7 @@ def test_settings_of_a_file_that_its_engine_lacks_are_left_out(run: Run, tmp_pat
     file.write_text("python -m sglang.launch_server --model-path m --tp 8 --scheduler-recv-interval 30\n")
     serve = ("plan", "llama-3.1-70b", "--serve", "--isl", "1k", "--osl", "100", "--on", "h100:8", "--plan", str(file))
     code, out, err = run(*serve)
-    assert (code, "plan.interval=30" in err, "is no setting of vllm, and left out" in err) == (0, True, True)
+    assert (code, "plan.interval=30" in err, "is not a setting of vllm, and is left out" in err) == (0, True, True)
     code, out, err = run(*serve, "--engine", "sglang")
     assert (code, "interval=30" in out, "left out: --model-path" in err) == (0, True, True)
 

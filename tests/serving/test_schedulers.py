@@ -375,7 +375,7 @@ def test_options_in_the_words_of_each_engine() -> None:
         ),
         (
             {"on": "trn2:1", "engine": "neuron", "scheduler": {"token_generation_buckets": [512, 128]}},
-            ("is no list of buckets",),
+            ("is not a list of buckets",),
         ),
         ({"traffic": {"rate": 1, "requests": 4, "prompt": 9, "output": 9, "max_tokens": 0}}, ("traffic.max_tokens",)),
     ],

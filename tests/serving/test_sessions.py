@@ -348,7 +348,7 @@ def test_figures_of_sessions(tmp_path: Path) -> None:
         ("users: 6", "users: 6\n  rate: 2", "s.yaml:8 traffic.users: give either a rate or users"),
         ("  sessions: 12\n", "", "traffic.sessions is missing"),
         ("sessions: 12", "requests: 12", "traffic.requests: agents have sessions"),
-        ("sessions: 12", "sessions: 12\n  prompt: 3", "traffic.prompt: is of each kind of agent"),
+        ("sessions: 12", "sessions: 12\n  prompt: 3", "traffic.prompt: is stated for each kind of agent"),
         ("sessions: 12", "sessions: 12\n  cv: 2", "traffic.cv: unknown key"),
         ("sessions: 12", "sessions: 12\n  shared_prefix: 2k", "traffic.agents.coder.system: is shorter than"),
         ("turns: 3", "turn: 3", "traffic.agents.coder.turns is missing"),
@@ -391,7 +391,7 @@ def test_figures_of_sessions_need_sessions(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     head = SCENARIO[: SCENARIO.index("traffic:")]
     path.write_text(head + "traffic: {rate: 2, requests: 9, prompt: 9, output: 9}\n")
-    with pytest.raises(UserError, match=r"s.yaml: slo.task is of sessions"):
+    with pytest.raises(UserError, match=r"s.yaml: slo.task needs sessions"):
         traffic(TrafficRequest(facts=FACTS, scenario=path, draws=0))
 
 

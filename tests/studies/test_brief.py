@@ -352,7 +352,7 @@ def test_html_has_a_picture_for_each_question(answer: Result) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--against", "trn3"], "Trainium 3 is what a brief is about"),
+        (["--against", "trn3"], "a brief is about Trainium 3, which cannot be its own rival"),
         (["--against", "gb30"], "did you mean 'gb300'?"),
         (["--against", "gb300,gb300"], "is named twice"),
         (["--models", "deepseek-v33"], "did you mean"),

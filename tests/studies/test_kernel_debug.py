@@ -475,7 +475,7 @@ def test_a_reference_that_does_not_fit_is_told(file: Path) -> None:
         (lambda y: y, "the reference takes other arguments than the kernel"),
         (lambda x: {"twise": x}, "unknown tile 'twise' that the reference yields"),
         (lambda x: {"twice": x[:3]}, "'twice' of the reference has other shapes than the tiles of the kernel"),
-        (lambda x: (item for item in [3]), "the reference yields what is no tile, got 3"),
+        (lambda x: (item for item in [3]), "the reference yields something that is not a tile, got 3"),
     ]
     for reference, said in wrong:
         with pytest.raises(UserError) as refused:

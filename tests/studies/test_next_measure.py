@@ -39,9 +39,9 @@ def test_each_measurement_narrows_the_answer_further(question: str, on: str, num
 @pytest.mark.parametrize(
     ("question", "on", "number", "said"),
     [
-        ("model llama-3.1-8b", "h200:1", None, "measurements are not chosen for"),
+        ("model llama-3.1-8b", "h200:1", None, "no measurements are chosen for"),
         (SERVED, "b300:1", None, "has no row of"),
-        (SERVED, "h200:1", "1.chips_used", "is no number with a range"),
+        (SERVED, "h200:1", "1.chips_used", "is not a number with a range"),
         ("compare nosuch --serve --on h200:1", "h200:1", None, "unknown model"),
     ],
 )

@@ -57,7 +57,7 @@ def test_text_names_the_oldest_and_a_fact_that_is_set_is_not_old(capsys: pytest.
 
 def test_an_answer_has_no_clock(capsys: pytest.CaptureFixture[str]) -> None:
     for given, said in (
-        (["--stale", "90d"], "--stale: needs a day: the same question has the same answer on every day"),
+        (["--stale", "90d"], "--stale: needs a day to count from: an answer does not depend on the clock"),
         (["--as-of", "2026-12-01"], "--as-of: goes with an age of facts; add --stale 90d"),
         (["--stale", "90d", "--as-of", "1 May"], "--as-of: not a day of the calendar, got '1 May'"),
     ):
@@ -83,4 +83,4 @@ def test_explain_lists_the_old_facts_of_a_number(capsys: pytest.CaptureFixture[s
     assert run(["explain", str(file), "--all"]) == 0
     assert "age_days" not in capsys.readouterr().out, "an age is no number of the answer"
     assert run(["explain", str(file), *given]) == 2
-    assert "is of the facts of one number" in capsys.readouterr().err
+    assert "goes with the facts of one number" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_links_are_scaled_together_and_summed(facts: Facts) -> None:
         (("--of", "memory", "--to", "5 TB/s"), "--to"),
         (("--of", "memory", "--from", "200 GiB", "--to", "100 GiB"), "--from: the range ends before it begins"),
         (("--of", "memories"), "--of: unknown property 'memories'"),
-        (("--of", "software", "--from", "1 GiB"), "--from: software has releases and no amount"),
+        (("--of", "software", "--from", "1 GiB"), "--from: software is varied by its releases, and has no amount"),
         (("--of", "memory", "--points", "1"), "--points: must be at least 2"),
     ],
 )

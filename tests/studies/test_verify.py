@@ -227,7 +227,7 @@ def test_the_command_line_says_the_verdict_by_its_exit_code(
     ("words", "said"),
     [
         (["r.json"], "LOG: needs a log"),
-        (["r.json", "in.json", "--pick", "7"], "--pick: is no row of the result, got '7'; allowed: 1 to 1, h100:8"),
+        (["r.json", "in.json", "--pick", "7"], "--pick: is not a row of the result, got '7'; allowed: 1 to 1, h100:8"),
         (["empty"], "empty: holds no forecast.json"),
         (["r.json", "none.json"], "none.json: cannot be read"),
         (["r.json", "train.log"], "train.log:13: measures training, and the forecast is of serving"),

@@ -260,5 +260,5 @@ def test_hand_tuned_is_a_choice_of_comparisons_and_of_engines_that_have_one(fact
         "nxdi-megakernel",
         *(engine_for(facts, resolve(facts, s), None) for s in ("trn1", "gb300")),
     ]
-    with pytest.raises(UserError, match="is a choice of compare, got 'hand-tuned'"):
+    with pytest.raises(UserError, match="is a choice that only compare has, got 'hand-tuned'"):
         mowich.plan("llama-3.1-8b", "trn3:64", train=ASKED["train"], stack="hand-tuned")

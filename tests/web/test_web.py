@@ -384,7 +384,7 @@ def test_a_view_of_one_verb_is_the_page_of_its_answer_and_explains_its_numbers(
         ("gap", GAP, {"model": "nope"}, "model: unknown model 'nope'"),
         ("gap", GAP, {"chips": "many"}, "chips: not a count, got 'many'"),
         ("gap", GAP, {"train": {**TRAIN, "batch": "lots"}}, "train.batch: "),
-        ("value", VALUE, {"of": "software"}, "low: software has releases and no amount"),
+        ("value", VALUE, {"of": "software"}, "low: software is varied by its releases, and has no amount"),
         ("value", VALUE, {"low": "2 lightyears"}, "low: unknown unit 'lightyears'"),
         ("value", VALUE, {"low": 2e12}, "low: Input should be a valid string"),
         ("value", VALUE, {"low": "9 TB/s"}, "low: the range ends before it begins"),

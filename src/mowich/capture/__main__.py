@@ -77,7 +77,7 @@ def _values(given: Sequence[str]) -> dict[str, float]:
     made = _settings(given, "--value")
     for key, value in made.items():
         if not isinstance(value, (bool, int, float)):
-            raise CaptureError("is no number", where=f"--value {key}", given=value)
+            raise CaptureError("is not a number", where=f"--value {key}", given=value)
     return made
 
 

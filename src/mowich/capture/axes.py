@@ -66,7 +66,7 @@ class Axes:
         return top
 
     def factors(self, dim: Dim) -> list[int]:
-        """Its factors as far as they are known by now."""
+        """The factors of an axis that are known so far."""
         found: list[int] = []
         for factor in dim:
             if factor < 0:

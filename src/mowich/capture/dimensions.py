@@ -17,7 +17,7 @@ PROBES = ((2, 128), (2, 256), (3, 128), (3, 256))
 CHECKED = (5, 384)
 
 Ratios = tuple[Fraction, Fraction, Fraction, Fraction]
-"""The same where parts of tokens are counted: half of them after a convolution of stride 2."""
+"""A `Dimension` in fractions, for sizes that count parts of tokens: half of them after a convolution of stride 2."""
 
 Shapes = tuple[tuple[Ratios, ...], ...]
 """The shapes of what an operation makes."""
@@ -49,7 +49,7 @@ def fit(values: Sequence[int]) -> Dimension | None:
 
 
 def ratios(values: Sequence[int]) -> Ratios | None:
-    """The same in fractions.
+    """`fit`, in fractions.
 
     >>> [str(one) for one in ratios([64, 128, 64, 128, 192])]
     ['0', '0', '1/2', '0']

@@ -353,7 +353,7 @@ class _Writer:
         one = self._sized(index, module, name)
         if one is None:
             raise CaptureError(
-                "rows of a product are no a + b*batch + c*tokens + d*batch*tokens in whole numbers",
+                "rows of a product are not a + b*batch + c*tokens + d*batch*tokens in whole numbers",
                 where=place(op),
                 fix="let inputs(batch, tokens) count tokens where there are fewest, or fewer sizes grow with them",
             )

@@ -1,6 +1,7 @@
 """What one traced forward pass did: operations in order, with the tensors that flow between them.
 
-Plain data without PyTorch, so that what follows from a graph (roles of weights, kinds of layers) is tested without it.
+Plain data without PyTorch, so that roles of weights and kinds of layers, which follow from a graph, are tested without
+it.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def loaded(spec: str) -> tuple[Any, str]:
         sys.path.insert(0, str(path.resolve().parent))
         found = importlib.util.spec_from_file_location(path.stem, path)
         if found is None or found.loader is None:
-            raise CaptureError("is no Python file", where=name)
+            raise CaptureError("is not a Python file", where=name)
         module = importlib.util.module_from_spec(found)
         sys.modules[path.stem] = module
         with users_code("importing it", name):
@@ -94,7 +94,7 @@ def function_of(module: Any, name: str, spec: str) -> Callable[..., Any]:
         known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise CaptureError(f"no function {name!r}", where=spec, allowed=", ".join(sorted(known)) or "none is there")
     if not callable(found):
-        raise CaptureError(f"{name!r} is no function", where=spec, given=type(found).__name__)
+        raise CaptureError(f"{name!r} is not a function", where=spec, given=type(found).__name__)
     made: Callable[..., Any] = found
     return made
 
@@ -134,7 +134,7 @@ def built(spec: str, settings: Mapping[str, Any], inputs: str | None, name: str 
     if inputs is not None:
         made_inputs = function_of(module, inputs, spec)
     if made_inputs is not None and not callable(made_inputs):
-        raise CaptureError("inputs is no function (batch, tokens)", where=spec, given=type(made_inputs).__name__)
+        raise CaptureError("inputs is not a function (batch, tokens)", where=spec, given=type(made_inputs).__name__)
     return Built(module=settled(made), inputs=made_inputs or _tokens_for(made, spec), name=name or function)
 
 

@@ -9,7 +9,7 @@ nothing that is split without one stands against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -75,6 +75,16 @@ class _Use:
     columns: Dim
     at: int
     kind: Role | None = None
+
+
+def _summed(shape: tuple[int, ...], operand: tuple[int, ...], out: tuple[int, ...]) -> int | None:
+    """Which dimension of an activation a product with a weight sums over, from the end: the last one, or the one before
+    where the weight stands first. None where the sizes are of neither."""
+    if len(operand) >= 2 and shape[-1] == operand[-2] and out[-1] == operand[-1]:
+        return -1
+    if len(shape) >= 2 and len(operand) >= 2 and shape[-2] == operand[-1] and out[-2] == operand[-2]:
+        return -2
+    return -1 if shape[-1] in operand and out[-1] in operand else None
 
 
 @dataclass(slots=True)
@@ -385,18 +395,12 @@ class _Flow:
             return
         if len(operand) == 3:
             operand = operand[1:]
-        if len(operand) >= 2 and shape[-1] == operand[-2] and out[-1] == operand[-1]:
-            columns = self.axes.new(out[-1])
-            rows, made = x[-1], (*x[:-1], columns)
-        elif len(shape) >= 2 and len(operand) >= 2 and shape[-2] == operand[-1] and out[-2] == operand[-2]:
-            columns = self.axes.new(out[-2])
-            rows, made = x[-2], (*x[:-2], columns, x[-1])
-        elif shape[-1] in operand and out[-1] in operand:
-            columns = self.axes.new(out[-1])
-            rows, made = x[-1], (*x[:-1], columns)
-        else:
+        place = _summed(shape, operand, out)
+        if place is None:
             self.lose(op)
             return
+        columns = self.axes.new(out[place])
+        rows, made = x[place], (*x[:place], columns, *x[len(x) + place + 1 :])
         self.uses.append(_Use(matrix or "", rows, columns, at))
         for bias in op.weights[:-1]:
             self.vectors.append((bias, columns))
@@ -624,16 +628,8 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
     """The axes that are split, and the uses in terms of axes. barred: axes that may not be."""
     axes = flow.axes
     all_parts = [_Parts(use, axes.leads(use.rows), axes.leads(use.columns)) for use in flow.uses]
-    makers: dict[int, list[_Parts]] = {}
-    readers: dict[int, list[_Parts]] = {}
-    for parts in all_parts:
-        if parts.use.kind in (None, "vocabulary"):
-            for axis, _ in parts.columns:
-                if axis is not None:
-                    makers.setdefault(axis, []).append(parts)
-            for axis, _ in parts.rows:
-                if axis is not None:
-                    readers.setdefault(axis, []).append(parts)
+    free = [parts for parts in all_parts if parts.use.kind in (None, "vocabulary")]
+    makers, readers = _by_axis(free, "columns"), _by_axis(free, "rows")
     possible = {
         axis for axis in makers if axis in readers and axis not in barred and not axes.marks[axis] & (MIXED | LOST)
     }
@@ -641,19 +637,8 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
     order = sorted(possible, key=lambda a: (bool(axes.marks[a] & NORMED), a in own, makers[a][0].use.at))
     split: set[int] = set()
     for axis in order:
-        if axis in split:
-            continue
-        group, todo = {axis}, [axis]
-        while todo:
-            for parts in readers[todo.pop()]:
-                more = {one for one, _ in parts.rows} - group - {None}
-                if None in {one for one, _ in parts.rows} or not more <= possible:
-                    group.add(-1)
-                    continue
-                new = {one for one in more if one is not None}
-                group |= new
-                todo += new
-        if -1 in group:
+        group = None if axis in split else _split_together(axis, readers, possible)
+        if group is None:
             continue
         taken = split | group
         clashes = any(one in taken for axis_ in group for parts in makers[axis_] for one, _ in parts.rows) or any(
@@ -662,6 +647,31 @@ def _chosen(flow: _Flow, barred: set[int]) -> tuple[set[int], list[_Parts]]:
         if not clashes:
             split = taken
     return split, all_parts
+
+
+def _by_axis(all_parts: Sequence[_Parts], side: Literal["rows", "columns"]) -> dict[int, list[_Parts]]:
+    """Axis -> the uses that have it on a side of their weight."""
+    out: dict[int, list[_Parts]] = {}
+    for parts in all_parts:
+        for axis, _ in getattr(parts, side):
+            if axis is not None:
+                out.setdefault(axis, []).append(parts)
+    return out
+
+
+def _split_together(axis: int, readers: Mapping[int, Sequence[_Parts]], possible: set[int]) -> set[int] | None:
+    """The axes that are split where one is: a weight that reads a split axis has only split rows. None where one of
+    them cannot be split."""
+    group, todo = {axis}, [axis]
+    while todo:
+        for parts in readers[todo.pop()]:
+            rows = {one for one, _ in parts.rows}
+            if None in rows or not rows - group <= possible:
+                return None
+            new = {one for one in rows - group if one is not None}
+            group |= new
+            todo += new
+    return group
 
 
 def _depends_on_itself(flow: _Flow, all_parts: list[_Parts], possible: set[int]) -> set[int]:
@@ -710,28 +720,10 @@ def roles(trace: Trace) -> dict[str, Role]:
     flow = _Flow(trace, asked=set(trace.inputs.values()))
     for at, op in enumerate(trace.ops):
         flow.follow(at, op)
-    axes, barred = flow.axes, set[int]()
-    heads = _heads(flow)
+    axes, heads = flow.axes, _heads(flow)
     for use in heads:  # split by vocabulary, so it reads whole rows
         axes.mark(use.rows, MIXED)
-    reads: dict[str, int] = {}
-    for use in flow.uses:
-        reads[use.weight] = reads.get(use.weight, 0) + 1
-    while True:
-        split, all_parts = _chosen(flow, barred)
-        found: dict[str, set[Role]] = {}
-        for parts in all_parts:
-            found.setdefault(parts.use.weight, set()).add(_role(parts, split, axes))
-        clash = {
-            axis
-            for parts in all_parts
-            if len(found[parts.use.weight]) > 1 and not found[parts.use.weight] & {"vocabulary", "experts"}
-            for axis, _ in (*parts.rows, *parts.columns)
-            if axis in split
-        }
-        if not clash:
-            break
-        barred |= {axis for axis in clash if axis is not None}
+    split, found = _settled(flow)
     vectors = {name for name, dim in flow.vectors if any(axis in split for axis, _ in axes.leads(dim))}
     whole = {name for name, dim in flow.vectors if not any(axis in split for axis, _ in axes.leads(dim))}
     order: tuple[Role, ...] = ("experts", "vocabulary", "column", "row", "unknown", "replicated")
@@ -748,6 +740,27 @@ def roles(trace: Trace) -> dict[str, Role]:
         if result[use.weight] in ("replicated", "unknown", "column"):
             result[use.weight] = "vocabulary"
     return result
+
+
+def _settled(flow: _Flow) -> tuple[set[int], dict[str, set[Role]]]:
+    """(The axes that are split, the roles in which each weight is used). Where the uses of a weight have different
+    roles, its axes are barred and all is chosen again."""
+    axes, barred = flow.axes, set[int]()
+    while True:
+        split, all_parts = _chosen(flow, barred)
+        found: dict[str, set[Role]] = {}
+        for parts in all_parts:
+            found.setdefault(parts.use.weight, set()).add(_role(parts, split, axes))
+        clash = {
+            axis
+            for parts in all_parts
+            if len(found[parts.use.weight]) > 1 and not found[parts.use.weight] & {"vocabulary", "experts"}
+            for axis, _ in (*parts.rows, *parts.columns)
+            if axis in split
+        }
+        if not clash:
+            return split, found
+        barred |= {axis for axis in clash if axis is not None}
 
 
 def _heads(flow: _Flow) -> list[_Use]:

@@ -1,4 +1,4 @@
-"""Recurrences that are taken whole, by the name of the function that runs them.
+"""Recurrences that are read as one operation, by the name of the function that runs them.
 
 A state that is carried over tokens is a loop in eager code: its operations grow with tokens and cannot be fitted. Here
 the functions of published recurrences (of transformers, mamba_ssm, flash-linear-attention and code written after them)

@@ -86,7 +86,7 @@ def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def _plain(value: Any) -> object:
-    """An argument that is no tensor, as plain data; None where it is none of these."""
+    """An argument that is not a tensor, as plain data; None where it has another type."""
     if isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(one, (bool, int, float)) for one in value):

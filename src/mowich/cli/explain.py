@@ -1,4 +1,4 @@
-"""`mowich explain`: why a number is what it is."""
+"""`mowich explain`: where a number comes from."""
 
 from __future__ import annotations
 

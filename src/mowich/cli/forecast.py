@@ -74,7 +74,8 @@ def forecast_score(asked: forecasting.ScoreRequest) -> None:
 
 
 def _answer_of(question: str) -> Result:
-    """The JSON of the answer to a question. Raises UserError for what is no question, and where it is refused."""
+    """The JSON of the answer to a question. Raises UserError for text that is not a question, and where it is
+    refused."""
     from mowich.studies.asked import ask_question
 
     return ask_question(verb_words(question))

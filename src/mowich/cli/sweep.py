@@ -93,7 +93,8 @@ def sweep(asked: scenarios.SweepRequest) -> None:
 
 
 def _verify(asked: scenarios.SweepRequest, grid: Grid, folder: Path) -> None:
-    """Say which parts are sound; exit 5 where one is damaged, or a file would be read as rows that are none."""
+    """Say which parts are sound; exit 5 where one is damaged, or where a file that is not a part would be read as
+    rows."""
     from mowich.studies.sweep_store import verify_parts
 
     found = verify_parts(folder, grid, asked.facts, term=asked.term, stack=asked.stack)

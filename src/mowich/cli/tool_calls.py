@@ -163,7 +163,7 @@ class _Files:
     sent: dict[str, str]
 
     def named(self, value: object, key: str, holds: SentText) -> object:
-        """Texts as files in the folder; names as they are. Raises UserError for what is neither."""
+        """Texts are written as files in the folder; names stay. Raises UserError for a value that is neither."""
         if isinstance(value, list | tuple):
             return [self.named(one, f"{key}_{i}", holds) for i, one in enumerate(value, 1)]
         if isinstance(value, Mapping) and holds in ("model", "result"):

@@ -152,7 +152,7 @@ class ToolVerb:
 
 
 _LEFT = frozenset(("emit", "executor", "verify"))
-"""Fields of what is no JSON, of work elsewhere, and of a folder that was written."""
+"""Fields of answers that are not JSON, of work elsewhere, and of a folder that was written."""
 _FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 _RUN: Mapping[str, SentText] = {"file": "kernel"}

@@ -1,4 +1,4 @@
-"""`mowich verify`: a log of a run beside the forecast of it."""
+"""`mowich verify`: a log of a run, compared with its forecast."""
 
 from __future__ import annotations
 

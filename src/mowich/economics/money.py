@@ -115,7 +115,7 @@ def price(
 
 
 def _no_price(facts: Facts, system_id: str, term: str, asked: Terms | None) -> str:
-    """Why there is no price of a kind, and of which kinds there is one."""
+    """Why there is no price of a kind, and which kinds have a price."""
     if term == "default":
         return WITHOUT_PRICE
     there = list(quoted_terms(facts, system_id))

@@ -23,7 +23,7 @@ POWER_PARTS = ("chip", "server", "network", "cooling")
 class Power:
     """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE
     (all-in); idle: of an idle chip, at the meter; drawn: what its node (chip and server) draws in the mean while it
-    works; drawn_system: the same with its network. Both before PUE. basis: whether that is metered."""
+    works; drawn_system: that and its network. Both before PUE. basis: whether they are metered."""
 
     parts: dict[str, Estimate]
     it: Estimate

@@ -1,4 +1,4 @@
-"""What renting a chip costs: prices that somebody quotes, and an estimate for a machine of which nobody quotes one.
+"""What renting a chip costs: prices that somebody quotes, and an estimate for a machine without a quoted price.
 
 The estimate is what the chip-hour costs a seller who owns it, times the range of rent over cost that is observed on the
 machines that have both, for each kind of seller. Commitments of years and spot are not among those quotes: neither is
@@ -124,8 +124,8 @@ def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
 
 
 def note_asked(facts: Facts, system_id: str, seller: str, held: Facts, notes: Notes) -> None:
-    """Record how what a kind of seller asks comes about: of his cost and of what is quoted, with the costs of the
-    machines that are quoted as they are in `held`."""
+    """Record how the price of a kind of seller comes about: from the seller's cost and from what is quoted, with the
+    costs of the quoted machines as they are in `held`."""
     cost, seen = _cost(facts, system_id, replace(read_terms(facts), buyer=seller)), _markups(facts, held)[seller]
     if cost is not None:
         law = told(notes, "rent", rent_of_cost, unit="USD/chip/s", note="markup: the costs of quoted machines are held")

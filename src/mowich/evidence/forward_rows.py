@@ -80,7 +80,7 @@ class PassCase:
 
 
 def read_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[PassCase | str]:
-    """Every row as a pass, or the reason why it is none."""
+    """Every row as a pass, or the reason why it is refused."""
     out: list[PassCase | str] = []
     figures: dict[tuple[str, ...], str] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""How far a predicted step may be off: the 90% half-width of ln(predicted/measured), from what the step is made of.
+"""How far a predicted step may be off: the 90% half-width of ln(predicted/measured), from the parts of the step.
 
 Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software
 (tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of

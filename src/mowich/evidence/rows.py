@@ -616,7 +616,7 @@ class _Reader(MendedCells):
         return "lora" if self.is_frozen else f"{'moe' if self.is_moe else 'dense'} {self.stack}"
 
     def measured(self, model: Model, system: Platform, job: TrainJob) -> tuple[str, float, float]:
-        """(metric, its figure, the same as seconds per step)."""
+        """(metric, its figure, the time of a step that follows from it, s)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
         metrics = table_form("training").metrics

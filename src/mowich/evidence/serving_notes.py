@@ -239,7 +239,7 @@ def skipped_metrics(row: PublishedRow) -> dict[str, str]:
 
 _MEDIANS = ("median", "p50")
 _FIRST_HALF = 2.0
-"""Rounds of requests of which the first is no more than half."""
+"""Rounds of requests, of which the first has at most half of all requests."""
 
 
 def rounds_of(campaign: ServingNote, users: float, stat: str = "") -> float:
@@ -348,7 +348,7 @@ class CompiledGraph:
 
 
 AS_MANY = CompiledGraph()
-"""A graph of as many sequences as ask, of which nothing else is said."""
+"""A graph for as many sequences as ask; nothing else is stated of it."""
 
 
 def compiled_graph(notes: Sequence[ServingNote], row: PublishedRow, *, users: float) -> CompiledGraph:

@@ -189,7 +189,7 @@ def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
 
 
 def check_mode(mode: str) -> None:
-    """Raises RefusedError for a load that lengths and concurrency do not describe, or that is none of the known."""
+    """Raises RefusedError for a load that lengths and concurrency do not describe, and for an unknown kind of load."""
     if mode and not has_word(mode, *MODE_PATTERNS):
         raise refusal("mode", mode, MODES)
     if mode.startswith("MLPerf"):

@@ -49,8 +49,8 @@ _OWN = "mowich-"
 """Sources that are our own arithmetic: the formula or reason says what a locator would."""
 
 FITTED = ("devices.", "training.", "serving.", "rl.frameworks.", "rl.constants.", "rl.sync.")
-"""Fitted constants: the value is where the fit ends, its range is what other fits gave, so the mean rule does not hold
-there."""
+"""Fitted constants: the value is the end of the fit and the range is what other fits gave, so the rule of the mean does
+not hold there."""
 
 MEAN_TOLERANCE = 0.02
 """How far the value of an estimate may lie from the geometric mean of its range before its reason has to say why
@@ -176,7 +176,7 @@ def _unknown_fields(root: Path, base: Facts) -> Iterator[UserError]:
 
 
 def _unknown_systems(root: Path, base: Facts) -> Iterator[UserError]:
-    """Names in prices and aliases that are no system, and keys of aliases that are none."""
+    """Names in prices and aliases that no system has, and keys of aliases that no alias may have."""
     systems = sorted({*base.ids("systems"), *(p.stem for p in (root / "systems").glob("*.yaml"))})
     prices = root / "prices" / "user.yaml"
     for name, leaf in _read(prices).items():
@@ -275,7 +275,7 @@ def _grade_problems(path: str, leaf: Mapping[str, object], fact: Fact) -> Iterat
 
 
 def _readable(facts: Facts, path: str) -> Fact | None:
-    """The fact at a path; None where there is none, or one that cannot be read (that has a line of its own)."""
+    """The fact at a path; None where there is no fact, or where it cannot be read (which another line tells)."""
     try:
         return facts.get(path)
     except UserError:

@@ -156,7 +156,7 @@ HIGHEST: Mapping[str, float] = {
     "B/element": 1e6,
     "B/param": 1e6,
 }
-"""SI unit -> the greatest value of a field of which the table says none."""
+"""SI unit -> the greatest value of a field for which the table states no greatest value."""
 
 _EXAMPLES: Mapping[str, str] = {
     "B/s": "4.9 TB/s",
@@ -170,10 +170,11 @@ _EXAMPLES: Mapping[str, str] = {
 """How a quantity of a unit is written."""
 
 NOMINAL = 2**30 / 1e9
-"""A capacity in "GB" may be meant in GiB: what is usable of it may be so much more than the number says."""
+"""A capacity in "GB" may be meant in GiB: its usable part may be more than the number, up to this factor."""
 
 ROUNDED = 1.01
-"""The same of a capacity in GiB, which vendors round (TPU v5p: 95 GiB, of which a program may have 95.74)."""
+"""Factor by which the usable part of a capacity in GiB may exceed it, as vendors round (TPU v5p: 95 GiB, a program
+may have 95.74)."""
 
 
 @cache
@@ -198,7 +199,7 @@ def unit_of(path: str, unit: str | None = None) -> str | None:
 
 
 def is_plain_number(unit: str | None) -> bool:
-    """Whether a unit is none: a count, a share or a ratio."""
+    """Whether a number has no unit: a count, a share or a ratio."""
     return unit in ("", "1")
 
 
@@ -226,8 +227,8 @@ _MEANT: Mapping[str, tuple[tuple[float, str], ...]] = {
     "W": ((0.2, ""), (5.0, "kW"), (1e5, "W")),
     "Hz": ((0.1, ""), (10.0, "GHz"), (1e4, "MHz")),
 }
-"""Below which number of a field of chips and machines which unit is meant; above the last, and below the first, none is
-guessed."""
+"""For fields of chips and machines: below which number which unit is meant. Above the last number and below the first
+no unit is guessed."""
 
 
 def unit_meant(number: str, wanted: str) -> str:
@@ -261,7 +262,7 @@ def no_unit(shown: str, wanted: str) -> UserError:
 
 
 def read_fact_quantity(path: str, text: str, known: str | None = None) -> Quantity:
-    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none;
+    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for other text;
     `check_unit` and `check_value` come after."""
     wanted = unit_of(path, known)
     if wanted and not is_plain_number(wanted) and re.fullmatch(rf"\s*[+-]?{NUMBER}\s*", text):

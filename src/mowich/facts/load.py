@@ -325,8 +325,8 @@ class Facts:
         return self._of_capacity(found) if at.endswith(USABLE) and isinstance(found, Fact) else found
 
     def _of_capacity(self, usable: Fact) -> Fact:
-        """What is usable of a memory, as a file states it, of the capacity that the memory has now: its share of the
-        capacity beside which it is stated stays."""
+        """The usable bytes of a memory at its present capacity: the share of the capacity that a file states for them
+        stays."""
         at = usable.path.removesuffix(USABLE) + CAPACITY
         if self.ledger is not None:
             self.ledger.note(at)
@@ -406,7 +406,7 @@ class Facts:
         return tuple(p for p, _ in leaves(node, prefix)) if isinstance(node, Mapping) else ()
 
     def leaf(self, path: str) -> Mapping[str, object]:
-        """A fact as it is written, before parsing; empty where there is none."""
+        """A fact as it is written, before parsing; empty where there is no fact."""
         node = self._node(path)
         return node if isinstance(node, Mapping) and is_leaf(node) else {}
 
@@ -681,7 +681,7 @@ def fact_files(root: Path) -> list[Path]:
 
 
 def _as_float(path: str, value: float) -> float:
-    """A number that was set. Raises UserError for a truth value, or what is no number."""
+    """A number that was set. Raises UserError for a truth value, and for anything else that is not a number."""
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise UserError("not a number", where=path, given=value)
     try:

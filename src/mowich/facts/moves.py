@@ -1,4 +1,4 @@
-"""Which facts a term rests on: those that move it. Nobody lists them beside a formula."""
+"""Which facts a term rests on: those that move it. They are found, and not listed next to a formula."""
 
 from __future__ import annotations
 

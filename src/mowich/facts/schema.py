@@ -218,8 +218,8 @@ class LastLook(Keyed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreshnessLimit:
-    """Which facts are old: those whose last look is longer ago than `older_than_s`, in seconds, on the day `as_of`, and
-    those of which no source says a day."""
+    """Which facts are old on the day `as_of`: those that were looked at more than `older_than_s` seconds before, and
+    those without a day."""
 
     older_than_s: float
     as_of: datetime.date

@@ -1,5 +1,4 @@
-"""Constants that were fitted to the same measurements: what is known of them together is more than what is known of
-each alone.
+"""Constants that were fitted to the same measurements: more is known of them together than of each alone.
 
 A measured step says little of any one constant, and much of their product. `mowich calibrate` therefore writes how its
 constants are correlated into its overlay, as the text of one fact: a line for each pair, "PATH PATH r".

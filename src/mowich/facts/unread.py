@@ -85,23 +85,33 @@ def _other_ending(entry: Path) -> UserError:
 def _check_file(
     path: Path, kind: str, data: Mapping[str, object], sources: Mapping[str, Mapping[str, object]], base: Facts | None
 ) -> list[UserError]:
-    problems = []
-    name = path.stem
-    root = f"{kind}.{name}"
+    root = f"{kind}.{path.stem}"
+    return [
+        *_unknown_keys(path, data, base),
+        *_wrong_facts(path, root, data, sources, base),
+        *(_wrong_checks(path, root, data) if kind == "claims" else ()),
+        *_bare_values(path, root, data, base),
+    ]
+
+
+def _unknown_keys(path: Path, data: Mapping[str, object], base: Facts | None) -> Iterator[UserError]:
+    """Keys at the top of a file that name neither a group nor what identifies it."""
     for key, value in data.items():
-        if not isinstance(value, Mapping) and key not in IDENTITY_KEYS:
-            where = f"{path}:{line_of(path, [str(key)])}"
-            given = UserError(
-                f"{key} is not a fact",
-                where=where,
-                given=value,
-                fix='write {value: "144 GiB", grade: user}'
-                if base is not None
-                else 'write {value: "144 GiB", source: ..., date: ..., grade: ...}',
-            )
-            problems.append(
-                given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where)
-            )
+        if isinstance(value, Mapping) or key in IDENTITY_KEYS:
+            continue
+        where = f"{path}:{line_of(path, [str(key)])}"
+        if isinstance(value, int | float):
+            example = f'write {{value: "144 GiB", {_rest_of_fact(base)}}}'
+            yield UserError(f"{key} is not a fact", where=where, given=value, fix=example)
+        else:
+            yield unknown("key", str(key), IDENTITY_KEYS, where=where)
+
+
+def _wrong_facts(
+    path: Path, root: str, data: Mapping[str, object], sources: Mapping[str, Mapping[str, object]], base: Facts | None
+) -> Iterator[UserError]:
+    """What is wrong with the facts of a file, each with its line."""
+    kind, name = root.split(".", 1)
     for leaf_path, leaf in leaves(data, root):
         keys = leaf_path.split(".")[2:]
         try:
@@ -109,36 +119,36 @@ def _check_file(
                 known_as = known_unit(base, leaf_path)
                 check_fact(leaf_path, parse_leaf(leaf_path, leaf, sources, known_as), known_as)
             is_known = base is None or base.get(leaf_path) is not None or is_profile(leaf_path, base)
-            if base is not None and name in base.ids(kind) and not is_known and kind not in ("prices",):
+            if base is not None and name in base.ids(kind) and not is_known and kind != "prices":
                 known = base.paths(root)
                 raise UserError(
                     f"unknown fact '{leaf_path}'",
                     fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is",
                 )
         except UserError as error:
-            problems.append(
-                UserError(
-                    error.what,
-                    where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}",
-                    given=error.given,
-                    allowed=error.allowed,
-                    fix=error.fix,
-                )
-            )
-    problems += [problem for problem in _wrong_checks(path, root, data) if kind == "claims"]
-    said = "grade: user" if base is not None else "source: ..., date: ..., grade: ..."
+            where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
+            yield UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+
+
+def _bare_values(path: Path, root: str, data: Mapping[str, object], base: Facts | None) -> Iterator[UserError]:
+    """Values that stand where a fact should. The words and checks of claims are no facts."""
     for group, value in _plain_values(data, []):
         is_word = len(group) > 2 and group[-1] in CLAIM_WORDS and isinstance(value, str)
-        named = kind == "claims" and (is_word or CHECK_KEY in group)
-        if len(group) > 1 and not named:
-            where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
-            wanted = fields.unit_of(".".join([root, *group]))
-            if wanted and isinstance(value, int | float):
-                what, example = f"{value} has no unit", f"{value:g} {fields.unit_meant(str(value), wanted) or wanted}"
-            else:
-                what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
-            problems.append(UserError(what, where=where, fix=f'write {{value: "{example}", {said}}}'))
-    return problems
+        named = root.startswith("claims.") and (is_word or CHECK_KEY in group)
+        if len(group) < 2 or named:
+            continue
+        where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
+        wanted = fields.unit_of(".".join([root, *group]))
+        if wanted and isinstance(value, int | float):
+            what, example = f"{value} has no unit", f"{value:g} {fields.unit_meant(str(value), wanted) or wanted}"
+        else:
+            what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
+        yield UserError(what, where=where, fix=f'write {{value: "{example}", {_rest_of_fact(base)}}}')
+
+
+def _rest_of_fact(base: Facts | None) -> str:
+    """What a fact has beside its value, in a file of a user or in one of the package, which has no base."""
+    return "grade: user" if base is not None else "source: ..., date: ..., grade: ..."
 
 
 def _wrong_checks(path: Path, root: str, data: Mapping[str, object]) -> Iterator[UserError]:

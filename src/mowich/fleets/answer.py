@@ -24,6 +24,7 @@ from mowich.fleets.problem import (
     WORK_GOALS,
     FleetProblem,
     FleetTask,
+    Offer,
     TaskRates,
     Vector,
     Workload,
@@ -178,49 +179,16 @@ def answer_of(
     """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no
     plan."""
     orders, work, keeps = _taken(programme, problem, solution.x)
-    if whole:
-        orders = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in orders.items()}
     let = {(s, t): float(solution.x[c]) for s, columns in programme.layout.sold.items() for t, c in enumerate(columns)}
     if whole:
-        let = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in let.items()}
+        orders = {k: _rounded(v) for k, v in orders.items()}
+        let = {k: _rounded(v) for k, v in let.items()}
     claimed = {g: programme.amount(g, solution.goals[g]) for g in problem.goals if g in WORK_GOALS}
     wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, sold=let, whole=whole, claimed=claimed)
     if wrong:
         raise RuntimeError(f"the solver's plan breaks {len(wrong)} rules, the first: {wrong[0]}")
     choices = {c.name: c for c in problem.choices}
-    lines = []
-    for offer in programme.layout.offers:
-        chips = choices[offer.system].unit_chips
-        for t in range(problem.num_periods):
-            units = orders[offer.system, offer.kind, offer.site, t]
-            if units > LEAST_WORK:
-                periods = (
-                    1
-                    if offer.kind == "buy"
-                    else max(0, min(problem.num_periods, t + offer.delay + offer.term) - t - offer.delay)
-                )
-                each = float(offer.price) * (1 if offer.kind == "buy" else chips * problem.length_s * periods)
-                lines.append(
-                    ChipOrder(
-                        system=offer.system,
-                        kind=offer.kind,
-                        site=offer.site,
-                        period=problem.labels[t],
-                        units=units,
-                        chips=units * chips,
-                        usd=units * each,
-                        price=offer.price_label,
-                    )
-                )
-    assign = []
-    for task in problem.tasks:
-        for (n, s, t), units in work.items():
-            if n == task.name and units > LEAST_WORK:
-                at_work = units * choices[s].unit_chips
-                speed = at_work * float(rates[n, s].tokens_per_s_per_chip)
-                share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
-                mean = at_work * task.day_mean
-                assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=mean, share=float(share)))
+    assign = _assigned(problem, rates, work)
     working = {choices[a.system].stack for a in assign}
     return Answer(
         status=solution.status,
@@ -231,7 +199,7 @@ def answer_of(
         gap=solution.gap,
         energy_J=programme.amount("energy", solution.goals["energy"]),
         stacks=tuple(k for k in programme.layout.stacks if k in working),
-        orders=tuple(lines),
+        orders=_ordered(problem, programme.layout.offers, orders),
         sold=tuple(
             Resale(
                 system=s,
@@ -243,11 +211,61 @@ def answer_of(
             for (s, t), units in let.items()
             if units > LEAST_WORK
         ),
-        assign=tuple(assign),
+        assign=assign,
         done={w.name: min(_times(task, assign, problem.labels) for task in w.tasks) for w in problem.workloads},
         uses=uses(problem, programme, solution.x),
         warnings=problem.warnings,
     )
+
+
+def _ordered(
+    problem: FleetProblem, offers: Sequence[Offer], units: Mapping[tuple[str, str, str, int], float]
+) -> tuple[ChipOrder, ...]:
+    """What is bought and rented, by offer and period. units: of (system, kind, site, period)."""
+    unit_chips = {c.name: c.unit_chips for c in problem.choices}
+    lines = []
+    for offer in offers:
+        chips = unit_chips[offer.system]
+        for t in range(problem.num_periods):
+            count = units[offer.system, offer.kind, offer.site, t]
+            if count > LEAST_WORK:
+                rented = max(0, min(problem.num_periods, t + offer.delay + offer.term) - t - offer.delay)
+                paid = 1 if offer.kind == "buy" else chips * problem.length_s * rented
+                lines.append(
+                    ChipOrder(
+                        system=offer.system,
+                        kind=offer.kind,
+                        site=offer.site,
+                        period=problem.labels[t],
+                        units=count,
+                        chips=count * chips,
+                        usd=count * (float(offer.price) * paid),
+                        price=offer.price_label,
+                    )
+                )
+    return tuple(lines)
+
+
+def _assigned(
+    problem: FleetProblem, rates: TaskRates, work: Mapping[tuple[str, str, int], float]
+) -> tuple[Assignment, ...]:
+    """Which task works where in each period. work: units of (task, system, period)."""
+    unit_chips = {c.name: c.unit_chips for c in problem.choices}
+    assign = []
+    for task in problem.tasks:
+        for (n, s, t), units in work.items():
+            if n == task.name and units > LEAST_WORK:
+                at_work = units * unit_chips[s]
+                speed = at_work * float(rates[n, s].tokens_per_s_per_chip)
+                share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
+                mean = at_work * task.day_mean
+                assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=mean, share=float(share)))
+    return tuple(assign)
+
+
+def _rounded(units: float) -> float:
+    """Whole units where the solver found them within its tolerance."""
+    return float(round(units)) if abs(units - round(units)) < 1e-4 else units
 
 
 def _times(task: FleetTask, assign: Sequence[Assignment], labels: Sequence[str]) -> float:
@@ -369,7 +387,7 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
 
 
 SMALL_SHARE = 1e-5
-"""Less than this share of a run is what a solver's tolerance leaves over."""
+"""A smaller share of a run is left over by the tolerance of the solver."""
 
 LEAST_UNITS = 1e-4
 """Least work of a task at any time, in units of its fastest system: with less, a solver's tolerance is of the same

@@ -51,7 +51,7 @@ class _Why:
 
 
 def idle_systems(problem: FleetProblem, rates: TaskRates, answer: Answer) -> tuple[IdleSystem, ...]:
-    """Every system of which more than `LEAST_IDLE` stands idle, most idle chip-periods first."""
+    """Every system with more than `LEAST_IDLE` of its chips idle, that with most idle chip-periods first."""
     out = []
     for choice in problem.choices:
         mine = [u for u in answer.uses if u.system == choice.name]
@@ -118,19 +118,28 @@ def _no_speed(rates: TaskRates, task: str, system: str) -> str:
 
 
 def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice, period: str) -> _Why:
+    """Why chips of a system stand idle in a period: the first reason that holds."""
     asked = _asked(problem, choice, period)
     can = tuple(t for t in asked if not _no_speed(rates, t, choice.name))
     if not asked:
         return _Why("nothing asked", (), ())
     if not can:
         return _Why("cannot", asked, ())
-    t = problem.labels.index(period)
     uses = next(u for u in answer.uses if u.system == choice.name and u.period == period)
     if _fullest(problem, answer, choice.name, period) - uses.busy > 0.5 * (uses.there - uses.busy):
+        t = problem.labels.index(period)
         bound = tuple(task.name for task in problem.tasks if task.day and task.tokens_per_s[t] > 0 and task.name in can)
         return _Why("night", bound, ())
     if problem.goals[0] in WORK_GOALS:
         return _Why("full", can, ())
+    return _why_elsewhere(problem, rates, answer, choice, period, can)
+
+
+def _why_elsewhere(
+    problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice, period: str, can: tuple[str, ...]
+) -> _Why:
+    """Why tasks that a system can run are done on others: no port to its stack, more energy a token, or all is done.
+    can: these tasks."""
     others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
     names = tuple(dict.fromkeys(a.system for a in others))
     tasks = tuple(dict.fromkeys(a.task for a in others))

@@ -210,7 +210,7 @@ class FleetProblem:
 
     @property
     def counts_work(self) -> bool:
-        """Whether more than what is asked counts."""
+        """Whether work beyond what is asked counts."""
         return any(goal in WORK_GOALS for goal in self.goals)
 
     @property

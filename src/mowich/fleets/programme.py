@@ -135,33 +135,7 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates, held: C
         for c in problem.choices
         if c.resale > 0 and c.committed.any()
     }
-
-    def yes_or_no() -> int:
-        return int(build.columns(1, high=1.0, integer=True)[0])
-
-    keeps = {
-        (w.name, k): yes_or_no()
-        for w in problem.workloads
-        for k in problem.stacks
-        if any((t.name, c.name) in work for t in w.tasks for c in problem.choices if c.stack == k)
-    }
-    picks = {
-        (w.name, c.name): yes_or_no()
-        for w in problem.workloads
-        if w.one_system
-        for c in problem.choices
-        if any((t.name, c.name) in work for t in w.tasks)
-    }
-    stacks = {k: yes_or_no() for k in problem.stacks}
-    stack_of = {c.name: c.stack for c in problem.choices}
-    ports = {
-        (w.name, k): np.concatenate(
-            [c[c >= 0] for (n, s), c in work.items() if stack_of[s] == k and n in {t.name for t in w.tasks}]
-        )
-        for w in problem.workloads
-        for k in problem.stacks
-        if (w.name, k) in keeps
-    }
+    keeps, picks, stacks = _decisions(build, problem, work)
     windows = {w.name: w.last + 1 - w.first for w in problem.workloads}
     progress = {w.name: build.columns(windows[w.name]) for w in problem.workloads if w.kind == "rl"}
     runs = {
@@ -182,12 +156,54 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates, held: C
         keeps=keeps,
         picks=picks,
         stacks=stacks,
-        ports=ports,
+        ports=_ports(problem, work, keeps),
         progress=progress,
         runs=runs,
         pools=pools,
         offers=offers,
     )
+
+
+def _decisions(
+    build: _Builder, problem: FleetProblem, work: Mapping[tuple[str, str], ColumnNumbers]
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int], dict[str, int]]:
+    """The columns that are yes or no: (workload, stack) that a workload is brought to a stack, (workload, system) that
+    it runs on that system alone, and stack that it is in use at all."""
+
+    def yes_or_no() -> int:
+        return int(build.columns(1, high=1.0, integer=True)[0])
+
+    keeps = {
+        (w.name, k): yes_or_no()
+        for w in problem.workloads
+        for k in problem.stacks
+        if any((t.name, c.name) in work for t in w.tasks for c in problem.choices if c.stack == k)
+    }
+    picks = {
+        (w.name, c.name): yes_or_no()
+        for w in problem.workloads
+        if w.one_system
+        for c in problem.choices
+        if any((t.name, c.name) in work for t in w.tasks)
+    }
+    return keeps, picks, {k: yes_or_no() for k in problem.stacks}
+
+
+def _ports(
+    problem: FleetProblem,
+    work: Mapping[tuple[str, str], ColumnNumbers],
+    keeps: Collection[tuple[str, str]],
+) -> dict[tuple[str, str], ColumnNumbers]:
+    """The columns of the work of a workload on a stack, for each workload that may run on it."""
+    stack_of = {c.name: c.stack for c in problem.choices}
+    return {
+        (w.name, k): np.concatenate(
+            [c[c >= 0] for (n, s), c in work.items() if stack_of[s] == k and n in {t.name for t in w.tasks}]
+        )
+        for w in problem.workloads
+        for k in problem.stacks
+        if (w.name, k) in keeps
+    }
 
 
 def _work_columns(build: _Builder, problem: FleetProblem, rates: TaskRates) -> dict[tuple[str, str], ColumnNumbers]:
@@ -352,6 +368,11 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
             for s, columns in mine:
                 build.add(row, columns[window], shares[s][window])
             _links(build, problem, workload, task, -1, mine, shares, at)
+    _limit_rows(build, workload, at, {name: float(c.unit_chips) for name, c in by_name.items()})
+
+
+def _limit_rows(build: _Builder, workload: Workload, at: Layout, unit_chips: Mapping[str, float]) -> None:
+    """A workload that runs on one system picks one at most, and one with a limit of chips stays below it."""
     if picks_of := [c for (w, _), c in at.picks.items() if w == workload.name]:
         build.add(
             build.row(-np.inf, 1.0, Says(kind="one system", subject=workload.name, period=-1, unit="system")),
@@ -359,13 +380,13 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
             1.0,
         )
     if workload.max_chips:
-        for t in window:
+        for t in range(workload.first, workload.last + 1):
             row = build.row(
                 -np.inf, workload.max_chips, Says(kind="chips at once", subject=workload.name, period=t, unit="chip")
             )
             for (n, s), columns in at.work.items():
                 if any(task.name == n for task in workload.tasks):
-                    build.add(row, columns[t], float(by_name[s].unit_chips))
+                    build.add(row, columns[t], unit_chips[s])
 
 
 def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:

@@ -427,7 +427,7 @@ class _Reader:
         return np.full(self.num_periods, units), found
 
     def capital(self, system: System, unit_chips: int) -> tuple[Estimate, str]:
-        """(what a unit costs whoever buys it, by the bill of its parts, label)."""
+        """(the cost of a unit to its buyer, by the bill of its parts; label)."""
         cost = owned(self.facts, system.id)
         price = replace(cost.capital_total.scaled(unit_chips, "USD"), breakdown={})
         if price.value is None:

@@ -20,7 +20,7 @@ GOAL_TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
 
 LEAST_WORK = 1e-6
-"""Less of a unit at work than this is what a solver's tolerance leaves over."""
+"""A smaller part of a unit at work is left over by the tolerance of the solver."""
 
 _SEARCHED_PER_S = 1e6
 """Nodes of a search times (rows + columns) that an idle core gets through in a second: 0.85 to 2.8 million, from the

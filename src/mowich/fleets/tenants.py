@@ -27,7 +27,7 @@ from mowich.shown import Keyed
 from mowich.sums import float_sum
 
 _NOTHING = 1e-3
-"""Less than this share of the chips that stand is what a solver's tolerance leaves over."""
+"""A smaller share of the chips that stand is left over by the tolerance of the solver."""
 
 _A_HAIR = 1e-6
 """Today's work may be done once more with this share above it, so that a solver's tolerance forbids none of it."""

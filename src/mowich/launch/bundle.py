@@ -33,7 +33,7 @@ class BundleFile:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction(Keyed):
     """A number of the forecast that a benchmark measures. name: its path in a row, as `explain` takes it
-    ("ttft_s.p99"); what: the same in words."""
+    ("ttft_s.p99"); what: its name in words."""
 
     KEYS = "name what value=estimate.value unit=estimate.unit low=estimate.low high=estimate.high grade=estimate.grade"
 

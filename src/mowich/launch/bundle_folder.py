@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> Mapping[str, str]:
     """Files of the bundle that a folder holds -> a hash of each as it was written; empty for a folder that is new or
     empty. Raises UserError for a file, and for a folder with other things in it."""
     if folder.exists() and not folder.is_dir():
-        raise UserError("is no folder", field=_FIELD, given=str(folder), fix=_FIX)
+        raise UserError("is not a folder", field=_FIELD, given=str(folder), fix=_FIX)
     try:
         held = sorted(os.listdir(folder)) if folder.exists() else []
     except OSError as error:
@@ -45,7 +45,7 @@ def check_folder(folder: Path) -> Mapping[str, str]:
         return {}
     if BUNDLE_INDEX not in held:
         more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-        raise UserError(f"holds {held[0]}{more}, and no bundle", field=_FIELD, given=str(folder), fix=_FIX)
+        raise UserError(f"holds {held[0]}{more}, but no bundle", field=_FIELD, given=str(folder), fix=_FIX)
     return _listed(folder)
 
 
@@ -55,7 +55,7 @@ def _listed(folder: Path) -> dict[str, str]:
     data = parse_json(read_text(folder / BUNDLE_INDEX, "result"), where)
     files = data.get("files")
     if data.get("schema") != SCHEMA or not isinstance(files, Mapping):
-        raise UserError("is no list of a bundle", where=where, given=data.get("schema"), allowed=SCHEMA)
+        raise UserError("is not the list of files of a bundle", where=where, given=data.get("schema"), allowed=SCHEMA)
     for path in files:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise UserError("names a file outside its folder", where=where, given=path)
@@ -64,8 +64,8 @@ def _listed(folder: Path) -> dict[str, str]:
 
 def write_bundle(folder: Path, bundle: Bundle, forecast: str, pick: int) -> WrittenBundle:
     """Write a bundle with its forecast (JSON), of which it runs the row `pick`, from 1. Files of an earlier bundle are
-    replaced; those that the new one has not go, unless somebody changed them. Raises UserError where the folder is not
-    fit, or cannot be written to; then all files are as before."""
+    replaced; those that the new one does not have are removed, unless somebody changed them. Raises UserError where the
+    folder is not fit, or cannot be written to; then all files are as before."""
     before = check_folder(folder)
     files = [
         *bundle.files,

@@ -132,7 +132,7 @@ def _program(name: str, work: Work, system: System, software: str) -> LaunchProg
 
 
 def _there(name: str, vendor: str) -> LaunchProgram:
-    """A program as it is on a vendor's chips."""
+    """A program in its form for a vendor's chips."""
     own = ON_TRAINIUM.get(name)
     return own if own is not None and vendor in own.vendors else PROGRAMS[name]
 

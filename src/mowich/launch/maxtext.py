@@ -17,7 +17,7 @@ AXES = {
 }
 """Mesh axis -> field that holds its size; those that may cross slices come first."""
 _FILLED = (("dcn", "data"), ("ici", "fsdp"))
-"""Axes that MaxText's base config fills with what the others leave (-1): they are always written."""
+"""Axes that are always written: MaxText's base config gives them the devices that the others leave (-1)."""
 _CROSSING = ("data", "fsdp", "pipeline", "expert")
 
 

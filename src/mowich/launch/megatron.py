@@ -83,7 +83,7 @@ def _plan(own: FieldValues) -> FieldValues:
 
 
 def _switch(field: str, name: str, *, absent: bool = False) -> PlanArgument:
-    """An argument that stands by itself where the field is not as it is without it."""
+    """An argument without a value, written where the field differs from its default."""
     return PlanArgument(field=field, name=name, words={not absent: True, absent: False}, absent=absent)
 
 

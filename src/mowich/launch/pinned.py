@@ -37,8 +37,8 @@ def fact_name(program: LaunchProgram) -> str:
 
 
 def pinned_named(name: str, vendor: str, facts: Facts) -> Pinned:
-    """The same by the name of its facts; images of NVIDIA and AWS stand under `image`, others under `image_<vendor>`,
-    as one program has images of its own for each."""
+    """`pinned`, by the name of the program's facts. Images of NVIDIA and AWS stand under `image`, those of
+    another vendor under `image_<vendor>`."""
     own = "image" if vendor in ("NVIDIA", "AWS", "") else f"image_{vendor.casefold()}"
     return Pinned(version=_text(facts, f"launch.{name}.version"), image=_text(facts, f"launch.{name}.{own}"))
 

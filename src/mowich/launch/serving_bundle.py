@@ -94,8 +94,8 @@ def _count(launch: PlanLaunch, role: str) -> int:
 # where workers stand
 # -----------------------------------------------------------------------------------------------------------------
 def worker_starts(program: LaunchProgram, launch: PlanLaunch, facts: Facts) -> list[WorkerStart]:
-    """What runs on which devices of which servers. Raises UserError for a worker whose devices no number of servers
-    shares out evenly."""
+    """What runs on which devices of which servers. Raises UserError for a worker whose devices cannot be divided evenly
+    over servers."""
     out: list[WorkerStart] = []
     for kind, one in enumerate(rented_as(launch, facts).placed(launch), 1):
         first = 0

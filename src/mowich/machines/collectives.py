@@ -257,7 +257,7 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
 
 
 def _is_in_chip(system: System, level: Level) -> bool:
-    """Whether a level joins the devices of one chip, where the DMA of the cores is what they have."""
+    """Whether a level joins the devices of one chip, which have the DMA of their cores alone."""
     return system.fabric.pass_Bps is not None and level.devices <= system.devices_per_chip
 
 

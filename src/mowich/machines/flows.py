@@ -247,8 +247,8 @@ def _every_pair(of: Classes, members: Sequence[int], bytes_: float) -> list[Clas
 
 
 def _is_bound_by_network(of: Classes, members: Sequence[int]) -> bool:
-    """Whether all that chips of one unit exchange takes less time, all of it over the slowest link inside, than what
-    one chip sends to other units."""
+    """Whether the exchange inside a unit, all of it over the slowest link inside, takes less time than one chip needs
+    to send to other units."""
     if max(of.count) < 2:
         return False
     graph, n = of.graph, of.ranks(members)
@@ -420,7 +420,7 @@ def _check_members(graph: Graph, members: Sequence[int]) -> None:
 
 
 def slower_by(before_s: float, after_s: float) -> float:
-    """How many times as long a collective takes on what is left of a machine, at least as long as before.
+    """Time of a collective on what is left of a machine, over its time before; at least 1.
 
     >>> slower_by(2.0, 3.0), slower_by(2.0, 1.0), slower_by(0.0, 1.0)
     (1.5, 1.0, 1.0)

@@ -67,7 +67,7 @@ class Wire(Columns):
         return np.asarray(np.where(np.isfinite(L), seconds, np.inf))
 
     def free(self) -> Wire:
-        """The same with messages that take no time."""
+        """This wire, with messages that take no time."""
         none = np.zeros_like(self.latency)
         return replace(self, latency=none, bulk=none, per_B=none, ahead=none)
 

@@ -15,7 +15,7 @@ from mowich.models.traced import EACH_TOKEN, Traced
 _SAME = 1e-3
 """Share by which forward FLOP of a config's model may differ from the code's: counts of recurrences differ so much."""
 _NEAR = 1e-2
-"""The same where it is told, and the config still counts."""
+"""Share up to which the difference is told and the config still counts; above it, the code counts."""
 _TOLD = 3
 """Modules that a doubt names."""
 
@@ -72,7 +72,7 @@ def model_of_code(captured: Captured, where: str = "") -> Model:
 
 
 def _one_layer(captured: Captured) -> Captured:
-    """The record of a module without repeats: all that it computes beside its head is one layer."""
+    """The record of a module without repeats: everything but its head is one layer."""
     head = _head(captured)
     once, parts = captured.outside, captured.components
     layer = replace(once, products=tuple(p for p in once.products if p is not head), params=parts.other)

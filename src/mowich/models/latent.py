@@ -67,7 +67,7 @@ def _latent_frames(latent: DiffusionLatent, frames: int, problems: ProblemList) 
 
 
 def _nearest(given: int, step: int, first: int) -> str:
-    """The two sizes around one that is none, in words; the least where there is none below.
+    """The two sizes of a model around a number that is not one of its sizes, in words; the least where none is below.
 
     >>> _nearest(1000, 16, 0), _nearest(80, 4, -3), _nearest(3, 16, 0)
     ('nearest: 992 or 1008', 'nearest: 77 or 81', 'nearest: 16')

@@ -9,7 +9,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.models.stated_keys import HEAD_MOST
 
 MAX_SIZE = 10**9
-"""Largest size, count or length that a config may hold: none is a hundredth of it."""
+"""Largest size, count or length that a config may hold: no known config has a hundredth of it."""
 
 Flag = bool | str | tuple[str, bool]
 """True, False, or the config key that says so (with its default, False when not given)."""

@@ -117,7 +117,7 @@ def stated_errors(data: Mapping[str, object], where: str) -> Iterator[UserError]
 
 
 def _wrong_inside(group: object, rules: Mapping[str, _Rule], where: str, path: str) -> Iterator[UserError]:
-    """The same in a group, and in the groups inside it."""
+    """What is wrong with the keys of a group, and of the groups inside it."""
     if not isinstance(group, Mapping):
         return
     yield from _wrong(group, rules, where, f"{path}.")

@@ -90,7 +90,7 @@ class TracedCore:
 
     @property
     def grows(self) -> bool:
-        """Whether each token adds to what decoding keeps of it."""
+        """Whether decoding keeps more with each token."""
         return self.is_cached and self.keys[1] * self.sequences[0] > 0
 
     def queries_per_token(self, seq: float) -> float:

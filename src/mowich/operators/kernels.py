@@ -52,7 +52,7 @@ def kernels_of(code: int) -> Kernels:
 class KernelReach:
     """Share of a published rate that kernels reach at the largest shapes of their tables: products of many rows
     (compute) and of one (memory) of the matrix peak and of HBM, attention of a prompt of the peak, of a cache of HBM.
-    What no table holds is as far below the published rates as they are."""
+    Work that no table holds is as far below the published rates as these kernels are."""
 
     compute: float
     memory: float

@@ -99,13 +99,39 @@ def tp_splits(model: Model) -> dict[str, list[int]]:
 
 def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int | str]]) -> None:
     """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
-    where = "plan."
+    _check_tp(model, fixed.get("tp", ()))
+    moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
+    _check_experts(model, fixed, moes[0] if moes else None)
+    for pp in fixed.get("pp", ()):
+        if int(pp) > model.num_layers:
+            raise UserError(
+                f"pp={pp} exceeds the {model.num_layers} layers of {model.name}",
+                where="plan.pp",
+                allowed=f"1 to {model.num_layers}",
+            )
+    if any(word != "none" for word in fixed.get("offload", ())) and not system.host_Bps:
+        raise UserError(
+            f"the link of {system.display} to its host's memory is not known",
+            where="plan.offload",
+            fix=f"set chips.{system.chip}.host in a --facts directory",
+        )
+    for precision in fixed.get("precision", ()):
+        if precision not in system.peak_flops:
+            raise UserError(
+                f"{system.display} has no {precision} matrix rate",
+                where="plan.precision",
+                allowed=sorted(system.peak_flops),
+            )
+
+
+def _check_tp(model: Model, degrees: Sequence[int | str]) -> None:
+    """Refuse a degree of tensor parallelism that does not divide what it cuts."""
     sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
-    for tp in fixed.get("tp", ()):
+    for tp in degrees:
         if int(tp) > 1 and not sizes:
             raise UserError(
                 f"tp={tp} splits nothing of {model.name}: the roles of its products are not known",
-                field=f"{where}tp",
+                field="plan.tp",
                 allowed="1",
             )
         for what, size in sizes.items():
@@ -114,58 +140,33 @@ def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int
                     f"tp={tp} does not divide the {size} {what} of {model.name}"
                     if what.endswith("s")
                     else f"tp={tp} does not divide the {what} {size} of {model.name}",
-                    field=f"{where}tp",
+                    field="plan.tp",
                     allowed=" ".join(map(str, divisors(math.gcd(*sizes.values()), MAX_TP))),
                 )
-    moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
-    if "ep" in fixed:
-        experts = moes[0].num_experts if moes else 1
-        for ep in fixed["ep"]:
-            if experts % int(ep):
-                what = (
-                    f"ep={ep} does not divide the {experts} experts of {model.name}"
-                    if moes
-                    else f"{model.name} is dense: it has no experts to spread"
-                )
-                raise UserError(
-                    what,
-                    field=f"{where}ep",
-                    given=None if moes else f"ep={ep}",
-                    allowed=" ".join(map(str, divisors(experts, 1024))),
-                )
-    width = moes[0].ffn if moes else 1
+
+
+def _check_experts(model: Model, fixed: Mapping[str, Sequence[int | str]], moe: Moe | None) -> None:
+    """Refuse a degree that does not divide the experts, or the width of one. moe: the first layer of experts."""
+    experts, width = (moe.num_experts, moe.ffn) if moe else (1, 1)
+    for ep in fixed.get("ep", ()):
+        if experts % int(ep):
+            raise UserError(
+                f"ep={ep} does not divide the {experts} experts of {model.name}"
+                if moe
+                else f"{model.name} is dense: it has no experts to spread",
+                field="plan.ep",
+                given=None if moe else f"ep={ep}",
+                allowed=" ".join(map(str, divisors(experts, 1024))),
+            )
     for etp in fixed.get("etp", ()):
         if width % int(etp):
-            what = (
+            raise UserError(
                 f"etp={etp} does not divide the expert width {width} of {model.name}"
-                if moes
-                else f"{model.name} is dense: it has no experts to cut"
-            )
-            raise UserError(
-                what,
-                where=f"{where}etp",
-                given=None if moes else f"etp={etp}",
+                if moe
+                else f"{model.name} is dense: it has no experts to cut",
+                where="plan.etp",
+                given=None if moe else f"etp={etp}",
                 allowed=" ".join(map(str, divisors(width, MAX_TP))),
-            )
-    for pp in fixed.get("pp", ()):
-        if int(pp) > model.num_layers:
-            raise UserError(
-                f"pp={pp} exceeds the {model.num_layers} layers of {model.name}",
-                where=f"{where}pp",
-                allowed=f"1 to {model.num_layers}",
-            )
-    if any(word != "none" for word in fixed.get("offload", ())) and not system.host_Bps:
-        raise UserError(
-            f"the link of {system.display} to its host's memory is not known",
-            where=f"{where}offload",
-            fix=f"set chips.{system.chip}.host in a --facts directory",
-        )
-    for precision in fixed.get("precision", ()):
-        if precision not in system.peak_flops:
-            raise UserError(
-                f"{system.display} has no {precision} matrix rate",
-                where=f"{where}precision",
-                allowed=sorted(system.peak_flops),
             )
 
 
@@ -285,8 +286,8 @@ def _shapes(
 ) -> dict[str, np.ndarray]:
     """Every legal combination of the degrees, without the data-parallel one, as columns.
 
-    Shapes come first, so that the cross product with modes stays small. Each choice has an axis of its own: so a rule
-    looks at the choices that it is about, and only rows that all rules leave are written out.
+    Shapes come first, so that the cross product with modes stays small. Each choice has its own axis, so a rule looks
+    only at its choices, and only rows that pass all rules are written out.
     """
     runs = pipelines(columns["schedule"], columns["vpp"])
     names = ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")

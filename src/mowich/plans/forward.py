@@ -71,7 +71,7 @@ class ForwardPlan(Keyed):
 
     @classmethod
     def from_dict(cls, plan: Mapping[str, object]) -> ForwardPlan:
-        """A plan as a result states it. Raises UserError for what is none.
+        """A plan as a result states it. Raises UserError for data that is not a plan.
 
         >>> ForwardPlan.from_dict(ForwardPlan(tp=4, batch=2).to_dict()) == ForwardPlan(tp=4, batch=2)
         True

@@ -327,8 +327,8 @@ def _state(
     expert: Floats,
     here: Mapping[str, Floats],
 ) -> dict[str, dict[str, Floats]]:
-    """The arguments of `held_B` for the weights, and for what is kept of all that trains: the adapters alone where the
-    base is frozen."""
+    """The arguments of `held_B` for the weights, and for what is kept for each trained parameter: of the adapters alone
+    where the base is frozen."""
     (d_ranks, e_ranks), one = sharding_ranks(p), np.ones_like(p.dp * p.cp)
     small = adapter_params_per_device(model, job, p)
     saves_B = 0.0 if job.frozen_base else system.stack.matrix_saves_B

@@ -157,7 +157,7 @@ def asked_model(reader: QuestionReader) -> Model | None:
 
 
 def asked_models(reader: QuestionReader, field: Field[tuple[object, ...]]) -> tuple[Model, ...]:
-    """Every model that a field names; what is none is noted, and so is a field that names none."""
+    """Every model that a field names; an unknown name is noted, and so is a field without a name."""
     out: list[Model] = []
     for value in reader.get(field) or ():
         with reader.watch(field):

@@ -120,7 +120,8 @@ def settings_of_engines(reader: QuestionReader, chosen: Mapping[str, str], engin
         tables = [setting_arguments(program).get(name, {}) for program in ("vllm", "sglang", "trtllm")]
         if value not in {_said(own["absent"]) for own in tables if "absent" in own}:
             reader.note(
-                f"plan.{name}={value} of {reader.said(PLAN_FILE)} is no setting of {', '.join(engines)}, and left out"
+                f"plan.{name}={value} of {reader.said(PLAN_FILE)} is not a setting of"
+                f" {', '.join(engines)}, and is left out"
             )
     return out
 
@@ -155,7 +156,7 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
 
 
 def check_program_name(name: str) -> None:
-    """Raises UserError for a name that is none of a program."""
+    """Raises UserError for a name that no program has."""
     from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
 
     wrapper, _, inner = name.partition(":")

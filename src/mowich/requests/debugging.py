@@ -101,7 +101,7 @@ def read_tile_name(value: object) -> TileName:
 
 
 def _step(node: ast.expr) -> Step:
-    """What stands in brackets. Raises ValueError for what is no literal."""
+    """What stands in brackets. Raises ValueError for text that is not a literal."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return Step("key", node.value)
     return Step("index", at=tuple(_part(part) for part in (node.elts if isinstance(node, ast.Tuple) else [node])))

@@ -161,14 +161,14 @@ class Footing:
         return "rent" if self.budget is not None and term == "default" else term
 
     def inputs(self) -> dict[str, object]:
-        """As a result states what is no chips: money, days and power."""
+        """What a result states besides chips: money, days and power."""
         paid = {} if self.budget is None else {"budget_usd": self.budget, "days": self.days}
         untold = {"tokens": None} if paid and not self.has_tokens else {}
         return {**paid, **untold, **({} if self.power is None else {"power_W": self.power})}
 
 
 ON_CHIPS = Footing()
-"""The same number of chips, or the one of each name."""
+"""Every system has the same number of chips, or the number in its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +217,7 @@ def asks_paid(reader: QuestionReader) -> bool:
 def only_one_site(reader: QuestionReader, sites: Field[int]) -> None:
     """A problem where money is given for a run on several sites."""
     if reader.get(sites) is not None and asks_paid(reader):
-        reader.add("is for one site", RUN_BUDGET, fix=f"leave {reader.said(sites)} out")
+        reader.add("pays for one site alone", RUN_BUDGET, fix=f"leave {reader.said(sites)} out")
 
 
 def read_have(reader: QuestionReader) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: S
             fix=f"for example {names[0].split(':')[0].split('*')[0]}",
         )
     elif not names and reader.given(HAVE) is not None:
-        reader.add("feeds systems without a size, and none is named", SITE_POWER, fix="name one: trn3")
+        reader.add("needs a system without a size to give its power to", SITE_POWER, fix="name one: trn3")
 
 
 def read_per(reader: QuestionReader) -> YearAsk | None:
@@ -255,7 +255,7 @@ def read_per(reader: QuestionReader) -> YearAsk | None:
     if reader.given(PER) is None:
         for field in (SELLS, PAYS_WITHIN):
             if reader.given(field) is not None:
-                reader.add(f"is told of a time, which {reader.said(PER)} says", field, fix=f"add {reader.example(PER)}")
+                reader.add(f"needs a time, which {reader.said(PER)} states", field, fix=f"add {reader.example(PER)}")
     return None if per is None else YearAsk(per=per, sells=reader.get(SELLS), within_s=reader.get(PAYS_WITHIN))
 
 
@@ -279,7 +279,11 @@ def read_paid(reader: QuestionReader, footing: Field[object]) -> bool:
     if not given:
         return False
     if reader.given(footing) is not None and reader.get(footing) != footing.default:
-        reader.add(f"{reader.said(RUN_BUDGET)} says what is the same for all", footing, fix="leave one of them out")
+        reader.add(
+            f"{reader.said(RUN_BUDGET)} already says what is equal for all systems",
+            footing,
+            fix="leave one of them out",
+        )
     return True
 
 

@@ -271,7 +271,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     word = reader.get(TASK)
     if word in FORWARD_TASKS and FORWARD_TASK not in reader.schema.fields:
         words = f"mowich compare MODEL --task {word} ... (mowich help forward)"
-        reader.add("is forward passes, and no training", TASK, given=word, fix=words)
+        reader.add("is a job of forward passes, not of training", TASK, given=word, fix=words)
         return None
     if word in ALGORITHMS:
         reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (mowich help rl)")
@@ -375,7 +375,12 @@ def _with_images(reader: QuestionReader, job: ServeJob | None, model: Model | No
     if job is None or model is None or not count or size is None:
         return job
     if job.cached_by is not None:
-        reader.add("is of text alone", CACHED, given=job.cached_by, allowed=f"with {reader.said(IMAGES)}, a share: 60%")
+        reader.add(
+            "says how much text is cached, but prompts have images",
+            CACHED,
+            given=job.cached_by,
+            allowed=f"with {reader.said(IMAGES)}, a share: 60%",
+        )
         return job
     with reader.watch(IMAGES):
         item = encoder_of(model, "image").image(size[0], size[1], facts)
@@ -518,9 +523,14 @@ def read_work(
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
     if stack == HAND_TUNED and work == "forward":
-        reader.add("is of training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+        reader.add("goes with training and serving", TRAINING_STACK, given=stack, fix="leave it out")
     elif stack == HAND_TUNED and not by_hand and work == "train":
-        reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
+        reader.add(
+            "is a choice that only compare has",
+            TRAINING_STACK,
+            given=stack,
+            fix="mowich compare ... --stack hand-tuned",
+        )
     footing = equal if work == "train" else "chips"
     own = None if stack == HAND_TUNED else stack
     systems = read_systems(reader, on, chips, facts, equal=footing, several=several, stack=own, have=have)
@@ -687,7 +697,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
         if reader.edge is Edge.OPTION:
             only_of(reader, (KV_TOKENS,), "serving", serves)
         if reader.given(ITEM_LATENCY) is not None:
-            reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
+            reader.add("is a limit of time, but fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
     work = read_work(reader, SINGLE_SYSTEM, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(KV_TOKENS) if serving else None, **work)

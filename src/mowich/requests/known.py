@@ -210,7 +210,7 @@ def _new(reader: QuestionReader) -> NewRequest:
     if what == "system" and chip is None:
         reader.add("a system needs its chip", _CHIP, fix="for example --chip trainium3; mowich facts list chips")
     if what == "chip" and chip is not None:
-        reader.add("is of a new system", _CHIP, fix="--family says whose efficiencies a new chip has")
+        reader.add("goes with a new system", _CHIP, fix="--family says whose efficiencies a new chip has")
     reader.stop()
     return reader.fill(NewRequest, form=form, facts=facts)
 

@@ -107,7 +107,9 @@ def only_forward(reader: QuestionReader) -> None:
     """Note the fields of forward passes that were given to another job."""
     for field in FORWARD_ALONE:
         if reader.given(field) is not None:
-            reader.add("is of images, clips and encoders", field, fix=f"leave it out, or use {forward_words(reader)}")
+            reader.add(
+                "goes with images, clips and encoders", field, fix=f"leave it out, or use {forward_words(reader)}"
+            )
 
 
 def no_other_job(reader: QuestionReader, others: Sequence[Field[object]]) -> None:
@@ -134,7 +136,7 @@ def read_forward_job(reader: QuestionReader, model: Model | None) -> ForwardJob 
     if task == "encode":
         for field in _OF_IMAGES:
             if reader.given(field) is not None:
-                reader.add("is of images and clips", field, fix="leave it out, or use the task diffuse")
+                reader.add("goes with images and clips", field, fix="leave it out, or use the task diffuse")
         if reader.given(ITEM_TOKENS) is None:
             reader.missing(ITEM_TOKENS, " with the task encode")
     else:
@@ -171,7 +173,7 @@ def _task(reader: QuestionReader) -> ForwardTask | None:
         reader.missing(FORWARD_TASK)
     elif given not in FORWARD_TASKS:
         close = did_you_mean(str(given), FORWARD_TASKS)
-        reader.add("no task of forward passes", FORWARD_TASK, given=given, allowed=FORWARD_TASKS, fix=close)
+        reader.add("is not a task of forward passes", FORWARD_TASK, given=given, allowed=FORWARD_TASKS, fix=close)
     else:
         return given
     return None
@@ -193,7 +195,7 @@ def _need_sizes(reader: QuestionReader) -> None:
     sizes = [field for field in (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES) if reader.given(field) is not None]
     if has_tokens and sizes:
         given = ", ".join(reader.said(field) for field in sizes)
-        reader.add("are what height, width and frames come to", ITEM_TOKENS, given=f"beside {given}", fix="give one")
+        reader.add("follows from height, width and frames", ITEM_TOKENS, given=f"beside {given}", fix="give one")
     if not has_tokens:
         for field in (ITEM_HEIGHT, ITEM_WIDTH):
             if reader.given(field) is None:

@@ -39,7 +39,8 @@ def whole_result(where: str) -> Iterator[None]:
 
 def check_result(data: Mapping[str, object], where: str) -> None:
     """Raises UserErrors, each with its place in the result, where numbers are not what a result has: an end of a range
-    on the wrong side of its value, parts that do not sum, a share above 1, an amount below 0, what is no number."""
+    on the wrong side of its value, parts that do not sum, a share above 1, an amount below 0, a value that is not a
+    number."""
     found = []
     for error in _problems(data, ""):
         found.append(error)

@@ -153,7 +153,7 @@ def _explain(reader: QuestionReader) -> ExplainRequest:
     if reader.edge is Edge.OPTION:
         limit = read_freshness(reader)
         if limit is not None and reader.given(METRIC) is None:
-            reader.add("is of the facts of one number", STALE, fix=f"name one, for example {METRIC.example}")
+            reader.add("goes with the facts of one number", STALE, fix=f"name one, for example {METRIC.example}")
         reader.stop()
         file = reader.sure(EXPLAINED)
         data = read_result(file)

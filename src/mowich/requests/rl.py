@@ -280,12 +280,12 @@ def _algorithm(reader: QuestionReader, taken: _Assumed) -> LearningAlgorithm:
     flags = [f for f in (GRPO, PPO, DAPO) if reader.given(f)]
     said = [f.name for f in flags] + ["distill"] * (reader.given(TEACHER) is not None and not flags)
     if len(flags) > 1:
-        reader.add("one algorithm", flags[1], given=" and ".join(reader.said(f) for f in flags))
+        reader.add("a run has one algorithm", flags[1], given=" and ".join(reader.said(f) for f in flags))
     if flags and reader.given(TEACHER) is not None:
-        reader.add("is of distill", TEACHER, fix=f"leave {reader.said(flags[0])} out")
+        reader.add("goes with distill", TEACHER, fix=f"leave {reader.said(flags[0])} out")
     word = reader.get(ALGORITHM) if not flags else None  # an option wins over a file
     if word not in (None, "distill") and reader.given(TEACHER) is not None:
-        reader.add("is of distill", TEACHER, given=word, fix="algorithm: distill")
+        reader.add("goes with distill", TEACHER, given=word, fix="algorithm: distill")
     if word == "distill" and reader.given(TEACHER) is None:
         reader.missing(TEACHER, " with distill")
     found = (said[0] if flags else word) or next(iter(said), None)
@@ -310,7 +310,7 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
         reader.add("is not prompts x samples", STEP_SAMPLES, given=batch, allowed=str(prompts * samples))
     for other, value, name in ((STEP_PROMPTS, prompts, "prompts"), (PROMPT_SAMPLES, samples, "samples")):
         if batch and value and sum(has) == 2 and reader.given(other) is not None and batch % value:
-            reader.add(f"is no multiple of {name}", STEP_SAMPLES, given=batch, allowed=f"a multiple of {value}")
+            reader.add(f"is not a multiple of {name}", STEP_SAMPLES, given=batch, allowed=f"a multiple of {value}")
     if batch and not has[0] and samples:
         prompts = max(1, batch // samples)
     if batch and not has[1] and prompts:
@@ -354,11 +354,11 @@ def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLeng
         fix = f"for example {reader.example(MEAN)}; or {others}"
         reader.add("is required: nobody can guess how long answers are", MEAN, fix=fix)
     for other in ways[1:]:
-        reader.add(f"{_key(reader, ways[0])} says already how long answers are", other, fix="leave one out")
+        reader.add(f"{_key(reader, ways[0])} already says how long answers are", other, fix="leave one out")
     for spread in (SIGMA, COLUMN):
         of = MEAN if spread is SIGMA else LENGTHS_FILE
         if reader.given(spread) is not None and ways and ways[0] is not of:
-            reader.add(f"is of {_key(reader, of)}", spread, given=reader.given(spread), fix="leave it out")
+            reader.add(f"goes with {_key(reader, of)}", spread, given=reader.given(spread), fix="leave it out")
     tokens = None
     if file is not None:
         with reader.watch(LENGTHS_FILE):
@@ -429,7 +429,12 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
     sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
     placement: SidePlacement = "split" if sides or chips is not None else "colocated"
     if named is not None and sides:
-        reader.add("is where both sides are", BOTH_ON, given=named, fix=f"leave it out, or {_key(reader, sides[0])}")
+        reader.add(
+            "names one machine for both sides, and a side has its own",
+            BOTH_ON,
+            given=named,
+            fix=f"leave it out, or {_key(reader, sides[0])}",
+        )
     elif not sides and named is None:
         both = f"{_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
         fix = f"for example {reader.example(BOTH_ON)}, or {both}"
@@ -437,14 +442,19 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
     elif len(sides) == 1:
         reader.missing(TRAINER_ON if sides[0] is ROLLOUTS_ON else ROLLOUTS_ON, f" with {_key(reader, sides[0])}")
     elif chips is not None and sides:
-        reader.add("is for a search", SPLIT_CHIPS, given=chips, fix=f"name systems: {reader.example(BOTH_ON)}")
+        reader.add("goes with a search", SPLIT_CHIPS, given=chips, fix=f"name systems: {reader.example(BOTH_ON)}")
     elif named is not None and chips is None and len(reader.get(BOTH_ON) or ()) != 1:
-        reader.add("several systems are split over", BOTH_ON, given=named, fix=f"add {reader.example(SPLIT_CHIPS)}")
+        reader.add(
+            "names several systems: say how many chips are split over them",
+            BOTH_ON,
+            given=named,
+            fix=f"add {reader.example(SPLIT_CHIPS)}",
+        )
     for other in (GOAL, MOST_USD):
         if chips is None and reader.given(other) is not None:
-            reader.add("is of a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
+            reader.add("goes with a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
     if reader.given(MOST_USD) is not None and reader.get(GOAL) != "time":
-        reader.add("is of the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
+        reader.add("goes with the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
     if chips is not None and word is not None:
         reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
     elif word is not None and word != placement:
@@ -514,7 +524,7 @@ def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed
     if (reader.get(TURNS) or 1.0) <= 1.0:
         usual.pop("call", None)
     elif call is None and reader.given(CALL) is None and usual.get("call") is None:
-        why = f" with {_key(reader, TURNS)} above 1: what a call takes is of the environment"
+        why = f" with {_key(reader, TURNS)} above 1: how long a call takes depends on the environment"
         reader.missing(CALL, f"{why} ({_key(reader, ENVIRONMENT)} has the usual times of some)")
     out = []
     for name, value in (("call", call), ("reward", reward)):
@@ -533,7 +543,12 @@ def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed
 def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge | None:
     """The judge, where there is one; what it lacks is noted."""
     if reader.given(CALL) is not None and (reader.get(TURNS) or 1.0) <= 1.0:
-        reader.add("is between two turns", CALL, given=reader.given(CALL), fix=f"add {reader.example(TURNS)}")
+        reader.add(
+            "is the time between two turns, and there is one turn",
+            CALL,
+            given=reader.given(CALL),
+            fix=f"add {reader.example(TURNS)}",
+        )
     parts = (JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS)
     if algorithm == "distill":
         for other in (REWARD, ENVIRONMENT, *parts, ACCEPTANCE):
@@ -620,11 +635,11 @@ def _rl(reader: QuestionReader) -> RlRequest:
     most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
     if reader.given(MAX_SEQUENCE) is not None and most < (shortest := prompt + (reader.get(MEAN) or 0.0)):
         allowed = f"at least {shortest:g} tokens"
-        reader.add("is below prompt and mean answer", MAX_SEQUENCE, given=most, allowed=allowed)
+        reader.add("is less than a prompt and a mean answer", MAX_SEQUENCE, given=most, allowed=allowed)
     if algorithm == "dapo" and reader.given(ACCEPTANCE) is None:
         reader.missing(ACCEPTANCE, " with dapo: how many batches dynamic sampling takes is not known without it")
     if reader.given(CRITIC) is not None and algorithm != "ppo":
-        reader.add("is of ppo", CRITIC, given=reader.given(CRITIC), fix="leave it out")
+        reader.add("goes with ppo", CRITIC, given=reader.given(CRITIC), fix="leave it out")
     if algorithm == "ppo" and reader.given(CRITIC) is None:
         taken.words.append("a critic as large as the model")
     framework = _software(reader, facts)
@@ -702,7 +717,7 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
             resolve(facts, name)
             if reader.given(SPLIT_CHIPS) is not None and any(mark in name for mark in ":*"):
                 raise UserError(
-                    "the search says how many", given=name, allowed=name.partition(":")[0].partition("*")[0]
+                    "the search finds the number of chips", given=name, allowed=name.partition(":")[0].partition("*")[0]
                 )
     for twice in dict.fromkeys(n for n in names if names.count(n) > 1):
         reader.add(f"'{twice}' is named twice", BOTH_ON)
@@ -740,7 +755,7 @@ def _plans(reader: QuestionReader, taken: _Assumed) -> tuple[_Choices, _Choices]
     for name in ("mode", "prefill", "decode", "sequences"):
         if name in rollout:
             allowed = "tp, pp, dp, ep, weights, kv"
-            reader.add("is no choice of rollouts", ROLLOUT_PLAN, given=name, allowed=allowed)
+            reader.add("is not a choice of rollouts", ROLLOUT_PLAN, given=name, allowed=allowed)
     trainer = _choices(reader, TRAINER_PLAN, parse_fixed)
     if "precision" not in trainer:
         taken.words.append("updates in bf16")

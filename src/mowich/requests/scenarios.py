@@ -294,7 +294,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
         if place != "ray" and not place.startswith("ray://"):
             reader.add("not a place to run", EXECUTOR, given=place, allowed="ray, ray://HOST:PORT")
         if jobs is not None:
-            reader.add("is for processes of this machine", _JOBS, fix="leave it out with --executor")
+            reader.add("counts processes of this machine", _JOBS, fix="leave it out with --executor")
     settings = read_settings(reader)
     varied, file = _varied(reader), None
     axes = _given_axes(reader, varied)

@@ -280,14 +280,14 @@ def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
     stale, day = reader.get(STALE), read_as_of(reader, AS_OF)
     if reader.given(STALE) is not None and reader.given(AS_OF) is None:
         fix = f"add {reader.example(AS_OF)}"
-        reader.add("needs a day: the same question has the same answer on every day", STALE, fix=fix)
+        reader.add("needs a day to count from: an answer does not depend on the clock", STALE, fix=fix)
     elif reader.given(AS_OF) is not None and reader.given(STALE) is None:
         reader.add("goes with an age of facts", AS_OF, fix=f"add {reader.example(STALE)}")
     return None if stale is None or day is None else FreshnessLimit(older_than_s=stale, as_of=day)
 
 
 def read_as_of(reader: QuestionReader, field: Field[str]) -> date | None:
-    """The day of a field; what is none is a problem."""
+    """The day of a field; other text is a problem."""
     from mowich.facts.freshness import read_day
 
     said, day = reader.get(field), None

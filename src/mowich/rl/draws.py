@@ -1,4 +1,4 @@
-"""Samples of a run as columns, drawn once for whoever plays them.
+"""Samples of a run as columns, drawn once for the Python code and the compiled code that play them.
 
 Draws are by index: the first samples of a run are the same however many follow, and a length is drawn as a share of the
 distribution. So runs of one seed differ only by what was changed between them.

@@ -28,7 +28,7 @@ _LEAST_STEPS, _MOST_STEPS, _ENOUGH_SAMPLES = 8, 256, 32768
 _SLIGHT_WAIT = 0.01
 """A trainer that waits for less than this share of a step binds."""
 _ROUNDING = 1e-9
-"""Shares of a step below this are none."""
+"""A smaller share of a step counts as 0."""
 _SPAN_STEPS, _SPAN_WORKERS = 3, 16
 """Least steps and most workers that a timeline shows."""
 

@@ -99,7 +99,7 @@ def find_framework(facts: Facts, word: str) -> str:
 
 
 def read_framework(facts: Facts, name: str, release: str = "") -> Framework:
-    """A framework as it was in a release. name: as people write it, "": none is stated; release: such as "v0.6", "":
+    """A framework in one of its releases. name: as people write it, "": none is stated; release: such as "v0.6", "":
     the newest that is known. Raises UserError for a framework that is not known, or a release that is no number.
 
     Units: seconds; factors and shares without one.

@@ -25,9 +25,10 @@ PASSES: tuple[Pass, ...] = get_args(Pass)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What a sample waits for beside its tokens. turns: of the model in a sample, 1: no tool is called between; call_s:
-    mean seconds of a call between two turns; reward_s: mean seconds until the reward of a finished sample is there;
-    judged_per_s: samples that a judge on chips of its own rates in a second (inf: no judge); judge_chips: those."""
+    """What a sample waits for besides the making of its tokens. turns: of the model in a sample, 1: no tool is called
+    between; call_s: mean seconds of a call between two turns; reward_s: mean seconds until the reward of a finished
+    sample is there; judged_per_s: samples that a judge on chips of its own rates in a second (inf: no judge);
+    judge_chips: those."""
 
     turns: float = 1.0
     call_s: float = 0.0

@@ -26,7 +26,8 @@ SPLIT_GOALS: tuple[SplitGoal, ...] = get_args(SplitGoal)
 time: the shortest step, of candidates that cost no more than a budget."""
 
 FIRST_SIZES = 10
-"""Numbers of whole units of a side that are tried at first. Those between are tried beside the best ones."""
+"""Numbers of whole units of a side that are tried at first. The numbers between them are tried next to the best
+ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

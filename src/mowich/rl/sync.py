@@ -64,9 +64,9 @@ SYNC_PARTS: tuple[SyncPart, ...] = get_args(SyncPart)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
-    """How a method works. trainer, workers: parts in which that side is held; placement: it is of colocated runs, of
-    split ones; spans_vendors: between machines of two kinds; slices: components of which a device receives its own
-    share alone; by_name: the engine takes tensors by name."""
+    """How a method works. trainer, workers: parts during which that side stands still; placement: it is of colocated
+    runs, of split ones; spans_vendors: between machines of two kinds; slices: components of which a device receives its
+    own share alone; by_name: the engine takes tensors by name."""
 
     trainer: tuple[SyncPart, ...]
     workers: tuple[SyncPart, ...]

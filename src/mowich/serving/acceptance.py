@@ -20,7 +20,7 @@ Positions = Literal["marginal", "conditional"]
 POSITIONS: tuple[Positions, ...] = ("marginal", "conditional")
 """What shares by position are of: all drafts, or those whose earlier positions were accepted."""
 MOST_DRAFTED = 15
-"""Tokens of a draft at most: with the one of the large model, 16 a step."""
+"""Most tokens of a draft: with the token of the large model, 16 a step."""
 _FACTS, _TOKENS = "serving.acceptance", "tokens_"
 
 
@@ -36,7 +36,8 @@ def kept_by_marginals(shares: Sequence[float]) -> float:
 
 
 def kept_by_conditionals(shares: Sequence[float]) -> float:
-    """The same where each share is of the drafts that were accepted so far: 1 + a1 + a1 a2 + a1 a2 a3 + ...
+    """Tokens kept of a step, where each share counts drafts whose positions before were all accepted:
+    1 + a1 + a1 a2 + a1 a2 a3 + ...
 
     >>> round(kept_by_conditionals([0.8, 0.6, 0.4]), 3)
     2.472
@@ -47,8 +48,8 @@ def kept_by_conditionals(shares: Sequence[float]) -> float:
 
 
 def kept_of(shares: object, positions: str, where: str = "") -> float:
-    """Tokens kept of a step by shares of positions. Raises UserError for what are none: no list, no shares, marginal
-    ones that rise."""
+    """Tokens kept of a step by shares of positions. Raises UserError for other values: no list, no shares, or marginal
+    shares that rise."""
     if not isinstance(shares, list) or not 1 <= len(shares) <= MOST_DRAFTED:
         raise UserError(
             "not a list of shares", where=where, given=shares, allowed=f"[0.8, 0.6, 0.4], up to {MOST_DRAFTED}"

@@ -1,4 +1,4 @@
-"""What LoRA adapters of a model weigh and take: two narrow products beside each product that is a target.
+"""Bytes and time of LoRA adapters of a model: each product that is a target gets two narrow products.
 
 An adapter of rank r has beside a product of k inputs and n outputs A [r, k] and B [n, r], in 16 bit. Of products that
 an engine runs as one (query, key and value; gate and up) each has an A of its own. Under tensor parallelism A is split

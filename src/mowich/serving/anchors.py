@@ -299,7 +299,7 @@ class Neighbourhood:
         return float(self.kernel.reach[1])
 
     def still(self) -> Neighbourhood:
-        """The same where rows do not carry over: no shift, and the width of the process alone."""
+        """This neighbourhood where rows do not carry over: no shift, and the width of the process alone."""
         return replace(self, shifts=False)
 
     def along(self) -> ShiftAlong:
@@ -374,7 +374,7 @@ class Anchors:
         object.__setattr__(self, "stated", {m: np.nonzero(~np.isnan(self.residue[m]))[0] for m in METRICS})
 
     def with_rows(self, rows: Sequence[Anchor]) -> Anchors:
-        """The same with a user's own rows."""
+        """These anchors, and a user's own rows after them."""
         more = anchors_of(rows, self.kernel)
         return replace(
             self,
@@ -533,7 +533,7 @@ def anchors_of(rows: Sequence[Anchor], kernel: Mapping[str, Kernel] | None = Non
 
 
 def with_robust_noise(anchors: Anchors) -> Anchors:
-    """The same with every row's noise as its neighbours show it."""
+    """These anchors, where the noise of every row is what its neighbours show."""
     noise = {}
     for m, kernel in anchors.kernel.items():
         at = anchors.stated[m]
@@ -577,7 +577,7 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
 
 
 class _Columns(TypedDict):
-    """Of `Anchors`, as they are kept beside their file."""
+    """Fields of `Anchors` that are kept in a file beside the rows."""
 
     ids: Sequence[str]
     sources: Sequence[str]

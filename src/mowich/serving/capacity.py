@@ -83,7 +83,7 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
 
 
 def _batches(w: Worker, job: ServeJob) -> tuple[NDArray[np.intp], Floats]:
-    """(plans, users): every plan at a ladder of batches up to what its memory holds."""
+    """(plans, users): every plan at a ladder of batches, up to the largest that its memory holds."""
     everyone = np.arange(len(w.plans))
     columns = _Columns.of(w, job)
     room = max_sequences(w.shapes, columns.load(np.ones(len(everyone))), w.around, w.capacity_B)

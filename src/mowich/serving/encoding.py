@@ -77,7 +77,7 @@ def tower(encoder: Encoder) -> Model:
 
 
 def can_cut(encoder: Encoder, tp: int) -> bool:
-    """Whether so many ranks can cut the encoder's weights: they divide its heads."""
+    """Whether a number of ranks can cut the encoder's weights: it divides the heads."""
     return all(layer.attention.num_heads % tp == 0 for layer in encoder.layers)
 
 

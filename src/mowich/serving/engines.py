@@ -66,7 +66,7 @@ PROFILED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Factor -> (times that it multiplies, rates that it divides), of `EngineCosts`."""
 PROFILE_FACTORS = (*PROFILED, "sweep_attention")
-"""What a profile gives: the factors above, and attention of its own for passes over sequences of one length."""
+"""What a profile gives: the factors above, and another factor of attention for passes over sequences of one length."""
 
 USUAL_ANSWER = 1024.0
 """Tokens of the answers at which the share of guesses that are kept is stated."""
@@ -149,7 +149,7 @@ def arithmetic(weights: str, system: System) -> str:
 
 
 def is_expanded(weights: str, system: System) -> bool:
-    """Whether a format is narrower than what the chip multiplies it in."""
+    """Whether a format is narrower than the format in which the chip multiplies it."""
     return arithmetic(weights, system) in ("w4", "w8")
 
 
@@ -210,7 +210,8 @@ def _is_open(case: Served, name: str) -> bool:
 
 
 def _setting_paths(case: Served) -> dict[str, str]:
-    """Constants that depend on what the engine was started with: where nobody says, the mean over measured rows."""
+    """Constants that depend on the options of the engine's start; where they are not stated, the mean over measured
+    rows."""
     launch, engine = case.plan.launch, f"serving.{case.engine}"
     out = {name: f"{UNSTATED}.{case.engine}_{name}" for name in _SETTINGS if _is_open(case, name)}
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
@@ -422,6 +423,23 @@ def _format(weights: str) -> float:
 
 def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     """The table of paths of many cases."""
+    names, index = _indexed_paths(cases)
+    return ConstantTable(
+        names=names,
+        index=index,
+        chip=_chip_columns(cases),
+        wires=wires_of(cases),
+        speculates=np.array([c.speculates for c in cases]),
+        accept=np.array([c.accept or np.nan for c in cases]),
+        drafts=np.array([float(c.drafts) for c in cases]),
+        answer=np.array([c.answer for c in cases]),
+        released=np.array([c.released for c in cases]),
+        settings=_settings_of(cases),
+    )
+
+
+def _indexed_paths(cases: Sequence[Served]) -> tuple[tuple[str, ...], dict[str, NDArray[np.intp]]]:
+    """(Distinct paths of constants, constant -> place of each case's path among them [n])."""
     names: dict[str, int] = {}
     kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
     rows: list[dict[str, str]] = []
@@ -443,6 +461,11 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         return 0 if path is None else names.setdefault(path, len(names))
 
     index = {field: np.array([place(row, field) for row in rows], dtype=np.intp)[kind] for field in known}
+    return tuple(names), index
+
+
+def _chip_columns(cases: Sequence[Served]) -> dict[str, Floats]:
+    """What the facts of chips give to each case: field -> [n]."""
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
@@ -459,18 +482,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         how = [arithmetic(fmt, c.system) for fmt, c in zip(formats, cases, strict=True)]
         chip[f"is_low_{role}"] = [float(x in ("8", "4")) for x in how]
         chip[f"expands_{role}"] = [float(x == "w4") for x in how]
-    return ConstantTable(
-        names=tuple(names),
-        index=index,
-        chip={k: np.array(v) for k, v in chip.items()},
-        wires=wires_of(cases),
-        speculates=np.array([c.speculates for c in cases]),
-        accept=np.array([c.accept or np.nan for c in cases]),
-        drafts=np.array([float(c.drafts) for c in cases]),
-        answer=np.array([c.answer for c in cases]),
-        released=np.array([c.released for c in cases]),
-        settings=_settings_of(cases),
-    )
+    return {k: np.array(v) for k, v in chip.items()}
 
 
 def wires_of(cases: Sequence[Served]) -> EngineWires:

@@ -44,7 +44,7 @@ def rows_text(rows: Sequence[Anchor]) -> str:
 
 
 def read_rows(text: str) -> list[Anchor]:
-    """Rows from the text of the fact. Raises UserError for a line that is none."""
+    """Rows from the text of the fact. Raises UserError for a line that is not a row."""
     out = []
     for number, cells in enumerate(csv.DictReader(text.splitlines()), 1):
         try:

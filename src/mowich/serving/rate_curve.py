@@ -49,7 +49,8 @@ class RateCurve:
         return whole + self._sums[i] + past * (self.rates[i] + 0.5 * slope * past)
 
     def time_of(self, count: float) -> float:
-        """When so many requests are expected to have come, s: the inverse of `expected`; inf where they never do."""
+        """The time at which this many requests are expected to have come, s: the inverse of `expected`; inf where they
+        never do."""
         start = 0.0
         if math.isfinite(self.period_s):
             rounds = math.floor(count / self._sums[-1])

@@ -18,7 +18,7 @@ MOST_ADAPTERS = 100_000
 MOST_SKEW = 10.0
 """Exponent of a popularity; beyond it one adapter has all."""
 _STREAM = 0x4C6F5241
-"""Apart from the draws of arrivals and lengths, which stay as they are without adapters."""
+"""Seed apart from that of arrivals and lengths, which are drawn the same with and without adapters."""
 
 
 def popularity(text: object, count: int, where: str = "") -> list[float]:

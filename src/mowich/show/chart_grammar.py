@@ -15,7 +15,7 @@ Fill = Mapping[str, object]
 """A fill, or a style of a line."""
 
 COLOURS: Sequence[str] = [colour.light for colour in PART_COLOURS]
-"""Of what is no system and no time."""
+"""Colours of series that are neither systems nor parts of a time."""
 
 DECALS: Sequence[Fill] = (
     {},
@@ -41,7 +41,7 @@ RANGE = "90% range"
 WHOLE_LEGEND: Fill = {"bottom": 0}
 """A legend of all series."""
 GUIDE_LINE: Fill = {"color": GREY.light, "type": "dashed", "width": 1.5}
-"""A thin line that is no system's."""
+"""A thin line that belongs to no system."""
 
 # planes and axes
 # ----------------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def colour_in(i: int, look: SystemLook | None = None) -> str:
 
 
 def symbol_in(look: SystemLook | None, other: str = "circle") -> str:
-    """The symbol of a system; other: of what is none."""
+    """The symbol of a system; other: of a series that is not a system."""
     return other if look is None else look.symbol
 
 

@@ -84,49 +84,61 @@ def stacked_bars(
     none); fills: of parts that have their own; looks: of parts or bars that are systems; ends: the range of each whole
     bar; shares: may be drawn as shares of the whole too; row_px: height of a bar with its gap."""
     drawn = _with_other(parts)
-    known = looks or {}
+    known, own_fills = looks or {}, fills or {}
+    by_bar = [p for p in drawn if set(names) & set(known) and p not in known and p not in own_fills]
     series: list[Series] = []
     for i, (part, values) in enumerate(drawn.items()):
-        own = (fills or {}).get(part) or fill(i, known.get(part))
-        data: list[object] = list(values)
-        if known and part not in known and part not in (fills or {}):
-            data = [
-                {"value": v, "itemStyle": fill(0, known[n])} if n in known else v
-                for n, v in zip(names, values, strict=True)
-            ]
+        data = _in_colours_of_bars(names, values, known) if part in by_bar else list(values)
+        own = own_fills.get(part) or fill(i, known.get(part))
         series.append(bar_marks(part, data, own, stacked=True, emphasis={"focus": "series"}))
     if marks:
         limits_at = [[m, i] for i, m in enumerate(marks) if m is not None]
         rim = rimmed(LIMIT_MARK.light, "#fff", 1)
         series.append(dot_marks(mark, limits_at, rim, symbol="rect", size=[5, 28], z=5))
-    own_colour = [p for p in drawn if set(names) & set(known) and p not in known and p not in (fills or {})]
     shown = [*drawn, *([mark] if marks else [])]
-    legend = legend_for(shown, own_colour) | {"show": len(shown) > 1}  # of a single part the axis says the name
+    legend = legend_for(shown, by_bar) | {"show": len(shown) > 1}  # of a single part the axis says the name
     whiskers = ranges_over_bars([(*end, i) for i, end in enumerate(ends) if end])
     option = _bars(names, unit, [*series, *whiskers], legend, parts)
     views: dict[str, Option] = {}
     if shares:
         views = {unit: option, "100%": _bars(names, "% of the whole", _shared(series, drawn), legend, parts)}
-    limits = [["-" if m is None else digits(m)] for m in marks] or [[] for _ in names]
-    spans = [[digits(e[0]), digits(e[1])] if e else ["-", "-"] for e in ends] or [[] for _ in names]
-    rows = [
-        [name, *(digits(values[i]) for values in parts.values()), *limits[i], *spans[i]] for i, name in enumerate(names)
-    ]
+    head, rows = _table_of_bars(names, parts, unit, marks, mark, ends)
     return Chart(
         title=title,
         note=note,
         option=option,
-        head=[
-            "",
-            *(f"{p}, {unit}" for p in parts),
-            *([f"{mark}, {unit}"] if marks else []),
-            *([f"low, {unit}", f"high, {unit}"] if ends else []),
-        ],
+        head=head,
         rows=rows,
         height=(120 if legend["show"] else 100) + row_px * len(names),
         finding=finding,
         views=views,
     )
+
+
+def _in_colours_of_bars(names: Sequence[str], values: Sequence[float], looks: Mapping[str, SystemLook]) -> list[object]:
+    """The values of a part, one a bar; a bar that is a system has the colour of that system."""
+    return [
+        {"value": v, "itemStyle": fill(0, looks[n])} if n in looks else v for n, v in zip(names, values, strict=True)
+    ]
+
+
+def _table_of_bars(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    unit: str,
+    marks: Sequence[float | None],
+    mark: str,
+    ends: Sequence[Range | None],
+) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of the table of `stacked_bars`."""
+    head, columns = ["", *(f"{p}, {unit}" for p in parts)], [list(map(digits, values)) for values in parts.values()]
+    if marks:
+        head.append(f"{mark}, {unit}")
+        columns.append(["-" if m is None else digits(m) for m in marks])
+    if ends:
+        head += [f"low, {unit}", f"high, {unit}"]
+        columns += [[digits(e[side]) if e else "-" for e in ends] for side in (0, 1)]
+    return head, [[name, *(column[i] for column in columns)] for i, name in enumerate(names)]
 
 
 def _bars(
@@ -200,34 +212,13 @@ def points(
     dot of a group, with its ranges along x and y."""
     known = looks or {}
     names = list(dict.fromkeys([*groups, *(bands or {})]))
-    series: list[Series] = []
-    for i, (name, dots) in enumerate(groups.items()):
-        look = known.get(name)
-        colour = colour_in(i, look)
-        dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i % 3]
-        series.append(
-            {
-                "name": name,
-                "type": "line" if line else "scatter",
-                "symbol": symbol_in(look, SYMBOLS[i % len(SYMBOLS)]),
-                "symbolSize": 7 if line else 11,
-                "itemStyle": {"color": colour},
-                "lineStyle": {"color": colour, "width": 2, "type": dash},
-                "z": 4,
-                "data": _named(dots),
-            }
-        )
-        for (a, b, _), (across, up) in zip(dots, (ends or {}).get(name, ()), strict=False):
-            series += ranges_of_dot(a, b, across, up, colour)
+    series = _dots_of_groups(groups, known, ends or {}, line=line)
     for name, (dot, across, up) in (answers or {}).items():
         series += _answer(name, dot, across, up, known.get(name))
     series += [_band(name, span, known.get(name)) for name, span in (bands or {}).items()]
     empty = {n: f"{n}, {hollow_is if isinstance(hollow_is, str) else hollow_is[n]}" for n in hollow or {}}
     for name, dots in (hollow or {}).items():
-        look = known.get(name)
-        rim = rimmed("transparent", colour_in(0, look), 1.5)
-        own = {"id": f"{FOCUSED}{name}", "z": 5}
-        series.append(dot_marks(empty[name], _named(dots), rim, symbol=symbol_in(look), size=10, **own))
+        series.append(_hollow_dots(name, empty[name], dots, known.get(name)))
         names.append(empty[name])
     both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
     if diagonal and both:
@@ -245,12 +236,53 @@ def points(
         bottom=72,
         legend=legend_for(names) | ({} if line else {"itemWidth": 14}),
     )
-    rows = [[name, label, digits(a), digits(b)] for name, dots in groups.items() for a, b, label in dots]
-    rows += [
-        [n, "90% range, cost not known", f"{digits(a)} to {digits(b)}", "?"] for n, (a, b) in (bands or {}).items()
+    rows = [
+        *_rows_of_dots(groups),
+        *([n, "90% range, cost not known", f"{digits(a)} to {digits(b)}", "?"] for n, (a, b) in (bands or {}).items()),
+        *_rows_of_dots({empty[n]: dots for n, dots in (hollow or {}).items()}),
     ]
-    rows += [[empty[n], w, digits(a), digits(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
+
+
+def _dots_of_groups(
+    groups: Mapping[str, Sequence[tuple[float, float, str]]],
+    looks: Mapping[str, SystemLook],
+    ends: Mapping[str, Sequence[tuple[Range | None, Range | None]]],
+    *,
+    line: bool,
+) -> list[Series]:
+    """The dots of each group, joined where `line` says so, and the ranges of each dot after its group."""
+    series: list[Series] = []
+    for i, (name, dots) in enumerate(groups.items()):
+        look = looks.get(name)
+        colour = colour_in(i, look)
+        dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i % 3]
+        series.append(
+            {
+                "name": name,
+                "type": "line" if line else "scatter",
+                "symbol": symbol_in(look, SYMBOLS[i % len(SYMBOLS)]),
+                "symbolSize": 7 if line else 11,
+                "itemStyle": {"color": colour},
+                "lineStyle": {"color": colour, "width": 2, "type": dash},
+                "z": 4,
+                "data": _named(dots),
+            }
+        )
+        for (a, b, _), (across, up) in zip(dots, ends.get(name, ()), strict=False):
+            series += ranges_of_dot(a, b, across, up, colour)
+    return series
+
+
+def _rows_of_dots(groups: Mapping[str, Sequence[tuple[float, float, str]]]) -> list[list[str]]:
+    """A row of the table for each dot."""
+    return [[name, label, digits(a), digits(b)] for name, dots in groups.items() for a, b, label in dots]
+
+
+def _hollow_dots(group: str, name: str, dots: Sequence[tuple[float, float, str]], look: SystemLook | None) -> Series:
+    """Empty dots of a group, which the keyboard reaches."""
+    rim = rimmed("transparent", colour_in(0, look), 1.5)
+    return dot_marks(name, _named(dots), rim, symbol=symbol_in(look), size=10, id=f"{FOCUSED}{group}", z=5)
 
 
 def _named(dots: Sequence[tuple[float, float, str]]) -> list[dict[str, object]]:

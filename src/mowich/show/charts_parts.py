@@ -112,7 +112,6 @@ def time_bars(
     names = [name for name, _ in rows]
     times = [estimate_of(data) for _, data in rows]
     found = [{k: scale * v for k, v in whole_parts(t).items()} for t in times]
-    seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
     groups = {g: [float_sum(v for k, v in f.items() if time_part(k, own).group == g) for f in found] for g in GROUPS}
     groups = {g: values for g, values in groups.items() if any(values)}
     fills: dict[str, Mapping[str, object]] = {g: {"color": GROUPS[g].light} for g in groups}
@@ -133,14 +132,8 @@ def time_bars(
         shares=True,
         finding=_finding(names, times, own),
     )
-    ordered = sorted(
-        seen, key=lambda k: (list(GROUPS).index(time_part(k, own).group), -float_sum(f.get(k, 0.0) for f in found))
-    )
-    parts: dict[str, list[float]] = {}
-    for key in ordered:  # two parts may have the same words
-        values = [f.get(key, 0.0) for f in found]
-        old = parts.get(time_part(key, own).words)
-        parts[time_part(key, own).words] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
+    ordered = _by_group(found, own)
+    parts = _in_words(ordered, found, own)
     many = stacked_bars(title, note, names, parts, unit=unit, fills=_shades(ordered, own), ends=ends, shares=True)
     views: dict[str, Option] = {
         "groups": few.option,
@@ -154,6 +147,26 @@ def time_bars(
         head=["", *(f"{g}, {unit}" for g in groups), *many.head[1:]],
         rows=[[*a[: len(groups) + 1], *b[1:]] for a, b in zip(few.rows, many.rows, strict=True)],
     )
+
+
+def _by_group(found: Sequence[Mapping[str, float]], own: Mapping[str, TimePart] | None) -> list[str]:
+    """The parts that some row has, group after group, the longest first."""
+    seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
+    return sorted(
+        seen, key=lambda k: (list(GROUPS).index(time_part(k, own).group), -float_sum(f.get(k, 0.0) for f in found))
+    )
+
+
+def _in_words(
+    ordered: Sequence[str], found: Sequence[Mapping[str, float]], own: Mapping[str, TimePart] | None
+) -> dict[str, list[float]]:
+    """The values of parts by their words, one a row; parts with the same words are added up."""
+    parts: dict[str, list[float]] = {}
+    for key in ordered:
+        values, words = [f.get(key, 0.0) for f in found], time_part(key, own).words
+        old = parts.get(words)
+        parts[words] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
+    return parts
 
 
 def _shades(parts: Sequence[str], own: Mapping[str, TimePart] | None) -> dict[str, Mapping[str, object]]:

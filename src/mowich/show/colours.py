@@ -83,7 +83,7 @@ def mixed_colour(a: Colour, b: Colour, share: float) -> Colour:
 
 PAPER = _colour(_file()["paper"])
 GREY = _colour(_file()["rest"])
-"""Whatever is no vendor's."""
+"""Lines and parts that belong to no vendor."""
 LIMIT_MARK = _colour(_file()["mark"])
 """Limits and marks over a picture."""
 HATCH = _colour(_file()["hatch"])
@@ -114,7 +114,7 @@ DASHES = ("solid", "dashed", "dotted")
 
 
 def engine_colour(name: str) -> Colour:
-    """The colour of an engine, or of a lane of one ("DMA load"); grey for what is none."""
+    """The colour of an engine, or of a lane of one ("DMA load"); grey for other lanes."""
     words = name.casefold().replace("_", " ").split()
     return ENGINE_COLOURS.get(words[0], GREY) if words else GREY
 

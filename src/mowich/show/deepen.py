@@ -211,8 +211,8 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
 
 
 def link_maps(explainer: Explainer) -> list[Chart]:
-    """The machine of a collective, chip by chip and link by link, with what failed; nothing of one that is too large to
-    draw or lies in another network than its own, nor of weights between two machines."""
+    """The machine of a collective, chip by chip and link by link, with what failed; nothing for a machine that is too
+    large to draw or that lies in a network other than its own, and nothing for weights between two machines."""
     inputs, facts = explainer.result["inputs"], explainer.facts
     name = str(inputs["on"])
     if inputs["kind"] == WEIGHTS_KIND or inputs["network"] or not has_map(facts, name):

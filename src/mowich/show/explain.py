@@ -232,7 +232,7 @@ def _under(heading: str, said: Sequence[Words]) -> list[Words]:
 
 
 def explain_text(e: Explanation, style: Style) -> str:
-    """The same as text."""
+    """An explanation as text."""
     return terminal(explain_page(e), style)
 
 

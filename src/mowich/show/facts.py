@@ -93,7 +93,7 @@ def _called(systems: Sequence[Result]) -> list[Words]:
 
 
 def _other_systems(systems: Sequence[Result]) -> Table:
-    """Facts of what is no machine to run on: networks, fleets, machines without a law here."""
+    """Facts of things that nothing is run on: networks, fleets, machines without a law here."""
     rows = [_entry(entry) for entry in systems if "chips_per_unit" not in entry]
     columns = [Column(name="facts only", right=False), Column(name="what", right=False)]
     return Table(title="facts only", columns=columns, rows=rows)

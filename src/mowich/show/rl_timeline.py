@@ -41,7 +41,7 @@ MOST_LANES = 9
 
 
 def with_waits(spans: Sequence[CycleSpan], placement: str) -> list[CycleSpan]:
-    """The same by the names of `charts_parts`: what a split trainer does while answers are made is waiting."""
+    """Spans by the names of `charts_parts`: while answers are made, a split trainer waits."""
     waits = (TRAINER, "generation") if placement == "split" else None
     return [replace(span, what="answers_wait") if (span.lane, span.what) == waits else span for span in spans]
 

@@ -96,7 +96,7 @@ def _left_out() -> list[Part]:
 
 
 def _left_out_by_chip() -> list[Table]:
-    """The same for the rows of each chip, or of each family of kernels on a chip."""
+    """Errors left out of the fit, for the rows of each chip, or of each family of kernels on a chip."""
     return [
         Table(
             title=f"Left out of the fit, by chip: {_kind_of(work)}",

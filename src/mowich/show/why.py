@@ -1,4 +1,4 @@
-"""Why a row of a comparison is what it is, in words: its plan spelled out, where the time goes in five groups, what
+"""Why a row of a comparison has its numbers, in words: its plan spelled out, where the time goes in five groups, what
 takes the memory, what binds, and what would change it most. No raw identifier is shown: each has its words here.
 
 The web page shows it beside the table; a plan and a part of a time have the same words wherever they are spelled out.
@@ -107,7 +107,7 @@ def sureness(coverage: Mapping[str, float]) -> dict[str, float]:
 
 
 def why_of(row: Result) -> dict[str, object]:
-    """Why one row is what it is, as plain data."""
+    """Why one row has its numbers, as plain data."""
     times = [(key, title) for key, title in _TIMES if row.get(key) and estimate_of(row[key]).value is not None]
     main = estimate_of(row[times[0][0]]) if times else None
     memory = row.get("memory_B") or {}
@@ -150,7 +150,7 @@ _TIMES = (("step_s", "Time of a step"), ("tpot_s", "Time of an output token"), (
 
 
 def whys(result: Result) -> list[dict[str, object]]:
-    """Why each row of a comparison is what it is."""
+    """Why each row of a comparison has its numbers."""
     return [why_of(row) for row in rows_of(result)]
 
 

@@ -164,7 +164,7 @@ def _usd(e: Estimate) -> str:
 
 
 def _savings(told: Sequence[Result]) -> list[str]:
-    """Which rows save beside the first, which cost more, and of which it is not known."""
+    """Which rows save against the first, which cost more, and for which it is not known."""
     found = [(row_label(row), row["yearly"]) for row in told if row["yearly"].get("beside")]
     if not found:
         return []

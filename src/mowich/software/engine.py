@@ -270,7 +270,7 @@ class EngineWires(Columns):
     """Transfers to the next context rank."""
 
     def free(self) -> EngineWires:
-        """The same with messages that take no time."""
+        """These wires, with messages that take no time."""
         return EngineWires(*(getattr(self, f.name).free() for f in fields(self)))
 
 
@@ -360,20 +360,20 @@ class EngineCosts(Columns):
     ep_uneven: Floats
     """Spread of the visited experts of a rank, over that of independent choices."""
     ep_latency: Floats
-    """s that an exchange between experts waits beside its wires."""
+    """s that an exchange between experts takes besides the time of its wires."""
     ep_wires: Floats
     """Share of the rate of `wires.inside` and `wires.outside` that the engine reaches."""
     tp_latency: Floats
-    """s that every other message waits beside its wires."""
+    """s that every other message takes besides the time of its wires."""
     tp_graph: Floats
     """What a captured graph leaves of a collective's latency; of all-reduces, within a domain: beyond it they are the
     library's."""
     tp_wires: Floats
     """Share of the rate of `wires.reduce`, `wires.stage` and `wires.next` that the engine reaches."""
     layer: Floats
-    """s of a layer beside its work."""
+    """s that a layer takes besides the time of its work."""
     kernel: Floats
-    """s of a kernel beside its work."""
+    """s that a kernel takes besides the time of its work."""
     activation_passes: Floats
     """Passes over memory of a layer's activations: norms, residuals, rotary embedding, casts."""
     step: Floats
@@ -386,7 +386,7 @@ class EngineCosts(Columns):
     prefill_step: Floats
     """s of the host more for a step that carries a prompt."""
     moe_layer: Floats
-    """s of a layer with experts, beside `layer`."""
+    """s that a layer with experts takes besides `layer`."""
     expert_reads: Floats
     """How often the weights of a visited expert are read while others are left out."""
     expert_visit: Floats
@@ -427,14 +427,13 @@ class EngineCosts(Columns):
         return np.asarray(self.rows_half * np.where(getattr(self, f"is_low_{kind}") > 0, self.low_rows, 1.0))
 
     def within_published(self) -> EngineCosts:
-        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
-        fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
+        """These costs, with no rate above the published one and the busiest rank at least as busy as the mean. Ranges
+        of fitted shares pass 1, and a user's own shares may. `engines` makes every `EngineCosts` so."""
         capped = {name: np.minimum(getattr(self, name), 1.0) for name in _SHARES}
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
     def at_published(self) -> EngineCosts:
-        """The same at the published rates of the chip, with no fixed time and no transfers: what no engine
-        is faster than."""
+        """These costs at the published rates of the chip, with no fixed time and no transfers: no engine is faster."""
         one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
         best = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
         return replace(self, wires=self.wires.free(), **best, **dict.fromkeys(_ADDED, none))
@@ -464,7 +463,7 @@ _ADDED = (
     "activation_passes",
     "kernel_tables",
 )
-"""Fields of `EngineCosts` that add time to what the published rates give."""
+"""Fields of `EngineCosts` that add time to that of the published rates."""
 _SHARES = (
     "product_linear",
     "product_expert",

@@ -83,7 +83,7 @@ class Stack:
     attention_block: float
     """Rate of attention cores in recipes with a scale for each block, over that in 16 bit."""
     attention_experts: float
-    """The same of mixtures of experts."""
+    """As the field before, for mixtures of experts."""
     unfused_attention: float = field(metadata=BRANCHES)
     unfused_encoder: float = field(metadata=BRANCHES)
     step_fixed: float
@@ -113,10 +113,10 @@ class Stack:
     ep_exposed_outside: float
     ep_exposed_limited: float
     ep_paired: float
-    """What a layer waits for its experts' rows where they travel beside another micro-batch too, over what it waits
+    """The wait of a layer for its experts' rows where they travel while another micro-batch runs too, over its wait
     otherwise."""
     ep_paired_block: float
-    """The same in recipes with a scale for each block."""
+    """As the field before, in recipes with a scale for each block."""
     ep_overlap: float
     node_dispatch: float = field(metadata=BRANCHES)
     """1 where a row of a model that limits the nodes of a token is sent once to each of them, 0 where it is sent to
@@ -187,7 +187,7 @@ class Stack:
 
     @property
     def is_adamw(self) -> bool:
-        """Whether the optimizer is the stack's own: that which kernels written by hand are of."""
+        """Whether the optimizer is the stack's own; kernels written by hand are made for that one."""
         return self.optimizer == ADAMW
 
 
@@ -219,7 +219,7 @@ class Platform(System):
 
     @property
     def not_shipped(self) -> tuple[str, ...]:
-        """Precisions that the chip multiplies in and training could run in, of which the stack ships no recipe."""
+        """Precisions in which the chip multiplies and could train, but for which the stack ships no recipe."""
         return tuple(p for p in self.precisions if p not in self.ships and p in self.peak_flops)
 
 
@@ -253,7 +253,7 @@ def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -
 
 
 def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_recipe: bool = True) -> Platform:
-    """The same system with a stack, or with the one of its chip; has_recipe: set as a release is (`recipes`)."""
+    """A system with a stack, or with the one of its chip; has_recipe: set as a release is (`recipes`)."""
     name = (
         stack
         or stack_of_plans(facts, system.vendor)

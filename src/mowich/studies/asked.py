@@ -24,7 +24,7 @@ Q = TypeVar("Q")
 
 
 def question_words(question: str) -> list[str]:
-    """The words of a command in quotes, without "mowich". Raises UserError for what is no command.
+    """The words of a command in quotes, without "mowich". Raises UserError for text that is not a command.
 
     >>> question_words("mowich fit llama-3.1-70b --train --on 'trn3:64'")
     ['fit', 'llama-3.1-70b', '--train', '--on', 'trn3:64']
@@ -32,7 +32,7 @@ def question_words(question: str) -> list[str]:
     try:
         words = shlex.split(question)
     except ValueError as error:
-        raise UserError(f"is no command ({error})", field="question", given=question) from error
+        raise UserError(f"is not a command ({error})", field="question", given=question) from error
     return words[1:] if words[:1] == ["mowich"] else words
 
 

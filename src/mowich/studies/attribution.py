@@ -116,7 +116,6 @@ def _step(kept: _Kept, taken: frozenset[str], cause: str) -> float:
 
 def _no_order() -> UserError:
     return UserError(
-        "the properties cannot be exchanged one by one: whatever the order, no plan fits on some machine between the"
-        " two",
+        "the properties cannot be exchanged one by one: in every order, no plan fits on some machine between the two",
         fix="ask for more chips",
     )

@@ -67,7 +67,7 @@ def _read_tier(node: Node, name: str) -> AskedTier:
     is_shared = node.flag("shared", name == "remote")
     has_one_link = node.flag("shared_link", False)
     if has_one_link and not is_shared:
-        node.problem("shared_link", "is of a tier that replicas share", fix="shared: true")
+        node.problem("shared_link", "goes with a tier that replicas share", fix="shared: true")
     capacity = node.quantity("capacity", "B", minimum=0.0)
     if name == "remote" and capacity is None:
         node.problem("capacity", "is needed: no fact says how large a remote store is", allowed='such as "100 TB"')

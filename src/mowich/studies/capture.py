@@ -42,7 +42,7 @@ def captured(asked: CaptureRequest, say: Callable[[str], None]) -> Model:
     python = asked.python or Path(sys.executable)
     out = asked.captured
     if not (python.is_file() and os.access(python, os.X_OK)):
-        raise UserError("is no program", field="python", given=str(python), fix="give the python of an environment")
+        raise UserError("is not a program", field="python", given=str(python), fix="give the python of an environment")
     if not out.resolve().parent.is_dir():
         raise UserError("its folder is not there", field="out", given=str(out))
     before = _stamp(out)

@@ -46,8 +46,8 @@ def write_fleet_bundles(
     found: Fleet, program: str, folder: Path, period: str | None, facts: Facts
 ) -> list[FleetBundle]:
     """Write a bundle for each assignment of a period, in sub-folders. program: as `--emit` takes it; period: its label,
-    None: each assignment in the first period that has it. Raises UserError for a label that is none, and where the
-    program runs nothing of the period."""
+    None: each assignment in the first period that has it. Raises UserError for a label that no period has, and where
+    the program runs nothing of the period."""
     if period is not None and period not in found.problem.labels:
         raise unknown("period", period, found.problem.labels, field="period")
     assigned = assigned_in(found.answer.assign, period)
@@ -59,7 +59,7 @@ def write_fleet_bundles(
 
 
 def assigned_in(assign: Sequence[Assignment], period: str | None) -> list[Assignment]:
-    """The assignments of a period, each task and system once; of every period the first where none is named."""
+    """The assignments of a period, each task and system once; where no period is named, the first of each over all."""
     chosen: dict[tuple[str, str], Assignment] = {}
     for one in assign:
         if one.chips > 0 and period in (None, one.period):

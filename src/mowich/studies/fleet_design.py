@@ -103,7 +103,11 @@ def read_design(path: Path, facts: Facts, problem: FleetProblem) -> Design:
     supply = root.count("supply", math.inf, minimum=0)
     if problem.counts_work and not math.isfinite(supply):
         goal = next(goal for goal in problem.goals if goal in WORK_GOALS)
-        root.problem(None, f"the most {goal} would take any number of it", fix="give supply: how many units there are")
+        root.problem(
+            None,
+            f"for the most {goal}, a plan would take any number of it",
+            fix="give supply: how many units there are",
+        )
     arrives = root.text("from", problem.labels[0], allowed=problem.labels)
     root.done()
     root.stop()

@@ -140,7 +140,7 @@ class Forecasts(Shown):
 
     @property
     def scored(self) -> tuple[FrozenForecast, ...]:
-        """Those of which something was measured."""
+        """The forecasts that something was measured for."""
         return tuple(row for row in self.rows if row.status != "open")
 
     @property
@@ -173,8 +173,8 @@ def ledger_file(named: Path | None) -> Path:
 
 
 def read_forecasts(file: Path) -> Forecasts:
-    """The forecasts of a ledger. Raises UserError, with the line, for what is no ledger, for a line that was changed,
-    and for one that was taken out or put in between."""
+    """The forecasts of a ledger. Raises UserError, with the line, for a file that is not a ledger, for a line that was
+    changed, and for one that was taken out or put in between."""
     found: dict[str, FrozenForecast] = {}
     head = _START
     for number, (text, line) in enumerate(_lines(file), 1):

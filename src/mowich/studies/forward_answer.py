@@ -145,7 +145,7 @@ def job_inputs(job: ForwardJob) -> dict[str, object]:
 
 
 def forward_job_of(inputs: Mapping[str, object]) -> ForwardJob:
-    """The job that a result states. Raises UserError for what is none."""
+    """The job that a result states. Raises UserError for inputs that are not such a job."""
     values: dict[str, int] = {}
     for name in ("tokens", "batch", "steps", "branches", "height", "width", "frames"):
         value = inputs.get(name) or 0

@@ -138,7 +138,9 @@ def study_of(
     code = code_of(k)
     if code is None:
         if run is None:
-            raise UserError("a kernel that is no function has no text to read", given=kernel, fix="give arrays too")
+            raise UserError(
+                "a kernel that is not a function has no source text to read", given=kernel, fix="give arrays too"
+            )
         return _without_text(Path("<kernel>"), type(k.func).__name__, version, k.older, run())
     file, text = Path(code.co_filename), None
     if not file.is_file():

@@ -163,10 +163,7 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
             _exit(error)
             return
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
-        theirs = [f for f in frames if not f.filename.startswith(_OURS)]
-        named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
-        own = [f for f in theirs if not _is_library(f.filename)]
-        last = (named or own or theirs or frames)[-1]
+        last = _frame_of(error, frames, file)
         where = f"{last.filename}:{last.lineno}"
         if isinstance(error, ImportError):
             from mowich.nki.words import not_imported
@@ -175,10 +172,7 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
             if known is not None:
                 raise known from error
         text = words_of(error) or (last.line or "")
-        # what a guest has used up, it may have used up in our code
-        is_refused = isinstance(error, PermissionError)  # by what closes a process in, or by the system
-        is_used_up = isinstance(error, MemoryError) or (isinstance(error, RecursionError) and len(theirs) > _MANY)
-        if _inside_ours(frames) and not (is_used_up or is_refused):
+        if _is_bug(error, frames):
             raise UserError(
                 f"this is a bug in mowich: {type(error).__name__}: {text}",
                 where=where,
@@ -193,7 +187,30 @@ def one_line(file: str, is_script: bool = False) -> Iterator[None]:
 
 
 _MANY = 50
-"""Frames of a file of kernels that show that it is the one which calls itself without end."""
+"""Frames of a file of kernels from which on the file is the one that calls itself without end."""
+
+
+def _of_guest(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The frames that are not of the package."""
+    return [f for f in frames if not f.filename.startswith(_OURS)]
+
+
+def _frame_of(error: BaseException, frames: Sequence[traceback.FrameSummary], file: str) -> traceback.FrameSummary:
+    """The frame that an error is told of: the last one of the user's code where there is one. file: the user's, which
+    goes first for a failed assertion."""
+    theirs = _of_guest(frames)
+    named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
+    own = [f for f in theirs if not _is_library(f.filename)]
+    return (named or own or theirs or frames)[-1]
+
+
+def _is_bug(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> bool:
+    """Whether an error is the simulator's own. A guest may use up memory or the stack while our code runs, and be
+    refused a file by the system or by what closes its process in."""
+    is_used_up = isinstance(error, MemoryError) or (
+        isinstance(error, RecursionError) and len(_of_guest(frames)) > _MANY
+    )
+    return _inside_ours(frames) and not (is_used_up or isinstance(error, PermissionError))
 
 
 def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
@@ -278,7 +295,7 @@ def check_outputs(result: Result, kernel: Kernel) -> None:
         if not hasattr(value, "shape") or kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
             code = getattr(kernel.func, "__code__", None)
             raise UserError(
-                "the kernel returns what is no tensor",
+                "the kernel returns something that is not a tensor",
                 where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
                 given=type(value).__name__ if callable(value) else value,
                 allowed="tensors in HBM, also in tuples, lists and dicts; or nothing",

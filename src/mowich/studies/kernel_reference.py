@@ -111,7 +111,9 @@ def _drained(generator: Iterator[object], within: dict[str, list[Array]]) -> obj
         for pair in [*item.items()] if isinstance(item, Mapping) else [item]:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
                 raise UserError(
-                    "the reference yields what is no tile", given=pair, allowed='(name, array), as ("x", x), or a dict'
+                    "the reference yields something that is not a tile",
+                    given=pair,
+                    allowed='(name, array), as ("x", x), or a dict',
                 )
             within.setdefault(pair[0], []).append(np.asarray(pair[1]))
 

@@ -36,7 +36,7 @@ from mowich.sums import float_sum
 from mowich.writing import write_file
 
 ASKED_NUMBERS = ("usd_per_mtok", "step_s", "tokens_per_s_per_chip", "tpot_s", "ttft_s")
-"""Numbers of a row that are asked of where none is named: the first that has a value and a range."""
+"""Numbers of a row that are asked about where no number is named: the first that has a value and a range."""
 _LEAST_TAKEN = 0.01
 """A measurement that takes less than this share off the half-width of the answer is not told."""
 ASKED_SCHEMAS = ("mowich/compare@1", "mowich/plan@1")
@@ -127,7 +127,7 @@ def next_measurements(asked: NextRequest) -> NextMeasurements:
     facts = facts_of_result(result) if asked.facts is None else asked.facts
     if result["schema"] not in ASKED_SCHEMAS or result["inputs"].get("task") not in ("serve", "train"):
         raise UserError(
-            "is of a question that measurements are not chosen for",
+            "is a question that no measurements are chosen for",
             field="for",
             given=asked.question,
             allowed="compare or plan, with --train or --serve, and no load (--rate, --users)",
@@ -168,7 +168,7 @@ def _number(result: Result, facts: Facts, system: System, asked: NextRequest) ->
         if path not in ranged:
             allowed = ", ".join(name_of(result, one) for one in ranged)
             raise UserError(
-                f"is no number with a range, of a row of {system.chip}",
+                f"is not a number with a range in a row of {system.chip}",
                 field="number",
                 given=asked.number,
                 allowed=allowed,
@@ -182,7 +182,7 @@ def _number(result: Result, facts: Facts, system: System, asked: NextRequest) ->
 
 
 def _offers(asked: _Asked) -> MeasuringOffers:
-    """All that could be measured; the last part of the range is what no offer tells of."""
+    """Everything that could be measured; the last part of the range is told by no offer."""
     result, facts, system = asked.result, asked.facts, asked.system
 
     def with_sets(sets: Sequence[str]) -> Result | None:

@@ -74,7 +74,7 @@ def price_offers(
 
 
 def _of_sum(told: Sequence[float]) -> Prospect:
-    """One part of which the first offer tells all, and the second a share."""
+    """One part, which the first offer tells wholly and the second by a share."""
     covariance = np.zeros((1 + len(told), 1 + len(told)))
     for i, one in enumerate((max(told), *told)):
         for j, other in enumerate((max(told), *told)):

@@ -19,7 +19,7 @@ class Bounded(TypedDict, total=False):
 
 
 class Narrowed(Bounded, total=False):
-    """The same with the only pair of plans that the search takes: of prefill and of decode workers."""
+    """Bounds, and the only pair of plans that the search takes: of prefill and of decode workers."""
 
     pair: tuple[int, int]
 
@@ -56,5 +56,5 @@ def narrowed(plans: Sequence[ServePlan], fixed: Choices) -> Narrowed:
 
 
 def _place(plans: Sequence[ServePlan], pool: Mapping[str, int | str]) -> int:
-    """The first plan that is as a pool says; -1 where none is."""
+    """The first plan that a pool describes; -1 where it describes none."""
     return next((i for i, p in enumerate(plans) if all(getattr(p, name) == v for name, v in pool.items())), -1)

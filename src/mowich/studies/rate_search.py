@@ -22,10 +22,10 @@ from mowich.studies.traffic import REDRAWS, TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 BUDGET = 120_000
-"""Requests that a search plays out at most on one system, and as many on all pairs of systems, as `weighed`."""
+"""The most requests that a search plays out on one system, and as many again on all pairs of systems (`weighed`)."""
 
 ANSWER_BUDGET = 90_000
-"""The same for an answer with its ranges."""
+"""The most requests that an answer with its ranges plays out."""
 
 ROUTED = 40
 """Workers that it takes as long to choose from as to play out the request."""
@@ -208,7 +208,7 @@ class _Trial:
     grown: int = 0
 
     def grow(self, s: RateSearch, workers: tuple[int, int], played: Played, goal: str) -> _Trial | None:
-        """The same with more workers than these, which break a limit; None where there is no room for them."""
+        """The trial with more workers, where these break a limit; None where there is no room for more."""
         c = s.candidates[self.candidate]
         more = _more(c, workers, played, self.grown)
         if c.behind is None and workers[0] < c.most_workers < more[0]:

@@ -23,7 +23,7 @@ SAFETY = 1.05
 """How much more than its bound a worker may serve: closed forms and simulation differ by less."""
 
 NEVER_FEWER = 1.25
-"""The same for the fewest workers that are played at all: what no simulation comes near."""
+"""As `SAFETY`, for the fewest workers that are played at all: no simulation comes near it."""
 
 KEPT = 6
 """Plans of each kind, system and pair of systems that are candidates."""

@@ -46,17 +46,17 @@ from mowich.training.step import micro_batches_of, predict_step
 from mowich.units import show_gib
 
 TRAINERS = 6
-"""Plans of a trainer, the fastest ones of a search, of which the step decides."""
+"""Plans of a trainer that a search found the fastest; the whole step decides between them."""
 MADE = 24
 """Plans of rollout workers, the fastest ones beside one trainer, that are paired with all plans of it."""
 SIMPLER = 0.01
 """Share of the shortest step within which smaller workers come first."""
 SYNCED = 12
-"""Pairs of plans, the fastest ones without their syncs, of which the whole step decides."""
+"""Pairs of plans that are the fastest without their syncs; the whole step decides between them."""
 FRAMEWORKS_RUN_ON = "NVIDIA"
 """The vendor of the chips that the stacks of frameworks in our facts are made for."""
 USUAL_METHODS = ("broadcast", "reshard", "relay")
-"""Ways of bringing weights to workers of one's own vendor, of which a run has the quickest that states none."""
+"""Ways of bringing weights to workers of the same vendor; a run that states no way has the quickest."""
 AS_RELEASED = "release"
 """The recipe of a framework that sets its stack as the newest release of the stack is set."""
 TRAINED_FORMAT = "bf16"
@@ -178,7 +178,7 @@ def trainer_platform(ask: RlAsk, framework: Framework) -> Platform:
 
 
 def _within_server(system: System, level: Level) -> Level:
-    """A level of links whose domain ends with the server; the network as it is."""
+    """A level of links whose domain ends with the server; a network stays."""
     return level if level.is_network else replace(level, devices=min(level.devices, system.server_devices))
 
 
@@ -296,7 +296,7 @@ def _chosen(
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Something of which a step is not sure. low, high: sides at either end of its range."""
+    """Something that makes a step unsure. low, high: the sides at either end of its range."""
 
     name: str
     low: RunSides

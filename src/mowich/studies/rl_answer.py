@@ -78,8 +78,8 @@ def rl(asked: RlRequest) -> RlAnswer:
 
 
 def rl_found(asked: RlRequest) -> RlAnswer:
-    """The same, with what it did with the facts that were given. A search takes seconds: nobody looks for what moves
-    nothing in it."""
+    """`rl`, with what the answer did with the facts that were given. A search takes seconds, so it is not asked again
+    to find facts that move nothing."""
     return heard(again=asked.chips is None)(rl)(asked)
 
 

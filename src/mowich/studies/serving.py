@@ -77,8 +77,8 @@ class Deployment:
     encode_s: Floats | None = None
 
     def with_beside(self, beside_B: Floats, encode_s: Floats | None = None) -> Deployment:
-        """The same with so many bytes of each device taken by an encoder and its embeddings [n]: kept as the engine
-        keeps its own. encode_s: of the images of a request [n]."""
+        """These plans, where an encoder and its embeddings take `beside_B` bytes of each device [n], reserved as the
+        engine reserves its own. encode_s: seconds for the images of a request [n]."""
         around = replace(self.around, reserve_B=self.around.reserve_B + beside_B)
         return replace(self, around=around, beside_B=beside_B, encode_s=encode_s)
 
@@ -175,7 +175,7 @@ def tabled_shares(
 
 
 def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]:
-    """A coverage of which tables hold a share, 0 to 1."""
+    """A coverage where tables hold a share, 0 to 1."""
     rest = {kind: part * (1.0 - share) for kind, part in coverage.items()}
     return {SIMULATED: share, **rest} if share > 0 else rest
 

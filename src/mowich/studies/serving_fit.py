@@ -146,7 +146,9 @@ def fit_serving(asked: FitRequest) -> ServeFit:
     assert tokens is not None
     for name in fixed:
         if name == "mode":
-            raise UserError("memory is of one worker, whatever its part", field="plan.mode", fix="leave it out")
+            raise UserError(
+                "memory is asked for one worker, whatever its part is", field="plan.mode", fix="leave it out"
+            )
     system = resolve(facts, spec, chips=asked.chips)
     engine = engine_for(facts, system, asked.engine, model)
     fact = facts.fact(system.paths["hbm_usable_B"])

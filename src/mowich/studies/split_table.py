@@ -168,7 +168,7 @@ class SplitSystem:
 
 
 TRAINER_PLANS = 3
-"""Plans of a trainer, the fastest by their optimizer steps, of which forward passes too decide."""
+"""Plans of a trainer with the fastest optimizer steps; forward passes also decide between them."""
 
 _NO_TRAINER = TrainerSide(update_s=0.0, passes_s={}, chips=0)
 

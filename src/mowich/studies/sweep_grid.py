@@ -66,7 +66,7 @@ _TRAINED = ("site_link", "outer_every", "sites", "fill", "document", "task", "to
 _SERVED = ("accept", "cached", "ttft", "tpot", "isl", "osl")
 """Axes of a serving job, outermost first; its engine is an axis of its own."""
 _WORDS = ("models", "on", "task", "engine")
-"""Axes that are no numbers: ".." in one is no range."""
+"""Axes of words: ".." in one does not make a range."""
 _FIELDS = {field.name: field for field in (*AXES_OF_TRAINING, *AXES_OF_SERVING)}
 _TRACES = (".jsonl", ".json", ".csv", ".yaml", ".yml")
 """Files that may stand in the place of a share of cached prompts."""
@@ -235,7 +235,7 @@ def values_of(text: str) -> list[str]:
 
 def _words_of(key: str, value: object, *, split: bool) -> list[object]:
     """The values that one value of an axis stands for: a range, or with `split` a text with commas. Raises UserError
-    for a range that is none."""
+    for a malformed range."""
     if not isinstance(value, str):
         return [value]
     is_file = key == "cached" and value.endswith(_TRACES)
@@ -313,7 +313,7 @@ class _Axes:
         return field.name if self._edge is None or field.name in self.vary else field.spelled(self._edge)
 
     def others(self) -> list[str]:
-        """Keys that are varied and are no axis of the question: fields of the plan and facts."""
+        """Keys that are varied but are not an axis of the question: fields of the plan, and facts."""
         return [key for key in dict.fromkeys((*self.varied, *self.vary)) if key not in _MACHINES and key not in _FIELDS]
 
 
@@ -366,12 +366,9 @@ def read_sweep(
     if path is not None:
         root.need(*(key for key in ("models", "on", *(_SERVES if serves else _TRAINS)) if key not in found))
     named, systems, counts = map(found.axis, _MACHINES)
-    loaded = dict(one for w in named.words if (one := named.read(_loaded, w)) is not None)
-    if serves:
-        for model in loaded.values():
-            named.read(check_decodes, model)
-        stack = None
-    names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
+    loaded = _models_of(named, serves=serves)
+    trained_on = None if serves else stack
+    names = systems.all(lambda w: (equip(facts, str(w), stack=trained_on), str(w))[1])
     sizes: tuple[int | None, ...] = tuple(counts.all(job_fields.CHIPS.parse)) or (None,)
     notes: dict[str, None] = {}
     jobs = tuple(_jobs(found, notes, serves=serves))
@@ -407,14 +404,19 @@ def read_sweep(
         notes=tuple(notes)[:MOST_NOTES],
     )
     if len(grid) > most:
-        fix = "write them to a directory with --out DIR" if most == MAX_POINTS and len(grid) <= MAX_STORED else None
-        many = UserError(f"{len(grid)} points are more than a sweep takes ({most})", fix=fix)
-        if path is None:
-            root.report(many)
-        else:
-            root.problem(None, many.what, fix=fix)
+        _too_many(root, len(grid), most, is_file=path is not None)
     root.stop()
     return grid
+
+
+def _too_many(root: scenario.Node, points: int, most: int, *, is_file: bool) -> None:
+    """A problem with the number of points: at its file, or of the question."""
+    fix = "write them to a directory with --out DIR" if most == MAX_POINTS and points <= MAX_STORED else None
+    many = UserError(f"{points} points are more than a sweep takes ({most})", fix=fix)
+    if is_file:
+        root.problem(None, many.what, fix=fix)
+    else:
+        root.report(many)
 
 
 def asked_grid(request: SweepRequest) -> Grid:
@@ -447,6 +449,15 @@ def _serves(axes: _Axes) -> bool:
         has = (of_serving if serves else of_training or of_serving)[0].name
         axes.axis(field.name).problem(UserError(f"is an axis of {other}, and {has} is none: a sweep has one job"))
     return serves
+
+
+def _models_of(named: _Axis, *, serves: bool) -> dict[str, Model]:
+    """The models of an axis by what they are called; serving asks for models that make text."""
+    loaded = dict(one for w in named.words if (one := named.read(_loaded, w)) is not None)
+    if serves:
+        for model in loaded.values():
+            named.read(check_decodes, model)
+    return loaded
 
 
 def _loaded(word: object) -> tuple[str, Model]:

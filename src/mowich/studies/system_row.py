@@ -12,7 +12,7 @@ from mowich.studies.footing import OwnedChips
 
 NO_PRICE = unknown_estimate("USD/chip/h", "no other row with a known price")
 NO_POWER = unknown_estimate("W", "no other row with a known power")
-"""What a row has before it is set against others, and where there are none."""
+"""The values of a row that is not set against others, or has no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -363,7 +363,7 @@ def _check_sessions(scenario: TrafficScenario, out: Path | None) -> None:
     """Raise UserError where figures of sessions are asked for and there are none."""
     if not is_sessions(scenario.requests) and (out is not None or "task" in scenario.slo):
         raise UserError(
-            "slo.task is of sessions" if out is None else "--sessions-out is of sessions",
+            "slo.task needs sessions" if out is None else "--sessions-out needs sessions",
             where=str(scenario.inputs["scenario"]),
             fix="traffic: {agents: ...}, or a trace of sessions",
         )
@@ -534,7 +534,7 @@ def _coverage(
 
 
 PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
-"""Pools, each with what its replicas did."""
+"""Pools, each with the figures of its replicas."""
 
 
 def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:

@@ -54,12 +54,12 @@ def read_adapters(node: Node, load: AdapterLoad | None, facts: Facts, engine: st
     for word in dict.fromkeys((*USUAL_WORDS, *(w for pair in _ENGINE_WORDS.values() for w in pair))):
         if word in node and word not in words:
             other = USUAL_WORDS.index(word) if word in USUAL_WORDS else next(iter(_ENGINE_WORDS.values())).index(word)
-            node.problem(word, f"is no argument of {engine}", given=node.raw(word), fix=f"{words[other]}: 8")
+            node.problem(word, f"is not an argument of {engine}", given=node.raw(word), fix=f"{words[other]}: 8")
     if load is None:
         for word in (*words, "max_lora_rank"):
             if word in node:
                 node.problem(
-                    word, "is of LoRA adapters", given=node.raw(word), fix="traffic: {adapters: {count: 8, ...}}"
+                    word, "needs LoRA adapters", given=node.raw(word), fix="traffic: {adapters: {count: 8, ...}}"
                 )
         return None
     base = next((name for name in ("sglang", "trtllm") if engine.startswith(name)), "vllm")
@@ -119,7 +119,7 @@ def adapter_costs(asked: AskedAdapters, d: Deployment, facts: Facts, where: str)
     plan, c = d.plans[0], d.costs
     if plan.dp > 1:
         raise UserError(
-            "LoRA adapters are of one rank group",
+            "LoRA adapters run on one group of ranks",
             where=f"{where} plan.dp",
             given=plan.dp,
             allowed="dp: 1",

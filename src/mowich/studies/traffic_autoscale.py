@@ -92,7 +92,9 @@ def read_scaling(
     the answer, so those without a published default are asked for."""
     if "autoscale" not in root:
         if rules or regret:
-            root.problem(None, "nothing scales here: a rule needs autoscale: in the scenario", given=", ".join(rules))
+            root.problem(
+                None, "nothing scales here: to play a rule, the scenario needs autoscale:", given=", ".join(rules)
+            )
         return None
     node = root.node("autoscale")
     named = node.names("by", SCALING_RULES) or SCALING_RULES[:1]
@@ -103,7 +105,7 @@ def read_scaling(
     least = _counts(node, "least", is_apart, whole=True)
     most = _most(node, apart, is_apart)
     if "replicas" in root:
-        node.problem(None, "decides how many replicas there are", fix="leave out replicas")
+        node.problem(None, "already decides how many replicas there are", fix="leave out replicas")
     _check_bounds(node, least, most, is_apart)
     if not rules:
         _check_keys(node, named)
@@ -151,19 +153,20 @@ def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_ap
             key = "least" if is_apart else "most"
             node.problem(key, f"is above {where}" if is_apart else "is below least", given=node.raw(key))
     if is_apart and all(few == many for few, many in zip(least, most, strict=True)):
-        node.problem(None, "neither pool can scale: least is the number of both", fix="a smaller least")
+        node.problem(None, "neither pool can scale: least is the number of workers of both", fix="a smaller least")
 
 
 def _check_keys(node: Node, named: Sequence[str]) -> None:
-    """No key is of a rule that is not asked for."""
+    """A key belongs to a rule that is asked for."""
     for key in dict.fromkeys(key for name, keys in _KEYS.items() if name not in named for key in keys):
         if key in node and not any(key in _KEYS[name] for name in named):
             of = " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys)
-            node.problem(key, f"is of {of}", given=node.raw(key), fix="leave it out")
+            node.problem(key, f"goes with {of}", given=node.raw(key), fix="leave it out")
 
 
 def _check_limits(node: Node, named: Sequence[str], slo: Mapping[str, float], is_apart: bool) -> None:
-    """Rules that plan by limits have them: one of both, or of pools apart each its own."""
+    """Rules that plan by limits need one: of TTFT or TPOT, and of both where prefill and decode have pools of their
+    own."""
     limits = ("ttft", "tpot")
     lacks = [x for x in limits if x not in slo] if is_apart else [] if set(limits) & set(slo) else ["ttft"]
     planner = next((name for name in ("sla", "forecast") if name in named), None)
@@ -178,7 +181,7 @@ def _counts(node: Node, key: str, is_apart: bool, *, whole: bool, low: float = 1
     if not isinstance(node.raw(key), dict):
         return (node.count(key, 1.0, minimum=low, whole=whole),) * pools
     if not is_apart:
-        node.problem(key, "is of one pool here", given=node.raw(key), allowed="a number")
+        node.problem(key, "is one number: only one pool scales", given=node.raw(key), allowed="a number")
         return (1.0,)
     inner = node.node(key)
     inner.need(*POOLS_APART)
@@ -194,7 +197,7 @@ def _most(node: Node, apart: Node, is_apart: bool) -> tuple[int, ...]:
         return (int(node.count("most", 1)),)
     if "most" in node:
         given = node.raw("most")
-        node.problem("most", "is what disaggregated.prefill and .decode say", given=given, fix="leave it out")
+        node.problem("most", "is stated already, by disaggregated.prefill and .decode", given=given, fix="leave it out")
     return tuple(
         n if isinstance(n := apart.raw(name, 1), int) else 1 for name in POOLS_APART
     )  # wrong ones are told of there
@@ -217,7 +220,7 @@ def _start(node: Node) -> float | StartupAsk:
 
 
 def _usual(facts: Facts | None, name: str) -> float:
-    """What planners do unless told otherwise; facts: None where no rule hears it, so that it is not read."""
+    """The defaults of planners; facts: None where no rule uses them, so that they are not read."""
     return 1.0 if facts is None else facts.number(f"serving.planner.{name}")
 
 
@@ -252,7 +255,7 @@ def _times(node: Node, facts: Facts | None) -> TimesAsk:
     if predictor == "seasonal":
         node.need("season")
     elif "season" in node:
-        node.problem("season", "is of predictor: seasonal", given=node.raw("season"), fix="leave it out")
+        node.problem("season", "goes with predictor: seasonal", given=node.raw("season"), fix="leave it out")
     return TimesAsk(
         utilisation=node.number("utilisation", 1.0, low=0.01, high=1.0),
         enough=int(node.count("enough", _usual(facts, "enough"))),

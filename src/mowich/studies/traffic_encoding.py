@@ -1,4 +1,4 @@
-"""The encoders of a traffic scenario: of which media, where they run, what they take, and what is told of them."""
+"""The encoders of a traffic scenario: their media, where they run, their times, and what an answer tells of them."""
 
 from __future__ import annotations
 

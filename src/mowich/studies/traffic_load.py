@@ -211,7 +211,9 @@ def _agents(node: Node, out: Traffic) -> None:
     out["kinds"], out["agents"] = read_agents(node.node("agents"), out["shared_prefix"])
     for key in ("prompt", "output", "turns"):
         if key in node:
-            node.problem(key, "is of each kind of agent", given=node.raw(key), fix=f"agents: {{coder: {{{key}: ...}}}}")
+            node.problem(
+                key, "is stated for each kind of agent", given=node.raw(key), fix=f"agents: {{coder: {{{key}: ...}}}}"
+            )
     if "requests" in node:
         node.problem("requests", "agents have sessions", given=node.raw("requests"), fix="sessions: 100")
     if "sessions" in node:
@@ -331,7 +333,7 @@ def _bounded(node: Node, out: Traffic, key: Literal["requests", "sessions"] = "r
         most = curve.expected(until)
         asked = out.get(key)
         if asked is not None and asked > most:
-            node.problem(key, "more than the rate brings", given=asked, allowed=f"at most {most:.0f}")
+            node.problem(key, "more requests than the rate brings", given=asked, allowed=f"at most {most:.0f}")
         elif math.isinf(most) and asked is None:
             node.problem(None, f"traffic.{key} is missing")
     else:

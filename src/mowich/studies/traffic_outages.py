@@ -58,7 +58,7 @@ def read_outages(node: Node) -> AskedOutages:
         moves=node.text("moves", "restart", allowed=RECOVERIES),
     )
     if "retry" in node and recovery.moves != "restart":
-        node.problem("retry", "is of users who ask again", given=node.raw("retry"), fix="moves: restart")
+        node.problem("retry", "goes with users who ask again", given=node.raw("retry"), fix="moves: restart")
     out = AskedOutages(recovery=recovery)
     if "rolling" in node:
         one = node.node("rolling")
@@ -67,7 +67,7 @@ def read_outages(node: Node) -> AskedOutages:
         one.done()
     for key in ("down", "seed"):
         if key in node and "mtbf" not in node:
-            node.problem(key, "is of failures by chance", given=node.raw(key), fix="mtbf: facts")
+            node.problem(key, "goes with failures by chance", given=node.raw(key), fix="mtbf: facts")
     if "mtbf" in node:
         node.need("down")
         by_facts = node.raw("mtbf") == _BY_FACTS

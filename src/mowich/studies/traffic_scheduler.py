@@ -35,7 +35,7 @@ _COMPILED = (
 @dataclass(slots=True, kw_only=True)
 class SchedulerReader:
     """The keys of a scheduler, each in common words or in those of the engine. own: the engine's scheduler, None where
-    it has none of its own."""
+    the engine has no scheduler that is described."""
 
     node: Node
     facts: Facts
@@ -155,7 +155,7 @@ class SchedulerReader:
         hash_block = int(node.count("hash_block", chosen.block if caches and not is_trace else chosen.hash_block))
         if caches and hash_block % chosen.block:
             allowed = f"multiples of {chosen.block}"
-            node.problem("hash_block", "is no multiple of block_size", given=hash_block, allowed=allowed)
+            node.problem("hash_block", "is not a multiple of block_size", given=hash_block, allowed=allowed)
         return replace(chosen, prefix_cache=caches, hash_block=hash_block)
 
     def _compiled(self, chosen: Scheduler) -> Scheduler:
@@ -199,7 +199,7 @@ class SchedulerReader:
         lengths = tuple(int(self.node.count_of(key, value, 1)) for value in values)
         if list(lengths) != sorted(set(lengths)) or max(lengths, default=0) > MOST_IN_A_STEP:
             allowed = f"lengths that rise, up to {MOST_IN_A_STEP:,}"
-            self.node.problem(key, "is no list of buckets", given=str(given), allowed=allowed)
+            self.node.problem(key, "is not a list of buckets", given=str(given), allowed=allowed)
             return ()
         return lengths
 

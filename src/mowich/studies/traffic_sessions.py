@@ -145,8 +145,8 @@ def marks(values: Sequence[float]) -> dict[str, float | None]:
 def with_costs(
     found: Mapping[str, object], *, span_s: float, chips: float, joule: float | None, usd: float | None
 ) -> dict[str, object]:
-    """The same with what a task costs: of all that ran, by the tasks that were completed. chips: paid for, on average;
-    joule, usd: of all."""
+    """What was found, and the cost of a task: that of all that ran, over the tasks that were completed. chips: paid
+    for, on average; joule, usd: of all that ran."""
     tasks = found["completed"]
     assert isinstance(tasks, int)
     return {

@@ -14,7 +14,7 @@ FigureStatus = Literal["inside", "above", "below", "another setup", "not predict
 """above: more was measured than the high end of the range."""
 
 MORE_IS_FASTER = ("tokens_per_s_per_chip",)
-"""Figures of which more is faster."""
+"""Figures that are larger where a machine is faster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,11 +53,11 @@ FORECAST_FIGURES: Mapping[str, Mapping[str, str]] = {
         "p99_tpot_s": "time per output token, 99th percentile",
     },
 }
-"""Kind of forecast -> number of its row that a log measures -> the same in words. A steady load is predicted without
-its start, at which all requests come together: the median of a run has not seen it, the mean has."""
+"""Kind of forecast -> number of its row that a log measures -> its name in words. A steady load is predicted without
+its start, when all requests come together: the mean of a run holds it, the median does not."""
 
 LOAD_NEAR = 0.02
-"""The same for requests at a time, and for requests per second."""
+"""Share by which requests at a time, or requests per second, may differ from those of the forecast."""
 
 
 class Verification(Shown):
@@ -174,7 +174,7 @@ def _picked(data: Result, rows: Sequence[Result], pick: str | None, where: str) 
         if len(planned) == 1 or (planned and len(set(names)) == 1):
             return planned[0]
         raise UserError(
-            "several rows: which of them was run?",
+            "the result has several rows: say which of them was run",
             where=where,
             field="pick",
             allowed=", ".join([f"1 to {len(rows)}", *dict.fromkeys(names)]) if rows else "none: it has no row",
@@ -184,7 +184,7 @@ def _picked(data: Result, rows: Sequence[Result], pick: str | None, where: str) 
     if names.count(pick) == 1:
         return names.index(pick) + 1
     allowed = ", ".join([f"1 to {len(rows)}", *(name for name in dict.fromkeys(names) if names.count(name) == 1)])
-    raise UserError("is no row of the result", where=where, field="pick", given=pick, allowed=allowed)
+    raise UserError("is not a row of the result", where=where, field="pick", given=pick, allowed=allowed)
 
 
 def _trained_plan(inputs: Result, row: Result) -> dict[str, str]:
@@ -300,7 +300,7 @@ def _chips(record: MeasuredRecord, devices_per_chip: int) -> float | None:
 
 def with_beside(record: MeasuredRecord, beside: Setup) -> MeasuredRecord | RefusedRecord:
     """A record with what the file beside its log says of the plan, where the log does not; refused where the two
-    contradict each other. Raises UserError for a system that is none."""
+    contradict each other. Raises UserError for a system that is not known."""
     given = planned_cells(record.kind, beside)
     size = parse_spec(beside.on)[1] if beside.on else None
     if size is not None and size.isdigit() and not record.cells.get("devices"):

@@ -269,7 +269,7 @@ def slowest_of(n: float | Floats, spread: float | Floats) -> float | Floats:
 
 
 _NONE = 1e-15
-"""A chance below it is none."""
+"""A smaller chance counts as 0."""
 
 
 def _counted(m: float, spares: float) -> tuple[float, float]:

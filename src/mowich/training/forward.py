@@ -75,7 +75,7 @@ class PassWork:
 
     @property
     def job(self) -> TrainJob:
-        """The same as the laws of a layer take it: one sequence an item."""
+        """This work as the job that the laws of a layer take: one sequence an item."""
         return TrainJob(tokens=float(self.tokens), seq=self.tokens, batch_seqs=1.0)
 
 

@@ -85,13 +85,13 @@ class StepPart(TimePart):
     """A part of a training step, or of a forward pass."""
 
     terms: tuple[str, ...] = ()
-    """The recorded terms that make it begin with one of these; none: with its name."""
+    """How the names of its recorded terms begin; empty: with its own name."""
     binds: str = ""
-    """What a step is said to be bound by that has most of it, "" nothing: it scales all alike."""
+    """Words for what bounds a step of which this part takes the most; "": none, as it scales all parts alike."""
     binds_pass: str = ""
-    """The same of a forward pass, "" where that has no such part."""
+    """Words for what bounds a forward pass of which this part takes the most; "" where it has no such part."""
     is_wire: bool = False
-    """No software of the devices makes it longer: transfers, and the wait for the slowest rank."""
+    """Whether software of the devices never makes it longer: transfers, and the wait for the slowest rank."""
     law: Computed | Exchanged | Literal["", "others"] = ""
     """How a layer takes it; "others": it follows from what the layer takes else; "": it belongs to the step."""
 
@@ -215,7 +215,7 @@ class LayerTimes:
     forward: Mapping[str, Floats]
     """Of the forward pass, by COMPUTED and EXCHANGED; of exchanges the exposed share."""
     backward: Mapping[str, Floats]
-    """Of the backward pass, what is no multiple of the forward pass."""
+    """The time of the backward pass that is not a multiple of the forward pass."""
     late: Mapping[str, Floats]
     """By EXCHANGED, what the software can issue early and finds no compute to run beside: waits for the host hide
     it."""

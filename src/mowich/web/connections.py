@@ -177,7 +177,7 @@ class TimedProtocol(asyncio.Protocol):
             self.transport.write(data)
 
     def _refuse(self) -> None:
-        """Close on what is no HTTP, with a line where no answer is under way."""
+        """Close on bytes that are not HTTP, with a line where no answer is under way."""
         if not self.transport.is_closing():
             self.book.closed["not HTTP"] += 1
             if not self._is_busy:

@@ -30,7 +30,7 @@ def warm_up(known: Knowledge) -> None:
 
 
 def warm_quick(known: Knowledge) -> None:
-    """The same for a worker that answers quick questions alone: lists of what is known, and the modules that put a
+    """Warm up a worker that answers quick questions alone: lists of what is known, and the modules that put a
     comparison together."""
     import mowich.show.compare
     import mowich.show.serve

@@ -35,7 +35,7 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
 
 async def profile_example(name: str, timeout_s: float) -> bytes:
     """`mowich kernel profile @NAME` of an example that ships, with its source and what it is. Raises
-    RefusedRequestError for a name that is none of theirs."""
+    RefusedRequestError for a name that no example has."""
     names = names_of("kernels")
     if name not in names:
         raise refusal_of(404, str(unknown("kernel", name, names)))

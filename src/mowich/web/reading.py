@@ -123,7 +123,7 @@ class Knowledge:
         return request
 
     def _with(self, facts: Facts, changes: Mapping[str, float | str]) -> Facts:
-        """The same facts for the same settings, so that what is kept for them is used again."""
+        """Facts with settings. The same settings give the same object, so that what is kept for it is used again."""
         key = (facts.hash(), *sorted(changes.items()))
         return self._changed.get(key, lambda: facts.with_values(dict(changes)))
 

@@ -33,7 +33,7 @@ MAX_BODY_B = 256 * 1024
 EXAMPLE_S = 60.0
 """Most seconds for a kernel that ships."""
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-"""Headers of which a proxy adds one or the other."""
+"""Headers: a proxy adds at least one of them."""
 METRICS_TYPE = "text/plain; version=0.0.4"
 
 JSON_TYPE = "application/json"

@@ -40,7 +40,8 @@ class KernelCase:
 
 
 def read_kernel(cells: Mapping[str, str], where: str) -> KernelCase | str:
-    """A profile as a case, or why it is refused. Raises UserError for a target or a folder that is none."""
+    """A profile as a case, or why it is refused. Raises UserError for an unknown target, and for a folder without a
+    profile."""
     target, folder = cells["system"].split(":")[0], Path(cells["simulated"])
     try:
         generation = generation_of(target)

@@ -109,7 +109,7 @@ class JointProblem:
         return np.concatenate([part.errors(values) for part in self.parts])
 
     def slopes(self, theta: Floats) -> tuple[Floats, Floats]:
-        """The same with derivatives by every constant of `paths` [points, paths]."""
+        """(`errors`, their derivatives by every constant of `paths` [points, paths])."""
         values = self.values(theta)
         r, rows = [], []
         for part in self.parts:
@@ -269,7 +269,7 @@ class Calibrated:
     posterior: Posterior
 
     def with_nothing(self) -> Calibrated:
-        """The same with no constant kept."""
+        """This calibration, with no constant changed."""
         none = np.zeros(0, dtype=np.intp)
         nothing = Posterior((), np.zeros(0), np.zeros((0, 0)))
         return replace(

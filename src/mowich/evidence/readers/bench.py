@@ -28,7 +28,7 @@ _ENGINES = ("vllm", "sglang", "trt", "tensorrt", "neuron", "jetstream", "maxtext
 
 
 def _objects(file: str, text: str) -> list[tuple[str, BenchResult]]:
-    """(place, object) of a file. Raises UserError, with its line, for what is no JSON."""
+    """(place, object) of a file. Raises UserError, with its line, for a file that is not JSON."""
     body = text.strip()
     if body.startswith("["):
         rows = parse_json(f'{{"rows": {text}}}', file)["rows"]

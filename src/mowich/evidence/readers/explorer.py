@@ -17,7 +17,7 @@ NEURON_EXPLORER = "neuron-explorer"
 
 
 def read_profile(folder: Path) -> Reading:
-    """The time of a profile. Raises UserError for a folder that is none."""
+    """The time of a profile. Raises UserError for a folder without one."""
     cells = {"time_s": cell(total_time_s(folder))}
     record = MeasuredRecord(where=str(folder), kind="kernel", cells=cells)
     return Reading(file=str(folder), format=NEURON_EXPLORER, records=(record,))

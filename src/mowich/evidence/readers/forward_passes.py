@@ -75,7 +75,8 @@ def _of_trace(file: str, text: str) -> Iterator[_Step]:
 
 
 def read_steps(file: str, text: str) -> Reading:
-    """Every work that was timed. Raises UserError, with file and line, for what is no profile of forward passes."""
+    """Every work that was timed. Raises UserError, with file and line, for a file that is not a profile of forward
+    passes."""
     found = _of_table(file, text) if _is_table(text) else _of_trace(file, text)
     groups: dict[tuple[object, ...], list[_Step]] = {}
     for one in found:

@@ -101,8 +101,8 @@ def check_words(plan: Mapping[str, str]) -> None:
 
 
 def setup_beside(file: Path) -> Setup:
-    """The setup of the file beside a log; an empty one where there is none. Raises UserError, with its line, for keys
-    that are none."""
+    """The setup of the file beside a log; an empty one where there is none. Raises UserError, with its line, for
+    unknown keys."""
     path = file.with_name(file.name + ENDING)
     if not exists(path):
         return Setup()

@@ -126,7 +126,7 @@ def _run(
     how: JudgeRun,
     limits: HarnessLimits,
 ) -> tuple[list[Array], Figures] | str:
-    """One call in a guest: (outputs, figures), or why there are none."""
+    """One call in a guest: (outputs, figures), or the reason why there are no outputs."""
     try:
         given = {**named_arguments(candidate, args), **kwargs}
     except UserError as error:

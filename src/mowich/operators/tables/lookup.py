@@ -202,7 +202,7 @@ def lines(
 
 
 class _Found(NamedTuple):
-    """points: [dims, ...] sizes as asked; flat: [dims, n] the same in whole tiles."""
+    """points: [dims, ...] sizes as asked; flat: [dims, n] these sizes in whole tiles."""
 
     operator: schema.Operator
     grid: _Grid | None

@@ -197,7 +197,7 @@ OPERATORS = {o.name: o for o in (*_products(), *_attentions(), *_elementwise())}
 
 
 def operator(name: str) -> Operator:
-    """The operator of that name. Raises UserError for a name that is none."""
+    """The operator of that name. Raises UserError for a name that no operator has."""
     if name not in OPERATORS:
         raise unknown("operator", name, OPERATORS)
     return OPERATORS[name]

@@ -124,7 +124,7 @@ def _read_end(reader: QuestionReader, field: Field[object], of: str) -> float | 
     if given is None:
         return None
     if of == "software":
-        reader.add("software has releases and no amount", field, given=given, fix="leave it out")
+        reader.add("software is varied by its releases, and has no amount", field, given=given, fix="leave it out")
         return None
     with reader.watch(field):
         if isinstance(given, int | float) and not isinstance(given, bool):

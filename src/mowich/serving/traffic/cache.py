@@ -51,7 +51,7 @@ class PrefixCache:
         return here, away
 
     def wait_s(self, names: Sequence[int], now: float) -> float:
-        """When the last of these blocks has come; now where none is on its way."""
+        """When the last of these blocks will have come; the present moment where all are here."""
         if not self.coming:
             return now
         ends = [self.coming[name] for name in names if name in self.coming]

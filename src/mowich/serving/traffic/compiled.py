@@ -488,7 +488,7 @@ class BlockNames:
         self._known: dict[object, int] = {}
 
     def of(self, names: Sequence[object] | Counts) -> Counts:
-        """One number for each, the same for the same."""
+        """One number for each value; equal values have equal numbers."""
         if not len(names):
             return np.zeros(0, np.int64)
         if set(map(type, names)) == {int}:

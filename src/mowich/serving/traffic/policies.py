@@ -90,7 +90,7 @@ class Scheduler:
     long_prompt: int = 0
     """Tokens of one prompt in a step at most; 0: as many as fit."""
     compiled: int = 0
-    """Sequences that a compiled step computes, however many decode; 0: none is compiled."""
+    """Sequences that a compiled step always computes, also where fewer decode; 0: no step is compiled."""
     prompt_buckets: tuple[int, ...] = ()
     """Tokens of a prompt that graphs were compiled for, rising."""
     token_buckets: tuple[int, ...] = ()

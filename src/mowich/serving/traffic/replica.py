@@ -362,7 +362,7 @@ class Replica(Admission):
         return context
 
     def _stop(self, one: Slot) -> None:
-        """Take a sequence out of the decoding batch, to go on from what it has said."""
+        """Take a sequence out of the decoding batch; later it goes on after the tokens that it has."""
         context = self._leave(one)
         one.left = min(one.left, max(1, round((one.finish - self.D) * self.s.accepted)))  # the last step writes less
         one.need = round(context)
@@ -450,8 +450,9 @@ class Replica(Admission):
         return (times.reading_s(fullest, now + fullest * a * k) - times.reading_s(fullest, now)) / k
 
     def due_s(self, *, is_stuck: bool) -> float:
-        """When its next event is over, were nothing to arrive; of a step with prompts: when it begins; inf where it has
-        nothing to do. is_stuck: neither what waits nor a prompt under way has room beside the present batch."""
+        """The moment at which its next event ends if nothing arrives, s; for a step with prompts the moment at which it
+        begins; inf where it has nothing to do. is_stuck: neither what waits nor a prompt under way has room beside the
+        present batch."""
         if not (self.prefilling or self.waiting or self.slots or self.loading):
             return math.inf
         if self.t < self.up_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mowich.serving.traffic.autoscale import ScaledPool
@@ -185,8 +185,8 @@ class ReplicaFleet:
         return len({id(names) for names in held}) < len(held)
 
     def _converse(self, requests: Iterable[UserRequest], follow: Follow) -> Iterator[UserRequest]:
-        """The same where what a user asks next depends on when the last answer ended: of all replicas the event that
-        is over first is played first, so that no answer comes after what it brings about."""
+        """Serve requests where what a user asks next depends on when the last answer ended: of all replicas, the event
+        that is over first is played first, so that no answer comes after what it brings about."""
         everyone = [*self.replicas, *self.decoders]
         for replica in everyone:
             replica.on_done = self._answered(replica.on_done, follow)
@@ -196,19 +196,10 @@ class ReplicaFleet:
         stuck = [False] * len(everyone)
         due = [math.inf] * len(everyone)
         while True:
-            at = min(
-                math.inf if start is None else self._ready_s(start),
-                self._coming.next_s,
-                self._moving.next_s,
-                math.inf if outages is None else outages.planned_s,
-            )
             soonest = min(due)
-            if at < math.inf or soonest < math.inf:
-                at = min(at, self._look_s(), math.inf if outages is None else outages.drawn_s)
+            at = self._outside_s(start, soonest)
             if soonest < earlier(at):
-                i = due.index(soonest)
-                if i and earlier(min(due[:i])) <= soonest:
-                    i = next(j for j, other in enumerate(due) if earlier(other) <= soonest)
+                i = _first_due(due, soonest)
                 self._now = soonest
                 stuck[i] = everyone[i].play(is_stuck=stuck[i])
                 due[i] = everyone[i].due_s(is_stuck=stuck[i])
@@ -220,20 +211,13 @@ class ReplicaFleet:
                 return
             self._now = at
             request: UserRequest | None = None
-            if earlier(self._look_s()) <= at:
-                self._look()
-            elif outages is not None and earlier(min(outages.planned_s, outages.drawn_s)) <= at:
-                outages.play()
-            elif earlier(self._moving.next_s) <= at:
-                self._deliver(at)
-            elif start is not None and earlier(self._ready_s(start)) <= at:
-                request, start = start, next(starts, None)
-            else:
-                request = self._coming.pop()[1]
-            media = None if request is None or self.encoders is None else request.media
-            if self.encoders is not None and request is not None and media is not None and media.ready_s < 0:
-                self._coming.put(self.encoders.encode(at, media), request)
-                request = None
+            if not self._plays_pools(at):
+                if start is not None and earlier(self._ready_s(start)) <= at:
+                    request, start = start, next(starts, None)
+                else:
+                    request = self._coming.pop()[1]
+                if self._goes_to_encoder(at, request):
+                    request = None
             target = None if request is None else self._give(at, request)
             for i, replica in enumerate(everyone):  # those that this has moved on to their event, or past it
                 if target is None or outages is not None or replica is target or replica.t >= earlier(due[i]):
@@ -241,6 +225,40 @@ class ReplicaFleet:
                     due[i] = replica.due_s(is_stuck=False)
             if request is not None:
                 yield request
+
+    def _outside_s(self, start: UserRequest | None, soonest: float) -> float:
+        """The next moment of what is outside of replicas, s. start: the next user's first request; soonest: the next
+        event of a replica. Rules of autoscaling and drawn failures have one only while something else is to come."""
+        outages = self._outages
+        at = min(
+            math.inf if start is None else self._ready_s(start),
+            self._coming.next_s,
+            self._moving.next_s,
+            math.inf if outages is None else outages.planned_s,
+        )
+        if at == soonest == math.inf:
+            return at
+        return min(at, self._look_s(), math.inf if outages is None else outages.drawn_s)
+
+    def _plays_pools(self, at: float) -> bool:
+        """Whether a rule of autoscaling, a failure or a cache that arrives comes first at a moment; it is played."""
+        outages = self._outages
+        if earlier(self._look_s()) <= at:
+            self._look()
+        elif outages is not None and earlier(min(outages.planned_s, outages.drawn_s)) <= at:
+            outages.play()
+        elif earlier(self._moving.next_s) <= at:
+            self._deliver(at)
+        else:
+            return False
+        return True
+
+    def _goes_to_encoder(self, at: float, request: UserRequest) -> bool:
+        """Whether a request has media that encoders apart have still to read; it comes back when they have."""
+        if self.encoders is None or request.media is None or request.media.ready_s >= 0:
+            return False
+        self._coming.put(self.encoders.encode(at, request.media), request)
+        return True
 
     def _ready_s(self, request: UserRequest) -> float:
         """When a request can be scheduled: after its time in front of the engine, and at an encoder apart."""
@@ -281,6 +299,14 @@ class ReplicaFleet:
         for replica in self.replicas:
             replica.advance(at)
         self._deliver(at)
+
+
+def _first_due(due: Sequence[float], soonest: float) -> int:
+    """The first replica whose next event is at the soonest moment, within what counts as the same moment."""
+    i = due.index(soonest)
+    if i and earlier(min(due[:i])) <= soonest:
+        return next(j for j, other in enumerate(due) if earlier(other) <= soonest)
+    return i
 
 
 def _told(tell: Callable[[UserRequest], None] | None, pool: ScaledPool) -> Callable[[UserRequest], None]:

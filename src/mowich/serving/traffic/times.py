@@ -42,7 +42,7 @@ class StepTimes:
     windows: tuple[tuple[float, float], ...]
     """(tokens, seconds per token) of layers with a window."""
     prefill_step: float
-    """Seconds that a step with prompt tokens takes beside."""
+    """Seconds that prompt tokens add to a step."""
     pair: float
     """Seconds per (prompt token, attended token) of long prompts in one batch."""
     window_pairs: tuple[tuple[float, float], ...]
@@ -175,8 +175,8 @@ class StepTimes:
         )
 
     def with_draft(self, draft: StepTimes, tokens: int) -> StepTimes:
-        """The same with a draft model on the same devices that makes `tokens` tokens one after the other before each
-        step, and reads every prompt too. Verifying is in the step itself, so nothing stands for it beside."""
+        """These times, with a draft model on the same devices. Before each step it makes `tokens` tokens one after the
+        other, and it reads every prompt too. The step itself holds the time to verify them."""
         last = len(draft.tokens) - 1
         each = (draft.tokens[last] - draft.tokens[1]) / max(1, last - 1)
         windows, pairs = [

@@ -66,7 +66,7 @@ _BF16 = 0.02
 _PAIRS = 32
 """Pairs of lines that are looked at as one instruction, the costliest first."""
 _OFFSETS_SINCE = 4
-"""First generation of which a released kernel has DMAs with offsets known at run time only by hwdge."""
+"""First generation on which a released kernel has DMAs by hwdge with offsets that are known at run time only."""
 _SAME_WORK = 1e-3
 """Share by which the work of two texts of a kernel may differ."""
 _ALIKE = 0.1

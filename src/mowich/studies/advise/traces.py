@@ -391,8 +391,8 @@ def loaded_once(trace: Trace, site: KernelLine) -> Trace | None:
 
 
 def shared_loads(trace: Trace, site: KernelLine, share: int, costs: EditCosts) -> Trace | None:
-    """A trace in which a line that loads the same bytes again and again does so once in `share` times: as many turns of
-    the loop around it take their part of a tile while it is there. costs: gets the loads that are none."""
+    """A trace in which a line that loads the same bytes again and again loads them once in `share` times: that many
+    turns of the loop around it use the tile while it is there. costs: gets the loads that are left out, at no cost."""
     kind, kinds = np.array(trace.kind, np.int64), list(trace.kinds)
     c, seen, none = ChangedTrace.of(trace), defaultdict[tuple[int, ...], int](int), dict[int, int]()
     for i in _at(trace, site):
@@ -519,44 +519,18 @@ def fused(trace: Trace, pairs: Sequence[tuple[int, int]], costs: Costs) -> tuple
 def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
     """Make one instruction of two; its name, "" where that cannot be."""
     one, two = c.trace.kinds[c.trace.kind[a]], c.trace.kinds[c.trace.kind[b]]
-    name = _both(one, two)
-    mine, theirs = c.operands(a), c.operands(b)
-    target = mine[len(one.reads)]
-    tile, view = c.uses.number[target], c.uses.pattern[target]
-    readers = [n for n, o in enumerate(theirs[: len(two.reads)]) if c.uses.number[o] == tile]
-    if (
-        not name
-        or b in c.rows
-        or a in c.rows
-        or a in c.gone
-        or b in c.gone
-        or len(readers) != 1
-        or c.uses.pattern[theirs[readers[0]]] != view
-    ):
-        return ""
-    if two.name != "tensor_copy" and name == "activation" and not _is_one_function(one, two, readers[0]):
-        return ""
-    if name == "scalar_tensor_tensor" and two.name == "tensor_scalar" and readers[0] != 0:
+    name, place = _both(one, two), _place_read(c, a, b)
+    if not name or place is None or not _is_one_operation(name, one, two, place):
         return ""
     keeps = name in _KEEPS
-    if not keeps and c.readers(target) != [theirs[readers[0]]]:
-        return ""
-    if keeps and two.flag("op") not in ("add", "maximum"):
+    mine, theirs = c.operands(a), c.operands(b)
+    if not keeps and c.readers(mine[len(one.reads)]) != [theirs[place]]:
         return ""
     if not _is_quiet(c, a, b, mine[: len(one.reads)] if not keeps else theirs[len(two.reads) :]):
         return ""
-    engine = one.engine if two.name == "tensor_copy" else TABLE[name].engines[0]
-    spaces = [o.space for o in (*one.reads, *two.reads)]
-    if engine == "gpsimd" and "P" in spaces:
-        return ""
-    rest = [n for n in range(len(two.reads)) if n != readers[0]]
-    reads = (*one.reads, *(two.reads[n] for n in rest))
-    writes = (*(one.writes if keeps else ()), *two.writes)
-    flags = one.flags if keeps or two.name == "tensor_copy" or two.flag("op") in _SAME else two.flags
-    kind = Kind(name, engine, tuple(f for f in flags if f[0] not in ("free", "assigned")), reads, writes)
-    try:
-        costs.of(kind)
-    except (UserError, IndexError, KeyError):
+    rest = [n for n in range(len(two.reads)) if n != place]
+    kind = _fused_kind(name, one, two, rest, keeps=keeps)
+    if kind is None or not _is_able(kind, costs):
         return ""
     rows, others = c.row(a), c.row(b)
     stays, goes = (a, b) if keeps else (b, a)
@@ -569,6 +543,48 @@ def _fuse(c: ChangedTrace, a: int, b: int, costs: Costs) -> str:
     c.kind[stays] = c.add(kind)
     c.gone.add(goes)
     return name
+
+
+def _place_read(c: ChangedTrace, a: int, b: int) -> int | None:
+    """Which operand of the second instruction is all that the first wrote; None where none or several are, or where
+    one of the two has been changed before."""
+    if {a, b} & (c.rows.keys() | c.gone):
+        return None
+    target = c.operands(a)[len(c.trace.kinds[c.trace.kind[a]].reads)]
+    reads = c.operands(b)[: len(c.trace.kinds[c.trace.kind[b]].reads)]
+    places = [n for n, o in enumerate(reads) if c.uses.number[o] == c.uses.number[target]]
+    is_whole = len(places) == 1 and c.uses.pattern[reads[places[0]]] == c.uses.pattern[target]
+    return places[0] if is_whole else None
+
+
+def _is_one_operation(name: str, one: Kind, two: Kind, place: int) -> bool:
+    """Whether one instruction can compute what two do. place: the operand of the second that the first wrote."""
+    if two.name != "tensor_copy" and name == "activation" and not _is_one_function(one, two, place):
+        return False
+    if name == "scalar_tensor_tensor" and two.name == "tensor_scalar" and place != 0:
+        return False
+    return name not in _KEEPS or two.flag("op") in ("add", "maximum")
+
+
+def _fused_kind(name: str, one: Kind, two: Kind, rest: Sequence[int], *, keeps: bool) -> Kind | None:
+    """The kind of the instruction that does what two do; None where its engine cannot read PSUM. rest: operands of the
+    second that the first did not write; keeps: it writes what the first wrote, too."""
+    engine = one.engine if two.name == "tensor_copy" else TABLE[name].engines[0]
+    if engine == "gpsimd" and "P" in [o.space for o in (*one.reads, *two.reads)]:
+        return None
+    reads = (*one.reads, *(two.reads[n] for n in rest))
+    writes = (*(one.writes if keeps else ()), *two.writes)
+    flags = one.flags if keeps or two.name == "tensor_copy" or two.flag("op") in _SAME else two.flags
+    return Kind(name, engine, tuple(f for f in flags if f[0] not in ("free", "assigned")), reads, writes)
+
+
+def _is_able(kind: Kind, costs: Costs) -> bool:
+    """Whether there is an instruction of this kind."""
+    try:
+        costs.of(kind)
+    except (UserError, IndexError, KeyError):
+        return False
+    return True
 
 
 def _is_one_function(one: Kind, two: Kind, place: int) -> bool:

@@ -419,7 +419,7 @@ def _total(row: TrainRow) -> float:
 
 
 def _kept(row: TrainRow) -> float:
-    """The same with failures."""
+    """Tokens per second of all chips of a row, with failures."""
     return _total(row) * float(row.goodput)
 
 

@@ -98,14 +98,19 @@ _PROPERTIES = {
 """Properties of a gap in plain words."""
 
 _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
-"""Amounts of memory that are looked at, of today's: even steps, of which one is twice today's."""
+"""Amounts of memory that are looked at, over today's: even steps, one of them twice today's."""
 
 
 def asked_once(asked: BriefRequest) -> Known:
     """The answers that the questions read. Raises UserError where a rival is Trainium 3 itself, and where the first
     model has no plan on it."""
     if SUBJECT in asked.against:
-        raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
+        raise UserError(
+            "a brief is about Trainium 3, which cannot be its own rival",
+            field="against",
+            given=SUBJECT,
+            allowed="other machines",
+        )
     with course(len(BRIEF_SIZES) + len(asked.models) + 5) as begin:
         return _known(asked, begin)
 

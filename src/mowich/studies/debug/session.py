@@ -313,7 +313,7 @@ class DebugRun(Follower):
                 raise StoppedRun
 
     def failed(self, error: Exception) -> bool:
-        """Whether a kernel failed at the stop: then the state is noted as it is there."""
+        """Whether a kernel failed at the stop; then the state at that moment is noted."""
         frames = failed_frames(error)
         lines = [(frame.f_code.co_filename, line) for frame, line, _ in frames]
         if self.place is None or not self._is_here(lines):

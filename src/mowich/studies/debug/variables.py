@@ -60,7 +60,7 @@ def failed_frames(error: BaseException) -> list[KernelFrame]:
 
 
 def as_tile(value: object) -> Tile | None:
-    """The tile of either interface; None for what is none, or has no elements of its own. Runs nothing."""
+    """The tile of either interface; None for other values, and for a tile without elements of its own. Runs nothing."""
     if isinstance(value, Tile):
         return value
     if isinstance(value, TileBlocks):

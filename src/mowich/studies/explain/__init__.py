@@ -48,7 +48,7 @@ def explain(
 
 
 def metric_explained(asked: ExplainRequest) -> Explanation:
-    """The number that a question names. Raises UserError where none is named."""
+    """The number that a question names. Raises UserError where it names no number."""
     assert asked.metric is not None
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 

@@ -35,7 +35,7 @@ from mowich.sums import float_sum
 from mowich.version import VERSION
 
 LEAST = 1e-6
-"""Relative changes below this are none."""
+"""A smaller relative change counts as none."""
 
 SHOWN_MOVES = 12
 """Most facts of a sensitivity; the winner is looked at for the first `_FLIPS` of them."""

@@ -147,9 +147,9 @@ def _check_constants(constants: dict[str, list[bytes]], given: Mapping[str, obje
     taken = [digest for core in result.cores for digest in core.constants]
     if constants.setdefault(_form_of(given), taken) != taken:
         raise UserError(
-            "its answer is not computed: constants of the host follow from its arguments",
+            "its answer is not computed on the core: constants of the host depend on its arguments",
             where=name,
-            fix="numbers that depend on arguments are made by instructions",
+            fix="compute numbers that depend on arguments with instructions",
         )
 
 
@@ -262,8 +262,8 @@ def _busiest(active_s: Mapping[str, float]) -> str | None:
 
 
 def runs_of(value: bytes) -> tuple[list[CandidateRun], str]:
-    """(The runs that a candidate's process told, why there are none). Nothing of it is executed or believed to have a
-    form: raises UserError where it has another one."""
+    """(The runs that a candidate's process told, why there are none). Nothing of the answer is executed, and its form
+    is checked: raises UserError for another form."""
     from mowich.neuroncore.order import KernelSide
 
     try:
@@ -299,5 +299,5 @@ def runs_of(value: bytes) -> tuple[list[CandidateRun], str]:
                 )
             )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"its process answered with what no run gives: {type(error).__name__}: {error}") from None
+        raise UserError(f"its process gave an answer that no run gives: {type(error).__name__}: {error}") from None
     return out, str(head["why"])

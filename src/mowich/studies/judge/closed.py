@@ -137,7 +137,7 @@ _ARM = (
     *(39, 40, 41, 97, 268, 428, 429, 430, 431, 432, 433, 442),
     *(280, 241, 219, 217, 218, 105, 106, 273, 104, 294, 425, 426, 427, 282, 437),
 )
-"""The same of 64-bit ARM."""
+"""Numbers of the system calls of 64-bit ARM that are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,7 +203,7 @@ def judge_kernels(
 
 
 def _check_measured(candidates: Sequence[KernelCandidate], ask: JudgeAsk) -> None:
-    """Raise UserErrors for measured times of what is no candidate."""
+    """Raise UserErrors for measured times of names that no candidate has."""
     names = [candidate.name for candidate in candidates]
     problems = [unknown("candidate", name, names, field="measured") for name in ask.measured_s if name not in names]
     if problems:

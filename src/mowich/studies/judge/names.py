@@ -410,7 +410,8 @@ def _setattr(x: object, name: str, value: object) -> None:
 
 
 def parsed_candidate(text: str, file: str) -> ast.Module:
-    """The text of a candidate as a tree. Raises UserError for what is no Python, or says what a candidate may not."""
+    """The text of a candidate as a tree. Raises UserError for text that is not Python, or that uses what a candidate
+    may not use."""
     try:
         tree = ast.parse(text, file)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -183,7 +183,7 @@ def answer(asked: GapRequest) -> Gap:
     """
     metric = asked.metric
     if asked.train is None and metric == _TOTAL:
-        raise UserError("serving has no end", field="metric", given=metric, allowed=(_SPEED, _COST))
+        raise UserError("serving has no end, so it has no total", field="metric", given=metric, allowed=(_SPEED, _COST))
     question = _trained(asked) if asked.train is not None else _served(asked)
     a, b = question.sides
     prices = (a.shown.price, b.shown.price)

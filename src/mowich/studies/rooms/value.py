@@ -241,7 +241,7 @@ def _set(facts: Facts, known: Mapping[str, float], share: float) -> dict[str, fl
 
 
 def _amounts(name: str, today: float, low: float | None, high: float | None, points: int) -> list[float]:
-    """Even steps from end to end, and today's amount. Raises UserError for a range that is none."""
+    """Even steps from end to end, and today's amount. Raises UserError for a range that ends before it begins."""
     of, unit = VALUED[name], VALUE_UNITS[name]
     first = low if low is not None else of.low or 0.5 * today
     last = high if high is not None else of.high or 2.0 * today

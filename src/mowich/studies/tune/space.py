@@ -189,7 +189,7 @@ def _axis(at: Written, words: Sequence[str], file: str) -> Axis:
 
 
 def _same(text: str, other: str) -> bool:
-    """Whether two texts are one expression: what the file says already is left as it is written."""
+    """Whether two texts are one expression: a value that the file already has is not written again."""
     return ast.dump(ast.parse(text, mode="eval")) == ast.dump(ast.parse(other.strip(), mode="eval"))
 
 
@@ -258,7 +258,7 @@ def _number_kind(node: ast.expr) -> type | None:
 
 
 def _dotted(node: ast.expr) -> str:
-    """ "nisa.vector_engine"; "" of what is no dotted name."""
+    """ "nisa.vector_engine"; "" for an expression that is not a dotted name."""
     if isinstance(node, ast.Name):
         return node.id
     inner = _dotted(node.value) if isinstance(node, ast.Attribute) else ""

@@ -353,8 +353,8 @@ def _timed(candidate: KernelCandidate, end: GuestEnd) -> Judged:
 
 
 def _compute_values(search: _Search) -> None:
-    """Put the verdict of the judge in the place of "timed", for those that could be the answer until none is left; for
-    all, where nothing is pruned."""
+    """Replace "timed" by the verdict of the judge: for variants that could be the answer, until no such variant is
+    left; for all, where nothing is pruned."""
     while True:
         is_done = True
         for target in search.ask.targets:
@@ -471,7 +471,7 @@ def _no_effect(search: _Search) -> tuple[str, ...]:
 
 
 def _for_all(search: _Search) -> tuple[int | None, dict[str, float]]:
-    """(The variant that loses least where it loses most, None: none is good on all targets; its losses)."""
+    """(The variant whose largest loss is the smallest, None: no variant is good on all targets; its losses)."""
     good = {
         target: {row.variant.number: row.costs()[0] for row in search.good(target)} for target in search.ask.targets
     }
