@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy accuracy-peers kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
+.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz fuzz-accepted test-web site lint golden golden-diff bench docs pictures accuracy accuracy-peers kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -107,6 +107,11 @@ FIRST ?= $(if $(DAY),$(DAY)00000,0)
 fuzz: $(STAMP)
 	$(if $(DAY),$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile daily --hypothesis-seed $(DAY))
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --count $(COUNT) --first $(FIRST)
+	$(if $(DAY),OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --accepted --count $(COUNT) --first $(FIRST))
+
+# right questions drawn from seeds, whose answers are judged alone and beside each other: make fuzz-accepted COUNT=100000 FIRST=5000
+fuzz-accepted: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --accepted --count $(COUNT) --first $(FIRST)
 
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
 site: $(STAMP)
