@@ -203,7 +203,7 @@ def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
     a = solve_fleet(p, speeds({("chat", "trn2"): 1}))
     assert a.usd == pytest.approx(5 * 1 + 5 * 4)
     power = next(b for b in a.binding if b.constraint == "power at home in p0")
-    assert power.unit == "MW"
+    assert power.unit == "USD/MW"
     assert power.shadow_price == pytest.approx(3 * 1000)
 
 
