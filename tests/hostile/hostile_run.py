@@ -46,12 +46,11 @@ def _accepted(first: int, count: int) -> int:
             seed += 1
     except KeyboardInterrupt:
         say(f"interrupted: go on with --accepted --first {seed} --count {count - made}")
-        return 130
     took = time.process_time() - began
-    print(f"{made} questions of seeds {first} to {seed - 1}: {accepted} accepted ({accepted / made:.1%})")
+    print(f"{made} questions of seeds {first} to {seed - 1}: {accepted} accepted ({accepted / max(1, made):.1%})")
     print(f"  {wrong} seeds wrong; {took:.0f} s of processor time")
     _print(kinds)
-    return 1 if wrong else 0
+    return 130 if made < count else 1 if wrong else 0
 
 
 def _print(kinds: collections.Counter[str]) -> None:
