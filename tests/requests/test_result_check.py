@@ -125,7 +125,7 @@ def test_five_problems_are_told_at_once() -> None:
 
 
 def test_what_is_missing_is_no_bug() -> None:
-    with pytest.raises(UserError, match="saved.json: not a whole result: KeyError 'rows'"), whole_result("saved.json"):
+    with pytest.raises(UserError, match=r"saved.json: not a whole result: KeyError 'rows'"), whole_result("saved.json"):
         {}["rows"]
 
 
