@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import random
 import sys
 import time
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what tests share
 
 import accepted_cases
+import hostile_guided
 from hostile_cases import all_from
 from hostile_judge import problems, say, told
 
@@ -26,8 +28,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="seed of the first case")
     parser.add_argument("--accepted", action="store_true", help="right questions, whose answers are judged")
+    parser.add_argument("--guided", action="store_true", help="files that are led by the branches of their readers")
+    parser.add_argument("--keep", action="store_true", help="with it: write the corpus anew")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
+    if asked.guided:
+        return _guided(asked.first, asked.count, is_kept=asked.keep)
     return _accepted(asked.first, asked.count) if asked.accepted else _hostile(asked.first, asked.count)
 
 
@@ -51,6 +57,24 @@ def _accepted(first: int, count: int) -> int:
     print(f"  {wrong} seeds wrong; {took:.0f} s of processor time")
     _print(kinds)
     return 130 if made < count else 1 if wrong else 0
+
+
+def _guided(first: int, count: int, *, is_kept: bool) -> int:
+    """Looks for files that take readers along new ways, `count` times; those of the corpus come first."""
+    began, search = time.process_time(), hostile_guided.Search(rng=random.Random(f"guided {first}"))
+    search.know(hostile_guided.kept())
+    known = len(search.known)
+    for number in range(count):
+        found = len(search.wrong)
+        search.step(number)
+        for case, wrong in search.wrong[found:]:
+            say(f"step {number}: {told(case, wrong)}")
+    took = time.process_time() - began
+    print(f"{count} files led by {known} ways of the corpus: {len(search.known) - known} new ways", end="; ")
+    print(f"{len(search.wrong)} wrong; {took:.0f} s of processor time")
+    if is_kept:
+        hostile_guided.keep(search.fewest())
+    return 1 if search.wrong else 0
 
 
 def _print(kinds: collections.Counter[str]) -> None:
