@@ -44,7 +44,7 @@ TARGETS = (
     Target(module="mowich.requests.result_check", tests=("tests/requests/test_result_check.py",), floor=0.0),
     Target(
         module="mowich.fleets.check",
-        tests=("tests/fleets/test_fleet_check.py", "tests/fleets/test_work_goals.py", "tests/fleets/test_fleets.py"),
+        tests=("tests/fleets/test_fleet_check.py",),
         floor=0.0,
     ),
     Target(
@@ -223,12 +223,15 @@ def tried(target: Target, jobs: int, share: int) -> float:
         sys.exit(f"{target.module}: its tests fail without a mutant")
     limit_s = TIME_S + TIMES * (time.monotonic() - began)
     made = mutants(Path(module.__file__).read_text(encoding="utf-8"))[::share]
+    alive = 0
     with ThreadPoolExecutor(jobs) as pool:
-        alive = list(pool.map(lambda m: passed(target.tests, module, m.tree, limit_s), made))
-    for mutant, lives in zip(made, alive, strict=True):
-        if lives:
-            print(f"  lives: {target.module.rpartition('.')[2]}.py:{mutant.line}: {mutant.said}")
-    killed = 1.0 - sum(alive) / len(made)
+        for mutant, lives in zip(
+            made, pool.map(lambda m: passed(target.tests, module, m.tree, limit_s), made), strict=True
+        ):
+            alive += lives
+            if lives:
+                print(f"  lives: {target.module.rpartition('.')[2]}.py:{mutant.line}: {mutant.said}", flush=True)
+    killed = 1.0 - alive / len(made)
     print(f"{target.module}: {len(made)} mutants, {killed:.1%} killed, floor {target.floor:.0%}", flush=True)
     return killed
 
