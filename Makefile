@@ -13,7 +13,7 @@ LOCKED := tools/install_locked.py
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy accuracy-peers kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
+.PHONY: demo test test-slow test-capture pages-current elsewhere fuzz fuzz-accepted fuzz-guided mutants coverage test-web site lint golden golden-diff bench docs pictures accuracy accuracy-peers kernel-accuracy judge-replay kernel-advice fit check-public conformance third-party lock sbom audit clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -72,6 +72,8 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile many
 	$(MAKE) --no-print-directory elsewhere ARGS=--all
+	$(MAKE) --no-print-directory mutants
+	$(MAKE) --no-print-directory coverage
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python $(LOCKED) --torch -r requirements.lock -r requirements-slow.lock
 	$(VENV)-slow/bin/python tests/slow/check_params.py
@@ -101,12 +103,41 @@ $(VENV)-capture/.installed: requirements.lock requirements-torch.lock requiremen
 # hostile input drawn from seeds (docs/project/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
 # SEED=date draws cases that no other day has, and other cases of each property too; SEED=20261202 draws those of that day again
 COUNT ?= 10000
+GUIDED ?= 1000
 SEED  ?=
 DAY   := $(if $(filter date,$(SEED)),$(shell date -u +%Y%m%d),$(SEED))
 FIRST ?= $(if $(DAY),$(DAY)00000,0)
 fuzz: $(STAMP)
 	$(if $(DAY),$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile daily --hypothesis-seed $(DAY))
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --count $(COUNT) --first $(FIRST)
+	$(if $(DAY),OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --accepted --count $(COUNT) --first $(FIRST))
+	$(if $(DAY),OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --guided --count $(GUIDED) --first $(FIRST))
+
+# right questions drawn from seeds, whose answers are judged alone and beside each other: make fuzz-accepted COUNT=100000 FIRST=5000
+fuzz-accepted: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --accepted --count $(COUNT) --first $(FIRST)
+
+# files that are led by the branches of their readers: make fuzz-guided GUIDED=10000 FIRST=7; KEEP=--keep writes tests/hostile/corpus.jsonl anew
+fuzz-guided: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --guided --count $(GUIDED) --first $(FIRST) $(KEEP)
+
+# are the checks checked? each mutant of them has one thing wrong, and its tests must fail: ARGS="--only result_check", ARGS="--share 4"
+mutants: $(STAMP)
+	$(BIN)/python tools/mutants.py --jobs $(JOBS) $(ARGS)
+
+# branches of the readers and of fleets that their tests take, with the least share of them
+BRANCHES := mowich.requests,mowich.fleets
+BRANCHED := tests/requests tests/fleets tests/property/test_fleet_plans.py tests/hostile/test_hostile.py
+coverage: export COVERAGE_FILE = build/coverage
+coverage: $(VENV)-coverage/.installed
+	mkdir -p build
+	PYTHONPATH=src OPENBLAS_NUM_THREADS=1 $(VENV)-coverage/bin/python -m coverage run --branch --source=$(BRANCHES) -m pytest -n 0 $(BRANCHED)
+	$(VENV)-coverage/bin/python -m coverage report --skip-covered --fail-under=83
+
+$(VENV)-coverage/.installed: requirements.lock requirements-coverage.lock
+	$(PYTHON) -m venv $(VENV)-coverage
+	$(VENV)-coverage/bin/python $(LOCKED) -r requirements.lock -r requirements-coverage.lock
+	touch $@
 
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
 site: $(STAMP)
@@ -220,7 +251,7 @@ lock:
 	build/lock/bin/python $(PIP) $(UV)
 	build/lock/bin/uv $(HASH) --no-deps build/lock/pins.txt -o requirements.lock
 	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock
-	for list in requirements-site requirements-peers tests/web/requirements; do \
+	for list in requirements-site requirements-coverage requirements-peers tests/web/requirements; do \
 	  build/lock/bin/uv $(HASH) $$list.txt -o $$list.lock || exit; done
 	build/lock/bin/uv $(HASH) requirements-torch.txt -o build/lock/torch.lock
 	sed -nE 's/^((torch|triton|nvidia|cuda)[a-z0-9-]*==.*) \\$$/\1/p' build/lock/torch.lock > build/lock/torch.txt
@@ -244,7 +275,7 @@ sbom: $(STAMP)
 	$(BIN)/python tools/supply.py --sbom
 
 # known weaknesses of every package that a lock names, asked of PyPI; it ends with an error where PyPI cannot be asked
-LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-uv.lock tests/web/requirements.lock \
+LOCKS := requirements.lock requirements-ray.lock requirements-site.lock requirements-coverage.lock requirements-uv.lock tests/web/requirements.lock \
   requirements-peers.lock requirements-torch.lock requirements-capture.lock requirements-slow.lock requirements-launch.lock requirements-launchers.lock \
   tests/conformance/requirements.lock
 audit:
@@ -261,4 +292,4 @@ $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/m
 
 clean:
 	rm -f src/mowich/neuroncore/clock/_clock.so src/mowich/serving/traffic/_traffic.so src/mowich/rl/_run.so
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web $(VENV)-peers-aiconfigurator $(VENV)-capture $(VENV)-launch build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web $(VENV)-peers-aiconfigurator $(VENV)-capture $(VENV)-coverage $(VENV)-launch build dist .mypy_cache .ruff_cache .pytest_cache

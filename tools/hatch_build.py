@@ -61,7 +61,7 @@ def digest(sources: Path) -> str:
     return made.hexdigest()
 
 
-def compiled(sources: Path, target: Path) -> str:
+def compiled(sources: Path, target: Path, flags: Iterable[str] = FLAGS) -> str:
     """Compile the sources into a library. Returns what is wrong, "" where nothing is."""
     found = compilers()
     if not found:
@@ -71,7 +71,7 @@ def compiled(sources: Path, target: Path) -> str:
     for compiler in found:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / target.name
-            command = [*compiler, *FLAGS, f'-DCOMPILED_SOURCES="{digest(sources)}"', *files, "-lm", "-o", str(made)]
+            command = [*compiler, *flags, f'-DCOMPILED_SOURCES="{digest(sources)}"', *files, "-lm", "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0 and made.exists():
                 # in one step: a process that runs may have loaded the one that is there

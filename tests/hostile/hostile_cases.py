@@ -157,7 +157,7 @@ def config(rng: random.Random) -> Case:
     return Case(f"config {file.stem}", verb, {"m.json": text})
 
 
-def _lines_spoiled(text: str, rng: random.Random, most: int = 2) -> str | bytes:
+def lines_spoiled(text: str, rng: random.Random, most: int = 2) -> str | bytes:
     """A YAML text with values of some lines changed, lines missing, doubled or moved to another depth."""
     lines = text.splitlines()
     for _ in range(rng.randint(1, most)):
@@ -192,7 +192,7 @@ COMPARED = ("compare", "gpt2", *TRAIN, "--tokens", "1B", "--on", "acme", "--chip
 
 def overlay(rng: random.Random) -> Case:
     """Facts of a user."""
-    text = _lines_spoiled(acme(), rng)
+    text = lines_spoiled(acme(), rng)
     words = ("facts", "check") if rng.random() < 0.2 else (*COMPARED, "--json")
     return Case("overlay", (*words, "--facts", "acme.yaml"), {"acme.yaml": text})
 
@@ -247,7 +247,7 @@ def scenario(rng: random.Random) -> Case:
     """A sweep or a load. The points of an axis may be many: a longer one is a legal question, so counts stay short."""
     verb, text = rng.choice((("sweep", SWEEP), ("traffic", TRAFFIC)))
     words = ("sweep", "s.yaml", "--jobs", "1", "--json") if verb == "sweep" else ("traffic", "s.yaml", "--json")
-    return Case(f"scenario {verb}", words, {"s.yaml": _lines_spoiled(text, rng)})
+    return Case(f"scenario {verb}", words, {"s.yaml": lines_spoiled(text, rng)})
 
 
 @functools.cache

@@ -156,10 +156,11 @@ def _numbers(out: str) -> Iterator[str]:
     except ValueError as error:
         yield f"not JSON: {error}: {out[:100]!r}"
         return
-    yield from _out_of_bounds(answer, "", "")
+    yield from out_of_bounds(answer)
 
 
-def _out_of_bounds(value: object, key: str, path: str) -> Iterator[str]:
+def out_of_bounds(value: object, key: str = "", path: str = "") -> Iterator[str]:
+    """Numbers of an answer that are not finite, or not what their key says; ranges whose ends are not in order."""
     if isinstance(value, dict):
         value_of = [value.get(k) for k in ("low", "value", "high")]
         if all(isinstance(v, int | float) for v in value_of):
@@ -170,10 +171,10 @@ def _out_of_bounds(value: object, key: str, path: str) -> Iterator[str]:
         for name, inner in value.items():
             own = key if name in ("low", "value", "high") else name
             if not SIGNED.fullmatch(name):
-                yield from _out_of_bounds(inner, own, f"{path}.{name}")
+                yield from out_of_bounds(inner, own, f"{path}.{name}")
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from _out_of_bounds(inner, key, f"{path}[{place}]")
+            yield from out_of_bounds(inner, key, f"{path}[{place}]")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             yield f"{path}: {value}"

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 
+import hostile_guided
 import pytest
 from hostile_cases import KINDS, drawn
 from hostile_judge import Case, problems, told
@@ -59,3 +61,30 @@ def test_the_judge_finds_what_is_wrong() -> None:
     ):
         assert said in problems(Case("numbers", call=lambda data=data: Answer(**data)))[0]  # type: ignore[misc]
     assert problems(Case("fine", ("model", "gpt2", "--json"))) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_take_readers_along_many_ways_end_so_too() -> None:
+    """Those that `hostile_run.py --guided --keep` found."""
+    cases = list(hostile_guided.kept())
+    assert len(cases) > 30
+    wrong = [told(case, found) for case in cases if (found := problems(case))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_is_led_by_ways_that_are_new() -> None:
+    search = hostile_guided.Search(rng=random.Random("few"))
+    empty = Case("config", ("model", "m.json", "--json"), {"m.json": "[]"})
+    first, wrong = hostile_guided.ways(empty)
+    again, _ = hostile_guided.ways(empty)
+    other, _ = hostile_guided.ways(Case("config", ("model", "m.json", "--json"), {"m.json": '{"model_type": "llama"}'}))
+    assert wrong == []
+    assert not again - first
+    assert len(again) > 10
+    assert len(other - first) > 100
+    for number in range(3):
+        search.step(number * len(hostile_guided.KINDS))
+    assert search.known == frozenset().union(*(taken for _, _, taken in search.kept))
+    assert {kind for kind, _, _ in search.kept} == {"config"}
+    assert 1 <= len(search.fewest()) <= len(search.kept)

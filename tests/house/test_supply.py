@@ -25,7 +25,7 @@ TORCH_LOCKS = (
     "tests/conformance/requirements.lock",
 )
 """Locks of environments with PyTorch, which has two locks of its own."""
-SMALL_LOCKS = ("requirements-uv.lock", "requirements-torch-cpu.lock")
+SMALL_LOCKS = ("requirements-uv.lock", "requirements-coverage.lock", "requirements-torch-cpu.lock")
 
 
 def loaded(name: str) -> ModuleType:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mowich import cli
-from mowich.errors import UserError
-from mowich.requests.result_check import check_result
+from mowich.errors import UserError, UserErrors
+from mowich.requests.result_check import ROUNDING, check_result, whole_result
 
 ANSWERS = Path(__file__).resolve().parents[1] / "golden" / "answers"
 
@@ -82,6 +82,51 @@ def test_shares_lie_between_0_and_1() -> None:
     for name in ("cached_frac", "utilisation"):
         with pytest.raises(UserError, match=f"saved.json {name}: not a share, got 5.0"):
             check_result({"schema": "mowich/traffic@1", name: 5.0}, "saved.json")
+
+
+EXACT = {"value": 1.0, "unit": "1", "low": 1.0, "high": 1.0}
+AT_THE_EDGE: dict[str, tuple[dict[str, object], str]] = {
+    "a share of 1 and its rounding": ({"mfu": 1.0 + ROUNDING}, ""),
+    "a share above it": ({"mfu": 1.0 + 1.5e-6}, "mfu: not a share"),
+    "an estimate of a share": ({"mfu": {**EXACT, "high": 1.0 + ROUNDING}}, ""),
+    "an estimate above it": ({"mfu": {**EXACT, "high": 1.0 + 1.5e-6}}, "mfu.high: not a share"),
+    "what is no share": ({"step_s": {**EXACT, "high": 7.0}}, ""),
+    "a value below its range by rounding": ({"x": {**EXACT, "value": 1e6, "low": 1e6 + 1.0, "high": 2e6}}, ""),
+    "a value above it by rounding": ({"x": {**EXACT, "value": 1e6, "low": 1.0, "high": 1e6 - 1.0}}, ""),
+    "a value outside": ({"x": {**EXACT, "value": 1e6, "low": 1.0, "high": 1e6 - 1.5}}, "x: value and range do not fit"),
+    "a sum off by rounding": ({"x": {**EXACT, "value": 1e6, "high": 2e6, "breakdown": {"a": 1e6, "b": 1.0}}}, ""),
+    "a sum off by more": (
+        {"x": {**EXACT, "value": 1e6, "high": 2e6, "breakdown": {"a": 1e6, "b": 1.5}}},
+        "x: is not the sum of its breakdown",
+    ),
+    "parts with names of their own": ({"x": {**EXACT, "value": 2.0, "high": 2.0, "breakdown": {"b_frac": 2.0}}}, ""),
+    "true where a number is": ({"x": {**EXACT, "low": True}}, "x.low: not a number"),
+    "a margin": ({"margin": {**EXACT, "low": -1.0}}, ""),
+    "no range": ({"x": {**EXACT, "low": None, "high": None}}, ""),
+    "no value": ({"x": {**EXACT, "value": None, "low": None, "high": None}}, ""),
+}
+
+
+@pytest.mark.parametrize("case", AT_THE_EDGE)
+def test_bounds_are_where_they_are_said_to_be(case: str) -> None:
+    answer, said = AT_THE_EDGE[case]
+    if not said:
+        check_result(answer, "saved.json")
+        return
+    with pytest.raises(UserError, match=f"saved.json {said}") as caught:
+        check_result(answer, "saved.json")
+    assert "the file was changed since mowich wrote it" in caught.value.line()
+
+
+def test_five_problems_are_told_at_once() -> None:
+    with pytest.raises(UserErrors) as caught:
+        check_result({"rows": [{"mfu": 2.0}] * 7}, "saved.json")
+    assert [error.where for error in caught.value.errors] == [f"saved.json rows.{i}.mfu" for i in range(5)]
+
+
+def test_what_is_missing_is_no_bug() -> None:
+    with pytest.raises(UserError, match=r"saved.json: not a whole result: KeyError 'rows'"), whole_result("saved.json"):
+        {}["rows"]
 
 
 def test_the_command_line_refuses_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

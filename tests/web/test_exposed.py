@@ -512,3 +512,15 @@ def _lives(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_request_with_two_lengths_is_the_last_of_its_connection() -> None:
+    """Who stands between may read the other length: what follows could be a request of somebody else."""
+    head = b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4\r\n"
+    chunked = b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"model":"gpt2"}\r\n0\r\n\r\n'
+    with serving() as port:
+        answer = rest(connect(port, head + chunked + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"says its length once" in answer
+        assert b"connection: close" in answer.lower()

@@ -78,7 +78,7 @@ def times(
 
 
 _TELLS = 0.05
-"""A group of facts that moves a time by more than this share, either way, has a say in its grade."""
+"""A group of facts that moves a time by more than this share, either way, has a say in the grade of that time."""
 
 
 def timed(
@@ -89,7 +89,7 @@ def timed(
     time_s, names, binds = times(system, kind, data_B, ranks, slowdown)
     residual = np.full(len(sizes), facts.number(f"{library_facts(facts, system.chip, system.family)}.residual"))
     downs, ups = [residual], [residual]
-    grades = ["C" if system.fabric.library != "neuron" else "D"]
+    grades = [["C" if system.fabric.library != "neuron" else "D"] for _ in sizes]  # of each size: it knows no other
     for name, paths in _ends(system, ranks):
         slow, fast = (
             times(runs_on.system(known), kind, data_B, ranks, slowdown)[0]
@@ -97,15 +97,16 @@ def timed(
         )
         ups.append(np.maximum(0.0, np.log(slow / time_s)))
         downs.append(np.maximum(0.0, np.log(time_s / fast)))
-        if (downs[-1] > _TELLS).any() or (ups[-1] > _TELLS).any():
-            grades += [facts.fact(p).grade or "A" for p in paths]
+        of_facts = [facts.fact(p).grade or "A" for p in paths]
+        for i in np.flatnonzero((downs[-1] > _TELLS) | (ups[-1] > _TELLS)):
+            grades[i] += of_facts
     found = [
         from_spreads(
             float(time_s[i]),
             "s",
             [float(d[i]) for d in downs],
             [float(u[i]) for u in ups],
-            grade=worst_grade(grades),
+            grade=worst_grade(grades[i]),
             coverage={"analytic": 1.0},
             breakdown=_parts(system, kind, size, ranks, float(time_s[i])),
         )

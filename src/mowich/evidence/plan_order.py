@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mowich.evidence.rows import Case
 from mowich.evidence.scores import RowResult
 from mowich.plans.plan import Plan
+from mowich.sums import float_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def plan_pairs(rows: Iterable[RowResult]) -> list[Pair]:
             jobs.setdefault(_job(case), {}).setdefault(case.plan, []).append(logs)
     out = []
     for plans in jobs.values():
-        means = [tuple(sum(x) / len(x) for x in zip(*logs, strict=True)) for logs in plans.values()]
+        means = [tuple(float_sum(x) / len(x) for x in zip(*logs, strict=True)) for logs in plans.values()]
         for (predicted, measured), (other, its_measured) in itertools.combinations(means, 2):
             by, ran = predicted - other, measured - its_measured
             out.append(Pair(apart=abs(by), is_in_order=by * ran > 0, error=abs(by - ran)))

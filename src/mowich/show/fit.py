@@ -121,7 +121,7 @@ def _memory(result: Result) -> list[Part]:
     memory, usable = result["memory_B"], result["memory_capacity_B"]
     if not memory:
         return []
-    used = sum(memory.values())
+    used = float_sum(memory.values())
     free = gib(usable - used) if used <= usable else "none"
     said = " | ".join(f"{k} {gib(v)}" for k, v in memory.items() if v)
     rows: list[list[Cell]] = [

@@ -22,6 +22,7 @@ from mowich.show.page import (
     word_columns,
 )
 from mowich.shown import Result
+from mowich.sums import float_sum
 from mowich.units import show, show_count, show_gib
 
 FIGURES: Mapping[str, str] = {
@@ -84,7 +85,7 @@ def _longest(r: Result) -> str:
 
 def _lines(r: Result) -> list[tuple[str, str]]:
     """The figures in words, a line each, where room is short."""
-    total = sum(r["weight_bytes"].values())
+    total = float_sum(r["weight_bytes"].values())
     largest = ", ".join(
         f"{name} {show(size, 'B')}" for name, size in sorted(r["weight_bytes"].items(), key=lambda kv: -kv[1])[:3]
     )

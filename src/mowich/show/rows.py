@@ -19,6 +19,7 @@ from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.binding import TOLD_CHANCE
 from mowich.studies.ranking import runs
 from mowich.studies.stated_plan import plan_words
+from mowich.sums import float_sum
 from mowich.units import show, show_count
 
 SHORT_BINDS: Mapping[str, str] = {
@@ -42,7 +43,7 @@ def plan_of(row: Result) -> str:
 
 def used_B(row: Result) -> float:
     """Bytes of a device that a row's plan takes."""
-    return float(sum((row.get("memory_B") or {}).values()))
+    return float_sum((row.get("memory_B") or {}).values())
 
 
 def fullest_words(shares: Mapping[str, float]) -> str:

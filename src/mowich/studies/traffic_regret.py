@@ -26,6 +26,7 @@ from mowich.progress import steps
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.planner import Helped, ReplicaPlanner, Scheduled
 from mowich.shown import Keyed
+from mowich.sums import float_sum
 
 MOST_CONSTANTS = 40
 """Constant numbers of replicas (pairs, where pools are apart) that are played at most."""
@@ -217,7 +218,7 @@ class Hindsight:
             for k in range(self.bins - 1, 0, -1):
                 out.append(int(came[k][out[-1]]))
             out.reverse()
-            return tuple(out), float(sum(worth[c, k] for k, c in enumerate(out)))
+            return tuple(out), float_sum(float(worth[c, k]) for k, c in enumerate(out))
 
         low, high = 0.0, 10.0 * float(pays.max() * self.bins)
         dear, kept = path(high)

@@ -147,6 +147,8 @@ class RequestGuard:
             raise refusal_of(431, f"the head of a request is at most {MOST_HEAD_B} bytes")
         if len(scope["headers"]) > MOST_HEADERS:
             raise refusal_of(431, f"a request has at most {MOST_HEADERS} headers")
+        if b"content-length" in headers and b"transfer-encoding" in headers:  # what follows may be another's request
+            raise refusal_of(400, "a request says its length once: by Content-Length or by Transfer-Encoding")
         if rules.hosts:
             given = headers.get(b"host", b"").decode("latin-1").lower()
             host = given if given.endswith("]") else given.rsplit(":", 1)[0]

@@ -26,6 +26,7 @@ from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
+from mowich.sums import float_sum
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def collective_cost(r: InstructionRates, kind: Kind) -> Cost:
         parts = {"links.hop": lasts}  # steps over the links of a machine, as its own facts have them
     elif ranks * cores > r.number("memory.cores"):
         beyond = _between_chips(r, name, sent_B, ranks)
-        parts = max(parts, beyond, key=lambda p: sum(p.values()))
+        parts = max(parts, beyond, key=lambda p: float_sum(p.values()))
     if half == "trigger":
         parts = {fact: time for fact, time in parts.items() if fact != "links.base"}
     done = r.ps("dma.completion")

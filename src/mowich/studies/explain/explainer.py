@@ -172,7 +172,7 @@ class Explainer:
             estimate, parts = Estimate.from_dict(node), node.get("breakdown") or {}
         elif isinstance(node, Mapping):
             parts = {k: float(v) for k, v in node.items()}
-            estimate = Estimate(value=sum(parts.values()), unit=rule.unit, grade="")
+            estimate = Estimate(value=float_sum(parts.values()), unit=rule.unit, grade="")
         else:
             holder = tree.at(self.result, path[:-1])
             reason = holder.get("reason") if node is None and isinstance(holder, Mapping) else None
