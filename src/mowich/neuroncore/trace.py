@@ -338,7 +338,7 @@ class Patterns(Sequence[Pattern]):
     compiled code has them; keys: the same by number; families: what the patterns of each have in common, without an
     offset."""
 
-    __slots__ = ("_family_of", "_rows", "_table", "families", "keys", "known")
+    __slots__ = ("_family_of", "_table", "families", "keys", "known")
 
     def __init__(self, made: Iterable[Pattern] = ()) -> None:
         self.known: dict[int, int] | None = {}
@@ -346,8 +346,6 @@ class Patterns(Sequence[Pattern]):
         self.families: list[Pattern] = []
         self._family_of: dict[Pattern, int] = {}
         self._table: KeyTable | None = None
-        # (number, step) of some -> the patterns that follow them: a loop comes to the same when it is entered again
-        self._rows: dict[tuple[tuple[int, int], ...], NDArray[np.int64]] = {}
         for pattern in made:
             self.number(pattern)
 
@@ -430,40 +428,13 @@ class Patterns(Sequence[Pattern]):
         offsets = keys & _ANYWHERE
         return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
 
-    def numbers(self, wanted: NDArray[np.int64], library: CDLL | None) -> NDArray[np.int64]:
+    def numbers(self, wanted: NDArray[np.int64], library: CDLL) -> NDArray[np.int64]:
         """Numbers of the patterns with these keys. New ones are put where they come up, row after row."""
-        if library is None:
-            return np.array([self._number_of(key) for key in wanted.ravel().tolist()], np.int64).reshape(wanted.shape)
         table, found = self.table(library), np.array(wanted, np.int64, order="C")
         keys = table.given(found.size)
         library.clock_numbers(compiled.by_reference(keys), found.size, compiled.begin(found))
         table.end(keys.count)
         return found
-
-    def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
-        each of `times`. New ones are put where they come up, row after row."""
-        which = tuple(moving)
-        rows = self._rows.get(which)
-        have = 0 if rows is None else len(rows)
-        if rows is None or have < times.stop - 1:
-            made = self._later([(self.keys[number], step) for number, step in moving], range(have + 1, times.stop))
-            rows = self._rows[which] = made if rows is None else np.concatenate((rows, made))
-        return rows[times.start - 1 : times.stop - 1]
-
-    def _later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """What `later` gives; moving: (key, step)."""
-        known, keys = self.known, self.keys
-        assert known is not None
-        made = []
-        for t in times:
-            for first, step in moving:
-                key = first + step * t
-                number = known.setdefault(key, len(known))
-                if number == len(keys):
-                    keys.append(key)
-                made.append(number)
-        return np.array(made, np.int64).reshape(-1, len(moving))
 
     def table(self, library: CDLL) -> KeyTable:
         """What finds the number of a key from now on: the compiled code."""

@@ -141,7 +141,7 @@ def run_function(
             c.scratch["base"] = 0
             c.grid = sizes
             c.grid_index = _index(i, sizes)
-            c.loops = loops.LoopsOfRun() if may_repeat else None
+            c.loops = loops.loops_of_run() if may_repeat else None
             c.observed = observed
             c.alike = alike
             c.wants_finite = finite
