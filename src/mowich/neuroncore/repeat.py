@@ -89,7 +89,6 @@ def mark(core: Core, trace: Trace) -> Mark:
         len(core.records),
         len(core.scratch),
         len(core.shared),
-        len(core.ring),
         len(core.pending),
     )
     return Mark(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, SupportsInt, TypeAlias, TypeVar
 
 import numpy as np
@@ -452,54 +452,35 @@ def _number(known: dict[T, int], listed: list[T], made: T) -> int:
     return place
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Trace:
     """The instructions of one core in program order, and the order that `depends_on` adds.
 
     kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes,
     instruction after instruction; kinds, sites, patterns: what those numbers stand for; plain_reads: of each kind, how
     many of its reads are operands and no run-time indices; meetings: index of an instruction -> the meeting at which it
-    waits for other cores; in_order: instructions that keep their order (while `ordered`).
+    waits for other cores; in_order: instructions that keep their order (while `ordered`); _form_of: what allocations
+    have in common -> place of their form.
     """
 
-    __slots__ = (
-        "_form_of",
-        "_kind_of",
-        "_site_of",
-        "edges",
-        "fence",
-        "in_order",
-        "keeps_order",
-        "kind",
-        "kinds",
-        "meetings",
-        "number",
-        "ordered",
-        "patterns",
-        "plain_reads",
-        "site",
-        "sites",
-        "storages",
-        "touched",
-    )
-
-    def __init__(self) -> None:
-        self.kind = array("i")
-        self.site = array("i")
-        self.number = array("q")
-        self.touched = array("q")
-        self.kinds: list[Kind] = []
-        self.plain_reads: list[int] = []
-        self.sites: list[tuple[str, int]] = []
-        self.patterns = Patterns()
-        self.storages = Storages()
-        self.edges: list[tuple[int, int]] = []
-        self.meetings: dict[int, Meeting] = {}
-        self.ordered = self.keeps_order = False
-        self.fence = (0, -1)
-        self.in_order = array("q")
-        self._kind_of: dict[Kind, int] = {}
-        self._form_of: dict[tuple[object, ...], int] = {}  # what allocations have in common -> place of their form
-        self._site_of: dict[tuple[str, int], int] = {}
+    kind: array[int] = field(default_factory=lambda: array("i"))
+    site: array[int] = field(default_factory=lambda: array("i"))
+    number: array[int] = field(default_factory=lambda: array("q"))
+    touched: array[int] = field(default_factory=lambda: array("q"))
+    kinds: list[Kind] = field(default_factory=list)
+    plain_reads: list[int] = field(default_factory=list)
+    sites: list[tuple[str, int]] = field(default_factory=list)
+    patterns: Patterns = field(default_factory=Patterns)
+    storages: Storages = field(default_factory=Storages)
+    edges: list[tuple[int, int]] = field(default_factory=list)
+    meetings: dict[int, Meeting] = field(default_factory=dict)
+    ordered: bool = False
+    keeps_order: bool = False
+    fence: tuple[int, int] = (0, -1)
+    in_order: array[int] = field(default_factory=lambda: array("q"))
+    _kind_of: dict[Kind, int] = field(default_factory=dict)
+    _form_of: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _site_of: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kind)

@@ -680,7 +680,7 @@ def _index_by_arrays(tile: Tile, keys: tuple[object, ...]) -> Tile:
     """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are
     affine.
 
-    Elements outside the tile may be named: a mask hides them (`core.mask`)."""
+    Elements outside the tile may be named: a mask hides them."""
     if (views := storage_of(tile).core.views) is not None:
         views.append(None)  # where it reaches is not followed from iteration to iteration
     address = np.asarray(tile.offset, np.int64)
