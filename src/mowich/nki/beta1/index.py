@@ -450,24 +450,3 @@ def note_view(core: Core, keys: Sequence[object], shape: tuple[int, ...]) -> Non
         found = None if isinstance(k, int | np.integer | slice) else affine(k)
         bounds.append(k if found is None else slice(found.low, found.high + 1))  # type: ignore[arg-type]
     core.views.append(NotedView(tuple(bounds), shape))
-
-
-__all__ = [
-    "Affine",
-    "Condition",
-    "IndexArray",
-    "Symbol",
-    "affine",
-    "are_plain",
-    "chosen_elements",
-    "completed_keys",
-    "index_view",
-    "irregular",
-    "is_condition",
-    "left_by",
-    "line",
-    "note_view",
-    "partial",
-    "plain_array",
-    "plain_view",
-]
