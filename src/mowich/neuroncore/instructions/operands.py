@@ -95,7 +95,13 @@ def column(x: Scalar, tile: Tile) -> Any:
     return np.float32(int(x) if hasattr(x, "read") else x)
 
 
+def given_tiles(*named: Named) -> list[Named]:
+    """The operands that are given."""
+    return [n for n in named if n[1] is not None]
+
+
 def tiles_of(*named: Named) -> list[Named]:
+    """The operands that are tiles, not numbers."""
     return [n for n in named if type(n[1]) is Tile]
 
 
