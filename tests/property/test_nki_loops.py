@@ -38,8 +38,8 @@ from mowich.neuroncore.trace import Trace
 from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
+from mowich.nki.control import with_range_loops
 from mowich.nki.hollows import hollow
-from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Result
 from mowich.nki.runtime import run_kernel
 

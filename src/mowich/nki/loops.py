@@ -22,7 +22,7 @@ A loop that is entered again, as one within another that is not regular, grows a
 its last iteration. Where the last one shows that it grows otherwise, the run starts again, and samples that loop each
 time.
 
-Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`nki.range_loops`).
+Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`nki.control`).
 """
 
 from __future__ import annotations

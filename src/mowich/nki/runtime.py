@@ -34,9 +34,8 @@ from mowich.neuroncore.nonfinite import Origins, TracedOrigin, are_finite
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
-from mowich.nki import frameworks, interface, loops, words
+from mowich.nki import control, frameworks, interface, loops, words
 from mowich.nki.arguments import RETURNED, HostArrays, outputs_of, own_memory, values_in
-from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Peers, Result
 from mowich.nki.sizes import default_generation
 
@@ -173,7 +172,7 @@ def _run(
 ) -> Result:
     """Run a kernel function on these cores."""
     arguments = HostArrays(cores)
-    runs = func if cores[0].loops is None else with_range_loops(func)
+    runs = func if cores[0].loops is None else control.with_range_loops(func)
     bound = _bind(runs, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
@@ -625,6 +624,13 @@ class Kernel:
             host.results.append(result)
         return result
 
+    def launch_ranks(
+        self, inputs: Sequence[object], version: tuple[int, int] | None = None, **how: Any
+    ) -> list[Result]:
+        """Run on several ranks, with the details of `run_ranks`. version: of NKI, that the user named (None: none)."""
+        traced = self.is_traced(version)
+        return run_ranks(self.func, inputs, results=self.results, returned=self.returned, traced=traced, **how)
+
     def _cores(self, lnc: int | None, of_graph: int | None) -> object:
         """The grid of a launch: brackets, else NEURON_LOGICAL_NC_CONFIG, else the degree of the compiler. Raises where
         the kernel and the compiler have different degrees. lnc: what the caller says of the compiler; of_graph: what it
@@ -700,15 +706,7 @@ def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-    found = run_ranks(
-        k.func,
-        inputs,
-        generation=k.generation(),
-        lnc=lnc,
-        results=k.results,
-        returned=k.returned,
-        traced=k.is_traced(),
-    )
+    found = k.launch_ranks(inputs, generation=k.generation(), lnc=lnc)
     return [r.value for r in found]
 
 
@@ -746,17 +744,8 @@ def run_kernel(
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
         inputs = [dict(inspect.signature(k.func).bind(*arrays, **kwargs).arguments)] * ranks
-        results = run_ranks(
-            k.func,
-            inputs,
-            generation=generation,
-            lnc=lnc,
-            values=values,
-            strict=strict is not False,
-            results=k.results,
-            returned=k.returned,
-            traced=k.is_traced(version),
-        )
+        how = {"generation": generation, "lnc": lnc, "values": values, "strict": strict is not False}
+        results = k.launch_ranks(inputs, version, **how)
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results
