@@ -20,7 +20,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.boxes import AffineBox, box_ends, box_of, box_places, completed, sliced
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.trace import NotedView, ViewBound
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, out_of_range
 
 _ALL = slice(None)
 Chosen: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], int]"
@@ -421,12 +421,7 @@ def plain_view(t: Tile, keys: Sequence[object]) -> AffineBox:
             assert isinstance(k, int | np.integer)
             i = int(k)
             if not -n <= i < n:
-                raise fail(
-                    "out-of-bounds access",
-                    tile=t,
-                    given=f"index {i} along dimension {d}",
-                    allowed=f"0 .. {n - 1}",
-                )
+                raise out_of_range(t, f"index {i} along dimension {d}", n - 1)
             plain.append(i % n)
         d += 1
     return sliced(plain, t.strides, t.offset)

@@ -300,12 +300,7 @@ def dma_copy(
     flush()
     flags = _dge(dge_mode)
     if src.size != dst.size:
-        raise fail(
-            f"dma_copy: src has {src.size} elements and dst {dst.size}",
-            tile=dst.tile,
-            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
-            fix="slice both to the same shape",
-        )
+        raise dma.other_elements(dst.tile, dst.shape, src.shape)
     left = partial(mask)
     among = None if left is None else np.broadcast_to(np.asarray(left), dst.shape)
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)
