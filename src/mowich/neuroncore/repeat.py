@@ -511,12 +511,7 @@ def repeat_of(
 
 
 def _growth(
-    library: CDLL,
-    core: Core,
-    trace: Trace,
-    base: IterationBlock,
-    sample: IterationBlock,
-    samples: SamplePlaces | None,
+    library: CDLL, core: Core, trace: Trace, base: IterationBlock, sample: IterationBlock, samples: SamplePlaces | None
 ) -> Growth | None:
     """What grows, where a sample of the iteration behind the base is like it."""
     (*have, edges, in_order), its = base.counted(samples, base.edges), sample.counted(None, sample.edges)

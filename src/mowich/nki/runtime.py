@@ -373,14 +373,7 @@ def run_ranks(
     launches: list[tuple[list[Core], HostArrays]] = []
     for rank, given in enumerate(inputs):
         cores = _cores(
-            generation,
-            lnc,
-            rank,
-            ranks=len(inputs),
-            values=values,
-            strict=strict,
-            record=record,
-            is_traced=traced,
+            generation, lnc, rank, ranks=len(inputs), values=values, strict=strict, record=record, is_traced=traced
         )
         arguments = HostArrays(cores)
         if not isinstance(given, Mapping | Iterable):

@@ -279,9 +279,7 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int, sorted: bool = False) 
 
 
 @instruction(
-    engines=("gpsimd",),
-    cost=program_cost,
-    dtypes={"dst": ("float32", "int32"), "segment_ids": ("float32", "int32")},
+    engines=("gpsimd",), cost=program_cost, dtypes={"dst": ("float32", "int32"), "segment_ids": ("float32", "int32")}
 )
 def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     """dst [1, 2, n] = first and one-past-last index of each element's run of equal ids; n and -1 where the id is 0."""
