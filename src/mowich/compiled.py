@@ -142,6 +142,8 @@ by_reference = ctypes.byref
 
 def _word(given: object) -> int:
     """An integer, or where a column or a struct begins."""
+    if isinstance(given, int):  # most are, and what a protocol takes to look at is as much as an instruction takes
+        return int(given)
     if given is None or isinstance(given, array | np.ndarray):
         return address(given)
     if isinstance(given, ctypes.Structure | ctypes.Array):

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.loop_growth import growth_found, others_found
 
 import mowich.nki as nki
 from mowich.neuroncore import repeat, scattered
@@ -37,8 +38,8 @@ from mowich.neuroncore.trace import Trace
 from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
+from mowich.nki.control import with_range_loops
 from mowich.nki.hollows import hollow
-from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Result
 from mowich.nki.runtime import run_kernel
 
@@ -1555,17 +1556,17 @@ class Writer:
 
 
 GROWTH = ("clock", "made", "touched", "edges", "elsewhere", "places", "which", "firsts", "offsets")
-"""What the compiled code and the Python code find both."""
+"""What the compiled code and plain Python find both."""
 
 
 def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the compiled code finds to grow, and the storages that move, are compared with what the Python code finds.
+    """What the compiled code finds to grow, and the storages that move, are compared with what plain Python finds.
     Gets whether each was alike."""
     found: list[bool] = []
-    compiled_growth, others = repeat._compiled_growth, repeat.Repeat.others
+    growth, others = repeat._growth, repeat.Repeat.others
 
     def both(library: CDLL, *given: Any) -> repeat.Growth | None:
-        made, wanted = compiled_growth(library, *given), repeat._growth(*given)
+        made, wanted = growth(library, *given), growth_found(*given)
         found.append(made is not None)
         if made is None or wanted is None:
             assert made is wanted
@@ -1576,17 +1577,21 @@ def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return made
 
     def both_others(self: repeat.Repeat, count: int) -> list[tuple[int, int]] | None:
-        made, library = others(self, count), self.library
-        self.library = None
-        wanted = others(self, count)
-        self.library = library
-        assert (made is None) == (wanted is None)
-        assert set(made or ()) == set(wanted or ())
+        made, wanted = others(self, count), others_found(self, count)
+        assert (None if made is None else set(made)) == wanted
         return made
 
-    monkeypatch.setattr(repeat, "_compiled_growth", both)
+    monkeypatch.setattr(repeat, "_growth", both)
     monkeypatch.setattr(repeat.Repeat, "others", both_others)
     return found
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="there is no compiled clock")
+def test_without_the_compiled_clock_each_iteration_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = written(tmp_path, Writer(random.Random(SEED)).kernel(), "without").k
+    monkeypatch.setenv("MOWICH_CLOCK", "python")
+    found = compared(lambda: (hollow((128, 2100), "float32"),), kernel, schedule=True)
+    assert not has_repeated(found)
 
 
 @pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
@@ -1597,7 +1602,6 @@ def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     repeated = failed = 0
     for number in range(KERNELS):
         rng = random.Random(first + number)
-        monkeypatch.setenv("MOWICH_CLOCK", "python" if number % 4 == 1 else "")
         text = Writer(rng).kernel()
         module = written(tmp_path, text, f"kernel{number}")
         try:

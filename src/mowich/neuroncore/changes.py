@@ -262,17 +262,3 @@ def _line(how: How, x: ChangedLine | None, y: ChangedLine | None, a_path: bool, 
         engines=", ".join(engines),
         cause=cause if change and change[cause] else "",
     )
-
-
-__all__ = [
-    "ChangedLine",
-    "FigureRow",
-    "How",
-    "LineRow",
-    "Version",
-    "changed_lines",
-    "changes_between",
-    "figure_row",
-    "matched",
-    "version_of",
-]

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from functools import cache
 from types import CodeType, FrameType
 from typing import Any, Protocol
@@ -190,139 +190,82 @@ class Watcher(Protocol):
         """All programs have ended; returned: what they gave, tiles among it. Their memories are still there."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by
-    collectives."""
+    collectives; record: it keeps a trace.
 
-    __slots__ = (
-        "_rng",
-        "accesses",
-        "act_acc",
-        "alike",
-        "arenas",
-        "blocks",
-        "clock",
-        "constants",
-        "dve_acc",
-        "forms",
-        "fresh",
-        "grid",
-        "grid_index",
-        "group",
-        "has_repeated",
-        "hbm_default",
-        "irregular",
-        "is_sampling",
-        "is_traced",
-        "known",
-        "limits",
-        "loops",
-        "mask",
-        "observed",
-        "pending",
-        "plans",
-        "program",
-        "programs",
-        "rank",
-        "rank_group",
-        "ranks",
-        "records",
-        "ring",
-        "rounding",
-        "scratch",
-        "serial",
-        "shared",
-        "signature",
-        "sites",
-        "strict",
-        "trace",
-        "turns",
-        "unfinished",
-        "values",
-        "views",
-        "waiting",
-        "wants_finite",
-        "warned",
-        "warnings",
-        "watcher",
-        "xorwow",
-    )
+    wants_finite: infinities and NaN in an output, from arguments without, are an error; alike: the ranks that this one
+    stands for, None: itself alone; observed: what a check of kernels looks for while this one runs, None: nobody looks;
+    watcher: who looks at each instruction, None: nobody. accesses, forms, known: what `issue` found out about each
+    access, about each form, kind of an instruction on forms that passed its checks. loops: those of the kernel that
+    were looked at, None: each iteration is traced; has_repeated: iterations were written without running; unfinished:
+    loops of that kind whose last iteration did not end. turns: the loop on the device whose body is traced now;
+    is_traced: the kernel is of an interface that traces (NKI 0.7), where registers have no value for Python. views:
+    those that were made by indices while a loop runs that may be repeated (None among them: one that is not followed),
+    None: nobody asks; is_sampling: what is recorded now may be taken back. blocks: (tensor of the older interface,
+    block of it that was made); irregular: accesses of the older interface that a mask cuts, or whose addresses follow
+    no pattern; pending: its matmuls that wait for their destination; waiting: products of matmuls that were issued.
+    plans: what `placement.allocate` found out about a shape; rounding: the generator of stochastic rounding, None: to
+    nearest, ties to even; constants: a digest of each array of the host that the kernel took."""
 
-    def __init__(
-        self,
-        generation: int,
-        *,
-        program: int = 0,
-        programs: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
-        values: bool = True,
-        strict: bool = False,
-        record: bool = True,
-        shared: dict[object, object] | None = None,
-    ) -> None:
-        self.limits = limits(generation)
-        self.program, self.programs, self.rank, self.ranks = program, programs, rank, ranks
-        self.grid: tuple[int, ...] = (programs,) if programs > 1 else ()
-        self.grid_index: tuple[int, ...] = (program,) if programs > 1 else ()
-        self.values = values
-        self.strict = strict
-        # whether infinities and NaN in an output, from arguments without, are an error
-        self.wants_finite = False
-        # the ranks that this one stands for, None: itself alone
-        self.alike: Alike | None = None
-        # what a check of kernels looks for while this one runs, None: nobody looks
-        self.observed: dict[tuple[str, str], Observed] | None = None
-        # who looks at each instruction, None: nobody
-        self.watcher: Watcher | None = None
-        self.trace: Trace | None = Trace() if record else None
-        # what `issue` found out: about each access, about each form, kind of an instruction on forms that passed its
-        # checks
-        self.accesses: dict[object, ViewAccess] = {}
-        self.forms: dict[object, ViewForm] = {}
-        self.known: dict[object, int] = {}
-        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written
-        # without running; loops of that kind whose last iteration did not end
-        self.loops: object = None
-        self.has_repeated = False
-        self.unfinished = 0
-        # the loop on the device whose body is traced now; whether the kernel is of an interface that traces (NKI 0.7):
-        # registers have no value for Python
-        self.turns: DeviceTurns | None = None
-        self.is_traced = False
-        # views that were made by indices while a loop runs that may be repeated (`trace.NotedView`; None: one that is
-        # not followed), None: nobody asks; whether what is recorded now may be taken back
-        self.views: list[NotedView | None] | None = None
-        self.is_sampling = False
-        self.blocks: list[
-            tuple[Any, tuple[int, ...]]
-        ] = []  # (tensor of the older interface, block of it that was made)
-        self.irregular = 0  # accesses of the older interface that a mask cuts, or whose addresses follow no pattern
-        self.plans: dict[object, TensorLayout] = {}  # what `placement.allocate` found out about a shape
-        self.clock = 0
-        self.serial: dict[object, int] = {}
-        self.shared: dict[object, Any] = {} if shared is None else shared
-        self.records: list[Record] = []
-        self.arenas: dict[str, NDArray[np.uint8]] = {}
-        self.fresh: dict[str, NDArray[np.bool_]] = {}
-        self.act_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
-        self.dve_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
-        self._rng: np.random.Generator | None = None
-        self.rounding: np.random.Generator | None = None  # of stochastic rounding; None: to nearest, ties to even
-        self.xorwow: dict[str, NDArray[np.uint32]] = {}
-        self.constants: list[bytes] = []  # a digest of each array of the host that the kernel took
-        self.warnings: list[str] = []
-        self.warned: set[object] = set()
-        self.group: ProgramGroup | None = None
-        self.rank_group: ProgramGroup | None = None
-        self.ring: dict[object, object] = {}
-        self.signature: object = None
-        self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
-        self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
-        self.mask: object = None
-        self.waiting: WaitingProducts | None = None  # products of matmuls that were issued
-        self.pending: list[Any] = []  # matmuls of the older interface that wait for their destination
-        self.scratch: dict[object, Any] = {}
+    generation: int
+    _: KW_ONLY
+    program: int = 0
+    programs: int = 1
+    rank: int = 0
+    ranks: int = 1
+    values: bool = True
+    strict: bool = False
+    record: InitVar[bool] = True
+    shared: dict[object, Any] = field(default_factory=dict)
+    limits: Limits = field(init=False)
+    grid: tuple[int, ...] = field(init=False)
+    grid_index: tuple[int, ...] = field(init=False)
+    wants_finite: bool = False
+    alike: Alike | None = None
+    observed: dict[tuple[str, str], Observed] | None = None
+    watcher: Watcher | None = None
+    trace: Trace | None = field(init=False)
+    accesses: dict[object, ViewAccess] = field(default_factory=dict)
+    forms: dict[object, ViewForm] = field(default_factory=dict)
+    known: dict[object, int] = field(default_factory=dict)
+    loops: object = None
+    has_repeated: bool = False
+    unfinished: int = 0
+    turns: DeviceTurns | None = None
+    is_traced: bool = False
+    views: list[NotedView | None] | None = None
+    is_sampling: bool = False
+    blocks: list[tuple[Any, tuple[int, ...]]] = field(default_factory=list)
+    irregular: int = 0
+    plans: dict[object, TensorLayout] = field(default_factory=dict)
+    clock: int = 0
+    serial: dict[object, int] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    arenas: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    fresh: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    act_acc: NDArray[np.float32] = field(init=False)
+    dve_acc: NDArray[np.float32] = field(init=False)
+    _rng: np.random.Generator | None = None
+    rounding: np.random.Generator | None = None
+    xorwow: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
+    constants: list[bytes] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    warned: set[object] = field(default_factory=set)
+    group: ProgramGroup | None = None
+    rank_group: ProgramGroup | None = None
+    sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = field(default_factory=dict)
+    waiting: WaitingProducts | None = None
+    pending: list[Any] = field(default_factory=list)
+    scratch: dict[object, Any] = field(default_factory=dict)
+
+    def __post_init__(self, record: bool) -> None:
+        self.limits = limits(self.generation)
+        several = self.programs > 1
+        self.grid, self.grid_index = ((self.programs,), (self.program,)) if several else ((), ())
+        self.act_acc, self.dve_acc = (np.zeros(self.limits.partitions, np.float32) for _ in range(2))
+        self.trace = Trace() if record else None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -335,11 +278,6 @@ class Core:
     @rng.setter
     def rng(self, made: np.random.Generator) -> None:
         self._rng = made
-
-    @property
-    def generation(self) -> int:
-        """2, 3 or 4."""
-        return self.limits.generation
 
     def compute_waiting(self) -> None:
         """Compute the products of matmuls that wait, before something reads them that is no instruction."""

@@ -106,32 +106,12 @@ float4_e2m1fn = DType("float4_e2m1fn", ml_dtypes.float4_e2m1fn, "float")
 float8_e4m3fn_x4 = DType("float8_e4m3fn_x4", _packed("float8_e4m3fn_x4", "<u4"), "packed", float8_e4m3fn)
 float8_e5m2_x4 = DType("float8_e5m2_x4", _packed("float8_e5m2_x4", "<u4"), "packed", float8_e5m2)
 float4_e2m1fn_x4 = DType("float4_e2m1fn_x4", _packed("float4_e2m1fn_x4", "<u2"), "packed", float4_e2m1fn)
+PUBLIC = tuple(d for d in list(globals().values()) if type(d) is DType and d is not float4_e2m1fn)
+"""The formats that kernels name: all above but the one that is always packed."""
 int64 = DType("int64", np.int64, "int")
 uint64 = DType("uint64", np.uint64, "uint")
 float64 = DType("float64", np.float64, "float")
 
-PUBLIC = (
-    bool_,
-    int8,
-    int16,
-    int32,
-    uint8,
-    uint16,
-    uint32,
-    float16,
-    float32,
-    bfloat16,
-    tfloat32,
-    float8_e4m3,
-    float8_e4m3fn,
-    float8_e5m2,
-    float8_e3m4,
-    float8_e8m0fnu,
-    float8_e4m3fn_x4,
-    float8_e5m2_x4,
-    float4_e2m1fn_x4,
-)
-"""The formats that kernels name."""
 HOST_ONLY: dict[DType, DType] = {float64: float32, int64: int32, uint64: uint32}
 """Formats that no memory or engine of a NeuronCore has -> what to convert them to. AWS's table of formats ends at 32
 bits."""

@@ -9,6 +9,7 @@ statements of the source (`NkiSource`), the critical path (`CriticalPath`) and h
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -376,8 +377,7 @@ def write_parquet(profile: Profile, folder: Path) -> list[Path]:
     db = _duckdb()
     folder.mkdir(exist_ok=True)  # not the folders above it: a misspelt path is an error
     made = []
-    connection = db.connect()
-    try:
+    with contextlib.closing(db.connect()) as connection:
         for name, table in tables(profile).items():
             if table:
                 path = folder / f"{name}.parquet"
@@ -385,8 +385,6 @@ def write_parquet(profile: Profile, folder: Path) -> list[Path]:
                 with whole_file(path) as new:
                     connection.execute(f"copy (select * from columns) to '{_quoted(new)}' (format parquet)")
                 made.append(path)
-    finally:
-        connection.close()
     return made
 
 
@@ -406,8 +404,7 @@ def compare_profiles(a: Path, b: Path) -> dict[str, list[FigureRow]]:
     """Two profiles (folders of Parquet tables), simulated or measured: "summary" by field, "engines" and "causes" (of
     the critical path) where both are simulated, "opcodes" by engine and opcode (time in ns), "lines" matched by content
     (`changes.LineRow`). Rows: what, a, b, ratio b / a."""
-    connection = _duckdb().connect()
-    try:
+    with contextlib.closing(_duckdb().connect()) as connection:
         found: dict[str, list[FigureRow]] = {"summary": _summaries(connection, a, b)}
         sides = [_version(connection, folder) for folder in (a, b)]
         changed = changes_between(*sides)
@@ -416,8 +413,6 @@ def compare_profiles(a: Path, b: Path) -> dict[str, list[FigureRow]]:
             connection, a, b, "OpcodeSummary", "lower(engine) || ' ' || upper(opcode)", "sum(instruction_time_ns)"
         )
         return found | {"lines": changed["lines"]}
-    finally:
-        connection.close()
 
 
 def _version(connection: Any, folder: Path) -> Version:
@@ -494,11 +489,8 @@ def _first_row(connection: Any, folder: Path, table: str) -> dict[str, object]:
 
 def total_time_s(folder: Path) -> float:
     """Seconds of a profile, measured or simulated. Raises UserError for a folder that is none."""
-    connection = _duckdb().connect()
-    try:
+    with contextlib.closing(_duckdb().connect()) as connection:
         total = _first_row(connection, folder, "Summary").get("total_time")
-    finally:
-        connection.close()
     if isinstance(total, bool) or not isinstance(total, int | float) or not total > 0:
         raise UserError("no total_time above 0", where=str(folder / "Summary.parquet"), given=total)
     return float(total)
@@ -507,14 +499,11 @@ def total_time_s(folder: Path) -> float:
 def path_parts_s(folder: Path) -> dict[str, float]:
     """Seconds of the critical path of a simulated profile by the fact that makes them. Raises UserError for a folder
     without one: a profile that was measured has none."""
-    connection = _duckdb().connect()
-    try:
+    with contextlib.closing(_duckdb().connect()) as connection:
         _first_row(connection, folder, "CriticalPath")
         found = connection.execute(
             f"select cause, sum(duration_ns) from '{_quoted(folder / 'CriticalPath.parquet')}' group by 1 order by 1"
         ).fetchall()
-    finally:
-        connection.close()
     return {str(cause): float(ns) * 1e-9 for cause, ns in found}
 
 

@@ -8,6 +8,7 @@ afterwards. `views` holds the tiles through which instructions see them.
 from __future__ import annotations
 
 import math
+import operator
 from enum import Enum
 from typing import Any
 
@@ -176,30 +177,9 @@ class Storage:
         return self.again(self.number)
 
     def _copy_to(self, made: Storage) -> None:
+        for name, value in zip(_COPIED, _copied(self), strict=True):
+            setattr(made, name, value)
         made._record = None
-        made._bytes = self._bytes
-        made.address = self.address
-        made.base_B = self.base_B
-        made.bitmap = self.bitmap
-        made.core = self.core
-        made.dtype = self.dtype
-        made.filled = self.filled
-        made.granule = self.granule
-        made.is_fed = self.is_fed
-        made.is_made = self.is_made
-        made.layout = self.layout
-        made.name = self.name
-        made.noted_by = self.noted_by
-        made.owner = self.owner
-        made.parts = self.parts
-        made.pitch_B = self.pitch_B
-        made.region = self.region
-        made.row_B = self.row_B
-        made.shape = self.shape
-        made.site = self.site
-        made.space = self.space
-        made.state = self.state
-        made.written = self.written
 
     @property
     def record(self) -> Record:
@@ -421,6 +401,8 @@ class RepeatedStorage(Storage):
 
 
 _SLOTS = frozenset(Storage.__slots__)
+_COPIED = tuple(n for n in Storage.__slots__ if n not in ("number", "_record"))
+_copied = operator.attrgetter(*_COPIED)
 
 
 def _is_set(storage: Storage, name: str) -> bool:

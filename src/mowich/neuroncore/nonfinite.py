@@ -174,6 +174,3 @@ def _shown(tile: Tile, at: tuple[int, ...]) -> str:
         place = (at[0], *(0 for _ in tile.shape[1:]))
     values = None if place is None else as_floats(tile_elements(tile), tile.dtype)
     return "" if values is None else f"{float(values[place]):.6g}"
-
-
-__all__ = ["NonfiniteOrigin", "Origins", "TracedOrigin", "are_finite"]

@@ -34,18 +34,6 @@ class Alu:
     since: int = 2
 
 
-def _abs_max(a: Array, b: Array) -> Array:
-    return np.where(np.abs(a) > np.abs(b), a, b)
-
-
-def _abs_min(a: Array, b: Array) -> Array:
-    return np.where(np.abs(a) < np.abs(b), a, b)
-
-
-def _shift_left(a: Array, b: Array) -> Array:
-    return np.left_shift(a, b)
-
-
 def _shift_right(a: Array, b: Array) -> Array:
     """Logical: zeros enter from the left whatever the sign."""
     a = np.asarray(a)
@@ -56,19 +44,12 @@ def _shift_right(a: Array, b: Array) -> Array:
     return np.right_shift(a, b)
 
 
-def _rsqrt(a: Array) -> Array:
-    return np.float32(1.0) / np.sqrt(a)
-
-
-def _reciprocal(a: Array) -> Array:
-    return np.float32(1.0) / a
-
-
 def _logical(f: Callable[..., object]) -> Callable[..., object]:
     return lambda a, b: f(np.asarray(a) != 0, np.asarray(b) != 0)
 
 
 def _table() -> dict[str, Alu]:
+    one = np.float32(1)
     rows = [
         Alu("add", np.add, "arith", 0.0, np.add.reduce),
         Alu("subtract", np.subtract, "arith", 0.0, np.subtract.reduce),
@@ -79,8 +60,8 @@ def _table() -> dict[str, Alu]:
         Alu("power", np.power, "arith"),
         Alu("mod", np.mod, "arith"),
         Alu("fmod", np.fmod, "arith"),
-        Alu("abs_max", _abs_max, "arith", 0.0, None),
-        Alu("abs_min", _abs_min, "arith", np.inf, None),
+        Alu("abs_max", lambda a, b: np.where(np.abs(a) > np.abs(b), a, b), "arith", 0.0, None),
+        Alu("abs_min", lambda a, b: np.where(np.abs(a) < np.abs(b), a, b), "arith", np.inf, None),
         Alu("average", np.add, "arith", 0.0, None),
         Alu("equal", np.equal, "compare"),
         Alu("not_equal", np.not_equal, "compare"),
@@ -94,16 +75,16 @@ def _table() -> dict[str, Alu]:
         Alu("bitwise_and", np.bitwise_and, "bit", -1.0, np.bitwise_and.reduce),
         Alu("bitwise_or", np.bitwise_or, "bit", 0.0, np.bitwise_or.reduce),
         Alu("bitwise_xor", np.bitwise_xor, "bit", 0.0, np.bitwise_xor.reduce),
-        Alu("left_shift", _shift_left, "bit"),
+        Alu("left_shift", np.left_shift, "bit"),
         Alu("right_shift", _shift_right, "bit"),
         Alu("invert", np.invert, "bit-unary"),
         Alu("logical_not", lambda a: np.asarray(a) == 0, "unary"),
         Alu("abs", np.abs, "unary"),
         Alu("square", np.square, "unary"),
         Alu("relu", lambda a: np.maximum(a, np.float32(0)), "unary"),
-        Alu("rsqrt", _rsqrt, "unary"),
+        Alu("rsqrt", lambda a: one / np.sqrt(a), "unary"),
         Alu("sqrt", np.sqrt, "unary"),
-        Alu("reciprocal", _reciprocal, "unary"),
+        Alu("reciprocal", lambda a: one / a, "unary"),
         Alu("negative", np.negative, "unary"),
         Alu("exp", np.exp, "unary"),
         Alu("bypass", lambda a, b=None: a, "arith"),
@@ -207,10 +188,7 @@ def _softplus(x: Array) -> Array:
 _C0, _C1 = math.sqrt(2 / math.pi), 0.044715
 _SQRT2 = math.sqrt(2.0)
 _PDF = 1 / math.sqrt(2 * math.pi)
-
-
-def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1.0 + erf(x / _SQRT2))
+_SLOPE = np.float32(1.702)
 
 
 def _gelu_dx(x: Array) -> Array:
@@ -218,26 +196,14 @@ def _gelu_dx(x: Array) -> Array:
     return 0.5 * (1.0 + erf(x / _SQRT2)) + w * _PDF * np.exp(-0.5 * w * w)
 
 
-def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1.0 + np.tanh(_C0 * (x + _C1 * x * x * x)))
-
-
-def _gelu_sigmoid(x: Array) -> Array:
-    return x * _sigmoid(np.float32(1.702) * x)
-
-
 def _gelu_sigmoid_dx(x: Array) -> Array:
-    s = _sigmoid(np.float32(1.702) * x)
-    return np.asarray(s + np.float32(1.702) * x * s * (1 - s))
+    s = _sigmoid(_SLOPE * x)
+    return np.asarray(s + _SLOPE * x * s * (1 - s))
 
 
 def _silu_dx(x: Array) -> Array:
     s = _sigmoid(x)
     return np.asarray(s * (1 + x * (1 - s)))
-
-
-def _mish(x: Array) -> Array:
-    return x * np.tanh(_softplus(x))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,16 +225,16 @@ def _functions() -> dict[str, Function]:
         Function("sigmoid", _sigmoid),
         Function("relu", lambda x: np.maximum(x, np.float32(0))),
         Function("prelu", lambda x, slope=0.0: np.where(x >= 0, x, x * slope)),
-        Function("gelu", _gelu),
+        Function("gelu", lambda x: 0.5 * x * (1.0 + erf(x / _SQRT2))),
         Function("gelu_dx", _gelu_dx),
-        Function("gelu_apprx_tanh", _gelu_tanh),
-        Function("gelu_apprx_sigmoid", _gelu_sigmoid),
+        Function("gelu_apprx_tanh", lambda x: 0.5 * x * (1.0 + np.tanh(_C0 * (x + _C1 * x * x * x)))),
+        Function("gelu_apprx_sigmoid", lambda x: x * _sigmoid(_SLOPE * x)),
         Function("gelu_apprx_sigmoid_dx", _gelu_sigmoid_dx),
         Function("silu", lambda x: x * _sigmoid(x)),
         Function("silu_dx", _silu_dx),
         Function("tanh", np.tanh),
         Function("softplus", _softplus),
-        Function("mish", _mish),
+        Function("mish", lambda x: x * np.tanh(_softplus(x))),
         Function("erf", erf),
         Function("erf_dx", lambda x: 2 / math.sqrt(math.pi) * np.exp(-x * x)),
         Function("exp", np.exp),

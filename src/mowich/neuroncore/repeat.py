@@ -1,4 +1,4 @@
-"""What an iteration of a loop added to a trace, and the same again for the iterations that follow, written by NumPy.
+"""What an iteration of a loop added to a trace, and the same again for the iterations that follow, written by C.
 
 Two iterations are alike where their instructions are of the same kinds from the same lines, and where the numbers of
 their storages, the offsets of their views and all else that is counted differ by constants. Whether the iterations that
@@ -12,7 +12,6 @@ stand for), and what it recorded is taken back (`undo`).
 from __future__ import annotations
 
 import itertools
-from array import array
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mowich.neuroncore.trace import NotedView, Trace
 from mowich.neuroncore.views import Tile, views_again
 
 _Columns = NDArray[np.int64]
+_Edge = tuple[int, int]
 
 AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
@@ -36,8 +36,6 @@ AT_ONCE = 1 << 16
 
 _LONG = 8
 """Bytes of a number in a column."""
-_FEW = 64
-"""Pairs below which a dictionary is faster than NumPy."""
 
 
 class Unlike(BaseException):
@@ -91,7 +89,6 @@ def mark(core: Core, trace: Trace) -> Mark:
         len(core.records),
         len(core.scratch),
         len(core.shared),
-        len(core.ring),
         len(core.pending),
     )
     return Mark(
@@ -231,25 +228,14 @@ class IterationBlock:
             and self.in_order == other.in_order
         )
 
-    def has_alike(self, sample: IterationBlock) -> bool:
-        """Whether a sample has instructions of the same kinds from the same lines, and storages of the forms that they
-        have here."""
-        if self.kind != sample.kind or self.site != sample.site or self.in_order != sample.in_order:
-            return False
-        return _has_forms(self.form, sample.form)
-
-    def sampled(self, places: SamplePlaces | None) -> IterationBlock:
-        """As a sample has it. None: the sample has all of it."""
+    def counted(self, places: SamplePlaces | None, edges: Sequence[_Edge]) -> tuple[int, int, list[_Edge], list[int]]:
+        """Of a sample: instructions, touches, those of `edges` that it has, and what keeps its order. None: it has
+        all."""
         if places is None:
-            return self
-        rows = places.instructions.of_sample
-        out: IterationBlock = object.__new__(IterationBlock)
-        out.kind, out.site, out.number = (_taken(c, rows) for c in (self.kind, self.site, self.number))
-        out.touched = _taken(self.touched, places.touches.of_sample)
-        out.edges = [self.edges[n] for n in places.edges.of_sample]
-        out.in_order = np.flatnonzero(np.isin(rows, self.in_order)).tolist() if self.in_order else []
-        out.clock, out.made, out.form = self.clock, self.made, self.form
-        return out
+            return len(self.kind), len(self.touched), list(edges), self.in_order
+        kept = np.flatnonzero(np.isin(places.instructions.of_sample, self.in_order)).tolist() if self.in_order else []
+        mine = [edges[n] for n in places.edges.of_sample] if edges else []
+        return places.instructions.sampled, places.touches.sampled, mine, kept
 
     def given(self) -> compiled.Struct:
         """For the compiled code."""
@@ -273,34 +259,6 @@ _ALL_GIVEN = compiled.PlacesGiven()
 def _given(samples: SamplePlaces | None) -> compiled.Struct:
     """For the compiled code: how a sample stands for an iteration. None: it has all of it."""
     return _ALL_GIVEN if samples is None else samples.given()
-
-
-def _taken(column: array[int], places: _Columns) -> array[int]:
-    """Some entries of a column."""
-    out = array(column.typecode)
-    if len(places):
-        out.frombytes(np.frombuffer(column, column.typecode).take(places).tobytes())
-    return out
-
-
-def _has_forms(full: array[int], sample: array[int]) -> bool:
-    """Whether the storages of a sample are of the forms that they have in full, as far as it touches them."""
-    if full == sample:
-        return True
-    if len(full) != len(sample):
-        return False
-    mine, its = np.frombuffer(full, np.int32), np.frombuffer(sample, np.int32)
-    return bool(((its < 0) | (its == mine)).all())
-
-
-def _bytes_of(columns: _Columns) -> memoryview:
-    """The bytes of columns, without a copy."""
-    return columns.data.cast("B")
-
-
-def _as_row(column: array[int]) -> _Columns:
-    """A column that nothing adds to, as NumPy sees it."""
-    return np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -345,12 +303,11 @@ class Repeat:
         base: IterationBlock,
         growth: Growth,
         samples: SamplePlaces | None,
-        library: CDLL | None,
+        library: CDLL,
         blocks: Sequence[tuple[MadeBlock, tuple[int, ...] | None]] = (),
     ) -> None:
         self.core, self.trace, self.base, self.growth, self.samples = core, trace, base, growth, samples
         self.library, self.blocks = library, blocks
-        self.row = _as_row(base.touched)
 
     def from_here(self, base: IterationBlock) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
@@ -358,7 +315,7 @@ class Repeat:
         if self.blocks or base.in_order or not self.base.is_like(base):
             return None
         if len(places):
-            row = _as_row(base.touched)
+            row = np.frombuffer(base.touched, np.int64)
             patterns, first = row[places], row[self.growth.firsts]
             if (first[which] != patterns).any() or not self.trace.patterns.have_offsets(first.tolist()):
                 return None
@@ -366,19 +323,9 @@ class Repeat:
 
     # what is written
     # --------------------------------------------------------------------------------------------------------
-    def touched(self, times: range) -> _Columns:
-        """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
-        turns = np.arange(times.start, times.stop)[:, None]
-        touched: _Columns = self.row + self.growth.touched * turns
-        growth = self.growth
-        if growth.offsets:
-            moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
-            touched[:, growth.places] = self.trace.patterns.later(moving, times)[:, growth.which]
-        return touched
-
     def fill(self, count: int) -> None:
         """Write `count` more iterations after the base. The trace must end with that one."""
-        trace, b, growth, library = self.trace, self.base, self.growth, self.library
+        trace, b, growth = self.trace, self.base, self.growth
         n, first = len(b.kind), len(trace.kind) - len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
@@ -386,12 +333,7 @@ class Repeat:
             k = end - start
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
-            if library is None:
-                turns = np.arange(start, end)[:, None]
-                trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
-                trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
-            else:
-                self._compiled_fill(library, start, k)
+            self._fill(start, k)
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
@@ -402,16 +344,16 @@ class Repeat:
             storages.reserve(begin + count * growth.made * step)
             storages.form[begin : begin + count * growth.made * step : step] = b.form * count
 
-    def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
-        """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
+    def _fill(self, start: int, count: int) -> None:
+        """Numbers and touches of `count` iterations, from the one `start` after the base on."""
         trace, b, growth, by = self.trace, self.base, self.growth, compiled.by_reference
         numbers = _LONG * len(b.number) * count
         made = np.empty(numbers + _LONG * len(b.touched) * count, np.uint8)
         begin = compiled.begin(made)
-        table = trace.patterns.table(library)
+        table = trace.patterns.table(self.library)
         keys = table.given(len(growth.offsets) * count)
         given = by(b.given()), by(growth.given()), growth.clock, start, count, by(keys)
-        library.clock_fill(*given, begin, begin + numbers)
+        self.library.clock_fill(*given, begin, begin + numbers)
         table.end(keys.count)
         trace.number.frombytes(made[:numbers].data)
         trace.touched.frombytes(made[numbers:].data)
@@ -428,44 +370,25 @@ class Repeat:
         trace does not know yet. None: each iteration touches the same of them."""
         if not self.growth.elsewhere:
             return None
-        form, steps, library, programs = self.trace.storages.form, self.growth.touched, self.library, self.core.programs
-        if library is None:
-            moves = 2 * np.flatnonzero(steps[::2])
-            pairs = set(zip(self.row[moves].tolist(), steps[moves].tolist(), strict=True))
-            found = [(x, step) for x, step in pairs if x < self.base.made or (x - self.base.made) % programs]
-            return [(x, step) for x, step in found if not _are_known(form, x, step, count)] if found else None
-        made = np.empty(len(self.row), np.int64)
-        where = compiled.begin(made)
-        base, storages = compiled.by_reference(self.base.given()), form.buffer_info()
-        unknown = library.clock_others(base, self.growth.given().touched, programs, *storages, count, where)
+        form = self.trace.storages.form
+        made = np.empty(len(self.base.touched), np.int64)
+        given = compiled.by_reference(self.base.given()), self.growth.given().touched, self.core.programs
+        unknown = self.library.clock_others(*given, *form.buffer_info(), count, compiled.begin(made))
         numbers = iter(made[: 2 * unknown].tolist() if unknown > 0 else ())
         return None if unknown < 0 else list(zip(numbers, numbers, strict=True))
 
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
         b, trace = self.base, self.trace
-        i, j, library = end.instructions, end.touches, self.library
-        if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
-            number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
-            touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
-            by = compiled.by_reference
-            given = by(b.given()), by(sample.given()), by(_given(self.samples))
-            return b.clock + self.growth.clock * times == sample.clock and bool(
-                library.clock_agrees(*given, number, touched)
-            )
-        written: IterationBlock = object.__new__(IterationBlock)
-        written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]
-        written.touched, written.edges = trace.touched[j - len(b.touched) : j], self.edges(times)
-        written.in_order, written.made, written.form = b.in_order, b.made, b.form
-        written.clock = b.clock + self.growth.clock * times
-        written = written.sampled(self.samples)
-        return (
-            written.clock == sample.clock
-            and written.has_alike(sample)
-            and written.number == sample.number
-            and written.touched == sample.touched
-            and written.edges == sample.edges
-        )
+        if b.clock + self.growth.clock * times != sample.clock or b.counted(
+            self.samples, self.edges(times)
+        ) != sample.counted(None, sample.edges):
+            return False
+        number = trace.number.buffer_info()[0] + _LONG * (end.instructions - len(b.kind))
+        touched = trace.touched.buffer_info()[0] + _LONG * (end.touches - len(b.touched))
+        by = compiled.by_reference
+        given = by(b.given()), by(sample.given()), by(_given(self.samples))
+        return bool(self.library.clock_agrees(*given, number, touched))
 
     # blocks of tensors
     # --------------------------------------------------------------------------------------------------------
@@ -578,28 +501,23 @@ def repeat_of(
     sample: IterationBlock,
     samples: SamplePlaces | None,
     made: tuple[Sequence[MadeBlock], Sequence[MadeBlock]],
-    library: CDLL | None,
+    library: CDLL,
 ) -> Repeat | None:
     """What repeats, where a sample of the iteration behind the base is like it. made: blocks that each of them made;
-    library: the compiled clock, None: the Python code runs."""
-    has_order = bool(base.edges or base.in_order or sample.edges or sample.in_order)
-    if library is None or has_order:
-        growth = _growth(core, trace, base, sample, samples)
-    else:
-        growth = _compiled_growth(library, core, trace, base, sample, samples)
+    library: the compiled clock."""
+    growth = _growth(library, core, trace, base, sample, samples)
     blocks = None if growth is None else _block_steps(*made)
     return None if growth is None or blocks is None else Repeat(core, trace, base, growth, samples, library, blocks)
 
 
-def _compiled_growth(
-    library: CDLL,
-    core: Core,
-    trace: Trace,
-    base: IterationBlock,
-    sample: IterationBlock,
-    samples: SamplePlaces | None,
+def _growth(
+    library: CDLL, core: Core, trace: Trace, base: IterationBlock, sample: IterationBlock, samples: SamplePlaces | None
 ) -> Growth | None:
-    """`_growth` by the compiled code, where nothing keeps an order of its own."""
+    """What grows, where a sample of the iteration behind the base is like it."""
+    (*have, edges, in_order), its = base.counted(samples, base.edges), sample.counted(None, sample.edges)
+    if (*have, len(edges), in_order) != (*its[:2], len(its[2]), its[3]):
+        return None
+    steps = [(s - x, t - y) for (x, y), (s, t) in zip(edges, sample.edges, strict=True)]
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
     begin, rest = compiled.begin(columns), _LONG * half
@@ -607,8 +525,7 @@ def _compiled_growth(
     out = compiled.GrowthColumns(0, 0, 0, 0, begin, behind, behind + rest, behind + 2 * rest, behind + 3 * rest)
     by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
     given = by(base.given()), by(sample.given()), by(_given(samples))
-    if not compiled.done(library.clock_growth(*given, keys, core.programs, by(out))):
-        return _growth(core, trace, base, sample, samples)
+    compiled.done(library.clock_growth(*given, keys, core.programs, by(out)))
     if not out.is_alike:
         return None
     moves, different = out.moves, out.offsets_n
@@ -617,7 +534,7 @@ def _compiled_growth(
         sample.clock - base.clock,
         len(base.form),
         columns[:n],
-        [],
+        steps if samples is None else [steps[place] for place in samples.edges.of_full],
         bool(out.elsewhere),
         columns[n : n + moves],
         columns[which : which + moves],
@@ -625,55 +542,6 @@ def _compiled_growth(
         columns[offsets : offsets + different].tolist(),
         out,
     )
-
-
-def _growth(
-    core: Core, trace: Trace, base: IterationBlock, sample: IterationBlock, samples: SamplePlaces | None
-) -> Growth | None:
-    """What grows, where a sample of the iteration behind the base is like it."""
-    first, n = base.sampled(samples), sample.clock - base.clock
-    if (
-        len(first.touched) != len(sample.touched)
-        or len(first.edges) != len(sample.edges)
-        or not first.has_alike(sample)
-        or [x + n for x in first.number] != sample.number.tolist()
-    ):
-        return None
-    # storages and patterns, in turn
-    before, after = first.touched.tolist(), sample.touched.tolist()
-    steps = [y - x for x, y in zip(before, after, strict=True)]
-    elsewhere = False
-    for x, y, step in zip(before[::2], after[::2], steps[::2], strict=True):
-        is_own = x >= base.made and first.has_made(core, x)
-        if is_own != (y >= sample.made and sample.has_made(core, y)) or (is_own and step != sample.made - base.made):
-            return None
-        elsewhere = elsewhere or (step != 0 and not is_own)
-    moved = [at for at in range(1, len(steps), 2) if steps[at]]
-    offsets = trace.patterns.steps([before[at] for at in moved], [after[at] for at in moved])
-    if offsets is None:
-        return None
-    for at, offset in zip(moved, offsets, strict=True):
-        steps[at] = offset
-    edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, sample.edges, strict=True)]
-    grown, ranks = np.array(steps, np.int64), _ranks(steps)
-    if samples is not None:
-        places = samples.touches
-        # loops within that ran at both ends have to grow alike there
-        if samples.has_corners and (grown[places.of_full[places.of_sample]] != grown).any():
-            return None
-        grown, ranks, edges = grown[places.of_full], ranks[places.of_full], [edges[n] for n in samples.edges.of_full]
-    moves = np.flatnonzero(grown[1::2]) * 2 + 1
-    which, firsts = _distinct(_as_row(base.touched)[moves], ranks[moves])
-    firsts = moves[firsts]
-    offsets = grown[firsts].tolist()
-    grown[moves] = 0
-    return Growth(n, len(base.form), grown, edges, elsewhere, moves, which, firsts, offsets)
-
-
-def _ranks(steps: Sequence[int]) -> _Columns:
-    """A small number for each step, the same for the same steps."""
-    known: dict[int, int] = {}
-    return np.array([known.setdefault(step, len(known)) for step in steps], np.int64)
 
 
 def _block_steps(
@@ -689,30 +557,6 @@ def _block_steps(
             return None
         out.append(((x, at), tuple(b - a for a, b in zip(at, then, strict=True)) if x is y else None))
     return out
-
-
-def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
-    """(Of each pair of a number and a small one, its place among the different ones in the order in which they come up;
-    of these, where they come up first)."""
-    if len(numbers) < _FEW:
-        known: dict[tuple[int, int], int] = {}
-        pairs_of = list(zip(numbers.tolist(), ranks.tolist(), strict=True))
-        places = [known.setdefault(pair, len(known)) for pair in pairs_of]
-        return np.array(places, np.int64), np.array([pairs_of.index(pair) for pair in known], np.int64)
-    pairs = (numbers - numbers.min()) * (int(ranks.max()) + 1) + ranks
-    first = np.full(int(pairs.max()) + 1, -1, np.int64)
-    first[pairs[::-1]] = np.arange(len(pairs) - 1, -1, -1)  # the last that is written is the first of all
-    firsts = np.sort(first[first >= 0])
-    rank = np.empty(len(first), np.int64)
-    rank[pairs[firsts]] = np.arange(len(firsts))
-    return rank[pairs], firsts
-
-
-def _are_known(form: array[int], number: int, step: int, count: int) -> bool:
-    """Whether a trace knows the storages that come up to `count` times after one. form: of its storages, by number."""
-    numbers = range(number + step, number + step * (count + 1), step)
-    least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
-    return least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]
 
 
 def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, known: Mapping[int, Storage]) -> bool:

@@ -116,7 +116,7 @@ class ScatteredTurns:
     grow."""
 
     def __init__(
-        self, core: Core, trace: Trace, base: IterationBlock, touches: Sums, clock: int, library: CDLL | None
+        self, core: Core, trace: Trace, base: IterationBlock, touches: Sums, clock: int, library: CDLL
     ) -> None:
         self.core, self.trace, self.base, self.touches, self.library = core, trace, base, touches, library
         self.clock, self.storages = clock, len(base.form)
@@ -171,7 +171,7 @@ def scattered_of(
     clock: int,
     tried: Sequence[Tried],
     storages: Mapping[int, Storage],
-    library: CDLL | None,
+    library: CDLL,
 ) -> ScatteredTurns | None:
     """What an iteration, and those of the rows of a basis, all of which ran in its place, tell of those that follow it.
     clock: what it counted; storages: from before the loop, by number. None: they are not alike, or a view leaves its

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, SupportsInt, TypeAlias, TypeVar
 
 import numpy as np
@@ -338,7 +338,7 @@ class Patterns(Sequence[Pattern]):
     compiled code has them; keys: the same by number; families: what the patterns of each have in common, without an
     offset."""
 
-    __slots__ = ("_family_of", "_rows", "_table", "families", "keys", "known")
+    __slots__ = ("_family_of", "_table", "families", "keys", "known")
 
     def __init__(self, made: Iterable[Pattern] = ()) -> None:
         self.known: dict[int, int] | None = {}
@@ -346,8 +346,6 @@ class Patterns(Sequence[Pattern]):
         self.families: list[Pattern] = []
         self._family_of: dict[Pattern, int] = {}
         self._table: KeyTable | None = None
-        # (number, step) of some -> the patterns that follow them: a loop comes to the same when it is entered again
-        self._rows: dict[tuple[tuple[int, int], ...], NDArray[np.int64]] = {}
         for pattern in made:
             self.number(pattern)
 
@@ -430,40 +428,13 @@ class Patterns(Sequence[Pattern]):
         offsets = keys & _ANYWHERE
         return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
 
-    def numbers(self, wanted: NDArray[np.int64], library: CDLL | None) -> NDArray[np.int64]:
+    def numbers(self, wanted: NDArray[np.int64], library: CDLL) -> NDArray[np.int64]:
         """Numbers of the patterns with these keys. New ones are put where they come up, row after row."""
-        if library is None:
-            return np.array([self._number_of(key) for key in wanted.ravel().tolist()], np.int64).reshape(wanted.shape)
         table, found = self.table(library), np.array(wanted, np.int64, order="C")
         keys = table.given(found.size)
         library.clock_numbers(compiled.by_reference(keys), found.size, compiled.begin(found))
         table.end(keys.count)
         return found
-
-    def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
-        each of `times`. New ones are put where they come up, row after row."""
-        which = tuple(moving)
-        rows = self._rows.get(which)
-        have = 0 if rows is None else len(rows)
-        if rows is None or have < times.stop - 1:
-            made = self._later([(self.keys[number], step) for number, step in moving], range(have + 1, times.stop))
-            rows = self._rows[which] = made if rows is None else np.concatenate((rows, made))
-        return rows[times.start - 1 : times.stop - 1]
-
-    def _later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """What `later` gives; moving: (key, step)."""
-        known, keys = self.known, self.keys
-        assert known is not None
-        made = []
-        for t in times:
-            for first, step in moving:
-                key = first + step * t
-                number = known.setdefault(key, len(known))
-                if number == len(keys):
-                    keys.append(key)
-                made.append(number)
-        return np.array(made, np.int64).reshape(-1, len(moving))
 
     def table(self, library: CDLL) -> KeyTable:
         """What finds the number of a key from now on: the compiled code."""
@@ -481,54 +452,35 @@ def _number(known: dict[T, int], listed: list[T], made: T) -> int:
     return place
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Trace:
     """The instructions of one core in program order, and the order that `depends_on` adds.
 
     kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes,
     instruction after instruction; kinds, sites, patterns: what those numbers stand for; plain_reads: of each kind, how
     many of its reads are operands and no run-time indices; meetings: index of an instruction -> the meeting at which it
-    waits for other cores; in_order: instructions that keep their order (while `ordered`).
+    waits for other cores; in_order: instructions that keep their order (while `ordered`); _form_of: what allocations
+    have in common -> place of their form.
     """
 
-    __slots__ = (
-        "_form_of",
-        "_kind_of",
-        "_site_of",
-        "edges",
-        "fence",
-        "in_order",
-        "keeps_order",
-        "kind",
-        "kinds",
-        "meetings",
-        "number",
-        "ordered",
-        "patterns",
-        "plain_reads",
-        "site",
-        "sites",
-        "storages",
-        "touched",
-    )
-
-    def __init__(self) -> None:
-        self.kind = array("i")
-        self.site = array("i")
-        self.number = array("q")
-        self.touched = array("q")
-        self.kinds: list[Kind] = []
-        self.plain_reads: list[int] = []
-        self.sites: list[tuple[str, int]] = []
-        self.patterns = Patterns()
-        self.storages = Storages()
-        self.edges: list[tuple[int, int]] = []
-        self.meetings: dict[int, Meeting] = {}
-        self.ordered = self.keeps_order = False
-        self.fence = (0, -1)
-        self.in_order = array("q")
-        self._kind_of: dict[Kind, int] = {}
-        self._form_of: dict[tuple[object, ...], int] = {}  # what allocations have in common -> place of their form
-        self._site_of: dict[tuple[str, int], int] = {}
+    kind: array[int] = field(default_factory=lambda: array("i"))
+    site: array[int] = field(default_factory=lambda: array("i"))
+    number: array[int] = field(default_factory=lambda: array("q"))
+    touched: array[int] = field(default_factory=lambda: array("q"))
+    kinds: list[Kind] = field(default_factory=list)
+    plain_reads: list[int] = field(default_factory=list)
+    sites: list[tuple[str, int]] = field(default_factory=list)
+    patterns: Patterns = field(default_factory=Patterns)
+    storages: Storages = field(default_factory=Storages)
+    edges: list[tuple[int, int]] = field(default_factory=list)
+    meetings: dict[int, Meeting] = field(default_factory=dict)
+    ordered: bool = False
+    keeps_order: bool = False
+    fence: tuple[int, int] = (0, -1)
+    in_order: array[int] = field(default_factory=lambda: array("q"))
+    _kind_of: dict[Kind, int] = field(default_factory=dict)
+    _form_of: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _site_of: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kind)

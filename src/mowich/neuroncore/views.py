@@ -166,12 +166,7 @@ class Tile(Access):
                 if not -n <= i < n:
                     if not self._are_plain(keys):
                         break
-                    raise fail(
-                        "out-of-bounds access",
-                        tile=self,
-                        given=f"index {i} along dimension {d}",
-                        allowed=f"0 .. {n - 1}",
-                    )
+                    raise out_of_range(self, f"index {i} along dimension {d}", n - 1)
                 at += (i + n if i < 0 else i) * s
                 if strides is None:
                     strides = [*self.strides[:d]]
@@ -225,12 +220,7 @@ class Tile(Access):
         dim = self._dim(dim)
         start, end, step = int(start), int(end), int(step)
         if not 0 <= start < end <= self.shape[dim] or step < 1:
-            raise fail(
-                "out-of-bounds access",
-                tile=self,
-                given=f"slice({dim}, {start}, {end}, {step})",
-                allowed=f"0 .. {self.shape[dim]}",
-            )
+            raise out_of_range(self, f"slice({dim}, {start}, {end}, {step})", self.shape[dim])
         self._static(dim)
         self._note(dim, slice(start, end))
         shape, strides = list(self.shape), list(self.strides)
@@ -278,9 +268,7 @@ class Tile(Access):
         self._static(dim)
         i = int(index)
         if not 0 <= i < self.shape[dim]:
-            raise fail(
-                "out-of-bounds access", tile=self, given=f"select({dim}, {i})", allowed=f"0 .. {self.shape[dim] - 1}"
-            )
+            raise out_of_range(self, f"select({dim}, {i})", self.shape[dim] - 1)
         self._note(dim, i)
         if dim == 0 and self.on_chip:
             return self.slice(0, i, i + 1)
@@ -582,6 +570,11 @@ class Tile(Access):
         return self._like((self.shape[0], count), (self.strides[0], 1), self.offset)._at_run_time(found)
 
 
+def out_of_range(tile: Tile, given: str, most: int) -> Exception:
+    """The error for an index that leaves a tile. most: the largest that does not."""
+    return fail("out-of-bounds access", tile=tile, given=given, allowed=f"0 .. {most}")
+
+
 _THROUGH_INSTRUCTIONS = "nisa.dma_copy and nisa.memset write, nisa.tensor_copy moves, nl.device_print shows"
 _HOST_WORDS = frozenset(
     ("write", "read", "numpy", "array", "storage", "f32", "bytes", "item", "tolist", "tobytes", "fill")
@@ -680,7 +673,7 @@ def _index_by_arrays(tile: Tile, keys: tuple[object, ...]) -> Tile:
     """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are
     affine.
 
-    Elements outside the tile may be named: a mask hides them (`core.mask`)."""
+    Elements outside the tile may be named: a mask hides them."""
     if (views := storage_of(tile).core.views) is not None:
         views.append(None)  # where it reaches is not followed from iteration to iteration
     address = np.asarray(tile.offset, np.int64)

@@ -25,15 +25,7 @@ from mowich.nki.hollows import hollow
 from mowich.nki.install import install, installed
 from mowich.nki.objects import NKIObject
 from mowich.nki.result import Result
-from mowich.nki.runtime import (
-    Kernel,
-    cpu_simulate,
-    jit,
-    last_latency_us,
-    run_kernel,
-    simulate,
-    simulate_ranks,
-)
+from mowich.nki.runtime import Kernel, cpu_simulate, jit, last_latency_us, run_kernel, simulate, simulate_ranks
 
 __all__ = [
     "Kernel",

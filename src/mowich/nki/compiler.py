@@ -20,14 +20,12 @@ def no_reorder(*_: object, **__: object) -> Iterator[None]:
     yield
 
 
-def skip_middle_end_transformations(fn: object = None, **_: object) -> Any:
+def without_effect(fn: object = None, **_: object) -> Any:
     """Decorator without effect here."""
     return (lambda f: f) if fn is None else fn
 
 
-def enable_stack_allocator(fn: object = None, **_: object) -> Any:
-    """Decorator without effect here."""
-    return (lambda f: f) if fn is None else fn
+skip_middle_end_transformations = enable_stack_allocator = without_effect
 
 
 class AddressRotation(Enum):

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from mowich.errors import UserError
 from mowich.neuroncore.core import is_ours
+from mowich.nki.affine.source import codes_within
 from mowich.nki.words import SINCE_0_7, UnknownName, spelled
 
 TRACING = (0, 7)
@@ -59,7 +60,7 @@ def _search(func: FunctionType) -> tuple[str, str] | None:
     while todo:
         f = todo.pop()
         names = f.__globals__ | dict(_cells(f))
-        for code in _codes(f.__code__):
+        for code in codes_within(f.__code__):
             if not ALL_NAMES.isdisjoint(code.co_names) and (found := _in_code(code, names)) is not None:
                 return found
             for name in code.co_names:
@@ -83,14 +84,6 @@ def _cells(f: FunctionType) -> Iterator[tuple[str, object]]:
             yield name, cell.cell_contents
         except ValueError:  # set later
             continue
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A function and those within."""
-    yield code
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _codes(inner)
 
 
 def _in_code(code: CodeType, names: dict[str, object]) -> tuple[str, str] | None:

@@ -37,40 +37,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import DynamicSlice, Tile
-from mowich.nki import faces, grids, words
-from mowich.nki.control import (
-    affine_range as affine_range,
-)
-from mowich.nki.control import (
-    dynamic_range as dynamic_range,
-)
-from mowich.nki.control import (
-    fori_loop as fori_loop,
-)
-from mowich.nki.control import (
-    no_reorder as no_reorder,
-)
-from mowich.nki.control import (
-    num_programs as num_programs,
-)
-from mowich.nki.control import (
-    program_id as program_id,
-)
-from mowich.nki.control import (
-    program_ndim as program_ndim,
-)
-from mowich.nki.control import (
-    sequential_range as sequential_range,
-)
-from mowich.nki.control import (
-    static_assert as static_assert,
-)
-from mowich.nki.control import (
-    static_range as static_range,
-)
-from mowich.nki.control import (
-    while_loop as while_loop,
-)
+from mowich.nki import control, faces, grids, words
 from mowich.nki.objects import NKIObject as NKIObject
 from mowich.nki.sizes import fp32 as fp32
 from mowich.nki.sizes import tile_size as tile_size
@@ -78,6 +45,10 @@ from mowich.nki.sizes import tile_size as tile_size
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
 
+affine_range, sequential_range, static_range = control.affine_range, control.sequential_range, control.static_range
+dynamic_range, fori_loop, while_loop = control.dynamic_range, control.fori_loop, control.while_loop
+program_id, num_programs, program_ndim = control.program_id, control.num_programs, control.program_ndim
+no_reorder, static_assert = control.no_reorder, control.static_assert
 NkiTensor = Tile
 NkiGrid, NkiTileGrid, NkiBlockGrid = grids.NkiGrid, grids.NkiTileGrid, grids.NkiBlockGrid
 tiles, blocks, alloc_tiles, alloc_blocks = grids.tiles, grids.blocks, grids.alloc_tiles, grids.alloc_blocks

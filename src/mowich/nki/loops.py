@@ -1,4 +1,4 @@
-"""Loops of a run without values: of a regular one three iterations run, and NumPy writes what the others add.
+"""Loops of a run without values: of a regular one three iterations run, and C writes what the others add.
 
 The first iteration runs, and stands in the trace in full. Where the kernel's source shows that all that follow are
 alike (`nki.affine`), the second one runs as a sample: it tells what grows by constants (`neuroncore.repeat`), and is
@@ -22,7 +22,7 @@ A loop that is entered again, as one within another that is not regular, grows a
 its last iteration. Where the last one shows that it grows otherwise, the run starts again, and samples that loop each
 time.
 
-Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`nki.range_loops`).
+Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`nki.control`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import repeat
@@ -138,12 +137,19 @@ class Sample:
 class LoopsOfRun:
     """The loops of one core. sites: by place; entries: where loops that are entered now are noted, None: no loop around
     them asks for it; sample: the iteration that runs now to be compared; library: the compiled clock, which writes what
-    is repeated, None: there is none."""
+    is repeated."""
 
+    library: CDLL
     sites: dict[Place, LoopSite] = field(default_factory=dict)
     entries: list[LoopEntry] | None = None
     sample: Sample | None = None
-    library: CDLL | None = field(default_factory=compiled.library)
+
+
+def loops_of_run() -> LoopsOfRun | None:
+    """The loops of a core that starts. None: there is no compiled clock to write what is repeated, and the Python clock
+    takes longer than running each iteration does."""
+    library = compiled.library()
+    return None if library is None else LoopsOfRun(library)
 
 
 _CHANGING: set[Place] = set()
@@ -572,7 +578,7 @@ _Within = tuple[int, int, int, ColumnPlaces]
 
 
 def _places(
-    begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool, library: CDLL | None
+    begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool, library: CDLL
 ) -> ColumnPlaces:
     """How a sample of what lies between two places of a column stands for it: of each loop within it has the last
     iteration, or the first and the last."""
@@ -589,9 +595,7 @@ def _places(
         else:
             part = _places(entry.begin[column], entry.end[column], entry.inner, column, has_corners, library)
         loops.append((entry.begin[column] - begin, entry.end[column] - entry.begin[column], entry.count, part))
-    if library is None:
-        return _joined(loops, end - begin, has_corners)
-    return _compiled_joined(library, loops, end - begin, has_corners)
+    return _joined(library, loops, end - begin, has_corners)
 
 
 def _all_of(entries: int) -> ColumnPlaces:
@@ -606,29 +610,8 @@ def _counted(entries: int) -> ColumnPlaces:
 _all_of_few = functools.lru_cache(256)(_counted)
 
 
-def _joined(loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
+def _joined(library: CDLL, loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
     """How a sample stands for so many entries with loops within, one after the other."""
-    of_sample: list[NDArray[np.int64]] = []
-    of_full: list[NDArray[np.int64]] = []
-    at = have = 0  # entries of all, and of the sample, so far
-    for begin, length, count, part in (*loops, (entries, 0, 0, NO_PLACES)):
-        if begin > at:
-            of_sample.append(np.arange(at, begin))
-            of_full.append(np.arange(have, have + begin - at))
-            have, at = have + begin - at, begin
-        if has_corners:
-            of_sample.append(part.of_sample + at)
-            have += part.sampled
-        of_sample.append(part.of_sample + (at + length * (count - 1)))
-        each = np.empty((count, length), np.int64)
-        each[:] = part.of_full + have
-        of_full.append(each.reshape(-1))
-        have, at = have + part.sampled, at + length * count
-    return ColumnPlaces(np.concatenate(of_sample + of_full), have)
-
-
-def _compiled_joined(library: CDLL, loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
-    """`_joined` by the compiled code."""
     rows, sampled = array("q"), entries
     for begin, length, count, part in loops:
         n = part.sampled

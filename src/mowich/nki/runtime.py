@@ -34,9 +34,8 @@ from mowich.neuroncore.nonfinite import Origins, TracedOrigin, are_finite
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
-from mowich.nki import frameworks, interface, loops, words
+from mowich.nki import control, frameworks, interface, loops, words
 from mowich.nki.arguments import RETURNED, HostArrays, outputs_of, own_memory, values_in
-from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Peers, Result
 from mowich.nki.sizes import default_generation
 
@@ -98,6 +97,16 @@ def _stochastic_rounding(rank: int, program: int) -> np.random.Generator | None:
     return np.random.default_rng([int(seed), rank, program])
 
 
+def _cores(generation: int, programs: int, rank: int = 0, **given: Any) -> list[Core]:
+    """The cores of a launch, or of one rank of it: they share one HBM. given: what else `Core` takes."""
+    shared: dict[object, object] = {}
+    cores = [Core(generation, program=i, programs=programs, rank=rank, shared=shared, **given) for i in range(programs)]
+    for c in cores:
+        c.rounding = _stochastic_rounding(rank, c.program)
+        c.scratch |= {"base": rank * programs, "stdout": sys.stdout}
+    return cores
+
+
 def run_function(
     func: Callable[..., Any],
     args: Sequence[object],
@@ -132,23 +141,12 @@ def run_function(
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
     while True:
-        shared: dict[object, object] = {}
-        cores = [
-            Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
-            for i in range(programs)
-        ]
+        cores = _cores(generation, programs, values=values, strict=strict, record=record, is_traced=traced)
         for i, c in enumerate(cores):
-            c.scratch["base"] = 0
-            c.grid = sizes
-            c.grid_index = _index(i, sizes)
-            c.loops = loops.LoopsOfRun() if may_repeat else None
-            c.observed = observed
-            c.alike = alike
-            c.wants_finite = finite
-            c.watcher = watcher
-            c.is_traced = traced
-            c.scratch |= {"plain": is_plain, "stdout": sys.stdout, "options": options or {}}
-            c.rounding = _stochastic_rounding(0, i)
+            c.grid, c.grid_index = sizes, _index(i, sizes)
+            c.loops = loops.loops_of_run() if may_repeat else None
+            c.observed, c.alike, c.wants_finite, c.watcher = observed, alike, finite, watcher
+            c.scratch |= {"plain": is_plain, "options": options or {}}
         try:
             # a run without values makes many small objects, few of which stay: looking for cycles takes a tenth of it
             with contextlib.nullcontext() if values else no_collection():
@@ -174,7 +172,7 @@ def _run(
 ) -> Result:
     """Run a kernel function on these cores."""
     arguments = HostArrays(cores)
-    runs = func if cores[0].loops is None else with_range_loops(func)
+    runs = func if cores[0].loops is None else control.with_range_loops(func)
     bound = _bind(runs, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
@@ -265,15 +263,13 @@ def _tell_origin(arguments: HostArrays, cores: Sequence[Core], again: Callable[[
     kinds = {key[0] for c in cores for key in c.warned if isinstance(key, tuple)}
     if not are_finite(arguments.keep) or "uninitialised" in kinds:
         return
-    shared: dict[object, object] = {}
-    origins, unseen = Origins(), io.StringIO()
-    more = []
-    for c in cores:
-        made = Core(c.generation, program=c.program, programs=c.programs, record=c.trace is not None, shared=shared)
-        made.scratch |= {"base": 0, "stdout": unseen}
-        made.grid, made.grid_index, made.watcher, made.is_traced = c.grid, c.grid_index, origins, c.is_traced
-        made.rounding = _stochastic_rounding(0, c.program)
-        more.append(made)
+    unseen = io.StringIO()
+    more = _cores(
+        first.generation, len(cores), record=first.trace is not None, is_traced=first.is_traced, watcher=Origins()
+    )
+    for c, other in zip(more, cores, strict=True):
+        c.grid, c.grid_index = other.grid, other.grid_index
+        c.scratch["stdout"] = unseen
     origin, before = None, machine.set_current(None)
     try:
         with contextlib.redirect_stdout(unseen):
@@ -376,23 +372,9 @@ def run_ranks(
     every: list[tuple[Core, Callable[[], object]]] = []
     launches: list[tuple[list[Core], HostArrays]] = []
     for rank, given in enumerate(inputs):
-        shared: dict[object, object] = {}
-        cores = [
-            Core(
-                generation,
-                program=i,
-                programs=lnc,
-                rank=rank,
-                ranks=len(inputs),
-                values=values,
-                strict=strict,
-                record=record,
-                shared=shared,
-            )
-            for i in range(lnc)
-        ]
-        for c in cores:
-            c.is_traced = traced
+        cores = _cores(
+            generation, lnc, rank, ranks=len(inputs), values=values, strict=strict, record=record, is_traced=traced
+        )
         arguments = HostArrays(cores)
         if not isinstance(given, Mapping | Iterable):
             raise UserError(f"arguments of rank {rank}", given=type(given).__name__, allowed="a dict, or a sequence")
@@ -400,8 +382,7 @@ def run_ranks(
         bound = _bind(func, a, k, arguments)
         for c in cores:
             c.group = c.rank_group = group
-            c.scratch |= {"base": rank * lnc, "stdout": sys.stdout, "switched": switched}
-            c.rounding = _stochastic_rounding(rank, c.program)
+            c.scratch["switched"] = switched
             every.append((c, _finished_by(results, c, bound())))
         launches.append((cores, arguments))
     if values:
@@ -636,6 +617,13 @@ class Kernel:
             host.results.append(result)
         return result
 
+    def launch_ranks(
+        self, inputs: Sequence[object], version: tuple[int, int] | None = None, **how: Any
+    ) -> list[Result]:
+        """Run on several ranks, with the details of `run_ranks`. version: of NKI, that the user named (None: none)."""
+        traced = self.is_traced(version)
+        return run_ranks(self.func, inputs, results=self.results, returned=self.returned, traced=traced, **how)
+
     def _cores(self, lnc: int | None, of_graph: int | None) -> object:
         """The grid of a launch: brackets, else NEURON_LOGICAL_NC_CONFIG, else the degree of the compiler. Raises where
         the kernel and the compiler have different degrees. lnc: what the caller says of the compiler; of_graph: what it
@@ -711,15 +699,7 @@ def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-    found = run_ranks(
-        k.func,
-        inputs,
-        generation=k.generation(),
-        lnc=lnc,
-        results=k.results,
-        returned=k.returned,
-        traced=k.is_traced(),
-    )
+    found = k.launch_ranks(inputs, generation=k.generation(), lnc=lnc)
     return [r.value for r in found]
 
 
@@ -757,17 +737,8 @@ def run_kernel(
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
         inputs = [dict(inspect.signature(k.func).bind(*arrays, **kwargs).arguments)] * ranks
-        results = run_ranks(
-            k.func,
-            inputs,
-            generation=generation,
-            lnc=lnc,
-            values=values,
-            strict=strict is not False,
-            results=k.results,
-            returned=k.returned,
-            traced=k.is_traced(version),
-        )
+        how = {"generation": generation, "lnc": lnc, "values": values, "strict": strict is not False}
+        results = k.launch_ranks(inputs, version, **how)
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results

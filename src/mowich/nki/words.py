@@ -354,6 +354,3 @@ def _arithmetic(message: str) -> WrongArguments | None:
         given=" and ".join(dict.fromkeys((sides.get(left, left), sides.get(right, right)))),
         fix=fix,
     )
-
-
-__all__ = ["UnknownName", "WrongArguments", "explained_call", "missing", "not_imported", "public", "unknown_name"]

@@ -16,16 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.compiled import (
-    CompiledLibrary,
-    CompiledStruct,
-    address,
-    begin,
-    by_reference,
-    c_struct,
-    done,
-    is_done,
-)
+from mowich.compiled import CompiledLibrary, CompiledStruct, address, begin, by_reference, c_struct, done, is_done
 
 __all__ = ["address", "begin", "by_reference", "done", "is_done"]
 

@@ -286,14 +286,19 @@ def copy(
     """dst = src, both in HBM or SBUF, the same number of elements."""
     issued = issue(name, "", (("dst", dst),), (("src", src),), flags)
     if src.size != dst.size:
-        raise fail(
-            f"dma_copy: src has {src.size} elements and dst {dst.size}",
-            tile=dst,
-            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
-            fix="slice both to the same shape",
-        )
+        raise other_elements(dst, dst.shape, src.shape)
     if issued:
         _move(dst, src, oob)
+
+
+def other_elements(tile: Tile, dst: Sequence[int], src: Sequence[int]) -> Exception:
+    """The error for a copy between shapes with different numbers of elements. tile: that it writes."""
+    return fail(
+        f"dma_copy: src has {math.prod(src)} elements and dst {math.prod(dst)}",
+        tile=tile,
+        given=f"src {list(src)}, dst {list(dst)}",
+        fix="slice both to the same shape",
+    )
 
 
 def _move(dst: Tile, src: Tile, oob: str) -> None:

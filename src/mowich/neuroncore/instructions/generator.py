@@ -97,11 +97,7 @@ def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
 
 
 @instruction(
-    engines=("gpsimd", "vector"),
-    cost=one_pass,
-    since=3,
-    engine_since={"vector": 4},
-    dtypes={"dst": ("uint32",)},
+    engines=("gpsimd", "vector"), cost=one_pass, since=3, engine_since={"vector": 4}, dtypes={"dst": ("uint32",)}
 )
 def rand_get_state(dst: Tile, engine: str = "gpsimd") -> None:
     """Store the state words that were loaded last."""

@@ -142,13 +142,8 @@ def local_gather(
     dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
 ) -> None:
     """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
-    issued = issue(
-        "local_gather",
-        "",
-        (("dst", dst),),
-        (("src_buffer", src_buffer), ("index", index)),
-        {"elements": num_elem_per_idx},
-    )
+    reads = (("src_buffer", src_buffer), ("index", index))
+    issued = issue("local_gather", "", (("dst", dst),), reads, {"elements": num_elem_per_idx})
     limits, p = machine.active().limits, src_buffer.shape[0]
     group = limits.gpsimd_group
     if p % group or index.shape[0] != p:
@@ -284,9 +279,7 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int, sorted: bool = False) 
 
 
 @instruction(
-    engines=("gpsimd",),
-    cost=program_cost,
-    dtypes={"dst": ("float32", "int32"), "segment_ids": ("float32", "int32")},
+    engines=("gpsimd",), cost=program_cost, dtypes={"dst": ("float32", "int32"), "segment_ids": ("float32", "int32")}
 )
 def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     """dst [1, 2, n] = first and one-past-last index of each element's run of equal ids; n and -1 where the id is 0."""

@@ -48,12 +48,13 @@ def as_rows(array: Array) -> Array:
 def gives(dst: Tile, shape: Sequence[int]) -> None:
     """Raise where a destination has another number of elements than the result, which has this shape."""
     if dst.size != math.prod(shape):
-        raise fail(
-            f"the instruction gives {math.prod(shape)} elements and its destination has {dst.size}",
-            tile=dst,
-            given=list(dst.shape),
-            allowed=str(list(shape)),
-        )
+        raise _other_count(dst.shape, shape, dst)
+
+
+def _other_count(given: Sequence[int], wanted: Sequence[int], tile: Tile | None = None) -> Exception:
+    """The error for a destination of one shape and a result of another, with other numbers of elements."""
+    what = f"the instruction gives {math.prod(wanted)} elements and its destination has {math.prod(given)}"
+    return fail(what, tile=tile, given=list(given), allowed=str(list(wanted)))
 
 
 def one_each(x: Scalar, tile: Tile, what: str) -> None:
@@ -79,11 +80,7 @@ def like(array: Array, shape: tuple[int, ...]) -> Array:
     if array.shape == shape:
         return array
     if array.size != math.prod(shape):
-        raise fail(
-            f"the instruction gives {array.size} elements and its destination has {math.prod(shape)}",
-            given=list(shape),
-            allowed=str(list(array.shape)),
-        )
+        raise _other_count(shape, array.shape)
     return array.reshape(shape)
 
 
@@ -95,7 +92,13 @@ def column(x: Scalar, tile: Tile) -> Any:
     return np.float32(int(x) if hasattr(x, "read") else x)
 
 
+def given_tiles(*named: Named) -> list[Named]:
+    """The operands that are given."""
+    return [n for n in named if n[1] is not None]
+
+
 def tiles_of(*named: Named) -> list[Named]:
+    """The operands that are tiles, not numbers."""
     return [n for n in named if type(n[1]) is Tile]
 
 

@@ -12,6 +12,7 @@ from mowich.neuroncore.instructions.operands import (
     Scalar,
     applied,
     column,
+    given_tiles,
     one_each,
     reduce_into,
     reduces_into,
@@ -49,14 +50,9 @@ def activation(
 ) -> None:
     """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
     f = ops.function(op)
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    issued = issue(
-        name,
-        "",
-        writes,
-        (("data", data), *tiles_of(("bias", bias), ("scale", scale))),
-        {"op": f.name, "reduce": reduce_cmd != "idle"},
-    )
+    writes = given_tiles(("dst", dst), ("reduce_res", reduce_res))
+    flags = {"op": f.name, "reduce": reduce_cmd != "idle"}
+    issued = issue(name, "", writes, (("data", data), *tiles_of(("bias", bias), ("scale", scale))), flags)
     if bias is not None and type(bias) is not Tile and bias != 0 and machine.active().generation < 3:
         raise fail(f"{name}: a number as bias needs NeuronCore-v3", given=bias, fix="memset a [P, 1] tile and pass it")
     if (
@@ -99,6 +95,13 @@ def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
     return f.apply(x, column(slope, data)) if f.name == "prelu" and slope is not None else f.apply(x)  # type: ignore[no-any-return]
 
 
+_PAIRS = [
+    *(("add", "bypass"), ("bypass", "bypass"), ("multiply", "add")),
+    *(("multiply", "bypass"), ("multiply", "subtract"), ("subtract", "bypass")),
+]
+"""Operators that activate2 applies one after the other."""
+
+
 @instruction(engines=("scalar",), cost=activation_cost, since=4)
 def activate2(
     dst: Tile,
@@ -117,28 +120,16 @@ def activate2(
 ) -> None:
     """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
     f = ops.function(op)
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    issued = issue(
-        "activate2",
-        "",
-        writes,
-        (("data", data), *tiles_of(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))),
-        {"op": f.name, "reduce": reduce_cmd != "idle"},
-    )
+    writes = given_tiles(("dst", dst), ("reduce_res", reduce_res))
+    flags = {"op": f.name, "reduce": reduce_cmd != "idle"}
+    reads = (("data", data), *tiles_of(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param)))
+    issued = issue("activate2", "", writes, reads, flags)
     row0, row1 = ops.alu(op0 if op0 is not None else "bypass"), ops.alu(op1 if op1 is not None else "bypass")
-    legal = {
-        ("multiply", "add"),
-        ("multiply", "subtract"),
-        ("multiply", "bypass"),
-        ("add", "bypass"),
-        ("subtract", "bypass"),
-        ("bypass", "bypass"),
-    }
-    if (row0.name, row1.name) not in legal:
+    if (row0.name, row1.name) not in _PAIRS:
         raise fail(
             "activate2: this pair of operators does not exist",
             given=f"{row0.name}, {row1.name}",
-            allowed=", ".join(f"{a}+{b}" for a, b in sorted(legal)),
+            allowed=", ".join(f"{a}+{b}" for a, b in _PAIRS),
         )
     same_partitions("activate2", dst, ("data", data))
     for row, imm, what in ((row0, imm0, "imm0"), (row1, imm1, "imm1")):

@@ -17,6 +17,7 @@ from mowich.neuroncore.instructions.operands import (
     Scalar,
     as_rows,
     column,
+    given_tiles,
     gives,
     like,
     one_each,
@@ -65,7 +66,7 @@ def range_select(
 ) -> None:
     """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running
     maximum."""
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    writes = given_tiles(("dst", dst), ("reduce_res", reduce_res))
     reads = (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))
     issued = issue("range_select", "", writes, reads)
     same_partitions("range_select", dst, ("on_true_tile", on_true_tile))
@@ -86,13 +87,7 @@ def range_select(
     b0, b1 = (as_rows(column(b, on_true_tile)).reshape(-1, 1) for b in (bound0, bound1))
     y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
     write_tile(dst, like(y, dst.shape))
-    reduce_into(
-        y,
-        ops.alu(reduce_op),
-        reduce_cmd,
-        reduce_res,
-        "dve",
-    )
+    reduce_into(y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
 
 
 @instruction(
@@ -112,7 +107,7 @@ def select_reduce(
     reverse_pred: bool = False,
 ) -> None:
     """dst = on_true where predicate, else on_false; optional running maximum."""
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    writes = given_tiles(("dst", dst), ("reduce_res", reduce_res))
     reads = (("predicate", predicate), ("on_true", on_true), *tiles_of(("on_false", on_false)))
     issued = issue("select_reduce", "", writes, reads)
     same_partitions("select_reduce", dst, ("predicate", predicate), ("on_true", on_true))
@@ -199,7 +194,7 @@ def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
 @instruction(engines=("vector",), cost=one_pass)
 def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Tile | None = None) -> None:
     """dst = data with the first occurrence of each of 8 values replaced by imm; positions to dst_idx."""
-    writes = [(n, t) for n, t in (("dst", dst), ("dst_idx", dst_idx)) if t is not None]
+    writes = given_tiles(("dst", dst), ("dst_idx", dst_idx))
     issued = issue("nc_match_replace8", "", writes, (("data", data), ("vals", vals)))
     _eight("nc_match_replace8", data, vals)
     gives(dst, data.shape)

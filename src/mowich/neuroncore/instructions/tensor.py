@@ -96,10 +96,10 @@ def _fp32_instructions(r: InstructionRates, passes: float) -> float:
 
 
 def matmul_cost(r: InstructionRates, kind: Kind) -> Cost:
-    """Columns of the moving tile, in several passes for float32."""
+    """Columns of the moving tile, in several passes for float32. Each packed element of an MX format holds four."""
     stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
     weights, columns = out.shape[0], free_size(out)
-    depth = stationary.shape[0] * (2 if kind.flag("mode") == "double_row" else 1)
+    depth = stationary.shape[0] * (4 if kind.name == "nc_matmul_mx" else 2 if kind.flag("mode") == "double_row" else 1)
     passes: float = 1
     if moving.dtype == "float32":
         passes = r.number("tensor_engine.passes_fp32")
@@ -117,22 +117,6 @@ def matmul_cost(r: InstructionRates, kind: Kind) -> Cost:
         passes=passes,
         instructions=_fp32_instructions(r, passes),
         flop=0 if kind.flag("transpose") else 2 * depth * weights * columns,
-        dtype=moving.dtype,
-    )
-
-
-def matmul_mx_cost(r: InstructionRates, kind: Kind) -> Cost:
-    """Columns of the moving tile; each packed element holds four."""
-    stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
-    weights, columns = out.shape[0], free_size(out)
-    return _array_cost(
-        r,
-        kind,
-        columns=columns,
-        weights=weights,
-        passes=1,
-        instructions=1,
-        flop=2 * 4 * stationary.shape[0] * weights * columns,
         dtype=moving.dtype,
     )
 
@@ -242,13 +226,7 @@ def _matmul_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], fl
         m, n = m // 2, n // 2
     if not is_transpose:
         _check_matmul_dtypes(name, sd, md, stationary, limits.generation)
-    if m > limits.stationary_columns:
-        raise fail(
-            f"{name}: the stationary tile has {m} columns",
-            tile=stationary,
-            allowed=f"at most {limits.stationary_columns}",
-        )
-    _check_tiling(name, tile, k, m, limits)
+    _check_stationary(name, tile, stationary, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(
             f"{name}: dst must be [{m}, {n}]",
@@ -275,7 +253,7 @@ def _matmul_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], fl
 
 @instruction(
     engines=("tensor",),
-    cost=matmul_mx_cost,
+    cost=matmul_cost,
     since=4,
     keeps=True,
     spaces={"dst": "P", "stationary": "S", "moving": "S", "stationary_scale": "S", "moving_scale": "S"},
@@ -315,13 +293,7 @@ def nc_matmul_mx(
                 raise _contraction("nc_matmul_mx", stationary, moving)
             raise fail(f"nc_matmul_mx: both operands have the same partitions, a multiple of {limits.quadrant}", tile=t)
     m, n = stationary.size // k, moving.size // k
-    if m > limits.stationary_columns:
-        raise fail(
-            f"nc_matmul_mx: the stationary tile has {m} columns",
-            tile=stationary,
-            allowed=f"at most {limits.stationary_columns}",
-        )
-    _check_tiling("nc_matmul_mx", tile, k, m, limits)
+    _check_stationary("nc_matmul_mx", tile, stationary, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
     _check_columns("nc_matmul_mx", dst, moving, n, limits)
@@ -420,7 +392,15 @@ def _tile(
     return int(r0), int(c0), int(r), int(c)
 
 
-def _check_tiling(name: str, tile: tuple[int, ...], rows: int, columns: int, limits: Limits) -> None:
+def _check_stationary(name: str, tile: tuple[int, ...], stationary: Tile, columns: int, limits: Limits) -> None:
+    """Raise for a stationary tile of so many columns that the array, or the tile of it that is named, does not hold."""
+    rows = stationary.shape[0]
+    if columns > limits.stationary_columns:
+        raise fail(
+            f"{name}: the stationary tile has {columns} columns",
+            tile=stationary,
+            allowed=f"at most {limits.stationary_columns}",
+        )
     if not tile:
         return
     r0, c0, r, c = tile

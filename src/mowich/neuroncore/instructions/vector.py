@@ -27,6 +27,7 @@ from mowich.neuroncore.instructions.operands import (
     bit_operator,
     column,
     exact_column,
+    given_tiles,
     gives,
     int_column,
     like,
@@ -253,13 +254,8 @@ def tensor_scalar(
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
     row0 = ops.alu(op0)
     row1 = ops.alu(op1) if op1 is not None else None
-    issued = issue(
-        "tensor_scalar",
-        engine,
-        (("dst", dst),),
-        (("data", data), *tiles_of(("operand0", operand0), ("operand1", operand1))),
-        _scale_flags(row0, row1, engine),
-    )
+    reads = (("data", data), *tiles_of(("operand0", operand0), ("operand1", operand1)))
+    issued = issue("tensor_scalar", engine, (("dst", dst),), reads, _scale_flags(row0, row1, engine))
     same_partitions("tensor_scalar", dst, ("data", data))
     steps = [(row0, operand0, "operand0")]
     if row1 is not None:
@@ -344,13 +340,8 @@ def scalar_tensor_tensor(
 ) -> None:
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    issued = issue(
-        "scalar_tensor_tensor",
-        "",
-        (("dst", dst),),
-        (("data", data), ("operand1", operand1), *tiles_of(("operand0", operand0))),
-        {"op": row0.name},
-    )
+    reads = (("data", data), ("operand1", operand1), *tiles_of(("operand0", operand0)))
+    issued = issue("scalar_tensor_tensor", "", (("dst", dst),), reads, {"op": row0.name})
     if storage_of(data).space == "P" and storage_of(operand1).space == "P":
         raise fail(
             "scalar_tensor_tensor: data and operand1 cannot both be in PSUM",
@@ -374,12 +365,7 @@ def scalar_tensor_tensor(
         )
         write_tile(dst, bit_operator(row1, like(a, dst.shape), like(read_tile(operand1), dst.shape)))
         return
-    r = applied(
-        row0,
-        tile_f32(data),
-        column(operand0, data) if row0.kind != "unary" else None,
-        reverse0,
-    )
+    r = applied(row0, tile_f32(data), column(operand0, data) if row0.kind != "unary" else None, reverse0)
     if r.dtype != np.float32:
         r = r.astype(np.float32)
     write_tile(dst, applied(row1, like(r, dst.shape), like(tile_f32(operand1), dst.shape), reverse1))
@@ -400,14 +386,9 @@ def tensor_scalar_reduce(
 ) -> None:
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
     row0, red = ops.alu(op0), ops.alu(reduce_op)
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    issued = issue(
-        "tensor_scalar_reduce",
-        "",
-        writes,
-        (("data", data), *tiles_of(("operand0", operand0), ("reduce_init", reduce_init))),
-        {"op": row0.name},
-    )
+    reads = (("data", data), *tiles_of(("operand0", operand0), ("reduce_init", reduce_init)))
+    writes = given_tiles(("dst", dst), ("reduce_res", reduce_res))
+    issued = issue("tensor_scalar_reduce", "", writes, reads, {"op": row0.name})
     same_partitions("tensor_scalar_reduce", dst, ("data", data))
     if row0.kind != "unary":
         two_operands("tensor_scalar_reduce", row0, data)
@@ -437,13 +418,8 @@ def tensor_scalar_cumulative(
     """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between
     instructions."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    issued = issue(
-        "tensor_scalar_cumulative",
-        "",
-        (("dst", dst),),
-        (("src", src), *tiles_of(("imm0", imm0), ("imm1", imm1))),
-        {"op": row0.name},
-    )
+    reads = (("src", src), *tiles_of(("imm0", imm0), ("imm1", imm1)))
+    issued = issue("tensor_scalar_cumulative", "", (("dst", dst),), reads, {"op": row0.name})
     if row1.name not in ("add", "subtract", "multiply", "maximum", "minimum"):
         raise fail(
             "tensor_scalar_cumulative: op1 cannot accumulate",
@@ -460,11 +436,8 @@ def tensor_scalar_cumulative(
         one_each(imm1, src, "tensor_scalar_cumulative: imm1")
     if not issued:
         return
-    x = as_rows(
-        np.asarray(
-            applied(row0, tile_f32(src), column(imm0, src) if row0.kind != "unary" else None, reverse0), np.float32
-        )
-    )
+    y = applied(row0, tile_f32(src), column(imm0, src) if row0.kind != "unary" else None, reverse0)
+    x = as_rows(np.asarray(y, np.float32))
     core = machine.active()
     p = x.shape[0]
     if reduce_cmd == "reset_reduce":
@@ -507,13 +480,8 @@ def tensor_tensor_scan(
 ) -> None:
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    issued = issue(
-        "tensor_tensor_scan",
-        "",
-        (("dst", dst),),
-        (("data0", data0), ("data1", data1), *tiles_of(("initial", initial))),
-        {"op": row0.name},
-    )
+    reads = (("data0", data0), ("data1", data1), *tiles_of(("initial", initial)))
+    issued = issue("tensor_tensor_scan", "", (("dst", dst),), reads, {"op": row0.name})
     if storage_of(data0).space == "P" and storage_of(data1).space == "P":
         raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
     same_partitions("tensor_tensor_scan", dst, ("data0", data0), ("data1", data1))
@@ -662,10 +630,8 @@ def exponential(
     reduce_init: Scalar = 0.0,
 ) -> None:
     """dst = exp(src - max_value) on the Vector Engine of v4, its sum into the accumulators."""
-    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    issued = issue(
-        "exponential", "", writes, (("src", src), *tiles_of(("max_value", max_value), ("reduce_init", reduce_init)))
-    )
+    reads = (("src", src), *tiles_of(("max_value", max_value), ("reduce_init", reduce_init)))
+    issued = issue("exponential", "", given_tiles(("dst", dst), ("reduce_res", reduce_res)), reads)
     same_partitions("exponential", dst, ("src", src))
     one_each(max_value, src, "exponential: max_value")
     if reduce_cmd == "load_reduce":

@@ -11,24 +11,6 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 import numpy as np
 
 from mowich.neuroncore.views import Tile
-from mowich.nki.affine.called import (
-    ASKED,
-    NEW_TILES,
-    NEWER_LANGUAGE,
-    NOT_ISSUED,
-    NUMBERS,
-    OF_TILES,
-    OLDER_ISA,
-    OLDER_LANGUAGE,
-    OLDER_NEW,
-    RANGES,
-    TILE_VIEWS,
-    function_name,
-    is_older_tensor,
-    is_operator,
-    is_pure,
-    module_of,
-)
 from mowich.nki.affine.classes import (
     INDEX,
     SAME,
@@ -52,7 +34,26 @@ from mowich.nki.affine.classes import (
     said,
 )
 from mowich.nki.affine.guards import all_tiles
-from mowich.nki.affine.lookups import Lookups, Scope
+from mowich.nki.affine.lookups import (
+    ASKED,
+    NEW_TILES,
+    NEWER_LANGUAGE,
+    NOT_ISSUED,
+    NUMBERS,
+    OF_TILES,
+    OLDER_ISA,
+    OLDER_LANGUAGE,
+    OLDER_NEW,
+    RANGES,
+    TILE_VIEWS,
+    Lookups,
+    Scope,
+    function_name,
+    is_older_tensor,
+    is_operator,
+    is_pure,
+    module_of,
+)
 from mowich.nki.affine.source import multiplied_out, parts_of, stored, text_of, tree_of
 
 INEQUALITIES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)

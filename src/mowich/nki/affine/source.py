@@ -96,16 +96,17 @@ def _read(text: str, file: str) -> tuple[str, ast.Module, dict[tuple[str, int], 
     except (SyntaxError, ValueError):
         return None
     codes: dict[tuple[str, int], list[CodeType]] = {}
-    for c in _codes(top):
+    for c in codes_within(top):
         codes.setdefault((c.co_name, c.co_firstlineno), []).append(c)
     return text, tree, codes
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def codes_within(code: CodeType) -> Iterator[CodeType]:
+    """A function and those within."""
     yield code
     for c in code.co_consts:
         if isinstance(c, CodeType):
-            yield from _codes(c)
+            yield from codes_within(c)
 
 
 _PLACED = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.operator, ast.unaryop, ast.expr_context)

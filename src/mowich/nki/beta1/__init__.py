@@ -96,13 +96,8 @@ def benchmark(func: object = None, **options: object) -> Any:
     if func is None:
         return lambda f: benchmark(f, **options)
     kernel = jit(func, **options)
-    made = _Benchmark(
-        kernel.func,
-        platform_target=kernel.platform_target,
-        grid=kernel.grid,
-        options=kernel.options,
-        results=kernel.results,
-    )
+    made = kernel._again(_Benchmark)
+    assert isinstance(made, _Benchmark)
     made.benchmark_result = _Result()
     return made
 

@@ -3,10 +3,8 @@ live ranges instead."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.nki.compiler import enable_stack_allocator, no_reorder, skip_middle_end_transformations
+from mowich.nki.compiler import enable_stack_allocator, no_reorder, skip_middle_end_transformations, without_effect
 
 __path__: list[str] = []
 
@@ -39,11 +37,7 @@ sbuf = _Memory(MemoryRegion.sbuf)
 psum = _Memory(MemoryRegion.psum)
 
 
-def force_auto_alloc(fn: object = None, **_: object) -> Any:
-    """Decorator without effect here."""
-    return (lambda f: f) if fn is None else fn
-
-
+force_auto_alloc = without_effect
 __all__ = [
     "Placement",
     "enable_stack_allocator",

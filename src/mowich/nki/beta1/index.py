@@ -20,7 +20,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.boxes import AffineBox, box_ends, box_of, box_places, completed, sliced
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.trace import NotedView, ViewBound
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, out_of_range
 
 _ALL = slice(None)
 Chosen: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], int]"
@@ -98,22 +98,13 @@ def plain_array(x: object) -> object:
     return x.array() if isinstance(x, Symbol) else x
 
 
-def _by_array(name: str) -> Callable[[Symbol, object], Any]:
-    """An operator on the elements."""
+def _by_array(name: str, is_reversed: bool = False) -> Callable[[Symbol, object], Any]:
+    """An operator on the elements; is_reversed: its first operand is not an index expression."""
     apply = getattr(operator, name)
 
     def call(self: Symbol, other: object) -> object:
-        return apply(self.array(), plain_array(other))
-
-    return call
-
-
-def _by_array_reversed(name: str) -> Callable[[Symbol, object], object]:
-    """An operator on the elements whose first operand is not an index expression."""
-    apply = getattr(operator, name)
-
-    def call(self: Symbol, other: object) -> object:
-        return apply(plain_array(other), self.array())
+        a, b = self.array(), plain_array(other)
+        return apply(b, a) if is_reversed else apply(a, b)
 
     return call
 
@@ -146,9 +137,9 @@ class Condition(Symbol):
         return Condition(shape, tuple((s, _spread(t, len(shape))) for s, t in (*self.bounds, *other.bounds)))
 
     __or__, __xor__ = _by_array("or_"), _by_array("xor")
-    __rand__, __ror__, __rxor__ = _by_array_reversed("and_"), _by_array_reversed("or_"), _by_array_reversed("xor")
-    __mul__, __rmul__ = _by_array("mul"), _by_array_reversed("mul")
-    __add__, __radd__ = _by_array("add"), _by_array_reversed("add")
+    __rand__, __ror__, __rxor__ = _by_array("and_", True), _by_array("or_", True), _by_array("xor", True)
+    __mul__, __rmul__ = _by_array("mul"), _by_array("mul", True)
+    __add__, __radd__ = _by_array("add"), _by_array("add", True)
 
     def __invert__(self) -> IndexArray:
         return ~self.array()
@@ -256,10 +247,10 @@ class Affine(Symbol):
         return self._at_least(other, 0, 1, "ge")
 
     __eq__, __ne__ = _by_array("eq"), _by_array("ne")
-    __floordiv__, __rfloordiv__ = _by_array("floordiv"), _by_array_reversed("floordiv")
-    __truediv__, __rtruediv__ = _by_array("truediv"), _by_array_reversed("truediv")
-    __mod__, __rmod__ = _by_array("mod"), _by_array_reversed("mod")
-    __pow__, __rpow__ = _by_array("pow"), _by_array_reversed("pow")
+    __floordiv__, __rfloordiv__ = _by_array("floordiv"), _by_array("floordiv", True)
+    __truediv__, __rtruediv__ = _by_array("truediv"), _by_array("truediv", True)
+    __mod__, __rmod__ = _by_array("mod"), _by_array("mod", True)
+    __pow__, __rpow__ = _by_array("pow"), _by_array("pow", True)
     __and__, __or__, __xor__ = _by_array("and_"), _by_array("or_"), _by_array("xor")
     __lshift__, __rshift__ = _by_array("lshift"), _by_array("rshift")
 
@@ -430,12 +421,7 @@ def plain_view(t: Tile, keys: Sequence[object]) -> AffineBox:
             assert isinstance(k, int | np.integer)
             i = int(k)
             if not -n <= i < n:
-                raise fail(
-                    "out-of-bounds access",
-                    tile=t,
-                    given=f"index {i} along dimension {d}",
-                    allowed=f"0 .. {n - 1}",
-                )
+                raise out_of_range(t, f"index {i} along dimension {d}", n - 1)
             plain.append(i % n)
         d += 1
     return sliced(plain, t.strides, t.offset)
@@ -450,24 +436,3 @@ def note_view(core: Core, keys: Sequence[object], shape: tuple[int, ...]) -> Non
         found = None if isinstance(k, int | np.integer | slice) else affine(k)
         bounds.append(k if found is None else slice(found.low, found.high + 1))  # type: ignore[arg-type]
     core.views.append(NotedView(tuple(bounds), shape))
-
-
-__all__ = [
-    "Affine",
-    "Condition",
-    "IndexArray",
-    "Symbol",
-    "affine",
-    "are_plain",
-    "chosen_elements",
-    "completed_keys",
-    "index_view",
-    "irregular",
-    "is_condition",
-    "left_by",
-    "line",
-    "note_view",
-    "partial",
-    "plain_array",
-    "plain_view",
-]

@@ -300,12 +300,7 @@ def dma_copy(
     flush()
     flags = _dge(dge_mode)
     if src.size != dst.size:
-        raise fail(
-            f"dma_copy: src has {src.size} elements and dst {dst.size}",
-            tile=dst.tile,
-            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
-            fix="slice both to the same shape",
-        )
+        raise dma.other_elements(dst.tile, dst.shape, src.shape)
     left = partial(mask)
     among = None if left is None else np.broadcast_to(np.asarray(left), dst.shape)
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)
@@ -360,14 +355,8 @@ _ALL = "{0}.shape, dtype or {0}.dtype, mask, {0}.valid"
 _TWINS = {
     "activation": ("op data * bias scale reduce_op reduce_res reduce_cmd dtype mask", _ALL.format("data")),
     "activation_reduce": ("op data * reduce_op reduce_res bias scale dtype mask", _ALL.format("data")),
-    "tensor_scalar": (
-        "data op0 operand0 reverse0 op1 operand1 reverse1 * dtype mask engine",
-        _ALL.format("data"),
-    ),
-    "scalar_tensor_tensor": (
-        "* data op0 operand0 op1 operand1 reverse0 reverse1 dtype mask",
-        _ALL.format("data"),
-    ),
+    "tensor_scalar": ("data op0 operand0 reverse0 op1 operand1 reverse1 * dtype mask engine", _ALL.format("data")),
+    "scalar_tensor_tensor": ("* data op0 operand0 op1 operand1 reverse0 reverse1 dtype mask", _ALL.format("data")),
     "tensor_scalar_reduce": ("* data op0 operand0 reduce_op reduce_res reverse0 dtype mask", _ALL.format("data")),
     "tensor_scalar_cumulative": ("* src dst op0 op1 imm0 imm1 reduce_cmd", ""),
     "tensor_tensor_scan": ("data0 data1 initial op0 op1 reverse0 reverse1 * dtype mask", _ALL.format("data1")),

@@ -108,8 +108,10 @@ class _Rewritten(ast.NodeTransformer):
 
     # statements
     # ------------------------------------------------------------------------------------------------------------------
-    def _ended(self, node: ast.stmt) -> list[ast.expr]:
-        return [ast.Constant(self.file), ast.Constant(node.lineno), ast.Constant(node.end_lineno)]
+    def _ended(self, node: ast.stmt, head: ast.expr | None = None) -> list[ast.expr]:
+        """File, first line and last line of a statement, or of its head."""
+        last = node.end_lineno if head is None else head.end_lineno
+        return [ast.Constant(self.file), ast.Constant(node.lineno), ast.Constant(last)]
 
     def _marked(self, node: ast.stmt) -> list[ast.stmt]:
         end = ast.copy_location(ast.Expr(self._box("done", node, *self._ended(node))), node)
@@ -150,8 +152,7 @@ class _Rewritten(ast.NodeTransformer):
 
     def _entered(self, node: ast.stmt, head: ast.expr) -> ast.stmt:
         """The mark that the head of a compound statement ended."""
-        ends = [ast.Constant(self.file), ast.Constant(node.lineno), ast.Constant(head.end_lineno)]
-        return ast.copy_location(ast.Expr(self._box("done", node, *ends)), node)
+        return ast.copy_location(ast.Expr(self._box("done", node, *self._ended(node, head))), node)
 
     def visit_Return(self, node: ast.Return) -> ast.stmt:
         self.generic_visit(node)
@@ -178,8 +179,7 @@ class _Rewritten(ast.NodeTransformer):
         out: list[ast.stmt] = []
         for i, part in enumerate(_conjuncts(node.test)):
             test = self._box("assume", part, self._visited(part))
-            ends = [ast.Constant(self.file), ast.Constant(node.lineno), ast.Constant(node.end_lineno)]
-            call = self._box("require", node, test, *ends, ast.Constant(i))
+            call = self._box("require", node, test, *self._ended(node), ast.Constant(i))
             out.append(ast.copy_location(ast.Expr(call), node))
         return out
 
@@ -209,11 +209,8 @@ class _Rewritten(ast.NodeTransformer):
         node.decorator_list = [d for d in node.decorator_list if ast.unparse(d).partition("(")[0] in _KEPT]
         node.args.defaults = [self._visited(d) for d in node.args.defaults]
         node.args.kw_defaults = [None if d is None else self._visited(d) for d in node.args.kw_defaults]
-        body: list[ast.stmt] = []
-        for statement in node.body:
-            made = self.visit(statement)
-            body += made if isinstance(made, list) else [made]
-        node.body = body
+        made = [self.visit(statement) for statement in node.body]
+        node.body = [s for x in made for s in (x if isinstance(x, list) else [x])]
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:

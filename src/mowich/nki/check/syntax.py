@@ -13,17 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mowich.nki.check.program import LOOPS, NEW, Code, FunctionNode
-from mowich.nki.check.rule import (
-    GUIDE,
-    KLR,
-    MIGRATION,
-    PARSER,
-    FoundAt,
-    KernelRule,
-    Look,
-    declare,
-    known_as,
-)
+from mowich.nki.check.rule import GUIDE, KLR, MIGRATION, PARSER, FoundAt, KernelRule, Look, declare, known_as
 
 SYNTAX: list[tuple[KernelRule, Look]] = []
 GATHER, SIMPLIFY = f"{KLR} interop/klr/gather.c", f"{KLR} KLR/NKI/Simplify.lean"
@@ -227,13 +217,7 @@ def _unpacked(code: Code, n: ast.Starred | ast.Call | ast.Dict) -> Iterator[Foun
             yield n.lineno, f"keyword arguments are unpacked: **{ast.unparse(k.value)}"
 
 
-@_rule(
-    "format-spec",
-    "a format in an f-string",
-    "leave out what follows the colon",
-    GATHER,
-    'print(f"{scale:.3f}")',
-)
+@_rule("format-spec", "a format in an f-string", "leave out what follows the colon", GATHER, 'print(f"{scale:.3f}")')
 @_each(ast.FormattedValue)
 def _format(code: Code, n: ast.FormattedValue) -> Iterator[FoundAt]:
     if n.format_spec is not None:
@@ -300,14 +284,7 @@ def _builtin(code: Code, n: ast.Call) -> Iterator[FoundAt]:
         yield n.lineno, f"{n.func.id}()"
 
 
-@_rule(
-    "identity",
-    "is and is not, but for None",
-    "== and !=",
-    MIGRATION,
-    "if flag is True: ...",
-    since=(0, 3),
-)
+@_rule("identity", "is and is not, but for None", "== and !=", MIGRATION, "if flag is True: ...", since=(0, 3))
 @_each(ast.Compare)
 def _identity(code: Code, n: ast.Compare) -> Iterator[FoundAt]:
     for op, other in zip(n.ops, n.comparators, strict=True):
