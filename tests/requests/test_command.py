@@ -156,6 +156,7 @@ DRAWN: Mapping[str, tuple[str, ...]] = {
     "prices --on h100,trn3": ("--quarter 2026Q1", "--price rent", "--rule epoch", "--life 3years", "--margin 0.3"),
     "power --on h100": ("--cap 20MW", "--spares 0.02", "--tokens-per-s 1000"),
     "model gpt2": ("--seq 512", "--kv-bytes 1"),
+    "model tests/golden/scenarios/newthing.json --as llama": ("--seq 512",),
     "claims": ("4x", "--set power.trn3='900 W'"),
     "calibrate tests/golden/measured/made-trn3-nccom.log --on trn3:4": (
         *("--widen", "--format nccom-test", "--plan kind=all-gather"),
@@ -164,7 +165,7 @@ DRAWN: Mapping[str, tuple[str, ...]] = {
 """A question of each verb, and what more it may ask."""
 
 
-QUICK = ("collective", "rl", f"plan gpt2 {SERVE} --on h100:1 {SMALL}")
+QUICK = ("collective", "rl", "model tests", f"plan gpt2 {SERVE} --on h100:1 {SMALL}")
 """Of these, those of every run."""
 
 

@@ -20,7 +20,7 @@ from mowich.errors import visible
 from mowich.show.render.csv import csv_of, inert
 from mowich.show.render.html import render_html
 from mowich.show.render.terminal import Style, terminal
-from mowich.show.verbs import PAGES, page_of
+from mowich.show.verbs import has_page, page_of
 
 ANSWERS = Path(__file__).resolve().parents[1] / "golden" / "answers"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -43,7 +43,7 @@ def answers() -> list[dict[str, Any]]:
     found = []
     for line in lines:
         answer = json.loads(line)["answer"]
-        if isinstance(answer, dict) and answer.get("schema") in PAGES:
+        if isinstance(answer, dict) and has_page(answer):
             with suppress(KeyError, TypeError):
                 page_of({"facts_hash": "", **answer})
                 found.append({"facts_hash": "", **answer})

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from mowich.cli.app import app
 from mowich.cli.verbs import load_verbs
+from mowich.requests.rooms import room_names
 from mowich.show.formats import MOST_FIRST_WORDS
 from mowich.show.page import Page
-from mowich.show.verbs import PAGES, page_of
+from mowich.show.verbs import PAGES, has_page, page_of
 from mowich.web.shipped import shipped_brief
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ def kept() -> Iterator[dict[str, Any]]:
     for file in sorted(ANSWERS.glob("*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             found = json.loads(line)["answer"]
-            if isinstance(found, dict) and found.get("schema") in PAGES and found["schema"] != "mowich/validate@1":
+            if isinstance(found, dict) and has_page(found) and found["schema"] != "mowich/validate@1":
                 yield restored({"facts_hash": "", **found})
 
 
@@ -126,7 +127,7 @@ def test_every_kept_answer_begins_with_a_headline_of_few_words() -> None:
         seen.add(answer["schema"].partition("/")[2].partition("@")[0])
     asked = {"facts-stale", *(f"kernel{k}" for k in ("", "-run", "-check", "-debug", "-diff", "-layer", "-tune"))}
     asked |= {"judge", "validate", "verify"}  # the corpus keeps their sums alone
-    assert {schema.partition("/")[2].partition("@")[0] for schema in PAGES} <= asked | seen
+    assert {schema.partition("/")[2].partition("@")[0] for schema in PAGES} | set(room_names()) <= asked | seen
 
 
 def renamed(value: Any, names: dict[str, str]) -> Any:

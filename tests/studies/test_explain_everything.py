@@ -18,10 +18,12 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import published
 from mowich.facts import Facts
+from mowich.requests.rooms import room_names
 from mowich.studies.explain import Explainer, metrics, tree
 from mowich.studies.explain.headline import headline_metrics
 from mowich.studies.explain.rules.every import RULES
 from mowich.studies.explain.rules.rule import KINDS, R
+from mowich.studies.rooms import room_study
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("--train", "--seq", "4096", "--batch", "256seqs")
@@ -384,7 +386,10 @@ def test_formulas_give_the_numbers(
             assert explainer.evaluate(path) == pytest.approx(value, rel=1e-9, abs=1e-12), (verb, path, rule.formula)
 
 
-@pytest.mark.parametrize("rule", [r for rules in RULES.values() for r in rules], ids=lambda r: " ".join(r.path))
+EVERY_RULE = [rule for rules in (*RULES.values(), *(room_study(name).RULES for name in room_names())) for rule in rules]
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: " ".join(r.path))
 def test_a_rule_is_arithmetic_or_says_why_it_is_not(rule: Any) -> None:
     assert bool(rule.formula) != bool(rule.words)
     assert rule.kind in KINDS if rule.words else rule.kind == ""

@@ -16,4 +16,4 @@ def model_(asked: known.ModelRequest) -> None:
     form = asked.form
     view = asked.model.view(seq=asked.seq or DEFAULT_SEQ, bytes_per_element=asked.kv_bytes)
 
-    emit(view.to_dict(), form)
+    emit(view.to_dict(), form, inputs=asked.again())

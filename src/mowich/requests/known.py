@@ -9,12 +9,24 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.requests.common import AS, CSV, FORM, JSON, MODEL, PLAIN, QUIET, Request, asked_model, form_of
+from mowich.requests.common import (
+    AS,
+    CSV,
+    FORM,
+    JSON,
+    MODEL,
+    PLAIN,
+    QUIET,
+    Request,
+    asked_model,
+    form_of,
+    words_of_model,
+)
 from mowich.requests.fields import EVERYWHERE, TYPED, flag, number, path, texts, whole, word
 from mowich.requests.job_fields import SEQ
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import AS_OF, FACTS, STALE, dirs_of, facts_of, read_as_of
-from mowich.requests.stated import at_keys
+from mowich.requests.stated import at_keys, model_words
 
 if TYPE_CHECKING:
     from mowich.examples import Shipped
@@ -38,23 +50,34 @@ KV_BYTES = number(
     told=at_keys("bytes_per_element"),
 )
 LENGTH = replace(SEQ, group="", edges=TYPED, told=at_keys("seq"))
-_VIEWED = replace(MODEL, told=at_keys("name"))
+_VIEWED = replace(MODEL, told=lambda result: model_words(result) or result["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest(Request):
-    """A model by layer. seq: tokens, None: as usual; kv_bytes: of an element of the cache."""
+    """A model by layer. model_given: the model in the words of the question; seq: tokens, None: as usual; kv_bytes: of
+    an element of the cache."""
 
     model: Model
+    model_given: str = ""
     seq: int | None
     kv_bytes: float
+
+    def again(self) -> dict[str, object] | None:
+        """What else is needed to view a model again: its file; None for one that is built in."""
+        return None if self.model_given == self.model.name else {"model_given": self.model_given}
 
 
 def _model(reader: QuestionReader) -> ModelRequest:
     form, loaded, seq = form_of(reader), asked_model(reader), reader.get(LENGTH)
     reader.stop()
     return reader.fill(
-        ModelRequest, form=form, notes=tuple(reader.notes), model=loaded, seq=None if seq is None else int(seq)
+        ModelRequest,
+        form=form,
+        notes=tuple(reader.notes),
+        model=loaded,
+        model_given=words_of_model(reader),
+        seq=None if seq is None else int(seq),
     )
 
 
