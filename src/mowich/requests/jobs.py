@@ -251,7 +251,7 @@ DOCUMENT = count(
 )
 _FILL = number(
     "fill",
-    "Share of a sequence that is not padding, 0.01 to 1.",
+    "Share that is no padding, 0.01 to 1.",
     low=0.01,
     high=1.0,
     metavar="SHARE",

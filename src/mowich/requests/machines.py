@@ -185,7 +185,7 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
     of_groups = (_BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, CALL_LAYER, COLLECTIVE_LNC)
     for field in of_groups if is_weights else _OF_WEIGHTS:
         if reader.given(field) not in (None, "", (), [], field.default):
-            what = "goes with a collective of one group" if is_weights else "goes with weights alone"
+            what = "is of a collective of one group" if is_weights else "is of weights alone"
             reader.add(what, field, fix=f"leave it out, or {'another' if is_weights else WEIGHTS_KIND} as the kind")
     model = None
     if is_weights:

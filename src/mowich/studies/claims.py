@@ -324,7 +324,7 @@ class ClaimStudy(AnswerList[Claim]):
 
 @heard()
 def claims_checked(asked: ClaimsRequest) -> ClaimStudy:
-    """The claims that a search finds, or all. Raises UserError where no claim is found."""
+    """The claims that a search finds, or all. Raises UserError where none is found."""
     word = asked.word
     found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
     if not found:

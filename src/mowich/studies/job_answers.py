@@ -1,4 +1,4 @@
-"""Questions about a job of training, of serving or of forward passes: `compare` and `plan` of every kind of job.
+"""Questions about a job of training, of serving or of forward passes: `compare` and `plan` of whichever job.
 
 A question of one job imports the studies of that job alone.
 """
@@ -32,14 +32,14 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
 
 
 def compare_answered(asked: jobs.CompareRequest) -> Comparison | ServeResult | ForwardAnswer:
-    """The answer to `compare`, for any kind of job."""
+    """The answer to `compare`, of whichever job."""
     if asked.forward is not None:
         return forward_found(asked, "compare")
     return compared(asked) if asked.serve is None else served_compared(asked)
 
 
 def plan_answered(asked: jobs.PlanRequest) -> PlanList | ServeResult | RateResult | ForwardAnswer:
-    """The answer to `plan`, for any kind of job."""
+    """The answer to `plan`, of whichever job."""
     if asked.forward is not None:
         return forward_found(asked, "plan", asked.top)
     if asked.load is not None:
