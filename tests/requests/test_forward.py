@@ -178,7 +178,7 @@ def test_what_a_model_cannot_do_is_one_line(model: Model, job: dict[str, Any], l
 
 
 def test_fit_has_no_limit_of_time(facts: Facts) -> None:
-    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, but fit asks for memory"):
+    with pytest.raises(UserError, match=r"forward\.latency: is a limit of time, and fit asks for memory"):
         read(jobs.FIT, Edge.KEYWORD, {"task": "encode", "tokens": 9, "latency": "1s"}, facts, ENCODER)
 
 

@@ -883,7 +883,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
         if reader.edge is Edge.OPTION:
             only_of(reader, (_KV,), "serving", serves)
         if reader.given(ITEM_LATENCY) is not None:
-            reader.add("is a limit of time, but fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
+            reader.add("is a limit of time, and fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
     work = read_work(reader, _ONE, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
