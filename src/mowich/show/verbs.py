@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from mowich.errors import UserError
-from mowich.requests.rooms import room_of
+from mowich.requests.rooms import SCHEMA_OF, room_names, room_of
 from mowich.show.heard import with_heard_lines
 from mowich.show.page import Page, Run
 from mowich.show.rooms import room_page
@@ -78,5 +78,6 @@ def page_of(result: Result, run: Run | None = None) -> Page:
     make = PAGES.get(str(result.get("schema")))
     page = room_page(result, run or Run()) if make is None else make(result, run or Run())
     if page is None:
-        raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
+        allowed = ", ".join((*PAGES, *map(SCHEMA_OF.format, room_names())))
+        raise UserError("no report for this kind of result", given=result.get("schema"), allowed=allowed)
     return with_heard_lines(page, result)

@@ -65,8 +65,9 @@ from mowich.studies.heard import heard
 from mowich.studies.next_measure import NextMeasurements, next_measurements
 from mowich.studies.rl_answer import rl
 from mowich.studies.rl_split import RlSplit
-from mowich.studies.rooms import gap, value
+from mowich.studies.rooms.gap import answer as gap
 from mowich.studies.rooms.value import OF_MEMORY, amount_of, paths_of_property
+from mowich.studies.rooms.value import answer as value
 from mowich.studies.serving_plan import ServeResult, ServeRow, compare_serving
 from mowich.studies.stack_support import served_basis, widened
 from mowich.training.tuned import has_kernels
@@ -156,7 +157,7 @@ def _known(asked: BriefRequest, begin: Callable[[str], None]) -> Known:
     begin("with one property exchanged after another")
     alone = facts.heard()
     pair = (SUBJECT, against[0])
-    why = gap.answer(GapRequest(facts=alone, model=first, systems=pair, train=TO_TRAIN, chips=AT, term=PRICE_OF_ALL))
+    why = gap(GapRequest(facts=alone, model=first, systems=pair, train=TO_TRAIN, chips=AT, term=PRICE_OF_ALL))
     reads.append(ReadBy.of(gap_command(first.name, against[0]), alone))
     begin("with less and more memory")
     memory = _memory(facts, chosen, served, tuned, reads)
@@ -380,7 +381,7 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
     ):
         own = facts.heard()
         try:
-            found = value.answer(
+            found = value(
                 ValueRequest(
                     facts=own,
                     model=model,
