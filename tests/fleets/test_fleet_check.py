@@ -113,7 +113,7 @@ TIGHTER: dict[str, tuple[Callable[[FleetProblem], FleetProblem], list[str]]] = {
     "a rental that ends sooner": (lambda p: _offers(p, 1, term=1), ["home in p1: draws at least 0.0075 MW"]),
     "a delivery that comes later": (lambda p: _offers(p, 0, delay=3), ["trn2 in p2: 2 units work, 1 are there"]),
     "a rental that comes later": (
-        lambda p: _offers(p, 1, delay=1),
+        lambda p: replace(_offers(p, 1, delay=1), budget_per_period=np.array([23.0, 30.0, 6.0])),
         ["trn2 in p0: 2 units work, 1 are there", "home in p0: draws at least 0.003 MW", "p2: 30 USD for"],
     ),
     "no resale": (
