@@ -41,16 +41,11 @@ class Target:
 
 
 TARGETS = (
-    Target(module="mowich.requests.result_check", tests=("tests/requests/test_result_check.py",), floor=0.0),
+    Target(module="mowich.requests.result_check", tests=("tests/requests/test_result_check.py",), floor=0.95),
     Target(
         module="mowich.fleets.check",
-        tests=("tests/fleets/test_fleet_check.py",),
-        floor=0.0,
-    ),
-    Target(
-        module="mowich.studies.judge.names",
-        tests=("tests/studies/test_judge_guards.py", "tests/studies/test_judge_hostile.py"),
-        floor=0.0,
+        tests=("tests/fleets/test_fleet_check.py", "tests/fleets/test_work_goals.py::test_the_check_sees_a_gap"),
+        floor=0.85,
     ),
 )
 

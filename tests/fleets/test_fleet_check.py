@@ -112,6 +112,10 @@ TIGHTER: dict[str, tuple[Callable[[FleetProblem], FleetProblem], list[str]]] = {
     "systems": (lambda p: _works(p, 0, systems=("h100",)), ["chat works on trn2, which is not allowed to it"] * 3),
     "a rental that ends sooner": (lambda p: _offers(p, 1, term=1), ["home in p1: draws at least 0.0075 MW"]),
     "a delivery that comes later": (lambda p: _offers(p, 0, delay=3), ["trn2 in p2: 2 units work, 1 are there"]),
+    "a rental that comes later": (
+        lambda p: replace(_offers(p, 1, delay=1), budget_per_period=np.array([23.0, 30.0, 6.0])),
+        ["trn2 in p0: 2 units work, 1 are there", "home in p0: draws at least 0.003 MW", "p2: 30 USD for"],
+    ),
     "no resale": (
         lambda p: replace(p, choices=(p.choices[0], replace(p.choices[1], resale=0.0))),
         ["h100 in p0: 2 units let of 2 committed", "p0: 50 USD for", "86 USD for"],
@@ -162,6 +166,8 @@ OTHER: dict[str, tuple[dict[str, dict[Any, float]], list[str]]] = {
     ),
     "next to nothing elsewhere": ({"work": {("run", "trn2", 0): SLACK / 2}}, []),
     "too little is claimed": ({"claimed": {"tokens": 158 * LENGTH_S}}, ["1.58e+08 tokens are claimed, 1.6e+08"]),
+    "a hair too much is claimed": ({"claimed": {"tokens": 160.0008 * LENGTH_S}}, []),
+    "little more is claimed": ({"claimed": {"tokens": 160.0024 * LENGTH_S}}, ["1.60002e+08 tokens are claimed"]),
     "too much is claimed": ({"claimed": {"tokens": 162 * LENGTH_S}}, ["1.62e+08 tokens are claimed, 1.6e+08"]),
 }
 
@@ -237,3 +243,6 @@ def test_reinforcement_learning_does_what_both_of_its_tasks_do() -> None:
     work = {("rl.rollouts", "trn2", 0): 6.0, ("rl.updates", "trn2", 0): 4.0}
     assert work_done(p, table, work, "tokens") == pytest.approx(90 * LENGTH_S)
     assert work_done(p, table, work, "revenue") == pytest.approx(60.0)
+    found = violations(p, table, orders={}, work=work, keeps={("rl", "trn2"): 1.0})
+    assert "rl: its tasks keep step for 0.6 of it" in found
+    assert any(line.startswith("rl.updates: 4e+07 of 5e+07 tokens by p0") for line in found)
