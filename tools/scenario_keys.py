@@ -48,10 +48,10 @@ COLUMNS = """
 def pages() -> dict[Path, str]:
     """The page and its text now."""
     out = BEFORE
-    typed = RL.at(Edge.OPTION)
+    typed = {field.name for field in RL.at(Edge.OPTION)}
     for key, field in SCENARIO_KEYS.items():
         option = (
-            "MODEL" if field.is_argument else f"`{field.flag}`" if field in typed else "`--grpo`, `--ppo`, `--dapo`"
+            "MODEL" if field.is_argument else f"`{field.flag}`" if field.name in typed else "`--grpo`, `--ppo`, `--dapo`"
         )
         example = f"`{field.example}`" if field.example else ""
         out += f"| `{key}` | {option} | {field.help} | {example} |\n"
