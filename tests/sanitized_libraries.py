@@ -9,7 +9,8 @@ from pathlib import Path
 from mowich.compiled import CompiledLibrary
 
 
-def _swap() -> None:
+def pytest_configure() -> None:
+    """Where each library is loaded from, before a test asks for one."""
     folder, made = Path(os.environ["MOWICH_SANITIZED"]), CompiledLibrary.__post_init__
 
     def there(self: CompiledLibrary) -> None:
@@ -17,6 +18,3 @@ def _swap() -> None:
         self.path = folder / self.path.name
 
     CompiledLibrary.__post_init__ = there  # type: ignore[method-assign]
-
-
-_swap()

@@ -368,7 +368,7 @@ def test_the_widest_of_several_risks_sets_the_range_and_all_are_told() -> None:
     assert not isinstance(r, list)
     assert [x.name for x in risks_of(r.schedule)] == ["overflow", "crowded"]
     assert residual_of(r.schedule) == "residual_overflow"
-    told = r.profile.to_dict("trn2")["risks"]
+    told = r.profile.to_dict()["risks"]
     assert [(x["name"], x["low"], x["high"]) for x in told] == [("overflow", 0.9, 2.1), ("crowded", 0.9, 1.65)]
     assert all(x["why"] for x in told)
 

@@ -112,7 +112,10 @@ def test_every_edge_answers_alike_and_the_command_makes_it_again(capsys: pytest.
     [
         (("--days", "30"), "--budget: is required with --days"),
         (("--budget", "$2M"), "--days: is required with --budget"),
-        (("--budget", "$2M", "--days", "30", "--equal", "usd"), "--equal: --budget says what is the same"),
+        (
+            ("--budget", "$2M", "--days", "30", "--equal", "usd"),
+            "--equal: --budget already says what is equal for all systems",
+        ),
         (("--budget", "$2M", "--days", "30", "--price", "tco"), "--price: --budget rents chips"),
         (("--budget", "2000", "--days", "30"), "has no unit"),
         (("--budget", "$2M", "--days", "0"), "must be above 0"),

@@ -369,7 +369,7 @@ def test_what_a_process_answers_is_not_believed_to_have_a_form() -> None:
         b"mowich judge 1\n" + b"\xff" * 40,
         b'{"why": 1}',
     ):
-        with pytest.raises(UserError, match="what no run gives"):
+        with pytest.raises(UserError, match="an answer that no run gives"):
             runs_of(value)
 
 

@@ -333,7 +333,7 @@ def test_the_reference_is_not_in_a_guest_and_answers_are_not_executed(
             return Path.touch, (made,)
 
     answer = pickle.dumps(Payload())
-    with pytest.raises(UserError, match="what no run gives"):
+    with pytest.raises(UserError, match="an answer that no run gives"):
         candidate.runs_of(answer)
     assert not made.exists()
     pickle.loads(answer)

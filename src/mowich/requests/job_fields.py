@@ -165,7 +165,7 @@ DOCUMENT = count(
 )
 FILLED_SHARE = number(
     "fill",
-    "Share of a sequence that is not padding, 0.01 to 1.",
+    "Share that is not padding, 0.01 to 1.",
     low=0.01,
     high=1.0,
     metavar="SHARE",
