@@ -255,6 +255,17 @@ class Estimate:
             coverage=self.coverage,
         )
 
+    def below(self, limit: float) -> Estimate:
+        """The estimate of what cannot pass a limit, such as a share: its range ends there. Its value stays: one that
+        passes the limit is a mistake that must show.
+
+        >>> Estimate(value=0.8, low=0.6, high=1.1, grade="D", unit="1").below(1.0).high
+        1.0
+        """
+        if self.value is None or self.high is None:
+            return self
+        return replace(self, high=max(self.value, min(self.high, limit)))
+
     def overlaps(self, other: Estimate) -> bool:
         """True when the two 90% intervals meet: the difference is then not distinguishable."""
         if None in (self.low, self.high, other.low, other.high):

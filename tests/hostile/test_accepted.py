@@ -65,3 +65,17 @@ def test_a_law_that_does_not_hold_and_a_refusal_are_told() -> None:
         ask("power", on=["h10"])
     assert (ask.asked, ask.accepted) == (1, 0)
     assert "h10" in ask.refusals[0]
+
+
+def test_the_range_of_a_share_ends_at_one() -> None:
+    """A pass at 81% of the peak, known to a factor of 1.3, had a share of 1.04 at the high end."""
+    answer = Asker(0)(
+        "compare",
+        model="llama-3.1-8b",
+        on=["tpu-v5p"],
+        chips=1,
+        forward={"task": "encode", "tokens": 886, "batch": 16},
+        set=["chips.tpu_v5p.memory.hbm_bandwidth=11060000000000.0 B/s"],
+    )
+    assert list(judged(answer, is_printed=False)) == []
+    assert answer["rows"][0]["mfu"]["high"] == 1.0

@@ -254,7 +254,7 @@ def _row(
         items_per_s_per_chip=item_s.inverse(items / ask.chips, "1/s"),
         usd_per_item=cost.usd_per_mtok.scaled(1e-6, "USD"),
         J_per_item=cost.J_per_token.scaled(1.0, "J"),
-        mfu=item_s.inverse(flop / (used * peak), "1"),
+        mfu=item_s.inverse(flop / (used * peak), "1").below(1.0),
         memory_B=memory,
         evaluated=evaluated,
         assumed=asked.assumed(),

@@ -150,7 +150,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
     return StepOutcome(
         step_s=step_s,
         tokens_per_s_per_chip=speed,
-        mfu=step_s.inverse(model_flop_per_step(ask.model, job, counted) / (used * peak), "1"),
+        mfu=step_s.inverse(model_flop_per_step(ask.model, job, counted) / (used * peak), "1").below(1.0),
         goodput=goodput,
         usd_per_mtok=cost.usd_per_mtok,
         J_per_token=cost.J_per_token,
