@@ -57,9 +57,8 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     if _is_of_another_job(reader):
         return None
     task, lora = _training_task(reader)
-    if document and seq and document > seq:
-        reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
-    if seq is not None and batch is not None:
+    if seq is not None:
+        _check_document(reader, seq, document)
         _note_words(reader, seq, said, batch)
     _note_sites(reader, sites, outer_every)
     if len(reader.problems.found) > found or seq is None or batch is None or fill is None:
@@ -142,8 +141,16 @@ def _note_sites(reader: QuestionReader, sites: float | None, outer_every: float 
         )
 
 
-def _note_words(reader: QuestionReader, seq: float, said: StepBatch, batch: float) -> None:
+def _check_document(reader: QuestionReader, seq: float, document: float | None) -> None:
+    """A problem where a document is longer than the sequence that it is packed into."""
+    if document and seq and document > seq:
+        reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
+
+
+def _note_words(reader: QuestionReader, seq: float, said: StepBatch, batch: float | None) -> None:
     """Say what "4k", a batch without a unit and one in tokens mean, as they are easily meant otherwise."""
+    if batch is None:
+        return
     words, given = reader.given(SEQ), said.typed
     if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
         reader.note(

@@ -112,6 +112,7 @@ from mowich.requests.settings import (
     PRICE_KIND,
     RECIPE,
     TERM,
+    Settings,
     asked_kind,
     given_of,
     has_cores,
@@ -333,51 +334,25 @@ def read_work(
     field that names the systems, or one for each; model: where it was read already; by_hand: kernels written by hand
     may be named in the place of a stack; needs_tokens: training says how many; have: systems that are there already."""
     from mowich.software.engine import engine_names
-    from mowich.software.stack import stack_names
     from mowich.software.vendors import HAND_TUNED
 
     form, serving = form_of(reader), work == "serve"
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
     chips = reader.get(CHIPS)
-    is_sized = chips is not None or reader.given(CHIPS) is not None or asks_paid(reader)
-    if equal != "chips" and not is_sized and work == "train":
-        reader.add(
-            f"needs {reader.said(CHIPS)}",
-            EQUALS,
-            fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
-        )
-    if reader.edge is Edge.KEYWORD and "lnc" in (reader.get(FIXED) or {}):
-        with reader.watch():
-            settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
-            settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
+    if equal != "chips" and work == "train":
+        _check_sized(reader, chips)
+    _read_fixed_lnc(reader, settings)
     model = model or asked_model(reader)
-    train = read_train(reader, needs_tokens=needs_tokens and not fits) if work == "train" else None
-    forward = read_forward_job(reader, model) if work == "forward" else None
-    if serving and model is not None:
-        with reader.watch():
-            check_decodes(model, edge=reader.edge)
-    serve = read_serve(reader) if serving and not fits else None
-    if serving and not fits and IMAGES in reader.schema.fields:
-        serve = with_images(reader, serve, model, settings.facts)
-    facts, tuned = settings.facts, [HAND_TUNED]
-    stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
-    if stack == HAND_TUNED and work == "forward":
-        reader.add("goes with training and serving", TRAINING_STACK, given=stack, fix="leave it out")
-    elif stack == HAND_TUNED and not by_hand and work == "train":
-        reader.add(
-            "is a choice that only compare has",
-            TRAINING_STACK,
-            given=stack,
-            fix="mowich compare ... --stack hand-tuned",
-        )
+    train, serve, forward = _read_job(reader, work, model, settings.facts, fits=fits, needs_tokens=needs_tokens)
+    facts, stack = settings.facts, _read_stack(reader, settings.facts, work, by_hand=by_hand)
     footing = equal if work == "train" else "chips"
     own = None if stack == HAND_TUNED else stack
     systems = read_systems(reader, on, chips, facts, equal=footing, several=several, stack=own, have=have)
     if settings.lnc is not None:
         has_cores(reader, systems, settings.facts)
     field = FIT_ENGINE if fits else SERVING_ENGINE
-    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), *tuned]) if serving else None
+    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), HAND_TUNED]) if serving else None
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
     engines = _engines_of(facts, systems, engine) if serving else ()
     chosen = settings_of_engines(reader, chosen, engines)
@@ -396,7 +371,7 @@ def read_work(
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)
     if train is not None:
-        note_stacks(reader, facts, model, systems, None if stack == HAND_TUNED else stack, fixed)
+        note_stacks(reader, facts, model, systems, own, fixed)
     return {
         "form": form,
         "facts": settings.facts,
@@ -412,6 +387,59 @@ def read_work(
         "fixed": fixed,
         "term": term,
     }
+
+
+def _check_sized(reader: QuestionReader, chips: int | None) -> None:
+    """A problem where systems are put on an equal footing, and nothing says how many chips the first one has."""
+    if chips is None and reader.given(CHIPS) is None and not asks_paid(reader):
+        reader.add(
+            f"needs {reader.said(CHIPS)}",
+            EQUALS,
+            fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
+        )
+
+
+def _read_fixed_lnc(reader: QuestionReader, settings: Settings) -> None:
+    """Put the cores of a device that `fixed` of Python says into the settings and their facts."""
+    if reader.edge is Edge.KEYWORD and "lnc" in (reader.get(FIXED) or {}):
+        with reader.watch():
+            settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
+            settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
+
+
+def _read_job(
+    reader: QuestionReader, work: JobWork, model: Model | None, facts: Facts, *, fits: bool, needs_tokens: bool
+) -> tuple[TrainJob | None, ServeJob | None, ForwardJob | None]:
+    """The job of training, of serving, or of forward passes; the other two are None. A fit reads no job of serving."""
+    if work == "train":
+        return read_train(reader, needs_tokens=needs_tokens and not fits), None, None
+    if work == "forward":
+        return None, None, read_forward_job(reader, model)
+    if model is not None:
+        with reader.watch():
+            check_decodes(model, edge=reader.edge)
+    if fits:
+        return None, None, None
+    serve = read_serve(reader)
+    return None, with_images(reader, serve, model, facts) if IMAGES in reader.schema.fields else serve, None
+
+
+def _read_stack(reader: QuestionReader, facts: Facts, work: JobWork, *, by_hand: bool) -> str | None:
+    """The software stack that is asked for; kernels written by hand are a problem where they are no choice."""
+    from mowich.software.stack import stack_names
+    from mowich.software.vendors import HAND_TUNED
+
+    stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), HAND_TUNED])
+    if stack == HAND_TUNED and work == "forward":
+        reader.add("goes with training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+    elif stack == HAND_TUNED and not by_hand and work == "train":
+        reader.add(
+            "is a choice that only compare has",
+            TRAINING_STACK,
+            given=stack,
+            fix="mowich compare ... --stack hand-tuned",
+        )
+    return stack
 
 
 def _engines_of(facts: Facts, systems: Sequence[str], engine: str | None) -> tuple[str, ...]:
