@@ -60,7 +60,7 @@ def test_a_name_is_found_wherever_a_question_may_be_spelled_out() -> None:
 
 BATCH_WORDS = re.compile(r"""["'}]seqs\b|removesuffix\(["']seq|parse_batch""")
 """What takes a batch apart or puts one together: "seqs" behind a value, or alone; no key of a mapping."""
-BATCH_READ = {"units.py", "requests/jobs.py", "studies/fleet.py"}
+BATCH_READ = {"units.py", "requests/job_reading.py", "studies/fleet.py"}
 """Where words of a batch are read: what a batch is, the job of a question, and the work of a scenario of a fleet."""
 
 

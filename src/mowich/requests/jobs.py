@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mowich.errors import UserError
-from mowich.plans.forward import FORWARD_TASKS
 from mowich.requests.common import (
     AS,
     CHART,
@@ -52,7 +50,6 @@ from mowich.requests.footing import (
     Footing,
     YearAsk,
     asks_paid,
-    only_one_site,
     only_rent,
     read_have,
     read_paid,
@@ -60,24 +57,18 @@ from mowich.requests.footing import (
     read_power,
 )
 from mowich.requests.job_fields import (
-    ACCEPT,
-    BATCH,
     CACHED,
     CHIPS,
-    DOCUMENT,
-    FILLED_SHARE,
     FIT_ENGINE,
     FIT_SERVE,
     FIT_TOKENS,
     FIXED,
-    IMAGE_SIZE,
     IMAGES,
     ISL,
     JOBS,
     KV_TOKENS,
     NEIGHBOURS,
     OSL,
-    OUTER_EVERY,
     PARETO,
     PICK,
     RUN_FIELDS,
@@ -86,10 +77,7 @@ from mowich.requests.job_fields import (
     SERVES,
     SERVING_ENGINE,
     SINGLE_SYSTEM,
-    SITE_LINK,
-    SITES,
     SYSTEMS,
-    TASK,
     TIMELINE,
     TOKENS,
     TOKENS_OR_ITEM,
@@ -101,6 +89,7 @@ from mowich.requests.job_fields import (
     TTFT,
     WITH_IMAGES,
 )
+from mowich.requests.job_reading import read_serve, read_train, with_images
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.passes import (
     FORWARD_JOB,
@@ -123,6 +112,7 @@ from mowich.requests.settings import (
     PRICE_KIND,
     RECIPE,
     TERM,
+    Settings,
     asked_kind,
     given_of,
     has_cores,
@@ -130,7 +120,6 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
-from mowich.units import StepBatch, is_digits
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -246,154 +235,6 @@ class FitRequest(JobRequest):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob | None:
-    """The training job, or None when something is wrong or missing."""
-    from mowich.models.task import parse_task
-    from mowich.plans.plan import TrainJob
-    from mowich.rl.job import ALGORITHMS
-
-    found = len(reader.problems.found)
-    for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
-        if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(TRAINS)}")
-    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, FILLED_SHARE))
-    said, batch = StepBatch(), None
-    if reader.given(BATCH) is not None:
-        with reader.watch(BATCH):
-            said = StepBatch.read(reader.given(BATCH))
-            batch = said.of(seq or 1)
-    sites, site_Bps, outer_every = (reader.get(f) for f in (SITES, SITE_LINK, OUTER_EVERY))
-    for need in (SITES, SITE_LINK, OUTER_EVERY):
-        others = [f for f in (SITES, SITE_LINK, OUTER_EVERY) if f is not need and reader.given(f) is not None]
-        if others and reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(others[0])}")
-    kind, lora = parse_task("pretrain")
-    word = reader.get(TASK)
-    if word in FORWARD_TASKS and FORWARD_TASK not in reader.schema.fields:
-        words = f"mowich compare MODEL --task {word} ... (mowich help forward)"
-        reader.add("is a job of forward passes, not of training", TASK, given=word, fix=words)
-        return None
-    if word in ALGORITHMS:
-        reader.add("is reinforcement learning", TASK, given=word, fix=f"mowich rl MODEL --{word} ... (mowich help rl)")
-        return None
-    with reader.watch(TASK):
-        also = FORWARD_TASKS if FORWARD_TASK in reader.schema.fields else ()
-        kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK), also=also)
-    if document and seq and document > seq:
-        reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
-    if seq is not None and batch is not None:
-        _note_words(reader, seq, said, batch)
-    only_one_site(reader, SITES)
-    if sites is not None and outer_every is not None:
-        reader.note(
-            f"{reader.said(SITES)} {sites:.0f}: each site has the chips and the batch of the question, and trains"
-            f" 1/{sites:.0f} of the tokens; costs per token are of all. What an exchange every {outer_every:.0f} steps"
-            " does to the model's quality is not predicted"
-        )
-    if len(reader.problems.found) > found or seq is None or batch is None or fill is None:
-        return None
-    if tokens and tokens < batch * seq:
-        reader.add(
-            f"{reader.given(TOKENS)} tokens are less than one step of {batch * seq:.6g}",
-            TOKENS,
-            fix=f"train on more, or choose a smaller {reader.said(BATCH)}",
-        )
-        return None
-    return TrainJob(
-        tokens=tokens or batch * seq * fill,
-        seq=int(seq),
-        batch_seqs=batch,
-        batch_tolerance=said.within,
-        task=kind,
-        lora=lora,
-        document=document,
-        fill=fill,
-        sites=int(sites or 1),
-        site_Bps=site_Bps or 0.0,
-        outer_every=int(outer_every or 1),
-    )
-
-
-def _note_words(reader: QuestionReader, seq: float, said: StepBatch, batch: float) -> None:
-    """Say what "4k", a batch without a unit and one in tokens mean, as they are easily meant otherwise."""
-    words, given = reader.given(SEQ), said.typed
-    if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
-        reader.note(
-            f"{reader.said(SEQ)} {words} is {seq:.0f} tokens (k is 1000); {words.strip()[:-1]}Ki is a multiple of 1024"
-        )
-    if said.tokens is None:
-        return
-    if is_digits(given):
-        reader.note(
-            f"{reader.said(BATCH)} {given} is {given} tokens, {batch:.0f} sequences; {given} sequences are written"
-            f" {StepBatch(sequences=said.tokens)}"
-        )
-    elif batch != said.tokens / seq:
-        reader.note(
-            f"{reader.said(BATCH)} {given} is taken as {batch:.0f} sequences, {batch * seq:,.0f} tokens: a number that"
-            " divides over ranks"
-        )
-
-
-def read_serve(reader: QuestionReader) -> ServeJob | None:
-    """The serving job, or None when something is wrong or missing."""
-    from mowich.serving.search import ServeJob
-
-    for need in (ISL, OSL):
-        if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(SERVES)}")
-    isl, osl, ttft, tpot, accept = (reader.get(f) for f in (ISL, OSL, TTFT, TPOT, ACCEPT))
-    cached = reader.get(CACHED)
-    if isl is None or osl is None:
-        return None
-    if isinstance(cached, str) and reader.edge is Edge.KEY:
-        reader.add("not a share", CACHED, given=cached, allowed="a share such as 0.6 or 60%")
-        cached = None
-    by, share_ = (cached, 0.0) if isinstance(cached, str) else (None, cached or 0.0)
-    return ServeJob(
-        prompt=isl,
-        output=osl,
-        cached=share_,
-        cached_by=by,
-        accept=accept,
-        ttft_s=ttft or math.inf,
-        tpot_s=tpot or math.inf,
-    )
-
-
-def _with_images(reader: QuestionReader, job: ServeJob | None, model: Model | None, facts: Facts) -> ServeJob | None:
-    """The serving job with the images of its requests, where some are asked for."""
-    from mowich.models.encoder import encoder_of
-    from mowich.serving.encoding import ServedImages
-
-    has_count, has_size = (reader.given(field) is not None for field in WITH_IMAGES)
-    if has_count and not has_size:
-        reader.missing(IMAGE_SIZE, f" with {reader.said(IMAGES)}")
-    elif has_size and not has_count:
-        reader.missing(IMAGES, f" with {reader.said(IMAGE_SIZE)}")
-    count, size = (reader.get(IMAGES), reader.get(IMAGE_SIZE)) if has_count and has_size else (None, None)
-    if job is None or model is None or not count or size is None:
-        return job
-    if job.cached_by is not None:
-        reader.add(
-            "says how much text is cached, but prompts have images",
-            CACHED,
-            given=job.cached_by,
-            allowed=f"with {reader.said(IMAGES)}, a share: 60%",
-        )
-        return job
-    with reader.watch(IMAGES):
-        item = encoder_of(model, "image").image(size[0], size[1], facts)
-        tokens = float(count * item.prompt)
-        images = ServedImages(count=count, width=size[0], height=size[1], tokens=tokens)
-        reader.note(
-            f"{reader.said(IMAGES)} {count:g} of {size[0]:.0f} x {size[1]:.0f} pixels are {tokens:,.0f} tokens of a"
-            " prompt beside its text"
-        )
-        return replace(job, images=images, prompt=job.prompt + tokens)
-    return job
-
-
 def read_systems(
     reader: QuestionReader,
     on: Sequence[Field[object]],
@@ -493,51 +334,25 @@ def read_work(
     field that names the systems, or one for each; model: where it was read already; by_hand: kernels written by hand
     may be named in the place of a stack; needs_tokens: training says how many; have: systems that are there already."""
     from mowich.software.engine import engine_names
-    from mowich.software.stack import stack_names
     from mowich.software.vendors import HAND_TUNED
 
     form, serving = form_of(reader), work == "serve"
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
     chips = reader.get(CHIPS)
-    is_sized = chips is not None or reader.given(CHIPS) is not None or asks_paid(reader)
-    if equal != "chips" and not is_sized and work == "train":
-        reader.add(
-            f"needs {reader.said(CHIPS)}",
-            EQUALS,
-            fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
-        )
-    if reader.edge is Edge.KEYWORD and "lnc" in (reader.get(FIXED) or {}):
-        with reader.watch():
-            settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
-            settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
+    if equal != "chips" and work == "train":
+        _check_sized(reader, chips)
+    _read_fixed_lnc(reader, settings)
     model = model or asked_model(reader)
-    train = read_train(reader, needs_tokens=needs_tokens and not fits) if work == "train" else None
-    forward = read_forward_job(reader, model) if work == "forward" else None
-    if serving and model is not None:
-        with reader.watch():
-            check_decodes(model, edge=reader.edge)
-    serve = read_serve(reader) if serving and not fits else None
-    if serving and not fits and IMAGES in reader.schema.fields:
-        serve = _with_images(reader, serve, model, settings.facts)
-    facts, tuned = settings.facts, [HAND_TUNED]
-    stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
-    if stack == HAND_TUNED and work == "forward":
-        reader.add("goes with training and serving", TRAINING_STACK, given=stack, fix="leave it out")
-    elif stack == HAND_TUNED and not by_hand and work == "train":
-        reader.add(
-            "is a choice that only compare has",
-            TRAINING_STACK,
-            given=stack,
-            fix="mowich compare ... --stack hand-tuned",
-        )
+    train, serve, forward = _read_job(reader, work, model, settings.facts, fits=fits, needs_tokens=needs_tokens)
+    facts, stack = settings.facts, _read_stack(reader, settings.facts, work, by_hand=by_hand)
     footing = equal if work == "train" else "chips"
     own = None if stack == HAND_TUNED else stack
     systems = read_systems(reader, on, chips, facts, equal=footing, several=several, stack=own, have=have)
     if settings.lnc is not None:
         has_cores(reader, systems, settings.facts)
     field = FIT_ENGINE if fits else SERVING_ENGINE
-    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), *tuned]) if serving else None
+    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), HAND_TUNED]) if serving else None
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
     engines = _engines_of(facts, systems, engine) if serving else ()
     chosen = settings_of_engines(reader, chosen, engines)
@@ -556,7 +371,7 @@ def read_work(
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)
     if train is not None:
-        note_stacks(reader, facts, model, systems, None if stack == HAND_TUNED else stack, fixed)
+        note_stacks(reader, facts, model, systems, own, fixed)
     return {
         "form": form,
         "facts": settings.facts,
@@ -572,6 +387,59 @@ def read_work(
         "fixed": fixed,
         "term": term,
     }
+
+
+def _check_sized(reader: QuestionReader, chips: int | None) -> None:
+    """A problem where systems are put on an equal footing, and nothing says how many chips the first one has."""
+    if chips is None and reader.given(CHIPS) is None and not asks_paid(reader):
+        reader.add(
+            f"needs {reader.said(CHIPS)}",
+            EQUALS,
+            fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
+        )
+
+
+def _read_fixed_lnc(reader: QuestionReader, settings: Settings) -> None:
+    """Put the cores of a device that `fixed` of Python says into the settings and their facts."""
+    if reader.edge is Edge.KEYWORD and "lnc" in (reader.get(FIXED) or {}):
+        with reader.watch():
+            settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
+            settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
+
+
+def _read_job(
+    reader: QuestionReader, work: JobWork, model: Model | None, facts: Facts, *, fits: bool, needs_tokens: bool
+) -> tuple[TrainJob | None, ServeJob | None, ForwardJob | None]:
+    """The job of training, of serving, or of forward passes; the other two are None. A fit reads no job of serving."""
+    if work == "train":
+        return read_train(reader, needs_tokens=needs_tokens and not fits), None, None
+    if work == "forward":
+        return None, None, read_forward_job(reader, model)
+    if model is not None:
+        with reader.watch():
+            check_decodes(model, edge=reader.edge)
+    if fits:
+        return None, None, None
+    serve = read_serve(reader)
+    return None, with_images(reader, serve, model, facts) if IMAGES in reader.schema.fields else serve, None
+
+
+def _read_stack(reader: QuestionReader, facts: Facts, work: JobWork, *, by_hand: bool) -> str | None:
+    """The software stack that is asked for; kernels written by hand are a problem where they are no choice."""
+    from mowich.software.stack import stack_names
+    from mowich.software.vendors import HAND_TUNED
+
+    stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), HAND_TUNED])
+    if stack == HAND_TUNED and work == "forward":
+        reader.add("goes with training and serving", TRAINING_STACK, given=stack, fix="leave it out")
+    elif stack == HAND_TUNED and not by_hand and work == "train":
+        reader.add(
+            "is a choice that only compare has",
+            TRAINING_STACK,
+            given=stack,
+            fix="mowich compare ... --stack hand-tuned",
+        )
+    return stack
 
 
 def _engines_of(facts: Facts, systems: Sequence[str], engine: str | None) -> tuple[str, ...]:

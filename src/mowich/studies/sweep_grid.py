@@ -38,7 +38,7 @@ from mowich.plans.serving_choices import parse_serving
 from mowich.requests import job_fields
 from mowich.requests.common import model_name
 from mowich.requests.fields import Edge, Field
-from mowich.requests.jobs import read_serve, read_train
+from mowich.requests.job_reading import read_serve, read_train
 from mowich.requests.passes import check_decodes
 from mowich.requests.scenarios import AXES_OF_SERVING, AXES_OF_TRAINING, SweepRequest
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
