@@ -131,7 +131,7 @@ def test_a_value_is_read_or_refused_with_what_is_allowed(name: str, text: str) -
         said = str(error.allowed)
     assert said == ("" if value is not None else setting_table()[name]["allowed"])
     if value is not None:
-        assert LaunchSettings.of({name: value}).stated() == {name: value}
+        assert LaunchSettings.of({name: value}).to_dict() == {name: value}
 
 
 @pytest.mark.parametrize("name", SETTING_NAMES)

@@ -8,11 +8,12 @@ scheduler looks for requests, the kernels of its experts, the tokens of a step.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import NotRequired, TypedDict
 
 from mowich.errors import UserError
+from mowich.shown import Keyed
 
 SettingValue = int | float | str
 """A value of a setting."""
@@ -113,13 +114,15 @@ def check_settings(names: Collection[str], engine: str, *, where: str | None = N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchSettings:
+class LaunchSettings(Keyed):
     """What an engine is started with; None: not stated. graphs: "off" (no graphs), "decode" (steps without prompts),
     "piecewise" (all steps), or the most tokens of a step with prompts that is a graph; interval: steps between two
     looks for new requests; wait: steps that a first prompt waits for others; balance: steps after which ranks of
     data-parallel attention no longer wait until each has a prompt; moe: kernels of the experts; budget: prompt tokens
     of a step at most; memory: share of the memory that the engine takes; redundant_experts: copies of experts of a
     layer, which are placed by load (0: placed by load, without copies)."""
+
+    KEYS = "graphs? interval? wait? balance? moe? budget? memory? redundant_experts?"
 
     graphs: str | int | None = None
     interval: int | None = None
@@ -136,17 +139,9 @@ class LaunchSettings:
         stated = {n: given[n] for n in SETTING_NAMES if given.get(n) is not None}
         return cls(**{n: read_setting(n, v, where=f"plan.{n}") for n, v in stated.items()})  # type: ignore[arg-type]
 
-    def stated(self) -> dict[str, SettingValue]:
-        """Name -> value of what is stated.
-
-        >>> LaunchSettings(interval=10).stated()
-        {'interval': 10}
-        """
-        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-
     def __str__(self) -> str:
         """ "graphs=piecewise interval=10"; empty where nothing is stated."""
-        said = {name: f"{v:g}" if isinstance(v, float) else v for name, v in self.stated().items()}
+        said = {name: f"{v:g}" if isinstance(v, float) else v for name, v in self.to_dict().items()}
         return " ".join(f"{name}={v}" for name, v in said.items())
 
 

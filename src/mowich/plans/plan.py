@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -336,12 +336,20 @@ class Plans(Columns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServePlan:
+class ServePlan(Keyed):
     """One worker, a copy of a model that serves: tp x dp x cp ranks in each of pp stages. dp is attention data
     parallelism: each dp rank holds whole attention weights and its own sequences, while experts are spread over all
     tp x dp ranks of the stage, ep groups of them, the rest of the ranks cutting each expert (etp). cp cuts one
     sequence's tokens and cache. weights: format of the matrices; kv: format of the cache; launch: what its engine is
-    started with."""
+    started with. Fields that serving has no use for stand in the JSON with their neutral values."""
+
+    KEYS = "tp sp pp vpp dp cp ep etp zero micro_batch recompute precision=weights schedule kv **launch"
+    sp: ClassVar[bool] = False
+    vpp: ClassVar[int] = 1
+    zero: ClassVar[int] = 0
+    micro_batch: ClassVar[int] = 1
+    recompute: ClassVar[Recompute] = "none"
+    schedule: ClassVar[PipelineSchedule] = "1f1b"
 
     tp: int = 1
     pp: int = 1
@@ -377,27 +385,6 @@ class ServePlan:
             kv=one_of(str(data["kv"]), KV, "format of the cache"),
             launch=LaunchSettings.of(data),
         )
-
-    def to_dict(self) -> dict[str, int | bool | float | str]:
-        """The JSON contract of a plan; fields that serving has no use for keep their neutral values. Settings of its
-        engine stand there where they are stated."""
-        return {
-            "tp": self.tp,
-            "sp": False,
-            "pp": self.pp,
-            "vpp": 1,
-            "dp": self.dp,
-            "cp": self.cp,
-            "ep": self.ep,
-            "etp": self.etp,
-            "zero": 0,
-            "micro_batch": 1,
-            "recompute": "none",
-            "precision": self.weights,
-            "schedule": "1f1b",
-            "kv": self.kv,
-            **self.launch.stated(),
-        }
 
     def __str__(self) -> str:
         """ "tp4 dp2 ep8 fp8/bf16 interval=10": degrees above 1, then weights / cache format, then what is stated of its

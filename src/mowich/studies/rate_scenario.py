@@ -167,5 +167,5 @@ def _plan(c: WorkerGroup, before: WorkerGroup | None = None) -> dict[str, object
     out: dict[str, object] = {
         k: v for k in DEGREES if (v := getattr(c.plan, k)) != 1 or (before is not None and getattr(before.plan, k) != 1)
     }
-    out |= {"weights": c.plan.weights, "kv": c.plan.kv, **c.plan.launch.stated()}
+    out |= {"weights": c.plan.weights, "kv": c.plan.kv, **c.plan.launch.to_dict()}
     return out | ({"lnc": c.system.lnc} if c.system.lnc else {})

@@ -18,6 +18,7 @@ from pathlib import Path
 from mowich.facts import Facts
 from mowich.facts.freshness import last_looks
 from mowich.facts.schema import FreshnessLimit
+from mowich.shown import Keyed
 from mowich.version import VERSION
 
 NOT_ASKED = frozenset(
@@ -34,10 +35,12 @@ _DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class AnswerRecord:
-    """What an answer is made of. kind: of answer; question: what was asked, plain data, requests and files; facts:
-    those that it was asked of; asked: the paths that it asked for; limit: which facts it is asked to call old, None:
-    nobody asks."""
+class AnswerRecord(Keyed):
+    """What an answer is made of; the JSON of every answer has its keys. kind: of answer; question: what was asked,
+    plain data, requests and files; facts: those that it was asked of; asked: the paths that it asked for; limit: which
+    facts it is asked to call old, None: nobody asks."""
+
+    KEYS = "stale? facts_read digest"
 
     kind: str
     question: object
@@ -45,10 +48,10 @@ class AnswerRecord:
     asked: Iterable[str]
     limit: FreshnessLimit | None
 
-    def to_dict(self) -> dict[str, object]:
-        """What the JSON of every answer has beside its own."""
-        stale = {} if self.limit is None else {"stale": stale_among(self.facts, self.facts_read, self.limit)}
-        return {**stale, "facts_read": list(self.facts_read), "digest": self.digest}
+    @property
+    def stale(self) -> dict[str, object] | None:
+        """The facts among those read that are old; None where nobody asks."""
+        return None if self.limit is None else stale_among(self.facts, self.facts_read, self.limit)
 
     @cached_property
     def facts_read(self) -> tuple[str, ...]:

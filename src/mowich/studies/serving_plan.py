@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Required, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Required, TypedDict
 
 import numpy as np
 
@@ -118,7 +118,10 @@ class ServeResult(Shown):
         (1, 's')
     """
 
-    kind: str
+    SCHEMA = "mowich/compare@1"
+    KEYS = "inputs facts_hash evaluated points feasible complete rows warnings"
+    complete: ClassVar[bool] = True
+
     inputs: Mapping[str, object]
     facts_hash: str
     evaluated: int
@@ -132,28 +135,21 @@ class ServeResult(Shown):
     compromise: Compromise | None = None
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """`mowich/plan@1` or `mowich/compare@1`."""
-        rows = [r.to_dict() for r in self.rows]
-        base: dict[str, object] = {
-            "inputs": dict(self.inputs),
-            "facts_hash": self.facts_hash,
-            "evaluated": self.evaluated,
-            "points": self.points,
-            "feasible": self.feasible,
-        }
-        if self.kind == "plan":
-            return {
-                "schema": "mowich/plan@1",
-                **base,
-                "plans": rows,
-                "front": [r.to_dict() for r in self.front],
-                "warnings": list(self.warnings),
-                **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
-                **({"compromise": asdict(self.compromise)} if self.compromise else {}),
-                **({"random_arrivals": self.rows[0].arrivals.to_dict()} if self.rows[0].arrivals else {}),
-            }
-        return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServePlanList(ServeResult):
+    """What `plan_serving` finds: the plans of one system."""
+
+    SCHEMA = "mowich/plan@1"
+    KEYS = (
+        "inputs facts_hash evaluated points feasible plans=rows front warnings preferred? compromise? "
+        "random_arrivals=arrivals?"
+    )
+
+    @property
+    def arrivals(self) -> RandomArrivals | None:
+        """The first plan under arrivals at random."""
+        return self.rows[0].arrivals
 
 
 def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
@@ -542,8 +538,7 @@ def plan_serving(
     how: _How = {"top": asked.top, "term": asked.term, "margin": margin, "runs": runs}
     rows, front, got, name = _solve_shipped(model, spec, system, job, facts, asked.engine, fixed, how)
     inputs = serving_inputs(model, job, fixed, asked.term, [(spec, system, name)], facts)
-    return ServeResult(
-        kind="plan",
+    return ServePlanList(
         inputs=inputs,
         facts_hash=facts.hash(),
         evaluated=got.evaluated,
@@ -581,7 +576,6 @@ def compare_serving(asked: CompareRequest) -> ServeResult:
         for entry, own in zip(inputs["systems"], placed, strict=True)  # type: ignore[call-overload]
     ]
     return ServeResult(
-        kind="compare",
         inputs={
             **inputs,
             **({} if asked.chips is None else {"chips": asked.chips}),

@@ -158,10 +158,10 @@ def read_traffic(
     root.done()
     root.stop()
     check_layout(model, machine, plan, f"{where} plan")
-    check_settings(plan.launch.stated(), engine, where=f"{where} plan")
+    check_settings(plan.launch.to_dict(), engine, where=f"{where} plan")
     if decode is not None:
         check_layout(model, decode.system, decode.plan, f"{where} disaggregated.decode_plan")
-        check_settings(decode.plan.launch.stated(), decode.engine, where=f"{where} disaggregated.decode_plan")
+        check_settings(decode.plan.launch.to_dict(), decode.engine, where=f"{where} disaggregated.decode_plan")
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     most = asked.scaling.most[0] if asked.scaling else asked.replicas or max(1, machine.devices // plan.devices)
@@ -480,7 +480,7 @@ def _plan(node: Node, start: ServePlan) -> ServePlan:
         **degrees,
         weights=_named(node, "weights", WEIGHTS, start.weights),
         kv=_named(node, "kv", KV, start.kv),
-        launch=LaunchSettings.of({**start.launch.stated(), **settings}),
+        launch=LaunchSettings.of({**start.launch.to_dict(), **settings}),
     )
 
 
