@@ -49,7 +49,7 @@ def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output
 
 
 FULLER = "what a batch of full workers takes more: of those that are not full the time is kept, to be safe"
-"""Numbers of a worker that only decodes."""
+"""Words for a term of a worker that only decodes."""
 
 DIFFERS = "as the result states it: made again by this version and these facts it is another number"
 """Note for a part whose formula does not give the value of the result."""
