@@ -89,8 +89,8 @@ def _machine(row: PublishedRow, ranks: int, layer: str, facts: Facts) -> Collect
 
 
 def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
-    """The whole buffer of a row. A gather's column states what each rank sends; for other kinds a printed bus bandwidth
-    decides."""
+    """The whole buffer of a row. A gather's column states what each rank sends, unless a printed bus bandwidth fits
+    only the other reading."""
     stated, bus = float(row["bytes"]), float(row.get("busbw_GBps") or 0.0)
     if bus >= 1.0 and row["measured_us"]:
         for data_B in (stated, stated * ranks):
