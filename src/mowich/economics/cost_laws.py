@@ -1,5 +1,5 @@
-"""Formulas of the cost of a chip-hour: silicon, package, machine, and what an hour takes of them. Each takes numbers,
-or columns of them (a place for each end of a range)."""
+"""Formulas of the cost of a chip-hour: silicon, package, machine, and their costs in an hour. Each takes numbers, or
+columns of numbers (a place for each end of a range)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ N = TypeVar("N", float, Floats)
 
 
 def dies_of_wafer(wafer_m2: N, edge_m: N, die_m2: N) -> N:
-    """Whole dies of a round wafer: its area over that of a die, less what its edge cuts.
+    """Whole dies of a round wafer: its area over that of a die, less the dies that its edge cuts.
 
     T = wafer_m2 / die_m2 - edge_m / sqrt(2 * die_m2)
 
@@ -27,7 +27,7 @@ def dies_of_wafer(wafer_m2: N, edge_m: N, die_m2: N) -> N:
 
 
 def sold_share(die_m2: N, defects: N, salvage: N) -> N:
-    """Share of the dies that are sold: those without a defect (Poisson), and of the others those that are sold with
+    """Share of the dies that are sold: dies without a defect (Poisson), and the share of the others that sell with
     units switched off.
 
     T = exp(-defects * die_m2) + salvage * (1 - exp(-defects * die_m2))
@@ -52,7 +52,7 @@ def silicon_usd(wafer: N, dies: N, dies_per_wafer: N, sold: N) -> N:
 
 
 def packaging_usd(interposer: N, test: N, losses: N, silicon: N, hbm: N) -> N:
-    """USD of interposer, substrate and test, and of the good parts that are lost with packages that fail.
+    """USD of interposer, substrate and test, and of the good parts lost in failed packages.
 
     T = interposer + test + losses * (silicon + hbm + interposer)
 
@@ -62,7 +62,7 @@ def packaging_usd(interposer: N, test: N, losses: N, silicon: N, hbm: N) -> N:
 
 
 def partner_usd(made: N, margin: N) -> N:
-    """USD that a maker takes above the cost of making a chip.
+    """USD of a maker's margin above the cost of making a chip.
 
     T = made * margin / (1 - margin)
 
@@ -72,7 +72,7 @@ def partner_usd(made: N, margin: N) -> N:
 
 
 def left_usd(price: N, chips: N, known: N) -> N:
-    """USD per chip of a machine that are in none of its known parts.
+    """USD per chip of a machine outside its known parts.
 
     T = price / chips - known
 
@@ -82,7 +82,7 @@ def left_usd(price: N, chips: N, known: N) -> N:
 
 
 def worn_per_s(capital: N, residual: N, life_s: N) -> N:
-    """USD per second of what is bought, spread evenly over its life.
+    """USD per second of a purchase, spread evenly over its life.
 
     T = capital * (1 - residual) / life_s
 
@@ -92,7 +92,7 @@ def worn_per_s(capital: N, residual: N, life_s: N) -> N:
 
 
 def left_of(rate: N, years: N) -> N:
-    """What a unit of money that is due in some years is worth today, at a cost of capital a year.
+    """Today's worth of a unit of money that is due in some years, at a yearly cost of capital.
 
     T = (1 + rate) ** (-years)
 
@@ -104,8 +104,8 @@ def left_of(rate: N, years: N) -> N:
 
 
 def capital_cost_per_s(capital: N, residual: N, life_s: N, kept: N, rate: N, year_s: N) -> N:
-    """USD per second that the capital costs which is still bound: what equal yearly payments (an annuity) are above an
-    even spread. kept: `left_of` over the life.
+    """USD per second for the capital that is still bound: equal yearly payments (an annuity) less an even spread. kept:
+    `left_of` over the life.
 
     T = capital * ((1 - residual * kept) * rate / (1 - kept) / year_s - (1 - residual) / life_s)
 
@@ -130,7 +130,7 @@ def memory_usd(size: N, price: N) -> N:
 
 
 def built_usd(board: N, host: N, nic: N, rack: N) -> N:
-    """USD per chip of a machine that its owner builds, without chips, memory and scale-up network.
+    """USD per chip of a machine that its owner builds, less chips, memory and scale-up network.
 
     T = board + host + nic + rack
 
@@ -140,7 +140,7 @@ def built_usd(board: N, host: N, nic: N, rack: N) -> N:
 
 
 def dearer_usd(machine: N, whole: N, premium: N) -> N:
-    """USD of a machine with what a smaller buyer pays more for all of it.
+    """USD of a machine with the premium that a smaller buyer pays on all of it.
 
     T = machine + (premium - 1) * whole
 
@@ -150,7 +150,7 @@ def dearer_usd(machine: N, whole: N, premium: N) -> N:
 
 
 def share_usd(whole: N, share: N) -> N:
-    """USD that are a share of others.
+    """USD as a share of other USD.
 
     T = whole * share
 
@@ -160,7 +160,7 @@ def share_usd(whole: N, share: N) -> N:
 
 
 def per_watt(watts: N, usd_per_W_s: N) -> N:
-    """USD per second of what is paid for by the watt.
+    """USD per second of a cost that is paid by the watt.
 
     T = watts * usd_per_W_s
 
@@ -190,7 +190,7 @@ def cooling_per_s(energy: N, pue: N) -> N:
 
 
 def stated_usd(price: N) -> N:
-    """USD of what is bought at a stated price.
+    """USD of a purchase at a stated price.
 
     T = price
 

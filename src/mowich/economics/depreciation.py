@@ -1,8 +1,8 @@
-"""What a machine is worth some years after it was bought, and what accounts say that it is worth.
+"""What a machine is worth some years after its purchase, by the market and by accounts.
 
-Its value falls by the year, and once more with each generation of its maker that comes out. Both falls, and how often a
-generation comes, are facts with wide ranges (`prices.depreciation`). What was seen of resale and of rents stands beside
-them (`prices.depreciation.seen`): it is compared with the law and is no input.
+Its value falls by the year, and once more with each generation of its maker that comes out. Both falls, and the time
+between generations, are facts with wide ranges (`prices.depreciation`). Observed resale and rents
+(`prices.depreciation.seen`) are compared with the law and are no input.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def kept_share(fall: float, step: float, years: float, every: float) -> float:
 
 
 def residual_share(facts: Facts, system_id: str, years: float, notes: Notes | None = None) -> Estimate:
-    """Share of its purchase price that a machine is worth so many years after it was bought, with the generations of
-    its maker that are out by then. Between 0 and 1; it falls with the years.
+    """Share of its purchase price that a machine is worth `years` years later, after the new generations of its maker
+    by then. Between 0 and 1; it falls with the years.
 
     Raises UserError for a system that is not known.
 
@@ -80,8 +80,8 @@ def _of_maker(facts: Facts, vendor: str, years: float, notes: Notes | None = Non
 
 
 def book_share(facts: Facts, owner: str, years: float) -> Estimate:
-    """Share of its price that a server stands at in the accounts of an owner of `BOOKS`: even steps over the useful
-    life that he states.
+    """Share of its price that a server has in the accounts of an owner of `BOOKS`: even steps over the stated useful
+    life.
 
     >>> from mowich.facts import load_facts
     >>> round(float(book_share(load_facts(), "amazon_ai_subset", 2.0)), 3)  # five years
@@ -94,8 +94,8 @@ def book_share(facts: Facts, owner: str, years: float) -> Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenValue:
-    """What was seen of a machine's worth or rent over that of the start. name: of the fact; words: its note; years:
-    since then; share: seen; law: what `residual_share` gives for a machine of that maker."""
+    """An observed worth or rent of a machine over that at the start. name: of the fact; words: its note; years: since
+    the start; share: observed; law: `residual_share` for a machine of that maker."""
 
     name: str
     words: str
@@ -105,7 +105,7 @@ class SeenValue:
 
 
 def seen_values(facts: Facts) -> Iterator[SeenValue]:
-    """The anchors of `prices.depreciation.seen`, beside the law."""
+    """The observations of `prices.depreciation.seen`, each with the law's share."""
     for name in facts.children(f"{_DEPRECIATION}.seen"):
         base = f"{_DEPRECIATION}.seen.{name}"
         years = facts.number(f"{base}.years") / YEAR_S

@@ -1,10 +1,9 @@
 """What a chip draws, and the energy of a token.
 
 Power is per chip with its share of host, network and cooling, before PUE. What a site must provide is provisioned
-(`chip_power`). What a chip draws in the mean while it works is less (`drawn_power`): metered where its machines were,
-else assumed at the share of provisioned power that metered machines draw. Idle chips of a job are powered too, at the
-share of provisioned power that the site's facts give. `joule_per_token` counts the time lost to failures as work: chips
-wait, they are not switched off.
+(`chip_power`). The mean draw of a working chip is less (`drawn_power`): metered where its machines were metered, else
+the share of provisioned power that metered machines draw. Idle chips of a job draw the share of provisioned power in
+the site's facts. `joule_per_token` counts time lost to failures as work, because chips wait and are not switched off.
 """
 
 from __future__ import annotations
@@ -64,12 +63,12 @@ def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> E
 
 
 PowerBasis = Literal["metered", "assumed"]
-"""How what a chip draws is known: by meters on its own machines, or as the share of others that were metered."""
+"""How the draw of a chip is known: by meters on its own machines, or as the share of other metered machines."""
 
 
 def drawn_share_path(facts: Facts, chip: str) -> str:
-    """The fact that says which share of its provisioned power a chip draws while it works: its own where its machines
-    were metered, else that of all which were."""
+    """The fact with the share of provisioned power that a working chip draws: its own where its machines were metered,
+    else that of all metered machines."""
     own = f"chips.{chip}.power.drawn_share"
     return own if facts.get(own) is not None else "sites.parts.drawn_share"
 

@@ -1,9 +1,9 @@
-"""What a chip-hour costs, and what a token costs then.
+"""The cost of a chip-hour, and the cost of a token at that price.
 
-`price` reads facts: which price stands for a system under a term, and says which one it took. It looks at that system
-alone, so that no other row of an answer moves it. The rest is pure formulas on estimates. A price that the facts do not
-have stays unknown; `breakeven_usd_per_chip_h` then says which price would equal the best known row. Rental prices
-include power, so electricity is never added to them.
+`price` reads the price of a system under a term from facts, and names the price that it took. It reads that system
+alone, so that no other row of an answer moves it. All else is formulas on estimates. A price that the facts do not have
+stays unknown; `breakeven_usd_per_chip_h` then says which price would equal the best known row. Rental prices include
+power, so electricity is never added to them.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ PRICE_KINDS = (
     "electricity",
 )
 """Kinds of price (`--price`). tco: what the chip-hour costs its owner (`economics.ownership`); rent: what it costs to
-rent, the first of `rent.RENTAL_ORDER` that somebody quotes, else an estimate (`economics.rent`); list: what a seller
-asks of everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of
-several sellers; electricity: what a chip that is there uses."""
+rent, the first of `rent.RENTAL_ORDER` that somebody quotes, else an estimate (`economics.rent`); list: a seller's
+public price, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of several
+sellers; electricity: of an installed chip."""
 
 TERMS = ("default", *PRICE_KINDS)
-"""Kinds, and the default: cost of ownership; for a machine whose parts have no known cost, what somebody quotes."""
+"""Kinds, and the default: cost of ownership, or a quoted price for a machine whose parts have no known cost."""
 
 RENTAL_KINDS = tuple(kind for kind in PRICE_KINDS if kind not in ("tco", "electricity"))
-"""Kinds that a budget buys at: what somebody else asks for a chip-hour."""
+"""Kinds at which a budget buys: a price that a seller asks for a chip-hour."""
 
 _OPEN: Mapping[str, tuple[str, ...]] = {
     "list": ("on-demand", "capacity-block"),
     "rent": rent.RENTAL_ORDER,
     "default": rent.RENTAL_ORDER,
 }
-"""Kinds that stand for the first of several that somebody quotes."""
+"""Kinds that mean the first quoted one of several kinds."""
 
 RATE = "USD/chip/s"
 PER_MTOK = "USD/Mtok"
@@ -49,8 +49,8 @@ PER_MTOK = "USD/Mtok"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """rate: USD per chip and second. label: term, date and scope, for a reader. fact_path: where the number stands (""
-    when unknown)."""
+    """rate: USD per chip and second. label: term, date and scope, for a reader. fact_path: of the number ("" when
+    unknown)."""
 
     rate: Estimate
     label: str
@@ -59,8 +59,8 @@ class Price:
 
 
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
-    """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
-    wins over all."""
+    """Term -> grade, for every term with a price of the system; empty where the user has set a price, which wins over
+    all."""
     if _own_price(facts, system_id) is not None:
         return {}
     found = {kind: rent.quoted(facts, system_id, kind) for kind in rent.QUOTED}
@@ -126,7 +126,7 @@ def _no_price(facts: Facts, system_id: str, term: str, asked: Terms | None) -> s
 
 
 def _electricity(facts: Facts, system_id: str, notes: Notes | None) -> Price:
-    """What the electricity of a chip at work costs, at the meter.
+    """The cost of a working chip's electricity at the meter.
 
     rate = power * pue * electricity
     """
@@ -208,7 +208,7 @@ def usd_per_mtok(price: Estimate, *, chips: int, step_s: Estimate, tokens: float
 
 
 def breakeven_usd_per_chip_h(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate) -> Estimate:
-    """The price per chip-hour at which a row costs what the best row does.
+    """The price per chip-hour at which a row costs as much as the best row.
 
     T = best * tokens_per_s * goodput / chips * 3600 / 1e6
 

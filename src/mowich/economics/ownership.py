@@ -2,14 +2,14 @@
 people and capital. Never from a published cost per hour.
 
 Every part is a formula on facts (`prices.parts`, `prices.memory`, `prices.machines`, `prices.ownership`, `sites`). The
-bill of a system (`prices.machines.bill.<system>`) says which numbers its machine is made of. A machine that is bought
-whole has the price of a server or rack: what is neither chip, memory nor scale-up network in it is `machine`. A machine
-that its owner has built has boards, host, network cards and racks in its place, and a chip price that is the cost of
-making it over one less the margin of the design partner.
+bill of a system (`prices.machines.bill.<system>`) says which numbers its machine is made of. A machine bought whole has
+the price of a server or rack; `machine` is that price less chips, memory and scale-up network. A machine built by its
+owner has boards, host, network cards and racks instead, and a chip price: the cost of making it over one less the
+margin of the design partner.
 
-Memory prices moved two to three times within 2026, so each cost is of a quarter, in which the machine is bought. A rule
-says how analysts spread capital: compare with one of them under his own rule only. All costs are per installed chip and
-hour of the calendar.
+Memory prices moved two to three times within 2026, so each cost belongs to the quarter of the purchase. A rule says how
+an analyst spreads capital; compare with an analyst under his own rule only. All costs are per installed chip and hour
+of the calendar.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ from mowich.sums import float_sum
 from mowich.units import UNITS
 
 BOUGHT = ("silicon", "hbm", "packaging", "chip_maker", "host_memory", "machine", "scale_up", "network", "storage")
-"""Parts of the capital of a chip, in print order: USD that is paid once. chip_maker: what the maker of the chip takes;
-machine: boards, host, rack, and what its maker takes."""
+"""Parts of the capital of a chip, in print order: USD paid once. chip_maker: margin of the maker of the chip; machine:
+boards, host, rack, and its maker's margin."""
 
 RUNNING = ("spares", "capital_cost", "site", "energy", "cooling", "operation")
-"""Parts of a chip-hour beside the capital that it uses up. capital_cost: of the money that is bound; site: building or
-lease; cooling: power beyond that of the machine, by PUE."""
+"""Parts of a chip-hour besides the capital that it uses up. capital_cost: of the bound money; site: building or lease;
+cooling: power beyond that of the machine, by PUE."""
 
 OWNED = (*BOUGHT, *RUNNING)
 """Parts of the cost of a chip-hour; they sum to it."""
 
 OF_AN_HOUR = " of an hour"
-"""Behind the name of a part: what an hour takes of it."""
+"""Suffix of a part's name: its cost in an hour."""
 
 PER_CHIP_S = "USD/chip/s"
 _ASKED = "prices.ownership.asked"
@@ -69,10 +69,10 @@ YEAR_S = UNITS["year"].value
 _MATTERS = 0.01
 """A fact that moves a number by less than this share does not decide its grade."""
 _NEAR_CHIPS = 8192
-"""Chips that a network of two layers joins; a larger one has another layer (`prices.machines.scale_out`)."""
+"""Chips that a network of two layers joins; a larger network has another layer (`prices.machines.scale_out`)."""
 
 Read = Callable[[str], Floats]
-"""Path of a fact -> its numbers in SI: a column, with a place for each end of a range that is tried."""
+"""Path of a fact -> its numbers in SI: a column with a place for each tried end of a range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class Ownership:
 
     @property
     def operating(self) -> float:
-        """USD per chip and second of site, energy, cooling and operation: what an analyst calls the operating part."""
+        """USD per chip and second of site, energy, cooling and operation: an analyst's operating part."""
         return float_sum(float(self.parts[name]) for name in ("site", "energy", "cooling", "operation"))
 
 
@@ -112,7 +112,7 @@ def quarters(facts: Facts) -> tuple[str, ...]:
 
 
 def read_terms(facts: Facts) -> Terms:
-    """The terms that the facts ask for: `prices.ownership.asked`. Raises UserError for a word that is not known."""
+    """The terms of `prices.ownership.asked`. Raises UserError for an unknown word."""
     quarter, rule, buyer = (str(facts.fact(f"{_ASKED}.{name}").value) for name in ("quarter", "rule", "buyer"))
     for what, word, known in (
         ("quarter", quarter, quarters(facts)),
@@ -137,7 +137,7 @@ def read_terms(facts: Facts) -> Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Bill:
-    """Reads the numbers of a system's bill; notes: where formulas are written down."""
+    """Reads the numbers of a system's bill; notes: records the formulas."""
 
     facts: Facts
     system: str
@@ -160,8 +160,8 @@ class _Bill:
         return str(self.facts.fact(self.path(name)).value)
 
     def put(self, name: str, unit: str, law: Callable[..., Floats], **given: str | float | Floats) -> Floats:
-        """The numbers that `law` makes of its symbols, each a number, a column or the path of a fact; the first is
-        written down under a name where notes are kept."""
+        """The numbers that `law` makes of its symbols, each a number, a column or the path of a fact; notes record the
+        first under a name."""
         values = {key: self.read(x) if isinstance(x, str) else x for key, x in given.items()}
         return told(self.notes, name, law, unit=unit)(**values)
 
@@ -173,12 +173,12 @@ class _Bill:
 
     @property
     def network(self) -> str:
-        """The entry of the bill that has the scale-out network of that many chips."""
+        """The entry of the bill with the scale-out network for that many chips."""
         return "network_8k" if self.terms.chips <= _NEAR_CHIPS else "network_100k"
 
     def made(self, quarter: str, when: str = "") -> dict[str, Floats]:
-        """USD of making the package at the memory prices of a quarter: silicon, hbm, packaging. when: behind the names
-        of what is written down."""
+        """USD of making the package at the memory prices of a quarter: silicon, hbm, packaging. when: suffix of the
+        recorded names."""
         parts, dies = "prices.parts", self.of("dies")
         area = self.of("logic_area") / dies
         across = self.read(f"{parts}.wafer_diameter")
@@ -220,8 +220,8 @@ class _Bill:
         return self.put(f"{name} bought{when}", "USD", memory_usd, size=self.path(name), price=price)
 
     def capital(self) -> dict[str, Floats]:
-        """USD per chip that are paid once, by part of `BOUGHT`. What the maker of the chip takes, and the rest of a
-        bought machine, are those of the quarter of the quotation: dearer memory is passed on at its cost."""
+        """USD per chip that are paid once, by part of `BOUGHT`. The margin of the chip's maker and the rest of a bought
+        machine are those of the quotation's quarter: dearer memory is passed on at cost."""
         now, then = self.terms.quarter, self.word("quoted")
         out, when = self.made(now), f" in {then}"
         if self.has("chip_price"):
@@ -262,7 +262,7 @@ class _Bill:
         return f"prices.ownership.rules.{self.terms.rule}.{name}"
 
     def capital_cost(self, name: str, rate: Floats, capital: Floats, spread: Mapping[str, str | float]) -> Floats:
-        """USD per chip and second of the money that is bound; 0 where the rule does not count it."""
+        """USD per chip and second of the bound money; 0 where the rule does not count it."""
         if not rate.any():
             return 0.0 * capital
         life = spread["life_s"]
@@ -273,12 +273,12 @@ class _Bill:
         )
 
     def counted(self, name: str, path: str) -> Floats:
-        """The numbers of a fact; 0 where the rule does not count what they are of."""
+        """The numbers of a fact; 0 where the rule does not count its cost."""
         flag = self.read(self.rule(name))
         return self.read(path) if flag.any() else flag
 
     def hourly(self, bought: Mapping[str, Floats]) -> dict[str, Floats]:
-        """USD per chip and second by part of `OWNED`. bought: what `capital` gives."""
+        """USD per chip and second by part of `OWNED`. bought: from `capital`."""
         own = "prices.ownership"
         life: str | float = self.terms.life_s or self.rule("life")
         spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
@@ -339,11 +339,11 @@ def _number(fact: Fact) -> Floats:
 
 
 def owned(facts: Facts, system_id: str, terms: Terms | None = None) -> Ownership:
-    """The cost of a chip of a system, with the 90% range: each fact that has a range is moved to its ends alone, and
-    the moves are added in quadrature. A bought machine moves with its chips: where its price is high, theirs is too, so
-    that what is left for board, host and rack is never a high price of chips off a low price of the machine. terms:
-    None: those that the facts ask for. Unknown with its reason where a number that it needs is not known, and where the
-    chips and memory of a machine cost more than the machine."""
+    """The cost of a chip of a system, with the 90% range: each fact with a range is moved to its ends alone, and the
+    moves are added in quadrature. The prices of a bought machine and its chips move together, so that board, host and
+    rack never get a low price of the machine less a high price of chips. terms: None for those of the facts. Unknown
+    with its reason where a needed number is unknown, and where the chips and memory of a machine cost more than the
+    machine."""
     return facts.once(("ownership", system_id, terms), lambda known: _owned(known, system_id, terms))
 
 
@@ -376,14 +376,14 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
     at = found(_ends(facts, ranged, tied))
 
     def spread(column: Floats) -> tuple[float, Floats]:
-        """A number as it stands, and [fact, end] of where each end takes it."""
+        """A number at today's facts, and [fact, end] of it at each end."""
         return float(column[0]), column[1:].reshape(-1, 2)
 
     def grade(moves: Floats, least: float) -> str:
         return worst_grade(f.grade for f, most in zip(ranged, np.abs(moves).max(axis=1), strict=True) if most > least)
 
     def one(unit: str, name: str) -> Estimate:
-        """A part, which may be 0: its interval in quadrature of differences."""
+        """A part, which may be 0; its interval is the quadrature of differences."""
         value, ends = spread(at[unit][name])
         moves = ends - value
         down, up = moves.min(axis=1).clip(max=0.0), moves.max(axis=1).clip(min=0.0)
@@ -422,7 +422,7 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
 
 
 def _unknown(terms: Terms, why: str) -> Ownership:
-    """A cost that is not known, with the reason."""
+    """An unknown cost with its reason."""
     none, nothing = unknown_estimate(PER_CHIP_S, why), unknown_estimate("USD", why)
     return Ownership(
         terms=terms,
@@ -434,8 +434,8 @@ def _unknown(terms: Terms, why: str) -> Ownership:
 
 
 def _ends(facts: Facts, ranged: Sequence[Fact], tied: Mapping[str, Fact]) -> Read:
-    """Columns of numbers: as they stand, then for each fact of `ranged` with that one at its low end and its high end.
-    tied: path of a fact -> the one that moves with it."""
+    """Columns of numbers: today's, then for each fact of `ranged` with it at its low end and at its high end. tied:
+    path of a fact -> the fact that moves with it."""
     n, place = 1 + 2 * len(ranged), {fact.path: 1 + 2 * i for i, fact in enumerate(ranged)}
     place |= {fact.path: place[path] for path, fact in tied.items()}
 

@@ -1,8 +1,7 @@
-"""What it costs to bring work to another vendor's software, and from how many chips that pays.
+"""The cost of bringing work to another vendor's software, and the number of chips from which that pays.
 
-The cost is people times months times what a month of one of them costs: facts `prices.porting`, all with wide ranges,
-because no source states them. A saving is of a chip and a year, so a port that is paid once pays from a number of chips
-on.
+The cost is people times months times the monthly cost of a person: facts `prices.porting`, all with wide ranges,
+because no source states them. A port is paid once and saves per chip and year, so it pays from a number of chips on.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def port_cost(people: Estimate, time_s: Estimate, usd_per_s: Estimate) -> Estima
 
 
 def porting_usd(facts: Facts, notes: Notes | None = None) -> Estimate:
-    """USD that it costs to bring one workload to the software of another vendor, once: `prices.porting.people`,
-    `.months` and `.usd_per_person_month`.
+    """USD of bringing one workload to the software of another vendor, once: `prices.porting.people`, `.months` and
+    `.usd_per_person_month`.
 
     >>> from mowich.facts import load_facts
     >>> cost = porting_usd(load_facts())
@@ -63,10 +62,10 @@ def chips_to_pay(cost: Estimate, saving: Estimate, years: float) -> Estimate:
 def pays_from_chips(
     cost: Estimate, saving_usd_per_chip_year: Estimate, years: float, notes: Notes | None = None
 ) -> Estimate:
-    """Chips from which a port of `cost` USD pays within so many years, at a saving of USD per chip and year.
+    """Chips from which a port of `cost` USD pays within `years`, at a saving of USD per chip and year.
 
-    Not known where nothing is saved. Where the low end of the saving is nothing or a loss, the high end is not known:
-    there it never pays.
+    Unknown where nothing is saved. Where the low end of the saving is zero or a loss, the high end is unknown: there
+    the port never pays.
 
     >>> from mowich.estimate import exact
     >>> float(pays_from_chips(exact(768_000.0, "USD"), exact(3_000.0, "USD"), 2.0))

@@ -1,9 +1,9 @@
-"""Power of a machine by part, and what a site's power cap makes of it.
+"""Power of a machine by part, and the chips that a site's power cap feeds.
 
 Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports),
-server (host, fans, scale-up switches: what is left of the all-in figure), then cooling and losses by PUE. All-in
-figures are provisioned: what is drawn of it, `energy.drawn_power` says (`mowich validate energy`). Parts
-sum to the total at their values; idle is what an idle chip draws of all that. No time in here.
+server (host, fans, scale-up switches: the rest of the all-in figure), then cooling and losses by PUE. All-in figures
+are provisioned; `energy.drawn_power` gives the drawn share (`mowich validate energy`). Values of the parts sum to the
+total; idle is the total of an idle chip.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ POWER_PARTS = ("chip", "server", "network", "cooling")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
     """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE
-    (all-in); idle: of an idle chip, at the meter; drawn: what its node (chip and server) draws in the mean while it
-    works; drawn_system: that and its network. Both before PUE. basis: whether they are metered."""
+    (all-in); idle: of an idle chip, at the meter; drawn: mean draw of its working node (chip and server); drawn_system:
+    the node and its network. Both before PUE. basis: whether they are metered."""
 
     parts: dict[str, Estimate]
     it: Estimate
@@ -103,7 +103,7 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
 
 
 def node_drawn_W(drawn_W: float, it_W: float, network_W: float) -> float:
-    """Watts that a node draws of one chip in the mean while it works: chip and server, without the network.
+    """Mean watts of a working chip's node: chip and server, without the network.
 
     T = drawn_W * (it_W - network_W) / it_W
 
@@ -133,7 +133,7 @@ def network_W(bandwidth: float, port_bandwidth: float, port_W: float, it_W: floa
 
 
 def package_W(tdp: float, it_W: float, network_W: float) -> float:
-    """Watts of the package: what the network leaves bounds it.
+    """Watts of the package, at most what the network leaves.
 
     T = min(tdp, it_W - network_W)
 

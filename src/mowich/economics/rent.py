@@ -1,8 +1,8 @@
-"""What renting a chip costs: prices that somebody quotes, and an estimate for a machine without a quoted price.
+"""The cost of renting a chip: quoted prices, and an estimate for a machine without a quoted price.
 
-The estimate is what the chip-hour costs a seller who owns it, times the range of rent over cost that is observed on the
-machines that have both, for each kind of seller. Commitments of years and spot are not among those quotes: neither is
-what a machine costs that is rented for weeks.
+The estimate is the cost of a seller who owns the chip times the observed range of rent over cost, for each kind of
+seller, on machines with both figures. Commitments of years and spot are left out: neither is the price of a machine
+rented for weeks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _quote_paths(facts: Facts, system_id: str, kind: str) -> list[str]:
 
 
 def quoted(facts: Facts, system_id: str, kind: str) -> Fact | None:
-    """The price of a kind that somebody quotes of a system; None where nobody does."""
+    """The quoted price of a kind for a system; None without a quote."""
     for path in _quote_paths(facts, system_id, kind):
         fact = facts.get(path)
         if fact is not None and isinstance(fact.value, float):
@@ -62,8 +62,8 @@ def quoted(facts: Facts, system_id: str, kind: str) -> Fact | None:
 
 
 def markups(facts: Facts) -> dict[str, Markup]:
-    """What each kind of seller asks over his cost, where a machine tells: sellers are of the kinds of `BUYERS`, who own
-    the machines."""
+    """The price of each kind of seller over his cost, on machines that show both. Sellers have the kinds of `BUYERS`,
+    because they own the machines."""
     return facts.once("markups", lambda known: _markups(known, known))
 
 
@@ -98,7 +98,7 @@ def _listed(facts: Facts, path: str) -> list[str]:
 
 
 def rent_of_cost(cost: Estimate, markup: Estimate) -> Estimate:
-    """What renting a chip-hour costs that nobody quotes.
+    """The rent of a chip-hour without a quote.
 
     T = cost * markup
 
@@ -110,8 +110,8 @@ def rent_of_cost(cost: Estimate, markup: Estimate) -> Estimate:
 
 
 def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
-    """USD per chip and second by kind of seller who rents chips of that maker out: his cost times what such sellers are
-    seen to ask over theirs, grade D. Empty where the cost is not known."""
+    """USD per chip and second by kind of seller who rents out chips of that maker: his cost times the observed price
+    over cost of such sellers, grade D. Empty where the cost is unknown."""
     chip = facts.meta("systems", system_id).get("chip")
     vendor = "" if chip is None else str(facts.meta("chips", str(chip))["vendor"])
     out, terms = {}, read_terms(facts)
@@ -124,8 +124,8 @@ def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
 
 
 def note_asked(facts: Facts, system_id: str, seller: str, held: Facts, notes: Notes) -> None:
-    """Record how the price of a kind of seller comes about: from the seller's cost and from what is quoted, with the
-    costs of the quoted machines as they are in `held`."""
+    """Record how the price of a kind of seller comes about: from the seller's cost and from quotes, with the costs of
+    the quoted machines from `held`."""
     cost, seen = _cost(facts, system_id, replace(read_terms(facts), buyer=seller)), _markups(facts, held)[seller]
     if cost is not None:
         law = told(notes, "rent", rent_of_cost, unit="USD/chip/s", note="markup: the costs of quoted machines are held")

@@ -1,7 +1,7 @@
-"""What an accelerator package costs to make, as a wide range: what a price can be set against.
+"""The cost of making an accelerator package, as a wide range to compare a price with.
 
-Only the package: logic, HBM, assembly, losses, test. Boards, racks, networks, design and margin are not in it, so it is
-a floor, and no forecast of a price.
+It covers only the package: logic, HBM, assembly, losses, test. It leaves out boards, racks, networks, design and
+margin, so it is a floor and no forecast of a price.
 """
 
 from __future__ import annotations

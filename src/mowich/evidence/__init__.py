@@ -1,6 +1,6 @@
 """Published measurements: rows read into cases, validation against them, and the errors that widen every interval.
 
-A row walks one way, whatever it measures, and each step knows only those behind it:
+Every row takes these steps in order, and each step knows only the earlier ones:
 
     measured_tables   a file -> cells, by the columns of its kind (`columns.yaml`): every mistake of the file at once
     row_checks        a cell -> a word or a number, or the reason why the row is refused; words of rows: `words.yaml`

@@ -1,8 +1,8 @@
-"""Measured collectives among the cores of Trainium: a row of a table as a question to `collective_times`, and how far
-its answer is from the measurement.
+"""Measured collectives among the cores of Trainium: each row of a table becomes a question to `collective_times`, whose
+answer is compared with the measurement.
 
-A row says chip, kind, bytes, ranks, in words where it ran (`topology`: instance and cores of a rank, LNC) and which
-layer of software was timed. `measured_us` is a time, `busbw_GBps` alone a peak over sizes.
+A row states chip, kind, bytes, ranks, the place in words (`topology`: instance and cores of a rank, LNC) and the timed
+layer of software. `measured_us` is a time, `busbw_GBps` alone a peak over sizes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PEAK_B = 2**31
 """Bytes at which a peak over sizes is predicted: the largest buffer of the tables."""
 
 _BUS_AGREES = 0.1
-"""How far a printed bus bandwidth may lie from the one of a buffer that it belongs to: it has two decimals."""
+"""How far a printed bus bandwidth, which has two decimals, may lie from that of its buffer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredCollective:
-    """A row as it is asked. kind: ours; data_B: the whole buffer, that all give or get together; ranks: of `lnc`
-    physical cores; time_s: measured; is_peak: a bus bandwidth was measured, the highest over sizes."""
+    """A row as a question. kind: our word; data_B: the whole buffer, over all ranks; ranks: of `lnc` physical cores;
+    time_s: measured; is_peak: the row states the highest bus bandwidth over sizes."""
 
     runs_on: CollectiveMachine
     kind: str
@@ -46,7 +46,7 @@ class MeasuredCollective:
 
 
 def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
-    """Raises RefusedError for a row that is no collective of a library, and for words that are not known."""
+    """A row, read. Raises RefusedError for a row that is no collective of a library, and for unknown words."""
     words = words_of_rows("collectives")
     kind = words["kinds"].get(row["kind"], row["kind"])
     if kind not in COLLECTIVE_KINDS:
@@ -71,7 +71,7 @@ def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
 
 
 def _machine(row: PublishedRow, ranks: int, layer: str, facts: Facts) -> CollectiveMachine:
-    """The chips that the ranks of a row fill, of the instance that it names, else of its chip."""
+    """The chips that the ranks of a row fill, on the named instance, else on its chip."""
     named = re.search(r"\btrn\d\w*\.\w+", row["topology"])
     on = named[0] if named else row["chip"]
     try:
@@ -89,8 +89,8 @@ def _machine(row: PublishedRow, ranks: int, layer: str, facts: Facts) -> Collect
 
 
 def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
-    """The whole buffer of a row. A gather's column says what each rank sends; a printed bus bandwidth tells of other
-    kinds, and overrules it."""
+    """The whole buffer of a row. A gather's column states what each rank sends, unless a printed bus bandwidth fits
+    only the other reading."""
     stated, bus = float(row["bytes"]), float(row.get("busbw_GBps") or 0.0)
     if bus >= 1.0 and row["measured_us"]:
         for data_B in (stated, stated * ranks):
@@ -101,7 +101,7 @@ def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
 
 
 def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
-    """Every row with what is predicted of it."""
+    """Every row with its prediction."""
     return [_predict(row, facts) for row in steps(rows, "predicting collectives")]
 
 
@@ -124,4 +124,4 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
 
 
 BULK_B = 2**26
-"""Buffers of 64 MiB and more are judged apart: of smaller ones the call and its latency are most of the time."""
+"""Buffers of 64 MiB and more are judged apart: smaller ones spend most of their time on the call and its latency."""

@@ -1,4 +1,4 @@
-"""The time of a collective on a machine as it is asked for or measured, with its interval."""
+"""The time of a collective on a machine, with its interval."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class CollectiveMachine:
     lnc: int = 0
 
     def system(self, facts: Facts) -> System:
-        """The machine, its ranks as devices, with one group at work. Raises UserError for a layer or a number of cores
-        that it does not have."""
+        """The machine with its ranks as devices and one group at work. Raises UserError for a layer or a number of
+        cores that it lacks."""
         found = resolve(facts, self.on, chips=self.chips)
         found = logical_cores(facts, found, self.lnc) if self.lnc else found
         if self.network or self.oversubscription != 1.0:
@@ -46,7 +46,7 @@ _TIMES = (".latency", "fabric.base", ".call", ".host_call")
 
 def _ends(system: System, ranks: int) -> list[tuple[str, list[str]]]:
     """Groups of facts with a range that move the time of a collective over `ranks` devices: (name, paths), each group
-    moved together. Levels that the group does not use are not among them."""
+    moved together. Levels that the group does not use are left out."""
     used = {level.name for level in system.levels if not level.joins_fabrics}
     if ranks > system.levels[system.fabric_level].devices:
         used |= {level.name for level in system.levels}
@@ -78,7 +78,7 @@ def times(
 
 
 _TELLS = 0.05
-"""A group of facts that moves a time by more than this share, either way, has a say in the grade of that time."""
+"""A group of facts counts for the grade of a time that it moves by more than this share, either way."""
 
 
 def timed(
@@ -116,7 +116,7 @@ def timed(
 
 
 def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
-    """Seconds of a collective by level, latency, and what failed or shared links add; they sum to its time."""
+    """Seconds of a collective by level, latency, and the additions of failed or shared links; they sum to its time."""
     whole = {k: v for k, v in collectives.by_level(system, kind, float(data_B), n).items() if v}
     added = time_s - float_sum(whole.values())
     return whole if added <= 1e-9 * time_s else {**whole, "slowed links": added}

@@ -1,9 +1,9 @@
 """Metered power against the power of our machines: rows of watts per chip, of nodes, of whole systems or of idle ones,
 and of the overhead of buildings (PUE).
 
-A node's figure is what `mowich power` says that a busy node draws (chip and server, without switches), in training and
-in serving; a system's is the same with its network (`economics.energy.drawn_power`). An idle chip's has its share of
-host and network too.
+A node's figure is the draw of a busy node (chip and server, without switches) in `mowich power`, in training and in
+serving. A system's adds its network (`economics.energy.drawn_power`). An idle chip's includes its share of host and
+network.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from mowich.machines.system import machine_id
 
 
 def _metric_of(scope: str) -> str:
-    """The column that rows about this are scored by. node, system: of a busy chip; idle: of an idle one, with its share
-    of host and network; building: power of the site over that of its machines."""
+    """The column by which rows of a scope are scored. node, system: of a busy chip; idle: of an idle one, with its
+    share of host and network; building: power of the site over that of its machines."""
     return next(c.name for c in table_form("energy").columns if scope in c.needed_with.get("scope", ()))
 
 
 def validate_energy(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
-    """The result of every row, in order; a chip that is not known, or whose power is not, is refused with the
-    reason."""
+    """The result of every row, in order; an unknown chip, or a chip of unknown power, is refused with the reason."""
     return [_scored(row, facts) for row in rows]
 
 
@@ -44,7 +43,7 @@ def _scored(row: PublishedRow, facts: Facts) -> RowResult:
 
 
 def _said(row: PublishedRow, facts: Facts) -> Estimate:
-    """What our facts say of a row. Raises UserError for a chip that they do not know."""
+    """Our figure for a row. Raises UserError for an unknown chip."""
     site, scope = read_site(facts), row["scope"]
     if scope == "building":
         return site.pue

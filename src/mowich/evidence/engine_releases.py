@@ -1,4 +1,4 @@
-"""When the release of a serving engine came out that a measured row names: `facts/published/engine_releases.csv`."""
+"""The date of the serving engine's release that a measured row names: `facts/published/engine_releases.csv`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _released() -> Mapping[str, Mapping[str, float]]:
 
 
 def year_of(day: str) -> float:
-    """A day, a month or a year in words as a number of years; of a month or a year its middle. nan without one.
+    """A day, or the middle of a month or year, as a number of years. nan without a date.
 
     >>> year_of("2026-01-01"), year_of("2026-07"), year_of("measured in 2026"), year_of("")
     (2026.0, 2026.54, 2026.5, nan)
@@ -39,8 +39,8 @@ def year_of(day: str) -> float:
 
 
 def release_year(engine: str, version: str, measured: str) -> float:
-    """The year, such as 2026.09, of the release that a row names, or of the one that it mends; where that is not in the
-    table, or none is named, of the row's own date. nan of an engine without a table, and without a date. version: the
+    """The year, such as 2026.09, of the release that a row names, or of the release that it repairs. Where the table
+    has neither, the year of the row's own date. nan for an engine without a table, and without a date. version: the
     row's name of the framework.
 
     >>> release_year("vllm", "vllm 0.19.0", "2026-04-22"), release_year("vllm", "vllm", "2025-10-29")

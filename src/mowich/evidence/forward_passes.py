@@ -1,8 +1,8 @@
-"""Measured forward passes of an engine: the steps of a profile as cases, and what the step's law says of them.
+"""Measured forward passes of an engine: the steps of a profile as cases, and their predictions by the step's law.
 
 A row states what one step worked on (new tokens of prompts and those before them, sequences that decode and what their
 caches hold; with data-parallel attention of one rank) and how long it took. Nothing here looks at a predicted time,
-but for the device's floor, below which a row books the work of another step.
+except for the device's floor: a row below it was booked on another step.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from mowich.serving.step import step, total
 from mowich.software.engine import EngineCosts
 
 UNSTEADY = 1.5
-"""Longest over shortest time of steps of the same work, above which they do not measure it."""
+"""Longest over shortest time of steps of the same work, above which the steps measure something else."""
 LEAST_OF_FLOOR = 0.45
-"""Share of the time that the step takes at the chip's published rates, below which its work was booked on another."""
+"""Share of a step's time at the chip's published rates, below which its work was booked on another step."""
 BOOKED_ELSEWHERE = f"less than {LEAST_OF_FLOOR:g} of the time that the chip needs: this work was booked on another step"
 FORWARD_METRIC = "forward_ms"
 _EVEN = "sweep"
-"""Word of `segment` where sequences have one length; others are of requests as they come."""
+"""Word of `segment` where all sequences have one length; other words mean arriving requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class ForwardCase:
 
 
 def read_forward(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase | str:
-    """A row as a case, or why it cannot be one. systems: those that were resolved before."""
+    """A row as a case, or why it cannot be one. systems: already resolved ones."""
     return read_or_why(lambda row: _case(row, facts, systems), cells)
 
 
@@ -134,7 +134,7 @@ class Forwards:
 
     @classmethod
     def of(cls, cases: Sequence[ForwardCase]) -> Forwards:
-        """In their order."""
+        """The columns of cases, in their order."""
         names = ("prompts", "tokens", "past", "decoding", "context")
         return cls(
             shapes_of([(case.served.model, case.served.plan) for case in cases]),
@@ -165,7 +165,7 @@ class Forwards:
 
 
 def class_of_step(case: ForwardCase) -> Class:
-    """What a step is to measured rows: a sweep and a served load are as two releases."""
+    """The class of a step among measured rows: a sweep and a served load differ like two releases."""
     served = case.served
     return class_of_worker(
         served.model,
@@ -181,7 +181,7 @@ def class_of_step(case: ForwardCase) -> Class:
 
 
 def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
-    """Every row with what the step's law says of it, shifted by a user's own steps where it only decodes."""
+    """Every row with its prediction by the step's law; a user's own steps shift steps that only decode."""
     systems: dict[tuple[str, int], System] = {}
     read = [read_forward(row, facts, systems) for row in rows]
     stated = [row for row, case in zip(rows, read, strict=True) if not isinstance(case, str)]
@@ -196,7 +196,7 @@ def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
 def _predicted(
     rows: Sequence[PublishedRow], cases: Sequence[ForwardCase], facts: Facts
 ) -> Iterator[list[RowResult] | str]:
-    """The result of each case, or why it has none."""
+    """The result of each case, or why there is none."""
     if not cases:
         return
     columns = Forwards.of(cases)

@@ -1,9 +1,9 @@
-"""Measured forward passes of whole models, one row a pass: one row as the pass that it states.
+"""Measured forward passes of whole models: each row becomes one pass.
 
 A row names a model, a size (`1024x1024`, `480x832x9`: height, width, frames; or `512 tokens`), a chip and the time of
-one pass, or of one denoising step, which is one pass unless `branches` says two. A row that is no pass of a model
-(a product, a collective) is refused, and so is one that repeats the figure of another model. The rules are about what a
-row says, and nothing here looks at a predicted time. The steps of an engine that decodes are read by `forward_passes`.
+one pass, or of one denoising step, which is one pass unless `branches` says two. A row that is no pass of a model (a
+product, a collective) is refused, and so is one that repeats the figure of another model. The rules read only the row's
+cells, and nothing here looks at a predicted time. The steps of an engine that decodes are read by `forward_passes`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PASS = ("forward", "pass", "step", "encode", "encoder")
 _SIZE = re.compile(r"(?P<height>\d+)\s*[x×]\s*(?P<width>\d+)(?:\s*[x×]\s*(?P<frames>\d+))?")
 _TOKENS = re.compile(r"(?P<tokens>\d+)\s*tokens?")
 _TP = re.compile(r"\bTP ?(\d+)\b")
-"""Tensor parallelism that the source of a row states for the devices of one chip."""
+"""Tensor parallelism of a chip's devices that the source of a row states."""
 
 
 class _Notes(TypedDict):

@@ -6,10 +6,10 @@ import path changes between releases:
     python -m mowich.evidence.measured h200 --engine vllm --out my-facts
     mowich plan llama-3.1-70b --serve --on h200:8 --isl 4k --osl 1k --facts my-facts
 
-The constants are medians of what kernels reach of the published rates: few-token matrices for reading weights,
-many-token ones for multiplying, decode attention over more than 64 MB of cache, prefill attention of 4,096 tokens or
-more. One framework per chip, never mixed; the host-launch bound fp8_block tables of vLLM 0.24.0 are left out. Results
-computed with them say "operator tables". Kernels are not engines: host and layer constants stay those of the fit.
+Each constant is the median share of a published rate that kernels reach: few-token matrices for reading weights,
+many-token matrices for multiplying, decode attention over more than 64 MB of cache, prefill attention of 4,096 tokens
+or more. One framework per chip, never mixed; the fp8_block tables of vLLM 0.24.0, which host launches bound, are left
+out. Results with these constants say "operator tables". Host and layer constants stay those of the fit.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reached:
 
 
 def root() -> Path:
-    """The folder of the tables. Raises UserError when there is none."""
+    """The folder of the tables. Raises UserError without one."""
     given = os.environ.get(ROOT)
     if given:
         if not Path(given).is_dir():
@@ -97,8 +97,8 @@ def _median(field: str, shares: Sequence[float] | Floats, source: str) -> Reache
 
 
 def rates_reached(system: System, engine: str) -> list[Reached]:
-    """What measured kernels of a chip reach, for each constant that the tables can tell. Raises UserError where there
-    is no table."""
+    """The share of the published rate that measured kernels reach, for each constant in the tables. Raises UserError
+    without a table."""
     framework = FRAMEWORKS.get(engine)
     folder = root() / "data" / system.chip
     if framework is None or not folder.is_dir():
@@ -146,8 +146,8 @@ def rates_reached(system: System, engine: str) -> list[Reached]:
 
 
 def write_overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
-    """Write `devices/<chip>.yaml` and `serving/<chip>.yaml` into a directory for --facts: measured constants, and those
-    of the family where the tables are silent. The file of the device."""
+    """Write `devices/<chip>.yaml` and `serving/<chip>.yaml` into a directory for --facts: measured constants, and the
+    family's where the tables have none. Returns the file of the device."""
     found = {r.field: r for r in rates_reached(system, engine)}
     _write_constants("serving", system, found, facts, folder)
     return _write_constants("devices", system, found, facts, folder)

@@ -1,7 +1,7 @@
-"""Which architectures have published measurements on a chip: a rate of another one is extrapolated, and has to say so.
+"""Which architectures have published measurements on a chip: a rate of any other is extrapolated, and says so.
 
 Architectures are those of `serving.engines.architecture`: dense, moe, mla, hybrid. A chip counts as measured where its
-processor was, under another name or in another machine: the same family, and memory as fast.
+processor was measured under another name or in another machine: same family, equally fast memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, read_rows
 from mowich.software.vendors import chip_of
 
 _AS_FAST = 0.05
-"""Memory speeds of two chips of a family that differ by at most this are of one processor."""
+"""Two chips of a family have the same processor where their memory speeds differ by at most this."""
 
 MeasuredModels = Mapping[str, tuple[str, ...]]
 """Architecture -> names of the models that were measured, sorted."""
@@ -66,7 +66,7 @@ def extrapolated_from(measured: MeasuredModels, arch: str) -> str:
     """
     if arch in measured:
         return ""
-    near = sorted(measured, key=lambda a: (a == "dense", a))  # mixtures are nearer to each other than to dense models
+    near = sorted(measured, key=lambda a: (a == "dense", a))  # mixtures are closer to each other than to dense models
     return f"extrapolated from {measured[near[0]][0]} on the same chip" if near else "extrapolated from other chips"
 
 

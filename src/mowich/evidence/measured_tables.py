@@ -1,8 +1,8 @@
 """Tables of measurements: the kinds, the columns of each, the tables that ship, and how a file is read.
 
-`columns.yaml` lists every column of every kind: what it holds, whether it must be there, what it may
-say, and what it fills. One reader reads them all by that list. It tells every mistake of a file at once; whether a row
-can be modelled is asked later, row by row.
+`columns.yaml` lists every column of every kind: its content, whether it is required, its allowed words, and what it
+fills. One reader reads all tables by that list and reports every mistake of a file at once. Whether a row can be
+modelled is decided later, row by row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
 """How a result names the measured collectives among the cores of Trainium."""
 
 METERED = "published/energy.csv"
-"""How a result names the rows of metered power: the shares of provisioned power that chips draw are read from them."""
+"""How a result names the rows of metered power. They give the shares of provisioned power that chips draw."""
 
 TABLES = {
     "training": SHIPPED,
@@ -53,7 +53,7 @@ def published(shown: str = SHIPPED) -> Path:
 
 @cache
 def shipped_rows(shown: str = SHIPPED) -> tuple[PublishedRow, ...]:
-    """The rows of a table that ships, as they stand there: tests have checked them."""
+    """The rows of a shipped table, read without checks: tests check them."""
     with published(shown).open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
 
@@ -74,7 +74,7 @@ TableKind = Literal[
 ]
 
 LARGEST = 1e18
-"""No cell of a measurement is larger: seconds, bytes, FLOP/s in TFLOP/s, tokens."""
+"""The largest number in a cell of a measurement: seconds, bytes, TFLOP/s or tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class TableForm:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Columns of what is measured."""
+        """Columns of measured figures."""
         return self.holding("metric")
 
     @property
@@ -133,12 +133,11 @@ class TableForm:
         return self.told_by <= set(columns) and (not self.told_by_any or not self.told_by_any.isdisjoint(columns))
 
     def blank(self) -> dict[str, str]:
-        """A row that states nothing."""
+        """A row with only blank cells."""
         return {column.name: "" for column in self.columns}
 
     def check_whole(self, row: PublishedRow) -> None:
-        """Raises RefusedError for the first cell of a count that is stated and no whole number up to
-        `LARGEST_COUNT`."""
+        """Raises RefusedError for the first stated count that is not a whole number up to `LARGEST_COUNT`."""
         for least, kind in ((1, "count"), (0, "count0")):
             for column in self.holding(kind):
                 text = (row.get(column) or "").strip()
@@ -147,7 +146,7 @@ class TableForm:
                     raise refusal(column, text, f"a whole number from {least} to {LARGEST_COUNT:.0e}".replace("+0", ""))
 
     def wrong_cells(self, row: PublishedRow, where: str) -> list[UserError]:
-        """What is wrong with a row: blank cells, words that are not allowed, cells that are no number."""
+        """The mistakes of a row: blank cells, words that are not allowed, cells that are not numbers."""
         at = {column.name: f"{where}, column {column.name}" for column in self.columns}
         errors = [
             UserError("must not be blank", where=at[column.name])
@@ -180,7 +179,7 @@ class TableForm:
         return errors
 
     def finished(self, row: dict[str, str]) -> dict[str, str]:
-        """A row with the columns that are others too."""
+        """A row, with each copied column also under its other name."""
         row |= {other: row[name] for name, other in self.copied.items()}
         return {**row, "chip": chip_word(row.get("chip", ""))} if self.kind == "forward" else row
 
@@ -212,11 +211,11 @@ def table_form(kind: TableKind) -> TableForm:
 
 
 _ELSEWHERE: tuple[TableKind, ...] = ("collective", "ownership")
-"""Kinds that `validate` does not read: files of other programs, and costs that ship."""
+"""Kinds that `validate` does not read: files of other programs, and the shipped costs."""
 
 
 def table_kind(columns: Collection[str]) -> TableKind:
-    """The kind of a table with these columns: "training" where they tell none.
+    """The kind of a table with these columns, "training" by default.
 
     >>> table_kind(["W_per_chip", "chip"]), table_kind(["row_kind"]), table_kind(["id"])
     ('energy', 'rl', 'training')
@@ -260,9 +259,9 @@ def checked_rows(
     name: str, form: TableForm, reader: csv.DictReader[str], *, is_named: bool = True
 ) -> list[tuple[int, PublishedRow]]:
     """(line, row) of a table behind its header, by our names of columns; its numbers are read by `plain_number`.
-    is_named: whether rows have an id each, and every column that the form needs; else something beside the file says
-    the rest. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, a wrong cell, a
-    repeated id, no rows."""
+    is_named: whether each row has an id and every column that the form needs; else a setup outside the file gives the
+    rest. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, a wrong cell, a repeated
+    id, no rows."""
     reader.fieldnames = columns = [form.renamed.get(c, c) for c in reader.fieldnames or ()]
     missing = [c for c in form.required if is_named and c not in columns]
     if missing:
@@ -296,7 +295,7 @@ def checked_rows(
 
 
 NOT_STATED = frozenset({"-", "--", "?", "n/a", "na", "nan", "none", "null", "unknown", "not stated", "tbd"})
-"""Words that people and programs write for a cell that holds nothing."""
+"""Words that people and programs write for an empty cell."""
 
 
 def plain_number(text: str) -> str:
@@ -312,7 +311,7 @@ def plain_number(text: str) -> str:
 
 
 def named_rows(rows: Iterable[PublishedRow]) -> list[PublishedRow]:
-    """Rows of passes with an id each: what they state, numbered where several state the same."""
+    """Rows of passes, each with an id made of its cells, and numbered where several are equal."""
     seen: dict[str, int] = {}
     out: list[PublishedRow] = []
     for row in rows:

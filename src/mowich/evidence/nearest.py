@@ -1,9 +1,7 @@
-"""The measured points nearest to a training row, predicted again: how far to trust a figure is best seen where its like
-was measured.
+"""The measured points nearest to a training row, predicted again. Their errors show best how far to trust the row.
 
 Near means the same chip, then dense or mixture of experts, then the size of the model and of the machine, in
-logarithms. The published rows ship; what is shown of each is its own error, not that of a fit without it
-(docs/records/accuracy.md has those).
+logarithms. Each shows its error by the shipped fit; docs/records/accuracy.md has the errors of fits without the row.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 
 OTHER_KIND = 2.0
-"""A dense row beside a mixture of experts is as far as a model e^2 times larger."""
+"""Distance between a dense model and a mixture of experts: as far as a model e^2 times larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """A measured point: what it was, its error (`result`), and how far it is from the row; is_chip: of the same chip,
-    else of another of its vendor."""
+    """A measured point, its error (`result`), and its distance from the row; is_chip: on the same chip, else on another
+    chip of its vendor."""
 
     model: str
     is_chip: bool
@@ -38,8 +36,8 @@ class Near:
 
 
 def nearest(model: Model, system_id: str, chips: int, facts: Facts, *, count: int = 3) -> tuple[Near, ...]:
-    """The nearest published rows of the same system or chip, one of each model and size; where its chip was never
-    measured, of the vendor's other chips; none where those were not either."""
+    """The nearest published rows of the same system or chip, one of each model and size. Without any, rows of the
+    vendor's other chips; none where the vendor has none."""
     own = str(facts.meta("systems", system_id)["chip"])
     of = _nearest(model, chips, facts, count, lambda chip: chip == own)
     if of:
@@ -61,7 +59,7 @@ def _nearest(
         if name not in names:
             try:
                 names[name] = takes(str(facts.meta("systems", facts.resolve_system(name))["chip"]))
-            except (UserError, KeyError):  # an unknown chip in a published table is nobody's neighbour
+            except (UserError, KeyError):  # an unknown chip in a published table has no neighbours
                 names[name] = False
         return names[name]
 

@@ -1,8 +1,8 @@
-"""Published costs of ownership against the build-up: rows of facts/published/tco.csv. None of them is an input.
+"""Published costs of ownership against our build-up: rows of facts/published/tco.csv. None is an input.
 
-A row is compared under the rule, for the buyer and in the quarter that it is of. Its `figure` says what it states: the
-`total` of a chip-hour, its `capital` or `operating` part, the `ratio` to another system (`change`: that less one), or
-`per_MW_year` and `energy_per_MW_year` of a site.
+A row is compared under its own rule, buyer and quarter. Its `figure` names its number: the `total` of a chip-hour, its
+`capital` or `operating` part, the `ratio` to another system (`change`: the ratio less one), or `per_MW_year` and
+`energy_per_MW_year` of a site.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ WITHIN = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedCost:
-    """A row against the build-up, in the row's unit. low, high: 90% range of ours; what: in words; explained: why it
-    is missed."""
+    """A row against the build-up, in the row's unit. low, high: 90% range of our cost; what: in words; explained: why
+    we miss it."""
 
     id: str
     system: str
@@ -41,7 +41,7 @@ class PublishedCost:
 
     @property
     def error(self) -> float:
-        """Ours over published, less one; of a change against another system, of what is left of that."""
+        """Ours over published, less one; for a change, computed on one plus the change."""
         if self.unit == "%":
             return (1 + self.ours / 100) / (1 + self.published / 100) - 1
         return self.ours / self.published - 1
@@ -53,7 +53,7 @@ class PublishedCost:
 
 
 PUBLISHED_COSTS = "published/tco.csv"
-"""The table of costs that ships, also of those that are not compared."""
+"""The shipped table of costs; it also holds costs that are not compared."""
 
 
 def compared_costs(facts: Facts) -> list[PublishedCost]:
@@ -94,10 +94,10 @@ def _compared(facts: Facts, row: Mapping[str, str]) -> PublishedCost:
 
 
 def _figure(facts: Facts, row: Mapping[str, str], cost: Ownership, base: Ownership | None, by: float = 1.0) -> float:
-    """What the row states, of ours. by: a factor on its parts, for the ends of the range."""
+    """Our number for the figure of a row. by: a factor on its parts, for the ends of the range."""
     hour = float(cost.total) * _HOUR_S
     chip = facts.meta("systems", row["system_id"])["chip"]
-    per_MW_year = _YEAR_S / facts.number(f"chips.{chip}.power.all_in")  # M USD of a MW and year, of USD of a chip and s
+    per_MW_year = _YEAR_S / facts.number(f"chips.{chip}.power.all_in")  # M USD per MW and year, from USD per chip and s
     parts = {name: float(part) * by for name, part in cost.parts.items()}
     figures = {
         "total": hour,

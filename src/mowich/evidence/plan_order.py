@@ -1,5 +1,5 @@
-"""How often measured runs follow the order that we predict for their plans: what says how near two plans must be to be
-told apart no more (`plans.preference`)."""
+"""How often measured runs follow the predicted order of their plans. This decides how close two plans are before they
+cannot be told apart (`plans.preference`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mowich.sums import float_sum
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two plans of one job on one machine that a source measured. apart: |ln| of the predicted times' quotient;
-    is_in_order: whether the one predicted faster ran faster; error: |ln| of the predicted quotient over the measured
-    one."""
+    is_in_order: whether the plan predicted to be faster ran faster; error: |ln| of the predicted quotient over the
+    measured one."""
 
     apart: float
     is_in_order: bool
@@ -59,6 +59,6 @@ def _job(case: Case) -> object:
 
 
 def in_order(found: Iterable[Pair], low: float, high: float) -> tuple[int, float]:
-    """(pairs that are predicted `low` to `high` apart, share of them that ran in the order predicted)."""
+    """(pairs that are predicted `low` to `high` apart, share of them that ran in the predicted order)."""
     near = [pair.is_in_order for pair in found if low <= pair.apart < high]
     return len(near), sum(near) / len(near) if near else math.nan

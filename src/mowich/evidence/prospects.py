@@ -1,8 +1,9 @@
-"""Which rows would tell most of a number, before anybody measures them.
+"""Which rows would narrow a number most, before anybody measures them.
 
-How far a number is off is a sum of independent parts (the process of each latency around measured rows, and each fact
-with a range), all normal in ln. A measurement narrows them by what its result correlates with the number, whatever the
-result is: its worth is known before it is made. `worth_most` chooses one after another, each with those before it made.
+The error of a number is a sum of independent parts (the process of each latency around measured rows, and each fact
+with a range), all normal in ln. A measurement narrows them by the correlation of its result with the number, whatever
+the result is, so its worth is known in advance. `worth_most` chooses one after another, each as if the earlier ones
+were made.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from mowich.sums import float_sum
 LEAST_WORTH = 1e-3
 """A measurement that takes less than this share off the squared half-width of a range is not worth making."""
 _LEAST_VARIANCE = 1e-15
-"""Least variance that is divided by: a result that is known already has none."""
+"""Least variance in a division: an already known result has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prospect:
-    """One part of a number beside n measurements that are not made. mean [1 + n]: ln, expected of the number, then of
-    each measurement; covariance [1 + n, 1 + n]: the same order; noise [n]: standard deviation, ln, of a result around
-    the truth; weight: squared half-width of the number's range over a variance of this part; floor: squared half-width
-    that no measurement takes away; before: squared half-width today."""
+    """One part of a number and n possible measurements. mean [1 + n]: expected ln of the number, then of each
+    measurement; covariance [1 + n, 1 + n]: the same order; noise [n]: standard deviation, ln, of a result around the
+    truth; weight: squared half-width of the number's range over a variance of this part; floor: squared half-width that
+    no measurement takes away; before: squared half-width today."""
 
     mean: Floats
     covariance: Floats
@@ -48,7 +49,7 @@ class Prospect:
         return self.weight * max(float(variance), 0.0) + self.floor
 
     def expected(self, made: Sequence[int], results: Floats) -> float:
-        """ln that is expected of the number, with results (ln) of these measurements."""
+        """Expected ln of the number, given results (ln) of these measurements."""
         if not len(made):
             return float(self.mean[0])
         cross, among = self._of(made)
@@ -63,14 +64,14 @@ class Prospect:
 
 
 def _solved(among: Floats, right: Floats) -> Floats:
-    """The least x of among x = right: results that say the same make the matrix singular."""
+    """The least x with among x = right; results that repeat each other make the matrix singular."""
     return np.asarray(np.linalg.lstsq(among, right, rcond=None)[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWorth:
-    """A measurement that is chosen. place: among those offered; alone, left: half-width of the range in ln with it
-    alone, and with it and those chosen before it."""
+    """A chosen measurement. place: among the offered ones; alone, left: half-width of the range in ln with it alone,
+    and with it and the earlier choices."""
 
     place: int
     alone: float
@@ -92,7 +93,7 @@ def half_width_of(parts: Sequence[RangePart], made: Sequence[int] = ()) -> float
 
 
 def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[RowWorth]:
-    """At most `budget` of `count` measurements, each the one that leaves the narrowest range beside those before it; of
+    """At most `budget` of `count` measurements; each choice leaves the narrowest range after the earlier ones; of
     equals the first offered."""
     known = [part.covariance.copy() if isinstance(part, Prospect) else None for part in parts]
     now = np.array([part.before for part in parts])
@@ -116,7 +117,7 @@ def worth_most(parts: Sequence[RangePart], count: int, budget: int) -> list[RowW
 
 
 def _after(part: RangePart, covariance: Floats | None, before: float, made: Sequence[int], count: int) -> Floats:
-    """Squared half-width of a part with each measurement made, beside those that are (its covariance knows them)."""
+    """Squared half-width of a part after each possible measurement; its covariance already holds the made ones."""
     if not isinstance(part, Prospect) or covariance is None:
         return np.array([part.given([*made, k]) for k in range(count)])
     cross = covariance[0, 1:]
@@ -128,15 +129,15 @@ def _after(part: RangePart, covariance: Floats | None, before: float, made: Sequ
 def row_prospect(
     known: Anchors, metric: str, question: Class, rows: Sequence[Anchor], *, weight: float = 1.0
 ) -> Prospect:
-    """A latency of a class beside rows that a user may measure; `Anchors.with_rows` would say the same of them. weight:
-    how much the number moves with the latency (elasticity)."""
+    """A latency of a class and rows that a user may measure, by the same law as `Anchors.with_rows`. weight: how much
+    the number moves with the latency (elasticity)."""
     near, kernel = known.near(metric, question), known.kernel_of(metric, question)
     asked = Anchor(id="", source="", one=question, residue={metric: math.nan})
     joint = known.with_rows([asked, *rows])
     first = len(known.ids)
     at = np.concatenate([np.arange(first, first + 1 + len(rows)), near.at])
     covariance = covariance_of(kernel, joint.codes[at], joint.logs[at])
-    if not question.version:  # it is of the release that the user measured
+    if not question.version:  # the latency is of the release that the user measured
         release = CLASS_WORDS.index("version")
         own = (at > first) | (at >= first - known.own)
         same = own & (at != first) & (joint.codes[at, release] != joint.codes[first, release])

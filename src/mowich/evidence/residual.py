@@ -1,12 +1,12 @@
-"""How far a predicted step may be off: the 90% half-width of ln(predicted/measured), from the parts of the step.
+"""How far a predicted step may be off: the 90% half-width of ln(predicted/measured), computed from the parts of the
+step.
 
 Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software
-(tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of
-`training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2), to which every doubling beyond the
-measured sizes adds (`BEYOND`). `tools/fit_training.py cross` fits
-the facts to errors of groups of rows and of whole sources left out. Errors lean: of most kinds of runs the truth is
-slower than the step more often than faster. So each kind (`kind_of`) has two multiples of W, one for each end. Ranges
-of facts that no measurement has tested come on top (`studies.compare._spread`).
+(tuned, framework, Neuron), and with assumed inputs. Each such feature x_j has a fact w_j of `training.residuals`; they
+combine as independent errors, W = sqrt(sum (w_j x_j)^2), to which every doubling beyond the measured sizes adds
+(`BEYOND`). `tools/fit_training.py cross` fits the facts to errors of groups of rows and of whole sources left out. Most
+kinds of runs are slower than predicted more often than faster, so each kind (`kind_of`) has two multiples of W, one for
+each end. `studies.compare._spread` adds ranges of facts that no measurement has tested.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SHARES: Mapping[str, tuple[str, ...]] = {
     "network": ("tp", "cp", "dp", "pp_transfer", "pp_bubble"),
     "host": ("host", "fixed"),
 }
-"""Features that are shares of the step: the parts that each sums."""
+"""Features that are shares of the step, and the parts that each sums."""
 
 OPEN_PLAN = frozenset({"tp", "pp", "ep", "cp", "batch", "micro_batch", "vpp"})
 MEASURED_CHIPS = 16384
-"""The largest job that is measured and fully specified."""
+"""Chips of the largest measured job that is fully specified."""
 
 _SOFTWARE = ("framework", "jax_gpu", "tpu", "neuron")
-"""Features that the stack, or the vendor of the machine, says that a step has (`Platform.residuals`)."""
+"""Features that the stack or the machine's vendor gives a step (`Platform.residuals`)."""
 
 FEATURES = (
     "floor",
@@ -46,13 +46,13 @@ FEATURES = (
 """Fitted features."""
 
 BEYOND = "beyond_measured_size"
-"""Doublings above `MEASURED_CHIPS`. Its fact is an estimate, for nothing measured tests it, and it is no independent
-error: a law that drifts at the largest sizes that are measured drifts further beyond them. So it is added to W."""
+"""Doublings above `MEASURED_CHIPS`. Its fact is an estimate, because no measurement tests it. It is added to W, because
+it is no independent error: a law that drifts at the largest measured sizes drifts further beyond them."""
 
 
 CAPTURED = "captured"
-"""Share of passes over memory in the step, of layers that were captured from code. Its fact is no fit: no step of such
-a model is published."""
+"""Share of passes over memory in the step, for layers captured from code. Its fact is not fitted: no step of such a
+model is published."""
 
 
 def features(
@@ -89,13 +89,13 @@ RUN_KINDS: Mapping[str, str] = {
     "neuron_decoder": "all",
     "neuron_encoder": "all",
 }
-"""Kind of a run -> the wider kind that its quantiles are drawn to where few groups were measured."""
+"""Kind of a run -> the wider kind towards which its quantiles are pulled where few groups were measured."""
 
 
 def kind_of(model: Model, system: Platform, inferred: Iterable[str] = ()) -> str:
-    """The kind of a run, a leaf of `RUN_KINDS`: vendor, experts or none, whether the plan is stated in full, and of
-    GPUs whether the software is another than the tuned NVIDIA stack (dense), or the chip is an 8-GPU server's Blackwell
-    (experts: their published plans change most from release to release)."""
+    """The kind of a run, a leaf of `RUN_KINDS`: vendor, experts or none, whether the plan is stated in full, and for
+    GPUs whether the software differs from the tuned NVIDIA stack (dense), or the chip is the Blackwell of an 8-GPU
+    server (experts: their published plans change most between releases)."""
     experts = model.has_experts
     if "neuron" in system.residuals:
         return "neuron_decoder" if all(layer.attention.causal for layer in model.layers) else "neuron_encoder"

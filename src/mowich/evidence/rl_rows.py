@@ -1,9 +1,9 @@
-"""Measured steps of reinforcement learning: one row as the run that it states.
+"""Measured steps of reinforcement learning: each row becomes a run.
 
-A row is a whole step (`step`), a micro-batch of the trainer (`trainer_only`), or a hand-over of weights
-(`weight_sync`, read by `sync_rows`). A row that does not say what decides its time is refused with every reason: no
-mean length of its answers, no acceptance of dynamic sampling, no time of its tools, an unknown model or machine. The
-rules are about what a row says, never about its id, and nothing here looks at a predicted time.
+A row is a whole step (`step`), a micro-batch of the trainer (`trainer_only`), or a hand-over of weights (`weight_sync`,
+read by `sync_rows`). A row that leaves out what decides its time is refused with every reason: no mean length of
+answers, no acceptance of dynamic sampling, no time of tools, an unknown model or machine. The rules never read a row's
+id, and nothing here looks at a predicted time.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ PHASES: Mapping[str, str] = {
     "ref_time_s": "log-probabilities of the reference",
     "weight_sync_s": "weight sync",
 }
-"""Column of seconds -> the phase that it times. exposed: that the trainer waits for answers."""
+"""Column of seconds -> the phase that it times. exposed: the time that the trainer waits for answers."""
 
 _COMPLAINT = re.compile(r"complain|defect|do not fit|ratio only|untuned|far from the chip", re.IGNORECASE)
-"""Words of `doubts` for runs whose time is of no use: of a complaint, of a defect, without what it is a time of, with
-kernels that were made for another generation of chips."""
+"""Words of `doubts` for runs whose time is useless: from a complaint, with a defect, without a stated phase, or with
+kernels for another generation of chips."""
 
 _NUMBERED = re.compile(r"v?\d")
 """How a release with a number begins."""
 
 _UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
-"""Words of `doubts` for a total of tokens that does not go with the mean length."""
+"""Words of `doubts` for a total of tokens that contradicts the mean length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +66,11 @@ class RlSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlCase:
-    """A row, read. chip, source, family, software: in the row's words; release: of the framework, "" : none with a
-    number is stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that it writes for
-    each; rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
-    scored, with the reason; inferred: "field=value (how)"; pair: what a synchronous and an asynchronous run of one
-    table have in common; doubts: in the row's words."""
+    """A row, read. chip, source, family, software: in the row's words; release: number of the framework's release, ""
+    where not stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that the trainer
+    writes for each micro-batch; rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`;
+    skip: columns that are not scored, with the reason; inferred: "field=value (how)"; pair: the key that a synchronous
+    and an asynchronous run of one table share; doubts: in the row's words."""
 
     id: str
     chip: str
@@ -125,7 +125,7 @@ def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
 
 
 class _Reader(Cells):
-    """One row while it is read. missing: what the row does not say and must."""
+    """One row while it is read. missing: required inputs that the row does not state."""
 
     def __init__(self, row: PublishedRow, facts: Facts) -> None:
         super().__init__(row)
@@ -222,7 +222,7 @@ class _Reader(Cells):
             return ""
 
     def devices(self, *, is_alone: bool, placement: SidePlacement) -> tuple[int, int]:
-        """Devices that train and that make answers."""
+        """(devices that train, devices that make answers)."""
         trains, makes, total = (self.number(f"n_gpus_{side}") for side in ("train", "gen", "total"))
         if placement == "colocated" or is_alone:
             trains = trains or total
@@ -233,7 +233,7 @@ class _Reader(Cells):
         return round(trains), round(makes)
 
     def job(self, framework: Framework, placement: SidePlacement) -> RlJob | None:
-        """What a step is; None where something is missing."""
+        """The job of a step; None where something is missing."""
         prompts, samples = self.number("prompts_per_step"), self.number("samples_per_prompt")
         mean = self.number("mean_gen_len") or self.number("mean_seq_len")
         cap = self.number("max_new_tokens") or self.number("max_seq_len")
@@ -283,7 +283,7 @@ class _Reader(Cells):
         )
 
     def prompt(self, batch: int, mean: float) -> float:
-        """Mean tokens of a prompt: what all tokens of a step hold beside the answers."""
+        """Mean tokens of a prompt: all tokens of a step less those of the answers."""
         total = self.number("total_tokens_per_step")
         if total and total / batch > mean and not _UNSURE_TOTAL.search(self.text("doubts")):
             return total / batch - mean
@@ -292,7 +292,7 @@ class _Reader(Cells):
         return tokens
 
     def passes(self, framework: Framework) -> tuple[Pass, ...]:
-        """Those that the row times; the framework's where it times none."""
+        """The passes that the row times; the framework's where it times none."""
         if self.number("ref_time_s"):
             return ("policy", "reference")
         if self.text("logprob_time_s") and float(self.text("logprob_time_s")) == 0.0:
@@ -403,14 +403,14 @@ class _Reader(Cells):
         return FORMAT_B["bf16"] * model.params / _MICRO_BATCHES
 
     def skip(self, measured: Mapping[str, float], placement: str) -> dict[str, str]:
-        """Columns whose time is of no phase of a step."""
+        """Columns whose time belongs to no phase of a step."""
         if placement == "split" and "gen_time_s" in measured:
             return {"gen_time_s": "generation of a split run is hidden: the trainer's waiting is scored"}
         return {}
 
 
 _MICRO_BATCHES = 2
-"""Of a step of prime-rl's benchmark (benchmarks/scripts/run_single_benchmark.py, micro_batches)."""
+"""Micro-batches of a step of prime-rl's benchmark (benchmarks/scripts/run_single_benchmark.py, micro_batches)."""
 
 _IN_PAIR = (
     "source",
@@ -426,6 +426,6 @@ _IN_PAIR = (
     "gen_precision",
     "train_precision",
 )
-"""Columns that a synchronous and an asynchronous run share which differ by their order of work alone."""
+"""Columns that agree where a synchronous and an asynchronous run differ only by their order of work."""
 
 _RECOMPUTE: tuple[Literal["none", "selective", "full", "experts"], ...] = ("none", "selective", "full", "experts")

@@ -1,4 +1,4 @@
-"""The cells of one published training row: what they hold, the misprints that are mended, and what a recipe adds."""
+"""The cells of one published training row: their contents, corrected misprints, and the additions of a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mowich.evidence.row_words import switch_of
 
 
 class MendedCells(Cells):
-    """One row while it is read, and whether the topology of its notes was."""
+    """One row while it is read, and whether the topology of its notes was read."""
 
     def __init__(self, row: PublishedRow) -> None:
         super().__init__(row)
@@ -22,7 +22,7 @@ class MendedCells(Cells):
         return None if value is None else max(1, round(value))
 
     def checked(self) -> None:
-        """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; mend known misprints."""
+        """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; correct known misprints."""
         row = self.row
         table_form("training").check_whole(row)
         if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
@@ -50,8 +50,8 @@ class MendedCells(Cells):
                 self.fill("model", row["model_name"], note["source"])
 
     def recipe(self) -> dict[str, float]:
-        """What the published recipe of a row adds: numbers that no column holds (`RECIPE_NUMBERS`), by name; cells that
-        are empty are filled in."""
+        """Numbers from the published recipe of a row that no column holds (`RECIPE_NUMBERS`), by name. Fills in empty
+        cells."""
         row = self.row
         numbers: dict[str, float] = {}
         for note in notes_on("recipes", row):
@@ -65,8 +65,8 @@ class MendedCells(Cells):
         return numbers
 
     def topology(self) -> None:
-        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data
-        parallel only."""
+        """The tensor parallelism of a topology in words, where the columns count the same cores as data parallel
+        only."""
         row = self.row
         printed = TOPOLOGY.search(row.get("notes", ""))
         if not printed or (self.degree("TP") or 1) == int(printed[1]):

@@ -1,7 +1,7 @@
-"""The cells of one row of measurements, whatever it measures: their words and numbers, and the refusal that names one.
+"""The cells of one row of measurements of any kind: their words and numbers, and the refusal that names a cell.
 
-A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that
-was measured. Blank cells mean "not stated" and are no concern of this module.
+A default never replaces an unreadable cell: the error would then belong to a run that nobody measured. Blank cells mean
+"not stated"; this module does not judge them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def words_of_rows(kind: str) -> Any:
 
 
 LARGEST_COUNT = 10**9
-"""The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
+"""The largest count of anything in a table: chips, sequences, tokens of a vocabulary. A larger one is a misprint."""
 
 
 class RefusedError(Exception):
-    """A row that cannot be modelled; the text is the reason shown."""
+    """A row that cannot be modelled; the text is the printed reason."""
 
 
 C = TypeVar("C")
 
 
 def read_or_why(read: Callable[[PublishedRow], C], row: PublishedRow) -> C | str:
-    """What a row is read as, or the reason why it is refused."""
+    """The case of a row, or the reason why it is refused."""
     try:
         return read(row)
     except RefusedError as error:
@@ -47,7 +47,7 @@ def read_or_why(read: Callable[[PublishedRow], C], row: PublishedRow) -> C | str
 
 
 def refusal(column: str, given: str, allowed: str | Sequence[str], *, why: str = "") -> RefusedError:
-    """The refusal of one cell: its column, what stands there, what is allowed, and the nearest allowed word.
+    """The refusal of one cell: its column, its text, what is allowed, and the nearest allowed word.
 
     >>> str(refusal("precision", "bf61", ["bf16", "fp8"]))
     "precision: 'bf61'; allowed: bf16, fp8; did you mean 'bf16'?"
@@ -69,7 +69,7 @@ def has_word(text: str, *words: str) -> bool:
 
 @cache
 def note_pattern(text: str) -> re.Pattern[str]:
-    """A pattern of a note, which is found in any case."""
+    """A pattern of a note; upper and lower case are equal."""
     return re.compile(text, re.IGNORECASE)
 
 
@@ -92,7 +92,7 @@ def cell_number(row: PublishedRow, column: str) -> float | None:
 
 
 def cell_count(row: PublishedRow, column: str) -> int:
-    """The ranks, or passes, or sequences in a cell; 1 where a row states none."""
+    """The count in a cell of ranks, passes or sequences; 1 where it is blank."""
     return max(1, round(cell_number(row, column) or 1))
 
 

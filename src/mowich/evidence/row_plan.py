@@ -1,5 +1,5 @@
-"""What a published row leaves open of its plan and of its software, filled in: a plan that fits and has what the row
-states, and numbers that its recipe states."""
+"""Fills in the open parts of a published row's plan and software: a plan that fits and agrees with the row, and numbers
+from its recipe."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def memory_of(model: Model, system: Platform, job: TrainJob, plan: Plan) -> dict
 
 
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
-    """Bytes that the plan needs on its fullest device over those that a program may use there."""
+    """Bytes that the plan needs on its fullest device over the bytes that a program may use there."""
     return float_sum(memory_of(model, system, job, plan).values()) / system.hbm_usable_B
 
 
 def frugal_plans(plan: Plan, inferred: Sequence[str], recompute_words: str, stack: str) -> Iterator[Plan]:
-    """The plans that a row's words allow beside the one that it is read as, each with less memory than the one before:
-    where recompute is not stated, or is a policy that is only named, more of it; activations in the host's memory where
-    the words say so, or say nothing of a policy that a program in JAX must have; whole stages, and one sequence at a
-    time, where chunks and micro-batch are not stated."""
+    """Other plans that a row's words allow, each with less memory than the one before: more recompute, where it is not
+    stated or only a policy's name is; activations in the host's memory, where the words say so or leave out a policy
+    that a JAX program must have; whole stages and one sequence at a time, where chunks and micro-batch are not
+    stated."""
     filled, words = {item.split("=")[0] for item in inferred}, recompute_words.casefold()
     is_jax = stack.startswith("jax")
     if "recompute" in filled or is_jax or (stack.startswith("pytorch") and plan.recompute == "selective"):
@@ -54,10 +54,10 @@ def frugal_plans(plan: Plan, inferred: Sequence[str], recompute_words: str, stac
 
 @dataclass(frozen=True, slots=True)
 class SharedRuns:
-    """What rows of one table share, made when the first of them asks. equipped: systems whose software has numbers of
-    a recipe, by (id of the one in `systems`, the numbers); variants: models as a run has them, by (id of the one in
-    `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job, plan),
-    beside the model and the system, which are so kept and leave their identity to no other."""
+    """Objects that rows of one table share, made at first use. equipped: systems whose software has numbers of a
+    recipe, by (id of the one in `systems`, the numbers); variants: models as a run has them, by (id of the one in
+    `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job, plan), with
+    the model and the system, which are kept so that their ids stay unique."""
 
     systems: dict[tuple[object, ...], Platform] = field(default_factory=dict)
     equipped: dict[tuple[object, ...], Platform] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class SharedRuns:
     shares: dict[tuple[object, ...], tuple[Model, Platform, float]] = field(default_factory=dict)
 
     def variant(self, model: Model, mtp_layers: int, *, trained: bool) -> Model:
-        """The model of `models` with so many prediction layers; trained: as layers of the step (`as_trained`)."""
+        """The model of `models` with `mtp_layers` prediction layers; trained: as layers of the step (`as_trained`)."""
         key = (id(model), mtp_layers, trained)
         if key not in self.variants:
             changed = model if mtp_layers == model.mtp_layers else replace(model, mtp_layers=mtp_layers)
@@ -74,8 +74,8 @@ class SharedRuns:
         return self.variants[key]
 
     def as_recipes_say(self, system: Platform, recipe: Mapping[str, float]) -> Platform:
-        """The system of `systems` with the software's numbers that a recipe states, which are then of no fact, and of
-        no fit."""
+        """The system of `systems` with the software's numbers from a recipe, which then belong to no fact and no
+        fit."""
         own = {name: recipe[name] for name in STACK_NUMBERS if name in recipe}
         in_order = bool(recipe.get("device_order"))
         if not own and not in_order:
@@ -97,7 +97,7 @@ class SharedRuns:
         return self.equipped[key]
 
     def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
-        """`memory_share`, once for rows that repeat a run."""
+        """`memory_share`, computed once for rows that repeat a run."""
         key = (id(model), id(system), job, plan)
         if key not in self.shares:
             self.shares[key] = model, system, memory_share(model, system, job, plan)
@@ -149,7 +149,8 @@ class CoarseFit:
         return self.bytes_(tp, pp, ep, n, mb, cp) <= self.system.hbm_usable_B
 
     def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
-        """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""
+        """The smallest TP that fits and that the heads allow. least: devices that must share a sequence so that the
+        batch feeds all."""
         heads = math.gcd(*(layer.attention.num_heads for layer in self.model.layers))
         choices = [t for t in _powers(most) if heads % t == 0 and most % t == 0] or [1]
         choices = [t for t in choices if t >= least] or choices[-1:]

@@ -32,8 +32,8 @@ STATED_BY_CONVENTION = (
     "model: n_kv_heads",
     "model: plain MLP",
 )
-"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully
-specified."""
+"""First words of inferred fields that follow from the software, the model's family or arithmetic: with these the row
+stays fully specified."""
 
 
 TOPOLOGY = re.compile(
@@ -61,8 +61,8 @@ bytes per parameter in which gradients are reduced and kept, and of the loss per
 the host's memory."""
 
 RECIPE_NUMBERS = ("document", "mtp_layers", "device_order", *STACK_NUMBERS)
-"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, 1 where groups
-on a torus are counted off in the order of devices, and `STACK_NUMBERS`."""
+"""Numbers without a column that a recipe may set: mean tokens of packed documents, prediction blocks trained, 1 where
+groups on a torus follow the order of devices, and `STACK_NUMBERS`."""
 
 OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 """Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an
@@ -72,14 +72,13 @@ activation."""
 _NameNote = TypedDict(
     "_NameNote", {"stack": str, "release": str, "columns": list[str], "pattern": str, "and": NotRequired[str]}
 )
-"""The software of a row in one of whose `columns` the pattern is found, and `and` in its source's name too where it is
-given. stacks: stack. releases: release; the first group of the pattern is the number of the release; without one,
-`release` names it whole."""
+"""The software of a row where the pattern is found in one of `columns`, and `and` (if given) in the name of its source.
+stacks: stack. releases: release; the first group of the pattern is its number, else `release` is its whole name."""
 
 
 class RowNote(TypedDict, total=False):
-    """What is known of rows by patterns of their columns. match: by column; one pattern alone is of the model's name,
-    and stands beside `notes`, one of the notes. set: cells, or numbers of a recipe; batch: sequences of a step."""
+    """Knowledge about rows whose columns have certain patterns. match: patterns by column; a single pattern is for the
+    model's name, and `notes` for the notes. set: cells, or numbers of a recipe; batch: sequences of a step."""
 
     match: Required[dict[str, str] | str]
     notes: str
@@ -90,7 +89,7 @@ class RowNote(TypedDict, total=False):
 
 
 class _Notes(TypedDict):
-    """`row_notes.yaml`, each part of which is known by the content of a row."""
+    """The parts of `row_notes.yaml`, which match rows by content."""
 
     stacks: list[_NameNote]
     releases: list[_NameNote]
@@ -110,7 +109,7 @@ def _file() -> _Notes:
 def notes_on(
     part: Literal["models", "recipes", "batches", "misprints", "refused"], row: PublishedRow
 ) -> Iterator[RowNote]:
-    """The notes of a part that are about a row. A row that changes meanwhile is asked as it is then."""
+    """The notes of a part that match a row. Each match sees the row's latest changes."""
     for note in _file()[part]:
         match = note["match"]
         patterns = {"model_name": match, "notes": note.get("notes", "")} if isinstance(match, str) else match
@@ -132,8 +131,8 @@ def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
 
 
 def release_of_row(row: PublishedRow, facts: Facts) -> str | None:
-    """The release of software that a row names, of those that have recipes: a repaired one (26.02.01) that has none of
-    its own is as the one that it repairs; of software without a number the newest that was out by the row's date."""
+    """The release of software that a row names, among releases with recipes. A repair (26.02.01) without its own recipe
+    counts as the release that it repairs; without a number, the newest by the row's date counts."""
     known = releases(facts)
     for note in _file()["releases"]:
         name, pattern = note["release"], note_pattern(note["pattern"])
@@ -162,7 +161,7 @@ def _windowless(mixer: Mixer) -> Mixer:
 
 
 def stated_flop_per_token(row: PublishedRow, model: Model, seq: int) -> float:
-    """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
+    """The source's FLOP per token, forward and backward, by the words of `flop_convention`.
 
     levanter: no layer has a window. halved: 3 x forward with causal attention halved. hardware: 4 x forward of the
     layers (one recompute) plus 3 x head, full attention. Otherwise 3 x forward with the full attention square, the
@@ -183,16 +182,16 @@ def stated_flop_per_token(row: PublishedRow, model: Model, seq: int) -> float:
 
 
 _LENGTHS = tuple(2**i for i in range(9, 18))
-"""Tokens of a sequence, among which that of a printed MFU is looked for."""
+"""Sequence lengths that are tried for a printed MFU."""
 
 _ALIKE, _UNLIKE = 0.05, 0.1
-"""How far FLOP a token may be from those of a printed MFU, which is rounded, and how far those of any other length must
-be from them."""
+"""How far FLOP per token may be from a printed MFU's, which is rounded, and how far every other length must be from
+it."""
 
 
 def length_of_mfu(row: PublishedRow, system: System, model: Model) -> int | None:
-    """Tokens of a sequence, a power of two, whose FLOP a token are those that a printed MFU counts at a printed rate;
-    None where the row does not print both, or where no length or more than one fits."""
+    """Sequence length, a power of two, whose FLOP per token match a printed MFU at a printed rate; None where the row
+    does not print both, or where not exactly one length fits."""
     mfu, rate = row.get("mfu_reported_pct"), row.get("tokens_per_s_total")
     if not mfu or not rate:
         return None

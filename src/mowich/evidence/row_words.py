@@ -1,7 +1,7 @@
 """Words of a training row -> what they mean: precision, task, weight sharding, recompute, yes and no.
 
-Each column has a closed list of words (and free text beside them: "fp8 (delayed)", "ZeRO-1 within 8"). A word that is
-not in the list is refused; a default in its place would be the answer to another run.
+Each column has a closed list of words, with free text allowed around them: "fp8 (delayed)", "ZeRO-1 within 8". Any
+other word is refused; a default in its place would describe another run.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ _NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvf
 
 
 _PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
-"""Words for the recipe of matrix products; what stands beside them ("fp8 (delayed)", "Autocast:BF16+SR") is free
-text."""
+"""Words for the recipe of matrix products; the text around them ("fp8 (delayed)", "Autocast:BF16+SR") is free."""
 
 
 def precision_of(text: str, system: System) -> tuple[str, str]:
     """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
-    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has. Raises
+    narrower one that the chip has. A recipe without a rate on the chip is read as the nearest with one. Raises
     RefusedError for other words."""
     word = text.casefold()
     how = ""
@@ -73,14 +72,14 @@ def is_autocast(text: str) -> bool:
 
 
 def attention_of_words(text: str, *, is_moe: bool) -> Recipe | None:
-    """What a precision says of the format of attention ("nvfp4 (+ fp8 attention settings)")."""
+    """The format of attention in the words of a precision ("nvfp4 (+ fp8 attention settings)")."""
     if not re.search(r"fp8 attention", text, re.IGNORECASE):
         return None
     return Recipe("", {"attention": "fp8"}, "the precision", is_default=False, is_moe=is_moe)
 
 
 TASK_WORDS = ("pretrain", "sft", "lora")
-"""What trains: every weight from scratch or on, every weight on packed examples, or adapters."""
+"""Words for what trains: every weight (new or continued), every weight on packed examples, or adapters."""
 
 
 _Task = Literal["pretrain", "sft", "lora"]
@@ -112,7 +111,7 @@ ZERO_WORDS = (
     "FULL_SHARD",
     "SHARD_GRAD_OP",
 )
-"""Words for what the data ranks share of weights, gradients and optimizer."""
+"""Words for what the data ranks shard: weights, gradients, optimizer."""
 
 
 def zero_of(text: str) -> int | None:
@@ -134,14 +133,14 @@ def zero_of(text: str) -> int | None:
     if has_word(word, "ddp", "none", "no", "off", "replicated"):
         return 0
     if re.search(r"\w=-?\d", word):
-        return None  # axes of a mesh, none of which shards weights: what the software does by default is filled in
+        return None  # axes of a mesh that shard no weights: the software's default is filled in
     raise refusal("fsdp_zero", text, ZERO_WORDS)
 
 
 def sharding_group(text: str, *, data: int, unit: int, server: int, experts: int = 1) -> int | None:
-    """Data ranks of a group in which the row's words shard; None where they shard over all `data` ranks, or say
-    nothing. A number of shards counts, or one of copies; words alone mean the data ranks of a scale-up unit (or slice,
-    or rack), and plain HSDP those of a server. experts: an axis of the mesh beside FSDP's, which shards too.
+    """Data ranks of a sharding group in the row's words; None where they shard over all `data` ranks, or say nothing. A
+    number of shards or of copies counts. Words alone mean the data ranks of a scale-up unit (or slice, or rack), and
+    plain HSDP those of a server. experts: a second sharding axis of the mesh next to FSDP's.
 
     >>> sharding_group("ZeRO-1 within 8", data=32, unit=8, server=8)
     8
@@ -200,7 +199,7 @@ def recompute_of(text: str) -> str | None:
 
 
 def allocated_B(notes: str) -> float | None:
-    """Bytes that a program says its allocator held at most; None where the notes state no memory. Programs in PyTorch
+    """The most bytes that a program's allocator held, from the notes; None where they state no memory. PyTorch programs
     print 2^30 bytes as "GB".
 
     >>> allocated_B("memory 8.40 GB; GBS derived") == 8.4 * 2**30, allocated_B("memory is tight")
@@ -214,7 +213,7 @@ YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 
 
 def switch_of(column: str, text: str) -> bool | None:
-    """What a column of yes and no says, None when it says nothing. Raises RefusedError for other words."""
+    """The value of a yes-or-no column, None where it is blank. Raises RefusedError for other words."""
     word = text.casefold().strip()
     if not word:
         return None

@@ -51,18 +51,17 @@ from mowich.software.recipes import newest, recipe_for
 from mowich.software.stack import Platform, equip
 
 MISREAD_MEMORY = 8.0
-"""Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of
-published rows does not depend on the need; rows at 2 to 6 times are real runs, whose offload and policies are not
-modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was misprinted lie at 8 to 26 times."""
+"""Need over the device's memory from which a plan counts as misread and the row is refused. Up to twice the memory,
+errors of published rows do not depend on the need; rows at 2 to 6 times are real runs, whose offload and policies are
+not modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was misprinted lie at 8 to 26 times."""
 
 ONE_STAGE_MEMORY = 1.5
-"""Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is
-then filled in."""
+"""Need over the device's memory from which a topology in words must have had a pipeline that it does not name. The
+pipeline is then filled in."""
 
 
 _LONG = 16384
-"""Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch
-feeds."""
+"""Sequence length from which context parallelism, not a pipeline, uses devices that the batch cannot feed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +69,9 @@ class Case:
     """A row, filled in. measured is in the unit of `metric`; measured_step_s is the same figure as seconds per step of
     `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state.
     fully_specified: the model, layout, batch, precision and recompute were all stated. memory_share: what the plan
-    needs over what the device has, by `plans.memory`; memory_plan: the plan that this is of, `plan` unless the row
-    leaves open how it fitted (`row_plan.frugal_plans`); allocated_B: what its program says that its allocator held.
-    source, date and kind are the row's own words."""
+    needs over what the device has, by `plans.memory`; memory_plan: the plan of that share, `plan` unless the row leaves
+    open how it fitted (`row_plan.frugal_plans`); allocated_B: bytes that its program's allocator held. source, date and
+    kind are the row's own words."""
 
     id: str
     chip: str
@@ -205,8 +204,8 @@ class _Reader(MendedCells):
         return self.known.as_released(self.facts, system, precision, recipe)
 
     def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> tuple[float, Plan]:
-        """What the plan needs over what the device has, and the plan that this is of. Raises RefusedError for a plan
-        that was misread; names one that does not fit, or that fits only by what the row leaves open."""
+        """(memory that the plan needs over the device's, the plan of that share). Raises RefusedError for a misread
+        plan; `inferred` names a plan that does not fit, or fits only by choices that the row leaves open."""
         share = self.known.share(model, system, job, plan)
         if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
             if self.misprinted_pp:
@@ -253,7 +252,7 @@ class _Reader(MendedCells):
                     has_recipe=False,
                 )
             except UserError as error:
-                if self.row.get("stack") and error.field == "stack":  # the same mistake, in the words of a table
+                if self.row.get("stack") and error.field == "stack":  # the same mistake in a table's words
                     raise refusal("stack", self.stack, error.allowed or ()) from error
                 raise RefusedError(error.line()) from error
             if network:  # the row states the network between its servers
@@ -338,8 +337,8 @@ class _Reader(MendedCells):
         return None
 
     def misprinted_batch(self, batch: float, seq: int) -> float:
-        """The batch, or the one that the printed rate and step time give, where the data ranks do not divide the first
-        and do divide the second."""
+        """The batch; where the data ranks do not divide it, the batch from the printed rate and step time if they
+        divide that."""
         dp, step, rate = self.degree("DP"), self.number("step_time_s"), self.number("tokens_per_s_total")
         if not dp or not step or not rate or batch % dp == 0:
             return batch
@@ -403,10 +402,10 @@ class _Reader(MendedCells):
         return plan, batch
 
     def data_ranks(self, dp: int, cp: int, ep: int, devices: int) -> None:
-        """Says what a stated DP counts: sources count replicas of the model, ranks that share gradients (x CP), or
-        replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded model.
-        A smaller count that divides the devices is a misprint, as devices and the other degrees leave one value. Raises
-        RefusedError for any other: more ranks than there are say that the devices are not those."""
+        """Says what a stated DP counts: sources count replicas of the model, ranks that share gradients (x CP),
+        replicas of the experts (/ EP), or replicas of a sharded model. A smaller count that divides the devices is a
+        misprint, because devices and the other degrees leave one value. Raises RefusedError for any other count: more
+        ranks than that need other devices."""
         stated = self.degree("DP")
         if stated is None or stated == dp:
             if stated is None:
@@ -469,9 +468,8 @@ class _Reader(MendedCells):
         self, fits: CoarseFit, batch: float | None, accumulate: int | None, mb: int | None
     ) -> tuple[int, int, int, int]:
         """(tp, pp, cp, ep). Weight-sharding stacks need none of them; Megatron takes the least tensor and pipeline
-        parallelism that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and
-        micro-batch are known, so is the number of devices that share a micro-batch, and TP, PP and CP split just
-        that."""
+        parallelism that fits, and expert parallelism across the scale-up domain. Batch, accumulation and micro-batch,
+        where known, give the number of devices that share a micro-batch, which TP, PP and CP split."""
         sharded, n = self.is_sharded, fits.system.devices
         tp, pp, cp, ep = (self.degree(c) for c in ("TP", "PP", "CP", "EP"))
         dp = None if sharded else self.degree("DP")  # FSDP sources print replicas only
@@ -489,13 +487,13 @@ class _Reader(MendedCells):
         return tp, pp, cp, ep or 1
 
     def _sharing(self, n: int, batch: float | None, accumulate: int | None, mb: int | None) -> float:
-        """Devices of n that share a micro-batch; 0 where the row does not say enough."""
+        """Devices of n that share a micro-batch; 0 where the row leaves this open."""
         return n * accumulate * (mb or 1) / batch if batch and accumulate and not self.is_sharded else 0.0
 
     def _rest(
         self, fits: CoarseFit, batch: float | None, tp: int, ep: int, pp: int | None, cp: int | None
     ) -> tuple[int, int]:
-        """(pp, cp) beside the other two degrees. pp, cp: as the row states them."""
+        """(pp, cp), given the other two degrees. pp, cp: as the row states them."""
         n, sharded = fits.system.devices, self.is_sharded
         shared = n // (tp * (pp or 1) * max(1, round(batch))) if batch and not sharded else 1
         if cp is None and shared > 1 and fits.seq >= _LONG and n % (tp * (pp or 1) * shared) == 0:
@@ -529,7 +527,7 @@ class _Reader(MendedCells):
         return tp, pp, cp
 
     def _usual_tp(self, fits: CoarseFit, batch: float | None, pp: int, cp: int, ep: int) -> int:
-        """Tensor parallelism where nothing of the row says it. pp, cp, ep: as the row states them, else 1."""
+        """Tensor parallelism where the row does not state it. pp, cp, ep: as the row states them, else 1."""
         if self.is_sharded or self.is_moe:
             shards = f"not stated: {self.stack} shards weights over the data ranks"
             self.fill("tp", 1, shards if self.is_sharded else "not stated: experts are spread instead")
@@ -603,7 +601,8 @@ class _Reader(MendedCells):
         return mb, batch
 
     def chunks(self, model: Model, pp: int, rounds: float) -> int:
-        """Model chunks per stage where the row does not say: modern Megatron interleaves about 4 deep from PP 4 on."""
+        """Model chunks per stage where the row does not state them: modern Megatron interleaves about 4 deep from PP 4
+        on."""
         if self.stack not in ("megatron", "megatron-2025") or pp < 4 or rounds < pp:
             return 1
         for vpp in (4, 5, 3, 6, 2, 7):  # Megatron may count the embedding and the loss as layers
@@ -612,11 +611,11 @@ class _Reader(MendedCells):
         return 1
 
     def kind(self) -> str:
-        """Model and stack, as errors are told by."""
+        """Model and stack, which group the errors."""
         return "lora" if self.is_frozen else f"{'moe' if self.is_moe else 'dense'} {self.stack}"
 
     def measured(self, model: Model, system: Platform, job: TrainJob) -> tuple[str, float, float]:
-        """(metric, its figure, the time of a step that follows from it, s)."""
+        """(metric, its figure, the step time from it, s)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
         metrics = table_form("training").metrics

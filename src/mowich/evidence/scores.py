@@ -1,8 +1,7 @@
-"""How far predictions are from measurements: the score of one row, statistics of many, and the errors of rows that were
-left out of the fit.
+"""How far predictions are from measurements: the score of one row, statistics of many, and the errors of rows left out
+of the fit.
 
-Training and serving are scored in the same form. What is predicted, and from which rows, is the work of `validate` and
-`serving_validate`.
+Training and serving are scored in the same form; `validate` and `serving_validate` make the predictions.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FITTED_TO: Mapping[str, str] = {
     TRAINIUM: "serving on Trainium",
     TRAINIUM_COLLECTIVES: "collectives on Trainium",
 }
-"""Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
+"""Shipped rows -> `LeftOut.work` of their errors when they are left out of the fit."""
 
 PASS_METRIC = "pass_ms"
 """Metric of measured passes of whole models: milliseconds of one pass."""
@@ -42,7 +41,7 @@ KERNEL_ERRORS = "kernels"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryScore(Keyed):
-    """Bytes that a program's allocator held of a device: as the row states, and as predicted with the 90% range."""
+    """Bytes of a device that a program's allocator held: stated by the row, and predicted with the 90% range."""
 
     KEYS = "measured predicted low high ratio abs_error"
 
@@ -69,13 +68,12 @@ class MemoryScore(Keyed):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult(Keyed):
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric. measured,
-    predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
-    grade: D on chips to whose family no constant was fitted, else C. stack: who served, with which kernels, where the
-    row says it ("": not stated).
-    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of
-    that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
-    not, offload or a policy that is not modelled ran, and the row is scored apart. memory: of rows that state it.
-    Unsupported rows have a reason and no figures."""
+    predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step. grade: D on chips to
+    whose family no constant was fitted, else C. stack: who served, with which kernels ("": not stated). hand_tuned: on
+    Trainium, the figure of the plan with hand-tuned kernels; hand_tuned_coverage: share of that time for which such
+    kernels were timed. fits_memory: whether the plan fits its device by our memory model; others ran offload or a
+    policy that is not modelled, and are scored apart. memory: where the row states it. Unsupported rows have a reason
+    and no figures."""
 
     KEYS = (
         "id status reason metric measured predicted low high ratio abs_error chip source kind fully_specified "
@@ -106,7 +104,7 @@ class RowResult(Keyed):
 
     @classmethod
     def unsupported(cls, row: PublishedRow, *, metric: str, source: str, reason: str) -> RowResult:
-        """A row that is refused, without figures. source: the row's group of sources."""
+        """A refused row without figures. source: the row's group of sources."""
         return cls(
             id=row["id"],
             reason=reason,
@@ -120,8 +118,8 @@ class RowResult(Keyed):
 
     @classmethod
     def refused(cls, row: PublishedRow, reason: str, *metrics: str, source: str = "source") -> list[RowResult]:
-        """A row that is refused, once for each of the metrics that it states, once in all where it states none.
-        source: the column of its source."""
+        """Results of a refused row, one for each metric that it states, and one where it states none. source: the
+        column of its source."""
         known = [metric for metric in metrics if metric] or ["none"]
         return [cls.unsupported(row, metric=one, source=row.get(source, ""), reason=reason) for one in known]
 
@@ -140,8 +138,8 @@ class RowResult(Keyed):
         fully_specified: bool = True,
         stack: str = "",
     ) -> RowResult:
-        """A row of times, or of watts, beside what is predicted of it; refused where that is unknown. scale: of both,
-        to the metric's unit; source: the column of its source."""
+        """A row of times or watts with its prediction; refused where that is unknown. scale: from both to the metric's
+        unit; source: the column of its source."""
         if predicted.value is None:
             return cls.refused(row, predicted.reason or "unknown", metric, source=source)[0]
         return cls(
@@ -163,7 +161,7 @@ class RowResult(Keyed):
 
     @property
     def status(self) -> str:
-        """ "ok", or "unsupported" where there is a reason why there are no figures."""
+        """ "ok", or "unsupported" for a row with a reason and no figures."""
         return "unsupported" if self.reason else "ok"
 
     @property
@@ -195,8 +193,8 @@ def scored_rows(
     predict: Callable[[list[C]], Iterable[Sequence[RowResult] | str]],
     refuse: Callable[[PublishedRow, str], Sequence[RowResult]],
 ) -> list[RowResult]:
-    """The results of every row in order. cases: what each row is, or why it is refused; predict: the results of each
-    case, or why it has none."""
+    """The results of every row in order. cases: the case of each row, or why it is refused; predict: the results of
+    each case, or why there are none."""
     found = iter(predict([case for case in cases if not isinstance(case, str)]))
     out: list[RowResult] = []
     for row, case in zip(rows, cases, strict=True):
@@ -276,9 +274,9 @@ class Validation(Shown):
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
-        sorted by name; memory, of the bytes, where rows state them; by_stack and by_stack_and_chip where rows state a
-        stack; by_family of reinforcement learning; by_model of passes of whole models. Only answered rows are known
-        to fit or not."""
+        sorted by name; memory, for rows that state bytes; by_stack and by_stack_and_chip where rows state a stack;
+        by_family for reinforcement learning; by_model for passes of whole models. Only answered rows are known to fit
+        or not."""
         found: Summaries = {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
@@ -349,10 +347,10 @@ def summarise(rows: Iterable[RowResult | MemoryScore]) -> Summary:
 class LeftOut:
     """Errors of rows that were left out of the fit. work: a word of `FITTED_TO`, "serving" or "kernels"; what: the
     number predicted; unit: what was left out whole, "groups", "sources", "series" or "families"; of: what the rows of a
-    group have in common; chip: whose rows alone these are, "" of all; family: of kernels, whose alone; median, p90: of
-    max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too
-    (None: not kept; of kernels and collectives the widths are those of all); command, date: what made the entry and
-    when, where the rows do not ship."""
+    group have in common; chip: only its rows ("": of all chips); family: only these kernels; median, p90: of max(ratio,
+    1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too (None: not
+    kept; kernels and collectives have the widths of all rows); command, date: what made the entry and when, for rows
+    that do not ship."""
 
     work: str
     what: str
@@ -374,9 +372,9 @@ class LeftOut:
 
 
 def left_out() -> tuple[LeftOut, ...]:
-    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off.
-    `make accuracy` writes those of training, `tools/fit_serving.py --page` those of serving, `tools/fit_neuron.py
-    --write` those of serving on Trainium, `make kernel-accuracy` those of kernels."""
+    """The errors of published rows left out of the fit, which show how far a new prediction may be off. `make accuracy`
+    writes those of training, `tools/fit_serving.py --page` those of serving, `tools/fit_neuron.py --write` those of
+    serving on Trainium, `make kernel-accuracy` those of kernels."""
     return tuple(e for e in _kept_errors() if not e.chip)
 
 
@@ -390,7 +388,7 @@ def _kept_errors() -> Iterable[LeftOut]:
 
 
 def left_out_file() -> Path:
-    """Where the errors of rows that were left out of the fit stand."""
+    """The file of errors of rows left out of the fit."""
     return Path(str(resources.files("mowich.facts") / "published" / "left_out.json"))
 
 

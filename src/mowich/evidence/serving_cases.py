@@ -1,4 +1,4 @@
-"""Published serving cases as columns: what the fit of the constants, `validate` and the accuracy page all evaluate."""
+"""Published serving cases as columns, for the fit of the constants, `validate` and the accuracy page."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Cases:
         return np.asarray(total(decode_step(self.shapes, costs.at_published(), load, decoding)) / load.accepted)
 
     def room(self, constants: Floats) -> tuple[Floats, Floats]:
-        """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and
-        with all of the memory for weights and cache [n]."""
+        """Sequences that the cache of a rank group of every case holds: after the engine's own reserve, and with all of
+        the memory for weights and cache [n]."""
         _, engine, load = self._around(constants)
         bare = replace(engine, memory_share=np.ones(len(self.users)), reserve_B=np.zeros(len(self.users)))
         beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
@@ -77,7 +77,7 @@ class Cases:
 
 
 def _served(case: ServingCase, facts: Facts) -> Served:
-    """The part of a case that its constants depend on."""
+    """The part of a case that decides its constants."""
     return Served(
         model=case.model,
         arch=case.arch,
@@ -121,7 +121,7 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
 
 
 def class_of(case: ServingCase) -> Class:
-    """What a case is to the rows beside it."""
+    """The class of a case among measured rows."""
     return class_of_worker(
         case.model,
         case.arch,

@@ -1,11 +1,11 @@
 """Rows of serving measurements, read and checked as a whole: whether a plan fits its device, and whether a row agrees
 with itself.
 
-`serving_rows` reads a row alone. Memory needs the constants of an engine, which are evaluated for all rows at once; so
-what asks for memory stands here. Users of a closed loop either decode or wait: of `users` users the share TTFT / (TTFT
-+ (output - 1) TPOT) waits, by Little's law. A row whose users wait for longer than the prompts of all of them could
-take, with room in the cache, waits for something that it does not state. A reader's error statistics are protected by
-refusing such rows with the reason, not by counting them: no model of the plan that is stated can meet them.
+`serving_rows` reads a row alone. Checks of memory are here, because they need the constants of an engine, which are
+evaluated for all rows at once. Users of a closed loop either decode or wait: of `users` users the share TTFT / (TTFT +
+(output - 1) TPOT) waits, by Little's law. A row whose users wait for longer than the prompts of all of them could take,
+with room in the cache, waits for something that it does not state. Such rows are refused with the reason and not
+counted as errors, because no model of the stated plan can meet them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System
 
 LONG_WAIT_S = 5.0
-"""A TTFT below this is never called unexplained: fixed times of start, tokeniser and network reach some seconds."""
+"""A TTFT below this never counts as unexplained: fixed times of start, tokeniser and network reach some seconds."""
 DECODING_SHARE = 0.45
 """Share of the users with room in the cache who must decode on average. Published rows that prompts keep busy lie from
 0.54 up; rows with a cap on the running batch, or with the warm-up inside the TTFT, at 0.16 to 0.35."""
@@ -75,7 +75,7 @@ def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[Servi
 
 
 TWICE = 1.05
-"""Two times per token of one plan and load that differ by more are of two runs."""
+"""Two times per token of one plan and load that differ by more come from two runs."""
 
 
 def shorter_of_two(rows: Sequence[PublishedRow]) -> list[bool]:
@@ -123,7 +123,7 @@ def _with_narrow_caches(
 
 def _too_fast(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, str]]:
     """(index, reason) of every case whose own rates contradict its users: those that decode by Little's law cannot be
-    served in the TPOT that the row states. Not asked where several tokens a step may be accepted."""
+    served in the TPOT that the row states. Cases that may accept several tokens a step are left out."""
     shares = {
         i: share
         for i, case in enumerate(cases)
@@ -183,11 +183,11 @@ def decoding_share(case: ServingCase) -> float | None:
 
 
 def _checked(case: ServingCase, room: Room) -> ServingCase | str:
-    """The case with what is known about its memory and its waits, or why it is refused.
+    """The case, completed with its memory and its waits, or why it is refused.
 
-    Refused for memory is what no engine can hold: weights and one sequence above all the memory that programs may use.
-    What fits there and not beside the reserve of our constants is answered and marked (`memory_share`): that room is a
-    small difference of large numbers.
+    A case is refused for memory where no engine can hold it: weights and one sequence exceed all the memory that
+    programs may use. A case that fits only without the reserve of our constants is answered and marked
+    (`memory_share`): that room is a small difference of large numbers.
     """
     if room.alone < 1.0:
         return (
@@ -214,7 +214,7 @@ def _checked(case: ServingCase, room: Room) -> ServingCase | str:
             f" {decoding:.0f} of {case.users:g} users decode (Little's law), and the cache holds {room.beside:.0f}: a"
             " cap on the running batch or a warm-up that is not stated"
         )
-    is_cold = "ttft_ms" in case.skip  # by what is known of its run; a wait of unknown cause may be for a cap alone
+    is_cold = "ttft_ms" in case.skip  # by what is known of its run; an unknown wait may come from a cap alone
     if waits and ttft_s > explained_s and room.beside >= case.users and not is_cold:
         why = (
             f"ttft_ms: '{case.measured['ttft_ms']:g}' is {ttft_s / explained_s:.1f} times what the prompts of all"

@@ -1,9 +1,9 @@
-"""What a row of serving measurements does not say and its campaign, its scripts or its release do.
+"""What the campaign, scripts or release of a row of serving measurements state and the row does not.
 
-`facts/published/serving_notes.yaml` holds these notes with their sources, by the content of rows and never by their
-id: names of engines and models, rows that are left out, how requests are made, how ranks are spread, what an engine is
-started with, formats of caches, kernels, guesses, and how graphs of Trainium were compiled. A note is of a row whose
-columns have all of its patterns and whose run meets all of its conditions (`is_noted`).
+`facts/published/serving_notes.yaml` holds these notes with their sources, by the content of rows and never by their id:
+names of engines and models, rows that are left out, how requests are made, how ranks are spread, what an engine is
+started with, formats of caches, kernels, guesses, and how graphs of Trainium were compiled. A note belongs to a row
+whose columns match all its patterns and whose run meets all its conditions (`is_noted`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mowich.units import is_digits
 
 class ServingNote(TypedDict, total=False):
     """A note. The first keys are patterns of the columns of their name; the next, to `twice`, are conditions of the run
-    (`_CONDITIONS`); all others are what is known of it. script: where this is said.
+    (`_CONDITIONS`); all others are facts about it. script: the source of these.
 
     engines, stacks: engine, pattern: of the name or word; batch "static": one that starts together and is not refilled.
     rules: exclude: why a row is left out; skip, reason: metrics of it that are, and why.
@@ -103,8 +103,8 @@ class ServingNote(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotedRun:
-    """What notes ask of a run. lengths: nominal tokens of a prompt and of an answer; users: of the whole worker;
-    is_shorter: its time per token is the shorter of two that were measured under one plan and load."""
+    """The properties of a run that notes read. lengths: nominal tokens of a prompt and of an answer; users: of the
+    whole worker; is_shorter: its time per token is the shorter of two that were measured under one plan and load."""
 
     lengths: tuple[float, float] = (0.0, 0.0)
     users: float = 0.0
@@ -116,10 +116,10 @@ class NotedRun:
 
 
 PATTERN_COLUMNS = ("source", "chip", "mode", "framework", "model", "date", "notes", "precision")
-"""Columns of a row that a note may have a pattern of."""
+"""Columns of a row for which a note may have a pattern."""
 
 _LAST_DATE = "9"
-"""Words in the place of a date sort behind every date."""
+"""Sorts after every date; stands in for words that are not a date."""
 
 _CONDITIONS: Mapping[str, Callable[[ServingNote, NotedRun, str], bool]] = {
     "starts": lambda note, run, date: note["starts"] <= date <= _LAST_DATE,
@@ -153,7 +153,7 @@ def is_noted(note: ServingNote, row: PublishedRow, run: NotedRun | None = None) 
 
 
 def first_note(notes: Sequence[ServingNote], row: PublishedRow, run: NotedRun | None = None) -> ServingNote:
-    """The first of the notes that is about a row and its run; an empty one where none is."""
+    """The first note about a row and its run; an empty one without any."""
     empty: ServingNote = {}
     return next((note for note in notes if is_noted(note, row, run)), empty)
 
@@ -165,14 +165,14 @@ NotePart = Literal[
 
 @cache
 def notes_of(part: NotePart) -> Sequence[ServingNote]:
-    """The notes of a part of `serving_notes.yaml`, the first of which counts."""
+    """The notes of a part of `serving_notes.yaml`; the first match counts."""
     found: Sequence[ServingNote] = shipped_yaml(_FILE)[part]
     return found
 
 
 @cache
 def _other_names() -> Mapping[str, str]:
-    """Names of models that tables use -> names of ours."""
+    """Names of models in tables -> our names."""
     found: Mapping[str, str] = shipped_yaml(_FILE)["models"]
     return found
 
@@ -188,7 +188,7 @@ _SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|mxfp4|bf16|int4|awq|gptq|w8a8|hf|v0\.\
 
 @cache
 def find_model(name: str) -> Model:
-    """A model by the name that a table uses, with suffixes of precision taken off. Raises UserError."""
+    """A model by its name in a table, without suffixes of precision. Raises UserError."""
     tried = name
     while True:
         try:
@@ -205,8 +205,8 @@ def find_model(name: str) -> Model:
 
 
 def stack_note(stack: str) -> ServingNote | None:
-    """What notes say of a word of the column `stack` (who serves, with which kernels); None where a row states none.
-    Raises RefusedError for a word that is not known."""
+    """The note on a word of the column `stack` (who serves, with which kernels); None where a row states none. Raises
+    RefusedError for an unknown word."""
     if not stack:
         return None
     for note in notes_of("stacks"):
@@ -216,7 +216,7 @@ def stack_note(stack: str) -> ServingNote | None:
 
 
 def engine_of(framework: str) -> str:
-    """The engine whose constants a framework's name asks for. Raises RefusedError for one that is not known."""
+    """The engine whose constants a framework's name selects. Raises RefusedError for an unknown name."""
     for note in notes_of("engines"):
         if re.search(note["pattern"], framework, re.IGNORECASE):
             return note["engine"]
@@ -243,14 +243,14 @@ _FIRST_HALF = 2.0
 
 
 def rounds_of(campaign: ServingNote, users: float, stat: str = "") -> float:
-    """Requests of each of so many users; inf where none of the first, that all users ask together, is in the statistic
-    of a time to first token: a median of more than two rounds, as "median" or "p50" in its column."""
+    """Requests of each user. inf where the first round, which all users send together, does not reach the statistic of
+    the TTFT: a median ("median" or "p50" in its column) of more than two rounds."""
     rounds = min(float(campaign["rounds"]), campaign.get("requests", math.inf) / users)
     return math.inf if rounds > _FIRST_HALF and stat.strip().lower() in _MEDIANS else rounds
 
 
 SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "acceptance")
-"""Words for speculative decoding; lengths and rates beside them are read where they are stated."""
+"""Words for speculative decoding; stated lengths and rates around them are read too."""
 
 
 def speculates_by(text: str) -> bool:
@@ -265,9 +265,8 @@ def speculates_by(text: str) -> bool:
 
 
 def speculation_of(row: PublishedRow, campaign: str, run: NotedRun) -> tuple[bool, float | None, str]:
-    """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled
-    in). Searches of a campaign ran some plans and loads with guesses by their configuration, and their rows do not say
-    which."""
+    """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled in).
+    A campaign's searches ran some plans and loads with guesses, and their rows do not state which."""
     spec = cell_text(row, "spec_decode")
     stated = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
     accept = float(stated[1]) if stated else None
@@ -281,15 +280,15 @@ def speculation_of(row: PublishedRow, campaign: str, run: NotedRun) -> tuple[boo
 
 
 def budget_of(note: ServingNote, prompt: float) -> float | None:
-    """Prompt tokens of a step at most; None where it is not known. prompt: nominal tokens of one."""
+    """Most prompt tokens of a step; None where unknown. prompt: nominal tokens of a prompt."""
     return max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt + note.get("more", 0.0)) or None
 
 
 def stated_launch(note: ServingNote, *, prompt: float, moe: str) -> LaunchSettings:
-    """What a row's engine was started with: a schedule that looks for new requests only every so many steps, or that
-    lets a prompt wait for others, makes the time to first token longer by steps of the decoding users. prompt: nominal
-    tokens of one; moe: kernels of its experts, "" where no note says. What a script that is known does not say is what
-    the engine does by itself; of a row without a script nothing is stated."""
+    """The launch settings of a row's engine. A schedule that looks for new requests only every few steps, or lets a
+    prompt wait for others, adds steps of the decoding users to the TTFT. prompt: nominal tokens of a prompt; moe:
+    kernels of its experts, "" without a note. A known script that leaves out a setting means the engine's default; a
+    row without a script states nothing."""
     if not note:
         return replace(NOTHING_STATED, moe=moe or None)
     return LaunchSettings(
@@ -304,7 +303,7 @@ def stated_launch(note: ServingNote, *, prompt: float, moe: str) -> LaunchSettin
 
 
 def spread_ranks(note: ServingNote, tp: int, dp: int, ep: int) -> tuple[int, int, int, list[str]]:
-    """(tp, dp, ep, how they were read): the ranks of tp spread as the script says where the row says nothing of it."""
+    """(tp, dp, ep, how they were read): where the row does not say how the ranks of tp are spread, the script does."""
     if dp > 1 or tp == 1 or "spreads" not in note:
         return tp, dp, ep, []
     said = note.get("script", "its script")
@@ -342,7 +341,7 @@ class CompiledGraph:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What is said of the row in `inferred`."""
+        """The words about the graph in `inferred`."""
         batch = (f"compiled batch={self.batch:g} (each step computes it)",) if self.batch else ()
         return (*batch, *((f"disputed: {self.disputed}",) if self.disputed else ()))
 

@@ -1,5 +1,5 @@
-"""Measured points of serving, for pictures: what a user saw and what a chip gave, of the table that ships, as
-`validate` reads it."""
+"""Measured points of serving for pictures: the speed of a user and of a chip, from the shipped table as `validate`
+reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MeasuredDot:
 
 @cache
 def _cases() -> tuple[tuple[PublishedRow, ServingCase], ...]:
-    """The rows that are compared in both metrics, each with how it is read."""
+    """The rows that are compared in both metrics, each with its case."""
     facts = load_facts()
     rows = read_csv(published(TRAINIUM), facts)
     read = zip(rows, read_serving_cases(rows, facts), strict=True)
@@ -40,7 +40,7 @@ def _cases() -> tuple[tuple[PublishedRow, ServingCase], ...]:
 
 @cache
 def _chip(system_id: str) -> str | None:
-    """The chip of a system that ships."""
+    """The chip of a shipped system."""
     facts = load_facts()
     return chip_of(facts, system_id) if system_id in facts.ids("systems") else None
 

@@ -1,9 +1,9 @@
-"""Over how many ranks one row of serving measurements spread its model, and how many users each of them has.
+"""Over how many ranks a row of serving measurements spread its model, and how many users each rank has.
 
 Of a disaggregated row, prefill workers compute the prompts and decode workers the answers. It states how many workers
 each pool has (`prefill_workers`, `decode_workers`) and the plan of a worker, in the columns `decode_tp` ... or in the
 words of `parallel_note` ("decode: num_workers=4 tp_size=8 attention_dp_size=1 ..."). Users are spread evenly: each
-decode worker has its share of the concurrency. What is left is a row of one decode worker, that is read like any other.
+decode worker has its share of the concurrency. The result is a row of one decode worker, which is read like any other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mowich.machines.system import System
 class RowRanks:
     """How a row was spread. users: requests in flight per rank of attention data parallelism; in_flight: in all of
     them, None where the row states only a batch; is_static: a batch that starts together and is not refilled; chips:
-    what the ranks need; inferred: what was repaired or filled in."""
+    that the ranks need; inferred: repairs and filled-in fields."""
 
     tp: int
     pp: int
@@ -64,7 +64,7 @@ def read_ranks(
         pp=pp,
         dp=dp,
         ep=ep,
-        users=max(1.0, concurrency / dp) if concurrency else float(batch or 0.0),  # fewer than ranks: some rest
+        users=max(1.0, concurrency / dp) if concurrency else float(batch or 0.0),  # fewer than ranks: some ranks idle
         in_flight=concurrency,
         is_static=is_static,
         chips=_chips_of(tp, dp, pp, None if how else cell_number(row, "n_chips"), one),
@@ -96,8 +96,8 @@ _PLAN_OF_ID = re.compile(r"_tp(\d+)_ep(\d+)(?=_|\b)")
 
 
 def plan_of_id(text: str, tp: int, dp: int, ep: int) -> tuple[int, int, int, str] | None:
-    """(tp, dp, ep, what was repaired) by the id of a row, whose tp are its ranks, where its cells equal tp x ep of
-    that: they are folded. None where the id states no plan, or another.
+    """(tp, dp, ep, what was repaired) by the id of a row, where its cells equal tp x ep of the id and are therefore
+    folded. None where the id states no plan, or another.
 
     >>> plan_of_id("dsr1_c64_tp2_ep2_7", 4, 1, 2), plan_of_id("dsr1_c64_tp4_ep2_7", 4, 1, 2)
     ((2, 1, 2, 'tp=2 (folded: the id of the row says tp2_ep2)'), None)

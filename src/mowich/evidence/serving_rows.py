@@ -1,10 +1,10 @@
 """One row of serving measurements -> one `ServingCase`: what served, how it was spread, under which load, and what was
 measured.
 
-Tables fold plans (tp already multiplied by ep), leave the cache format, the rounds and speculation open, and mix
-campaigns. Each rule here names what it repaired or filled in (`inferred`); a row that cannot be read honestly is
-refused with a reason, by a rule about its content (here, in `serving_checks` and in
-`facts/published/serving_notes.yaml`), never by its id. Nothing here looks at a predicted time.
+Tables fold plans (tp already multiplied by ep), leave out the cache format, the rounds and speculation, and mix
+campaigns. Each rule here names its repair (`inferred`); a row that cannot be read honestly is refused with a reason, by
+a rule about its content (here, in `serving_checks` and in `facts/published/serving_notes.yaml`), never by its id.
+Nothing here looks at a predicted time.
 """
 
 from __future__ import annotations
@@ -166,9 +166,9 @@ def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) ->
 
 
 WIDE_CACHE = "kv=bf16 (not stated)"
-"""What is said of a row that states no format of its cache."""
+"""Words for a row that states no format of its cache."""
 GUESSED_CACHE = "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
-"""What is said of one whose campaign lets its format be guessed."""
+"""Words for a row whose campaign suggests the format of its cache."""
 
 
 def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
 
 
 def check_mode(mode: str) -> None:
-    """Raises RefusedError for a load that lengths and concurrency do not describe, and for an unknown kind of load."""
+    """Raises RefusedError for a load of an unknown kind, or that lengths and concurrency do not describe."""
     if mode and not has_word(mode, *MODE_PATTERNS):
         raise refusal("mode", mode, MODES)
     if mode.startswith("MLPerf"):
@@ -200,9 +200,8 @@ def check_mode(mode: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    """What was asked of the machine of a row. row: as it is read on: of a disaggregated pool, that of its decode
-    worker; lengths: tokens of a prompt and of an answer; skip: metrics not to score, with the reason; inferred: what
-    was filled in."""
+    """The load on the machine of a row. row: for a disaggregated pool, the row of its decode worker; lengths: tokens of
+    a prompt and of an answer; skip: metrics not to score, with the reason; inferred: what was filled in."""
 
     row: PublishedRow
     lengths: tuple[float, float]
@@ -212,7 +211,7 @@ class _Load:
 
 
 def _load_of(row: PublishedRow) -> _Load:
-    """What a row asks of its machine. Raises RefusedError with the reason."""
+    """The load of a row. Raises RefusedError with the reason."""
     mode = row.get("mode") or ""
     table_form("serving").check_whole(row)
     inferred = [] if mode else ["mode=online (not stated)"]

@@ -1,4 +1,4 @@
-"""Predicted against measured for tables of serving: `validate` hands a file with serving columns to this module.
+"""Predicted against measured for tables of serving, which `validate` hands to this module.
 
 Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants, shifted by
 the measured rows around it; each metric that it states is one result. Rows that cannot be read are refused with a
@@ -54,7 +54,7 @@ def shifts_of(cases: Sequence[ServingCase], facts: Facts) -> tuple[dict[str, Flo
 
 
 def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[RowResult]]:
-    """Results of cases, by case."""
+    """The results of each case."""
     table = gather_cases(cases, facts)
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     shift, width = shifts_of(cases, facts)
@@ -95,14 +95,14 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
 
 
 def _values(case: ServingCase, ttft: float, tpot: float, output: float) -> dict[str, float]:
-    """What a case's times come to, by metric. ttft, tpot: seconds; output: tokens of an answer."""
+    """The metrics of a case from its times. ttft, tpot: seconds; output: tokens of an answer."""
     speed = case.users * case.plan.dp * output / (ttft + (output - 1.0) * tpot) / case.chips
     return {"tpot_ms": 1e3 * tpot, "ttft_ms": 1e3 * ttft, "output_tok_s_per_chip": speed}
 
 
 def _other_caches(cases: Sequence[ServingCase], facts: Facts, steady: Steady) -> dict[int, tuple[float, float]]:
-    """Of each case whose format of the cache is a guess, (TTFT, TPOT) in the other format over those in this one:
-    memory that holds half the sequences makes users wait who would not."""
+    """For each case with a guessed format of the cache, (TTFT, TPOT) in the other format over those in this one: users
+    wait where memory holds half the sequences."""
     at = [i for i, case in enumerate(cases) if case.other_cache]
     if not at:
         return {}
@@ -114,7 +114,7 @@ def _other_caches(cases: Sequence[ServingCase], facts: Facts, steady: Steady) ->
 
 
 def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
-    """Seconds of TPOT by part; correction: what measured rows around the case shift it by."""
+    """Seconds of TPOT by part; correction: the shift by measured rows around the case."""
     parts = {name: float(value[i]) for name, value in steady.tpot_parts.items()}
     return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
 
@@ -130,7 +130,8 @@ def _result(
     parts: Mapping[str, float] | None = None,
     reason: str | None = None,
 ) -> RowResult:
-    """half: ln half-width of its range; move: ln of what the other format of a guessed cache gives over this one."""
+    """half: ln half-width of its range; move: ln of the figure with the other format of a guessed cache over this
+    one."""
     ratio = None
     if measured and predicted:
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted

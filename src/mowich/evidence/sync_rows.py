@@ -1,7 +1,7 @@
 """Published times of weight synchronisation: a row of measurements becomes a sync, or is refused with the reason.
 
-A row says its method in the words of its framework (`words.yaml`); what it does not state (GPUs, ranks) follows from
-its degrees. Rows of methods that no law here is of are refused.
+A row states its method in the words of its framework (`words.yaml`); its degrees give unstated GPUs and ranks. Rows of
+methods without a law here are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mowich.sums import float_sum
 
 
 class _Words(TypedDict):
-    """What `words.yaml` says of a sync."""
+    """The part of `words.yaml` about a sync."""
 
     methods: Mapping[str, Mapping[str, SyncMethod]]
     colocated: Mapping[str, SyncMethod]
@@ -58,7 +58,7 @@ def stated_parts_s(found: SyncTimes, left_out: frozenset[SyncPart]) -> float:
 
 def read_sync(row: Mapping[str, str], facts: Facts) -> SyncCase:
     """The sync of a row, by the columns of published rows of reinforcement learning. Raises UserError with the reason
-    for a row that no law here can be asked about: its method, model or hardware is not stated or not known."""
+    for a row whose method, model or hardware is not stated or not known."""
     words: _Words = words_of_rows("sync")
     framework, said = row["framework"], row["sync_method"]
     method = words["methods"].get(framework, {}).get(said)
@@ -114,7 +114,7 @@ def _count(cell: str) -> int:
 
 
 def _degrees(text: str, row: Mapping[str, str], side: str) -> dict[str, int]:
-    """Degrees of a side: of its text "EP4 TP2 DP2", else of its columns."""
+    """Degrees of a side, from its text "EP4 TP2 DP2", else from its columns."""
     said = {name.lower(): int(n) for name, n in re.findall(r"\b(TP|PP|CP|EP|DP)(\d+)", text)}
     return {
         name: said.get(name) or _count(row.get(f"{side}_{name}", "")) or 1 for name in ("tp", "pp", "cp", "ep", "dp")

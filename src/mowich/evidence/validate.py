@@ -1,4 +1,4 @@
-"""Predicted against measured: every row of a table of published training steps, and how far off we are.
+"""Predicted against measured: every row of a table of published training steps, and our errors.
 
 `validate_rows` reads a CSV (the shipped one by default), turns each row into a case (`rows`), predicts it with the plan
 that the row states, and summarises the errors by chip and source. It refuses rows that it cannot model, with a reason,
@@ -46,7 +46,7 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
 
 
 def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
-    """Every row of a table with what is predicted of it."""
+    """Every row of a table with its prediction."""
     rows = read_csv(file, facts)
     return Rows(_PREDICTED.get(table_kind(rows[0]), _validate_training)(rows, facts))
 
@@ -74,7 +74,7 @@ _PREDICTED: Mapping[TableKind, Callable[[Sequence[PublishedRow], Facts], Sequenc
     "forward": validate_forward,
     "collectives": validate_collectives,
 }
-"""Kind of table -> what predicts its rows; those of training, `_validate_training`."""
+"""Kind of table -> the function that predicts its rows; `_validate_training` does the others."""
 
 
 def steps_of(cases: Iterable[Case]) -> dict[object, OneStep]:
@@ -92,14 +92,14 @@ def steps_of(cases: Iterable[Case]) -> dict[object, OneStep]:
 
 
 def run_of(case: Case) -> object:
-    """What cases that are the same run share. Good while the cases are kept: system and model are told by their
-    identity."""
+    """The key that cases of the same run share. Valid while the cases are kept, because it holds the ids of system and
+    model."""
     return (id(case.system), id(case.model), case.job, case.plan)
 
 
 def with_hand_tuned(rows: Iterable[RowResult]) -> tuple[RowResult, ...]:
-    """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated
-    once."""
+    """The rows; those of Trainium also have the time with hand-tuned kernels. A run that several rows repeat is
+    evaluated once."""
     known: dict[object, HandTuned] = {}
     out = []
     for row in steps(list(rows), "predicting hand-tuned kernels"):
@@ -149,7 +149,7 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
 
 
 def score_memory(case: Case, facts: Facts) -> MemoryScore:
-    """What the plan of a row takes in its program's allocator, beside what the row states."""
+    """The memory of a row's plan in its program's allocator, and the memory that the row states."""
     found = allocated(facts, case.system, case.plan, memory_of(case.model, case.system, case.job, case.plan))
     assert case.allocated_B is not None
     return MemoryScore(
@@ -158,9 +158,9 @@ def score_memory(case: Case, facts: Facts) -> MemoryScore:
 
 
 def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
-    """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was
-    fitted (its `product_16` is an estimate): on top of the error of the formulas. Empty for others, whose error on
-    rows left out holds it already."""
+    """Change of ln(step time) at both ends of each uncertain fact, for a chip to whose family no constant was fitted
+    (its `product_16` is an estimate). It adds to the error of the formulas. Empty for others: their error on rows left
+    out includes it."""
     if facts.fact(f"devices.{case.system.family}.product_16").grade != "D":
         return []
     found = moves(

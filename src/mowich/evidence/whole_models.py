@@ -27,7 +27,7 @@ class MeasuredGain:
 
 @cache
 def measured_gains() -> tuple[MeasuredGain, ...]:
-    """Every model that stands there for both chips, in the order of the file.
+    """Every model with times for both chips, in the order of the file.
 
     >>> [f"{g.gain:.2f}" for g in measured_gains()][:2]
     ['1.11', '1.27']

@@ -1,1 +1,2 @@
-"""Which systems for which work, per period: what to buy, rent and assign, what binds, and how robust that is."""
+"""Plans of a fleet by period: which systems to buy, rent and assign to which work, the limits, and how robust the plan
+is."""

@@ -1,9 +1,9 @@
-"""From a solved programme to an answer: orders, assignment, what binds and what one more of it is worth, one vendor
-alone, and how robust it is.
+"""From a solved programme to an answer: orders, assignment, binding limits with their shadow prices, one vendor alone,
+and robustness.
 
 Each study is a function of a `FleetProblem` and its `TaskRates`. Shadow prices are those of the linear relaxation,
-where they are defined. Draws take every price and speed from its own 90% range, log-normal on either side; the error of
-a speed is common to all tasks of a system, because it mostly comes from what is not known of the chip.
+where they are defined. Draws take every price and speed from its own 90% range, log-normal on either side; all tasks of
+a system share the error of its speed, because it mostly comes from unknown properties of the chip.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Resale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """chips at work on a task in one period, mean of the day, and the share of its work of that period (or of all its
-    tokens) that they do."""
+    """chips at work on a task in one period, mean of the day, and their share of its work of that period (or of all its
+    tokens)."""
 
     task: str
     system: str
@@ -81,8 +81,8 @@ class Assignment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """A constraint that holds the first goal back. shadow_price: USD saved, or tokens or USD gained, by one more of it
-    (a demand: one per cent less, or more where the unit says so); unit: of that price. kind, subject: as the row of the
-    programme says them: "capacity", "trn2 at cloud"."""
+    (a demand: one per cent less, or more where the unit says so); unit: of that price. kind, subject: from the row of
+    the programme: "capacity", "trn2 at cloud"."""
 
     constraint: str
     shadow_price: float
@@ -94,8 +94,8 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor(Keyed):
-    """The best plan on one stack alone. value: of the first goal, None where there is no plan, with the reason; over:
-    how much worse that is than the plan, as a share of it."""
+    """The best plan on one stack alone. value: of the first goal, None without a plan, with the reason; over: how much
+    worse it is than the best plan, as a share."""
 
     KEYS = "stack goal objective=value over:finite reason:none"
 
@@ -108,7 +108,7 @@ class Vendor(Keyed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUse(Keyed):
-    """Chips of a system in one period: there, at work, and the MWh that they draw (None: power unknown)."""
+    """Chips of a system in one period: installed, at work, and the MWh that they draw (None: power unknown)."""
 
     KEYS = "system unit_chips period chips=there busy idle MWh=mwh"
 
@@ -121,7 +121,7 @@ class PeriodUse(Keyed):
 
     @property
     def idle(self) -> float:
-        """Chips there and not at work."""
+        """Installed chips that are not at work."""
         return max(0.0, self.there - self.busy)
 
 
@@ -176,8 +176,8 @@ def _taken(
 def answer_of(
     problem: FleetProblem, rates: TaskRates, programme: Programme, solution: Solution, *, whole: bool
 ) -> Answer:
-    """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no
-    plan."""
+    """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it breaks a
+    rule."""
     orders, work, keeps = _taken(programme, problem, solution.x)
     let = {(s, t): float(solution.x[c]) for s, columns in programme.layout.sold.items() for t, c in enumerate(columns)}
     if whole:
@@ -221,7 +221,7 @@ def answer_of(
 def _ordered(
     problem: FleetProblem, offers: Sequence[Offer], units: Mapping[tuple[str, str, str, int], float]
 ) -> tuple[ChipOrder, ...]:
-    """What is bought and rented, by offer and period. units: of (system, kind, site, period)."""
+    """Purchases and rentals by offer and period. units: of (system, kind, site, period)."""
     unit_chips = {c.name: c.unit_chips for c in problem.choices}
     lines = []
     for offer in offers:
@@ -269,7 +269,7 @@ def _rounded(units: float) -> float:
 
 
 def _times(task: FleetTask, assign: Sequence[Assignment], labels: Sequence[str]) -> float:
-    """What is done of a task over what it asks."""
+    """The done work of a task over the asked work."""
     mine = [a for a in assign if a.task == task.name]
     if task.kind != "serve":
         return float_sum(a.share for a in mine)
@@ -278,7 +278,7 @@ def _times(task: FleetTask, assign: Sequence[Assignment], labels: Sequence[str])
 
 
 def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[PeriodUse, ...]:
-    """Chips there and at work, and energy, by system and period."""
+    """Installed chips, chips at work, and energy, by system and period."""
     layout, out = programme.layout, []
     for choice in problem.choices:
         mine = [(n, p) for n, p in enumerate(layout.pools) if p.choice is choice]
@@ -364,14 +364,14 @@ def _together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tuple[Binding, ...]:
-    """The constraints with a shadow price, dearest first; what only ties variables together is left out, but the units
-    that stand where work is made most of them."""
+    """The constraints with a shadow price, dearest first; rows that only tie variables together are left out, except
+    installed units where a goal maximises work."""
     silent = TIES - ({"capacity"} if programme.first in WORK_GOALS else set()) | {"one system", "run"}
     out = []
     for says, dual in zip(programme.says, duals, strict=True):
         if says.kind in silent or abs(dual) < 1e-7:
             continue
-        more = says.unit.startswith("%") and dual < 0  # no more is welcome, and more would be better
+        more = says.unit.startswith("%") and dual < 0  # the cap on welcome work: more would be better
         unit = says.unit.replace("%", "% more", 1) if more else says.unit
         out.append(
             Binding(
@@ -387,15 +387,15 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
 
 
 SMALL_SHARE = 1e-5
-"""A smaller share of a run is left over by the tolerance of the solver."""
+"""A smaller share of a run is only the solver's tolerance."""
 
 LEAST_UNITS = 1e-4
-"""Least work of a task at any time, in units of its fastest system: with less, a solver's tolerance is of the same
-size, and no work would pass for enough."""
+"""Least work of a task at any time, in units of its fastest system: less is as small as the solver's tolerance, so that
+no work at all would count as enough."""
 
 
 def _refuse_too_little(problem: FleetProblem, rates: TaskRates) -> None:
-    """Raise UserError for a task that asks for so little that no plan can be told from none."""
+    """Raise UserError for a task so small that doing nothing would count as a plan."""
     choices = {choice.name: choice for choice in problem.choices}
     for workload in problem.workloads:
         periods = workload.last + 1 - workload.first
@@ -473,7 +473,7 @@ def solve_fleet(
     first = programme.first
     enough = best.goals[first] - GOAL_TIE * len(problem.goals) * max(1.0, abs(best.goals[first]))
     better = [s for s in alone.values() if isinstance(s, Solution) and s.goals[first] < enough]
-    if better:  # within the gap, one stack alone may be found to do better
+    if better:  # within the gap, one stack alone may do better
         found = min(better, key=lambda s: s.goals[first])
         stack = next(k for k, s in alone.items() if s is found)
         programme, found = on_one_stack(stack, problem.goals)
@@ -492,8 +492,8 @@ def solve_fleet(
 def _held_together(
     problem: FleetProblem, rates: TaskRates, runs: set[str], solve: Callable[[Programme], Solution]
 ) -> tuple[Programme, Solution]:
-    """The best plan in which no training run has a gap, and its programme. runs: those that are held together; the ones
-    that come out with a gap are added, until none does: what is held by itself costs no search."""
+    """The best plan in which no training run has a gap, and its programme. runs: held together from the start; runs
+    with a gap are added until none has one, so that the others cost no search."""
     while True:
         programme = formulate(problem, rates, runs)
         found = solve(programme)
@@ -516,8 +516,8 @@ def _has_gap(problem: FleetProblem, rates: TaskRates, programme: Programme, x: V
 
 
 def worse_by(value: float, best: float) -> float:
-    """How much worse a plan is than the best by a goal that is made least (work counts as negative), as a share of the
-    best; infinite where the best is nothing and the other something.
+    """How much worse a plan is than the best by a minimised goal (work counts as negative), as a share of the best;
+    infinite where the best is 0 and the other is not.
 
     >>> round(worse_by(3.0, 2.0), 6), round(worse_by(-3.0, -4.0), 6)
     (0.5, 0.25)

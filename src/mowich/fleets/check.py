@@ -1,8 +1,7 @@
-"""Is this answer a plan at all? Recomputed from the problem alone, with loops and no matrix: an independent check of
-every solution.
+"""An independent check that an answer is a plan, computed from the problem alone, with loops and no matrix.
 
-`violations` takes what the answer says (orders, units at work, stacks kept) and goes through the rules one by one. It
-shares no code with `solve`.
+`violations` takes the answer's orders, units at work and kept stacks, and checks the rules one by one. It shares no
+code with `solve`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from mowich.fleets.problem import CLOUD, LEAST_PACE, Choice, FleetProblem, Fleet
 from mowich.sums import float_sum
 
 SLACK = 1e-5
-"""Relative error that a solver's tolerance may leave."""
+"""Relative error that the solver's tolerance may leave."""
 
 _Orders = Mapping[tuple[str, str, str, int], float]
 """(system, kind, site, period) -> units ordered."""
@@ -22,7 +21,7 @@ _Work = Mapping[tuple[str, str, int], float]
 _Sold = Mapping[tuple[str, int], float]
 """(system, period) -> committed units let to others."""
 _There = Mapping[tuple[str, str, int], float]
-"""(system, site, period) -> units that stand there."""
+"""(system, site, period) -> installed units."""
 
 
 def violations(
@@ -39,7 +38,7 @@ def violations(
     """Every rule that an answer breaks, in words; empty for a plan.
 
     keeps: (workload, stack) -> 1 where kept; whole: orders must be whole units, runs have no gap; claimed: the tokens
-    and the revenue that the answer says it does.
+    and the revenue that the answer states.
     """
     sold = sold or {}
     there, cash = _standing(problem, orders, sold), _cash(problem, orders, sold)
@@ -66,9 +65,10 @@ def violations(
 
 
 def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -> float:
-    """Tokens that all workloads do, or what they bring: USD, net present ("revenue").
+    """Tokens that all workloads do, or their net present USD ("revenue").
 
-    Of serving, only what users send: the mean of the day. Of reinforcement learning, as far as its tasks keep step.
+    Serving counts only what users send, the mean of the day. Reinforcement learning counts as far as its tasks keep
+    step.
     """
     chips = {choice.name: choice.unit_chips for choice in problem.choices}
     total = 0.0
@@ -87,7 +87,7 @@ def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -
                 least = min(done[task.name] / task.tokens for task in workload.tasks)
                 done = {task.name: least * task.tokens for task in workload.tasks}
             worth = workload.worth_usd / (1 + problem.discount) ** (t / problem.periods_per_year)
-            first = done[workload.tasks[0].name]  # of reinforcement learning, a rollout brings
+            first = done[workload.tasks[0].name]  # in reinforcement learning a rollout brings it
             total += float_sum(done.values()) if goal == "tokens" else first * worth
     return total
 
@@ -97,7 +97,7 @@ def _above(value: float, limit: float) -> bool:
 
 
 def _standing(problem: FleetProblem, orders: _Orders, sold: _Sold) -> _There:
-    """How many units stand where: what one has, what is committed and not let to others, and what was ordered."""
+    """Installed units by place: those in hand, those committed and not let to others, and ordered ones."""
     there: dict[tuple[str, str, int], float] = {}
 
     def put(choice: Choice, place: str, t: int, units: float) -> None:
@@ -119,7 +119,7 @@ def _standing(problem: FleetProblem, orders: _Orders, sold: _Sold) -> _There:
 
 
 def _cash(problem: FleetProblem, orders: _Orders, sold: _Sold) -> list[float]:
-    """[T] what is paid for chips in each period, USD, less what others pay for those let to them."""
+    """[T] USD paid for chips in each period, less the rent from others."""
     cash = [0.0] * problem.num_periods
     for choice in problem.choices:
         for t in range(problem.num_periods):
@@ -139,7 +139,7 @@ def _cash(problem: FleetProblem, orders: _Orders, sold: _Sold) -> list[float]:
 
 
 def _of_orders(problem: FleetProblem, orders: _Orders, sold: _Sold, *, whole: bool) -> list[str]:
-    """Orders that are negative, in fractions or beyond supply; more let to others than is committed."""
+    """Orders that are negative, fractional or beyond supply, and units let to others beyond the committed ones."""
     wrong = []
     for key, units in orders.items():
         if units < -SLACK:
@@ -161,7 +161,7 @@ def _of_orders(problem: FleetProblem, orders: _Orders, sold: _Sold, *, whole: bo
 
 
 def _of_units(problem: FleetProblem, there: _There, fullest: Mapping[tuple[str, int], float]) -> list[str]:
-    """More units at work than stand anywhere. fullest: (system, period) -> units at work in the fullest hour."""
+    """More units at work than are installed. fullest: (system, period) -> units at work in the fullest hour."""
     wrong = []
     for (system, t), used in fullest.items():
         total = float_sum(units for (s, _, q), units in there.items() if s == system and q == t)
@@ -179,7 +179,7 @@ def _of_workload(
     *,
     whole: bool,
 ) -> list[str]:
-    """What a workload asks and does not get, and work of it where or when it may not be."""
+    """Missing work of a workload, and its work at a forbidden place or time."""
     wrong: list[str] = []
     choices = {c.name: c for c in problem.choices}
     window = range(workload.first, workload.last + 1)
@@ -220,8 +220,8 @@ def _of_workload(
 
 
 def _of_demand(problem: FleetProblem, workload: Workload, task: FleetTask, done: list[float]) -> list[str]:
-    """What a task asks and does not get, or gets beyond what is welcome where work is made most. done: [T] tokens/s
-    that run in each period."""
+    """Missing work of a task, or more than is welcome where a goal maximises work. done: [T] tokens/s in each
+    period."""
     most = workload.most if problem.counts_work else float("inf")
     if task.kind == "serve":
         out = []
@@ -240,8 +240,8 @@ def _of_demand(problem: FleetProblem, workload: Workload, task: FleetTask, done:
 
 
 def _of_steps(problem: FleetProblem, workload: Workload, done: list[list[float]]) -> list[str]:
-    """Reinforcement learning whose rollouts and updates are both done, but not in the same periods: what one has ahead
-    of the other is no step of it. done: tokens/s of each task in each period."""
+    """Reinforcement learning with rollouts and updates in different periods: work of one ahead of the other makes no
+    step. done: tokens/s of each task in each period."""
     shares = [
         min(speed[t] / task.tokens for task, speed in zip(workload.tasks, done, strict=True)) * problem.length_s
         for t in range(problem.num_periods)
@@ -254,7 +254,7 @@ def _of_steps(problem: FleetProblem, workload: Workload, done: list[list[float]]
 
 
 def _of_run(problem: FleetProblem, task: FleetTask, done: list[float]) -> list[str]:
-    """Periods between the first and the last of a training run in which it does next to nothing. done: [T] tokens/s."""
+    """Periods between the first and the last of a training run in which it does almost nothing. done: [T] tokens/s."""
     least, fullest = SLACK * task.tokens / problem.length_s, max(done)
     at_work = [t for t, speed in enumerate(done) if speed > least]
     return [
@@ -267,7 +267,7 @@ def _of_run(problem: FleetProblem, task: FleetTask, done: list[float]) -> list[s
 def _of_power(
     problem: FleetProblem, site: FleetSite, there: _There, fullest: Mapping[tuple[str, int], float]
 ) -> list[str]:
-    """Periods in which what stands at a site draws more than its cap."""
+    """Periods in which the units at a site draw more than its cap."""
     wrong = []
     for t, label in enumerate(problem.labels):
         drawn = 0.0
@@ -288,7 +288,7 @@ def _of_power(
 
 
 def _of_money(problem: FleetProblem, cash: list[float]) -> list[str]:
-    """Budgets that chips alone break. cash: [T] USD."""
+    """Budgets that the cost of chips alone exceeds. cash: [T] USD."""
     wrong = [
         f"{label}: {paid:g} USD for chips alone, budget {budget:g}"
         for label, paid, budget in zip(problem.labels, cash, map(float, problem.budget_per_period), strict=True)
@@ -300,8 +300,8 @@ def _of_money(problem: FleetProblem, cash: list[float]) -> list[str]:
 
 
 def _fullest_hour(tasks: Mapping[str, FleetTask], units: Mapping[str, float]) -> float:
-    """Units of a system that work in the fullest hour of the day: what is bound to hours, hour by hour, and no less
-    than the mean of the day with what takes any hour. units: task -> units at the peak of its day."""
+    """Units of a system that work in the fullest hour of the day: the tasks that are bound to hours, hour by hour, and
+    at least the mean of the day of all tasks. units: task -> units at the peak of its day."""
     mean = 0.0
     hours = [0.0] * 24
     for name, number in units.items():

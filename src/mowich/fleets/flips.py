@@ -15,17 +15,17 @@ from mowich.shown import Keyed
 
 
 def tied_leaders(found: Sequence[Flip]) -> dict[str, str]:
-    """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today
-    they tie."""
+    """Task -> the other system, where they tie today: the leader changes at the first step of a third system's price or
+    speed."""
     near = 1.03
     return {f.task: f.after for f in reversed(found) if 1 / near < f.at < near and f.system not in (f.before, f.after)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip(Keyed):
-    """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's
-    value where it happens; value: that value (USD per chip-hour, or tokens per second and chip); before, after: the
-    system that does most of the task."""
+    """A change of a task's leader when one number moves. what: "price" or "speed" of `system`; at: multiple of today's
+    value; value: that value (USD per chip-hour, or tokens per second and chip); before, after: the system that does
+    most of the task."""
 
     KEYS = "task system what at value:finite unit before after"
 
@@ -40,7 +40,7 @@ class Flip(Keyed):
 
 
 _RANGE = 4.0
-"""Flip points are looked for from a quarter to four times today's value."""
+"""Flip points are searched from a quarter to four times today's value."""
 
 
 def scaled(
@@ -90,8 +90,8 @@ def flips(
     only_system: str = "",
     what: Sequence[str] = ("price", "speed"),
 ) -> tuple[Flip, ...]:
-    """For each system's price and speed: the nearest multiple of it, either way, at which a task's largest share
-    changes hands; nearest first.
+    """For each system's price and speed, the nearest multiple, either way, at which a task's leader changes; nearest
+    first.
 
     The relaxation is solved at `steps` factors to either side, and between two that differ at their quarters: a factor
     is known to RANGE^(1 / 4 steps), 2.2%. Systems without an offer have no price to move.
@@ -129,7 +129,7 @@ def flips(
 def _leaders_at(
     session: Session, problem: FleetProblem, rates: TaskRates, system: str, what: str, factor: float
 ) -> dict[str, str] | None:
-    """Who leads each task when one thing is moved; None where there is no plan."""
+    """The leader of each task when one number is moved; None without a plan."""
     now, speeds = scaled(problem, rates, system, what, factor)
     programme = formulate(now, speeds)
     session.load(programme)
@@ -149,7 +149,7 @@ def _turns(
     steps: int,
     today: Mapping[str, str],
 ) -> list[tuple[str, float, str]]:
-    """(task, factor, new leader) of every task that changes hands going one way from today's value."""
+    """(task, factor, new leader) of every task whose leader changes in one direction from today's value."""
     known: dict[int, dict[str, str] | None] = {0: dict(today)}
 
     def who(quarter: int) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""What the columns of a fleet's programme cost and bring: money, energy, stacks kept, tokens and revenue, and the cash
+"""Costs and gains of the columns of a fleet's programme: money, energy, stacks kept, tokens and revenue, and the cash
 of each period."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ GWH_J = 3.6e12
 
 @dataclass(slots=True, kw_only=True)
 class ColumnCosts:
-    """What the columns cost and bring, as it is summed up. cost: net present USD of one unit of each column [n];
-    energy: J; stacks: stacks kept; tokens, revenue: tokens done, and net present USD that they bring; cash: USD paid in
-    each period [T, n]. The offsets are what is paid or drawn whatever is chosen."""
+    """Costs and gains of the columns while they are summed up. cost: net present USD of one unit of each column [n];
+    energy: J; stacks: stacks kept; tokens, revenue: tokens done, and their net present USD; cash: USD paid in each
+    period [T, n]. The offsets are paid or drawn under every choice."""
 
     cost: Vector
     energy: Vector
@@ -33,8 +33,8 @@ class ColumnCosts:
 def order_cost(problem: FleetProblem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
     """(net present USD of one unit, [T] cash of each period).
 
-    Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented:
-    price x chips x hours of the periods inside the horizon; what a term runs past the horizon is not charged.
+    Bought: the price when ordered, less the value not yet written off at the end (straight line over its life). Rented:
+    price x chips x hours of the periods inside the horizon; later periods are not charged.
     """
     discounts, cash = problem.discounts(), np.zeros(problem.num_periods)
     price = float(offer.price)
@@ -70,13 +70,13 @@ def column_costs(problem: FleetProblem, rates: TaskRates, at: Layout, size: int)
 
 
 def tokens_asked(problem: FleetProblem, task: FleetTask) -> float:
-    """Tokens that a task asks for over all periods: of serving, the mean of the day."""
+    """Tokens that a task asks for over all periods; for serving, by the mean of the day."""
     return task.tokens + float(task.tokens_per_s.sum()) * task.mean_load * problem.length_s
 
 
 def goal_units(problem: FleetProblem, costs: ColumnCosts) -> dict[str, float]:
-    """Goal -> what one of it is in its own unit, negative where it is made most. Money: what a typical order costs;
-    work: what all that is asked comes to."""
+    """Goal -> the size of its unit, negative for maximised goals. Money: cost of a typical order; work: all asked
+    work."""
     money = float(np.median(costs.cost[costs.cost > 0])) if (costs.cost > 0).any() else 1.0
     worth = {w.name: w.worth_usd for w in problem.workloads}
     asked = {t.name: tokens_asked(problem, t) for t in problem.tasks}
@@ -86,7 +86,7 @@ def goal_units(problem: FleetProblem, costs: ColumnCosts) -> dict[str, float]:
 
 
 def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
-    """Orders, what is committed, and what others pay for units let to them."""
+    """Adds orders, committed units, and the rent for units let to others."""
     by_name, discounts = {c.name: c for c in problem.choices}, problem.discounts()
     for offer, columns in zip(at.offers, at.orders, strict=True):
         for t in range(problem.num_periods):
@@ -104,7 +104,7 @@ def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
 
 
 def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: int, pool: ProgrammePool) -> None:
-    """What the units of a pool draw, at work and idle, and what that costs where electricity is ours to pay."""
+    """Adds the energy of a pool's units, at work and idle, and its cost where we pay for electricity."""
     power = pool.choice.power_W.value
     if power is None:
         return
@@ -145,7 +145,7 @@ def _add_stacks(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
 
 
 def _add_work(into: ColumnCosts, problem: FleetProblem, rates: TaskRates, at: Layout) -> None:
-    """Tokens that a column does, and what they bring: of reinforcement learning where its tasks keep step."""
+    """Adds the tokens of a column and their revenue; for reinforcement learning, where its tasks keep step."""
     discounts, chips = problem.discounts(), {c.name: c.unit_chips for c in problem.choices}
 
     def put(columns: ColumnNumbers, when: slice, tokens: float, usd: float) -> None:

@@ -1,6 +1,6 @@
-"""What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, it waits for the peak
-of the day, no more of its work is welcome, others that are paid for do its work with less energy, that work is not
-ported to its software, or all the work is done."""
+"""The idle chips of an answer, and why they idle: nobody asks for work then, they cannot do the asked work, they wait
+for the peak of the day, no more of their work is welcome, other paid chips do it with less energy, the work is not
+ported to their software, or all the work is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mowich.fleets.problem import WORK_GOALS, Choice, FleetProblem, TaskRates
 from mowich.sums import float_sum
 
 LEAST_IDLE = 0.005
-"""A smaller share of what stands is what whole units and whole periods leave over, and has no reason of its own."""
+"""A smaller idle share comes from whole units and whole periods, and gets no reason."""
 
 REASONS = ("nothing asked", "cannot", "night", "full", "stack", "dearer", "done")
 """Why a system stands idle in a period, in the order in which they are tried."""
@@ -21,10 +21,10 @@ REASONS = ("nothing asked", "cannot", "night", "full", "stack", "dearer", "done"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleSystem:
     """One system over all periods. chips: idle on average over the periods in which it stands; share: of its
-    chip-periods; reason: one of `REASONS`, that of most of its idle chips; reason_share: of its idle chip-periods that
-    have it; tasks: what the reason is about; others: who does these tasks instead; energy: their energy for a token
-    over its own, the mean by chips (None where power or the task is not known, or for another reason); cannot: tasks
-    that are asked for and that it has no speed for, each with the reason."""
+    chip-periods; reason: one of `REASONS`, that of most of its idle chips; reason_share: share of its idle chip-periods
+    with that reason; tasks: tasks that the reason is about; others: systems that do these tasks instead; energy: their
+    energy for a token over its own, the mean by chips (None where power or the task is unknown, or for another reason);
+    cannot: asked tasks without a speed on it, each with the reason."""
 
     system: str
     chips: float
@@ -51,7 +51,7 @@ class _Why:
 
 
 def idle_systems(problem: FleetProblem, rates: TaskRates, answer: Answer) -> tuple[IdleSystem, ...]:
-    """Every system with more than `LEAST_IDLE` of its chips idle, that with most idle chip-periods first."""
+    """Every system with more than `LEAST_IDLE` of its chips idle, the one with the most idle chip-periods first."""
     out = []
     for choice in problem.choices:
         mine = [u for u in answer.uses if u.system == choice.name]
@@ -138,8 +138,8 @@ def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice
 def _why_elsewhere(
     problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice, period: str, can: tuple[str, ...]
 ) -> _Why:
-    """Why tasks that a system can run are done on others: no port to its stack, more energy a token, or all is done.
-    can: these tasks."""
+    """Why other systems do the tasks that a system can run (`can`): no port to its stack, more energy per token, or all
+    work is done."""
     others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
     names = tuple(dict.fromkeys(a.system for a in others))
     tasks = tuple(dict.fromkeys(a.task for a in others))

@@ -1,4 +1,4 @@
-"""What a programme of a fleet is made of: where each variable stands, and what each row says. No formulas."""
+"""The layout of a fleet's programme: the place of each variable, and the meaning of each row. No formulas."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from mowich.fleets.problem import CLOUD, Choice, FleetSite, Offer, Vector
 
 TIES = frozenset({"use", "capacity", "port", "pick", "stack", "step", "on"})
-"""Kinds of rows that only tie variables together: they are nobody's limit, and no part of a conflict."""
+"""Kinds of rows that only tie variables together; they are no limit and no part of a conflict."""
 
 ColumnNumbers = NDArray[np.int64]
-"""Where variables stand in the programme; -1 where there is none."""
+"""Places of variables in the programme; -1 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Says:
-    """What a row of the programme says. kind and subject make the group; period: index or -1; unit: what one more of it
-    is called;
-    scale: how many units the right-hand side counts in (power in MW, units as they are)."""
+    """The meaning of a row of the programme. kind and subject make the group; period: index or -1; unit: name of one
+    more of it; scale: units that 1 of the right-hand side stands for (power in MW, units unscaled)."""
 
     kind: str
     subject: str
@@ -36,7 +35,7 @@ class Says:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgrammePool:
-    """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill
+    """Units of one system at one site. owned: at a site of ours, where we pay for electricity; offers: orders that fill
     it."""
 
     choice: Choice
@@ -47,7 +46,7 @@ class ProgrammePool:
 
     @property
     def holds_committed(self) -> bool:
-        """Whether what is committed stands here: rented, and in the cloud."""
+        """Whether committed units are here: rented, and in the cloud."""
         return not self.owned and self.site.name == CLOUD
 
 
@@ -63,11 +62,11 @@ class RunColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
-    -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
-    hour; the same columns where no task has a day. sold[system]: [T] committed units let to others, where they
-    can be. ports[workload, stack]: the columns of work that need the port. progress[workload]: [W] share of a workload
-    of reinforcement learning done in each period of its window. runs[workload]: training runs held together."""
+    """The place of each variable. work[task, system]: [T] columns, only where the task runs there and then (else -1),
+    in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest hour;
+    the same columns where no task has a day. sold[system]: [T] committed units let to others, where they can be.
+    ports[workload, stack]: the columns of work that need the port. progress[workload]: [W] share of a workload of
+    reinforcement learning done in each period of its window. runs[workload]: training runs held together."""
 
     work: Mapping[tuple[str, str], ColumnNumbers]
     busy: ColumnNumbers
@@ -86,9 +85,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> vector that is made least;
-    units: name -> what one of it is in USD, J, stacks or tokens, chosen so that its numbers are near one; negative for
-    what is made most. first: the goal that comes first."""
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> vector to minimise; units:
+    name -> its size in USD, J, stacks or tokens, chosen so that its numbers are near one; negative for maximised goals.
+    first: the first goal."""
 
     layout: Layout
     first: str
@@ -111,14 +110,13 @@ class Programme:
 
 
 def active_periods(offer: Offer, ordered: int, num_periods: int) -> slice:
-    """The periods in which what was ordered in a period is there: what is bought, to the end; what is rented, for its
-    term."""
+    """The periods in which an order of a period is installed: a purchase to the end, a rental for its term."""
     first = ordered + offer.delay
     last = num_periods if offer.kind == "buy" else min(num_periods, first + offer.term)
     return slice(min(first, num_periods), last)
 
 
 def standing(offer: Offer, period: int, num_periods: int) -> list[int]:
-    """The periods in which an order must be placed for its units to be there in a period."""
+    """The periods in which an order must be placed so that its units are installed in a period."""
     when = [active_periods(offer, q, num_periods) for q in range(num_periods)]
     return [q for q, there in enumerate(when) if there.start <= period < there.stop]

@@ -1,7 +1,7 @@
-"""The fleet question as data: periods, workloads, systems on offer, sites and money. No optimisation here and no speed
-typed in.
+"""The fleet question as data: periods, workloads, systems on offer, sites and money. It holds no optimisation and no
+speeds.
 
-`read_problem` turns a scenario file into a `FleetProblem`; how fast each task runs on each system arrives apart, as
+`read_problem` turns a scenario file into a `FleetProblem`; the speed of each task on each system comes separately, as
 `TaskRates` (a file that `studies.fleet` writes from `plan`, for training, and `plan --serve`, for serving). Periods are
 counted from 0; a vector over periods has shape [T]. Chips are counted in chips, purchases and rentals in units (an
 UltraServer, a rack, a pod slice), money in USD, energy in J.
@@ -29,7 +29,7 @@ from mowich.writing import write_file
 Vector = NDArray[np.float64]
 
 CLOUD = "cloud"
-"""The site of what is rented unless the offer names one: no power cap of ours, power in the price."""
+"""The site of rented units unless the offer names one: no power cap of ours, power in the price."""
 
 LENGTHS = {"month": 365.25 * 86400 / 12, "quarter": 365.25 * 86400 / 4, "year": 365.25 * 86400}
 PER_YEAR = {"month": 12, "quarter": 4, "year": 1}
@@ -40,26 +40,25 @@ HOURS = 24
 TASK_KINDS = ("train", "serve", "batch", "rl")
 
 GOALS = ("cost", "energy", "stacks")
-"""What is made least: net present USD, energy at the meter, software stacks kept."""
+"""Minimised goals: net present USD, energy at the meter, software stacks kept."""
 
 WORK_GOALS = ("tokens", "revenue")
-"""What is made most, from what is there and what the budget buys: tokens of all workloads, or what they bring (USD, net
-present)."""
+"""Maximised goals, with installed units and the budget: tokens of all workloads, or their net present USD."""
 
 GOAL_UNITS = {"cost": "USD", "energy": "J", "stacks": "stacks", "tokens": "tokens", "revenue": "USD"}
 """Goal -> the unit of its value."""
 
 LEAST_PACE = 0.25
-"""A training run does in every period between its first and its last at least this share of what it does in its fullest
-one: it goes on without a gap."""
+"""Between its first and its last period a training run does at least this share of its fullest period, so that it has
+no gap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetTask:
     """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at
-    the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed. day: load of each hour of
-    the day as a share of its peak (empty: flat); peak: that of the day over its mean, where only this is known;
-    any_hour: it takes chips in whatever hours others leave them."""
+    the peak of the day (0 outside the window); ask: the question to `plan` that finds its speed. day: load of each hour
+    of the day as a share of its peak (empty: flat); peak: peak of the day over its mean, where only this is known;
+    any_hour: it can use free chips in any hour."""
 
     name: str
     workload: str
@@ -78,21 +77,20 @@ class FleetTask:
 
     @property
     def mean_load(self) -> float:
-        """Tokens of a day over those of chips that are as busy all day as at its peak."""
+        """Tokens of a day over those of chips that work at its peak all day."""
         return self.day_mean / self.peak
 
     def hour(self, hour: int) -> float:
-        """Chips that it needs in an hour of the day, for each that is counted as its own; 0 where any hour will do."""
+        """Chips that it needs in an hour of the day, over the chips counted for it; 0 where any hour will do."""
         return 0.0 if self.any_hour else self.day[hour] if self.day else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """first, last: periods of its window, both inside. systems: names allowed (empty: all). porting_usd: cost per stack
-    that it runs on.
-    max_chips: at one time, all tasks together (0: no limit). most: how many times what is asked is welcome where work
-    is made most (inf: any). worth_usd: what a token brings, USD: of the output of serving, of training, of a
-    rollout. tenant: whose work it is."""
+    that it runs on. max_chips: at one time, all tasks together (0: no limit). most: times the asked work that is
+    welcome where a goal maximises work (inf: any). worth_usd: USD that a token brings: output of serving, training, or
+    a rollout. tenant: owner of the work."""
 
     name: str
     kind: str
@@ -120,8 +118,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supplied(Keyed):
-    """Chips that all the world gets, as facts have them. quarterly: chips a quarter, with the range; share: of them
-    that can be ordered here; fact: its path."""
+    """Chips for the whole world, from facts. quarterly: chips a quarter, with the range; share: of them that can be
+    ordered here; fact: its path."""
 
     KEYS = "fact quarterly share"
 
@@ -134,8 +132,8 @@ class Supplied(Keyed):
 class Offer:
     """Units for money. kind: "buy" or "rent". price: USD per unit to buy, USD per chip and second to rent. term:
     periods that a rental runs, or that a purchase is written off over; supply: [T] units that can be ordered in each
-    period; supplied: the facts that say so, None where the scenario does; delay: periods from order to use; site: where
-    they stand."""
+    period; supplied: the facts behind it, None where the scenario states it; delay: periods from order to use; site: of
+    the units."""
 
     system: str
     kind: str
@@ -150,11 +148,11 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power.
-    committed: [T] units of rent that are paid whether used or not, at committed_price; resale: share of that
-    price that a period of a unit brings when it is let to others (0: it cannot be). power_W: provisioned, per
-    chip, before PUE: what a cap feeds. drawn_share: of it, what a chip at work draws: what energy counts.
-    engine: what serves on it ("": that of the vendor's machines)."""
+    """A system on the table. have: site -> [T] units in hand, which cost only power. committed: [T] rented units that
+    are paid even when unused, at committed_price; resale: share of that price that a period of a unit brings when it is
+    let to others (0: it cannot be). power_W: provisioned, per chip, before PUE, which counts for caps. drawn_share:
+    share of it that a working chip draws, which counts for energy. engine: of serving ("": that of the vendor's
+    machines)."""
 
     name: str
     system: System
@@ -176,7 +174,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSite:
-    """cap_W: [T] at the meter (inf: none). electricity: USD per J for what is owned there."""
+    """cap_W: [T] at the meter (inf: none). electricity: USD per J for units owned there."""
 
     name: str
     cap_W: Vector
@@ -189,8 +187,7 @@ class FleetSite:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetProblem:
     """Everything but speeds. labels: of the periods. length_s: of one period. budget: USD in all, and [T] per period
-    (inf: none).
-    stack_usd: USD per period for every stack kept. demand_from: where the demand comes from ("": it is not said)."""
+    (inf: none). stack_usd: USD per period for every stack kept. demand_from: source of the demand ("": not stated)."""
 
     name: str
     labels: tuple[str, ...]
@@ -210,7 +207,7 @@ class FleetProblem:
 
     @property
     def counts_work(self) -> bool:
-        """Whether work beyond what is asked counts."""
+        """Whether work beyond the asked work counts."""
         return any(goal in WORK_GOALS for goal in self.goals)
 
     @property
@@ -223,8 +220,8 @@ class FleetProblem:
 
     @property
     def hours(self) -> tuple[int, ...]:
-        """The hours of the day in which the tasks may need most chips together: those that no other hour is at least
-        as high as for every task; none where every task is flat."""
+        """The hours of the day in which the tasks together may need most chips: no other hour is at least as high for
+        every task. None where every task is flat."""
         if not any(task.day for task in self.tasks):
             return ()
         loads = {h: tuple(task.hour(h) for task in self.tasks) for h in range(HOURS)}

@@ -1,9 +1,8 @@
 """The linear programme of a fleet question: variables, rows and goals as arrays. No solver here.
 
-`formulate` writes a `FleetProblem` and its `TaskRates`: what is ordered, which units work on which task, which stacks
-are kept. Work is measured as a share of what is asked, chips in units of purchase, money in what a typical order costs,
-so that the numbers are of like size. Every row knows in words what it says: shadow prices and conflicts speak with
-those words.
+`formulate` turns a `FleetProblem` and its `TaskRates` into orders, units at work on each task, and kept stacks. Work is
+a share of the asked work, chips are units of purchase, and money is in costs of a typical order, so that the numbers
+have similar sizes. Every row has its meaning in words, which shadow prices and conflicts use.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from mowich.fleets.problem import (
 from mowich.sums import float_sum
 
 HEADROOM = 1.01
-"""Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the
-demand's alone."""
+"""Work on a stack may be this share of the asked work: slightly over one, so that the shadow price of a demand belongs
+to the demand alone."""
 
 
 class _Builder:
@@ -87,7 +86,7 @@ class _Builder:
 
 
 def formulate(problem: FleetProblem, rates: TaskRates, runs: Collection[str] = ()) -> Programme:
-    """The programme of a problem. runs: the training runs that are held together; a programme in fractions holds none.
+    """The programme of a problem. runs: the training runs without a gap; a programme in fractions has none.
 
     Raises UserError (exit 3) where a workload runs on none of the systems allowed to it, with the reason for each.
     """
@@ -167,8 +166,8 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates, held: C
 def _decisions(
     build: _Builder, problem: FleetProblem, work: Mapping[tuple[str, str], ColumnNumbers]
 ) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int], dict[str, int]]:
-    """The columns that are yes or no: (workload, stack) that a workload is brought to a stack, (workload, system) that
-    it runs on that system alone, and stack that it is in use at all."""
+    """The yes-or-no columns: (workload, stack) where a workload is ported to a stack, (workload, system) where it runs
+    on that system alone, and stack where it is in use."""
 
     def yes_or_no() -> int:
         return int(build.columns(1, high=1.0, integer=True)[0])
@@ -238,7 +237,7 @@ def _work_columns(build: _Builder, problem: FleetProblem, rates: TaskRates) -> d
 
 
 def _rows(build: _Builder, problem: FleetProblem, rates: TaskRates, at: Layout) -> None:
-    """What holds but budgets: what is asked, what works, what stands, power, supply, stacks."""
+    """All rows except budgets: demand, use, capacity, power, supply, stacks."""
     for workload in problem.workloads:
         _demand(build, problem, workload, rates, at)
         if workload.name in at.runs:
@@ -260,8 +259,8 @@ def _rows(build: _Builder, problem: FleetProblem, rates: TaskRates, at: Layout) 
 
 
 def _use_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
-    """The work on a system is that of its units at work: in the mean of a day, and in each hour that has work of its
-    own."""
+    """The work on a system equals that of its units at work, in the mean of a day, and in each hour that has its own
+    work."""
     by_task, hours = {t.name: t for t in problem.tasks}, problem.hours
     for choice in problem.choices:
         mine = [i for i, p in enumerate(at.pools) if p.choice is choice]
@@ -278,7 +277,7 @@ def _use_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
 
 
 def _capacity_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
-    """Units at work in a pool, and let to others, are at most those that stand there."""
+    """Units at work in a pool and units let to others are together at most the installed units."""
     has_hours = bool(problem.hours)
     for number, pool in enumerate(at.pools):
         for t in range(problem.num_periods):
@@ -296,7 +295,7 @@ def _capacity_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
 
 
 def _budget_rows(build: _Builder, problem: FleetProblem, goals: ColumnCosts, money: float) -> None:
-    """What is paid in a period, and in all, is within the budget. money: the unit, USD."""
+    """Payments in a period, and in all, stay within the budget. money: the unit, USD."""
 
     def row(t: int, budget: float, paid: Vector, offset: float) -> None:
         says = Says(kind="budget", subject="", period=t, unit="$", scale=money)
@@ -335,8 +334,8 @@ def _pools(problem: FleetProblem, offers: Sequence[Offer], sites: Mapping[str, F
 
 
 def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:
-    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period, and where work is
-    made most no more than is welcome; on which stacks; on how many chips."""
+    """The demand of a workload, in shares: all tokens by its deadline, or its rate in every period, and at most the
+    welcome work where a goal maximises work; on which stacks; on how many chips."""
     by_name = {c.name: c for c in problem.choices}
     window = range(workload.first, workload.last + 1)
     most = workload.most if problem.counts_work else np.inf
@@ -356,7 +355,7 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
                     continue
                 if progress is None:
                     row = asked("demand", task.name, t)
-                else:  # as much of this task as of the others; more of it is no work
+                else:  # equal shares of all tasks; more of one alone is no work
                     step = Says(kind="step", subject=task.name, period=t, unit="% of it", scale=100.0)
                     row = build.row(0.0, 0.0 if problem.counts_work else np.inf, step)
                     build.add(row, progress[place], -1.0)
@@ -372,7 +371,7 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
 
 
 def _limit_rows(build: _Builder, workload: Workload, at: Layout, unit_chips: Mapping[str, float]) -> None:
-    """A workload that runs on one system picks one at most, and one with a limit of chips stays below it."""
+    """A single-system workload picks at most one system; a workload with a limit of chips stays below it."""
     if picks_of := [c for (w, _), c in at.picks.items() if w == workload.name]:
         build.add(
             build.row(-np.inf, 1.0, Says(kind="one system", subject=workload.name, period=-1, unit="system")),
@@ -406,7 +405,7 @@ def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rat
     ties = Says(kind="on", subject=workload.name, period=-1, unit="gap")
 
     def done(place: int, low: float, high: float, says: Says) -> int:
-        """A row of what is done in a period."""
+        """A row of the work done in a period."""
         row = build.row(low, high, says)
         for s, columns in mine.items():
             build.add(row, columns[workload.first + place], shares[s][workload.first + place])
@@ -425,7 +424,7 @@ def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rat
 
 
 def most_units(problem: FleetProblem, choice: Choice) -> Vector:
-    """[T] units of a system that can stand in a period, whatever is ordered: inf where supply has no limit."""
+    """[T] the most units of a system that can be installed in a period; inf where supply has no limit."""
     out = sum(choice.have.values(), start=np.zeros(problem.num_periods)) + choice.committed
     for offer in choice.offers:
         out = out + [
@@ -435,8 +434,7 @@ def most_units(problem: FleetProblem, choice: Choice) -> Vector:
 
 
 def share_per_unit(problem: FleetProblem, task: FleetTask, choice: Choice, rates: TaskRates) -> Vector:
-    """[T] share of what a task asks that one unit does in each period: of all its tokens, or of the rate asked for
-    then."""
+    """[T] share of a task's demand that one unit does in each period: of all its tokens, or of that period's rate."""
     rate = float(rates[task.name, choice.name].tokens_per_s_per_chip) * choice.unit_chips
     if task.kind == "serve":
         with np.errstate(divide="ignore"):
@@ -454,14 +452,13 @@ def _links(
     shares: Mapping[str, Vector],
     at: Layout,
 ) -> None:
-    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are
-    shares of one, so `HEADROOM` is as tight as a bound can be; where more is welcome, the chips that can stand are the
-    bound."""
+    """Work runs only on kept stacks, and on the picked system. Work and demand are shares of one, so `HEADROOM` is the
+    tightest bound; where more work is welcome, the chips that can be installed are the bound."""
     by_name = {c.name: c for c in problem.choices}
     window = slice(period, period + 1) if period >= 0 else slice(workload.first, workload.last + 1)
 
     def port(row: int, names: Sequence[str], chosen: int) -> None:
-        """Work on some systems, at most as much as can be where one thing is chosen."""
+        """Bounds work on some systems by a choice: none without it, the most possible with it."""
         most = HEADROOM
         if problem.counts_work and workload.most > 1:
             can = float_sum(float((shares[s] * most_units(problem, by_name[s]))[window].sum()) for s in names)
@@ -490,8 +487,8 @@ def _power(
     peak: NDArray[np.int64],
     orders: NDArray[np.int64],
 ) -> None:
-    """What stands at a site draws at most its cap at the meter in the fullest hour of the day: P pue (peak + idle share
-    x (units - peak)), in MW."""
+    """The units at a site draw at most its cap at the meter in the fullest hour of the day: P pue (peak + idle share x
+    (units - peak)), in MW."""
     mine = [(n, p) for n, p in enumerate(pools) if p.site is site]
     drawn = sum(_mw(p) * site.idle_share * p.there[t] for _, p in mine)
     row = build.row(-np.inf, site.cap_W[t] / 1e6 - drawn, Says(kind="power", subject=site.name, period=t, unit="MW"))

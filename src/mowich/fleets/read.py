@@ -45,15 +45,15 @@ from mowich.software.vendors import ported_stack
 from mowich.units import is_digits, parse, show
 
 DEMAND_FROM = ("invented", "forecast", "ordered", "measured")
-"""Where the demand of a scenario comes from: what it is worth to say that something stands idle."""
+"""Where the demand of a scenario comes from, which decides how much an idle chip means."""
 
 _COUNTED = re.compile(r"\s*(\S+)\s+(chip|unit)s?\s*")
-"""A count that says of what: "512 chips"."""
+"""A count with its noun: "512 chips"."""
 
 
 def _run_of(node: Node) -> str:
-    """The scenario of a run of reinforcement learning: the path of its file, beside that of the fleet unless it is
-    absolute or ships, or its text where it stands in the fleet."""
+    """The scenario of a run of reinforcement learning: the path of its file (relative to the fleet's file unless it is
+    absolute or shipped), or its text where the fleet's file contains it."""
     run = node.raw("run")
     if isinstance(run, Mapping):
         return json.dumps({"mowich": FORMAT, **run}, default=str)
@@ -94,7 +94,7 @@ def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
 
 
 class _Reader:
-    """Reads one scenario; holds what its parts share while it is read."""
+    """Reads one scenario, and holds the shared state of its parts."""
 
     def __init__(self, root: Node, facts: Facts) -> None:
         self.root, self.facts = root, facts
@@ -144,7 +144,7 @@ class _Reader:
         read: Callable[[object], float] | None = None,
     ) -> Vector:
         """[T] from one value, a list with one value per period, {PERIOD: value} (from then on), or {first: value,
-        growth: 5%} (per period). read: how one value is read, where it is neither a count nor a quantity."""
+        growth: 5%} (per period). read: reads one value that is neither a count nor a quantity."""
         value = node.raw(key)
         if value is None:
             return np.full(self.num_periods, default)
@@ -183,8 +183,8 @@ class _Reader:
         return np.full(self.num_periods, one(value))
 
     def units_of(self, node: Node, key: str, unit_chips: int, bare: bool, given: object) -> float:
-        """Units of a system from "512 chips" or "8 units". bare: a number alone is one of units; elsewhere it is
-        refused where a unit has more chips than one, because it could be either."""
+        """Units of a system from "512 chips" or "8 units". bare: a number alone counts units; elsewhere it is refused
+        where a unit has several chips, because it could mean either."""
         match = _COUNTED.fullmatch(str(given))
         number = node.count_of(key, match[1] if match else given, minimum=0)
         if match and match[2] == "chip":
@@ -270,8 +270,8 @@ class _Reader:
         node.done()
 
     def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[FleetTask]:
-        """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active:
-        [T] 1 inside the window."""
+        """The tasks of a workload: one, or the rollouts and the updates of reinforcement learning. active: [T] 1 inside
+        the window."""
 
         def train(tokens: str) -> dict[str, object]:
             words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
@@ -413,7 +413,7 @@ class _Reader:
         )
 
     def read_supply(self, node: Node, system: System, unit_chips: int) -> tuple[Vector, Supplied | None]:
-        """[T] units that can be ordered in a period, and the facts that say so where the scenario asks for them."""
+        """[T] units that can be ordered in a period, and the facts behind them where the scenario asks for facts."""
         given = node.raw("supply")
         if not isinstance(given, str) or not is_of_facts(given):
             read = partial(self.units_of, node, "supply", unit_chips, True)
@@ -540,7 +540,7 @@ class _Reader:
         money.done()
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
         goals = root.names("goals", (*GOALS, *WORK_GOALS)) or GOALS
-        if any(goal in WORK_GOALS for goal in goals):  # of plans that do as much, the one that wastes least
+        if any(goal in WORK_GOALS for goal in goals):  # of plans with equal work, the one that wastes least
             goals = tuple(dict.fromkeys((*goals, "cost", "energy")))
         out = FleetProblem(
             name=root.text("name"),
@@ -565,7 +565,8 @@ class _Reader:
         return replace(out, warnings=tuple(self.warnings))
 
     def check(self, problem: FleetProblem) -> None:
-        """What needs a number that nobody publishes: power at a capped or metered site; what bounds the most work."""
+        """Checks for numbers that nobody publishes (power at a capped or metered site), and for bounds of a goal of
+        work."""
         self.check_work(problem)
         systems = self.root.node("systems")
         for choice in problem.choices:
@@ -584,7 +585,7 @@ class _Reader:
                     )
 
     def check_work(self, problem: FleetProblem) -> None:
-        """What a goal of work needs, and what does nothing without one."""
+        """Checks the keys that a goal of work needs, and the keys that do nothing without one."""
         works = self.root.node("workloads")
         for workload in problem.workloads:
             node = works.node(workload.name)

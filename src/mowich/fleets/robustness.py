@@ -1,4 +1,4 @@
-"""How robust an answer of a fleet is: the same question with every uncertain number drawn again."""
+"""How robust an answer of a fleet is: the same question with new draws of every uncertain number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estim
 
 def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator) -> tuple[FleetProblem, TaskRates]:
     """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price
-    (of what is committed too)."""
+    (also of committed units)."""
     speed = {c.name: float(rng.standard_normal()) for c in problem.choices}
     choices = []
     for choice in problem.choices:
@@ -51,11 +51,10 @@ def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness(Keyed):
     """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`work_unit`)
-    in the optimum of each draw;
-    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of how much worse keeping the plan's
-    stacks is than the optimum of the draw;
-    regret: stack alone -> the same; objective: quantiles (5, 50, 95%) of the optimum of each draw by the first goal, in
-    its unit, over the draws that have a plan; draws: done."""
+    in the optimum of each draw; wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of the
+    loss against the draw's optimum with the plan's stacks; regret: stack -> that loss with the stack alone; objective:
+    quantiles (5, 50, 95%) of the optimum of each draw by the first goal, in its unit, over the draws that have a plan;
+    draws: done."""
 
     KEYS = (
         "draws asked infeasible objective:finite share:finite wins:finite kept_regret=kept:finite "
@@ -74,8 +73,8 @@ class Robustness(Keyed):
 
 
 def work_unit(goal: str) -> str:
-    """What a system's share is taken of: chip-hours at work; where work is made most, and all chips are at work, the
-    tokens."""
+    """The unit of a system's share: chip-hours at work, or tokens where a goal maximises work and all chips are at
+    work."""
     return "tokens" if goal in WORK_GOALS else "chip-hours"
 
 
@@ -111,8 +110,8 @@ def robustness(
     draws: int = 200,
     seed: int = 0,
 ) -> Robustness:
-    """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one
-    stack alone, and see what it costs.
+    """Solve the relaxation again for draws of prices and speeds; find the cost of keeping the plan's choice of stack
+    per workload, and of one stack alone.
 
     An interrupt keeps the draws that are done. Deterministic for a seed.
     """
@@ -179,7 +178,7 @@ def robustness(
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, float]:
-    """(5%, median, 95%) of draws; not known where there are none."""
+    """(5%, median, 95%) of draws; unknown without draws."""
     if not values:
         return math.nan, math.nan, math.nan
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
@@ -187,7 +186,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _regret(session: Session, best: Solution) -> float:
-    """How much worse the restricted programme is than the best, as a share of it; infinite where it has no plan."""
+    """How much worse the restricted programme is than the best, as a share of the best; infinite without a plan."""
     first = session.programme.first
     try:
         return worse_by(session.run().goals[first], best.goals[first])

@@ -20,17 +20,17 @@ GOAL_TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
 
 LEAST_WORK = 1e-6
-"""A smaller part of a unit at work is left over by the tolerance of the solver."""
+"""A smaller part of a unit at work is only the solver's tolerance."""
 
 _SEARCHED_PER_S = 1e6
-"""Nodes of a search times (rows + columns) that an idle core gets through in a second: 0.85 to 2.8 million, from the
-largest programmes that were tried to the smallest."""
+"""Nodes of a search times (rows + columns) that an idle core searches in a second: 0.85 million for the largest
+programmes tried, 2.8 million for the smallest."""
 
 
 def most_nodes(programme: Programme, time_limit_s: float) -> int:
-    """How many nodes a search of about this many seconds looks at, one or more.
+    """The number of nodes, at least one, that a search takes in about this many seconds.
 
-    A search is stopped by this count and never by a clock, so that a busy machine finds what an idle one finds.
+    This count stops a search, never a clock, so that a busy machine finds the same as an idle one.
     """
     size = len(programme.low) + len(programme.row_low)
     return int(min(max(1.0, time_limit_s * _SEARCHED_PER_S / size), np.iinfo(np.int32).max))
@@ -38,7 +38,7 @@ def most_nodes(programme: Programme, time_limit_s: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """x: the variables; goals: value of each goal, made least, in the programme's units; bound, gap: of the first goal;
+    """x: the variables; goals: value of each goal, minimised, in the programme's units; bound, gap: of the first goal;
     duals: of the first goal per unit of each row's right-hand side."""
 
     status: str
@@ -103,14 +103,14 @@ class Session:
         self.highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
 
     def upper(self, high: Vector) -> None:
-        """Other upper bounds of the columns: what may not be used is 0."""
+        """Sets other upper bounds of the columns; 0 forbids a column."""
         self.highs.changeColsBounds(len(high), np.arange(len(high), dtype=np.int32), self.programme.low, high)
 
     def run(self) -> Solution:
         """Solve. Raises Infeasible; KeyboardInterrupt goes through."""
         self.highs.run()
         status = self.highs.getModelStatus()
-        if status == highspy.HighsModelStatus.kUnknown:  # from the last basis it can lose its way: begin anew
+        if status == highspy.HighsModelStatus.kUnknown:  # the last basis can mislead the solver: start afresh
             self.highs.clearSolver()
             self.highs.run()
             status = self.highs.getModelStatus()
@@ -118,7 +118,7 @@ class Session:
         if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
             raise Infeasible
         info, solution = self.highs.getInfo(), self.highs.getSolution()
-        limit = highspy.HighsModelStatus.kSolutionLimit  # what HiGHS calls the end of its nodes
+        limit = highspy.HighsModelStatus.kSolutionLimit  # HiGHS's status when its nodes run out
         if status not in (highspy.HighsModelStatus.kOptimal, limit) or not solution.value_valid:
             raise UserError(f"the solver stopped without a plan: {words}", fix="a longer --time-limit may help")
         x = np.array(solution.col_value)
@@ -176,7 +176,7 @@ def optimise(
             best, limits = _fewer_stacks(programme, best, limits, kept, gap, time_limit_s)
             continue
         if integer and before in WORK_GOALS:
-            with suppress(Infeasible, UserError):  # else the plan found stands, dearer than it need be
+            with suppress(Infeasible, UserError):  # else the plan found stays, possibly too dear
                 best = _under(
                     programme, limits, kept, goal, integer=True, gap=gap, time_limit_s=time_limit_s, near=best.x
                 )
@@ -188,7 +188,7 @@ def optimise(
             found = _under(
                 replace(programme, low=low), limits, kept, goal, integer=False, gap=gap, time_limit_s=time_limit_s
             )
-        except (Infeasible, UserError):  # rounding within the solver's tolerance left no room: what was found stands
+        except (Infeasible, UserError):  # rounding within the solver's tolerance left no room: the plan found stays
             break
         best = found
     if integer:
@@ -198,7 +198,7 @@ def optimise(
 
 
 def gap_between(value: float, bound: float) -> float:
-    """How far a value, made least, is above its bound, as a share of it; 0 where it is none."""
+    """How far a minimised value is above its bound, as a share of the value; 0 for a value of 0."""
     return max(0.0, value - bound) / abs(value) if value else 0.0
 
 
@@ -206,7 +206,7 @@ def _without_needless(programme: Programme, found: Solution) -> Solution:
     """The same plan without ports that no work uses and stacks that no port needs: nobody pays for them."""
     at, x = programme.layout, found.x.copy()
     for key, column in at.keeps.items():
-        if x[at.ports[key]].max(initial=0.0) <= LEAST_WORK / 10:  # so little that nobody misses it
+        if x[at.ports[key]].max(initial=0.0) <= LEAST_WORK / 10:  # a negligible amount
             x[at.ports[key]] = x[column] = 0.0
     for stack, column in at.stacks.items():
         x[column] = max((x[c] for (_, k), c in at.keeps.items() if k == stack), default=0.0)
@@ -229,7 +229,7 @@ def _under(
     time_limit_s: float,
     near: Vector | None = None,
 ) -> Solution:
-    """The best by a goal under bounds on other goals. near: a plan that keeps them, to begin with."""
+    """The best by a goal under bounds on other goals. near: a first plan that keeps them."""
     session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goal)
     session.upper(high)
     for vector, most in kept:
@@ -279,8 +279,8 @@ def conflict(programme: Programme) -> tuple[Says, ...]:
 
     Groups of rows (a site's power, a system's supply, a workload's demand) are left out one after another; what cannot
     be left out without a plan appearing is part of the conflict. Several orders are tried and the smallest set is kept.
-    Then the same within the groups, period by period. The rows that only tie variables together (use, capacity, ports)
-    always stay.
+    The groups are then reduced in the same way, period by period. Rows that only tie variables together (use, capacity,
+    ports) always stay.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for number, says in enumerate(programme.says):
@@ -305,7 +305,7 @@ def conflict(programme: Programme) -> tuple[Says, ...]:
         return kept
 
     everything = [n for rows in groups.values() for n in rows]
-    if not impossible(everything, set()):  # only whole units make it impossible
+    if not impossible(everything, set()):  # impossible only in whole units
         integer = Session(programme, integer=True, time_limit_s=20.0)
         integer.costs(np.zeros(len(programme.low)))
         if not impossible(everything, set()):

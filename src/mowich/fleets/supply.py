@@ -1,4 +1,4 @@
-"""Chips that can be ordered at most, as facts have them: chips made a quarter, by chip (`supply.chips`)."""
+"""The most chips that can be ordered, from facts: chips made a quarter, by chip (`supply.chips`)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mowich.units import parse
 
 SupplyEnd = Literal["low", "value", "high"]
 SUPPLY_ENDS: tuple[SupplyEnd, ...] = get_args(SupplyEnd)
-"""Where in its range a supply of facts is taken."""
+"""The place in its range from which a supply of facts is taken."""
 
 _OF_FACTS = re.compile(r"(?:(\S+) of )?facts")
 
 
 def is_of_facts(given: object) -> bool:
-    """Whether a scenario asks for the supply that facts have: "facts", "20% of facts"."""
+    """Whether a scenario asks for the supply in facts: "facts", "20% of facts"."""
     return isinstance(given, str) and _OF_FACTS.fullmatch(given.strip()) is not None
 
 
 def supply_of_facts(given: str, facts: Facts, chip: str) -> Supplied:
-    """What facts have of a chip, all of it or a share. Raises UserError where nobody publishes it, or for a share that
-    is none.
+    """The supply of a chip in facts, all of it or a share. Raises UserError where nobody publishes it, or for a wrong
+    share.
 
     >>> from mowich.facts import load_facts
     >>> found = supply_of_facts("20% of facts", load_facts(), "trainium3")
@@ -80,5 +80,5 @@ def at_supply_end(problem: FleetProblem, end: SupplyEnd) -> FleetProblem:
 
 
 def is_supplied_by_facts(problem: FleetProblem) -> bool:
-    """Whether any supply of a problem is that of facts."""
+    """Whether any supply of a problem comes from facts."""
     return any(o.supplied is not None for c in problem.choices for o in c.offers)

@@ -1,7 +1,7 @@
-"""What a fleet strands when one tenant asks for less.
+"""The chips that a fleet strands when one tenant asks for less.
 
 A tenant's share is of the chip-hours at work in the best plan of today. When it falls, each of its workloads asks for
-that much less, and does no more than that much of what it does today. Two questions follow, both of the relaxation
+proportionally less, and does at most that share of today's work. Two questions follow, both of the relaxation
 (fractions of units), so that a small fall strands little:
 
 - What is needed no more? The least cost of all that is asked, where each commitment is kept from its first period to
@@ -27,17 +27,17 @@ from mowich.shown import Keyed
 from mowich.sums import float_sum
 
 _NOTHING = 1e-3
-"""A smaller share of the chips that stand is left over by the tolerance of the solver."""
+"""A smaller share of the installed chips is only the solver's tolerance."""
 
 _A_HAIR = 1e-6
-"""Today's work may be done once more with this share above it, so that a solver's tolerance forbids none of it."""
+"""Today's work may be exceeded by this share, so that the solver's tolerance forbids none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrandedUse:
-    """One system in one period. chips: needed no more for what is asked; usd: what the committed ones of these cost in
-    it; idle: that stand idle beyond today's once others have taken what they may, mean of the day; idle_usd: what the
-    committed ones of these cost."""
+    """One system in one period. chips: no longer needed for the asked work; usd: cost of the committed ones among them;
+    idle: idle chips beyond today's after others have taken what they may, mean of the day; idle_usd: cost of the
+    committed ones among these."""
 
     system: str
     period: str
@@ -62,8 +62,8 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refilled:
-    """What another workload does with chips that are free. before, after: its work over what it asks; chips: more at
-    work on it, mean of the periods."""
+    """Work of another workload on free chips. before, after: its work over its demand; chips: additional chips at work
+    on it, mean of the periods."""
 
     workload: str
     tenant: str
@@ -74,9 +74,9 @@ class Refilled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantFall(Keyed):
-    """One tenant with a smaller share. share: of the chip-hours at work today; asked: the one asked about; work: what
-    is left of its work, asked / share; usd: net present cost of what is needed no more; committed_usd, idle_usd: of the
-    committed chips among the rows, before discounting."""
+    """One tenant with a smaller share. share: of the chip-hours at work today; asked: the smaller share; work: the
+    remaining part of its work, asked / share; usd: net present cost of chips no longer needed; committed_usd, idle_usd:
+    of the committed chips among the rows, before discounting."""
 
     KEYS = "name=tenant share asked work chips idle usd committed_usd idle_usd stranded=rows let_go=contracts refilled"
 
@@ -93,7 +93,7 @@ class TenantFall(Keyed):
 
     @property
     def chips(self) -> float:
-        """Chips needed no more, mean of the periods that have any."""
+        """Chips no longer needed, mean of the periods that have any."""
         return self._mean("chips")
 
     @property
@@ -107,15 +107,15 @@ class TenantFall(Keyed):
 
 
 def tenants_of(problem: FleetProblem) -> tuple[str, ...]:
-    """Whose work a fleet does: what workloads say, else their own names."""
+    """The tenants of a fleet's workloads; a workload without one has its own name."""
     return tuple(dict.fromkeys(w.whose for w in problem.workloads))
 
 
 def tenant_fall(problem: FleetProblem, rates: TaskRates, tenant: str, asked: float) -> TenantFall:
-    """What is stranded when a tenant's share of the chip-hours at work falls to `asked`.
+    """The stranded chips when a tenant's share of the chip-hours at work falls to `asked`.
 
-    Raises UserError for a tenant that is not there or does no work, for a share above today's, and (exit 3) where
-    today's work has no plan.
+    Raises UserError for a tenant that is unknown or does no work, for a share above today's, and (exit 3) where today's
+    work has no plan.
     """
     known = tenants_of(problem)
     if tenant not in known:
@@ -174,7 +174,7 @@ class _Solved:
         return found
 
     def needed(self, choice: Choice) -> Vector:
-        """[T] units of a system that work in the fullest hour of the day, and no fewer than in the mean of it."""
+        """[T] units of a system that work in the fullest hour of the day, at least the mean of the day."""
         tasks = {task.name: task for task in self.problem.tasks}
         units = self.at_work(choice.name)
         none = np.zeros(self.problem.num_periods)
@@ -211,7 +211,7 @@ def _share_at(problem: FleetProblem, found: _Solved, tenant: str) -> float:
 
 
 def _done_at(problem: FleetProblem, rates: TaskRates, found: _Solved) -> dict[str, float]:
-    """Workload -> its work over what it asks: the least of its tasks."""
+    """Workload -> its work over its demand: the least of its tasks."""
     out = {}
     for workload in problem.workloads:
         times = []
@@ -228,7 +228,7 @@ def _done_at(problem: FleetProblem, rates: TaskRates, found: _Solved) -> dict[st
 
 
 def _bounded(problem: FleetProblem, tenant: str, today: Mapping[str, float], work: float) -> FleetProblem:
-    """The problem with a share of a tenant's work asked, and no more of it welcome than that share of today's."""
+    """The problem with a share of a tenant's demand; at most that share of its work today is welcome."""
     out = []
     for w in problem.workloads:
         if w.whose != tenant:
@@ -241,7 +241,8 @@ def _bounded(problem: FleetProblem, tenant: str, today: Mapping[str, float], wor
 
 
 def _can_let_go(problem: FleetProblem) -> FleetProblem:
-    """The problem by cost, where each commitment is an offer: to be had from its first period to its last, or not."""
+    """The problem with cost as its goal, where each commitment is an offer to take from its first to its last period,
+    or to leave."""
     choices = []
     for choice in problem.choices:
         kept = tuple(
@@ -266,7 +267,7 @@ _COMMITTED = "committed"
 
 
 def _commitments(choice: Choice) -> list[tuple[int, int, float]]:
-    """What is committed of a system, as (first period, last, units): what comes last goes first."""
+    """The commitments of a system as (first period, last, units): the latest to come goes first."""
     standing: list[tuple[int, float]] = []
     out = []
     for t, units in enumerate([*map(float, choice.committed), 0.0]):
@@ -322,7 +323,7 @@ def _rows(
     plans: tuple[_Solved, _Solved],
     contracts: Sequence[LetGo],
 ) -> tuple[StrandedUse, ...]:
-    """What is stranded by system and period."""
+    """The stranded chips by system and period."""
     stands, idle = ([_stands(found) for found in pair] for pair in (needed, plans))
     rows, place = [], {label: t for t, label in enumerate(problem.labels)}
     for choice in problem.choices:
@@ -357,14 +358,14 @@ def _stands(found: _Solved) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def _unless(value: float, least: float) -> float:
-    """A value; 0 where it is so small that a solver's tolerance may have left it over."""
+    """A value; 0 where it is within the solver's tolerance."""
     return value if abs(value) > least else 0.0
 
 
 def _refilled(
     problem: FleetProblem, rates: TaskRates, tenant: str, plans: tuple[_Solved, _Solved]
 ) -> tuple[Refilled, ...]:
-    """What the other workloads do more."""
+    """The additional work of the other workloads."""
     before, after = (_done_at(p.problem, rates, p) for p in plans)
     out = []
     for w in problem.workloads:

@@ -1,5 +1,5 @@
-"""What a forward pass, or a loop of them, computes, and how it is spread over devices. Diffusion (an image or a clip in
-`steps` passes), encoders and speech: nothing is decoded token by token, nothing is cached."""
+"""The work of a forward pass, or of a loop of passes, and its spread over devices: diffusion (an image or a clip in
+`steps` passes), encoders and speech. Nothing is decoded token by token, and nothing is cached."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _Degree = Annotated[int, WholeBounds(1, _MOST)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardJob:
-    """What is computed. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on
+    """The work to compute. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on
     one replica, 0: searched; steps: passes for one item; branches: forwards of each step (2 with classifier-free
-    guidance); height, width, frames: of what is made, 0 where tokens are stated; latency_s: most seconds of an item,
-    0: no limit."""
+    guidance); height, width, frames: of the output, 0 where tokens are stated; latency_s: most seconds of an item, 0:
+    no limit."""
 
     task: ForwardTask
     tokens: int
@@ -80,7 +80,7 @@ class ForwardPlan(Keyed):
 
 
 def parse_forward(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8", "cfg": "2"} -> choices that restrict the search for a plan. also: fields that the caller has read,
+    """{"tp": "4,8", "cfg": "2"} -> choices that restrict the search for a plan. also: fields that the caller reads,
     which an error names too. Raises UserError.
 
     >>> parse_forward({"tp": "4,8", "precision": "bf16"})

@@ -1,8 +1,8 @@
-"""What an engine is started with beside the degrees and formats of a plan: which steps are graphs, how often its
+"""The launch settings of an engine besides the degrees and formats of a plan: which steps are graphs, how often its
 scheduler looks for requests, the kernels of its experts, the tokens of a step.
 
-`facts/launch_settings.yaml` says what each program calls a setting. What a setting does to times is told in
-`serving.engines` and `serving.waits`, for plans and for measured rows alike.
+`facts/launch_settings.yaml` has each program's name of a setting. `serving.engines` and `serving.waits` have its effect
+on times, for plans and for measured rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SettingValue = int | float | str
 """A value of a setting."""
 
 SETTING_NAMES = ("graphs", "interval", "wait", "balance", "moe", "budget", "memory", "redundant_experts")
-"""Settings of a plan, as `--set plan.NAME` has them."""
+"""Settings of a plan, the NAMEs of `--set plan.NAME`."""
 
 
 class SettingRange(TypedDict):
@@ -56,7 +56,7 @@ class SettingEntry(TypedDict):
 
 @cache
 def setting_table() -> Mapping[str, SettingEntry]:
-    """Setting -> what it is and what each program calls it."""
+    """Setting -> its meaning and its name in each program."""
     from mowich.facts.load import shipped_folder
     from mowich.files import shipped_yaml
 
@@ -97,7 +97,7 @@ def read_setting(name: str, value: object, *, where: str | None = None) -> Setti
 
 
 def check_settings(names: Collection[str], engine: str, *, where: str | None = None) -> None:
-    """Raises UserError for a setting that an engine does not have. where: the place in a file that states it."""
+    """Raises UserError for a setting that an engine lacks. where: its place in a file."""
     has = setting_arguments(engine)
     for name in names:
         if name in has:
@@ -146,4 +146,4 @@ class LaunchSettings(Keyed):
 
 
 NOTHING_STATED = LaunchSettings()
-"""The settings of an engine where the plan states none."""
+"""The settings where the plan states none."""

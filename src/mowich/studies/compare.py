@@ -1,8 +1,7 @@
 """`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
 
-Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no
-fit has tested are moved to the ends of their ranges one at a time, and the error of steps left out of the fit
-(`evidence.residual`) is added.
+It joins the layers below and adds only the interval of the answer: each fact with a range that no fit has tested is
+moved to the ends of its range, and the error of steps left out of the fit (`evidence.residual`) is added.
 """
 
 from __future__ import annotations
@@ -49,13 +48,11 @@ from mowich.studies.yearly import with_year
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Shown, SystemRow):
-    """One system's answer. need: the range of the memory, and the chance of running out.
-    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
-    kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
-    only.
-    tokens_trained: in the days that a budget pays for, None without.
-    survival: the way of surviving failures that `goodput` is of (docs/records/goodput.md), "" without a plan.
-    spread: (fact path, change of ln step time at its low and high end).
+    """One system's answer. need: the range of the memory, and the chance of running out. step_s: with the software as
+    shipped; hand_tuned_step_s: the same plan with operators as fast as our kernels run them (`training.tuned`),
+    Trainium only; its coverage is the share of the time that our kernels were timed for. tokens_trained: in the days
+    that a budget pays for, None without a budget. survival: how the run of `goodput` survives failures
+    (docs/records/goodput.md), "" without a plan. spread: (fact path, change of ln step time at its low and high end).
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -95,8 +92,7 @@ class Row(Shown, SystemRow):
         return {name: float(part) for name, part in self.step_s.breakdown.items()}
 
     def alone(self) -> PlanList:
-        """The list of this plan alone, for what is shown of it. Raises UserError for a row that was not taken from a
-        list of plans."""
+        """A list that holds this plan only. Raises UserError for a row that was not taken from a list of plans."""
         if self.of is None:
             raise UserError(
                 "this row does not say what was asked",
@@ -112,8 +108,8 @@ class Row(Shown, SystemRow):
         )
 
     def explain(self, metric: str, *, facts: object = None) -> Text:
-        """Where a number of this plan comes from, "step_s" or "step_s.ep"; facts: those that made it, where they are
-        not the ones asked with."""
+        """Where a number of this plan, such as "step_s" or "step_s.ep", comes from. facts: None for those of the
+        question."""
         one = self.alone()
         return one.explain(f"1.{metric}", facts=facts or (one.ask.facts if one.ask else None))
 
@@ -130,9 +126,9 @@ class Row(Shown, SystemRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanList(Shown):
-    """The best plans of one system: first the one to take, then the fastest of the others. preferred: that the first is
-    not the fastest, but simpler. ask: the question, for what else is put to it (neighbours, the Pareto front, a
-    timeline); seconds: time taken, for the eye: it is no part of `to_dict`.
+    """The best plans of one system: first the one to take, then the fastest of the others. preferred: the first is
+    simpler than the fastest. ask: the question, which neighbours, the Pareto front and a timeline need again; seconds:
+    time taken, not in `to_dict`.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -158,7 +154,7 @@ class PlanList(Shown):
     compromise: Compromise | None = None
 
     def __getitem__(self, place: int) -> Row:
-        """A plan, 0 the best; it knows what was asked, so that it can be explained."""
+        """A plan, 0 the best. It knows its question, so it can be explained."""
         return replace(self.rows[place], of=self)
 
     def __len__(self) -> int:
@@ -175,7 +171,7 @@ class PlanList(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(Shown):
-    """Rows in the order asked for. inputs are fully resolved: running them again gives the same bytes.
+    """Rows in the order asked for. inputs: fully resolved; a run with them gives the same bytes.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -222,7 +218,7 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
 
 
 def without_plan(ask: SystemAsk, reason: str) -> Row:
-    """The row of a system on which nothing is legal or fits: every estimate unknown, with the reason."""
+    """The row of a system without a legal plan that fits: every estimate is unknown, with the reason."""
 
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, "no plan fits")
@@ -318,10 +314,10 @@ def with_plan(
 def solve_system(
     ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1, brief: bool = False
 ) -> tuple[Row, ...]:
-    """Best rows for one system, best first; one infeasible row when nothing fits.
+    """Rows of one system, best first; one infeasible row when nothing fits.
 
-    Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end,
-    `feasible` is None. brief: rows without the step with hand-tuned kernels, a fifth of the time of a small search.
+    Where the usable memory is a range, a plan must fit at its low end; if plans fit only at the high end, `feasible` is
+    None. brief: leave out the step with hand-tuned kernels, which takes a fifth of the time of a small search.
     """
     return solved(ask, fixed=fixed, top=top, brief=brief)[0]
 
@@ -335,7 +331,7 @@ def solved(
     margin: float = 0.0,
     runs: Runs = None,
 ) -> tuple[tuple[Row, ...], Search | None]:
-    """The rows of a system and the search that found their plans, None without one."""
+    """The rows of a system, and the search that found their plans (None without a search)."""
     if ask.no_chips:
         return (without_plan(ask, ask.no_chips),), None
     system = ask.system
@@ -379,7 +375,7 @@ def _sought(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """One comparison before it is solved: what is asked of each system, and what the answer says about the inputs."""
+    """One comparison before it is solved: the question to each system, and what the answer says about the inputs."""
 
     asked: CompareRequest
     asks: tuple[SystemAsk, ...]
@@ -388,7 +384,7 @@ class Questions:
 
 
 def system_asks(asked: CompareRequest) -> Questions:
-    """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
+    """The questions of `compare`, one a system; they may be solved anywhere, in any order. Raises UserError for bad
     input."""
     facts, footing, train = asked.facts, asked.footing, asked.train_job
     if asked.chips is None and footing.equal != "chips":
@@ -399,7 +395,7 @@ def system_asks(asked: CompareRequest) -> Questions:
             fix="they count the first system's chips (units with units)",
         )
     if footing.is_counted and not train.batch_tolerance:
-        train = replace(train, batch_tolerance=NEAR_BATCH)  # chips that are counted, not chosen, seldom divide a batch
+        train = replace(train, batch_tolerance=NEAR_BATCH)  # a counted number of chips seldom divides a batch
     placed, notes = placed_systems(asked)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
@@ -477,7 +473,7 @@ def answer(question: Questions, rows: Sequence[Row], *, complete: bool = True) -
 
 
 def _trained_rate(row: Row) -> Estimate:
-    """Tokens per second of all chips of a row, with the time that failures take."""
+    """Tokens per second of all chips of a row, with the time that failures cost."""
     speed = row.tokens_per_s_per_chip.scaled(row.chips_used, "1/s")
     return product_of([(speed, 1.0), (row.goodput, 1.0)], "1/s")
 
@@ -485,8 +481,8 @@ def _trained_rate(row: Row) -> Estimate:
 def said_of_batch(
     asks: Sequence[SystemAsk], rows: Sequence[Row], fixed: Mapping[str, Sequence[int | str]]
 ) -> list[str]:
-    """What is to be said of the batch of a job. Where the data-parallel degree is fixed no better one is looked for:
-    what a degree gives that fills whole servers is told."""
+    """Warnings about the batch of a job. A fixed data-parallel degree is kept: a warning says what a degree that fills
+    whole servers would give."""
     if not asks:
         return []
     of_name = {row.system: row for row in rows}

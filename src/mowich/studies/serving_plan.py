@@ -1,7 +1,7 @@
 """`plan --serve` and `compare --serve`: the best way to serve a model on one system, and several systems side by side.
 
-Puts search, prices and energy together, and gives every figure its interval: the width that measured rows leave, and
-the facts of grade D moved to the ends of their ranges one at a time.
+It joins search, prices and energy, and gives every figure its interval: the width that measured rows leave, and each
+fact of grade D moved to the ends of its range.
 """
 
 from __future__ import annotations
@@ -59,10 +59,9 @@ LONG_PROMPT = 32_768
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRow(SystemRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
-    average; distance, nearest: how far away measured rows are, and the nearest of them (none of the points of a
-    front); undecided: why the row has no figure in dollars although its price is known; cached_frac: share of a
-    prompt's tokens that the cache has, where it follows from a trace; tokens_served: in the days that a budget pays
-    for; None without."""
+    average; distance, nearest: how far away measured rows are, and the nearest rows (none for points of a front);
+    undecided: why the row has no dollars although its price is known; cached_frac: share of a prompt's tokens that the
+    cache holds, where a trace gives it; tokens_served: in the days that a budget pays for, None without a budget."""
 
     KEYS = (
         "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason "
@@ -98,15 +97,15 @@ class ServeRow(SystemRow):
 
     @property
     def stated_decode(self) -> Mapping[str, object] | None:
-        """That of a decode worker."""
+        """The plan of a decode worker as the JSON states it."""
         return None if self.decode is None else stated_plan(self.decode, self.lnc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeResult(Shown):
     """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
-    batch) that were evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken,
-    for the eye: it is no part of `to_dict`. notes: those of the warnings that no row has.
+    batch) that were evaluated; evaluated: points, and pairs of prefill and decode workers; seconds: processor time
+    taken, not in `to_dict`; notes: warnings that no row has.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -153,9 +152,9 @@ class ServePlanList(ServeResult):
 
 
 def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
-    """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4
-    rows at a time, not 2), the weights scaled again offline. bf16 where the chip's software serves some formats only
-    and this is none of them (`chips.<chip>.weight_formats`: no MXFP4 on Trainium2)."""
+    """The format of the checkpoint's config. fp8 becomes mxfp8, scaled again offline, where the chip multiplies mxfp8
+    faster (Trainium3: 4 rows at a time, not 2). A format that the chip's software does not serve becomes bf16
+    (`chips.<chip>.weight_formats`: no MXFP4 on Trainium2)."""
     name = model.storage.form
     served = facts.get(f"chips.{system.chip}.weight_formats")
     if served is not None and name not in str(served.value).split(", "):
@@ -187,7 +186,7 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
 def searched_plans(
     model: Model, system: System, prompt: float, facts: Facts, fixed: Mapping[str, Sequence[int | str]]
 ) -> list[ServePlan]:
-    """The plans of a worker that a search goes through, within the choices that were made."""
+    """The plans of a worker that a search tries, within the given choices."""
     weights = [str(w) for w in fixed.get("weights", (native_weights(model, system, facts),))]
     native = KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
     kv = [str(k) for k in fixed.get("kv", native)]
@@ -202,7 +201,7 @@ _NONE_LEGAL = "no worker plan is legal here (heads, experts, devices)"
 
 
 def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool]:
-    """Whether workers that do both, and pools of prefill and of decode, are searched."""
+    """Whether a search tries workers that do both, and whether it tries separate pools of prefill and decode."""
     modes = set(fixed.get("mode", ("any",)))
     return bool(modes & {"any", "aggregated"}), bool(modes & {"any", "disaggregated"})
 
@@ -229,7 +228,7 @@ def solve_serving(
     runs: Callable[[ServePlan], bool] | None = None,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
-    `with_front`), and the search. margin: within which a simpler plan comes first; runs: which plans are tried."""
+    `with_front`), and the search. margin: a simpler plan within it comes first; runs: which plans are tried."""
     plans = searched_plans(model, system, job.prompt, facts, fixed := with_pools(fixed))
     plans = [p for p in plans if runs is None or runs(p)]
     together, apart = searched_modes(fixed)
@@ -277,7 +276,7 @@ def _nothing() -> SearchResult:
 
 
 def without_deployment(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
-    """The row of a system on which nothing can serve: every estimate unknown, with the reason."""
+    """The row of a system that cannot serve: every estimate is unknown, with the reason."""
 
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, reason)
@@ -321,7 +320,7 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 
     names = d.table.take(np.array([i])).names
     values = np.array([facts.number(path) for path in names])
-    ranged, cases = list[str](), [values]  # then each end of each range, all else as it is
+    ranged, cases = list[str](), [values]  # then each end of each range, all else unmoved
     for k, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
@@ -341,8 +340,8 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 
 
 def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float], dict[str, float]]:
-    """What the time per token and the time to first token rest on: the share of each that operator tables of kernels
-    hold, the rest as the constants of the engine (`Deployment.coverage`). Prompts between decodes count as the rest."""
+    """What the time per token and the time to first token rest on: operator tables of kernels for a share of each, the
+    constants of the engine for the rest (`Deployment.coverage`). Prompts between decodes count to the rest."""
     if not np.any(d.costs.kernel_tables * d.costs.tables > 0):
         return d.coverage, d.coverage
     verified = float(np.broadcast_to(d.verified, len(d.plans))[f.decode])
@@ -370,7 +369,7 @@ def _row(
     got: SearchResult,
     light: bool = False,
 ) -> ServeRow:
-    """A row of one answer. light: without the ranges of single facts (points of a front)."""
+    """A row of one answer. light: leave out the ranges of single facts, as for points of a front."""
     if job.cached_by is not None:
         job = replace(job, cached=f.cached)
     system = d.system
@@ -502,9 +501,9 @@ def _solve_shipped(
     fixed: Mapping[str, Sequence[int | str]],
     how: _How,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult, str]:
-    """`solve_serving` with the engine that a customer gets where none is named, and its name: kernels that ship for the
-    model and decode on workers of their own, where such a plan keeps the limits; else the server. A row without dollars
-    gets the rate with kernels written by hand beside it."""
+    """`solve_serving` with the engine that a customer gets by default, and the engine's name: shipped kernels that
+    decode this model on separate workers, if such a plan keeps the limits; else the server. A row without dollars also
+    gets the rate with kernels written by hand."""
     name = engine_for(facts, system, engine, model)
     kernels = kernels_shipped(facts, system, model) if engine is None and searched_modes(fixed)[1] else None
     if kernels is not None:
@@ -529,8 +528,9 @@ def _solve_shipped(
 def plan_serving(
     asked: PlanRequest, *, prefer: bool = False, runs: Callable[[ServePlan], bool] | None = None
 ) -> ServeResult:
-    """The cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of those
-    that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
+    """The cheapest plans of one system that meet the limits, and the Pareto front. prefer: put the simplest of the
+    plans that cannot be told apart from the cheapest first (`plans.preference`); runs: which plans of workers are
+    tried."""
     begin = time.process_time()
     model, spec, job, facts, fixed = asked.model, asked.systems[0], asked.serve_job, asked.facts, asked.fixed
     system = resolve(facts, spec, chips=asked.chips)

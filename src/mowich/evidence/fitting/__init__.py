@@ -1,5 +1,5 @@
-"""Constants from measurements: which of them the data identifies, their values, and how sure those are.
+"""Constants from measurements: which constants the data identifies, their values, and how sure the values are.
 
-`training`, `serving` and `collectives` predict what was measured from the constants behind it, and say how each moves
-it; `solve` finds the constants; `overlay` writes them as facts. Nothing here reads a file of measurements.
+`training`, `serving` and `collectives` predict measurements from constants, and say how each constant moves them;
+`solve` finds the constants; `overlay` writes them as facts. Nothing here reads a file of measurements.
 """

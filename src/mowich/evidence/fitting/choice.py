@@ -1,7 +1,7 @@
-"""What of a user's measurements is used: fitted constants, the rows beside those that ship, both, or nothing.
+"""How a user's measurements are used: as fitted constants, as rows next to the shipped rows, as both, or not at all.
 
-Each kind of measurement is judged by itself, on points that are left out: what predicts them best is used, and nothing
-that predicts them worse than today's facts do. Constants that only refused kinds moved stay as they are.
+Each kind of measurement is judged by itself on left-out points: the use that predicts them best wins, and none that
+predicts them worse than today's facts. Constants that only refused kinds moved keep their values.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mowich.facts import Facts
 from mowich.serving.anchors import Anchor
 
 _TAIL = 0.25
-"""What the 90th percentile counts beside the median."""
+"""Weight of the 90th percentile against the median."""
 _NEARLY = 0.1
-"""How much worse, ln, constants may be than rows alone and still be fitted: they hold where no row is near. Where
-points can stand as rows, none is fitted to fewer settings than `FOLDS`."""
+"""How much worse, ln, constants may be than rows alone and still be fitted: constants also help where no row is near.
+Where points can serve as rows, a fit needs `FOLDS` settings or more."""
 _EVEN = 0.01
-"""Errors below this are as good as none: measurements of one run scatter by as much."""
+"""Smaller errors count as none: repeated measurements of one run scatter as much."""
 
 
 @runtime_checkable
 class RowPredictor(Predictor, Protocol):
-    """Whose points can stand beside the measured rows that ship."""
+    """A predictor whose points can serve as rows next to the shipped rows."""
 
     def rows_of(self, values: ConstantValues) -> dict[int, Anchor]: ...
 
@@ -42,9 +42,9 @@ class RowPredictor(Predictor, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UsedPoints:
-    """What is used of one kind. constants, beside: whether fitted constants are, and its rows; rows: those to write;
-    before, after, held: ln(predicted/measured) of its points by today's facts, by what is used, and without the point's
-    own setting (nan where there is no other)."""
+    """How one kind is used. constants, beside: whether its fitted constants are used, and whether its rows are; rows:
+    rows to write; before, after, held: ln(predicted/measured) of its points by today's facts, by the chosen use, and
+    without the point's own setting (nan where there is no other)."""
 
     part: Predictor
     constants: bool
@@ -62,7 +62,7 @@ class UsedPoints:
 def used_of(
     parts: Sequence[Predictor], facts: Facts, *, widen: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> tuple[Calibrated, list[UsedPoints]]:
-    """(the fit of the kinds whose constants are used, the choice of each kind)."""
+    """(fit of the kinds whose constants are used, choice for each kind)."""
     fitted = list(parts)
     while True:
         found = calibrate_points(fitted, facts, widen=widen, tell=tell)
@@ -87,8 +87,8 @@ def error_of(logs: Floats) -> tuple[float, float]:
 
 
 def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], facts: Facts) -> UsedPoints:
-    """What predicts the left-out points of a part best, and of no metric worse than today's facts. Rows are chosen for
-    each metric by itself."""
+    """The use that predicts the left-out points of a part best, and no metric worse than today's facts. Rows are chosen
+    for each metric by itself."""
     today = {path: facts.number(path) for path in part.paths}
     before, metric = part.errors(today), np.array([point.metric for point in part.points])
     folds = folds_of([point.setting for point in part.points], FOLDS)
@@ -107,7 +107,7 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
         gains = [math.log(_score(held[metric == m]) / _score(before[metric == m])) for m in named]
         if k + len(own) and (np.isnan(gains).all() or max(gains) <= 0.0):
             tried.append((float(np.mean(gains)) - (_NEARLY if k else 0.0), k, own, held))
-    if len(np.unique(folds)) < 2:  # nothing to judge by: all that there is
+    if len(np.unique(folds)) < 2:  # nothing to judge by: use everything
         own = frozenset(metric.tolist()) if isinstance(part, RowPredictor) else frozenset()
         tried = [(0.0, len(ways) - 1, own, np.full(len(before), math.nan))] if own or len(ways) > 1 else []
     if not tried:
@@ -121,7 +121,7 @@ def _choice(part: Predictor, found: Calibrated, fitted: Sequence[Predictor], fac
 
 
 def _is_enough(part: Predictor, facts: Facts) -> bool:
-    """Whether constants are fitted to a part: all but those of few settings that can stand as rows."""
+    """Whether constants are fitted to a part: not where it has few settings and its points can serve as rows."""
     rows = part.rows_of({path: facts.number(path) for path in part.paths}) if isinstance(part, RowPredictor) else {}
     settings = len({point.setting for point in part.points})
     return not rows or not 1 < min(settings, FOLDS) < FOLDS
@@ -133,8 +133,8 @@ def _score(logs: Floats) -> float:
 
 
 def _held(part: Predictor, folds: NDArray[np.intp], values: Sequence[ConstantValues], *, beside: bool) -> Floats:
-    """ln(predicted/measured) of every point by what was fitted without its setting, with the rows of the others beside;
-    nan where there is one setting."""
+    """ln(predicted/measured) of every point by constants fitted without its setting and rows of the other settings; nan
+    where there is one setting."""
     out = np.full(len(folds), math.nan)
     every = np.unique(folds)
     for fold in every if len(every) > 1 else ():

@@ -1,4 +1,4 @@
-"""Collectives: what a line of a benchmark may not contradict, and how constants of links and libraries move it."""
+"""Collectives: the checks of a benchmark's line, and how constants of links and libraries move its time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from mowich.machines.topology import on_network, per_chip
 ROUNDED_GBps = 0.006
 """Bandwidths are printed with two decimals, GB/s."""
 _AGREE = 0.03
-"""How far bytes over time may lie from the bandwidth printed beside it."""
+"""How far bytes over time may lie from the printed bandwidth."""
 ABOVE_LINK = 2.5
 """Times the published link that a bus bandwidth may read: a switch that adds in the network doubles what ranks see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveCase:
-    """A measured time among neighbouring devices. system: where whole chips take part, one whose devices are chips;
-    data_B: the full buffer (of an all-to-all, what each sends)."""
+    """A measured time among neighbouring devices. system: its devices are chips where whole chips take part; data_B:
+    the full buffer (of an all-to-all, the bytes that each device sends)."""
 
     system: System
     network: str
@@ -101,7 +101,7 @@ def _contradiction(
 
 
 class CollectivePredictor:
-    """Measured collectives, those of one machine, kind and group as columns."""
+    """Measured collectives; those of one machine, kind and group are columns."""
 
     def __init__(self, cases: Sequence[tuple[str, CollectiveCase]], facts: Facts) -> None:
         """cases: (place, case)."""

@@ -1,7 +1,7 @@
 """Forward passes: how the factors of a profile move the steps that were measured.
 
-The factors belong to an engine on a chip with one architecture (`serving.profiles`), so they exist only once something
-was measured: `with_factors` gives facts that hold them, at 1 and with the range of the shipped ones.
+The factors belong to an engine on a chip with one architecture (`serving.profiles`), so they exist only after a
+measurement. `with_factors` adds them to the facts, at 1 and with the range of the shipped factors.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mowich.serving.anchors import Anchor, anchors_of, with_robust_noise
 from mowich.serving.engines import PROFILE_FACTORS, PROFILES, profile_path, stated_facts
 
 STEP_NOISE = 0.03
-"""Spread, ln, of the time of a step that no other one explains."""
+"""Spread, ln, of the time of a step that no other step explains."""
 _OF_PROMPTS = tuple(f"{PROFILES}.{name}_" for name in PROFILE_FACTORS if name.startswith(("prompt", "launches")))
-"""What steps with prompts say. The other factors are those of steps that only decode: where a scheduler runs ahead, it
-books the time of one step with a prompt on the next."""
+"""Factors that steps with prompts identify. Steps that only decode identify the others: a scheduler that runs ahead
+books the time of a step with a prompt on the next step."""
 
 
 def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
@@ -45,7 +45,7 @@ def with_factors(facts: Facts, cases: Iterable[ForwardCase]) -> Facts:
 
 
 class ForwardPredictor:
-    """Steps as columns. facts: with the factors of the cases; below: steps that took less than the device can."""
+    """Steps as columns. facts: with the factors of the cases; below: steps that were faster than the device allows."""
 
     def __init__(self, cases: Sequence[tuple[str, ForwardCase]], facts: Facts) -> None:
         """cases: (place, case)."""
@@ -103,12 +103,13 @@ class ForwardPredictor:
         }
 
     def kept_rows(self, rows: Sequence[Anchor]) -> list[Anchor]:
-        """Those that speak for served loads: steps of a sweep only where no other was measured."""
+        """Rows for served loads: steps of a sweep count only where no other step was measured."""
         served = [row for row in rows if not row.one.version]
         return served or [replace(row, one=replace(row.one, version="")) for row in rows]
 
     def errors_beside(self, values: ConstantValues, rows: Sequence[Anchor]) -> Floats:
-        """ln(predicted/measured) of every point, with these rows beside: of steps that only decode."""
+        """ln(predicted/measured) of every point, with these rows next to the shipped rows; only for steps that only
+        decode."""
         errors = self.errors(values)
         at = np.flatnonzero(~self.is_prompt)
         if len(at) and rows:

@@ -24,7 +24,7 @@ from mowich.neuroncore.profile import part_at
 from mowich.neuroncore.targets import generation_of
 
 FAR = 5.0
-"""Times by which a measured kernel may differ from the simulated one before the two are called different kernels."""
+"""Factor between the measured and the simulated time from which the two count as different kernels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ MovedNumbers = Mapping[str, Floats | float]
 """Name of a number ("efficiency.product_16", "domain.latency") -> its value, SI, or a column of values [k, 1]."""
 
 FABRIC = {"base": "base_s", "large_message": "large_B", **PASS_FIELDS}
-"""Name of a number of the fabric -> its field, where that is another word."""
+"""Name of a number of the fabric -> its field, where the two differ."""
 
 DECIDING = frozenset(
     (
@@ -26,7 +26,7 @@ DECIDING = frozenset(
         *(f"fabric.{name}" for name in ("tree_domain", "switch_reduce_from", "library")),
     )
 )
-"""Numbers that decide which formula is taken: no slope follows from them."""
+"""Numbers that choose a formula, so no slope follows from them."""
 
 _OF_MEMORY = frozenset(
     (
@@ -47,10 +47,10 @@ _OF_MEMORY = frozenset(
         ),
     )
 )
-"""Numbers of the memory that a plan needs, on which no time depends."""
+"""Numbers of a plan's memory; no time depends on them."""
 
 SHARED_FACT = ".common."
-"""Part of the path of a fact that every machine reads: what is measured on one does not move it."""
+"""Part of the path of a fact that every machine reads: a measurement on one machine does not move it."""
 
 
 def with_numbers(system: S, values: MovedNumbers) -> S:
@@ -77,7 +77,7 @@ def with_numbers(system: S, values: MovedNumbers) -> S:
         given = parts.pop(level.name, {})
         fresh: dict[str, Floats | float] = {}
         if level.joins_fabrics and levels and levels[-1] is not (inside := system.levels[len(levels) - 1]):
-            # what joins fabrics has a share of what a device drives inside its own
+            # a link between fabrics gets a share of a device's bandwidth inside its own
             fresh["bandwidth_Bps"] = level.bandwidth_Bps * levels[-1].bandwidth_Bps / inside.bandwidth_Bps
         if "bandwidth" in given:
             fresh["bandwidth_Bps"] = given.pop("bandwidth") / system.devices_per_chip
@@ -97,7 +97,7 @@ def with_numbers(system: S, values: MovedNumbers) -> S:
 def uncertain(system: System, facts: Facts) -> dict[str, str]:
     """Name -> path of the numbers of a system that have a range and that only this machine, its family or its software
     reads."""
-    levels = tuple(f"{level.name}." for level in system.levels if not level.joins_fabrics)  # that one all share
+    levels = tuple(f"{level.name}." for level in system.levels if not level.joins_fabrics)  # all share this one
     out = {}
     for name, path in system.paths.items():
         if name in DECIDING or name in _OF_MEMORY or SHARED_FACT in path:

@@ -1,7 +1,7 @@
 """The fitted constants as an overlay of facts: the file that `--facts` takes.
 
-A fact keeps its grade: constants of grade C count with the residual of their fit, and those of grade D by their own
-ranges, so a range that gets narrower makes an answer's range narrower, and never wider.
+A fact keeps its grade: constants of grade C count with the residual of their fit, constants of grade D with their own
+ranges. So a narrower range of a fact never widens the range of an answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mowich.writing import write_file
 
 CONFIRMED = "confirmed"
 WRITTEN = 2e-5
-"""How far a written value may lie from the fitted one: six digits are written."""
+"""How far a written value, which has six digits, may lie from the fitted value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ class FittedFact(Keyed):
         others: tuple[str, ...] = (),
         stopped: bool = False,
     ) -> FittedFact:
-        """A constant that has this spread of its ln now; value: where it is fitted to, None: where it stands. Its range
-        is today's, as far as the spread narrows it, unless the value lies outside."""
+        """A constant with this spread of its ln; value: the fitted value, None for today's. Its range is today's,
+        narrowed by the spread, unless the value lies outside."""
         fact, today = facts.fact(path), facts.number(path)
         assert fact.low is not None
         assert fact.high is not None
@@ -90,13 +90,13 @@ class FittedFact(Keyed):
 
     @property
     def narrowed(self) -> float:
-        """Width of the new range over that of today's, of logarithms."""
+        """Width of the new range over the width of today's, in logarithms."""
         return math.log(self.high / self.low) / math.log(self.today_high / self.today_low)
 
 
 def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
-    """The constants that the data says something of: those that are kept, the narrowest first, then those that it
-    confirms where they stand."""
+    """The constants that the data informs: first those that are kept, the narrowest first, then those whose values it
+    confirms."""
     kept = {path: j for j, path in enumerate(found.prior.paths)}
     out = []
     for path, sd in zip(found.posterior.paths, found.posterior.sd, strict=True):
@@ -127,8 +127,8 @@ def overlay_text(
     rows: Sequence[Anchor] = (),
     posterior: Posterior | None = None,
 ) -> str:
-    """The YAML of an overlay. name: of the file itself, which `explain` tells as the source; rows: measured ones that
-    stand beside those that ship; posterior: how the constants are correlated, None: not at all."""
+    """The YAML of an overlay. name: of the file, which `explain` gives as the source; rows: measured rows to add to the
+    shipped rows; posterior: correlations of the constants, None without any."""
     tree: dict[str, dict[str, dict[str, object]]] = {}
     said = ", ".join(Path(file).name for file in files)
     measured = f"mowich calibrate {said}: {points} measured points"
@@ -199,7 +199,7 @@ def _yaml(value: object) -> str:
 
 
 class _Number(str):
-    """A number without a unit, written as it is."""
+    """A number without a unit, written unchanged."""
 
 
 def _written(value: float, unit: str) -> str:
@@ -207,7 +207,7 @@ def _written(value: float, unit: str) -> str:
 
 
 def write_fitted(path: Path, text: str, fitted: Sequence[FittedFact], facts: Facts) -> None:
-    """Write the overlay and read it again, as `--facts` will. Raises UserError where it cannot be written."""
+    """Write the overlay and read it back like `--facts`. Raises UserError where it cannot be written."""
     write_file(path, text, field="overlay", given=str(path))
     known = load_facts([path])
     for one in fitted:

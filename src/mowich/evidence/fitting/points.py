@@ -17,9 +17,9 @@ ConstantValues = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPoint:
-    """One figure. where: file and line; what: the run, in words; metric: its name, in whose unit `measured` is;
-    is_rate: whether more of it is faster; machine: what ran on what, whose points share an error that no constant
-    explains; setting: points of one setting are one measurement, made several times, and are left out together."""
+    """One figure. where: file and line; what: the run, in words; metric: its name, which gives the unit of `measured`;
+    is_rate: whether more is faster; machine: what ran on which machine, the points of which share an error that no
+    constant explains; setting: points of one setting repeat one measurement and are left out together."""
 
     where: str
     kind: str

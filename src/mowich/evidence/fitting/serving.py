@@ -24,7 +24,7 @@ from mowich.software.engine import engine_for
 
 _LATENCIES = ("tpot_ms", "ttft_ms")
 _RATE = "output_tok_s_per_chip"
-"""Used where a run states no latency: with them it says nothing more."""
+"""Used only where a run states no latency; next to latencies they add nothing."""
 
 _GIVEN = (
     "lockstep",
@@ -39,17 +39,16 @@ _GIVEN = (
     "visible_",
     "speculation_",
 )
-"""Constants of the load and of the memory, which a run's own settings decide."""
+"""Constants of the load and the memory; a run's own settings decide them."""
 
 
 MANY_CHIPS = "vllm"
-"""The engine that runs on chips of many vendors under one name: what its plug-ins are elsewhere is an engine of its
-own."""
+"""The engine that runs on chips of many vendors under one name; its plug-in for another vendor is a separate engine."""
 
 
 def row_of_serving(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
-    """A record as a row of our serving table. A throughput of all becomes one of a chip where chips are counted; an
-    engine is the one of its chip. Raises UserError for a system that is not known."""
+    """A record as a row of our serving table. A total throughput becomes one of a chip where chips are counted; the
+    engine becomes the one for the chip. Raises UserError for a system that is not known."""
     row = {**table_form("serving").blank(), **cells, "id": cells.get("id") or where}
     if row["output_tok_s"] and row["n_chips"] and not row[_RATE]:
         row[_RATE] = f"{float(row['output_tok_s']) / float(row['n_chips']):.10g}"
@@ -101,8 +100,8 @@ class ServingPredictor:
         return self._errors(self._constants(values))
 
     def rows_of(self, values: ConstantValues) -> dict[int, Anchor]:
-        """Every point's case as a measured row, with what the constants alone miss that point by. Cases on which rows
-        do not carry over give none."""
+        """Every point's case as a measured row, with the error of the constants alone at that point. Cases that cannot
+        carry a row over give none."""
         errors = self._errors(self._constants(values), dict.fromkeys(_LATENCIES, np.zeros(len(self.cases))))
         out = {}
         for k, (i, metric) in enumerate(self.rows):
@@ -114,11 +113,11 @@ class ServingPredictor:
         return out
 
     def kept_rows(self, rows: Sequence[Anchor]) -> list[Anchor]:
-        """All of them."""
+        """All rows."""
         return list(rows)
 
     def errors_beside(self, values: ConstantValues, rows: Sequence[Anchor]) -> Floats:
-        """ln(predicted/measured) of every point, with these rows beside those that ship."""
+        """ln(predicted/measured) of every point, with these rows next to the shipped rows."""
         shift = {}
         for metric in _LATENCIES:
             shift[metric] = np.zeros(len(self.cases))

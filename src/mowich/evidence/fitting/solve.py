@@ -1,4 +1,4 @@
-"""The constants that fit measurements best, and how sure they are.
+"""The constants that fit measurements best, and how certain they are.
 
 Each constant has a prior: log-normal around today's value, its range the middle 90%, its ends hard bounds. Two things
 are shared and learned from the data (a hierarchical fit): how far constants move at all (`scale`: where measurements
@@ -8,8 +8,8 @@ an error that no constant explains (`SHARED_SD`), so that a hundred points of on
     minimise sum w (r + u)^2 / sigma^2 + sum (d / (scale sd))^2 + sum (u / SHARED_SD)^2
 
 r: ln(predicted/measured) at the constants; d: ln of a constant over today's; u: of a machine. Gauss-Newton, robust
-weights w, an active set for the bounds. Ranges are those of the posterior with the whole prior (scale 1): what the data
-says, not what the shrinkage does.
+weights w, an active set for the bounds. Ranges come from the posterior with the whole prior (scale 1), so the shrinkage
+does not narrow them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ RANGE_END = 1.645
 SHARED_SD = 0.03
 """Spread, ln, of the error that the points of one machine share beside constants."""
 SCATTER: Mapping[str, float] = {"tpot_ms": 0.12, "ttft_ms": 0.30, "time_us": 0.12}
-"""Spread, ln, of the figures of a metric before the data says more; others: `SCATTER_ELSE`. Those that the constants
-that ship were fitted with."""
+"""Spread, ln, of the figures of a metric before the data says more; others: `SCATTER_ELSE`. The fit of the shipped
+constants used the same."""
 SCATTER_ELSE = 0.08
 LEAST_SCATTER = 0.01
 PRIOR_POINTS = 4.0
@@ -42,7 +42,7 @@ PRIOR_CONSTANTS = 2.0
 LEAST_SCALE = 0.1
 _ROUNDS = 8
 _END, _AT_END = 1e-12, 1e-9
-"""How far, ln, a constant may lie beyond an end by rounding, and before it and still stand at it."""
+"""Tolerance, ln, within which a constant counts as standing at an end."""
 _LONGEST = 0.5
 """Longest step of a constant in a round, ln."""
 IDENTIFIED = 0.75
@@ -50,12 +50,12 @@ IDENTIFIED = 0.75
 _LEAST_NARROWED = 0.01
 """Share of its spread from which the data confirms a constant that it neither identifies nor moves."""
 _MOVED = 0.25
-"""A constant that is not identified by itself, and moves by this share of its spread or more, moves together with
-others that the data cannot tell from it."""
+"""A constant that is not identified by itself, but moves by this share of its spread or more, moves with others that
+the data cannot separate from it."""
 _TOGETHER = 0.6
-"""Correlation, either sign, from which two constants are said to be told apart badly."""
+"""Correlation, of either sign, from which two constants count as badly separated."""
 INSENSITIVE = 1e-4
-"""A constant is not asked about where its whole range moves no point by more than this, ln."""
+"""A constant is left out of the fit where its whole range moves no point by more than this, ln."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ def bounded_step(
 ) -> Floats:
     """The step that solves H step = -g with theta + step within low..high: an active set, of which there is this one.
 
-    Constants that would pass an end stop there, and the others are solved for again. stops_at_ends=False: of those only
-    such as stand at the end already; the others' way is for the caller to cut, who looks at the loss there.
+    Constants that would pass an end stop there, and the others are solved for again. stops_at_ends=False: only
+    constants already at an end stop; the caller cuts the step of the others, because it checks the loss there.
     """
     held = np.zeros(len(theta), dtype=bool)
     step = np.zeros(len(theta))
@@ -169,7 +169,7 @@ def solve(
     rounds: int = _ROUNDS,
     slopes: tuple[Floats, Floats] | None = None,
 ) -> FittedConstants:
-    """The constants from the points of `rows`. slopes: those at `start`, where they are known."""
+    """The constants from the points of `rows`. slopes: at `start`, where they are known."""
     n, m = len(prior.paths), problem.machines
     theta = prior.middle.copy() if start is None else start.copy()
     Z = np.zeros((int(rows.sum()), m))
@@ -216,13 +216,14 @@ def folds_of(settings: Sequence[str], most: int) -> NDArray[np.intp]:
 
 FOLDS = 10
 _FOLD_ROUNDS = 1
-"""Rounds of a fit that starts at the whole fit's constants, with points left out: one is enough, as they are near."""
+"""Rounds of a fit with points left out: one is enough, because it starts near its end, at the constants of the whole
+fit."""
 
 
 def _left_out(
     problem: JointProblem, prior: Priors, full: FittedConstants, folds: NDArray[np.intp]
 ) -> tuple[Mapping[str, float], ...]:
-    """The constants by fold, fitted without the points of that fold; none where all points are of one."""
+    """The constants by fold, fitted without the points of that fold; none where all points belong to one fold."""
     if folds.max(initial=0) == 0:
         return ()
     slopes = problem.slopes(full.theta)
@@ -233,20 +234,20 @@ def _left_out(
 
 
 def is_narrowed(sd: Floats, before: Floats) -> NDArray[np.bool_]:
-    """Whether the data narrows constants. sd, before: of their ln, with the data and without."""
+    """Whether the data narrows constants. sd, before: spreads of their ln with the data and without."""
     return np.asarray(sd < (1.0 - _LEAST_NARROWED) * before)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What points leave of constants, each and together. paths; sd: of their ln [n]; correlation [n, n]."""
+    """The uncertainty of constants after a fit. paths; sd: of their ln [n]; correlation [n, n]."""
 
     paths: tuple[str, ...]
     sd: Floats
     correlation: Floats
 
     def take(self, paths: Sequence[str]) -> Posterior:
-        """Of some of the constants, in their order."""
+        """The posterior of some of the constants, in this order."""
         at = np.array([self.paths.index(path) for path in paths], dtype=np.intp)
         return Posterior(tuple(paths), self.sd[at], self.correlation[np.ix_(at, at)])
 
@@ -254,9 +255,9 @@ class Posterior:
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """problem: with the constants that are kept; folds: of its points; left_out: all constants by fold, fitted without
-    its points; asked: constants that move a point; identified: of those kept,
-    by itself; together: path -> others that the data cannot tell from it; posterior: of
-    those kept and of those that the points confirm where they stand."""
+    its points; asked: constants that move a point; identified: whether each kept constant is identified by itself;
+    together: path -> others that the data cannot separate from it; posterior: of the kept constants and of those whose
+    values the points confirm."""
 
     problem: JointProblem
     prior: Priors
@@ -284,7 +285,7 @@ def calibrate_points(
     widen: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Calibrated:
-    """The constants that the points identify; all others stay at today's values. tell: is told what goes on."""
+    """The constants that the points identify; all others keep today's values. tell: is called with the progress."""
     paths = tuple(dict.fromkeys(path for part in parts for path in part.paths))
     whole = JointProblem(parts, paths, facts)
     prior = Priors.of(paths, facts, widen=widen)
@@ -308,7 +309,7 @@ def calibrate_points(
     if not len(kept):
         return Calibrated(problem, final, _nothing(), folds, (), known.paths, (), {}, posterior)
     tell(f"fitting the {len(kept)} that the points identify or move")
-    # the constants that stay as they are remain uncertain: ranges are those of the fit of all
+    # unchanged constants remain uncertain: ranges are those of the fit of all
     solution = replace(solve(problem, final, everything, start=found.theta[kept]), sd=found.sd[kept])
     alone = tuple(known.paths[k] for k in kept if told[k])
     together = {

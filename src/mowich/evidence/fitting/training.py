@@ -1,4 +1,4 @@
-"""Training steps: what is refused because it contradicts itself, and how constants move what remains."""
+"""Training steps: rows that contradict themselves are refused, and constants move the others."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mowich.software.vendors import of_vendor
 from mowich.training.step import step_time
 
 _AGREE = 0.05
-"""How far a rate times a time may lie from the work, where a row states all three: they are rounded."""
+"""How far a rate times a time may lie from the work where a row states all three, which are rounded."""
 FLOP_AGREE = 1.6
 """How far FLOP/s over tokens/s may lie from the FLOP of a token: conventions of counting differ by up to 1.5."""
 
 JAX_ON_GPU = "jax-gpu-maxtext"
-"""The stack of a program in JAX on GPUs whose log names none."""
+"""The stack of a JAX program on GPUs whose log names no stack."""
 
 
 MANY_CHIPS_TRAINED = "pytorch-fsdp"
-"""The stack that runs on chips of many vendors under one name: a chip whose own stack is a fork of it says so."""
+"""The stack that runs on chips of many vendors under one name; the facts of a chip name its own fork."""
 
 
 def row_of_training(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
@@ -57,7 +57,7 @@ def row_of_training(cells: Mapping[str, str], where: str, facts: Facts) -> Publi
 
 
 def contradiction(case: Case, row: PublishedRow) -> str:
-    """Why a row contradicts itself or what a chip can do; "" where it does not.
+    """Why a row contradicts itself or the limits of a chip; "" where it does not.
 
     MFU = FLOP of the model in a step / (step time x published peak x devices) is at most 1; tokens in a step = rate x
     step time; FLOP/s over tokens/s is the FLOP of a token.
@@ -152,7 +152,7 @@ class TrainingPredictor:
 
 
 def _run(case: Case) -> object:
-    """What cases share that are one run, measured more than once."""
+    """The key that cases share where they measure one run repeatedly."""
     return (id(case.system), id(case.model), case.job, case.plan)
 
 

@@ -1,4 +1,4 @@
-"""What AIPerf and GenAI-Perf write of a run: JSON and CSV, with the same names of metrics.
+"""Results of AIPerf and GenAI-Perf: JSON and CSV, with the same names of metrics.
 
 Formats: aiperf/exporters/metrics_json_exporter.py and metrics_csv_exporter.py of release 0.13, and
 genai_perf/export_data/json_exporter.py and csv_exporter.py. Their inter-token latency is one number for each request,
@@ -32,7 +32,7 @@ _KEYS = ("time_to_first_token", "inter_token_latency", "output_sequence_length")
 _NAME = "AIPerf or GenAI-Perf"
 
 AiperfMetrics = Mapping[str, Mapping[str, object]]
-"""Metric -> statistic (avg, p50, p99, unit) -> what is printed."""
+"""Metric -> statistic (avg, p50, p99, unit) -> the printed text."""
 
 
 def _stated(metrics: AiperfMetrics, name: str, where: str, statistic: str = "avg") -> float | None:
@@ -52,7 +52,7 @@ def _in(units: Mapping[str, float], metrics: AiperfMetrics, name: str, where: st
 
 
 def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
-    """One run. config: what it was asked to send; empty where the file does not say."""
+    """One run. config: the load that it was asked to send; empty where the file does not state it."""
     times = {
         f"{prefix}{column}": _in(_MILLISECONDS, metrics, name, where, statistic)
         for name, column in _OURS.items()
@@ -90,8 +90,8 @@ def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> Measured
 
 
 def _load(config: BenchResult, where: str) -> tuple[float | None, float | None]:
-    """(most requests in flight, requests a second) that a run was asked to keep: AIPerf's phase that is measured, the
-    load generator of its first releases, and the flags of GenAI-Perf."""
+    """(most requests in flight, requests a second) that a run was asked to keep, from AIPerf's measured phase, the load
+    generator of its first releases, or the flags of GenAI-Perf."""
     phases = config.get("phases")
     measured = [
         one
@@ -144,8 +144,8 @@ _UNIT = re.compile(r"^(?P<name>.*?)(?: \((?P<unit>[^()]+)\))?$")
 
 
 def _metric_rows(file: str, text: str) -> dict[str, dict[str, object]]:
-    """The two tables of a CSV: statistics of requests, and values of the whole run. A table of the machine that
-    follows has other columns, and ends the reading."""
+    """The two tables of a CSV: statistics of requests, and values of the whole run. A later table about the machine has
+    other columns and ends the reading."""
     out: dict[str, dict[str, object]] = {}
     columns: Sequence[str] = ()
     reader = csv.reader(text.splitlines(keepends=True), strict=True)

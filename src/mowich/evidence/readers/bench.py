@@ -1,4 +1,4 @@
-"""What programs that load a server write as JSON: `vllm bench serve`, SGLang's bench_serving, InferenceX, llmperf.
+"""JSON results of load generators: `vllm bench serve`, SGLang's bench_serving, InferenceX, llmperf.
 
 Formats: vllm/benchmarks/serve.py, sglang/bench_serving.py, InferenceX's utils/process_result.py, llmperf's
 token_benchmark_ray.py. A file holds one object, a list of objects, or an object on each line.
@@ -18,10 +18,10 @@ from mowich.files import parse_json
 BenchResult = Mapping[str, object]
 
 _NEAR = 0.03
-"""How far two figures of one file that must be the same may lie apart: they are rounded."""
+"""How far two figures of one file that must agree may lie apart, because they are rounded."""
 
 _TOGETHER = 1.5
-"""How far the sum of the parts of a request may lie from the whole: means over requests of several lengths differ."""
+"""How far the parts of a request may lie from the whole: means over requests of several lengths differ."""
 
 _ENGINES = ("vllm", "sglang", "trt", "tensorrt", "neuron", "jetstream", "maxtext")
 """Words that name an engine; others (openai, openai-chat) name an interface that every engine has."""
@@ -41,7 +41,7 @@ def _objects(file: str, text: str) -> list[tuple[str, BenchResult]]:
 
 
 def json_figure(data: BenchResult, where: str, *names: str) -> float | None:
-    """The first of some figures that is stated. Raises UserError for one that is no number."""
+    """The first stated one of some figures. Raises UserError for a figure that is not a number."""
     for name in names:
         value = data.get(name)
         if value is None or value == "":
@@ -62,7 +62,7 @@ def _text(data: BenchResult, *names: str) -> str:
 
 
 def _unlike(one: float | None, other: float | None) -> bool:
-    """Whether two figures are stated and are not the same."""
+    """Whether two figures are stated and differ."""
     return one is not None and other is not None and abs(one - other) > _NEAR * max(abs(one), abs(other))
 
 
@@ -73,9 +73,9 @@ def without_rate(tokens: float, osl: float) -> bool:
 
 
 def users_kept(cap: float | None, asked: float | None, served: float | None, whole_ms: float | None) -> float | None:
-    """Requests in flight. cap: the most that are let in; asked, served: requests a second that were asked for, and that
-    were completed; whole_ms: of one request. The cap, where no rate is asked for or it is reached; else by Little's
-    law; None where neither says it.
+    """Requests in flight. cap: the most that are let in; asked, served: requests a second, asked for and completed;
+    whole_ms: time of one request. The cap where it is reached or no rate is asked for, else Little's law; None where
+    neither is known.
 
     >>> users_kept(16, None, None, None), users_kept(16, 9.0, 5.0, 3000.0), users_kept(99, 2.0, 2.0, 3000.0)
     (16, 16, 6.0)
@@ -106,12 +106,12 @@ _SPREAD: Mapping[str, tuple[str, ...]] = {
         for column, names in _LATENCIES.items()
     },
 }
-"""Column -> its names in the JSON of a run. itl: between two tokens of an answer, all gaps of all requests counted;
-tpot: the mean of those of one request."""
+"""Column -> its names in the JSON of a run. itl: time between two tokens of an answer, over all gaps of all requests;
+tpot: mean of the gaps of one request."""
 
 
 def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | RefusedRecord:
-    """A run of vllm bench serve or of SGLang's bench_serving: both write the same figures by the same names."""
+    """A run of vllm bench serve or of SGLang's bench_serving, which use the same names."""
 
     def of(*names: str) -> float | None:
         return json_figure(data, where, *names)
@@ -292,7 +292,7 @@ _LLMPERF = ("num_concurrent_requests", "mean_output_tokens", "results_ttft_s_mea
 
 
 def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
-    """A summary of llmperf. Its inter-token latency counts the first token too, so the time per output token is made of
+    """A summary of llmperf. Its inter-token latency counts the first token too, so the time per output token comes from
     the whole request."""
 
     def of(*names: str) -> float | None:

@@ -42,7 +42,7 @@ _COMMANDS = {
 """Word of nccom-test's command line -> what it measures."""
 
 _PREFIX = re.compile(r"^\s*(?:\d+:\s+|\[[\d,]+\]<std\w+>:\s*)?")
-"""What launchers of several processes put before a line."""
+"""Prefix that launchers of several processes put before a line."""
 
 
 def _looks_nccl(text: str) -> bool:
@@ -54,8 +54,8 @@ def _looks_nccom(text: str) -> bool:
 
 
 def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str], name: str) -> Reading:
-    """The lines below a header whose columns bear names. Time and bandwidths are the first of their name: those out of
-    place."""
+    """The lines below a header of named columns. Of two times or bandwidths of one name the first counts: the
+    out-of-place one."""
     columns: list[str] = []
     records: list[MeasuredRecord] = []
     refused: list[RefusedRecord] = []
@@ -73,7 +73,7 @@ def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str]
         if len(words) < len(columns):
             refused.append(RefusedRecord(where=where, reason=f"{len(words)} columns below a header of {len(columns)}"))
             continue
-        at = dict(zip(reversed(columns), reversed(words[: len(columns)]), strict=True))  # of two alike the first stays
+        at = dict(zip(reversed(columns), reversed(words[: len(columns)]), strict=True))  # the first of a name stays
         size, time_us = log_figure(at["size"], where, "the size"), log_figure(at["time"], where, "the time")
         if size <= 0 or time_us <= 0:
             refused.append(
@@ -108,8 +108,7 @@ def _plain(word: str) -> str:
 
 
 def read_nccl(file: str, text: str) -> Reading:
-    """Every size of a run. Ranks are counted in the list of devices; the collective is that of the program that is
-    named."""
+    """Every size of a run. The list of devices gives the ranks; the name of the program gives the collective."""
     ranks = {m[1] for _, line in log_lines(text) if (m := re.search(r"#\s+Rank\s+(\d+)\s", line))}
     program = next((kind for word, kind in _TESTS.items() if re.search(rf"\b{word}\b", text)), "")
     common = {"kind": program, "ranks": str(len(ranks)) if ranks else ""}
@@ -117,7 +116,7 @@ def read_nccl(file: str, text: str) -> Reading:
 
 
 def read_nccom(file: str, text: str) -> Reading:
-    """Every size of a run. Ranks and collective are those of the command, where the log shows it."""
+    """Every size of a run. The command, where the log shows it, gives the ranks and the collective."""
     command = next((line for _, line in log_lines(text) if re.search(r"\bnccom-test\s", line)), "")
     ranks = re.search(r"(?:-r|--nworkers)[ =](\d+)", command)
     kind = next((k for word, k in _COMMANDS.items() if re.search(rf"\s{word}(?:\s|$)", command)), "")

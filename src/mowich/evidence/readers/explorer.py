@@ -1,8 +1,8 @@
 """A profile of Neuron Explorer: a folder of Parquet tables, of a kernel that ran on Trainium.
 
-The measurement is the time of the whole (`Summary.total_time`). The tables do not say what the kernel is in a form that
-can be timed, so the profile of the same kernel that Mowich simulated stands beside it (`mowich kernel profile ...
---parquet DIR`), named by the word `simulated` of a plan.
+The measurement is the total time (`Summary.total_time`). The tables do not describe the kernel well enough to time it.
+So the word `simulated` of a plan names Mowich's simulated profile of the same kernel (`mowich kernel profile ...
+--parquet DIR`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mowich.evidence.readers.record import MeasuredRecord, Reading, cell
 from mowich.neuroncore.explorer import total_time_s
 
 NEURON_EXPLORER = "neuron-explorer"
-"""The name of the format: of a folder, not of a file."""
+"""The name of the format, which is a folder and not a file."""
 
 
 def read_profile(folder: Path) -> Reading:

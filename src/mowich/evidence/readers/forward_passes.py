@@ -1,8 +1,9 @@
-"""Forward passes as engines tell them: ForwardPassMetrics of Dynamo, which vLLM, SGLang and TensorRT-LLM workers send.
+"""Forward passes reported by engines: ForwardPassMetrics of Dynamo, which vLLM, SGLang and TensorRT-LLM workers send.
 
-Two forms of the same figures: the trace that `--fpm-trace` writes (a JSON object on each line, `dynamo.fpm.trace.v1`,
-or the metrics alone), and the table of AISimulate's and AIConfigurator's collectors (columns `sum_prefill_tokens` to
-`latency_ms`). Steps of the same work are one measurement: the median, without the first, which is cold.
+The same figures come in two forms: the trace that `--fpm-trace` writes (a JSON object on each line,
+`dynamo.fpm.trace.v1`, or the metrics alone), and the table of AISimulate's and AIConfigurator's collectors (columns
+`sum_prefill_tokens` to `latency_ms`). Steps of the same work are one measurement: the median, without the first, which
+is cold.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _COUNTS = {
 }
 """Count of scheduled requests -> column of our table."""
 _CACHE_TOKENS = 128.0
-"""Steps are of the same work where the mean caches of their sequences lie within so many tokens."""
+"""Steps do the same work where the mean caches of their sequences lie within this many tokens."""
 _COLD = 3
-"""Steps of the same work from which the first is left out."""
+"""Number of steps of the same work from which the first is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step. place: its line; segment: word of the load, "" where none is stated; ms: of the clock."""
+    """One step. place: its line; segment: word of the load, "" where not stated; ms: wall time."""
 
     place: int
     segment: str
@@ -42,7 +43,7 @@ class _Step:
 
     @property
     def work(self) -> tuple[object, ...]:
-        """What is the same in steps of the same work."""
+        """The key that steps of the same work share."""
         *whole, cached = (self.counts[name] for name in _COUNTS.values())
         return self.segment, *whole, round(cached / max(self.counts["decode_requests"], 1.0) / _CACHE_TOKENS)
 
@@ -75,12 +76,12 @@ def _of_trace(file: str, text: str) -> Iterator[_Step]:
 
 
 def read_steps(file: str, text: str) -> Reading:
-    """Every work that was timed. Raises UserError, with file and line, for a file that is not a profile of forward
-    passes."""
+    """Each kind of work that was timed. Raises UserError, with file and line, for a file that is not a profile of
+    forward passes."""
     found = _of_table(file, text) if _is_table(text) else _of_trace(file, text)
     groups: dict[tuple[object, ...], list[_Step]] = {}
     for one in found:
-        if one.ms > 0.0 and any(one.counts.values()):  # an engine that waits tells its time too
+        if one.ms > 0.0 and any(one.counts.values()):  # an idle engine reports its time too
             groups.setdefault(one.work, []).append(one)
     if not groups:
         raise not_of_format("forward passes", file, "sum_prefill_tokens, num_decode_requests and a time of each step")

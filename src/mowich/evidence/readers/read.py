@@ -1,4 +1,4 @@
-"""Which reader a file needs, and what it gives with the setup filled in."""
+"""Chooses the reader of a file, and fills in the setup."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
     training_logs.MAXTEXT,
     training_logs.TORCHTITAN,
 )
-"""Readers in the order in which they try a file: no reader may take a file of another format for its own."""
+"""Readers in the order in which they try a file; none may accept a file of another format."""
 
 FORMAT_NAMES = tuple(f.name for f in FILE_FORMATS)
 
 
 def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Reading:
-    """The measurements of a file, with what it leaves open as `setup` has it. name: of its format, None: by its
-    content. Raises UserError or UserErrors, each one line with file and line, for a file that is malformed, of no known
-    format, or that leaves open what must be known."""
+    """The measurements of a file; `setup` fills in what it leaves open. name: of its format, None: by its content.
+    Raises UserError or UserErrors, each one line with file and line, for a file that is malformed, of no known format,
+    or incomplete."""
     return _filled(read_stated(path, name), path, setup)
 
 
 def read_stated(path: Path, name: str | None = None) -> Reading:
-    """What a file states, and nothing else. Raises UserError or UserErrors, each one line with file and line, for a
-    file that is malformed or of no known format."""
+    """Only what a file states. Raises UserError or UserErrors, each one line with file and line, for a file that is
+    malformed or of no known format."""
     if name is not None and name not in (*FORMAT_NAMES, NEURON_EXPLORER):
         raise unknown("format", name, (*FORMAT_NAMES, NEURON_EXPLORER))
     if path.is_dir() or name == NEURON_EXPLORER:
@@ -65,7 +65,7 @@ def read_stated(path: Path, name: str | None = None) -> Reading:
 
 
 def _filled(reading: Reading, path: Path, setup: Setup) -> Reading:
-    """A reading with what its file leaves open, from the setup beside it and the options."""
+    """A reading, completed from the setup file and the options."""
     setup = setup_beside(path).over(setup)
     records: list[MeasuredRecord] = []
     refused = list(reading.refused)
@@ -86,7 +86,7 @@ def _filled(reading: Reading, path: Path, setup: Setup) -> Reading:
 
 
 def read_files(paths: Sequence[Path], setup: Setup, name: str | None = None) -> list[Reading]:
-    """Every file; all that is wrong with them is told at once."""
+    """The readings of all files; all their mistakes are reported at once."""
     out: list[Reading] = []
     problems: list[UserError] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""One measurement as a file states it, and what a whole file gave."""
+"""One measurement as a file states it, and the reading of a whole file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RefusedRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a file gave. format: its name; refused: what the reader itself could not accept."""
+    """The reading of a file. format: its name; refused: measurements that the reader itself refused."""
 
     file: str
     format: str
@@ -43,9 +43,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFormat:
-    """A format. name: as `--format` has it; says: what writes it; looks: whether a text is of this format; read: its
-    measurements, from the name of the file and its text. Raises UserError, with file and line, for a text that is
-    not."""
+    """A format. name: the word of `--format`; says: what writes it; looks: whether a text is of this format; read: its
+    measurements, from the name of the file and its text. `read` raises UserError, with file and line, for another
+    format."""
 
     name: str
     says: str
@@ -54,13 +54,13 @@ class FileFormat:
 
 
 def log_lines(text: str) -> Iterator[tuple[int, str]]:
-    """(number, text) of every line, colours of a terminal left out."""
+    """(number, text) of every line without terminal colours."""
     for number, line in enumerate(text.splitlines(), 1):
         yield number, re.sub(r"\x1b\[[0-9;]*m", "", line)
 
 
 def log_figure(text: str, where: str, what: str) -> float:
-    """A finite number of a log, commas between thousands left out. Raises UserError."""
+    """A finite number of a log without commas between thousands. Raises UserError."""
     try:
         value = float(text.replace(",", ""))
     except ValueError:
@@ -78,5 +78,5 @@ def cell(value: float | int | str | None) -> str:
 
 
 def not_of_format(name: str, file: str, wanted: str) -> UserError:
-    """The error for a file that holds nothing of the format that it is read as."""
+    """The error for a file that holds nothing of the expected format."""
     return UserError(f"holds no measurement of {name}", where=file, allowed=wanted)

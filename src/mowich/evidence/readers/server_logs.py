@@ -1,7 +1,7 @@
-"""What vLLM prints: the table of `vllm bench serve`, and the lines that a server logs of itself, on Trainium too.
+"""What vLLM prints: the table of `vllm bench serve`, and a server's own log lines, on Trainium too.
 
-Formats: vllm/benchmarks/serve.py and vllm/v1/metrics/loggers.py. The plugin for Trainium changes neither. A server says
-how many tokens it makes and how many requests run; lengths of prompts and answers are asked for.
+Formats: vllm/benchmarks/serve.py and vllm/v1/metrics/loggers.py. The plugin for Trainium changes neither. A server logs
+how many tokens it makes and how many requests run; the user gives lengths of prompts and answers.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _STATS = re.compile(
     r" Waiting: (?P<waiting>\d+) reqs"
 )
 _STEADY = 0.9
-"""Share of the most requests that ran at once from which a line is of the full load."""
+"""A line shows the full load where at least this share of the most concurrent requests runs."""
 _ARGUMENTS: Mapping[str, str] = {
     "tp": r"'tensor_parallel_size': (\d+)",
     "dp": r"'data_parallel_size': (\d+)",
@@ -86,12 +86,12 @@ _ARGUMENTS: Mapping[str, str] = {
     "kv_precision": r"'kv_cache_dtype': '(\w+)'",
     "precision": r"'quantization': '(\w+)'",
 }
-"""Column -> how the line of arguments that are not defaults says it."""
+"""Column -> its name in the line of non-default arguments."""
 
 
 def read_server(file: str, text: str) -> Reading:
-    """One run: the tokens that a server makes a second under its full load, of all its engines together, with the
-    plan that its line of arguments states. The first line of the full load is left out."""
+    """One run: a server's tokens per second under full load, over all its engines, with the plan in its line of
+    arguments. The first line of the full load is left out."""
     lines: dict[str, list[tuple[int, re.Match[str]]]] = {}
     for number, line in log_lines(text):
         if (m := _STATS.search(line)) is not None:
@@ -123,14 +123,14 @@ def read_server(file: str, text: str) -> Reading:
 
 
 def _full(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:
-    """The lines of an engine's full load, without the first, which holds its start."""
+    """The lines of an engine's full load, without the first, which includes the start."""
     most = max(int(m["running"]) for _, m in found)
     full = [(n, m) for n, m in found if int(m["running"]) >= _STEADY * most]
     return full[1:] or full
 
 
 def _stated(text: str) -> dict[str, str]:
-    """The plan of the last line of arguments; a format of the cache that is the model's own is left open."""
+    """The plan of the last line of arguments; the format of the cache is left open where it is the model's own."""
     said = [line for _, line in log_lines(text) if "non-default args" in line]
     if not said:
         return {}

@@ -1,8 +1,8 @@
-"""What a log does not state: system, model, software, plan. Given as options, or in a small file beside the log.
+"""What a log does not state: system, model, software, plan. Options or a small file next to the log give it.
 
-`runs.log` may have a `runs.log.setup.yaml` beside it, with the keys `on`, `model`, `software`, and those of a plan. It
-is more specific than the options, and counts before them. Where the measurement itself states another value, the
-measurement is refused: one of the two is wrong.
+`runs.log.setup.yaml` belongs to `runs.log`; it has the keys `on`, `model`, `software`, and those of a plan. It
+overrules the options, because it is more specific. A measurement that states another value is refused: one of the two
+is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mowich.machines.system import parse_spec
 
 ENDING = ".setup.yaml"
 LENGTHS_NEAR = 0.05
-"""Share by which mean lengths of what was sent may differ from those asked for: they are drawn."""
+"""Share by which mean lengths sent may differ from the lengths asked for, which are drawn at random."""
 
 TRAINED_COLUMNS: Mapping[str, str] = {
     "tp": "TP",
@@ -83,7 +83,7 @@ class Setup:
     said: str = "the options say"
 
     def over(self, other: Setup) -> Setup:
-        """This setup, with what it leaves open as `other` has it."""
+        """This setup; `other` fills in what it leaves open."""
         return replace(
             self,
             on=self.on or other.on,
@@ -94,15 +94,14 @@ class Setup:
 
 
 def check_words(plan: Mapping[str, str]) -> None:
-    """Raise UserError, of the option, for a word that no plan has."""
+    """Raise UserError, which names the option, for a word that no plan has."""
     for key in plan:
         if key not in PLAN_WORDS:
             raise unknown("word of a plan", key, PLAN_WORDS, field="ran")
 
 
 def setup_beside(file: Path) -> Setup:
-    """The setup of the file beside a log; an empty one where there is none. Raises UserError, with its line, for
-    unknown keys."""
+    """The setup in the file next to a log, empty without one. Raises UserError, with its line, for unknown keys."""
     path = file.with_name(file.name + ENDING)
     if not exists(path):
         return Setup()
@@ -129,8 +128,8 @@ def setup_beside(file: Path) -> Setup:
 
 
 def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | RefusedRecord:
-    """A measurement with what its file leaves open filled in, or refused where file and setup contradict each other.
-    Raises UserError, in one line, where neither says what is needed."""
+    """A measurement completed by the setup, or refused where file and setup contradict each other. Raises UserError, in
+    one line, where neither gives what is needed."""
     given = planned_cells(record.kind, setup)
     if setup.on:
         given |= _system_cells(setup.on, record.kind)
@@ -161,8 +160,8 @@ def planned_cells(kind: RecordKind, setup: Setup) -> dict[str, str]:
 
 
 def with_cells(record: MeasuredRecord, given: Mapping[str, str], said: str) -> MeasuredRecord | RefusedRecord:
-    """A measurement with the cells that it leaves open as given, or refused where it states another value. said: how
-    the user gave them."""
+    """A measurement with its blank cells filled in, or refused where it states another value. said: how the user gave
+    the cells."""
     cells = dict(record.cells)
     for column, value in given.items():
         stated = cells.get(column, "")

@@ -12,7 +12,7 @@ from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, 
 
 
 def _columns(text: str) -> list[str]:
-    """The header of a table; empty where the first line is none."""
+    """The header of a table; empty where the first line is not a header."""
     first = text.split("\n", 1)[0]
     return next(csv.reader([first]), []) if "," in first else []
 

@@ -2,8 +2,8 @@
 
 A log has a line for each step, or for some of them; the measurement is the median over the steps after the first ones,
 which compile and warm up. Formats: torchtitan/components/metrics.py, megatron/training/training.py, MaxText's
-metric_logger.py. What a log says of its plan (Megatron's list of arguments, MaxText's parameters, torchtitan's mesh and
-batch) is read; the rest is asked for.
+metric_logger.py. The plan comes from the log where it states it (Megatron's list of arguments, MaxText's parameters,
+torchtitan's mesh and batch); the user gives the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mowich.evidence.readers.record import (
 )
 
 _WARM_UP = 3
-"""The logged steps are cut into this many parts and the first is left out: one step at least if there are several."""
+"""The logged steps are cut into this many parts, and the first part (at least one of several steps) is left out."""
 
 _TITAN = re.compile(
     r"\bstep:\s*(?P<step>\d+)\b.*?\btps:\s*(?P<tps>\d+(?:,\d{3})*(?:\.\d+)?)(?:\s+tflops:\s*(?P<tflops>\d+(?:,\d{3})*(?:\.\d+)?))?"
@@ -40,7 +40,7 @@ _TITAN_BATCH = re.compile(
     r" sequence length (?P<seq>\d+)"
 )
 _TITAN_TOKENS = re.compile(r"(?P<tokens>\d+) tokens per train step, .*?maximum context length (?P<seq>\d+)")
-"""What the trainer says of its batch when it starts, in releases before and after the summer of 2026."""
+"""The trainer's line about its batch at the start, in releases before and after the summer of 2026."""
 _TITAN_RECOMPUTE = re.compile(
     r"Applied (?P<kind>full|selective|Full\w*|Selective\w*) activation checkpointing", re.IGNORECASE
 )
@@ -57,7 +57,7 @@ _PARAMETER = re.compile(r"Config param (?P<name>\w+):\s*(?P<value>\S.*?)\s*$")
 """A line of MaxText's list of parameters."""
 
 _NEAR = 0.05
-"""How far two figures of a log that must be the same may lie apart."""
+"""How far two figures of a log that must agree may lie apart."""
 
 
 def _settled(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:
@@ -79,7 +79,7 @@ def _middle(found: Sequence[tuple[int, re.Match[str]]], group: str, file: str) -
 
 
 def _words(text: str, pattern: re.Pattern[str]) -> dict[str, str]:
-    """The settings that a log lists, the last of a name."""
+    """The settings in a log; the last of a name counts."""
     return {m["name"]: m["value"] for _, line in log_lines(text) if (m := pattern.search(line))}
 
 
@@ -95,7 +95,7 @@ def _one(file: str, name: str, line: int, cells: Mapping[str, str], refused: str
 
 
 def _last(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
-    """The last line of a log that a pattern is found in."""
+    """The last line of a log that matches a pattern."""
     found = [m for _, line in log_lines(text) if (m := pattern.search(line))]
     return found[-1] if found else None
 
@@ -247,7 +247,7 @@ def read_maxtext(file: str, text: str) -> Reading:
 
 
 def _product(said: Mapping[str, str], what: str) -> float | None:
-    """Inside a slice times between slices, of a kind of parallelism; None where it is not stated, or -1: the rest."""
+    """Degree inside a slice times degree between slices; None where one is not stated, or is -1 (the rest)."""
     found = [said.get(f"{where}_{what}", "") for where in ("ici", "dcn")]
     values = [float(x) for x in found if re.fullmatch(r"\d+", x)]
     return (

@@ -20,7 +20,7 @@ Ratios = tuple[Estimate, Estimate]
 """A ratio with the software as shipped, and with kernels written by hand."""
 
 COSTS_SOMETHING = 1.05
-"""Tokens with twice the memory over those of today, from which memory is said to cost something."""
+"""Gain with twice the memory from which a verdict says that memory costs something."""
 
 NO_DIFFERENCE = 1.0 + 1e-9
 """Ratios closer to 1 than this are no difference."""
@@ -85,7 +85,7 @@ def job_level(dollar: Estimate, *, rests_on: str = "") -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
     """The same comparison under one other condition. words: "with hand-tuned software"; dollar: tokens of a dollar over
-    those of a rival's dollar there."""
+    a rival's under that condition."""
 
     words: str
     dollar: float
@@ -96,7 +96,7 @@ def flip_text(
 ) -> str:
     """Where another machine is the cheaper one. price: dollars of a chip-hour of Trainium 3 that `dollar` is taken at;
     dollar, tuned: its tokens of a dollar over the rival's, as shipped and hand-tuned; elsewhere: other conditions that
-    were looked at."""
+    were tried."""
     if dollar.value is None:
         return ""
     if rests_on:
@@ -154,8 +154,8 @@ def _levels(of: Mapping[str, str]) -> str:
 
 
 def memory_verdict(gains: Mapping[str, float], *, training: Sequence[str] = ()) -> Verdict:
-    """gains: work -> tokens with twice the memory over those of today; infinite where the work only fits then;
-    training: which of it is training.
+    """gains: work -> tokens with twice the memory over those of today; infinite where the work only fits with twice;
+    training: which kind of work is training.
 
     >>> memory_verdict({"training": 1.0, "bulk": 1.12}).text
     'In some work. Twice the memory and nothing else would make bulk 12% faster. It would add nothing to training.'
@@ -196,7 +196,7 @@ def _memory_why(cost: set[str], all_work: set[str], training: set[str]) -> tuple
 
 
 _TOLD = 3
-"""Kinds of work that a verdict tells by name, beside those that only fit with more memory."""
+"""How many kinds of work a verdict names, besides those that only fit with more memory."""
 
 
 def _percent(gain: float) -> int:
@@ -245,7 +245,7 @@ def scale_verdict(rival: str, chips: tuple[int, int], mine: Sequence[AtScale], t
 
 
 def _scale_level(small: float, large: float) -> str:
-    """Words for what happens to the distance of two machines; a ratio that crosses 1 changes the lead."""
+    """Words for how the distance of two machines changes; a ratio that crosses 1 changes the lead."""
     if (small > NO_DIFFERENCE and large < 1.0 / NO_DIFFERENCE) or (
         small < 1.0 / NO_DIFFERENCE and large > NO_DIFFERENCE
     ):
@@ -256,7 +256,7 @@ def _scale_level(small: float, large: float) -> str:
 def _scale_reason(
     rival: str, small: int, ratio: Sequence[float], mine: Sequence[AtScale], theirs: Sequence[AtScale]
 ) -> str:
-    """The part of the change that is largest, with its numbers."""
+    """The largest part of the change, with its numbers."""
     way = math.copysign(1.0, math.log(ratio[1] / ratio[0]))
     (a, b), (c, d) = mine, theirs
     parts = {
@@ -376,10 +376,10 @@ def _span(values: Iterable[float]) -> str:
 def worth_verdict(
     hours: Mapping[str, float], *, today: float, running: float, residual: Estimate, years: float
 ) -> Verdict:
-    """What Trainium 3 is worth beside the next chip. hours: work -> dollars of its chip-hour at which a token costs as
-    much as on the next one; today: what that hour costs its owner now; running: energy, cooling and people of an hour;
-    residual: share of its price that such machines have kept after so many years. A next chip that makes cheaper tokens
-    never raises it."""
+    """What Trainium 3 is worth once the next chip sells. hours: work -> dollars of its chip-hour at which a token costs
+    as much as on the next one; today: what that hour costs its owner now; running: energy, cooling and people of an
+    hour; residual: share of its price that such machines have kept after so many years. A next chip that makes cheaper
+    tokens never raises it."""
     if not hours:
         return Verdict(level=NOT_KNOWN, text="")
     low, high = min(hours.values()), max(hours.values())
@@ -401,8 +401,9 @@ def worth_verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fall:
-    """A tenant whose share of the chip-hours falls. chips: needed no more; stand: of how many; usd: billions of dollars
-    that nothing needs any more; idle: chips that stand idle once others have taken what they may."""
+    """A tenant whose share of the chip-hours falls. chips: no longer needed; stand: installed chips; usd: billions of
+    dollars of hardware that is no longer needed; idle: chips that stay idle after other tenants have taken what they
+    may."""
 
     share: float
     asked: float
@@ -413,7 +414,7 @@ class Fall:
 
 
 def tenant_verdict(fall: Fall) -> Verdict:
-    """What is stranded. More chips that are needed no more never make it less."""
+    """The verdict on stranded chips. More chips that are no longer needed never lower it."""
     level = words_for("stranded", fall.chips / fall.stand)
     idle = (
         f"{_count(fall.idle)} stand idle although others take what they may"
@@ -432,13 +433,13 @@ def tenant_verdict(fall: Fall) -> Verdict:
 
 
 def _count(chips: float) -> str:
-    """Chips as a reader says them; "0" for none to speak of."""
+    """Chips in a reader's words; "0" for a negligible number."""
     return plainly(chips) if chips >= 1.0 else "0"
 
 
 def supply_verdict(low: float | None, now: float, high: float) -> Verdict:
-    """Whether the chips that are made bind a fleet. low, now, high: its work with as many chips as the ends and the
-    middle of the range of supply; low: None without a plan. More work at the high end never makes it bind less."""
+    """Whether the supply of chips limits a fleet. low, now, high: its work at the ends and the middle of the range of
+    supply; low: None without a plan. More work at the high end never makes the limit weaker."""
     level = words_for("supply", high / now)
     few, many = ("it has no plan" if x is None else _changed(x / now) for x in (low, high))
     return Verdict(
@@ -488,7 +489,7 @@ _MEASURED: Mapping[str, str] = {
 
 
 def settle_text(found: Sequence[tuple[str, float]]) -> str:
-    """What would settle most, as a sentence. found: (kind of measurement, range left with it and those before it).
+    """What would settle most, as a sentence. found: (kind of measurement, range left after it and those before it).
 
     >>> settle_text([("training step", 0.75), ("quoted price", 0.53)])
     'Of what could be measured, one training step narrows the cost of a training token most: to 75% of its range. \
@@ -536,8 +537,8 @@ def memory_text(GiB: float, level: str) -> str:
 
 
 def gap_text(rival: str, model: str, ratio: float, factors: Mapping[str, float], capacity: float) -> str:
-    """Why one machine is faster in training. ratio: the rival's speed over that of Trainium 3; factors: property ->
-    what it is worth, above 1 where it speaks for the rival; capacity: that of memory size."""
+    """Why one machine is faster in training. ratio: the rival's speed over that of Trainium 3; factors: property -> its
+    factor, above 1 where it helps the rival; capacity: the factor of memory size."""
     way = 1.0 if ratio >= 1.0 else -1.0
     causes = sorted(factors.items(), key=lambda x: -way * math.log(x[1]))
     named = [f"{name} ({plainly(x)})" for name, x in causes[:2] if way * math.log(x) > _WORTH_NAMING]
@@ -549,11 +550,11 @@ def gap_text(rival: str, model: str, ratio: float, factors: Mapping[str, float],
 
 
 _WORTH_NAMING = math.log(1.05)
-"""A factor closer to 1 than this is no cause."""
+"""A factor closer to 1 than this is not named as a cause."""
 
 
 def buys_text(rival: str, training: Sequence[Ratios], serving: Sequence[Ratios]) -> str:
-    """What a dollar buys on Trainium 3 beside one rival, all work in one sentence. training, serving: (as shipped,
+    """What a dollar buys on Trainium 3 against one rival, all work in one sentence. training, serving: (as shipped,
     hand-tuned) tokens of a dollar over those of the rival's dollar, of each job with a verdict."""
     parts = []
     for what, jobs in (("in training", training), ("in serving", serving)):

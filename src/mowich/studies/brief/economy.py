@@ -1,5 +1,5 @@
-"""What a brief says of money beside prices: what porting costs and saves, what a chip is worth once the next one is
-there, and what a fleet of several tenants strands and lacks."""
+"""What a brief says of money besides prices: what porting costs and saves, what a chip is worth once its successor
+sells, and how many chips of a fleet of several tenants stand idle or are missing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ GIGAWATT = 1e9
 BILLION = 1e-9
 MILLION = 1e-6
 _RUNNING = ("energy", "cooling", "operation")
-"""Parts of a chip-hour that stop where a chip that is paid for is switched off."""
+"""Costs of a chip-hour that stop when a paid chip is switched off."""
 
 TENANTS, LARGE_TENANT, FALLS_TO = "trainium-tenants", "anthropic", 0.3
-"""The scenario of a fleet of several tenants, its largest, and the share that this one falls to."""
+"""The scenario of a fleet of several tenants, its largest tenant, and the share that this tenant falls to."""
 
 TENANT_WORDS = f"fleet {TENANTS} --lp --tenant {LARGE_TENANT}={FALLS_TO:.0%}"
-"""The command of that fleet."""
+"""The command of the fleet of several tenants."""
 
 
 # ---- porting
@@ -44,8 +44,8 @@ TENANT_WORDS = f"fleet {TENANTS} --lp --tenant {LARGE_TENANT}={FALLS_TO:.0%}"
 
 
 def port_parts(known: Known) -> tuple[Verdict | None, tuple[BriefNumber, ...]]:
-    """What the cheapest rival saves in training, or what Trainium 3 saves beside it, and what it costs to port; nothing
-    where both run the same software."""
+    """What the cheaper of Trainium 3 and the cheapest rival saves in training, and what a port costs; nothing where
+    both run the same software."""
     rows = {s: known.trained(AT, s) for s in known.systems}
     costs = {s: row.usd_per_mtok for s, row in rows.items() if row.usd_per_mtok.value is not None}
     rival = min((s for s in costs if s != SUBJECT), key=lambda s: float(costs[s]), default=None)
@@ -185,7 +185,8 @@ def worth_parts(known: Known, gain: Mapping[str, Estimate]) -> tuple[Verdict, tu
 
 
 def tenant_parts(known: Known) -> tuple[str, tuple[BriefNumber, ...]]:
-    """What a fall of the largest tenant of a fleet of Trainium strands, and whether chips bind it."""
+    """The chips that stand idle when the largest tenant of a Trainium fleet shrinks, and whether chips limit the
+    fleet."""
     found = known.tenants
     fall, at = found.fall, found.at_supply
     low, value, high = (at.get(end) for end in SUPPLY_ENDS)

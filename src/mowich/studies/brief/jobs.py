@@ -1,5 +1,5 @@
-"""The first table of a brief: what each job gives on Trainium 3 beside each rival, for a chip and for a dollar, with
-the software as shipped and with kernels written by hand, and where the other machine is the cheaper one."""
+"""The first table of a brief: Trainium 3 against each rival in each job, for a chip and for a dollar, with the software
+as shipped and with kernels written by hand, and where the other machine becomes the cheaper one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mowich.studies.ranking import names_listed
 from mowich.studies.system_row import SystemRow
 
 TABLED = ("serve", "bulk")
-"""Jobs of serving that the table has; the rest are conditions that it looks at."""
+"""Serving jobs with a row of the table; the other jobs are conditions that can change a verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class _Pair:
 
 
 def job_table(known: Known) -> tuple[JobRow, ...]:
-    """Training, and each model served within limits and in bulk, beside each rival."""
+    """Training, and each model served within limits and in bulk, against each rival."""
     asked = [("train", known.models[0].name)] + [(job, m.name) for m in known.models for job in TABLED]
     return tuple(_row(known, job, model, rival) for job, model in asked for rival in known.rivals)
 
@@ -90,7 +90,7 @@ def _row(known: Known, job: str, model: str, rival: str) -> JobRow:
 
 
 def _elsewhere(known: Known, job: str, model: str, rival: str) -> list[Elsewhere]:
-    """The same comparison under other conditions that were planned."""
+    """The same comparison under the other conditions that have a plan."""
     asked = [("with hand-tuned software", job, AT, True)]
     found = dict[str, float]()
     if job == "train" and known.future is not None:
@@ -113,11 +113,11 @@ def _elsewhere(known: Known, job: str, model: str, rival: str) -> list[Elsewhere
 
 
 _CONDITIONS = {"bulk": "where nobody waits", "long": "where answers are long and nobody waits"}
-"""What a job of serving differs by from those before it."""
+"""How a serving job differs from the jobs before it."""
 
 
 def _pair(known: Known, job: str, model: str, rival: str, *, tuned: bool = False, chips: int = AT) -> _Pair:
-    """tuned: with kernels written by hand where there are some, unknown where Trainium 3 has none."""
+    """The ratios of a pair. tuned: with kernels written by hand, unknown where Trainium 3 has none."""
     rows: list[SystemRow | None]
     if job == "train":
         rows = [known.trained(chips, s) for s in (SUBJECT, rival)]
@@ -135,7 +135,8 @@ def _pair(known: Known, job: str, model: str, rival: str, *, tuned: bool = False
 
 
 def _side(row: SystemRow | None) -> _Side:
-    """A training row that may not fit at the low end of the memory counts as one with a plan, as `compare` has it."""
+    """One side of a pair. A training row that may not fit at the low end of the memory counts as planned, as in
+    `compare`."""
     if row is None or row.feasible is False:
         reason = "no software with kernels written by hand" if row is None else row.reason or "no plan"
         return _Side(speed=unknown_estimate("1/s", reason), usd=unknown_estimate("USD/Mtok", reason))
@@ -143,7 +144,7 @@ def _side(row: SystemRow | None) -> _Side:
 
 
 def jobs_section(known: Known, table: Sequence[JobRow]) -> Section:
-    """Which work it is the better buy for."""
+    """The work for which Trainium 3 is the better buy."""
     levels: dict[str, dict[str, str]] = {}
     for row in table:
         levels.setdefault(row.rival_name, {})[row.work] = row.level
@@ -205,7 +206,7 @@ def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
 
 
 def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
-    """The ratios of a line with the rates that make them, and the price at which a token costs the same."""
+    """The ratios of a line, their rates, and the price at which a token costs the same."""
     out = []
     for software, is_tuned in (("shipped", False), ("tuned", True)):
         pair = _pair(known, row.job, row.model, row.rival, tuned=is_tuned)
@@ -238,7 +239,7 @@ def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
 
 
 def _software(known: Known) -> list[str]:
-    """Which releases a customer gets, when somebody read so, and what they leave of the chip."""
+    """The software that a customer gets, and what formats that it lacks would gain."""
     platform = equip(known.facts, SUBJECT)
     engine = engine_for(known.facts, resolve(known.facts, SUBJECT), None)
     named = {"training": f"training.{platform.stack.name}", "serving": f"serving.{engine}"}

@@ -32,7 +32,7 @@ SUBJECT, BEFORE, NEXT = "trn3", "trn2", "trn4"
 """The machine that a brief is about, the one before it, and the one that is announced after it."""
 
 AT = 16_384
-"""Chips of a training run where nothing else is said."""
+"""Chips of a training run by default."""
 SERVED_ON = 64
 """Chips that serve."""
 PRICE_OF_ALL = "tco"
@@ -52,7 +52,7 @@ SERVED_JOBS: Mapping[str, tuple[str, ServeJob]] = {
 """Jobs of serving: plain words with the place of the model, and what is asked."""
 
 SETTLED_BY = 2
-"""Measurements that are said to settle most."""
+"""How many measurements are named that settle most."""
 RL_CHIPS = 512
 """Chips of a run of reinforcement learning."""
 TO_REINFORCE: Mapping[str, object] = {
@@ -72,11 +72,11 @@ PLAIN_NAMES = {
     "ironwood": "Google's Ironwood",
     "gb300": "NVIDIA's GB300",
 }
-"""Machines as a newspaper calls them; others by the name of their facts."""
+"""Names of machines for newspaper readers; others have the name of their facts."""
 
 
 def by_hand(system: str) -> str:
-    """The name of a machine with kernels written by hand among those of `Known.rests_on`."""
+    """The key of a machine with kernels written by hand in `Known.rests_on`."""
     return f"{system}, {HAND_TUNED}"
 
 
@@ -87,8 +87,8 @@ ServedJob = tuple[str, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryWork:
     """One kind of work with other amounts of memory. work: in plain words; gain: tokens with twice the memory over
-    those of today's, infinite where it fits with twice only, None where it does with neither; study: over a range of
-    amounts, None where two were looked at; command: gives the gain."""
+    tokens with today's, infinite where the work fits only with twice, None where it never fits; study: over a range of
+    amounts, None where only two were tried; command: gives the gain."""
 
     work: str
     gain: float | None
@@ -98,7 +98,7 @@ class MemoryWork:
 
 @dataclass(frozen=True, slots=True)
 class ReadBy:
-    """What one answer has read. work: its command without its machines; systems: these; paths: of facts."""
+    """What one answer has read. work: its command without its machines; systems: its machines; paths: of facts."""
 
     work: str
     systems: frozenset[str]
@@ -106,7 +106,7 @@ class ReadBy:
 
     @classmethod
     def of(cls, words: str, *watched: Facts) -> ReadBy:
-        """Of the answer to a command. watched: facts that its parts were made of, each with a ledger."""
+        """What the answer to a command has read. watched: the facts of its parts, each with a ledger."""
         paths = [path for facts in watched if facts.ledger is not None for path in facts.ledger.asked]
         return cls(*_work_of(words), frozenset(paths))
 
@@ -126,17 +126,17 @@ def _work_of(words: str) -> tuple[str, frozenset[str]]:
 class Known:
     """Answers that the questions read.
 
-    rivals, models: as asked, the first rival is the one of `gap`, the first model is trained; settings: words of a
-    command line that make these facts; sizes: chips -> training on that many; tuned: machine -> training on `AT` chips
-    with kernels written by hand, where there are some; future: training on Trainium 3 in formats too that no software
-    ships, None where all ship; beside: training on the machines before and after it; served: serving; served_tuned:
-    (job, model, machine) -> with kernels written by hand, where there are some; announced: the limits kept by the
-    machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where their like was not
-    measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one does; machine:
-    "trn3, hand-tuned" is that with kernels written by hand. tenants: a fleet of several tenants, one of which falls;
-    split: reinforcement learning of the first model over
-    Trainium 3 and the first rival. reads: what the answers have read. settles: what measurements would narrow the cost
-    of a training token on Trainium 3 most, None where it has no range.
+    rivals, models: from the question; `gap` is about the first rival, and the first model is trained; settings: words
+    of a command line that make these facts; sizes: chips -> training on this number; tuned: machine -> training on `AT`
+    chips with kernels written by hand, where there are some; future: training on Trainium 3 with formats that no
+    software ships yet, None where all ship; beside: training on its predecessor and its successor; served: serving;
+    served_tuned: (job, model, machine) -> with kernels written by hand, where there are some; announced: serving within
+    the limits on its successor; bases: (job, model, machine) -> what its rates are extrapolated from, where nothing
+    similar was measured; rests_on: (job, model, machine) -> the constant of the engine that decides the rate alone, if
+    any; machine "trn3, hand-tuned": with kernels written by hand. tenants: a fleet of several tenants, one of which
+    falls; split: reinforcement learning of the first model over Trainium 3 and the first rival. reads: what the answers
+    have read. settles: what measurements would narrow the cost of a training token on Trainium 3 most, None where it
+    has no range.
     """
 
     facts: Facts
@@ -172,7 +172,7 @@ class Known:
 
     @property
     def today(self) -> float:
-        """Bytes of memory of a chip of Trainium 3 that programs may use."""
+        """Bytes of memory of a Trainium 3 chip that programs may use today."""
         return self.memory_over_range[0][1].today
 
     def trained(self, chips: int, system: str) -> TrainRow:
@@ -187,8 +187,8 @@ class Known:
         return next(r for r in self.served[job, model].rows if r.system == system)
 
     def decided(self, job: str, model: str, *systems: str, tuned: bool = False) -> str:
-        """The constant that decides the rate of one of these alone; "" where none does. tuned: with kernels written by
-        hand, where there are some."""
+        """The constant that alone decides the rate on one of some machines; "" without one. tuned: with kernels written
+        by hand."""
         names = [by_hand(s) if tuned and (job, model, s) in self.served_tuned else s for s in systems]
         return next((found for s in names if (found := self.rests_on.get((job, model, s)))), "")
 
@@ -213,7 +213,7 @@ class Known:
         return money.price(self.facts, resolve(self.facts, system).id, term=PRICE_OF_ALL)
 
     def priced_words(self) -> str:
-        """On what prices the machines are set against each other, as a sentence."""
+        """The prices by which the machines are compared, as a sentence."""
         yours = [self.name(s) for s in self.systems if self.is_yours(s)]
         rest = [self.name(s) for s in self.systems if not self.is_yours(s)]
         if not yours:
@@ -225,7 +225,7 @@ class Known:
         return f"At your price: {names_listed(yours)}{owned}."
 
     def command(self, words: str) -> str:
-        """A command with those of the settings that its answer reads, and with all where no answer here is like it."""
+        """A command with the settings that its answer reads, or with all settings where no answer here is like it."""
         work, systems = _work_of(words)
         like = [one for one in self.reads if one.work == work and (systems & one.systems or not systems)]
         read = frozenset[str]().union(*(one.paths for one in like))
@@ -240,7 +240,7 @@ class Known:
         return known.fact(fact_path(known, setting.partition("=")[0].strip(), where="set")).path
 
     def facts_command(self, words: str) -> str:
-        """A command that shows facts: it takes folders of facts, and no settings."""
+        """A command that shows facts; it takes folders of facts, not settings."""
         pairs = zip(self.settings[::2], self.settings[1::2], strict=True)
         return " ".join((f"mowich {words}", *(shlex.quote(w) for p in pairs if p[0] == "--facts" for w in p)))
 
@@ -265,8 +265,8 @@ TRAIN_WORDS = (
 
 
 def train_command(model: str, systems: Sequence[str], chips: int, *, tuned: bool = False, future: bool = False) -> str:
-    """The words of a comparison of training. tuned: with kernels written by hand; future: in formats too that no
-    software ships."""
+    """The words of a comparison of training. tuned: with kernels written by hand; future: with formats that no software
+    ships yet."""
     more = (f" --stack {HAND_TUNED}" if tuned else "") + (" --recipe future" if future else "")
     return f"compare {model} {TRAIN_WORDS} {_on(systems, chips)}{more}"
 

@@ -1,7 +1,7 @@
 """The first four questions of a brief: is the claim true, does memory limit, does scale help, does price.
 
-For a reader without the field's words: an abbreviation stands behind its words, a range is said as "between a and b",
-and what nobody knows is said to be unknown.
+For readers who do not know the field's words: an abbreviation follows its words, a range reads "between a and b", and
+an unknown number is called unknown.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _peak(system: System, precision: str) -> float:
 
 
 def memory_section(known: Known) -> Section:
-    """What twice the memory would change, work by work."""
+    """What twice the memory would change in each kind of work."""
     facts, today, over = known.facts, known.today, known.memory_over_range
     hbm = over[0][1].memory_price
     gains = {m.work: m.gain for m in known.memory if m.gain is not None}
@@ -266,7 +266,7 @@ def memory_section(known: Known) -> Section:
 
 
 def _rise(facts: Facts, path: str) -> str:
-    """How the price of a kind of memory moved since the first quarter that facts have, as the end of a sentence; "" in
+    """How the price of a kind of memory moved since the first quarter in the facts, as the end of a sentence; "" in
     that quarter."""
     kind, _, quarter = path.rpartition(".")
     first = min(facts.children(kind))
@@ -349,7 +349,7 @@ def _used(row: TrainRow) -> float:
 
 
 def _scale_numbers(known: Known, ratio: Mapping[int, Estimate]) -> tuple[BriefNumber, ...]:
-    """ratio: chips -> speed over that of as many of the first rival."""
+    """ratio: chips -> speed over that of the same number of the first rival's chips."""
     first, large = known.rivals[0], max(ratio)
     return (
         *(
@@ -424,7 +424,7 @@ def _kept(row: TrainRow) -> float:
 
 
 def _whole(row: TrainRow) -> Estimate:
-    """Tokens per second of all chips with failures, with the range of the speed of one."""
+    """Tokens per second of all chips with failures; its range is that of one chip's speed."""
     return row.tokens_per_s_per_chip.scaled(row.chips_used * float(row.goodput), "1/s")
 
 

@@ -1,4 +1,4 @@
-"""Answers behind a brief, each asked once, and the page that they make."""
+"""The answers behind a brief, each computed once, and their page."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _QUESTIONS = (
     fleet_section,
     sure_section,
 )
-"""Questions after that of the table."""
+"""Questions after the table."""
 
 _PROPERTIES = {
     "compute": "arithmetic",
@@ -99,7 +99,7 @@ _PROPERTIES = {
 """Properties of a gap in plain words."""
 
 _LEAST, _MOST, _POINTS = 2.0 / 3.0, 8.0 / 3.0, 4
-"""Amounts of memory that are looked at, over today's: even steps, one of them twice today's."""
+"""Amounts of memory that are tried, over today's: even steps, one of them twice today's."""
 
 
 def asked_once(asked: BriefRequest) -> Known:
@@ -117,7 +117,7 @@ def asked_once(asked: BriefRequest) -> Known:
 
 
 def _known(asked: BriefRequest, begin: Callable[[str], None]) -> Known:
-    """The same, each told before it is asked. begin: is told."""
+    """`asked_once`, with a call of `begin` before each question."""
     facts, against, chosen = asked.facts, asked.against, asked.models
     systems, first = (SUBJECT, *against), chosen[0]
     reads: list[ReadBy] = []
@@ -203,7 +203,7 @@ def _known(asked: BriefRequest, begin: Callable[[str], None]) -> Known:
 
 
 def _split(facts: Facts, model: Model, systems: Sequence[str], reads: list[ReadBy]) -> RlSplit:
-    """Reinforcement learning of a model over two machines, and on each of them alone. reads: filled."""
+    """Reinforcement learning of a model over two machines, and on each machine alone. Fills `reads`."""
     own = facts.heard()
     asked = {"model": model, **TO_REINFORCE, "on": list(systems), "chips": RL_CHIPS, "price": PRICE_OF_ALL}
     found = rl(RL.read(asked, QuestionSource(edge=Edge.KEYWORD, facts=own))).split
@@ -223,7 +223,8 @@ def _settings(given: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _settles(facts: Facts, model: Model) -> NextMeasurements | None:
-    """What measurements would narrow the cost of a token most, in training on Trainium 3; None where it is sure."""
+    """The measurements that would narrow the cost of a training token on Trainium 3 most; None where it has no
+    range."""
     question = train_command(model.name, (SUBJECT,), AT)
     asked = NextRequest(on=SUBJECT, question=question, number=None, budget=SETTLED_BY, facts=facts, model=model)
     try:
@@ -234,8 +235,7 @@ def _settles(facts: Facts, model: Model) -> NextMeasurements | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trained:
-    """One model in training. reads: filled with what each answer read; is_future: `facts` take formats too that no
-    software ships."""
+    """One model in training. Fills `reads`. is_future: `facts` allow formats that no software ships yet."""
 
     facts: Facts
     model: Model
@@ -243,7 +243,7 @@ class _Trained:
     is_future: bool = False
 
     def ask(self, systems: Sequence[str], chips: int, *, hand_tuned: bool = False) -> Comparison:
-        """Training on some machines, with the grade that each rate has."""
+        """Training on some machines, with the grade of each rate."""
         own, model = self.facts.heard(), self.model
         found = compare(
             CompareRequest(
@@ -264,7 +264,7 @@ class _Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Served:
-    """One model at one job of serving. bases, rests_on, reads: of `Known`, filled with what is found."""
+    """One model at one job of serving. Fills bases, rests_on and reads of `Known`."""
 
     facts: Facts
     model: Model
@@ -275,7 +275,7 @@ class _Served:
     reads: list[ReadBy]
 
     def ask(self, systems: Sequence[str], engine: str | None = None) -> ServeResult:
-        """The answer, its rows with the grade and the range that they have."""
+        """The answer; its rows have their own grades and ranges."""
         own = self.facts.heard()
         found = _served(own, self.model, systems, self.job, SERVED_ON, engine)
         rows = [self._told(row, by_hand(row.system) if engine else row.system, own) for row in found.rows]
@@ -296,7 +296,7 @@ class _Served:
 def _served(
     facts: Facts, model: Model, systems: Sequence[str], job: ServeJob, chips: int, engine: str | None
 ) -> ServeResult:
-    """Serving on some machines at the price of this page."""
+    """Serving on some machines at this page's prices."""
     return compare_serving(
         CompareRequest(
             facts=facts,
@@ -317,9 +317,9 @@ def _memory(
     tuned: Mapping[tuple[str, str, str], ServeRow],
     reads: list[ReadBy],
 ) -> list[MemoryWork]:
-    """The work that is looked at with other amounts of memory: training and serving as everywhere on this page, then
-    serving in bulk with kernels written by hand: long answers, and on the fewest chips that hold a model. served,
-    tuned: with today's memory; reads: filled with what each answer read."""
+    """Work with other amounts of memory: training and serving as elsewhere on this page, then serving in bulk with
+    kernels written by hand, with long answers and on the fewest chips that hold a model. served, tuned: with today's
+    memory. Fills `reads`."""
     first = models[0]
     amounts = paths_of_property(facts, equip(facts, SUBJECT), OF_MEMORY)
     today = amount_of(amounts, OF_MEMORY)
@@ -356,15 +356,15 @@ def _of(rows: Sequence[ServeRow]) -> ServeRow:
 
 
 def _gain(today: ServeRow, more: ServeRow) -> float | None:
-    """Tokens with more memory over those of today's: infinite where it fits with more only, None where it never
-    does."""
+    """Tokens with more memory over tokens with today's: infinite where the work fits only with more, None where it
+    never fits."""
     if today.feasible and more.feasible:
         return float(more.tokens_per_s_per_chip) / float(today.tokens_per_s_per_chip)
     return math.inf if more.feasible else None
 
 
 def _value_command(model: Model, chips: int, job: str, today: float, ends: tuple[float, float], points: int) -> str:
-    """The command of what memory is worth between two amounts, of today's."""
+    """The command for what memory is worth between two amounts, as shares of today's."""
     low, high = (f"{x * today / 2.0**30:.12g}GiB" for x in ends)
     return (
         f"value {SUBJECT}:{chips} --of {OF_MEMORY} --model {model.name} {job} --from {low} --to {high}"
@@ -373,7 +373,7 @@ def _value_command(model: Model, chips: int, job: str, today: float, ends: tuple
 
 
 def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> list[MemoryWork]:
-    """Training and serving within limits over a range of amounts, of which one is twice today's. reads: filled."""
+    """Training and serving within limits over a range of amounts, one of them twice today's. Fills `reads`."""
     out = []
     for work, chips, train, serve in (
         ("training {}", AT, TO_TRAIN, None),
@@ -415,7 +415,7 @@ def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> l
 
 
 def _fewest(facts: Facts, model: Model) -> ServeRow | None:
-    """Serving in bulk on the smallest power of two of chips, below `SERVED_ON`, that holds a model; None for none."""
+    """Serving in bulk on the smallest power of two of chips below `SERVED_ON` that holds a model; None without one."""
     for i in range(SERVED_ON.bit_length() - 1):
         (row,) = _served(facts, model, (SUBJECT,), IN_BULK, 1 << i, HAND_TUNED).rows
         if row.feasible:
@@ -431,7 +431,7 @@ def brief(asked: BriefRequest) -> Brief:
 
 
 def page_of_known(known: Known) -> Brief:
-    """What the answers say."""
+    """The page from the answers."""
     table = job_table(known)
     rows = [jobs_section(known, table), *(question(known) for question in _QUESTIONS)]
     return Brief(
@@ -464,7 +464,7 @@ def page_of_known(known: Known) -> Brief:
 
 
 def _headline(known: Known, table: Sequence[JobRow], rows: Sequence[Section]) -> tuple[str, ...]:
-    """The answer in a few sentences: all work, each rival by its name."""
+    """The answer in a few sentences, with all work and each rival's name."""
     by_id = {row.id: row for row in rows}
     today = known.today
     bought = []

@@ -44,7 +44,7 @@ _POWER_KNOWN: Mapping[PowerBasis, str] = {
 
 
 def energy_section(known: Known) -> Section:
-    """Joules of a token beside the rivals'."""
+    """Joules of a token against the rivals'."""
     J = {s: known.trained(AT, s).J_per_token for s in known.systems if known.trained(AT, s).plan is not None}
     best = min((s for s in J if s != SUBJECT), key=lambda s: float(J[s]))
     ratio = times_of(J[SUBJECT], J[best])
@@ -124,7 +124,7 @@ def energy_section(known: Known) -> Section:
 
 
 def _times(text: object) -> str:
-    """What was announced in words: ">=6 x processing performance" is "at least 6 times"."""
+    """An announced factor in words: ">=6 x processing performance" is "at least 6 times"."""
     return str(text).replace(">=", "at least ").partition(" x")[0] + " times the arithmetic"
 
 
@@ -208,7 +208,7 @@ def _command(known: Known, work: str, systems: Sequence[str]) -> str:
 
 
 def fleet_section(known: Known) -> Section:
-    """Who does what in a fleet like the ones that are reported."""
+    """Who does what in a fleet like the reported ones."""
     answer, problem = known.fleet.answer, known.fleet.problem
     there: dict[str, float] = {}
     idle: dict[str, float] = {}
@@ -291,7 +291,7 @@ def _split_command(known: Known) -> str:
 
 
 def _split_costs(known: Known) -> tuple[Estimate, dict[str, Estimate]]:
-    """Dollars of a million tokens of reinforcement learning: (the best run over two machines, of each alone)."""
+    """Dollars of a million tokens of reinforcement learning: (best run over two machines, best run on each alone)."""
     unknown = unknown_estimate("USD/Mtok", "no plan")
     apart = known.split.best_of("two vendors")
     alone = {}
@@ -323,7 +323,7 @@ def _split_numbers(known: Known) -> list[BriefNumber]:
 
 
 def _fleet_software(known: Known) -> list[str]:
-    """With which software Trainium serves in the scenario, as a sentence; none where it has no Trainium that works."""
+    """The software with which Trainium serves in the scenario, as a sentence; none without working Trainium."""
     used = {c.name: c.engine for c in known.fleet.problem.choices if c.name in (BEFORE, SUBJECT, NEXT)}
     own = {s: engine_for(known.facts, resolve(known.facts, s), None) for s in used}
     by_hand = {s: engine_for(known.facts, resolve(known.facts, s), HAND_TUNED) for s in used}

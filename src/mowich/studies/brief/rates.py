@@ -21,7 +21,7 @@ from mowich.studies.serving_plan import ServeRow, compare_serving
 from mowich.studies.stack_support import EXTRAPOLATED
 
 _DECIDING = "moe_layer"
-"""The constant of an engine that stands for all that experts add to a layer."""
+"""The constant of an engine for everything that experts add to a layer."""
 
 
 def trained_basis(facts: Facts, model: Model, system_id: str) -> str:
@@ -50,7 +50,7 @@ def deciding_constant(facts: Facts, model: Model, row: ServeRow, job: ServeJob, 
 
 
 def told_training(row: TrainRow, basis: str) -> TrainRow:
-    """A row of training with the grade that its basis asks for. Its range has the errors of other chips in it."""
+    """A training row with the grade of its basis. Its range already holds the errors of other chips."""
     if not basis:
         return row
     return replace(

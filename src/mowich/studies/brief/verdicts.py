@@ -1,4 +1,4 @@
-"""What a brief is made of: questions with a verdict, numbers with ranges, and the words that numbers choose."""
+"""The parts of a brief: questions with a verdict, numbers with ranges, and the words that numbers choose."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ LEVEL_WORDS: Mapping[str, tuple[Bound, ...]] = {
 }
 """Question -> (below this number, these words), lowest first: the one table that decides each verdict. job: tokens of a
 dollar over those of a rival's; work: share of the jobs that are ahead; memory: share of the jobs that gain from twice
-of it; scale: the distance at few chips over that at many; price: break-even over cost, or over the reader's price;
-port: chips from which a port pays; worth: dollars of an hour beside the next chip over those of today; stranded: chips
-needed no more over those that stand; supply: work with as many chips as the high end of supply over that of today."""
+the memory; scale: the distance at few chips over that at many; price: break-even over cost, or over the reader's price;
+port: chips from which a port pays; worth: dollars of an hour once the next chip sells over today's; stranded: chips no
+longer needed over installed chips; supply: work with the high end of supply over today's work."""
 
 
 def words_for(question: str, number: float) -> str:
@@ -63,8 +63,8 @@ def words_for(question: str, number: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BriefNumber(Keyed):
-    """One number. name: its word in `explain`; what: in plain words; formula: arithmetic over `symbols`, "" where it is
-    the figure of an answer; of: the command that gives it, or that gives the symbols, and their names there."""
+    """One number. name: its word in `explain`; what: in plain words; formula: arithmetic over `symbols`, "" for a
+    figure of an answer; of: the command that gives the number or its symbols, and their names there."""
 
     KEYS = "name what formula symbols of estimate:bare"
 
@@ -211,7 +211,7 @@ def ends_of(e: Estimate) -> tuple[float, float]:
 
 
 def plainly(x: float, digits: int = 2) -> str:
-    """Digits that mean something, and no power of ten.
+    """Meaningful digits without a power of ten.
 
     >>> plainly(0.01234), plainly(1.94), plainly(1234.5)
     ('0.012', '1.9', '1,200')
@@ -223,7 +223,7 @@ def plainly(x: float, digits: int = 2) -> str:
 
 
 def share_text(x: float) -> str:
-    """A share as a reader says it.
+    """A share in a reader's words.
 
     >>> share_text(0.034), share_text(0.31)
     ('3.4%', '31%')
@@ -232,7 +232,7 @@ def share_text(x: float) -> str:
 
 
 def capital(text: str) -> str:
-    """With a capital at the start."""
+    """The text with a capital at its start."""
     return text[:1].upper() + text[1:]
 
 

@@ -31,7 +31,7 @@ SOURCED = (
     "requests",
     "factor",
 )
-"""Numbers whose facts a page lists: what the others are made of."""
+"""Numbers whose facts a page lists: the others are made of them."""
 
 MAX_ROWS = 12
 """Rows of a result whose facts are listed."""

@@ -1,7 +1,7 @@
 """A number of a brief told: its arithmetic with the figures put in, and the command that gives each.
 
-A brief asks some dozens of searches. So its numbers are not made again for each end of each range: the command beside
-a number does that for it alone.
+A brief needs dozens of searches, so its numbers are not made again for each end of each range. The command of a number
+does that for one number.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
 
 
 _KINDS = (("", "shipped"), ("tuned_", "tuned"))
-"""What a number of the first table is called after -> the software that it is of."""
+"""Prefix of a number's name in the first table -> the software of that number."""
 
 
 def _own_names(formula: str, symbols: Result, place: int) -> str:
-    """A formula whose names are those of its own number: several numbers of a question have one of the same name."""
+    """A formula whose names are unique to its number: several numbers of a question use the same name."""
     return re.sub(r"[A-Za-z_]\w*", lambda m: f"{m[0]}_{place}" if m[0] in symbols else m[0], formula)

@@ -1,9 +1,9 @@
 """One number of a result explained: what it is, its formula with the numbers put in, the facts behind it, and what
 would change it most.
 
-The answer is put together from four things that know nothing of each other: the name of the number (`tree`), the line
-that says what it is (`rules`), the model asked to make it again with its formulas recorded (`source`), and the facts,
-moved to the ends of their ranges one at a time.
+The answer joins four independent things: the name of the number (`tree`), the line that says what it is (`rules`), the
+model that makes it again and records its formulas (`source`), and the facts, moved to the ends of their ranges one at a
+time.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ LEAST = 1e-6
 """A smaller relative change counts as none."""
 
 SHOWN_MOVES = 12
-"""Most facts of a sensitivity; the winner is looked at for the first `_FLIPS` of them."""
+"""Most facts of a sensitivity; the winner is asked for at the first `_FLIPS` of them."""
 
 _FLIPS = 6
 
 SLOW_MOVES = 8
-"""Facts that are moved where each means a simulation or a programme."""
+"""Most facts that are moved where each move costs a simulation or a programme."""
 
 DEFAULT = (
     "step_s",
@@ -58,12 +58,12 @@ DEFAULT = (
     "memory_B",
     "tokens_per_s_per_chip",
 )
-"""What is explained where a row is named and no number of it."""
+"""The number that is explained where only a row is named."""
 
 
 class Explainer:
-    """Explains numbers of one result. facts: those that it was made with; model: as loaded (None: loaded by the name in
-    the result)."""
+    """Explains numbers of one result. facts: those of the result; model: as loaded (None: loaded by the name in the
+    result)."""
 
     def __init__(self, result: Result, facts: Facts, model: Model | None = None) -> None:
         self.result = result
@@ -94,7 +94,7 @@ class Explainer:
         return self.at(path, sensitivity=sensitivity)
 
     def _has_plan(self, path: ResultPath) -> None:
-        """Raise UserError for what is unknown because its row has no plan, with the row's reason."""
+        """Raise UserError, with the row's reason, for a number that is unknown because its row has no plan."""
         node = tree.at(self.result, path)
         row = tree.at(self.result, path[:2]) if len(path) > 2 else None
         if isinstance(row, Mapping) and tree.is_estimate(node) and node["value"] is None and row.get("reason"):
@@ -103,7 +103,7 @@ class Explainer:
                 raise UserError(f"{tree.name_of(self.result, path[:2])} has no plan to explain: {row['reason']}")
 
     def _number(self, path: ResultPath) -> ResultPath:
-        """A number for a path that may lead to an object that holds several."""
+        """One number for a path; the path may lead to an object with several numbers."""
         node = tree.at(self.result, path)
         if tree.is_number(node) or tree.is_estimate(node) or node is None:
             return path
@@ -127,7 +127,7 @@ class Explainer:
         return None
 
     def _parent(self, path: ResultPath) -> Result:
-        """The mapping that a number stands in, be it in a list of it."""
+        """The mapping that holds a number, directly or in a list."""
         found = tree.at(self.result, path[:-1])
         if isinstance(found, list) and len(path) > 1:
             return self._parent(path[:-1])
@@ -217,7 +217,7 @@ class Explainer:
         return ".".join(words)
 
     def _inside_of_estimate(self, path: ResultPath, sensitivity: bool) -> Explanation | None:
-        """low, high, value and coverage of an estimate, told by the estimate."""
+        """The explanation of an estimate's low, high, value or coverage."""
         for i, word in ((1, "value"), (1, "low"), (1, "high"), (2, "coverage")):
             if len(path) > i and path[-i] == word and tree.is_estimate(tree.at(self.result, path[:-i])):
                 whole = self.at(path[:-i], sensitivity=sensitivity)
@@ -304,7 +304,7 @@ class Explainer:
         return [path for name, term in self._moved_symbols[source.at].items() if name in wanted for path in term.facts]
 
     def _unit(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> str:
-        """The unit of a name in a formula, looked for where `lookup` finds its value."""
+        """The unit of a name in a formula, found where `lookup` finds its value."""
         first, *rest = symbol.split(".")
         here = tree.at(self.result, path)
         if first == "parts" and tree.is_estimate(here):
@@ -325,7 +325,7 @@ class Explainer:
         return METRIC_UNITS.get(first, "")
 
     def _unit_at(self, path: ResultPath) -> str:
-        """The unit of the number at a path; of a list or an object, that of what it holds."""
+        """The unit of the number at a path; of a list or an object, the unit of its numbers."""
         rule = next((r for r in self.rules if r.matches(path) or r.matches((*path, "*"))), None)
         try:
             node = tree.at(self.result, path)
@@ -334,8 +334,7 @@ class Explainer:
         return str(node["unit"]) if tree.is_estimate(node) else rule.unit if rule is not None else ""
 
     def evaluate(self, path: ResultPath) -> float | None:
-        """The number by its own formula, from the names of the result; None where the formula is in words or something
-        in it is unknown."""
+        """The number by its own formula; None where the formula is in words or a name in it is unknown."""
         rule, source, notes = self.rule(path), self.source(path), Notes()
         if rule is None or not (rule := rule_of_row(rule, path, source)).formula:
             return None
@@ -349,7 +348,8 @@ class Explainer:
             return None
 
     def lookup(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> object:
-        """The value of a name in a formula: beside the number, further out, what the model recorded, the inputs."""
+        """The value of a name in a formula. Looks next to the number, further out, in the model's records, in the
+        inputs."""
         first, *rest = symbol.split(".")
         node = self._first(first, path, source, notes)
         for word in rest:
@@ -467,7 +467,7 @@ class Explainer:
         return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
 
     def _warn_if_changed(self, value: float, now: float, warnings: list[str]) -> None:
-        """Tell that a number of a result of these facts is not what it is made again."""
+        """Warn where a number, made again from the same facts, differs from the result."""
         if self.result.get("facts_hash") not in (None, self._hash):
             return
         is_same = self.result.get("version") == VERSION
@@ -476,7 +476,7 @@ class Explainer:
         warnings.append(f"the result has {value:.6g}, made again it is {now:.6g}: {why}")
 
     def _winner_at(self, move: Move, path: ResultPath) -> str | None:
-        """Who is best of the rows when the fact stands at its ends, where that is another than now."""
+        """The best row with the fact at each end of its range, where another row is best now."""
         metric = str(path[-1])
         if (
             len(path) != 3
@@ -486,7 +486,7 @@ class Explainer:
         ):
             return None  # points of a sweep are different questions
         if self.result["schema"] == "mowich/compare@1" and ranking(self.result, metric).best is None:
-            return None  # nobody wins now, so nobody wins instead
+            return None  # no row wins now, so no row can lose
         rows = self.result["rows"]
         sources = {i: self.source((*path[:1], i, metric)) for i in range(len(rows))}
         if len([s for s in sources.values() if s is not None]) < 2 or any(
@@ -511,8 +511,8 @@ class Explainer:
         return ", ".join(words) or None
 
     def _at_end(self, source: Source, known: Facts, wanted: ResultPath, moved: str, to: float) -> Numbers:
-        """The numbers of a source with one fact moved (moved: its path; "": none), at least the one that is wanted.
-        Numbers that are asked for in turn, of one row say, move under the same facts, so what was made is kept."""
+        """The numbers of a source with one fact moved (moved: its path; "": none), at least the wanted one. They are
+        kept, because the numbers of a row move under the same facts."""
         key = (source.at, moved, to)
         kept = self._ends.get(key, {})
         if wanted not in kept:
@@ -523,7 +523,7 @@ class Explainer:
     # sources
     # -----------------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
-        """What is not as it was when the result was made."""
+        """What has changed since the result was made."""
         out = []
         made, hashed = self.result.get("version"), self.result.get("facts_hash")
         self._hash = self._hash or self.facts.hash()
@@ -534,7 +534,7 @@ class Explainer:
         return out
 
     def model(self, name: str | None = None) -> Model:
-        """The model of the result, or of one row of a sweep. Raises UserError where it is another than the result's."""
+        """The model of the result, or of one row of a sweep. Raises UserError where it differs from the result's."""
         inputs = self.result["inputs"]
         if name is not None:
             own = (inputs.get("model_inputs") or {}).get(name)
@@ -566,7 +566,7 @@ class Explainer:
         return self._set[values]
 
     def source(self, path: ResultPath) -> Source | None:
-        """What makes the number at a path again; None where nothing does (a count, a row without a plan)."""
+        """The source that makes the number at a path again; None without one (a count, a row without a plan)."""
         place = place_of(self.result, path)
         if place is None:
             return None
@@ -597,8 +597,8 @@ class Explainer:
 
 
 def is_fitted(fact: Fact) -> bool:
-    """Whether a fact was fitted to measurements: its error is in the residual of the fit, and its ends are not what is
-    unknown of it."""
+    """Whether a fact was fitted to measurements: then the residual of the fit holds its error, and its range does
+    not."""
     return fact.path.startswith(("devices.", "training.", "serving.")) and fact.grade == "C"
 
 
@@ -614,7 +614,7 @@ def _sum_of(made: Mapping[ResultPath, float], key: ResultPath) -> float | None:
 
 
 def _number(node: object) -> object:
-    """An estimate as its value; anything else as it is."""
+    """The value of an estimate; anything else unchanged."""
     value = node["value"] if tree.is_estimate(node) else node
     if value is None:
         raise UnknownNameError("unknown")

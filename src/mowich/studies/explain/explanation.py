@@ -1,4 +1,4 @@
-"""What is said of one number: how it came about, the facts behind it, what moves it most."""
+"""The explanation of one number: how it came about, the facts behind it, what moves it most."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NUDGE = 1.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move(Keyed):
-    """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the
-    number there. A fact without a range that says anything goes from its value to `NUDGE` times it; flips: who wins
-    instead, and at which end."""
+    """What one fact does to the number. low, high: where the fact is moved to, SI; at_low, at_high: relative change of
+    the number there; flips: who wins instead, and at which end. A fact without a useful range goes from its value to
+    `NUDGE` times it."""
 
     KEYS = "fact=fact.path low high at_low at_high flips"
 
@@ -41,11 +41,11 @@ class Move(Keyed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Keyed):
-    """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
-    count, kind: which of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number
-    (grade "" where nothing graded is behind it); parts: what it is the sum of; terms: formulas that the model recorded,
-    in order of evaluation; facts: all behind it; moves: largest first; held: what is left as it is where facts move its
-    terms, and settles anew where they move the whole ("": nothing).
+    """says: what the number is; formula: arithmetic, words: how a choice, a search or a count came about; kind: which
+    of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number (grade "" where
+    nothing graded is behind it); parts: they sum to it; terms: formulas that the model recorded, in order of
+    evaluation; facts: all behind it; moves: largest first; held: what stays fixed while facts move its terms, and
+    settles anew while they move the whole ("": nothing).
 
     Units: of each input in `units`; SI.
 

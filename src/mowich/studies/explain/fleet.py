@@ -15,8 +15,7 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 
 def fleet_source(result: Result, facts: Facts) -> Source | None:
-    """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not
-    there."""
+    """The programme solved again, relaxed, with the speeds of the result; None where its scenario is missing."""
     from mowich.fleets.answer import solve_fleet
     from mowich.fleets.problem import Rate
     from mowich.fleets.read import read_problem
@@ -57,7 +56,7 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
 
 
 def record_offers(scenario: File, known: Facts, notes: Notes) -> None:
-    """Record what a chip of each system of a scenario draws, and what offers ask for it."""
+    """Record the power and the offered prices of a chip of each system of a scenario."""
     from mowich.fleets.read import read_problem
 
     for choice in read_problem(scenario, known).choices:

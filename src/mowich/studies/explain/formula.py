@@ -1,7 +1,7 @@
 """Formulas as data: arithmetic over the names of a result, evaluated on the very numbers that the result holds.
 
-`tokens / (chips_used * step_s)` reads `chips_used` and `step_s` beside the number that is explained, `tokens` further
-out or in the inputs. Attribute access walks into objects and over lists (`layers.params` of a list is an array), so
+`tokens / (chips_used * step_s)` reads `chips_used` and `step_s` next to the explained number, `tokens` further out or
+in the inputs. Attribute access walks into objects and over lists (`layers.params` of a list is an array), so
 `sum(layers.count * layers.params)` is a formula too. Nothing but arithmetic and the functions of `_FUNCTIONS` is
 allowed: a formula is text in a table, never code.
 """

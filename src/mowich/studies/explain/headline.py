@@ -49,15 +49,14 @@ _FIRST = (
     "kv_bytes_per_token",
     "chips_used",
 )
-"""Keys of numbers, those first that a reader asks for first."""
+"""Keys of numbers in the order in which readers ask for them."""
 
 
 def headline_metrics(result: Result) -> list[ResultPath]:
     """The paths of at most fifteen numbers, in the order of the result.
 
-    Kinds of numbers come in by `_FIRST`: of each kind that of every row, as far as there is room, so that rows stay
-    comparable. Parts of a number are left out, and a number that is unknown. What `_FIRST` does not know fills the
-    rest.
+    Kinds of numbers come in the order of `_FIRST`. Each kind comes for every row while there is room, so that rows stay
+    comparable. Parts of numbers and unknown numbers are left out. Other kinds fill the rest.
     """
     known = [p for p in numbers(result) if "breakdown" not in p and not _is_unknown(at(result, p))]
     kinds: dict[str, list[ResultPath]] = {}

@@ -32,7 +32,7 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
     if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
         return ()
     if schema in ("mowich/calibrate@1", "mowich/verify@1", "mowich/forecasts@1", "mowich/next@1"):
-        return None  # files may be elsewhere, and a fit is no single formula; the result explains what it predicts
+        return None  # its files may have moved, and a fit is no single formula; the result explains its own predictions
     if schema == "mowich/rl@1" and path[0] != "rows":
         return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":

@@ -18,7 +18,7 @@ from mowich.studies.forward_answer import forward_job_of
 from mowich.studies.forward_row import ForwardAsk
 
 _OF_TIME = frozenset(("pass_s", "item_s", "items_per_s_per_chip", "mfu", "memory_B"))
-"""Numbers that the laws of a pass stand behind."""
+"""Numbers that come from the laws of a pass."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A row of reinforcement learning made again: the run that it was, at the plans that it states."""
+"""A row of reinforcement learning made again: the same run at the plans that the row states."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _SIDES: Mapping[str, tuple[str, ...]] = {
     "other": ("framework",),
     "reward": (),
 }
-"""Number, or part of a step -> what its terms are of; any other number is of all."""
+"""Number, or part of a step -> the source of its terms; any other number has the terms of all."""
 
 _FACTORS = ("generation", "training", "passes", "switch", "other")
 """What a framework adds, as its facts call it."""
@@ -56,7 +56,7 @@ _FACTORS = ("generation", "training", "passes", "switch", "other")
 
 @dataclass(frozen=True)
 class _Run:
-    """A row that has an answer. asked: what was given, by field; model: as loaded, None: the scenario names it."""
+    """A row that has an answer. asked: the inputs, by field; model: as loaded (None: by the name in the scenario)."""
 
     asked: Mapping[str, object]
     row: Result
@@ -123,7 +123,7 @@ class _Run:
 
     @cached_property
     def rollouts(self) -> Mapping[str, Term]:
-        """A step of a worker, of its mean number of sequences at half a mean answer; a run evaluates it for all."""
+        """A step of a worker with its mean number of sequences at half a mean answer; a run evaluates every step."""
         ask, job, plan = self.now, self.now.job, self.now.rollouts.plan
         assert plan is not None
         framework = read_framework(self.facts, ask.framework, ask.framework_release)
@@ -185,7 +185,7 @@ class _Run:
         if words[0] in ("chips", "rollouts", "trainer"):
             return
         own = next((sides for word in words if (sides := _SIDES.get(word)) is not None), None)
-        if own is None:  # of both sides: their names would meet, and each part has its own explanation
+        if own is None:  # both sides have the same names, and each part has its own explanation
             wholes = {name: side[name] for side in (self.rollouts, self.trainer) for name in _WHOLES if name in side}
             notes.terms |= {**self.cycle, **self.framework, **wholes, **self.sync}
             return
@@ -216,11 +216,11 @@ class _Run:
 
 _WHOLES = ("worker_step", "optimizer_step")
 _MOST_FACTS = 12
-"""Facts that a whole is told to rest on: the first of each of its parts."""
+"""Facts that the explanation of a whole names: the first of each of its parts."""
 
 
 def _summed(name: str, seconds: float, words: str, parts: Mapping[str, Term]) -> dict[str, Term]:
-    """Terms with their sum before them, which rests on what moves them most."""
+    """Terms after their sum; the sum rests on the facts that move the terms most."""
     notes = Notes()
     notes.add(name, seconds, "s", words=words)
     firsts = [term.facts[i] for i in range(_MOST_FACTS) for term in parts.values() if i < len(term.facts)]
@@ -229,7 +229,7 @@ def _summed(name: str, seconds: float, words: str, parts: Mapping[str, Term]) ->
 
 
 def rl_row(result: Result, at: ResultPath, row: Result, facts: Facts, model: Model) -> Source | None:
-    """A run made again; None where it has no answer, or its scenario is not there."""
+    """A run made again; None where it has no answer, or its scenario is missing."""
     asked = result["inputs"]["asked"]
     given = str(asked.get(QUESTION.name, ""))
     is_scenario = "yaml" in asked or is_inline(given) or File(given).suffix in (".yaml", ".yml")

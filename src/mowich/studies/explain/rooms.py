@@ -1,5 +1,5 @@
-"""A row of a room made again (`requests/rooms`): the room is asked again under other facts, where its study has no
-`source` of its own."""
+"""A row of a room made again (`requests/rooms`): where its study has no `source`, the room is asked again under other
+facts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mowich.studies.rooms import room_study
 
 
 def room_row(result: Result, place: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source | None:
-    """Of an answer of a room; None for one of none. model: the model of the result."""
+    """The source of a room's answer; None for an answer of no room. model: the model of the result."""
     name = room_of(result["schema"])
     if name is None:
         return None

@@ -39,7 +39,7 @@ from mowich.sums import float_sum
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what measured rows like it differ by, on the sum of the other parts",
 }
-"""Parts that no formula of one worker gives."""
+"""Parts that no formula of a single worker gives."""
 
 
 def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output: float) -> str:
@@ -49,16 +49,16 @@ def measured_words(d: Deployment, i: int, *, users: float, prompt: float, output
 
 
 FULLER = "what a batch of full workers takes more: of those that are not full the time is kept, to be safe"
-"""Of a worker that only decodes."""
+"""Words for a term of a worker that only decodes."""
 
 DIFFERS = "as the result states it: made again by this version and these facts it is another number"
-"""Of a part whose formula does not give what the result says."""
+"""Note for a part whose formula does not give the value of the result."""
 
 
 HELD: Mapping[ResultPath, str] = dict.fromkeys(
     (("ttft_s",), ("tpot_s",), ("tokens_per_s_per_chip",), ("tokens_per_s_per_user",)), "the batch and the queue"
 )
-"""Number -> what its parts are told at; the whole is told with it settled anew."""
+"""Number -> what is held fixed for its parts, and settles anew for the whole."""
 
 
 def _job(inputs: Result, row: Result) -> ServeJob:
@@ -105,7 +105,8 @@ def record_served_memory(rows: WorkerRows, notes: Notes) -> None:
 
 
 def record_decode(rows: WorkerRows, n: float, context: float, notes: Notes) -> dict[str, Floats]:
-    """Record a step of n sequences of a rank, each with so many tokens of cache, and give the seconds of its parts."""
+    """Record a step of n sequences of a rank, each with `context` tokens of cache, and give the seconds of its
+    parts."""
     return step(rows.shapes, rows.costs, n=n, context=context, verify=rows.verified, notes=notes)
 
 
@@ -146,7 +147,7 @@ def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _Pai
         service=made.service, load=zero + at.load, workers=zero + at.found.prefill_workers, each=made.under_way
     )
     told(notes, "queue", prompts_queue_s)(queued=queued, service=made.service)
-    f = at.found  # workers are as busy, and hold as many users
+    f = at.found  # workers stay as busy, and hold as many users
     told(notes, "tokens_per_s", paired_tokens_per_s, unit="1/s")(
         prefill_workers=f.prefill_workers,
         prompts_per_s=f.prompts_per_s * f.ttft_parts["prefill"] / made.service,
@@ -170,8 +171,8 @@ class _PairPoint(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ServedRow:
-    """A serving row with a plan, and the deployment that made it. plans: the decode worker's and, where prefill has
-    workers of its own, theirs; others: the rows that it is told against."""
+    """A serving row with a plan, and the deployment that made it. plans: of the decode worker, and of the prefill
+    worker where there is one; others: the rows that it is compared with."""
 
     result: Result
     row: Result
@@ -206,7 +207,7 @@ class ServedRow:
 
     @cached_property
     def recorded(self) -> Notes:
-        """The terms of its times at the point where its workers run, each with the facts that move it there."""
+        """The terms of its times at the point where its workers run, each with the facts that move it."""
         found = moved_facts(self.here, self.facts)
         notes = Notes(found.moved)
         self.record(found.plans, notes)
@@ -243,7 +244,7 @@ class ServedRow:
         return deploy(self.model, system, self.row["engine"], self.plans, known, accept=accept, images=images)
 
     def break_even(self, name: str, tokens_per_s: float, known: Facts, notes: Notes | None = None) -> BreakEven | None:
-        """Where the row equals the best other one. tokens_per_s: of all chips."""
+        """Where the row equals the best other row. tokens_per_s: of all chips."""
         return break_even(
             name,
             self.others,
@@ -276,7 +277,7 @@ class ServedRow:
         )
 
     def found(self, d: Deployment) -> _Served:
-        """What the row's workers do."""
+        """The point at which the row's workers run."""
         if not self.together:
             f = self.pair_found(d)
             return _Served(f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s)
@@ -333,8 +334,7 @@ class ServedRow:
             memory_terms(d, self.facts, notes, name)
 
     def record_costs(self, name: ResultPath, known: Facts, notes: Notes) -> None:
-        """Record what follows from the speed that the row has: its price, its power, and where it equals the best other
-        row."""
+        """Record what follows from the row's speed: its price, its power, and where it equals the best other row."""
         first, system = str(name[0]), str(self.row["system_id"])
         if first == "usd_per_mtok":
             money.price(known, system, term=self.term, notes=notes)
@@ -347,7 +347,7 @@ class ServedRow:
                 note_best(first, even, notes)
 
     def time_terms(self, name: ResultPath, notes: Notes) -> None:
-        """Record the parts of a time, or of the time that a speed is one over; of a speed of pairs, the pairs too."""
+        """Record the parts of a time, or of the inverse of a speed; for a speed of pairs, record the pairs too."""
         parts = self.row["ttft_s" if name[0] == "ttft_s" else "tpot_s"]["breakdown"]
         if len(name) > 2:
             parts = {name[2]: parts[name[2]]}

@@ -1,8 +1,8 @@
 """What can make a number of a result once more: with other facts, and with its formulas written down.
 
 A `Source` belongs to a part of a result (a row, or the whole). It evaluates the functions that made the numbers, at the
-plan and the inputs that the result states: `numbers` under any facts, `terms` with a recorder. So no explanation is
-told twice: it is the model itself, asked to show its work.
+plan and the inputs that the result states: `numbers` under any facts, `terms` with a recorder. So the model itself
+explains its numbers, and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def _no_symbols(known: Facts) -> Mapping[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
-    least the one whose path is given; record: the formulas of one number under any facts, each of whose terms rests on
-    the facts that move it (`facts.moves.noted`); terms: those whose facts are found in another way; symbols: further
-    names that formulas may read, and names of the result that facts give, under any facts; formulas: path -> the
-    formula of a number that has one of its own in each row; held: number -> what stays as it is while facts move the
-    parts of it, and settles anew where they move the whole; is_slow: made again once for each end of a range and no
-    more often."""
+    """at: the path that the others are relative to. numbers: made again under other facts with plans and choices fixed,
+    at least the one at the given path; record: the formulas of one number under any facts, each term with the facts
+    that move it (`facts.moves.noted`); terms: those whose facts are found in another way; symbols: further names that
+    formulas may read, and names of the result that facts give, under any facts; formulas: path -> the row's own formula
+    of a number; held: number -> what stays fixed while facts move its parts, and settles anew while they move the
+    whole; is_slow: make it again at most once for each end of a range."""
 
     at: ResultPath
     numbers: Callable[[Facts, ResultPath], Numbers]
@@ -51,7 +50,7 @@ class Source:
 
 
 def rule_of_row(rule: Rule, path: ResultPath, source: Source | None) -> Rule:
-    """The rule of a number with the formula of its row, where each row has its own."""
+    """The rule of a number; its formula is the row's own where there is one."""
     own = source.formulas.get(path[len(source.at) :]) if source is not None else None
     return rule if own is None else replace(rule, formula=own, words="", kind="")
 
@@ -60,7 +59,7 @@ METRIC_OF_BREAKEVEN: Mapping[str, str] = {
     "breakeven_usd_per_chip_h": "usd_per_mtok",
     "breakeven_W_per_chip": "J_per_token",
 }
-"""Number that is told against the best other row -> the measure by which that one is the best."""
+"""Number that compares a row with the best other row -> the measure that makes a row the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

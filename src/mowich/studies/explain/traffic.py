@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mowich.studies.traffic_scenario import TrafficScenario
 
 EXAMPLE_USERS = 16.0
-"""Sequences of the step that stands for all steps of a simulation."""
+"""Sequences of the one step that is explained for all steps of a simulation."""
 
 
 def traffic_source(result: Result, facts: Facts) -> Source | None:
-    """The simulation once more; None where its scenario is not there."""
+    """The simulation made again; None where its scenario is missing."""
     from mowich.studies import traffic as study
     from mowich.studies import traffic_scenario
 
@@ -37,14 +37,14 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     scenario = traffic_scenario.read_traffic(file, facts, rules=rules)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # ranges take many runs
+        draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # a range takes many runs
         regret = bool(result["inputs"].get("regret"))
         asked = TrafficRequest(facts=known, scenario=file, draws=draws, autoscale=rules, regret=regret)
         return flat_numbers(study.traffic(asked).to_dict())
 
     def symbols(known: Facts) -> dict[str, float]:
         idle = {energy.drawn_power(known, system).idle_share.value or 0.0 for system in scenario.chips_of}
-        of_all = {"idle_share": idle.pop()} if len(idle) == 1 else {}  # mixed traffic has no formula of it
+        of_all = {"idle_share": idle.pop()} if len(idle) == 1 else {}  # mixed traffic has no formula for it
         return {"pue": known.number("sites.default.pue"), **of_all}
 
     return Source(
@@ -61,7 +61,7 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
 _SEEN = {"ttft_s": ("ttft_s", "mean"), "tpot_s": ("tpot_s", "mean"), "p99_ttft_s": ("ttft_s", "p99")} | {
     "p99_tpot_s": ("tpot_s", "p99")
 }
-"""Number of a deployment -> the time and mark of a traffic that it is."""
+"""Number of a deployment -> the time and percentile of its traffic."""
 
 _SAME = (
     "requests_per_s",
@@ -72,7 +72,7 @@ _SAME = (
     "usd_per_mtok",
     "J_per_token",
 )
-"""Numbers of a deployment that are those of its traffic."""
+"""Numbers that a deployment and its traffic share."""
 
 
 def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:

@@ -43,7 +43,7 @@ OF_POINT = (
     *("seq", "batch_seqs", "batch_within", "tokens", "train_task", "lora_rank", "lora_targets", "document", "fill"),
     *("sites", "site_Bps", "outer_every"),
 )
-"""What a point of a sweep states of its job, in the words of a question's inputs."""
+"""Inputs of the job that a point of a sweep states."""
 
 Recorder = Callable[[Model, TrainJob, Plan, Platform, Notes], None]
 """Records the terms of a plan on a machine."""
@@ -58,7 +58,7 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
 
 
 MEMORY_NAMES = ("memory_B", "memory_range_B", "out_of_memory")
-"""Keys of a row that its memory makes."""
+"""Keys of a row that follow from its memory."""
 
 
 def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, known: Facts) -> dict[ResultPath, float]:
@@ -71,7 +71,7 @@ def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, kn
 
 
 def plan_memory_terms(whole: Notes, name: ResultPath) -> dict[str, Term]:
-    """The terms of a plan's memory that make one of `MEMORY_NAMES`; of a category only its own."""
+    """The terms of a plan's memory that make one of `MEMORY_NAMES`; for a category, only its own terms."""
     part = f"memory.{name[1]}" if name[0] == "memory_B" and len(name) > 1 else ""
     return {k: t for k, t in whole.terms.items() if not part or k == part}
 
@@ -89,9 +89,9 @@ def record_memory(model: Model, job: TrainJob, plan: Plan, system: Platform, not
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row with a plan: what it was asked, and what it is told against. others: of the same result; term: the price
-    that was chosen; tokens: of a step; hand_tuned: its time is that of kernels written by hand;
-    paid_days: that a budget pays for, None without one."""
+    """A row with a plan, its question, and the rows that it is compared with. others: of the same result; term: the
+    price that was chosen; tokens: of a step; hand_tuned: its time is with kernels written by hand; paid_days: days that
+    a budget pays for, None without one."""
 
     row: Result
     model: Model
@@ -128,7 +128,7 @@ class _Row:
     def break_even(
         self, name: str, speed: Estimate, goodput: Estimate, known: Facts, notes: Notes | None = None
     ) -> BreakEven | None:
-        """Where the row equals the best other one. speed: tokens per second of all chips."""
+        """Where the row equals the best other row. speed: tokens per second of all chips."""
         return break_even(
             name,
             self.others,
@@ -186,7 +186,7 @@ class _Row:
         name: ResultPath,
         notes: Notes,
     ) -> None:
-        """Record what a step or a memory is made of; of a part, only its own terms."""
+        """Record the terms of a step or a memory; of a part, only its own terms."""
         first = str(name[0])
         if first in ("step_s", "hand_tuned_step_s"):
             tuned = self.hand_tuned or first == "hand_tuned_step_s"
@@ -199,8 +199,8 @@ class _Row:
             notes.terms |= plan_memory_terms(recorded(record_memory), name)
 
     def recipe(self, facts: Facts) -> Notes:
-        """What the release is worth that the software is set as, and the facts that move it: the time of the same plan
-        with the one before it, over that with it."""
+        """The gain of the chosen software release, and the facts that move it: the time of the same plan with the
+        release before it over the time with it."""
         machine, notes = self.platform(facts), Notes()
         release = release_of_plans(facts, machine.vendor, machine.stack.name)
         earlier = None if release is None else before(facts, release)
@@ -230,7 +230,7 @@ class _Row:
         return np.asarray(step_time(self.model, machine, self.job, Plans.of([self.plan])).total_s)
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
-        """Record what follows from the time of the step and the goodput that the row says."""
+        """Record what follows from the row's step time and goodput."""
         first, system = str(name[0]), str(self.row["system_id"])
         if first == "usd_per_mtok":
             told(notes, first, money.usd_per_mtok, unit=money.PER_MTOK, note="chips used and idle are paid for")(
@@ -262,12 +262,12 @@ class _Row:
 
     @property
     def step_s(self) -> Estimate:
-        """As the row says it."""
+        """The step time of the row."""
         return Estimate.from_dict(self.row["step_s"])
 
     @property
     def goodput(self) -> Estimate:
-        """As the row says it."""
+        """The goodput of the row."""
         return Estimate.from_dict(self.row["goodput"])
 
 

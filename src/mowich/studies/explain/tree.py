@@ -33,7 +33,7 @@ IDENTITY = (
     "property",
     "file",
 )
-"""Keys that an item of a list is called by, where they tell it apart."""
+"""Keys that name an item of a list, where they tell items apart."""
 
 SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time", "stale", "timeline")
 
@@ -55,7 +55,7 @@ def at(result: Result, path: ResultPath) -> Any:
 
 
 def labels(items: Sequence[object]) -> list[str]:
-    """What each item of a list is called: the first identity that no other item has, else its number from 1."""
+    """The name of each item of a list: its first identity that no other item has, else its number from 1."""
     count = Counter(
         (k, w) for item in items if isinstance(item, Mapping) for k in IDENTITY if isinstance(w := item.get(k), str)
     )
@@ -63,7 +63,7 @@ def labels(items: Sequence[object]) -> list[str]:
 
 
 def item_label(items: Sequence[object], i: int) -> str:
-    """What item i of a list is called; sooner than all `labels` where only one is asked for."""
+    """The name of item i of a list; faster than `labels` for one item."""
     return _called(items[i], i, lambda key, word: sum(isinstance(o, Mapping) and o.get(key) == word for o in items))
 
 
@@ -167,7 +167,7 @@ def _step(node: object, rest: str) -> tuple[int, ResultPath] | None:
 
 
 def _unknown(result: Result, name: str, path: ResultPath, rest: str) -> UserError:
-    """What is wrong with a name, with what there is at the place where it went wrong."""
+    """The error for a wrong name; it lists the names at the place where the name went wrong."""
     node = at(result, path)
     known = [k for k, p in _children(node).items() if _holds_numbers(at(node, p))]
     if not path or path == (main_list(result),):

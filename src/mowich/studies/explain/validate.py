@@ -20,7 +20,7 @@ from mowich.training.tuned import hand_tuned_terms
 
 
 def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
-    """The rows of the file that a validation read, by id; empty where it is not there any more."""
+    """The rows of the file that a validation read, by id; empty where the file is gone."""
     from mowich.evidence.measured_tables import published, read_csv, shipped_as
 
     name = shipped_as(result["file"])
@@ -67,8 +67,8 @@ def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -
 
     @cache
     def recorded(hand_tuned: bool) -> Notes:
-        """The terms of a step, each with the facts that move it; a row that states what its machine has, and facts do
-        not, has none of these."""
+        """The terms of a step, each with the facts that move it. A row with a machine that facts do not have has
+        none."""
         notes, case = Notes(), read_cases(rows, facts)[0]
         if isinstance(case, str):
             return notes
@@ -93,7 +93,7 @@ def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -
 
 
 def _figures(made: RowResult) -> Numbers:
-    """What a row says and what is predicted of it, by path."""
+    """The measured and the predicted numbers of a row, by path."""
     keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
     found: dict[ResultPath, float] = {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
     if made.memory is not None:

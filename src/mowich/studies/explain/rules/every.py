@@ -41,7 +41,7 @@ BUNDLE_RULES = (
     R("bundle pick", "1", "which row the bundle runs, from 1", "lookup: --pick"),
     R("bundle predicted *", "", "what the benchmark will show", "lookup: the row that runs, which has its terms"),
 )
-"""What the forecast of a bundle has beside the answer."""
+"""What the forecast of a bundle adds to the answer."""
 
 
 def _rules_of_room(schema: str) -> tuple[Rule, ...]:

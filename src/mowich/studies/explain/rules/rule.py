@@ -4,8 +4,8 @@ A `Rule` gives the path of the number ("*": any one step, "**": any rest), its u
 arithmetic over names of the result where it begins with "= " (then `explain` shows the numbers put in, and a test holds
 that it gives the number), else words with their kind (`KINDS`). Where a function computes the number from floats, the
 arithmetic is that of its docstring (`of`). Estimates bring their own unit. Formulas that the model evaluates itself (a
-step, an engine's step, a collective) are not told here: `Source.terms` records them from the code, and where each row
-has its own formula (a claim), `Source.formulas` has it.
+step, an engine's step, a collective) are not here: `Source.terms` records them from the code. Where each row has its
+own formula (a claim), `Source.formulas` has it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Rule:
         return len(path) == len(self.path)
 
     def holds(self, beside: Mapping[str, object]) -> bool:
-        """Whether what stands beside the number is as `when` says."""
+        """Whether the names next to the number have the values of `when`."""
         if self.when is None:
             return True
         name, wanted = self.when
@@ -128,4 +128,4 @@ METRIC_UNITS: Mapping[str, str] = {
     "days": "d",
     "paid_days": "d",
 }
-"""Units of names that a formula finds in no number of the result; a count or a share has none."""
+"""Units of names that stand in formulas and in no number of the result; a count or a share has none."""

@@ -280,7 +280,7 @@ _PLAYED = (
     ),
     R("usd", "USD", "price of these chip-hours", "inside: chip-hours of each system x its price"),
 )
-"""Of a load that was played under a rule."""
+"""Rules of a load that was played under a scaling rule."""
 
 _SCALING = (
     R(
@@ -341,7 +341,7 @@ _SCALING = (
     ),
     R("regret plays", "1", "times that the load was played", "search: counted"),
 )
-"""Of replicas that come and go."""
+"""Rules of replicas that come and go."""
 
 SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
     "serve": (

@@ -1,4 +1,4 @@
-"""Rules of what a row of a comparison comes to in a year."""
+"""Rules of the yearly totals of a row of a comparison."""
 
 from __future__ import annotations
 
