@@ -51,7 +51,11 @@ def pages() -> dict[Path, str]:
     typed = {field.name for field in RL.at(Edge.OPTION)}
     for key, field in SCENARIO_KEYS.items():
         option = (
-            "MODEL" if field.is_argument else f"`{field.flag}`" if field.name in typed else "`--grpo`, `--ppo`, `--dapo`"
+            "MODEL"
+            if field.is_argument
+            else f"`{field.flag}`"
+            if field.name in typed
+            else "`--grpo`, `--ppo`, `--dapo`"
         )
         example = f"`{field.example}`" if field.example else ""
         out += f"| `{key}` | {option} | {field.help} | {example} |\n"
