@@ -18,8 +18,9 @@ from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
 from mowich.requests.command import command_of
 from mowich.requests.fields import Edge, Field
-from mowich.requests.rl import RL, RlRequest, read_run_lengths
+from mowich.requests.rl import RL, RlRequest
 from mowich.requests.rl_fields import LENGTHS_FILE, SCENARIO_KEYS
+from mowich.requests.rl_files import read_run_lengths
 from mowich.requests.schema import QuestionSource
 
 RUN: dict[str, object] = {

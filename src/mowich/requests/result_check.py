@@ -104,17 +104,23 @@ def _of_estimate(node: Mapping[str, object], at: str) -> Iterator[UserError]:
     ):
         given = f"{node['value']} ({node['low']} to {node['high']})"
         yield UserError("value and range do not fit", where=at, given=given, allowed="low <= value <= high")
+    yield from _of_breakdown(node, value, at)
+
+
+def _of_breakdown(node: Mapping[str, object], value: float, at: str) -> Iterator[UserError]:
+    """The parts of an estimate, where it has some: each is a number, and their sum is its value."""
     breakdown = node.get("breakdown")
-    if isinstance(breakdown, Mapping) and breakdown:
-        parts = {key: _number(x) for key, x in breakdown.items()}
-        wrong = next((key for key, x in parts.items() if x is None), None)
-        if wrong is not None:
-            yield UserError("not a number", where=f"{at}.breakdown.{wrong}", given=breakdown[wrong])
-            return
-        sizes = [x for x in parts.values() if x is not None]
-        whole = math.fsum(sizes)
-        if abs(whole - value) > ROUNDING * max(abs(value), *map(abs, sizes)):
-            yield UserError("is not the sum of its breakdown", where=at, given=node["value"], allowed=f"{whole:.12g}")
+    if not isinstance(breakdown, Mapping) or not breakdown:
+        return
+    parts = {key: _number(x) for key, x in breakdown.items()}
+    wrong = next((key for key, x in parts.items() if x is None), None)
+    if wrong is not None:
+        yield UserError("not a number", where=f"{at}.breakdown.{wrong}", given=breakdown[wrong])
+        return
+    sizes = [x for x in parts.values() if x is not None]
+    whole = math.fsum(sizes)
+    if abs(whole - value) > ROUNDING * max(abs(value), *map(abs, sizes)):
+        yield UserError("is not the sum of its breakdown", where=at, given=node["value"], allowed=f"{whole:.12g}")
 
 
 def _is_share(name: str) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.requests.common import (
     AS,
     FORM,
@@ -26,7 +26,7 @@ from mowich.requests.common import (
     loaded_model,
     words_of_model,
 )
-from mowich.requests.fields import Field, read_count
+from mowich.requests.fields import Field
 from mowich.requests.rl_fields import (
     ACCEPTANCE,
     ALGORITHM,
@@ -50,7 +50,6 @@ from mowich.requests.rl_fields import (
     KEPT_TOKENS,
     LENGTH_CAP,
     LENGTHS_FILE,
-    LONGEST_ANSWER,
     MAX_SEQUENCE,
     MEAN,
     MEMORY_SHARE,
@@ -83,7 +82,7 @@ from mowich.requests.rl_fields import (
     TRAINER_STACK,
     TURNS,
 )
-from mowich.requests.rl_files import lay_run_scenario
+from mowich.requests.rl_files import lay_run_scenario, read_run_lengths
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM, asked_kind, given_of, read_settings
 from mowich.requests.stated import kept_in
@@ -390,34 +389,6 @@ def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLeng
     return AskedLengths(cap=cap, mean=mean, sigma=sigma, quantiles=quantiles, tokens=tokens)
 
 
-def read_run_lengths(file: Path, column: str) -> tuple[float, ...]:
-    """Tokens of the answers of a run: a column of a CSV. Raises UserError with the line of a cell that is no count."""
-    import csv
-
-    from mowich.files import open_lines
-
-    out: list[float] = []
-    with open_lines(file) as lines:
-        rows = csv.reader(lines)
-        head = [name.strip() for name in next(rows, [])]
-        if column not in head:
-            raise unknown("column", column, head, where=str(file))
-        at = head.index(column)
-        for row in rows:
-            if not row:
-                continue
-            if len(out) == MOST_SAMPLES:
-                raise UserError("too many answers", where=f"{file}:{rows.line_num}", allowed=f"up to {MOST_SAMPLES}")
-            try:
-                out.append(read_count(row[at] if at < len(row) else "", 1, LONGEST_ANSWER))
-            except UserError as error:
-                error.where = f"{file}:{rows.line_num} {column}"
-                raise
-    if len(out) < 2:
-        raise UserError("needs two answers or more", where=str(file), given=len(out))
-    return tuple(out)
-
-
 def _key(reader: QuestionReader, field: Field[object]) -> str:
     """A field as it is spelled here, without its line."""
     return reader.said(field).rpartition(" ")[2]
@@ -425,9 +396,17 @@ def _key(reader: QuestionReader, field: Field[object]) -> str:
 
 def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[SidePlacement, int]:
     """(placement, bound of staleness): what the systems say, checked against what is said of them."""
-    named, chips, word = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS), reader.get(PLACEMENT)
     sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
-    placement: SidePlacement = "split" if sides or chips is not None else "colocated"
+    placement: SidePlacement = "split" if sides or reader.given(SPLIT_CHIPS) is not None else "colocated"
+    _check_sides(reader, sides)
+    _check_search(reader)
+    _check_placement(reader, placement)
+    return placement, _staleness(reader, placement, framework, taken)
+
+
+def _check_sides(reader: QuestionReader, sides: Sequence[Field[str]]) -> None:
+    """A problem where the systems of a run are not said, or said in two ways. sides: those that name their own."""
+    named, chips = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS)
     if named is not None and sides:
         reader.add(
             "names one machine for both sides, and a side has its own",
@@ -450,31 +429,44 @@ def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tu
             given=named,
             fix=f"add {reader.example(SPLIT_CHIPS)}",
         )
+
+
+def _check_search(reader: QuestionReader) -> None:
+    """A problem for each choice of a search that has no search, or not the goal that it is for."""
     for other in (GOAL, MOST_USD):
-        if chips is None and reader.given(other) is not None:
+        if reader.given(SPLIT_CHIPS) is None and reader.given(other) is not None:
             reader.add("goes with a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
     if reader.given(MOST_USD) is not None and reader.get(GOAL) != "time":
         reader.add("goes with the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
-    if chips is not None and word is not None:
+
+
+def _check_placement(reader: QuestionReader, placement: SidePlacement) -> None:
+    """A problem where the placement that is said is not the one of the systems."""
+    word = reader.get(PLACEMENT)
+    if reader.given(SPLIT_CHIPS) is not None and word is not None:
         reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
     elif word is not None and word != placement:
         why = f"needs {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
         reader.add(
             why if word == "split" else f"needs {_key(reader, BOTH_ON)}: one set of chips", PLACEMENT, given=word
         )
+
+
+def _staleness(reader: QuestionReader, placement: SidePlacement, framework: Framework, taken: _Assumed) -> int:
+    """The most steps that the weights of rollouts may be behind: 0 where both sides take turns on the same chips."""
     bound = reader.get(STALENESS)
     if placement == "colocated":
         if bound:
             fix = f"or name {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
             reader.add("both sides take turns on the same chips", STALENESS, given=bound, allowed="0", fix=fix)
-        return placement, 0
-    if bound == 0 and (reader.given(FRAMEWORK) is not None or word != "split"):
+        return 0
+    if bound == 0 and (reader.given(FRAMEWORK) is not None or reader.get(PLACEMENT) != "split"):
         turns = "" if reader.given(FRAMEWORK) is not None else f"; {_key(reader, PLACEMENT)} split if that is meant"
         fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, BOTH_ON)}){turns}"
         reader.add("leaves one side of a split idle at any time", STALENESS, given=0, fix=fix)
     if bound is None and reader.given(STALENESS) is None:
         taken.words.append(f"weights at most {framework.staleness} step(s) behind")
-    return placement, framework.staleness if bound is None else bound
+    return framework.staleness if bound is None else bound
 
 
 def _choices(

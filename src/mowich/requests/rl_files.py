@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.requests.fields import Edge, Field
+from mowich.errors import UserError, unknown
+from mowich.requests.fields import Edge, Field, read_count
 from mowich.requests.rl_fields import (
     BOTH_ON,
     COLUMN,
@@ -14,7 +15,9 @@ from mowich.requests.rl_fields import (
     GOAL,
     GRPO,
     LENGTHS_FILE,
+    LONGEST_ANSWER,
     MEAN,
+    MOST_SAMPLES,
     MOST_USD,
     PLACEMENT,
     PPO,
@@ -134,3 +137,31 @@ def _displaced(reader: QuestionReader) -> list[Field[object]]:
     if ROLLOUTS_ON in out:  # one set of chips, or a search: the file's split is not
         out += [PLACEMENT] + [STALENESS] * (reader.given(SPLIT_CHIPS) is None)
     return [*out, PLACEMENT] if BOTH_ON in out else out
+
+
+def read_run_lengths(file: Path, column: str) -> tuple[float, ...]:
+    """Tokens of the answers of a run: a column of a CSV. Raises UserError with the line of a cell that is no count."""
+    import csv
+
+    from mowich.files import open_lines
+
+    out: list[float] = []
+    with open_lines(file) as lines:
+        rows = csv.reader(lines)
+        head = [name.strip() for name in next(rows, [])]
+        if column not in head:
+            raise unknown("column", column, head, where=str(file))
+        at = head.index(column)
+        for row in rows:
+            if not row:
+                continue
+            if len(out) == MOST_SAMPLES:
+                raise UserError("too many answers", where=f"{file}:{rows.line_num}", allowed=f"up to {MOST_SAMPLES}")
+            try:
+                out.append(read_count(row[at] if at < len(row) else "", 1, LONGEST_ANSWER))
+            except UserError as error:
+                error.where = f"{file}:{rows.line_num} {column}"
+                raise
+    if len(out) < 2:
+        raise UserError("needs two answers or more", where=str(file), given=len(out))
+    return tuple(out)
