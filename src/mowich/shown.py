@@ -57,6 +57,8 @@ class Told(Protocol):
 def plain_json(value: object) -> object:
     """A value as JSON has it: what has a `to_dict` says itself; other dataclasses are their fields, mappings stay
     mappings, tuples and lists are lists, an enum is its value, a date its ISO form, a path its text."""
+    if value is None or type(value) in (str, float, int, bool):  # most values, and the imports cost time
+        return value
     import datetime  # not above, as `dataclasses` below: `import mowich` loads this module
     from dataclasses import is_dataclass
     from enum import Enum
