@@ -27,7 +27,7 @@ from mowich.machines.torus import links_apart, torus_ways
 from mowich.sums import float_sum
 
 COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
-"""What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
+"""Kinds of `mowich collective`. An all-gather and a reduce-scatter of the same full size take the same time."""
 
 
 def bus_factor(kind: str, n: int) -> float:
@@ -39,8 +39,8 @@ def bus_factor(kind: str, n: int) -> float:
 def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
     """How many of a group's n members fall in one domain of `level_devices` devices.
 
-    m = the largest divisor-like share: min(n, max(1, floor(devices / stride))). A group that the domain does not hold
-    in whole parts is spread as evenly as it goes.
+    m = the largest divisor-like share: min(n, max(1, floor(devices / stride))). A group that does not fill domains
+    evenly is spread as evenly as possible.
 
     >>> float(members(72.0, np.array([64.0]), np.array([2.0]))[0])
     32.0
@@ -91,20 +91,19 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
 
 
 CORE_DMA = "cores"
-"""What binds where the DMA of the cores does, behind the names of the levels."""
+"""Name for the DMA of the cores as the bound, after the names of the levels."""
 
 
 def bound_names(system: System) -> list[str]:
-    """What may bind a collective: the levels, and the cores."""
+    """Names of possible bounds of a collective: the levels, and the cores."""
     return [*(level.name for level in system.levels), CORE_DMA]
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol),
-    b = per_B seconds per byte; inf where the library does not have it. binds: index of what has the largest b, into
-    `bound_names`; parts: b of each level; ahead: seconds that each of the first `Fabric.short_B` bytes takes less,
-    None: none."""
+    b = per_B seconds per byte; inf where the library lacks it. binds: index into `bound_names` of the largest b; parts:
+    b of each level; ahead: seconds saved on each of the first `Fabric.short_B` bytes, None for none."""
 
     name: str
     latency_s: Floats
@@ -115,7 +114,7 @@ class Algorithm:
     ahead: Floats | None = None
 
     def x_s(self, system: System, data_B: Floats, pick: NDArray[np.intp] | slice = slice(None)) -> Floats:
-        """Seconds of the bytes on what binds, x = b S less what the first bytes gain. pick: groups of the columns."""
+        """Seconds of the bytes on the bound, x = b S less the gain of the first bytes. pick: groups of the columns."""
         x = self.per_B[..., pick] * data_B
         if self.ahead is None:
             return np.asarray(x)
@@ -123,7 +122,7 @@ class Algorithm:
 
 
 _FEW = 512
-"""Groups whose algorithms are kept: the distinct ones of a search are fewer."""
+"""Number of groups whose algorithms are kept; a search has fewer distinct ones."""
 
 
 class _Groups:
@@ -169,8 +168,8 @@ def _laid_out(groups: _Groups) -> tuple[Algorithm, ...]:
 
 
 _kept = lru_cache(maxsize=1024)(_laid_out)
-"""A step asks for the same groups at every kind of layer, a search at every plan that it looks at again. An entry holds
-its system, so that no identity is given to another object while it is in use."""
+"""A step asks for the same groups at every kind of layer, a search at every repeated plan. An entry keeps its system,
+so that no other object gets the system's id."""
 
 
 def _worst(parts: Sequence[Floats]) -> NDArray[np.intp]:
@@ -257,14 +256,14 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
 
 
 def _is_in_chip(system: System, level: Level) -> bool:
-    """Whether a level joins the devices of one chip, which have the DMA of their cores alone."""
+    """Whether a level joins the devices of one chip, which use only the DMA of their cores."""
     return system.fabric.pass_Bps is not None and level.devices <= system.devices_per_chip
 
 
 def core_pass_B(system: System, n: Floats) -> tuple[Floats, Floats]:
-    """Seconds per byte of a device to pass on the whole buffer once, and how much less the first bytes take: every byte
-    that a rank gives or gets goes through the DMA of its own cores, also where it comes from a core of the same chip.
-    Zeros where the rate of a family is not known."""
+    """Seconds per byte of a device to pass on the whole buffer once, and the seconds that the first bytes save. Every
+    byte that a rank sends or gets goes through the DMA of its own cores, even from a core of the same chip. Zeros where
+    the rate of a family is unknown."""
     f = system.fabric
     if f.pass_Bps is None:
         return np.zeros_like(n), np.zeros_like(n)
@@ -288,8 +287,8 @@ def _fills_rings(system: System, walk: list[Hop]) -> NDArray[np.bool_]:
 
 
 def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
-    """Neuron and XLA: level by level, innermost first; what an inner level has reduced is not sent again outside, so
-    level l carries S / m_(l-1).
+    """Neuron and XLA: level by level, innermost first. An inner level reduces the bytes before the outer one sends
+    them, so level l carries S / m_(l-1).
 
     Phases run in turn: b = sum over levels of passes (r-1) / r / m_(l-1) / B. Steps per level: ring r-1 (on a torus:
     half of the way round, per axis); mesh 1, where each sends to each, which on a torus costs the mean distance in
@@ -340,7 +339,7 @@ def call_s(system: System, n: Floats, stride: Floats) -> Floats:
 
     T = call + (host_call - call) (ranks - few) / (all - few), ranks of the group on one host from few to all
 
-    Measured for few ranks on a host and for all of one; between them it is a straight line, beyond it stays.
+    Measured for few ranks on a host and for all of them; linear between, constant beyond.
     """
     layer = system.layer
     if layer is None:
@@ -351,7 +350,7 @@ def call_s(system: System, n: Floats, stride: Floats) -> Floats:
 
 
 def own_copy_s(system: System, kind: str, data_B: Floats, n: Floats) -> Floats:
-    """Seconds in which each rank of an all-gather copies its own part into the buffer that it gets, where the layer of
+    """Seconds in which each rank of an all-gather copies its own part into the output buffer, where the layer of
     software gathers out of place.
 
     T = data / n / copy rate of its cores
@@ -363,7 +362,7 @@ def own_copy_s(system: System, kind: str, data_B: Floats, n: Floats) -> Floats:
 
 
 def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | float, r: Floats | float) -> Floats:
-    """Seconds of S bytes that go in pieces, one behind the other.
+    """Seconds of S bytes that go in pieces, one after the other.
 
     T = L + min(g * sqrt(L * b * S), r * L) + b * S
 
@@ -425,7 +424,7 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
 
 
 def _chosen(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> ChosenAlgorithms:
-    """`choose` on the device alone."""
+    """`choose` without the call of the host's software."""
     names = bound_names(system)
     if kind == "all-to-all":
         both = all_to_all_s(system, data_B, n, stride)
@@ -458,8 +457,7 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
     """Seconds of one collective by level: the bytes' time on each level that it uses, and "latency" for steps and
     pipeline; they sum to its time.
 
-    Where levels work at once (all-to-all, and all of NCCL's) the one that binds has the bytes' time, and so do cores
-    that bind.
+    Where levels work at once (all-to-all, and all of NCCL's), the bound, a level or the cores, has the bytes' time.
     """
     data, size, step = (np.array([float(x)]) for x in (data_B, n, stride))
     called = float((call_s(system, size, step) + own_copy_s(system, kind, data, size))[0])
@@ -591,7 +589,7 @@ def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
         share = share + (outer.m - outer.below) / n * (outer.below - hop.below) / np.maximum(outer.below, 1.0)
     efficiency = f.network_efficiency if hop.level.is_network else f.all_to_all_efficiency
     if f.library == "nccl" and not i:
-        share = share + np.where(hop.m > 1, f.local_step / n, 0.0)  # the own part is copied too
+        share = share + np.where(hop.m > 1, f.local_step / n, 0.0)  # a rank also copies its own part
     x = share / (hop.Bps * efficiency)
     if (
         hop.level.axes
@@ -615,10 +613,10 @@ def all_to_all_s(
 
     A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are
     other links and work at the same time, so the slowest binds. With reach, rows and row_B (a dispatch that limits the
-    nodes of a row) a row goes once to each remote domain of the network that it reaches, not once per expert:
-    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. What goes to other fabrics leaves by the
-    same NICs and shares what joins the fabrics, at the same time. Each of the two parts follows the law of the module,
-    L = base + steps.
+    nodes of a row) a row goes once to each remote domain of the network that it reaches, not once per expert: min(N,
+    reach) (N - 1) / N of N domains. On a torus the bisection binds. Bytes to other fabrics leave by the same NICs at
+    the same time, and share the links between fabrics. Each of the two parts follows the law of the module, L = base +
+    steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
     (L_in, _, x_in), (L_out, bulk, x_out) = all_to_all_ways(system, n, stride)
@@ -636,7 +634,7 @@ def all_to_all_s(
 
 
 Way = tuple[Floats, Floats, Floats]
-"""(latency, more of it for large messages, seconds per byte) of an algorithm."""
+"""(latency, extra latency of large messages, seconds per byte) of an algorithm."""
 
 
 def _outside_x(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
@@ -679,7 +677,7 @@ def all_to_all_ways(system: System, n: Floats, stride: Floats) -> tuple[Way, Way
         x_in = np.maximum(x_in, _all_to_all_x(system, walk, i, n))
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
     net = walk[at]
-    # what crosses the network passes through the cores too, at once with it, and faster
+    # bytes for the network also pass through the cores, at the same time and faster
     x_in = np.maximum(_shared_by_switches(system, walk, x_in, n), core_pass_B(system, n)[0] * (net.below / n))
     is_inside, crosses = net.below > 1, n > net.below
     base = np.where(n > 1, f.base_s, 0.0)

@@ -1,9 +1,9 @@
-"""What operators alone reach of a chip's published rates, before any software: the physics that training and serving
+"""The share of a chip's published rates that operators reach before any software: the physics that training and serving
 share.
 
 Every number is a fact, `devices.<chip>.*` where the chip has constants of its own, else `devices.<family>.*`: set by
-measured tables of operators where they exist, else by the fits of steps. What software makes of an operator is a factor
-of a stack (`software.stack`) or of an engine (`software.engine`).
+measured tables of operators where they exist, else by the fits of steps. The effect of software is a factor of a stack
+(`software.stack`) or of an engine (`software.engine`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mowich.facts import Facts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What the operators of a device reach of its published rates."""
+    """The shares of a device's published rates that operators reach."""
 
     product_16: float
     """Share of the matrix peak of 16 bit that large products reach."""
@@ -38,7 +38,7 @@ class Device:
     weights_4: float
     """The same share for operands of 4 bit."""
     narrow_columns: float
-    """Columns at which to read a narrow matrix takes twice as long."""
+    """Columns at which reading a narrow matrix takes twice as long."""
     memory: float
     """Share of the bandwidth that passes over memory reach."""
     attention: float

@@ -1,4 +1,4 @@
-"""Max-min fair flows on the links of a machine: what the closed forms cannot do, because the pattern is not symmetric.
+"""Max-min fair flows on the links of a machine, for asymmetric patterns without closed forms.
 
 A failed or slow link, a missing chip, two jobs that share links, an all-to-all across the cut of two racks. Chips are
 joined by directed links with a capacity; a collective is a list of phases, each a set of flows that start together;
@@ -7,8 +7,8 @@ algorithm stay those of `collectives`: flows give the factor by which an asymmet
 extra + x f, f = T_flow(asymmetric) / T_flow(whole) >= 1, so a whole machine has the same time in both.
 
 Units without a fault are alike, so one of them stands for all (`links.classes`): a flow then stands for a class of
-flows, and a link for a class of links that each carry `uses` of them. Rates are those of all flows one by one, at the
-cost of the units that differ: of 100,000 chips too.
+flows, and a link for a class of links that each carry `uses` of them. The rates equal those of all flows one by one, at
+the cost of the differing units only, even for 100,000 chips.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TOLERANCE = 0.02
 """Shares and ends that lie within this of each other are taken together: classes of flows instead of single ones."""
 
 EVENTS = 4
-"""Ends of flows after which rates are not shared out anew: what is left keeps the busiest link busy, which then tells
-the time."""
+"""Ends of flows after which rates are not shared out again: the rest keeps the busiest link busy, which then gives the
+time."""
 
 
 # max-min fairness
@@ -53,7 +53,7 @@ class Flows:
     uses: Floats
 
     def load(self, of_flow: Floats, links: int) -> Floats:
-        """What the flows put on each link, [links]. of_flow: of each flow, [n]."""
+        """The load of the flows on each link, [links]. of_flow: of each flow, [n]."""
         return np.bincount(self.link, weights=of_flow[self.flow] * self.uses, minlength=links).astype(np.float64)
 
 
@@ -227,8 +227,8 @@ def phases(
 
 
 def _every_pair(of: Classes, members: Sequence[int], bytes_: float) -> list[ClassFlow]:
-    """Every chip to every other one. On a machine that is bound by its network for certain, chips of a unit with the
-    same network links are one class, and what sound units exchange inside is left out."""
+    """Every chip to every other one. Where the network certainly binds the machine, chips of a unit with the same
+    network links are one class, and exchanges inside sound units are left out."""
     if _is_bound_by_network(of, members):
         return _every_pair_across(of, members, bytes_)
     out = []
@@ -350,8 +350,8 @@ def _rings(of: Classes, members: Sequence[int], bytes_: float, rings: int = 0) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asymmetric:
-    """A collective on a machine that is not whole or not alone. slowdown: of the bytes' term, at least 1; binds: the
-    busiest link."""
+    """A collective on a damaged or shared machine. slowdown: of the bytes' term, at least 1; binds: the busiest
+    link."""
 
     time_s: Floats
     slowdown: float
@@ -360,7 +360,7 @@ class Asymmetric:
 
 
 def _even_from(system: System, kind: str, n: int) -> int:
-    """The next group from n on that fills whole domains: what an uneven one is compared with."""
+    """The next group from n on that fills whole domains, as the reference of an uneven one."""
     sizes = joined_by(system)
     while kind != "all-to-all" and any(n % size for size in sizes if size < n) and n < system.chips:
         n += 1
@@ -420,7 +420,7 @@ def _check_members(graph: Graph, members: Sequence[int]) -> None:
 
 
 def slower_by(before_s: float, after_s: float) -> float:
-    """Time of a collective on what is left of a machine, over its time before; at least 1.
+    """Time of a collective on a damaged machine over its time before; at least 1.
 
     >>> slower_by(2.0, 3.0), slower_by(2.0, 1.0), slower_by(0.0, 1.0)
     (1.5, 1.0, 1.0)

@@ -18,10 +18,10 @@ Ints = NDArray[np.intp]
 
 
 MAX_CHIPS = 4096
-"""The largest part of a machine that is laid out link by link."""
+"""Chips of the largest part of a machine that is laid out link by link."""
 
 PART_CHIPS = 1024
-"""What is laid out of a larger machine, and the largest part where every chip sends to every other."""
+"""Chips that are laid out of a larger machine, and of the largest part in which every chip sends to every other."""
 
 
 LinkPath = tuple[int, ...]
@@ -148,7 +148,7 @@ class _Wiring:
                     self.join(level, c, other, level.bandwidth_Bps / (r - 1), range(level.links), 1.0 / level.links)
 
     def switched(self, level: Level, place: int, joins: int) -> None:
-        """Each chip to the switch of its domain. place: of the level among those that are used."""
+        """Each chip to the switch of its domain. place: of the level among the used ones."""
         for c in range(self.chips):
             key = (place, c // joins)
             if key not in self.switches:
@@ -248,10 +248,10 @@ class LinkNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """A group of chips of a machine, units that are alike laid out once. graph: of the units laid out; unit: chips of
-    each; count: units of the machine that each stands for; follows: (a, b) -> how many units of class a are followed by
-    one of b; members: chips of the group; faults: {link of the graph: share left}; sizes: chips joined by each level of
-    the machine; is_even: the group fills whole domains."""
+    """A group of chips of a machine; equal units are laid out once. graph: of the units laid out; unit: chips of each;
+    count: units of the machine that each stands for; follows: (a, b) -> how many units of class a are followed by one
+    of b; members: chips of the group; faults: {link of the graph: share left}; sizes: chips joined by each level of the
+    machine; is_even: the group fills whole domains."""
 
     graph: Graph
     unit: int
@@ -264,7 +264,7 @@ class Classes:
 
     @classmethod
     def each_its_own(cls, graph: Graph, members: Sequence[int]) -> Classes:
-        """Every unit of the graph for itself, whatever members it has."""
+        """Classes in which every unit of the graph stands for itself."""
         inner = [s for s, level in zip(graph.sizes, graph.levels, strict=True) if not level.is_network]
         unit = inner[-1] if inner else 1
         order = list(dict.fromkeys(m // unit for m in members))
@@ -312,7 +312,7 @@ def classes(
     if others:
         stands_for.append(next(u for u in range(units) if u not in own))
     if len(stands_for) == 1:
-        stands_for.append(stands_for[0])  # an idle unit, so that the network is there
+        stands_for.append(stands_for[0])  # an idle unit, so that the network exists
     count = [1] * len(own) + [others] * (others > 0) + [0] * (len(stands_for) - len(own) - (others > 0))
     local = build(replace(system, chips=len(stands_for) * unit))
     graph = replace(local, unit=unit, stands_for=tuple(stands_for))
@@ -356,16 +356,16 @@ def _follows(units: int, own: Sequence[int], used: set[int]) -> dict[tuple[int, 
         out.update(pairwise(steps))
         if between > 1:
             out[rest, rest] += between - 1
-    out.pop((ring[0][1], ring[0][1]), None)  # a unit that is alone has no other
+    out.pop((ring[0][1], ring[0][1]), None)  # a lone unit has no follower
     return dict(out)
 
 
 def laid_out(system: System, group: int, kind: str = "all-reduce") -> System:
     """The machine, or the part of it that is laid out link by link for a collective of its first `group` chips.
 
-    A domain of direct links or of a torus is there as a whole, also where the job has only some of its chips. Of a
-    machine that is too large the unit that holds the group; else as many whole units as PART_CHIPS holds, one at least,
-    of a torus a slice: all units are alike, and a machine is as slow as the part that holds the fault.
+    A domain of direct links or of a torus is laid out as a whole, even where the job has only some of its chips. Of a
+    too large machine, the unit that holds the group is laid out, else as many whole units as PART_CHIPS holds, at least
+    one (of a torus a slice): all units are equal, and a machine is as slow as its faulty part.
 
     >>> from mowich.facts import load_facts
     >>> from mowich.machines.system import resolve
@@ -479,7 +479,7 @@ class Routes:
         return found
 
     def to_copy(self, u: int, v: int) -> list[tuple[float, LinkPath]]:
-        """As a call, to chip v of another unit that is like u's, over the network."""
+        """Like a call, but over the network to chip v of another unit equal to u's."""
         node = self._graph.switch_of[len(self._graph.sizes) - 1, 0]
         return [(1.0, (self._graph.of[u, node], self._graph.of[node, v]))]
 

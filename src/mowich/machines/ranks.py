@@ -2,7 +2,7 @@
 rank by rank in NumPy.
 
 `single` is the layer on one device; `spread_layer` runs the same layer on tp x (ranks / tp) ranks, each holding its
-heads and its experts, with collectives between them, and says what each collective moved and how long it takes on the
+heads and its experts, with collectives between them, and gives the bytes and the time of each collective on the
 machine's fabric, by level. The two agree to the rounding of sums in another order.
 """
 
@@ -106,7 +106,7 @@ def single(w: LayerWeights, x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One collective of the layer: what it is for, kind, members of a group, bytes as `collectives.choose` counts them,
+    """One collective of the layer: its purpose, kind, members of a group, bytes as `collectives.choose` counts them,
     seconds by level."""
 
     name: str
@@ -117,7 +117,7 @@ class Sent:
 
     @property
     def time_s(self) -> float:
-        """Seconds of it."""
+        """Seconds of the collective."""
         return float_sum(self.by_level_s.values())
 
 

@@ -1,7 +1,7 @@
-"""Collectives as lists of steps, which ranks execute on arrays and the fabric times: the same algorithm is both run and
-timed.
+"""Collectives as lists of steps. Ranks execute them on arrays and the fabric times them, so the same algorithm is run
+and timed.
 
-A step moves one chunk from one rank to another in a round, and either replaces what is there or is added to it.
+A step moves one chunk from one rank to another in a round, and either replaces the chunk there or is added to it.
 `play_steps` plays the rounds on NumPy arrays, so that the order in which values are added is the algorithm's own;
 `time_s` sends the same moves over the links of a machine as max-min fair flows, round by round.
 """
@@ -53,7 +53,7 @@ def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Chu
 
 
 def _returned(steps: Sequence[ChunkStep], number: int) -> list[ChunkStep]:
-    """What is summed goes back the same ways, in round `number`."""
+    """Sums go back the same ways, in round `number`."""
     return [ChunkStep(number, s.dst, s.src, s.chunk, False) for s in steps]
 
 
@@ -73,7 +73,7 @@ def _halving_doubling(n: int) -> list[ChunkStep]:
         for i in range(n):
             sent = [c for c in range(n) if (c ^ i) & bit and (c ^ i) & ~(2 * bit - 1) == 0]
             out += [ChunkStep(r, i, i ^ bit, c, True) for c in sent]
-    for r in range(rounds):  # doubling: hand what is finished to the partner
+    for r in range(rounds):  # doubling: hand finished chunks to the partner
         bit = 1 << r
         for i in range(n):
             out += [ChunkStep(rounds + r, i, i ^ bit, c, False) for c in range(n) if (c ^ i) & ~(bit - 1) == 0]
@@ -101,9 +101,8 @@ def _by_level(n: int, m: int) -> list[ChunkStep]:
 def play_steps(steps: Sequence[ChunkStep], inputs: Sequence[Array], *, widen: type | None = None) -> list[Array]:
     """Play the steps on one array per rank [all of one shape] and give each rank's result.
 
-    Values of a round are those before it; several that are added in one round come in the order of the list. widen: the
-    dtype in which sums are kept on the way (None: the arrays' own). Arrays are cut into n chunks along their flat
-    order.
+    A round reads the values before it; several additions in one round follow the order of the list. widen: the dtype of
+    partial sums (None: the arrays' own). Arrays are cut into n chunks along their flat order.
     """
     n = len(inputs)
     dtype = inputs[0].dtype

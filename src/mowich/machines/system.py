@@ -56,10 +56,10 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLayer:
-    """A layer of software that calls a collective from the host (facts `networks.collectives.calls.*`). call_s: that a
-    call takes beside the device, up to few_ranks ranks on a host; host_call_s: with host_ranks of them; rate_share: of
+    """A layer of software that calls a collective from the host (facts `networks.collectives.calls.*`). call_s: time of
+    a call on top of the device's, up to few_ranks ranks on a host; host_call_s: with host_ranks of them; rate_share: of
     the rate at which cores pass bytes on; copies_own: 1 where each rank of an all-gather also copies its own part into
-    the buffer that it gets, else 0."""
+    the output buffer, else 0."""
 
     name: str
     call_s: float
@@ -72,11 +72,11 @@ class CallLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fabric:
-    """What the collective library reaches of the links; facts `networks.collectives.*` define each field.
+    """The rates that the collective library reaches on the links; facts `networks.collectives.*` define each field.
 
     library: nccl, neuron or xla. base_s: latency of the device, of each call. Efficiencies are shares of the published
-    bandwidth. Where the DMA of the cores limits a collective: pass_Bps, at which one core passes a buffer on, None
-    where that is not known; short_Bps: the same of the first short_B bytes; copy_Bps: of a copy to another device;
+    bandwidth. Where the DMA of the cores limits a collective: pass_Bps: rate at which one core passes a buffer on, None
+    where unknown; short_Bps: that rate for the first short_B bytes; copy_Bps: rate of a copy to another device;
     ring_share: of the passes that remain where rings go through whole chips.
     """
 
@@ -106,11 +106,11 @@ class Fabric:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Chips joined by links, as published: no software in it. peak_flops: precision -> FLOP/s per device, dense.
-    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
-    of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`). lnc:
-    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere. chips_per_server: of
-    one host, the least that is rented; layer: the software that calls collectives, None where a compiled graph starts
-    them on the device itself.
+    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 without a fact. power_share: share
+    of the rate of 16-bit matrix work under a power cap below the board's own limit (`under_power_cap`). lnc: physical
+    cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere. chips_per_server: of one host,
+    the least that is rented; layer: the software that calls collectives, None where a compiled graph starts them on the
+    device itself.
 
     Units: SI (bytes, bytes per second, FLOP/s).
 
@@ -149,7 +149,7 @@ class System:
 
     @property
     def server_devices(self) -> int:
-        """Devices of one server; of a system that is smaller than a server, 1: any of them may be left out."""
+        """Devices of one server; 1 for a system smaller than a server, which may leave out any device."""
         devices = self.chips_per_server * self.devices_per_chip
         return devices if devices <= self.devices else 1
 
@@ -233,19 +233,19 @@ PASS_FIELDS = {
     "copy_bandwidth": "copy_Bps",
     "ring_share": "ring_share",
 }
-"""Fact of a chip family, of what its cores pass on in a collective -> the field of `Fabric`."""
+"""Fact of a chip family about bytes that its cores pass on in a collective -> the field of `Fabric`."""
 
 
 def library_facts(facts: Facts, chip: str, family: str) -> str:
-    """Path of what the collective library reaches on a chip: its own, where its links are not those of its family (PCIe
-    in the place of NVLink), else that of the family."""
+    """Path of the collective library's facts on a chip: the chip's own where its links differ from its family's (PCIe
+    in place of NVLink), else the family's."""
     own = f"networks.collectives.{chip}"
     return own if facts.get(f"{own}.base") is not None else f"networks.collectives.{family}"
 
 
 def _fabric(facts: Facts, system_id: str, library: str, read: Callable[[str, str], float]) -> Fabric:
-    """What the library reaches on this system, by the facts at the path `library`; `read(name, path)` notes where each
-    number comes from."""
+    """The library's rates on this system, from the facts at the path `library`; `read(name, path)` notes the source of
+    each number."""
     own, common = library, "networks.collectives.common"
     stated = f"systems.{system_id}.levels.scale_out.efficiency"
     nic = stated if facts.get(stated) else "networks.collectives.scale_out.ethernet.efficiency"
@@ -327,7 +327,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     max_chips = round(read("max_chips", f"{root}.max_chips"))
     per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
     groups = core_groups(facts, chip)
-    facts.number(f"{chip_root}.peak_dense.bf16")  # every plan has work at 16 bit
+    facts.number(f"{chip_root}.peak_dense.bf16")  # every plan has 16-bit work
     peak: dict[str, float] = {}
     for precision in PRECISIONS:
         fact = facts.get(f"{chip_root}.peak_dense.{precision}")
@@ -490,7 +490,7 @@ LAYER_FACTS = {
 
 
 DEVICE_LAYER = "graph"
-"""The layer of software where a compiled graph starts a collective on the device itself: nothing is added to it."""
+"""The layer of software where a compiled graph starts a collective on the device itself, which adds no time."""
 
 
 def call_layers(facts: Facts, system: System) -> tuple[str, ...]:
@@ -502,7 +502,7 @@ def call_layers(facts: Facts, system: System) -> tuple[str, ...]:
 
 def on_layer(facts: Facts, system: S, name: str) -> S:
     """The system whose collectives are called by a layer of software (one of `call_layers`). Raises UserError for a
-    layer that was not measured with its library.
+    layer without measurements on its library.
 
     >>> from mowich.facts import load_facts
     >>> trn2 = resolve(load_facts(), "trn2")
@@ -528,8 +528,8 @@ def on_layer(facts: Facts, system: S, name: str) -> S:
 
 
 def under_power_cap(facts: Facts, system: S, watts: float) -> S:
-    """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C -
-    P0) / (limit - P0))^(1/x) of its rate.
+    """The system with its boards capped at `watts`: 16-bit matrix work slows down to the rate that this power sustains,
+    ((C - P0) / (limit - P0))^(1/x) of its rate.
 
     P0 and x (`training.<family>.power_floor`, `power_exponent`) are fits of measured 16-bit products; families without
     them, and caps at or above the board's own limit, change nothing. Docs: theory-training.md, clock and power.

@@ -1,8 +1,8 @@
-"""Machines as a reader asks for them: whole chips as ranks, a named data-centre network, levels with hops and cuts.
+"""Machines in a reader's terms: whole chips as ranks, a named data-centre network, levels with hops and cuts.
 
-`system.resolve` makes the machine that the cost models see, with every logical device a rank. Here the same facts are
-looked at from outside: `per_chip` joins the devices of a chip into one rank, `on_network` replaces the scale-out level,
-`describe` tells a fabric level by level.
+`system.resolve` makes the machine of the cost models, with every logical device a rank. This module shows the same
+facts from outside: `per_chip` joins the devices of a chip into one rank, `on_network` replaces the scale-out level,
+`describe` describes a fabric level by level.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mowich.machines.system import Level, System
 
 
 def per_chip(system: System) -> System:
-    """The same machine with one rank per chip: the levels inside a chip are gone, and a rank drives all that its
-    devices drive.
+    """The same machine with one rank per chip: it has no levels inside a chip, and a rank has the bandwidth of all its
+    devices.
 
     Used for published collectives (one rank per GPU or chip); the cost models divide a chip among its devices instead.
     """
@@ -46,7 +46,7 @@ def per_chip(system: System) -> System:
 
 def alone(system: System) -> System:
     """The machine with one group of chips at work and the others idle, whose links and switches the group may use. In a
-    step of training or serving every chip is in a group of its own, and there is nothing idle.
+    step of training or serving every chip works in some group, and no link is idle.
 
     >>> from mowich.facts import load_facts
     >>> from mowich.machines.system import resolve
@@ -64,7 +64,7 @@ def networks(facts: Facts) -> tuple[str, ...]:
 
 def on_network(facts: Facts, system: System, name: str, *, oversubscription: float = 1.0) -> System:
     """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the
-    network states one. What joins fabrics beyond it keeps its share of that bandwidth.
+    network states one. The level that joins fabrics keeps its share of that bandwidth.
 
     name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above
     it; a rail-optimised fat tree has 1.
@@ -92,8 +92,8 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
 
 
 def joined_note(facts: Facts, name: str, system: System) -> list[str]:
-    """One sentence where the chips of a system are more than its vendor's fabric joins: how many fabrics, and what a
-    chip has of the network between them. name: as the reader wrote it."""
+    """One sentence for a system with more chips than its vendor's fabric joins: the number of fabrics, and a chip's
+    bandwidth between them. name: as the reader wrote it."""
     fabric = system.levels[system.fabric_level]
     if not system.levels[-1].joins_fabrics or system.devices <= fabric.devices:
         return []
@@ -126,7 +126,7 @@ class LevelRow:
 def _hops(level: Level, r: float) -> int:
     """Links between the two furthest members of a level, each member counted as one node: a switch is two links, a
     torus half way round each axis."""
-    if level.is_network:  # leaf, spine and core of a three-tier fat tree, up and down; then what joins two of them
+    if level.is_network:  # leaf, spine and core of a three-tier fat tree, up and down; then the link of two
         return 8 if level.joins_fabrics else 6
     if level.axes:
         side = float(r ** (1.0 / level.axes))
@@ -136,7 +136,7 @@ def _hops(level: Level, r: float) -> int:
 
 def _cut(level: Level, joins: int, r: float) -> float:
     """Bandwidth, one way, through the worst even cut of a domain of `joins` chips: half of its chips send across with
-    what they have at this level.
+    their bandwidth at this level.
 
     On a torus the cut crosses the longest axis: 2 (1 where it does not close) x nodes / side links of Bps / (2 axes)
     each.

@@ -1,4 +1,4 @@
-"""Where the members of a group lie on a torus: axes that it spans, and links between its neighbours."""
+"""The place of a group on a torus: the axes that it spans, and the links between its neighbours."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def _is_made_of_cubes(level: Level, nodes: float) -> bool:
 def torus_ways(system: System, level: Level, r: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """(axes that a group of r members spans, members along each, whether these axes are closed to rings).
 
-    Where the chips beside a group are idle (`Level.has_idle_links`) it is laid as a near-cube, and their links close
-    its axes as they close those of the whole torus: as many trees without a common link span a torus as a node has
-    links.
+    A group next to idle chips (`Level.has_idle_links`) is laid as a near-cube, and the idle links close its axes like
+    those of the whole torus: a torus has as many spanning trees without a common link as a node has links.
     """
     nodes = torus_chips(system, level)
     if level.has_idle_links and level.devices <= system.chips_per_server * system.devices_per_chip:

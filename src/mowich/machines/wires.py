@@ -1,8 +1,8 @@
 """A collective of a group as a function of its bytes, for columns of groups on systems that may differ.
 
-`machines.collectives` lays out groups of one system and gives the time of a message. An engine's step asks for other
-messages of the same group at every number of tokens, so what does not depend on the bytes is kept: latency and seconds
-per byte of each algorithm. The law and its constants are those of `machines.collectives`.
+`machines.collectives` lays out groups of one system and gives the time of a message. An engine's step sends other sizes
+over the same group at every number of tokens. So the parts that do not depend on the bytes are kept: latency and
+seconds per byte of each algorithm. The law and its constants are those of `machines.collectives`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Wire(Columns):
     """A collective of groups, by each algorithm [a, n] that the group has."""
 
     latency: Floats
-    """s of an algorithm [a, n]; inf where a group does not have it."""
+    """Latency of an algorithm, s [a, n]; inf where a group lacks it."""
     bulk: Floats
-    """s more for large messages [a, n]."""
+    """Extra latency of large messages, s [a, n]."""
     per_B: Floats
-    """s/B [a, n]."""
+    """Seconds per byte, s/B [a, n]."""
     ahead: Floats
-    """s/B less, of the first `short_B` bytes [a, n]."""
+    """Seconds saved on each of the first `short_B` bytes, s/B [a, n]."""
     short_B: Floats
-    """Bytes that `ahead` is of [n]."""
+    """Bytes to which `ahead` applies [n]."""
     large_B: Floats
-    """Bytes at which half of `bulk` is there [n]."""
+    """Bytes at which half of `bulk` applies [n]."""
     pipeline: Floats
     """Cost of pieces, as in `pipelined_s` [n]."""
     pipeline_limit: Floats
-    """The most of it, in latencies, as in `pipelined_s` [n]."""
+    """The largest cost of pieces, in latencies, as in `pipelined_s` [n]."""
 
     def latency_s(self, data_B: Floats) -> Floats:
         """L of every algorithm for messages of data_B [a, n]."""
@@ -60,19 +60,19 @@ class Wire(Columns):
         return np.asarray(self.per_B - self.ahead * np.minimum(1.0, self.short_B / np.maximum(data_B, 1.0)))
 
     def _each_s(self, data_B: Floats) -> Floats:
-        """Seconds by every algorithm [a, n]."""
+        """Seconds of messages by every algorithm [a, n]."""
         L = self.latency_s(data_B)
         with np.errstate(invalid="ignore"):
             seconds = pipelined_s(L, self._b(data_B), data_B, self.pipeline, self.pipeline_limit)
         return np.asarray(np.where(np.isfinite(L), seconds, np.inf))
 
     def free(self) -> Wire:
-        """This wire, with messages that take no time."""
+        """This wire with messages that take no time."""
         none = np.zeros_like(self.latency)
         return replace(self, latency=none, bulk=none, per_B=none, ahead=none)
 
     def by_software(self, latency: Floats | float, rate: Floats | float) -> Wire:
-        """What software makes of it: latencies times `latency`, bytes at `rate` times the speed."""
+        """This wire under software: latencies times `latency`, bytes at `rate` times the speed."""
         made = self.latency * latency, self.bulk * latency, self.per_B / rate, self.ahead / rate
         limits = self.short_B, self.large_B, self.pipeline, self.pipeline_limit
         return Wire(*made, *limits)  # `replace` takes three times as long
@@ -105,7 +105,7 @@ class MeasuredWire(Columns):
 
 def _of(system: System, ways: list[tuple[Floats | float, ...]], n: int, most: int = 1) -> Wire:
     """The wire of algorithms, with room for `most`: columns of all systems have the same shape. ways: latency, bulk,
-    seconds per byte, and what the first bytes gain (none where it is not there)."""
+    seconds per byte, and the gain of the first bytes (absent without one)."""
     columns = np.zeros((4, most, n))
     columns[0] = np.inf
     for i, way in enumerate(ways):

@@ -1,9 +1,9 @@
-"""Every legal plan of a stated space, as columns, and why the others are not legal.
+"""Every legal plan of a stated space, as columns, and why other plans are not legal.
 
 The space: degrees that divide what they split (heads, experts, scale-up domain), micro-batches and pipeline depths from
 short ladders, and for each every data-parallel degree that the chips allow with a legal batch. `legal_plans` lists the
-largest of those degrees, `every_dp` all, which are many: a search asks for them where they can win. Feasibility in
-memory is not decided here.
+largest of those degrees, `every_dp` all, for searches in which the many smaller ones can win. Memory is not checked
+here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from mowich.software.stack import Platform
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
 FEW_CP, _LONG = 4, 16384
-"""Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each
-sequence."""
+"""Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices per sequence."""
 MAX_PP = 64
 MAX_TP = 64
 VPP = (1, 2, 4, 8)
@@ -39,7 +38,7 @@ VPP = (1, 2, 4, 8)
 @dataclass(frozen=True, slots=True)
 class Space:
     """Legal plans, and how many combinations each rule turned away. Plan i is row i // m of `shapes` in the i % m-th of
-    the m `modes` (field -> column [m]), so that what no mode changes is computed once for m plans. Each run of
+    the m `modes` (field -> column [m]), so that columns without modes are computed once for m plans. Each run of
     `num_recompute` consecutive plans differs in recompute only, from none to full. is_dp_free: each plan has the
     largest legal dp, and `every_dp` has the rest; else dp was fixed."""
 
@@ -88,8 +87,8 @@ def pp_degrees(model: Model) -> list[int]:
 
 
 def tp_splits(model: Model) -> dict[str, list[int]]:
-    """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut
-    by etp)."""
+    """Sizes that tensor parallelism cuts, by name: query heads and the feed-forward of every token (etp cuts
+    experts)."""
     out: dict[str, list[int]] = {}
     for layer in model.work:
         for name, sizes in ops.tp_widths(layer).items():
@@ -98,7 +97,7 @@ def tp_splits(model: Model) -> dict[str, list[int]]:
 
 
 def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int | str]]) -> None:
-    """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
+    """Refuse a fixed degree that no plan of this model can have, in one line with the legal values."""
     _check_tp(model, fixed.get("tp", ()))
     moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     _check_experts(model, fixed, moes[0] if moes else None)
@@ -125,7 +124,7 @@ def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int
 
 
 def _check_tp(model: Model, degrees: Sequence[int | str]) -> None:
-    """Refuse a degree of tensor parallelism that does not divide what it cuts."""
+    """Refuse a tensor-parallel degree that does not divide the sizes that it cuts."""
     sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
     for tp in degrees:
         if int(tp) > 1 and not sizes:
@@ -171,7 +170,7 @@ def _check_experts(model: Model, fixed: Mapping[str, Sequence[int | str]], moe: 
 
 
 EXTRAS = ("split", "offload", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
-"""Modes with one value in the default space, because the others are never faster or need a decision of the user."""
+"""Modes with one value in the default space: other values are never faster or need a decision of the user."""
 
 
 def pipelines(codes: Sequence[float], ladder: Sequence[float]) -> list[tuple[float, float]]:
@@ -202,10 +201,9 @@ def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
 def legal_plans(
     model: Model, system: Platform, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
 ) -> Space:
-    """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each dp that is
-    fixed.
+    """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each fixed dp.
 
-    Raises UserError (exit code 3) when nothing is legal, with the rule that turned most combinations away.
+    Raises UserError (exit code 3) when nothing is legal, with the rule that refused most combinations.
     """
     fixed = fixed or {}
     check_fixed(model, system, fixed)
@@ -213,14 +211,14 @@ def legal_plans(
     shape = _shapes(model, system, job, columns, refused)
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    # groups that are asked for decide which data-parallel degrees there are; those of the space divide these
+    # fixed groups decide the data-parallel degrees; groups of the space divide the degrees
     shape = _crossed(shape, {"shards": sorted(columns["shards"])})
     shape = _with_dp(shape, system, job, columns["dp"] if "dp" in fixed else None, refused)
     of_dp = [*dp_rules(job, shape), *([] if "dp" in fixed else server_rules(system, shape))]
     shape = _where(shape, _passing(len(shape["tp"]), of_dp, refused))
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    # with rules of their own, so that the cross product with modes is kept whole
+    # apart, with their own rules, so that the cross product with modes stays whole
     shape = _crossed(shape, {"zero": sorted(columns["zero"])})
     if "shards" not in fixed:
         shape = _with_groups(shape, system, job, refused, is_dp_free="dp" not in fixed)
@@ -245,7 +243,7 @@ def _moe(model: Model) -> Moe | None:
 def _choices(
     model: Model, system: Platform, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
 ) -> dict[str, list[float]]:
-    """Field of a plan -> the values to try: those that are fixed, else those of the space. Words are codes."""
+    """Field of a plan -> the values to try: the fixed ones, else those of the space. Words are codes."""
     moe = _moe(model)
     most_cp = CP_DEGREES[-1] if job.seq >= _LONG else max(FEW_CP, system.devices / job.batch_seqs)
     space: dict[str, Sequence[float]] = {
@@ -286,8 +284,8 @@ def _shapes(
 ) -> dict[str, np.ndarray]:
     """Every legal combination of the degrees, without the data-parallel one, as columns.
 
-    Shapes come first, so that the cross product with modes stays small. Each choice has its own axis, so a rule looks
-    only at its choices, and only rows that pass all rules are written out.
+    Shapes come first, so that the cross product with modes stays small. Each choice has its own axis, so a rule reads
+    only its choices, and only rows that pass all rules are written out.
     """
     runs = pipelines(columns["schedule"], columns["vpp"])
     names = ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")
@@ -306,7 +304,8 @@ def _shapes(
 def _passing(
     size: int | tuple[int, ...], rules: Iterable[tuple[str, np.ndarray]], refused: dict[str, int]
 ) -> np.ndarray:
-    """Which combinations keep every rule (a mask). refused: counts, by rule, those that an earlier rule had left."""
+    """Which combinations keep every rule (a mask). refused: counts by rule, among combinations that earlier rules
+    kept."""
     keep = np.ones(size, dtype=bool)
     for name, ok in rules:
         kept = keep & ok
@@ -343,8 +342,8 @@ def zero_rules(
     columns: Mapping[str, Sequence[float]],
     fixed: Mapping[str, Sequence[int | str]],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(rule, which rows keep it) of what data ranks share. columns: the choices; fixed: those that a user made: who
-    left no other may combine what the space does not."""
+    """(rule, which rows keep it) for ZeRO. columns: the choices; fixed: the user's choices, which allow combinations
+    outside the default space where they leave no other."""
     if "zero" not in fixed:
         alone, staged = (np.isin(rows["zero"], levels) for levels in (system.zero, system.zero_in_pipeline))
         yield "a level of sharding that the software has", np.where(rows["pp"] == 1, alone, staged)
@@ -366,9 +365,9 @@ def _with_groups(
     *,
     is_dp_free: bool,
 ) -> dict[str, np.ndarray]:
-    """The rows, then those of a level that the software shards in groups once more: with groups of as many data ranks,
-    a power of two, as lie in a scale-up unit, and with the largest dp that such groups fill. The size does not follow
-    dp, so that a dp that is asked for is one of those that are searched."""
+    """The rows, then the rows that the software can shard in groups a second time: with groups of the data ranks, a
+    power of two, in a scale-up unit, and with the largest dp that such groups fill. The size does not depend on dp, so
+    that a search includes every dp that a user can fix."""
     inner, unit = rows["tp"] * rows["cp"], system.domain_devices
     may = np.isin(rows["zero"], system.group_zero) & (inner * rows["dp"] > unit) & (2 * inner <= unit)
     at = np.flatnonzero(may)
@@ -390,9 +389,9 @@ def _with_modes(
     shape: dict[str, np.ndarray], columns: Mapping[str, Sequence[float]], refused: dict[str, int]
 ) -> tuple[Plans, Mapping[str, np.ndarray]]:
     """(plans, modes) as a `Space` has them: each shape with every legal combination of precision, switches and
-    recomputation. Where no rule looks at a combination, it is not written out."""
+    recomputation. Combinations without a rule are not written out."""
     modes = {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")}
-    if modes["split"] == modes["offload"] == [0.0] and all(len(modes[k]) == 1 for k in EXTRAS):  # nothing to rule out
+    if modes["split"] == modes["offload"] == [0.0] and all(len(modes[k]) == 1 for k in EXTRAS):  # no rule applies
         inner = {k: modes.pop(k) for k in ("precision", "recompute")}
         full = _crossed(shape, {**modes, **dict.fromkeys(inner, (0.0,))})
         return Plans(*(full[f.name] for f in fields(Plans))), _crossed({}, inner)
@@ -421,7 +420,7 @@ def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float
 
 
 def _same_orders() -> np.ndarray:
-    """[which groups have more than one rank, order] -> the first order that lays the ranks out alike."""
+    """[which groups have more than one rank, order] -> the first order with the same layout of ranks."""
     table = np.zeros((8, len(ORDERS)))
     for bits in range(8):
         there = {name for i, name in enumerate(("tp", "dp", "pp")) if bits >> i & 1}
@@ -436,8 +435,8 @@ SAME_ORDER = _same_orders()
 def order_rules(
     rows: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(rule, which rows keep it) of the order of ranks: those that cannot be laid out, and those that are the same plan
-    twice (unless may_idle)."""
+    """(rule, which rows keep it) of the order of ranks. Refused: orders without a layout, and (unless may_idle) orders
+    that repeat a plan."""
     other = rows["order"] > 0
     whole = (rows["cp"] == 1) & ((rows["ep"] * rows["etp"] == rows["tp"]) | (not is_moe))
     yield "orders of ranks other than tp-dp-pp leave context and expert groups whole", ~other | whole
@@ -450,7 +449,7 @@ def order_rules(
 
 
 def extra_rules(full: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """(rule, which rows keep it) of the switches: where one has no effect, one of its values is kept."""
+    """(rule, which rows keep it) of the switches: a switch without effect keeps one of its values."""
     acts = {
         "tp_overlap": full["tp"] > 1,
         "dp_overlap": full["dp"] * full["cp"] > 1,
@@ -495,7 +494,7 @@ def server_rules(system: Platform, rows: Mapping[str, np.ndarray]) -> Iterator[t
 
 
 _ROUNDING = 1e-12
-"""Share of a batch that is rounding of floats."""
+"""Share of a batch that counts as rounding of floats."""
 
 
 def dp_step(
@@ -507,8 +506,8 @@ def dp_step(
     server: np.ndarray | float = 1.0,
     shards: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """What dp must be a multiple of, so that a stage holds whole groups of experts, the ranks fill whole servers of so
-    many devices, and whole sharding groups of so many data ranks.
+    """The number that dp must be a multiple of, so that a stage holds whole groups of experts, and the ranks fill whole
+    servers (`server` devices) and whole sharding groups.
 
     >>> [int(dp_step(*(np.array([float(x)]) for x in (4, 1, ep, 1)))[0]) for ep in (2, 8, 3)]
     [1, 2, 3]
@@ -524,7 +523,8 @@ def dp_step(
 
 
 def dp_step_of(system: Platform, plans: Plans) -> np.ndarray:
-    """What a smaller dp of plans must be a multiple of: whole servers where they have one at least (`server_rules`)."""
+    """The number that a smaller dp of plans must be a multiple of: whole servers for plans of at least one server
+    (`server_rules`)."""
     server = np.where(plans.devices >= system.server_devices, system.server_devices, 1)
     return dp_step(plans.tp, plans.cp, plans.ep, plans.etp, plans.pp, server, plans.shards)
 
@@ -536,11 +536,11 @@ def _with_dp(
     fixed_dp: Sequence[float] | None,
     refused: dict[str, int],
 ) -> dict[str, np.ndarray]:
-    """Each row with the largest legal data-parallel degree (where none is legal, with the most that the chips allow:
-    the rules then say why not), or with each of those fixed. Chips that are left over idle."""
+    """Each row with the largest legal data-parallel degree, or with each fixed one. Without a legal degree it gets the
+    most that the chips allow, and the rules say why not. The other chips idle."""
     step, most = _most_dp(shape, system)
     if fixed_dp is None:
-        # what decides the degree; rows that differ elsewhere have the same
+        # fields that decide the degree; rows that differ elsewhere share it
         first, kind = numbered([shape[k] for k in LAID_OUT])
         few = {k: pick(shape[k], first) for k in LAID_OUT}
         rows, dp = dict(shape), _largest_of_servers(system, job, few, step[first], most[first])[kind]
@@ -556,7 +556,7 @@ def _with_dp(
 
 
 def _most_dp(shape: Mapping[str, np.ndarray], system: Platform) -> tuple[np.ndarray, np.ndarray]:
-    """(what dp is a multiple of, the most that the chips allow) of each row.
+    """(step of dp, the most that the chips allow) of each row.
 
     A stage's ranks come in blocks that hold whole tp x cp groups, groups of experts and sharding groups; a block does
     not straddle scale-up units unless it is larger than one. The chips fill one unit after another, or lie evenly in as
@@ -670,7 +670,7 @@ def every_dp(system: Platform, job: TrainJob, plans: Plans, least: np.ndarray) -
 
 
 def _legal(job: TrainJob, plans: Plans, dp: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of some dp of plans, at the indices `of`, that are legal."""
+    """The legal ones of some dp of plans, at the indices `of`."""
     rows = {name: getattr(plans, name)[of] for name in LAID_OUT}
     ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows | {"dp": dp})])
     return dp[ok], of[ok]

@@ -31,20 +31,19 @@ TIME_FIELDS = ("order", "tp_overlap", "dp_overlap", "pp_scatter")
 """Fields of a plan that change its time and not its memory."""
 
 MEMORY_FIELDS = tuple(f.name for f in fields(Plans) if f.name not in TIME_FIELDS)
-"""Those that its memory depends on."""
+"""Fields of a plan that its memory depends on."""
 
 
 def layers_per_stage(model: Model, p: Plans) -> Floats:
-    """Layers of the fullest stage: whole chunks of ceil(L / (pp vpp)) layers, vpp of them a stage, at most what is
-    there."""
+    """Layers of the fullest stage: vpp whole chunks of ceil(L / (pp vpp)) layers, at most all layers."""
     L = float(model.num_layers)
     even = np.minimum(np.ceil(L / (p.pp * p.vpp)) * p.vpp, np.ceil(L / p.pp) + (p.vpp > 1))
     return np.asarray(np.where(p.split > 0, stage_split(model, p)[0], even) if np.any(p.split > 0) else even)
 
 
 def head_layers(model: Model) -> float:
-    """What the head weighs in layers, by the parameters that a token meets: the unit in which a balanced split makes
-    room for it."""
+    """The size of the head in layers, by the parameters that a token meets. A balanced split makes room for that many
+    layers."""
     outside = model.embedding_params + model.head_params
     return model.heads * float(model.vocab) * model.hidden * model.num_layers / (model.params_active - outside)
 
@@ -184,7 +183,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
 
 
 def away(p: Plans) -> dict[str, Floats]:
-    """1 where that part of a plan's state lives in the host's memory, by name of the part."""
+    """1 where a part of a plan's state is in the host's memory, by name of the part."""
     code = p.offload.astype(np.intp)
     return {name: _AWAY[bit][code] for bit, name in enumerate(OFFLOAD_BITS)}
 
@@ -219,7 +218,7 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
 
 
 _STATE = (("weights", "weight_B", 3), ("gradients", "grad_memory_B", 2), ("optimizer", "optimizer_memory_B", 1))
-"""What a plan holds of each parameter: category, field of the stack with its bytes, ZeRO stage from which it is cut."""
+"""The bytes that a plan holds for each parameter: category, field of the stack, ZeRO stage from which it is cut."""
 
 
 def memory_B(
@@ -233,8 +232,8 @@ def memory_B(
 ) -> dict[str, Floats]:
     """Bytes per device by category, fullest stage; g: micro-batches per step. Categories sum to the total.
 
-    modes: recompute and precision [m] in which each plan is taken, in the place of its own; the columns are then
-    [n, m], or [n, 1] where no mode changes them. Not with offload.
+    modes: recompute and precision [m] that replace each plan's own; the columns are then [n, m], or [n, 1] where no
+    mode changes them. Not with offload.
 
     The first stage holds the most activations, the last one the logits; the sum takes the larger of the two extras.
     `training.memory_time` plays out what each device holds, and peaks at this sum.
@@ -290,8 +289,8 @@ def memory_B(
 
 
 def gathered_params(p: Plans, dense: Floats, expert: Floats) -> Floats:
-    """Parameters of a device that it gathers before use where weights are sharded: experts that expert parallelism
-    leaves with no other rank are whole already."""
+    """Parameters that a device gathers before use where weights are sharded. Experts that no other rank holds are whole
+    already."""
     return dense + np.where(sharding_ranks(p)[1] > 1, expert, 0.0)
 
 
@@ -310,7 +309,7 @@ def _layers_of_modes(
 
 def _on_device(p: Plans, layers: Floats, held: Floats) -> tuple[Floats, dict[str, Floats]]:
     """(layers x micro-batches whose activations a device holds, the share of its weights and optimizer state that it
-    holds). Of what is away it holds two layers' worth: the one at work and the one that travels."""
+    holds). Of offloaded parts it holds two layers: the one at work and the one in transfer."""
     if not np.any(p.offload > 0):
         return held, dict.fromkeys(OFFLOAD_BITS, np.ones(1))
     gone = away(p)
@@ -327,8 +326,8 @@ def _state(
     expert: Floats,
     here: Mapping[str, Floats],
 ) -> dict[str, dict[str, Floats]]:
-    """The arguments of `held_B` for the weights, and for what is kept for each trained parameter: of the adapters alone
-    where the base is frozen."""
+    """The arguments of `held_B` for the weights, and for the state of each trained parameter (only the adapters where
+    the base is frozen)."""
     (d_ranks, e_ranks), one = sharding_ranks(p), np.ones_like(p.dp * p.cp)
     small = adapter_params_per_device(model, job, p)
     saves_B = 0.0 if job.frozen_base else system.stack.matrix_saves_B
@@ -363,7 +362,7 @@ def held_B(
     adapter_ranks: Floats,
     here: Floats,
 ) -> Floats:
-    """Bytes that a device holds of something that is kept for each parameter.
+    """Bytes on a device of something kept for each parameter.
 
     T = here * (bytes * (dense / dense_ranks + experts / expert_ranks) + bytes * adapters / adapter_ranks)
 
@@ -379,7 +378,7 @@ def held_B(
 
 
 def kept_B(per_layer: Floats, held: Floats) -> Floats:
-    """Bytes of activations that wait for the backward pass.
+    """Bytes of activations kept for the backward pass.
 
     T = per_layer * held
 
@@ -442,7 +441,7 @@ def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> 
     kept_whole = replace(p, recompute=np.zeros(len(p)))
     for layer in model.work:
         total = total + layer.count * activation_B_per_layer(model, layer, system, job, p)
-        if np.any(p.recompute >= 2):  # else nobody asks
+        if np.any(p.recompute >= 2):  # else it is not needed
             biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))
         if isinstance(layer.ffn, Moe):
             rows = p.micro_batch * job.seq / p.cp * layer.ffn.top_k * p.etp / p.tp
@@ -480,7 +479,7 @@ def served_weights_B(linear: Floats, b: Floats, experts_B: Floats, ranks: Floats
 def kept_by_engine_B(
     usable: Floats | float, share: Floats | float, reserve: Floats | float, taken: Floats | float
 ) -> Floats:
-    """Bytes of a device that an engine leaves alone, and that it takes for itself.
+    """Bytes of a device that an engine does not use, and bytes of its own reserve.
 
     T = max(usable - taken, 0) * (1 - share) + reserve
 
@@ -493,7 +492,7 @@ def kept_by_engine_B(
 
 
 def cache_room_B(usable: Floats | float, weights: Floats, reserve: Floats) -> Floats:
-    """Bytes of a device that are left for caches; negative where the weights do not fit.
+    """Bytes of a device for caches; negative where the weights do not fit.
 
     T = usable - weights - reserve
 

@@ -1,9 +1,8 @@
-"""How sure the memory of a plan is: the 90% range of what its fullest device needs, and the chance that it runs out.
+"""The uncertainty of a plan's memory: the 90% range of the need of its fullest device, and the chance that it runs out.
 
-The range has two causes: the spread of measured memory about the law (`training.common.memory_spread`), which is of
-what comes and goes in a step, and the ranges
-of what driver, collectives, libraries, captured graphs and the allocator take. The search takes a plan that fits at
-the middle of its range; the chance is told beside it.
+The range has two causes: the spread of measured memory about the law (`training.common.memory_spread`), which applies
+to bytes that come and go in a step, and the ranges of driver, collectives, libraries, captured graphs and the
+allocator. The search takes a plan that fits at the middle of its range, and states the chance.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from mowich.sums import float_sum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed(Keyed):
-    """What the fullest device of a plan needs. need: bytes, with the 90% range, by category; out_of_memory: the chance
-    that this is more than a program may use."""
+    """The need of the fullest device of a plan. need: bytes, with the 90% range, by category; out_of_memory: the chance
+    that the need exceeds the usable memory."""
 
     KEYS = "memory_range_B=range_B out_of_memory"
 
@@ -38,8 +37,7 @@ class MemoryNeed(Keyed):
 
 
 def memory_need(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, float]) -> MemoryNeed:
-    """The range of a plan's memory and the chance of running out of it. parts: bytes by category, as `memory_B` has
-    them.
+    """The range of a plan's memory and the chance of running out of it. parts: bytes by category, from `memory_B`.
 
     >>> from mowich.facts import load_facts
     >>> from mowich.software.stack import equip
@@ -62,7 +60,7 @@ def memory_need(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, 
 
 
 def _need(parts: Mapping[str, float], down: float, up: float) -> Estimate:
-    """The bytes of a plan, with the ends of their range so far away."""
+    """The bytes of a plan as an estimate, with the distances to the ends of its range."""
     total = float_sum(parts.values())
     return Estimate(
         value=total,
@@ -76,7 +74,7 @@ def _need(parts: Mapping[str, float], down: float, up: float) -> Estimate:
 
 
 def chance_to_fit(system: Platform, parts: Mapping[str, float]) -> float:
-    """The chance that a plan of these bytes fits what is usable, by the spread of measured memory alone.
+    """The chance that a plan of these bytes fits the usable memory, by the spread of measured memory alone.
 
     >>> from mowich.facts import load_facts
     >>> from mowich.software.stack import equip
@@ -95,12 +93,12 @@ def _moving(parts: Mapping[str, float]) -> float:
 
 def _spread_B(system: Platform, parts: Mapping[str, float], side: float) -> float:
     """Bytes from a plan's memory to an end of its range (side -1 or 1) by the spread of measured memory, which moves
-    what comes and goes in a step: weights, gradients and states are as the plan cuts them."""
+    only bytes that come and go in a step: the plan fixes weights, gradients and states."""
     return abs(_moving(parts) * math.expm1(side * system.stack.memory_spread))
 
 
 def _times(system: Platform, plan: Plan, parts: Mapping[str, float]) -> Iterable[tuple[str, float]]:
-    """Field of the platform -> bytes of the reserve for each of its unit: how `memory.reserve_B` takes it."""
+    """Field of the platform -> bytes of the reserve per unit of the field, as in `memory.reserve_B`."""
     return (
         ("efficiency.runtime_reserve", 1.0),
         ("stack.workspace_B", 1.0),
@@ -111,8 +109,8 @@ def _times(system: Platform, plan: Plan, parts: Mapping[str, float]) -> Iterable
 
 
 def allocated(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, float]) -> Estimate:
-    """What the program's own allocator holds of a plan's memory, with its range: all but what driver and collectives
-    take for themselves."""
+    """Bytes of a plan's memory in the program's own allocator, with their range: all except those of driver and
+    collectives."""
     times = dict(_times(system, plan, parts))
     outside = system.efficiency.runtime_reserve + system.stack.communicator_B * times["stack.communicator_B"]
     need = memory_need(facts, system, plan, parts).need
@@ -127,7 +125,7 @@ def allocated(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, fl
 
 
 def _usable(facts: Facts, system: Platform) -> tuple[float, float, float]:
-    """What a program may use of a device's memory: low end, value, high end."""
+    """Bytes of a device's memory that a program may use: low end, value, high end."""
     fact = facts.fact(system.paths["hbm_usable_B"])
     value = facts.number(fact.path)
     ends = (value if end is None else end for end in (fact.low, value, fact.high))
@@ -136,7 +134,7 @@ def _usable(facts: Facts, system: Platform) -> tuple[float, float, float]:
 
 
 def chance_of_more(need: Estimate, usable: tuple[float, float, float]) -> float:
-    """The chance that the need exceeds what is usable (low end, value, high end), each normal on either side of its
+    """The chance that the need exceeds the usable memory (low end, value, high end), each normal on either side of its
     value, with these 90% ranges.
 
     >>> need = Estimate(value=8e9, unit="B", low=7e9, high=10e9, grade="D")

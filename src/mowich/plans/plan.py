@@ -1,9 +1,9 @@
 """How a model is spread over devices: a `Plan` trains, a `ServePlan` is one worker that serves; and the vocabulary of
 both. No times and no hardware in it.
 
-`Plans` is the same thing as columns, one row per plan: what the memory and time formulas take, so that one plan and a
-million are the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x
-dp ranks of a stage, etp inside ep.
+`Plans` holds plans as columns, one row per plan. Memory and time formulas take columns, so that one plan and a million
+use the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x dp ranks
+of a stage, etp inside ep.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mowich.units import is_digits
 
 Recompute = Literal["none", "selective", "full", "experts"]
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
-"""What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of
-experts, dispatch included."""
+"""Parts that backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers;
+mixtures of experts, dispatch included."""
 EXPERTS_AGAIN = RECOMPUTE.index("experts")
 PipelineSchedule = Literal["1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"]
 SCHEDULES: tuple[PipelineSchedule, ...] = get_args(PipelineSchedule)
@@ -37,22 +37,22 @@ ORDERS: tuple[RankOrder, ...] = get_args(RankOrder)
 tensor ranks."""
 Split = Literal["even", "balanced"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-"""How layers are dealt to stages: evenly, or with fewer on the last stage, which also computes the head and the loss
-(`plans.memory.stage_split`)."""
+"""How layers are divided among stages: evenly, or with fewer on the last stage, which also computes the head and the
+loss (`plans.memory.stage_split`)."""
 OFFLOAD_BITS = ("optimizer", "activations", "weights")
 OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
-"""What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
+"""Parts in the host's memory; the code is made of bits of OFFLOAD_BITS. Gradients go with the weights."""
 WeightFormat = Literal["bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"]
 WEIGHTS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 """Formats that weights can be served in."""
 
 FOUR_BIT: frozenset[WeightFormat] = frozenset({"nvfp4", "mxfp4", "int4"})
-"""Those with four bits."""
+"""Formats with four bits."""
 
 WEIGHT_ONLY: frozenset[WeightFormat] = frozenset({"int8", "int4"})
-"""Those of weights alone, scaled by columns or groups, as in AWQ, GPTQ and Kimi K2.5: activations stay in 16 bit, so
+"""Formats of weights alone, scaled by columns or groups, as in AWQ, GPTQ and Kimi K2.5: activations stay in 16 bit, so
 that every chip multiplies them in 16 bit."""
 
 WEIGHT_B = FORMAT_B
@@ -173,7 +173,7 @@ PlanColumn = NDArray[np.float64]
 
 
 KEY_BITS = 62
-"""Bits of a packed key before it is renumbered: one below the sign of an int64, one to spare."""
+"""Bits of a packed key before it is renumbered: those of an int64 without the sign and one spare bit."""
 
 
 def pack_columns(columns: Iterable[PlanColumn]) -> NDArray[np.int64]:
@@ -199,7 +199,7 @@ def pack_columns(columns: Iterable[PlanColumn]) -> NDArray[np.int64]:
 
 
 FEW = 1024
-"""Rows from which on counting is quicker than sorting."""
+"""Number of rows from which counting is quicker than sorting."""
 
 
 def numbered(columns: Sequence[PlanColumn]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -233,12 +233,12 @@ def numbered(columns: Sequence[PlanColumn]) -> tuple[NDArray[np.intp], NDArray[n
                 kind, kinds = ranked(kind, kinds - 1)
     kind, kinds = ranked(kind, kinds - 1)
     first = np.empty(kinds, dtype=np.intp)
-    first[kind[::-1]] = np.arange(n - 1, -1, -1)  # the last that is written is the first row
+    first[kind[::-1]] = np.arange(n - 1, -1, -1)  # the last write is the first row
     return first, kind
 
 
 _TABLE = 4
-"""Length of a table to count in, over the number of rows: below it counting takes less time than sorting."""
+"""Length of a counting table over the number of rows, below which counting is faster than sorting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ class Plans(Columns):
 
     @property
     def group(self) -> PlanColumn:
-        """Data ranks that shard what `zero` says: those of a sharding group, else all."""
+        """Data ranks that shard the state of `zero`: those of a sharding group, else all."""
         return np.where(self.shards > 0, np.minimum(self.shards, self.dp), self.dp) if self.has_groups else self.dp
 
     @property
@@ -340,8 +340,8 @@ class ServePlan(Keyed):
     """One worker, a copy of a model that serves: tp x dp x cp ranks in each of pp stages. dp is attention data
     parallelism: each dp rank holds whole attention weights and its own sequences, while experts are spread over all
     tp x dp ranks of the stage, ep groups of them, the rest of the ranks cutting each expert (etp). cp cuts one
-    sequence's tokens and cache. weights: format of the matrices; kv: format of the cache; launch: what its engine is
-    started with. Fields that serving has no use for stand in the JSON with their neutral values."""
+    sequence's tokens and cache. weights: format of the matrices; kv: format of the cache; launch: settings of its
+    engine. In the JSON, fields that serving does not use have their neutral values."""
 
     KEYS = "tp sp pp vpp dp cp ep etp zero micro_batch recompute precision=weights schedule kv **launch"
     sp: ClassVar[bool] = False
@@ -372,7 +372,7 @@ class ServePlan(Keyed):
 
     @property
     def redundant(self) -> int:
-        """Copies of experts of a layer beside one of each, where experts are spread over ranks."""
+        """Extra copies of experts of a layer, where experts are spread over ranks."""
         return (self.launch.redundant_experts or 0) if self.ep > 1 else 0
 
     @classmethod
@@ -387,8 +387,8 @@ class ServePlan(Keyed):
         )
 
     def __str__(self) -> str:
-        """ "tp4 dp2 ep8 fp8/bf16 interval=10": degrees above 1, then weights / cache format, then what is stated of its
-        engine."""
+        """ "tp4 dp2 ep8 fp8/bf16 interval=10": degrees above 1, then weights / cache format, then stated settings of
+        its engine."""
         parts = [f"{name}{getattr(self, name)}" for name in ("tp", "pp", "dp", "cp", "ep") if getattr(self, name) > 1]
         return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}", str(self.launch)]).rstrip()
 
@@ -400,8 +400,8 @@ def stated_plan(plan: Plan | ServePlan, lnc: int) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class ServePlans(Columns):
-    """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV. What engines are
-    started with is not in them, but for copies of experts (`redundant`): the work is the same."""
+    """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV. Settings of
+    engines are left out, except copies of experts (`redundant`), because the work is the same."""
 
     tp: PlanColumn
     pp: PlanColumn
@@ -487,7 +487,7 @@ class TrainJob:
         return min(self.document or self.seq, self.seq)
 
     def inputs(self) -> dict[str, object]:
-        """The job as results state it; what is not said is left out."""
+        """The job as results state it, without unstated fields."""
         out: dict[str, object] = {
             "task": "train",
             "tokens": self.tokens,
@@ -534,7 +534,7 @@ class TrainJob:
 
 
 MAX_DEGREE = 10**8
-"""Largest degree that a user may fix: above the devices of any system, below what arithmetic of columns holds."""
+"""Largest degree that a user may fix: above the devices of any system, below the limit of column arithmetic."""
 
 FIXABLE: Mapping[str, tuple[str, ...] | None] = {f.name: WORDS.get(f.name) for f in fields(Plan)}
 """Plan fields that a user may fix, and the words that each allows (None: whole numbers)."""

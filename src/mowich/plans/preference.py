@@ -1,9 +1,8 @@
-"""Which of plans that the model cannot tell apart is the one to take: the simplest.
+"""Chooses among plans that the model cannot tell apart: the simplest wins.
 
-Predicted times of two plans of one job share most of their error, and what they do not share still decides their order
-where they are near: `training.residuals.plan_margin` says how near, and on what evidence. The rules of what is simpler
-stand here once, for training and for serving; the fastest plan stays what a machine can do, and what systems are
-compared by.
+Predicted times of two plans of one job share most of their error. The rest decides the order of close plans;
+`training.residuals.plan_margin` says how close, with its evidence. The rules of simplicity are here, for training and
+for serving. Systems are still compared by their fastest plans.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mowich.plans.search import by_time
 from mowich.shown import Keyed
 
 PLAN_MARGIN = "training.residuals.plan_margin"
-"""The fact: share by which predicted times may differ and not be told apart."""
+"""The fact: share within which predicted times cannot be told apart."""
 
 _DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "micro_batch", "vpp")
 _RECOMPUTED = np.array([0.0, 1.0, 3.0, 2.0])
@@ -36,8 +35,8 @@ def margin(facts: Facts) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferred(Keyed):
-    """That the first plan of an answer is not the fastest: the fastest one in words, and by what share of the fastest
-    one's time (or, of serving, of the first one's rate) the first is slower, within the margin."""
+    """The first plan of an answer is not the fastest. Holds the fastest plan in words, and the share of its time (for
+    serving, of the first one's rate) by which the first is slower, and the margin."""
 
     fastest: str
     slower: float
@@ -57,9 +56,9 @@ def is_odd(degree: Floats) -> NDArray[np.bool_]:
 def complexity(p: Plans, domain: int) -> list[Floats]:
     """How far training plans are from the usual, the weightiest reason first, columns [n]: 0 is the simplest of each.
 
-    What lives with the host; tensor ranks beyond the scale-up `domain` (devices); degrees that are no powers of two;
-    kinds of parallelism, with orders of ranks, splits of layers and exchanges that are not the default; how much is
-    computed again; schedules beyond 1F1B, and chunks of a stage; collectives that wait where they could run beside.
+    Offload to the host; tensor ranks beyond the scale-up `domain` (devices); degrees that are no powers of two; kinds
+    of parallelism, with orders of ranks, splits of layers and exchanges that are not the default; amount of recompute;
+    schedules beyond 1F1B, and chunks of a stage; collectives that could overlap but wait.
     """
     zero = np.zeros(len(p))
     kinds = sum((np.asarray(getattr(p, name) > 1, dtype=np.float64) for name in ("tp", "pp", "cp", "ep", "etp")), zero)
@@ -81,8 +80,8 @@ def complexity(p: Plans, domain: int) -> list[Floats]:
 
 
 def simplest(p: Plans, domain: int, seconds: Floats, need_B: Floats) -> int:
-    """Which of training plans that are not told apart to take: of the simplest the fastest, then the one with less
-    memory, then the first."""
+    """The plan to take among training plans that cannot be told apart: of the simplest the fastest, then the one with
+    less memory, then the first."""
     kinds = np.stack(np.broadcast_arrays(*complexity(p, domain)))
     alike = np.flatnonzero((kinds[:, np.lexsort(kinds[::-1])[0]] == kinds.T).all(axis=1))
     return int(alike[by_time(seconds[alike], need_B[alike])[0]])
@@ -142,7 +141,7 @@ def simplest_first(
 def preferred_workers(
     p: WorkerPoints, taken: int, fastest: int, plans: Sequence[ServePlan], margin: float
 ) -> Preferred | None:
-    """That the candidate `taken` is put before the fastest one; None where it is that."""
+    """The preference for the candidate `taken` over the fastest one; None where it is the fastest."""
     if taken == fastest:
         return None
     decode, prefill = plans[int(p.decode[fastest])], int(p.prefill[fastest])

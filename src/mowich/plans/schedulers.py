@@ -1,7 +1,7 @@
-"""Schedulers of serving engines by release: what each does by default, and what it calls its options.
+"""Schedulers of serving engines by release: their defaults, and the names of their options.
 
-Defaults are facts (`facts/serving/schedulers.yaml`), words are in `facts/scheduler_options.yaml`. What a rule does is
-in `serving.traffic.scheduling`. An engine that is in neither is played by the plain loop.
+Defaults are facts (`facts/serving/schedulers.yaml`), names are in `facts/scheduler_options.yaml`, and
+`serving.traffic.scheduling` has the rules. The plain loop plays an engine that is in neither file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FamilyEntry(TypedDict):
 
 
 class OptionWord(TypedDict("OptionFlags", {"not": bool}, total=False), total=False):
-    """What an engine calls an option; see the head of the file."""
+    """An engine's name of an option; see the head of the file."""
 
     word: str
     values: list[str]
@@ -40,7 +40,7 @@ class OptionWord(TypedDict("OptionFlags", {"not": bool}, total=False), total=Fal
 
 
 class OptionEntry(TypedDict):
-    """An option: what it is, and family -> what it calls it."""
+    """An option: its meaning, and family -> its name there."""
 
     about: str
     by: Mapping[str, OptionWord]
@@ -55,7 +55,7 @@ class OptionTable(TypedDict):
 
 @cache
 def option_table() -> OptionTable:
-    """Engines, and what they call the options of a scheduler."""
+    """Engines, and their names of the options of a scheduler."""
     from mowich.facts.load import shipped_folder
     from mowich.files import shipped_yaml
 
@@ -64,7 +64,7 @@ def option_table() -> OptionTable:
 
 
 def family_of(engine: str) -> str | None:
-    """Whose scheduler an engine has; None: nobody's that is known.
+    """The family of an engine's scheduler; None: unknown.
 
     >>> family_of("vllm-rocm"), family_of("nxdi-port"), family_of("jax-tpu")
     ('vllm', 'nxdi', None)
@@ -97,7 +97,7 @@ class EngineScheduler:
 
     @property
     def words(self) -> dict[str, OptionWord]:
-        """Option of a scenario -> what this engine calls it, of those that this release has."""
+        """Option of a scenario -> this engine's name of it, for options of this release."""
         options = option_table()["options"]
         table = {key: entry["by"][self.family] for key, entry in options.items() if self.family in entry["by"]}
         return {key: entry for key, entry in table.items() if self.has(entry)}
@@ -124,7 +124,7 @@ def release_ranges(facts: Facts, family: str) -> list[tuple[str, ReleaseNumbers]
 
 
 def newest_release_numbers(facts: Facts, engine: str) -> ReleaseNumbers:
-    """The release that plans of an engine are of."""
+    """The newest release of an engine, which plans use."""
     return release_numbers(facts.text(f"serving.{engine}.release"))
 
 
@@ -164,8 +164,8 @@ def scheduler_of(facts: Facts, engine: str, release: str | None = None) -> Engin
 
 
 def foreign_option(key: str, engine: str, own: EngineScheduler | None) -> UserError | None:
-    """Why a key is no option of an engine's scheduler, where it is known to somebody: it is another engine's, of other
-    releases, a setting of a plan, or not taken; None where nobody is known to have it."""
+    """Why a known key is no option of an engine's scheduler: it belongs to another engine, to other releases, to the
+    settings of a plan, or is not supported; None for a key that no engine has."""
     table = option_table()
     name = own.name if own else engine
     mine = own.words if own else {}

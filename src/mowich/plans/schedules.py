@@ -1,9 +1,9 @@
-"""Pipeline schedules: in which order each stage runs its micro-batches, what that costs, and what it holds.
+"""Pipeline schedules: the order in which each stage runs its micro-batches, its idle time, and its activations.
 
 Each schedule exists twice. `order` lists what every device runs, so that `training.pipeline` can play it event by
-event. `bubble_s`, `num_hops`, `in_flight` and `copies` are the closed forms of the same thing that the search evaluates
-in columns. Tests hold the two together: equal for equal stages with w <= f <= b (f, b, w: forward, backward to the
-input, backward to the weights), which is what a transformer's layers give.
+event. `bubble_s`, `num_hops`, `in_flight` and `copies` are its closed forms, which the search evaluates in columns.
+Tests hold the two together: equal for equal stages with w <= f <= b (f, b, w: forward, backward to the input, backward
+to the weights), which is what a transformer's layers give.
 
 Sources: GPipe (Huang et al. 2019), 1F1B (Narayanan et al. 2019), interleaved (Narayanan et al. 2021), ZB-H1 (Qi et al.
 2024), ZB-V (Qi et al. 2024, "controllable memory"), DualPipe (DeepSeek-V3 2024, section 3.2.1), DualPipeV (its
@@ -71,8 +71,8 @@ def device_of(schedule: str, pp: int, stage: int, direction: int = 0) -> int:
 
 
 def order(schedule: str, pp: int, vpp: int, g: int) -> DeviceOrder:
-    """What each of pp devices runs, in order, for g micro-batches a step. Raises ValueError where the schedule does not
-    exist (see `needs`)."""
+    """The operations of each of pp devices, in order, for g micro-batches a step. Raises ValueError where the schedule
+    does not exist (see `needs`)."""
     lacking = needs(schedule, pp, vpp, g)
     if lacking:
         raise ValueError(f"{schedule} needs {lacking}")
@@ -89,7 +89,7 @@ def order(schedule: str, pp: int, vpp: int, g: int) -> DeviceOrder:
 
 
 def needs(schedule: str, pp: int, vpp: int, g: int) -> str:
-    """What a pipeline lacks for this schedule, in words; empty when it lacks nothing."""
+    """The missing needs of a pipeline for this schedule, in words; empty without any."""
     if pp == 1:
         return ""
     if schedule == "interleaved" and vpp < 2:
@@ -145,7 +145,7 @@ def micro_batches(job: TrainJob, schedule: Floats, pp: Floats, seqs: Floats) -> 
 
 
 def _one_f_one_b(pp: int, g: int, r: int) -> list[Op]:
-    """Enough forwards to reach the last stage and come back, then one forward and one backward in turn."""
+    """Forwards until the first backward arrives, then one forward and one backward in turn."""
     warm = min(g, pp - r - 1)
     out = [Op("F", m, r) for m in range(warm)]
     for m in range(g - warm):
@@ -364,7 +364,7 @@ def bubble_s(
     """
 
     def heard(code: int | None) -> Notes | None:
-        """The recorder where this is the law of the plan."""
+        """The recorder if this is the law of the plan, else None."""
         own = int(schedule[0]) if notes is not None else None
         return notes if notes is not None and (own if own in BUBBLE_OF else None) == code else None
 

@@ -1,4 +1,4 @@
-"""What the searches for a training plan and for a serving plan share: degrees to try, the fastest of many, fronts."""
+"""Shared parts of the searches for training and serving plans: degrees to try, the fastest of many, fronts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def spread_out(items: Sequence[int], most: int) -> list[int]:
 
 
 SAME_TIME = 1e-12
-"""Share of a time by which two plans that take equally long may differ: the rounding of sums and of exp, log and power,
-which is another one on another processor."""
+"""Share of a time by which two equally fast plans may differ: the rounding of sums and of exp, log and power, which
+depends on the processor."""
 
 
 def by_time(seconds: Floats, *ties: Floats) -> NDArray[np.intp]:
@@ -47,7 +47,7 @@ def by_time(seconds: Floats, *ties: Floats) -> NDArray[np.intp]:
     """
     order = np.argsort(seconds, kind="stable")
     rising_s = seconds[order]
-    with np.errstate(invalid="ignore"):  # inf beside inf
+    with np.errstate(invalid="ignore"):  # inf next to inf
         group = np.cumsum(np.diff(rising_s, prepend=rising_s[:1]) > SAME_TIME * np.abs(rising_s))
     return order[np.lexsort((order, *(tie[order] for tie in reversed(ties)), group))]
 
@@ -55,7 +55,7 @@ def by_time(seconds: Floats, *ties: Floats) -> NDArray[np.intp]:
 def fastest(
     per_token: NDArray[np.float64], need_B: NDArray[np.float64], fits: NDArray[np.bool_], top: int
 ) -> NDArray[np.intp]:
-    """The `top` fastest of those that fit, best first; of equals those with less memory, then the first."""
+    """The `top` fastest of those that fit, best first; of equals first those with less memory, then by place."""
     runners = np.flatnonzero(fits & np.isfinite(per_token))
     if len(runners) > top:
         limit = np.partition(per_token[runners], top - 1)[top - 1]

@@ -9,7 +9,7 @@ from mowich.plans.launch_settings import SETTING_NAMES, read_setting
 from mowich.units import is_digits
 
 POOL_CHOICES = ("prefill", "decode")
-"""Choices that are a whole plan of workers of one kind: "tp=2 kv=fp8"."""
+"""Choices that state a whole plan for one kind of workers: "tp=2 kv=fp8"."""
 SEQUENCES_CHOICE = "sequences"
 """The choice of the most sequences that a rank group holds."""
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
@@ -26,7 +26,7 @@ def read_pool_choice(text: str) -> dict[str, int | str]:
     >>> read_pool_choice("tp=2 kv=fp8")
     {'tp': 2, 'pp': 1, 'dp': 1, 'cp': 1, 'ep': 1, 'kv': 'fp8'}
     """
-    from mowich.plans.plan import KV, WEIGHTS  # not above: --help needs the names of this module and no arrays
+    from mowich.plans.plan import KV, WEIGHTS  # imported here: --help needs only the names of this module
 
     words = {"weights": WEIGHTS, "kv": KV}
     out: dict[str, int | str] = dict.fromkeys(DEGREES, 1)

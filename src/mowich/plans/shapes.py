@@ -1,4 +1,4 @@
-"""The work of one rank of a worker that serves: what a model asks of it under a plan, without hardware.
+"""The work of one rank of a serving worker: the demands of a model under a plan, without hardware.
 
 A sum over the operators of the layers (`operators.list.serving`), as columns [n]; kinds of layers [k, n].
 """
@@ -62,15 +62,15 @@ class Shapes(Columns):
     f_token: Floats
     """FLOP of recurrences per prompt token, over all layers."""
     kernels: Floats
-    """That a step launches."""
+    """Kernels that a step launches."""
     uncaptured: Floats
-    """Kernels more of a step with a prompt, which captured graphs leave out."""
+    """Additional kernels of a step with a prompt, which captured graphs leave out."""
     moe_layers: Floats
     """Layers with experts [k, n]."""
     experts: Floats
     """Of a layer [k, n]."""
     redundant: Floats
-    """Copies of experts of a layer beside one of each."""
+    """Extra copies of experts of a layer."""
     top_k: Floats
     """Experts that a token visits [k, n]."""
     W_expert: Floats
@@ -82,7 +82,7 @@ class Shapes(Columns):
     expert_longer: Floats
     """The sum of their longer sides [k, n]."""
     expert_ragged: Floats
-    """1 where their rows are no whole lines [k, n]."""
+    """1 where their rows are not whole lines [k, n]."""
     expert_width: Floats
     """Elements of a token that an expert takes [k, n]."""
     att_layers: Floats
@@ -90,9 +90,9 @@ class Shapes(Columns):
     kv: Floats
     """Elements of the cache per token, layer and rank [k, n]."""
     window: Floats
-    """Tokens of it that a step reads at most [k, n]."""
+    """The most cached tokens that a step reads [k, n]."""
     held: Floats
-    """Tokens of it that stay in memory at most [k, n]."""
+    """The most cached tokens that stay in memory [k, n]."""
     f_dec: Floats
     """FLOP of a decode per (query token, context token) and layer [k, n]."""
     f_pre: Floats

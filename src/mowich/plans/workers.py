@@ -1,4 +1,4 @@
-"""The ways to spread a model over a worker that serves: which degrees go together on one system."""
+"""The ways to spread a model over a serving worker: the legal combinations of degrees on one system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def worker_plans(
     """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp
     for attention with a cache that tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and
     ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and
-    wide expert parallelism may cross it. launch: what all engines are started with."""
+    wide expert parallelism may cross it. launch: settings of all engines."""
     heads = ops.query_heads(model)
     moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
