@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mowich.requests.common import Asked, form_of
 from mowich.requests.fields import CALLED, word
 from mowich.requests.job_fields import CHIPS
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import facts_of
-
-if TYPE_CHECKING:
-    pass
 
 ONE_SYSTEM = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 

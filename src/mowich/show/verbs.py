@@ -66,18 +66,20 @@ PAGES: Mapping[str, Maker] = {
 }
 
 
+def _maker_of(schema: object) -> Maker | None:
+    return PAGES.get(str(schema)) or (room_page if room_of(schema) else None)
+
+
 def has_page(result: Result) -> bool:
     """Whether an answer of this kind has a page."""
-    schema = result.get("schema")
-    return schema in PAGES or room_of(schema) is not None
+    return _maker_of(result.get("schema")) is not None
 
 
 def page_of(result: Result, run: Run | None = None) -> Page:
     """The page of an answer, from its JSON. run: what is known of it where it was just made. Raises UserError for a
     kind of answer that has no page."""
-    make = PAGES.get(str(result.get("schema")))
-    page = room_page(result, run or Run()) if make is None else make(result, run or Run())
-    if page is None:
+    make = _maker_of(result.get("schema"))
+    if make is None:
         allowed = ", ".join((*PAGES, *map(SCHEMA_OF.format, room_names())))
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=allowed)
-    return with_heard_lines(page, result)
+    return with_heard_lines(make(result, run or Run()), result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from mowich.requests.common import AS, FORM, LEGEND, MODEL, SEED, TRAINING_STACK, only_of
 from mowich.requests.fields import word
@@ -12,9 +11,6 @@ from mowich.requests.jobs import JobRequest, read_work, serves_job
 from mowich.requests.schema import QuestionReader, Schema, VerbOnWeb
 from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
 from mowich.requests.stated import system_at
-
-if TYPE_CHECKING:
-    pass
 
 OF_GAP = ("tokens_per_s_per_chip", "usd_per_mtok", "usd_total")
 """What two machines may be compared by: tokens/s and chip, dollars per million tokens, dollars of the whole run."""

@@ -9,10 +9,7 @@ from mowich.show.page import Page, Run
 from mowich.shown import Result
 
 
-def room_page(result: Result, run: Run) -> Page | None:
-    """The page of an answer of a room; None where it is of none."""
-    name = room_of(result.get("schema"))
-    if name is None:
-        return None
-    made: Page = import_module(f"{__name__}.{name}").page(result, run)
+def room_page(result: Result, run: Run) -> Page:
+    """The page of an answer of a room."""
+    made: Page = import_module(f"{__name__}.{room_of(result.get('schema'))}").page(result, run)
     return made
