@@ -209,7 +209,8 @@ class _Found(Exception):
 
 
 def read_json(path: str | Path, kind: FileKind, *, infinite: bool = False, fix: str | None = None) -> dict[str, object]:
-    """The object of a JSON file. infinite: whether NaN and Infinity are values, as in configs that Python wrote."""
+    """The object of a JSON file. infinite: whether NaN and Infinity are read, each as its word: Python writes them into
+    configs, and no JSON may hold them as numbers again."""
     return parse_json(read_text(path, kind, fix), str(path), infinite=infinite)
 
 
@@ -270,11 +271,11 @@ def _finite(text: str) -> float:
     return value
 
 
-def _constant(infinite: bool) -> Callable[[str], float]:
-    def read(text: str) -> float:
+def _constant(infinite: bool) -> Callable[[str], str]:
+    def read(text: str) -> str:
         if not infinite:
             raise _Found("not a number of JSON", text, "finite numbers")
-        return float(text)
+        return text
 
     return read
 

@@ -11,6 +11,7 @@ import json
 import math
 import random
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -227,6 +228,47 @@ TRACES = (
     '{"timestamp": 3000, "input_length": 67, "output_length": 5, "hash_ids": [0, 1]}\n'
     '{"timestamp": 3500, "input_length": 67, "output_length": 5, "hash_ids": [0, 2]}\n',
 )
+PAGE = """mowich: 1
+workload: {model: gpt2, train: {tokens: 1B, seq: 1024, batch: 64seqs}}
+systems: [trn3, h100]
+chips: 8
+"""
+RL = """mowich: 1
+name: a run
+model: gpt2
+algorithm: dapo
+prompts: 8
+samples: 4
+global_batch: 16
+acceptance: 60%
+lengths: {mean: 200, cap: 400}
+prompt: 64
+on: h100:2
+framework: verl
+environment: {kind: math}
+"""
+FLEET = """mowich: 1
+name: a run and a chat
+periods: {start: 2027-Q1, count: 3, length: quarter}
+workloads:
+  dense:
+    train: {model: gpt2, tokens: 1T, seq: 1024, batch: 512seqs}
+    on_chips: 8
+    until: 2027-Q2
+    porting: {neuron: $10k, cuda: $1k}
+  chat:
+    serve: {model: gpt2, isl: 512, osl: 64, ttft: 2s, tpot: 50ms, tokens_per_s: {first: 40k, growth: 35%}, peak: 2}
+    on_chips: 1
+systems:
+  trn2: {rent: {price: default, for: 2 quarters, supply: 4}}
+  h100:
+    buy: {price: $300k, life: 5y, delay: 1, site: home, supply: {2027-Q2: 10}}
+    rent: {price: {low: $1.5/chip/h, high: $3/chip/h}, for: 1y}
+sites:
+  home: {power: 1 MW, pue: 1.2, electricity: $0.07/kWh}
+budget: {total: $50M, discount: 8%}
+rates: r.json
+"""
 DRAWN_LOAD = re.compile(r"traffic: .*")
 
 
@@ -244,10 +286,23 @@ def traced(rng: random.Random) -> Case:
 
 
 def scenario(rng: random.Random) -> Case:
-    """A sweep or a load. The points of an axis may be many: a longer one is a legal question, so counts stay short."""
-    verb, text = rng.choice((("sweep", SWEEP), ("traffic", TRAFFIC)))
-    words = ("sweep", "s.yaml", "--jobs", "1", "--json") if verb == "sweep" else ("traffic", "s.yaml", "--json")
-    return Case(f"scenario {verb}", words, {"s.yaml": lines_spoiled(text, rng)})
+    """A sweep, a load, a run of reinforcement learning or a fleet. The points of an axis may be many: a longer one is a
+    legal question, so counts stay short."""
+    verb, text, *more = rng.choice(
+        (("sweep", SWEEP, "--jobs", "1"), ("traffic", TRAFFIC), ("rl", RL), ("fleet", FLEET, "--draws", "2"))
+    )
+    files = {"s.yaml": lines_spoiled(text, rng)} | ({"r.json": rates()} if verb == "fleet" else {})
+    return Case(f"scenario {verb}", (verb, "s.yaml", *more, "--json"), files)
+
+
+@functools.cache
+def rates() -> str:
+    """The speeds of `FLEET`, as `--rates-out` keeps them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, out = Path(folder) / "s.yaml", Path(folder) / "r.json"
+        file.write_text(FLEET.replace("rates: r.json\n", ""), encoding="utf-8")
+        printed(("fleet", str(file), "--draws", "2", "--rates-out", str(out)))
+        return out.read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -295,6 +350,43 @@ QUESTIONS: tuple[tuple[str, ...], ...] = (
     ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--json"),
     ("goodput", "--on", "h100:1024", "--samples", "10", "--days", "5", "--json"),
     ("power", "--on", "h100", "--json"),
+    *(
+        (
+            "rl",
+            "gpt2",
+            f"--{way}",
+            "--prompts",
+            "8",
+            *drawn,
+            "--mean",
+            "200",
+            "--cap",
+            "400",
+            "--on",
+            "h100:2",
+            "--json",
+        )
+        for way, drawn in (("grpo", ("--samples", "4")), ("dapo", ("--samples", "4", "--acceptance", "60%")))
+    ),
+    ("gap", "trn2", "h100", "--model", "gpt2", *TRAIN, "--tokens", "1B", "--chips", "2", *SMALL, "--json"),
+    (
+        "value",
+        "trn3:2",
+        "--of",
+        "memory",
+        "--model",
+        "gpt2",
+        *TRAIN,
+        "--tokens",
+        "1B",
+        "--points",
+        "2",
+        *SMALL,
+        "--json",
+    ),
+    ("prices", "--on", "h100", "--json"),
+    ("model", "gpt2", "--json"),
+    ("compare", "bert-large", "--task", "encode", "--tokens", "512", "--batch", "8", "--on", "h100:1", "--json"),
 )
 
 
@@ -471,6 +563,25 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [1024]}),
     ("goodput", {"on": "h100:1024", "samples": 10, "days": 5}),
     ("power", {"systems": ["h100"]}),
+    ("prices", {"systems": ["h100"], "life_s": "5y"}),
+    (
+        "rl",
+        {
+            "model": "gpt2",
+            "algorithm": "grpo",
+            "prompts": 8,
+            "samples": 4,
+            "global_batch": 16,
+            "mean": 200,
+            "cap": 400,
+            "on": "h100:2",
+            "environment": "math",
+        },
+    ),
+    (
+        "value",
+        {"on": "trn3:2", "of": "memory", "models": "gpt2", "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"}},
+    ),
 )
 
 
@@ -563,7 +674,20 @@ BODIES: tuple[tuple[str, Any], ...] = (
     ("collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": ["1MiB"]}),
     ("goodput", {"on": "h100:1024", "samples": 10, "days": 5}),
     ("prices", {"on": ["h100"]}),
-    ("scenario", {"text": SWEEP}),
+    ("scenario", {"yaml": PAGE}),
+    *((verb, {"yaml": text}) for verb, text in (("rl", RL), ("fleet", FLEET.replace("rates: r.json\n", "")))),
+    (
+        "rl",
+        {
+            "model": "gpt2",
+            "algorithm": "grpo",
+            "prompts": 8,
+            "samples": 4,
+            "mean": 200,
+            "cap": 400,
+            "on": ["h100:2"],
+        },
+    ),
     ("model", {"model": json.loads(CONFIGS[0].read_text(encoding="utf-8"))}),
     (
         "explain",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hostile_cases import COMPARED, KERNEL, SWEEP, TRACES, TRAFFIC, acme, launches, published, results
-from hostile_judge import REFUSED, Case
+from hostile_judge import ANSWERED, REFUSED, Case
 
 import mowich
 from measured_files import GOOD
@@ -79,6 +79,14 @@ def configs() -> Iterator[Case]:
     misspelt = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"} | {"num_key_value_head": 8}
     said = "did you mean 'num_key_value_heads'?"
     yield Case("config misspelt", ("model", "m.json", "--json"), {"m.json": json.dumps(misspelt)}, REFUSED, said)
+    for constant in (
+        float("inf"),
+        float("-inf"),
+        float("nan"),
+    ):  # where no shape is read, as configs of Mamba 2 have it
+        unread = {**LLAMA, "time_step_limit": [0.0, constant]}
+        words = ("fit", "m.json", "--train", "--seq", "1Ki", "--batch", "8seqs", "--on", "h100:8", "--json")
+        yield Case("config without end", words, {"m.json": json.dumps(unread)}, ANSWERED | {3})
     for device in ("/dev/zero", "/dev/stdin", ".", "/proc/self/mem"):
         yield Case("config device", ("model", device, "--json"), codes=REFUSED)
 

@@ -3,14 +3,30 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 
 import hostile_guided
 import pytest
-from hostile_cases import KINDS, drawn
-from hostile_judge import Case, problems, told
+from hostile_cases import (
+    BODIES,
+    CALLS,
+    FLEET,
+    KINDS,
+    QUESTIONS,
+    RL,
+    SWEEP,
+    TRAFFIC,
+    drawn,
+    printed,
+    rates,
+)
+from hostile_judge import ANSWERED, Case, problems, told
 from hostile_seeds import KEPT
+
+import mowich
+from server_here import asked_here
 
 DRAWN = 104
 """Cases drawn: 8 of each kind; the slow tests draw three times as many others."""
@@ -36,6 +52,25 @@ def test_spoiled_input_ends_in_an_answer_or_a_line(place: int, first: int, last:
         if found:
             wrong.append(f"seed {seed}: {told(case, found)}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_spoiled_is_right_as_it_stands() -> None:
+    """A question that is refused as it stands would hide what its spoiled forms do."""
+    for path, body in BODIES:
+        asked_here(path, json.dumps(body).encode())
+    for name, given in CALLS:
+        getattr(mowich, name)(**given)
+    for words in QUESTIONS:
+        assert printed(words), words
+    for verb, text in (("sweep", SWEEP), ("traffic", TRAFFIC), ("rl", RL), ("fleet", FLEET)):
+        files = {"s.yaml": text, "r.json": rates()}
+        assert not problems(Case(verb, (verb, "s.yaml", "--json"), files, frozenset({0})))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_of_any_size_takes_no_longer_than_a_small_one() -> None:
+    train = {"seq": 1024, "batch": 10**30}
+    assert not problems(Case("batch", call=lambda: mowich.fit("gpt2", "h100:2", train=train), codes=ANSWERED))
 
 
 def test_the_judge_finds_what_is_wrong() -> None:

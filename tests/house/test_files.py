@@ -331,7 +331,7 @@ def test_what_ships_passes_the_checks_that_it_is_spared() -> None:
 
 
 def test_infinity_in_a_config_is_json_as_python_writes_it() -> None:
-    assert parse_json('{"time_step_limit": [0.0, Infinity]}', "x", infinite=True)["time_step_limit"][1] == float("inf")
+    assert parse_json('{"time_step_limit": [0.0, Infinity]}', "x", infinite=True)["time_step_limit"][1] == "Infinity"
     with pytest.raises(UserError, match="not a number of JSON"):
         parse_json('{"a": NaN}', "x")
 

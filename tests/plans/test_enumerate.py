@@ -216,6 +216,13 @@ def test_tp_degrees_divide_heads_and_stay_inside_a_unit(facts: Facts) -> None:
     assert divisors(1, 10) == [1]
 
 
+def test_divisors_are_those_up_to_the_limit_and_cost_no_more_than_it() -> None:
+    for n in range(1, 200):
+        for limit in (1, 2, 7, 12, 13, 14, 50, n, 2 * n):
+            assert divisors(n, limit) == [d for d in range(1, min(n, limit) + 1) if n % d == 0]
+    assert divisors(10**30, 20) == [1, 2, 4, 5, 8, 10, 16, 20]
+
+
 def test_tp_divides_the_feed_forward_too(facts: Facts) -> None:
     """llama2-13b: 40 heads, but a feed-forward of 13824, which 5 does not divide."""
     assert tp_degrees(load_model("llama2-13b"), equip(facts, "trn3")) == [1, 2, 4, 8]

@@ -17,7 +17,7 @@ def divisors(n: int, limit: int) -> list[int]:
     >>> divisors(12, 6)
     [1, 2, 3, 4, 6]
     """
-    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    small = [d for d in range(1, min(math.isqrt(n), limit) + 1) if n % d == 0]
     return [d for d in sorted({*small, *(n // d for d in small)}) if d <= limit]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mowich.errors import UserError
+from mowich.plans.search import divisors
 from mowich.requests.common import (
     AS,
     FORM,
@@ -322,8 +323,8 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
             f"{prompts} x {samples} samples are too many", STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}"
         )
     each = taken.take(GLOBAL_BATCH, step, f"one optimizer step of all {step} samples")
-    if step % each:
-        near = sorted((d for d in _divisors(step)), key=lambda d: abs(math.log(d / each)))[:2]
+    if step % each and step <= MOST_SAMPLES:
+        near = sorted(divisors(step, step), key=lambda d: abs(math.log(d / each)))[:2]
         reader.add(
             f"does not fill {prompts} x {samples} = {step} samples of a step",
             GLOBAL_BATCH,
@@ -332,10 +333,6 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
             fix=f"for example {' or '.join(map(str, sorted(near)))}",
         )
     return prompts, samples, each
-
-
-def _divisors(n: int) -> set[int]:
-    return {d for i in range(1, math.isqrt(n) + 1) if n % i == 0 for d in (i, n // i)}
 
 
 def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLengths | None:
