@@ -80,6 +80,12 @@ def test_shipped_facts_pass() -> None:
             ', note: "AWS publishes no TDP',
             "unknown, without a reason",
         ),
+        (
+            "chips/trainium3.yaml",
+            'bf16: {value: "',
+            'bf16: {value: "9',
+            "is above the peak of fp8, which has fewer bits",
+        ),
         ("chips/gb300.yaml", '{ref: "chips.gb300.peak_dense.fp8"}', '{ref: "chips.gb300.fp8"}', "does not exist"),
         ("chips/gb300.yaml", "family:", "famly:", "did you mean 'family'"),
         ("systems/gb300.yaml", 'kind: {text: "switch"', 'kind: {text: "swich"', "not one of"),

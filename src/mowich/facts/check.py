@@ -21,6 +21,7 @@ from mowich.facts.names import SystemNames
 from mowich.facts.schema import SOFTWARE_STATUSES, Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
+from mowich.units import show
 
 CHIP_FIELDS = (
     *(f"peak_dense.{precision}" for precision in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")),
@@ -34,6 +35,8 @@ CHIP_FIELDS = (
 )
 """What the cost model may ask of a chip: each chip of a system has it, null with a reason where nothing is known."""
 
+FASTER = (("mxfp4", "fp4"), ("mxfp8", "fp8"), ("bf16",), ("tf32",), ("fp32",))
+"""Formats of a peak, the fewest bits first: no chip is faster with more of them. Those side by side may differ."""
 SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
 ALIAS_KEYS = ("display", "chip", "aliases", "in_data")
 _SOFTWARE: Mapping[str, str] = {"training": "speed", "serving": "step"}
@@ -99,6 +102,7 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
     for path, what in entries.claim_problems(facts):
         yield UserError(what, where=_place(root / "claims" / f"{path.split('.')[1]}.yaml", path))
     yield from _wrong_inputs(root, facts)
+    yield from _wrong_peaks(root, facts)
     for system in facts.aliases():
         where = str(root / "systems" / f"{system}.yaml")
         yield from (UserError(what, where=where) for what in _system_problems(system, facts))
@@ -116,6 +120,24 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
             if facts.get(f"{kind}.{name}.{field}") is not None:
                 where = str(root / kind / f"{name}.yaml")
                 yield from (UserError(what, where=where) for what in _software_problems(f"{kind}.{name}", facts))
+
+
+def _wrong_peaks(root: Path, facts: Facts) -> Iterator[UserError]:
+    """Peaks of the chips in a folder that are above one of fewer bits, which is a mistake of one of the two."""
+    for file in sorted((root / "chips").glob("*.yaml")):
+        at = f"chips.{file.stem}.peak_dense"
+        found = [(k, name, facts.get(f"{at}.{name}")) for k, names in enumerate(FASTER) for name in names]
+        peaks = [(k, name, fact.value) for k, name, fact in found if fact and isinstance(fact.value, float)]
+        for k, name, peak in peaks:
+            least, other = min(((p, n) for fewer, n, p in peaks if fewer < k), default=(math.inf, ""))
+            if peak > least:
+                yield UserError(
+                    f"is above the peak of {other}, which has fewer bits",
+                    where=_place(file, f"{at}.{name}"),
+                    given=show(peak, "FLOP/s"),
+                    allowed=f"up to {show(least, 'FLOP/s')}",
+                    fix=f"state the peak of {other} too",
+                )
 
 
 def _wrong_inputs(root: Path, facts: Facts) -> Iterator[UserError]:
