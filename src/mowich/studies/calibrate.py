@@ -164,7 +164,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     """Fit the constants that the files identify. setup: what the files do not state, None: as the question says; tell:
     is told what goes on. Raises UserError or UserErrors, each one line with file and line, for files that cannot be
     read and for measurements of which none is usable."""
-    facts, out = asked.facts, asked.out
+    facts = asked.facts
     setup = setup or Setup(
         on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {}
     )
@@ -179,12 +179,10 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     fitted = fitted_facts(found, facts)
     rows = [row for one in choices for row in one.rows]
     points = [point for one in choices for point in one.part.points]
-    shown_name = out.name if out else "my.yaml"
     names = [reading.file for reading in readings]
-    text = overlay_text(fitted, shown_name, names, len(points), facts, rows, found.posterior) if fitted or rows else ""
-    if out is not None and text:
-        write_fitted(out, text, fitted, facts)
+    text = overlay_text(fitted, asked.out, names, len(points), facts, rows, found.posterior)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))
+    written = write_fitted(asked.out, text, fitted, facts)
     return Calibration(
         files=tuple(_counted(reading, points, refused) for reading in readings),
         rows=Rows(_shown(points, before, after, held)),
@@ -197,7 +195,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
         left_out=ErrorSummary.of(held),
         scale=found.solution.scale,
         overlay=text,
-        written=str(out) if out is not None and text else "",
+        written=written,
         warnings=tuple(_warnings(choices, fitted)),
         setup=setup,
         facts_hash=facts.hash(),
