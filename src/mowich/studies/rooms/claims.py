@@ -407,21 +407,21 @@ def answer(asked: ClaimsRequest) -> ClaimStudy:
 
 IS_SLOW = True
 
+_SIDES = {
+    "published": "what was claimed",
+    "derived": "the claim derived again",
+    "low": "least that the ranges of its facts allow",
+    "high": "most that the ranges of its facts allow",
+}
+"""Side of a claim -> what it is."""
+
 RULES = (
     R("verdicts *", "claims", "claims with this verdict", "count: counted"),
-    R("claims * published_value", "1", "what was claimed", "lookup: as published"),
-    R("claims * derived", "1", "the claim derived again", "terms: the formula of the claim, below"),
-    R(
-        "claims * low",
-        "1",
-        "least that the ranges of its facts allow",
-        "search: the formula at every corner of the ranges of its facts",
-    ),
-    R(
-        "claims * high",
-        "1",
-        "most that the ranges of its facts allow",
-        "search: the formula at every corner of the ranges of its facts",
+    R("claims * published_value", "1", _SIDES["published"], "lookup: as published"),
+    R("claims * derived", "1", _SIDES["derived"], "terms: the formula of the claim, below"),
+    *(
+        R(f"claims * {end}", "1", _SIDES[end], "search: the formula at every corner of the ranges of its facts")
+        for end in ("low", "high")
     ),
     *(
         R(
@@ -431,12 +431,7 @@ RULES = (
             "terms: the claim over or times the chips of a unit",
         )
         for per, one in (("per_chip", "one chip"), ("per_unit", "a unit of chips"))
-        for side, what in (
-            ("published", "what was claimed"),
-            ("derived", "the claim derived again"),
-            ("low", "least that the ranges of its facts allow"),
-            ("high", "most that the ranges of its facts allow"),
-        )
+        for side, what in _SIDES.items()
     ),
     R("claims * unit_chips *", "chips", "chips of a unit, the new machine first", "lookup: as published"),
     *(
