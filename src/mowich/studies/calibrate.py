@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.errors import UserError, UserErrors
+from mowich.errors import UserError, UserErrors, placed
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
 from mowich.evidence.fitting.choice import UsedPoints, used_of
 from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact, fitted_facts, overlay_text, write_fitted
@@ -331,7 +331,8 @@ def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
         try:
             return collectives.read_collective(record.cells, facts, systems)
         except UserError as error:
-            raise error if error.where or error.field else _placed(error, record.where) from error
+            error.where = error.where or (None if error.field else record.where)
+            raise
 
     return _used(records, map(read, records), lambda good: collectives.CollectivePredictor(good, facts))
 
@@ -348,16 +349,10 @@ def _forward(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
     return part, refused + (part.below if isinstance(part, forward_passes.ForwardPredictor) else [])
 
 
-def _placed(error: UserError, where: str) -> UserError:
-    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
-
-
 def _named(record: MeasuredRecord, facts: Facts) -> Mapping[str, str]:
     """The cells of a record, after its chip is known to be one. Raises UserError with the place."""
-    try:
+    with placed(record.where):
         facts.resolve_system(record.cells["chip"])
-    except UserError as error:
-        raise _placed(error, record.where) from error
     return record.cells
 
 

@@ -9,15 +9,7 @@ from __future__ import annotations
 import re
 
 from mowich.errors import UserError
-from mowich.evidence.readers.record import (
-    FileFormat,
-    Reading,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-    read_each,
-)
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
 from mowich.evidence.row_checks import RefusedError
 
 _TESTS = {

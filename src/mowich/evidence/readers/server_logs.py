@@ -12,15 +12,7 @@ from statistics import median
 
 from mowich.errors import UserError
 from mowich.evidence.readers.bench import bench_cells
-from mowich.evidence.readers.record import (
-    FileFormat,
-    Reading,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-    read_each,
-)
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
 from mowich.evidence.row_checks import RefusedError
 
 _TITLE = re.compile(r"=+ Serving Benchmark Result =+")

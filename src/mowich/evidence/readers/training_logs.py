@@ -12,15 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from mowich.evidence.readers.record import (
-    FileFormat,
-    Reading,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-    read_each,
-)
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
 from mowich.evidence.row_checks import RefusedError
 
 _WARM_UP = 3
