@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from mowich.errors import UserError, UserErrors, unknown
+from mowich.errors import ProblemList, UserError, unknown
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, refusal
 from mowich.facts import Facts
 from mowich.files import read_text, shipped_yaml
@@ -271,24 +271,23 @@ def checked_rows(
             fix=f"a table of {form.says} measurements needs them",
         )
     numbers = form.numbers
-    errors: list[UserError] = []
+    problems = ProblemList()
     rows: list[tuple[int, PublishedRow]] = []
     seen: dict[str, int] = {}
     for cells in reader:
         where = f"{name}:{reader.line_num}"
         if None in cells or any(value is None for value in cells.values()):
             stated = sum(v is not None for v in cells.values())
-            errors.append(UserError("wrong number of cells", where=where, given=stated, allowed=str(len(columns))))
+            problems.add("wrong number of cells", where=where, given=stated, allowed=str(len(columns)))
             continue
         row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
-        errors += form.wrong_cells(row, where)
+        problems.found += form.wrong_cells(row, where)
         if is_named and "id" in row:
             if row["id"] in seen:
-                errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
+                problems.add(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where)
             seen.setdefault(row["id"], reader.line_num)
         rows.append((reader.line_num, form.finished(row)))
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    problems.stop()
     if not rows:
         raise UserError("no rows after the header", where=f"{name}:1")
     return rows

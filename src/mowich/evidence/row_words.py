@@ -1,16 +1,18 @@
-"""Words of a training row -> what they mean: precision, task, weight sharding, recompute, yes and no.
+"""Words of a measured row -> what they mean: precision, task, weight sharding, recompute, yes and no.
 
-Each column has a closed list of words, with free text allowed around them: "fp8 (delayed)", "ZeRO-1 within 8". Any
-other word is refused; a default in its place would describe another run.
+Each column has a closed list of words (`cells` in `words.yaml`), with free text allowed around them: "fp8 (delayed)",
+"ZeRO-1 within 8". Any other word is refused; a default in its place would describe another run.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from dataclasses import dataclass
 
-from mowich.evidence.row_checks import has_word, refusal
+from mowich.evidence.row_checks import has_word, note_pattern, refusal, words_of_rows
 from mowich.machines.system import System
+from mowich.models.task import TASKS, Task
+from mowich.plans.plan import one_of
 from mowich.plans.search import divisors
 from mowich.software.recipes import Recipe
 
@@ -18,43 +20,45 @@ _NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvf
 """Recipes of the same width, nearest first."""
 
 
-_PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
-"""Words for the recipe of matrix products; the text around them ("fp8 (delayed)", "Autocast:BF16+SR") is free."""
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the words of a cell mean. means: our word; otherwise: that of a chip without a rate for it; how: how it was
+    read, "" where the words state it."""
+
+    means: str
+    otherwise: str = ""
+    how: str = ""
+
+
+def meaning_of(name: str, text: str, words: str = "") -> Meaning | None:
+    """What the words of a cell mean, by the part `name` of `cells` in `words.yaml`; None for a blank cell. words: what
+    is read in the place of the text. Raises RefusedError for a text that no entry fits.
+
+    >>> meaning_of("kv_precision", "fp8_e5m2"), meaning_of("kv_precision", "")
+    (Meaning(means='fp8', otherwise='', how=''), None)
+    """
+    said = (words or text).casefold().strip()
+    if not said:
+        return None
+    table = words_of_rows("cells")[name]
+    for entry in table["reads"]:
+        found = has_word(said, *entry["words"]) if "words" in entry else note_pattern(entry["parts"]).search(said)
+        also, never = entry.get("and", ""), entry.get("but")
+        if found and note_pattern(also).search(said) and not (never and note_pattern(never).search(said)):
+            return Meaning(entry["means"], entry.get("otherwise", ""), entry.get("how", ""))
+    raise refusal(table.get("column", name), text, table["allowed"])
 
 
 def precision_of(text: str, system: System) -> tuple[str, str]:
     """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
     narrower one that the chip has. A recipe without a rate on the chip is read as the nearest with one. Raises
     RefusedError for other words."""
-    word = text.casefold()
-    how = ""
-    if not word:
+    found = meaning_of("precision", text)
+    if found is None:
         return "bf16", "not stated: 16 bit"
-    if has_word(word, "nvfp4"):
-        name = "nvfp4"
-        if "or" in word.split():
-            name = "nvfp4" if "nvfp4" in system.peak_flops else "fp8"
-            how = "the narrowest recipe of the chip among those named"
-    elif has_word(word, "mxfp8", "fp8[-_]mx"):
-        name = "mxfp8"
-    elif has_word(word, "mxfp4"):
-        name = "mxfp4"
-    elif has_word(word, "fp4"):
-        name = "nvfp4" if "nvfp4" in system.peak_flops else "mxfp4"
-        how = "which 4-bit recipe is not stated: the one of the chip"
-    elif has_word(word, "fp8(?:e4m3|e5m2)?", "float8", "e4m3", "e5m2") and not word.startswith("int8"):
-        name = "fp8"
-        how = "recipe not resolved by the source" if "or lower" in word else ""
-    elif has_word(word, "int8"):
-        name = "int8"
-    elif has_word(
-        word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "fp32", "float32", "amp", "mixed"
-    ):
-        name = "bf16"
-        if word.strip() in ("fp32", "float32"):
-            how = "the compiler casts matrix products to 16 bit"
-    else:
-        raise refusal("precision", text, _PRECISION_WORDS)
+    name, how = found.means, found.how
+    if name not in system.peak_flops and found.otherwise:
+        name = found.otherwise
     if name not in system.peak_flops:
         near = next((other for other in _NEAREST[name] if other in system.peak_flops), "bf16")
         how = f"no {name} rate is published for the chip" + (", it multiplies in 16 bit" if near == "bf16" else "")
@@ -78,63 +82,21 @@ def attention_of_words(text: str, *, is_moe: bool) -> Recipe | None:
     return Recipe("", {"attention": "fp8"}, "the precision", is_default=False, is_moe=is_moe)
 
 
-TASK_WORDS = ("pretrain", "sft", "lora")
-"""Words for what trains: every weight (new or continued), every weight on packed examples, or adapters."""
-
-
-_Task = Literal["pretrain", "sft", "lora"]
-
-
-def task_of(text: str) -> _Task | None:
-    """pretrain, sft or lora as the row's words mean; None when they say nothing. Raises RefusedError for other
-    words."""
-    if not text:
-        return None
-    if has_word(text, "lora", "peft"):
-        return "lora"
-    if has_word(text, "sft", "fine[- ]?tun(?:e|ing)"):
-        return "sft"
-    if has_word(text, "(?:pre-?|mid-?)?train(?:ing)?"):
-        return "pretrain"
-    raise refusal("task", text, TASK_WORDS)
-
-
-ZERO_WORDS = (
-    "ZeRO-0",
-    "ZeRO-1",
-    "ZeRO-2",
-    "ZeRO-3",
-    "DDP",
-    "distributed optimizer",
-    "FSDP",
-    "HSDP",
-    "FULL_SHARD",
-    "SHARD_GRAD_OP",
-)
-"""Words for what the data ranks shard: weights, gradients, optimizer."""
+def task_of(text: str) -> Task | None:
+    """pretrain, sft or lora as the row's words mean: every weight (new or continued), every weight on packed examples,
+    or adapters; None when they say nothing. Raises RefusedError for other words."""
+    found = meaning_of("task", text)
+    return None if found is None else one_of(found.means, TASKS, "task")
 
 
 def zero_of(text: str) -> int | None:
     """ZeRO level that the row's words mean, None when they say nothing. Raises RefusedError for other words."""
     word = text.casefold().strip()
-    if not word:
-        return None
     level = re.search(r"\b(?:zero|stage)(?:[-_ ]?stage)?[-_ ]?([0-3])\b", word) or re.fullmatch(
         r"([0-3])(?:\.0)?", word
     )
-    if (level and level[1] == "0") or "pure dp" in word or "no_shard" in word:
-        return 0
-    if (level and level[1] == "1") or "distributed optimizer" in word or "optimizer offload" in word:
-        return 1
-    if (level and level[1] == "2") or "grad_op" in word or "no reshard" in word:
-        return 2
-    if level or re.search(r"fsdp|hsdp|full_shard|hybrid_shard|fully[-_ ]shard", word):
-        return 3
-    if has_word(word, "ddp", "none", "no", "off", "replicated"):
-        return 0
-    if re.search(r"\w=-?\d", word):
-        return None  # axes of a mesh that shard no weights: the software's default is filled in
-    raise refusal("fsdp_zero", text, ZERO_WORDS)
+    found = meaning_of("fsdp_zero", text, f"level {level[1] if level else '-'}: {word}") if word else None
+    return int(found.means) if found is not None and found.means else None
 
 
 def sharding_group(text: str, *, data: int, unit: int, server: int, experts: int = 1) -> int | None:
@@ -171,31 +133,11 @@ def sharding_group(text: str, *, data: int, unit: int, server: int, experts: int
     return size if 1 < size < data and data % size == 0 else None
 
 
-RECOMPUTE_WORDS = ("none", "selective", "experts", "full", "minimal", "custom", "offload")
-"""Words for what is computed again in the backward pass; policies of MaxText and modules of Megatron are read too."""
-
-
 def recompute_of(text: str) -> str | None:
-    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix
-    products (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is
-    among them; "custom" ones, which keep or offload a few tensors and run the rest again, are full, the nearest of the
-    three; offloading instead of recomputing is none. Raises RefusedError for other words."""
-    word = text.casefold().strip()
-    if not word:
-        return None
-    if "offload" in word:
-        return "full" if "qkv_proj" in word else "none"
-    if word in ("none", "no", "off", "false", "0"):
-        return "none"
-    if re.search(r"\bexperts?\b|\bmoe\b", word):
-        return "experts"
-    if re.search(r"selective|minimal|save_|core_attn|layernorm|moe_act|up_proj|shared_experts|^mlp$", word):
-        return "selective"
-    if re.search(r"checkpoint|remat|recompute", word) or has_word(
-        word, "full", "yes", "true", "on", "1", "all", "block", "uniform", "custom"
-    ):
-        return "full"
-    raise refusal("recompute", text, RECOMPUTE_WORDS)
+    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies of MaxText and
+    modules of Megatron are read too. Raises RefusedError for other words."""
+    found = meaning_of("recompute", text)
+    return None if found is None else found.means
 
 
 def allocated_B(notes: str) -> float | None:

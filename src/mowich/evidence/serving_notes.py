@@ -17,6 +17,7 @@ from typing import Literal, TypedDict, cast
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_text, fits_all, refusal
+from mowich.evidence.row_words import meaning_of
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.models import load_model
@@ -249,30 +250,17 @@ def rounds_of(campaign: ServingNote, users: float, stat: str = "") -> float:
     return math.inf if rounds > _FIRST_HALF and stat.strip().lower() in _MEDIANS else rounds
 
 
-SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "acceptance")
-"""Words for speculative decoding; stated lengths and rates around them are read too."""
-
-
-def speculates_by(text: str) -> bool:
-    """Whether `spec_decode` says that several tokens are verified per step. Raises RefusedError for words that say
-    neither."""
-    word = text.casefold().strip()
-    if word in ("", "none", "no", "off", "false", "0"):
-        return False
-    if re.search(r"mtp|eagle|medusa|n-?gram|lookahead|draft|specul|accept", word) or word in ("yes", "true", "on", "1"):
-        return True
-    raise refusal("spec_decode", text, SPECULATION_WORDS)
-
-
 def speculation_of(row: PublishedRow, campaign: str, run: NotedRun) -> tuple[bool, float | None, str]:
     """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled in).
-    A campaign's searches ran some plans and loads with guesses, and their rows do not state which."""
+    A campaign's searches ran some plans and loads with guesses, and their rows do not state which. Raises RefusedError
+    for words that say neither."""
     spec = cell_text(row, "spec_decode")
     stated = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
     accept = float(stated[1]) if stated else None
     if not spec and campaign == "ix" and first_note(notes_of("speculation"), row, run):
         return True, accept, "speculative (runs of this engine and date predict several tokens)"
-    return speculates_by(spec), accept, ""
+    said = meaning_of("spec_decode", spec)
+    return said is not None and said.means == "yes", accept, ""
 
 
 # what an engine is started with

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
-from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, cell_text, has_word, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, cell_text, refusal
+from mowich.evidence.row_words import meaning_of
 from mowich.evidence.serving_notes import (
     AS_MANY,
     CompiledGraph,
@@ -44,20 +45,6 @@ CONCURRENCY_FACTOR = 1.5
 """How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them
 lie between 0.72 and 1.01: a closed loop of R rounds that drains at its end holds R / (R + 1) of its users on average,
 0.67 with two rounds. Rows that count several replicas, or whose rate is another run's, are off by twice or more."""
-
-MODES = ("online", "aggregated", "disaggregated", "static batch", "offline", "MLPerf", "agentic", "trace", "embedding")
-"""Words of `mode`: how the requests were made, and whether one worker does both phases."""
-MODE_PATTERNS = (
-    "online",
-    "closed[- ]loop",
-    "(?:dis)?agg(?:regated)?",
-    "static",
-    "offline",
-    "mlperf",
-    "agentic",
-    "traces?",
-    "embedding",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,57 +99,20 @@ class ServingCase:
         return "fp8" if WIDE_CACHE in self.inferred and self.plan.weights != "bf16" else None
 
 
-_PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
-"""Words for the format of the weights; what stands beside them is free text."""
-PRECISION_PATTERNS = (
-    "bf16",
-    "bfloat16",
-    "fp16",
-    "float16",
-    "half",
-    "16[- ]?bits?",
-    "(?:mx)?fp8(?:_?e4m3)?",
-    "float8",
-    "(?:nv|mx)?fp4",
-    "int8",
-    "int4",
-    "w8a8",
-    "w8a16",
-    "w4a16",
-    "awq",
-    "gptq",
-)
-KV_WORDS = ("fp8", "int8", "bf16", "fp16", "auto")
-"""Words for the format of the cache."""
-
-
 def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) -> tuple[str, str]:
-    """(format of the weights, how it was read, "" when stated)."""
-    word = (row.get("precision") or "").casefold()
-    if word and not has_word(word, *PRECISION_PATTERNS):
-        raise refusal("precision", row["precision"], _PRECISION_WORDS)
-    note = (row.get("notes") or "").casefold()
-    tail = word.partition("weights ")[2] or word
+    """(format of the weights, how it was read, "" when stated). Raises RefusedError for words that name none."""
+    text = row.get("precision") or ""
+    meaning_of("served_precision", text)
+    tail = text.casefold().partition("weights ")[2] or text.casefold()
     tail = re.sub(r"\(.*?\)", "", tail).strip() or tail  # "BF16 (dequantised from FP8)" holds 16-bit weights
+    said = meaning_of("served_weights", tail)
+    name = "int4" if "int4_wo" in (row.get("notes") or "").casefold() else "" if said is None else said.means
     native = "mxfp4" if model.architecture.startswith("gpt_oss") or "gpt-oss" in model.name else ""
-    if has_word(tail, "int4", "w4a16", "awq", "gptq") or "int4_wo" in note:
-        return "int4", ""
-    if "int8" in tail or "w8a8" in tail or "w8a16" in tail:
-        return "int8", ""
-    if native and ("fp4" in tail or not word):
-        return native, "" if word else "precision not stated: the checkpoint's own"
-    if "mxfp4" in tail:
-        return "mxfp4", ""
-    if "fp4" in tail:
+    if native and name in ("", "fp4", "mxfp4"):
+        return native, "" if name else "precision not stated: the checkpoint's own"
+    if name == "fp4":
         name = "nvfp4" if "nvfp4" in system.peak_flops else of_vendor(facts, system.vendor, "four_bit")
-        return name, ""
-    if "mxfp8" in tail:
-        return "mxfp8", ""
-    if "fp8" in tail:
-        return "fp8", ""
-    if not word:
-        return "bf16", "precision not stated: 16 bit, the checkpoint's own"
-    return "bf16", ""
+    return name or "bf16", "" if name else "precision not stated: 16 bit, the checkpoint's own"
 
 
 WIDE_CACHE = "kv=bf16 (not stated)"
@@ -173,13 +123,9 @@ GUESSED_CACHE = "kv=fp8 (quantised checkpoints of this campaign saturate as with
 
 def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
     """(format of the cache, how it was read)."""
-    word = (row.get("kv_precision") or "").casefold()
-    if has_word(word, "(?:mx)?fp8(?:_?e[45]m[23])?", "int8"):
-        return "fp8", ""
-    if has_word(word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?"):
-        return "bf16", ""
-    if word not in ("", "auto"):
-        raise refusal("kv_precision", row["kv_precision"], KV_WORDS)
+    said = meaning_of("kv_precision", row.get("kv_precision") or "")
+    if said is not None and said.means:
+        return said.means, ""
     if campaign == "ix":
         if note := first_note(notes_of("caches"), row):
             return note["kv"], f"kv={note['kv']} ({note['script']})"
@@ -190,8 +136,7 @@ def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
 
 def check_mode(mode: str) -> None:
     """Raises RefusedError for a load of an unknown kind, or that lengths and concurrency do not describe."""
-    if mode and not has_word(mode, *MODE_PATTERNS):
-        raise refusal("mode", mode, MODES)
+    meaning_of("mode", mode)
     if mode.startswith("MLPerf"):
         raise RefusedError("the row states no plan and no concurrency")
     if any(word in mode for word in ("agentic", "trace", "embedding", "prefix caching", "workload", "offline")):

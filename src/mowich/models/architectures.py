@@ -102,14 +102,7 @@ def _sparse_step(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     dense = layer in c.get("mlp_only_layers", default=[])
     if not experts or dense or (layer + 1) % c.count("decoder_sparse_step", default=1):
         return mlp
-    shared = c.count("shared_expert_intermediate_size", default=0, minimum=0)
-    return Moe(
-        num_experts=experts,
-        top_k=c.count("num_experts_per_tok"),
-        ffn=c.count("moe_intermediate_size"),
-        shared_ffn=shared,
-        shared_gate=shared > 0,
-    )
+    return stacks.qwen_experts(c, experts, shared=0)
 
 
 def _leading_dense(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
@@ -199,6 +192,11 @@ _GPT = {
     "n_inner": "intermediate_size",
     "n_positions": "max_position_embeddings",
 }
+
+
+def _biased(by: Flag) -> Architecture:
+    """The form of GPT-2: a plain MLP and tied embeddings, with biases in every product by one flag, and in norms."""
+    return Architecture(tied=True, qkv_bias=by, out_bias=by, mlp_bias=by, gated=False, norm_bias=True)
 
 
 _QWEN = Architecture(windows=_late_sliding)
@@ -357,40 +355,17 @@ ARCHITECTURES: dict[str, Architecture] = {
         defaults={"head_dim": 128},
     ),
     "nemotron": replace(_LLAMA, gated=False, norm_bias=True),
-    "gpt2": Architecture(
-        tied=True,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        gated=False,
-        norm_bias=True,
-        positions="max_position_embeddings",
-        rename=_GPT,
-    ),
+    "gpt2": replace(_biased(True), positions="max_position_embeddings", rename=_GPT),
     "gpt_neox": Architecture(
         qkv_bias=("attention_bias", True), out_bias=("attention_bias", True), mlp_bias=True, gated=False, norm_bias=True
     ),
-    "opt": Architecture(
-        tied=True,
-        qkv_bias=("enable_bias", True),
-        out_bias=("enable_bias", True),
-        mlp_bias=("enable_bias", True),
-        gated=False,
-        norm_bias=True,
+    "opt": replace(
+        _biased(("enable_bias", True)),
         positions="max_position_embeddings",
         position_offset=2,
         rename={"ffn_dim": "intermediate_size"},
     ),
-    "bloom": Architecture(
-        tied=True,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        gated=False,
-        norm_bias=True,
-        embedding_norm=True,
-        rename={**_GPT, "n_embed": "hidden_size"},
-    ),
+    "bloom": replace(_biased(True), embedding_norm=True, rename={**_GPT, "n_embed": "hidden_size"}),
     "mpt": Architecture(
         tied=True,
         gated=False,
@@ -401,36 +376,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             "max_seq_len": "max_position_embeddings",
         },
     ),
-    "starcoder2": Architecture(
-        tied=True,
-        qkv_bias=("use_bias", True),
-        out_bias=("use_bias", True),
-        gated=False,
-        mlp_bias=("use_bias", True),
-        norm_bias=True,
-        windows=_all_sliding,
-        defaults={"num_key_value_heads": 2},
-    ),
-    "falcon": Architecture(
-        tied=True,
-        qkv_bias="bias",
-        out_bias="bias",
-        mlp_bias="bias",
-        gated=False,
-        norm_bias=True,
+    "starcoder2": replace(_biased(("use_bias", True)), windows=_all_sliding, defaults={"num_key_value_heads": 2}),
+    "falcon": replace(
+        _biased("bias"),
         rename={**_GPT, "ffn_hidden_size": "intermediate_size", "num_kv_heads": "num_key_value_heads"},
     ),
-    "bert": Architecture(
-        tied=True,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        gated=False,
-        norm_bias=True,
-        causal=False,
-        embedding_norm=True,
-        positions="max_position_embeddings",
-    ),
+    "bert": replace(_biased(True), causal=False, embedding_norm=True, positions="max_position_embeddings"),
     "qwen3_next": Architecture(
         stack=stacks.qwen_next,
         defaults={

@@ -145,7 +145,13 @@ def _qwen_ffn(c: ConfigReader, layer: int) -> Mlp | Moe:
     dense = layer in c.get("mlp_only_layers", default=[]) or (layer + 1) % c.count("decoder_sparse_step", default=1)
     if not experts or dense:
         return Mlp(ffn=c.count("intermediate_size"))
-    shared = c.count("shared_expert_intermediate_size", default=512, minimum=0)
+    return qwen_experts(c, experts, shared=512)
+
+
+def qwen_experts(c: ConfigReader, experts: int, *, shared: int) -> Moe:
+    """Experts, and a gated shared one where it is stated. shared: its width, where the config states none; 0 for
+    none."""
+    shared = c.count("shared_expert_intermediate_size", default=shared, minimum=0)
     return Moe(
         num_experts=experts,
         top_k=c.count("num_experts_per_tok"),

@@ -7,25 +7,24 @@ Reads each file (`evidence.readers`), refuses what contradicts itself, fits the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.errors import UserError, UserErrors
+from mowich.errors import UserError, UserErrors, placed
 from mowich.evidence.fitting import collectives, forward_passes, kernel_times, serving, training
 from mowich.evidence.fitting.choice import UsedPoints, used_of
 from mowich.evidence.fitting.overlay import CONFIRMED, FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
-from mowich.evidence.forward_passes import ForwardCase, read_forward
+from mowich.evidence.forward_passes import read_forward
 from mowich.evidence.readers.read import read_files
 from mowich.evidence.readers.record import MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, check_words
-from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.rows import read_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.requests.calibrate import CalibrateRequest
@@ -36,6 +35,8 @@ UNEXPLAINED = 0.3
 better."""
 
 _Teller = Callable[[str], None]
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +164,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     """Fit the constants that the files identify. setup: what the files do not state, None: as the question says; tell:
     is told what goes on. Raises UserError or UserErrors, each one line with file and line, for files that cannot be
     read and for measurements of which none is usable."""
-    facts, out = asked.facts, asked.out
+    facts = asked.facts
     setup = setup or Setup(
         on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {}
     )
@@ -178,12 +179,10 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     fitted = fitted_facts(found, facts)
     rows = [row for one in choices for row in one.rows]
     points = [point for one in choices for point in one.part.points]
-    shown_name = out.name if out else "my.yaml"
     names = [reading.file for reading in readings]
-    text = overlay_text(fitted, shown_name, names, len(points), facts, rows, found.posterior) if fitted or rows else ""
-    if out is not None and text:
-        write_fitted(out, text, fitted, facts)
+    text = overlay_text(fitted, asked.out, names, len(points), facts, rows, found.posterior)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))
+    written = write_fitted(asked.out, text, fitted, facts)
     return Calibration(
         files=tuple(_counted(reading, points, refused) for reading in readings),
         rows=Rows(_shown(points, before, after, held)),
@@ -196,7 +195,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
         left_out=ErrorSummary.of(held),
         scale=found.solution.scale,
         overlay=text,
-        written=str(out) if out is not None and text else "",
+        written=written,
         warnings=tuple(_warnings(choices, fitted)),
         setup=setup,
         facts_hash=facts.hash(),
@@ -288,88 +287,72 @@ def predictors(readings: Sequence[Reading], facts: Facts, tell: _Teller) -> tupl
 _Found = tuple[Predictor | None, list[RefusedRecord]]
 
 
-def _training(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    rows = [training.row_of_training(_named(record, facts), record.where, facts) for record in records]
-    good: list[tuple[str, Case]] = []
-    refused = []
-    for record, row, case in zip(records, rows, read_cases(rows, facts), strict=True):
-        reason = case if isinstance(case, str) else training.contradiction(case, row)
-        if reason or isinstance(case, str):
-            refused.append(RefusedRecord(where=record.where, reason=reason))
+def _used(
+    records: Sequence[MeasuredRecord],
+    cases: Iterable[C | str],
+    predictor: Callable[[Sequence[tuple[str, C]]], Predictor],
+) -> _Found:
+    """What predicts the records that are cases, None without any, and the others, each with the reason. cases: of each
+    record, or why it is none."""
+    good: list[tuple[str, C]] = []
+    refused: list[RefusedRecord] = []
+    for record, case in zip(records, cases, strict=True):
+        if isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=case))
         else:
             good.append((record.where, case))
-    return (training.TrainingPredictor(good, facts) if good else None), refused
+    return (predictor(good) if good else None), refused
+
+
+def _training(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    rows = [training.row_of_training(_named(record, facts), record.where, facts) for record in records]
+    cases = (
+        case if isinstance(case, str) else training.contradiction(case, row) or case
+        for row, case in zip(rows, read_cases(rows, facts), strict=True)
+    )
+    return _used(records, cases, lambda good: training.TrainingPredictor(good, facts))
 
 
 def _serving(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    rows: list[PublishedRow] = [
-        serving.row_of_serving(_named(record, facts), record.where, facts) for record in records
-    ]
-    good: list[tuple[str, ServingCase]] = []
-    refused = []
-    for record, case in zip(records, read_serving_cases(rows, facts), strict=True):
-        if isinstance(case, str):
-            refused.append(RefusedRecord(where=record.where, reason=case))
-        elif all(metric in case.skip for metric in case.measured):
-            why = next(iter(case.skip.values()), "no metric that is predicted")
-            refused.append(RefusedRecord(where=record.where, reason=why))
-        else:
-            good.append((record.where, case))
-    return (serving.ServingPredictor(good, facts) if good else None), refused
+    rows = [serving.row_of_serving(_named(record, facts), record.where, facts) for record in records]
+    cases = (
+        next(iter(case.skip.values()), "no metric that is predicted")
+        if not isinstance(case, str) and all(metric in case.skip for metric in case.measured)
+        else case
+        for case in read_serving_cases(rows, facts)
+    )
+    return _used(records, cases, lambda good: serving.ServingPredictor(good, facts))
 
 
 def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    good: list[tuple[str, collectives.CollectiveCase]] = []
-    refused: list[RefusedRecord] = []
     systems: dict[tuple[str, int, str, bool], System] = {}
-    for record in records:
+
+    def read(record: MeasuredRecord) -> collectives.CollectiveCase | str:
         try:
-            case = collectives.read_collective(record.cells, facts, systems)
+            return collectives.read_collective(record.cells, facts, systems)
         except UserError as error:
-            raise error if error.where or error.field else _placed(error, record.where) from error
-        if isinstance(case, str):
-            refused.append(RefusedRecord(where=record.where, reason=case))
-        else:
-            good.append((record.where, case))
-    return (collectives.CollectivePredictor(good, facts) if good else None), refused
+            error.where = error.where or (None if error.field else record.where)
+            raise
+
+    return _used(records, map(read, records), lambda good: collectives.CollectivePredictor(good, facts))
 
 
 def _kernels(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    good: list[tuple[str, kernel_times.KernelCase]] = []
-    refused: list[RefusedRecord] = []
-    for record in records:
-        case = kernel_times.read_kernel(record.cells, record.where)
-        if isinstance(case, str):
-            refused.append(RefusedRecord(where=record.where, reason=case))
-        else:
-            good.append((record.where, case))
-    return (kernel_times.KernelPredictor(good, facts) if good else None), refused
+    cases = (kernel_times.read_kernel(record.cells, record.where) for record in records)
+    return _used(records, cases, lambda good: kernel_times.KernelPredictor(good, facts))
 
 
 def _forward(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    good: list[tuple[str, ForwardCase]] = []
-    refused: list[RefusedRecord] = []
     systems: dict[tuple[str, int], System] = {}
-    for record in records:
-        case = read_forward(_named(record, facts), facts, systems)
-        if isinstance(case, str):
-            refused.append(RefusedRecord(where=record.where, reason=case))
-        else:
-            good.append((record.where, case))
-    part = forward_passes.ForwardPredictor(good, facts)
-    return part, refused + part.below
-
-
-def _placed(error: UserError, where: str) -> UserError:
-    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+    cases = (read_forward(_named(record, facts), facts, systems) for record in records)
+    part, refused = _used(records, cases, lambda good: forward_passes.ForwardPredictor(good, facts))
+    return part, refused + (part.below if isinstance(part, forward_passes.ForwardPredictor) else [])
 
 
 def _named(record: MeasuredRecord, facts: Facts) -> Mapping[str, str]:
     """The cells of a record, after its chip is known to be one. Raises UserError with the place."""
-    try:
+    with placed(record.where):
         facts.resolve_system(record.cells["chip"])
-    except UserError as error:
-        raise _placed(error, record.where) from error
     return record.cells
 
 

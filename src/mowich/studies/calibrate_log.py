@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.errors import UserError
@@ -70,7 +71,7 @@ def calibrated(asked: CalibrateRequest, tell: Callable[[str], None] = lambda tex
 def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:
     """Fit the factors to one log. Its scenario says what its engine was, with a trace in its traffic. Raises UserError
     for a log without times, and for a scenario that plays no trace."""
-    facts, out, scenario = asked.facts, asked.out, asked.scenario
+    facts, scenario = asked.facts, asked.scenario
     assert scenario is not None
     if len(asked.files) != 1:
         raise UserError("one log is replayed at a time", field="files", given=len(asked.files), allowed="1")
@@ -103,52 +104,35 @@ def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda 
     halves = slice(None, len(ids) // 2), slice(len(ids) // 2, None)
     theta = _fitted(lambda x: replayed(x).figures(halves[0]), measured.figures(halves[0]))
     before, after = replayed(np.zeros(2)), replayed(theta)
-    points: list[CalibratedPoint] = []
-    logs: dict[str, list[float]] = {"before": [], "after": [], "held": []}
-    for name, half, is_held in zip(("first half", "second half"), halves, (False, True), strict=True):
-        for what, m, b, a in zip(
-            _SHOWN, measured.figures(half), before.figures(half), after.figures(half), strict=True
-        ):
-            point = MeasuredPoint(
-                where=f"{log}, {name}",
-                kind="requests",
-                what=f"{name} of {len(ids)} requests",
-                metric=f"{what}, s",
-                measured=float(m),
-                is_rate=False,
-                machine=named[1],
-                setting=name,
-            )
-            held = float(a) if is_held else None
-            points.append(CalibratedPoint(point=point, before=float(b), after=float(a), left_out=held))
-            logs["before"].append(math.log(b / m))
-            logs["after"].append(math.log(a / m))
-            logs["held"].append(math.log(a / m) if is_held else math.nan)
-    unseen = np.array(logs["held"][len(_SHOWN) :])
-    helps = float(np.abs(unseen).mean()) < float(np.abs(logs["before"][len(_SHOWN) :]).mean())
-    half_width = 1.645 * max(_NOISE, float(np.sqrt((unseen**2).mean())))
+    seen = [np.concatenate([one.figures(half) for half in halves]) for one in (measured, before, after)]
+    logs = [np.array([math.log(x) for x in made / seen[0]]) for made in seen[1:]]
+    is_held = np.repeat([False, True], len(_SHOWN))
+    off_before, off_after = logs
+    unseen = off_after[is_held]
+    helps = float(np.abs(unseen).mean()) < float(np.abs(off_before[is_held]).mean())
+    spread = max(_NOISE, float(np.sqrt((unseen**2).mean())))
     fitted = [
-        _fact(facts, path, value * math.exp(x), half_width)
+        FittedFact.of(facts, path, spread, value=value * math.exp(x), verdict="identified")
         for group, value, x in zip(paths, start, theta, strict=True)
         for path in group
         if helps
     ]
-    text = overlay_text(fitted, out.name if out else "my.yaml", [str(log)], len(points), facts) if fitted else ""
-    if out is not None and text:
-        write_fitted(out, text, fitted, facts)
+    rows = _points(log, len(ids), named[1], seen, is_held)
+    text = overlay_text(fitted, asked.out, [str(log)], len(rows), facts)
+    written = write_fitted(asked.out, text, fitted, facts)
     return Calibration(
         files=(CountedFile(file=str(log), format="log of requests", points=len(ids), refused=0),),
-        rows=Rows(points),
+        rows=Rows(rows),
         refused=(),
         constants=tuple(fitted),
         asked=tuple(path for group in paths for path in group),
         anchors=0,
-        before=ErrorSummary.of(np.array(logs["before"])),
-        after=ErrorSummary.of(np.array(logs["after"])),
-        left_out=ErrorSummary.of(np.array(logs["held"])),
+        before=ErrorSummary.of(off_before),
+        after=ErrorSummary.of(off_after),
+        left_out=ErrorSummary.of(unseen),
         scale=1.0,
         overlay=text,
-        written=str(out) if out is not None and text else "",
+        written=written,
         warnings=() if helps else (WORSE,),
         setup=Setup(model=one.model.name, on=one.system.id, software=one.engine),
         facts_hash=facts.hash(),
@@ -156,26 +140,30 @@ def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda 
     )
 
 
-def _fact(facts: Facts, path: str, value: float, half: float) -> FittedFact:
-    """A factor with the range that the half that was held out leaves it."""
-    fact = facts.fact(path)
-    assert fact.low is not None
-    assert fact.high is not None
-    return FittedFact(
-        path=path,
-        unit=fact.unit,
-        grade=fact.grade or "user",
-        today=facts.number(path),
-        today_low=fact.low,
-        today_high=fact.high,
-        value=value,
-        low=max(fact.low, value * math.exp(-half)),
-        high=min(fact.high, value * math.exp(half)),
-        verdict="identified",
-        others=(),
-        stopped=False,
-        widened=False,
-    )
+def _points(
+    log: Path, requests: int, machine: str, seen: Sequence[Floats], is_held: NDArray[np.bool_]
+) -> list[CalibratedPoint]:
+    """The figures of both halves of a log. seen: as measured, as replayed with today's factors, and with the fitted
+    ones; is_held: whether a figure is of the half that the fit left out."""
+    halves = ["second half" if held else "first half" for held in is_held]
+    return [
+        CalibratedPoint(
+            point=MeasuredPoint(
+                where=f"{log}, {half}",
+                kind="requests",
+                what=f"{half} of {requests} requests",
+                metric=f"{what}, s",
+                measured=float(m),
+                is_rate=False,
+                machine=machine,
+                setting=half,
+            ),
+            before=float(b),
+            after=float(a),
+            left_out=float(a) if held else None,
+        )
+        for half, held, what, m, b, a in zip(halves, is_held, (*_SHOWN, *_SHOWN), *seen, strict=True)
+    ]
 
 
 def _fitted(figures: Callable[[Floats], Floats], measured: Floats) -> Floats:

@@ -7,10 +7,15 @@ differ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from mowich.estimate import Estimate, exact, product_of
 from mowich.facts import Facts
+from mowich.files import shipped_yaml
+from mowich.formula import calculated
 from mowich.models import load_model
 from mowich.requests.jobs import CompareRequest
 from mowich.serving.search import ServeJob
@@ -37,21 +42,9 @@ CLAIM_WEIGHT_B = 1.0
 format."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryBound:
-    """Decoding a model on a system, by bandwidth and memory alone. chips_min: chips that hold the weights and one
-    sequence; tokens_per_s: per chip, of `decode_bound` on `chips`; loss: share of the bandwidth that reads weights;
-    left_at_8: share of the bandwidth that is left for sequences on 8 chips; offset_chips: chips from which that loss is
-    below 10%; bound_ratio: tokens_per_s over the first system's."""
-
-    memory_B: float
-    chips_min: int
-    chips: int
-    tokens_per_s: float
-    loss: float
-    left_at_8: float
-    offset_chips: int
-    bound_ratio: float
+MemoryBound = Mapping[str, float]
+"""Decoding a model on a system, by bandwidth and memory alone: `memory_B`, and the numbers of `bound` in
+`memory_claim.yaml`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,45 +63,48 @@ class MemoryRow(Keyed):
     price_ratio: Estimate
 
 
-def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: float, chips: float) -> float:
-    """Tokens per second and chip of decoding with memory full: (B / k) (1 - W / (n m)).
+@cache
+def memory_lines() -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """`memory_claim.yaml`: part of the table -> number -> its unit, what it is, its formula, and its facts."""
+    found: Mapping[str, Mapping[str, Sequence[str]]] = shipped_yaml(Path(__file__).with_suffix(".yaml"))
+    return found
 
-    A step reads all of the memory, n m bytes at n B bytes/s; (n m - W) / k sequences get a token each. k: bytes of one
-    sequence's keys and values (one token is read once per step for each of them); W: weights; n chips of m bytes and B
-    bytes/s. Weights cost only through W / (n m): more chips buy memory back.
 
-    >>> round(decode_bound(5e12, 1e9, 1e12, 100e9, 20.0), 1)
+def bound_symbols(facts: Facts, name: str, system: str) -> dict[str, float]:
+    """What the formulas of the bound read of a model and a system, bytes and bytes/s. unit_chips: of a scale-up unit,
+    at most `MEMORY_CHIPS`."""
+    model, chip = load_model(name), facts.meta("systems", system)["chip"]
+    return {
+        "weights": model.params * CLAIM_WEIGHT_B,
+        "kv": model.kv_bytes(MEMORY_CONTEXT, CLAIM_WEIGHT_B),
+        "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
+        "memory_B": facts.number(f"chips.{chip}.memory.hbm_usable"),
+        "unit_chips": min(MEMORY_CHIPS, round(facts.number(f"systems.{system}.chips_per_unit"))),
+    }
+
+
+def bound_of(symbols: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of the bound by their formulas. symbols: as of `bound_symbols`; without `first_tokens_per_s` the
+    bound is the first system's.
+
+    >>> known = {"weights": 1e12, "kv": 1e9, "bandwidth": 5e12, "memory_B": 100e9, "unit_chips": 20}
+    >>> round(bound_of(known)["tokens_per_s"], 1)
     2500.0
     """
-    return bandwidth_Bps / kv_B * max(0.0, 1.0 - weights_B / (chips * memory_B))
-
-
-def unit_chips(facts: Facts, system: str) -> int:
-    """Chips of a scale-up unit, at most `MEMORY_CHIPS`."""
-    return min(MEMORY_CHIPS, round(facts.number(f"systems.{system}.chips_per_unit")))
+    known, out = dict(symbols), {"memory_B": symbols["memory_B"]}
+    for name, (unit, _, how) in memory_lines()["bound"].items():
+        value = calculated(how.removeprefix("= "), known.__getitem__)
+        known[name] = out[name] = round(value) if unit == "chips" else value
+        known.setdefault(f"first_{name}", value)
+    return out
 
 
 def memory_bounds(facts: Facts, name: str) -> dict[str, MemoryBound]:
     """System -> the bound of a model on it."""
-    model = load_model(name)
-    weights, kv = model.params * CLAIM_WEIGHT_B, model.kv_bytes(MEMORY_CONTEXT, CLAIM_WEIGHT_B)
     out: dict[str, MemoryBound] = {}
     for system in MEMORY_SYSTEMS:
-        chip = facts.meta("systems", system)["chip"]
-        memory, bandwidth = (facts.number(f"chips.{chip}.memory.{x}") for x in ("hbm_usable", "hbm_bandwidth"))
-        least = max(1, -int(-(weights + kv) // memory))
-        chips = max(least, unit_chips(facts, system))
-        rate = decode_bound(bandwidth, kv, weights, memory, chips)
-        out[system] = MemoryBound(
-            memory_B=memory,
-            chips_min=least,
-            chips=chips,
-            tokens_per_s=rate,
-            loss=weights / (chips * memory),
-            left_at_8=max(0.0, 1.0 - weights / (8.0 * memory)),
-            offset_chips=max(1, -int(-10.0 * weights // memory)),
-            bound_ratio=rate / out[MEMORY_SYSTEMS[0]].tokens_per_s if out else 1.0,
-        )
+        first = {"first_tokens_per_s": out[MEMORY_SYSTEMS[0]]["tokens_per_s"]} if out else {}
+        out[system] = bound_of(bound_symbols(facts, name, system) | first)
     return out
 
 

@@ -232,6 +232,6 @@ def _measured(asked: _Asked, found: MeasuringOffers, made: Sequence[int], file: 
     fitted, posterior = found.fitted(made) if found.fitted is not None else ((), None)
     if not rows and not fitted:
         return words
-    text = overlay_text(fitted, file.name, ["expected results"], len(made), asked.facts, rows, posterior)
+    text = overlay_text(fitted, file, ["expected results"], len(made), asked.facts, rows, posterior)
     write_file(file, text, field="overlay", given=str(file))
     return [*words, "--facts", str(file)]

@@ -191,6 +191,7 @@ class Grid:
 # -----------------------------------------------------------------------------------------------------------------
 _RANGE = re.compile(r"^(.+?)\s*\.\.\s*(.+?)\s*:\s*(x?)\s*([\d.]+)$")
 _END = re.compile(r"^(\$?\s*)([+-]?[\d._]+(?:[eE][+-]?\d+)?)(.*)$")
+_FORM = "64..4096:x2 (times 2), 4 TB/s..6 TB/s:5 (5 values), or values with commas"
 MAX_RANGE = 100_000
 """Values of one range."""
 
@@ -201,31 +202,36 @@ def values_of(text: str) -> list[str]:
     >>> values_of("1,2, 4"), values_of("64..512:x2"), values_of("4 TB/s..5 TB/s:3")
     (['1', '2', '4'], ['64', '128', '256', '512'], ['4 TB/s', '4.5 TB/s', '5 TB/s'])
     """
-    form = "64..4096:x2 (times 2), 4 TB/s..6 TB/s:5 (5 values), or values with commas"
-    if ".." not in text:
-        words = [word.strip() for word in text.split(",")]
-        if not all(words):
-            raise UserError("an empty value", given=text, allowed=form)
-        return words
+    if ".." in text:
+        return _range_of(text)
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UserError("an empty value", given=text, allowed=_FORM)
+    return words
+
+
+def _range_of(text: str) -> list[str]:
+    """Values of a range. Raises UserError for a malformed one, and for none or too many values."""
+    wrong = partial(UserError, given=text, allowed=_FORM)
     match = _RANGE.match(text.strip())
     ends = [_END.match(match[i].strip()) for i in (1, 2)] if match else []
     if match is None or not all(ends) or (ends[0][1], ends[0][3]) != (ends[1][1], ends[1][3]):  # type: ignore[index]
-        raise UserError("not a range", given=text, allowed=form, fix="both ends have the same unit" if match else None)
+        raise wrong("not a range", fix="both ends have the same unit" if match else None)
     first, last = ends
     assert first is not None
     assert last is not None
     try:
         low, high, by = float(first[2]), float(last[2]), float(match[4])
     except ValueError:
-        raise UserError("not a range", given=text, allowed=form) from None
+        raise wrong("not a range") from None
     if not all(map(math.isfinite, (low, high, by))):
-        raise UserError("a number is too large", given=text, allowed=form)
+        raise wrong("a number is too large")
     if match[3]:
         count = math.floor(math.log(high / low) / math.log(by) + 1e-9) + 1 if 0 < low <= high and by > 1 else 0
     else:
         count = int(by) if by == int(by) and (low < high or by == 1) else 0
     if not 1 <= count <= MAX_RANGE:
-        raise UserError("an empty range" if not count else f"more than {MAX_RANGE} values", given=text, allowed=form)
+        raise wrong("an empty range" if not count else f"more than {MAX_RANGE} values")
     if match[3]:
         numbers = [low * by**i for i in range(count)]
     else:

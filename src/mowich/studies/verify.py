@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from mowich.errors import UserError, UserErrors
+from mowich.errors import ProblemList, UserError, UserErrors
 from mowich.estimate import Estimate
 from mowich.evidence.readers.read import read_stated
 from mowich.evidence.readers.record import MeasuredRecord, RefusedRecord
@@ -213,34 +213,36 @@ def _number(cells: Mapping[str, str], name: str) -> float | None:
 
 def measured_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> dict[str, float]:
     """What a record measured, by the names of the row, SI. Rates of devices become those of chips."""
-    cells, out = record.cells, dict[str, float]()
     if forecast.work == "train":
-        batch = _number(cells, "global_batch_seqs") or float(forecast.plan["batch"])
-        seq = _number(cells, "seq_len") or float(forecast.plan["seq"])
-        per_step = batch * seq / (_chips(record, devices_per_chip) or forecast.chips)
-        rate, step = _number(cells, "device_tokens_per_s"), _number(cells, "step_time_s")
-        rate = rate * devices_per_chip if rate else _number(cells, "tokens_per_s_per_chip")
-        if step is None and rate:
-            step = per_step / rate
-        if step:
-            out = {"step_s": step, "tokens_per_s_per_chip": rate or per_step / step}
-        return out
-    for name, column in (("ttft_s", "ttft_ms"), ("tpot_s", "tpot_ms")):
-        value = _number(cells, column)
-        if value is not None:
-            out[name] = value / 1e3
+        return _trained_figures(record, forecast, devices_per_chip)
+    cells = record.cells
+
+    def times(*names: str) -> dict[str, float]:
+        stated = ((name, _number(cells, f"{name}_ms")) for name in names)
+        return {f"{name}_s": value / 1e3 for name, value in stated if value is not None}
+
+    out = times("ttft", "tpot")
     whole, each = _number(cells, "output_tok_s"), _number(cells, "output_tok_s_per_chip")
     if whole or each:
         out["tokens_per_s_per_chip"] = whole / forecast.chips if whole else float(each or 0.0)
-    for share in LOG_PERCENTILES:
-        for what in ("ttft", "tpot"):
-            value = _number(cells, f"{share}_{what}_ms")
-            if value is not None:
-                out[f"{share}_{what}_s"] = value / 1e3
+    out |= times(*(f"{share}_{what}" for share in LOG_PERCENTILES for what in ("ttft", "tpot")))
     if forecast.work == "serve" and "ttft_s" in out:
         mean, median = out.pop("ttft_s"), out.pop("p50_ttft_s", None)
         out = {**({} if median is None else {"ttft_s": median}), **out, "mean_ttft_s": mean}
     return out
+
+
+def _trained_figures(record: MeasuredRecord, forecast: Forecast, devices_per_chip: int) -> dict[str, float]:
+    """The step and the rate of a record of training; the one that it lacks follows from the batch."""
+    cells = record.cells
+    batch = _number(cells, "global_batch_seqs") or float(forecast.plan["batch"])
+    seq = _number(cells, "seq_len") or float(forecast.plan["seq"])
+    per_step = batch * seq / (_chips(record, devices_per_chip) or forecast.chips)
+    rate, step = _number(cells, "device_tokens_per_s"), _number(cells, "step_time_s")
+    rate = rate * devices_per_chip if rate else _number(cells, "tokens_per_s_per_chip")
+    if step is None and rate:
+        step = per_step / rate
+    return {"step_s": step, "tokens_per_s_per_chip": rate or per_step / step} if step else {}
 
 
 LOG_PERCENTILES: Mapping[str, str] = {"p50": "median", "p90": "90th percentile", "p99": "99th percentile"}
@@ -379,27 +381,19 @@ def _records(
     """What logs state, of the work of the forecast, each with the setup beside its file."""
     records: list[tuple[MeasuredRecord, Setup]] = []
     refused: list[RefusedRecord] = []
-    problems: list[UserError] = []
+    problems = ProblemList()
     kind = "training" if forecast.work == "train" else "serving"
     for path in files:
-        try:
+        with problems.watch():
             reading, beside = read_stated(path, name), setup_beside(path)
-        except UserErrors as errors:
-            problems += errors.errors
-            continue
-        except UserError as error:
-            problems.append(error)
-            continue
-        refused += reading.refused
-        other = [record for record in reading.records if record.kind != kind]
-        if other:
-            said = other[0].kind if other[0].kind in ("training", "serving") else f"a {other[0].kind}"
-            problems.append(
-                UserError(f"measures {said}, and the forecast is of {kind}", where=other[0].where, given=reading.format)
-            )
-        records += [(record, beside) for record in reading.records if record.kind == kind]
-    if problems:
-        raise problems[0] if len(problems) == 1 else UserErrors(problems)
+            refused += reading.refused
+            records += [(record, beside) for record in reading.records if record.kind == kind]
+            other = next((record for record in reading.records if record.kind != kind), None)
+            if other is not None:
+                said = other.kind if other.kind in ("training", "serving") else f"a {other.kind}"
+                what = f"measures {said}, and the forecast is of {kind}"
+                raise UserError(what, where=other.where, given=reading.format)
+    problems.stop()
     return records, refused
 
 

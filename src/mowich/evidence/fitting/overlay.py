@@ -120,15 +120,19 @@ def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
 
 def overlay_text(
     fitted: Sequence[FittedFact],
-    name: str,
+    out: Path | None,
     files: Sequence[str],
     points: int,
     facts: Facts,
     rows: Sequence[Anchor] = (),
     posterior: Posterior | None = None,
 ) -> str:
-    """The YAML of an overlay. name: of the file, which `explain` gives as the source; rows: measured rows to add to the
-    shipped rows; posterior: correlations of the constants, None without any."""
+    """The YAML of an overlay, "" where nothing was found. out: the file, which `explain` gives as the source, None for
+    my.yaml; rows: measured rows to add to the shipped rows; posterior: correlations of the constants, None without
+    any."""
+    if not fitted and not rows:
+        return ""
+    name = out.name if out else "my.yaml"
     tree: dict[str, dict[str, dict[str, object]]] = {}
     said = ", ".join(Path(file).name for file in files)
     measured = f"mowich calibrate {said}: {points} measured points"
@@ -206,10 +210,14 @@ def _written(value: float, unit: str) -> str:
     return _Number(f"{value:.6g}") if is_plain_number(unit) else write_value(value, unit)
 
 
-def write_fitted(path: Path, text: str, fitted: Sequence[FittedFact], facts: Facts) -> None:
-    """Write the overlay and read it back like `--facts`. Raises UserError where it cannot be written."""
+def write_fitted(path: Path | None, text: str, fitted: Sequence[FittedFact], facts: Facts) -> str:
+    """Write the overlay where a file is asked for and there is one, and read it back like `--facts`. Returns the file,
+    "" for none. Raises UserError where it cannot be written."""
+    if path is None or not text:
+        return ""
     write_file(path, text, field="overlay", given=str(path))
     known = load_facts([path])
     for one in fitted:
         if abs(known.number(one.path) / one.value - 1.0) > WRITTEN:
             raise AssertionError(f"{one.path} was written as {known.number(one.path)}, not {one.value}")
+    return str(path)

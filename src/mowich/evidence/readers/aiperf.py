@@ -13,15 +13,17 @@ from collections.abc import Mapping, Sequence
 
 from mowich.errors import UserError
 from mowich.evidence.readers.bench import (
+    BenchCells,
     BenchResult,
+    check_latencies,
     json_figure,
-    latencies_wrong,
     looks_like_json,
     read_objects,
     users_kept,
     without_rate,
 )
-from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord, cell, log_figure
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, read_each
+from mowich.evidence.row_checks import RefusedError
 
 _OURS = {"time_to_first_token": "ttft_ms", "inter_token_latency": "tpot_ms", "request_latency": "e2e_ms"}
 """Metric of a request -> column."""
@@ -51,7 +53,7 @@ def _in(units: Mapping[str, float], metrics: AiperfMetrics, name: str, where: st
     return value * units[unit]
 
 
-def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+def _cells(metrics: AiperfMetrics, config: BenchResult, where: str) -> BenchCells:
     """One run. config: the load that it was asked to send; empty where the file does not state it."""
     times = {
         f"{prefix}{column}": _in(_MILLISECONDS, metrics, name, where, statistic)
@@ -61,18 +63,14 @@ def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> Measured
     isl, osl = (_stated(metrics, name, where) for name in ("input_sequence_length", "output_sequence_length"))
     ttft, tpot, whole = (times[column] for column in _OURS.values())
     if not osl or ttft is None or tpot is None:
-        return RefusedRecord(where=where, reason="states no answer that was streamed: no time to the first token")
-    wrong = latencies_wrong(ttft, tpot, whole, osl)
-    if wrong:
-        return RefusedRecord(where=where, reason=wrong)
+        raise RefusedError("states no answer that was streamed: no time to the first token")
+    check_latencies(ttft, tpot, whole, osl)
     made, asked = (_stated(metrics, f"{name}_throughput", where) for name in ("output_token", "request"))
     if made and asked and without_rate(made / asked, osl):
-        return RefusedRecord(
-            where=where, reason=f"{made:g} tokens/s over {asked:g} requests/s is not the {osl:g} tokens of an answer"
-        )
+        raise RefusedError(f"{made:g} tokens/s over {asked:g} requests/s is not the {osl:g} tokens of an answer")
     cap, rate = _load(config, f"{where}, input_config")
     users = users_kept(cap, rate, asked, whole)
-    cells = {
+    return {
         "model": _model(config),
         "mode": "online",
         "isl": cell(None if isl is None else max(1, round(isl))),
@@ -86,7 +84,6 @@ def _record(metrics: AiperfMetrics, config: BenchResult, where: str) -> Measured
         "duration_s": cell(_in(_SECONDS, metrics, "benchmark_duration", where, "avg")),
         **{column: cell(value) for column, value in times.items()},
     }
-    return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
 def _load(config: BenchResult, where: str) -> tuple[float | None, float | None]:
@@ -124,14 +121,14 @@ def _model(config: BenchResult) -> str:
     return ""
 
 
-def _result(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+def _result(data: BenchResult, where: str) -> BenchCells:
     """One result as JSON."""
     if data.get("was_cancelled") is True or data.get("is_complete") is False:
         why = str(data.get("incomplete_reason") or "the run was cancelled before its end")
-        return RefusedRecord(where=where, reason=why)
+        raise RefusedError(why)
     metrics = {name: value for name, value in data.items() if isinstance(value, dict)}
     config = data.get("input_config")
-    return _record(metrics, config if isinstance(config, dict) else {}, where)
+    return _cells(metrics, config if isinstance(config, dict) else {}, where)
 
 
 def read_aiperf(file: str, text: str) -> Reading:
@@ -180,10 +177,7 @@ def read_aiperf_csv(file: str, text: str) -> Reading:
     missing = [key for key in _KEYS if key not in metrics]
     if missing:
         raise UserError(f"not a result of {_NAME}: no {missing[0]}", where=file, allowed=", ".join(_KEYS))
-    found = _record(metrics, {}, file)
-    if isinstance(found, RefusedRecord):
-        return Reading(file=file, format=AIPERF_CSV.name, records=(), refused=(found,))
-    return Reading(file=file, format=AIPERF_CSV.name, records=(found,))
+    return read_each(file, AIPERF_CSV.name, "serving", [(file, metrics)], lambda found, where: _cells(found, {}, where))
 
 
 AIPERF = FileFormat(name="aiperf", says="JSON of AIPerf or GenAI-Perf", looks=looks_like_json(*_KEYS), read=read_aiperf)

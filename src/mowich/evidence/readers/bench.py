@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 
 from mowich.errors import UserError
-from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord, cell, not_of_format
+from mowich.evidence.readers.record import FileFormat, Reading, cell, not_of_format, read_each
+from mowich.evidence.row_checks import RefusedError
 from mowich.evidence.serving_rows import CONCURRENCY_FACTOR
 from mowich.files import parse_json
 
 BenchResult = Mapping[str, object]
+BenchCells = dict[str, str]
 
 _NEAR = 0.03
 """How far two figures of one file that must agree may lie apart, because they are rounded."""
@@ -110,7 +112,7 @@ _SPREAD: Mapping[str, tuple[str, ...]] = {
 tpot: mean of the gaps of one request."""
 
 
-def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | RefusedRecord:
+def _online(data: BenchResult, where: str, engine: str) -> BenchCells:
     """A run of vllm bench serve or of SGLang's bench_serving, which use the same names."""
 
     def of(*names: str) -> float | None:
@@ -119,28 +121,23 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
     done, prompts, outputs = of("completed"), of("total_input_tokens"), of("total_output_tokens")
     seconds, rate, out_rate = of("duration"), of("request_throughput"), of("output_throughput")
     if not done or not prompts or not outputs:
-        return RefusedRecord(where=where, reason="no request was completed")
+        raise RefusedError("no request was completed")
     for what, printed, made in (
         ("request_throughput", rate, done / seconds if seconds else None),
         ("output_throughput", out_rate, outputs / seconds if seconds else None),
     ):
         if _unlike(printed, made):
-            return RefusedRecord(
-                where=where,
-                reason=f"{what} {printed:g} is not what was completed over the duration, {made:.4g}: wrong units",
+            raise RefusedError(
+                f"{what} {printed:g} is not what was completed over the duration, {made:.4g}: wrong units"
             )
     osl = outputs / done
     ttft, tpot, whole = of("mean_ttft_ms"), of("mean_tpot_ms"), of("mean_e2el_ms", "mean_e2e_latency_ms")
-    wrong = latencies_wrong(ttft, tpot, whole, osl)
-    if wrong:
-        return RefusedRecord(where=where, reason=wrong)
+    check_latencies(ttft, tpot, whole, osl)
     sent = None if data.get("request_rate") in ("inf", math.inf) else of("request_rate")
     seen = whole or ((ttft + (osl - 1.0) * tpot) if ttft and tpot else None)
     users = users_kept(of("max_concurrency") or of("concurrency"), sent, rate, seen)
     if not users:
-        return RefusedRecord(
-            where=where, reason="max_concurrency is not stated, and all requests came at once: how many waited?"
-        )
+        raise RefusedError("max_concurrency is not stated, and all requests came at once: how many waited?")
     cells = {
         "model": _text(data, "model_id", "model"),
         "framework": engine or _engine(_text(data, "backend", "endpoint_type")),
@@ -162,22 +159,21 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
     accepted = of("accept_length")
     if accepted and accepted > 1.0:
         cells["spec_decode"] = f"accept length {accepted:g}"
-    return MeasuredRecord(where=where, kind="serving", cells=cells)
+    return cells
 
 
-def latencies_wrong(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> str:
-    """Why the latencies of a run (ms) contradict each other; "" where they do not."""
+def check_latencies(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> None:
+    """Raises RefusedError where the latencies of a run (ms) contradict each other."""
     for what, value in (("time to first token", ttft), ("time per output token", tpot), ("whole request", whole)):
         if value is not None and value < 0.0:
-            return f"the {what} is {value:g} ms"
+            raise RefusedError(f"the {what} is {value:g} ms")
     if ttft and tpot and whole and osl > 1:
         made = ttft + (osl - 1.0) * tpot
         if not 1.0 / _TOGETHER <= made / whole <= _TOGETHER:
-            return (
+            raise RefusedError(
                 f"time to first token {ttft:g} ms + {osl - 1.0:.4g} x time per token {tpot:g} ms is {made:.4g} ms, and"
                 f" the whole request took {whole:g} ms: wrong units"
             )
-    return ""
 
 
 def looks_like_json(*keys: str) -> Callable[[str], bool]:
@@ -186,34 +182,30 @@ def looks_like_json(*keys: str) -> Callable[[str], bool]:
 
 
 def read_objects(
-    file: str,
-    text: str,
-    name: str,
-    keys: tuple[str, ...],
-    one: Callable[[BenchResult, str], MeasuredRecord | RefusedRecord],
+    file: str, text: str, name: str, keys: tuple[str, ...], one: Callable[[BenchResult, str], BenchCells]
 ) -> Reading:
-    records: list[MeasuredRecord] = []
-    refused: list[RefusedRecord] = []
-    for where, data in _objects(file, text):
+    """The results of a file of JSON. keys: what each result has; one: its cells. Raises UserError for a file without
+    results, and for one that is of another program."""
+    found = _objects(file, text)
+    if not found:
+        raise not_of_format(name, file, f"objects with {', '.join(keys)}")
+
+    def cells(data: BenchResult, where: str) -> BenchCells:
         missing = [key for key in keys if key not in data]
         if missing:
             raise UserError(f"not a result of {name}: no {missing[0]}", where=where, allowed=", ".join(keys))
-        found = one(data, where)
-        if isinstance(found, MeasuredRecord):
-            records.append(found)
-        else:
-            refused.append(found)
-    if not records and not refused:
-        raise not_of_format(name, file, f"objects with {', '.join(keys)}")
-    return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
+        return one(data, where)
+
+    return read_each(file, name, "serving", found, cells)
 
 
 _VLLM = ("completed", "total_input_tokens", "total_output_tokens", "mean_ttft_ms", "mean_tpot_ms")
 _SGLANG = (*_VLLM, "mean_e2e_latency_ms")
 
 
-def bench_record(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
-    """One result of vllm bench serve, by the names of its JSON."""
+def bench_cells(data: BenchResult, where: str) -> BenchCells:
+    """The cells of one result of vllm bench serve, by the names of its JSON. Raises RefusedError for a result that
+    contradicts itself."""
     return _online(data, where, "vllm")
 
 
@@ -240,27 +232,23 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+def _inferencex(data: BenchResult, where: str) -> BenchCells:
     """One aggregated result: latencies in seconds, throughput per GPU."""
 
     def of(*names: str) -> float | None:
         return json_figure(data, where, *names)
 
     if str(data.get("disagg", "false")).casefold() == "true":
-        return RefusedRecord(where=where, reason="disaggregated: workers of prefill and decode are not one plan")
+        raise RefusedError("disaggregated: workers of prefill and decode are not one plan")
     ttft, tpot, whole = of("mean_ttft", "median_ttft"), of("mean_tpot", "median_tpot"), of("mean_e2el", "median_e2el")
     speed, each = of("mean_intvty", "median_intvty"), of("output_tput_per_gpu")
     if speed and tpot and not 1.0 / _TOGETHER <= speed * tpot <= _TOGETHER:
-        return RefusedRecord(
-            where=where, reason=f"time per token {tpot:g} s x {speed:g} tokens/s per user is not 1: wrong units"
-        )
+        raise RefusedError(f"time per token {tpot:g} s x {speed:g} tokens/s per user is not 1: wrong units")
     osl = of("osl") or 0.0
-    wrong = latencies_wrong(_ms(ttft), _ms(tpot), _ms(whole), osl)
-    if wrong:
-        return RefusedRecord(where=where, reason=wrong)
+    check_latencies(_ms(ttft), _ms(tpot), _ms(whole), osl)
     tp, ep = of("tp") or 0.0, of("ep", "ep_size")
     attention_dp = str(data.get("dp_attention", "false")).casefold() in ("true", "1")
-    cells = {
+    return {
         "source": "InferenceX",
         "chip": re.split(r"[-_]", _text(data, "hw"))[0],
         "model": _text(data, "model"),
@@ -280,7 +268,6 @@ def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord
         "date": _text(data, "date"),
         **{column: cell(_ms(of(*(n.removesuffix("_ms") for n in names)))) for column, names in _SPREAD.items()},
     }
-    return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
 def read_inferencex(file: str, text: str) -> Reading:
@@ -291,7 +278,7 @@ def read_inferencex(file: str, text: str) -> Reading:
 _LLMPERF = ("num_concurrent_requests", "mean_output_tokens", "results_ttft_s_mean")
 
 
-def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+def _llmperf(data: BenchResult, where: str) -> BenchCells:
     """A summary of llmperf. Its inter-token latency counts the first token too, so the time per output token comes from
     the whole request."""
 
@@ -303,18 +290,13 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     ttft, each = of("results_ttft_s_mean"), of("results_inter_token_latency_s_mean")
     whole = of("results_end_to_end_latency_s_mean") or (each * outputs if each else None)
     if not ttft or not whole or outputs <= 1:
-        return RefusedRecord(where=where, reason="no latency of a whole request, or one token of output only")
-    wrong = latencies_wrong(_ms(ttft), _ms(each), _ms(whole), 0.0)
-    if wrong:
-        return RefusedRecord(where=where, reason=wrong)
+        raise RefusedError("no latency of a whole request, or one token of output only")
+    check_latencies(_ms(ttft), _ms(each), _ms(whole), 0.0)
     if each and not 1.0 / _TOGETHER <= each * outputs / whole <= _TOGETHER:
-        return RefusedRecord(
-            where=where,
-            reason=f"{each:g} s a token x {outputs:g} tokens is not the {whole:g} s of a request: wrong units",
-        )
+        raise RefusedError(f"{each:g} s a token x {outputs:g} tokens is not the {whole:g} s of a request: wrong units")
     if whole <= ttft:
-        return RefusedRecord(where=where, reason=f"a request took {whole:g} s, its first token {ttft:g} s")
-    cells = {
+        raise RefusedError(f"a request took {whole:g} s, its first token {ttft:g} s")
+    return {
         "model": _text(data, "model"),
         "mode": "online",
         "isl": cell(None if prompts is None else round(prompts)),
@@ -332,7 +314,6 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
             for column, name in (("ttft_ms", "ttft_s"), ("e2e_ms", "end_to_end_latency_s"))
         },
     }
-    return MeasuredRecord(where=where, kind="serving", cells=cells)
 
 
 def read_llmperf(file: str, text: str) -> Reading:

@@ -9,16 +9,8 @@ from __future__ import annotations
 import re
 
 from mowich.errors import UserError
-from mowich.evidence.readers.record import (
-    FileFormat,
-    MeasuredRecord,
-    Reading,
-    RefusedRecord,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-)
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
+from mowich.evidence.row_checks import RefusedError
 
 _TESTS = {
     "all_reduce_perf": "all-reduce",
@@ -57,41 +49,36 @@ def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str]
     """The lines below a header of named columns. Of two times or bandwidths of one name the first counts: the
     out-of-place one."""
     columns: list[str] = []
-    records: list[MeasuredRecord] = []
-    refused: list[RefusedRecord] = []
+    found: list[tuple[str, tuple[list[str], list[str]]]] = []
     for number, line in log_lines(text):
-        bare = _PREFIX.sub("", line).strip()
+        where, bare = f"{file}:{number}", _PREFIX.sub("", line).strip()
         if header.match(bare):
             columns = [_plain(word) for word in bare.lstrip("#").split()]
             if "time" not in columns or "size" not in columns:
-                raise UserError("a header without size and time", where=f"{file}:{number}", given=bare)
-            continue
-        words = bare.split()
-        if not columns or not re.match(r"\d+\s+\d+\s", bare):
-            continue
-        where = f"{file}:{number}"
-        if len(words) < len(columns):
-            refused.append(RefusedRecord(where=where, reason=f"{len(words)} columns below a header of {len(columns)}"))
-            continue
-        at = dict(zip(reversed(columns), reversed(words[: len(columns)]), strict=True))  # the first of a name stays
-        size, time_us = log_figure(at["size"], where, "the size"), log_figure(at["time"], where, "the time")
-        if size <= 0 or time_us <= 0:
-            refused.append(
-                RefusedRecord(where=where, reason=f"size {at['size']} and time {at['time']}: nothing to time")
-            )
-            continue
-        cells = {
-            **common,
-            "bytes": cell(size),
-            "time_us": cell(time_us),
-            "algbw_GBps": _checked(at.get("algbw", ""), where, "the algorithm bandwidth"),
-            "busbw_GBps": _checked(at.get("busbw", ""), where, "the bus bandwidth"),
-            "wrong": _checked(at.get("#wrong", "0"), where, "the count of wrong values") or "0",
-        }
-        records.append(MeasuredRecord(where=where, kind="collective", cells=cells))
-    if not columns or not (records or refused):
+                raise UserError("a header without size and time", where=where, given=bare)
+        elif columns and re.match(r"\d+\s+\d+\s", bare):
+            found.append((where, (columns, bare.split())))
+    if not found:
         raise not_of_format(name, file, "a header with size, time, algbw and busbw, and lines of numbers below it")
-    return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
+    return read_each(file, name, "collective", found, lambda line, where: {**common, **_line_cells(line, where)})
+
+
+def _line_cells(line: tuple[list[str], list[str]], where: str) -> dict[str, str]:
+    """The cells of one size. line: the columns of the header, and the words below it."""
+    columns, words = line
+    if len(words) < len(columns):
+        raise RefusedError(f"{len(words)} columns below a header of {len(columns)}")
+    at = dict(zip(reversed(columns), reversed(words[: len(columns)]), strict=True))  # the first of a name stays
+    size, time_us = log_figure(at["size"], where, "the size"), log_figure(at["time"], where, "the time")
+    if size <= 0 or time_us <= 0:
+        raise RefusedError(f"size {at['size']} and time {at['time']}: nothing to time")
+    return {
+        "bytes": cell(size),
+        "time_us": cell(time_us),
+        "algbw_GBps": _checked(at.get("algbw", ""), where, "the algorithm bandwidth"),
+        "busbw_GBps": _checked(at.get("busbw", ""), where, "the bus bandwidth"),
+        "wrong": _checked(at.get("#wrong", "0"), where, "the count of wrong values") or "0",
+    }
 
 
 def _checked(word: str, where: str, what: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mowich.errors import UserError, UserErrors, unknown
+from mowich.errors import ProblemList, UserError, unknown
 from mowich.evidence.readers import aiperf, bench, collective_tests, forward_passes, server_logs, tables, training_logs
 from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
@@ -67,35 +67,18 @@ def read_stated(path: Path, name: str | None = None) -> Reading:
 def _filled(reading: Reading, path: Path, setup: Setup) -> Reading:
     """A reading, completed from the setup file and the options."""
     setup = setup_beside(path).over(setup)
-    records: list[MeasuredRecord] = []
-    refused = list(reading.refused)
-    problems: list[UserError] = []
-    for record in reading.records:
-        try:
-            found = with_setup(record, setup)
-        except UserError as error:
-            problems.append(error)
-            break  # the same is missing in every line of a file
-        if isinstance(found, RefusedRecord):
-            refused.append(found)
-        else:
-            records.append(found)
-    if problems:
-        raise problems[0]
-    return replace(reading, records=tuple(records), refused=tuple(refused))
+    found = [with_setup(record, setup) for record in reading.records]
+    refused = [one for one in found if isinstance(one, RefusedRecord)]
+    records = tuple(one for one in found if isinstance(one, MeasuredRecord))
+    return replace(reading, records=records, refused=(*reading.refused, *refused))
 
 
 def read_files(paths: Sequence[Path], setup: Setup, name: str | None = None) -> list[Reading]:
     """The readings of all files; all their mistakes are reported at once."""
     out: list[Reading] = []
-    problems: list[UserError] = []
+    problems = ProblemList()
     for path in paths:
-        try:
+        with problems.watch():
             out.append(read_measurements(path, setup, name))
-        except UserErrors as errors:
-            problems += errors.errors
-        except UserError as error:
-            problems.append(error)
-    if problems:
-        raise problems[0] if len(problems) == 1 else UserErrors(problems)
+    problems.stop()
     return out

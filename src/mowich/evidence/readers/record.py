@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mowich.errors import UserError
+from mowich.evidence.row_checks import RefusedError
 
 RecordKind = Literal["training", "serving", "collective", "kernel", "forward"]
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,26 @@ class FileFormat:
     says: str
     looks: Callable[[str], bool]
     read: Callable[[str, str], Reading]
+
+
+def read_each(
+    file: str,
+    name: str,
+    kind: RecordKind,
+    found: Iterable[tuple[str, D]],
+    cells: Callable[[D, str], Mapping[str, str]],
+) -> Reading:
+    """The reading of a file from its measurements. name: of the format; found: (place, what stands there); cells: the
+    cells of one, from what stands there and its place. It raises RefusedError for a measurement that contradicts
+    itself."""
+    records: list[MeasuredRecord] = []
+    refused: list[RefusedRecord] = []
+    for where, data in found:
+        try:
+            records.append(MeasuredRecord(where=where, kind=kind, cells=cells(data, where)))
+        except RefusedError as error:
+            refused.append(RefusedRecord(where=where, reason=str(error)))
+    return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
 
 
 def log_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -11,17 +11,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from mowich.errors import UserError
-from mowich.evidence.readers.bench import bench_record
-from mowich.evidence.readers.record import (
-    FileFormat,
-    MeasuredRecord,
-    Reading,
-    RefusedRecord,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-)
+from mowich.evidence.readers.bench import bench_cells
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
+from mowich.evidence.row_checks import RefusedError
 
 _TITLE = re.compile(r"=+ Serving Benchmark Result =+")
 _ROWS: Mapping[str, str] = {
@@ -57,19 +49,15 @@ def read_bench_table(file: str, text: str) -> Reading:
             found[-1][1][_ROWS[row["name"]]] = log_figure(row["value"], f"{file}:{number}", row["name"])
     if not found:
         raise not_of_format("vllm bench", file, "a table under 'Serving Benchmark Result'")
-    records: list[MeasuredRecord] = []
-    refused: list[RefusedRecord] = []
-    for number, data in found:
-        where = f"{file}:{number}"
-        missing = [name for name, key in _ROWS.items() if key in _NEEDED and key not in data]
-        if missing:
-            raise UserError(f"a table of vllm bench serve without {missing[0]}", where=where)
-        one = bench_record(data, where)
-        if isinstance(one, MeasuredRecord):
-            records.append(one)
-        else:
-            refused.append(one)
-    return Reading(file=file, format=VLLM_TABLE.name, records=tuple(records), refused=tuple(refused))
+    return read_each(file, VLLM_TABLE.name, "serving", ((f"{file}:{n}", data) for n, data in found), _table_cells)
+
+
+def _table_cells(data: Mapping[str, object], where: str) -> Mapping[str, str]:
+    """The cells of one table. Raises UserError for a table without its main rows."""
+    missing = [name for name, key in _ROWS.items() if key in _NEEDED and key not in data]
+    if missing:
+        raise UserError(f"a table of vllm bench serve without {missing[0]}", where=where)
+    return bench_cells(data, where)
 
 
 _STATS = re.compile(
@@ -98,6 +86,14 @@ def read_server(file: str, text: str) -> Reading:
             lines.setdefault(m["engine"] or "", []).append((number, m))
     if not lines:
         raise not_of_format("vllm server", file, "lines with 'Avg generation throughput: ... Running: ...'")
+    where = f"{file}:{max(found[-1][0] for found in lines.values())}"
+    return read_each(
+        file, VLLM_SERVER.name, "serving", [(where, lines)], lambda lines, _: {**_load(file, lines), **_stated(text)}
+    )
+
+
+def _load(file: str, lines: Mapping[str, Sequence[tuple[int, re.Match[str]]]]) -> dict[str, str]:
+    """The cells of the full load of all engines. lines: engine -> its lines."""
     made = users = 0.0
     for found in lines.values():
         steady = _full(found)
@@ -106,20 +102,15 @@ def read_server(file: str, text: str) -> Reading:
             for name in ("made", "running", "waiting")
         )
         made, users = made + rate, users + running + waiting
-    where = f"{file}:{max(found[-1][0] for found in lines.values())}"
     if made <= 0.0 or users < 1.0:
-        idle = RefusedRecord(where=where, reason="no token was generated under a load")
-        return Reading(file=file, format=VLLM_SERVER.name, records=(), refused=(idle,))
-    cells = {
+        raise RefusedError("no token was generated under a load")
+    return {
         "model": "",
         "framework": "vllm",
         "mode": "online",
         "concurrency": cell(round(users)),
         "output_tok_s": cell(made),
-        **_stated(text),
     }
-    record = MeasuredRecord(where=where, kind="serving", cells=cells)
-    return Reading(file=file, format=VLLM_SERVER.name, records=(record,))
 
 
 def _full(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:

@@ -9,19 +9,11 @@ torchtitan's mesh and batch); the user gives the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from mowich.evidence.readers.record import (
-    FileFormat,
-    MeasuredRecord,
-    Reading,
-    RefusedRecord,
-    cell,
-    log_figure,
-    log_lines,
-    not_of_format,
-)
+from mowich.evidence.readers.record import FileFormat, Reading, cell, log_figure, log_lines, not_of_format, read_each
+from mowich.evidence.row_checks import RefusedError
 
 _WARM_UP = 3
 """The logged steps are cut into this many parts, and the first part (at least one of several steps) is left out."""
@@ -60,20 +52,29 @@ _NEAR = 0.05
 """How far two figures of a log that must agree may lie apart."""
 
 
-def _settled(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:
-    """The lines after the warm-up."""
-    skipped = max(1, len(found) // _WARM_UP) if len(found) > 1 else 0
-    return found[skipped:]
+_Steps = Sequence[tuple[int, re.Match[str]]]
+"""(number, match) of lines of steps."""
 
 
-def _steps(file: str, text: str, pattern: re.Pattern[str], name: str, wanted: str) -> list[tuple[int, re.Match[str]]]:
+def _run(
+    file: str,
+    text: str,
+    pattern: re.Pattern[str],
+    kind: FileFormat,
+    says: tuple[str, str],
+    cells: Callable[[str, str, _Steps], Mapping[str, str]],
+) -> Reading:
+    """One run. pattern: of the line of a step; says: (program, what its log would hold); cells: of the file, its text
+    and the steps after the warm-up."""
     found = [(number, m) for number, line in log_lines(text) if (m := pattern.search(line))]
     if not found:
-        raise not_of_format(name, file, wanted)
-    return found
+        raise not_of_format(says[0], file, says[1])
+    settled = found[max(1, len(found) // _WARM_UP) if len(found) > 1 else 0 :]
+    where = f"{file}:{settled[-1][0]}"
+    return read_each(file, kind.name, "training", [(where, settled)], lambda steps, _: cells(file, text, steps))
 
 
-def _middle(found: Sequence[tuple[int, re.Match[str]]], group: str, file: str) -> float | None:
+def _middle(found: _Steps, group: str, file: str) -> float | None:
     values = [log_figure(m[group], f"{file}:{n}", group) for n, m in found if m[group]]
     return median(values) if values else None
 
@@ -85,13 +86,6 @@ def _words(text: str, pattern: re.Pattern[str]) -> dict[str, str]:
 
 def _blank() -> dict[str, str]:
     return {"chip": "", "model_name": "", "seq_len": "", "precision": "", "global_batch_seqs": "", "TP": "", "PP": ""}
-
-
-def _one(file: str, name: str, line: int, cells: Mapping[str, str], refused: str = "") -> Reading:
-    where = f"{file}:{line}"
-    if refused:
-        return Reading(file=file, format=name, records=(), refused=(RefusedRecord(where=where, reason=refused),))
-    return Reading(file=file, format=name, records=(MeasuredRecord(where=where, kind="training", cells=cells),))
 
 
 def _last(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
@@ -127,16 +121,17 @@ def _titan_plan(text: str) -> dict[str, str]:
 def read_torchtitan(file: str, text: str) -> Reading:
     """One run: its tokens per second and device, with the plan that its log states. On Trainium a device is a logical
     core, so rates become those of a chip where the system is known."""
-    found = _settled(_steps(file, text, _TITAN, "torchtitan", "lines with step: ... tps: ... as torchtitan logs them"))
+    says = "torchtitan", "lines with step: ... tps: ... as torchtitan logs them"
+    return _run(file, text, _TITAN, TORCHTITAN, says, _titan_cells)
+
+
+def _titan_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
     tps, tflops, mfu = (_middle(found, group, file) for group in ("tps", "tflops", "mfu"))
-    line = found[-1][0]
     if mfu is not None and mfu > 100.0:
-        return _one(
-            file, "torchtitan", line, {}, f"an MFU of {mfu:g}% is above 100%: another chip's peak, or wrong units"
-        )
+        raise RefusedError(f"an MFU of {mfu:g}% is above 100%: another chip's peak, or wrong units")
     if not tps:
-        return _one(file, "torchtitan", line, {}, "no token was trained")
-    cells = {
+        raise RefusedError("no token was trained")
+    return {
         **_blank(),
         **_titan_plan(text),
         "stack": "pytorch-fsdp",
@@ -145,7 +140,6 @@ def read_torchtitan(file: str, text: str) -> Reading:
         "primary_metric": "tokens_per_s_per_chip",
         "flop_convention": "torchtitan: 6 N + attention without causal halving",
     }
-    return _one(file, "torchtitan", line, cells)
 
 
 _MEGATRON_ARGUMENTS: Mapping[str, str] = {
@@ -164,11 +158,14 @@ _MEGATRON_ARGUMENTS: Mapping[str, str] = {
 
 def read_megatron(file: str, text: str) -> Reading:
     """One run: its seconds per iteration, with the plan that its list of arguments states."""
-    wanted = "lines with 'elapsed time per iteration (ms)' as Megatron-LM logs them"
-    found = _settled(_steps(file, text, _MEGATRON, "Megatron-LM", wanted))
-    ms, line = _middle(found, "ms", file), found[-1][0]
+    says = "Megatron-LM", "lines with 'elapsed time per iteration (ms)' as Megatron-LM logs them"
+    return _run(file, text, _MEGATRON, MEGATRON, says, _megatron_cells)
+
+
+def _megatron_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
+    ms = _middle(found, "ms", file)
     if not ms:
-        return _one(file, "megatron", line, {}, "an iteration took no time")
+        raise RefusedError("an iteration took no time")
     said = _words(text, _ARGUMENT)
     cells = {**_blank(), "stack": "megatron", "primary_metric": "step_time_s", "step_time_s": cell(ms / 1e3)}
     cells |= {column: said[name] for name, column in _MEGATRON_ARGUMENTS.items() if said.get(name, "None") != "None"}
@@ -184,33 +181,31 @@ def read_megatron(file: str, text: str) -> Reading:
     virtual = said.get("virtual_pipeline_model_parallel_size")
     if virtual and virtual != "None":
         cells["VPP"] = virtual
-    last = next(text_ for n, text_ in log_lines(text) if n == line)
+    last = next(line for n, line in log_lines(text) if n == found[-1][0])
     batch = re.search(r"global batch size:\s*(\d+)", last)
     if batch:
         stated = cells["global_batch_seqs"]
         if stated and stated != batch[1]:
-            return _one(
-                file,
-                "megatron",
-                line,
-                {},
-                f"global batch size {batch[1]}, and the arguments say {stated}: still ramping up",
-            )
+            raise RefusedError(f"global batch size {batch[1]}, and the arguments say {stated}: still ramping up")
         cells["global_batch_seqs"] = batch[1]
     tflops = re.search(r"throughput per GPU \(TFLOP/s/GPU\):\s*([\d.]+)", last)
     if tflops:
         cells["tflops_per_chip"] = tflops[1]
         cells["flop_convention"] = "Megatron-LM: 3 x forward, causal attention not halved"
-    return _one(file, "megatron", line, cells)
+    return cells
 
 
 def read_maxtext(file: str, text: str) -> Reading:
     """One run: its seconds per step, or its tokens per second and device, with the plan that its parameters state."""
-    found = _settled(_steps(file, text, _MAXTEXT, "MaxText", "lines with 'completed step: N, seconds: ...'"))
-    seconds, tps = _middle(found, "s", file), _middle(found, "tps", file)
-    line, said = found[-1][0], _words(text, _PARAMETER)
+    return _run(
+        file, text, _MAXTEXT, MAXTEXT, ("MaxText", "lines with 'completed step: N, seconds: ...'"), _maxtext_cells
+    )
+
+
+def _maxtext_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
+    seconds, tps, said = _middle(found, "s", file), _middle(found, "tps", file), _words(text, _PARAMETER)
     if not seconds:
-        return _one(file, "maxtext", line, {}, "a step took no time")
+        raise RefusedError("a step took no time")
     seq, each = said.get("max_target_length", ""), said.get("per_device_batch_size", "")
     length, share = (
         log_figure(word, f"{file}: {name}", "the value") if word else 0.0
@@ -219,16 +214,12 @@ def read_maxtext(file: str, text: str) -> Reading:
     if tps and length and share:
         made = length * share
         if abs(tps * seconds / made - 1.0) > _NEAR:
-            return _one(
-                file,
-                "maxtext",
-                line,
-                {},
+            raise RefusedError(
                 f"{seconds:g} s x {tps:g} tokens/s/device is {tps * seconds:.4g} tokens, and a step has {made:g} a"
-                " device: wrong units",
+                " device: wrong units"
             )
     if not tps and not (seq and each):
-        return _one(file, "maxtext", line, {}, "a time per step says nothing without Tokens/s/device or the batch")
+        raise RefusedError("a time per step says nothing without Tokens/s/device or the batch")
     tensor = _product(said, "tensor_parallelism")
     cells = {
         **_blank(),
@@ -243,7 +234,7 @@ def read_maxtext(file: str, text: str) -> Reading:
     devices = re.search(r"Num_devices:\s*(\d+)", text)
     if devices:
         cells["devices"] = devices[1]
-    return _one(file, "maxtext", line, cells)
+    return cells
 
 
 def _product(said: Mapping[str, str], what: str) -> float | None:

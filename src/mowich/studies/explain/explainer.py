@@ -8,7 +8,7 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -139,22 +139,9 @@ class Explainer:
         inside = self._inside_of_estimate(path, sensitivity)
         if inside is not None:
             return replace(inside, warnings=tuple(warnings))
-        node = tree.at(self.result, path)
         name = tree.name_of(self.result, path)
         if path[0] == "inputs":
-            if not tree.is_number(node):
-                raise UserError(f"'{name}' is not a number")
-            return Explanation(
-                metric=name,
-                title=name,
-                says="an input of the result",
-                formula="",
-                words="as given, or the default of the verb",
-                kind="lookup",
-                inputs={},
-                estimate=Estimate(value=node, unit="1", grade="user"),
-                warnings=tuple(warnings),
-            )
+            return self._input(path, name, warnings)
         rule = self.rule(path)
         if rule is None:
             raise UserError(f"nothing is known of '{name}'", fix="this is a gap of mowich: please report it")
@@ -168,15 +155,7 @@ class Explainer:
                 "its scenario or file is not here: facts and sensitivities are left out; run explain where the result"
                 " was made"
             )
-        if tree.is_estimate(node):
-            estimate, parts = Estimate.from_dict(node), node.get("breakdown") or {}
-        elif isinstance(node, Mapping):
-            parts = {k: float(v) for k, v in node.items()}
-            estimate = Estimate(value=float_sum(parts.values()), unit=rule.unit, grade="")
-        else:
-            holder = tree.at(self.result, path[:-1])
-            reason = holder.get("reason") if node is None and isinstance(holder, Mapping) else None
-            estimate, parts = Estimate(value=node, unit=rule.unit, grade="", reason=reason), {}
+        estimate, parts = self._stated(path, rule.unit)
         inputs, units, behind = self._put_in(rule, path, source, notes)
         found = self._facts(rule, notes, behind, path)
         moves: tuple[Move, ...] = ()
@@ -185,14 +164,9 @@ class Explainer:
             for m in moves:
                 found.setdefault(m.fact.path, m.fact)
         if not estimate.grade and found:
-            estimate = replace(
-                estimate,
-                grade=(
-                    worst_grade(f.grade for f in found.values())
-                    if any(f.grade and f.grade in GRADES for f in found.values())
-                    else "user"
-                ),
-            )
+            is_graded = any(f.grade and f.grade in GRADES for f in found.values())
+            grade = worst_grade(f.grade for f in found.values()) if is_graded else "user"
+            estimate = replace(estimate, grade=grade)
         title = source.title if source is not None and source.title else ""
         return Explanation(
             metric=name,
@@ -212,6 +186,36 @@ class Explainer:
             held=source.held.get(path[len(source.at) :][:1], "") if source is not None else "",
         )
 
+    def _input(self, path: ResultPath, name: str, warnings: Sequence[str]) -> Explanation:
+        """A number that the question stated."""
+        node = tree.at(self.result, path)
+        if not tree.is_number(node):
+            raise UserError(f"'{name}' is not a number")
+        return Explanation(
+            metric=name,
+            title=name,
+            says="an input of the result",
+            formula="",
+            words="as given, or the default of the verb",
+            kind="lookup",
+            inputs={},
+            estimate=Estimate(value=node, unit="1", grade="user"),
+            warnings=tuple(warnings),
+        )
+
+    def _stated(self, path: ResultPath, unit: str) -> tuple[Estimate, Mapping[str, float]]:
+        """(the number at a path as the result has it, its parts). unit: of a number that is no estimate; an object is
+        the sum of its parts."""
+        node = tree.at(self.result, path)
+        if tree.is_estimate(node):
+            return Estimate.from_dict(node), node.get("breakdown") or {}
+        if isinstance(node, Mapping):
+            parts = {k: float(v) for k, v in node.items()}
+            return Estimate(value=float_sum(parts.values()), unit=unit, grade=""), parts
+        holder = tree.at(self.result, path[:-1])
+        reason = holder.get("reason") if node is None and isinstance(holder, Mapping) else None
+        return Estimate(value=node, unit=unit, grade="", reason=reason), {}
+
     def _short(self, path: ResultPath, source: Source | None) -> str:
         words = [str(p) for p in path[len(source.at) if source else 0 :] if p != "breakdown"]
         return ".".join(words)
@@ -223,34 +227,26 @@ class Explainer:
                 whole = self.at(path[:-i], sensitivity=sensitivity)
                 if word == "value":
                     return whole
-                name, value = tree.name_of(self.result, path), tree.at(self.result, path)
                 if word == "coverage":
-                    return replace(
-                        whole,
-                        metric=name,
-                        says=f"share of the number that rests on this kind of cost: {path[-1]}",
-                        formula="",
-                        words="cost of this kind / all, by what its constants come from",
-                        kind="inside",
-                        inputs={},
-                        estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade),
-                        parts={},
+                    unit, says = "1", f"share of the number that rests on this kind of cost: {path[-1]}"
+                    words = "cost of this kind / all, by what its constants come from"
+                else:
+                    unit, says = whole.estimate.unit, f"{word} end of the 90% predictive interval of: {whole.says}"
+                    words = (
+                        f"value x exp({'-' if word == 'low' else '+'} sqrt(sum of squares of ln changes by each ranged"
+                        " fact, and of the error of the fit)), the same in log odds for goodput, or percentiles of"
+                        " draws; exact where nothing is uncertain"
                     )
-                sign = "-" if word == "low" else "+"
                 return replace(
                     whole,
-                    metric=name,
-                    says=f"{word} end of the 90% predictive interval of: {whole.says}",
-                    inputs={},
-                    parts={},
+                    metric=tree.name_of(self.result, path),
+                    says=says,
                     formula="",
-                    words=(
-                        f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of"
-                        " the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is"
-                        " uncertain"
-                    ),
+                    words=words,
                     kind="inside",
-                    estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade),
+                    inputs={},
+                    estimate=Estimate(value=tree.at(self.result, path), unit=unit, grade=whole.estimate.grade),
+                    parts={},
                 )
         return None
 
@@ -311,10 +307,9 @@ class Explainer:
             return str(here["unit"])
         if first == "result":
             return self._unit_at(tuple(rest))
-        for i in range(len(path) - 1, -1, -1):
-            scope = tree.at(self.result, path[:i])
-            if isinstance(scope, Mapping) and not isinstance(scope.get(first), str | None):
-                return self._unit_at((*path[:i], first, *rest))
+        beside = self._beside(first, path)
+        if beside is not None:
+            return self._unit_at((*beside, *rest))
         if first in self._symbols_of(source):
             return METRIC_UNITS.get(first, "")
         for term in reversed(notes.terms.values()):
@@ -323,6 +318,14 @@ class Explainer:
             if first in term.inputs:
                 return term.units.get(first, METRIC_UNITS.get(first, ""))
         return METRIC_UNITS.get(first, "")
+
+    def _beside(self, name: str, path: ResultPath) -> ResultPath | None:
+        """The path of a name next to the number at `path`, or else further out; None where the result has none."""
+        for i in range(len(path) - 1, -1, -1):
+            scope = tree.at(self.result, path[:i])
+            if isinstance(scope, Mapping) and not isinstance(scope.get(name), str | None):
+                return *path[:i], name
+        return None
 
     def _unit_at(self, path: ResultPath) -> str:
         """The unit of the number at a path; of a list or an object, the unit of its numbers."""
@@ -367,10 +370,9 @@ class Explainer:
             return here["breakdown"]
         if name == "result":
             return self.result
-        for i in range(len(path) - 1, -1, -1):
-            scope = tree.at(self.result, path[:i])
-            if isinstance(scope, Mapping) and not isinstance(scope.get(name), str | None):
-                return scope[name]
+        beside = self._beside(name, path)
+        if beside is not None:
+            return tree.at(self.result, beside)
         if name in (symbols := self._symbols_of(source)):
             return symbols[name]
         for term in reversed(notes.terms.values()):
@@ -425,46 +427,47 @@ class Explainer:
         key = path[len(source.at) :]
         known = self.facts_of(path)
         watched = Watched(known)
-        made_now = source.numbers(watched, key)
-        now = made_now.get(key)
+        made = source.numbers(watched, key)
+        now = made.get(key)
         if now is None and isinstance(tree.at(self.result, path), Mapping):
-            now = _sum_of(made_now, key)
+            now = _sum_of(made, key)
         if not now:
             return ()
         if abs(now / value - 1.0) > 1e-6 and not source.is_slow:
             self._warn_if_changed(value, now, warnings)
 
-        def change(path_: str, to: float) -> float | None:
-            try:
-                made = self._at_end(source, known, key, path_, to)
-            except (UserError, ZeroDivisionError, OverflowError):
-                return None
-            new = made.get(key)
-            if new is None:
-                new = _sum_of(made, key)
-            return None if new is None else new / now - 1.0
-
-        def moved(fact: Fact, low: float, high: float) -> Move:
-            at_low, at_high = ((change(fact.path, end) or 0.0) if end != fact.value else 0.0 for end in (low, high))
-            return Move(fact=fact, low=low, high=high, at_low=at_low, at_high=at_high)
-
-        def sizes(moves: Iterable[Move]) -> list[Move]:
+        def sizes(ends: Iterable[tuple[Fact, float, float]]) -> list[Move]:
+            moves = (self._moved(source, known, key, now, *one) for one in ends)
             return sorted((m for m in moves if m.size > LEAST), key=lambda m: -m.size)[:SHOWN_MOVES]
 
         read = [f for f in watched.read.values() if isinstance(f.value, float) and f.value]
         wide = _wide(read, found if source.is_slow else None)
-        ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
+        ranged = sizes((f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
         if (ranged and found) or source.is_slow:
             return tuple(
                 replace(m, flips=self._winner_at(m, path)) if i < _FLIPS and winners else m
                 for i, m in enumerate(ranged)
             )
-        others_ = sizes(
-            moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE)
-            for f in read
-            if (f.low == f.high or is_fitted(f)) and not _is_count(f)
-        )
-        return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
+        nudged = sizes((f, value, value * NUDGE) for f, value in _exact(read))
+        return (*ranged, *nudged[: SHOWN_MOVES - len(ranged)])
+
+    def _moved(
+        self, source: Source, known: Facts, key: ResultPath, now: float, fact: Fact, low: float, high: float
+    ) -> Move:
+        """What moving one fact to either end changes a number by, over what it is now; 0 where the number cannot be
+        made again."""
+
+        def change(to: float) -> float:
+            if to == fact.value:
+                return 0.0
+            try:
+                made = self._at_end(source, known, key, fact.path, to)
+            except (UserError, ZeroDivisionError, OverflowError):
+                return 0.0
+            new = made[key] if made.get(key) is not None else _sum_of(made, key)
+            return 0.0 if new is None else new / now - 1.0
+
+        return Move(fact=fact, low=low, high=high, at_low=change(low), at_high=change(high))
 
     def _warn_if_changed(self, value: float, now: float, warnings: list[str]) -> None:
         """Warn where a number, made again from the same facts, differs from the result."""
@@ -602,11 +605,6 @@ def is_fitted(fact: Fact) -> bool:
     return fact.path.startswith(("devices.", "training.", "serving.")) and fact.grade == "C"
 
 
-def _is_count(fact: Fact) -> bool:
-    """Whether a fact counts things, and cannot be moved by a per cent."""
-    return fact.unit == "" and float(fact.value or 0.0) == round(float(fact.value or 0.0))
-
-
 def _sum_of(made: Mapping[ResultPath, float], key: ResultPath) -> float | None:
     """The sum of what lies below a path."""
     below = [v for k, v in made.items() if k[: len(key)] == key and len(k) == len(key) + 1]
@@ -639,3 +637,13 @@ def _wide(read: Sequence[Fact], named: Mapping[str, Fact] | None) -> list[Fact]:
         return wide
     widest = sorted(wide, key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30))
     return [f for f in widest if f.path in named][:SLOW_MOVES]
+
+
+def _exact(read: Sequence[Fact]) -> Iterator[tuple[Fact, float]]:
+    """(fact, its value) of the facts without a range of their own, but for counts: these cannot be moved by a per
+    cent."""
+    for fact in read:
+        value = float(fact.value or 0.0)
+        is_count = fact.unit == "" and value == round(value)
+        if (fact.low == fact.high or is_fitted(fact)) and not is_count:
+            yield fact, value

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.estimate import Notes, told
@@ -26,7 +26,7 @@ from mowich.models.model import Model, Moe
 from mowich.progress import steps
 from mowich.requests.rooms.claims import ClaimsRequest
 from mowich.shown import AnswerList, Keyed, Result
-from mowich.studies import serving_claims
+from mowich.studies import memory_claim, serving_claims
 from mowich.studies.explain.rules.rule import R
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
@@ -317,11 +317,9 @@ class ClaimStudy(AnswerList[Claim]):
     KEYS = "facts_hash verdicts claims=rows memory inputs.word=word?"
 
     def __init__(self, rows: Sequence[Claim], facts: Facts, *, word: str | None = None) -> None:
-        from mowich.studies.memory_claim import memory_table
-
         super().__init__(rows)
         self.facts_hash, self.word = facts.hash(), word
-        self.memory = memory_table(facts) if any(c.topic == "memory" for c in rows) else []
+        self.memory = memory_claim.memory_table(facts) if any(c.topic == "memory" for c in rows) else []
         self.verdicts = {v: sum(c.verdict == v for c in rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)}
 
 
@@ -409,21 +407,21 @@ def answer(asked: ClaimsRequest) -> ClaimStudy:
 
 IS_SLOW = True
 
+_SIDES = {
+    "published": "what was claimed",
+    "derived": "the claim derived again",
+    "low": "least that the ranges of its facts allow",
+    "high": "most that the ranges of its facts allow",
+}
+"""Side of a claim -> what it is."""
+
 RULES = (
     R("verdicts *", "claims", "claims with this verdict", "count: counted"),
-    R("claims * published_value", "1", "what was claimed", "lookup: as published"),
-    R("claims * derived", "1", "the claim derived again", "terms: the formula of the claim, below"),
-    R(
-        "claims * low",
-        "1",
-        "least that the ranges of its facts allow",
-        "search: the formula at every corner of the ranges of its facts",
-    ),
-    R(
-        "claims * high",
-        "1",
-        "most that the ranges of its facts allow",
-        "search: the formula at every corner of the ranges of its facts",
+    R("claims * published_value", "1", _SIDES["published"], "lookup: as published"),
+    R("claims * derived", "1", _SIDES["derived"], "terms: the formula of the claim, below"),
+    *(
+        R(f"claims * {end}", "1", _SIDES[end], "search: the formula at every corner of the ranges of its facts")
+        for end in ("low", "high")
     ),
     *(
         R(
@@ -433,65 +431,13 @@ RULES = (
             "terms: the claim over or times the chips of a unit",
         )
         for per, one in (("per_chip", "one chip"), ("per_unit", "a unit of chips"))
-        for side, what in (
-            ("published", "what was claimed"),
-            ("derived", "the claim derived again"),
-            ("low", "least that the ranges of its facts allow"),
-            ("high", "most that the ranges of its facts allow"),
-        )
+        for side, what in _SIDES.items()
     ),
     R("claims * unit_chips *", "chips", "chips of a unit, the new machine first", "lookup: as published"),
-    R("memory * context", "tokens", "tokens of a sequence", "table: a line of the table"),
-    R(
-        "memory * memory_B",
-        "B",
-        "memory of a chip that a program may use",
-        "lookup: as published or measured",
-        "chips.{chip}.memory.hbm_usable",
-    ),
-    R(
-        "memory * chips_min",
-        "chips",
-        "chips that hold the weights and one sequence",
-        "= max(1, ceil((weights + kv) / memory_B))",
-    ),
-    R(
-        "memory * chips",
-        "chips",
-        "chips that the rate is given for",
-        "= max(chips_min, unit_chips)",
-    ),
-    R(
-        "memory * tokens_per_s",
-        "1/s",
-        "decoding rate of a chip with memory full, bound by bandwidth",
-        "= bandwidth / kv * max(0, 1 - weights / (chips * memory_B))",
-    ),
-    R("memory * loss", "1", "share of the bandwidth that reads weights", "= weights / (chips * memory_B)"),
-    R(
-        "memory * left_at_8",
-        "1",
-        "share of the bandwidth left for sequences on 8 chips",
-        "= max(0, 1 - weights / (8 * memory_B))",
-    ),
-    R(
-        "memory * offset_chips",
-        "chips",
-        "chips from which that loss is below 10%",
-        "= max(1, ceil(10 * weights / memory_B))",
-    ),
-    R("memory * bound_ratio", "1", "the bound over the first system's", "= tokens_per_s / first_tokens_per_s"),
-    R(
-        "memory * planned_tokens_per_s",
-        "1/s",
-        "served tokens per second and chip of the best plan",
-        "search: the plan that mowich compare --serve finds; explain its result for the parts",
-    ),
-    R(
-        "memory * price_ratio",
-        "1",
-        "price per chip over the first system's at which a planned token costs the same",
-        "= planned_tokens_per_s / first_planned_tokens_per_s",
+    *(
+        R(f"memory * {name}", *said)
+        for numbers in memory_claim.memory_lines().values()
+        for name, said in numbers.items()
     ),
 )
 """What each number is."""
@@ -554,27 +500,18 @@ def _claim_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
 
 def _memory_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """A line of the table of what memory per chip costs."""
-    from mowich.studies import memory_claim
+    name, system = row["model"], row["system"]
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         """The bound alone: what moves a planned figure is explained from the answer of the comparison itself."""
-        return {
-            (k,): float(v) for k, v in asdict(memory_claim.memory_bounds(known, row["model"])[row["system"]]).items()
-        }
+        return {(k,): float(v) for k, v in memory_claim.memory_bounds(known, name)[system].items()}
 
-    chip, model = facts.meta("systems", row["system"])["chip"], load_model(row["model"])
-    first = next(r for r in result["memory"] if r["model"] == row["model"])
+    first = next(r for r in result["memory"] if r["model"] == name)
 
     def symbols(known: Facts) -> dict[str, float]:
-        return {
-            "weights": model.params * memory_claim.CLAIM_WEIGHT_B,
-            "kv": model.kv_bytes(row["context"], memory_claim.CLAIM_WEIGHT_B),
-            "bandwidth": known.number(f"chips.{chip}.memory.hbm_bandwidth"),
-            "memory_B": known.number(f"chips.{chip}.memory.hbm_usable"),
-            "unit_chips": memory_claim.unit_chips(known, row["system"]),
+        return memory_claim.bound_symbols(known, name, system) | {
             "first_tokens_per_s": first["tokens_per_s"],
             "first_planned_tokens_per_s": first["planned_tokens_per_s"]["value"],
         }
 
-    title = f"{row['model']}, {row['context']} tokens, {row['system']}"
-    return Source(at=at, numbers=numbers, symbols=symbols, title=title)
+    return Source(at=at, numbers=numbers, symbols=symbols, title=f"{name}, {row['context']} tokens, {system}")

@@ -117,12 +117,11 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("rows * memory high", "B", "high end of its 90% range", MEMORY_RANGE),
         R("rows * memory ratio", "1", "predicted over measured bytes", "= predicted / measured"),
         R("rows * memory abs_error", "1", "error, alike for more and less", "= max(ratio, 1 / ratio) - 1"),
-        *under("summary all", SUMMARY),
-        *under("summary memory", SUMMARY),
-        *under("summary fully_specified", SUMMARY),
-        *under("summary fits_memory", SUMMARY),
-        *under("summary does_not_fit_memory", SUMMARY),
-        *under("summary * *", SUMMARY),
+        *(
+            rule
+            for group in ("all", "memory", "fully_specified", "fits_memory", "does_not_fit_memory", "* *")
+            for rule in under(f"summary {group}", SUMMARY)
+        ),
     ),
     "mowich/verify@1": (
         R("of chips", "chips", "chips of the row that was run", "lookup: read from the result"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mowich.fleets.problem import GOAL_UNITS, WORK_GOALS
 from mowich.fleets.supply import SUPPLY_ENDS
@@ -20,51 +21,45 @@ _MADE: Mapping[str, str] = {
 
 def _of_goal(goal: str) -> tuple[Rule, ...]:
     """Rules of the numbers that are in the unit of the first goal."""
-    unit, most, when = GOAL_UNITS[goal], goal in WORK_GOALS, ("goal", goal)
+    unit, most = GOAL_UNITS[goal], goal in WORK_GOALS
     gains, best = ("adds", "most") if most else ("saves", "least")
-    return (
+    rules = (
         R(
             "objective",
             unit,
             f"{goal} of the plan over the horizon",
             f"search: {_MADE[goal]}; the {best} by the integer programme",
-            when=when,
         ),
-        R("bound", unit, "no plan is better", "search: best bound of the branch and bound", when=when),
+        R("bound", unit, "no plan is better", "search: best bound of the branch and bound"),
         R(
             "gap",
             "1",
             "how far the plan may be from the best possible",
             "= (bound - objective) / objective" if most else "= (objective - bound) / objective",
-            when=when,
         ),
         R(
             "binding * shadow_price",
             unit,
             f"what one more unit of the constraint {gains} (a demand: one per cent less)",
             "search: dual value of the linear relaxation",
-            when=when,
         ),
         R(
             "single_vendor * objective",
             unit,
             f"{goal} of the best plan on this stack alone",
             "search: the same programme without the other stacks",
-            when=when,
         ),
         R(
             "single_vendor * over",
             "1",
             "how much worse that is than the mixed plan",
             "= 1 - objective / result.objective" if most else "= objective / result.objective - 1",
-            when=when,
         ),
         R(
             "robust objective *",
             unit,
             f"{goal} of the best plan: 5%, median, 95% over the draws that have a plan",
             "table: percentiles over the optimum of each draw",
-            when=when,
         ),
         *(
             R(
@@ -72,25 +67,20 @@ def _of_goal(goal: str) -> tuple[Rule, ...]:
                 unit,
                 f"{goal} of the plan with the supply of facts at this place of its range, fractions of units allowed",
                 "search: the linear relaxation with that supply",
-                when=when,
             )
             for end in SUPPLY_ENDS
         ),
-        R(
-            "what_if objective_before",
-            unit,
-            f"{goal} without the system",
-            "search: the programme without it, relaxed",
-            when=when,
-        ),
-        R(
-            "what_if objective_after",
-            unit,
-            f"{goal} with the system",
-            "search: the programme with it, relaxed",
-            when=when,
+        *(
+            R(
+                f"what_if objective_{when}",
+                unit,
+                f"{goal} {side} the system",
+                f"search: the programme {side} it, relaxed",
+            )
+            for when, side in (("before", "without"), ("after", "with"))
         ),
     )
+    return tuple(replace(rule, when=("goal", goal)) for rule in rules)
 
 
 FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {

@@ -19,6 +19,12 @@ NEAREST_RULES = (
     ),
     R("measured nearest * *", "1", "an amount of a measured row", "lookup: read from the measured rows"),
 )
+_WAITS = {
+    "ttft_s": "mean time to the first token",
+    "tpot_s": "mean time per output token",
+    "p99_ttft_s": "99th percentile of the time to the first token",
+    "p99_tpot_s": "99th percentile of the time per output token",
+}
 RANDOM_ARRIVALS = [
     R("share", "1", "share of the plan's rate at which requests arrive", "lookup: random_arrivals.ARRIVING"),
     R(
@@ -29,14 +35,25 @@ RANDOM_ARRIVALS = [
     ),
     *(
         R(name, "s", f"{what} under Poisson arrivals", "simulation: as the command of the row gives it")
-        for name, what in (
-            ("ttft_s", "mean time to the first token"),
-            ("tpot_s", "mean time per output token"),
-            ("p99_ttft_s", "99th percentile of the time to the first token"),
-            ("p99_tpot_s", "99th percentile of the time per output token"),
-        )
+        for name, what in _WAITS.items()
     ),
 ]
+_WORKERS = (
+    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
+    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
+)
+_METERED = R(
+    "J_per_token",
+    "J/token",
+    "energy at the meter of an output token",
+    "simulation: sum over systems of pue x power x chips x (busy + idle share x idle) / output tokens",
+)
+_CHIP_HOURS = R(
+    "chip_hours",
+    "chip-h",
+    "chip-hours that were paid for",
+    "simulation: replicas from order to leave x their chips",
+)
 SERVE_ROW = [
     SET_OF_POINT,
     R("isl", "tokens", "tokens of a prompt", "lookup: as the sweep says"),
@@ -78,8 +95,7 @@ SERVE_ROW = [
         "search: of a ladder of batches and the gaps beside its best, the one with the most tokens per second and chip"
         " within the limits (mowich help theory-serving)",
     ),
-    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
-    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
+    *_WORKERS,
     R(
         "replicas *",
         "workers",
@@ -213,8 +229,7 @@ _SESSIONS = [
 ]
 
 _RATE_ROW = [
-    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
-    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
+    *_WORKERS,
     R(
         "replicas *",
         "workers",
@@ -238,12 +253,7 @@ _RATE_ROW = [
     R("chips_of *", "chips", "chips that the workers on a system use", "count: devices of its workers, in whole chips"),
     *(
         R(name, "s", f"{what}, over the requests that are counted", "simulation: as `mowich traffic` gives it")
-        for name, what in (
-            ("ttft_s", "mean time to the first token"),
-            ("tpot_s", "mean time per output token"),
-            ("p99_ttft_s", "99th percentile of the time to the first token"),
-            ("p99_tpot_s", "99th percentile of the time per output token"),
-        )
+        for name, what in _WAITS.items()
     ),
     R("requests_per_s", "1/s", "requests answered per second", "simulation: completed requests / makespan"),
     R("in_flight", "requests", "requests inside, on average", "simulation: time of all requests / makespan"),
@@ -262,33 +272,18 @@ _RATE_ROW = [
         "cost of a million output tokens at this load",
         "= usd_per_h / 3600 / (tokens_per_s_per_chip * chips_used) * 1e6",
     ),
-    R(
-        "J_per_token",
-        "J/token",
-        "energy at the meter of an output token",
-        "simulation: sum over systems of pue x power x chips x (busy + idle share x idle) / output tokens",
-    ),
+    _METERED,
 ]
 
 _PLAYED = (
     R("goodput_frac", "1", "share of the requests within every limit", "simulation: counted in that play"),
-    R(
-        "chip_hours",
-        "chip-h",
-        "chip-hours that were paid for",
-        "simulation: replicas from order to leave x their chips",
-    ),
+    _CHIP_HOURS,
     R("usd", "USD", "price of these chip-hours", "inside: chip-hours of each system x its price"),
 )
 """Rules of a load that was played under a scaling rule."""
 
 _SCALING = (
-    R(
-        "chip_hours",
-        "chip-h",
-        "chip-hours that were paid for",
-        "simulation: replicas from order to leave x their chips",
-    ),
+    _CHIP_HOURS,
     R("usd_per_day", "USD/day", "price of a day at the mean of the chips that were there", "inside: usd_per_h x 24"),
     R("scale_downs", "1", "replicas that autoscaling sent away", "simulation: counted"),
     R("start_s", "s", "from the order of a replica to its first request", "inside: sum of its parts"),
@@ -446,12 +441,7 @@ SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
             "= pue * power * (utilisation + idle_share * (1 - utilisation)) / tokens_per_s_per_chip",
             when=("is_mixed", False),
         ),
-        R(
-            "J_per_token",
-            "J/token",
-            "energy at the meter of an output token",
-            "simulation: sum over systems of pue x power x chips x (busy + idle share x idle) / output tokens",
-        ),
+        _METERED,
         R(
             "usd_per_mtok",
             "USD/Mtok",
