@@ -295,7 +295,7 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
     known = ("accepted", "accepted_by_position", "published", "acceptance")
     ways = [key for key in known if node.raw(key) is not None]
     if len(ways) > 1:
-        node.problem(ways[1], f"{ways[0]} already says what is accepted", given=node.raw(ways[1]), fix="leave one out")
+        node.wrong(ways[1], f"{ways[0]} already says what is accepted", fix="leave one out")
     by_position = _by_position(node)
     tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED)) if "tokens" in node else None
     if "published" in node:
@@ -315,17 +315,14 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
             small = Draft(model=draft, tokens=by_position.drafts, acceptance=None, kept=by_position.accept)
             return Speculation(draft=small, words=by_position.words)
         return Speculation(draft=Draft(model=draft, tokens=tokens or 1, acceptance=acceptance))
-    for key in ("tokens", "acceptance"):
-        if key in node:
-            node.problem(key, "needs a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
+    node.refuse("needs a draft model", "tokens", "acceptance", fix="draft: llama-3.1-8b")
     return by_position or Speculation(accept=node.parsed("accepted", job_fields.ACCEPT.parse))
 
 
 def _by_position(node: Node) -> Speculation | None:
     """What is accepted at each position of a draft; None where it is not stated."""
     if "accepted_by_position" not in node:
-        if "positions" in node:
-            node.problem("positions", "goes with accepted_by_position", given=node.raw("positions"), fix="leave it out")
+        node.refuse("goes with accepted_by_position", "positions")
         return None
     shares, positions = node.raw("accepted_by_position"), node.text("positions", POSITIONS[0], allowed=POSITIONS)
     try:
@@ -343,8 +340,7 @@ def _published(node: Node, tokens: int | None, facts: Facts) -> Speculation:
     node.need("tokens")
     tables = published_tables(facts)
     name = node.text("published", "", allowed=sorted(tables))
-    if "draft" in node:
-        node.problem("draft", "is in the published table", given=node.raw("draft"), fix="leave it out")
+    node.refuse("is in the published table", "draft")
     if not name or tokens is None:
         return Speculation()
     lengths = tables[name]
@@ -494,7 +490,7 @@ def _tiering(node: Node, *, has_cache: bool) -> AskedTiering | None:
     if "cache_tiers" not in node:
         return None
     if node.raw("host_blocks"):
-        node.problem("host_blocks", "is the host tier too", given=node.raw("host_blocks"), fix="leave it out")
+        node.refuse("is the host tier too", "host_blocks")
     if not has_cache:
         node.problem("cache_tiers", "needs a prefix cache", fix="prefix_cache: true")
     return read_tiering(node.node("cache_tiers"))
