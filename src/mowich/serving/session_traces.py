@@ -248,13 +248,47 @@ def _with_answers(calls: list[SessionCall], block: int) -> list[SessionCall]:
 
 @dataclass(slots=True)
 class _Turns:
-    """The turns of one session so far. said: what was said, where lines hold what is added."""
+    """The turns of one session so far. last_s: when the last one came, or ended; said: what was said, where lines hold
+    what is added."""
 
     name: str
-    at_s: float
-    last_s: float
+    at_s: float = 0.0
+    last_s: float = 0.0
     calls: list[SessionCall] = field(default_factory=list)
     said: Context | None = None
+
+    def add(
+        self,
+        prompt: int,
+        output: int,
+        pause_s: float = 0.0,
+        *,
+        hashes: tuple[int, ...] = (),
+        later: tuple[int, ...] = (),
+        at_s: float = 0.0,
+        name: str | None = None,
+    ) -> None:
+        """A turn, so long after the answer of the one before it."""
+        n = len(self.calls)
+        after, name = ((n - 1, pause_s),) if n else (), f"{self.name}.{n}" if name is None else name
+        self.calls.append(
+            SessionCall(prompt=prompt, output=output, hashes=hashes, later=later, after=after, at_s=at_s, name=name)
+        )
+
+    def grow(
+        self, said: Context, more: int, output: int, pause_s: float, *, at_s: float = 0.0, name: str | None = None
+    ) -> None:
+        """A turn that adds tokens to what was said before it. said: before the first."""
+        asked = (self.said or said).grown(more)
+        self.said = asked.grown(output)
+        later = self.said.names[len(asked.names) :]
+        self.add(asked.tokens, output, pause_s, hashes=asked.names, later=later, at_s=at_s, name=name)
+
+    def session(self, block: int = 0) -> CallSession:
+        """block: to name the blocks of answers by the prompts that repeat them (0: they have their names)."""
+        return CallSession(
+            calls=_with_answers(self.calls, block) if block else self.calls, name=self.name, at_s=self.at_s
+        )
 
 
 def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
@@ -278,30 +312,15 @@ def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
         elif at is not None and at < turns.last_s:
             raise UserError("times go back in a session", where=reader.where(line, "timestamp"), given=row["timestamp"])
         turns.last_s = turns.last_s if at is None else at
-        n = len(turns.calls)
-        later: tuple[int, ...] = ()
+        at_s = 0.0 if at is None or delay is not None else at - turns.at_s
+        title = str(row["request_id"]) if "request_id" in row else None
         if reader.deltas:
-            said = turns.said or Context(SessionBlocks(len(by_name), reader.block))
-            asked = said.grown(prompt)
-            turns.said = asked.grown(output)
-            prompt, hashes, later = asked.tokens, asked.names, turns.said.names[len(asked.names) :]
+            empty = Context(SessionBlocks(len(by_name), reader.block))
+            turns.grow(empty, prompt, output, delay or 0.0, at_s=at_s, name=title)
         else:
             hashes = reader.hashes(row, line, "hash_ids", MOONCAKE_BLOCK, prompt, None)
-        turns.calls.append(
-            SessionCall(
-                prompt=prompt,
-                output=output,
-                hashes=hashes,
-                later=later,
-                after=((n - 1, delay or 0.0),) if n else (),
-                at_s=0.0 if at is None or delay is not None else at - turns.at_s,
-                name=str(row.get("request_id", f"{turns.name}.{n}")),
-            )
-        )
-    return [
-        CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s)
-        for one in by_name.values()
-    ]
+            turns.add(prompt, output, delay or 0.0, hashes=hashes, at_s=at_s, name=title)
+    return [one.session(reader.block) for one in by_name.values()]
 
 
 def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
@@ -317,11 +336,9 @@ def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
             raise UserError("missing Timestamp", where=reader.where(line))
         key = str(row["Session ID"]).strip() or f"line {line}"
         turns = by_name.setdefault(key, _Turns(key, at, at))
-        n = len(turns.calls)
-        after = ((n - 1, max(0.0, at - turns.last_s)),) if n else ()
-        turns.calls.append(SessionCall(prompt=prompt, output=output, after=after, name=f"{key}.{n}"))
+        turns.add(prompt, output, max(0.0, at - turns.last_s))
         turns.last_s = at + (took or 0.0)
-    return [CallSession(calls=one.calls, name=one.name, at_s=one.at_s) for one in by_name.values()]
+    return [one.session() for one in by_name.values()]
 
 
 def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
@@ -344,14 +361,14 @@ def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
             after: tuple[tuple[int, float], ...] = ((before, 0.0),)
         else:
             tree, after = len(trees), ()
-            trees.append(_Turns(chat, moment, moment))
+            trees.append(_Turns(chat, moment))
         turns = trees[tree]
         of[chat] = tree, len(turns.calls)
         hashes = reader.hashes(row, line, "hash_ids", BAILIAN_BLOCK, prompt, None)
         turns.calls.append(
             SessionCall(prompt=prompt, output=output, hashes=hashes, after=after, at_s=moment - turns.at_s, name=chat)
         )
-    return [CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s) for one in trees]
+    return [one.session(reader.block) for one in trees]
 
 
 def _sub_requests(reader: _Reader, lines: _Lines) -> list[CallSession]:
@@ -360,31 +377,20 @@ def _sub_requests(reader: _Reader, lines: _Lines) -> list[CallSession]:
     out = []
     for line, row in lines:
         at = reader.seconds(row, line, "arrival_time_ns", 1e-9) or 0.0
-        name = str(row.get("session_id", f"line {line}"))
-        calls: list[SessionCall] = []
-        pause = 0.0
+        turns, pause = _Turns(str(row.get("session_id", f"line {line}")), at), 0.0
         inner = reader.rows(row, line, "sub_requests") if "sub_requests" in row else (row,)
         if not inner:
             raise UserError("a session without a request", where=reader.where(line, "sub_requests"))
-        for n, one in enumerate(inner):
+        for one in inner:
             prompt = reader.tokens(one, line, "input_toks")
             output = reader.tokens(one, line, "output_toks", least=0)
             ids = _ids(reader, one, line, "input_tok_ids", prompt)
             said = (*ids, *_ids(reader, one, line, "output_tok_ids", output)) if ids else ()
             names = reader.names(said, reader.block, len(said) // reader.block, None)
             whole = len(ids) // reader.block
-            calls.append(
-                SessionCall(
-                    prompt=prompt,
-                    output=output,
-                    hashes=names[:whole],
-                    later=names[whole:],
-                    after=((n - 1, pause),) if n else (),
-                    name=f"{name}.{n}",
-                )
-            )
+            turns.add(prompt, output, pause, hashes=names[:whole], later=names[whole:])
             pause = reader.pause(one, line, 1e-9, "tool_duration_ns") or 0.0
-        out.append(CallSession(calls=calls, name=name, at_s=at))
+        out.append(turns.session())
     return out
 
 
@@ -404,7 +410,6 @@ def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
     it takes; a last answer."""
     out: list[CallSession] = []
     for line, row in lines:
-        said = Context(SessionBlocks(len(out), reader.block))
         columns = ("assistant_response_length", "tool_call_output_length", "tool_call_latency")
         lists = []
         for column in columns:
@@ -419,33 +424,26 @@ def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
                 given=", ".join(str(len(one)) for one in lists),
             )
         more, pause = reader.tokens(row, line, "input_prompt_length"), 0.0
-        calls: list[SessionCall] = []
+        turns, empty = _Turns(str(len(out))), Context(SessionBlocks(len(out), reader.block))
         answers = [*lists[0], row.get("final_assistant_response_length")]
         for n, answer in enumerate(answers):
             output = reader.tokens({columns[0]: answer}, line, columns[0], least=0)
-            asked = said.grown(more)
-            said = asked.grown(output)
-            after = ((n - 1, pause),) if n else ()
-            later = said.names[len(asked.names) :]
-            calls.append(
-                SessionCall(
-                    prompt=asked.tokens,
-                    output=output,
-                    hashes=asked.names,
-                    later=later,
-                    after=after,
-                    name=f"{len(out)}.{n}",
-                )
-            )
+            turns.grow(empty, more, output, pause)
             if n < len(lists[1]):
                 more = max(0, token_count(lists[1][n], reader.where(line, columns[1]), least=0))
                 pause = reader.pause({columns[2]: lists[2][n]}, line, 1.0, columns[2]) or 0.0
-        out.append(CallSession(calls=calls, name=str(len(out))))
+        out.append(turns.session())
     return out
 
 
 # graphs of requests
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+_Nodes = Mapping[str, tuple[int, _Row]]
+"""Requests by name: line, row."""
+_Waits = Mapping[str, list[tuple[str, float, bool]]]
+"""What each waits for: (request, seconds after it, whether after its start)."""
 
 
 def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
@@ -468,28 +466,31 @@ def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
     members: dict[str, list[str]] = {}
     for name in order:
         members.setdefault(play[name], []).append(name)
-    out = []
-    for title, names in members.items():
-        place = {name: i for i, name in enumerate(names)}
-        begins = [
-            reader.first_seconds(row, line, "not_before_ms", "timestamp") or 0.0
-            for line, row in (nodes[name] for name in names)
-        ]
-        start = min(s for s, name in zip(begins, names, strict=True) if not edges[name])
-        calls = []
-        for name, begin in zip(names, begins, strict=True):
-            line, row = nodes[name]
-            prompt = reader.tokens(row, line, "input_length", "input_tokens")
-            output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
-            ended = tuple((place[other], s) for other, s, starts in edges[name] if not starts)
-            asked = tuple((place[other], s) for other, s, starts in edges[name] if starts)
-            hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
-            at = max(0.0, begin - start)
-            calls.append(
-                SessionCall(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
-            )
-        out.append(CallSession(calls=_with_answers(calls, reader.block), name=title, at_s=start))
-    return out
+    return [_graph(reader, title, names, nodes, edges, block, local) for title, names in members.items()]
+
+
+def _graph(
+    reader: _Reader, title: str, names: Sequence[str], nodes: _Nodes, edges: _Waits, block: int, local: bool
+) -> CallSession:
+    """The session of requests in their order. local: hashes mean something in it alone."""
+    place = {name: i for i, name in enumerate(names)}
+    begins = [
+        reader.first_seconds(row, line, "not_before_ms", "timestamp") or 0.0
+        for line, row in (nodes[name] for name in names)
+    ]
+    start = min(s for s, name in zip(begins, names, strict=True) if not edges[name])
+    calls = []
+    for name, begin in zip(names, begins, strict=True):
+        line, row = nodes[name]
+        prompt = reader.tokens(row, line, "input_length", "input_tokens")
+        output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
+        ended, asked = (tuple((place[o], s) for o, s, starts in edges[name] if starts == of) for of in (False, True))
+        hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
+        at = max(0.0, begin - start)
+        calls.append(
+            SessionCall(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
+        )
+    return CallSession(calls=_with_answers(calls, reader.block), name=title, at_s=start)
 
 
 def _dependencies(reader: _Reader, line: int, row: _Row, known: Mapping[str, object]) -> list[tuple[str, float, bool]]:
@@ -520,7 +521,7 @@ def _dependencies(reader: _Reader, line: int, row: _Row, known: Mapping[str, obj
     return out
 
 
-def _plays(nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]) -> dict[str, str]:
+def _plays(nodes: _Nodes, edges: _Waits) -> dict[str, str]:
     """The session of each request: its play_id, and that of all that it waits for."""
     of = {name: name for name in nodes}
 
@@ -541,9 +542,7 @@ def _plays(nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple
     return {name: root(name) for name in nodes}
 
 
-def _in_order(
-    reader: _Reader, nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]
-) -> list[str]:
+def _in_order(reader: _Reader, nodes: _Nodes, edges: _Waits) -> list[str]:
     """Requests, each behind those that it waits for. Raises UserError where they wait for one another in a circle."""
     left = {name: len(edges[name]) for name in nodes}
     behind: dict[str, list[str]] = {name: [] for name in nodes}
