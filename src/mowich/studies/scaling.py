@@ -97,14 +97,14 @@ def scaling(
         made = step_outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
         return Size(
             batch_scale=grown,
-            usd_per_mtok=made.usd_per_mtok.value,
+            usd_per_mtok=made["usd_per_mtok"].value,
             chips=chips,
             used=used,
             plan=best.plan,
             step_s=step_s,
             goodput=goodput.value,
             binds=binds(best, by),
-            days=made.days.value,
+            days=made["days"].value,
         )
 
     tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})

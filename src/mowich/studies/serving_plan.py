@@ -25,7 +25,6 @@ from mowich.models.model import Model
 from mowich.plans import preference
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, WeightFormat, one_of, stated_plan
-from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
@@ -35,7 +34,7 @@ from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.hit_curve import HitCurve
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
-from mowich.shown import Rows, Shown
+from mowich.shown import Rows
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
@@ -43,10 +42,9 @@ from mowich.studies.breakeven import with_breakeven
 from mowich.studies.footing import PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
-from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
-from mowich.studies.system_row import SystemRow
+from mowich.studies.system_row import SearchedRows, SystemRow
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
 from mowich.studies.yearly import with_year
 from mowich.sums import float_sum
@@ -102,10 +100,10 @@ class ServeRow(SystemRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeResult(Shown):
+class ServeResult(SearchedRows[ServeRow]):
     """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
-    batch) that were evaluated; evaluated: points, and pairs of prefill and decode workers; seconds: processor time
-    taken, not in `to_dict`; notes: warnings that no row has.
+    batch) that were evaluated; evaluated: points, and pairs of prefill and decode workers; seconds: of the processor;
+    notes: warnings that no row has.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -121,17 +119,8 @@ class ServeResult(Shown):
     KEYS = "inputs facts_hash evaluated points feasible complete rows warnings"
     complete: ClassVar[bool] = True
 
-    inputs: Mapping[str, object]
-    facts_hash: str
-    evaluated: int
     points: int
-    feasible: int
-    seconds: float
-    rows: Rows[ServeRow]
     front: tuple[ServeRow, ...] = ()
-    warnings: tuple[str, ...] = ()
-    preferred: Preferred | None = None
-    compromise: Compromise | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -413,16 +402,13 @@ def _row(d: Deployment, f: Found, ask: ServeAsk, got: SearchResult, *, light: bo
         tpot_s=tpot,
         tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"),
         tokens_per_s_per_user=tpot.inverse(1.0, "1/s"),
-        usd_per_mtok=cost.usd_per_mtok,
-        J_per_token=cost.J_per_token,
+        **cost,
         memory_B=memory,
         memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
         distance=distance,
         nearest=() if light else nearest,
-        price_label=cost.price_label,
         cached_frac=None if job.cached_by is None else f.cached,
-        power_basis=cost.power_basis,
         unstated=unstated,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )

@@ -317,7 +317,7 @@ class ServedRow:
             step_s=exact(1.0 / served.tokens_per_s, "s"),
             tokens=1.0,
         )
-        each = {"usd_per_mtok": cost.usd_per_mtok, "J_per_token": cost.J_per_token}
+        each = {"usd_per_mtok": cost["usd_per_mtok"], "J_per_token": cost["J_per_token"]}
         out |= {(name,): e.value for name, e in each.items() if e.value is not None}
         for name in METRIC_OF_BREAKEVEN:
             even = self.break_even(name, served.tokens_per_s, known)

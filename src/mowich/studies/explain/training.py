@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -163,7 +163,7 @@ class _Row:
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip
         }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        found = {f.name: e for f in fields(made) if isinstance(e := getattr(made, f.name), Estimate)}
+        found = {name: e for name, e in made.items() if isinstance(e, Estimate)}
         if goodput.value:
             speed = exact(step.tokens * self.job.fill / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
