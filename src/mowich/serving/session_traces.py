@@ -18,13 +18,21 @@ from __future__ import annotations
 import csv
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.files import open_lines
-from mowich.serving.arrivals import LOG_LIMIT, json_line, moment_s, token_count
+from mowich.serving.arrivals import (
+    LOG_LIMIT,
+    TraceLines,
+    csv_lines,
+    json_line,
+    json_lines,
+    moment_s,
+    token_count,
+)
 from mowich.serving.sessions import CallSession, Context, Edges, SessionBlocks, SessionCall
 
 LONGEST_LINE = 256_000_000
@@ -124,9 +132,6 @@ class _Reader:
         return tuple(out)
 
 
-_Lines = Iterator[tuple[int, _Row]]
-
-
 @dataclass(frozen=True, slots=True)
 class SessionForm:
     """A format: its name, the columns by which its first line is known, how it is read, and whether it says when
@@ -134,7 +139,7 @@ class SessionForm:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[[_Reader, _Lines], list[CallSession]]
+    read: Callable[[_Reader, TraceLines], list[CallSession]]
     has_moments: bool = True
 
 
@@ -173,8 +178,12 @@ def read_sessions(
     reader = _Reader(path, block, deltas)
     with open_lines(path) as file:
         first = file.readline(LONGEST_LINE)
-        lines = _json_lines if first.lstrip().startswith("{") else _csv_lines
-        found = form.read(reader, lines(first, file, path))
+        is_one = not first.rstrip().endswith("}")  # one object over many lines
+        if first.lstrip().startswith("{"):
+            lines = json_lines(first + "".join(file) if is_one else first, file, path)
+        else:
+            lines = csv_lines(first, file, path)
+        found = form.read(reader, lines)
     if not found:
         raise UserError("no sessions", where=f"{path}:1")
     found.sort(key=lambda one: one.at_s)
@@ -184,28 +193,6 @@ def read_sessions(
         calls = [replace(call, at_s=call.at_s / speed) if call.at_s else call for call in one.calls]
         out.append(_fitting(replace(one, calls=calls, at_s=(one.at_s - start) / speed), longest))
     return out
-
-
-def _json_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
-    if not first.rstrip().endswith("}"):  # one object over many lines
-        yield 1, json_line(first + "".join(file), path, 1)
-        return
-    yield 1, json_line(first, path, 1)
-    for number, text in enumerate(file, start=2):
-        if text.strip():
-            yield number, json_line(text, path, number)
-
-
-def _csv_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
-    columns = next(csv.reader([first]))
-    for number, cells in enumerate(csv.reader(file), start=2):
-        if not cells:
-            continue
-        if len(cells) != len(columns):
-            raise UserError(
-                "wrong number of cells", where=f"{path}:{number}", given=len(cells), allowed=str(len(columns))
-            )
-        yield number, dict(zip(columns, cells, strict=True))
 
 
 def _fitting(session: CallSession, longest: int) -> CallSession:
@@ -291,8 +278,8 @@ class _Turns:
         )
 
 
-def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
-    """_Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
+def _mooncake(reader: _Reader, lines: TraceLines) -> list[CallSession]:
+    """Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
     `timestamp`, whichever is later."""
     by_name: dict[object, _Turns] = {}
     for line, row in lines:
@@ -323,7 +310,7 @@ def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
     return [one.session(reader.block) for one in by_name.values()]
 
 
-def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _burstgpt(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Rows of BurstGPT: those of one Session ID are turns, each so long after the answer before it as was recorded.
     Requests that failed (no tokens of an answer) are left out."""
     by_name: dict[str, _Turns] = {}
@@ -341,7 +328,7 @@ def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
     return [one.session() for one in by_name.values()]
 
 
-def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _bailian(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Chats with the chat that each goes on from: at its moment, but not before the answer that it goes on from."""
     of: dict[str, tuple[int, int]] = {}
     trees: list[_Turns] = []
@@ -371,7 +358,7 @@ def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
     return [one.session(reader.block) for one in trees]
 
 
-def _sub_requests(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _sub_requests(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """LLMServingSim: a session in a line, its calls in a row with the time of a tool after each; single requests may
     stand between them. Token ids of prompts and answers make names of blocks."""
     out = []
@@ -405,7 +392,7 @@ def _ids(reader: _Reader, row: _Row, line: int, column: str, count: int) -> tupl
     return tuple(found)
 
 
-def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _applied(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """AISimulate's agents: lengths of the first prompt, of each answer, of what each tool returns, and the seconds that
     it takes; a last answer."""
     out: list[CallSession] = []
@@ -446,7 +433,7 @@ _Waits = Mapping[str, list[tuple[str, float, bool]]]
 """What each waits for: (request, seconds after it, whether after its start)."""
 
 
-def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _agentic(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Dynamo's agentic Mooncake: requests that name those that they wait for."""
     block, local = MOONCAKE_BLOCK, False
     nodes: dict[str, tuple[int, _Row]] = {}
@@ -645,7 +632,7 @@ class _Play:
         return found
 
 
-def _weka(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _weka(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Weka and AgentX: a session in an object. A subagent begins with the call before it; the next call that was asked
     after its end waits for it."""
     out = []

@@ -16,6 +16,7 @@ from mowich.facts import Facts
 from mowich.facts.load import once_for
 from mowich.models.model import Model
 from mowich.models.task import train_flop_per_token
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import Platform, equip
 from mowich.studies.footing import DAY_S, PaidRun, tokens_trained
@@ -59,10 +60,8 @@ class SystemAsk:
     @property
     def usable_B(self) -> tuple[float, float]:
         """What a program may use of a device's memory: low and high end of the fact's range."""
-        system = self.system
-        fact = self.facts.fact(system.paths["hbm_usable_B"])
-        known = self.facts.number(fact.path)
-        return (fact.low or known) / system.devices_per_chip, (fact.high or known) / system.devices_per_chip
+        low, _, high = usable_B(self.facts, self.system)
+        return low, high
 
 
 class TokenCost(TypedDict):
