@@ -162,8 +162,10 @@ class CompiledStruct(ctypes.Structure):
 
     @classmethod
     def of(cls, owner: object, **given: object) -> Self:
-        """One of these values and columns, and for the other fields of those that an object has under their names."""
-        found = [given[name] if name in given else getattr(owner, name) for name in cls.own_fields]
+        """One of these values and columns, and for the other fields of those that an object has under their names. A
+        list or a tuple is a column of its numbers."""
+        known = (given[name] if name in given else getattr(owner, name) for name in cls.own_fields)
+        found = [np.array(x, np.float64).ravel() if isinstance(x, list | tuple) else x for x in known]
         made = cls(*(_given(field[1], x) for field, x in zip(cls._fields_, found, strict=True)))
         made.made_of = tuple(found)
         return made

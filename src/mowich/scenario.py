@@ -74,6 +74,16 @@ class Node:
         place = self.name(key) if key else self.path
         self._report(self.line(key), UserError(what, where=place or None, **details))
 
+    def wrong(self, key: str, what: str, *, allowed: str | Sequence[str] | None = None, fix: str | None = None) -> None:
+        """Report the value that is given under a key."""
+        self.problem(key, what, given=self.raw(key), allowed=allowed, fix=fix)
+
+    def refuse(self, what: str, *keys: str, fix: str = "leave it out") -> None:
+        """Report those of some keys that are there."""
+        for key in keys:
+            if key in self:
+                self.wrong(key, what, fix=fix)
+
     def report(self, error: UserError) -> None:
         """Keep a problem that stands in no line of the file, behind those that do."""
         self._found.append((sys.maxsize, error))
@@ -248,5 +258,5 @@ def parse_text(text: str, where: str) -> Node:
         raise UserError("an empty scenario", where=where)
     root = Node(where, "", node, data, [])
     if root.raw("mowich") != FORMAT:
-        root.problem("mowich", f"a scenario begins with 'mowich: {FORMAT}'", given=root.raw("mowich"))
+        root.wrong("mowich", f"a scenario begins with 'mowich: {FORMAT}'")
     return root

@@ -63,9 +63,9 @@ def test_energy_of_a_token_counts_what_is_drawn(facts: Facts, system: str) -> No
     cost = cost_of(facts, known, term="default", used=8, idle=0, step_s=exact(2.0, "s"), tokens=1e6)
     draw, provisioned = drawn_power(facts, known), chip_power(facts, known)
     pue = float(read_site(facts).pue)
-    assert float(cost.J_per_token) == pytest.approx(float(draw.power) * 8 * 2.0 * pue / 1e6)
+    assert float(cost["J_per_token"]) == pytest.approx(float(draw.power) * 8 * 2.0 * pue / 1e6)
     assert float(draw.power) <= float(provisioned)
-    assert cost.power_basis == draw.basis == ("metered" if system in ("h100", "b200", "tpu-v4") else "assumed")
+    assert cost["power_basis"] == draw.basis == ("metered" if system in ("h100", "b200", "tpu-v4") else "assumed")
     assert (draw.power.high or 0.0) / float(draw.power) > (1.3 if draw.basis == "assumed" else 1.05)
     path = f"chips.{facts.meta('systems', known)['chip']}.power.all_in"
     more = facts.with_values({path: 2.0 * facts.number(path)})

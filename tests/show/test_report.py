@@ -224,7 +224,9 @@ def test_best_ignores_rows_whose_fit_is_not_known() -> None:
 
 def test_plan_report_says_what_plans_trade() -> None:
     rows = (row("trn3", step=3.0), row("trn3", step=3.3))
-    plans = PlanList(inputs={**INPUTS, "chips": None}, evaluated=412960, feasible=999, seconds=0.4, rows=rows)
+    plans = PlanList(
+        inputs={**INPUTS, "chips": None}, facts_hash="", evaluated=412960, feasible=999, seconds=0.4, rows=rows
+    )
     report = t.terminal(page_of(plans.to_dict()), t.Style())
     assert "+10.0%/token, +0.0 GiB" in report
     assert max(map(len, report.splitlines())) <= 100

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 from mowich.facts import Facts
+from mowich.machines.system import System
 from mowich.plans.memory import groups_of_ranks
 from mowich.plans.plan import Plan, Plans
 from mowich.shown import Keyed
@@ -56,7 +57,7 @@ def memory_need(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, 
         downs.append(0.0 if fact.low is None else (value - fact.low) * times)
         ups.append(0.0 if fact.high is None else (fact.high - value) * times)
     need = _need(parts, math.hypot(*downs), math.hypot(*ups))
-    return MemoryNeed(need=need, out_of_memory=chance_of_more(need, _usable(facts, system)))
+    return MemoryNeed(need=need, out_of_memory=chance_of_more(need, usable_B(facts, system)))
 
 
 def _need(parts: Mapping[str, float], down: float, up: float) -> Estimate:
@@ -124,7 +125,7 @@ def allocated(facts: Facts, system: Platform, plan: Plan, parts: Mapping[str, fl
     )
 
 
-def _usable(facts: Facts, system: Platform) -> tuple[float, float, float]:
+def usable_B(facts: Facts, system: System) -> tuple[float, float, float]:
     """Bytes of a device's memory that a program may use: low end, value, high end."""
     fact = facts.fact(system.paths["hbm_usable_B"])
     value = facts.number(fact.path)

@@ -6,18 +6,15 @@ on when answers end, or on how many sub-agents there are.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.serving.arrivals import Draw
-from mowich.serving.conversations import Pauses, begins_at
-from mowich.serving.rate_curve import RateCurve
+from mowich.serving.conversations import DrawnSessions, Pauses
 from mowich.serving.sessions import CallSession, Context, SessionBlocks, SessionCall, SessionLoad
 from mowich.sums import float_sum
 
@@ -104,26 +101,15 @@ def _chosen(shares: list[float], draws: Floats) -> NDArray[np.int64]:
 
 
 @dataclass(slots=True, kw_only=True)
-class Agents:
-    """Sessions of agents. sessions: in all; users: each with one at a time, the first evenly over ramp_up_s; or rate:
-    sessions that begin per second (users 0); think: from the end of a session until its user begins another; until_s:
-    none begins later; shared_prefix: tokens at the start of the system prompts that all kinds have in common; block:
-    tokens that a hash names; longest: tokens of a prompt and its answer beyond which a session is cut.
+class Agents(DrawnSessions):
+    """Sessions of agents. sessions: in all; rate: sessions that begin per second; shared_prefix: of the system prompts
+    of all kinds.
 
     With one kind of one turn and no tools this is `Conversations` of one turn.
     """
 
     kinds: Sequence[AgentKind]
     sessions: int
-    think: Pauses
-    users: int = 0
-    rate: float | RateCurve | None = None
-    ramp_up_s: float = 0.0
-    until_s: float = math.inf
-    seed: int = 0
-    shared_prefix: int = 0
-    block: int = 512
-    longest: int = 10**9
     _kind_of: list[tuple[int, int]] = field(init=False)
     _drawn: list[_Drawn] = field(init=False)
 
@@ -180,19 +166,16 @@ class Agents:
         return SessionLoad(
             make=self.session,
             users=self.users,
-            begins=self._begins(),
+            begins=self.begins_by(self._gaps()),
             ramp_up_s=self.ramp_up_s,
             until_s=self.until_s,
         )
 
-    def _begins(self) -> Callable[[], Iterator[float]] | None:
-        if self.users or self.rate is None:
-            return None
+    def _gaps(self) -> list[float]:
         if len(self.kinds) == 1:
-            gaps = self._drawn[0].gaps
-        else:
-            gaps = np.random.default_rng([self.seed, 3]).exponential(1.0, self.sessions).tolist()
-        return partial(begins_at, self.rate, gaps)
+            return self._drawn[0].gaps
+        gaps: list[float] = np.random.default_rng([self.seed, 3]).exponential(1.0, self.sessions).tolist()
+        return gaps
 
     def session(self, number: int) -> CallSession | None:
         """The session of a number; None: there are no more."""

@@ -32,6 +32,9 @@ from mowich.serving.traffic.columns import RequestColumns, one_by_one
 from mowich.serving.traffic.moments import earlier
 from mowich.units import parse_count
 
+TraceLines = Iterator[tuple[int, Mapping[str, object]]]
+"""Lines of a trace as mappings, with their numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceForm:
@@ -137,9 +140,7 @@ def _columns(lines: Sequence[_Line], first: int, start_s: float, speed: float) -
     )
 
 
-def _in_order(
-    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None
-) -> Iterator[_Line]:
+def _in_order(rows: TraceLines, form: TraceForm, path: Path, limit: int | None) -> Iterator[_Line]:
     """The lines of a trace that is in order of time."""
     last = -math.inf
     for line, row in rows if limit is None else itertools.islice(rows, limit):
@@ -152,9 +153,7 @@ def _in_order(
         yield one
 
 
-def _sorted_log(
-    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None
-) -> Iterator[_Line]:
+def _sorted_log(rows: TraceLines, form: TraceForm, path: Path, limit: int | None) -> Iterator[_Line]:
     """The lines of a log by request. One that has no name is called by where it stood."""
     out: list[_Line] = []
     for line, row in rows:
@@ -170,7 +169,7 @@ def _sorted_log(
     return iter(out[:limit])
 
 
-def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, object]]], TraceForm]:
+def _rows(file: IO[str], path: Path) -> tuple[TraceLines, TraceForm]:
     """(lines as mappings with their numbers, form)."""
     first = file.readline(MAX_HEADER)
     if len(first) == MAX_HEADER:
@@ -178,29 +177,28 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, o
     if not first.strip():
         raise UserError("the trace is empty", where=f"{path}:1")
     if first.lstrip().startswith("{"):
-        columns = list(json_line(first, path, 1))
-        form = _form(columns, path)
+        return json_lines(first, file, path), _form(list(json_line(first, path, 1)), path)
+    return csv_lines(first, file, path), _form(next(csv.reader([first])), path)
 
-        def lines() -> Iterator[tuple[int, Mapping[str, object]]]:
-            yield 1, json_line(first, path, 1)
-            for number, text in enumerate(file, start=2):
-                if text.strip():
-                    yield number, json_line(text, path, number)
 
-        return lines(), form
+def json_lines(first: str, rest: Iterator[str], path: Path) -> TraceLines:
+    """The lines of a JSONL trace, with their numbers. Raises UserError where one is not one JSON object."""
+    yield 1, json_line(first, path, 1)
+    for number, text in enumerate(rest, start=2):
+        if text.strip():
+            yield number, json_line(text, path, number)
+
+
+def csv_lines(first: str, rest: Iterator[str], path: Path) -> TraceLines:
+    """The lines of a CSV trace after the first, which names the columns. Raises UserError where one has other cells."""
     columns = next(csv.reader([first]))
-    form = _form(columns, path)
     width = len(columns)
-
-    def cells() -> Iterator[tuple[int, Mapping[str, object]]]:
-        for number, row in enumerate(csv.reader(file), start=2):
-            if not row:
-                continue
-            if len(row) != width:
-                raise UserError("wrong number of cells", where=f"{path}:{number}", given=len(row), allowed=str(width))
-            yield number, dict(zip(columns, row, strict=True))
-
-    return cells(), form
+    for number, row in enumerate(csv.reader(rest), start=2):
+        if not row:
+            continue
+        if len(row) != width:
+            raise UserError("wrong number of cells", where=f"{path}:{number}", given=len(row), allowed=str(width))
+        yield number, dict(zip(columns, row, strict=True))
 
 
 _DECODER = json.JSONDecoder()

@@ -73,20 +73,12 @@ def begins_at(rate: float | RateCurve, gaps: list[float], requests_each: float =
 
 
 @dataclass(slots=True, kw_only=True)
-class Conversations:
-    """Requests of users in turns. requests: in all; prompt: tokens that each turn adds to what was said; output:
-    tokens of an answer; turns: of a conversation; think: between an answer and the next turn.
+class DrawnSessions:
+    """What is drawn of sessions of any kind. users: each with one at a time, the first evenly over ramp_up_s; or rate:
+    that begins sessions (users 0); think: from the end of a session, or of an answer, until its user asks again;
+    until_s: none begins later; shared_prefix: tokens at the start that all have in common; block: tokens that a hash
+    names; longest: tokens of a prompt and its answer beyond which a session is cut."""
 
-    users: that ask without end, the first time evenly over ramp_up_s; or rate: requests per second that begin
-    conversations, one for each `turns` requests (None: users). until_s: nobody begins later. block: tokens that a hash
-    names; shared_prefix: tokens at the start that all conversations have in common; longest: tokens of a prompt and
-    its answer beyond which a conversation ends.
-    """
-
-    requests: int
-    prompt: Draw
-    output: Draw
-    turns: Draw
     think: Pauses
     users: int = 0
     rate: float | RateCurve | None = None
@@ -96,6 +88,22 @@ class Conversations:
     shared_prefix: int = 0
     block: int = 512
     longest: int = 10**9
+
+    def begins_by(self, gaps: list[float], requests_each: float = 1.0) -> Callable[[], Iterator[float]] | None:
+        """When sessions begin, at gaps of mean 1 (`begins_at`); None where users begin them."""
+        return None if self.users or self.rate is None else partial(begins_at, self.rate, gaps, requests_each)
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversations(DrawnSessions):
+    """Requests of users in turns. requests: in all; prompt: tokens that each turn adds to what was said; output:
+    tokens of an answer; turns: of a conversation; rate: requests per second, one conversation for each `turns` of
+    them."""
+
+    requests: int
+    prompt: Draw
+    output: Draw
+    turns: Draw
     tenants: Tenants | None = None
     _prompts: list[int] = field(init=False)
     _outputs: list[int] = field(init=False)
@@ -117,7 +125,7 @@ class Conversations:
         self._load = SessionLoad(
             make=self.session,
             users=self.users,
-            begins=None if self.users or self.rate is None else partial(begins_at, self.rate, gaps, mean),
+            begins=self.begins_by(gaps, mean),
             ramp_up_s=self.ramp_up_s,
             most=self.requests,
             until_s=self.until_s,

@@ -18,13 +18,21 @@ from __future__ import annotations
 import csv
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.files import open_lines
-from mowich.serving.arrivals import LOG_LIMIT, json_line, moment_s, token_count
+from mowich.serving.arrivals import (
+    LOG_LIMIT,
+    TraceLines,
+    csv_lines,
+    json_line,
+    json_lines,
+    moment_s,
+    token_count,
+)
 from mowich.serving.sessions import CallSession, Context, Edges, SessionBlocks, SessionCall
 
 LONGEST_LINE = 256_000_000
@@ -124,9 +132,6 @@ class _Reader:
         return tuple(out)
 
 
-_Lines = Iterator[tuple[int, _Row]]
-
-
 @dataclass(frozen=True, slots=True)
 class SessionForm:
     """A format: its name, the columns by which its first line is known, how it is read, and whether it says when
@@ -134,7 +139,7 @@ class SessionForm:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[[_Reader, _Lines], list[CallSession]]
+    read: Callable[[_Reader, TraceLines], list[CallSession]]
     has_moments: bool = True
 
 
@@ -173,8 +178,12 @@ def read_sessions(
     reader = _Reader(path, block, deltas)
     with open_lines(path) as file:
         first = file.readline(LONGEST_LINE)
-        lines = _json_lines if first.lstrip().startswith("{") else _csv_lines
-        found = form.read(reader, lines(first, file, path))
+        is_one = not first.rstrip().endswith("}")  # one object over many lines
+        if first.lstrip().startswith("{"):
+            lines = json_lines(first + "".join(file) if is_one else first, file, path)
+        else:
+            lines = csv_lines(first, file, path)
+        found = form.read(reader, lines)
     if not found:
         raise UserError("no sessions", where=f"{path}:1")
     found.sort(key=lambda one: one.at_s)
@@ -184,28 +193,6 @@ def read_sessions(
         calls = [replace(call, at_s=call.at_s / speed) if call.at_s else call for call in one.calls]
         out.append(_fitting(replace(one, calls=calls, at_s=(one.at_s - start) / speed), longest))
     return out
-
-
-def _json_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
-    if not first.rstrip().endswith("}"):  # one object over many lines
-        yield 1, json_line(first + "".join(file), path, 1)
-        return
-    yield 1, json_line(first, path, 1)
-    for number, text in enumerate(file, start=2):
-        if text.strip():
-            yield number, json_line(text, path, number)
-
-
-def _csv_lines(first: str, file: Iterator[str], path: Path) -> _Lines:
-    columns = next(csv.reader([first]))
-    for number, cells in enumerate(csv.reader(file), start=2):
-        if not cells:
-            continue
-        if len(cells) != len(columns):
-            raise UserError(
-                "wrong number of cells", where=f"{path}:{number}", given=len(cells), allowed=str(len(columns))
-            )
-        yield number, dict(zip(columns, cells, strict=True))
 
 
 def _fitting(session: CallSession, longest: int) -> CallSession:
@@ -248,17 +235,51 @@ def _with_answers(calls: list[SessionCall], block: int) -> list[SessionCall]:
 
 @dataclass(slots=True)
 class _Turns:
-    """The turns of one session so far. said: what was said, where lines hold what is added."""
+    """The turns of one session so far. last_s: when the last one came, or ended; said: what was said, where lines hold
+    what is added."""
 
     name: str
-    at_s: float
-    last_s: float
+    at_s: float = 0.0
+    last_s: float = 0.0
     calls: list[SessionCall] = field(default_factory=list)
     said: Context | None = None
 
+    def add(
+        self,
+        prompt: int,
+        output: int,
+        pause_s: float = 0.0,
+        *,
+        hashes: tuple[int, ...] = (),
+        later: tuple[int, ...] = (),
+        at_s: float = 0.0,
+        name: str | None = None,
+    ) -> None:
+        """A turn, so long after the answer of the one before it."""
+        n = len(self.calls)
+        after, name = ((n - 1, pause_s),) if n else (), f"{self.name}.{n}" if name is None else name
+        self.calls.append(
+            SessionCall(prompt=prompt, output=output, hashes=hashes, later=later, after=after, at_s=at_s, name=name)
+        )
 
-def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
-    """_Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
+    def grow(
+        self, said: Context, more: int, output: int, pause_s: float, *, at_s: float = 0.0, name: str | None = None
+    ) -> None:
+        """A turn that adds tokens to what was said before it. said: before the first."""
+        asked = (self.said or said).grown(more)
+        self.said = asked.grown(output)
+        later = self.said.names[len(asked.names) :]
+        self.add(asked.tokens, output, pause_s, hashes=asked.names, later=later, at_s=at_s, name=name)
+
+    def session(self, block: int = 0) -> CallSession:
+        """block: to name the blocks of answers by the prompts that repeat them (0: they have their names)."""
+        return CallSession(
+            calls=_with_answers(self.calls, block) if block else self.calls, name=self.name, at_s=self.at_s
+        )
+
+
+def _mooncake(reader: _Reader, lines: TraceLines) -> list[CallSession]:
+    """Lines of turns: each after the one before it of its session, `delay` ms after that one's answer, or at its
     `timestamp`, whichever is later."""
     by_name: dict[object, _Turns] = {}
     for line, row in lines:
@@ -278,33 +299,18 @@ def _mooncake(reader: _Reader, lines: _Lines) -> list[CallSession]:
         elif at is not None and at < turns.last_s:
             raise UserError("times go back in a session", where=reader.where(line, "timestamp"), given=row["timestamp"])
         turns.last_s = turns.last_s if at is None else at
-        n = len(turns.calls)
-        later: tuple[int, ...] = ()
+        at_s = 0.0 if at is None or delay is not None else at - turns.at_s
+        title = str(row["request_id"]) if "request_id" in row else None
         if reader.deltas:
-            said = turns.said or Context(SessionBlocks(len(by_name), reader.block))
-            asked = said.grown(prompt)
-            turns.said = asked.grown(output)
-            prompt, hashes, later = asked.tokens, asked.names, turns.said.names[len(asked.names) :]
+            empty = Context(SessionBlocks(len(by_name), reader.block))
+            turns.grow(empty, prompt, output, delay or 0.0, at_s=at_s, name=title)
         else:
             hashes = reader.hashes(row, line, "hash_ids", MOONCAKE_BLOCK, prompt, None)
-        turns.calls.append(
-            SessionCall(
-                prompt=prompt,
-                output=output,
-                hashes=hashes,
-                later=later,
-                after=((n - 1, delay or 0.0),) if n else (),
-                at_s=0.0 if at is None or delay is not None else at - turns.at_s,
-                name=str(row.get("request_id", f"{turns.name}.{n}")),
-            )
-        )
-    return [
-        CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s)
-        for one in by_name.values()
-    ]
+            turns.add(prompt, output, delay or 0.0, hashes=hashes, at_s=at_s, name=title)
+    return [one.session(reader.block) for one in by_name.values()]
 
 
-def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _burstgpt(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Rows of BurstGPT: those of one Session ID are turns, each so long after the answer before it as was recorded.
     Requests that failed (no tokens of an answer) are left out."""
     by_name: dict[str, _Turns] = {}
@@ -317,14 +323,12 @@ def _burstgpt(reader: _Reader, lines: _Lines) -> list[CallSession]:
             raise UserError("missing Timestamp", where=reader.where(line))
         key = str(row["Session ID"]).strip() or f"line {line}"
         turns = by_name.setdefault(key, _Turns(key, at, at))
-        n = len(turns.calls)
-        after = ((n - 1, max(0.0, at - turns.last_s)),) if n else ()
-        turns.calls.append(SessionCall(prompt=prompt, output=output, after=after, name=f"{key}.{n}"))
+        turns.add(prompt, output, max(0.0, at - turns.last_s))
         turns.last_s = at + (took or 0.0)
-    return [CallSession(calls=one.calls, name=one.name, at_s=one.at_s) for one in by_name.values()]
+    return [one.session() for one in by_name.values()]
 
 
-def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _bailian(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Chats with the chat that each goes on from: at its moment, but not before the answer that it goes on from."""
     of: dict[str, tuple[int, int]] = {}
     trees: list[_Turns] = []
@@ -344,47 +348,36 @@ def _bailian(reader: _Reader, lines: _Lines) -> list[CallSession]:
             after: tuple[tuple[int, float], ...] = ((before, 0.0),)
         else:
             tree, after = len(trees), ()
-            trees.append(_Turns(chat, moment, moment))
+            trees.append(_Turns(chat, moment))
         turns = trees[tree]
         of[chat] = tree, len(turns.calls)
         hashes = reader.hashes(row, line, "hash_ids", BAILIAN_BLOCK, prompt, None)
         turns.calls.append(
             SessionCall(prompt=prompt, output=output, hashes=hashes, after=after, at_s=moment - turns.at_s, name=chat)
         )
-    return [CallSession(calls=_with_answers(one.calls, reader.block), name=one.name, at_s=one.at_s) for one in trees]
+    return [one.session(reader.block) for one in trees]
 
 
-def _sub_requests(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _sub_requests(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """LLMServingSim: a session in a line, its calls in a row with the time of a tool after each; single requests may
     stand between them. Token ids of prompts and answers make names of blocks."""
     out = []
     for line, row in lines:
         at = reader.seconds(row, line, "arrival_time_ns", 1e-9) or 0.0
-        name = str(row.get("session_id", f"line {line}"))
-        calls: list[SessionCall] = []
-        pause = 0.0
+        turns, pause = _Turns(str(row.get("session_id", f"line {line}")), at), 0.0
         inner = reader.rows(row, line, "sub_requests") if "sub_requests" in row else (row,)
         if not inner:
             raise UserError("a session without a request", where=reader.where(line, "sub_requests"))
-        for n, one in enumerate(inner):
+        for one in inner:
             prompt = reader.tokens(one, line, "input_toks")
             output = reader.tokens(one, line, "output_toks", least=0)
             ids = _ids(reader, one, line, "input_tok_ids", prompt)
             said = (*ids, *_ids(reader, one, line, "output_tok_ids", output)) if ids else ()
             names = reader.names(said, reader.block, len(said) // reader.block, None)
             whole = len(ids) // reader.block
-            calls.append(
-                SessionCall(
-                    prompt=prompt,
-                    output=output,
-                    hashes=names[:whole],
-                    later=names[whole:],
-                    after=((n - 1, pause),) if n else (),
-                    name=f"{name}.{n}",
-                )
-            )
+            turns.add(prompt, output, pause, hashes=names[:whole], later=names[whole:])
             pause = reader.pause(one, line, 1e-9, "tool_duration_ns") or 0.0
-        out.append(CallSession(calls=calls, name=name, at_s=at))
+        out.append(turns.session())
     return out
 
 
@@ -399,12 +392,11 @@ def _ids(reader: _Reader, row: _Row, line: int, column: str, count: int) -> tupl
     return tuple(found)
 
 
-def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _applied(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """AISimulate's agents: lengths of the first prompt, of each answer, of what each tool returns, and the seconds that
     it takes; a last answer."""
     out: list[CallSession] = []
     for line, row in lines:
-        said = Context(SessionBlocks(len(out), reader.block))
         columns = ("assistant_response_length", "tool_call_output_length", "tool_call_latency")
         lists = []
         for column in columns:
@@ -419,28 +411,15 @@ def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
                 given=", ".join(str(len(one)) for one in lists),
             )
         more, pause = reader.tokens(row, line, "input_prompt_length"), 0.0
-        calls: list[SessionCall] = []
+        turns, empty = _Turns(str(len(out))), Context(SessionBlocks(len(out), reader.block))
         answers = [*lists[0], row.get("final_assistant_response_length")]
         for n, answer in enumerate(answers):
             output = reader.tokens({columns[0]: answer}, line, columns[0], least=0)
-            asked = said.grown(more)
-            said = asked.grown(output)
-            after = ((n - 1, pause),) if n else ()
-            later = said.names[len(asked.names) :]
-            calls.append(
-                SessionCall(
-                    prompt=asked.tokens,
-                    output=output,
-                    hashes=asked.names,
-                    later=later,
-                    after=after,
-                    name=f"{len(out)}.{n}",
-                )
-            )
+            turns.grow(empty, more, output, pause)
             if n < len(lists[1]):
                 more = max(0, token_count(lists[1][n], reader.where(line, columns[1]), least=0))
                 pause = reader.pause({columns[2]: lists[2][n]}, line, 1.0, columns[2]) or 0.0
-        out.append(CallSession(calls=calls, name=str(len(out))))
+        out.append(turns.session())
     return out
 
 
@@ -448,7 +427,13 @@ def _applied(reader: _Reader, lines: _Lines) -> list[CallSession]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
+_Nodes = Mapping[str, tuple[int, _Row]]
+"""Requests by name: line, row."""
+_Waits = Mapping[str, list[tuple[str, float, bool]]]
+"""What each waits for: (request, seconds after it, whether after its start)."""
+
+
+def _agentic(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Dynamo's agentic Mooncake: requests that name those that they wait for."""
     block, local = MOONCAKE_BLOCK, False
     nodes: dict[str, tuple[int, _Row]] = {}
@@ -468,28 +453,31 @@ def _agentic(reader: _Reader, lines: _Lines) -> list[CallSession]:
     members: dict[str, list[str]] = {}
     for name in order:
         members.setdefault(play[name], []).append(name)
-    out = []
-    for title, names in members.items():
-        place = {name: i for i, name in enumerate(names)}
-        begins = [
-            reader.first_seconds(row, line, "not_before_ms", "timestamp") or 0.0
-            for line, row in (nodes[name] for name in names)
-        ]
-        start = min(s for s, name in zip(begins, names, strict=True) if not edges[name])
-        calls = []
-        for name, begin in zip(names, begins, strict=True):
-            line, row = nodes[name]
-            prompt = reader.tokens(row, line, "input_length", "input_tokens")
-            output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
-            ended = tuple((place[other], s) for other, s, starts in edges[name] if not starts)
-            asked = tuple((place[other], s) for other, s, starts in edges[name] if starts)
-            hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
-            at = max(0.0, begin - start)
-            calls.append(
-                SessionCall(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
-            )
-        out.append(CallSession(calls=_with_answers(calls, reader.block), name=title, at_s=start))
-    return out
+    return [_graph(reader, title, names, nodes, edges, block, local) for title, names in members.items()]
+
+
+def _graph(
+    reader: _Reader, title: str, names: Sequence[str], nodes: _Nodes, edges: _Waits, block: int, local: bool
+) -> CallSession:
+    """The session of requests in their order. local: hashes mean something in it alone."""
+    place = {name: i for i, name in enumerate(names)}
+    begins = [
+        reader.first_seconds(row, line, "not_before_ms", "timestamp") or 0.0
+        for line, row in (nodes[name] for name in names)
+    ]
+    start = min(s for s, name in zip(begins, names, strict=True) if not edges[name])
+    calls = []
+    for name, begin in zip(names, begins, strict=True):
+        line, row = nodes[name]
+        prompt = reader.tokens(row, line, "input_length", "input_tokens")
+        output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
+        ended, asked = (tuple((place[o], s) for o, s, starts in edges[name] if starts == of) for of in (False, True))
+        hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
+        at = max(0.0, begin - start)
+        calls.append(
+            SessionCall(prompt=prompt, output=output, hashes=hashes, after=ended, beside=asked, at_s=at, name=name)
+        )
+    return CallSession(calls=_with_answers(calls, reader.block), name=title, at_s=start)
 
 
 def _dependencies(reader: _Reader, line: int, row: _Row, known: Mapping[str, object]) -> list[tuple[str, float, bool]]:
@@ -520,7 +508,7 @@ def _dependencies(reader: _Reader, line: int, row: _Row, known: Mapping[str, obj
     return out
 
 
-def _plays(nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]) -> dict[str, str]:
+def _plays(nodes: _Nodes, edges: _Waits) -> dict[str, str]:
     """The session of each request: its play_id, and that of all that it waits for."""
     of = {name: name for name in nodes}
 
@@ -541,9 +529,7 @@ def _plays(nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple
     return {name: root(name) for name in nodes}
 
 
-def _in_order(
-    reader: _Reader, nodes: Mapping[str, tuple[int, _Row]], edges: Mapping[str, list[tuple[str, float, bool]]]
-) -> list[str]:
+def _in_order(reader: _Reader, nodes: _Nodes, edges: _Waits) -> list[str]:
     """Requests, each behind those that it waits for. Raises UserError where they wait for one another in a circle."""
     left = {name: len(edges[name]) for name in nodes}
     behind: dict[str, list[str]] = {name: [] for name in nodes}
@@ -646,7 +632,7 @@ class _Play:
         return found
 
 
-def _weka(reader: _Reader, lines: _Lines) -> list[CallSession]:
+def _weka(reader: _Reader, lines: TraceLines) -> list[CallSession]:
     """Weka and AgentX: a session in an object. A subagent begins with the call before it; the next call that was asked
     after its end waits for it."""
     out = []

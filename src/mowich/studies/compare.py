@@ -20,7 +20,6 @@ from mowich.machines.topology import joined_note
 from mowich.models.model import Moe, as_trained
 from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
-from mowich.plans.preference import Preferred
 from mowich.progress import steps, tell
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
@@ -41,8 +40,8 @@ from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import owned_chips, placed_systems
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
-from mowich.studies.runnable import WIDE, Compromise, Runs
-from mowich.studies.system_row import SystemRow
+from mowich.studies.runnable import WIDE, Runs
+from mowich.studies.system_row import SearchedRows, SystemRow, SystemRows
 from mowich.studies.yearly import with_year
 
 
@@ -125,10 +124,9 @@ class Row(Shown, SystemRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanList(Shown):
-    """The best plans of one system: first the one to take, then the fastest of the others. preferred: the first is
-    simpler than the fastest. ask: the question, which neighbours, the Pareto front and a timeline need again; seconds:
-    time taken, not in `to_dict`.
+class PlanList(SearchedRows[Row]):
+    """The best plans of one system: first the one to take, then the fastest of the others. ask: the question, which
+    neighbours, the Pareto front and a timeline need again.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -143,15 +141,7 @@ class PlanList(Shown):
     SCHEMA = "mowich/plan@1"
     KEYS = "inputs facts_hash evaluated feasible plans=rows preferred? warnings:none? compromise?"
 
-    inputs: Mapping[str, object]
-    evaluated: int
-    feasible: int
-    seconds: float
-    rows: Rows[Row]
     ask: SystemAsk | None = None
-    preferred: Preferred | None = None
-    warnings: tuple[str, ...] = ()
-    compromise: Compromise | None = None
 
     def __getitem__(self, place: int) -> Row:
         """A plan, 0 the best. It knows its question, so it can be explained."""
@@ -163,15 +153,10 @@ class PlanList(Shown):
     def __iter__(self) -> Iterator[Row]:
         return map(self.__getitem__, range(len(self)))
 
-    @property
-    def facts_hash(self) -> str | None:
-        """Hash of the facts that made the plans."""
-        return self.ask.facts.hash() if self.ask else None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Shown):
-    """Rows in the order asked for. inputs: fully resolved; a run with them gives the same bytes.
+class Comparison(SystemRows[Row]):
+    """Rows in the order asked for. complete: whether no interrupt came before the last.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -186,10 +171,6 @@ class Comparison(Shown):
     SCHEMA = "mowich/compare@1"
     KEYS = "inputs facts_hash complete rows warnings"
 
-    inputs: Mapping[str, object]
-    facts_hash: str
-    rows: Rows[Row]
-    warnings: tuple[str, ...] = ()
     complete: bool = True
 
 
@@ -273,8 +254,8 @@ def with_plan(
     failures = longrun.survival(facts, system.id, chips=used, step_s=step)
     out = step_outcome(ask, candidate.plan, step_s=step, tokens=candidate.tokens, goodput=failures.goodput)
     there = None
-    if ask.paid is not None and ask.paid.more and out.tokens_trained is not None:
-        there = owned_chips(facts, system.id, ask.chips, out.tokens_trained, job.tokens, ask.paid)
+    if ask.paid is not None and ask.paid.more and (trained := out["tokens_trained"]) is not None:
+        there = owned_chips(facts, system.id, ask.chips, trained, job.tokens, ask.paid)
     return Row(
         system=ask.name,
         system_id=system.id,
@@ -294,16 +275,7 @@ def with_plan(
         owned=there,
         survival=failures.strategy,
         binds=binds(candidate, found),
-        step_s=out.step_s,
-        tokens_per_s_per_chip=out.tokens_per_s_per_chip,
-        mfu=out.mfu,
-        goodput=out.goodput,
-        usd_per_mtok=out.usd_per_mtok,
-        J_per_token=out.J_per_token,
-        price_label=out.price_label,
-        power_basis=out.power_basis,
-        days=out.days,
-        tokens_trained=out.tokens_trained,
+        **out,
         estimated=system.is_estimated,
         hand_tuned_step_s=tuned,
         spread=moves,

@@ -16,7 +16,7 @@ from mowich.machines.system import System
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
-from mowich.plans.memory_range import MemoryNeed, memory_need
+from mowich.plans.memory_range import MemoryNeed, memory_need, usable_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.requests.jobs import FitRequest
 from mowich.shown import Shown
@@ -95,10 +95,7 @@ def fit(asked: FitRequest) -> Fit:
     facts, train, fixed, spec = asked.facts, asked.train_job, asked.fixed, asked.systems[0]
     model = as_trained(asked.model)
     system = equip(facts, spec, chips=asked.chips, stack=asked.stack)
-    fact = facts.fact(system.paths["hbm_usable_B"])
-    low, high = (
-        (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)
-    )
+    low, _, high = usable_B(facts, system)
     plan: Plan | None = None
     memory: Mapping[str, float] = {}
     reason: str | None = None

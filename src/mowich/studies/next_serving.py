@@ -22,7 +22,7 @@ from mowich.shown import Result
 from mowich.studies.explain.serving import served_row
 from mowich.studies.next_offers import MeasuringOffer, MeasuringOffers
 from mowich.studies.serving import deploy
-from mowich.studies.serving_plan import solve_serving
+from mowich.studies.serving_plan import ServeAsk, solve_serving
 
 SERVED_LOAD = "served load"
 _USERS = (1.0, 0.5, 0.125)
@@ -113,9 +113,8 @@ def _deployments(
 def _best(model: Model, job: ServeJob, facts: Facts, system: System, spec: str, engine: str) -> ServePlan | None:
     """The best plan of a model there; None: none fits or keeps the limits."""
     try:
-        rows, _, _ = solve_serving(
-            model, spec, system, job, facts, engine=engine, fixed={"mode": ("aggregated",)}, top=1, term="default"
-        )
+        ask = ServeAsk(name=spec, model=model, system=system, engine=engine, job=job, facts=facts)
+        rows, _, _ = solve_serving(replace(ask, fixed={"mode": ("aggregated",)}))
     except UserError:
         return None
     return rows[0].decode if rows[0].feasible and rows[0].decode else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
@@ -15,6 +16,7 @@ from mowich.facts import Facts
 from mowich.facts.load import once_for
 from mowich.models.model import Model
 from mowich.models.task import train_flop_per_token
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import Platform, equip
 from mowich.studies.footing import DAY_S, PaidRun, tokens_trained
@@ -58,16 +60,13 @@ class SystemAsk:
     @property
     def usable_B(self) -> tuple[float, float]:
         """What a program may use of a device's memory: low and high end of the fact's range."""
-        system = self.system
-        fact = self.facts.fact(system.paths["hbm_usable_B"])
-        known = self.facts.number(fact.path)
-        return (fact.low or known) / system.devices_per_chip, (fact.high or known) / system.devices_per_chip
+        low, _, high = usable_B(self.facts, self.system)
+        return low, high
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCost:
-    """What tokens cost, in dollars and in energy; price_label: at which price; power_basis: whether the power that is
-    drawn was metered."""
+class TokenCost(TypedDict):
+    """Those fields of a row that tell what tokens cost, in dollars and in energy; price_label: at which price;
+    power_basis: whether the power that is drawn was metered."""
 
     usd_per_mtok: Estimate
     J_per_token: Estimate
@@ -106,19 +105,15 @@ def cost_of(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOutcome:
-    """What a training step comes to. tokens_per_s_per_chip: of used chips, without failures; usd_per_mtok, J_per_token,
-    days: with failures and idle chips; tokens_trained: in the days that a budget pays for, None without one."""
+class StepOutcome(TokenCost):
+    """Those fields of a row that tell what a training step comes to. tokens_per_s_per_chip: of used chips, without
+    failures; cost, days: with failures and idle chips; tokens_trained: in the days that a budget pays for, None without
+    one."""
 
     step_s: Estimate
     tokens_per_s_per_chip: Estimate
     mfu: Estimate
     goodput: Estimate
-    usd_per_mtok: Estimate
-    J_per_token: Estimate
-    price_label: str
-    power_basis: energy.PowerBasis
     days: Estimate
     tokens_trained: Estimate | None
 
@@ -152,10 +147,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
         tokens_per_s_per_chip=speed,
         mfu=step_s.inverse(model_flop_per_step(ask.model, job, counted) / (used * peak), "1").below(1.0),
         goodput=goodput,
-        usd_per_mtok=cost.usd_per_mtok,
-        J_per_token=cost.J_per_token,
-        price_label=cost.price_label,
-        power_basis=cost.power_basis,
+        **cost,
         days=days,
         tokens_trained=None if ask.paid is None else tokens_trained(speed, used, goodput, ask.paid),
     )

@@ -69,6 +69,7 @@ def _found(asked: PlanRequest, runs: Runs = None) -> PlanList:
     }
     return PlanList(
         inputs=inputs,
+        facts_hash=facts.hash(),
         evaluated=int(counts.get("evaluated", 0)),
         feasible=int(counts.get("feasible", 0)),
         seconds=float(counts.get("seconds", 0.0)),

@@ -22,7 +22,7 @@ from mowich.machines.system import System, parse_spec, resolve
 from mowich.plans.plan import ServePlan, stated_plan
 from mowich.requests.jobs import PlanRequest
 from mowich.requests.scenarios import TRAFFIC
-from mowich.shown import Rows, Shown
+from mowich.shown import Rows
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
 from mowich.studies.rate_reasons import (
@@ -38,6 +38,7 @@ from mowich.studies.rate_scenario import sized
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
 from mowich.studies.rate_sides import candidates_of, side_of, unlike_prices
 from mowich.studies.runnable import Compromise, runnable
+from mowich.studies.system_row import SystemRows
 from mowich.studies.traffic import TrafficResult, with_ranges
 from mowich.studies.traffic_sessions import HOUR_S
 
@@ -90,7 +91,7 @@ class RateRow(LaunchedRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateResult(Shown):
+class RateResult(SystemRows[RateRow]):
     """The deployments found, cheapest first. candidates: plans, and pairs of plans, that could serve the load;
     simulated: deployments that were played out, with simulated_requests in all; unserved: why a system has no
     deployment of its own; is_complete: whether the search went to its end (else the best is the best of those played).
@@ -110,18 +111,14 @@ class RateResult(Shown):
         "compromise? warnings"
     )
 
-    inputs: Mapping[str, object]
-    facts_hash: str
     evaluated: int
     candidates: int
     simulated: int
     simulated_requests: int
     seconds: float
-    rows: Rows[RateRow]
     unserved: tuple[Unserved, ...] = ()
     is_complete: bool = True
     compromise: Compromise | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def plan_rates(asked: PlanRequest) -> RateResult:

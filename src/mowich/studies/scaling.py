@@ -15,6 +15,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import exact
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.price_terms import term_of_row
 from mowich.shown import Result
@@ -60,8 +61,7 @@ def scaling(
     model, job = as_trained(model), TrainJob.from_inputs(inputs)
     stack = stack_of(inputs, row["system"])
     whole = equip(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
-    usable = facts.fact(whole.paths["hbm_usable_B"])
-    low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
+    low = usable_B(facts, whole)[0]
     term = term_of_row(inputs, row["system"])
     own, tuned = int(row["chips_requested"]), is_hand_tuned(inputs, row["system"])
 
@@ -97,14 +97,14 @@ def scaling(
         made = step_outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
         return Size(
             batch_scale=grown,
-            usd_per_mtok=made.usd_per_mtok.value,
+            usd_per_mtok=made["usd_per_mtok"].value,
             chips=chips,
             used=used,
             plan=best.plan,
             step_s=step_s,
             goodput=goodput.value,
             binds=binds(best, by),
-            days=made.days.value,
+            days=made["days"].value,
         )
 
     tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})

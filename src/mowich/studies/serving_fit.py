@@ -18,6 +18,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.workers import worker_plans
@@ -151,10 +152,7 @@ def fit_serving(asked: FitRequest) -> ServeFit:
             )
     system = resolve(facts, spec, chips=asked.chips)
     engine = engine_for(facts, system, asked.engine, model)
-    fact = facts.fact(system.paths["hbm_usable_B"])
-    low, high = (
-        (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)
-    )
+    low, _, high = usable_B(facts, system)
     native = native_weights(model, system, facts)
     formats = [str(w) for w in fixed["weights"]] if "weights" in fixed else [native, *_narrower(native, system)]
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Required, TypedDict
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from mowich.models.model import Model
 from mowich.plans import preference
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, WeightFormat, one_of, stated_plan
-from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
@@ -35,7 +34,7 @@ from mowich.serving.anchors import METRICS, NEARBY, Distance, NearRow, is_stack
 from mowich.serving.engines import arithmetic
 from mowich.serving.hit_curve import HitCurve
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
-from mowich.shown import Rows, Shown
+from mowich.shown import Rows
 from mowich.software.engine import about_engine, engine_for, kernels_shipped
 from mowich.software.vendors import HAND_TUNED, unmeasured
 from mowich.studies.arrivals_row import RandomArrivals
@@ -43,10 +42,9 @@ from mowich.studies.breakeven import with_breakeven
 from mowich.studies.footing import PlacedSystem, owned_chips, placed_systems, tokens_served
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, stated_settings, with_pools
-from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.studies.stack_support import told_support
-from mowich.studies.system_row import SystemRow
+from mowich.studies.system_row import SearchedRows, SystemRow
 from mowich.studies.unstated import UnstatedSetting, first_token_spreads, unstated_lines, unstated_settings
 from mowich.studies.yearly import with_year
 from mowich.sums import float_sum
@@ -102,10 +100,10 @@ class ServeRow(SystemRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeResult(Shown):
+class ServeResult(SearchedRows[ServeRow]):
     """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
-    batch) that were evaluated; evaluated: points, and pairs of prefill and decode workers; seconds: processor time
-    taken, not in `to_dict`; notes: warnings that no row has.
+    batch) that were evaluated; evaluated: points, and pairs of prefill and decode workers; seconds: of the processor;
+    notes: warnings that no row has.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -121,17 +119,8 @@ class ServeResult(Shown):
     KEYS = "inputs facts_hash evaluated points feasible complete rows warnings"
     complete: ClassVar[bool] = True
 
-    inputs: Mapping[str, object]
-    facts_hash: str
-    evaluated: int
     points: int
-    feasible: int
-    seconds: float
-    rows: Rows[ServeRow]
     front: tuple[ServeRow, ...] = ()
-    warnings: tuple[str, ...] = ()
-    preferred: Preferred | None = None
-    compromise: Compromise | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -149,6 +138,21 @@ class ServePlanList(ServeResult):
     def arrivals(self) -> RandomArrivals | None:
         """The first plan under arrivals at random."""
         return self.rows[0].arrivals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeAsk:
+    """One question to one system, as `outcome.SystemAsk` of training. name: as the user wrote it; system: with the
+    chips that are requested; fixed: choices of a plan; term: kind of price."""
+
+    name: str
+    model: Model
+    system: System
+    engine: str
+    job: ServeJob
+    facts: Facts
+    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    term: str = "default"
 
 
 def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
@@ -213,47 +217,30 @@ def _curve(path: str) -> HitCurve:
 
 
 def solve_serving(
-    model: Model,
-    name: str,
-    system: System,
-    job: ServeJob,
-    facts: Facts,
+    ask: ServeAsk,
     *,
-    engine: str,
-    fixed: Mapping[str, Sequence[int | str]],
-    top: int,
-    term: str,
-    with_front: bool = True,
+    top: int = 1,
+    with_front: bool = False,
     margin: float = 0.0,
     runs: Callable[[ServePlan], bool] | None = None,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
     `with_front`), and the search. margin: a simpler plan within it comes first; runs: which plans are tried."""
-    plans = searched_plans(model, system, job.prompt, facts, fixed := with_pools(fixed))
+    model, system, job, facts, fixed = ask.model, ask.system, ask.job, ask.facts, with_pools(ask.fixed)
+    plans = searched_plans(model, system, job.prompt, facts, fixed)
     plans = [p for p in plans if runs is None or runs(p)]
     together, apart = searched_modes(fixed)
     if not plans:
-        return (
-            [
-                without_deployment(
-                    name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term
-                )
-            ],
-            [],
-            _nothing(),
-        )
-    d = deploy(model, system, engine, plans, facts, accept=job.accept, images=job.images)
+        return [without_deployment(ask, "no worker plan is legal here (heads, experts, devices)")], [], _nothing()
+    d = deploy(model, system, ask.engine, plans, facts, accept=job.accept, images=job.images)
     w = worker(d, job)
     curve = None if job.cached_by is None else _curve(job.cached_by)
     modes = {"apart": apart, "together": together, "with_front": with_front}
     got = search_serving(system, w, job, top=top, margin=margin, curve=curve, **modes, **narrowed(plans, fixed))
     if got.best:
-        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
-        rows = [
-            replace(_row(d, f, name, job, facts, term, True, None, got), front=got.curve if i == 0 else ())
-            for i, f in enumerate(got.best)
-        ]
-        return rows, front, got
+        front = [_row(d, f, ask, got, light=True) for f in got.front]
+        rows = [_row(d, f, ask, got) for f in got.best]
+        return [replace(rows[0], front=got.curve), *rows[1:]], front, got
     if got.closest is None:
         memory = serving_memory_B(d.shapes, d.around, system.hbm_usable_B)
         short = float(-memory["kv"].max())
@@ -265,27 +252,28 @@ def solve_serving(
             reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
         elif short <= 0:
             reason = "does not fit: not one request of this length has room for its cache"
-        return [without_deployment(name, system, engine, reason, facts, term)], [], got
+        return [without_deployment(ask, reason)], [], got
     f = got.closest
     reason = f"no plan meets the limits; the closest has TTFT {f.ttft_s:.3g} s and TPOT {1e3 * f.tpot_s:.3g} ms"
-    return [_row(d, f, name, job, facts, term, False, reason, got)], [], got
+    return [replace(_row(d, f, ask, got), feasible=False, reason=reason)], [], got
 
 
 def _nothing() -> SearchResult:
     return SearchResult(best=(), front=(), evaluated=0, points=0, fitting=0, closest=None)
 
 
-def without_deployment(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
+def without_deployment(ask: ServeAsk, reason: str) -> ServeRow:
     """The row of a system that cannot serve: every estimate is unknown, with the reason."""
+    system = ask.system
 
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, reason)
 
     return ServeRow(
-        system=name,
+        system=ask.name,
         system_id=system.id,
         display=system.display,
-        engine=engine,
+        engine=ask.engine,
         chips_requested=system.chips,
         devices_per_chip=system.devices_per_chip,
         lnc=system.lnc,
@@ -299,7 +287,7 @@ def without_deployment(name: str, system: System, engine: str, reason: str, fact
         J_per_token=none("J/token"),
         memory_capacity_B=system.hbm_usable_B,
         binds="memory",
-        price_label=money.price(facts, system.id, term=term).label,
+        price_label=money.price(ask.facts, system.id, term=ask.term).label,
     )
 
 
@@ -357,22 +345,10 @@ def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float],
     return with_tables(d.coverage, of_token), with_tables(d.coverage, of_first)
 
 
-def _row(
-    d: Deployment,
-    f: Found,
-    name: str,
-    job: ServeJob,
-    facts: Facts,
-    term: str,
-    feasible: bool,
-    reason: str | None,
-    got: SearchResult,
-    light: bool = False,
-) -> ServeRow:
+def _row(d: Deployment, f: Found, ask: ServeAsk, got: SearchResult, *, light: bool = False) -> ServeRow:
     """A row of one answer. light: leave out the ranges of single facts, as for points of a front."""
-    if job.cached_by is not None:
-        job = replace(job, cached=f.cached)
-    system = d.system
+    facts, system = ask.facts, d.system
+    job = ask.job if ask.job.cached_by is None else replace(ask.job, cached=f.cached)
     plan = d.plans[f.decode]
     half = {m: d.half_width(m, f.decode, users=f.users, prompt=job.prompt, apart=f.prefill >= 0) for m in METRICS}
     distance, nearest = d.measured(f.decode, users=f.users, prompt=job.prompt, output=job.output)
@@ -402,12 +378,12 @@ def _row(
     prefill_devices = d.plans[f.prefill].devices * f.prefill_workers if f.prefill >= 0 else 0
     used = math.ceil((plan.devices * f.workers + prefill_devices) / system.devices_per_chip)
     token_s = from_spreads(1.0 / f.tokens_per_s, "s", [half["tpot"], *downs], [half["tpot"], *ups], grade=grade)
-    cost = cost_of(facts, system.id, term=term, used=used, idle=system.chips - used, step_s=token_s, tokens=1.0)
+    cost = cost_of(facts, system.id, term=ask.term, used=used, idle=system.chips - used, step_s=token_s, tokens=1.0)
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: float_sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
     row = ServeRow(
-        system=name,
+        system=ask.name,
         system_id=system.id,
         display=system.display,
         engine=d.engine,
@@ -416,8 +392,7 @@ def _row(
         chips_idle=system.chips - used,
         devices_per_chip=system.devices_per_chip,
         lnc=system.lnc,
-        feasible=feasible,
-        reason=reason,
+        feasible=True,
         mode="aggregated" if f.prefill < 0 else "disaggregated",
         prefill=d.plans[f.prefill] if f.prefill >= 0 else plan,
         decode=plan,
@@ -427,16 +402,13 @@ def _row(
         tpot_s=tpot,
         tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"),
         tokens_per_s_per_user=tpot.inverse(1.0, "1/s"),
-        usd_per_mtok=cost.usd_per_mtok,
-        J_per_token=cost.J_per_token,
+        **cost,
         memory_B=memory,
         memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
         distance=distance,
         nearest=() if light else nearest,
-        price_label=cost.price_label,
         cached_frac=None if job.cached_by is None else f.cached,
-        power_basis=cost.power_basis,
         unstated=unstated,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )
@@ -481,48 +453,52 @@ def serving_inputs(
     }
 
 
-class _How(TypedDict, total=False):
-    """Keywords of `solve_serving`."""
-
-    top: Required[int]
-    term: Required[str]
-    with_front: bool
-    margin: float
-    runs: Callable[[ServePlan], bool] | None
-
-
 def _solve_shipped(
-    model: Model,
-    spec: str,
-    system: System,
-    job: ServeJob,
-    facts: Facts,
+    ask: ServeAsk,
     engine: str | None,
-    fixed: Mapping[str, Sequence[int | str]],
-    how: _How,
-) -> tuple[list[ServeRow], list[ServeRow], SearchResult, str]:
-    """`solve_serving` with the engine that a customer gets by default, and the engine's name: shipped kernels that
-    decode this model on separate workers, if such a plan keeps the limits; else the server. A row without dollars also
-    gets the rate with kernels written by hand."""
-    name = engine_for(facts, system, engine, model)
-    kernels = kernels_shipped(facts, system, model) if engine is None and searched_modes(fixed)[1] else None
+    *,
+    top: int = 1,
+    with_front: bool = False,
+    margin: float = 0.0,
+    runs: Callable[[ServePlan], bool] | None = None,
+) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
+    """`solve_serving` with the engine that a customer gets by default: shipped kernels that decode this model on
+    separate workers, if such a plan keeps the limits; else the server, which is that of `ask`. A row without dollars
+    also gets the rate with kernels written by hand. engine: as asked (None: by default)."""
+    facts, system = ask.facts, ask.system
+    kernels = kernels_shipped(facts, system, ask.model) if engine is None and searched_modes(ask.fixed)[1] else None
     if kernels is not None:
-        apart = {**fixed, "mode": ("disaggregated",)}
-        rows, front, got = solve_serving(model, spec, system, job, facts, engine=kernels, fixed=apart, **how)
+        apart = replace(ask, engine=kernels, fixed={**ask.fixed, "mode": ("disaggregated",)})
+        rows, front, got = solve_serving(apart, top=top, with_front=with_front, margin=margin, runs=runs)
         if rows[0].feasible:
-            return rows, front, got, kernels
-    rows, front, got = solve_serving(model, spec, system, job, facts, engine=name, fixed=fixed, **how)
+            return rows, front, got
+    rows, front, got = solve_serving(ask, top=top, with_front=with_front, margin=margin, runs=runs)
     by_hand = engine_for(facts, system, HAND_TUNED)
-    if any(row.undecided for row in rows) and by_hand != name and is_stack(by_hand):
-        alone: _How = {"top": 1, "term": how["term"], "with_front": False}
-        beside = solve_serving(model, spec, system, job, facts, engine=by_hand, fixed=fixed, **alone)[0][0]
+    if any(row.undecided for row in rows) and by_hand != ask.engine and is_stack(by_hand):
+        beside = solve_serving(replace(ask, engine=by_hand))[0][0]
         rate = beside.tokens_per_s_per_chip
         said = f"{float(f'{rate.value:.3g}'):,g} tokens/s per chip" if beside.feasible and rate.value else "no plan"
         rows = [
             replace(row, undecided=f"{row.undecided}; with kernels written by hand: {said}") if row.undecided else row
             for row in rows
         ]
-    return rows, front, got, name
+    return rows, front, got
+
+
+def _ask(asked: PlanRequest | CompareRequest, name: str, chips: int | None, term: str) -> ServeAsk:
+    """The question to one system, with the engine that serves there."""
+    facts = asked.facts
+    system = resolve(facts, name, chips=chips)
+    return ServeAsk(
+        name=name,
+        model=asked.model,
+        system=system,
+        engine=engine_for(facts, system, asked.engine, asked.model),
+        job=asked.serve_job,
+        facts=facts,
+        fixed=asked.fixed,
+        term=term,
+    )
 
 
 def plan_serving(
@@ -532,12 +508,12 @@ def plan_serving(
     plans that cannot be told apart from the cheapest first (`plans.preference`); runs: which plans of workers are
     tried."""
     begin = time.process_time()
-    model, spec, job, facts, fixed = asked.model, asked.systems[0], asked.serve_job, asked.facts, asked.fixed
-    system = resolve(facts, spec, chips=asked.chips)
+    facts, model = asked.facts, asked.model
+    ask = _ask(asked, asked.systems[0], asked.chips, asked.term)
     margin = preference.margin(facts) if prefer else 0.0
-    how: _How = {"top": asked.top, "term": asked.term, "margin": margin, "runs": runs}
-    rows, front, got, name = _solve_shipped(model, spec, system, job, facts, asked.engine, fixed, how)
-    inputs = serving_inputs(model, job, fixed, asked.term, [(spec, system, name)], facts)
+    rows, front, got = _solve_shipped(ask, asked.engine, top=asked.top, with_front=True, margin=margin, runs=runs)
+    name = rows[0].engine
+    inputs = serving_inputs(model, ask.job, ask.fixed, ask.term, [(ask.name, ask.system, name)], facts)
     return ServePlanList(
         inputs=inputs,
         facts_hash=facts.hash(),
@@ -555,22 +531,20 @@ def plan_serving(
 def compare_serving(asked: CompareRequest) -> ServeResult:
     """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
-    facts, model, job, on = asked.facts, asked.model, asked.serve_job, asked.footing
+    facts, on = asked.facts, asked.footing
     placed, notes = placed_systems(asked)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for own in placed:
-        system = resolve(facts, own.name, chips=own.chips)
+        ask = _ask(asked, own.name, own.chips, own.term)
         if own.no_chips:
-            name = engine_for(facts, system, asked.engine, model)
-            none = without_deployment(own.name, system, name, own.no_chips, facts, own.term)
+            none = without_deployment(ask, own.no_chips)
             found, got = [replace(none, chips_requested=0, binds="no chips")], _nothing()
         else:
-            how: _How = {"top": 1, "term": own.term, "with_front": False}
-            found, _, got, name = _solve_shipped(model, own.name, system, job, facts, asked.engine, asked.fixed, how)
-        systems.append((own.name, system, name))
+            found, _, got = _solve_shipped(ask, asked.engine)
+        systems.append((own.name, ask.system, found[0].engine))
         rows.append(_paid_for(found[0], own, facts))
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
-    inputs = serving_inputs(model, job, asked.fixed, on.kind(asked.term), systems, facts)
+    inputs = serving_inputs(asked.model, asked.serve_job, asked.fixed, on.kind(asked.term), systems, facts)
     told = [
         {**entry, **({"chips": 0} if own.no_chips else {}), **own.inputs()}
         for entry, own in zip(inputs["systems"], placed, strict=True)  # type: ignore[call-overload]

@@ -27,7 +27,7 @@ from mowich.software.stack import equip
 from mowich.studies.compare import Row, solve_system, without_plan
 from mowich.studies.heard import note_heard
 from mowich.studies.outcome import SystemAsk, resolved
-from mowich.studies.serving_plan import ServeRow, compare_serving, without_deployment
+from mowich.studies.serving_plan import ServeAsk, ServeRow, compare_serving, without_deployment
 from mowich.studies.sweep_grid import Grid, Point
 
 SweepRow = Row | ServeRow
@@ -101,7 +101,10 @@ def _served(
         return found.rows[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
         unit = resolve(facts, point.system)
-        row = without_deployment(point.system, unit, point.engine or "", error.line(), facts, term)
+        ask = ServeAsk(
+            name=point.system, model=model, system=unit, engine=point.engine or "", job=job, facts=facts, term=term
+        )
+        row = without_deployment(ask, error.line())
         return replace(row, chips_requested=point.chips or unit.chips)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.launch.origin import LaunchedRow
-from mowich.shown import Keyed
+from mowich.plans.preference import Preferred
+from mowich.shown import Keyed, Rows, Shown
 from mowich.studies.footing import OwnedChips
+from mowich.studies.runnable import Compromise
+
+R = TypeVar("R", bound=LaunchedRow)
 
 NO_PRICE = unknown_estimate("USD/chip/h", "no other row with a known price")
 NO_POWER = unknown_estimate("W", "no other row with a known power")
@@ -83,3 +88,26 @@ class SystemRow(LaunchedRow):
     search_counts: Mapping[str, float] = field(default_factory=dict)
     owned: OwnedChips | None = None
     yearly: Yearly | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemRows(Shown, Generic[R]):
+    """Rows of one system or of several. inputs: fully resolved; a run with them gives the same bytes; facts_hash: of
+    the facts that made the rows."""
+
+    inputs: Mapping[str, object]
+    facts_hash: str
+    rows: Rows[R]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchedRows(SystemRows[R]):
+    """Rows that one search found. evaluated, feasible: plans; seconds: time taken, not in `to_dict`; preferred: the
+    first is simpler than the fastest; compromise: what it costs that a program has to run the plans."""
+
+    evaluated: int
+    feasible: int
+    seconds: float
+    preferred: Preferred | None = None
+    compromise: Compromise | None = None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -35,7 +36,7 @@ from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
-from mowich.studies.traffic_autoscale import POOLS_APART
+from mowich.studies.traffic_autoscale import POOLS_APART, Scaling
 from mowich.studies.traffic_encoding import media_figures
 from mowich.studies.traffic_load import is_sessions, requests_of
 from mowich.studies.traffic_pools import EncodePool, Pool
@@ -160,11 +161,16 @@ class TrafficResult(Shown):
         return [plain_row({k: v for k, v in self.to_dict().items() if k not in left_out})]
 
 
+PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
+"""Pools, each with the figures of its replicas."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Played:
-    """A traffic that was played. span_s: from the first arrival to the last token; seconds:
-    processor time taken; apart: encoders on workers of their own."""
+    """A scenario that was played. span_s: from the first arrival to the last token; seconds: processor time taken;
+    apart: encoders on workers of their own."""
 
+    scenario: TrafficScenario
     tally: Tally
     fleet: PlayedFleet
     span_s: float
@@ -179,11 +185,81 @@ class _Played:
         both = ((fleet.replicas, fleet.scaled), (fleet.decoders, fleet.scaled_decoders))
         return (*(both if fleet.decoders else both[:1]), *([(self.apart, None)] if self.apart else []))
 
+    @property
+    def records(self) -> PlayedPools:
+        """The pools, each with the figures of its replicas."""
+        return [(pool, rs) for pool, (rs, _) in zip(self.scenario.every_pool, self.pools, strict=True)]
+
+    @property
+    def rules(self) -> list[ScaledPool]:
+        """Those that pools come and go by."""
+        return [rule for _, rule in self.pools if rule is not None]
+
     def paid_s(self) -> list[float]:
         """Seconds of replicas that were paid for, of each pool. One that does not scale is there from the first arrival
         to the last token."""
         last_s = self.tally.last_s
         return [self.span_s * len(rs) if rule is None else rule.paid_until(last_s) for rs, rule in self.pools]
+
+    def there_s(self) -> list[float]:
+        """Seconds for which a replica of each pool was there, on average."""
+        return [
+            self.span_s if rule is None else paid / len(rs)
+            for paid, (rs, rule) in zip(self.paid_s(), self.pools, strict=True)
+        ]
+
+    def chip_s(self) -> list[float]:
+        """Chip-seconds that were paid for, of each pool."""
+        each = [pool.chips / pool.replicas for pool in self.scenario.every_pool]
+        return [n * s for n, s in zip(each, self.paid_s(), strict=True)]
+
+    def shares(self) -> dict[str, float]:
+        """Share of the span for which the chips of each system were paid for."""
+        out = dict.fromkeys(self.scenario.chips_of, 1.0)
+        if self.scenario.autoscale is not None:
+            there = list(zip(self.scenario.every_pool, self.there_s(), strict=True))
+            for system in out:
+                here = [(pool.chips, s) for pool, s in there if pool.system.id == system]
+                out[system] = float_sum(n * s for n, s in here) / (float_sum(n for n, _ in here) * self.span_s)
+        return out
+
+    def figures(self, how: str, bin_s: float, rates: Mapping[str, float | None]) -> Play:
+        """What hindsight knows of it. bin_s: width of its bins; rates: USD per second of a chip, by system."""
+        tally, paid = self.tally, self.chip_s()
+        usd: float | None = 0.0
+        for pool, held in zip(self.scenario.every_pool, paid, strict=True):
+            rate = rates[pool.system.id]
+            usd = None if usd is None or rate is None else usd + rate * held
+        return Play(
+            how=how,
+            goodput=tally.good / max(1, tally.e2e.count),
+            chip_s=float_sum(paid),
+            usd=usd,
+            asked={k: n for k, (n, _) in tally.bins[bin_s].items()},
+            kept={k: good for k, (_, good) in tally.bins[bin_s].items()},
+        )
+
+
+@contextmanager
+def _request_lines(path: Path | None) -> Iterator[IO[str] | None]:
+    """The file that gets a line for each answered request; None where none is asked for."""
+    if path is None:
+        yield None
+        return
+    with (
+        told_unwritable(where=str(path)),
+        whole_file(path) as new,
+        new.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(",".join(REQUEST_COLUMNS) + "\n")
+        yield file
+
+
+_FIXES: Mapping[type[Exception], str] = {
+    NeverAnsweredError: "more time between failures, shorter answers, or failures: {moves: replay}",
+    CacheTooSmallError: "more memory for the cache, or shorter requests",
+}
+"""What may be tried where a traffic cannot be played to its end."""
 
 
 def _play(
@@ -195,30 +271,23 @@ def _play(
     cutoff: Cutoff | None = None,
     bins_s: Sequence[float] = (),
 ) -> _Played:
-    """Play a scenario once. bins_s: widths of bins in which requests are counted. As `simulate_traffic`."""
+    """Play a scenario once, and write what is asked for. bins_s: widths of bins in which requests are counted. As
+    `simulate_traffic`."""
     _check_sessions(scenario, sessions_out)
-    outs = (trace_out, sessions_out)
-    if requests_out is None:
-        return _told(scenario, None, outs, cutoff, bins_s)
-    with (
-        told_unwritable(where=str(requests_out)),
-        whole_file(requests_out) as new,
-        new.open("w", encoding="utf-8", newline="") as file,
-    ):
-        file.write(",".join(REQUEST_COLUMNS) + "\n")
-        return _told(scenario, file, outs, cutoff, bins_s)
+    with _request_lines(requests_out) as file:
+        played = _told(scenario, file, cutoff, bins_s, is_traced=trace_out is not None)
+        if trace_out is not None:
+            rules = dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=False))
+            write_timeline(trace_out, played.fleet.timelines, rules)
+        if played.tally.tasks is not None and sessions_out is not None:
+            played.tally.tasks.write(sessions_out)
+    return played
 
 
 def _told(
-    scenario: TrafficScenario,
-    file: IO[str] | None,
-    outs: tuple[Path | None, Path | None],
-    cutoff: Cutoff | None,
-    bins_s: Sequence[float],
+    scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None, bins_s: Sequence[float], *, is_traced: bool
 ) -> _Played:
-    """Play a scenario once and tell of it. file: gets a line for each answered request; outs: for the timeline, and for
-    sessions."""
-    trace_out, sessions_out = outs
+    """Play a scenario once. file: gets a line for each answered request."""
     s = scenario.serve.scheduler
     load = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
     counted = scenario.requests.get("counted", (0.0, math.inf))
@@ -229,38 +298,21 @@ def _told(
     tally = Tally(scenario.slo, counted, file, tasks, scenario.serve.times.adapters is not None)
     begin = time.process_time()
     tally.bins = {width: {} for width in bins_s}
-    setup = _setup(scenario, tally, is_traced=trace_out is not None)
     try:
-        fleet = play_fleet(setup, load, tally.add, cutoff)
-    except NeverAnsweredError as error:
-        raise UserError(
-            str(error),
-            where=str(scenario.inputs["scenario"]),
-            fix="more time between failures, shorter answers, or failures: {moves: replay}",
-            code=EXIT_INFEASIBLE,
-        ) from None
-    except CacheTooSmallError as error:
-        raise UserError(
-            str(error),
-            where=str(scenario.inputs["scenario"]),
-            fix="more memory for the cache, or shorter requests",
-            code=EXIT_INFEASIBLE,
-        ) from None
-    seconds = time.process_time() - begin
-    span_s = max(tally.last_s - (fleet.first_s or 0.0), 1e-12)
-    apart = fleet.encoders if scenario.encoding is not None and scenario.encoding.pool is not None else ()
-    played = _Played(tally=tally, fleet=fleet, span_s=span_s, seconds=seconds, apart=apart)
-    if trace_out is not None:
-        write_timeline(
-            trace_out,
-            fleet.timelines,
-            dict(zip(_pool_names(scenario), (rule for _, rule in played.pools), strict=False)),
-        )
-    if tasks is not None and sessions_out is not None:
-        tasks.write(sessions_out)
+        fleet = play_fleet(_setup(scenario, tally, is_traced=is_traced), load, tally.add, cutoff)
+    except (NeverAnsweredError, CacheTooSmallError) as error:
+        where = str(scenario.inputs["scenario"])
+        raise UserError(str(error), where=where, fix=_FIXES[type(error)], code=EXIT_INFEASIBLE) from None
     if tasks is not None and "task" in scenario.slo:
         tally.good = tasks.good
-    return played
+    return _Played(
+        scenario=scenario,
+        tally=tally,
+        fleet=fleet,
+        span_s=max(tally.last_s - (fleet.first_s or 0.0), 1e-12),
+        seconds=time.process_time() - begin,
+        apart=fleet.encoders if scenario.encoding is not None and scenario.encoding.pool is not None else (),
+    )
 
 
 def _pool_names(scenario: TrafficScenario) -> tuple[str, ...]:
@@ -288,21 +340,12 @@ def simulate_traffic(
         cutoff=cutoff,
         bins_s=[HOUR_S] if is_scaled else [],
     )
-    tasks = played.tally.tasks
-    tally, fleet, span = played.tally, played.fleet, played.span_s
-    everyone: list[ReplicaRecord] = [*fleet.replicas, *fleet.decoders, *played.apart]
-    paid_s = played.paid_s()
-    pools = [(pool, rs) for pool, (rs, _) in zip(scenario.every_pool, played.pools, strict=True)]
-    there_s = [span if rule is None else paid / len(rs) for paid, (rs, rule) in zip(paid_s, played.pools, strict=True)]
-    busy = _busy(pools, there_s)
-    chips, used = scenario.chips, float(scenario.chips)
-    shares = dict.fromkeys(scenario.chips_of, 1.0)  # of the time for which the chips of a system were paid for
+    tally, fleet, span, there_s = played.tally, played.fleet, played.span_s, played.there_s()
+    everyone = [replica for _, replicas in played.records for replica in replicas]
+    shares, used = played.shares(), float(scenario.chips)
     if is_scaled:
-        for system in shares:
-            here = [(pool.chips, s) for (pool, _), s in zip(pools, there_s, strict=True) if pool.system.id == system]
-            shares[system] = float_sum(n * s for n, s in here) / (float_sum(n for n, _ in here) * span)
         used = float_sum(n * shares[system] for system, n in scenario.chips_of.items())
-    joule, usd_per_s = _costs(scenario, facts, shares, pools, there_s, span)
+    joule, usd_per_s = _costs(played, facts)
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
@@ -318,19 +361,19 @@ def simulate_traffic(
         requests_per_s=tally.answered / span,
         in_flight=tally.inside_s / span,
         tokens_per_s_per_chip=tally.tokens / span / used,
-        utilisation=busy,
+        utilisation=_busy(played.records, there_s),
         J_per_token=None if joule is None else joule / max(1, tally.tokens),
         usd_per_mtok=None if usd_per_s is None else usd_per_s * span / max(1, tally.tokens) * 1e6,
         cached_frac=tally.cached / max(1, tally.prompt),
         prompt_mean=tally.prompt / max(1, tally.answered),
         preemptions=tally.preemptions,
         failures=tally.failures,
-        chips=chips,
+        chips=scenario.chips,
         chips_mean=used,
         chips_of=scenario.chips_of,
         is_mixed=len(scenario.chips_of) > 1,
         usd_per_h=None if usd_per_s is None else usd_per_s * HOUR_S,
-        scale_ups=sum(rule.orders for _, rule in played.pools if rule is not None),
+        scale_ups=sum(rule.orders for rule in played.rules),
         makespan_s=span,
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
@@ -338,22 +381,18 @@ def simulate_traffic(
         media={}
         if scenario.encoding is None
         else media_figures(fleet.encoders, tally.media, there_s[-1 if played.apart else 0]),
-        coverage=_coverage(
-            [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
-            inside=tally.inside_s / span,
-            context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
-        ),
+        coverage=_coverage(played),
         sessions=None
-        if tasks is None
+        if tally.tasks is None
         else with_costs(
-            tasks.figures(is_limited="task" in scenario.slo),
+            tally.tasks.figures(is_limited="task" in scenario.slo),
             span_s=span,
             chips=used,
             joule=joule,
             usd=None if usd_per_s is None else usd_per_s * span,
         ),
         **tier_figures(tally, _tiering(scenario.serve), fleet.replicas),
-        scaling=_scaling(scenario, played, usd_per_s) if is_scaled else {},
+        scaling=_scaling(played, usd_per_s) if is_scaled else {},
         disturbed=tally.disturbed() if scenario.outages.is_asked else {},
         tenants=tally.tenants.to_dict([r.adapter_loads for r in everyone]) if tally.has_tenants else {},
     )
@@ -398,32 +437,31 @@ def _setup(scenario: TrafficScenario, tally: Tally, *, is_traced: bool) -> Fleet
     )
 
 
-def _scaling(scenario: TrafficScenario, played: _Played, usd_per_s: float | None) -> dict[str, object]:
+def _scaling(played: _Played, usd_per_s: float | None) -> dict[str, object]:
     """How replicas came and went: numbers over time and by pool, limits kept by hour, what was paid."""
-    paid_s, tally = played.paid_s(), played.tally
-    chips = [pool.chips / pool.replicas for pool in scenario.every_pool]
+    scenario = played.scenario
     pools: dict[str, object] = {}
     # encoders apart, the last pool, do not scale
-    for name, each, paid, (_, rule) in zip(_pool_names(scenario), chips, paid_s, played.pools, strict=False):
-        assert rule is not None
+    for name, pool, paid, rule in zip(
+        _pool_names(scenario), scenario.every_pool, played.paid_s(), played.rules, strict=False
+    ):
         pools[name] = {
-            "chips_each": each,
+            "chips_each": pool.chips / pool.replicas,
             "replicas_mean": paid / played.span_s,
             "replicas_most": max((look.paid for look in rule.log), default=rule.rule.least),
             "scale_ups": rule.orders,
             "scale_downs": rule.gone,
             "timeline": looks_told(rule.log),
         }
-    hours = [
-        {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
-        for k, (n, good) in sorted(tally.bins[HOUR_S].items())
-    ]
     out: dict[str, object] = {
-        "chip_hours": float_sum(n * s for n, s in zip(chips, paid_s, strict=True)) / HOUR_S,
+        "chip_hours": float_sum(played.chip_s()) / HOUR_S,
         "usd_per_day": None if usd_per_s is None else usd_per_s * DAY_S,
-        "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
+        "scale_downs": sum(rule.gone for rule in played.rules),
         "pools": pools,
-        "hours": hours,
+        "hours": [
+            {"from_s": k * HOUR_S, "requests": n, "goodput_frac": good / n if scenario.slo else None}
+            for k, (n, good) in sorted(played.tally.bins[HOUR_S].items())
+        ],
     }
     if scenario.scaling is not None and scenario.scaling.start is not None:
         out["start_s"] = scenario.scaling.start.to_dict()
@@ -439,102 +477,94 @@ def compared_rules(scenario: TrafficScenario, facts: Facts, result: TrafficResul
     bin_s = bin_width_s(every_s, result.makespan_s + every_s)
     from mowich.economics import money
 
-    chips = tuple(pool.chips / pool.replicas for pool in scenario.pools)
     rates = {name: money.price(facts, name, term=scenario.price).rate.value for name in scenario.chips_of}
-    seconds = 0.0
+    seconds: list[float] = []
 
-    def play(rules: Sequence[Autoscale], how: str) -> tuple[Play, _Played]:
-        nonlocal seconds
+    def play(rules: Sequence[Autoscale]) -> _Played:
         asked = replace(scenario, autoscale=rules[0], autoscale_decode=rules[1] if len(rules) > 1 else None)
         played = _play(asked, bins_s=[bin_s])
-        seconds += played.seconds
-        each = [pool.chips / pool.replicas for pool in scenario.every_pool]
-        paid = [n * s for n, s in zip(each, played.paid_s(), strict=True)]
-        bins, tally = played.tally.bins[bin_s], played.tally
-        usd: float | None = 0.0
-        for pool, held in zip(scenario.every_pool, paid, strict=True):
-            rate = rates[pool.system.id]
-            usd = None if usd is None or rate is None else usd + rate * held
-        return Play(
-            how=how,
-            goodput=tally.good / max(1, tally.e2e.count),
-            chip_s=float_sum(paid),
-            usd=usd,
-            asked={k: n for k, (n, _) in bins.items()},
-            kept={k: good for k, (_, good) in bins.items()},
-        ), played
+        seconds.append(played.seconds)
+        return played
+
+    def figures(rules: Sequence[Autoscale], how: str) -> Play:
+        return play(rules).figures(how, bin_s, rates)
 
     plays: dict[str, Play] = {}
     rows: list[dict[str, object]] = []
-    counts: list[float] = []
+    came: list[float] = []
     for name, rules in scaling.rules.items():
-        plays[name], played = play(rules, "rule")
-        rule = played.fleet.scaled
-        assert rule is not None
-        counts = counts or [0.0, *(float(look.came) for look in rule.log[1:])]
-        rows.append(
-            {
-                "by": name,
-                **plays[name].to_dict(),
-                **({} if scenario.slo else {"goodput_frac": None}),
-                "ttft_p99_s": played.tally.ttft.quantile(0.99),
-                "tpot_p99_s": played.tally.tpot.quantile(0.99),
-                "scale_ups": sum(rule.orders for _, rule in played.pools if rule is not None),
-                "scale_downs": sum(rule.gone for _, rule in played.pools if rule is not None),
-            }
-        )
+        played = play(rules)
+        plays[name] = played.figures("rule", bin_s, rates)
+        came = came or [0.0, *(float(look.came) for look in played.rules[0].log[1:])]
+        rows.append({"by": name, **plays[name].to_dict(), **_rule_row(played)})
     told = dict(result.scaling)
     if scaling.regret:
-        limits = tuple(scenario.slo.get(name, math.inf) for name in ("ttft", "tpot", "e2e"))
-        first = plays[next(iter(plays))]
-        hindsight = Hindsight(
-            rule=next(iter(scaling.rules.values())),
-            chips=chips,
-            bin_s=bin_s,
-            bins=max(first.asked, default=0) + 1,
-            limits_s=(limits[0], limits[1], limits[2]),
-            play=lambda rules, how: play(rules, how)[0],
-            known=None if scaling.known is None else scaling.known(counts),
-            where=f"{scenario.inputs['scenario']} autoscale.regret",
-        )
-        hindsight.plays.extend(plays.values())
-        hindsight.learn(min(play.goodput for play in plays.values()))
+        hindsight = _hindsight(scenario, scaling, plays, bin_s, came, figures)
         for row, one in zip(rows, plays.values(), strict=True):
             found = regret_of(hindsight, one, scaling.goodput)
             told.setdefault("regret", found)
             row |= {"regret_chip_hours": found["chip_hours"], "regret_frac": found["frac"]}
     if len(rows) > 1:
         told["rules"] = rows
-    return replace(result, scaling=told, seconds=result.seconds + seconds)
+    return replace(result, scaling=told, seconds=result.seconds + float_sum(seconds))
 
 
-def _coverage(
-    pools: Sequence[tuple[Pool | None, Sequence[ReplicaRecord]]], *, inside: float, context: float
-) -> dict[str, float]:
-    """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
-    was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
-    hold of one with so many sequences; of workers of prompts, of one with such a prompt."""
-    busy = float_sum(r.busy_s for _, replicas in pools for r in replicas)
-    everyone = sum(len(replicas) for _, replicas in pools)
+def _rule_row(played: _Played) -> dict[str, object]:
+    """What stands beside the figures of a rule that is compared."""
+    return {
+        **({} if played.scenario.slo else {"goodput_frac": None}),
+        "ttft_p99_s": played.tally.ttft.quantile(0.99),
+        "tpot_p99_s": played.tally.tpot.quantile(0.99),
+        "scale_ups": sum(rule.orders for rule in played.rules),
+        "scale_downs": sum(rule.gone for rule in played.rules),
+    }
+
+
+def _hindsight(
+    scenario: TrafficScenario,
+    scaling: Scaling,
+    plays: Mapping[str, Play],
+    bin_s: float,
+    came: Sequence[float],
+    play: Callable[[Sequence[Autoscale], str], Play],
+) -> Hindsight:
+    """The best in hindsight on the load of the rules that were played. came: requests between looks."""
+    ttft, tpot, e2e = (scenario.slo.get(name, math.inf) for name in ("ttft", "tpot", "e2e"))
+    hindsight = Hindsight(
+        rule=next(iter(scaling.rules.values())),
+        chips=tuple(pool.chips / pool.replicas for pool in scenario.pools),
+        bin_s=bin_s,
+        bins=max(next(iter(plays.values())).asked, default=0) + 1,
+        limits_s=(ttft, tpot, e2e),
+        play=play,
+        known=None if scaling.known is None else scaling.known(came),
+        where=f"{scenario.inputs['scenario']} autoscale.regret",
+    )
+    hindsight.plays.extend(plays.values())
+    hindsight.learn(min(play.goodput for play in plays.values()))
+    return hindsight
+
+
+def _coverage(played: _Played) -> dict[str, float]:
+    """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none was).
+    Tables hold of a pool's steps what they hold of one with the mean number of sequences, each with the mean tokens of
+    a request; of workers of prompts, of one with such a prompt."""
+    tally, pools = played.tally, list(zip(played.scenario.pools, played.pools, strict=False))  # encoders come last
+    inside = tally.inside_s / played.span_s
+    context = (tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered)
+    busy = float_sum(r.busy_s for _, (replicas, _) in pools for r in replicas)
+    everyone = sum(len(replicas) for _, (replicas, _) in pools)
     out: dict[str, float] = {}
-    for pool, replicas in pools:
-        if pool is not None:
-            share = float_sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
-            groups = pool.replicas * pool.plan.dp * pool.plan.pp
-            is_prefill = len(pools) > 1 and pools[1][0] is not None and pool is pools[0][0]
-            d = pool.deployment
-            shares = (
-                tabled_shares(d, prompt=context, mean=0.5 * context)
-                if is_prefill
-                else tabled_shares(d, n=max(1.0, inside / groups), context=context)
-            )
-            for kind, part in with_tables(d.coverage, shares[""]).items():
-                out[kind] = out.get(kind, 0.0) + share * part
+    for pool, (replicas, _) in pools:
+        share = float_sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
+        d, groups = pool.deployment, pool.replicas * pool.plan.dp * pool.plan.pp
+        if len(pools) > 1 and pool is played.scenario.serve:
+            held = tabled_shares(d, prompt=context, mean=0.5 * context)[""]
+        else:
+            held = tabled_shares(d, n=max(1.0, inside / groups), context=context)[""]
+        for kind, part in with_tables(d.coverage, held).items():
+            out[kind] = out.get(kind, 0.0) + share * part
     return out
-
-
-PlayedPools = Sequence[tuple[Pool | EncodePool, Sequence[ReplicaRecord]]]
-"""Pools, each with the figures of its replicas."""
 
 
 def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:
@@ -546,33 +576,25 @@ def _busy(pools: PlayedPools, there_s: Sequence[float]) -> float:
     )
 
 
-def _costs(
-    scenario: TrafficScenario,
-    facts: Facts,
-    shares: Mapping[str, float],
-    pools: PlayedPools,
-    there_s: Sequence[float],
-    span: float,
-) -> tuple[float | None, float | None]:
-    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. shares: of
-    the span in which the chips of a system were there; there_s: for which a replica of each pool was. None where a
-    system has no power or no price."""
+def _costs(played: _Played, facts: Facts) -> tuple[float | None, float | None]:
+    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. None where
+    a system has no power or no price."""
     from mowich.economics import money
 
-    site = energy.read_site(facts)
+    site, scenario = energy.read_site(facts), played.scenario
     joule: float | None = 0.0
     usd: float | None = 0.0
-    for system, chips in scenario.chips_of.items():
-        paid = shares[system]
-        here = [i for i, (pool, _) in enumerate(pools) if pool.system.id == system]
-        busy = _busy([pools[i] for i in here], [there_s[i] for i in here])
+    for system, paid in played.shares().items():
+        chips = scenario.chips_of[system]
+        here = [both for both in zip(played.records, played.there_s(), strict=True) if both[0][0].system.id == system]
+        busy = _busy([one for one, _ in here], [s for _, s in here])
         draw, rate = energy.drawn_power(facts, system), money.price(facts, system, term=scenario.price).rate
         watts, idle_share = draw.power.value, draw.idle_share.value
         if joule is None or watts is None or site.pue.value is None or idle_share is None:
             joule = None
         else:
             held = busy + idle_share * (1.0 - busy)
-            joule += site.pue.value * watts * chips * paid * span * held
+            joule += site.pue.value * watts * chips * paid * played.span_s * held
         usd = None if usd is None or rate.value is None else usd + rate.value * chips * paid
     return joule, usd
 

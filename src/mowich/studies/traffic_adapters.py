@@ -54,13 +54,10 @@ def read_adapters(node: Node, load: AdapterLoad | None, facts: Facts, engine: st
     for word in dict.fromkeys((*USUAL_WORDS, *(w for pair in _ENGINE_WORDS.values() for w in pair))):
         if word in node and word not in words:
             other = USUAL_WORDS.index(word) if word in USUAL_WORDS else next(iter(_ENGINE_WORDS.values())).index(word)
-            node.problem(word, f"is not an argument of {engine}", given=node.raw(word), fix=f"{words[other]}: 8")
+            node.wrong(word, f"is not an argument of {engine}", fix=f"{words[other]}: 8")
     if load is None:
-        for word in (*words, "max_lora_rank"):
-            if word in node:
-                node.problem(
-                    word, "needs LoRA adapters", given=node.raw(word), fix="traffic: {adapters: {count: 8, ...}}"
-                )
+        fix = "traffic: {adapters: {count: 8, ...}}"
+        node.refuse("needs LoRA adapters", *words, "max_lora_rank", fix=fix)
         return None
     base = next((name for name in ("sglang", "trtllm") if engine.startswith(name)), "vllm")
     slots = int(node.count(words[0], facts.number(f"serving.lora.{base}_max_loras"), maximum=MOST_LORAS))

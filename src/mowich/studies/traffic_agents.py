@@ -20,14 +20,9 @@ MOST_TOGETHER = 1000
 """Sub-agents that one agent starts at once, at most."""
 
 
-def read_lengths(node: Node, key: str, default: str | None = None) -> Draw | None:
+def read_lengths(node: Node, key: str) -> Draw | None:
     """The lengths under a key; None where there are none, or they are wrong."""
-    try:
-        given = node.raw(key, default)
-        return None if given is None else lengths(given, node.name(key))
-    except UserError as error:
-        node.problem(key, error.what, given=error.given, allowed=error.allowed)
-        return None
+    return node.parsed(key, lambda given: lengths(given, ""))
 
 
 def read_pauses(node: Node, key: str) -> Pauses | None:
@@ -84,8 +79,8 @@ def _kind(node: Node, name: str, share: float, shared_prefix: int) -> AgentKind 
     prompt, turns, output = (read_lengths(node, key) for key in ("prompt", "turns", "output"))
     thinking = read_lengths(node, "thinking")
     keeps = node.flag("keep_thinking", False)
-    if "keep_thinking" in node and "thinking" not in node:
-        node.problem("keep_thinking", "needs thinking", given=node.raw("keep_thinking"), fix="thinking: 300")
+    if "thinking" not in node:
+        node.refuse("needs thinking", "keep_thinking", fix="thinking: 300")
     tools = _tools(node.node("tools"))
     subagents = _subagents(node.node("subagents"))
     at, to = _compaction(node, system)
@@ -131,7 +126,7 @@ def _subagents(node: Node) -> Subagents | None:
     node.done()
     drawn = {key: draw for key, draw in found.items() if draw is not None}
     if "count" in drawn and drawn["count"](np.random.default_rng(0), MOST_TOGETHER).max() > MOST_TOGETHER:
-        node.problem("count", "too many at once", given=node.raw("count"), allowed=f"at most {MOST_TOGETHER:,}")
+        node.wrong("count", "too many at once", allowed=f"at most {MOST_TOGETHER:,}")
     if len(drawn) < len(found):
         return None
     return Subagents(chance=chance, join=join, system=system, **drawn)
@@ -146,6 +141,6 @@ def _compaction(node: Node, system: int) -> tuple[float, int]:
     at, to = inner.count("at", math.inf), int(inner.count("to", 1))
     if "at" in inner and "to" in inner and at < 2 * (system + to):
         allowed = f"at least {2 * (system + to):,}: twice the system prompt and the summary"
-        inner.problem("at", "leaves no room for a task", given=inner.raw("at"), allowed=allowed)
+        inner.wrong("at", "leaves no room for a task", allowed=allowed)
     inner.done()
     return at, to

@@ -151,7 +151,7 @@ def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_ap
         if many < few:
             where = f"disaggregated.{name}" if is_apart else "least"
             key = "least" if is_apart else "most"
-            node.problem(key, f"is above {where}" if is_apart else "is below least", given=node.raw(key))
+            node.wrong(key, f"is above {where}" if is_apart else "is below least")
     if is_apart and all(few == many for few, many in zip(least, most, strict=True)):
         node.problem(None, "neither pool can scale: least is the number of workers of both", fix="a smaller least")
 
@@ -159,9 +159,8 @@ def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_ap
 def _check_keys(node: Node, named: Sequence[str]) -> None:
     """A key belongs to a rule that is asked for."""
     for key in dict.fromkeys(key for name, keys in _KEYS.items() if name not in named for key in keys):
-        if key in node and not any(key in _KEYS[name] for name in named):
-            of = " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys)
-            node.problem(key, f"goes with {of}", given=node.raw(key), fix="leave it out")
+        if not any(key in _KEYS[name] for name in named):
+            node.refuse("goes with " + " and ".join(f"by: {name}" for name, keys in _KEYS.items() if key in keys), key)
 
 
 def _check_limits(node: Node, named: Sequence[str], slo: Mapping[str, float], is_apart: bool) -> None:
@@ -181,7 +180,7 @@ def _counts(node: Node, key: str, is_apart: bool, *, whole: bool, low: float = 1
     if not isinstance(node.raw(key), dict):
         return (node.count(key, 1.0, minimum=low, whole=whole),) * pools
     if not is_apart:
-        node.problem(key, "is one number: only one pool scales", given=node.raw(key), allowed="a number")
+        node.wrong(key, "is one number: only one pool scales", allowed="a number")
         return (1.0,)
     inner = node.node(key)
     inner.need(*POOLS_APART)
@@ -195,9 +194,7 @@ def _most(node: Node, apart: Node, is_apart: bool) -> tuple[int, ...]:
     if not is_apart:
         node.need("most")
         return (int(node.count("most", 1)),)
-    if "most" in node:
-        given = node.raw("most")
-        node.problem("most", "is stated already, by disaggregated.prefill and .decode", given=given, fix="leave it out")
+    node.refuse("is stated already, by disaggregated.prefill and .decode", "most")
     return tuple(
         n if isinstance(n := apart.raw(name, 1), int) else 1 for name in POOLS_APART
     )  # wrong ones are told of there
@@ -242,9 +239,9 @@ def _queue(node: Node, facts: Facts | None) -> ByQueue:
     for down, up in (("queue_down", "queue_up"), ("kv_down", "kv_up")):
         low, high = getattr(found, down), getattr(found, up)
         if low > high and down in node:
-            node.problem(down, f"is above {up}", given=node.raw(down), allowed=f"at most {high:g}")
+            node.wrong(down, f"is above {up}", allowed=f"at most {high:g}")
         elif low > high:
-            node.problem(up, f"is below {down}", given=node.raw(up), allowed=f"at least {low:g}")
+            node.wrong(up, f"is below {down}", allowed=f"at least {low:g}")
     return found
 
 
@@ -254,8 +251,8 @@ def _times(node: Node, facts: Facts | None) -> TimesAsk:
     predictor = node.text("predictor", "arima", allowed=PREDICTORS)
     if predictor == "seasonal":
         node.need("season")
-    elif "season" in node:
-        node.problem("season", "goes with predictor: seasonal", given=node.raw("season"), fix="leave it out")
+    else:
+        node.refuse("goes with predictor: seasonal", "season")
     return TimesAsk(
         utilisation=node.number("utilisation", 1.0, low=0.01, high=1.0),
         enough=int(node.count("enough", _usual(facts, "enough"))),

@@ -112,9 +112,8 @@ def read_encoding(
     """What the file says of encoders; None for a load of text alone. Problems are noted."""
     loads = requests.get("media", ())
     if not loads:
-        for one, keys in ((node, node.keys()), (apart, [k for k in ENCODE_KEYS[:2] if k in apart])):
-            for key in keys:
-                one.problem(key, "needs images or sound", given=one.raw(key), fix="traffic.images: {size: 1024x1024}")
+        for one, keys in ((node, node.keys()), (apart, ENCODE_KEYS[:2])):
+            one.refuse("needs images or sound", *keys, fix="traffic.images: {size: 1024x1024}")
         return None
     encoders = tuple(encoder_of(model, load.kind) for load in loads)
     parallel = node.text("parallel", "", allowed=ENCODER_PARALLEL) if "parallel" in node else ""
@@ -122,7 +121,7 @@ def read_encoding(
     plan = read_plan(inner)
     for name in ("pp", "dp", "cp", "ep"):
         if getattr(plan, name) > 1:
-            inner.problem(name, "does not cut an encoder", given=inner.raw(name), allowed="tp")
+            inner.wrong(name, "does not cut an encoder", allowed="tp")
     inner.done()
     out = EncodersAsked(
         encoders=encoders,

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypedDict, TypeVar
 
 import numpy as np
 
 from mowich.errors import UserError
+from mowich.models.encoder import MediaKind
 from mowich.scenario import Node
 from mowich.serving.adapters import ADAPTER_TARGETS
 from mowich.serving.agents import AgentKind, Agents
@@ -25,6 +26,8 @@ from mowich.serving.tenants import MOST_ADAPTERS, Tenants, popularity
 from mowich.serving.traffic.columns import RequestColumns
 from mowich.studies.traffic_agents import read_agents, read_lengths, read_pauses
 from mowich.units import parse, parse_pixels
+
+D = TypeVar("D", Conversations, Agents)
 
 UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve", "kinds", "form", "media")
 """Keys of a load that hold what its words were read into, not the words."""
@@ -146,13 +149,13 @@ def read_load(node: Node, folder: Path) -> Traffic:
         window = node.node("counted")
         begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")
         if end is not None and end <= begin:
-            window.problem("to", "must be after from", given=window.raw("to"))
+            window.wrong("to", "must be after from")
         out["counted"] = [begin, math.inf if end is None else end]
         window.done()
     if "adapters" in node:
         out["adapters"] = _adapters(node.node("adapters"))
         if is_sessions(out):
-            node.problem("adapters", "is not for sessions of agents", given=node.raw("adapters"), fix="leave it out")
+            node.refuse("is not for sessions of agents", "adapters")
     node.done()
     return out
 
@@ -161,14 +164,10 @@ def _adapters(node: Node) -> AdapterLoad:
     """LoRA adapters that the requests ask for."""
     node.need("count", "rank", "targets")
     count = int(node.count("count", 1, maximum=MOST_ADAPTERS))
-    words = node.text("popularity", "uniform")
-    try:
-        popularity(words, 1)
-    except UserError as error:
-        node.problem("popularity", error.what, given=words, allowed=error.allowed)
+    node.parsed("popularity", lambda words: popularity(str(words), 1))
     out: AdapterLoad = {
         "count": count,
-        "popularity": words,
+        "popularity": node.text("popularity", "uniform"),
         "base": node.number("base", 0.0, low=0.0, high=1.0),
         "rank": int(node.count("rank", 16, minimum=0, maximum=MOST_RANK)),
         "targets": node.text("targets", ADAPTER_TARGETS[0], allowed=ADAPTER_TARGETS),
@@ -187,8 +186,7 @@ def _recorded(node: Node, out: Traffic, form: SessionForm) -> None:
     out["form"] = form
     out["sessions"] = int(node.count("sessions")) if "sessions" in node else None
     out["deltas"] = node.flag("deltas", False)
-    if "requests" in node:
-        node.problem("requests", "this is a trace of sessions", given=node.raw("requests"), fix="sessions: 100")
+    node.refuse("this is a trace of sessions", "requests", fix="sessions: 100")
     if "users" in node or "rate" in node:
         _begun(node, out, "tasks/s")
         out["seed"] = int(node.count("seed", 0, minimum=0))
@@ -198,26 +196,14 @@ def _recorded(node: Node, out: Traffic, form: SessionForm) -> None:
 
 def _agents(node: Node, out: Traffic) -> None:
     """Sessions of agents, drawn."""
-    _begun(node, out, "tasks/s")
+    _sized(node, out, "sessions", MOST_SESSIONS, "tasks/s")
     if "users" in out:
         out["think"] = str(node.raw("think", "0 s"))
     out["pauses"] = read_pauses(node, "think") if "users" in out else pauses("0 s", "")
-    if not ("duration" in node and "rate" in node):
-        node.need("sessions")
-    if "duration" in node:
-        out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
-    out["seed"] = int(node.count("seed", 0, minimum=0))
-    out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
     out["kinds"], out["agents"] = read_agents(node.node("agents"), out["shared_prefix"])
     for key in ("prompt", "output", "turns"):
-        if key in node:
-            node.problem(
-                key, "is stated for each kind of agent", given=node.raw(key), fix=f"agents: {{coder: {{{key}: ...}}}}"
-            )
-    if "requests" in node:
-        node.problem("requests", "agents have sessions", given=node.raw("requests"), fix="sessions: 100")
-    if "sessions" in node:
-        out["sessions"] = int(node.count("sessions", 1, maximum=MOST_SESSIONS))
+        node.refuse("is stated for each kind of agent", key, fix=f"agents: {{coder: {{{key}: ...}}}}")
+    node.refuse("agents have sessions", "requests", fix="sessions: 100")
     _bounded(node, out, "sessions")
 
 
@@ -237,17 +223,23 @@ def _begun(node: Node, out: Traffic, unit: str) -> None:
         _rate(node, out)
 
 
-def _drawn(node: Node, out: Traffic) -> None:
-    """A load that is drawn: at a rate, or of users."""
-    _begun(node, out, "requests/s")
-    node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
+def _sized(node: Node, out: Traffic, what: Literal["requests", "sessions"], most: int, unit: str, *needs: str) -> None:
+    """What all that is drawn has: how it begins, for how long or how many of them, the seed, and the start that all
+    prompts share. needs: other keys that it needs."""
+    _begun(node, out, unit)
+    node.need(*needs, *(() if "duration" in node and "rate" in node else (what,)))
     if "duration" in node:
         out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
-    if "requests" in node:
-        out["requests"] = int(node.count("requests", 1, maximum=MOST_REQUESTS))
-    _arrivals(node, out)
+    if what in node:
+        out[what] = int(node.count(what, 1, maximum=most))
     out["seed"] = int(node.count("seed", 0, minimum=0))
     out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
+
+
+def _drawn(node: Node, out: Traffic) -> None:
+    """A load that is drawn: at a rate, or of users."""
+    _sized(node, out, "requests", MOST_REQUESTS, "requests/s", "prompt", "output")
+    _arrivals(node, out)
     out["priorities"] = int(node.count("priorities", 1))
     prompt, output = read_lengths(node, "prompt"), read_lengths(node, "output")
     if prompt is not None:
@@ -265,10 +257,9 @@ MAX_CV = 100
 def _arrivals(node: Node, out: Traffic) -> None:
     """The gaps between arrivals; those of conversations are exponential."""
     talks = "users" in node or "turns" in node
-    for key in ("arrivals", "cv", "priorities") if talks else ():
-        if key in node:
-            node.problem(key, "is not for conversations (users, turns)", given=node.raw(key), fix="leave it out")
-    if not talks:
+    if talks:
+        node.refuse("is not for conversations (users, turns)", "arrivals", "cv", "priorities")
+    else:
         out["arrivals"] = node.text("arrivals", "poisson", allowed=ARRIVALS)
         out["cv"] = node.count("cv", 1.0, minimum=0.01, maximum=MAX_CV, whole=False)
 
@@ -277,8 +268,7 @@ def _turns(node: Node, out: Traffic) -> None:
     """Turns of a conversation and the time between them."""
     talks = "users" in node or "turns" in node
     if not talks:
-        if "think" in node:
-            node.problem("think", "needs users or turns", given=node.raw("think"), fix="turns: 4")
+        node.refuse("needs users or turns", "think", fix="turns: 4")
         return
     out["turns"], out["think"] = str(node.raw("turns", 1)), str(node.raw("think", "0 s"))
     out["turn_counts"] = read_lengths(node, "turns") if "turns" in node else lengths(1, "")
@@ -294,8 +284,7 @@ def _rate(node: Node, out: Traffic) -> None:
             if isinstance(raw, str)
             else node.count("rate", 1.0, minimum=1e-9, whole=False)
         )
-        if "period" in node:
-            node.problem("period", "needs a rate along time", given=node.raw("period"), fix="rate: {0 h: 2, 12 h: 20}")
+        node.refuse("needs a rate along time", "period", fix="rate: {0 h: 2, 12 h: 20}")
         return
     points = node.node("rate")
     times, rates, words = [], [], {}
@@ -317,7 +306,7 @@ def _rate(node: Node, out: Traffic) -> None:
     if not times or times[0] != 0.0 or not rises:
         node.problem("rate", "times begin at 0 s and rise", given=", ".join(words))
     elif times[-1] > period:
-        node.problem("period", "is before the last time of the rate", given=node.raw("period"))
+        node.wrong("period", "is before the last time of the rate")
     elif not any(rates):
         node.problem("rate", "is 0 at all times", given=", ".join(words.values()))
     else:
@@ -356,46 +345,51 @@ MOST_SOUND_S = 86_400.0
 def _media(node: Node, out: Traffic) -> None:
     """The images and the sound of requests."""
     found: list[MediaLoad] = []
-    for key in ("images", "audio"):
+    keys: tuple[Literal["images", "audio"], ...] = ("images", "audio")
+    for key in keys:
         if key not in node:
             continue
         if "turns" in node:
             node.problem(key, "is not for conversations of several turns", fix="leave turns out")
         elif is_sessions(out):
             node.problem(key, "is not for sessions", fix="leave it out")
-        one = node.node(key)
-        one.need("size" if key == "images" else "length")
-        of_trace = out["trace"] is not None and key == "images"
-        if of_trace and "per_request" in one:
-            one.problem("per_request", "is a column of the trace (NumImages)", fix="leave it out")
-        is_none = str(one.raw("per_request")) == "0"
-        draw = None
-        if not of_trace:
-            draw = read_lengths(one, "per_request") if "per_request" in one and not is_none else lengths(1, "")
-        size = one.parsed("size", parse_pixels) if key == "images" else None
-        seconds = one.quantity("length", "s", minimum=1e-3) if key == "audio" else None
-        if seconds is not None and seconds > MOST_SOUND_S:
-            one.problem("length", "is too long", given=one.raw("length"), allowed="at most 24 h")
-        share = one.number("share", 1.0, low=0.0, high=1.0)
-        distinct = int(one.count("distinct", 1)) if "distinct" in one else None
-        in_prompt = one.flag("in_prompt", False)
-        one.done(("per_request", "distinct"))
-        if share == 0.0 or is_none:  # text alone
-            continue
-        words = {name: one.raw(name) for name in one}
-        out["images" if key == "images" else "audio"] = words
-        load = MediaLoad(
-            kind="image" if key == "images" else "audio",
-            size=size or (seconds or 1.0, 0.0),
-            per_request=draw,
-            share=share,
-            distinct=distinct,
-            in_prompt=in_prompt,
-            words=words,
-        )
-        found.append(load)
+        load = _media_load(node.node(key), "image" if key == "images" else "audio", is_trace=out["trace"] is not None)
+        if load is not None:
+            out[key] = load.words
+            found.append(load)
     if found:
         out["media"] = tuple(found)
+
+
+def _media_load(node: Node, kind: MediaKind, *, is_trace: bool) -> MediaLoad | None:
+    """The images or the sound of requests, whose number a trace says for images; None: they have none."""
+    is_image = kind == "image"
+    node.need("size" if is_image else "length")
+    is_none = str(node.raw("per_request")) == "0"
+    draw = None
+    if not (is_trace and is_image):
+        draw = read_lengths(node, "per_request") if "per_request" in node and not is_none else lengths(1, "")
+    elif "per_request" in node:
+        node.problem("per_request", "is a column of the trace (NumImages)", fix="leave it out")
+    size = node.parsed("size", parse_pixels) if is_image else None
+    seconds = None if is_image else node.quantity("length", "s", minimum=1e-3)
+    if seconds is not None and seconds > MOST_SOUND_S:
+        node.wrong("length", "is too long", allowed="at most 24 h")
+    share = node.number("share", 1.0, low=0.0, high=1.0)
+    distinct = int(node.count("distinct", 1)) if "distinct" in node else None
+    in_prompt = node.flag("in_prompt", False)
+    node.done(("per_request", "distinct"))
+    if share == 0.0 or is_none:  # text alone
+        return None
+    return MediaLoad(
+        kind=kind,
+        size=size or (seconds or 1.0, 0.0),
+        per_request=draw,
+        share=share,
+        distinct=distinct,
+        in_prompt=in_prompt,
+        words={name: node.raw(name) for name in node},
+    )
 
 
 def _without_images(chunks: Iterator[RequestColumns]) -> Iterator[RequestColumns]:
@@ -432,26 +426,14 @@ def _requests(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] 
         found = read_trace_columns(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
         return found if any(load.kind == "image" for load in r.get("media", ())) else _without_images(found)
     if "turn_counts" in r and r["turn_counts"] is not None:
-        think = r["pauses"]
-        assert think is not None
-        rate = r.get("curve") or r.get("rate")
-        return Conversations(
+        return _asked_by_users(Conversations, r, block, longest)(
             requests=r["requests"],
             prompt=r["prompt_lengths"],
             output=r["output_lengths"],
             turns=r["turn_counts"],
-            think=think,
-            users=r.get("users", 0),
-            rate=None if isinstance(rate, dict) else rate,
-            ramp_up_s=r.get("ramp_up", 0.0),
-            until_s=r.get("duration", math.inf),
-            seed=r["seed"],
-            shared_prefix=r["shared_prefix"],
-            block=block,
-            longest=longest,
         )
-    rate = r.get("curve") or r["rate"]
-    assert not isinstance(rate, dict)
+    rate = _rate_of(r)
+    assert rate is not None
     return draw_columns(
         rate=rate,
         requests=r["requests"],
@@ -467,28 +449,36 @@ def _requests(r: Traffic, block: int, longest: int) -> Iterator[RequestColumns] 
     )
 
 
-def _sessions(r: Traffic, block: int, longest: int) -> SessionLoad:
-    """Sessions of agents, or of a trace."""
+def _rate_of(r: Traffic) -> float | RateCurve | None:
+    """The rate of a load; None of one of users."""
     rate = r.get("curve") or r.get("rate")
     assert not isinstance(rate, dict)
+    return rate
+
+
+def _asked_by_users(kind: type[D], r: Traffic, block: int, longest: int) -> partial[D]:
+    """What conversations and agents have in common."""
+    assert r["pauses"] is not None
+    return partial(
+        kind,
+        think=r["pauses"],
+        users=r.get("users", 0),
+        rate=_rate_of(r),
+        ramp_up_s=r.get("ramp_up", 0.0),
+        until_s=r.get("duration", math.inf),
+        seed=r["seed"],
+        shared_prefix=r["shared_prefix"],
+        block=block,
+        longest=longest,
+    )
+
+
+def _sessions(r: Traffic, block: int, longest: int) -> SessionLoad:
+    """Sessions of agents, or of a trace."""
     if "kinds" in r:
-        think, sessions = r["pauses"], r["sessions"]
-        assert think is not None
-        assert sessions is not None
-        return Agents(
-            kinds=r["kinds"],
-            sessions=sessions,
-            think=think,
-            users=r.get("users", 0),
-            rate=rate,
-            ramp_up_s=r.get("ramp_up", 0.0),
-            until_s=r.get("duration", math.inf),
-            seed=r["seed"],
-            shared_prefix=r["shared_prefix"],
-            block=block,
-            longest=longest,
-        ).load()
-    form, trace = r["form"], r["trace"]
+        assert r["sessions"] is not None
+        return _asked_by_users(Agents, r, block, longest)(kinds=r["kinds"], sessions=r["sessions"]).load()
+    rate, form, trace = _rate_of(r), r["form"], r["trace"]
     assert form is not None
     assert trace is not None
     found = read_sessions(

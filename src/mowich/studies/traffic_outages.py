@@ -57,18 +57,17 @@ def read_outages(node: Node) -> AskedOutages:
         retry_s=node.quantity("retry", "s", 0.0) or 0.0,
         moves=node.text("moves", "restart", allowed=RECOVERIES),
     )
-    if "retry" in node and recovery.moves != "restart":
-        node.problem("retry", "goes with users who ask again", given=node.raw("retry"), fix="moves: restart")
+    if recovery.moves != "restart":
+        node.refuse("goes with users who ask again", "retry", fix="moves: restart")
     out = AskedOutages(recovery=recovery)
     if "rolling" in node:
         one = node.node("rolling")
         one.need("at", "each", "drain", "down")
         out = replace(out, update={key: one.quantity(key, "s", 0.0) or 0.0 for key in ("at", "each", "drain", "down")})
         one.done()
-    for key in ("down", "seed"):
-        if key in node and "mtbf" not in node:
-            node.problem(key, "goes with failures by chance", given=node.raw(key), fix="mtbf: facts")
-    if "mtbf" in node:
+    if "mtbf" not in node:
+        node.refuse("goes with failures by chance", "down", "seed", fix="mtbf: facts")
+    else:
         node.need("down")
         by_facts = node.raw("mtbf") == _BY_FACTS
         out = replace(

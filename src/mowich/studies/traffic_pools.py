@@ -34,9 +34,11 @@ NOMINAL_TOKENS = 2048.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Keyed):
     """A small model that proposes `tokens` tokens a step. acceptance: probability of each after those before it; kept:
     tokens kept of a step where shares by position are stated."""
+
+    KEYS = "model=model.name tokens acceptance"
 
     model: Model
     tokens: int

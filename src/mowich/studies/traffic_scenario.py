@@ -22,6 +22,7 @@ from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.acceptance import MOST_DRAFTED, POSITIONS, kept_of, published_tables
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import ROUTES, told_fields
+from mowich.shown import plain_json
 from mowich.software.engine import engine_for, engine_names
 from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import check_layout
@@ -217,7 +218,7 @@ def read_traffic(
         front = asked.with_front
         scaling = make_scaling(asked.scaling, facts, pools, asked.slo, transfer, has_front=front, where=where)
     first = () if scaling is None else next(iter(scaling.rules.values()))
-    return TrafficScenario(
+    made = TrafficScenario(
         name=asked.name,
         system=machine,
         serve=serve,
@@ -232,12 +233,11 @@ def read_traffic(
         scaling=scaling,
         price=asked.price,
         has_front=asked.with_front,
-        inputs=_inputs(
-            str(path), asked, model, system, serve, behind, transfer, speculation, scaling, outages, encoding
-        ),
+        inputs={},
         chips_of=chips_by_system(every_pool),
         encoding=encoding,
     )
+    return replace(made, inputs={"scenario": str(path), **_inputs(made, asked.release, speculation)})
 
 
 def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], regret: bool) -> _Asked:
@@ -295,7 +295,7 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
     known = ("accepted", "accepted_by_position", "published", "acceptance")
     ways = [key for key in known if node.raw(key) is not None]
     if len(ways) > 1:
-        node.problem(ways[1], f"{ways[0]} already says what is accepted", given=node.raw(ways[1]), fix="leave one out")
+        node.wrong(ways[1], f"{ways[0]} already says what is accepted", fix="leave one out")
     by_position = _by_position(node)
     tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED)) if "tokens" in node else None
     if "published" in node:
@@ -315,17 +315,14 @@ def _speculation(node: Node, facts: Facts) -> Speculation:
             small = Draft(model=draft, tokens=by_position.drafts, acceptance=None, kept=by_position.accept)
             return Speculation(draft=small, words=by_position.words)
         return Speculation(draft=Draft(model=draft, tokens=tokens or 1, acceptance=acceptance))
-    for key in ("tokens", "acceptance"):
-        if key in node:
-            node.problem(key, "needs a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
+    node.refuse("needs a draft model", "tokens", "acceptance", fix="draft: llama-3.1-8b")
     return by_position or Speculation(accept=node.parsed("accepted", job_fields.ACCEPT.parse))
 
 
 def _by_position(node: Node) -> Speculation | None:
     """What is accepted at each position of a draft; None where it is not stated."""
     if "accepted_by_position" not in node:
-        if "positions" in node:
-            node.problem("positions", "goes with accepted_by_position", given=node.raw("positions"), fix="leave it out")
+        node.refuse("goes with accepted_by_position", "positions")
         return None
     shares, positions = node.raw("accepted_by_position"), node.text("positions", POSITIONS[0], allowed=POSITIONS)
     try:
@@ -343,8 +340,7 @@ def _published(node: Node, tokens: int | None, facts: Facts) -> Speculation:
     node.need("tokens")
     tables = published_tables(facts)
     name = node.text("published", "", allowed=sorted(tables))
-    if "draft" in node:
-        node.problem("draft", "is in the published table", given=node.raw("draft"), fix="leave it out")
+    node.refuse("is in the published table", "draft")
     if not name or tokens is None:
         return Speculation()
     lengths = tables[name]
@@ -408,62 +404,42 @@ def _check_chips(pools: Sequence[Pool | EncodePool], systems: Mapping[str, Syste
             )
 
 
-def _inputs(
-    path: str,
-    asked: _Asked,
-    model: Model,
-    system: System,
-    serve: Pool,
-    decode: Pool | None,
-    transfer: Transfer | None,
-    speculation: Speculation,
-    scaling: Scaling | None,
-    outages: ResolvedOutages,
-    encoding: Encoding | None,
-) -> dict[str, object]:
+def _inputs(s: TrafficScenario, release: str | None, speculation: Speculation) -> dict[str, object]:
     """What was asked and filled in."""
-    front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
+    serve, decode, draft, costs = s.serve, s.decode, speculation.draft, s.serve.times.adapters
+    front = serve.seen.front
     requests = {
         k: None if v == math.inf else [None if x == math.inf else x for x in v] if isinstance(v, list) else v
-        for k, v in asked.requests.items()
+        for k, v in s.requests.items()
         if k not in UNSEEN
     }
-    draft = speculation.draft
-    tiers = None if serve.tiering is None else tiering_inputs(serve.tiering)
     return {
-        "scenario": path,
-        "name": asked.name,
-        **model.inputs(),
-        "system": system.id,
-        "chips": system.chips,
+        "name": s.name,
+        **serve.deployment.model.inputs(),
+        "system": s.system.id,
+        "chips": s.system.chips,
         "engine": serve.deployment.engine,
-        **({"release": asked.release} if asked.release else {}),
+        **({"release": release} if release else {}),
         "plan": stated_plan(serve.plan, serve.system.lnc),
         "replicas": serve.replicas,
         "scheduler": told_fields(serve.scheduler),
-        "route": asked.route,
-        "slo_s": asked.slo,
+        "route": s.route,
+        "slo_s": s.slo,
         "decode_plan": stated_plan(decode.plan, decode.system.lnc) if decode else None,
         "decode_engine": decode.deployment.engine if decode else None,
         "decode_replicas": decode.replicas if decode else 0,
         "decode_system": decode.system.id if decode else None,
-        "transfer": transfer.to_dict() if transfer else None,
-        "draft": (
-            {"model": draft.model.name, "tokens": draft.tokens, "acceptance": draft.acceptance} if draft else None
-        ),
-        "autoscale": scaling.echo if scaling else None,
+        "transfer": s.transfer.to_dict() if s.transfer else None,
+        "draft": draft.to_dict() if draft else None,
+        "autoscale": s.scaling.echo if s.scaling else None,
         "traffic": requests,
-        "price_term": asked.price,
-        "front_s": list(front),
-        **({} if tiers is None else {"cache_tiers": tiers}),
+        "price_term": s.price,
+        "front_s": [front.front_s, front.front_token_s] if s.has_front else [0.0, 0.0],
+        **({} if serve.tiering is None else {"cache_tiers": tiering_inputs(serve.tiering)}),
         **({"speculation": dict(speculation.words)} if speculation.words else {}),
-        **({"failures": outages.to_dict()} if outages.is_asked else {}),
-        **(
-            {"adapter_costs": {f: getattr(costs, f) for f in costs.__slots__}}
-            if (costs := serve.times.adapters)
-            else {}
-        ),
-        **({} if encoding is None else {"encoder": encoding.to_dict()}),
+        **({"failures": s.outages.to_dict()} if s.outages.is_asked else {}),
+        **({} if costs is None else {"adapter_costs": plain_json(costs)}),
+        **({} if s.encoding is None else {"encoder": s.encoding.to_dict()}),
     }
 
 
@@ -494,7 +470,7 @@ def _tiering(node: Node, *, has_cache: bool) -> AskedTiering | None:
     if "cache_tiers" not in node:
         return None
     if node.raw("host_blocks"):
-        node.problem("host_blocks", "is the host tier too", given=node.raw("host_blocks"), fix="leave it out")
+        node.refuse("is the host tier too", "host_blocks")
     if not has_cache:
         node.problem("cache_tiers", "needs a prefix cache", fix="prefix_cache: true")
     return read_tiering(node.node("cache_tiers"))

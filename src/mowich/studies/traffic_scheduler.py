@@ -47,7 +47,7 @@ class SchedulerReader:
         """The key under which an option stands: the common one, or the engine's word where that is given."""
         word = self.own.words[option]["word"] if self.own and option in self.own.words else option
         if word != option and word in self.node and option in self.node:
-            self.node.problem(word, f"is {option} too", given=self.node.raw(word), fix="leave one of them out")
+            self.node.wrong(word, f"is {option} too", fix="leave one of them out")
             self.node.raw(option)
         return word if word in self.node else option
 
@@ -70,8 +70,8 @@ class SchedulerReader:
             (self.spelled("max_num_batched_tokens"), "budget", launch.budget),
             ("memory_share", "memory", launch.memory),
         ):
-            if key in node and value is not None:
-                node.problem(key, f"is plan.{name} too", given=node.raw(key), fix="leave one of them out")
+            if value is not None:
+                node.refuse(f"is plan.{name} too", key, fix="leave one of them out")
         if (node.raw("preemption") == "swap" or node.raw("host_blocks")) and "host_bandwidth" not in node:
             allowed = 'a quantity such as "50 GB/s"'
             node.problem("host_bandwidth", "is needed to move cache to host memory", allowed=allowed)
@@ -208,8 +208,7 @@ class SchedulerReader:
         known = [entry["word"] for entry in (self.own.words if self.own else {}).values()]
         for key in self.node:
             if not self.node.is_asked(key) and (error := foreign_option(key, self.engine, self.own)) is not None:
-                given = self.node.raw(key)
-                self.node.problem(key, error.what, given=given, allowed=error.allowed, fix=error.fix)
+                self.node.wrong(key, error.what, allowed=error.allowed, fix=error.fix)
         self.node.done(known)
 
 

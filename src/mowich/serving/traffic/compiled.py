@@ -519,10 +519,6 @@ def _losses(failures: Sequence[Failure]) -> ctypes.Array[TrafficStruct]:
     )
 
 
-def _pairs(pairs: Sequence[tuple[float, float]]) -> Floats:
-    return np.array(pairs, np.float64).ravel()
-
-
 def _rules(s: Scheduler) -> TrafficStruct:
     return _Rules.of(
         s,
@@ -539,17 +535,7 @@ def _tiering(w: ReplicaGroup) -> TrafficStruct:
     tiering = tiering_of(w.scheduler, w.times.kv_B) if w.tiering is None else w.tiering
     stores = stores_of(tiering, w.scheduler.hash_block * w.times.kv_B, 1)[0]
     tiers = [
-        _Tier(
-            store.limit,
-            WRITES.index(store.tier.write),
-            store.tier.lanes,
-            store.tier.stays,
-            store.tier.read_Bps,
-            store.tier.write_Bps,
-            store.tier.latency_s,
-            store.name_B,
-        )
-        for store in stores
+        _Tier.of(one.tier, limit=one.limit, write=WRITES.index(one.tier.write), name_B=one.name_B) for one in stores
     ]
     return _Tiering.of(
         tiering,
@@ -565,9 +551,8 @@ def _shift(shift: ShiftAlong) -> TrafficStruct:
         shift,
         users=len(shift.users),
         prompts=len(shift.prompts),
-        user_at=np.array(shift.users, np.float64),
-        prompt_at=np.array(shift.prompts, np.float64),
-        parts=np.array(shift.parts, np.float64),
+        user_at=shift.users,
+        prompt_at=shift.prompts,
         user_reach=shift.reach[0],
         prompt_reach=shift.reach[1],
         is_shifted=bool(shift.parts),
@@ -577,7 +562,7 @@ def _shift(shift: ShiftAlong) -> TrafficStruct:
 def _uneven(grid: Unevenness | None) -> TrafficStruct:
     if grid is None:
         return _Uneven(0, 0, 0, 0, 0)
-    return _Uneven.of(grid, rows=len(grid.logs), columns=len(grid.logs[0]), logs=np.array(grid.logs, np.float64))
+    return _Uneven.of(grid, rows=len(grid.logs), columns=len(grid.logs[0]))
 
 
 def _times(times: StepTimes) -> TrafficStruct:
@@ -588,11 +573,6 @@ def _times(times: StepTimes) -> TrafficStruct:
         n_experts=len(times.experts),
         n_windows=len(times.windows),
         n_window_pairs=len(times.window_pairs),
-        tokens=np.array(times.tokens, np.float64),
-        sampled=np.array(times.sampled, np.float64),
-        experts=np.array(times.experts, np.float64),
-        windows=_pairs(times.windows),
-        window_pairs=_pairs(times.window_pairs),
         few_launches=times.launches[0],
         many_launches=times.launches[1],
         tpot=_shift(times.tpot),
@@ -609,7 +589,7 @@ def _seen(seen: Seen | None) -> TrafficStruct | None:
 
 
 def _way(way: CacheWay) -> TrafficStruct:
-    return _Way.of(way, n_kept=len(way.kept), kept=_pairs(way.kept))
+    return _Way.of(way, n_kept=len(way.kept))
 
 
 def _talks(talks: Conversations) -> TrafficStruct:

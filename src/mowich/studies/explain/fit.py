@@ -7,6 +7,7 @@ from functools import partial
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
@@ -24,10 +25,8 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         system = equip(known, result["system_id"], chips=chips, stack=stack)
-        usable = known.fact(system.paths["hbm_usable_B"])
         out = memory_numbers(model, system, job, plan, known)
-        out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
-        return out
+        return out | {("memory_capacity_B",): usable_B(known, system)[0]}
 
     system = equip(facts, result["system_id"], chips=chips, stack=stack)
 

@@ -19,6 +19,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
 from mowich.price_terms import term_of_row
@@ -317,7 +318,7 @@ class ServedRow:
             step_s=exact(1.0 / served.tokens_per_s, "s"),
             tokens=1.0,
         )
-        each = {"usd_per_mtok": cost.usd_per_mtok, "J_per_token": cost.J_per_token}
+        each = {"usd_per_mtok": cost["usd_per_mtok"], "J_per_token": cost["J_per_token"]}
         out |= {(name,): e.value for name, e in each.items() if e.value is not None}
         for name in METRIC_OF_BREAKEVEN:
             even = self.break_even(name, served.tokens_per_s, known)
@@ -430,8 +431,7 @@ def serve_fit(result: Result, at: ResultPath, held: Result, model: Model, facts:
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         d = deployment(known)
-        fact = known.fact(d.system.paths["hbm_usable_B"])
-        capacity = (fact.low or known.number(fact.path)) / d.system.devices_per_chip
+        capacity = usable_B(known, d.system)[0]
         memory = serving_memory_B(d.shapes, d.around, capacity)
         each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
         room = math.floor(max(float(memory["kv"][0]), 0.0) / each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
-from mowich.plans.memory_range import memory_need
+from mowich.plans.memory_range import memory_need, usable_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.price_terms import term_of_row
 from mowich.shown import Result
@@ -158,12 +158,9 @@ class _Row:
         made = step_outcome(
             self.ask(known), self.plan, step_s=exact(step.total_s, "s"), tokens=step.tokens, goodput=goodput
         )
-        usable = known.fact(machine.paths["hbm_usable_B"])
-        out: dict[ResultPath, float] = {
-            ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip
-        }
+        out: dict[ResultPath, float] = {("memory_capacity_B",): usable_B(known, machine)[0]}
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        found = {f.name: e for f in fields(made) if isinstance(e := getattr(made, f.name), Estimate)}
+        found = {name: e for name, e in made.items() if isinstance(e, Estimate)}
         if goodput.value:
             speed = exact(step.tokens * self.job.fill / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}

@@ -30,7 +30,7 @@ from mowich.studies.explain.rules.rule import R
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.outcome import SystemAsk, used_chips
-from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
+from mowich.studies.serving_plan import ServeAsk, ServeRow, serving_inputs, solve_serving
 from mowich.studies.system_row import SystemRow
 from mowich.sums import float_sum
 from mowich.training import longrun
@@ -460,9 +460,8 @@ def _served(asked: GapRequest) -> _Question:
     engines = [engine_for(facts, platform, asked.engine, model) for platform in platforms]
 
     def solved(platform: Platform, name: str, software: str) -> tuple[ServeRow, int]:
-        rows, _, got = solve_serving(
-            model, name, platform, job, facts, engine=software, fixed=fixed, top=1, term=term, with_front=False
-        )
+        ask = ServeAsk(name=name, model=model, system=platform, engine=software, job=job, facts=facts, fixed=fixed)
+        rows, _, got = solve_serving(replace(ask, term=term))
         return rows[0], got.points
 
     def side(name: str, platform: Platform, software: str) -> _Side:

@@ -30,7 +30,7 @@ from mowich.studies.explain.rules.rule import R
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.rooms.gap import workers_words
-from mowich.studies.serving_plan import serving_inputs, solve_serving
+from mowich.studies.serving_plan import ServeAsk, serving_inputs, solve_serving
 from mowich.sums import float_sum
 from mowich.units import show
 
@@ -288,18 +288,17 @@ def _solver(asked: ValueRequest, model: Model, task: str) -> Solver:
         else:
             platform = equip(under, on, chips=chips)
             software = engine_for(under, platform, engine, model)
-            served = solve_serving(
-                model,
-                on,
-                platform,
-                asked.serve_job,
-                under,
+            ask = ServeAsk(
+                name=on,
+                model=model,
+                system=platform,
                 engine=software,
+                job=asked.serve_job,
+                facts=under,
                 fixed=fixed,
-                top=1,
                 term=term,
-                with_front=False,
-            )[0][0]
+            )
+            served = solve_serving(ask)[0][0]
             speed, usd, plan = served.tokens_per_s_per_chip, served.usd_per_mtok, workers_words(served)
             days = unknown_estimate("d", "serving has no end")
             feasible, reason, cached = served.feasible is True, served.reason or "", served.cached_frac
