@@ -23,6 +23,7 @@ from mowich.requests.common import (
     Asked,
     asked_model,
     asked_software,
+    asked_timeline,
     form_of,
     only_of,
     words_of_model,
@@ -537,9 +538,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
     if load is not None and reader.given(IMAGES) is not None:
         reader.add("is not for a load", IMAGES, given=reader.given(IMAGES), fix="mowich traffic has traffic.images")
-    file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
-    if file is not None and file.suffix not in (".json", ".svg"):
-        reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
+    file, top, pick = asked_timeline(reader, TIMELINE), reader.get(TOP), reader.get(PICK)
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
