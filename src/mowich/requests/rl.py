@@ -142,8 +142,10 @@ class AskedLengths(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedJudge:
+class AskedJudge(Keyed):
     """A model that rewards. on: its chips; tokens: that it writes for a sample."""
+
+    KEYS = "model=model.name on tokens"
 
     model: Model
     on: str
@@ -151,13 +153,25 @@ class AskedJudge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RlRequest(Asked):
+class RlRequest(Asked, Keyed):
     """One run, or the search for its split. systems: where both sides are (colocated), or what may be split over with
     `chips` in all (None: no search), by the goal and within the budget, USD per million tokens; rollouts, trainer:
     where each side is (None: it is in `systems`); rollout_plan, trainer_plan: choices as `parse_serving` and
     `parse_fixed` give them; framework: "" none is stated, framework_release: "" the newest; accept: tokens kept per
     speculative step; call_s, reward_s: seconds; assumed: what nobody stated and was taken, in words; places: how each
-    field is spelled where the question was put; again: what was given, by field, as JSON has it."""
+    field is spelled where the question was put; again: what was given, by field, as JSON has it.
+
+    Its JSON has the keys of a scenario, what was taken filled in."""
+
+    KEYS = (
+        "model=model.name algorithm teacher=teacher.name? critic=critic.name? prompts samples global_batch epochs "
+        "lengths prompt max_sequence reference acceptance placement staleness order partial chips? on=systems:none? "
+        "goal=search_goal? budget? rollouts.on=rollouts? trainer.on=trainer? rollouts.engine=engine? "
+        "rollouts.release=release? rollouts.plan=rollout_choices? rollouts.memory_share=memory_share? "
+        "rollouts.accept=accept? rollouts.drafts=drafts:none? trainer.stack=stack? trainer.plan=trainer_choices? "
+        "framework=stated_framework:none? sync.method=sync:none? sync.link_Bps=link_Bps? environment.turns=turns "
+        "environment.call_s=call_s environment.reward_s=reward_s environment.judge=judge? price_term=term seed"
+    )
 
     model: Model
     model_given: str
@@ -212,6 +226,26 @@ class RlRequest(Asked):
         """Samples of a step."""
         return self.prompts * self.samples
 
+    @property
+    def search_goal(self) -> str | None:
+        """What the search goes by; None where there is none."""
+        return None if self.chips is None else self.goal
+
+    @property
+    def rollout_choices(self) -> dict[str, object] | None:
+        """Choices of a worker's plan, as a scenario writes them."""
+        return _written(self.rollout_plan)
+
+    @property
+    def trainer_choices(self) -> dict[str, object] | None:
+        """Choices of the trainer's plan, as a scenario writes them."""
+        return _written(self.trainer_plan)
+
+    @property
+    def stated_framework(self) -> str:
+        """ "verl@0.9": the framework, with its release where one is stated."""
+        return "@".join(filter(None, (self.framework, self.framework_release)))
+
     def job(self) -> RlJob:
         """The run without machines; a judge's rate and chips are not in it."""
         from mowich.rl.job import Environment, RlJob
@@ -238,6 +272,10 @@ class RlRequest(Asked):
     def said(self, field: Field[object]) -> str:
         """A field as the question spells it."""
         return self.places.get(field.name, field.name)
+
+
+def _written(choices: Mapping[str, Sequence[int | str]]) -> dict[str, object] | None:
+    return {name: values[0] if len(values) == 1 else list(values) for name, values in choices.items()} or None
 
 
 # ---- reading the question
