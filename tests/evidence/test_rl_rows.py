@@ -158,7 +158,7 @@ def test_sides_of_a_row() -> None:
     assert (two.job.placement, two.job.staleness, two.job.order, two.job.partial) == ("split", 1, "started", True)
     assert alone.update is not None
     assert (alone.update.task, alone.update.seq) == ("lora", 65536)
-    assert (one.chip, one.software) == ("H100", "NeMo RL v0.5")
+    assert (one.row["chip"], one.row["stack"]) == ("H100", "NeMo RL v0.5")
     assert read(SPLIT, max_staleness="0.5", framework="verl").job.staleness == 1  # type: ignore[union-attr]
     assert read(SPLIT, max_staleness="", framework="prime-rl").job.staleness == 8  # type: ignore[union-attr]
     assert read(SPLIT, max_staleness="", async_mode="synchronous").job.staleness == 0  # type: ignore[union-attr]

@@ -31,7 +31,6 @@ from mowich.rl.sync import (
     SyncMethod,
     SyncTimes,
     method_of,
-    sync_side,
     sync_times,
     weight_bytes,
 )
@@ -129,8 +128,8 @@ def test_frameworks_state_seconds_of_a_tensor_and_what_goes_on(facts: Facts, fra
     one_by_one = sync_times(model, source, target, "tensors", facts=facts, framework=framework)
     others = 435 * facts.number("rl.sync.tensors.other")
     assert one_by_one.parts["load"] == pytest.approx(18432 * framework.tensor_s + others)
-    held = sync_side(model, source, target, "broadcast", facts=facts, framework=framework)
-    free = sync_side(model, source, target, "broadcast", facts=facts, framework=replace(framework, overlaps_sync=True))
+    held = sync_times(model, source, target, "broadcast", facts=facts, framework=framework)
+    free = sync_times(model, source, target, "broadcast", facts=facts, framework=replace(framework, overlaps_sync=True))
     assert free.trainer_s < held.trainer_s <= held.whole_s == free.whole_s
 
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
-from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, cell_count, refusal
+from mowich.evidence.row_checks import Cells, PublishedRow, RefusedError, cell_count, cell_text, refusal
 from mowich.evidence.row_words import recompute_of, switch_of
 from mowich.evidence.serving_notes import engine_of, find_model
 from mowich.facts import Facts
@@ -66,17 +66,13 @@ class RlSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlCase:
-    """A row, read. chip, source, family, software: in the row's words; release: number of the framework's release, ""
-    where not stated; job: of a step; update: of a trainer's micro-batch; saves_B: bytes of weights that the trainer
-    writes for each micro-batch; rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`;
-    skip: columns that are not scored, with the reason; inferred: "field=value (how)"; pair: the key that a synchronous
-    and an asynchronous run of one table share; doubts: in the row's words."""
+    """A row, read. row: as `told_row` has it; release: number of the framework's release, "" where not stated; job: of
+    a step; update: of a trainer's micro-batch; saves_B: bytes of weights that the trainer writes for each micro-batch;
+    rollouts: None where only the trainer ran; measured: seconds by column of `PHASES`; skip: columns that are not
+    scored, with the reason; inferred: "field=value (how)"; pair: the key that a synchronous and an asynchronous run of
+    one table share."""
 
-    id: str
-    chip: str
-    source: str
-    family: str
-    software: str
+    row: PublishedRow
     framework: Framework
     release: str
     model: Model
@@ -91,33 +87,31 @@ class RlCase:
     inferred: tuple[str, ...]
     pair: tuple[str, ...]
     is_asynchronous: bool | None
-    doubts: str
 
 
-def row_hardware(row: PublishedRow) -> str:
-    """The hardware of a row; what stands in brackets is a remark.
+def told_row(row: PublishedRow) -> PublishedRow:
+    """A row with what results tell of it. chip: its hardware, without remarks in brackets; family: model and hardware,
+    as its table groups them; stack: the framework in the row's words, with the number of its release.
 
-    >>> row_hardware({"hardware": "H100 (not re-checked)"})
-    'H100'
+    >>> told = told_row({"hardware": "H100 (not re-checked)", "framework": "slime", "framework_version": "v0.2"})
+    >>> told["chip"], told["family"], told["stack"]
+    ('H100', '? | H100', 'slime v0.2')
     """
-    return re.sub(r"\s*\(.*", "", row.get("hardware") or "").strip()
+    chip = re.sub(r"\s*\(.*", "", row.get("hardware") or "").strip()
+    family = row.get("family") or f"{row.get('model') or '?'} | {chip or '?'}"
+    return {**row, "chip": chip, "family": family, "stack": f"{row.get('framework') or '?'} {_release(row)}".strip()}
 
 
-def row_family(row: PublishedRow) -> str:
-    """Model and hardware of a row, as its table groups them."""
-    return row.get("family") or f"{row.get('model') or '?'} | {row_hardware(row) or '?'}"
-
-
-def row_software(row: PublishedRow) -> str:
-    """ "NeMo RL v0.6": the framework in the row's words, with the number of its release where it states one."""
-    stated = row.get("framework_version") or ""
-    return f"{row.get('framework') or '?'} {stated if _NUMBERED.match(stated) else ''}".strip()
+def _release(row: PublishedRow) -> str:
+    """The release of the framework, where the row states its number."""
+    stated = cell_text(row, "framework_version")
+    return stated if _NUMBERED.match(stated) else ""
 
 
 def read_rl_row(row: PublishedRow, facts: Facts) -> RlCase | str:
     """The run of a row, or the reasons why it cannot be predicted, in words."""
     try:
-        return _Reader(row, facts).case()
+        return _Reader(told_row(row), facts).case()
     except RefusedError as error:
         return str(error)
     except UserError as error:
@@ -135,20 +129,21 @@ class _Reader(Cells):
     def count(self, column: str) -> int:
         return cell_count(self.row, column)
 
-    def need(self, words: str) -> None:
-        self.missing.append(words)
+    def need(self, words: str, stated: object = None) -> None:
+        """Note what is missing, unless it is stated."""
+        if not stated:
+            self.missing.append(words)
 
     # ---- the row
     def case(self) -> RlCase:
         """Raises RefusedError with every reason at once."""
         table_form("rl").check_whole(self.row)
         kind = next(known for known in ROW_KINDS if known == self.text("row_kind"))
-        if _COMPLAINT.search(self.text("doubts")):
-            self.need(f"its own doubts: {self.text('doubts').replace(';', ',')}")
+        doubts = self.text("doubts")
+        self.need(f"its own doubts: {doubts.replace(';', ',')}", not _COMPLAINT.search(doubts))
         wanted = ("train_time_s",) if kind == "trainer_only" else tuple(PHASES)
         measured = {column: float(self.row[column]) for column in wanted if self.number(column)}
-        if not measured:
-            self.need("the row states no time that is predicted")
+        self.need("the row states no time that is predicted", measured)
         framework, model, system_id = self.framework(), self.model(), self.system()
         placement: SidePlacement = "colocated" if self.text("colocated") == "yes" else "split"
         trains, makes = self.devices(is_alone=kind == "trainer_only", placement=placement)
@@ -156,8 +151,7 @@ class _Reader(Cells):
         update = self.update(trains) if kind == "trainer_only" else None
         stack = self.stack(framework)
         trainer = RlSide(system_id=system_id, devices=trains, software=stack, plan=self.trainer_plan(trains, stack))
-        if kind == "trainer_only" and trainer.plan is None:
-            self.need("the degrees of the trainer are not stated")
+        self.need("the degrees of the trainer are not stated", kind != "trainer_only" or trainer.plan)
         rollouts = None
         if kind == "step":
             engine, plan = self.engine(framework), self.worker_plan()
@@ -165,13 +159,9 @@ class _Reader(Cells):
         if self.missing or model is None:
             raise RefusedError("; ".join(self.missing))
         return RlCase(
-            id=self.row["id"],
-            chip=row_hardware(self.row),
-            source=self.text("source"),
-            family=row_family(self.row),
-            software=row_software(self.row),
+            row=self.row,
             framework=framework,
-            release=self.release(),
+            release=_release(self.row),
             model=model,
             trainer=trainer,
             rollouts=rollouts,
@@ -184,23 +174,17 @@ class _Reader(Cells):
             inferred=tuple(self.inferred),
             pair=tuple(self.text(column) for column in _IN_PAIR),
             is_asynchronous=None if job is None else job.staleness > 0,
-            doubts=self.text("doubts"),
         )
 
     def framework(self) -> Framework:
-        word, stated = self.text("framework"), self.text("framework_version")
-        if stated and not self.release():
+        word, stated, release = self.text("framework"), self.text("framework_version"), _release(self.row)
+        if stated and not release:
             self.fill("release", "the newest", f"'{stated}' has no number")
         try:
-            return read_framework(self.facts, word, self.release())
+            return read_framework(self.facts, word, release)
         except UserError:
             self.fill("framework", "unstated", f"no facts of '{word}'")
             return read_framework(self.facts, "")
-
-    def release(self) -> str:
-        """The release of the framework, where the row states its number."""
-        stated = self.text("framework_version")
-        return stated if _NUMBERED.match(stated) else ""
 
     def model(self) -> Model | None:
         for word in filter(None, (self.text("hf_model"), self.text("model"))):
@@ -213,7 +197,7 @@ class _Reader(Cells):
 
     def system(self) -> str:
         """The machine."""
-        word = row_hardware(self.row)
+        word = self.text("chip")
         slice_ = re.fullmatch(r"TPU (v\w+)-\d+", word)
         try:
             return resolve(self.facts, slice_[1] if slice_ else word).id
@@ -237,20 +221,14 @@ class _Reader(Cells):
         prompts, samples = self.number("prompts_per_step"), self.number("samples_per_prompt")
         mean = self.number("mean_gen_len") or self.number("mean_seq_len")
         cap = self.number("max_new_tokens") or self.number("max_seq_len")
-        algorithm = self.text("algorithm")
         acceptance = self.number("acceptance")
-        if not prompts or not samples:
-            self.need("the batch is not stated (prompts and samples of each)")
-        if not mean:
-            self.need("the mean length of answers is not stated")
-        if not cap:
-            self.need("the longest answer that is allowed is not stated")
-        is_dynamic = bool(re.search(r"dapo|dynamic sampling", algorithm, re.IGNORECASE))
-        if is_dynamic and acceptance is None:
-            self.need("dynamic sampling: the share of groups that it keeps is not stated")
-        is_agent = bool(re.search(r"multi-turn|tool|agent", algorithm, re.IGNORECASE))
-        if is_agent and not (self.number("turns") and self.number("call_s")):
-            self.need("tools are called: their number and time are not stated")
+        is_dynamic = self.names(r"dapo|dynamic sampling")
+        self.need("the batch is not stated (prompts and samples of each)", prompts and samples)
+        self.need("the mean length of answers is not stated", mean)
+        self.need("the longest answer that is allowed is not stated", cap)
+        kept = "dynamic sampling: the share of groups that it keeps is not stated"
+        self.need(kept, not is_dynamic or acceptance is not None)
+        environment = self.environment()
         if self.missing or not (prompts and samples and mean and cap):
             return None
         if mean >= cap:
@@ -262,7 +240,7 @@ class _Reader(Cells):
         sigma = self.facts.number("rl.assumed.sigma")
         self.fill("sigma", f"{sigma:g}", "lengths beside their mean and cap are not stated")
         return RlJob(
-            algorithm="dapo" if is_dynamic else "ppo" if "ppo" in algorithm.casefold() else "grpo",
+            algorithm="dapo" if is_dynamic else "ppo" if self.names("ppo") else "grpo",
             prompts=round(prompts),
             samples=round(samples),
             global_batch=round(min(per_update, batch)),
@@ -275,12 +253,19 @@ class _Reader(Cells):
             staleness=self.staleness(framework, placement),
             order=self.order(framework),
             partial=self.partial(framework),
-            environment=Environment(
-                turns=self.number("turns") or 1.0,
-                call_s=self.number("call_s") or 0.0,
-                reward_s=self.number("reward_s") or 0.0,
-            ),
+            environment=environment,
         )
+
+    def environment(self) -> Environment:
+        """What a sample waits for; where tools are called, their number and time are needed."""
+        turns, call_s = self.number("turns"), self.number("call_s")
+        is_agent = self.names(r"multi-turn|tool|agent")
+        self.need("tools are called: their number and time are not stated", not is_agent or (turns and call_s))
+        return Environment(turns=turns or 1.0, call_s=call_s or 0.0, reward_s=self.number("reward_s") or 0.0)
+
+    def names(self, words: str) -> bool:
+        """Whether the algorithm is one of these."""
+        return bool(re.search(words, self.text("algorithm"), re.IGNORECASE))
 
     def prompt(self, batch: int, mean: float) -> float:
         """Mean tokens of a prompt: all tokens of a step less those of the answers."""

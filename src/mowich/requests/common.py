@@ -191,6 +191,14 @@ def asked_software(
     return None
 
 
+def asked_timeline(reader: QuestionReader, field: Field[Path]) -> Path | None:
+    """The file that a timeline is drawn into; one of another kind is a problem."""
+    file = reader.get(field)
+    if file is not None and file.suffix not in (".json", ".svg"):
+        reader.add("not a kind of timeline", field, given=str(file), allowed="FILE.json, FILE.svg")
+    return file
+
+
 def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
     for other in others:

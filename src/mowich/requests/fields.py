@@ -420,14 +420,14 @@ def word(
     name: str,
     help: str = "",
     *,
-    words: tuple[str, ...] = (),
+    words: tuple[str, ...] | Callable[[], Sequence[str]] = (),
     what: str = "word",
     default: str | None = None,
     **more: Unpack[Spelling],
 ) -> Field[str]:
     return Field(
         name=name,
-        parse=lambda v: read_word(v, words, what),
+        parse=lambda v: read_word(v, words() if callable(words) else words, what),
         kind="word",
         help=help,
         words=words,

@@ -272,12 +272,10 @@ def has_size(name: str, chips: int | None) -> bool:
 def read_paid(reader: QuestionReader, footing: Field[object]) -> bool:
     """Whether there are money and days. Both are needed; they rent chips of a system without a size, and pay the
     electricity of chips that are there. No other footing may be asked for."""
-    given = [field for field in (RUN_BUDGET, RUN_DAYS) if reader.given(field) is not None]
-    if len(given) == 1:
-        other = RUN_DAYS if given[0] is RUN_BUDGET else RUN_BUDGET
-        reader.missing(other, f" with {reader.said(given[0])}")
-    if not given:
+    given = next((field for field in (RUN_BUDGET, RUN_DAYS) if reader.has(field)), None)
+    if given is None:
         return False
+    reader.need(RUN_BUDGET, RUN_DAYS, why=f" with {reader.said(given)}")
     if reader.given(footing) is not None and reader.get(footing) != footing.default:
         reader.add(
             f"{reader.said(RUN_BUDGET)} already says what is equal for all systems",

@@ -48,9 +48,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     from mowich.plans.plan import TrainJob
 
     found = len(reader.problems.found)
-    for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
-        if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(TRAINS)}")
+    reader.need(SEQ, BATCH, *((TOKENS,) if needs_tokens else ()), why=f" with {reader.said(TRAINS)}")
     tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, FILLED_SHARE))
     said, batch = _step_batch(reader, seq)
     sites, site_Bps, outer_every = _read_sites(reader)
@@ -98,10 +96,9 @@ def _read_sites(reader: QuestionReader) -> tuple[float | None, float | None, flo
     """(sites, the rate between two of them in B/s, steps between two exchanges): each needs the other two."""
     of_sites = (SITES, SITE_LINK, OUTER_EVERY)
     sites, site_Bps, outer_every = (reader.get(f) for f in of_sites)
-    for need in of_sites:
-        others = [f for f in of_sites if f is not need and reader.given(f) is not None]
-        if others and reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(others[0])}")
+    given = next((f for f in of_sites if reader.has(f)), None)
+    if given is not None:
+        reader.need(*of_sites, why=f" with {reader.said(given)}")
     return sites, site_Bps, outer_every
 
 
@@ -174,9 +171,7 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
     """The serving job, or None when something is wrong or missing."""
     from mowich.serving.search import ServeJob
 
-    for need in (ISL, OSL):
-        if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(SERVES)}")
+    reader.need(ISL, OSL, why=f" with {reader.said(SERVES)}")
     isl, osl, ttft, tpot, accept = (reader.get(f) for f in (ISL, OSL, TTFT, TPOT, ACCEPT))
     cached = reader.get(CACHED)
     if isl is None or osl is None:
@@ -202,10 +197,8 @@ def with_images(reader: QuestionReader, job: ServeJob | None, model: Model | Non
     from mowich.serving.encoding import ServedImages
 
     has_count, has_size = (reader.given(field) is not None for field in WITH_IMAGES)
-    if has_count and not has_size:
-        reader.missing(IMAGE_SIZE, f" with {reader.said(IMAGES)}")
-    elif has_size and not has_count:
-        reader.missing(IMAGES, f" with {reader.said(IMAGE_SIZE)}")
+    if has_count or has_size:
+        reader.need(*WITH_IMAGES, why=f" with {reader.said(IMAGES if has_count else IMAGE_SIZE)}")
     count, size = (reader.get(IMAGES), reader.get(IMAGE_SIZE)) if has_count and has_size else (None, None)
     if job is None or model is None or not count or size is None:
         return job

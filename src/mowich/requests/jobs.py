@@ -23,6 +23,7 @@ from mowich.requests.common import (
     Asked,
     asked_model,
     asked_software,
+    asked_timeline,
     form_of,
     only_of,
     words_of_model,
@@ -535,11 +536,9 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     else:
         only_of(reader, (EMIT, PLAN_FILE), "training and serving", TRAINS)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
-    if load is not None and reader.given(IMAGES) is not None:
-        reader.add("is not for a load", IMAGES, given=reader.given(IMAGES), fix="mowich traffic has traffic.images")
-    file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
-    if file is not None and file.suffix not in (".json", ".svg"):
-        reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
+    if load is not None:
+        reader.refuse("is not for a load", IMAGES, fix="mowich traffic has traffic.images")
+    file, top, pick = asked_timeline(reader, TIMELINE), reader.get(TOP), reader.get(PICK)
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
@@ -557,8 +556,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
     serving = asks == "serve"
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
-        if reader.given(KV_TOKENS) is None:
-            reader.missing(KV_TOKENS, f" with {reader.said(FIT_SERVE)}")
+        reader.need(KV_TOKENS, why=f" with {reader.said(FIT_SERVE)}")
     elif asks == "train":
         only_of(reader, (KV_TOKENS, FIT_ENGINE), "serving", serves)
     else:

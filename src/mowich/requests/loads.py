@@ -109,16 +109,14 @@ def read_serve_load(
     cached prompts, which a load does not take."""
     rate, users = reader.given(LOAD_RATE), reader.given(USERS)
     if rate is None and users is None:
-        for field in (THINK, P99_TTFT, P99_TPOT, LOAD_HEADROOM):
-            if reader.given(field) is not None:
-                reader.add(f"needs {reader.said(LOAD_RATE)} or {reader.said(USERS)}", field, given=reader.given(field))
+        need = f"needs {reader.said(LOAD_RATE)} or {reader.said(USERS)}"
+        reader.refuse(need, THINK, P99_TTFT, P99_TPOT, LOAD_HEADROOM)
         return None
     if rate is not None and users is not None:
         reader.add("give either a rate or users", USERS, given="both")
-    if users is None and reader.given(THINK) is not None:
-        reader.add(f"needs {reader.said(USERS)}: a rate does not wait", THINK, given=reader.given(THINK))
-    if reader.given(cached) is not None:
-        reader.add("is not for a load", cached, given=reader.given(cached), fix="mowich traffic has a prefix cache")
+    if users is None:
+        reader.refuse(f"needs {reader.said(USERS)}: a rate does not wait", THINK)
+    reader.refuse("is not for a load", cached, fix="mowich traffic has a prefix cache")
     if all(reader.given(f) is None for f in (P99_TTFT, P99_TPOT, *means)):
         reader.add(
             f"needs a limit: {reader.said(P99_TTFT)}, {reader.said(P99_TPOT)}", USERS if rate is None else LOAD_RATE

@@ -137,11 +137,9 @@ def read_forward_job(reader: QuestionReader, model: Model | None) -> ForwardJob 
         for field in _OF_IMAGES:
             if reader.given(field) is not None:
                 reader.add("goes with images and clips", field, fix="leave it out, or use the task diffuse")
-        if reader.given(ITEM_TOKENS) is None:
-            reader.missing(ITEM_TOKENS, " with the task encode")
+        reader.need(ITEM_TOKENS, why=" with the task encode")
     else:
-        if reader.given(ITEM_STEPS) is None:
-            reader.missing(ITEM_STEPS, " with the task diffuse")
+        reader.need(ITEM_STEPS, why=" with the task diffuse")
         _need_sizes(reader)
     if len(reader.problems.found) > before or model is None or batch is None:
         return None
@@ -197,9 +195,7 @@ def _need_sizes(reader: QuestionReader) -> None:
         given = ", ".join(reader.said(field) for field in sizes)
         reader.add("follows from height, width and frames", ITEM_TOKENS, given=f"beside {given}", fix="give one")
     if not has_tokens:
-        for field in (ITEM_HEIGHT, ITEM_WIDTH):
-            if reader.given(field) is None:
-                reader.missing(field, f" with the task diffuse, or {reader.said(ITEM_TOKENS)}")
+        reader.need(ITEM_HEIGHT, ITEM_WIDTH, why=f" with the task diffuse, or {reader.said(ITEM_TOKENS)}")
 
 
 def _can_do(reader: QuestionReader, model: Model, task: ForwardTask) -> bool:

@@ -23,6 +23,7 @@ from mowich.requests.common import (
     Asked,
     asked_model,
     asked_software,
+    asked_timeline,
     form_of,
     loaded_model,
     words_of_model,
@@ -142,8 +143,10 @@ class AskedLengths(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedJudge:
+class AskedJudge(Keyed):
     """A model that rewards. on: its chips; tokens: that it writes for a sample."""
+
+    KEYS = "model=model.name on tokens"
 
     model: Model
     on: str
@@ -151,13 +154,25 @@ class AskedJudge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RlRequest(Asked):
+class RlRequest(Asked, Keyed):
     """One run, or the search for its split. systems: where both sides are (colocated), or what may be split over with
     `chips` in all (None: no search), by the goal and within the budget, USD per million tokens; rollouts, trainer:
     where each side is (None: it is in `systems`); rollout_plan, trainer_plan: choices as `parse_serving` and
     `parse_fixed` give them; framework: "" none is stated, framework_release: "" the newest; accept: tokens kept per
     speculative step; call_s, reward_s: seconds; assumed: what nobody stated and was taken, in words; places: how each
-    field is spelled where the question was put; again: what was given, by field, as JSON has it."""
+    field is spelled where the question was put; again: what was given, by field, as JSON has it.
+
+    Its JSON has the keys of a scenario, what was taken filled in."""
+
+    KEYS = (
+        "model=model.name algorithm teacher=teacher.name? critic=critic.name? prompts samples global_batch epochs "
+        "lengths prompt max_sequence reference acceptance placement staleness order partial chips? on=systems:none? "
+        "goal=search_goal? budget? rollouts.on=rollouts? trainer.on=trainer? rollouts.engine=engine? "
+        "rollouts.release=release? rollouts.plan=rollout_choices? rollouts.memory_share=memory_share? "
+        "rollouts.accept=accept? rollouts.drafts=drafts:none? trainer.stack=stack? trainer.plan=trainer_choices? "
+        "framework=stated_framework:none? sync.method=sync:none? sync.link_Bps=link_Bps? environment.turns=turns "
+        "environment.call_s=call_s environment.reward_s=reward_s environment.judge=judge? price_term=term seed"
+    )
 
     model: Model
     model_given: str
@@ -212,6 +227,26 @@ class RlRequest(Asked):
         """Samples of a step."""
         return self.prompts * self.samples
 
+    @property
+    def search_goal(self) -> str | None:
+        """What the search goes by; None where there is none."""
+        return None if self.chips is None else self.goal
+
+    @property
+    def rollout_choices(self) -> dict[str, object] | None:
+        """Choices of a worker's plan, as a scenario writes them."""
+        return _written(self.rollout_plan)
+
+    @property
+    def trainer_choices(self) -> dict[str, object] | None:
+        """Choices of the trainer's plan, as a scenario writes them."""
+        return _written(self.trainer_plan)
+
+    @property
+    def stated_framework(self) -> str:
+        """ "verl@0.9": the framework, with its release where one is stated."""
+        return "@".join(filter(None, (self.framework, self.framework_release)))
+
     def job(self) -> RlJob:
         """The run without machines; a judge's rate and chips are not in it."""
         from mowich.rl.job import Environment, RlJob
@@ -240,6 +275,10 @@ class RlRequest(Asked):
         return self.places.get(field.name, field.name)
 
 
+def _written(choices: Mapping[str, Sequence[int | str]]) -> dict[str, object] | None:
+    return {name: values[0] if len(values) == 1 else list(values) for name, values in choices.items()} or None
+
+
 # ---- reading the question
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -259,10 +298,9 @@ class _Assumed:
     def take(self, field: Field[T], value: T, words: str) -> T:
         """What was given, else `value`, which is told."""
         given = self.reader.get(field)
-        if self.reader.given(field) is not None:
-            return value if given is None else given
-        self.words.append(words)
-        return value
+        if not self.reader.has(field):
+            self.words.append(words)
+        return value if given is None else given
 
 
 def _number_of(facts: Facts, name: str, what: str, unit: str = "") -> tuple[float, str]:
@@ -274,54 +312,72 @@ def _number_of(facts: Facts, name: str, what: str, unit: str = "") -> tuple[floa
 
 
 def _algorithm(reader: QuestionReader, taken: _Assumed) -> LearningAlgorithm:
-    """The algorithm: a word, or one of the flags of the command line."""
+    """The algorithm: a word, or one of the flags of the command line. What goes with another one is noted."""
     from mowich.rl.job import ALGORITHMS
 
     flags = [f for f in (GRPO, PPO, DAPO) if reader.given(f)]
-    said = [f.name for f in flags] + ["distill"] * (reader.given(TEACHER) is not None and not flags)
+    word = reader.get(ALGORITHM) if not flags else None  # an option wins over a file
     if len(flags) > 1:
         reader.add("a run has one algorithm", flags[1], given=" and ".join(reader.said(f) for f in flags))
-    if flags and reader.given(TEACHER) is not None:
+    if flags and reader.has(TEACHER):
         reader.add("goes with distill", TEACHER, fix=f"leave {reader.said(flags[0])} out")
-    word = reader.get(ALGORITHM) if not flags else None  # an option wins over a file
-    if word not in (None, "distill") and reader.given(TEACHER) is not None:
+    if word not in (None, "distill") and reader.has(TEACHER):
         reader.add("goes with distill", TEACHER, given=word, fix="algorithm: distill")
-    if word == "distill" and reader.given(TEACHER) is None:
-        reader.missing(TEACHER, " with distill")
-    found = (said[0] if flags else word) or next(iter(said), None)
-    if found is None and reader.given(ALGORITHM) is None:
+    if word == "distill":
+        reader.need(TEACHER, why=" with distill")
+    found = flags[0].name if flags else word or ("distill" if reader.has(TEACHER) else None)
+    if found is None and not reader.has(ALGORITHM):
         taken.words.append("algorithm grpo")
     return next((a for a in ALGORITHMS if a == found), "grpo")
 
 
+def _check_algorithm(reader: QuestionReader, algorithm: str, taken: _Assumed) -> None:
+    """A problem where dynamic sampling or a critic lacks what it needs, or there is none."""
+    if algorithm == "dapo":
+        reader.need(ACCEPTANCE, why=" with dapo: how many batches dynamic sampling takes is not known without it")
+    if algorithm != "ppo":
+        reader.refuse("goes with ppo", CRITIC, fix="leave it out")
+    elif not reader.has(CRITIC):
+        taken.words.append("a critic as large as the model")
+
+
+def _sizes(reader: QuestionReader, algorithm: str, taken: _Assumed) -> dict[str, int]:
+    """Two or three of prompts, samples of each and samples of a step, by field; 0: wrong. None where one is missing."""
+    sizes = {f.name: reader.get(f) or 0 for f in (STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES) if reader.has(f)}
+    if len(sizes) == 1 and PROMPT_SAMPLES.name not in sizes and algorithm in ("ppo", "distill"):
+        sizes[PROMPT_SAMPLES.name] = 1
+        taken.words.append("one answer to each prompt")
+    if len(sizes) < 2:
+        reader.need(*(() if STEP_SAMPLES.name in sizes else (STEP_PROMPTS,)), PROMPT_SAMPLES)
+        return {}
+    return sizes
+
+
+def _groups(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int, int]:
+    """(prompts of a step, samples of each), of which the samples of a step may say one; 0 where one is not known."""
+    sizes = _sizes(reader, algorithm, taken)
+    prompts, samples, batch = (sizes.get(name, 0) for name in ("prompts", "samples", "batch"))
+    if prompts and samples and batch and batch != prompts * samples:
+        reader.add("is not prompts x samples", STEP_SAMPLES, given=batch, allowed=str(prompts * samples))
+    known = prompts or samples
+    if len(sizes) == 3 or not (batch and known):
+        return prompts, samples
+    if batch % known:
+        of = f"is not a multiple of {'prompts' if prompts else 'samples'}"
+        reader.add(of, STEP_SAMPLES, given=batch, allowed=f"a multiple of {known}")
+    other = max(1, batch // known)
+    return prompts or other, samples or other
+
+
 def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int, int, int]:
     """(prompts, samples of each, samples of an optimizer step)."""
-    prompts, samples, batch = reader.get(STEP_PROMPTS), reader.get(PROMPT_SAMPLES), reader.get(STEP_SAMPLES)
-    has = [reader.given(f) is not None for f in (STEP_PROMPTS, PROMPT_SAMPLES, STEP_SAMPLES)]
-    if not has[1] and sum(has) == 1 and algorithm in ("ppo", "distill"):
-        samples, has[1] = 1, True
-        taken.words.append("one answer to each prompt")
-    if sum(has) < 2:
-        for need, there in zip((STEP_PROMPTS, PROMPT_SAMPLES), has[:2], strict=True):
-            if not there and not (need is STEP_PROMPTS and has[2]):
-                reader.missing(need)
-        return 1, 1, 1
-    if all(has) and prompts and samples and batch and batch != prompts * samples:
-        reader.add("is not prompts x samples", STEP_SAMPLES, given=batch, allowed=str(prompts * samples))
-    for other, value, name in ((STEP_PROMPTS, prompts, "prompts"), (PROMPT_SAMPLES, samples, "samples")):
-        if batch and value and sum(has) == 2 and reader.given(other) is not None and batch % value:
-            reader.add(f"is not a multiple of {name}", STEP_SAMPLES, given=batch, allowed=f"a multiple of {value}")
-    if batch and not has[0] and samples:
-        prompts = max(1, batch // samples)
-    if batch and not has[1] and prompts:
-        samples = max(1, batch // prompts)
-    if not prompts or not samples:
-        return 1, 1, 1
+    prompts, samples = _groups(reader, algorithm, taken)
     step = prompts * samples
+    if not step:
+        return 1, 1, 1
     if step > MOST_SAMPLES:
-        reader.add(
-            f"{prompts} x {samples} samples are too many", STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}"
-        )
+        many = f"{prompts} x {samples} samples are too many"
+        reader.add(many, STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}")
     each = taken.take(GLOBAL_BATCH, step, f"one optimizer step of all {step} samples")
     if step % each and step <= MOST_SAMPLES:
         near = sorted(divisors(step, step), key=lambda d: abs(math.log(d / each)))[:2]
@@ -338,115 +394,99 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
 def _lengths(reader: QuestionReader, facts: Facts, taken: _Assumed) -> AskedLengths | None:
     """The lengths of answers; None where something is wrong, which is noted."""
     before = len(reader.problems.found)
-    ways = [f for f in (MEAN, QUANTILES, LENGTHS_FILE) if reader.given(f) is not None]
-    mean, cap, quantiles, file = (
-        reader.get(MEAN),
-        reader.get(LENGTH_CAP),
-        reader.get(QUANTILES),
-        reader.get(LENGTHS_FILE),
-    )
-    if not ways:
-        others = f"{_key(reader, QUANTILES)}, or {_key(reader, LENGTHS_FILE)} of a run"
-        fix = f"for example {reader.example(MEAN)}; or {others}"
-        reader.add("is required: nobody can guess how long answers are", MEAN, fix=fix)
-    for other in ways[1:]:
-        reader.add(f"{_key(reader, ways[0])} already says how long answers are", other, fix="leave one out")
-    for spread in (SIGMA, COLUMN):
-        of = MEAN if spread is SIGMA else LENGTHS_FILE
-        if reader.given(spread) is not None and ways and ways[0] is not of:
-            reader.add(f"goes with {_key(reader, of)}", spread, given=reader.given(spread), fix="leave it out")
-    tokens = None
+    way = _way_of_lengths(reader)
+    mean, quantiles, file, tokens = reader.get(MEAN), reader.get(QUANTILES), reader.get(LENGTHS_FILE), None
     if file is not None:
         with reader.watch(LENGTHS_FILE):
             tokens = read_run_lengths(file, reader.get(COLUMN) or "tokens")
-    if cap is None and reader.given(LENGTH_CAP) is None:
-        if tokens is not None:
-            cap = max(tokens)
-            taken.words.append(f"cap {cap:g} tokens, the longest answer of {file}")
-        elif quantiles is not None and 1.0 in quantiles:
-            cap = quantiles[1.0]
-        else:
+    cap = reader.get(LENGTH_CAP)
+    if not reader.has(LENGTH_CAP) and tokens is not None:
+        cap = taken.take(LENGTH_CAP, max(tokens), f"cap {max(tokens):g} tokens, the longest answer of {file}")
+    elif not reader.has(LENGTH_CAP):
+        cap = (quantiles or {}).get(1.0)
+        if cap is None:
             reader.missing(LENGTH_CAP, ": the longest answer ends a batch")
-    longest = mean if mean is not None else None
+    least = mean
     if quantiles is not None and cap is not None and min(quantiles.values()) >= cap:
-        longest = min(quantiles.values())
-    if longest is not None and cap is not None and longest >= cap:
-        reader.add(
-            "is not above the mean length" if mean is not None else "cuts every answer",
-            LENGTH_CAP,
-            given=reader.given(LENGTH_CAP),
-            allowed=f"above {longest:g} tokens",
-        )
+        least = min(quantiles.values())
+    if least is not None and cap is not None and least >= cap:
+        why = "cuts every answer" if mean is None else "is not above the mean length"
+        reader.add(why, LENGTH_CAP, given=reader.given(LENGTH_CAP), allowed=f"above {least:g} tokens")
     sigma = None
-    if ways and ways[0] is MEAN:
-        known, words = _number_of(facts, "sigma", "lognormal lengths with sigma")
-        sigma = taken.take(SIGMA, known, words)
-    if len(reader.problems.found) > before or cap is None or not (mean or quantiles or tokens):
+    if way is MEAN:
+        sigma = taken.take(SIGMA, *_number_of(facts, "sigma", "lognormal lengths with sigma"))
+    if len(reader.problems.found) > before or cap is None:
         return None
     return AskedLengths(cap=cap, mean=mean, sigma=sigma, quantiles=quantiles, tokens=tokens)
 
 
-def _key(reader: QuestionReader, field: Field[object]) -> str:
-    """A field as it is spelled here, without its line."""
-    return reader.said(field).rpartition(" ")[2]
+def _way_of_lengths(reader: QuestionReader) -> Field[object] | None:
+    """The field that says how long answers are. None and several of them are noted, and what belongs to another."""
+    ways = [f for f in (MEAN, QUANTILES, LENGTHS_FILE) if reader.has(f)]
+    if not ways:
+        others = f"{reader.key(QUANTILES)}, or {reader.key(LENGTHS_FILE)} of a run"
+        fix = f"for example {reader.example(MEAN)}; or {others}"
+        reader.add("is required: nobody can guess how long answers are", MEAN, fix=fix)
+        return None
+    for other in ways[1:]:
+        reader.add(f"{reader.key(ways[0])} already says how long answers are", other, fix="leave one out")
+    for part, of in ((SIGMA, MEAN), (COLUMN, LENGTHS_FILE)):
+        if ways[0] is not of:
+            reader.refuse(f"goes with {reader.key(of)}", part, fix="leave it out")
+    return ways[0]
+
+
+def _sequences(
+    reader: QuestionReader, facts: Facts, lengths: AskedLengths | None, taken: _Assumed
+) -> tuple[float, float]:
+    """(mean tokens of a prompt, of the longest sequence that is trained on)."""
+    prompt = taken.take(PROMPT_MEAN, *_number_of(facts, "prompt", "prompts of", " tokens"))
+    longest = prompt + (0.0 if lengths is None else lengths.cap)
+    most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
+    if reader.has(MAX_SEQUENCE) and most < (shortest := prompt + (reader.get(MEAN) or 0.0)):
+        allowed = f"at least {shortest:g} tokens"
+        reader.add("is less than a prompt and a mean answer", MAX_SEQUENCE, given=most, allowed=allowed)
+    return prompt, most
 
 
 def _placed(reader: QuestionReader, framework: Framework, taken: _Assumed) -> tuple[SidePlacement, int]:
     """(placement, bound of staleness): what the systems say, checked against what is said of them."""
-    sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.given(f) is not None]
-    placement: SidePlacement = "split" if sides or reader.given(SPLIT_CHIPS) is not None else "colocated"
+    sides = [f for f in (ROLLOUTS_ON, TRAINER_ON) if reader.has(f)]
+    placement: SidePlacement = "split" if sides or reader.has(SPLIT_CHIPS) else "colocated"
     _check_sides(reader, sides)
-    _check_search(reader)
-    _check_placement(reader, placement)
+    if not reader.has(SPLIT_CHIPS):
+        reader.refuse("goes with a search", GOAL, MOST_USD, fix=f"add {reader.example(SPLIT_CHIPS)}")
+    if reader.get(GOAL) != "time":
+        reader.refuse("goes with the goal time", MOST_USD, fix=f"{reader.key(GOAL)} time")
+    word = reader.get(PLACEMENT)
+    if reader.has(SPLIT_CHIPS) and word is not None:
+        reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
+    elif word is not None and word != placement:
+        need = _both_sides(reader) if word == "split" else f"{reader.key(BOTH_ON)}: one set of chips"
+        reader.add(f"needs {need}", PLACEMENT, given=word)
     return placement, _staleness(reader, placement, framework, taken)
+
+
+def _both_sides(reader: QuestionReader) -> str:
+    return f"{reader.key(ROLLOUTS_ON)} and {reader.key(TRAINER_ON)}"
 
 
 def _check_sides(reader: QuestionReader, sides: Sequence[Field[str]]) -> None:
     """A problem where the systems of a run are not said, or said in two ways. sides: those that name their own."""
-    named, chips = reader.given(BOTH_ON), reader.given(SPLIT_CHIPS)
-    if named is not None and sides:
-        reader.add(
-            "names one machine for both sides, and a side has its own",
-            BOTH_ON,
-            given=named,
-            fix=f"leave it out, or {_key(reader, sides[0])}",
-        )
-    elif not sides and named is None:
-        both = f"{_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
-        fix = f"for example {reader.example(BOTH_ON)}, or {both}"
+    is_search = reader.has(SPLIT_CHIPS)
+    if sides and reader.has(BOTH_ON):
+        fix = f"leave it out, or {reader.key(sides[0])}"
+        reader.refuse("names one machine for both sides, and a side has its own", BOTH_ON, fix=fix)
+    elif not sides and not reader.has(BOTH_ON):
+        fix = f"for example {reader.example(BOTH_ON)}, or {_both_sides(reader)}"
         reader.add("is required: where does it run?", BOTH_ON, fix=fix)
     elif len(sides) == 1:
-        reader.missing(TRAINER_ON if sides[0] is ROLLOUTS_ON else ROLLOUTS_ON, f" with {_key(reader, sides[0])}")
-    elif chips is not None and sides:
-        reader.add("goes with a search", SPLIT_CHIPS, given=chips, fix=f"name systems: {reader.example(BOTH_ON)}")
-    elif named is not None and chips is None and len(reader.get(BOTH_ON) or ()) != 1:
-        reader.add(
-            "names several systems: say how many chips are split over them",
-            BOTH_ON,
-            given=named,
-            fix=f"add {reader.example(SPLIT_CHIPS)}",
-        )
-
-
-def _check_search(reader: QuestionReader) -> None:
-    """A problem for each choice of a search that has no search, or not the goal that it is for."""
-    for other in (GOAL, MOST_USD):
-        if reader.given(SPLIT_CHIPS) is None and reader.given(other) is not None:
-            reader.add("goes with a search", other, given=reader.given(other), fix=f"add {reader.example(SPLIT_CHIPS)}")
-    if reader.given(MOST_USD) is not None and reader.get(GOAL) != "time":
-        reader.add("goes with the goal time", MOST_USD, given=reader.given(MOST_USD), fix=f"{_key(reader, GOAL)} time")
-
-
-def _check_placement(reader: QuestionReader, placement: SidePlacement) -> None:
-    """A problem where the placement that is said is not the one of the systems."""
-    word = reader.get(PLACEMENT)
-    if reader.given(SPLIT_CHIPS) is not None and word is not None:
-        reader.add("follows from the search", PLACEMENT, given=word, fix="leave it out")
-    elif word is not None and word != placement:
-        why = f"needs {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
-        reader.add(
-            why if word == "split" else f"needs {_key(reader, BOTH_ON)}: one set of chips", PLACEMENT, given=word
-        )
+        reader.need(ROLLOUTS_ON, TRAINER_ON, why=f" with {reader.key(sides[0])}")
+    elif sides:
+        reader.refuse("goes with a search", SPLIT_CHIPS, fix=f"name systems: {reader.example(BOTH_ON)}")
+    elif not is_search and len(reader.get(BOTH_ON) or ()) != 1:
+        why = "names several systems: say how many chips are split over them"
+        reader.refuse(why, BOTH_ON, fix=f"add {reader.example(SPLIT_CHIPS)}")
 
 
 def _staleness(reader: QuestionReader, placement: SidePlacement, framework: Framework, taken: _Assumed) -> int:
@@ -454,16 +494,15 @@ def _staleness(reader: QuestionReader, placement: SidePlacement, framework: Fram
     bound = reader.get(STALENESS)
     if placement == "colocated":
         if bound:
-            fix = f"or name {_key(reader, ROLLOUTS_ON)} and {_key(reader, TRAINER_ON)}"
+            fix = f"or name {_both_sides(reader)}"
             reader.add("both sides take turns on the same chips", STALENESS, given=bound, allowed="0", fix=fix)
         return 0
-    if bound == 0 and (reader.given(FRAMEWORK) is not None or reader.get(PLACEMENT) != "split"):
-        turns = "" if reader.given(FRAMEWORK) is not None else f"; {_key(reader, PLACEMENT)} split if that is meant"
-        fix = f"{_key(reader, STALENESS)} {framework.staleness}, or one set of chips ({_key(reader, BOTH_ON)}){turns}"
+    if bound == 0 and (reader.has(FRAMEWORK) or reader.get(PLACEMENT) != "split"):
+        turns = "" if reader.has(FRAMEWORK) else f"; {reader.key(PLACEMENT)} split if that is meant"
+        one = f"one set of chips ({reader.key(BOTH_ON)})"
+        fix = f"{reader.key(STALENESS)} {framework.staleness}, or {one}{turns}"
         reader.add("leaves one side of a split idle at any time", STALENESS, given=0, fix=fix)
-    if bound is None and reader.given(STALENESS) is None:
-        taken.words.append(f"weights at most {framework.staleness} step(s) behind")
-    return framework.staleness if bound is None else bound
+    return taken.take(STALENESS, framework.staleness, f"weights at most {framework.staleness} step(s) behind")
 
 
 def _choices(
@@ -494,7 +533,7 @@ def _software(reader: QuestionReader, facts: Facts) -> Framework:
     asked_software(reader, TRAINER_STACK, "software stack", lambda: stack_names(facts))
     name, at, release = (reader.get(FRAMEWORK) or "").partition("@")
     if at and not release:
-        reader.add("names no release", FRAMEWORK, given=reader.given(FRAMEWORK), allowed=f"{name}@0.5, or {name}")
+        reader.refuse("names no release", FRAMEWORK, allowed=f"{name}@0.5, or {name}")
     with reader.watch(FRAMEWORK):
         return read_framework(facts, name, release)
     return read_framework(facts, "")
@@ -505,75 +544,75 @@ def _times(reader: QuestionReader, algorithm: str, facts: Facts, taken: _Assumed
     what it lacks is noted."""
     from mowich.rl.environments import environment_times
 
-    call, reward, kind = reader.get(CALL), reader.get(REWARD), reader.get(ENVIRONMENT)
-    usual: dict[str, Fact | None] = {}
+    kind = reader.get(ENVIRONMENT)
+    usual: tuple[Fact | None, Fact | None] = None, None
     if kind is not None:
         with reader.watch(ENVIRONMENT):
-            usual["call"], usual["reward"] = environment_times(facts, kind)
-    if (reader.get(TURNS) or 1.0) <= 1.0:
-        usual.pop("call", None)
-    elif call is None and reader.given(CALL) is None and usual.get("call") is None:
-        why = f" with {_key(reader, TURNS)} above 1: how long a call takes depends on the environment"
-        reader.missing(CALL, f"{why} ({_key(reader, ENVIRONMENT)} has the usual times of some)")
-    out = []
-    for name, value in (("call", call), ("reward", reward)):
-        fact = usual.get(name)
-        if value is None and fact is not None:
-            taken.words.append(
-                f"{name} of {fact.value:g} s ({fact.low or fact.value:g} to {fact.high or fact.value:g} s)"
-            )
-            value = facts.number(fact.path)
-        out.append(value or 0.0)
-    if algorithm != "distill" and reward is None and "reward" not in usual and reader.given(JUDGE_MODEL) is None:
+            usual = environment_times(facts, kind)
+    if not _has_turns(reader):
+        usual = None, usual[1]
+    elif usual[0] is None:
+        why = f" with {reader.key(TURNS)} above 1: how long a call takes depends on the environment"
+        reader.need(CALL, why=f"{why} ({reader.key(ENVIRONMENT)} has the usual times of some)")
+    seconds = []
+    for wait, fact in zip((CALL, REWARD), usual, strict=True):
+        if fact is None:
+            seconds.append(reader.get(wait) or 0.0)
+        else:
+            ends = f"{fact.low or fact.value:g} to {fact.high or fact.value:g} s"
+            words = f"{wait.name} of {fact.value:g} s ({ends})"
+            seconds.append(taken.take(wait, facts.number(fact.path), words))
+    if algorithm != "distill" and usual[1] is None and not reader.has(REWARD) and not reader.has(JUDGE_MODEL):
         taken.words.append("rewards that take no time")
-    return out[0], out[1]
+    return seconds[0], seconds[1]
+
+
+def _has_turns(reader: QuestionReader) -> bool:
+    """Whether tools are called between the turns of a sample."""
+    return (reader.get(TURNS) or 1.0) > 1.0
 
 
 def _judge(reader: QuestionReader, algorithm: str, facts: Facts) -> AskedJudge | None:
     """The judge, where there is one; what it lacks is noted."""
-    if reader.given(CALL) is not None and (reader.get(TURNS) or 1.0) <= 1.0:
-        reader.add(
-            "is the time between two turns, and there is one turn",
-            CALL,
-            given=reader.given(CALL),
-            fix=f"add {reader.example(TURNS)}",
-        )
+    if not _has_turns(reader):
+        reader.refuse("is the time between two turns, and there is one turn", CALL, fix=f"add {reader.example(TURNS)}")
     parts = (JUDGE_MODEL, JUDGE_ON, JUDGE_TOKENS)
     if algorithm == "distill":
-        for other in (REWARD, ENVIRONMENT, *parts, ACCEPTANCE):
-            if reader.given(other) is not None:
-                reader.add("a teacher gives no rewards", other, given=reader.given(other), fix="leave it out")
-    given = [f for f in parts if reader.given(f) is not None]
-    if not given:
+        why = "a teacher gives no rewards"
+        reader.refuse(why, REWARD, ENVIRONMENT, *parts, ACCEPTANCE, fix="leave it out")
+    given = next((f for f in parts if reader.has(f)), None)
+    if given is None:
         return None
-    for need in parts:
-        if need not in given:
-            reader.missing(need, f" with {_key(reader, given[0])}")
+    reader.need(*parts, why=f" with {reader.key(given)}")
     model = _other_model(reader, JUDGE_MODEL)
     on, tokens = reader.get(JUDGE_ON), reader.get(JUDGE_TOKENS)
-    _system(reader, JUDGE_ON, facts)
+    _check_system(reader, JUDGE_ON, facts)
     return None if model is None or on is None or tokens is None else AskedJudge(model=model, on=on, tokens=tokens)
 
 
-def _other_model(reader: QuestionReader, of: Field[object]) -> Model | None:
-    value = reader.given(of)
-    if value is None:
+def _model(reader: QuestionReader, *, has_file: bool) -> Model | None:
+    """The model that is trained: of a scenario, or as every verb takes one."""
+    if not reader.has(QUESTION):
+        scenario = "a model, or a scenario such as rl-nemo-8b"
+        reader.add("is required", QUESTION, allowed=f"{scenario} (mowich example lists them)")
         return None
+    return _other_model(reader, QUESTION) if has_file else asked_model(reader)
+
+
+def _other_model(reader: QuestionReader, of: Field[object]) -> Model | None:
     with reader.watch(of):
-        return loaded_model(reader, value)
+        return loaded_model(reader, reader.given(of)) if reader.has(of) else None
     return None
 
 
-def _system(reader: QuestionReader, of: Field[str], facts: Facts) -> str | None:
-    """A system that is named, where it is known."""
+def _check_system(reader: QuestionReader, of: Field[str], facts: Facts) -> None:
+    """A problem where a system that is named is not known."""
     from mowich.machines.system import resolve
 
     name = reader.get(of)
     with reader.watch(of):
         if name is not None:
             resolve(facts, name)
-            return name
-    return None
 
 
 def _given(reader: QuestionReader) -> dict[str, object]:
@@ -605,43 +644,23 @@ def _rl(reader: QuestionReader) -> RlRequest:
     form, settings = form_of(reader), read_settings(reader)
     facts, taken = settings.facts, _Assumed(reader)
     if settings.plan or settings.lnc is not None:
-        of = f"{_key(reader, ROLLOUT_PLAN)} and {_key(reader, TRAINER_PLAN)}"
+        of = f"{reader.key(ROLLOUT_PLAN)} and {reader.key(TRAINER_PLAN)}"
         reader.problems.add("each side has its own plan", where="plan", fix=f"give {of}")
-    model = None
-    if reader.given(QUESTION) is None:
-        scenario = "a model, or a scenario such as rl-nemo-8b"
-        reader.add("is required", QUESTION, allowed=f"{scenario} (mowich example lists them)")
-    elif has_file:
-        model = _other_model(reader, QUESTION)
-    else:
-        model = asked_model(reader)
+    model = _model(reader, has_file=has_file)
     algorithm = _algorithm(reader, taken)
     prompts, samples, global_batch = _batch(reader, algorithm, taken)
     lengths = _lengths(reader, facts, taken)
-    known, words = _number_of(facts, "prompt", "prompts of", " tokens")
-    prompt = taken.take(PROMPT_MEAN, known, words)
-    longest = prompt + (0.0 if lengths is None else lengths.cap)
-    most = taken.take(MAX_SEQUENCE, longest, f"sequences of up to {longest:g} tokens in training")
-    if reader.given(MAX_SEQUENCE) is not None and most < (shortest := prompt + (reader.get(MEAN) or 0.0)):
-        allowed = f"at least {shortest:g} tokens"
-        reader.add("is less than a prompt and a mean answer", MAX_SEQUENCE, given=most, allowed=allowed)
-    if algorithm == "dapo" and reader.given(ACCEPTANCE) is None:
-        reader.missing(ACCEPTANCE, " with dapo: how many batches dynamic sampling takes is not known without it")
-    if reader.given(CRITIC) is not None and algorithm != "ppo":
-        reader.add("goes with ppo", CRITIC, given=reader.given(CRITIC), fix="leave it out")
-    if algorithm == "ppo" and reader.given(CRITIC) is None:
-        taken.words.append("a critic as large as the model")
+    prompt, most = _sequences(reader, facts, lengths, taken)
+    _check_algorithm(reader, algorithm, taken)
     framework = _software(reader, facts)
     placement, staleness = _placed(reader, framework, taken)
     systems = _systems(reader, facts)
     for side in (ROLLOUTS_ON, TRAINER_ON):
-        _system(reader, side, facts)
+        _check_system(reader, side, facts)
     (call_s, reward_s), judge = _times(reader, algorithm, facts, taken), _judge(reader, algorithm, facts)
-    if reader.given(DRAFTS) is not None and reader.given(KEPT_TOKENS) is None:
-        reader.missing(KEPT_TOKENS, f" with {_key(reader, DRAFTS)}")
-    file = reader.get(STEPS_TIMELINE)
-    if file is not None and file.suffix not in (".json", ".svg"):
-        reader.add("not a kind of timeline", STEPS_TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
+    if reader.has(DRAFTS):
+        reader.need(KEPT_TOKENS, why=f" with {reader.key(DRAFTS)}")
+    asked_timeline(reader, STEPS_TIMELINE)
     rollout_plan, trainer_plan = _plans(reader, taken)
     sync = asked_software(reader, SYNC_METHOD, "method of weight synchronisation", lambda: METHODS) or ""
     term = asked_kind(reader, settings)
@@ -663,7 +682,7 @@ def _rl(reader: QuestionReader) -> RlRequest:
         samples=samples,
         global_batch=global_batch,
         epochs=reader.get(EPOCHS) or 1,
-        goal="time" if reader.get(GOAL) == "time" else "cost",
+        goal=reader.get(GOAL) or "cost",
         lengths=lengths,
         prompt=prompt,
         max_sequence=most,
@@ -671,17 +690,16 @@ def _rl(reader: QuestionReader) -> RlRequest:
         passes=passes,
         critic=_other_model(reader, CRITIC),
         teacher=_other_model(reader, TEACHER),
-        acceptance=1.0 if reader.get(ACCEPTANCE) is None else reader.get(ACCEPTANCE),
+        acceptance=reader.get(ACCEPTANCE) or 1.0,
         placement=placement,
         staleness=staleness,
         order=reader.get(ORDER) or framework.order,
-        partial=framework.partial if reader.given(PARTIAL) is None else reader.get(PARTIAL),
+        partial=framework.partial if reader.get(PARTIAL) is None else reader.get(PARTIAL),
         systems=systems,
         rollout_plan=rollout_plan,
-        accept=reader.get(KEPT_TOKENS),
         drafts=reader.get(DRAFTS) or 0,
         trainer_plan=trainer_plan,
-        framework="" if reader.given(FRAMEWORK) is None else framework.name,
+        framework=framework.name if reader.has(FRAMEWORK) else "",
         framework_release=(reader.get(FRAMEWORK) or "").partition("@")[2],
         sync=sync,
         link_Bps=reader.get(SITES_LINK),
@@ -704,7 +722,7 @@ def _systems(reader: QuestionReader, facts: Facts) -> tuple[str, ...]:
     for name in names:
         with reader.watch(BOTH_ON):
             resolve(facts, name)
-            if reader.given(SPLIT_CHIPS) is not None and any(mark in name for mark in ":*"):
+            if reader.has(SPLIT_CHIPS) and any(mark in name for mark in ":*"):
                 raise UserError(
                     "the search finds the number of chips", given=name, allowed=name.partition(":")[0].partition("*")[0]
                 )

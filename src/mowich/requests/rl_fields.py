@@ -15,6 +15,7 @@ from typing import TypeVar
 from mowich.errors import UserError
 from mowich.requests.common import MODEL
 from mowich.requests.fields import (
+    EVERYWHERE,
     TYPED,
     Edge,
     Field,
@@ -25,6 +26,7 @@ from mowich.requests.fields import (
     path,
     quantity,
     read_count,
+    read_flag,
     read_share,
     share,
     whole,
@@ -102,13 +104,6 @@ def read_whole_share(value: object) -> float:
     return found
 
 
-def read_switch(value: object) -> bool:
-    """Yes or no, of a file or a flag."""
-    if not isinstance(value, bool):
-        raise UserError("yes or no", given=value, allowed="true, false")
-    return value
-
-
 @cache
 def _words(name: str) -> tuple[str, ...]:
     """A vocabulary of `rl.job`, which brings arrays."""
@@ -117,20 +112,10 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(getattr(job, name))
 
 
-def _word(name: str, help: str, vocabulary: str, example: str, **more: object) -> Field[str]:
+def _word(name: str, help: str, vocabulary: str, example: str, edges: frozenset[Edge] = EVERYWHERE) -> Field[str]:
     """A word of a vocabulary of `rl.job`."""
-    from mowich.requests.fields import read_word
-
-    return Field(
-        name=name,
-        parse=lambda value: read_word(value, _words(vocabulary), name),
-        kind="word",
-        help=help,
-        metavar="WORD",
-        words=partial(_words, vocabulary),
-        example=example,
-        **more,  # type: ignore[arg-type]
-    )
+    words = partial(_words, vocabulary)
+    return word(name, help, words=words, what=name, metavar="WORD", example=example, edges=edges)
 
 
 def _pairs(name: str, help: str, parse: Callable[[object], T], example: str, option: str = "") -> Field[T]:
@@ -163,7 +148,7 @@ def _model(name: str, help: str, option: str = "") -> Field[object]:
 
 def _switch(name: str, help: str) -> Field[bool]:
     """Yes or no; neither where it is not given."""
-    return Field(name=name, parse=read_switch, kind="flag", help=help, negative=f"--no-{name}")
+    return Field(name=name, parse=read_flag, kind="flag", help=help, negative=f"--no-{name}")
 
 
 # ---- the fields

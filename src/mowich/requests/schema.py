@@ -65,6 +65,10 @@ class QuestionReader:
         """The value as it was given; None where it was not."""
         return self._values.get(field.name)
 
+    def has(self, field: Field[object]) -> bool:
+        """Whether a value was given."""
+        return self.given(field) is not None
+
     def get(self, field: Field[T]) -> T | None:
         """The value of a field; its default where it was not given, None where it is wrong."""
         value = self.given(field)
@@ -110,6 +114,18 @@ class QuestionReader:
         """Note that a field was not given."""
         self.add(f"is required{why}", field, fix=f"for example {self.example(field)}" if field.example else None)
 
+    def need(self, *fields: Field[object], why: str = "") -> None:
+        """Note each of some fields that was not given."""
+        for field in fields:
+            if not self.has(field):
+                self.missing(field, why)
+
+    def refuse(self, what: str, *fields: Field[object], allowed: str | None = None, fix: str | None = None) -> None:
+        """Note a problem of each of some fields that was given, with what was given."""
+        for field in fields:
+            if self.has(field):
+                self.add(what, field, given=self.given(field), allowed=allowed, fix=fix)
+
     def example(self, field: Field[object]) -> str:
         """How a value of a field is written here."""
         return f"{self.said(field)} {field.example}" if self.edge is Edge.OPTION else field.example
@@ -117,6 +133,10 @@ class QuestionReader:
     def said(self, field: Field[object]) -> str:
         """A field as this edge spells it, or its place in a file."""
         return self._places.get(field.name) or field.spelled(self.edge)
+
+    def key(self, field: Field[object]) -> str:
+        """A field as it is spelled here, without its line in a file."""
+        return self.said(field).rpartition(" ")[2]
 
     def add(self, what: str, field: Field[object], **details: Unpack[ErrorDetails]) -> None:
         """Note a problem of a field."""

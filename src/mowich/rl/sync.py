@@ -478,22 +478,6 @@ def sync_times(
     )
 
 
-def sync_side(
-    model: Model,
-    source: SyncEnd,
-    target: SyncEnd,
-    method: str,
-    *,
-    framework: Framework | None = None,
-    link_Bps: float | None = None,
-    facts: Facts,
-    notes: Notes | None = None,
-) -> SyncSide:
-    """`sync_times` as a step of reinforcement learning reads it."""
-    found = sync_times(model, source, target, method, facts=facts, framework=framework, link_Bps=link_Bps, notes=notes)
-    return found.side()
-
-
 def check_method(method: str, source: SyncEnd, target: SyncEnd) -> tuple[SyncMethod, _Way]:
     """The method of that name. Raises UserError for one that is not known, or that does not lead from one side to the
     other."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
 from mowich.rl.schedule import CycleColumns, closed_columns, closed_cycle
 from mowich.rl.sides import NO_SYNC, RolloutSide, RunSides, SyncSide
-from mowich.rl.sync import SyncEnd, method_of, sync_side
+from mowich.rl.sync import SyncEnd, method_of, sync_times
 from mowich.rl.trainer import step_job, trainer_side
 from mowich.serving.search import ServeJob
 from mowich.software.engine import engine_for
@@ -91,7 +92,7 @@ def rollout_plans(
     stated = [
         p if p.launch.memory is not None else replace(p, launch=replace(p.launch, memory=memory_share)) for p in plans
     ]
-    d = deploy(model, system, engine, stated, facts, accept=asked.accept, drafts=asked.drafts, release=asked.release)
+    d = deployed(model, system, engine, stated, facts, asked)
     mean = job.lengths.mean
     w = worker(d, ServeJob(prompt=job.prompt, output=mean, accept=asked.accept))
     most = facts.number("rl.constants.sequences")
@@ -113,6 +114,24 @@ def rollout_plans(
                 chips=system.chips,
             )
     return RolloutPlans(deployment=d, sides=tuple(sides))
+
+
+def deployed(
+    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, asked: RolloutAsk
+) -> Deployment:
+    """Workers of `plans` with the release and the speculative decoding that rollouts ask for."""
+    return deploy(model, system, engine, plans, facts, accept=asked.accept, drafts=asked.drafts, release=asked.release)
+
+
+def serving_ends(
+    d: Deployment, place: int, side: RolloutSide, job: RlJob, facts: Facts
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """How far the truth may lie below and above the steps of an engine that runs one of a deployment's plans: 90%
+    half-widths in ln time, of measured rows and of the facts."""
+    users = max(1.0, min(side.most, job.rolled / side.workers) / d.plans[place].dp)
+    half = d.half_width("tpot", place, users=users, prompt=max(job.prompt, 1.0))
+    downs, ups = fact_spreads(d, place, users, job.prompt + 0.5 * job.lengths.mean, facts)
+    return (half, *downs), (half, *ups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -215,19 +234,11 @@ def sync_of(
     used = system.devices if is_colocated else workers * served.devices
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
-
-    def by(name: str, told_to: Notes | None = None) -> SyncSide:
-        return sync_side(
-            *(ask.model, source, target, name),
-            framework=framework,
-            link_Bps=ask.link_Bps,
-            facts=ask.facts,
-            notes=told_to,
-        )
+    law = partial(sync_times, ask.model, source, target, facts=ask.facts, framework=framework, link_Bps=ask.link_Bps)
 
     if not (ask.sync or ask.framework or is_colocated) and is_one_vendor:
-        method = min(map(by, USUAL_METHODS), key=lambda side: (side.trainer_s + side.rollouts_s, side.whole_s)).method
-    return by(method, notes)
+        method = min(map(law, USUAL_METHODS), key=lambda sync: (sync.trainer_s + sync.rollouts_s, sync.whole_s)).method
+    return law(method, notes=notes).side()
 
 
 def _chosen(
@@ -306,7 +317,8 @@ class _Cause:
 def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice) -> list[_Cause]:
     """What a step is not sure of: the times of both sides, and the framework's numbers."""
     sides, facts = choice.sides, ask.facts
-    faster, slower = _serving_ends(ask, choice)
+    downs, ups = serving_ends(choice.found.deployment, choice.place, sides.rollouts, ask.job, facts)
+    faster, slower = math.hypot(*downs), math.hypot(*ups)
     out = [_Cause("serving", _paced(sides, rollouts=math.exp(-faster)), _paced(sides, rollouts=math.exp(slower)))]
     job = step_job(ask.job)
     step = predict_step(ask.model, platform, job, choice.trainer_plan)
@@ -317,30 +329,20 @@ def _causes(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choic
         fact = facts.fact(framework.paths[name])
         now = facts.number(fact.path)
         low, high = (fact.low if fact.low is not None else now), (fact.high if fact.high is not None else now)
-        if name in ("generation", "experts"):
-            out.append(_Cause(name, _paced(sides, rollouts=low / now), _paced(sides, rollouts=high / now)))
-        elif name == "training":
-            out.append(_Cause(name, _paced(sides, update=low / now), _paced(sides, update=high / now)))
-        elif name == "passes":
-            out.append(_Cause(name, _paced(sides, passes=low / now), _paced(sides, passes=high / now)))
-        elif name == "switch" and sides.switch_s > 0:
-            out.append(_Cause(name, replace(sides, switch_s=low), replace(sides, switch_s=high)))
+        if name in _PACES:
+            out.append(_Cause(name, *(_paced(sides, **{_PACES[name]: end / now}) for end in (low, high))))
         elif name == "other":
             out.append(_Cause(name, replace(sides, other_s=low), replace(sides, other_s=high)))
+        elif sides.switch_s > 0:
+            out.append(_Cause(name, replace(sides, switch_s=low), replace(sides, switch_s=high)))
     spread = facts.number("rl.constants.sync_spread")
     ends = [replace(sides, sync=sides.sync.scaled(by)) for by in (1.0 / spread, spread)]
     out.append(_Cause("sync", *ends))
     return out
 
 
-def _serving_ends(ask: RlAsk, choice: _Choice) -> tuple[float, float]:
-    """How far the truth may lie below and above the times of an engine's steps, 90%, in ln time."""
-    d, side = choice.found.deployment, choice.sides.rollouts
-    users = max(1.0, min(side.most, ask.job.rolled / side.workers) / choice.rollout_plan.dp)
-    half = d.half_width("tpot", choice.place, users=users, prompt=max(ask.job.prompt, 1.0))
-    context = ask.job.prompt + 0.5 * ask.job.lengths.mean
-    downs, ups = fact_spreads(d, choice.place, users, context, ask.facts)
-    return math.hypot(half, *downs), math.hypot(half, *ups)
+_PACES = {"generation": "rollouts", "experts": "rollouts", "training": "update", "passes": "passes"}
+"""Number of a framework -> the times of `_paced` that it makes longer."""
 
 
 def _paced(
@@ -547,20 +549,13 @@ def _cost(ask: RlAsk, chips: Mapping[str, int], step: Estimate, cycle: Cycle) ->
 def without_answer(ask: RlAsk, reason: str) -> RlRow:
     """The row of a run that no plan can do."""
 
-    def none(unit: str) -> Estimate:
-        return unknown_estimate(unit, reason)
-
+    none = partial(unknown_estimate, reason=reason)
     return RlRow(
         ask=ask,
         maker=resolve(ask.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
         machine=trainer_platform(ask, read_framework(ask.facts, ask.framework, ask.framework_release)),
         reason=reason,
-        rollout_plan=None,
-        trainer_plan=None,
-        workers=0,
         step_s=none("s"),
-        parts={},
-        binds=None,
         tokens_per_s_per_chip=none("1/s"),
         trainer_wait_frac=none("1"),
         rollout_idle_frac=none("1"),
@@ -572,9 +567,6 @@ def without_answer(ask: RlAsk, reason: str) -> RlRow:
         usd_per_mtok=none("USD/Mtok"),
         J_per_token=none("J/token"),
         price_label=money.price(ask.facts, ask.trainer.system_id, term=ask.term).label,
-        power_basis=None,
-        cycle=None,
-        closed_s=None,
         sync_method=ask.sync,
         assumed=ask.assumed,
     )

@@ -11,7 +11,7 @@ from mowich.shown import Rows, Shown
 from mowich.studies.heard import heard
 from mowich.studies.rl import assess
 from mowich.studies.rl_row import RlRow
-from mowich.studies.rl_scenario import ask_of, scenario_keys
+from mowich.studies.rl_scenario import ask_of
 
 if TYPE_CHECKING:
     from mowich.studies.rl_split import RlSplit
@@ -73,7 +73,7 @@ def rl(asked: RlRequest) -> RlAnswer:
         found = SplitAsk(base=ask, chips=asked.chips, systems=asked.systems, goal=asked.goal)
         split = find_split(found if asked.budget is None else replace(found, budget=asked.budget))
         rows = [row.row for row in split.rows]
-    inputs = {**scenario_keys(asked), "asked": dict(asked.again), **model_inputs(asked)}
+    inputs = {**asked.to_dict(), "asked": dict(asked.again), **model_inputs(asked)}
     return RlAnswer(rows=Rows(rows), split=split, inputs=inputs, facts_hash=asked.facts.hash())
 
 

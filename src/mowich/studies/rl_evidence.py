@@ -7,7 +7,7 @@ share are what is asked; nothing here is fitted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -15,9 +15,9 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes, unknown_estimate
 from mowich.evidence.measured_tables import table_form
 from mowich.evidence.residual import step_interval
-from mowich.evidence.rl_rows import PHASES, RlCase, read_rl_row, row_family, row_hardware, row_software
+from mowich.evidence.rl_rows import PHASES, RlCase, read_rl_row, told_row
 from mowich.evidence.row_checks import PublishedRow
-from mowich.evidence.scores import OrderedPair, RowResult
+from mowich.evidence.scores import OrderedPair, RowResult, scored_rows
 from mowich.evidence.sync_rows import read_sync
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -57,7 +57,7 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
         model=case.model,
         job=case.job,
         rollouts=RolloutAsk(
-            on=case.chip,
+            on=case.row["chip"],
             system_id=case.rollouts.system_id,
             chips=max(1, case.rollouts.devices // each),
             engine=case.rollouts.software,
@@ -65,7 +65,7 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
             memory_share=case.memory_share,
         ),
         trainer=TrainerAsk(
-            on=case.chip,
+            on=case.row["chip"],
             system_id=case.trainer.system_id,
             chips=max(1, case.trainer.devices // each),
             stack=case.trainer.software or None,
@@ -80,27 +80,21 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
 def score_rl(rows: Sequence[PublishedRow], facts: Facts) -> tuple[list[RowResult], tuple[OrderedPair, ...]]:
     """(results of every row in order, one for each phase that it states and one, without figures, for a row that is
     refused; pairs of a synchronous and an asynchronous run)."""
-    results: list[RowResult] = []
+    told = [told_row({**table_form("rl").blank(), **row}) for row in rows]
     steps: list[tuple[RlCase, float, float]] = []
-    for row in rows:
-        whole = {**table_form("rl").blank(), **row}
-        if whole["row_kind"] == "weight_sync":
-            results.append(_sync(whole, facts))
-            continue
-        case = read_rl_row(whole, facts)
-        if isinstance(case, str):
-            results += _refused(whole, case)
-            continue
-        try:
-            found = _update(case, facts) if case.job is None else _phases(case, assess(ask_of_case(case, facts)))
-        except UserError as error:
-            found = _why(error)
-        if isinstance(found, str):
-            results += _refused(whole, found)
-            continue
-        results += [_scored(case, column, found) for column in case.measured]
-        if "step_time_s" in case.measured and found["step_time_s"].value is not None:
-            steps.append((case, case.measured["step_time_s"], found["step_time_s"].value))
+
+    def predicted(cases: list[RlCase | PublishedRow]) -> Iterator[list[RowResult] | str]:
+        for case in cases:
+            try:
+                found = _run(case, facts, steps) if isinstance(case, RlCase) else [_sync(case, facts)]
+            except UserError as error:  # without what else is allowed
+                found = error.what if error.given is None else f"{error.what}, got '{error.given}'"
+            yield found
+
+    cases: list[RlCase | PublishedRow | str] = [
+        row if row["row_kind"] == "weight_sync" else read_rl_row(row, facts) for row in told
+    ]
+    results = scored_rows(told, cases, predicted, _refused)  # type: ignore[arg-type]  # two kinds of cases
     return results, tuple(_ordered(steps))
 
 
@@ -112,20 +106,20 @@ def record_rl(row: PublishedRow, facts: Facts, notes: Notes) -> None:
 
 
 def _refused(row: PublishedRow, reason: str) -> list[RowResult]:
-    """A row without figures, once for each phase that it states."""
-    stated = (column for column in PHASES if row.get(column))
-    found = RowResult.refused(_told(row), reason, *stated)
-    return [replace(one, kind=row_family(row)) for one in found]
+    """A row without figures, once for each phase that it states; a hand-over of weights has one."""
+    stated = [column for column in PHASES if row.get(column)]
+    found = RowResult.refused(row, reason, *(stated[-1:] if row["row_kind"] == "weight_sync" else stated))
+    return [replace(one, kind=row["family"]) for one in found]
 
 
-def _told(row: PublishedRow) -> PublishedRow:
-    """A row with its hardware and its software as results name them."""
-    return {**row, "chip": row_hardware(row), "stack": row_software(row)}
-
-
-def _why(error: UserError) -> str:
-    """What is wrong, without what else is allowed."""
-    return error.what if error.given is None else f"{error.what}, got '{error.given}'"
+def _run(case: RlCase, facts: Facts, steps: list[tuple[RlCase, float, float]]) -> list[RowResult] | str:
+    """Every phase of a row; the reason where there is no answer. A whole step is put beside those before it."""
+    found = _update(case, facts) if case.job is None else _phases(case, assess(ask_of_case(case, facts)))
+    if isinstance(found, str):
+        return found
+    if "step_time_s" in case.measured and found["step_time_s"].value is not None:
+        steps.append((case, case.measured["step_time_s"], found["step_time_s"].value))
+    return [_scored(case, column, found) for column in case.measured]
 
 
 def _phases(case: RlCase, row: RlRow) -> PhaseTimes | str:
@@ -180,32 +174,32 @@ def _scored(case: RlCase, column: str, found: PhaseTimes) -> RowResult:
     reason = case.skip.get(column, "")
     if reason or predicted is None or not predicted.value:
         predicted = unknown_estimate("s", reason or "no such phase is predicted of this run")
-    row = {"id": case.id, "chip": case.chip, "source": case.source, "stack": case.software}
     result = RowResult.scored(
-        row, predicted, metric=column, measured=case.measured[column], kind=case.family, stack=case.software
+        case.row,
+        predicted,
+        metric=column,
+        measured=case.measured[column],
+        kind=case.row["family"],
+        stack=case.row["stack"],
     )
-    return replace(result, kind=case.family, inferred=case.inferred, fully_specified=not case.inferred)
+    return replace(result, kind=case.row["family"], inferred=case.inferred, fully_specified=not case.inferred)
 
 
 def _sync(row: PublishedRow, facts: Facts) -> RowResult:
-    """A hand-over of weights."""
-    stated = [cell for cell in (row["weight_sync_s"], row["weight_sync_s_max"]) if cell]
-    if not row["weight_sync_s"] or not all(map(float, stated)):
-        return _refused(row, "the row states no time that is predicted")[0]
-    try:
-        case = read_sync(row, facts)
-        value = case.predicted_s(facts)
-    except UserError as error:
-        return _refused({**row, **dict.fromkeys(PHASES, ""), "weight_sync_s": "stated"}, _why(error))[0]
+    """A hand-over of weights. Raises UserError where none is predicted."""
+    if not row["weight_sync_s"] or not all(float(row[name] or 1.0) for name in ("weight_sync_s", "weight_sync_s_max")):
+        raise UserError("the row states no time that is predicted")
+    case = read_sync(row, facts)
+    value = case.predicted_s(facts)
     half = facts.number(f"rl.sync.{case.method}.residual")
     predicted = Estimate(value=value, unit="s", low=value * math.exp(-half), high=value * math.exp(half), grade="C")
     return RowResult.scored(
-        _told(row),
+        row,
         predicted,
         metric="weight_sync_s",
         measured=case.measured_s,
-        kind=row_family(row),
-        stack=f"{row_software(row)}, {case.method}",
+        kind=row["family"],
+        stack=f"{row['stack']}, {case.method}",
     )
 
 
@@ -220,9 +214,9 @@ def _ordered(steps: Iterable[tuple[RlCase, float, float]]) -> Iterable[OrderedPa
         for one, other in product((s for s in found if not s[0].is_asynchronous), split):
             if abs(math.log(one[1] / other[1])) > math.log1p(DIFFERS_BY):
                 yield OrderedPair(
-                    synchronous=one[0].id,
-                    asynchronous=other[0].id,
+                    synchronous=one[0].row["id"],
+                    asynchronous=other[0].row["id"],
                     measured=one[1] / other[1],
                     predicted=one[2] / other[2],
-                    doubts="; ".join(filter(None, (one[0].doubts, other[0].doubts))),
+                    doubts="; ".join(filter(None, (step[0].row.get("doubts") for step in (one, other)))),
                 )

@@ -19,9 +19,8 @@ from mowich.facts import Fact
 from mowich.plans.plan import stated_plan
 from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.trainer import step_job
+from mowich.studies.rl import deployed, serving_ends
 from mowich.studies.rl_row import RlAsk
-from mowich.studies.serving import deploy
-from mowich.studies.serving_plan import fact_spreads
 from mowich.studies.split_table import SplitAsk, SplitSystem, SplitTable
 from mowich.training.step import predict_step
 
@@ -46,22 +45,10 @@ def rollout_rate(run: RlAsk, system: str, chips: int, *, engine: str = "") -> Si
         return _without("no plan of a worker fits", vendor.engine)
     base, best = search.ask.base, int(np.argmin(table.alone_s))
     made = table.rollouts[best]
-    job, asked = base.job, base.rollouts
-    d = deploy(
-        base.model,
-        vendor.system,
-        vendor.engine,
-        [made.plan],
-        base.facts,
-        accept=asked.accept,
-        drafts=asked.drafts,
-        release=asked.release,
-    )
-    users = max(1.0, min(made.side.most, job.rolled / made.side.workers) / made.plan.dp)
-    half = d.half_width("tpot", 0, users=users, prompt=max(job.prompt, 1.0))
-    downs, ups = fact_spreads(d, 0, users, job.prompt + 0.5 * job.lengths.mean, base.facts)
+    d = deployed(base.model, vendor.system, vendor.engine, [made.plan], base.facts, base.rollouts)
+    downs, ups = serving_ends(d, 0, made.side, base.job, base.facts)
     return SideRate(
-        tokens_per_s_per_chip=_rate(search, chips, table.alone_s[best], (half, *downs), (half, *ups), "generation"),
+        tokens_per_s_per_chip=_rate(search, chips, table.alone_s[best], downs, ups, "generation"),
         plan=stated_plan(made.plan, vendor.system.lnc),
         engine=vendor.engine,
     )

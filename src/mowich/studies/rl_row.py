@@ -96,13 +96,7 @@ class RlRow(Keyed):
     ask: RlAsk
     maker: System
     machine: Platform
-    reason: str
-    rollout_plan: ServePlan | None
-    trainer_plan: Plan | None
-    workers: int
     step_s: Estimate
-    parts: Mapping[CyclePart, Estimate]
-    binds: Binds | None
     tokens_per_s_per_chip: Estimate
     trainer_wait_frac: Estimate
     rollout_idle_frac: Estimate
@@ -114,9 +108,15 @@ class RlRow(Keyed):
     usd_per_mtok: Estimate
     J_per_token: Estimate
     price_label: str
-    power_basis: energy.PowerBasis | None
-    cycle: Cycle | None
-    closed_s: float | None
+    reason: str = ""
+    rollout_plan: ServePlan | None = None
+    trainer_plan: Plan | None = None
+    workers: int = 0
+    parts: Mapping[CyclePart, Estimate] = field(default_factory=dict)
+    binds: Binds | None = None
+    power_basis: energy.PowerBasis | None = None
+    cycle: Cycle | None = None
+    closed_s: float | None = None
     sync_method: str = ""
     assumed: tuple[str, ...] = ()
 

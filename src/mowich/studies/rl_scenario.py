@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,55 +117,3 @@ def judged_per_s(asked: RlRequest) -> tuple[float, int]:
     if row.tokens_per_s_per_chip.value is None:
         raise UserError("the judge does not run there", where=asked.said(JUDGE_ON), given=judge.on, fix=row.reason)
     return row.tokens_per_s_per_chip.value * chips / judge.tokens, chips
-
-
-def scenario_keys(asked: RlRequest) -> dict[str, object]:
-    """The question as results state it: the keys of a scenario, what was taken filled in."""
-    sides = {"rollouts.on": asked.rollouts, "trainer.on": asked.trainer}
-    where = {"chips": asked.chips, "on": list(asked.systems) or None}
-    judge = asked.judge
-    values: dict[str, object] = {
-        "model": asked.model.name,
-        "algorithm": asked.algorithm,
-        "teacher": asked.teacher and asked.teacher.name,
-        "critic": asked.critic and asked.critic.name,
-        **{name: getattr(asked, name) for name in ("prompts", "samples", "global_batch", "epochs")},
-        "lengths": asked.lengths.to_dict(),
-        **{name: getattr(asked, name) for name in ("prompt", "max_sequence", "reference", "acceptance")},
-        **{name: getattr(asked, name) for name in ("placement", "staleness", "order", "partial")},
-        **where,
-        **({} if asked.chips is None else {"goal": asked.goal, "budget": asked.budget}),
-        **sides,
-        "rollouts.engine": asked.engine,
-        "rollouts.release": asked.release,
-        "rollouts.plan": _choices(asked.rollout_plan),
-        "rollouts.memory_share": asked.memory_share,
-        "rollouts.accept": asked.accept,
-        "rollouts.drafts": asked.drafts or None,
-        "trainer.stack": asked.stack,
-        "trainer.plan": _choices(asked.trainer_plan),
-        "framework": "@".join(filter(None, (asked.framework, asked.framework_release))) or None,
-        "sync.method": asked.sync or None,
-        "sync.link_Bps": asked.link_Bps,
-        "environment.turns": asked.turns,
-        "environment.call_s": asked.call_s,
-        "environment.reward_s": asked.reward_s,
-        "environment.judge": judge and {"model": judge.model.name, "on": judge.on, "tokens": judge.tokens},
-        "price_term": asked.term,
-        "seed": asked.seed,
-    }
-    out: dict[str, object] = {}
-    for key, value in values.items():
-        inner, (*above, own) = out, key.split(".")
-        if value is None:
-            continue
-        for name in above:
-            below = inner.setdefault(name, {})
-            assert isinstance(below, dict)
-            inner = below
-        inner[own] = value
-    return out
-
-
-def _choices(given: Mapping[str, Sequence[int | str]]) -> dict[str, object] | None:
-    return {name: values[0] if len(values) == 1 else list(values) for name, values in given.items()} or None

@@ -24,9 +24,8 @@ from mowich.rl.trainer import trainer_side
 from mowich.serving.search import ServeJob, search_serving
 from mowich.software.engine import engine_for
 from mowich.software.stack import Platform
-from mowich.studies.rl import models_of, rollout_plans, sync_of, trainer_plans_of, trainer_platform
+from mowich.studies.rl import deployed, models_of, rollout_plans, sync_of, trainer_plans_of, trainer_platform
 from mowich.studies.rl_row import RlAsk
-from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import searched_plans, worker
 
 
@@ -120,9 +119,8 @@ class SplitSystem:
         plans = searched_plans(base.model, self.system, job.prompt, base.facts, asked.fixed)
         if not plans:
             return []
-        how = {"accept": asked.accept, "drafts": asked.drafts, "release": asked.release}
         serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
-        d = deploy(base.model, self.system, self.engine, plans, base.facts, **how)  # type: ignore[arg-type]
+        d = deployed(base.model, self.system, self.engine, plans, base.facts, asked)
         found = search_serving(self.system, worker(d, serve), serve, apart=False)
         return [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
 
